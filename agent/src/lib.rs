@@ -1,0 +1,1 @@
+//! farrier-agent: runs in the ramdisk, inspects the machine, writes its disk.

@@ -1,0 +1,1 @@
+//! farrier: the command line.

@@ -1,0 +1,1 @@
+//! Drives baseboard management controllers: one trait per capability, drivers compose them.

@@ -1,0 +1,1 @@
+//! The rack's DHCP, TFTP and HTTP boot servers.

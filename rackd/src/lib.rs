@@ -1,0 +1,1 @@
+//! The rack daemon: netboot, block, bmc, switch and tasks of one rack.

@@ -1,0 +1,1 @@
+//! Plugs a server's port into a network.

@@ -1,0 +1,1 @@
+//! The images database. sea-orm stops here.

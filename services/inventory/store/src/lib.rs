@@ -1,0 +1,1 @@
+//! The inventory database. sea-orm stops here.

@@ -1,0 +1,1 @@
+//! What every service needs: start, layers, status map, paging, shutdown, telemetry.

@@ -1,0 +1,1 @@
+//! The scheduler database. sea-orm stops here.

@@ -1,0 +1,1 @@
+//! The virtual rack: QEMU machines, BMC simulators on the wire, pretend nodes by the thousand.

@@ -1,0 +1,1 @@
+//! End-to-end test support: whole racks in a process.
