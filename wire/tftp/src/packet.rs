@@ -101,18 +101,16 @@ impl<'a> Packet<'a> {
     /// [`ParseError`] says what is wrong; the answer to a bad first packet is an ERROR with code 4.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let (opcode, rest) = bytes.split_first_chunk::<2>().ok_or(ParseError::Short(bytes.len()))?;
-        let number = || {
-            rest.first_chunk::<2>().map(|b| u16::from_be_bytes(*b)).ok_or(ParseError::Short(bytes.len()))
-        };
+        let number =
+            || rest.first_chunk::<2>().map(|b| u16::from_be_bytes(*b)).ok_or(ParseError::Short(bytes.len()));
         match u16::from_be_bytes(*opcode) {
             OP_RRQ if bytes.len() > MAX_REQUEST_BYTES => Err(ParseError::Long(bytes.len())),
             OP_RRQ => request(rest).map(Packet::Read).ok_or(ParseError::Request),
             OP_WRQ => Ok(Packet::Write),
             OP_ACK => Ok(Packet::Ack { block: number()? }),
-            OP_ERROR => Ok(Packet::Error {
-                code: number()?,
-                message: printable(rest.get(2..).unwrap_or_default()),
-            }),
+            OP_ERROR => {
+                Ok(Packet::Error { code: number()?, message: printable(rest.get(2..).unwrap_or_default()) })
+            }
             OP_DATA | OP_OACK => Ok(Packet::ForClients),
             other => Err(ParseError::Opcode(other)),
         }
@@ -139,7 +137,10 @@ fn request(rest: &[u8]) -> Option<ReadRequest<'_>> {
 
 fn printable(bytes: &[u8]) -> String {
     let text = bytes.split(|b| *b == 0).next().unwrap_or_default();
-    text.iter().take(128).map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '?' }).collect()
+    text.iter()
+        .take(128)
+        .map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '?' })
+        .collect()
 }
 
 /// RFC 1350 §5 and RFC 2347 error codes.

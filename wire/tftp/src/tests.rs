@@ -30,7 +30,9 @@ fn drain(transfer: &mut Transfer) -> Vec<Transmit> {
 }
 
 fn blocks(sent: &[Transmit]) -> Vec<u16> {
-    sent.iter().filter_map(|t| if let Transmit::Data { block, .. } = t { Some(*block) } else { None }).collect()
+    sent.iter()
+        .filter_map(|t| if let Transmit::Data { block, .. } = t { Some(*block) } else { None })
+        .collect()
 }
 
 #[test]
@@ -76,8 +78,14 @@ fn options_are_answered_with_an_oack_that_waits_for_ack_0() {
 
 #[test]
 fn options_out_of_range_are_left_out() {
-    for bad in [("blksize", "7"), ("blksize", "70000"), ("timeout", "0"), ("timeout", "256"), ("windowsize", "0"), ("tsize", "-1")]
-    {
+    for bad in [
+        ("blksize", "7"),
+        ("blksize", "70000"),
+        ("timeout", "0"),
+        ("timeout", "256"),
+        ("windowsize", "0"),
+        ("tsize", "-1"),
+    ] {
         let t = accept(&[bad], 10, Instant::now());
         assert_eq!((t.negotiated().accepted.len(), t.negotiated().block_bytes), (0, 512), "{bad:?}");
     }
@@ -86,7 +94,10 @@ fn options_out_of_range_are_left_out() {
 #[test]
 fn a_repeated_option_counts_once() {
     let t = accept(&[("blksize", "600"), ("blksize", "1000")], 10, Instant::now());
-    assert_eq!((t.negotiated().accepted.as_slice(), t.negotiated().block_bytes), (&[("blksize", 600)][..], 600));
+    assert_eq!(
+        (t.negotiated().accepted.as_slice(), t.negotiated().block_bytes),
+        (&[("blksize", 600)][..], 600)
+    );
 }
 
 #[test]
@@ -174,7 +185,9 @@ fn file_names_lose_slashes_and_firmware_dirt() {
 
 #[test]
 fn requests_without_name_or_mode_are_refused() {
-    for bad in [&b""[..], b"\0", b"\0\x01", b"\0\x01\0octet\0", b"\0\x01f\0", b"\0\x01f\0\0", b"\0\x04\0", b"\x01\0"] {
+    for bad in
+        [&b""[..], b"\0", b"\0\x01", b"\0\x01\0octet\0", b"\0\x01f\0", b"\0\x01f\0\0", b"\0\x04\0", b"\x01\0"]
+    {
         assert!(Packet::parse(bad).is_err(), "{bad:?}");
     }
     assert_eq!(Packet::parse(b"\0\x02f\0octet\0"), Ok(Packet::Write));

@@ -151,7 +151,8 @@ impl Transfer {
             // A repeated ACK. In lock step answering it would double every block from here on, the Sorcerer's
             // Apprentice of RFC 1123 §4.2.3.1: the timer alone retransmits. With a window it is also how a client
             // says that the window's first block was lost (RFC 7440 §4): rewind, once for each place.
-            if self.agreed.window_blocks > 1 && self.sent > self.acked && self.rewound_at != Some(self.acked) {
+            if self.agreed.window_blocks > 1 && self.sent > self.acked && self.rewound_at != Some(self.acked)
+            {
                 self.rewound_at = Some(self.acked);
                 self.sent = self.acked;
                 self.deadline = now + self.wait();
