@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::broadcast;
@@ -14,6 +14,9 @@ use crate::MacAddr;
 const RING: usize = 128;
 /// Ports with a ring. Those first seen longest ago go first, so a storm of made-up addresses cannot grow it.
 const RINGS: usize = 4096;
+/// Events of one port in a second; a boot has about ten in all. Beyond it they are dropped, and one that says so is
+/// kept, so that a machine gone wild neither fills the log nor pushes out the events of others.
+const PER_SECOND: u32 = 50;
 /// Events a slow subscriber may be behind before it loses some.
 const CHANNEL: usize = 1024;
 
@@ -96,6 +99,8 @@ pub enum EventKind {
         /// Bytes sent; less than its size when the machine broke off.
         bytes: u64,
     },
+    /// More than fifty events of this port in a second: the rest of that second is not told.
+    Flood,
     /// Listening on an interface.
     SegmentUp,
     /// Not listening on an interface (any more).
@@ -111,8 +116,16 @@ pub(crate) struct Events {
 
 #[derive(Debug, Default)]
 struct Rings {
-    by_mac: HashMap<MacAddr, VecDeque<Arc<BootEvent>>>,
+    by_mac: HashMap<MacAddr, Ring>,
     order: VecDeque<MacAddr>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    events: VecDeque<Arc<BootEvent>>,
+    /// Start and number of events of the current second.
+    second: Option<Instant>,
+    count: u32,
 }
 
 impl Events {
@@ -126,18 +139,32 @@ impl Events {
 
     /// Records an event. Everything we log about booting is logged here, once.
     pub(crate) fn emit(&self, mac: Option<MacAddr>, node: Option<&str>, kind: EventKind, detail: String) {
-        let mac_text = mac.map(|m| m.to_string());
-        tracing::info!(node.id = node, mac = mac_text, kind = ?kind, detail, "boot event");
-        let event =
-            Arc::new(BootEvent { at: SystemTime::now(), mac, node: node.map(str::to_owned), kind, detail });
-        if let Some(mac) = mac {
-            self.lock().push(mac, Arc::clone(&event));
-        }
+        let mut event = BootEvent { at: SystemTime::now(), mac, node: node.map(str::to_owned), kind, detail };
+        let event = match mac {
+            Some(mac) => {
+                let mut rings = self.lock();
+                let ring = rings.ring(mac);
+                match ring.admit(Instant::now()) {
+                    Admit::Yes => {}
+                    Admit::Last => {
+                        event.kind = EventKind::Flood;
+                        event.detail = format!("more than {PER_SECOND} events in a second");
+                    }
+                    Admit::No => return,
+                }
+                let event = Arc::new(event);
+                ring.push(Arc::clone(&event));
+                event
+            }
+            None => Arc::new(event),
+        };
+        let mac = mac.map(|m| m.to_string());
+        tracing::info!(node.id = node, mac, kind = ?event.kind, detail = event.detail, "boot event");
         let _ = self.sender.send(event); // nobody listens: fine
     }
 
     pub(crate) fn trace(&self, mac: MacAddr) -> Vec<Arc<BootEvent>> {
-        self.lock().by_mac.get(&mac).map(|ring| ring.iter().cloned().collect()).unwrap_or_default()
+        self.lock().by_mac.get(&mac).map(|ring| ring.events.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// A poisoned lock still guards whole events: every change below is one push.
@@ -147,7 +174,7 @@ impl Events {
 }
 
 impl Rings {
-    fn push(&mut self, mac: MacAddr, event: Arc<BootEvent>) {
+    fn ring(&mut self, mac: MacAddr) -> &mut Ring {
         if !self.by_mac.contains_key(&mac) {
             if self.order.len() >= RINGS
                 && let Some(oldest) = self.order.pop_front()
@@ -156,11 +183,35 @@ impl Rings {
             }
             self.order.push_back(mac);
         }
-        let ring = self.by_mac.entry(mac).or_default();
-        if ring.len() >= RING {
-            ring.pop_front();
+        self.by_mac.entry(mac).or_default()
+    }
+}
+
+enum Admit {
+    Yes,
+    Last,
+    No,
+}
+
+impl Ring {
+    fn admit(&mut self, now: Instant) -> Admit {
+        if self.second.is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1)) {
+            self.second = Some(now);
+            self.count = 0;
         }
-        ring.push_back(event);
+        self.count = self.count.saturating_add(1);
+        match self.count {
+            0..=PER_SECOND => Admit::Yes,
+            n if n == PER_SECOND + 1 => Admit::Last,
+            _ => Admit::No,
+        }
+    }
+
+    fn push(&mut self, event: Arc<BootEvent>) {
+        if self.events.len() >= RING {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
     }
 }
 
@@ -178,10 +229,21 @@ mod tests {
         for n in 0..5000 {
             events.emit(Some(mac(n)), None, EventKind::UnknownMac, String::new());
         }
-        for _ in 0..500 {
-            events.emit(Some(mac(4999)), None, EventKind::Discover, String::new());
-        }
         assert_eq!(events.lock().by_mac.len(), RINGS);
-        assert_eq!((events.trace(mac(0)).len(), events.trace(mac(4999)).len()), (0, RING));
+        assert_eq!((events.trace(mac(0)).len(), events.trace(mac(4999)).len()), (0, 1));
+        let mut rings = Rings::default();
+        for _ in 0..500 {
+            rings.ring(mac(1)).push(events.trace(mac(4999)).remove(0));
+        }
+        assert_eq!(rings.ring(mac(1)).events.len(), RING);
+    }
+
+    #[test]
+    fn a_flood_is_one_event() {
+        let mut ring = Ring::default();
+        let now = Instant::now();
+        let mut told = |now| matches!(ring.admit(now), Admit::Yes | Admit::Last);
+        assert_eq!((0..500).filter(|_| told(now)).count(), PER_SECOND as usize + 1);
+        assert!(told(now + Duration::from_secs(1)));
     }
 }

@@ -20,7 +20,14 @@ fn script() -> Boot {
 }
 
 fn entry(network: &str, ip: Ipv4Addr, boot: Boot) -> BootEntry {
-    BootEntry { mac: MAC, node: "node-1".into(), hostname: "host-1".into(), ip, network: network.into(), boot }
+    BootEntry {
+        mac: MAC,
+        node: "node-1".into(),
+        hostname: "host-1".into(),
+        ip,
+        network: network.into(),
+        boot,
+    }
 }
 
 fn segment() -> Segment {
@@ -108,7 +115,11 @@ fn each_firmware_gets_its_boot_file() {
         (script(), pxe(7), "snponly.efi"),
         (script(), pxe(9), "snponly.efi"),
         (script(), vec![DhcpOption::ClassIdentifier(b"PXEClient".to_vec())], "undionly.kpxe"),
-        (script(), vec![DhcpOption::ClassIdentifier(b"PXEClient:Arch:00007:UNDI:003016".to_vec())], "snponly.efi"),
+        (
+            script(),
+            vec![DhcpOption::ClassIdentifier(b"PXEClient:Arch:00007:UNDI:003016".to_vec())],
+            "snponly.efi",
+        ),
         (
             script(),
             vec![
