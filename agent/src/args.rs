@@ -154,11 +154,7 @@ fn parse_time(text: &str) -> Result<i64, ArgsError> {
 /// `01-` is the ARP hardware type of Ethernet (RFC 1700), prefixed by PXELINUX and iPXE alike.
 fn parse_bootif(text: &str) -> Result<[u8; 6], ArgsError> {
     let bad = || malformed("BOOTIF", "01-aa-bb-cc-dd-ee-ff", text);
-    let mac = match text.len() {
-        20 => text.strip_prefix("01-").ok_or_else(bad)?,
-        _ => text,
-    };
-    parse_mac(mac).ok_or_else(bad)
+    text.strip_prefix("01-").and_then(parse_mac).ok_or_else(bad)
 }
 
 /// EUI-48 with colons or dashes.
