@@ -72,7 +72,7 @@ impl Backoff {
     }
 
     /// The pause to take now.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = pause.saturating_mul(2).min(self.max);
         pause.mul_f64(rand::random_range(0.5..=1.0))

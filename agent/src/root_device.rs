@@ -94,10 +94,7 @@ mod tests {
         check(RootDeviceHints { model: "samsung".into(), ..none() }, Ok("/dev/nvme0n1"));
         check(RootDeviceHints { rotational: Some(true), ..none() }, Ok("/dev/sda"));
         check(RootDeviceHints { min_size_bytes: 1001, ..none() }, Ok("/dev/sda"));
-        check(
-            RootDeviceHints { by_path: "/dev/disk/by-path/pci-c3".into(), ..none() },
-            Ok("/dev/nvme1n1"),
-        );
+        check(RootDeviceHints { by_path: "/dev/disk/by-path/pci-c3".into(), ..none() }, Ok("/dev/nvme1n1"));
     }
 
     #[test]

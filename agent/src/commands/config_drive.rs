@@ -80,14 +80,17 @@ fn write(disk: &OpenDisk, files: &[File]) -> Result<Done, CommandError> {
     }
     .map_err(io("writing the partition table"))?;
 
-    verify(device, &volume, offset, &table).map_err(io("reading back the config drive"))?.map_or(Ok(()), |at| {
-        Err(CommandError::ReadBack { disk: name.to_owned(), offset: at })
-    })?;
+    verify(device, &volume, offset, &table)
+        .map_err(io("reading back the config drive"))?
+        .map_or(Ok(()), |at| Err(CommandError::ReadBack { disk: name.to_owned(), offset: at }))?;
     let written = volume.len();
     Ok(Done {
         disks: vec![name.to_owned()],
         written_bytes: i64::try_from(written).unwrap_or(i64::MAX),
-        ..done(format!("config drive of {written} bytes with {} files at byte {offset} of {name}", files.len()))
+        ..done(format!(
+            "config drive of {written} bytes with {} files at byte {offset} of {name}",
+            files.len()
+        ))
     })
 }
 
@@ -183,7 +186,8 @@ fn volume(files: &[File], block_bytes: u32) -> Result<Vec<u8>, CommandError> {
             next: "put less into the user data",
         });
     }
-    build(files, len, block_bytes).map_err(|error| CommandError::Bug(format!("building a FAT volume: {error}")))
+    build(files, len, block_bytes)
+        .map_err(|error| CommandError::Bug(format!("building a FAT volume: {error}")))
 }
 
 fn build(files: &[File], len: u64, block_bytes: u32) -> io::Result<Vec<u8>> {
@@ -193,7 +197,7 @@ fn build(files: &[File], len: u64, block_bytes: u32) -> io::Result<Vec<u8>> {
         .bytes_per_sector(u16::try_from(block_bytes).unwrap_or(512))
         .volume_id(rand::random())
         .volume_label(*LABEL);
-    fatfs::format_volume(&mut Cursor::new(bytes.as_mut_slice()), options)?;
+    fatfs::format_volume(Cursor::new(bytes.as_mut_slice()), options)?;
     let volume = fatfs::FileSystem::new(Cursor::new(bytes.as_mut_slice()), fatfs::FsOptions::new())?;
     for file in files {
         let mut out = volume.root_dir().create_file(&file.name)?;

@@ -10,17 +10,25 @@ use std::time::Duration;
 pub enum CommandError {
     #[error("expected a disk that matches the root device hints, seen {}; next: correct the hints of the node, or its disks", list(.0))]
     NoRootDevice(Vec<Rejection>),
-    #[error("expected a disk of at least {needed_bytes} bytes for the {what}, seen {disk} with {disk_bytes} bytes; next: choose a smaller image or a larger disk by root device hints")]
+    #[error(
+        "expected a disk of at least {needed_bytes} bytes for the {what}, seen {disk} with {disk_bytes} bytes; next: choose a smaller image or a larger disk by root device hints"
+    )]
     DiskTooSmall { what: &'static str, needed_bytes: u64, disk: String, disk_bytes: u64 },
-    #[error("chunk {chunk}: expected SHA-256 {expected}, seen {seen} in {tries} downloads; next: verify the image in the rack's cache")]
+    #[error(
+        "chunk {chunk}: expected SHA-256 {expected}, seen {seen} in {tries} downloads; next: verify the image in the rack's cache"
+    )]
     Checksum { chunk: usize, expected: Digest, seen: Digest, tries: u32 },
     #[error("expected chunk {chunk} from {server}, seen no byte for {} s, last error: {seen}; next: see that rackd serves images on the provisioning network", .stalled.as_secs())]
     Download { chunk: usize, server: String, stalled: Duration, seen: String },
     #[error("{disk}: {doing} failed ({source}); next: replace the disk if its log agrees")]
     DiskIo { disk: String, doing: String, source: io::Error },
-    #[error("{disk}: expected what was written at byte {offset}, seen something else; next: replace the disk")]
+    #[error(
+        "{disk}: expected what was written at byte {offset}, seen something else; next: replace the disk"
+    )]
     ReadBack { disk: String, offset: u64 },
-    #[error("{disk}: expected zeros after erasing, seen data at byte {offset}; next: keep the machine out of use and replace or erase the disk by hand")]
+    #[error(
+        "{disk}: expected zeros after erasing, seen data at byte {offset}; next: keep the machine out of use and replace or erase the disk by hand"
+    )]
     NotErased { disk: String, offset: u64 },
     #[error("expected {expected}, seen {seen}; next: {next}")]
     BootEntry { expected: String, seen: String, next: &'static str },

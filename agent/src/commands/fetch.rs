@@ -128,7 +128,7 @@ impl<'a> Fetcher<'a> {
                 }
             }
             self.connection = None;
-            self.pause(backoff.next()).await;
+            self.pause(backoff.pause()).await;
         }
     }
 

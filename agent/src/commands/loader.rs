@@ -72,8 +72,7 @@ fn path_on(
         return Err(LoaderError::Unreadable(io::Error::other("it ends beyond the usable blocks")));
     }
     let window = Window { device: device.clone(), extent, at: 0 };
-    let volume =
-        fatfs::FileSystem::new(window, fatfs::FsOptions::new()).map_err(LoaderError::Unreadable)?;
+    let volume = fatfs::FileSystem::new(window, fatfs::FsOptions::new()).map_err(LoaderError::Unreadable)?;
     let efi = match volume.root_dir().open_dir("EFI") {
         Ok(dir) => dir,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(LoaderError::NoLoader),

@@ -13,7 +13,7 @@ mod write_image;
 
 pub use config_drive::PARTITION_NAME as CONFIG_DRIVE_PARTITION;
 pub use error::CommandError;
-pub use progress::Progress;
+pub(crate) use progress::Progress;
 
 use crate::limits::Limits;
 use crate::machine::{BlockDevice, Machine};
@@ -26,22 +26,22 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// What commands share during a boot.
-pub struct Context {
-    pub machine: Arc<dyn Machine>,
-    pub limits: Limits,
+pub(crate) struct Context {
+    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) limits: Limits,
     /// Chunks a failed WriteImage had finished: the next one with the same image and disk goes on there.
     pub(crate) half_written: Mutex<Option<write_image::HalfWritten>>,
 }
 
 impl Context {
-    pub fn new(machine: Arc<dyn Machine>, limits: Limits) -> Self {
+    pub(crate) fn new(machine: Arc<dyn Machine>, limits: Limits) -> Self {
         Self { machine, limits, half_written: Mutex::new(None) }
     }
 }
 
 /// Runs one command to its end. `url` follows rackd when it comes back at another address while an
 /// image is being written. Dropping the future stops the command between two disk operations.
-pub async fn execute(
+pub(crate) async fn execute(
     context: &Arc<Context>,
     command: Command,
     url: watch::Receiver<String>,
@@ -88,7 +88,8 @@ async fn blocking<T: Send + 'static>(
 
 async fn hardware(context: &Arc<Context>) -> Result<Hardware, CommandError> {
     let machine = context.machine.clone();
-    blocking(move || machine.hardware().map_err(CommandError::disk_io("machine", "reading the hardware"))).await
+    blocking(move || machine.hardware().map_err(CommandError::disk_io("machine", "reading the hardware")))
+        .await
 }
 
 /// A disk and the handle to it.
@@ -99,10 +100,7 @@ struct OpenDisk {
 
 /// Picks the root disk and opens it. Controllers may still be probing when the first command comes:
 /// waits a while for a disk that matches.
-async fn open_root(
-    context: &Arc<Context>,
-    hints: Option<RootDeviceHints>,
-) -> Result<OpenDisk, CommandError> {
+async fn open_root(context: &Arc<Context>, hints: Option<RootDeviceHints>) -> Result<OpenDisk, CommandError> {
     let hints = hints.unwrap_or_default();
     let deadline = Instant::now() + context.limits.disk_wait;
     let info = loop {

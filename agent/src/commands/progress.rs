@@ -7,7 +7,7 @@ type Sink = dyn Fn(i64, i64, &str) + Send + Sync;
 
 /// A cheap handle; clones share the pace.
 #[derive(Clone)]
-pub struct Progress {
+pub(crate) struct Progress {
     sink: Arc<Sink>,
     interval: Duration,
     last: Arc<Mutex<Option<Instant>>>,
@@ -15,17 +15,12 @@ pub struct Progress {
 
 impl Progress {
     /// `sink` gets bytes done, bytes in total, and what is being done.
-    pub fn new(interval: Duration, sink: impl Fn(i64, i64, &str) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(interval: Duration, sink: impl Fn(i64, i64, &str) + Send + Sync + 'static) -> Self {
         Self { sink: Arc::new(sink), interval, last: Arc::default() }
     }
 
-    /// For callers who do not care.
-    pub fn ignored() -> Self {
-        Self::new(Duration::MAX, |_, _, _| {})
-    }
-
     /// Tells, unless it was told a moment ago; the end is always told.
-    pub fn report(&self, done_bytes: u64, total_bytes: u64, detail: &str) {
+    pub(crate) fn report(&self, done_bytes: u64, total_bytes: u64, detail: &str) {
         let now = Instant::now();
         {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);

@@ -133,11 +133,7 @@ fn nics_report_carrier_speed_and_driver() {
                 speed_mbps: 25_000,
                 driver: "mlx5_core".into()
             },
-            Nic {
-                name: "eno2".into(),
-                mac_address: "52:54:00:ab:cd:02".into(),
-                ..Nic::default()
-            },
+            Nic { name: "eno2".into(), mac_address: "52:54:00:ab:cd:02".into(), ..Nic::default() },
         ]
     );
     assert_eq!(nic_by_mac(tree.root(), [0x52, 0x54, 0, 0xab, 0xcd, 2]).as_deref(), Some("eno2"));

@@ -1,4 +1,8 @@
 //! A block device or an ordinary file as a [`BlockDevice`]: `fallocate` means the same for both.
+//!
+//! The kernel is not told to read a new partition table (BLKRRPART): that ioctl has no safe wrapper, and
+//! the agent addresses partitions by their offset on the whole disk; the installed system reads the
+//! table when it boots.
 use super::BlockDevice;
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use rustix::io::Errno;
@@ -19,13 +23,21 @@ pub struct FileDisk {
     file: File,
     size_bytes: u64,
     block_bytes: u32,
+    unmaps: bool,
 }
 
 impl FileDisk {
     /// Opens `path`, whose size and block size the caller knows from the hardware report.
     pub fn open(path: &Path, size_bytes: u64, block_bytes: u32) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Self { file, size_bytes, block_bytes })
+        Ok(Self { file, size_bytes, block_bytes, unmaps: true })
+    }
+
+    /// For disks that say they cannot discard: without this a spinning disk would "unmap" by writing
+    /// zeros (WRITE SAME), which takes as long as writing the image.
+    #[must_use]
+    pub fn without_unmap(self) -> Self {
+        Self { unmaps: false, ..self }
     }
 
     fn check(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -81,6 +93,9 @@ impl BlockDevice for FileDisk {
     // kernel refuses it unless the disk promises zeros afterwards (linux block/fops.c, blkdev_fallocate).
     fn unmap(&self, offset: u64, len: u64) -> io::Result<bool> {
         self.check(offset, len)?;
+        if !self.unmaps {
+            return Ok(false);
+        }
         match self.pieces(offset, len, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE) {
             Ok(()) => Ok(true),
             Err(e) if unsupported(e) => Ok(false),
