@@ -1,0 +1,82 @@
+//! From the first instruction in user space to a session with rackd.
+use super::console::{self, say};
+use super::{LinuxMachine, mounts, network};
+use crate::args::KernelArgs;
+use crate::config::Config;
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// A clock that is further off is set; certificates of rackd are valid from five minutes before.
+const CLOCK_SLACK_SECONDS: i64 = 60;
+/// Between two tries of a start that failed: a person may plug a cable meanwhile.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Everything pid 1 does. Never returns: pid 1 that ends is a kernel panic.
+pub fn start() -> ! {
+    console::install();
+    mounts::kernel_file_systems();
+    say(concat!("farrier-agent ", env!("CARGO_PKG_VERSION")));
+    mounts::load_modules(Path::new("/modules"));
+    mounts::efi_variables();
+    loop {
+        let attempt = catch_unwind(AssertUnwindSafe(attempt));
+        let error = attempt.unwrap_or_else(|panic| format!("a bug in the agent: {}", text(&*panic)));
+        say(&format!("cannot go on: {error}; trying again in {} s", RETRY.as_secs()));
+        std::thread::park_timeout(RETRY);
+    }
+}
+
+/// One try from the kernel's arguments on. Comes back only with what went wrong.
+fn attempt() -> String {
+    let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let args = match KernelArgs::parse(&cmdline) {
+        Ok(args) => args,
+        Err(error) => return error.to_string(),
+    };
+    let config = match Config::from_args(&args) {
+        Ok(config) => config,
+        Err(error) => return error.to_string(),
+    };
+    if let Some(time) = args.time {
+        set_clock(time);
+    }
+    match network::bring_up(args.boot_mac, args.address) {
+        Ok(interface) => {
+            let address = args.address.map(|a| format!("{}/{}", a.ip, a.prefix_len));
+            let address = address.unwrap_or_else(|| "no address (farrier.ip is missing)".to_owned());
+            say(&format!("node {}: {interface} is up, {address}; rackd is {}", args.node, args.url));
+        }
+        Err(error) => return format!("network: {error}"),
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return format!("starting threads: {error}"),
+    };
+    let ended = runtime.block_on(crate::run(Arc::new(LinuxMachine), config, CancellationToken::new()));
+    format!("expected the machine to be off, seen {ended:?}")
+}
+
+/// Sets the clock from rackd's when it lies.
+fn set_clock(time: i64) {
+    let now = clock_gettime(ClockId::Realtime).tv_sec;
+    if now.abs_diff(time) <= CLOCK_SLACK_SECONDS.unsigned_abs() {
+        return;
+    }
+    match clock_settime(ClockId::Realtime, Timespec { tv_sec: time, tv_nsec: 0 }) {
+        Ok(()) => say(&format!("the clock was {} s off and is set", now.abs_diff(time))),
+        Err(error) => say(&format!("the clock is {} s off and cannot be set: {error}", now.abs_diff(time))),
+    }
+}
+
+fn text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
