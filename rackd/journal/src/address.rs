@@ -5,7 +5,9 @@ use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder a
 use std::net::Ipv4Addr;
 
 impl Journal {
-    /// The address of `mac` in `segment`: the one it has, else the first free one of `first..=last`.
+    /// The address of `mac` in `segment`: the one it has, else a free one of `first..=last`. The search starts
+    /// where the last two bytes of the MAC point, so that a rack whose journal was lost mostly gives out the
+    /// same addresses again.
     pub async fn address(
         &self,
         segment: &str,
@@ -25,9 +27,12 @@ impl Journal {
         {
             return Ok(Ipv4Addr::from(ip));
         }
-        let free = range.clone().find(|ip| !taken.iter().any(|row| row.address == i64::from(*ip)));
+        let size = u32::from(last).saturating_sub(u32::from(first)).saturating_add(1);
+        let start = preferred(mac) % size;
+        let free = (0..size)
+            .map(|i| u32::from(first) + (start + i) % size)
+            .find(|ip| !taken.iter().any(|row| row.address == i64::from(*ip)));
         let Some(ip) = free else {
-            let size = u32::try_from(range.count()).unwrap_or(u32::MAX);
             return Err(JournalError::PoolExhausted { segment: segment.to_owned(), size });
         };
         // A machine that moved out of the pool (it was made smaller) gives its old address back.
@@ -46,4 +51,10 @@ impl Journal {
         write.commit().await?;
         Ok(Ipv4Addr::from(ip))
     }
+}
+
+/// The last two bytes of a MAC address as a number.
+fn preferred(mac: &str) -> u32 {
+    let digits: String = mac.chars().filter(char::is_ascii_hexdigit).collect();
+    digits.get(digits.len().saturating_sub(4)..).and_then(|d| u32::from_str_radix(d, 16).ok()).unwrap_or(0)
 }
