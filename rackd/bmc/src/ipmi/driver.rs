@@ -38,7 +38,7 @@ impl IpmiBmc {
         F: for<'a> FnOnce(&'a mut Link, &'a mut Call) -> BoxFuture<'a, Result<T, BmcError>> + Send + 'static,
     {
         let mailbox = self.mailbox.as_ref().ok_or(BmcError::NoSocket { addr: self.addr })?;
-        actor::call(mailbox, deadline, operation).await
+        actor::call(self.addr, mailbox, deadline, operation).await
     }
 }
 
