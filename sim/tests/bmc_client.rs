@@ -21,7 +21,7 @@ async fn every_capability_works() {
         for persistent in [false, true] {
             for mode in [BootMode::Bios, BootMode::Uefi] {
                 let wanted = BootOverride { device, persistent, mode };
-                bmc.set_boot_device(wanted, soon()).await.unwrap();
+                assert_eq!(bmc.set_boot_device(wanted, soon()).await, Ok(wanted));
                 assert_eq!(bmc.boot_device(soon()).await, Ok(wanted));
             }
         }

@@ -113,7 +113,11 @@ impl Bmc {
     }
 
     /// See [`BootDevice::set_boot_device`].
-    pub async fn set_boot_device(&self, wanted: BootOverride, deadline: Deadline) -> Result<(), BmcError> {
+    pub async fn set_boot_device(
+        &self,
+        wanted: BootOverride,
+        deadline: Deadline,
+    ) -> Result<BootOverride, BmcError> {
         self.boot()?.set_boot_device(wanted, deadline).await
     }
 

@@ -199,9 +199,12 @@ impl Link {
                 addr,
                 had_kg: self.address.kg.is_some(),
             })),
-            HandshakeError::OtherAlgorithms { .. } | HandshakeError::ZeroSessionId => {
-                HandshakeEnd::Over(Failed::Final(self.session_refused(&error)))
+            // pyghmi's server answers every proposal with suite 3: its way of refusing. What it chose
+            // is never accepted unasked; the next candidate is proposed in a new handshake.
+            HandshakeError::OtherAlgorithms { .. } => {
+                HandshakeEnd::Over(Failed::Suite(RmcpStatus::NO_CIPHER_SUITE_MATCH))
             }
+            HandshakeError::ZeroSessionId => HandshakeEnd::Over(Failed::Final(self.session_refused(&error))),
         }
     }
 
