@@ -137,6 +137,22 @@ async fn ipmitool_is_refused_with_a_wrong_password_or_a_suite_we_never_speak() {
     lab.bmc.shutdown().await;
 }
 
+/// Without `-C`, ipmitool asks for the suites before the session and takes the best.
+#[tokio::test]
+async fn ipmitool_finds_the_suite_itself() {
+    for suites in [vec![CipherSuite::Suite17, CipherSuite::Suite3], vec![CipherSuite::Suite3]] {
+        let lab = Lab::start(|config| config.suites = suites).await;
+        let address = lab.bmc.address();
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        let words =
+            ["-I", "lanplus", "-H", &host, "-p", &port, "-U", USER, "-P", PASSWORD, "power", "status"];
+        let output = run("ipmitool", "ipmitool", &words.map(str::to_owned)).await;
+        output.succeeds().says("Chassis Power is off");
+        assert!(!output.text.contains("Unable"), "{}", output.text);
+        lab.bmc.shutdown().await;
+    }
+}
+
 #[tokio::test]
 async fn ipmitool_opens_a_two_key_session() {
     let lab = Lab::start(|config| config.kg = Some(Secret::new("bmc-key"))).await;

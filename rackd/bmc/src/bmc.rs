@@ -92,25 +92,32 @@ impl Bmc {
         self.power()?.power_reset(deadline).await
     }
 
-    /// Check, do, read back until it is so. The last state read when the deadline passes first is in
-    /// [`BmcError::NotApplied`]... unless the BMC stopped answering, which is that error.
-    pub async fn ensure_power(&self, wanted: PowerState, deadline: Deadline) -> Result<(), BmcError> {
+    /// Check, do, read back until it is so. `false`: the BMC accepted the command, but the deadline
+    /// passed before the state read back.
+    pub async fn ensure_power(&self, wanted: PowerState, deadline: Deadline) -> Result<bool, BmcError> {
         let power = self.power()?;
         if power.power_status(deadline).await? == wanted {
-            return Ok(());
+            return Ok(true);
         }
         match wanted {
             PowerState::On => power.power_on(deadline).await?,
             PowerState::Off => power.power_off(deadline).await?,
         }
-        while power.power_status(deadline).await? != wanted {
+        while !deadline.is_past() {
+            if power.power_status(deadline).await? == wanted {
+                return Ok(true);
+            }
             tokio::time::sleep(POWER_POLL.min(deadline.remaining())).await;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// See [`BootDevice::set_boot_device`].
-    pub async fn set_boot_device(&self, wanted: BootOverride, deadline: Deadline) -> Result<(), BmcError> {
+    pub async fn set_boot_device(
+        &self,
+        wanted: BootOverride,
+        deadline: Deadline,
+    ) -> Result<BootOverride, BmcError> {
         self.boot()?.set_boot_device(wanted, deadline).await
     }
 

@@ -44,9 +44,14 @@ pub struct BootOverride {
 /// Sets and reads the boot override.
 #[async_trait]
 pub trait BootDevice: Send + Sync {
-    /// Sets it and reads it back; [`BmcError::NotApplied`] if the BMC reads back something else.
-    /// Idempotent.
-    async fn set_boot_device(&self, wanted: BootOverride, deadline: Deadline) -> Result<(), BmcError>;
+    /// Sets it, reads it back and returns what was read: [`BmcError::NotApplied`] if it is another
+    /// device. Persistence and mode may differ, since several BMCs obey those bits without storing
+    /// them; whoever depends on them compares. Idempotent.
+    async fn set_boot_device(
+        &self,
+        wanted: BootOverride,
+        deadline: Deadline,
+    ) -> Result<BootOverride, BmcError>;
 
     /// Reads it. An override that is used up or was never set is [`Device::None`].
     async fn boot_device(&self, deadline: Deadline) -> Result<BootOverride, BmcError>;

@@ -28,6 +28,12 @@ pub enum BmcError {
         /// The answer that did not come.
         waiting_for: &'static str,
     },
+    /// The deadline passed before the call's turn came.
+    #[error("BMC {addr} was busy with earlier calls until the deadline; nothing was sent")]
+    StillQueued {
+        /// The BMC.
+        addr: SocketAddr,
+    },
     /// The circuit breaker is open: nothing was sent.
     #[error(
         "BMC {addr} is left alone after {failures} failed calls in a row (last: {reason}); the next \
@@ -179,7 +185,7 @@ impl BmcError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::NoSessionSlot { .. } => true,
+            Self::Unreachable { .. } | Self::NoSessionSlot { .. } | Self::StillQueued { .. } => true,
             Self::CircuitOpen { reason, .. } => reason.is_transient(),
             Self::Refused { code, .. } => code.is_transient(),
             _ => false,
@@ -189,6 +195,11 @@ impl BmcError {
     /// Whether the failure should make the circuit breaker count: the BMC is away, or a further
     /// wrong password may lock its account.
     pub(crate) fn trips_breaker(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::WrongPassword { .. } | Self::WrongKg { .. })
+        match self {
+            // A caller in a hurry, who gives up after a datagram or two, proves nothing.
+            Self::Unreachable { tried, .. } => *tried >= 3,
+            Self::WrongPassword { .. } | Self::WrongKg { .. } => true,
+            _ => false,
+        }
     }
 }

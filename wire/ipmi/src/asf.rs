@@ -74,7 +74,7 @@ mod tests {
     use super::Asf;
     use crate::datagram::Datagram;
 
-    /// §13.2.3 and Table 13-9: FreeIPMI's `rmcpping` is the foreign reader of our pong (sim/tests).
+    /// §13.2.3: IANA 4542 big endian, type, tag, reserved, length.
     #[test]
     fn ping_has_the_bytes_of_the_specification() {
         assert_eq!(

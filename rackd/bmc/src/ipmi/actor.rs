@@ -1,5 +1,8 @@
 //! The task that owns one BMC: calls one after the other, and the session's life.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -10,6 +13,9 @@ use crate::{BmcError, Deadline};
 
 /// Calls waiting for one BMC. More callers than this wait to get into the mailbox.
 pub(crate) const MAILBOX: usize = 64;
+
+/// After the deadline, for the actor's own verdict to arrive.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// A whole operation on the link: nobody else's command gets between its commands.
 pub(crate) type Job = Box<dyn for<'a> FnOnce(&'a mut Link) -> BoxFuture<'a, ()> + Send>;
@@ -39,6 +45,7 @@ pub(crate) async fn run(mut link: Link, mut mailbox: mpsc::Receiver<Job>, stop: 
 
 /// Runs `operation` in the actor, after the calls before it; the wait counts for the deadline.
 pub(crate) async fn call<T, F>(
+    addr: SocketAddr,
     mailbox: &mpsc::Sender<Job>,
     deadline: Deadline,
     operation: F,
@@ -66,6 +73,11 @@ where
             let _gone = reply.send(outcome);
         })
     });
-    mailbox.send(job).await.map_err(|_| BmcError::ShuttingDown)?;
-    answer.await.unwrap_or(Err(BmcError::ShuttingDown))
+    let queued = tokio::time::timeout_at(deadline.instant(), mailbox.send(job));
+    queued.await.map_err(|_| BmcError::StillQueued { addr })?.map_err(|_| BmcError::ShuttingDown)?;
+    // The actor keeps the deadline itself and knows more about why it passed.
+    match tokio::time::timeout_at(deadline.instant() + GRACE, answer).await {
+        Ok(answer) => answer.unwrap_or(Err(BmcError::ShuttingDown)),
+        Err(_) => Err(BmcError::StillQueued { addr }),
+    }
 }

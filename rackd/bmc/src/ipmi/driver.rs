@@ -38,7 +38,7 @@ impl IpmiBmc {
         F: for<'a> FnOnce(&'a mut Link, &'a mut Call) -> BoxFuture<'a, Result<T, BmcError>> + Send + 'static,
     {
         let mailbox = self.mailbox.as_ref().ok_or(BmcError::NoSocket { addr: self.addr })?;
-        actor::call(mailbox, deadline, operation).await
+        actor::call(self.addr, mailbox, deadline, operation).await
     }
 }
 
@@ -71,7 +71,11 @@ impl Power for IpmiBmc {
 
 #[async_trait]
 impl BootDevice for IpmiBmc {
-    async fn set_boot_device(&self, wanted: BootOverride, deadline: Deadline) -> Result<(), BmcError> {
+    async fn set_boot_device(
+        &self,
+        wanted: BootOverride,
+        deadline: Deadline,
+    ) -> Result<BootOverride, BmcError> {
         self.call(deadline, move |link, call| Box::pin(link.set_boot_device(call, wanted))).await
     }
 
@@ -148,7 +152,11 @@ impl Link {
         Ok(quirks)
     }
 
-    async fn set_boot_device(&mut self, call: &mut Call, wanted: BootOverride) -> Result<(), BmcError> {
+    async fn set_boot_device(
+        &mut self,
+        call: &mut Call,
+        wanted: BootOverride,
+    ) -> Result<BootOverride, BmcError> {
         let quirks = self.quirks(call).await?;
         let device = match (wanted.device, wanted.mode) {
             (Device::None, _) => BootDeviceSelector::NONE,
@@ -168,13 +176,14 @@ impl Link {
         let efi = wanted.mode == BootMode::Uefi;
         let flags = BootFlags { valid: true, persistent: wanted.persistent, efi, device };
         self.command(call, SetBootOption::flags(flags)).await?;
-        let seen = self.boot_device(call).await?;
-        let applied = match wanted.device {
-            Device::None => seen.device == Device::None,
-            _ => seen == wanted,
-        };
-        if applied {
-            return Ok(());
+        let reply = self.command(call, GetBootFlags).await?;
+        let seen = boot_override(reply.flags);
+        if seen.device == wanted.device {
+            if !reply.flags.valid {
+                // ipmi_sim obeys the device and stores no flags at all.
+                tracing::info!(bmc.addr = %self.address.addr, "boot flags valid bit is not read back");
+            }
+            return Ok(seen);
         }
         Err(BmcError::NotApplied {
             addr: self.address.addr,
@@ -196,17 +205,9 @@ impl Link {
 
     async fn boot_device(&mut self, call: &mut Call) -> Result<BootOverride, BmcError> {
         let reply = self.command(call, GetBootFlags).await?;
-        let flags = if reply.parameter_valid && reply.flags.valid { reply.flags } else { BootFlags::NONE };
-        let device = match flags.device {
-            BootDeviceSelector::NONE => Device::None,
-            BootDeviceSelector::PXE => Device::Network,
-            BootDeviceSelector::DISK | BootDeviceSelector::REMOTE_DISK => Device::Disk,
-            BootDeviceSelector::CDROM => Device::Cdrom,
-            BootDeviceSelector::BIOS_SETUP => Device::BiosSetup,
-            BootDeviceSelector(other) => Device::Other(other),
-        };
-        let mode = if flags.efi { BootMode::Uefi } else { BootMode::Bios };
-        Ok(BootOverride { device, persistent: flags.persistent, mode })
+        // Flags that were used up keep their device; only the valid bit goes.
+        let obeyed = reply.parameter_valid && reply.flags.valid;
+        Ok(boot_override(if obeyed { reply.flags } else { BootFlags::NONE }))
     }
 
     async fn identity(&mut self, call: &mut Call) -> Result<BmcIdentity, BmcError> {
@@ -226,4 +227,17 @@ impl Link {
             guid,
         })
     }
+}
+
+fn boot_override(flags: BootFlags) -> BootOverride {
+    let device = match flags.device {
+        BootDeviceSelector::NONE => Device::None,
+        BootDeviceSelector::PXE => Device::Network,
+        BootDeviceSelector::DISK | BootDeviceSelector::REMOTE_DISK => Device::Disk,
+        BootDeviceSelector::CDROM => Device::Cdrom,
+        BootDeviceSelector::BIOS_SETUP => Device::BiosSetup,
+        BootDeviceSelector(other) => Device::Other(other),
+    };
+    let mode = if flags.efi { BootMode::Uefi } else { BootMode::Bios };
+    BootOverride { device, persistent: flags.persistent, mode }
 }

@@ -1,5 +1,7 @@
 //! One question, sent until it is answered.
 
+use std::time::Duration;
+
 use farrier_ipmi::client::{ClientSession, Handshake, HandshakeError, Step};
 use farrier_ipmi::datagram::Datagram;
 use farrier_ipmi::lan::LanMessage;
@@ -15,9 +17,23 @@ pub(crate) trait Question: Send {
     type Answer: Send;
     /// The datagram of the next try.
     fn datagram(&mut self) -> Vec<u8>;
-    /// The answer, if this datagram is it.
-    fn answer(&mut self, datagram: &[u8]) -> Option<Self::Answer>;
+    /// What this datagram is to the question.
+    fn answer(&mut self, datagram: &[u8]) -> Seen<Self::Answer>;
 }
+
+/// A datagram, judged by the question.
+pub(crate) enum Seen<A> {
+    /// The answer.
+    Answer(A),
+    /// Not for this question: late, foreign or forged.
+    Stale,
+    /// An answer nothing authenticates, and an unwelcome one: it stands only if no better one comes.
+    Doubtful(A),
+}
+
+/// How long to wait for something better than a doubtful answer. Both would arrive together; this
+/// covers a BMC that is slower than a forger by a few round trips.
+const DOUBT: Duration = Duration::from_millis(50);
 
 /// How often a question may be put, and how long to wait each time.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +41,7 @@ pub(crate) struct Effort<'a> {
     pub(crate) tuning: &'a Tuning,
     pub(crate) tries: u32,
     /// Instead of the rising wait.
-    pub(crate) single_wait: Option<std::time::Duration>,
+    pub(crate) single_wait: Option<Duration>,
     pub(crate) deadline: Deadline,
 }
 
@@ -38,23 +54,37 @@ pub(crate) async fn ask<Q: Question>(
     question: &mut Q,
 ) -> Option<Q::Answer> {
     wire.drain();
+    let mut doubtful = None;
     for attempt in 0..effort.tries {
         if attempt > 0 && effort.deadline.is_past() {
-            return None;
+            break;
         }
         let datagram = question.datagram();
         wire.send(&datagram).await;
         *sent = sent.saturating_add(1);
         let wait = effort.single_wait.unwrap_or_else(|| effort.tuning.timeout(attempt));
-        let until = (Instant::now() + wait).min(effort.deadline.instant());
+        let mut until = (Instant::now() + wait).min(effort.deadline.instant());
+        let mut heard = 0_u32;
         while let Some(datagram) = wire.receive_until(until).await {
-            if let Some(answer) = question.answer(&datagram) {
-                return Some(answer);
+            heard += 1;
+            match question.answer(&datagram) {
+                Seen::Answer(answer) => return Some(answer),
+                Seen::Doubtful(answer) => {
+                    doubtful = Some(answer);
+                    until = until.min(Instant::now() + DOUBT);
+                }
+                Seen::Stale => {
+                    tracing::debug!(bmc.addr = %wire.peer, "stale or foreign datagram dropped");
+                }
             }
-            tracing::debug!(bmc.addr = %wire.peer, "stale or foreign datagram dropped");
+        }
+        // Alone it is the BMC's word. Among other things heard it may be a forger's, and the true
+        // answer may have been crowded out: ask again.
+        if doubtful.is_some() && heard == 1 {
+            break;
         }
     }
-    None
+    doubtful
 }
 
 /// A command before a session, in the v1.5 wrapper.
@@ -67,9 +97,12 @@ impl Question for PreSession {
         v15::wrap(&self.0.to_bytes())
     }
 
-    fn answer(&mut self, datagram: &[u8]) -> Option<LanMessage> {
-        let Ok(Datagram::V15(packet)) = Datagram::parse(datagram) else { return None };
-        LanMessage::parse(packet.payload).ok().filter(|response| response.answers(&self.0))
+    fn answer(&mut self, datagram: &[u8]) -> Seen<LanMessage> {
+        let Ok(Datagram::V15(packet)) = Datagram::parse(datagram) else { return Seen::Stale };
+        match LanMessage::parse(packet.payload) {
+            Ok(response) if response.answers(&self.0) => Seen::Answer(response),
+            _ => Seen::Stale,
+        }
     }
 }
 
@@ -84,12 +117,12 @@ impl Question for HandshakeStep<'_> {
         self.0.poll_transmit().to_vec()
     }
 
-    fn answer(&mut self, datagram: &[u8]) -> Option<Self::Answer> {
+    fn answer(&mut self, datagram: &[u8]) -> Seen<Self::Answer> {
         match self.0.handle_datagram(datagram) {
-            Ok(Step::Ignored(_)) => None,
-            Ok(Step::Advanced) => Some(Ok(None)),
-            Ok(Step::Established(session)) => Some(Ok(Some(session))),
-            Err(error) => Some(Err(error)),
+            Step::Ignored(_) => Seen::Stale,
+            Step::Advanced => Seen::Answer(Ok(None)),
+            Step::Established(session) => Seen::Answer(Ok(Some(session))),
+            Step::Failed(error) => Seen::Doubtful(Err(error)),
         }
     }
 }
@@ -107,13 +140,13 @@ impl Question for InSession<'_> {
         self.session.seal(&self.request, &rand::random())
     }
 
-    fn answer(&mut self, datagram: &[u8]) -> Option<LanMessage> {
+    fn answer(&mut self, datagram: &[u8]) -> Seen<LanMessage> {
         match self.session.open(datagram) {
-            Ok(response) if response.answers(&self.request) => Some(response),
-            Ok(_) => None,
+            Ok(response) if response.answers(&self.request) => Seen::Answer(response),
+            Ok(_) => Seen::Stale,
             Err(error) => {
                 tracing::debug!(%error, "datagram not opened");
-                None
+                Seen::Stale
             }
         }
     }

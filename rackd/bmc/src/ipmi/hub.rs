@@ -20,8 +20,9 @@ use super::tuning::Tuning;
 use super::wire::Wire;
 use crate::Bmc;
 
-/// Datagrams waiting for one actor. It asks one question at a time, so more are copies or rubbish.
-const INBOX: usize = 32;
+/// Datagrams waiting for one actor. It asks one question at a time, so nearly all of more than a few
+/// are rubbish; room for some of that lets the true answer through a storm.
+const INBOX: usize = 128;
 /// Bytes of receive buffer asked for: thousands of answers may come while the task is not running.
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// Longest datagram taken, in bytes.

@@ -13,7 +13,7 @@ use crate::BmcError;
 
 /// Handshakes tried over after the BMC lost track of one (late copies of RAKP 1 and 3 make some
 /// BMCs do that). The password is proved right by then, so nothing gets locked.
-const RESTARTS: u32 = 3;
+const RESTARTS: u32 = 5;
 
 /// Why one suite gave no session.
 enum Failed {
@@ -35,6 +35,10 @@ impl Link {
         loop {
             match self.open_with_any_suite(call).await {
                 Ok(session) => return Ok(session),
+                // The deadline cut the last try short: the reason is still the one seen before.
+                Err(Failed::Final(BmcError::Unreachable { .. })) if busy > 0 && call.deadline.is_past() => {
+                    return Err(self.no_slot(call));
+                }
                 Err(Failed::Final(error)) => return Err(error),
                 Err(Failed::Suite(status)) => {
                     return Err(BmcError::UnsupportedCipher {
@@ -47,16 +51,17 @@ impl Link {
                     let pause = self.tuning().busy(busy);
                     busy += 1;
                     if call.deadline.remaining() <= pause {
-                        return Err(BmcError::NoSessionSlot {
-                            addr: self.address.addr,
-                            elapsed: call.elapsed(),
-                        });
+                        return Err(self.no_slot(call));
                     }
                     tracing::info!(bmc.addr = %self.address.addr, "no free session, waiting");
                     tokio::time::sleep(pause).await;
                 }
             }
         }
+    }
+
+    fn no_slot(&self, call: &Call) -> BmcError {
+        BmcError::NoSessionSlot { addr: self.address.addr, elapsed: call.elapsed() }
     }
 
     fn candidates(&self) -> Vec<CipherSuite> {
@@ -194,9 +199,12 @@ impl Link {
                 addr,
                 had_kg: self.address.kg.is_some(),
             })),
-            HandshakeError::OtherAlgorithms { .. } | HandshakeError::ZeroSessionId => {
-                HandshakeEnd::Over(Failed::Final(self.session_refused(&error)))
+            // pyghmi's server answers every proposal with suite 3: its way of refusing. What it chose
+            // is never accepted unasked; the next candidate is proposed in a new handshake.
+            HandshakeError::OtherAlgorithms { .. } => {
+                HandshakeEnd::Over(Failed::Suite(RmcpStatus::NO_CIPHER_SUITE_MATCH))
             }
+            HandshakeError::ZeroSessionId => HandshakeEnd::Over(Failed::Final(self.session_refused(&error))),
         }
     }
 

@@ -86,6 +86,9 @@ pub enum Step {
     Advanced,
     /// Done.
     Established(ClientSession),
+    /// The message says no. Nothing authenticates it, so the handshake has not moved: wait a little
+    /// for a better answer, and if none comes, take this for the BMC's word and start over.
+    Failed(HandshakeError),
 }
 
 /// Why a datagram was ignored. Anyone can send us rubbish, so none of these ends the handshake.
@@ -187,13 +190,13 @@ impl Handshake {
 
     /// Takes a datagram from the BMC.
     ///
-    /// # Errors
-    /// The attempt is over; start another one with a new nonce, if that makes sense.
-    pub fn handle_datagram(&mut self, datagram: &[u8]) -> Result<Step, HandshakeError> {
+    /// **Invariant:** only a message that moves the handshake on changes it. A forged or mangled one
+    /// can at most be ignored or yield a [`Step::Failed`] that the true message then overrules.
+    pub fn handle_datagram(&mut self, datagram: &[u8]) -> Step {
         let packet = match Datagram::parse(datagram) {
             Ok(Datagram::V20(packet)) if packet.session_id == 0 => packet,
-            Ok(_) => return Ok(Step::Ignored(Ignored::Other)),
-            Err(error) => return Ok(Step::Ignored(error.into())),
+            Ok(_) => return Step::Ignored(Ignored::Other),
+            Err(error) => return Step::Ignored(error.into()),
         };
         let step = match (packet.payload_type, &self.state) {
             (PayloadType::OpenSessionResponse, State::AwaitOpenSession) => {
@@ -206,9 +209,9 @@ impl Handshake {
             (PayloadType::Rakp4, State::AwaitRakp4 { .. }) => {
                 Rakp4::parse(packet.payload).map(|message| self.rakp4(&message))
             }
-            _ => return Ok(Step::Ignored(Ignored::Other)),
+            _ => return Step::Ignored(Ignored::Other),
         };
-        step.unwrap_or_else(|error| Ok(Step::Ignored(error.into())))
+        step.unwrap_or_else(|error| Step::Ignored(error.into()))
     }
 
     /// A refusal may come without our session id (see [`OpenSessionResponse::parse`]), so the tag
@@ -218,19 +221,19 @@ impl Handshake {
             && (session_id == self.nonce.session_id || (status != RmcpStatus::NO_ERRORS && session_id == 0))
     }
 
-    fn open_session(&mut self, message: &OpenSessionResponse) -> Result<Step, HandshakeError> {
+    fn open_session(&mut self, message: &OpenSessionResponse) -> Step {
         if !self.is_ours(0, message.tag, message.console_session_id, message.status) {
-            return Ok(Step::Ignored(Ignored::Other));
+            return Step::Ignored(Ignored::Other);
         }
         let Some(accepted) = message.accepted else {
-            return Err(HandshakeError::Refused { message: "Open Session", status: message.status });
+            return Step::Failed(HandshakeError::Refused { message: "Open Session", status: message.status });
         };
         let expected = self.config.suite.algorithms();
         if accepted.algorithms != expected {
-            return Err(HandshakeError::OtherAlgorithms { expected, seen: accepted.algorithms });
+            return Step::Failed(HandshakeError::OtherAlgorithms { expected, seen: accepted.algorithms });
         }
         if accepted.bmc_session_id == 0 {
-            return Err(HandshakeError::ZeroSessionId);
+            return Step::Failed(HandshakeError::ZeroSessionId);
         }
         let role = NAME_ONLY_LOOKUP | self.config.privilege;
         let rakp1 = Rakp1 {
@@ -242,15 +245,15 @@ impl Handshake {
         };
         self.transmit = v20::wrap_outside_session(PayloadType::Rakp1, &rakp1.to_bytes());
         self.state = State::AwaitRakp2 { bmc_session_id: accepted.bmc_session_id, role };
-        Ok(Step::Advanced)
+        Step::Advanced
     }
 
-    fn rakp2(&mut self, message: Rakp2, bmc_session_id: u32, role: u8) -> Result<Step, HandshakeError> {
+    fn rakp2(&mut self, message: Rakp2, bmc_session_id: u32, role: u8) -> Step {
         if !self.is_ours(1, message.tag, message.console_session_id, message.status) {
-            return Ok(Step::Ignored(Ignored::Other));
+            return Step::Ignored(Ignored::Other);
         }
         let Some(proof) = message.proof else {
-            return Err(match message.status {
+            return Step::Failed(match message.status {
                 // A user the BMC does not know: for the operator the same fix as a wrong password.
                 RmcpStatus::UNAUTHORIZED_NAME => HandshakeError::WrongPassword,
                 status => HandshakeError::Refused { message: "RAKP message 1", status },
@@ -267,7 +270,7 @@ impl Handshake {
             user: self.config.user.clone(),
         };
         if !exchange.verify_rakp2(&self.config.kuid, &proof.code) {
-            return Err(HandshakeError::WrongPassword);
+            return Step::Failed(HandshakeError::WrongPassword);
         }
         let rakp3 = Rakp3 {
             tag: self.nonce.tag.wrapping_add(2),
@@ -278,27 +281,32 @@ impl Handshake {
         let sik = exchange.sik(self.config.kg.as_ref().unwrap_or(&self.config.kuid));
         self.transmit = v20::wrap_outside_session(PayloadType::Rakp3, &rakp3.to_bytes());
         self.state = State::AwaitRakp4 { exchange: Box::new(exchange), sik };
-        Ok(Step::Advanced)
+        Step::Advanced
     }
 
-    fn rakp4(&mut self, message: &Rakp4) -> Result<Step, HandshakeError> {
+    fn rakp4(&mut self, message: &Rakp4) -> Step {
         if !self.is_ours(2, message.tag, message.console_session_id, message.status) {
-            return Ok(Step::Ignored(Ignored::Other));
+            return Step::Ignored(Ignored::Other);
         }
         if message.status != RmcpStatus::NO_ERRORS {
-            return Err(HandshakeError::Refused { message: "RAKP message 3", status: message.status });
+            return Step::Failed(HandshakeError::Refused {
+                message: "RAKP message 3",
+                status: message.status,
+            });
         }
-        let State::AwaitRakp4 { exchange, sik } = std::mem::replace(&mut self.state, State::Done) else {
-            return Ok(Step::Ignored(Ignored::Other));
+        let State::AwaitRakp4 { exchange, sik } = &self.state else {
+            return Step::Ignored(Ignored::Other);
         };
-        if !exchange.verify_rakp4(&sik, &message.check) {
-            return Err(HandshakeError::WrongKg);
+        if !exchange.verify_rakp4(sik, &message.check) {
+            return Step::Failed(HandshakeError::WrongKg);
         }
-        self.transmit = Vec::new();
-        Ok(Step::Established(ClientSession::new(
-            exchange.session_keys(&sik),
+        let session = ClientSession::new(
+            exchange.session_keys(sik),
             exchange.console_session_id,
             exchange.bmc_session_id,
-        )))
+        );
+        self.transmit = Vec::new();
+        self.state = State::Done;
+        Step::Established(session)
     }
 }

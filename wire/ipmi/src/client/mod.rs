@@ -4,9 +4,10 @@
 //! let mut handshake = Handshake::start(config, nonce);
 //! loop {
 //!     send(handshake.poll_transmit());            // again and again until something comes back
-//!     match handshake.handle_datagram(&received)? {
-//!         Step::Established(session) => break session,
+//!     match handshake.handle_datagram(&received) {
+//!         Step::Established(session) => break Ok(session),
 //!         Step::Advanced | Step::Ignored(_) => {}
+//!         Step::Failed(error) => if nothing_better_comes() { break Err(error) },
 //!     }
 //! }
 //! ```

@@ -187,7 +187,7 @@ impl Server {
             return Ok(None);
         }
         if !challenged.exchange.verify_rakp3(&challenged.kuid, &message.code) {
-            self.sessions.remove(message.bmc_session_id);
+            // The handshake stays: a forger must not be able to end it. Its time-out ends it.
             return refuse(console_session_id, RmcpStatus::INVALID_INTEGRITY_CHECK);
         }
         let check = challenged.exchange.rakp4_check(&challenged.sik);

@@ -14,7 +14,7 @@ use crate::datagram::Datagram;
 use crate::lan::LanMessage;
 use crate::seal;
 use crate::v20::{Packet, PayloadType};
-use crate::{CipherSuite, Secret, v15};
+use crate::{CipherSuite, Secret, v15, v20};
 use sessions::{Active, Sessions};
 
 /// A source of random bytes for session ids, challenges and initialisation vectors.
@@ -79,6 +79,8 @@ pub struct Request {
     pub session_id: Option<u32>,
     /// Current privilege level of the session; 0 before a session.
     pub privilege: u8,
+    /// Before a session: it came in an RMCP+ wrapper, and so must the answer.
+    rmcp_plus: bool,
 }
 
 /// The sessions of one BMC.
@@ -113,7 +115,13 @@ impl Server {
                 Outcome::Reply(Asf::Pong { tag, ipmi: true }.to_datagram())
             }
             Ok(Datagram::Asf(Asf::Pong { .. })) => Outcome::Ignored("presence pong to a BMC"),
-            Ok(Datagram::V15(packet)) => self.pre_session(packet),
+            Ok(Datagram::V15(packet)) => self.pre_session(packet.payload, false),
+            // ipmitool asks for the cipher suites so (§13.6 allows it with session id 0).
+            Ok(Datagram::V20(packet))
+                if packet.session_id == 0 && packet.payload_type == PayloadType::Ipmi =>
+            {
+                self.pre_session(packet.payload, true)
+            }
             Ok(Datagram::V20(packet)) if packet.session_id == 0 => {
                 self.outside_session(now, &packet, entropy)
             }
@@ -132,7 +140,7 @@ impl Server {
     ) -> Option<Vec<u8>> {
         let response = request.message.respond(completion_code, data);
         match request.session_id {
-            None => Some(v15::wrap(&response.to_bytes())),
+            None => Some(wrap(&response, request.rmcp_plus)),
             Some(id) => Some(seal_response(self.sessions.active_mut(id)?, &response, entropy)),
         }
     }
@@ -141,16 +149,16 @@ impl Server {
         self.sessions.expire(now, self.config.idle_timeout, self.config.handshake_timeout);
     }
 
-    fn pre_session(&mut self, packet: v15::Packet<'_>) -> Outcome {
-        let Ok(message) = LanMessage::parse(packet.payload) else {
+    fn pre_session(&mut self, payload: &[u8], rmcp_plus: bool) -> Outcome {
+        let Ok(message) = LanMessage::parse(payload) else {
             return Outcome::Ignored("malformed IPMI message before a session");
         };
         if !message.is_request() {
             return Outcome::Ignored("response sent to a BMC");
         }
-        let request = Request { message, session_id: None, privilege: 0 };
+        let request = Request { message, session_id: None, privilege: 0, rmcp_plus };
         match session_commands::pre_session(&self.config, &request.message) {
-            Some((code, data)) => Outcome::Reply(v15::wrap(&request.message.respond(code, &data).to_bytes())),
+            Some((code, data)) => Outcome::Reply(wrap(&request.message.respond(code, &data), rmcp_plus)),
             None => Outcome::Request(request),
         }
     }
@@ -180,6 +188,7 @@ impl Server {
                 session_id: Some(packet.session_id),
                 privilege: active.privilege,
                 message,
+                rmcp_plus: true,
             }),
             session_commands::Answer::Now(code, data) => {
                 Outcome::Reply(seal_response(active, &message.respond(code, &data), entropy))
@@ -195,6 +204,12 @@ impl Server {
             }
         }
     }
+}
+
+/// An answer before a session, in the wrapper of its request.
+fn wrap(response: &LanMessage, rmcp_plus: bool) -> Vec<u8> {
+    let payload = response.to_bytes();
+    if rmcp_plus { v20::wrap_outside_session(PayloadType::Ipmi, &payload) } else { v15::wrap(&payload) }
 }
 
 fn seal_response(active: &mut Active, response: &LanMessage, entropy: &mut dyn Entropy) -> Vec<u8> {
