@@ -29,6 +29,8 @@ pub(crate) struct Namespace(String);
 impl Namespace {
     pub(crate) fn new(role: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        static TIDY: std::sync::Once = std::sync::Once::new();
+        TIDY.call_once(delete_leftovers);
         let name = format!("fnb-{}-{}-{role}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         run(Command::new(tool("ip", "iproute2")).args(["netns", "add", &name]));
         let this = Self(name);
@@ -78,6 +80,17 @@ impl Namespace {
                 .join()
                 .unwrap()
         })
+    }
+}
+
+/// Deletes namespaces of test processes that were killed before they could.
+fn delete_leftovers() {
+    let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let pid = name.strip_prefix("fnb-").and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            drop(Namespace(name));
+        }
     }
 }
 

@@ -10,6 +10,12 @@ use crate::lab::{Cable, HTTP_PORT, Running, segment, table};
 #[test]
 fn a_solicitation_is_answered_with_no_router_no_prefix_and_no_dhcpv6() {
     let cable = Cable::new();
+    // The kernel makes link-local addresses a moment after the link is up.
+    for (end, interface) in [(&cable.server, "s0"), (&cable.client, "c0")] {
+        end.sh(&format!(
+            "timeout 20 sh -c 'until ip -6 addr show dev {interface} | grep -q fe80; do :; done'"
+        ));
+    }
     let _server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment(), Boot::None));
     cable.client.inside(|| {
         let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6)).unwrap();
