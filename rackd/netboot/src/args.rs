@@ -14,7 +14,7 @@ const MAX_KEY_BYTES: usize = 64;
 /// ```text
 /// token = key [ "=" value ]
 /// key   = 1*64( ALPHA / DIGIT / "_" / "." / "-" )
-/// value = *( ALPHA / DIGIT / any of _ . , : ; / @ + = % ~ ? * ! [ ] - )      but no ";" alone
+/// value = *( ALPHA / DIGIT / any of _ . , : ; / @ + = % ~ ? * ! [ ] - )
 /// ```
 /// White space, control characters, quotes, `$ { } # | & \ < >` and anything outside ASCII are refused: they mean
 /// something to iPXE's script language or to the kernel's own splitter.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    mem::{Discriminant, discriminant},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -14,8 +15,9 @@ use crate::MacAddr;
 const RING: usize = 128;
 /// Ports with a ring. Those first seen longest ago go first, so a storm of made-up addresses cannot grow it.
 const RINGS: usize = 4096;
-/// Events of one port in a second; a boot has about ten in all. Beyond it they are dropped, and one that says so is
-/// kept, so that a machine gone wild neither fills the log nor pushes out the events of others.
+/// Events of one kind and port in a second; a boot has about ten in all. Beyond it they are dropped, and one that
+/// says so is kept, so that a machine gone wild does not fill the log. Each kind by itself: rubbish in a machine's
+/// name must not hide its real steps.
 const PER_SECOND: u32 = 50;
 /// Events a slow subscriber may be behind before it loses some.
 const CHANNEL: usize = 1024;
@@ -99,7 +101,7 @@ pub enum EventKind {
         /// Bytes sent; less than its size when the machine broke off.
         bytes: u64,
     },
-    /// More than fifty events of this port in a second: the rest of that second is not told.
+    /// More than fifty events of one kind and port in a second: the rest of that second is not told.
     Flood,
     /// Listening on an interface.
     SegmentUp,
@@ -123,9 +125,9 @@ struct Rings {
 #[derive(Debug, Default)]
 struct Ring {
     events: VecDeque<Arc<BootEvent>>,
-    /// Start and number of events of the current second.
+    /// Start of the current second, and its events by kind.
     second: Option<Instant>,
-    count: u32,
+    counts: HashMap<Discriminant<EventKind>, u32>,
 }
 
 impl Events {
@@ -144,11 +146,11 @@ impl Events {
             Some(mac) => {
                 let mut rings = self.lock();
                 let ring = rings.ring(mac);
-                match ring.admit(Instant::now()) {
+                match ring.admit(&event.kind, Instant::now()) {
                     Admit::Yes => {}
                     Admit::Last => {
+                        event.detail = format!("more than {PER_SECOND} in a second: {:?}", event.kind);
                         event.kind = EventKind::Flood;
-                        event.detail = format!("more than {PER_SECOND} events in a second");
                     }
                     Admit::No => return,
                 }
@@ -194,13 +196,14 @@ enum Admit {
 }
 
 impl Ring {
-    fn admit(&mut self, now: Instant) -> Admit {
+    fn admit(&mut self, kind: &EventKind, now: Instant) -> Admit {
         if self.second.is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1)) {
             self.second = Some(now);
-            self.count = 0;
+            self.counts.clear();
         }
-        self.count = self.count.saturating_add(1);
-        match self.count {
+        let count = self.counts.entry(discriminant(kind)).or_default();
+        *count = count.saturating_add(1);
+        match *count {
             0..=PER_SECOND => Admit::Yes,
             n if n == PER_SECOND + 1 => Admit::Last,
             _ => Admit::No,
@@ -242,8 +245,10 @@ mod tests {
     fn a_flood_is_one_event() {
         let mut ring = Ring::default();
         let now = Instant::now();
-        let mut told = |now| matches!(ring.admit(now), Admit::Yes | Admit::Last);
-        assert_eq!((0..500).filter(|_| told(now)).count(), PER_SECOND as usize + 1);
-        assert!(told(now + Duration::from_secs(1)));
+        let mut told = |kind, now| matches!(ring.admit(kind, now), Admit::Yes | Admit::Last);
+        let refused = EventKind::TftpRefused;
+        assert_eq!((0..500).filter(|_| told(&refused, now)).count(), PER_SECOND as usize + 1);
+        assert!(told(&EventKind::Ack, now));
+        assert!(told(&refused, now + Duration::from_secs(1)));
     }
 }

@@ -9,6 +9,9 @@ use std::{
 
 use crate::{BootTable, MacAddr, Pool, Segment};
 
+/// Leases in the view before ended ones are cleared out; more than a rack has ports.
+const TIDY_AT: usize = 4096;
+
 /// An address a machine holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -49,6 +52,10 @@ impl Leases {
             LeaseChange::Bound { ip, seconds } => {
                 let expires_at = now + Duration::from_secs(u64::from(*seconds));
                 let lease = Lease { mac, ip: *ip, network: network.to_owned(), expires_at, last_seen: now };
+                // Guests with ever new addresses: what has ended makes room, and a pool bounds the rest.
+                if leases.len() >= TIDY_AT {
+                    leases.retain(|_, lease| lease.expires_at > now);
+                }
                 leases.insert((mac, network.to_owned()), lease);
             }
             LeaseChange::Gone => {

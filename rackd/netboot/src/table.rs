@@ -127,7 +127,7 @@ pub enum Boot {
 pub enum Artifact {
     /// From disk, streamed. The file must not change while it is published.
     File(PathBuf),
-    /// From memory.
+    /// From memory, for small things: it is hashed for its entity tag at each request.
     Bytes(Bytes),
 }
 

@@ -202,7 +202,11 @@ fn requests_are_told_apart_as_rfc_2131_4_3_2_says() {
     let other = Ipv4Addr::new(10, 1, 0, 99);
     let requested = DhcpOption::RequestedIpAddress;
     let server = DhcpOption::ServerIdentifier;
-    let has = |ip: Ipv4Addr| move |m: &mut Message| drop(m.set_ciaddr(ip));
+    let has = |ip: Ipv4Addr| {
+        move |m: &mut Message| {
+            m.set_ciaddr(ip);
+        }
+    };
     let ack = "Ack yiaddr=10.1.0.50 siaddr=0.0.0.0 ciaddr=0.0.0.0 file= to=Broadcast";
     let nak = "Nak yiaddr=0.0.0.0 siaddr=0.0.0.0 ciaddr=0.0.0.0 file= to=Broadcast";
     let none: fn(&mut Message) = |_| {};
@@ -236,7 +240,9 @@ fn leases_follow_the_conversation() {
         (MessageType::Release, vec![], Some(SERVER), None),
         (MessageType::Decline, vec![DhcpOption::RequestedIpAddress(IP)], None, Some(LeaseChange::Gone)),
     ] {
-        let bytes = packet(kind, &options, |m| drop(m.set_ciaddr(ciaddr.unwrap_or(Ipv4Addr::UNSPECIFIED))));
+        let bytes = packet(kind, &options, |m| {
+            m.set_ciaddr(ciaddr.unwrap_or(Ipv4Addr::UNSPECIFIED));
+        });
         let decision = run(&table(Boot::None), &bytes);
         assert_eq!(decision.lease, expect, "{kind:?}");
         assert_eq!(decision.reply.is_some(), matches!(kind, MessageType::Discover | MessageType::Request));
@@ -248,7 +254,9 @@ fn a_relayed_packet_goes_back_through_its_relay_with_option_82_untouched() {
     let relay = Ipv4Addr::new(10, 1, 0, 253);
     // Sub-options in no order, one unknown: they come back as they were.
     let info = [200, 2, 1, 2, 1, 3, b'p', b'/', b'1'];
-    let mut discover = packet(MessageType::Discover, &[], |m| drop(m.set_giaddr(relay)));
+    let mut discover = packet(MessageType::Discover, &[], |m| {
+        m.set_giaddr(relay);
+    });
     discover.pop();
     discover.extend([&[82, 9], &info[..], &[255]].concat());
     let reply = run(&table(Boot::None), &discover).reply.unwrap();
@@ -257,7 +265,12 @@ fn a_relayed_packet_goes_back_through_its_relay_with_option_82_untouched() {
     let at = bytes.windows(11).position(|w| w == [&[82, 9], &info[..]].concat()).unwrap();
     assert_eq!(bytes[at + 11], 255, "option 82 is the last one");
     let wrong = [DhcpOption::RequestedIpAddress(SERVER)];
-    let nak = run(&table(Boot::None), &packet(MessageType::Request, &wrong, |m| drop(m.set_giaddr(relay))));
+    let nak = run(
+        &table(Boot::None),
+        &packet(MessageType::Request, &wrong, |m| {
+            m.set_giaddr(relay);
+        }),
+    );
     let nak = nak.reply.unwrap();
     assert_eq!((nak.to, nak.message.flags().broadcast()), (Destination::Relay(relay), true));
 }

@@ -1,14 +1,36 @@
 //! Real firmware in QEMU: SeaBIOS with iPXE's option ROM, OVMF by PXE and by HTTP.
 
 use std::{
+    io::Read as _,
     path::Path,
     process::{Command, Stdio},
-    time::Instant,
+    sync::mpsc,
+    time::{Duration, Instant},
 };
 
 use farrier_netboot::{Artifact, Boot, Config, EventKind, KernelArgs, Segment};
 
-use crate::lab::{HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, entry, file, noise, table, tool};
+use crate::lab::{HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, file, noise, table, tool};
+
+/// A running machine and what it says on its serial port.
+struct Machine {
+    _process: Killed,
+    serial: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Machine {
+    fn expect_serial(&self, word: &[u8]) {
+        let deadline = Instant::now() + Duration::from_secs(PATIENCE);
+        let mut said = Vec::new();
+        while !said.windows(word.len()).any(|w| w == word) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.serial.recv_timeout(left) {
+                Ok(bytes) => said.extend(bytes),
+                Err(error) => panic!("{error}: {}", String::from_utf8_lossy(&said)),
+            }
+        }
+    }
+}
 
 /// A rack with one machine: a bridge with the server's address and a tap for QEMU.
 struct Rack {
@@ -37,24 +59,32 @@ impl Rack {
         Running::start(&self.namespace, config, table)
     }
 
-    fn machine(&self, args: &[&str]) -> Killed {
+    fn machine(&self, args: &[&str]) -> Machine {
         let qemu = tool("qemu-system-x86_64", "qemu-system-x86");
         let mut command: Command = self.namespace.command(&qemu);
-        let serial = format!("file:{}", self.dir.path().join("serial").display());
         let nic = "-netdev tap,id=n0,ifname=t0,script=no,downscript=no,vhost=off";
-        command.args("-accel tcg -m 256 -nodefaults -no-user-config -display none".split(' '));
-        command.args(["-serial", &serial]).args(nic.split(' ')).args(args);
-        let log = std::fs::File::create(self.dir.path().join("qemu")).unwrap();
-        Killed(command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
+        command.args("-accel tcg -m 256 -nodefaults -no-user-config -display none -serial stdio".split(' '));
+        command.args(nic.split(' ')).args(args);
+        let mut process = Killed(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
+        let mut output = process.0.stdout.take().unwrap();
+        let (sender, serial) = mpsc::channel();
+        // Ends with the process, which is killed on drop.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(len @ 1..) = output.read(&mut buffer) {
+                let _ = sender.send(buffer[..len].to_vec());
+            }
+        });
+        Machine { _process: process, serial }
     }
 
-    fn bios(&self, more: &[&str]) -> Killed {
+    fn bios(&self, more: &[&str]) -> Machine {
         file("/usr/lib/ipxe/qemu/efi-virtio.rom", "ipxe-qemu");
         let nic = format!("virtio-net-pci,netdev=n0,mac={MAC},bootindex=1");
         self.machine(&[&["-machine", "q35,graphics=off", "-device", &nic], more].concat())
     }
 
-    fn uefi(&self, more: &[&str]) -> Killed {
+    fn uefi(&self, more: &[&str]) -> Machine {
         let vars = self.dir.path().join("vars.fd");
         std::fs::copy(file("/usr/share/OVMF/OVMF_VARS_4M.fd", "ovmf"), &vars).unwrap();
         let code = file("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf");
@@ -138,10 +168,10 @@ fn a_uefi_machine_boots_over_http_alone() {
     expect_boot(&mut server, "uefi http", started);
 }
 
-/// A boot sector that says "disk" on the first serial port and halts.
+/// A boot sector that says "disk!" on the first serial port and halts.
 fn disk(rack: &Rack) -> String {
     let mut sector = Vec::new();
-    for byte in *b"disk" {
+    for byte in *b"disk!" {
         // mov dx, 0x3f8; mov al, byte; out dx, al
         sector.extend([0xba, 0xf8, 0x03, 0xb0, byte, 0xee]);
     }
@@ -159,14 +189,7 @@ fn a_bios_machine_told_to_start_from_its_disk_does() {
     let rack = Rack::new();
     let mut server = rack.serve(Boot::LocalDisk);
     let drive = disk(&rack);
-    // A second serial port is where the boot sector's word is looked for without the firmware's console around it.
-    let _machine = rack.bios(&["-drive", &drive, "-device", "virtio-blk-pci,drive=d0,bootindex=2"]);
+    let machine = rack.bios(&["-drive", &drive, "-device", "virtio-blk-pci,drive=d0,bootindex=2"]);
     server.wait(PATIENCE, |kind| *kind == EventKind::HttpScript);
-    let serial = rack.dir.path().join("serial");
-    let deadline = Instant::now() + std::time::Duration::from_secs(PATIENCE);
-    while !std::fs::read(&serial).unwrap_or_default().windows(4).any(|w| w == b"disk") {
-        assert!(Instant::now() < deadline, "{}", String::from_utf8_lossy(&std::fs::read(&serial).unwrap()));
-        std::thread::yield_now();
-    }
-    assert_eq!(entry(Boot::LocalDisk).mac, MAC);
+    machine.expect_serial(b"disk!");
 }

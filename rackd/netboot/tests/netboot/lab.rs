@@ -18,17 +18,19 @@ use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// The port every test boots.
-pub const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x77, 0, 1]);
-pub const SERVER_IP: &str = "10.77.0.1";
-pub const CLIENT_IP: &str = "10.77.0.50";
-pub const HTTP_PORT: u16 = 8080;
+pub(crate) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x77, 0, 1]);
+pub(crate) const SERVER_IP: &str = "10.77.0.1";
+pub(crate) const CLIENT_IP: &str = "10.77.0.50";
+pub(crate) const HTTP_PORT: u16 = 8080;
 
 /// A network namespace of `ip netns`, deleted on drop.
-pub struct Namespace(String);
+pub(crate) struct Namespace(String);
 
 impl Namespace {
-    pub fn new(role: &str) -> Self {
+    pub(crate) fn new(role: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        static TIDY: std::sync::Once = std::sync::Once::new();
+        TIDY.call_once(delete_leftovers);
         let name = format!("fnb-{}-{}-{role}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         run(Command::new(tool("ip", "iproute2")).args(["netns", "add", &name]));
         let this = Self(name);
@@ -37,30 +39,30 @@ impl Namespace {
         this
     }
 
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.0
     }
 
     /// A command that runs inside.
-    pub fn command(&self, program: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(tool("ip", "iproute2"));
         command.args(["netns", "exec", &self.0]).arg(program);
         command
     }
 
     /// A client program, ended after `seconds` whatever it does.
-    pub fn client(&self, seconds: u32, name: &str, package: &str, args: &[&str]) -> Output {
+    pub(crate) fn client(&self, seconds: u32, name: &str, package: &str, args: &[&str]) -> Output {
         let mut command = self.command(&tool("timeout", "coreutils"));
         command.arg(seconds.to_string()).arg(tool(name, package)).args(args);
         command.stdin(Stdio::null()).output().unwrap()
     }
 
-    pub fn sh(&self, script: &str) -> String {
+    pub(crate) fn sh(&self, script: &str) -> String {
         run(self.command(Path::new("/bin/sh")).args(["-ec", script]))
     }
 
     /// Moves the calling thread inside.
-    pub fn enter(&self) {
+    pub(crate) fn enter(&self) {
         use std::os::fd::AsFd as _;
         let file = std::fs::File::open(Path::new("/run/netns").join(&self.0)).unwrap();
         let kind = rustix::thread::LinkNameSpaceType::Network;
@@ -68,7 +70,7 @@ impl Namespace {
     }
 
     /// Runs `work` on a thread of its own inside.
-    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             scope
                 .spawn(|| {
@@ -81,6 +83,17 @@ impl Namespace {
     }
 }
 
+/// Deletes namespaces of test processes that were killed before they could.
+fn delete_leftovers() {
+    let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let pid = name.strip_prefix("fnb-").and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            drop(Namespace(name));
+        }
+    }
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
@@ -88,14 +101,14 @@ impl Drop for Namespace {
 }
 
 /// Two namespaces and a cable: `s0` is the server's end, `c0` the client's, whose address is [`MAC`].
-pub struct Cable {
-    pub server: Namespace,
-    pub client: Namespace,
-    pub dir: tempfile::TempDir,
+pub(crate) struct Cable {
+    pub(crate) server: Namespace,
+    pub(crate) client: Namespace,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Cable {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let this = Self {
             server: Namespace::new("s"),
             client: Namespace::new("c"),
@@ -111,19 +124,19 @@ impl Cable {
     }
 
     /// With the client's address set by hand, for tests that are not about DHCP.
-    pub fn addressed() -> Self {
+    pub(crate) fn addressed() -> Self {
         let this = Self::new();
         this.client.sh(&format!("ip addr add {CLIENT_IP}/24 dev c0"));
         this
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 }
 
 /// The segment on the cable.
-pub fn segment() -> Segment {
+pub(crate) fn segment() -> Segment {
     Segment {
         gateway: Some("10.77.0.254".parse().unwrap()),
         dns: vec!["10.77.0.2".parse().unwrap()],
@@ -132,7 +145,7 @@ pub fn segment() -> Segment {
     }
 }
 
-pub fn entry(boot: Boot) -> BootEntry {
+pub(crate) fn entry(boot: Boot) -> BootEntry {
     BootEntry {
         mac: MAC,
         node: "node-1".into(),
@@ -143,7 +156,7 @@ pub fn entry(boot: Boot) -> BootEntry {
     }
 }
 
-pub fn table(segment: Segment, boot: Boot) -> BootTable {
+pub(crate) fn table(segment: Segment, boot: Boot) -> BootTable {
     let mut table = BootTable::new();
     table.set_segments(vec![segment]);
     table.publish(entry(boot));
@@ -151,15 +164,15 @@ pub fn table(segment: Segment, boot: Boot) -> BootTable {
 }
 
 /// A server running in a namespace, on a thread and runtime of its own. Stopped and joined on drop.
-pub struct Running {
-    pub netboot: Netboot,
+pub(crate) struct Running {
+    pub(crate) netboot: Netboot,
     events: broadcast::Receiver<Arc<BootEvent>>,
     shutdown: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
-    pub fn start(namespace: &Namespace, config: Config, table: BootTable) -> Self {
+    pub(crate) fn start(namespace: &Namespace, config: Config, table: BootTable) -> Self {
         let shutdown = CancellationToken::new();
         let (stop, name) = (shutdown.clone(), Namespace(namespace.0.clone()));
         let (ready, started) = oneshot::channel();
@@ -187,7 +200,7 @@ impl Running {
     }
 
     /// The next event that matches, within `seconds`; else the whole trace is in the failure.
-    pub fn wait(&mut self, seconds: u64, matches: impl Fn(&EventKind) -> bool) -> Arc<BootEvent> {
+    pub(crate) fn wait(&mut self, seconds: u64, matches: impl Fn(&EventKind) -> bool) -> Arc<BootEvent> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let search = async {
             loop {
@@ -203,7 +216,7 @@ impl Running {
         found.unwrap_or_else(|_| panic!("no such event; seen: {:#?}", self.netboot.trace(MAC)))
     }
 
-    pub fn kinds(&self) -> Vec<EventKind> {
+    pub(crate) fn kinds(&self) -> Vec<EventKind> {
         self.netboot.trace(MAC).iter().map(|event| event.kind.clone()).collect()
     }
 }
@@ -220,7 +233,7 @@ impl Drop for Running {
 }
 
 /// A child process, killed on drop.
-pub struct Killed(pub Child);
+pub(crate) struct Killed(pub(crate) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -230,7 +243,7 @@ impl Drop for Killed {
 }
 
 /// Where a program is.
-pub fn tool(name: &str, package: &str) -> PathBuf {
+pub(crate) fn tool(name: &str, package: &str) -> PathBuf {
     ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"]
         .iter()
         .map(|dir| Path::new(dir).join(name))
@@ -239,18 +252,18 @@ pub fn tool(name: &str, package: &str) -> PathBuf {
 }
 
 /// A file of a package.
-pub fn file(path: &str, package: &str) -> PathBuf {
+pub(crate) fn file(path: &str, package: &str) -> PathBuf {
     assert!(Path::new(path).exists(), "{path} is missing: install the Debian package {package}");
     path.into()
 }
 
-pub fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", text(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-pub fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     format!(
         "{} {}{}",
         output.status,
@@ -260,7 +273,7 @@ pub fn text(output: &Output) -> String {
 }
 
 /// Bytes that look like nothing, the same every time.
-pub fn noise(len: usize) -> Vec<u8> {
+pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     std::iter::repeat_with(|| {
         state ^= state << 13;
