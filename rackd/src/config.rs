@@ -1,5 +1,6 @@
 //! What an operator writes in `rackd.toml`: raw text in, checked values out.
 
+use crate::tasks::Timeouts;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub struct Config {
     pub segments: Vec<SegmentConfig>,
     /// How ports are plugged into segments.
     pub switch: SwitchDriver,
+    pub timeouts: Timeouts,
 }
 
 /// The deploy ramdisk.
@@ -105,6 +107,8 @@ struct Raw {
     boot_files: Option<PathBuf>,
     #[serde(default)]
     switch: SwitchDriver,
+    #[serde(default)]
+    timeouts: Timeouts,
     segment: Vec<RawSegment>,
 }
 
@@ -167,6 +171,7 @@ impl Config {
             boot_files: raw.boot_files,
             segments,
             switch: raw.switch,
+            timeouts: raw.timeouts,
         })
     }
 }

@@ -18,8 +18,8 @@ mod serve;
 mod signed;
 mod tasks;
 
-pub use config::{BadConfig, Config, RamdiskConfig, Role, SegmentConfig};
+pub use config::{BadConfig, Config, RamdiskConfig, Role, SegmentConfig, SwitchDriver};
 pub use join::{JoinRequest, join};
 pub use rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
 pub use serve::{Bound, run, start};
-pub use tasks::step_names;
+pub use tasks::{Timeouts, step_names};

@@ -1,0 +1,107 @@
+//! What netboot serves to a task's machine: typed data in, a reservation and a boot script out.
+
+use crate::config::SegmentConfig;
+use crate::rack::Rack;
+use farrier_journal::JournalError;
+use farrier_netboot::{Boot, BootEntry, KernelArgs, KernelArgsError, MacAddr};
+use farrier_proto::rack::Machine;
+use std::net::Ipv4Addr;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishError {
+    #[error("node {node}: expected at least one port with network boot enabled, saw none; enable it with `farrier port update`")]
+    NoPort { node: String },
+    #[error("{seen:?} is no MAC address")]
+    Mac { seen: String },
+    #[error("the ramdisk's kernel arguments cannot be used")]
+    Args(#[from] KernelArgsError),
+    #[error("no address can be given")]
+    Address(#[from] JournalError),
+}
+
+/// What a boot script carries besides addresses.
+pub(crate) struct Ramdisk<'a> {
+    pub(crate) token: &'a str,
+}
+
+impl Rack {
+    /// Reserves an address for each bootable port and says what it boots: the ramdisk, or its own disk.
+    /// Returns the addresses in the order of the ports.
+    pub(crate) async fn publish(
+        &self,
+        machine: &Machine,
+        hostname: &str,
+        segment: &SegmentConfig,
+        ramdisk: Option<Ramdisk<'_>>,
+    ) -> Result<Vec<Ipv4Addr>, PublishError> {
+        let mut addresses = Vec::new();
+        for mac in bootable(machine)? {
+            let (first, last) = segment.pool;
+            let ip = self.journal.address(&segment.name, &mac.to_string(), first, last).await?;
+            let boot = match &ramdisk {
+                Some(ramdisk) => Boot::Script {
+                    kernel: self.kernel.clone(),
+                    initrd: self.initrd.clone(),
+                    args: self.kernel_args(machine, segment, mac, ip, ramdisk)?,
+                },
+                None => Boot::LocalDisk,
+            };
+            self.netboot.update(|table| {
+                table.publish(BootEntry {
+                    mac,
+                    node: machine.name.clone(),
+                    hostname: hostname.to_owned(),
+                    ip,
+                    network: segment.name.clone(),
+                    boot,
+                });
+            });
+            addresses.push(ip);
+        }
+        Ok(addresses)
+    }
+
+    /// Nothing more is served to this machine in this segment.
+    pub(crate) fn unpublish(&self, machine: &Machine, segment: &SegmentConfig) {
+        for mac in bootable(machine).unwrap_or_default() {
+            self.netboot.update(|table| table.unpublish(mac, &segment.name));
+        }
+    }
+
+    fn kernel_args(
+        &self,
+        machine: &Machine,
+        segment: &SegmentConfig,
+        mac: MacAddr,
+        ip: Ipv4Addr,
+        ramdisk: &Ramdisk<'_>,
+    ) -> Result<KernelArgs, KernelArgsError> {
+        let mut args = KernelArgs::parse(&self.config.ramdisk.args)?;
+        let gateway = segment.gateway.map(|g| g.to_string()).unwrap_or_default();
+        let now = farrier_runtime::time::now().seconds;
+        let node = machine.name.rsplit('/').next().unwrap_or_default();
+        for (key, value) in [
+            ("farrier.url", format!("https://{}:{}", segment.address, self.agent_port)),
+            ("farrier.ca", self.agent_pin().to_hex()),
+            ("farrier.token", ramdisk.token.to_owned()),
+            ("farrier.node", node.to_owned()),
+            ("farrier.ip", format!("{ip}/{},{gateway}", segment.prefix)),
+            ("farrier.time", now.to_string()),
+            ("BOOTIF", format!("01-{}", mac.to_string().replace(':', "-"))),
+        ] {
+            args.push(key, Some(&value))?;
+        }
+        Ok(args)
+    }
+}
+
+/// The ports that may boot from the network.
+fn bootable(machine: &Machine) -> Result<Vec<MacAddr>, PublishError> {
+    let macs: Vec<MacAddr> = machine
+        .ports
+        .iter()
+        .filter(|p| p.pxe_enabled)
+        .map(|p| p.mac_address.parse().map_err(|_| PublishError::Mac { seen: p.mac_address.clone() }))
+        .collect::<Result<_, _>>()?;
+    if macs.is_empty() { Err(PublishError::NoPort { node: machine.name.clone() }) } else { Ok(macs) }
+}

@@ -1,0 +1,112 @@
+//! `farrier.agent.v1.AgentService`: ramdisks prove themselves and take orders.
+
+use crate::rack::Rack;
+use crate::secrets::TokenUse;
+use crate::tasks::TaskHandle;
+use farrier_identity::{Identity, Peer, ca};
+use farrier_proto::agent::agent_service_server::AgentService;
+use farrier_proto::agent::{RegisterRequest, RegisterResponse, SessionRequest, SessionResponse, session_request};
+use farrier_runtime::error::{Reason, internal, invalid, refuse};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+/// A ramdisk's certificate outlives the longest image write, not much more.
+const CERTIFICATE_VALID: Duration = Duration::from_secs(24 * 3600);
+/// Orders under way to one agent; it takes them one by one.
+const ORDERS: usize = 4;
+
+pub(crate) struct AgentApi {
+    pub(crate) rack: Arc<Rack>,
+}
+
+#[tonic::async_trait]
+impl AgentService for AgentApi {
+    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
+        let request = request.into_inner();
+        let key = ca::request_key_digest(&request.csr_der)
+            .map_err(|e| invalid("csr_der", e))?
+            .map(|b| format!("{b:02x}"))
+            .concat();
+        for task in self.rack.tasks.all() {
+            match task.use_boot_token(&request.token, &key).await.map_err(internal)? {
+                TokenUse::Unknown => {}
+                TokenUse::UsedByAnother => {
+                    tracing::warn!(node.id = %task.node, "a boot token was used twice");
+                    task.agent.refuse("a second ramdisk came with a token that was used already: it was refused".to_owned());
+                    return Err(refuse(
+                        Code::PermissionDenied,
+                        Reason::TokenUsed,
+                        "this boot token was used by another ramdisk: boot the machine again to get a new one",
+                    ));
+                }
+                TokenUse::First | TokenUse::Again => {
+                    let certificate_der = self
+                        .rack
+                        .agent_ca
+                        .sign_request(&request.csr_der, &identity(&task), &[], CERTIFICATE_VALID)
+                        .map_err(|e| invalid("csr_der", e))?;
+                    tracing::info!(node.id = %task.node, operation.id = %task.id, "agent registered");
+                    return Ok(Response::new(RegisterResponse { certificate_der, node: task.node.clone() }));
+                }
+            }
+        }
+        Err(refuse(
+            Code::PermissionDenied,
+            Reason::TokenUnknown,
+            "this boot token belongs to no task of this rack: the task may have ended; switch the machine off",
+        ))
+    }
+
+    type SessionStream = ReceiverStream<Result<SessionResponse, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let peer = request.extensions().get::<Peer>().and_then(|p| p.identity.clone());
+        let mut reports = request.into_inner();
+        // An agent belongs to the one task whose boot it is; a ramdisk left over from another gets nothing.
+        let task = self
+            .rack
+            .tasks
+            .all()
+            .into_iter()
+            .find(|task| peer.as_ref() == Some(&identity(task)))
+            .ok_or_else(|| {
+                refuse(Code::PermissionDenied, Reason::NotAllowed, "this agent's task has ended: switch the machine off")
+            })?;
+        let first = reports.message().await?;
+        let Some(session_request::Report::Hello(hello)) = first.and_then(|m| m.report) else {
+            return Err(invalid("report", "expected hello as the first message of a session"));
+        };
+        let (outgoing, orders) = mpsc::channel(ORDERS);
+        let serial = task.agent.attach(hello, outgoing);
+        tracing::info!(node.id = %task.node, operation.id = %task.id, "agent connected");
+        let rack = self.rack.clone();
+        self.rack.tracker.spawn(async move {
+            let mut ended = task.ended.subscribe();
+            loop {
+                tokio::select! {
+                    () = rack.shutdown.cancelled() => break,
+                    _ = ended.wait_for(|ended| *ended) => break,
+                    message = reports.message() => match message {
+                        Ok(Some(report)) => task.agent.report(report),
+                        Ok(None) | Err(_) => break,
+                    },
+                }
+            }
+            task.agent.detach(serial);
+            tracing::info!(node.id = %task.node, operation.id = %task.id, "agent disconnected");
+        });
+        Ok(Response::new(ReceiverStream::new(orders)))
+    }
+}
+
+/// Who the agent of a task is: its node and its task.
+fn identity(task: &TaskHandle) -> Identity {
+    let node = task.node.rsplit('/').next().unwrap_or_default();
+    Identity::Node(format!("{node}.{}", task.id))
+}

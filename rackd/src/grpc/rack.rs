@@ -1,0 +1,181 @@
+//! `farrier.rack.v1.RackService`: the centre starts work and follows it.
+
+use crate::rack::Rack;
+use crate::secrets::Secrets;
+use crate::tasks;
+use farrier_journal::{Accepted, JournalError, Record};
+use farrier_proto::rack::rack_service_server::RackService;
+use farrier_proto::rack::{
+    AbortTaskRequest, BootEvent, BootTrace, GetBootTraceRequest, GetRackStatusRequest, GetTaskRequest,
+    ListTasksRequest, ListTasksResponse, RackStatus, Segment, StartTaskRequest, Step, StepState, Task, TaskState,
+    WatchTasksRequest,
+};
+use farrier_runtime::error::{Reason, internal, invalid, not_found, refuse, refuse_with};
+use farrier_runtime::page::Page;
+use farrier_runtime::time::now;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
+
+/// Changes sent ahead of a slow reader.
+const AHEAD: usize = 64;
+
+pub(crate) struct RackApi {
+    pub(crate) rack: Arc<Rack>,
+}
+
+#[tonic::async_trait]
+impl RackService for RackApi {
+    async fn start_task(&self, request: Request<StartTaskRequest>) -> Result<Response<Task>, Status> {
+        let StartTaskRequest { id, fence, spec } = request.into_inner();
+        let mut spec = spec.ok_or_else(|| invalid("spec", "expected what to do"))?;
+        if id.is_empty() || id.len() > 64 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Err(invalid("id", "expected the operation's uid"));
+        }
+        let machine = spec.machine.as_mut().ok_or_else(|| invalid("spec.machine", "expected the server to work on"))?;
+        farrier_model::parse_name(farrier_model::Collection::Nodes, &machine.name)
+            .map_err(|e| invalid("spec.machine.name", e))?;
+        let secrets =
+            Secrets { bmc_password: std::mem::take(&mut machine.bmc_password), ..Secrets::default() };
+        let node = machine.name.clone();
+        let names = tasks::step_names(&spec);
+        if names.is_empty() {
+            return Err(invalid("spec.work", "expected one of verify, inspect, clean, deploy, power"));
+        }
+        let steps = names
+            .into_iter()
+            .map(|name| {
+                let mut step = Step { name: name.to_owned(), ..Step::default() };
+                step.set_state(StepState::Pending);
+                step
+            })
+            .collect();
+        let sealed = secrets.seal(&self.rack.vault, &id).map_err(internal)?;
+        let mut task =
+            Task { id, node, fence, spec: Some(spec), steps, create_time: Some(now()), ..Task::default() };
+        task.set_state(TaskState::Running);
+        let accepted = self.rack.journal.accept(Record { task, sealed }).await.map_err(refused)?;
+        let task = match accepted {
+            Accepted::Known(record) => record.task,
+            Accepted::New(record) => {
+                let task = record.task.clone();
+                tracing::info!(operation.id = %task.id, node.id = %task.node, "task accepted");
+                tasks::start(&self.rack, record, false);
+                task
+            }
+        };
+        Ok(Response::new(task))
+    }
+
+    async fn get_task(&self, request: Request<GetTaskRequest>) -> Result<Response<Task>, Status> {
+        let id = request.into_inner().id;
+        let record = self.rack.journal.get(&id).await.map_err(refused)?;
+        record.map(|r| Response::new(r.task)).ok_or_else(|| not_found(&format!("task {id}")))
+    }
+
+    async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<ListTasksResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::parse(request.page_size, &request.page_token)?;
+        let limit = u64::try_from(page.size + 1).unwrap_or(1001);
+        let rows = self.rack.journal.list(page.after.as_deref(), request.unfinished, limit).await.map_err(refused)?;
+        let (tasks, next_page_token) = page.finish(rows, |t| t.id.clone());
+        Ok(Response::new(ListTasksResponse { tasks, next_page_token }))
+    }
+
+    type WatchTasksStream = ReceiverStream<Result<Task, Status>>;
+
+    async fn watch_tasks(
+        &self,
+        request: Request<WatchTasksRequest>,
+    ) -> Result<Response<Self::WatchTasksStream>, Status> {
+        let mut after = request.into_inner().after_sequence;
+        let mut latest = self.rack.journal.latest();
+        // A journal that was lost and began anew: the centre's number is from the old one.
+        if after > *latest.borrow() {
+            after = 0;
+        }
+        let (tx, rx) = mpsc::channel(AHEAD);
+        let rack = self.rack.clone();
+        self.rack.tracker.spawn(async move {
+            loop {
+                latest.borrow_and_update();
+                match rack.journal.since(after, AHEAD as u64).await {
+                    Ok(tasks) if tasks.is_empty() => {
+                        tokio::select! {
+                            changed = latest.changed() => if changed.is_err() { return },
+                            () = tx.closed() => return,
+                            () = rack.shutdown.cancelled() => {
+                                let _ = tx.try_send(Err(Status::unavailable("rackd is shutting down")));
+                                return;
+                            }
+                        }
+                    }
+                    Ok(tasks) => {
+                        for task in tasks {
+                            after = task.sequence;
+                            if tx.send(Ok(task)).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    Err(error) => {
+                        let _ = tx.send(Err(refused(error))).await;
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+
+    async fn abort_task(&self, request: Request<AbortTaskRequest>) -> Result<Response<Task>, Status> {
+        let AbortTaskRequest { id, reason } = request.into_inner();
+        if let Some(handle) = self.rack.tasks.get(&id) {
+            handle.stop(if reason.is_empty() { "stopped" } else { &reason });
+            let mut ended = handle.ended.subscribe();
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
+        self.get_task(Request::new(GetTaskRequest { id })).await
+    }
+
+    async fn get_rack_status(&self, _: Request<GetRackStatusRequest>) -> Result<Response<RackStatus>, Status> {
+        let segments = self.rack.config.segments.iter().map(|s| Segment {
+            name: s.name.clone(),
+            interface: s.interface.clone(),
+            address: format!("{}/{}", s.address, s.prefix),
+        });
+        Ok(Response::new(RackStatus {
+            rack: format!("racks/{}", self.rack.config.rack),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            segments: segments.collect(),
+            running_task_count: i32::try_from(self.rack.tasks.all().len()).unwrap_or(i32::MAX),
+            start_time: Some(self.rack.started),
+        }))
+    }
+
+    async fn get_boot_trace(&self, request: Request<GetBootTraceRequest>) -> Result<Response<BootTrace>, Status> {
+        let text = request.into_inner().mac_address;
+        let mac = text.parse().map_err(|_| invalid("mac_address", "expected EUI-48 with colons"))?;
+        let events = self.rack.netboot.trace(mac).iter().map(|event| BootEvent {
+            time: Some(event.at.into()),
+            kind: format!("{:?}", event.kind),
+            detail: event.detail.clone(),
+        });
+        Ok(Response::new(BootTrace { events: events.collect() }))
+    }
+}
+
+fn refused(error: JournalError) -> Status {
+    match &error {
+        JournalError::StaleFence { seen, .. } => refuse_with(
+            Code::FailedPrecondition,
+            Reason::StaleFence,
+            error.to_string(),
+            [("seen", seen.to_string())],
+        ),
+        JournalError::Differs { .. } => refuse(Code::InvalidArgument, Reason::RequestIdReused, error.to_string()),
+        JournalError::Unknown { id } => not_found(&format!("task {id}")),
+        _ => internal(farrier_runtime::telemetry::chain(&error)),
+    }
+}

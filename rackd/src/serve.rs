@@ -1,0 +1,240 @@
+//! Starting and ending rackd.
+
+use crate::cache::ImageCache;
+use crate::config::{Config, SegmentConfig, SwitchDriver};
+use crate::grpc::{AgentApi, RackApi};
+use crate::rack::Rack;
+use crate::rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
+use crate::signed::Signer;
+use crate::tasks::{self, Tasks};
+use crate::phone_home;
+use anyhow::Context as _;
+use farrier_bmc::ipmi::IpmiHub;
+use farrier_identity::ca::Authority;
+use farrier_identity::client::{Expect, channel};
+use farrier_identity::server::ClientAuth;
+use farrier_identity::{Credentials, Identity};
+use farrier_journal::Journal;
+use farrier_netboot::{Artifact, ArtifactName, BootTable, EventKind, Netboot, Segment, http};
+use farrier_proto::agent::agent_service_server::AgentServiceServer;
+use farrier_proto::rack::rack_service_server::RackServiceServer;
+use farrier_runtime::serve::Server;
+use farrier_runtime::vault::Vault;
+use farrier_switch::{Bridges, Static, Switch};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+
+/// The agent endpoint's own certificate; made anew at each start.
+const AGENT_CERTIFICATE: Duration = Duration::from_secs(365 * 86_400);
+
+/// Where a started rackd listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    pub listen: SocketAddr,
+    pub agent: SocketAddr,
+    pub http: SocketAddr,
+}
+
+/// Runs rackd until `shutdown`.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let (_, running) = start(config, shutdown).await?;
+    running.await
+}
+
+/// Starts rackd. The future runs it until `shutdown`; the addresses are bound when this returns.
+pub async fn start(
+    config: Config,
+    shutdown: CancellationToken,
+) -> anyhow::Result<(Bound, impl Future<Output = anyhow::Result<()>> + Send)> {
+    let credentials = Credentials::load(&config.identity).context("rackd has no identity: run `rackd join` first")?;
+    let expected = Identity::Rack(config.rack.clone());
+    anyhow::ensure!(
+        credentials.identity() == expected,
+        "the certificate in {} is for {}: expected {expected}",
+        config.identity.display(),
+        credentials.identity()
+    );
+    let bind = |address: SocketAddr| async move {
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+    };
+    let listener = bind(config.listen).await?;
+    let agent_listener = bind(config.agent_listen).await?;
+    let http_listener = bind(config.http_listen).await?;
+    let bound = Bound {
+        listen: listener.local_addr()?,
+        agent: agent_listener.local_addr()?,
+        http: http_listener.local_addr()?,
+    };
+
+    std::fs::create_dir_all(&config.data).with_context(|| format!("cannot make {}", config.data.display()))?;
+    let vault = Arc::new(Vault::open_or_create(&config.data.join("secrets.key"))?);
+    let journal = Journal::open(&config.data.join("journal.db")).await?;
+    let agent_ca = agent_authority(&config.data.join("agent-ca"), &config.rack)?;
+    let images = channel(&config.images, &credentials, Expect::Exactly(Identity::Service("images".to_owned())))?;
+    let kernel: ArtifactName = "kernel".parse()?;
+    let initrd: ArtifactName = "initrd".parse()?;
+    let netboot = start_netboot(&config, bound.http.port(), &kernel, &initrd).await?;
+    let rack = Arc::new(Rack {
+        signer: Signer::new(signing_key(&vault, &config.data.join("url.key"))?),
+        cache: ImageCache::new(config.data.join("images"), images),
+        switch: switch(&config),
+        bmc: IpmiHub::bind().await.context("no UDP socket for IPMI")?,
+        tasks: Tasks::default(),
+        timeouts: config.timeouts.clone(),
+        started: farrier_runtime::time::now(),
+        http_port: bound.http.port(),
+        agent_port: bound.agent.port(),
+        tracker: TaskTracker::new(),
+        shutdown: shutdown.clone(),
+        config,
+        journal,
+        vault,
+        netboot,
+        agent_ca,
+        kernel,
+        initrd,
+    });
+    tasks::resume(&rack).await?;
+    rack.tracker.spawn(renew_tokens(rack.clone()));
+
+    let agent_credentials = agent_credentials(&rack)?;
+    let main = Server {
+        listener,
+        credentials: credentials.clone(),
+        client_auth: ClientAuth::Required,
+        services: SERVICES,
+        rules: RULES,
+        routes: Routes::new(RackServiceServer::new(RackApi { rack: rack.clone() })),
+    };
+    let agents = Server {
+        listener: agent_listener,
+        credentials: agent_credentials,
+        client_auth: ClientAuth::Optional,
+        services: AGENT_SERVICES,
+        rules: AGENT_RULES,
+        routes: Routes::new(AgentServiceServer::new(AgentApi { rack: rack.clone() })),
+    };
+    let router = rack.netboot.router().merge(phone_home::routes(rack.clone()));
+    let web = http::serve(http_listener, router, http::Limits::default(), shutdown.clone());
+    tracing::info!(rack.id = %rack.config.rack, listen = %bound.listen, agent = %bound.agent, http = %bound.http, "rackd listening");
+    let running = async move {
+        let (main, agents, ()) = tokio::join!(main.run(shutdown.clone()), agents.run(shutdown.clone()), web);
+        shutdown.cancel();
+        rack.netboot.shutdown().await;
+        rack.bmc.shutdown().await;
+        rack.tracker.close();
+        rack.tracker.wait().await;
+        main?;
+        agents?;
+        Ok(())
+    };
+    Ok((bound, running))
+}
+
+/// Every boot script that is given out is followed by one with a new token: a token lives for one boot.
+async fn renew_tokens(rack: Arc<Rack>) {
+    let mut events = rack.netboot.events();
+    loop {
+        let event = tokio::select! {
+            () = rack.shutdown.cancelled() => return,
+            event = events.recv() => event,
+        };
+        match event {
+            Ok(event) if event.kind == EventKind::HttpScript => {
+                let Some(node) = &event.node else { continue };
+                for task in rack.tasks.of_node(node).iter().filter(|t| t.serves_ramdisk.load(Ordering::Acquire)) {
+                    tasks::renew_boot_token(&rack, task).await;
+                }
+            }
+            Ok(_) => {}
+            // Missed events: the old token stays published until the next script.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn start_netboot(
+    config: &Config,
+    http_port: u16,
+    kernel: &ArtifactName,
+    initrd: &ArtifactName,
+) -> anyhow::Result<Netboot> {
+    let mut netboot = farrier_netboot::Config::new(http_port);
+    if let Some(dir) = &config.boot_files {
+        netboot.load_files(dir).with_context(|| format!("cannot read boot files in {}", dir.display()))?;
+    }
+    for path in [&config.ramdisk.kernel, &config.ramdisk.initrd] {
+        anyhow::ensure!(path.is_file(), "ramdisk: expected a file at {}, saw none", path.display());
+    }
+    let mut table = BootTable::new();
+    // A segment without an interface has somebody else's DHCP.
+    table.set_segments(config.segments.iter().filter(|s| !s.interface.is_empty()).map(segment).collect());
+    table.publish_artifact(kernel.clone(), Artifact::File(config.ramdisk.kernel.clone()));
+    table.publish_artifact(initrd.clone(), Artifact::File(config.ramdisk.initrd.clone()));
+    let netboot = Netboot::start(netboot, table).await;
+    netboot.settled().await;
+    for status in netboot.segments() {
+        if let Some(error) = status.error {
+            tracing::error!(interface = %status.interface, %error, "segment not served, trying again");
+        }
+    }
+    Ok(netboot)
+}
+
+fn segment(config: &SegmentConfig) -> Segment {
+    let mut segment = Segment::new(&config.name, &config.interface, config.address, config.prefix);
+    segment.gateway = config.gateway;
+    segment.dns.clone_from(&config.dns);
+    segment
+}
+
+fn switch(config: &Config) -> Arc<dyn Switch> {
+    match config.switch {
+        SwitchDriver::None => Arc::new(Static),
+        SwitchDriver::Bridge => Arc::new(Bridges::new(
+            config.segments.iter().map(|s| (s.name.clone(), s.interface.clone())).collect(),
+        )),
+    }
+}
+
+fn agent_authority(dir: &Path, rack: &str) -> anyhow::Result<Authority> {
+    if dir.join("ca.pem").exists() {
+        return Ok(Authority::load(dir)?);
+    }
+    // Half an authority is left when rackd was killed while making it: nobody has seen it yet.
+    if dir.exists() {
+        std::fs::remove_dir_all(dir)?;
+    }
+    Ok(Authority::init(dir, &format!("Farrier ramdisks of {rack}"))?)
+}
+
+fn agent_credentials(rack: &Rack) -> anyhow::Result<Credentials> {
+    let identity = Identity::Rack(rack.config.rack.clone());
+    let issued = rack.agent_ca.issue(&identity, &[], AGENT_CERTIFICATE)?;
+    Ok(Credentials::from_pem(&issued.cert_pem, &issued.key_pem, rack.agent_ca.cert_pem())?)
+}
+
+/// The key that signs image URLs, sealed beside the journal.
+fn signing_key(vault: &Vault, path: &Path) -> anyhow::Result<[u8; 32]> {
+    const CONTEXT: &str = "url.key";
+    if let Ok(sealed) = std::fs::read(path)
+        && let Ok(key) = vault.open(CONTEXT, &sealed)
+        && let Ok(key) = key.as_slice().try_into()
+    {
+        return Ok(key);
+    }
+    let key: [u8; 32] = rand::random();
+    let tmp = path.with_extension("new");
+    std::fs::write(&tmp, vault.seal(CONTEXT, &key)?)?;
+    std::fs::rename(&tmp, path)?;
+    Ok(key)
+}

@@ -1,0 +1,186 @@
+use super::handle::{HandleError, TaskHandle};
+use super::step::StepError;
+use crate::rack::Rack;
+use farrier_bmc::ipmi::{BmcAddress, Cipher, RMCP_PORT};
+use farrier_bmc::{Bmc, BootMode, Deadline, Secret};
+use farrier_proto::agent::{session_request, session_response};
+use farrier_proto::rack::{Deploy, Machine, task_spec};
+use farrier_proto::types;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Progress is journaled at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// What a step works with.
+pub(crate) struct Context<'a> {
+    pub(crate) rack: &'a Arc<Rack>,
+    pub(crate) task: &'a Arc<TaskHandle>,
+    /// Which step of the task this is.
+    pub(crate) index: usize,
+    pub(crate) name: &'static str,
+}
+
+impl From<HandleError> for StepError {
+    fn from(e: HandleError) -> Self {
+        StepError::Again(farrier_runtime::telemetry::chain(&e))
+    }
+}
+
+impl Context<'_> {
+    pub(crate) fn machine(&self) -> Result<&Machine, StepError> {
+        self.task.spec.machine.as_ref().ok_or_else(|| StepError::fatal("the task names no machine"))
+    }
+
+    pub(crate) fn deploy(&self) -> Result<&Deploy, StepError> {
+        match &self.task.spec.work {
+            Some(task_spec::Work::Deploy(deploy)) => Ok(deploy),
+            _ => Err(StepError::fatal("this step belongs to a deployment")),
+        }
+    }
+
+    /// The machine's BMC.
+    pub(crate) async fn bmc(&self) -> Result<Bmc, StepError> {
+        let machine = self.machine()?;
+        if machine.bmc_driver != "ipmi" {
+            return Err(StepError::fatal(format!("BMC driver: expected ipmi, saw {:?}", machine.bmc_driver)));
+        }
+        let addr = resolve(&machine.bmc_address).await?;
+        let password = self.task.with_secrets(|s| s.bmc_password.clone()).await;
+        let mut address = BmcAddress::new(addr, machine.bmc_user.clone(), Secret::new(password));
+        if machine.bmc_cipher_suite != 0 {
+            address.cipher = u8::try_from(machine.bmc_cipher_suite).ok().and_then(Cipher::fixed).ok_or_else(|| {
+                StepError::fatal(format!("cipher suite: expected 17, 3 or 0, saw {}", machine.bmc_cipher_suite))
+            })?;
+        }
+        Ok(self.rack.bmc.bmc(address))
+    }
+
+    /// Deadline of one BMC call.
+    pub(crate) fn call(&self) -> Deadline {
+        Deadline::after(self.rack.timeouts.bmc_call)
+    }
+
+    pub(crate) fn boot_mode(&self) -> Result<BootMode, StepError> {
+        Ok(match self.machine()?.boot_mode() {
+            types::BootMode::Bios => BootMode::Bios,
+            // Machines sold today are UEFI unless somebody says otherwise.
+            types::BootMode::Uefi | types::BootMode::Unspecified => BootMode::Uefi,
+        })
+    }
+
+    /// Says what the step does or waits for.
+    pub(crate) async fn note(&self, detail: impl Into<String> + Send) -> Result<(), StepError> {
+        let detail = detail.into();
+        Ok(self.task.edit_step(self.index, |step| step.detail = detail).await?)
+    }
+
+    /// Lets the agent do something, reporting its progress as this step's. The outcome is the agent's.
+    pub(crate) async fn agent(
+        &self,
+        command: session_response::Command,
+    ) -> Result<session_request::Done, StepError> {
+        let id = format!("{}/{}", self.task.id, self.name);
+        let meter = Meter::new(self);
+        let silence = self.rack.timeouts.silence;
+        let gone_since: Mutex<Option<Instant>> = Mutex::new(None);
+        let command = self.task.agent.command(
+            &id,
+            command,
+            |p| meter.report(p.done_bytes, p.total_bytes, &p.detail),
+            |connected| {
+                let mut gone = gone_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                *gone = if connected { None } else { gone.or_else(|| Some(Instant::now())) };
+            },
+        );
+        tokio::pin!(command);
+        loop {
+            tokio::select! {
+                outcome = &mut command => {
+                    meter.finish().await;
+                    return outcome.map_err(|f| StepError::Fatal(format!("agent: {}", f.message)));
+                }
+                () = tokio::time::sleep(PROGRESS_EVERY) => {
+                    meter.flush().await;
+                    let gone = *gone_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    if gone.is_some_and(|since| since.elapsed() > silence) {
+                        return Err(StepError::Fatal(format!(
+                            "no agent for {}s: expected it to reconnect; look at the machine's console, it may have crashed or lost its network",
+                            silence.as_secs()
+                        )));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the newest progress and journals it now and then.
+pub(crate) struct Meter<'a> {
+    task: &'a Arc<TaskHandle>,
+    index: usize,
+    newest: Mutex<Option<(i64, i64, String)>>,
+}
+
+impl<'a> Meter<'a> {
+    pub(crate) fn new(cx: &Context<'a>) -> Self {
+        Self { task: cx.task, index: cx.index, newest: Mutex::new(None) }
+    }
+
+    pub(crate) fn report(&self, done: i64, total: i64, detail: &str) {
+        *self.newest.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some((done, total, detail.chars().take(200).collect()));
+    }
+
+    /// Journals what is new.
+    pub(crate) async fn flush(&self) {
+        let newest = self.newest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some((done, total, detail)) = newest {
+            let saved = self
+                .task
+                .edit_step(self.index, |step| {
+                    step.done_bytes = done;
+                    step.total_bytes = total;
+                    step.detail = detail;
+                })
+                .await;
+            if let Err(error) = saved {
+                tracing::warn!(%error, "progress not journaled");
+            }
+        }
+    }
+
+    async fn finish(&self) {
+        self.flush().await;
+    }
+
+    /// Runs `work`, journaling progress beside it.
+    pub(crate) async fn beside<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                out = &mut work => {
+                    self.finish().await;
+                    return out;
+                }
+                () = tokio::time::sleep(PROGRESS_EVERY) => self.flush().await,
+            }
+        }
+    }
+}
+
+async fn resolve(address: &str) -> Result<SocketAddr, StepError> {
+    if let Ok(addr) = address.parse::<SocketAddr>() {
+        return Ok(addr);
+    }
+    if let Ok(ip) = address.parse::<std::net::IpAddr>() {
+        return Ok(SocketAddr::new(ip, RMCP_PORT));
+    }
+    let with_port = if address.contains(':') { address.to_owned() } else { format!("{address}:{RMCP_PORT}") };
+    let found = tokio::net::lookup_host(&with_port).await;
+    found.ok().and_then(|mut addrs| addrs.next()).ok_or_else(|| {
+        StepError::Again(format!("BMC address {address}: expected an address or a name that resolves, saw neither"))
+    })
+}

@@ -1,0 +1,224 @@
+//! Runs a task's steps in order, journaling before and after each.
+
+use super::context::Context;
+use super::handle::{HandleError, TaskHandle};
+use super::step::{Step, StepError};
+use super::{plan, publish_boot};
+use crate::rack::Rack;
+use farrier_bmc::{Deadline, PowerState};
+use farrier_journal::Record;
+use farrier_proto::rack::task_spec::Work;
+use farrier_proto::rack::{StepState, TaskState};
+use farrier_runtime::time::now;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// First pause before a step is tried again; doubled up to [`LAST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(15);
+/// How long a failed task may take to leave its machine in a safe state.
+const CLEAN_UP: Duration = Duration::from_secs(30);
+
+/// How a task ended, if it did.
+enum End {
+    Done,
+    Failed(String),
+    Aborted(String),
+    /// rackd ends: the task goes on at the next start.
+    Interrupted,
+}
+
+/// Starts a task's executor. `resumed`: it has run before.
+pub(crate) fn start(rack: &Arc<Rack>, record: Record, resumed: bool) {
+    let handle = match TaskHandle::open(rack, record) {
+        Ok(handle) => Arc::new(handle),
+        Err(error) => {
+            tracing::error!(%error, "a journaled task cannot be opened");
+            return;
+        }
+    };
+    // Whoever holds an older token has lost the node: it stops before the new owner begins.
+    let older: Vec<_> = rack.tasks.of_node(&handle.node).into_iter().filter(|h| h.fence < handle.fence).collect();
+    rack.tasks.insert(handle.clone());
+    let rack = rack.clone();
+    rack.tracker.clone().spawn(async move {
+        for task in older {
+            task.stop("a newer operation owns the node");
+            let _ = task.ended.subscribe().wait_for(|ended| *ended).await;
+        }
+        let end = run(&rack, &handle, resumed).await;
+        close(&rack, &handle, end).await;
+        rack.tasks.remove(&handle.id);
+        handle.ended.send_replace(true);
+    });
+}
+
+/// Serves again what a finished task left served: the address of a deployed machine.
+pub(crate) async fn restore_finished(rack: &Arc<Rack>, record: Record) {
+    let deployed = record.task.state() == TaskState::Done
+        && matches!(record.task.spec.as_ref().and_then(|s| s.work.as_ref()), Some(Work::Deploy(_)));
+    if !deployed {
+        return;
+    }
+    let Ok(handle) = TaskHandle::open(rack, record).map(Arc::new) else { return };
+    let step = &publish_boot::LocalDisk;
+    let index = plan(&handle.spec).iter().position(|s| s.name() == step.name()).unwrap_or(0);
+    let cx = Context { rack, task: &handle, index, name: step.name() };
+    if let Err(error) = step.restore(&cx).await {
+        tracing::error!(node.id = %handle.node, error = error.message(), "a deployed machine's address is not served");
+    }
+}
+
+async fn run(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, resumed: bool) -> End {
+    let steps = plan(&handle.spec);
+    let journaled = handle.task().await.steps;
+    for (index, step) in steps.iter().enumerate() {
+        let cx = Context { rack, task: handle, index, name: step.name() };
+        if journaled.get(index).is_some_and(|s| s.state() == StepState::Done) {
+            if resumed && let Err(error) = step.restore(&cx).await {
+                return End::Failed(format!("{}: cannot be made again after a restart: {}", step.name(), error.message()));
+            }
+            continue;
+        }
+        let outcome = tokio::select! {
+            biased;
+            () = handle.abort.cancelled() => {
+                let reason = handle.stop_reason();
+                return if reason.is_empty() { End::Interrupted } else { End::Aborted(reason) };
+            }
+            outcome = run_step(&cx, *step) => outcome,
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(StepError::Again(_)) if rack.shutdown.is_cancelled() => return End::Interrupted,
+            Err(error) => {
+                let text = format!("{}: {}", step.name(), error.message());
+                let failed = handle
+                    .edit_step(index, |s| {
+                        s.set_state(StepState::Failed);
+                        s.end_time = Some(now());
+                        s.error = error.message().to_owned();
+                    })
+                    .await;
+                if let Err(error) = failed {
+                    tracing::error!(%error, "a failed step is not journaled");
+                }
+                if step.power_off_after_failure() {
+                    make_safe(&cx).await;
+                }
+                return End::Failed(text);
+            }
+        }
+    }
+    End::Done
+}
+
+/// One step with its tries, journaled before and after.
+async fn run_step(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
+    cx.task
+        .edit_step(cx.index, |s| {
+            s.set_state(StepState::Running);
+            s.attempt += 1;
+            if s.start_time.is_none() {
+                s.start_time = Some(now());
+            }
+        })
+        .await?;
+    crash_point(step.name(), "before");
+    let begin = Instant::now();
+    let deadline = begin + step.deadline(&cx.rack.timeouts);
+    let mut pause = FIRST_PAUSE;
+    let mut last = String::from("nothing went wrong, but it never ended");
+    loop {
+        let tried = tokio::time::timeout_at(deadline.into(), step.run(cx)).await;
+        match tried {
+            Ok(Ok(())) => break,
+            Ok(Err(StepError::Again(why))) if Instant::now() + pause < deadline => {
+                tracing::info!(operation.id = %cx.task.id, step = step.name(), error = %why, "step tried again");
+                cx.note(format!("{why}; next try in {}s", pause.as_secs())).await?;
+                last = why;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+            Ok(Err(StepError::Again(why))) => {
+                return Err(StepError::Fatal(format!("given up after {}s: {why}", begin.elapsed().as_secs())));
+            }
+            Ok(Err(error @ StepError::Fatal(_))) => return Err(error),
+            Err(_) => {
+                let seconds = step.deadline(&cx.rack.timeouts).as_secs();
+                let detail = cx.task.task().await.steps.get(cx.index).map(|s| s.detail.clone()).unwrap_or_default();
+                let seen = if detail.is_empty() { last } else { detail };
+                return Err(StepError::Fatal(format!("not done within {seconds}s; last: {seen}")));
+            }
+        }
+    }
+    crash_point(step.name(), "after");
+    cx.task
+        .edit_step(cx.index, |s| {
+            s.set_state(StepState::Done);
+            s.end_time = Some(now());
+        })
+        .await?;
+    crash_point(step.name(), "done");
+    Ok(())
+}
+
+/// Leaves a machine whose task failed where it can do no harm: no boot script, no power. Best effort.
+async fn make_safe(cx: &Context<'_>) {
+    if matches!(&cx.task.spec.work, Some(Work::Verify(_) | Work::Power(_)) | None) {
+        return;
+    }
+    let Ok(machine) = cx.machine() else { return };
+    for segment in &cx.rack.config.segments {
+        cx.rack.unpublish(machine, segment);
+    }
+    if let Ok(bmc) = cx.bmc().await
+        && let Err(error) = bmc.ensure_power(PowerState::Off, Deadline::after(CLEAN_UP)).await
+    {
+        tracing::warn!(node.id = %cx.task.node, %error, "the machine of a failed task could not be switched off");
+    }
+}
+
+async fn close(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, end: End) {
+    let (state, error) = match end {
+        End::Interrupted => return,
+        End::Done => (TaskState::Done, String::new()),
+        End::Failed(error) => (TaskState::Failed, error),
+        End::Aborted(reason) => {
+            let cx = Context { rack, task: handle, index: 0, name: "abort" };
+            make_safe(&cx).await;
+            (TaskState::Aborted, reason)
+        }
+    };
+    tracing::info!(operation.id = %handle.id, node.id = %handle.node, state = ?state, %error, "task ended");
+    // Not journaled means not ended: the centre would wait for ever. Try until the disk takes it or rackd ends.
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let saved: Result<(), HandleError> = handle
+            .edit(|task| {
+                task.set_state(state);
+                task.error.clone_from(&error);
+                task.end_time = Some(now());
+            })
+            .await;
+        match saved {
+            Ok(()) => return,
+            Err(error) => tracing::error!(%error, "the end of a task is not journaled, trying again"),
+        }
+        tokio::select! {
+            () = rack.shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
+        }
+    }
+}
+
+/// Dies here, as by kill -9, when `FARRIER_CRASH_AT` is `step:when`. In debug builds only: the proof that a
+/// deployment survives a crash at every step stands on it.
+fn crash_point(step: &str, when: &str) {
+    #[cfg(debug_assertions)]
+    if std::env::var("FARRIER_CRASH_AT").is_ok_and(|at| at == format!("{step}:{when}")) {
+        std::process::abort();
+    }
+    #[cfg(not(debug_assertions))]
+    let _ = (step, when);
+}

@@ -1,0 +1,149 @@
+//! What happens when a node is deployed, inspected, cleaned: each kind of task is a list of steps, each
+//! step a file here. A step is *check → do → read back*, may run again at any time, and is journaled before
+//! and after.
+
+mod context;
+mod executor;
+mod handle;
+mod step;
+
+mod agent_off;
+mod boot_disk;
+mod boot_network;
+mod erase_disks;
+mod fetch_image;
+mod forget_secrets;
+mod plug;
+mod power;
+mod publish_boot;
+mod report_hardware;
+mod set_boot_entry;
+mod verify_bmc;
+mod wait_agent;
+mod wait_system;
+mod write_config_drive;
+mod write_image;
+
+pub(crate) use handle::TaskHandle;
+pub use step::Timeouts;
+
+use crate::rack::Rack;
+use farrier_proto::rack::task_spec::Work;
+use farrier_proto::rack::{PowerAction, TaskSpec};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use step::Step;
+
+/// The steps of a task, in order.
+fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
+    /// Switch the machine on into the ramdisk and wait for its agent: the start of everything that looks
+    /// at or writes disks.
+    const RAMDISK: &[&dyn Step] = &[
+        &power::Off,
+        &plug::Provisioning,
+        &publish_boot::Ramdisk,
+        &boot_network::BootNetwork,
+        &power::On,
+        &wait_agent::WaitAgent,
+    ];
+    /// The agent leaves; nothing of ours is served any more.
+    const END_RAMDISK: &[&dyn Step] = &[&agent_off::AgentOff, &publish_boot::Nothing];
+    let parts: Vec<&[&dyn Step]> = match &spec.work {
+        Some(Work::Verify(_)) => vec![&[&verify_bmc::VerifyBmc]],
+        Some(Work::Inspect(_)) => vec![RAMDISK, &[&report_hardware::ReportHardware], END_RAMDISK],
+        Some(Work::Clean(_)) => vec![
+            &[&forget_secrets::ForgetSecrets],
+            RAMDISK,
+            &[&erase_disks::EraseDisks],
+            END_RAMDISK,
+        ],
+        Some(Work::Deploy(_)) => vec![
+            &[&fetch_image::FetchImage],
+            RAMDISK,
+            &[
+                &write_image::WriteImage,
+                &write_config_drive::WriteConfigDrive,
+                &set_boot_entry::SetBootEntry,
+                &agent_off::AgentOff,
+                &plug::Tenant,
+                &publish_boot::LocalDisk,
+                &boot_disk::BootDisk,
+                &power::StartSystem,
+                &wait_system::WaitSystem,
+            ],
+        ],
+        Some(Work::Power(p)) => match p.action() {
+            PowerAction::On => vec![&[&power::On]],
+            PowerAction::Off => vec![&[&power::Off]],
+            PowerAction::SoftOff => vec![&[&power::SoftOff]],
+            // Off and on again, each read back: the BMC's own cycle cannot be repeated safely after a lost answer.
+            PowerAction::Cycle => vec![&[&power::Off, &power::On]],
+            PowerAction::Unspecified => vec![],
+        },
+        None => vec![],
+    };
+    parts.concat()
+}
+
+/// Names of the steps of a task, in order: for documentation and tests over every step.
+pub fn step_names(spec: &TaskSpec) -> Vec<&'static str> {
+    plan(spec).into_iter().map(Step::name).collect()
+}
+
+/// The tasks that this rackd runs or whose machines it still serves.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    by_id: Mutex<HashMap<String, Arc<TaskHandle>>>,
+}
+
+impl Tasks {
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<TaskHandle>> {
+        self.lock().get(id).cloned()
+    }
+
+    /// Running tasks of a node.
+    pub(crate) fn of_node(&self, node: &str) -> Vec<Arc<TaskHandle>> {
+        self.lock().values().filter(|h| h.node == node).cloned().collect()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<TaskHandle>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn insert(&self, handle: Arc<TaskHandle>) {
+        self.lock().insert(handle.id.clone(), handle);
+    }
+
+    fn remove(&self, id: &str) {
+        self.lock().remove(id);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<TaskHandle>>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Resumes what was under way when rackd last ended, and serves again what finished tasks left served.
+pub(crate) async fn resume(rack: &Arc<Rack>) -> Result<(), farrier_journal::JournalError> {
+    for record in rack.journal.last_of_nodes().await? {
+        executor::restore_finished(rack, record).await;
+    }
+    for record in rack.journal.unfinished().await? {
+        tracing::info!(operation.id = %record.task.id, node.id = %record.task.node, "task resumed");
+        executor::start(rack, record, true);
+    }
+    Ok(())
+}
+
+pub(crate) use executor::start;
+
+/// Publishes a task's boot script with a new token.
+pub(crate) async fn renew_boot_token(rack: &Arc<Rack>, task: &Arc<TaskHandle>) {
+    let cx = context::Context { rack, task, index: 0, name: "publish_ramdisk" };
+    if let Err(error) = publish_boot::serve_ramdisk(&cx).await {
+        tracing::warn!(node.id = %task.node, error = error.message(), "no new boot token");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! Power, always read back from the BMC.
+
+use super::context::Context;
+use super::step::{Step, StepError, Timeouts};
+use farrier_bmc::{Deadline, PowerState};
+use farrier_proto::types;
+use std::time::Duration;
+
+pub(super) struct Off;
+pub(super) struct On;
+/// Power on into the installed system: the second and last power cycle of a deployment.
+pub(super) struct StartSystem;
+pub(super) struct SoftOff;
+
+#[async_trait::async_trait]
+impl Step for Off {
+    fn name(&self) -> &'static str {
+        "power_off"
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        ensure(cx, PowerState::Off).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Step for On {
+    fn name(&self) -> &'static str {
+        "power_on"
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        ensure(cx, PowerState::On).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Step for StartSystem {
+    fn name(&self) -> &'static str {
+        "start_system"
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        ensure(cx, PowerState::On).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Step for SoftOff {
+    fn name(&self) -> &'static str {
+        "soft_off"
+    }
+    fn deadline(&self, timeouts: &Timeouts) -> Duration {
+        timeouts.soft_off + timeouts.bmc
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        let bmc = cx.bmc().await?;
+        if bmc.power_status(cx.call()).await? == PowerState::On {
+            bmc.power_soft(cx.call()).await?;
+            let patience = Deadline::after(cx.rack.timeouts.soft_off);
+            while !patience.is_past() {
+                if bmc.power_status(cx.call()).await? == PowerState::Off {
+                    return observed(cx, PowerState::Off).await;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            cx.note("the system did not switch itself off: forcing it").await?;
+        }
+        ensure(cx, PowerState::Off).await
+    }
+}
+
+/// Brings the machine to `wanted` and notes what was read back.
+pub(super) async fn ensure(cx: &Context<'_>, wanted: PowerState) -> Result<(), StepError> {
+    let bmc = cx.bmc().await?;
+    if !bmc.ensure_power(wanted, cx.call()).await? {
+        return Err(StepError::Again(format!(
+            "power: expected {} after the command, the BMC still reads the other state",
+            wanted.as_str()
+        )));
+    }
+    observed(cx, wanted).await
+}
+
+/// Records a power state that was read.
+pub(super) async fn observed(cx: &Context<'_>, state: PowerState) -> Result<(), StepError> {
+    let state = match state {
+        PowerState::On => types::PowerState::On,
+        PowerState::Off => types::PowerState::Off,
+    };
+    Ok(cx.task.edit(|task| task.result.get_or_insert_default().set_power_state(state)).await?)
+}

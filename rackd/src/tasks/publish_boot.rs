@@ -1,0 +1,93 @@
+//! What the network serves to the machine.
+
+use super::context::Context;
+use super::plug::tenant;
+use super::step::{Step, StepError};
+use crate::boot;
+use crate::config::SegmentConfig;
+use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
+
+/// An address and the ramdisk's boot script, with a one-time token for each boot.
+pub(super) struct Ramdisk;
+/// An address, and for firmware that still asks the network: go on to the disk.
+pub(super) struct LocalDisk;
+/// Nothing in any segment.
+pub(super) struct Nothing;
+
+#[async_trait::async_trait]
+impl Step for Ramdisk {
+    fn name(&self) -> &'static str {
+        "publish_ramdisk"
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        let segment = provisioning(cx)?;
+        for other in cx.rack.config.segments.iter().filter(|s| s.name != segment.name) {
+            cx.rack.unpublish(cx.machine()?, other);
+        }
+        let addresses = serve_ramdisk(cx).await?;
+        cx.task.serves_ramdisk.store(true, Ordering::Release);
+        cx.note(format!("reserved {}", list(&addresses))).await
+    }
+    async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        self.run(cx).await
+    }
+}
+
+/// Publishes the boot script with a new token. Also called after each script given out, so that every boot
+/// has a token of its own.
+pub(crate) async fn serve_ramdisk(cx: &Context<'_>) -> Result<Vec<Ipv4Addr>, StepError> {
+    let machine = cx.machine()?;
+    let token = cx.task.edit_secrets(|s| s.new_boot_token()).await?;
+    let ramdisk = boot::Ramdisk { token: &token };
+    let hostname = machine.name.rsplit('/').next().unwrap_or_default();
+    Ok(cx.rack.publish(machine, hostname, provisioning(cx)?, Some(ramdisk)).await?)
+}
+
+#[async_trait::async_trait]
+impl Step for LocalDisk {
+    fn name(&self) -> &'static str {
+        "publish_local_disk"
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        cx.task.serves_ramdisk.store(false, Ordering::Release);
+        let segment = tenant(cx)?;
+        for other in cx.rack.config.segments.iter().filter(|s| s.name != segment.name) {
+            cx.rack.unpublish(cx.machine()?, other);
+        }
+        let hostname = cx.deploy()?.hostname.clone();
+        let addresses = cx.rack.publish(cx.machine()?, &hostname, segment, None).await?;
+        let texts: Vec<String> = addresses.iter().map(Ipv4Addr::to_string).collect();
+        cx.task.edit(|task| task.result.get_or_insert_default().addresses = texts).await?;
+        cx.note(format!("reserved {} in {}", list(&addresses), segment.name)).await
+    }
+    /// A deployed machine keeps its address as long as it is deployed.
+    async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        self.run(cx).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Step for Nothing {
+    fn name(&self) -> &'static str {
+        "unpublish"
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        cx.task.serves_ramdisk.store(false, Ordering::Release);
+        for segment in &cx.rack.config.segments {
+            cx.rack.unpublish(cx.machine()?, segment);
+        }
+        Ok(())
+    }
+    async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        self.run(cx).await
+    }
+}
+
+fn provisioning<'a>(cx: &Context<'a>) -> Result<&'a SegmentConfig, StepError> {
+    cx.rack.provisioning().ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))
+}
+
+fn list(addresses: &[Ipv4Addr]) -> String {
+    addresses.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,138 @@
+use super::context::Context;
+use crate::boot::PublishError;
+use crate::cache::CacheError;
+use farrier_bmc::BmcError;
+use farrier_journal::JournalError;
+use farrier_switch::SwitchError;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// One step of a task.
+///
+/// **Invariant:** `run` may be called again after a crash at any instruction, and then does what is still
+/// missing. It is cancelled by dropping it when the task is aborted or the deadline passes.
+#[async_trait::async_trait]
+pub(crate) trait Step: Sync {
+    /// Also its file's subject, in the timeline and in the documentation.
+    fn name(&self) -> &'static str;
+
+    /// How long it may take with all its tries.
+    fn deadline(&self, timeouts: &Timeouts) -> Duration {
+        timeouts.bmc
+    }
+
+    /// Whether the machine is switched off when this step fails for good.
+    fn power_off_after_failure(&self) -> bool {
+        true
+    }
+
+    /// Check, do, read back.
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError>;
+
+    /// Makes again what a finished step had put in memory only (boot entries), when rackd starts.
+    async fn restore(&self, _cx: &Context<'_>) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+/// Why a step did not do its work this time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StepError {
+    /// Trying again may help without anybody doing anything.
+    Again(String),
+    /// It will fail every time until somebody acts.
+    Fatal(String),
+}
+
+impl StepError {
+    pub(crate) fn fatal(text: impl std::fmt::Display) -> Self {
+        StepError::Fatal(text.to_string())
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        match self {
+            StepError::Again(text) | StepError::Fatal(text) => text,
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    farrier_runtime::telemetry::chain(error)
+}
+
+impl From<BmcError> for StepError {
+    fn from(e: BmcError) -> Self {
+        if e.is_transient() { StepError::Again(chain(&e)) } else { StepError::Fatal(chain(&e)) }
+    }
+}
+
+impl From<CacheError> for StepError {
+    fn from(e: CacheError) -> Self {
+        if e.is_transient() { StepError::Again(chain(&e)) } else { StepError::Fatal(chain(&e)) }
+    }
+}
+
+impl From<SwitchError> for StepError {
+    fn from(e: SwitchError) -> Self {
+        if e.is_transient() { StepError::Again(chain(&e)) } else { StepError::Fatal(chain(&e)) }
+    }
+}
+
+impl From<PublishError> for StepError {
+    fn from(e: PublishError) -> Self {
+        StepError::Fatal(chain(&e))
+    }
+}
+
+impl From<JournalError> for StepError {
+    fn from(e: JournalError) -> Self {
+        // A full disk may be emptied; nothing else can be done without a journal anyway.
+        StepError::Again(chain(&e))
+    }
+}
+
+/// How long things may take. Each is a guess about hardware, said where it is made.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// A BMC step with all its tries: a BMC that restarts is back within two to four minutes.
+    #[serde(with = "seconds", rename = "bmc_seconds")]
+    pub bmc: Duration,
+    /// One BMC command.
+    #[serde(with = "seconds", rename = "bmc_call_seconds")]
+    pub bmc_call: Duration,
+    /// Power on until the ramdisk's agent calls: servers with much memory test it for ten minutes and more.
+    #[serde(with = "seconds", rename = "agent_seconds")]
+    pub agent: Duration,
+    /// Writing an image: a terabyte to a slow disk takes hours; progress is watched apart.
+    #[serde(with = "seconds", rename = "write_seconds")]
+    pub write: Duration,
+    /// No agent connected while it should work.
+    #[serde(with = "seconds", rename = "silence_seconds")]
+    pub silence: Duration,
+    /// Soft power off, before it is forced.
+    #[serde(with = "seconds", rename = "soft_off_seconds")]
+    pub soft_off: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            bmc: Duration::from_secs(300),
+            bmc_call: Duration::from_secs(30),
+            agent: Duration::from_secs(1800),
+            write: Duration::from_secs(6 * 3600),
+            silence: Duration::from_secs(300),
+            soft_off: Duration::from_secs(120),
+        }
+    }
+}
+
+mod seconds {
+    use serde::{Deserialize as _, Deserializer};
+    use std::time::Duration;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        u64::deserialize(d).map(Duration::from_secs)
+    }
+}

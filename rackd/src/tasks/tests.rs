@@ -1,0 +1,35 @@
+use super::*;
+use farrier_proto::rack::{Clean, Deploy, Inspect, Power, Verify};
+
+fn specs() -> Vec<TaskSpec> {
+    let mut works = vec![
+        Work::Verify(Verify {}),
+        Work::Inspect(Inspect {}),
+        Work::Clean(Clean::default()),
+        Work::Deploy(Deploy::default()),
+    ];
+    for action in [PowerAction::On, PowerAction::Off, PowerAction::SoftOff, PowerAction::Cycle] {
+        works.push(Work::Power(Power { action: action.into() }));
+    }
+    works.into_iter().map(|work| TaskSpec { machine: None, work: Some(work) }).collect()
+}
+
+#[test]
+fn no_task_is_empty_and_none_has_a_step_twice() {
+    for spec in specs() {
+        let names = step_names(&spec);
+        assert!(!names.is_empty());
+        let mut unique = names.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        // Agent commands are remembered by task and step name: a name twice would skip the second.
+        assert_eq!(unique.len(), names.len(), "{names:?}");
+    }
+}
+
+#[test]
+fn a_deployment_has_two_power_cycles_and_ends_with_the_systems_word() {
+    let names = step_names(&specs()[3]);
+    assert_eq!(names.iter().filter(|n| matches!(**n, "power_on" | "start_system")).count(), 2);
+    assert_eq!(names.last(), Some(&"wait_system"));
+}

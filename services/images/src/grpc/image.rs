@@ -1,0 +1,149 @@
+//! ImageService.
+
+use super::status::status;
+use super::upload;
+use crate::app::reader::ChunkReader;
+use crate::app::{AppError, Begun, Images};
+use farrier_images_store::Filter;
+use farrier_model::{Collection, parse_name};
+use farrier_proto::images::image_service_server::ImageService;
+use farrier_proto::images::{
+    DeleteImageRequest, GetImageRequest, GetManifestRequest, Image, ListImagesRequest, ListImagesResponse,
+    ReadChunksRequest, ReadChunksResponse, UploadImageRequest,
+};
+use farrier_proto::types::ChunkManifest;
+use farrier_runtime::authz::Caller;
+use farrier_runtime::error::invalid;
+use farrier_runtime::filter;
+use farrier_runtime::page::Page;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+/// The service, as tonic calls it.
+#[derive(Debug)]
+pub(crate) struct Service {
+    images: Images,
+    shutdown: CancellationToken,
+}
+
+impl Service {
+    pub(crate) fn new(images: Images, shutdown: CancellationToken) -> Self {
+        Self { images, shutdown }
+    }
+}
+
+#[async_trait]
+impl ImageService for Service {
+    async fn upload_image(
+        &self,
+        request: Request<Streaming<UploadImageRequest>>,
+    ) -> Result<Response<Image>, Status> {
+        let caller = Caller::of(&request);
+        let mut stream = request.into_inner();
+        let header = upload::header(&mut stream).await?;
+        let wanted = upload::wanted(&self.images, &caller, header).map_err(status)?;
+        let (begun, pieces) = self.images.begin(wanted).await.map_err(status)?;
+        match begun {
+            Begun::Done(image) => Ok(Response::new(*image)),
+            Begun::Receiving(receiving) => {
+                upload::pump(&mut stream, pieces, &self.shutdown).await?;
+                Ok(Response::new(receiving.finish().await.map_err(status)?))
+            }
+        }
+    }
+
+    async fn get_image(&self, request: Request<GetImageRequest>) -> Result<Response<Image>, Status> {
+        let caller = Caller::of(&request);
+        let name = named(&request.get_ref().name)?;
+        Ok(Response::new(self.images.image(&caller, name).await.map_err(status)?))
+    }
+
+    async fn list_images(
+        &self,
+        request: Request<ListImagesRequest>,
+    ) -> Result<Response<ListImagesResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let page = Page::parse(request.page_size, &request.page_token)?;
+        let filter = filter(&request.filter)?;
+        if let Some(after) = &page.after {
+            parse_name(Collection::Images, after).map_err(|e| invalid("page_token", e))?;
+        }
+        let listed =
+            self.images.list(&caller, filter, page.after.as_deref(), page.size.saturating_add(1)).await;
+        let (images, next_page_token) = page.finish(listed.map_err(status)?, |image| image.name.clone());
+        Ok(Response::new(ListImagesResponse { images, next_page_token }))
+    }
+
+    async fn delete_image(&self, request: Request<DeleteImageRequest>) -> Result<Response<()>, Status> {
+        let caller = Caller::of(&request);
+        let DeleteImageRequest { name, etag } = request.into_inner();
+        self.images.delete(&caller, named(&name)?, &etag).await.map_err(status)?;
+        Ok(Response::new(()))
+    }
+
+    async fn get_manifest(
+        &self,
+        request: Request<GetManifestRequest>,
+    ) -> Result<Response<ChunkManifest>, Status> {
+        let GetManifestRequest { name, manifest_sha256 } = request.into_inner();
+        Ok(Response::new(self.images.manifest(named(&name)?, &manifest_sha256).await.map_err(status)?))
+    }
+
+    type ReadChunksStream = BoxStream<'static, Result<ReadChunksResponse, Status>>;
+
+    async fn read_chunks(
+        &self,
+        request: Request<ReadChunksRequest>,
+    ) -> Result<Response<Self::ReadChunksStream>, Status> {
+        let ReadChunksRequest { manifest_sha256, first_chunk } = request.into_inner();
+        let first = u64::try_from(first_chunk).map_err(|_| invalid("first_chunk", "expected 0 or more"))?;
+        let reader = self.images.reader(&manifest_sha256, first).await.map_err(status)?;
+        Ok(Response::new(pieces(reader, self.shutdown.clone())))
+    }
+}
+
+/// Reads a piece when the connection has room for it, not before.
+fn pieces(
+    reader: ChunkReader,
+    shutdown: CancellationToken,
+) -> BoxStream<'static, Result<ReadChunksResponse, Status>> {
+    stream::unfold(Some((reader, shutdown)), |state| async {
+        let (mut reader, shutdown) = state?;
+        if shutdown.is_cancelled() {
+            // An error, not an end: the reader resumes elsewhere or later.
+            return Some((Err(status(AppError::ShuttingDown)), None));
+        }
+        match reader.next().await {
+            Ok(Some(piece)) => Some((Ok(piece), Some((reader, shutdown)))),
+            Ok(None) => None,
+            Err(error) => Some((Err(status(error)), None)),
+        }
+    })
+    .boxed()
+}
+
+fn named(name: &str) -> Result<&str, Status> {
+    parse_name(Collection::Images, name).map_err(|error| invalid("name", error))?;
+    Ok(name)
+}
+
+fn filter(text: &str) -> Result<Filter, Status> {
+    let mut wanted = Filter::default();
+    for term in filter::parse(text, FILTERS)? {
+        let slot = match term.field.as_str() {
+            "name" => &mut wanted.name,
+            "owner" => &mut wanted.owner,
+            "sha256" => &mut wanted.sha256,
+            _ => &mut wanted.architecture,
+        };
+        if slot.as_ref().is_some_and(|before| *before != term.value) {
+            return Err(invalid("filter", format!("{} cannot have two values", term.field)));
+        }
+        *slot = Some(term.value);
+    }
+    Ok(wanted)
+}
+
+const FILTERS: &[&str] = &["name", "owner", "sha256", "architecture"];

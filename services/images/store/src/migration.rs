@@ -1,0 +1,67 @@
+//! The schema, forward only.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::DbErr;
+
+/// Every migration, oldest first.
+#[derive(Debug)]
+pub struct Migrations;
+
+impl MigratorTrait for Migrations {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(Initial)]
+    }
+
+    /// The services may share one PostgreSQL database.
+    fn migration_table_name() -> DynIden {
+        Alias::new("images_migrations").into_iden()
+    }
+}
+
+struct Initial;
+
+impl MigrationName for Initial {
+    fn name(&self) -> &str {
+        "m20261122_initial"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Initial {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let text = |name: &'static str| ColumnDef::new(Alias::new(name)).string().not_null().to_owned();
+        let number =
+            |name: &'static str| ColumnDef::new(Alias::new(name)).big_integer().not_null().to_owned();
+        manager
+            .create_table(
+                Table::create()
+                    .table(Alias::new("images"))
+                    .if_not_exists()
+                    .col(text("name").primary_key())
+                    .col(text("uid").unique_key())
+                    .col(text("owner"))
+                    .col(number("revision"))
+                    .col(number("created_ms"))
+                    .col(text("sha256"))
+                    .col(text("architecture"))
+                    .col(text("manifest_sha256"))
+                    .col(text("request_id"))
+                    .col(ColumnDef::new(Alias::new("body")).binary().not_null())
+                    .to_owned(),
+            )
+            .await?;
+        for column in ["owner", "sha256", "manifest_sha256"] {
+            manager
+                .create_index(
+                    Index::create()
+                        .name(format!("images_{column}"))
+                        .table(Alias::new("images"))
+                        .col(Alias::new(column))
+                        .if_not_exists()
+                        .to_owned(),
+                )
+                .await?;
+        }
+        Ok(())
+    }
+}
