@@ -6,8 +6,8 @@ use crate::{Store, StoreError};
 use farrier_proto::inventory::Event;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
-    Set,
+    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _, Set,
 };
 
 /// A page of history.
@@ -43,7 +43,8 @@ impl Store {
             (Some(after), false) => select.filter(sequence.gt(after)),
             (None, _) => select,
         };
-        select = if query.descending { select.order_by_desc(sequence) } else { select.order_by_asc(sequence) };
+        select =
+            if query.descending { select.order_by_desc(sequence) } else { select.order_by_asc(sequence) };
         let rows = select.limit(query.limit).all(self.db.conn()).await?;
         Ok(rows.into_iter().map(message).collect())
     }

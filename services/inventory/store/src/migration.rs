@@ -65,7 +65,9 @@ const INDEXES: &[(&str, &[&str])] = &[
 fn tables() -> Vec<TableCreateStatement> {
     vec![
         resource("site", []),
-        resource("rack", [string("site")]).foreign_key(&mut parent("rack", "site", "site", ForeignKeyAction::Restrict)).take(),
+        resource("rack", [string("site")])
+            .foreign_key(&mut parent("rack", "site", "site", ForeignKeyAction::Restrict))
+            .take(),
         resource(
             "node",
             [

@@ -1,7 +1,7 @@
 //! Request ids (AIP-155): the same request again gets the first answer.
 
 use crate::StoreError;
-use crate::entity::{request, millis};
+use crate::entity::{millis, request};
 use farrier_db::is_duplicate;
 use prost_types::Timestamp;
 use sea_orm::{DatabaseTransaction, EntityTrait as _, Set};

@@ -137,7 +137,12 @@ impl Store {
     }
 
     /// Deletes a resource, if it still has this revision where one is given.
-    pub async fn delete<R: Resource>(&self, name: &str, revision: Option<i64>, event: Event) -> Result<(), StoreError> {
+    pub async fn delete<R: Resource>(
+        &self,
+        name: &str,
+        revision: Option<i64>,
+        event: Event,
+    ) -> Result<(), StoreError> {
         let write = self.db.begin().await?;
         let conn = write.conn();
         let mut delete = R::Table::delete_many().filter(R::NAME.eq(name));
@@ -158,13 +163,22 @@ impl Store {
 }
 
 pub(crate) async fn get<R: Resource>(conn: &impl ConnectionTrait, name: &str) -> Result<R, StoreError> {
-    let body: Option<Vec<u8>> =
-        R::Table::find().select_only().column(R::BODY).filter(R::NAME.eq(name)).into_tuple().one(conn).await?;
+    let body: Option<Vec<u8>> = R::Table::find()
+        .select_only()
+        .column(R::BODY)
+        .filter(R::NAME.eq(name))
+        .into_tuple()
+        .one(conn)
+        .await?;
     let body = body.ok_or_else(|| StoreError::NotFound { name: name.to_owned() })?;
     Ok(R::decode(body.as_slice())?)
 }
 
-async fn insert<R: Resource>(conn: &DatabaseTransaction, mut resource: R, extra: &R::Extra) -> Result<R, StoreError> {
+async fn insert<R: Resource>(
+    conn: &DatabaseTransaction,
+    mut resource: R,
+    extra: &R::Extra,
+) -> Result<R, StoreError> {
     *resource.etag_mut() = FIRST.to_string();
     let name = resource.name().to_owned();
     R::Table::insert(resource.row(FIRST, extra)).exec_without_returning(conn).await.map_err(|error| {

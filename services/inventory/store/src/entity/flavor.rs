@@ -1,7 +1,7 @@
 use super::{Resource, common, label_matches, millis};
 use farrier_proto::inventory::Flavor;
-use sea_orm::entity::prelude::*;
 use prost::Message as _;
+use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::IntoCondition as _;
 use sea_orm::{Condition, Set};
 use std::collections::HashMap;

@@ -1,9 +1,9 @@
-use crate::dispatch::Applied;
 use super::{Resource, common, label_matches, millis};
+use crate::dispatch::Applied;
 use farrier_proto::inventory::Node;
 use farrier_proto::types::ProvisionState;
-use sea_orm::entity::prelude::*;
 use prost::Message as _;
+use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::IntoCondition as _;
 use sea_orm::{Condition, NotSet, Set};
 use std::collections::HashMap;

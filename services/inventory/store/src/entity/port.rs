@@ -1,7 +1,7 @@
 use super::{Resource, common, millis};
 use farrier_proto::inventory::{Node, Port};
-use sea_orm::entity::prelude::*;
 use prost::Message as _;
+use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{IntoCondition as _, Query};
 use sea_orm::{Condition, Set};
 

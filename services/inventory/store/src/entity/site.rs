@@ -1,7 +1,7 @@
 use super::{Resource, common, label_matches, millis};
 use farrier_proto::inventory::Site;
-use sea_orm::entity::prelude::*;
 use prost::Message as _;
+use sea_orm::entity::prelude::*;
 use sea_orm::{Condition, Set};
 use std::collections::HashMap;
 
