@@ -72,6 +72,8 @@ reasons! {
     TokenUsed = "TOKEN_USED",
     /// The one-time token is too old.
     TokenExpired = "TOKEN_EXPIRED",
+    /// This installation has no embedded authority: certificates come from an external PKI.
+    NoAuthority = "NO_AUTHORITY",
     /// Another service did not answer.
     Unavailable = "UNAVAILABLE",
     /// A defect of Farrier: the log has more.

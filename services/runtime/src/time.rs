@@ -26,7 +26,12 @@ pub fn millis(t: &Timestamp) -> i64 {
 
 /// How long ago, for people: "3m12s".
 pub fn ago(ms: i64) -> String {
-    let elapsed = Duration::from_millis(u64::try_from((now_ms() - ms).max(0)).unwrap_or(0));
+    ago_since(ms, now_ms())
+}
+
+/// The same, as seen at `now_ms`.
+pub fn ago_since(ms: i64, now_ms: i64) -> String {
+    let elapsed = Duration::from_millis(u64::try_from(now_ms.saturating_sub(ms).max(0)).unwrap_or(0));
     let s = elapsed.as_secs();
     match s {
         0..60 => format!("{s}s"),

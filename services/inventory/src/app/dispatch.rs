@@ -1,0 +1,100 @@
+use super::node::bmc_context;
+use super::transition::{Decision, decide, new_ports};
+use super::{App, check, error};
+use farrier_inventory_store::{StoreError, Transition};
+use farrier_model::Collection;
+use farrier_proto::inventory::{
+    Dispatch, Event, Flavor, ListCandidatesResponse, Rack, TransitionNodeRequest, TransitionNodeResponse,
+};
+use farrier_runtime::authz::Caller;
+use farrier_runtime::error::{internal, stale_etag};
+use farrier_runtime::time;
+use tonic::Status;
+
+/// Tries against others that write the same node: each try loses only to a write that succeeded.
+const TRIES: usize = 32;
+
+impl App {
+    pub(crate) async fn candidates(&self) -> Result<ListCandidatesResponse, Status> {
+        let (nodes, racks) = self.store.candidates().await.map_err(error::store)?;
+        Ok(ListCandidatesResponse { nodes, rack_sites: racks.into_iter().collect() })
+    }
+
+    pub(crate) async fn transition(
+        &self,
+        caller: &Caller,
+        request: TransitionNodeRequest,
+    ) -> Result<TransitionNodeResponse, Status> {
+        check::name("node", Collection::Nodes, &request.node)?;
+        for _ in 0..TRIES {
+            let stored = self.store.stored_node(&request.node).await.map_err(error::store)?;
+            let now = time::now();
+            let decided = match decide(&stored, &request, now)? {
+                Decision::Again => return Ok(answer(stored.node)),
+                Decision::Move(decided) => *decided,
+            };
+            let ports = if decided.nics.is_empty() {
+                Vec::new()
+            } else {
+                let existing = self.store.ports_of(&request.node).await.map_err(error::store)?;
+                new_ports(&request.node, &decided.nics, &existing, now)
+            };
+            let revision = stored.node.etag.parse().map_err(|_| internal("a node without a revision"))?;
+            let event = Event {
+                time: Some(now),
+                actor: if request.actor.is_empty() { caller.actor() } else { request.actor.clone() },
+                resource: request.node.clone(),
+                action: request.event.clone(),
+                before: decided.from.to_string(),
+                after: decided.to.to_string(),
+                operation: request.operation.clone(),
+                detail: detail(&request),
+                ..Event::default()
+            };
+            let transition =
+                Transition { node: decided.node, revision, applied: decided.applied, ports, event };
+            match self.store.transition(transition).await {
+                Ok(node) => return Ok(answer(node)),
+                // Somebody else wrote the node: whether this may still happen is decided anew.
+                Err(StoreError::Conflict { .. }) => {}
+                Err(other) => return Err(error::store(other)),
+            }
+        }
+        Err(stale_etag(&request.node))
+    }
+
+    pub(crate) async fn dispatch(&self, node: &str, flavor: &str) -> Result<Dispatch, Status> {
+        check::name("node", Collection::Nodes, node)?;
+        let stored = self.store.stored_node(node).await.map_err(error::store)?;
+        let bmc_password = match &stored.secret {
+            None => String::new(),
+            Some(sealed) => {
+                let opened = self.vault.open(&bmc_context(node), sealed).map_err(internal)?;
+                String::from_utf8(opened.to_vec())
+                    .map_err(|_| internal("a BMC password that is not UTF-8"))?
+            }
+        };
+        let rack: Rack = self.store.get(&stored.node.rack).await.map_err(error::store)?;
+        let flavor = match flavor {
+            "" => None,
+            name => {
+                check::name("flavor", Collection::Flavors, name)?;
+                Some(self.store.get::<Flavor>(name).await.map_err(error::store)?)
+            }
+        };
+        let ports = self.store.ports_of(node).await.map_err(error::store)?;
+        Ok(Dispatch { node: Some(stored.node), ports, bmc_password, rack_address: rack.address, flavor })
+    }
+}
+
+fn answer(node: farrier_proto::inventory::Node) -> TransitionNodeResponse {
+    TransitionNodeResponse { fence: node.fence, node: Some(node) }
+}
+
+fn detail(request: &TransitionNodeRequest) -> String {
+    match (request.instance.as_str(), request.error.as_str()) {
+        ("", error) => error.to_owned(),
+        (instance, "") => format!("for {instance}"),
+        (instance, error) => format!("for {instance}: {error}"),
+    }
+}

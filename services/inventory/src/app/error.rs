@@ -1,0 +1,40 @@
+//! What the store says, as callers see it.
+
+use farrier_inventory_store::StoreError;
+use farrier_runtime::error::{Reason, internal, not_found, refuse, stale_etag};
+use farrier_runtime::telemetry::chain;
+use tonic::{Code, Status};
+
+/// The status of a failed store call.
+pub(crate) fn store(error: StoreError) -> Status {
+    match error {
+        StoreError::NotFound { name } => not_found(&name),
+        StoreError::Conflict { name } => stale_etag(&name),
+        StoreError::Taken { name } if name.starts_with("ports/") => refuse(
+            Code::AlreadyExists,
+            Reason::MacTaken,
+            format!("{name} exists already: each MAC address is one port"),
+        ),
+        StoreError::Taken { name } => refuse(
+            Code::AlreadyExists,
+            Reason::NameTaken,
+            format!("{name} exists already: choose another name"),
+        ),
+        StoreError::NoParent { name } => refuse(
+            Code::NotFound,
+            Reason::NotFound,
+            format!("what {name} belongs to does not exist: create that first"),
+        ),
+        StoreError::InUse { name } => {
+            in_use(&format!("{name} still holds others: delete or move them first"))
+        }
+        StoreError::UnknownField { field } => {
+            refuse(Code::InvalidArgument, Reason::InvalidFilter, format!("filter: cannot search by {field}"))
+        }
+        error @ (StoreError::Corrupt(_) | StoreError::Database(_)) => internal(chain(&error)),
+    }
+}
+
+pub(crate) fn in_use(why: &str) -> Status {
+    refuse(Code::FailedPrecondition, Reason::InUse, why)
+}

@@ -1,0 +1,205 @@
+//! Why a node is where it is. Pure: the node and the time in, sentences out.
+
+use super::state;
+use farrier_model::lifecycle::{State, verbs};
+use farrier_proto::inventory::{Explanation, Node};
+use farrier_proto::types::PowerState;
+use farrier_runtime::time::{ago_since, millis};
+
+/// Explains a node as it is at `now_ms`.
+pub(super) fn explain(node: Node, now_ms: i64) -> Explanation {
+    let at = state::read(node.state());
+    let since = node.state_time.as_ref().map_or_else(
+        || "since an unknown time".to_owned(),
+        |t| format!("for {}", ago_since(millis(t), now_ms)),
+    );
+    let mut summary = format!("{} is `{at}` {since}", node.name);
+    if node.maintenance {
+        summary.push_str(" and in maintenance");
+    }
+    Explanation {
+        summary,
+        expected: expected(at).to_owned(),
+        observed: observed(&node, at),
+        actions: actions(&node, at),
+        verbs: verbs(at).filter(|v| v.is_driven()).map(|v| v.to_string()).collect(),
+        node: Some(node),
+    }
+}
+
+/// What has to happen next.
+fn expected(state: State) -> &'static str {
+    use State::*;
+    match state {
+        Enroll => "an operator describes the BMC and asks for `manage`",
+        Verifying => "the rack logs in to the BMC and reads its power state",
+        VerifyFailed => "an operator corrects the BMC's address or credentials and asks for `manage` again",
+        Manageable => "an operator asks for `inspect`, then for `provide`",
+        Inspecting => "the node boots the ramdisk and its agent reports the hardware",
+        InspectFailed => "an operator finds out why the ramdisk did not report and asks for `inspect` again",
+        Cleaning => "the agent erases every disk and reads back that nothing is left",
+        CleanFailed => "an operator finds out what was left on a disk and asks for `provide` again",
+        Available => "placement gives the node to an instance that it fits",
+        Deploying => "the image is written and the operating system itself answers",
+        DeployFailed => "the instance is deleted, which cleans the node, or made again elsewhere",
+        Active => "nothing: the node serves its instance until that is deleted",
+        Deleting => "the node is switched off, erased and read back, then available again",
+        DeleteFailed => "an operator finds out why it could not be erased and asks for `undeploy` again",
+        Rescuing => "the node boots the rescue system and that answers",
+        Rescue => "somebody repairs the instance and asks for `unrescue`",
+        RescueFailed => "an operator finds out why the rescue system did not answer",
+        Unrescuing => "the instance's own operating system answers again",
+        UnrescueFailed => "an operator finds out why the operating system did not answer",
+        Adopting => "the running server is found to be as it is described",
+        AdoptFailed => "an operator corrects the description, or takes the node back with `manage`",
+        Servicing => "firmware or settings are changed and the operating system answers again",
+        ServiceFailed => "an operator finds out which step failed",
+    }
+}
+
+/// What is seen instead, or so far.
+fn observed(node: &Node, at: State) -> String {
+    let mut seen = Vec::new();
+    if !node.last_error.is_empty() {
+        seen.push(format!("the last work failed: {}", node.last_error));
+    }
+    match (node.operation.as_str(), at.is_working()) {
+        ("", true) => seen.push("no operation works on it".to_owned()),
+        ("", false) => {}
+        (operation, _) => seen.push(format!("{operation} works on it")),
+    }
+    if node.maintenance {
+        let reason =
+            if node.maintenance_reason.is_empty() { "no reason given" } else { &node.maintenance_reason };
+        seen.push(format!("maintenance: {reason}"));
+    }
+    if !node.instance.is_empty() {
+        seen.push(format!("given to {}", node.instance));
+    }
+    seen.push(
+        match node.power_state() {
+            PowerState::On => "power was on when last read",
+            PowerState::Off => "power was off when last read",
+            PowerState::Unspecified => "its power state was never read",
+        }
+        .to_owned(),
+    );
+    if node.bmc.is_none() {
+        seen.push("no BMC is described".to_owned());
+    }
+    seen.join("; ")
+}
+
+/// What a person can do, most likely first.
+fn actions(node: &Node, at: State) -> Vec<String> {
+    use State::*;
+    let name = node.name.strip_prefix("nodes/").unwrap_or(&node.name);
+    let mut actions = Vec::new();
+    if let Some(operation) = node.operation.strip_prefix("operations/") {
+        actions.push(format!("farrier operation watch {operation}"));
+    }
+    if node.bmc.is_none() {
+        actions.push(format!(
+            "farrier node set {name} --bmc-address HOST --bmc-user USER --bmc-password-file FILE"
+        ));
+    }
+    if node.maintenance {
+        actions.push(format!("farrier node maintenance {name} off"));
+    }
+    let last_words = !node.last_error.is_empty() || at.is_failed();
+    if last_words {
+        actions.push(format!("farrier event list --filter resource={}", node.name));
+    }
+    if matches!(at, DeployFailed | Active | DeleteFailed)
+        && let Some(instance) = node.instance.strip_prefix("instances/")
+    {
+        actions.push(format!("farrier instance delete {instance}"));
+    }
+    if at == Available {
+        actions.push("farrier instance create --flavor FLAVOR --image IMAGE NAME".to_owned());
+    }
+    // Instances are asked for, not states: `deploy` and `undeploy` are no commands for a node.
+    let verbs = preferred(at)
+        .iter()
+        .copied()
+        .chain(verbs(at).map(|v| v.as_str()).filter(|v| !preferred(at).contains(v)))
+        .filter(|verb| verbs_driven(at).any(|v| v == *verb))
+        .filter(|verb| !matches!(*verb, "deploy" | "undeploy"));
+    actions.extend(verbs.map(|verb| format!("farrier node {verb} {name}")));
+    actions
+}
+
+/// Verbs that lead onwards, before the ones that lead elsewhere.
+fn preferred(at: State) -> &'static [&'static str] {
+    match at {
+        State::Manageable => &["inspect", "provide"],
+        State::CleanFailed => &["provide"],
+        State::InspectFailed => &["inspect"],
+        _ => &[],
+    }
+}
+
+fn verbs_driven(at: State) -> impl Iterator<Item = &'static str> {
+    verbs(at).filter(|v| v.is_driven()).map(|v| v.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use farrier_runtime::time::timestamp;
+
+    fn node(at: State) -> Node {
+        Node {
+            name: "nodes/n1".into(),
+            state: state::write(at).into(),
+            state_time: Some(timestamp(0)),
+            ..Node::default()
+        }
+    }
+
+    #[test]
+    fn every_state_says_what_is_expected_and_what_to_do() {
+        for at in State::ALL {
+            let told = explain(node(*at), 192_000);
+            assert_eq!(told.summary, format!("nodes/n1 is `{at}` for 3m12s"));
+            assert!(!told.expected.is_empty() && !told.observed.is_empty(), "{at}");
+            assert!(!told.actions.is_empty(), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_told_with_its_reason_and_the_way_on() {
+        let told = explain(
+            Node {
+                last_error: "no answer from 10.0.0.1".into(),
+                bmc: Some(Default::default()),
+                ..node(State::VerifyFailed)
+            },
+            1000,
+        );
+        assert!(told.observed.contains("no answer from 10.0.0.1"));
+        assert_eq!(told.actions, ["farrier event list --filter resource=nodes/n1", "farrier node manage n1"]);
+        assert_eq!(told.verbs, ["manage"]);
+    }
+
+    #[test]
+    fn work_under_way_is_watched_or_stopped() {
+        let busy = Node {
+            operation: "operations/o1".into(),
+            bmc: Some(Default::default()),
+            ..node(State::Cleaning)
+        };
+        assert_eq!(explain(busy, 0).actions, ["farrier operation watch o1", "farrier node abort n1"]);
+    }
+
+    #[test]
+    fn verbs_that_nothing_drives_are_not_offered() {
+        for at in State::ALL {
+            let told = explain(node(*at), 0);
+            for verb in ["rebuild", "rescue", "unrescue", "adopt", "service"] {
+                assert!(!told.verbs.iter().any(|v| v == verb), "{at} {verb}");
+                assert!(!told.actions.iter().any(|a| a.contains(&format!("node {verb} "))), "{at} {verb}");
+            }
+        }
+    }
+}

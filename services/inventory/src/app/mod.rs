@@ -1,0 +1,38 @@
+//! What the service does, one noun a file. Authorisation by object is here; `grpc` has checked the method.
+
+mod check;
+mod dispatch;
+mod error;
+mod event;
+mod explain;
+mod flavor;
+mod join;
+mod node;
+mod noun;
+mod port;
+mod rack;
+mod resource;
+mod site;
+mod state;
+mod transition;
+
+pub(crate) use resource::List;
+
+use farrier_identity::ca::Authority;
+use farrier_inventory_store::Store;
+use farrier_runtime::vault::Vault;
+use std::sync::Arc;
+
+/// The service behind its gRPC face. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    store: Store,
+    vault: Arc<Vault>,
+    authority: Option<Arc<Authority>>,
+}
+
+impl App {
+    pub(crate) fn new(store: Store, vault: Vault, authority: Option<Authority>) -> Self {
+        Self { store, vault: Arc::new(vault), authority: authority.map(Arc::new) }
+    }
+}

@@ -1,0 +1,207 @@
+use super::noun::{Noun, etag, fields, labelled, whole};
+use super::rack::is_own_rack;
+use super::{App, check, error, explain, state};
+use farrier_inventory_store::{NodeExtra, SecretChange};
+use farrier_model::Collection;
+use farrier_proto::inventory::{Bmc, Explanation, Node};
+use farrier_proto::types::{BootMode, ProvisionState, RootDeviceHints};
+use farrier_runtime::authz::Caller;
+use farrier_runtime::error::{Reason, internal, invalid, refuse};
+use farrier_runtime::filter::Term;
+use farrier_runtime::time;
+use farrier_runtime::vault::Vault;
+use prost_types::Timestamp;
+use tonic::{Code, Status};
+
+/// BMC drivers that racks have.
+const DRIVERS: &[&str] = &["ipmi"];
+/// Cipher suites of IPMI that a node may be pinned to; 0: the best that the BMC offers.
+const CIPHER_SUITES: &[i32] = &[0, 3, 17];
+/// Rack units of the tallest rack that anybody builds, with room.
+const RACK_UNITS: i32 = 100;
+/// RMCP+ user names and passwords (IPMI 2.0, 13.20 and 22.30).
+const USER_BYTES: usize = 16;
+const PASSWORD_BYTES: usize = 20;
+
+impl App {
+    pub(crate) async fn explain(&self, caller: &Caller, name: &str) -> Result<Explanation, Status> {
+        let node: Node = self.get(caller, name).await?;
+        Ok(explain::explain(node, time::now_ms()))
+    }
+
+    pub(crate) async fn delete_node(&self, caller: &Caller, name: &str, etag: &str) -> Result<(), Status> {
+        self.delete(caller, name, etag, |node: &Node| {
+            let at = state::read(node.state());
+            if !node.instance.is_empty() {
+                return Err(error::in_use(&format!(
+                    "{name} is given to {}: delete that first",
+                    node.instance
+                )));
+            }
+            if !node.operation.is_empty() {
+                return Err(error::in_use(&format!(
+                    "{} works on {name}: wait for it or abort it",
+                    node.operation
+                )));
+            }
+            if !at.is_removable() {
+                return Err(error::in_use(&format!(
+                    "{name} is `{at}`: only a node at rest without an instance is deleted"
+                )));
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Where a node's BMC password is sealed for.
+pub(super) fn bmc_context(node: &str) -> String {
+    format!("{node}/bmc")
+}
+
+impl Noun for Node {
+    const COLLECTION: Collection = Collection::Nodes;
+    const FIELD: &'static str = "node";
+    const FILTER: &'static [&'static str] =
+        &["state", "rack", "instance", "operation", "resource_class", "owner", "maintenance", "labels"];
+    fields!(
+        bmc,
+        boot_mode,
+        architecture,
+        resource_class,
+        traits,
+        labels,
+        owner,
+        root_device,
+        description,
+        maintenance,
+        maintenance_reason,
+        rack_unit
+    );
+    etag!();
+    labelled!();
+
+    fn born(self, uid: String, now: Timestamp) -> Result<Self, Status> {
+        check::name("node.name", Self::COLLECTION, &self.name)?;
+        check::name("node.rack", Collection::Racks, &self.rack)?;
+        let mut new = Self {
+            name: self.name.clone(),
+            rack: self.rack.clone(),
+            uid,
+            state: ProvisionState::Enroll.into(),
+            state_time: Some(now),
+            create_time: Some(now),
+            update_time: Some(now),
+            ..Self::default()
+        };
+        // Whatever may be updated may be given; the rest is ours to write.
+        for field in Self::MASK {
+            new.take(field, &self);
+        }
+        new.check()?;
+        Ok(new)
+    }
+
+    fn check(&self) -> Result<(), Status> {
+        if let Some(bmc) = &self.bmc {
+            check_bmc(bmc)?;
+        }
+        if BootMode::try_from(self.boot_mode).is_err() {
+            return Err(invalid("node.boot_mode", "expected BIOS, UEFI or nothing"));
+        }
+        if !(0..=RACK_UNITS).contains(&self.rack_unit) {
+            return Err(invalid("node.rack_unit", format!("expected 0 (unknown) to {RACK_UNITS}")));
+        }
+        check::architecture("node.architecture", &self.architecture)?;
+        check::word("node.resource_class", &self.resource_class)?;
+        check::word("node.owner", &self.owner)?;
+        check::words("node.traits", &self.traits)?;
+        check::labels("node.labels", &self.labels)?;
+        check::text("node.description", &self.description)?;
+        check::text("node.maintenance_reason", &self.maintenance_reason)?;
+        self.root_device.as_ref().map_or(Ok(()), check_hints)
+    }
+
+    fn touch(&mut self, now: Timestamp) {
+        self.update_time = Some(now);
+    }
+
+    fn parent(&self) -> Option<&str> {
+        Some(&self.rack)
+    }
+
+    fn seal(&mut self, before: Option<&Self>, vault: &Vault) -> Result<NodeExtra, Status> {
+        let context = bmc_context(&self.name);
+        let stored = before.and_then(|b| b.bmc.as_ref()).is_some_and(|b| b.password_set);
+        let secret = match &mut self.bmc {
+            None => SecretChange::Clear,
+            Some(bmc) if bmc.password.is_empty() => {
+                bmc.password_set = stored;
+                SecretChange::Keep
+            }
+            Some(bmc) => {
+                let password = std::mem::take(&mut bmc.password);
+                bmc.password_set = true;
+                SecretChange::Store(vault.seal(&context, password.as_bytes()).map_err(internal)?)
+            }
+        };
+        Ok(NodeExtra { secret, applied: None })
+    }
+
+    fn visible_to(&self, caller: &Caller) -> bool {
+        is_own_rack(caller, &self.rack).unwrap_or_else(|| caller.sees(&self.owner))
+    }
+
+    fn term(term: Term) -> Result<Term, Status> {
+        let bad = |why: &str| refuse(Code::InvalidArgument, Reason::InvalidFilter, format!("filter: {why}"));
+        let value = match term.field.as_str() {
+            "rack" => whole(Collection::Racks, term.value),
+            "instance" => whole(Collection::Instances, term.value),
+            "operation" => whole(Collection::Operations, term.value),
+            "state" => match state::parse(&term.value) {
+                Some(state) => state.as_str().to_owned(),
+                None => return Err(bad(&format!("{:?} is no provision state", term.value))),
+            },
+            "maintenance" if !matches!(term.value.as_str(), "true" | "false") => {
+                return Err(bad("maintenance: expected true or false"));
+            }
+            _ => term.value,
+        };
+        Ok(Term { field: term.field, value })
+    }
+}
+
+fn check_bmc(bmc: &Bmc) -> Result<(), Status> {
+    if !DRIVERS.contains(&bmc.driver.as_str()) {
+        return Err(invalid(
+            "node.bmc.driver",
+            format!("expected one of {}, saw {:?}", DRIVERS.join(", "), bmc.driver),
+        ));
+    }
+    check::host_port("node.bmc.address", &bmc.address)?;
+    if bmc.user.len() > USER_BYTES {
+        return Err(invalid("node.bmc.user", format!("expected at most {USER_BYTES} bytes")));
+    }
+    if bmc.password.len() > PASSWORD_BYTES {
+        return Err(invalid("node.bmc.password", format!("expected at most {PASSWORD_BYTES} bytes")));
+    }
+    if !CIPHER_SUITES.contains(&bmc.cipher_suite) {
+        return Err(invalid("node.bmc.cipher_suite", "expected 17, 3 or 0 (the best that the BMC offers)"));
+    }
+    Ok(())
+}
+
+fn check_hints(hints: &RootDeviceHints) -> Result<(), Status> {
+    check::not_negative("node.root_device.min_size_bytes", hints.min_size_bytes)?;
+    for (field, text) in [
+        ("node.root_device.name", &hints.name),
+        ("node.root_device.serial_number", &hints.serial_number),
+        ("node.root_device.wwn", &hints.wwn),
+        ("node.root_device.model", &hints.model),
+        ("node.root_device.by_path", &hints.by_path),
+    ] {
+        check::text(field, text)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+use super::{Api, split};
+use farrier_proto::inventory::dispatch_service_server::DispatchService;
+use farrier_proto::inventory::{
+    Dispatch, GetDispatchRequest, ListCandidatesRequest, ListCandidatesResponse, TransitionNodeRequest,
+    TransitionNodeResponse,
+};
+use tonic::{Request, Response, Status};
+
+#[tonic::async_trait]
+impl DispatchService for Api {
+    async fn list_candidates(
+        &self,
+        _: Request<ListCandidatesRequest>,
+    ) -> Result<Response<ListCandidatesResponse>, Status> {
+        self.app.candidates().await.map(Response::new)
+    }
+
+    async fn transition_node(
+        &self,
+        request: Request<TransitionNodeRequest>,
+    ) -> Result<Response<TransitionNodeResponse>, Status> {
+        let (caller, r) = split(request);
+        self.app.transition(&caller, r).await.map(Response::new)
+    }
+
+    async fn get_dispatch(&self, request: Request<GetDispatchRequest>) -> Result<Response<Dispatch>, Status> {
+        let (_, r) = split(request);
+        self.app.dispatch(&r.node, &r.flavor).await.map(Response::new)
+    }
+}

@@ -1,0 +1,128 @@
+//! What the scheduler reads and moves.
+
+use crate::entity::{node, port, rack};
+use crate::event;
+use crate::resource::{Resource as _, replace};
+use crate::{NodeExtra, Store, StoreError};
+use farrier_proto::inventory::{Event, Node, Port};
+use prost::Message as _;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
+
+/// The last transition of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub operation: String,
+    pub event: String,
+}
+
+/// A node with what its message does not hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    pub node: Node,
+    /// BMC password, sealed.
+    pub secret: Option<Vec<u8>>,
+    pub applied: Applied,
+}
+
+/// A node moves.
+#[derive(Debug, Clone)]
+pub struct Transition {
+    /// As it shall be.
+    pub node: Node,
+    /// Revision that was read.
+    pub revision: i64,
+    pub applied: Applied,
+    /// Interfaces that were found; those whose address is known already are left alone.
+    pub ports: Vec<Port>,
+    pub event: Event,
+}
+
+impl Store {
+    /// A node with its sealed password and last transition.
+    pub async fn stored_node(&self, name: &str) -> Result<Stored, StoreError> {
+        let row: Option<(Vec<u8>, Option<Vec<u8>>, String, String)> = node::Entity::find()
+            .select_only()
+            .columns([
+                node::Column::Body,
+                node::Column::BmcSecret,
+                node::Column::AppliedOperation,
+                node::Column::AppliedEvent,
+            ])
+            .filter(node::Column::Name.eq(name))
+            .into_tuple()
+            .one(self.db.conn())
+            .await?;
+        let (body, secret, operation, event) =
+            row.ok_or_else(|| StoreError::NotFound { name: name.to_owned() })?;
+        Ok(Stored { node: Node::decode(body.as_slice())?, secret, applied: Applied { operation, event } })
+    }
+
+    /// Every node, and `sites/{site}` by `racks/{rack}`.
+    pub async fn candidates(&self) -> Result<(Vec<Node>, Vec<(String, String)>), StoreError> {
+        let conn = self.db.conn();
+        let racks = rack::Entity::find()
+            .select_only()
+            .columns([rack::Column::Name, rack::Column::Site])
+            .into_tuple()
+            .all(conn)
+            .await?;
+        let bodies: Vec<Vec<u8>> = node::Entity::find()
+            .select_only()
+            .column(node::Column::Body)
+            .order_by_asc(node::Column::Name)
+            .into_tuple()
+            .all(conn)
+            .await?;
+        let nodes = bodies.iter().map(|b| Node::decode(b.as_slice())).collect::<Result<_, _>>()?;
+        Ok((nodes, racks))
+    }
+
+    /// Every interface of a node, by name.
+    pub async fn ports_of(&self, node: &str) -> Result<Vec<Port>, StoreError> {
+        let bodies: Vec<Vec<u8>> = port::Entity::find()
+            .select_only()
+            .column(port::Column::Body)
+            .filter(port::Column::Node.eq(node))
+            .order_by_asc(port::Column::Name)
+            .into_tuple()
+            .all(self.db.conn())
+            .await?;
+        bodies.iter().map(|b| Ok(Port::decode(b.as_slice())?)).collect()
+    }
+
+    /// Moves a node if it still has the revision that was read. One of many racing callers succeeds.
+    pub async fn transition(&self, transition: Transition) -> Result<Node, StoreError> {
+        let write = self.db.begin().await?;
+        let conn = write.conn();
+        let extra = NodeExtra { applied: Some(transition.applied), ..NodeExtra::default() };
+        let node = replace(conn, transition.node, transition.revision, &extra).await?;
+        let mut events = vec![transition.event];
+        for mut port in transition.ports {
+            *port.etag_mut() = "1".to_owned();
+            let inserted = port::Entity::insert(port.row(1, &()))
+                .on_conflict(OnConflict::column(port::Column::Name).do_nothing().to_owned())
+                .exec_without_returning(conn)
+                .await;
+            if matches!(inserted, Ok(rows) if rows > 0) {
+                if let Some(cause) = events.first().cloned() {
+                    events.push(Event {
+                        resource: port.name,
+                        action: "create".to_owned(),
+                        before: String::new(),
+                        after: String::new(),
+                        detail: format!("found by inspecting {}", node.name),
+                        ..cause
+                    });
+                }
+            } else if let Err(error) = inserted
+                && !matches!(error, sea_orm::DbErr::RecordNotInserted)
+            {
+                return Err(error.into());
+            }
+        }
+        event::record(conn, events).await?;
+        write.commit().await?;
+        Ok(node)
+    }
+}

@@ -1,0 +1,126 @@
+use super::{Resource, common, label_matches, millis};
+use crate::dispatch::Applied;
+use farrier_proto::inventory::Node;
+use farrier_proto::types::ProvisionState;
+use prost::Message as _;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::IntoCondition as _;
+use sea_orm::{Condition, NotSet, Set};
+use std::collections::HashMap;
+
+/// Physical servers.
+#[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "node")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub name: String,
+    pub uid: String,
+    pub revision: i64,
+    pub created_ms: i64,
+    pub updated_ms: i64,
+    pub body: Vec<u8>,
+    pub rack: String,
+    pub state: String,
+    pub instance: String,
+    pub operation: String,
+    pub resource_class: String,
+    pub owner: String,
+    pub maintenance: bool,
+    /// BMC password, sealed for `nodes/<name>/bmc`.
+    pub bmc_secret: Option<Vec<u8>>,
+    /// The last transition, so that the same call again gets the same answer.
+    pub applied_operation: String,
+    pub applied_event: String,
+}
+
+#[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// What a write does to the stored password.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SecretChange {
+    #[default]
+    Keep,
+    /// Sealed by the caller.
+    Store(Vec<u8>),
+    Clear,
+}
+
+/// Columns of a node that are not in its message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeExtra {
+    pub secret: SecretChange,
+    /// Set by a transition.
+    pub applied: Option<Applied>,
+}
+
+impl Resource for Node {
+    common!(NodeExtra);
+
+    fn row(&self, revision: i64, extra: &NodeExtra) -> ActiveModel {
+        ActiveModel {
+            name: Set(self.name.clone()),
+            uid: Set(self.uid.clone()),
+            revision: Set(revision),
+            created_ms: Set(millis(self.create_time.as_ref())),
+            updated_ms: Set(millis(self.update_time.as_ref())),
+            body: Set(self.encode_to_vec()),
+            rack: Set(self.rack.clone()),
+            state: Set(state_word(self.state())),
+            instance: Set(self.instance.clone()),
+            operation: Set(self.operation.clone()),
+            resource_class: Set(self.resource_class.clone()),
+            owner: Set(self.owner.clone()),
+            maintenance: Set(self.maintenance),
+            bmc_secret: match &extra.secret {
+                SecretChange::Keep => NotSet,
+                SecretChange::Store(sealed) => Set(Some(sealed.clone())),
+                SecretChange::Clear => Set(None),
+            },
+            applied_operation: extra.applied.as_ref().map_or(NotSet, |a| Set(a.operation.clone())),
+            applied_event: extra.applied.as_ref().map_or(NotSet, |a| Set(a.event.clone())),
+        }
+    }
+
+    fn matches(field: &str, value: &str) -> Option<Condition> {
+        match field {
+            "state" => Some(Column::State.eq(value).into_condition()),
+            "rack" => Some(Column::Rack.eq(value).into_condition()),
+            "instance" => Some(Column::Instance.eq(value).into_condition()),
+            "operation" => Some(Column::Operation.eq(value).into_condition()),
+            "resource_class" => Some(Column::ResourceClass.eq(value).into_condition()),
+            "owner" => Some(Column::Owner.eq(value).into_condition()),
+            "maintenance" => Some(Column::Maintenance.eq(value == "true").into_condition()),
+            _ => label_matches(Column::Name, field, value),
+        }
+    }
+
+    fn labels(&self) -> Option<&HashMap<String, String>> {
+        Some(&self.labels)
+    }
+
+    fn visible(project: &str) -> Condition {
+        Condition::any().add(Column::Owner.eq("")).add(Column::Owner.eq(project))
+    }
+}
+
+/// The state's word in the life cycle table: `verify failed`.
+fn state_word(state: ProvisionState) -> String {
+    let name = state.as_str_name();
+    name.strip_prefix("PROVISION_STATE_").unwrap_or(name).to_lowercase().replace('_', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use farrier_model::lifecycle::State;
+
+    #[test]
+    fn every_state_is_stored_as_its_word() {
+        for (number, state) in (1..).zip(State::ALL) {
+            assert_eq!(ProvisionState::try_from(number).map(state_word).as_deref(), Ok(state.as_str()));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The schema, forward only.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::schema::{big_integer, big_integer_null, binary, binary_null, boolean, string, text};
+
+/// All migrations, in order. Never change one that was released: add another.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(Init)]
+    }
+}
+
+/// The first schema.
+struct Init;
+
+impl MigrationName for Init {
+    fn name(&self) -> &str {
+        "m20261122_init"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Init {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        for table in tables() {
+            m.create_table(table).await?;
+        }
+        for (table, columns) in INDEXES {
+            let mut index = Index::create();
+            index.name(format!("ix_{table}_{}", columns.join("_"))).table(*table);
+            for column in *columns {
+                index.col(*column);
+            }
+            m.create_index(index).await?;
+        }
+        // The counter starts at 0: the first event has sequence 1.
+        let mut start = Query::insert();
+        start
+            .into_table("counter")
+            .columns(["name", "value"])
+            .values(["event".into(), 0i64.into()])
+            .map_err(|error| DbErr::Migration(error.to_string()))?;
+        m.execute(start).await
+    }
+}
+
+/// What lists search by.
+const INDEXES: &[(&str, &[&str])] = &[
+    ("rack", &["site"]),
+    ("node", &["rack"]),
+    ("node", &["state"]),
+    ("node", &["instance"]),
+    ("node", &["operation"]),
+    ("node", &["owner"]),
+    ("port", &["node"]),
+    ("label", &["key", "value"]),
+    ("event", &["resource"]),
+    ("event", &["operation"]),
+];
+
+fn tables() -> Vec<TableCreateStatement> {
+    vec![
+        resource("site", []),
+        resource("rack", [string("site")])
+            .foreign_key(&mut parent("rack", "site", "site", ForeignKeyAction::Restrict))
+            .take(),
+        resource(
+            "node",
+            [
+                string("rack"),
+                string("state"),
+                string("instance"),
+                string("operation"),
+                string("resource_class"),
+                string("owner"),
+                boolean("maintenance"),
+                binary_null("bmc_secret"),
+                text("applied_operation").default("").take(),
+                text("applied_event").default("").take(),
+            ],
+        )
+        .foreign_key(&mut parent("node", "rack", "rack", ForeignKeyAction::Restrict))
+        .take(),
+        resource("port", [string("node"), string("mac_address")])
+            .foreign_key(&mut parent("port", "node", "node", ForeignKeyAction::Cascade))
+            .take(),
+        resource("flavor", [string("architecture"), string("resource_class")]),
+        Table::create()
+            .table("label")
+            .col(string("resource"))
+            .col(string("key"))
+            .col(string("value"))
+            .primary_key(Index::create().col("resource").col("key"))
+            .take(),
+        Table::create()
+            .table("event")
+            .col(big_integer("sequence").primary_key())
+            .col(big_integer("time_ms"))
+            .col(string("actor"))
+            .col(string("resource"))
+            .col(string("action"))
+            .col(string("before"))
+            .col(string("after"))
+            .col(string("operation"))
+            .col(text("detail"))
+            .take(),
+        Table::create().table("counter").col(string("name").primary_key()).col(big_integer("value")).take(),
+        Table::create()
+            .table("request")
+            .col(string("id").primary_key())
+            .col(string("method"))
+            .col(binary("digest"))
+            .col(string("resource"))
+            .col(big_integer("created_ms"))
+            .take(),
+        Table::create()
+            .table("join_token")
+            .col(string("digest").primary_key())
+            .col(string("rack"))
+            .col(big_integer("expires_ms"))
+            .col(binary_null("key_digest"))
+            .col(big_integer_null("used_ms"))
+            .foreign_key(&mut parent("join_token", "rack", "rack", ForeignKeyAction::Cascade))
+            .take(),
+    ]
+}
+
+/// A table of resources: what all of them have, and `columns` of its own.
+fn resource<const N: usize>(table: &'static str, columns: [ColumnDef; N]) -> TableCreateStatement {
+    let mut create = Table::create();
+    create
+        .table(table)
+        .col(string("name").primary_key())
+        .col(string("uid").unique_key())
+        .col(big_integer("revision"))
+        .col(big_integer("created_ms"))
+        .col(big_integer("updated_ms"))
+        .col(binary("body"));
+    for column in columns {
+        create.col(column);
+    }
+    create
+}
+
+/// The database itself keeps children from losing their parent, whatever races.
+fn parent(
+    table: &'static str,
+    column: &'static str,
+    parent: &'static str,
+    on_delete: ForeignKeyAction,
+) -> ForeignKeyCreateStatement {
+    ForeignKey::create()
+        .name(format!("fk_{table}_{column}"))
+        .from(table, column)
+        .to(parent, "name")
+        .on_delete(on_delete)
+        .to_owned()
+}
