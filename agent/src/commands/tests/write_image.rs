@@ -73,7 +73,6 @@ async fn faults_of_every_kind_are_survived_and_broken_transfers_go_on() {
     let ranges = server.served();
     let chunk_of_truncated = ranges.iter().find(|(first, _)| first % MIB == 300_000);
     assert_eq!(chunk_of_truncated.map(|(_, len)| *len), Some(MIB - 300_000), "{ranges:?}");
-    assert!(ranges.iter().any(|(first, _)| first % MIB == 1_000_000), "{ranges:?}");
 }
 
 #[tokio::test]
