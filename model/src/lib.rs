@@ -1,1 +1,13 @@
-//! Ids, nouns, the node life cycle table and placement: pure, no I/O, no async, no proto.
+//! Ids, nouns, the node life cycle table and placement.
+//!
+//! Pure: no I/O, no async, no clock, no protobuf. It must never know how anything is stored or sent.
+//! Start with [`lifecycle::TABLE`] (what can happen to a node) and [`placement::place`] (which node gets an
+//! instance).
+
+pub mod lifecycle;
+mod mac;
+mod name;
+pub mod placement;
+
+pub use mac::{MacAddress, ParseMacError};
+pub use name::{Collection, NameError, is_label, parse_name};

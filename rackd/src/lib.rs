@@ -1,1 +1,25 @@
-//! The rack daemon: netboot, block, bmc, switch and tasks of one rack.
+//! The rack daemon: netboot, BMCs, switch ports and tasks of one rack.
+//!
+//! rackd does what the centre decides and asks it nothing while it works, except for the bytes of an image.
+//! It must never know about projects, flavors or placement. Start with [`run`], then `tasks/mod.rs`: what
+//! happens when a node is deployed, step by step.
+
+mod agents;
+mod boot;
+mod cache;
+mod config;
+mod grpc;
+mod join;
+mod phone_home;
+mod rack;
+mod rules;
+mod secrets;
+mod serve;
+mod signed;
+mod tasks;
+
+pub use config::{BadConfig, Config, RamdiskConfig, Role, SegmentConfig};
+pub use join::{JoinRequest, join};
+pub use rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
+pub use serve::{Bound, run, start};
+pub use tasks::step_names;

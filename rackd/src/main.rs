@@ -1,1 +1,62 @@
-fn main() {}
+//! The `rackd` program: reads configuration, nothing else.
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use farrier_rackd::{Config, JoinRequest};
+use std::path::PathBuf;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Parser)]
+#[command(version, about = "The rack daemon of Farrier")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the rack.
+    Run {
+        #[arg(long, env = "FARRIER_RACKD_CONFIG", default_value = "/etc/farrier/rackd.toml")]
+        config: PathBuf,
+    },
+    /// Get this rack's certificate with a one-time token.
+    Join {
+        /// Inventory, https://host:port.
+        #[arg(long, env = "FARRIER_INVENTORY")]
+        inventory: String,
+        /// File with the token of `farrier rack join-token`.
+        #[arg(long)]
+        token_file: PathBuf,
+        /// Name or address under which this rackd will be reached; several times.
+        #[arg(long = "host")]
+        hosts: Vec<String>,
+        /// Directory for cert.pem, key.pem and ca.pem.
+        #[arg(long)]
+        identity: PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    farrier_runtime::telemetry::start();
+    match Cli::parse().command {
+        Command::Run { config } => {
+            let text = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
+            let config = Config::parse(&text).with_context(|| format!("{} cannot be used", config.display()))?;
+            let shutdown = CancellationToken::new();
+            let stop = shutdown.clone();
+            tokio::spawn(async move {
+                farrier_runtime::serve::signal().await;
+                stop.cancel();
+            });
+            farrier_rackd::run(config, shutdown).await
+        }
+        Command::Join { inventory, token_file, hosts, identity } => {
+            let token = std::fs::read_to_string(&token_file)
+                .with_context(|| format!("cannot read {}", token_file.display()))?;
+            farrier_rackd::join(JoinRequest { inventory: &inventory, token: token.trim(), hosts, identity: &identity })
+                .await
+        }
+    }
+}

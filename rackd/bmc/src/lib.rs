@@ -1,1 +1,43 @@
 //! Drives baseboard management controllers: one trait per capability, drivers compose them.
+//!
+//! **What it is.** [`Power`], [`BootDevice`], [`Identity`] and [`Identify`] say what a BMC can do;
+//! [`Bmc`] is a handle made of those a driver offers. The driver here is [`ipmi`]: start at
+//! [`ipmi::IpmiHub::bind`].
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use farrier_bmc::ipmi::{BmcAddress, IpmiHub};
+//! use farrier_bmc::{BootMode, BootOverride, Deadline, Device, Secret};
+//!
+//! let hub = IpmiHub::bind().await?;
+//! let bmc = hub.bmc(BmcAddress::new("192.0.2.7:623".parse()?, "admin", Secret::new("secret")));
+//! let deadline = Deadline::after(Duration::from_secs(30));
+//! let network = BootOverride { device: Device::Network, persistent: false, mode: BootMode::Uefi };
+//! bmc.set_boot_device(network, deadline).await?;
+//! bmc.power_on(deadline).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! **What it must never know.** Nodes, tasks, the centre, the database: it is handed addresses and
+//! credentials and answers with typed results. Retrying a whole operation is the task's business;
+//! getting one answer through a lossy network is ours.
+
+mod bmc;
+mod boot_device;
+mod deadline;
+mod error;
+mod identify;
+mod identity;
+pub mod ipmi;
+mod power;
+
+pub use bmc::Bmc;
+pub use boot_device::{BootDevice, BootMode, BootOverride, Device};
+pub use deadline::Deadline;
+pub use error::BmcError;
+pub use farrier_ipmi::completion::CompletionCode;
+pub use farrier_ipmi::{CipherSuite, Secret};
+pub use identify::{Identify, Led};
+pub use identity::{BmcIdentity, Identity};
+pub use power::{Power, PowerState};

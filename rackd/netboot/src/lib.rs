@@ -1,1 +1,35 @@
-//! The rack's DHCP, TFTP and HTTP boot servers.
+//! The rack's boot servers: DHCPv4, TFTP, HTTP, and the router advertisement that iPXE waits for.
+//!
+//! *What it is.* Everything between "power on" and a running kernel. A machine asks by DHCP and gets the address
+//! reserved for its port; PXE firmware, BIOS or UEFI, is sent iPXE by TFTP (or HTTP); iPXE is sent a script by
+//! HTTP, and fetches kernel and initrd. Each step is a [`BootEvent`], so that "why does it not boot?" has an answer.
+//!
+//! *What it must never know.* gRPC, nodes and their life cycle, BMCs. Its only input is the [`BootTable`]; whoever
+//! drives it publishes an entry before a machine is powered on and takes it back afterwards. Nothing that answers a
+//! machine waits for anything but this process.
+//!
+//! *Where to start.* [`table`](BootTable) for the input, `server.rs` ([`Netboot`]) for the running whole,
+//! `dhcp/decide.rs` for the policy: a pure function from packet to answer.
+//!
+//! **Invariant:** no bytes from the wire panic it, name a path, or reach a script or a log unchecked.
+
+mod args;
+pub mod dhcp;
+mod event;
+pub mod http;
+mod lease;
+mod mac;
+mod ra;
+mod script;
+mod server;
+mod socket;
+mod table;
+mod tftp;
+
+pub use args::{KernelArgs, KernelArgsError};
+pub use dhcp::BootFiles;
+pub use event::{BootEvent, EventKind};
+pub use lease::{Lease, LeaseChange};
+pub use mac::{MacAddr, ParseMacError};
+pub use server::{Config, LoadError, Netboot, SegmentStatus};
+pub use table::{Artifact, ArtifactName, ArtifactNameError, Boot, BootEntry, BootTable, Pool, Segment};

@@ -1,0 +1,205 @@
+//! What went wrong with a BMC, in words an operator can act on.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use farrier_ipmi::client::CredentialError;
+use farrier_ipmi::completion::CompletionCode;
+use farrier_ipmi::{CipherSuite, RmcpStatus};
+
+use crate::PowerState;
+
+/// Each variant says who is at fault and what to do next. None holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BmcError {
+    /// Nothing came back.
+    #[error(
+        "BMC {addr} is unreachable: expected {waiting_for}, seen nothing after {tried} datagrams in \
+         {} ms; check that the BMC is powered, its address and the route to it, and that IPMI over \
+         LAN is enabled", elapsed.as_millis()
+    )]
+    Unreachable {
+        /// The BMC.
+        addr: SocketAddr,
+        /// Datagrams sent in this call.
+        tried: u32,
+        /// How long the call took.
+        elapsed: Duration,
+        /// The answer that did not come.
+        waiting_for: &'static str,
+    },
+    /// The deadline passed before the call's turn came.
+    #[error("BMC {addr} was busy with earlier calls until the deadline; nothing was sent")]
+    StillQueued {
+        /// The BMC.
+        addr: SocketAddr,
+    },
+    /// The circuit breaker is open: nothing was sent.
+    #[error(
+        "BMC {addr} is left alone after {failures} failed calls in a row (last: {reason}); the next \
+         try is in {} ms", next_try_in.as_millis()
+    )]
+    CircuitOpen {
+        /// The BMC.
+        addr: SocketAddr,
+        /// Calls that failed in a row.
+        failures: u32,
+        /// The last failure.
+        reason: Box<BmcError>,
+        /// A call from then on is tried again.
+        next_try_in: Duration,
+    },
+    /// The credentials are wrong.
+    #[error(
+        "BMC {addr} refuses user {user:?}: the password does not match or the user does not exist; \
+         correct the node's BMC credentials (repeated tries may lock the account)"
+    )]
+    WrongPassword {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The user tried.
+        user: String,
+    },
+    /// Two-key login, and the BMC key differs.
+    #[error(
+        "BMC {addr} accepts the password but not the BMC key (Kg): {}",
+        if *had_kg { "correct the Kg, or remove it if the BMC has none" }
+        else { "the BMC seems to have a Kg set; configure it" }
+    )]
+    WrongKg {
+        /// The BMC.
+        addr: SocketAddr,
+        /// Whether we had a Kg.
+        had_kg: bool,
+    },
+    /// The BMC speaks none of the suites we accept.
+    #[error(
+        "BMC {addr} refuses cipher suites {tried:?} (status {status}); enable suite 17 or 3 on the \
+         BMC; suite 0 is never used because it checks no password"
+    )]
+    UnsupportedCipher {
+        /// The BMC.
+        addr: SocketAddr,
+        /// Suites tried.
+        tried: Vec<CipherSuite>,
+        /// The last refusal.
+        status: RmcpStatus,
+    },
+    /// All session slots of the BMC are taken.
+    #[error(
+        "BMC {addr} has had no free session for {} ms; other consoles hold them, wait for their \
+         time-out (60 s) or restart the BMC", elapsed.as_millis()
+    )]
+    NoSessionSlot {
+        /// The BMC.
+        addr: SocketAddr,
+        /// How long we tried.
+        elapsed: Duration,
+    },
+    /// Session set-up failed in some other way.
+    #[error("BMC {addr} and we could not open a session: {detail}")]
+    SessionRefused {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What happened.
+        detail: String,
+    },
+    /// The BMC answered a command with an error.
+    #[error("BMC {addr} refused {command}: completion code {code} ({meaning})")]
+    Refused {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The command, in the specification's words.
+        command: &'static str,
+        /// Its completion code.
+        code: CompletionCode,
+        /// What the code means for the command.
+        meaning: &'static str,
+    },
+    /// The BMC answered with something that is no answer to the command.
+    #[error("BMC {addr} answered {command} with data we cannot read: {detail}")]
+    Malformed {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The command.
+        command: &'static str,
+        /// What was expected and seen.
+        detail: String,
+    },
+    /// A command that must not be sent twice got no answer: it may or may not have happened.
+    #[error(
+        "BMC {addr} gave no answer to {command}, which may have happened or not; power read back \
+         afterwards: {}; decide by the state of the machine, or use off and on instead",
+        power_now.map_or("unknown", PowerState::as_str)
+    )]
+    AnswerLost {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The command.
+        command: &'static str,
+        /// The state read afterwards, if it could be.
+        power_now: Option<PowerState>,
+    },
+    /// The BMC said yes, but what it reads back is something else.
+    #[error("BMC {addr} accepted {what} but reads back otherwise: expected {expected}, seen {seen}")]
+    NotApplied {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What was set.
+        what: &'static str,
+        /// The value wanted.
+        expected: String,
+        /// The value read.
+        seen: String,
+    },
+    /// The credentials cannot be used with IPMI 2.0 at all; nothing was sent.
+    #[error("credentials for BMC {addr} cannot be used")]
+    BadCredentials {
+        /// The BMC.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: CredentialError,
+    },
+    /// The driver does not have this capability.
+    #[error("driver {driver} has no {capability}")]
+    Unsupported {
+        /// The driver.
+        driver: &'static str,
+        /// The capability asked for.
+        capability: &'static str,
+    },
+    /// This host cannot send to that address family.
+    #[error("this host has no usable socket for BMC {addr}")]
+    NoSocket {
+        /// The BMC.
+        addr: SocketAddr,
+    },
+    /// The hub was shut down while the call was waiting.
+    #[error("the BMC driver is shutting down")]
+    ShuttingDown,
+}
+
+impl BmcError {
+    /// Whether trying the same call later may help without anybody doing anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::NoSessionSlot { .. } | Self::StillQueued { .. } => true,
+            Self::CircuitOpen { reason, .. } => reason.is_transient(),
+            Self::Refused { code, .. } => code.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// Whether the failure should make the circuit breaker count: the BMC is away, or a further
+    /// wrong password may lock its account.
+    pub(crate) fn trips_breaker(&self) -> bool {
+        match self {
+            // A caller in a hurry, who gives up after a datagram or two, proves nothing.
+            Self::Unreachable { tried, .. } => *tried >= 3,
+            Self::WrongPassword { .. } | Self::WrongKg { .. } => true,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! One question, sent until it is answered.
+
+use std::time::Duration;
+
+use farrier_ipmi::client::{ClientSession, Handshake, HandshakeError, Step};
+use farrier_ipmi::datagram::Datagram;
+use farrier_ipmi::lan::LanMessage;
+use farrier_ipmi::v15;
+use tokio::time::Instant;
+
+use super::tuning::Tuning;
+use super::wire::Wire;
+use crate::Deadline;
+
+/// A question and how to recognise its answer.
+pub(crate) trait Question: Send {
+    type Answer: Send;
+    /// The datagram of the next try.
+    fn datagram(&mut self) -> Vec<u8>;
+    /// What this datagram is to the question.
+    fn answer(&mut self, datagram: &[u8]) -> Seen<Self::Answer>;
+}
+
+/// A datagram, judged by the question.
+pub(crate) enum Seen<A> {
+    /// The answer.
+    Answer(A),
+    /// Not for this question: late, foreign or forged.
+    Stale,
+    /// An answer nothing authenticates, and an unwelcome one: it stands only if no better one comes.
+    Doubtful(A),
+}
+
+/// How long to wait for something better than a doubtful answer. Both would arrive together; this
+/// covers a BMC that is slower than a forger by a few round trips.
+const DOUBT: Duration = Duration::from_millis(50);
+
+/// How often a question may be put, and how long to wait each time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort<'a> {
+    pub(crate) tuning: &'a Tuning,
+    pub(crate) tries: u32,
+    /// Instead of the rising wait.
+    pub(crate) single_wait: Option<Duration>,
+    pub(crate) deadline: Deadline,
+}
+
+/// Puts the question until it is answered, the tries are used up or the deadline passes; `sent`
+/// counts datagrams. A datagram that is not the answer (late, foreign, forged) changes nothing.
+pub(crate) async fn ask<Q: Question>(
+    wire: &mut Wire,
+    effort: Effort<'_>,
+    sent: &mut u32,
+    question: &mut Q,
+) -> Option<Q::Answer> {
+    wire.drain();
+    let mut doubtful = None;
+    for attempt in 0..effort.tries {
+        if attempt > 0 && effort.deadline.is_past() {
+            break;
+        }
+        let datagram = question.datagram();
+        wire.send(&datagram).await;
+        *sent = sent.saturating_add(1);
+        let wait = effort.single_wait.unwrap_or_else(|| effort.tuning.timeout(attempt));
+        let mut until = (Instant::now() + wait).min(effort.deadline.instant());
+        let mut heard = 0_u32;
+        while let Some(datagram) = wire.receive_until(until).await {
+            heard += 1;
+            match question.answer(&datagram) {
+                Seen::Answer(answer) => return Some(answer),
+                Seen::Doubtful(answer) => {
+                    doubtful = Some(answer);
+                    until = until.min(Instant::now() + DOUBT);
+                }
+                Seen::Stale => {
+                    tracing::debug!(bmc.addr = %wire.peer, "stale or foreign datagram dropped");
+                }
+            }
+        }
+        // Alone it is the BMC's word. Among other things heard it may be a forger's, and the true
+        // answer may have been crowded out: ask again.
+        if doubtful.is_some() && heard == 1 {
+            break;
+        }
+    }
+    doubtful
+}
+
+/// A command before a session, in the v1.5 wrapper.
+pub(crate) struct PreSession(pub(crate) LanMessage);
+
+impl Question for PreSession {
+    type Answer = LanMessage;
+
+    fn datagram(&mut self) -> Vec<u8> {
+        v15::wrap(&self.0.to_bytes())
+    }
+
+    fn answer(&mut self, datagram: &[u8]) -> Seen<LanMessage> {
+        let Ok(Datagram::V15(packet)) = Datagram::parse(datagram) else { return Seen::Stale };
+        match LanMessage::parse(packet.payload) {
+            Ok(response) if response.answers(&self.0) => Seen::Answer(response),
+            _ => Seen::Stale,
+        }
+    }
+}
+
+/// One message of the handshake.
+pub(crate) struct HandshakeStep<'a>(pub(crate) &'a mut Handshake);
+
+impl Question for HandshakeStep<'_> {
+    /// The session, once it is open.
+    type Answer = Result<Option<ClientSession>, HandshakeError>;
+
+    fn datagram(&mut self) -> Vec<u8> {
+        self.0.poll_transmit().to_vec()
+    }
+
+    fn answer(&mut self, datagram: &[u8]) -> Seen<Self::Answer> {
+        match self.0.handle_datagram(datagram) {
+            Step::Ignored(_) => Seen::Stale,
+            Step::Advanced => Seen::Answer(Ok(None)),
+            Step::Established(session) => Seen::Answer(Ok(Some(session))),
+            Step::Failed(error) => Seen::Doubtful(Err(error)),
+        }
+    }
+}
+
+/// A command in a session. Each try has the same rqSeq and a fresh session sequence number.
+pub(crate) struct InSession<'a> {
+    pub(crate) session: &'a mut ClientSession,
+    pub(crate) request: LanMessage,
+}
+
+impl Question for InSession<'_> {
+    type Answer = LanMessage;
+
+    fn datagram(&mut self) -> Vec<u8> {
+        self.session.seal(&self.request, &rand::random())
+    }
+
+    fn answer(&mut self, datagram: &[u8]) -> Seen<LanMessage> {
+        match self.session.open(datagram) {
+            Ok(response) if response.answers(&self.request) => Seen::Answer(response),
+            Ok(_) => Seen::Stale,
+            Err(error) => {
+                tracing::debug!(%error, "datagram not opened");
+                Seen::Stale
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Driver `ipmi`: RMCP+ over one shared socket per address family, an actor per BMC.
+//!
+//! ```text
+//!  Bmc handle ──mailbox──► actor ── Link ──► shared UDP socket ──► BMC
+//!                            ▲                     │
+//!                            └──── inbox ◄── demultiplexed by peer address
+//! ```
+//! - `hub`: sockets, the table of inboxes, the actors' lives
+//! - `actor`: one task per BMC; jobs one after the other; closes idle sessions
+//! - `link`: one call: session, pacing, retries, re-opening
+//! - `open`: finding the cipher suite and opening a session
+//! - `exchange`: one request, sent until answered
+//! - `driver`: the capabilities in terms of commands
+//! - `breaker`, `tuning`, `quirks`: policy as data
+
+mod actor;
+mod address;
+mod breaker;
+mod driver;
+mod exchange;
+mod hub;
+mod link;
+mod open;
+mod quirks;
+mod tuning;
+mod wire;
+
+pub use address::{BmcAddress, Cipher};
+pub use farrier_ipmi::RMCP_PORT;
+pub use hub::IpmiHub;
+pub use quirks::Quirks;
+pub use tuning::Tuning;

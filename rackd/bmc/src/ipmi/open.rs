@@ -1,0 +1,224 @@
+//! From an address to a session: is anybody there, which suite, RAKP, privilege.
+
+use farrier_ipmi::client::{ClientConfig, ClientSession, Handshake, HandshakeError, HandshakeNonce};
+use farrier_ipmi::lan::LanMessage;
+use farrier_ipmi::{CipherSuite, RmcpStatus};
+use ipmi_rs_core::app::auth::{GetChannelAuthenticationCapabilities, PrivilegeLevel};
+use ipmi_rs_core::connection::{Channel, Message};
+
+use super::address::Cipher;
+use super::exchange::{self, Effort, HandshakeStep, PreSession};
+use super::link::{Call, Link};
+use crate::BmcError;
+
+/// Handshakes tried over after the BMC lost track of one (late copies of RAKP 1 and 3 make some
+/// BMCs do that). The password is proved right by then, so nothing gets locked.
+const RESTARTS: u32 = 5;
+
+/// Why one suite gave no session.
+enum Failed {
+    /// The suite is refused, or ignored by a BMC that is known to be there.
+    Suite(RmcpStatus),
+    /// No session slot is free.
+    Exhausted,
+    Final(BmcError),
+}
+
+impl Link {
+    /// Opens a session with the best suite; asks again while the BMC has no slot free.
+    pub(super) async fn open(&mut self, call: &mut Call) -> Result<ClientSession, BmcError> {
+        // A BMC is asked for its presence once; from then on a suite is remembered.
+        if self.suite.is_none() {
+            self.probe(call).await?;
+        }
+        let mut busy = 0;
+        loop {
+            match self.open_with_any_suite(call).await {
+                Ok(session) => return Ok(session),
+                // The deadline cut the last try short: the reason is still the one seen before.
+                Err(Failed::Final(BmcError::Unreachable { .. })) if busy > 0 && call.deadline.is_past() => {
+                    return Err(self.no_slot(call));
+                }
+                Err(Failed::Final(error)) => return Err(error),
+                Err(Failed::Suite(status)) => {
+                    return Err(BmcError::UnsupportedCipher {
+                        addr: self.address.addr,
+                        tried: self.candidates(),
+                        status,
+                    });
+                }
+                Err(Failed::Exhausted) => {
+                    let pause = self.tuning().busy(busy);
+                    busy += 1;
+                    if call.deadline.remaining() <= pause {
+                        return Err(self.no_slot(call));
+                    }
+                    tracing::info!(bmc.addr = %self.address.addr, "no free session, waiting");
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    fn no_slot(&self, call: &Call) -> BmcError {
+        BmcError::NoSessionSlot { addr: self.address.addr, elapsed: call.elapsed() }
+    }
+
+    fn candidates(&self) -> Vec<CipherSuite> {
+        match self.address.cipher {
+            Cipher::Fixed(suite) => vec![suite],
+            Cipher::Auto => CipherSuite::PREFERENCE.to_vec(),
+        }
+    }
+
+    /// Get Channel Authentication Capabilities (§22.13): tells "nobody there" from "does not speak
+    /// this suite", which Open Session cannot, because some BMCs ignore suites they do not know.
+    async fn probe(&mut self, call: &mut Call) -> Result<(), BmcError> {
+        let command =
+            GetChannelAuthenticationCapabilities::new(Channel::Current, PrivilegeLevel::Administrator);
+        let mut question = PreSession(LanMessage::request(&Message::from(command), rand::random()));
+        let shared = self.shared.clone();
+        let effort = effort(&shared.tuning, call, shared.tuning.tries);
+        let answer = exchange::ask(&mut self.wire, effort, &mut call.sent, &mut question).await;
+        match answer {
+            Some(_) => Ok(()),
+            None => Err(self.unreachable(call, "an answer to Get Channel Authentication Capabilities")),
+        }
+    }
+
+    async fn open_with_any_suite(&mut self, call: &mut Call) -> Result<ClientSession, Failed> {
+        let mut candidates = self.candidates();
+        if let Some(known) = self.suite {
+            // What worked comes first; the others follow in case the BMC was reconfigured.
+            candidates.sort_by_key(|suite| *suite != known);
+        }
+        let mut refusal = Failed::Suite(RmcpStatus::NO_CIPHER_SUITE_MATCH);
+        for suite in candidates {
+            match self.open_with(suite, call).await {
+                Ok(session) => {
+                    self.suite = Some(suite);
+                    return Ok(session);
+                }
+                Err(Failed::Suite(status)) => {
+                    tracing::info!(bmc.addr = %self.address.addr, %suite, %status, "cipher suite refused");
+                    refusal = Failed::Suite(status);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Err(refusal)
+    }
+
+    async fn open_with(&mut self, suite: CipherSuite, call: &mut Call) -> Result<ClientSession, Failed> {
+        let mut restarts = 0;
+        loop {
+            match self.handshake(suite, call).await {
+                Err(HandshakeEnd::Desynchronised(_)) if restarts < RESTARTS && !call.deadline.is_past() => {
+                    restarts += 1;
+                    tracing::debug!(bmc.addr = %self.address.addr, restarts, "handshake starts over");
+                }
+                Err(HandshakeEnd::Desynchronised(error) | HandshakeEnd::Over(error)) => return Err(error),
+                Ok(session) => return Ok(session),
+            }
+        }
+    }
+
+    async fn handshake(
+        &mut self,
+        suite: CipherSuite,
+        call: &mut Call,
+    ) -> Result<ClientSession, HandshakeEnd> {
+        let shared = self.shared.clone();
+        // Closed only at shutdown, and then the actor is about to be stopped too.
+        let _permit = shared.opening.acquire().await;
+        let address = self.address.clone();
+        let config = ClientConfig::new(
+            suite,
+            &address.user,
+            &address.password,
+            address.kg.as_ref(),
+            PrivilegeLevel::Administrator.into(),
+        )
+        .map_err(|source| {
+            HandshakeEnd::Over(Failed::Final(BmcError::BadCredentials { addr: address.addr, source }))
+        })?;
+        let nonce =
+            HandshakeNonce { session_id: rand::random(), random: rand::random(), tag: rand::random() };
+        let mut handshake = Handshake::start(config, nonce);
+        loop {
+            let heard = handshake.heard();
+            let tries = if heard { shared.tuning.tries_in_old_session } else { shared.tuning.tries };
+            let effort = effort(&shared.tuning, call, tries);
+            let mut step = HandshakeStep(&mut handshake);
+            let answer = exchange::ask(&mut self.wire, effort, &mut call.sent, &mut step).await;
+            match answer {
+                Some(Ok(Some(session))) => return Ok(session),
+                Some(Ok(None)) => {}
+                Some(Err(error)) => return Err(self.judge(error)),
+                None => {
+                    let error = self.unreachable(call, handshake.waiting_for());
+                    // Answered before, silent now: it may have forgotten the handshake.
+                    let end = if heard { HandshakeEnd::Desynchronised } else { HandshakeEnd::Over };
+                    // Deaf to this suite but not dead: the probe was answered, or a session was.
+                    let deaf = !heard && !call.deadline.is_past() && self.address.cipher == Cipher::Auto;
+                    let last = self.candidates().last() == Some(&suite);
+                    return Err(if deaf && !last && self.suite != Some(suite) {
+                        end(Failed::Suite(RmcpStatus::NO_CIPHER_SUITE_MATCH))
+                    } else {
+                        end(Failed::Final(error))
+                    });
+                }
+            }
+        }
+    }
+
+    fn judge(&self, error: HandshakeError) -> HandshakeEnd {
+        let addr = self.address.addr;
+        match error {
+            HandshakeError::Refused { message: "Open Session", status } if status.is_suite_refusal() => {
+                HandshakeEnd::Over(Failed::Suite(status))
+            }
+            HandshakeError::Refused { status, .. } if status.is_exhaustion() => {
+                HandshakeEnd::Over(Failed::Exhausted)
+            }
+            HandshakeError::Refused { message: "Open Session", .. } => {
+                HandshakeEnd::Over(Failed::Final(self.session_refused(&error)))
+            }
+            HandshakeError::Refused { status: RmcpStatus::UNAUTHORIZED_ROLE, .. } => {
+                HandshakeEnd::Over(Failed::Final(self.session_refused(&error)))
+            }
+            // Later refusals of a suite that was accepted: the BMC lost track.
+            HandshakeError::Refused { .. } => {
+                HandshakeEnd::Desynchronised(Failed::Final(self.session_refused(&error)))
+            }
+            HandshakeError::WrongPassword => HandshakeEnd::Over(Failed::Final(BmcError::WrongPassword {
+                addr,
+                user: self.address.user.clone(),
+            })),
+            HandshakeError::WrongKg => HandshakeEnd::Over(Failed::Final(BmcError::WrongKg {
+                addr,
+                had_kg: self.address.kg.is_some(),
+            })),
+            // pyghmi's server answers every proposal with suite 3: its way of refusing. What it chose
+            // is never accepted unasked; the next candidate is proposed in a new handshake.
+            HandshakeError::OtherAlgorithms { .. } => {
+                HandshakeEnd::Over(Failed::Suite(RmcpStatus::NO_CIPHER_SUITE_MATCH))
+            }
+            HandshakeError::ZeroSessionId => HandshakeEnd::Over(Failed::Final(self.session_refused(&error))),
+        }
+    }
+
+    fn session_refused(&self, error: &HandshakeError) -> BmcError {
+        BmcError::SessionRefused { addr: self.address.addr, detail: error.to_string() }
+    }
+}
+
+enum HandshakeEnd {
+    /// The BMC lost track: start over.
+    Desynchronised(Failed),
+    Over(Failed),
+}
+
+fn effort<'a>(tuning: &'a super::Tuning, call: &Call, tries: u32) -> Effort<'a> {
+    Effort { tuning, tries, single_wait: None, deadline: call.deadline }
+}

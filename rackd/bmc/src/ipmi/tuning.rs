@@ -1,0 +1,72 @@
+//! Time-outs and limits, in one place.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+/// Defaults suit BMCs in a rack; tests make them smaller.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    /// Wait for the first answer. A healthy BMC answers in 5 to 100 ms; slow ones need 300 ms.
+    pub first_timeout: Duration,
+    /// No wait for one answer is longer.
+    pub max_timeout: Duration,
+    /// Datagrams per request, the first included. With the waits above, 6 tries take about 12 s.
+    pub tries: u32,
+    /// Datagrams in a session that was used before, until it is taken for lost and opened anew.
+    pub tries_in_old_session: u32,
+    /// Wait for the answer to a command that is sent only once (power cycle, reset).
+    pub single_shot_timeout: Duration,
+    /// At least so long between an answer and the next request to the same BMC.
+    pub min_interval: Duration,
+    /// An unused session is closed after this. BMCs drop it after 60 s without telling.
+    pub idle_close: Duration,
+    /// Wait before a busy BMC, or one without a free session, is asked again; doubles each time.
+    pub busy_delay: Duration,
+    /// Failed calls in a row until the circuit breaker opens.
+    pub breaker_failures: u32,
+    /// The breaker's first pause; doubles each time, jittered.
+    pub breaker_pause: Duration,
+    /// The breaker's longest pause.
+    pub breaker_max_pause: Duration,
+    /// Sessions being opened at the same time over all BMCs: after an outage thousands would.
+    pub concurrent_opens: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            first_timeout: Duration::from_millis(500),
+            max_timeout: Duration::from_secs(4),
+            tries: 6,
+            tries_in_old_session: 3,
+            single_shot_timeout: Duration::from_secs(5),
+            min_interval: Duration::from_millis(5),
+            idle_close: Duration::from_secs(30),
+            busy_delay: Duration::from_millis(250),
+            breaker_failures: 3,
+            breaker_pause: Duration::from_secs(10),
+            breaker_max_pause: Duration::from_secs(120),
+            concurrent_opens: 256,
+        }
+    }
+}
+
+impl Tuning {
+    /// The wait after the nth datagram (0 first): rises by 1.6 each time, ± 25 %.
+    pub(crate) fn timeout(&self, attempt: u32) -> Duration {
+        let factor = 1.6_f64.powi(i32::try_from(attempt.min(20)).unwrap_or(20));
+        let wait = self.first_timeout.mul_f64(factor).min(self.max_timeout);
+        jitter(wait)
+    }
+
+    /// The wait before the nth repeat of a request a busy BMC refused.
+    pub(crate) fn busy(&self, attempt: u32) -> Duration {
+        jitter(self.busy_delay.saturating_mul(1 << attempt.min(5)))
+    }
+}
+
+/// ± 25 %, so that many actors started by one event do not stay in step.
+pub(crate) fn jitter(duration: Duration) -> Duration {
+    duration.mul_f64(rand::rng().random_range(0.75..1.25))
+}

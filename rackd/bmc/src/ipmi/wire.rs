@@ -1,0 +1,34 @@
+//! One BMC's share of the shared socket.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Sends to one peer, receives what the hub sorted out for that peer.
+pub(crate) struct Wire {
+    pub(crate) socket: Arc<UdpSocket>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) inbox: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Wire {
+    /// A datagram that cannot be sent is a lost datagram: the retry rule deals with both.
+    pub(crate) async fn send(&self, datagram: &[u8]) {
+        if let Err(error) = self.socket.send_to(datagram, self.peer).await {
+            tracing::debug!(bmc.addr = %self.peer, %error, "send failed");
+        }
+    }
+
+    /// `None` when the time has come. Cancel-safe.
+    pub(crate) async fn receive_until(&mut self, until: Instant) -> Option<Vec<u8>> {
+        tokio::time::timeout_at(until, self.inbox.recv()).await.ok().flatten()
+    }
+
+    /// Throws away what came while nobody asked.
+    pub(crate) fn drain(&mut self) {
+        while self.inbox.try_recv().is_ok() {}
+    }
+}

@@ -1,0 +1,57 @@
+//! Capability: power.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::{BmcError, Deadline};
+
+/// What the BMC says about main power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PowerState {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+impl PowerState {
+    /// "on" or "off".
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl fmt::Display for PowerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Switches a machine. All methods are cancel-safe in that the next call works; whether a
+/// cancelled command reached the BMC is not known.
+#[async_trait]
+pub trait Power: Send + Sync {
+    /// Reads the state.
+    async fn power_status(&self, deadline: Deadline) -> Result<PowerState, BmcError>;
+
+    /// Asks for power. Idempotent. The BMC may need seconds until the state reads back.
+    async fn power_on(&self, deadline: Deadline) -> Result<(), BmcError>;
+
+    /// Takes power away at once. Idempotent.
+    async fn power_off(&self, deadline: Deadline) -> Result<(), BmcError>;
+
+    /// Asks the operating system to shut down; returns when the BMC has asked.
+    async fn power_soft(&self, deadline: Deadline) -> Result<(), BmcError>;
+
+    /// Off, then on, by the BMC. Not idempotent, so it is sent once: a lost answer is
+    /// [`BmcError::AnswerLost`] with the state read afterwards. Prefer off, read back, on.
+    async fn power_cycle(&self, deadline: Deadline) -> Result<(), BmcError>;
+
+    /// Hard reset. Not idempotent: see [`Power::power_cycle`].
+    async fn power_reset(&self, deadline: Deadline) -> Result<(), BmcError>;
+}

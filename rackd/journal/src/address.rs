@@ -1,0 +1,60 @@
+use crate::entity::address;
+use crate::{Journal, JournalError};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
+use std::net::Ipv4Addr;
+
+impl Journal {
+    /// The address of `mac` in `segment`: the one it has, else a free one of `first..=last`. The search starts
+    /// where the last two bytes of the MAC point, so that a rack whose journal was lost mostly gives out the
+    /// same addresses again.
+    pub async fn address(
+        &self,
+        segment: &str,
+        mac: &str,
+        first: Ipv4Addr,
+        last: Ipv4Addr,
+    ) -> Result<Ipv4Addr, JournalError> {
+        let write = self.db.begin().await?;
+        let taken = address::Entity::find()
+            .filter(address::Column::Segment.eq(segment))
+            .order_by_asc(address::Column::Address)
+            .all(write.conn())
+            .await?;
+        let range = u32::from(first)..=u32::from(last);
+        if let Some(row) = taken.iter().find(|row| row.mac == mac)
+            && let Some(ip) = u32::try_from(row.address).ok().filter(|ip| range.contains(ip))
+        {
+            return Ok(Ipv4Addr::from(ip));
+        }
+        let size = u32::from(last).saturating_sub(u32::from(first)).saturating_add(1);
+        let start = preferred(mac) % size;
+        let free = (0..size)
+            .map(|i| u32::from(first) + (start + i) % size)
+            .find(|ip| !taken.iter().any(|row| row.address == i64::from(*ip)));
+        let Some(ip) = free else {
+            return Err(JournalError::PoolExhausted { segment: segment.to_owned(), size });
+        };
+        // A machine that moved out of the pool (it was made smaller) gives its old address back.
+        address::Entity::delete_many()
+            .filter(address::Column::Segment.eq(segment))
+            .filter(address::Column::Mac.eq(mac))
+            .exec(write.conn())
+            .await?;
+        address::Entity::insert(address::ActiveModel {
+            segment: Set(segment.to_owned()),
+            address: Set(i64::from(ip)),
+            mac: Set(mac.to_owned()),
+        })
+        .exec(write.conn())
+        .await?;
+        write.commit().await?;
+        Ok(Ipv4Addr::from(ip))
+    }
+}
+
+/// The last two bytes of a MAC address as a number.
+fn preferred(mac: &str) -> u32 {
+    let digits: String = mac.chars().filter(char::is_ascii_hexdigit).collect();
+    digits.get(digits.len().saturating_sub(4)..).and_then(|d| u32::from_str_radix(d, 16).ok()).unwrap_or(0)
+}

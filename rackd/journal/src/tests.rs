@@ -1,0 +1,63 @@
+use super::*;
+use farrier_proto::rack::{Task, TaskState};
+
+async fn journal() -> (tempfile::TempDir, Journal) {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&dir.path().join("journal.db")).await.unwrap();
+    (dir, journal)
+}
+
+fn record(id: &str, node: &str, fence: i64) -> Record {
+    let mut task = Task { id: id.into(), node: node.into(), fence, ..Task::default() };
+    task.set_state(TaskState::Running);
+    Record { task, sealed: b"sealed".to_vec() }
+}
+
+#[tokio::test]
+async fn the_same_task_again_is_known_and_another_content_is_refused() {
+    let (_dir, journal) = journal().await;
+    assert!(matches!(journal.accept(record("t", "nodes/a", 1)).await, Ok(Accepted::New(_))));
+    assert!(matches!(journal.accept(record("t", "nodes/a", 1)).await, Ok(Accepted::Known(_))));
+    assert!(matches!(journal.accept(record("t", "nodes/b", 1)).await, Err(JournalError::Differs { .. })));
+}
+
+#[tokio::test]
+async fn a_stale_fence_changes_nothing() {
+    let (_dir, journal) = journal().await;
+    journal.accept(record("new", "nodes/a", 5)).await.unwrap();
+    let refused = journal.accept(record("old", "nodes/a", 4)).await;
+    assert!(matches!(refused, Err(JournalError::StaleFence { seen: 5, given: 4, .. })), "{refused:?}");
+    assert!(journal.get("old").await.unwrap().is_none());
+    assert!(journal.accept(record("other", "nodes/b", 1)).await.is_ok());
+}
+
+#[tokio::test]
+async fn changes_are_followed_in_order_and_survive_a_new_start() {
+    let (dir, journal) = journal().await;
+    for id in ["a", "b"] {
+        journal.accept(record(id, &format!("nodes/{id}"), 1)).await.unwrap();
+    }
+    let mut a = journal.get("a").await.unwrap().unwrap().task;
+    a.set_state(TaskState::Done);
+    journal.save(&mut a, None).await.unwrap();
+    drop(journal);
+    let journal = Journal::open(&dir.path().join("journal.db")).await.unwrap();
+    let ids: Vec<_> = journal.since(1, 10).await.unwrap().into_iter().map(|t| (t.id, t.sequence)).collect();
+    assert_eq!(ids, [("b".to_owned(), 2), ("a".to_owned(), 3)]);
+    assert_eq!(*journal.latest().borrow(), 3);
+    let unfinished: Vec<_> = journal.unfinished().await.unwrap().into_iter().map(|r| r.task.id).collect();
+    assert_eq!(unfinished, ["b"]);
+}
+
+#[tokio::test]
+async fn a_machine_keeps_its_address_and_a_full_pool_says_so() {
+    let (_dir, journal) = journal().await;
+    let (first, last) = ("10.0.0.10".parse().unwrap(), "10.0.0.11".parse().unwrap());
+    let a = journal.address("p", "aa", first, last).await.unwrap();
+    let b = journal.address("p", "bb", first, last).await.unwrap();
+    assert_ne!(a, b);
+    assert_eq!(journal.address("p", "aa", first, last).await.unwrap(), a);
+    assert_eq!(journal.address("other", "cc", first, last).await.unwrap(), a);
+    let full = journal.address("p", "cc", first, last).await.unwrap_err();
+    assert!(full.to_string().contains("all 2 addresses are taken"), "{full}");
+}

@@ -1,0 +1,167 @@
+//! The DHCP server's whole policy, without a socket.
+
+use std::net::Ipv4Addr;
+
+use dhcproto::v4::MessageType;
+
+use super::{
+    pxe::{BootFile, BootFiles, boot_file},
+    reply::Reply,
+    request::Request,
+};
+use crate::{BootEntry, BootTable, EventKind, LeaseChange, Segment};
+
+/// What to do about a packet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// The answer, if there is one.
+    pub reply: Option<Reply>,
+    /// What happened, in order, with details for people.
+    pub events: Vec<(EventKind, String)>,
+    /// What it does to the lease view.
+    pub lease: Option<LeaseChange>,
+}
+
+impl Decision {
+    fn event(mut self, kind: EventKind, detail: impl Into<String>) -> Self {
+        self.events.push((kind, detail.into()));
+        self
+    }
+
+    fn reply(mut self, reply: Reply) -> Self {
+        self.reply = Some(reply);
+        self
+    }
+
+    fn lease(mut self, change: LeaseChange) -> Self {
+        self.lease = Some(change);
+        self
+    }
+}
+
+/// Decides about one packet that came in on `segment` (or through a relay that serves it).
+///
+/// `guest` is what an unknown machine gets if the segment has a pool; without it an unknown machine gets silence
+/// (RFC 2131 §4.3.2: "the server MUST remain silent" about clients it has no record of), so that another server
+/// may answer.
+#[must_use]
+pub fn decide(
+    segment: &Segment,
+    table: &BootTable,
+    files: &BootFiles,
+    request: &Request,
+    guest: Option<&BootEntry>,
+) -> Decision {
+    let known = table.entry(request.mac, &segment.network).map(AsRef::as_ref);
+    let mut decision = Decision::default();
+    if known.is_none() && !table.entries_of(request.mac).is_empty() {
+        return wrong_network(segment, table, request);
+    }
+    if known.is_none() {
+        decision = decision
+            .event(EventKind::UnknownMac, format!("on {}: {}", segment.interface, request.describe()));
+    }
+    let Some(entry) = known.or(guest) else { return decision };
+    let boot = boot_file(segment, files, entry, request);
+    match request.kind {
+        MessageType::Discover => discover(decision, segment, request, entry, &boot),
+        MessageType::Request => requested(decision, segment, request, entry, &boot),
+        MessageType::Inform => decision.event(EventKind::Inform, request.describe()).reply(Reply::inform(
+            request,
+            segment,
+            &entry.hostname,
+            &boot,
+        )),
+        MessageType::Release if request.ciaddr == entry.ip => {
+            decision.event(EventKind::Release, request.describe()).lease(LeaseChange::Gone)
+        }
+        MessageType::Decline => decision
+            .event(EventKind::Decline, format!("another machine uses {}: {}", entry.ip, request.describe()))
+            .lease(LeaseChange::Gone),
+        _ => decision,
+    }
+}
+
+fn discover(
+    decision: Decision,
+    segment: &Segment,
+    request: &Request,
+    entry: &BootEntry,
+    boot: &BootFile,
+) -> Decision {
+    let reply = Reply::lease(request, segment, MessageType::Offer, entry.ip, &entry.hostname, boot);
+    with_unknown_architecture(decision.event(EventKind::Discover, request.describe()), boot)
+        .event(EventKind::Offer, told(entry.ip, boot))
+        .reply(reply)
+}
+
+/// RFC 2131 §4.3.2, told apart by what is filled in.
+fn requested(
+    decision: Decision,
+    segment: &Segment,
+    request: &Request,
+    entry: &BootEntry,
+    boot: &BootFile,
+) -> Decision {
+    let decision = decision.event(EventKind::Request, request.describe());
+    let asked = match (request.server_id, request.requested_ip) {
+        // SELECTING, somebody else.
+        (Some(server), _) if server != segment.server_ip => {
+            return decision.event(EventKind::OtherServer, format!("took the offer of {server}"));
+        }
+        // SELECTING us, or INIT-REBOOT.
+        (_, Some(ip)) => ip,
+        // RENEWING or REBINDING.
+        (_, None) if !request.ciaddr.is_unspecified() => request.ciaddr,
+        (_, None) => return decision,
+    };
+    if asked != entry.ip {
+        return nak(decision, segment, request, asked, &format!("{} is reserved for it", entry.ip));
+    }
+    let reply = Reply::lease(request, segment, MessageType::Ack, entry.ip, &entry.hostname, boot);
+    with_unknown_architecture(decision, boot)
+        .event(EventKind::Ack, told(entry.ip, boot))
+        .lease(LeaseChange::Bound { ip: entry.ip, seconds: segment.lease_seconds.max(60) })
+        .reply(reply)
+}
+
+/// A port that was moved: it still asks for the address of the network it came from. Telling it no makes it ask
+/// anew at once; without that it waits for its lease to end.
+fn wrong_network(segment: &Segment, table: &BootTable, request: &Request) -> Decision {
+    let networks: Vec<&str> = table.entries_of(request.mac).iter().map(|e| e.network.as_str()).collect();
+    let detail =
+        format!("on network {}, reserved on {}: {}", segment.network, networks.join(" "), request.describe());
+    let decision = Decision::default().event(EventKind::WrongNetwork, detail);
+    let asked = request.requested_ip.or(Some(request.ciaddr).filter(|ip| !ip.is_unspecified()));
+    match (request.kind, request.server_id, asked) {
+        (MessageType::Request, None, Some(asked)) if !segment.contains(asked) => {
+            nak(decision, segment, request, asked, "not an address of this network")
+        }
+        _ => decision,
+    }
+}
+
+fn nak(decision: Decision, segment: &Segment, request: &Request, asked: Ipv4Addr, why: &str) -> Decision {
+    decision
+        .event(EventKind::Nak, format!("{asked}: {why}"))
+        .reply(Reply::nak(request, segment, "wrong address"))
+        .lease(LeaseChange::Gone)
+}
+
+fn with_unknown_architecture(decision: Decision, boot: &BootFile) -> Decision {
+    match boot {
+        BootFile::Unknown(architecture) => decision.event(
+            EventKind::UnknownArchitecture { architecture: *architecture },
+            "no boot file for this firmware",
+        ),
+        _ => decision,
+    }
+}
+
+fn told(ip: Ipv4Addr, boot: &BootFile) -> String {
+    match boot {
+        BootFile::Nothing | BootFile::Unknown(_) => format!("{ip}, no boot file"),
+        BootFile::Tftp(file) => format!("{ip}, boot file {file} by tftp"),
+        BootFile::Script(url) | BootFile::Http(url) => format!("{ip}, boot file {url}"),
+    }
+}

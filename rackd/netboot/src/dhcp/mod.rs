@@ -1,0 +1,19 @@
+//! DHCPv4 (RFC 2131) for machines that boot: parse → decide → render, and one file with the sockets.
+//!
+//! `request.rs` reads untrusted bytes, `decide.rs` is the whole policy as a pure function, `pxe.rs` picks boot
+//! files, `reply.rs` writes bytes, `server.rs` is the only one that does I/O.
+
+mod decide;
+mod pxe;
+mod reply;
+mod request;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+pub use decide::{Decision, decide};
+pub use pxe::BootFiles;
+pub use reply::{Destination, Reply};
+pub use request::{Request, RequestError};
+pub(crate) use server::Server;

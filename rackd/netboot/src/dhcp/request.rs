@@ -1,0 +1,204 @@
+//! A client's packet: untrusted bytes in, the few facts that matter out.
+
+use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr};
+
+use dhcproto::{
+    Decodable, Decoder,
+    v4::{HType, Message, MessageType, Opcode},
+};
+
+use crate::MacAddr;
+
+/// Fixed fields and magic cookie, in bytes (RFC 2131 §2).
+const HEADER: usize = 240;
+const COOKIE: [u8; 4] = [99, 130, 83, 99];
+
+/// What a client sent. Options that cannot be read are as good as absent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// DHCPDISCOVER and so on (option 53).
+    pub kind: MessageType,
+    /// Transaction id.
+    pub xid: u32,
+    /// The flags field, to be echoed; bit 15 asks for a broadcast answer.
+    pub broadcast: bool,
+    /// `ciaddr`: the address the client uses now.
+    pub ciaddr: Ipv4Addr,
+    /// `giaddr`: the relay agent the packet came through.
+    pub giaddr: Ipv4Addr,
+    /// `chaddr`.
+    pub mac: MacAddr,
+    /// Requested address (option 50).
+    pub requested_ip: Option<Ipv4Addr>,
+    /// Server the client chose (option 54).
+    pub server_id: Option<Ipv4Addr>,
+    /// Relay agent information (option 82), to be echoed byte for byte (RFC 3046 §2.2).
+    pub relay_info: Option<Vec<u8>>,
+    /// Client machine identifier (option 97): a type octet and a GUID.
+    pub machine_id: Option<Vec<u8>>,
+    /// Client identifier (option 61), echoed in answers (RFC 6842).
+    pub client_id: Option<Vec<u8>>,
+    /// Client system architecture (option 93, RFC 4578 §2.1), or the one spelt out in option 60.
+    pub architecture: Option<u16>,
+    /// What kind of client asks.
+    pub client: Client,
+}
+
+/// Kinds of clients, as far as boot files go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    /// iPXE: user class `iPXE` (option 77) or its own option 175.
+    Ipxe,
+    /// PXE firmware: vendor class `PXEClient` (option 60).
+    Pxe,
+    /// UEFI HTTP boot: vendor class `HTTPClient`.
+    Http,
+    /// An operating system.
+    Other,
+}
+
+/// Why a packet is not a request we can answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Shorter than the fixed fields, or without magic cookie: BOOTP at best.
+    #[error("not a dhcp packet")]
+    NotDhcp,
+    /// A packet from a server.
+    #[error("not a boot request")]
+    NotRequest,
+    /// Only Ethernet machines boot here.
+    #[error("hardware address is not ethernet")]
+    NotEthernet,
+    /// No message type, or one a client does not send.
+    #[error("no message type of a client")]
+    NoType,
+}
+
+impl Request {
+    /// Reads a packet.
+    ///
+    /// # Errors
+    /// [`RequestError`]; such packets are dropped.
+    pub fn parse(bytes: &[u8]) -> Result<Self, RequestError> {
+        let (header, options) = bytes.split_at_checked(HEADER).ok_or(RequestError::NotDhcp)?;
+        if !header.ends_with(&COOKIE) {
+            return Err(RequestError::NotDhcp);
+        }
+        // dhcproto reads the fixed fields only. Its option decoder stops at the first malformed option, so a bad
+        // one from odd firmware would hide all that follow; ours skips it.
+        let message = Message::decode(&mut Decoder::new(header)).map_err(|_| RequestError::NotDhcp)?;
+        if message.opcode() != Opcode::BootRequest {
+            return Err(RequestError::NotRequest);
+        }
+        // The length is checked before `chaddr()` slices by it.
+        if message.htype() != HType::Eth || message.hlen() != 6 {
+            return Err(RequestError::NotEthernet);
+        }
+        let mac = message.chaddr().first_chunk().map(|b| MacAddr(*b)).ok_or(RequestError::NotEthernet)?;
+        if mac.0.first().is_none_or(|b| b & 1 == 1) || mac == MacAddr([0; 6]) {
+            return Err(RequestError::NotEthernet); // a group address, or none
+        }
+        let options = options_of(options);
+        let get = |code: u8| options.get(&code).map(Vec::as_slice);
+        let ip = |code| get(code).and_then(|v| <[u8; 4]>::try_from(v).ok()).map(Ipv4Addr::from);
+        let kind = match get(53) {
+            Some([kind]) => MessageType::from(*kind),
+            _ => return Err(RequestError::NoType),
+        };
+        if !matches!(
+            kind,
+            MessageType::Discover
+                | MessageType::Request
+                | MessageType::Decline
+                | MessageType::Release
+                | MessageType::Inform
+        ) {
+            return Err(RequestError::NoType);
+        }
+        let vendor_class = get(60).unwrap_or_default();
+        Ok(Self {
+            kind,
+            xid: message.xid(),
+            broadcast: message.flags().broadcast(),
+            ciaddr: message.ciaddr(),
+            giaddr: message.giaddr(),
+            mac,
+            requested_ip: ip(50),
+            server_id: ip(54),
+            relay_info: get(82).map(<[u8]>::to_vec),
+            machine_id: get(97).filter(|v| (2..=32).contains(&v.len())).map(<[u8]>::to_vec),
+            client_id: get(61).filter(|v| !v.is_empty()).map(<[u8]>::to_vec),
+            // RFC 4578 §2.1 allows a list of architectures: the first is the one that asks.
+            architecture: get(93)
+                .and_then(|v| v.first_chunk().map(|b| u16::from_be_bytes(*b)))
+                .or_else(|| architecture_in(vendor_class)),
+            client: client(get(77), get(175), vendor_class),
+        })
+    }
+
+    /// The facts of a packet in a line for people. All of it comes from numbers, so it is safe to print.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut out = match self.client {
+            Client::Ipxe => "ipxe",
+            Client::Pxe => "pxe firmware",
+            Client::Http => "http boot firmware",
+            Client::Other => "operating system",
+        }
+        .to_owned();
+        if let Some(architecture) = self.architecture {
+            let _ = write!(out, ", architecture {architecture}");
+        }
+        if let Some(ip) = self.requested_ip {
+            let _ = write!(out, ", wants {ip}");
+        }
+        if !self.ciaddr.is_unspecified() {
+            let _ = write!(out, ", has {}", self.ciaddr);
+        }
+        if !self.giaddr.is_unspecified() {
+            let _ = write!(out, ", through relay {}", self.giaddr);
+        }
+        if let Some(id) = &self.machine_id {
+            out.push_str(", guid ");
+            for byte in id.iter().skip(1) {
+                let _ = write!(out, "{byte:02x}");
+            }
+        }
+        out
+    }
+}
+
+/// Options by code, parts of long ones joined (RFC 3396). Stops where the packet does.
+fn options_of(mut bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+    let mut out: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
+    loop {
+        match bytes {
+            [0, rest @ ..] => bytes = rest,
+            [] | [255, ..] | [_] => return out,
+            [code, len, rest @ ..] => {
+                let Some((value, rest)) = rest.split_at_checked(usize::from(*len)) else { return out };
+                out.entry(*code).or_default().extend_from_slice(value);
+                bytes = rest;
+            }
+        }
+    }
+}
+
+fn client(user_class: Option<&[u8]>, ipxe: Option<&[u8]>, vendor_class: &[u8]) -> Client {
+    // iPXE writes its user class bare; RFC 3004 wants a length before it. Either will do.
+    if ipxe.is_some() || user_class.is_some_and(|c| c.windows(4).any(|w| w == b"iPXE")) {
+        Client::Ipxe
+    } else if vendor_class.starts_with(b"PXEClient") {
+        Client::Pxe
+    } else if vendor_class.starts_with(b"HTTPClient") {
+        Client::Http
+    } else {
+        Client::Other
+    }
+}
+
+/// `PXEClient:Arch:00007:UNDI:003016` has it too; some firmware sends no option 93.
+fn architecture_in(vendor_class: &[u8]) -> Option<u16> {
+    let text = std::str::from_utf8(vendor_class).ok()?;
+    text.split_once(":Arch:")?.1.get(..5)?.parse().ok()
+}

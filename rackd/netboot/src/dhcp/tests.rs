@@ -1,0 +1,382 @@
+//! The policy by example, and against mutated packets.
+
+use std::net::Ipv4Addr;
+
+use dhcproto::{
+    Encodable,
+    v4::{Architecture, DhcpOption, Flags, Message, MessageType, OptionCode, UnknownOption},
+};
+use proptest::prelude::*;
+
+use super::{request::Client, *};
+use crate::{Boot, BootEntry, BootTable, EventKind, KernelArgs, LeaseChange, MacAddr, Segment};
+
+const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+const IP: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 50);
+
+fn script() -> Boot {
+    Boot::Script { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() }
+}
+
+fn entry(network: &str, ip: Ipv4Addr, boot: Boot) -> BootEntry {
+    BootEntry {
+        mac: MAC,
+        node: "node-1".into(),
+        hostname: "host-1".into(),
+        ip,
+        network: network.into(),
+        boot,
+    }
+}
+
+fn segment() -> Segment {
+    Segment {
+        gateway: Some(Ipv4Addr::new(10, 1, 0, 254)),
+        dns: vec![Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(10, 1, 0, 3)],
+        domain: Some("rack.example".into()),
+        ..Segment::new("provisioning", "br0", SERVER, 24)
+    }
+}
+
+fn table(boot: Boot) -> BootTable {
+    let mut table = BootTable::new();
+    table.set_segments(vec![segment()]);
+    table.publish(entry("provisioning", IP, boot));
+    table
+}
+
+fn packet(kind: MessageType, options: &[DhcpOption], change: impl FnOnce(&mut Message)) -> Vec<u8> {
+    let zero = Ipv4Addr::UNSPECIFIED;
+    let mut message = Message::new_with_id(0x1234_5678, zero, zero, zero, zero, &MAC.0);
+    message.opts_mut().insert(DhcpOption::MessageType(kind));
+    for option in options {
+        message.opts_mut().insert(option.clone());
+    }
+    change(&mut message);
+    message.to_vec().unwrap()
+}
+
+fn raw(code: u8, data: &[u8]) -> DhcpOption {
+    DhcpOption::Unknown(UnknownOption::new(OptionCode::Unknown(code), data.to_vec()))
+}
+
+fn pxe(architecture: u16) -> Vec<DhcpOption> {
+    vec![
+        DhcpOption::ClassIdentifier(format!("PXEClient:Arch:{architecture:05}:UNDI:003016").into_bytes()),
+        DhcpOption::ClientSystemArchitecture(Architecture(architecture)),
+        DhcpOption::ClientMachineIdentifier([vec![0], vec![0xab; 16]].concat()),
+    ]
+}
+
+fn ipxe() -> Vec<DhcpOption> {
+    [pxe(0), vec![DhcpOption::UserClass(b"iPXE".to_vec()), raw(175, &[0xb1, 1, 1])]].concat()
+}
+
+fn run(table: &BootTable, bytes: &[u8]) -> Decision {
+    decide(&segment(), table, &BootFiles::new(8080), &Request::parse(bytes).unwrap(), None)
+}
+
+/// The answer as text: what the wire says, not what we think it says.
+fn answer(decision: &Decision) -> String {
+    let Some(reply) = &decision.reply else { return "silence".into() };
+    let bytes = reply.bytes().unwrap();
+    assert!(bytes.len() >= 300 && bytes.len() <= 548, "{}", bytes.len());
+    let m = <Message as dhcproto::Decodable>::decode(&mut dhcproto::Decoder::new(&bytes)).unwrap();
+    assert_eq!((m.xid(), m.chaddr()), (0x1234_5678, &MAC.0[..]));
+    let file = m.fname_str().map(|f| f.unwrap().trim_end_matches('\0').to_owned()).unwrap_or_default();
+    format!(
+        "{:?} yiaddr={} siaddr={} ciaddr={} file={file} to={:?}",
+        m.opts().msg_type().unwrap(),
+        m.yiaddr(),
+        m.siaddr(),
+        m.ciaddr(),
+        reply.to
+    )
+}
+
+fn kinds(decision: &Decision) -> Vec<EventKind> {
+    decision.events.iter().map(|(kind, _)| kind.clone()).collect()
+}
+
+fn boot_of(boot: Boot, options: &[DhcpOption]) -> (String, Vec<EventKind>) {
+    let decision = run(&table(boot), &packet(MessageType::Discover, options, |_| {}));
+    let answer = answer(&decision);
+    let file = answer.split(" file=").nth(1).unwrap().split(" to=").next().unwrap().to_owned();
+    (file, kinds(&decision))
+}
+
+#[test]
+fn each_firmware_gets_its_boot_file() {
+    let plain = [EventKind::Discover, EventKind::Offer];
+    let script_url = "http://10.1.0.1:8080/boot/52-54-00-00-00-01.ipxe";
+    for (boot, options, expect) in [
+        (script(), pxe(0), "undionly.kpxe"),
+        (script(), pxe(7), "snponly.efi"),
+        (script(), pxe(9), "snponly.efi"),
+        (script(), vec![DhcpOption::ClassIdentifier(b"PXEClient".to_vec())], "undionly.kpxe"),
+        (
+            script(),
+            vec![DhcpOption::ClassIdentifier(b"PXEClient:Arch:00007:UNDI:003016".to_vec())],
+            "snponly.efi",
+        ),
+        (
+            script(),
+            vec![
+                DhcpOption::ClassIdentifier(b"HTTPClient:Arch:00016:UNDI:003001".to_vec()),
+                DhcpOption::ClientSystemArchitecture(Architecture(16)),
+            ],
+            "http://10.1.0.1:8080/firmware/snponly.efi",
+        ),
+        (script(), ipxe(), script_url),
+        (script(), vec![DhcpOption::UserClass(b"\x04iPXE".to_vec())], script_url),
+        (script(), vec![], ""),
+        (Boot::LocalDisk, pxe(0), ""),
+        (Boot::LocalDisk, ipxe(), script_url),
+        (Boot::LocalDisk, vec![], ""),
+        (Boot::None, pxe(7), ""),
+        (Boot::None, ipxe(), ""),
+    ] {
+        let (file, events) = boot_of(boot.clone(), &options);
+        assert_eq!(file, expect, "{boot:?} {options:?}");
+        assert_eq!(events, plain);
+    }
+}
+
+#[test]
+fn unknown_firmware_gets_an_address_and_an_event() {
+    let (file, events) = boot_of(script(), &pxe(6));
+    assert_eq!(file, "");
+    let unknown = EventKind::UnknownArchitecture { architecture: 6 };
+    assert_eq!(events, [EventKind::Discover, unknown, EventKind::Offer]);
+}
+
+#[test]
+fn an_offer_is_exactly_these_bytes() {
+    let decision = run(&table(script()), &packet(MessageType::Discover, &ipxe(), |_| {}));
+    let bytes = decision.reply.unwrap().bytes().unwrap();
+    let mut expect = vec![2, 1, 6, 0, 0x12, 0x34, 0x56, 0x78, 0, 0, 0, 0];
+    expect.extend([0, 0, 0, 0, 10, 1, 0, 50, 10, 1, 0, 1, 0, 0, 0, 0]);
+    expect.extend(MAC.0);
+    expect.resize(44 + 64, 0);
+    let url = b"http://10.1.0.1:8080/boot/52-54-00-00-00-01.ipxe";
+    expect.extend(url);
+    expect.resize(236, 0);
+    expect.extend([99, 130, 83, 99]);
+    expect.extend([1, 4, 255, 255, 255, 0, 3, 4, 10, 1, 0, 254, 6, 8, 10, 1, 0, 2, 10, 1, 0, 3]);
+    expect.extend(b"\x0c\x06host-1\x0f\x0crack.example");
+    expect.extend([51, 4, 0, 0, 14, 16, 53, 1, 2, 54, 4, 10, 1, 0, 1]);
+    expect.extend([58, 4, 0, 0, 7, 8, 59, 4, 0, 0, 12, 78]);
+    expect.extend([67, url.len() as u8]);
+    expect.extend(url);
+    expect.extend([97, 17, 0]);
+    expect.extend([0xab; 16]);
+    expect.extend([175, 3, 176, 1, 1, 255]);
+    assert_eq!(bytes, expect);
+}
+
+#[test]
+fn tftp_boot_names_the_server_in_all_three_places() {
+    let decision = run(&table(script()), &packet(MessageType::Discover, &pxe(7), |_| {}));
+    let message = decision.reply.unwrap().message;
+    assert_eq!(message.siaddr(), SERVER);
+    assert_eq!(message.sname(), Some(&b"10.1.0.1"[..]));
+    let option = |code| message.opts().get(code).cloned();
+    assert_eq!(option(OptionCode::TFTPServerName), Some(DhcpOption::TFTPServerName(b"10.1.0.1".to_vec())));
+    assert_eq!(option(OptionCode::BootfileName), Some(DhcpOption::BootfileName(b"snponly.efi".to_vec())));
+    assert_eq!(option(OptionCode::ClassIdentifier), None);
+}
+
+#[test]
+fn http_boot_is_answered_with_its_class() {
+    let options = [DhcpOption::ClassIdentifier(b"HTTPClient:Arch:00016".to_vec())];
+    let decision = run(&table(script()), &packet(MessageType::Discover, &options, |_| {}));
+    let message = decision.reply.unwrap().message;
+    let class = DhcpOption::ClassIdentifier(b"HTTPClient".to_vec());
+    assert_eq!(message.opts().get(OptionCode::ClassIdentifier), Some(&class));
+    assert_eq!(message.opts().get(OptionCode::TFTPServerName), None);
+}
+
+#[test]
+fn requests_are_told_apart_as_rfc_2131_4_3_2_says() {
+    let other = Ipv4Addr::new(10, 1, 0, 99);
+    let requested = DhcpOption::RequestedIpAddress;
+    let server = DhcpOption::ServerIdentifier;
+    let has = |ip: Ipv4Addr| {
+        move |m: &mut Message| {
+            m.set_ciaddr(ip);
+        }
+    };
+    let ack = "Ack yiaddr=10.1.0.50 siaddr=0.0.0.0 ciaddr=0.0.0.0 file= to=Broadcast";
+    let nak = "Nak yiaddr=0.0.0.0 siaddr=0.0.0.0 ciaddr=0.0.0.0 file= to=Broadcast";
+    let none: fn(&mut Message) = |_| {};
+    let check = |what: &str, bytes: Vec<u8>, expect: &str| {
+        assert_eq!(answer(&run(&table(Boot::None), &bytes)), expect, "{what}");
+    };
+    let request = |options: &[DhcpOption], change: &dyn Fn(&mut Message)| {
+        packet(MessageType::Request, options, |m| change(m))
+    };
+    check("selecting us", request(&[requested(IP), server(SERVER)], &none), ack);
+    check("selecting us, wrong address", request(&[requested(other), server(SERVER)], &none), nak);
+    check("selecting another", request(&[requested(IP), server(other)], &none), "silence");
+    check("init-reboot", request(&[requested(IP)], &none), ack);
+    check("init-reboot, wrong address", request(&[requested(other)], &none), nak);
+    let renewed = "Ack yiaddr=10.1.0.50 siaddr=0.0.0.0 ciaddr=10.1.0.50 file= to=Client(10.1.0.50)";
+    check("renewing", request(&[], &has(IP)), renewed);
+    check("renewing, wrong address", request(&[], &has(other)), nak);
+    check("nothing filled in", request(&[], &none), "silence");
+    let inform = packet(MessageType::Inform, &[], has(other));
+    let informed = "Ack yiaddr=0.0.0.0 siaddr=0.0.0.0 ciaddr=10.1.0.99 file= to=Client(10.1.0.99)";
+    check("inform", inform, informed);
+}
+
+#[test]
+fn leases_follow_the_conversation() {
+    let bound = LeaseChange::Bound { ip: IP, seconds: 3600 };
+    for (kind, options, ciaddr, expect) in [
+        (MessageType::Discover, vec![], None, None),
+        (MessageType::Request, vec![DhcpOption::RequestedIpAddress(IP)], None, Some(bound)),
+        (MessageType::Release, vec![], Some(IP), Some(LeaseChange::Gone)),
+        (MessageType::Release, vec![], Some(SERVER), None),
+        (MessageType::Decline, vec![DhcpOption::RequestedIpAddress(IP)], None, Some(LeaseChange::Gone)),
+    ] {
+        let bytes = packet(kind, &options, |m| {
+            m.set_ciaddr(ciaddr.unwrap_or(Ipv4Addr::UNSPECIFIED));
+        });
+        let decision = run(&table(Boot::None), &bytes);
+        assert_eq!(decision.lease, expect, "{kind:?}");
+        assert_eq!(decision.reply.is_some(), matches!(kind, MessageType::Discover | MessageType::Request));
+    }
+}
+
+#[test]
+fn a_relayed_packet_goes_back_through_its_relay_with_option_82_untouched() {
+    let relay = Ipv4Addr::new(10, 1, 0, 253);
+    // Sub-options in no order, one unknown: they come back as they were.
+    let info = [200, 2, 1, 2, 1, 3, b'p', b'/', b'1'];
+    let mut discover = packet(MessageType::Discover, &[], |m| {
+        m.set_giaddr(relay);
+    });
+    discover.pop();
+    discover.extend([&[82, 9], &info[..], &[255]].concat());
+    let reply = run(&table(Boot::None), &discover).reply.unwrap();
+    assert_eq!(reply.to, Destination::Relay(relay));
+    let bytes = reply.bytes().unwrap();
+    let at = bytes.windows(11).position(|w| w == [&[82, 9], &info[..]].concat()).unwrap();
+    assert_eq!(bytes[at + 11], 255, "option 82 is the last one");
+    let wrong = [DhcpOption::RequestedIpAddress(SERVER)];
+    let nak = run(
+        &table(Boot::None),
+        &packet(MessageType::Request, &wrong, |m| {
+            m.set_giaddr(relay);
+        }),
+    );
+    let nak = nak.reply.unwrap();
+    assert_eq!((nak.to, nak.message.flags().broadcast()), (Destination::Relay(relay), true));
+}
+
+#[test]
+fn unknown_machines_get_silence_and_an_event() {
+    let table = BootTable::new();
+    let options = [DhcpOption::RequestedIpAddress(IP)];
+    for kind in [MessageType::Discover, MessageType::Request, MessageType::Inform, MessageType::Decline] {
+        let decision = run(&table, &packet(kind, &options, |_| {}));
+        assert_eq!((decision.reply.as_ref(), kinds(&decision)), (None, vec![EventKind::UnknownMac]));
+    }
+}
+
+#[test]
+fn a_pool_answers_unknown_machines() {
+    let mut guest = entry("provisioning", Ipv4Addr::new(10, 1, 0, 200), script());
+    guest.hostname.clear();
+    let request = Request::parse(&packet(MessageType::Discover, &pxe(0), |_| {})).unwrap();
+    let decision = decide(&segment(), &BootTable::new(), &BootFiles::new(80), &request, Some(&guest));
+    assert_eq!(
+        answer(&decision),
+        "Offer yiaddr=10.1.0.200 siaddr=10.1.0.1 ciaddr=0.0.0.0 file=undionly.kpxe to=Broadcast"
+    );
+    assert_eq!(kinds(&decision), [EventKind::UnknownMac, EventKind::Discover, EventKind::Offer]);
+}
+
+#[test]
+fn a_port_that_was_moved_is_told_to_ask_anew() {
+    let mut table = BootTable::new();
+    let old = Ipv4Addr::new(10, 2, 0, 50);
+    table.publish(entry("tenant", old, Boot::None));
+    let init_reboot = packet(MessageType::Request, &[DhcpOption::RequestedIpAddress(old)], |_| {});
+    let decision = run(&table, &init_reboot);
+    assert_eq!(kinds(&decision), [EventKind::WrongNetwork, EventKind::Nak]);
+    let discover = run(&table, &packet(MessageType::Discover, &[], |_| {}));
+    assert_eq!((discover.reply.as_ref(), kinds(&discover)), (None, vec![EventKind::WrongNetwork]));
+}
+
+#[test]
+fn the_broadcast_flag_and_the_client_id_are_echoed() {
+    let id = DhcpOption::ClientIdentifier(vec![1, 2, 3]);
+    let bytes = packet(MessageType::Discover, std::slice::from_ref(&id), |m| {
+        m.set_flags(Flags::default().set_broadcast());
+    });
+    let message = run(&table(Boot::None), &bytes).reply.unwrap().message;
+    assert!(message.flags().broadcast());
+    assert_eq!(message.opts().get(OptionCode::ClientIdentifier), Some(&id));
+}
+
+#[test]
+fn a_malformed_option_hides_nothing_that_follows() {
+    let mut bytes = packet(MessageType::Discover, &[], |_| {});
+    bytes.truncate(240);
+    bytes.extend([50, 1, 9, 81, 0, 93, 1, 0, 121, 1, 99, 53, 1, 1, 77, 4]);
+    bytes.extend(b"iPXE\xff");
+    let request = Request::parse(&bytes).unwrap();
+    assert_eq!((request.kind, request.client), (MessageType::Discover, Client::Ipxe));
+    assert_eq!((request.requested_ip, request.architecture), (None, None));
+}
+
+#[test]
+fn packets_that_are_no_requests_are_refused() {
+    let good = packet(MessageType::Discover, &[], |_| {});
+    let with = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        Request::parse(&bytes).unwrap_err()
+    };
+    assert_eq!(Request::parse(&good[..239]), Err(RequestError::NotDhcp));
+    assert_eq!(Request::parse(&[]), Err(RequestError::NotDhcp));
+    assert_eq!(with(0, 2), RequestError::NotRequest);
+    assert_eq!(with(1, 32), RequestError::NotEthernet);
+    assert_eq!(with(2, 255), RequestError::NotEthernet);
+    assert_eq!(with(28, 0xff), RequestError::NotEthernet);
+    assert_eq!(with(236, 0), RequestError::NotDhcp);
+    assert_eq!(with(242, 2), RequestError::NoType);
+    assert_eq!(with(242, 99), RequestError::NoType);
+}
+
+proptest! {
+    /// Firmware's packets with some bytes changed and cut off anywhere: an answer or none, never a panic, and what
+    /// is answered can be sent.
+    #[test]
+    fn mutated_packets_do_not_panic(
+        kind in 1u8..9, which in 0usize..4, cut in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..24),
+        tail in prop::collection::vec(any::<u8>(), 0..200), pool in any::<bool>(),
+    ) {
+        let options = [pxe(0), pxe(7), ipxe(), vec![DhcpOption::RequestedIpAddress(IP)]];
+        let mut bytes = packet(MessageType::from(kind), &options[which], |_| {});
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if cut.index(3) == 0 {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        bytes.extend(tail);
+        if let Ok(request) = Request::parse(&bytes) {
+            prop_assert!(request.describe().bytes().all(|b| b.is_ascii_graphic() || b == b' '));
+            let guest = entry("provisioning", IP, script());
+            let decision = decide(&segment(), &table(script()), &BootFiles::new(80), &request, pool.then_some(&guest));
+            if let Some(reply) = decision.reply {
+                prop_assert!(reply.bytes().is_some());
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! HTTP for machines that boot: scripts for one machine each, files for all.
+
+mod file;
+mod range;
+mod serve;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, Path, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+pub use serve::{Limits, serve};
+
+use crate::{Artifact, Boot, BootTable, EventKind, MacAddr, script, server::Shared, server::ipv4};
+
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/boot/{file}", get(boot_script))
+        .route("/artifacts/{name}", get(artifact))
+        .route("/firmware/{name}", get(firmware))
+        .with_state(shared)
+}
+
+/// A boot script. It holds a per-boot secret, so it goes to the address reserved for that port and to nobody else,
+/// is not cached, and is not logged.
+async fn boot_script(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(file): Path<String>,
+) -> Response {
+    let Some(mac) = file.strip_suffix(".ipxe").and_then(|mac| mac.parse::<MacAddr>().ok()) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let table = shared.table.load_full();
+    let Some((node, script)) = script_for(&shared, &table, mac, peer.ip()) else {
+        // One answer for "not known", "not yours" and "nothing to boot": a neighbour learns nothing.
+        if let Some(entry) = table.entries_of(mac).first() {
+            let detail = format!("asked for by {}", peer.ip());
+            shared.events.emit(Some(mac), Some(&entry.node), EventKind::HttpScriptRefused, detail);
+        }
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    shared.events.emit(Some(mac), node.as_deref(), EventKind::HttpScript, format!("to {}", peer.ip()));
+    let headers = [(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")];
+    (headers, script).into_response()
+}
+
+fn script_for(
+    shared: &Shared,
+    table: &BootTable,
+    mac: MacAddr,
+    peer: IpAddr,
+) -> Option<(Option<String>, String)> {
+    let peer = ipv4(peer)?;
+    let known = table.entries_of(mac);
+    if let Some(entry) = known.iter().find(|e| e.ip == peer) {
+        let server = shared.config.boot_files.server(table.segment(&entry.network)?.server_ip);
+        return Some((Some(entry.node.clone()), script::render(&entry.boot, server)?));
+    }
+    if !known.is_empty() {
+        return None;
+    }
+    // A machine that is not in the table, with an address of a pool.
+    let lease = shared.leases.by_ip(peer, SystemTime::now()).filter(|lease| lease.mac == mac)?;
+    let segment = table.segment(&lease.network)?;
+    let boot: &Boot = &segment.pool.as_ref()?.boot;
+    Some((None, script::render(boot, shared.config.boot_files.server(segment.server_ip))?))
+}
+
+async fn artifact(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    method: Method,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+) -> Response {
+    let artifact = name.parse().ok().and_then(|name| shared.table.load().artifact(&name).cloned());
+    let Some(artifact) = artifact else { return StatusCode::NOT_FOUND.into_response() };
+    let on_sent = move |bytes| {
+        let (mac, node) = shared.who(peer.ip());
+        let detail = format!("to {}", peer.ip());
+        shared.events.emit(mac, node.as_deref(), EventKind::HttpArtifact { name, bytes }, detail);
+    };
+    file::respond(artifact, &method, &headers, on_sent).await
+}
+
+/// The TFTP server's files, for UEFI HTTP boot.
+async fn firmware(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    method: Method,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+) -> Response {
+    let Some(bytes) = shared.config.files.get(&name).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let on_sent = move |bytes| {
+        let (mac, node) = shared.who(peer.ip());
+        let detail = format!("to {}", peer.ip());
+        shared.events.emit(mac, node.as_deref(), EventKind::HttpFirmware { name, bytes }, detail);
+    };
+    file::respond(Artifact::Bytes(bytes), &method, &headers, on_sent).await
+}

@@ -1,0 +1,88 @@
+//! Answers IPv6 router solicitations with "no router, no prefix, no DHCPv6".
+//!
+//! iPXE configures IPv6 before it boots and waits about 12 seconds for a router advertisement when the segment has
+//! none. One that says there is nothing to be had (RFC 4861 §4.2: router lifetime 0, M and O clear, no options)
+//! ends that wait without making anybody use us as a router.
+
+use std::{
+    io,
+    net::{Ipv6Addr, SocketAddrV6},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Segment, socket};
+
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+const ROUTER_SOLICITATION: u8 = 133;
+
+/// ```text
+/// | type 134 | code 0 | checksum (kernel) | hop limit 0 | M=0 O=0 | router lifetime 0 | reachable 0 | retrans 0 |
+/// ```
+const NOTHING_HERE: [u8; 16] = [134, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Shortest time between two answers on a segment. RFC 4861 §6.2.6 has 3 s for routers; ours costs nothing and
+/// machines that start together each wait for it, so only a storm is slowed down.
+const MIN_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The advertiser of one segment.
+pub(crate) struct Advertiser {
+    segment: Arc<Segment>,
+    index: u32,
+    /// Raw ICMPv6, driven through tokio's datagram type: the calls are the same for any datagram socket.
+    socket: UdpSocket,
+}
+
+impl Advertiser {
+    pub(crate) fn bind(segment: Arc<Segment>) -> io::Result<Self> {
+        let index = socket::index_of(&segment.interface)?;
+        let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+        socket.set_nonblocking(true)?;
+        socket.bind_device(Some(segment.interface.as_bytes()))?;
+        // RFC 4861 §6.1.2: receivers drop neighbour discovery that could have crossed a router.
+        socket.set_multicast_hops_v6(255)?;
+        socket.set_unicast_hops_v6(255)?;
+        socket.set_multicast_loop_v6(false)?;
+        socket.set_multicast_if_v6(index)?;
+        socket.join_multicast_v6(&ALL_ROUTERS, index)?;
+        Ok(Self { segment, index, socket: UdpSocket::from_std(socket.into())? })
+    }
+
+    /// Answers until `shutdown`.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut last: Option<Instant> = None;
+        loop {
+            let mut kind = [0u8; 1]; // the rest of the packet is cut off: nothing in it changes the answer
+            let received = tokio::select! {
+                () = shutdown.cancelled() => return,
+                received = self.socket.recv(&mut kind) => received,
+            };
+            match received {
+                Ok(1) if kind == [ROUTER_SOLICITATION] => {
+                    if last.is_none_or(|at| at.elapsed() >= MIN_INTERVAL) {
+                        last = Some(Instant::now());
+                        self.advertise().await;
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(interface = self.segment.interface, %error, "router solicitation not received");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn advertise(&self) {
+        let to = SocketAddrV6::new(ALL_NODES, 0, 0, self.index);
+        if let Err(error) = self.socket.send_to(&NOTHING_HERE, to).await {
+            // Without a link-local address there is no legal source. Machines then wait, and boot all the same.
+            tracing::debug!(interface = self.segment.interface, %error, "router advertisement not sent");
+        }
+    }
+}

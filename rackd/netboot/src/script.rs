@@ -1,0 +1,83 @@
+//! The iPXE script a machine gets. Every word in it is either ours or checked by a type, so it needs no quoting.
+
+use std::{fmt::Write as _, net::SocketAddrV4};
+
+use crate::{ArtifactName, Boot, KernelArgs};
+
+/// Tries before the machine reboots and asks again. The waits between them grow by a second each, so this is
+/// about a minute: longer than a restart of rackd takes.
+const TRIES: u32 = 10;
+
+/// Renders the script for `boot`, with artifacts served at `server`. `None` when there is nothing to say.
+pub(crate) fn render(boot: &Boot, server: SocketAddrV4) -> Option<String> {
+    match boot {
+        Boot::Script { kernel, initrd, args } => Some(kernel_script(kernel, initrd, args, server)),
+        Boot::LocalDisk => Some(LOCAL_DISK.to_owned()),
+        Boot::None => None,
+    }
+}
+
+/// BIOS: start the first disk. UEFI: leave with an error, since EDK2 takes a boot option that returns success for
+/// "the user is done" and stops going through the list.
+const LOCAL_DISK: &str = "#!ipxe
+iseq ${platform} efi && goto efi ||
+sanboot --no-describe --drive 0x80 || exit 1
+:efi
+exit 1
+";
+
+fn kernel_script(
+    kernel: &ArtifactName,
+    initrd: &ArtifactName,
+    args: &KernelArgs,
+    server: SocketAddrV4,
+) -> String {
+    let mut line = String::new();
+    for token in args.tokens() {
+        line.push(' ');
+        line.push_str(token);
+    }
+    let mut out = String::from("#!ipxe\nset tries:int32 0\n:again\nimgfree\n");
+    // The EFI stub finds its initrd by the name in `initrd=`; BIOS ignores it.
+    let _ = writeln!(
+        out,
+        "kernel --name kernel http://{server}/artifacts/{kernel} initrd=initrd{line} || goto failed"
+    );
+    let _ = writeln!(out, "initrd --name initrd http://{server}/artifacts/{initrd} || goto failed");
+    let _ = write!(
+        out,
+        "boot || goto failed\n:failed\ninc tries\niseq ${{tries}} {TRIES} && reboot ||\n\
+         echo boot failed, trying again\nsleep ${{tries}}\ngoto again\n"
+    );
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_script_is_exactly_this() {
+        let boot = Boot::Script {
+            kernel: "ramdisk-1.vmlinuz".parse().unwrap(),
+            initrd: "ramdisk-1.cpio".parse().unwrap(),
+            args: KernelArgs::parse("console=ttyS0 farrier.token=abc").unwrap(),
+        };
+        assert_eq!(
+            render(&boot, "10.1.0.1:8080".parse().unwrap()).unwrap(),
+            "#!ipxe\n\
+             set tries:int32 0\n\
+             :again\n\
+             imgfree\n\
+             kernel --name kernel http://10.1.0.1:8080/artifacts/ramdisk-1.vmlinuz initrd=initrd console=ttyS0 farrier.token=abc || goto failed\n\
+             initrd --name initrd http://10.1.0.1:8080/artifacts/ramdisk-1.cpio || goto failed\n\
+             boot || goto failed\n\
+             :failed\n\
+             inc tries\n\
+             iseq ${tries} 10 && reboot ||\n\
+             echo boot failed, trying again\n\
+             sleep ${tries}\n\
+             goto again\n"
+        );
+    }
+}

@@ -1,0 +1,334 @@
+//! Starts everything, keeps a listener on every segment's interface, stops everything.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::sync::{broadcast, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    BootEvent, BootFiles, BootTable, EventKind, Lease, MacAddr, Segment, dhcp, event::Events, http,
+    lease::Leases, ra, socket, tftp,
+};
+
+/// How often interfaces are looked at: one that was deleted and made again has a new number, and a socket bound
+/// to the old one is deaf.
+const INTERFACE_POLL: Duration = Duration::from_secs(1);
+
+/// Largest boot file in bytes. iPXE is 1 MiB, a signed shim and GRUB 3 MiB; kernels go over HTTP.
+const MAX_BOOT_FILE: u64 = 64 << 20;
+
+/// How a [`Netboot`] is started. Everything else is in the [`BootTable`].
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Boot files by name, served by TFTP and at `/firmware/{name}`. See [`Config::load_files`].
+    pub files: BTreeMap<String, Bytes>,
+    /// Which of them is for which firmware, and the port HTTP is on.
+    pub boot_files: BootFiles,
+    /// Whether router solicitations are answered.
+    pub router_advertisements: bool,
+}
+
+/// A boot file directory that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file or the directory itself.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file that nothing's firmware could load.
+    #[error("{} is larger than {MAX_BOOT_FILE} bytes", path.display())]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+impl Config {
+    /// No boot files yet, the usual names, router solicitations answered.
+    #[must_use]
+    pub fn new(http_port: u16) -> Self {
+        Self { files: BTreeMap::new(), boot_files: BootFiles::new(http_port), router_advertisements: true }
+    }
+
+    /// Reads the files named in `boot_files` from a directory, those that are there. Symbolic links are followed:
+    /// the directory is the operator's.
+    ///
+    /// # Errors
+    /// [`LoadError`] for a file that is there and cannot be read. Call it before the runtime serves anything, or
+    /// from a blocking task.
+    pub fn load_files(&mut self, directory: &Path) -> Result<(), LoadError> {
+        for (_, name) in &self.boot_files.by_architecture {
+            let path = directory.join(name);
+            let bytes = match std::fs::metadata(&path) {
+                Ok(meta) if meta.len() > MAX_BOOT_FILE => return Err(LoadError::TooLarge { path }),
+                Ok(_) => std::fs::read(&path),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => Err(error),
+            };
+            match bytes {
+                Ok(bytes) => self.files.insert(name.clone(), bytes.into()),
+                Err(source) => return Err(LoadError::Io { path, source }),
+            };
+        }
+        Ok(())
+    }
+}
+
+/// What every part of the server sees.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) table: ArcSwap<BootTable>,
+    pub(crate) events: Events,
+    pub(crate) leases: Leases,
+    pub(crate) tftp: tftp::Transfers,
+}
+
+impl Shared {
+    /// The port and node that have an address, for events.
+    pub(crate) fn who(&self, ip: IpAddr) -> (Option<MacAddr>, Option<String>) {
+        let Some(ip) = ipv4(ip) else { return (None, None) };
+        if let Some(entry) = self.table.load().entry_by_ip(ip) {
+            return (Some(entry.mac), Some(entry.node.clone()));
+        }
+        (self.leases.by_ip(ip, SystemTime::now()).map(|lease| lease.mac), None)
+    }
+}
+
+/// An IPv4 address, also one that came in on an IPv6 socket.
+pub(crate) fn ipv4(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// The running server. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Netboot {
+    shared: Arc<Shared>,
+    /// One writer of the table at a time, so that no update is lost.
+    writer: Arc<Mutex<()>>,
+    generation: watch::Sender<u64>,
+    status: watch::Receiver<Status>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// How a segment's listener stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentStatus {
+    /// Interface of the segment.
+    pub interface: String,
+    /// Why nothing listens on it; `None` when all is well. It is tried again every second.
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Status {
+    generation: u64,
+    segments: Vec<SegmentStatus>,
+}
+
+impl Netboot {
+    /// Starts the server with a first table. When it returns, every interface that exists is listened on; those
+    /// that fail are in [`Self::segments`] and are tried again.
+    pub async fn start(config: Config, table: BootTable) -> Self {
+        let shared = Arc::new(Shared {
+            config,
+            table: ArcSwap::from_pointee(table),
+            events: Events::new(),
+            leases: Leases::default(),
+            tftp: tftp::Transfers::default(),
+        });
+        let (generation, wanted) = watch::channel(1);
+        let (status, status_receiver) = watch::channel(Status::default());
+        let shutdown = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let supervisor = Supervisor { shared: Arc::clone(&shared), listeners: HashMap::new(), status };
+        tasks.spawn(supervisor.run(wanted, shutdown.clone()));
+        let this =
+            Self { shared, writer: Arc::default(), generation, status: status_receiver, shutdown, tasks };
+        this.settled().await;
+        this
+    }
+
+    /// The table as it is now.
+    #[must_use]
+    pub fn table(&self) -> Arc<BootTable> {
+        self.shared.table.load_full()
+    }
+
+    /// Changes the table. The next packet sees the change; listeners of new segments follow, see
+    /// [`Self::settled`].
+    pub fn update<T>(&self, change: impl FnOnce(&mut BootTable) -> T) -> T {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = BootTable::clone(&self.shared.table.load());
+        let out = change(&mut table);
+        self.shared.table.store(Arc::new(table));
+        self.generation.send_modify(|generation| *generation += 1);
+        out
+    }
+
+    /// Waits until listeners match the table as it is now: each bound, or failed and in [`Self::segments`].
+    pub async fn settled(&self) {
+        let wanted = *self.generation.borrow();
+        let _ = self.status.clone().wait_for(|status| status.generation >= wanted).await;
+    }
+
+    /// How the listeners stand.
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentStatus> {
+        self.status.borrow().segments.clone()
+    }
+
+    /// Events from now on. A receiver that falls behind loses the oldest.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Arc<BootEvent>> {
+        self.shared.events.subscribe()
+    }
+
+    /// The last events of a port, oldest first: why it does not boot.
+    #[must_use]
+    pub fn trace(&self, mac: MacAddr) -> Vec<Arc<BootEvent>> {
+        self.shared.events.trace(mac)
+    }
+
+    /// The running leases, by address.
+    #[must_use]
+    pub fn leases(&self) -> Vec<Lease> {
+        self.shared.leases.list(SystemTime::now())
+    }
+
+    /// The routes `/boot/{mac}.ipxe`, `/artifacts/{name}` and `/firmware/{name}`. Serve them, alone or merged with
+    /// others, with [`http::serve`], which gives handlers the peer's address.
+    pub fn router(&self) -> axum::Router {
+        http::router(Arc::clone(&self.shared))
+    }
+
+    /// Stops listening and waits for every task. HTTP has its own shutdown, see [`http::serve`].
+    pub async fn shutdown(&self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// The one task that opens and closes listeners.
+struct Supervisor {
+    shared: Arc<Shared>,
+    listeners: HashMap<String, Listener>,
+    status: watch::Sender<Status>,
+}
+
+struct Listener {
+    segment: Arc<Segment>,
+    index: u32,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Supervisor {
+    async fn run(mut self, mut wanted: watch::Receiver<u64>, shutdown: CancellationToken) {
+        loop {
+            let generation = *wanted.borrow_and_update();
+            self.reconcile(generation).await;
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                changed = wanted.changed() => if changed.is_err() { break },
+                () = tokio::time::sleep(INTERFACE_POLL) => {}
+            }
+        }
+        for (_, listener) in self.listeners.drain() {
+            listener.stop().await;
+        }
+    }
+
+    /// Makes the listeners what the table says. Harmless to repeat.
+    async fn reconcile(&mut self, generation: u64) {
+        let table = self.shared.table.load_full();
+        let stale: Vec<String> = self
+            .listeners
+            .iter()
+            .filter(|(_, listener)| !table.segments().iter().any(|s| listener.still_serves(s)))
+            .map(|(interface, _)| interface.clone())
+            .collect();
+        for interface in stale {
+            if let Some(listener) = self.listeners.remove(&interface) {
+                listener.stop().await;
+                self.shared.events.emit(None, None, EventKind::SegmentDown, interface);
+            }
+        }
+        let mut segments = Vec::new();
+        for segment in table.segments() {
+            let mut error = None;
+            if !self.listeners.contains_key(&segment.interface) {
+                match Listener::start(&self.shared, segment) {
+                    Ok(listener) => {
+                        self.listeners.insert(segment.interface.clone(), listener);
+                        let detail = format!("{} {}", segment.interface, segment.server_ip);
+                        self.shared.events.emit(None, None, EventKind::SegmentUp, detail);
+                    }
+                    Err(cause) => error = Some(cause.to_string()),
+                }
+            }
+            segments.push(SegmentStatus { interface: segment.interface.clone(), error });
+        }
+        self.status.send_modify(|status| {
+            if status.segments != segments {
+                for segment in segments.iter().filter(|s| s.error.is_some()) {
+                    let detail =
+                        format!("{}: {}", segment.interface, segment.error.as_deref().unwrap_or_default());
+                    self.shared.events.emit(None, None, EventKind::SegmentDown, detail);
+                }
+            }
+            *status = Status { generation, segments };
+        });
+    }
+}
+
+impl Listener {
+    fn start(shared: &Arc<Shared>, segment: &Arc<Segment>) -> io::Result<Self> {
+        let index = socket::index_of(&segment.interface)?;
+        let dhcp = dhcp::Server::bind(Arc::clone(shared), Arc::clone(segment))?;
+        let tftp = tftp::Server::bind(Arc::clone(shared), Arc::clone(segment))?;
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        if shared.config.router_advertisements {
+            match ra::Advertiser::bind(Arc::clone(segment)) {
+                Ok(advertiser) => drop(tasks.spawn(advertiser.run(shutdown.clone()))),
+                // A host without IPv6 boots machines too, only slower.
+                Err(error) => {
+                    tracing::warn!(interface = segment.interface, %error, "router solicitations go unanswered");
+                }
+            }
+        }
+        tasks.spawn(dhcp.run(shutdown.clone()));
+        tasks.spawn(tftp.run(shutdown.clone()));
+        tasks.close();
+        Ok(Self { segment: Arc::clone(segment), index, shutdown, tasks })
+    }
+
+    /// Whether this listener's sockets are right for `segment`. Other settings are read from the table.
+    fn still_serves(&self, segment: &Segment) -> bool {
+        self.segment.interface == segment.interface
+            && self.segment.server_ip == segment.server_ip
+            && socket::index_of(&segment.interface).is_ok_and(|index| index == self.index)
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,27 @@
+//! Sockets tied to one interface.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+
+/// A UDP socket that hears only `interface` (`SO_BINDTODEVICE`, which wants `CAP_NET_RAW`), so that one server can
+/// have the same port on each of several bridges and never answers on the wrong one. Without `SO_REUSEADDR`: with
+/// it, two servers on one port both succeed and one of them is deaf.
+pub(crate) fn udp_on(interface: &str, ip: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_broadcast(true)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.bind(&SocketAddr::V4(SocketAddrV4::new(ip, port)).into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// The interface's number, which changes when it is deleted and made again.
+pub(crate) fn index_of(interface: &str) -> io::Result<u32> {
+    let any = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    Ok(rustix::net::netdevice::name_to_index(&any, interface)?)
+}

@@ -1,0 +1,318 @@
+//! What every machine is to be told: the only input of this crate.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::Ipv4Addr,
+    path::PathBuf,
+    str::FromStr,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use crate::{KernelArgs, MacAddr};
+
+/// Everything that is served: segments, machines, files. Cloning is cheap enough for one clone an update.
+#[derive(Debug, Clone, Default)]
+pub struct BootTable {
+    segments: Vec<Arc<Segment>>,
+    entries: HashMap<MacAddr, Vec<Arc<BootEntry>>>,
+    by_ip: HashMap<Ipv4Addr, MacAddr>,
+    artifacts: BTreeMap<ArtifactName, Artifact>,
+}
+
+/// One network this rack serves: an interface and the subnet on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Name of the network, the word [`BootEntry::network`] refers to.
+    pub network: String,
+    /// Interface to listen on, usually the network's bridge. It may appear later; it is bound when it does.
+    pub interface: String,
+    /// Our address on it: DHCP server identifier, TFTP and HTTP server.
+    pub server_ip: Ipv4Addr,
+    /// Prefix length of the subnet, 0 to 32.
+    pub prefix: u8,
+    /// Default gateway (option 3), if the network has one.
+    pub gateway: Option<Ipv4Addr>,
+    /// Name servers (option 6), at most 8 are sent.
+    pub dns: Vec<Ipv4Addr>,
+    /// Domain name (option 15).
+    pub domain: Option<String>,
+    /// Lease time in seconds (option 51); T1 is a half of it, T2 seven eighths (RFC 2131 §4.4.5).
+    pub lease_seconds: u32,
+    /// Addresses for machines that are not in the table; `None`, the default, answers only known machines.
+    pub pool: Option<Pool>,
+}
+
+/// A range of addresses for unknown machines, and what they boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// First address.
+    pub first: Ipv4Addr,
+    /// Last address.
+    pub last: Ipv4Addr,
+    /// What an unknown machine is told to boot, e.g. the discovery ramdisk.
+    pub boot: Boot,
+}
+
+impl Segment {
+    /// A segment with an hour's leases, no gateway, no name servers and no pool.
+    #[must_use]
+    pub fn new(network: &str, interface: &str, server_ip: Ipv4Addr, prefix: u8) -> Self {
+        Self {
+            network: network.to_owned(),
+            interface: interface.to_owned(),
+            server_ip,
+            prefix: prefix.min(32),
+            gateway: None,
+            dns: Vec::new(),
+            domain: None,
+            lease_seconds: 3600,
+            pool: None,
+        }
+    }
+
+    /// The subnet mask (option 1).
+    #[must_use]
+    pub fn netmask(&self) -> Ipv4Addr {
+        let host_bits = 32 - u32::from(self.prefix.min(32));
+        Ipv4Addr::from_bits(u32::MAX.checked_shl(host_bits).unwrap_or(0))
+    }
+
+    /// Whether an address is in the segment's subnet.
+    #[must_use]
+    pub fn contains(&self, ip: Ipv4Addr) -> bool {
+        (ip.to_bits() ^ self.server_ip.to_bits()) & self.netmask().to_bits() == 0
+    }
+}
+
+/// One machine's port on one network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootEntry {
+    /// The port's address on the wire.
+    pub mac: MacAddr,
+    /// Name of the node, for logs and events.
+    pub node: String,
+    /// Host name (option 12).
+    pub hostname: String,
+    /// The address reserved for it.
+    pub ip: Ipv4Addr,
+    /// Which [`Segment::network`] this reservation is for. A port may have one in each of several networks.
+    pub network: String,
+    /// What it boots when it asks.
+    pub boot: Boot,
+}
+
+/// What a machine boots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Boot {
+    /// A kernel and an initrd through iPXE.
+    Script {
+        /// Served name of the kernel.
+        kernel: ArtifactName,
+        /// Served name of the initrd.
+        initrd: ArtifactName,
+        /// The kernel's command line.
+        args: KernelArgs,
+    },
+    /// An address, and for iPXE a script that goes on to the disk.
+    LocalDisk,
+    /// An address and nothing else.
+    None,
+}
+
+/// A file served at `/artifacts/{name}`.
+#[derive(Clone)]
+pub enum Artifact {
+    /// From disk, streamed. The file must not change while it is published.
+    File(PathBuf),
+    /// From memory, for small things: it is hashed for its entity tag at each request.
+    Bytes(Bytes),
+}
+
+impl fmt::Debug for Artifact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+        }
+    }
+}
+
+/// A name of letters, digits, `_`, `.` and `-`, not starting with a dot: fit for a URL, a script and a log.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ArtifactName(String);
+
+/// Text that is not an [`ArtifactName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("artifact name is not made of 1 to 100 letters, digits, '_', '.' and '-'")]
+pub struct ArtifactNameError;
+
+impl FromStr for ArtifactName {
+    type Err = ArtifactNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let good = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+        let len = (1..=100).contains(&text.len());
+        if len && !text.starts_with('.') && text.bytes().all(good) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ArtifactNameError)
+        }
+    }
+}
+
+impl fmt::Display for ArtifactName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl BootTable {
+    /// An empty table: nothing is served.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Replaces the segments. Listeners of interfaces that are no longer named are closed, new ones are opened.
+    pub fn set_segments(&mut self, segments: Vec<Segment>) {
+        self.segments = segments.into_iter().map(Arc::new).collect();
+    }
+
+    /// The segments.
+    #[must_use]
+    pub fn segments(&self) -> &[Arc<Segment>] {
+        &self.segments
+    }
+
+    /// The segment of a network.
+    #[must_use]
+    pub fn segment(&self, network: &str) -> Option<&Arc<Segment>> {
+        self.segments.iter().find(|s| s.network == network)
+    }
+
+    /// Publishes an entry, instead of the one for the same port and network if there is one.
+    pub fn publish(&mut self, entry: BootEntry) {
+        self.unpublish(entry.mac, &entry.network);
+        self.by_ip.insert(entry.ip, entry.mac);
+        self.entries.entry(entry.mac).or_default().push(Arc::new(entry));
+    }
+
+    /// Takes back the entry of a port in one network. Does nothing when there is none.
+    pub fn unpublish(&mut self, mac: MacAddr, network: &str) {
+        self.retain(mac, |e| e.network != network);
+    }
+
+    /// Takes back everything about a port.
+    pub fn unpublish_mac(&mut self, mac: MacAddr) {
+        self.retain(mac, |_| false);
+    }
+
+    fn retain(&mut self, mac: MacAddr, keep: impl Fn(&BootEntry) -> bool) {
+        let Some(entries) = self.entries.get_mut(&mac) else { return };
+        entries.retain(|e| {
+            let keep = keep(e);
+            if !keep && self.by_ip.get(&e.ip) == Some(&mac) {
+                self.by_ip.remove(&e.ip);
+            }
+            keep
+        });
+        if entries.is_empty() {
+            self.entries.remove(&mac);
+        }
+    }
+
+    /// The entry of a port in a network.
+    #[must_use]
+    pub fn entry(&self, mac: MacAddr, network: &str) -> Option<&Arc<BootEntry>> {
+        self.entries_of(mac).iter().find(|e| e.network == network)
+    }
+
+    /// All entries of a port.
+    #[must_use]
+    pub fn entries_of(&self, mac: MacAddr) -> &[Arc<BootEntry>] {
+        self.entries.get(&mac).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// All entries, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<BootEntry>> {
+        self.entries.values().flatten()
+    }
+
+    /// The entry whose address this is.
+    #[must_use]
+    pub fn entry_by_ip(&self, ip: Ipv4Addr) -> Option<&Arc<BootEntry>> {
+        self.entries_of(*self.by_ip.get(&ip)?).iter().find(|e| e.ip == ip)
+    }
+
+    /// Serves a file at `/artifacts/{name}`.
+    pub fn publish_artifact(&mut self, name: ArtifactName, artifact: Artifact) {
+        self.artifacts.insert(name, artifact);
+    }
+
+    /// Stops serving a file. Running downloads end normally.
+    pub fn unpublish_artifact(&mut self, name: &ArtifactName) {
+        self.artifacts.remove(name);
+    }
+
+    /// A served file.
+    #[must_use]
+    pub fn artifact(&self, name: &ArtifactName) -> Option<&Artifact> {
+        self.artifacts.get(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(network: &str, ip: [u8; 4]) -> BootEntry {
+        BootEntry {
+            mac: MacAddr([2; 6]),
+            node: "n".into(),
+            hostname: "h".into(),
+            ip: ip.into(),
+            network: network.into(),
+            boot: Boot::None,
+        }
+    }
+
+    #[test]
+    fn a_port_has_one_entry_a_network() {
+        let mut table = BootTable::new();
+        table.publish(entry("prov", [10, 0, 0, 2]));
+        table.publish(entry("tenant", [10, 1, 0, 2]));
+        table.publish(entry("prov", [10, 0, 0, 3]));
+        assert_eq!(table.entries().count(), 2);
+        assert!(table.entry_by_ip([10, 0, 0, 2].into()).is_none());
+        assert_eq!(table.entry_by_ip([10, 0, 0, 3].into()).unwrap().network, "prov");
+        table.unpublish(MacAddr([2; 6]), "prov");
+        assert!(table.entry(MacAddr([2; 6]), "prov").is_none());
+        table.unpublish_mac(MacAddr([2; 6]));
+        assert!(table.entry_by_ip([10, 1, 0, 2].into()).is_none());
+    }
+
+    #[test]
+    fn subnets_are_computed_for_every_prefix() {
+        for (prefix, mask, inside) in [
+            (0, [0, 0, 0, 0], true),
+            (24, [255, 255, 255, 0], true),
+            (25, [255, 255, 255, 128], false),
+            (32, [255; 4], false),
+        ] {
+            let segment = Segment::new("n", "br0", [10, 0, 0, 1].into(), prefix);
+            assert_eq!(segment.netmask(), Ipv4Addr::from(mask));
+            assert_eq!(segment.contains([10, 0, 0, 200].into()), inside, "{prefix}");
+        }
+    }
+
+    #[test]
+    fn artifact_names_are_not_paths() {
+        assert!("ramdisk-1.2_x.cpio".parse::<ArtifactName>().is_ok());
+        for bad in ["", ".", "..", ".hidden", "a/b", "a b", "a%2fb", "é", &"a".repeat(101)] {
+            assert!(bad.parse::<ArtifactName>().is_err(), "{bad}");
+        }
+    }
+}

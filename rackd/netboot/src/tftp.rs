@@ -1,0 +1,252 @@
+//! The sockets of the TFTP server. The protocol is in `farrier-tftp`.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use farrier_tftp::{ErrorCode, Limits, Outcome, Packet, ReadRequest, Transfer, Transmit};
+use tokio::net::UdpSocket;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{EventKind, MacAddr, Segment, server::Shared, socket};
+
+const SERVER_PORT: u16 = 69;
+/// Transfers at a time. A rack is some 50 machines; each has one, and a few that it forgot.
+const MAX_TRANSFERS: usize = 512;
+/// Transfers at a time of one client address: firmware asks for the size, leaves and comes back on another port.
+const MAX_PER_CLIENT: usize = 8;
+
+/// The TFTP server of one segment.
+pub(crate) struct Server {
+    shared: Arc<Shared>,
+    segment: Arc<Segment>,
+    socket: UdpSocket,
+    transfers: TaskTracker,
+    limits: Limits,
+}
+
+impl Server {
+    pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>) -> io::Result<Self> {
+        let socket = socket::udp_on(&segment.interface, segment.server_ip, SERVER_PORT)?;
+        Ok(Self { shared, segment, socket, transfers: TaskTracker::new(), limits: Limits::default() })
+    }
+
+    /// Answers until `shutdown`, then waits for its transfers, which end at once.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut buffer = vec![0; 2048];
+        loop {
+            let received = tokio::select! {
+                () = shutdown.cancelled() => break,
+                received = self.socket.recv_from(&mut buffer) => received,
+            };
+            match received {
+                Ok((len, from)) => {
+                    self.request(buffer.get(..len).unwrap_or_default(), from, &shutdown).await;
+                }
+                Err(error) => {
+                    tracing::debug!(interface = self.segment.interface, %error, "tftp receive failed");
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            }
+        }
+        self.transfers.close();
+        self.transfers.wait().await;
+    }
+
+    async fn request(&self, bytes: &[u8], from: SocketAddr, shutdown: &CancellationToken) {
+        // Only a request opens a transfer; a stray ACK or ERROR gets silence, or two servers could talk for ever.
+        let request = match Packet::parse(bytes) {
+            Ok(Packet::Read(request)) => request,
+            Ok(Packet::Write) => {
+                return self.refuse(from, ErrorCode::AccessViolation, "read only", "write request").await;
+            }
+            Ok(_) => return,
+            Err(error) => {
+                tracing::debug!(%from, %error, "tftp packet dropped");
+                return;
+            }
+        };
+        if !request.is_octet() {
+            return self
+                .refuse(from, ErrorCode::IllegalOperation, "only octet mode is served", "not octet mode")
+                .await;
+        }
+        let name = request.name().unwrap_or("?");
+        let Some(file) = self.shared.config.files.get(name).cloned() else {
+            return self.refuse(from, ErrorCode::FileNotFound, "file not found", name).await;
+        };
+        // The client sends its request again when the first answer is lost or late: one transfer is enough.
+        let permit = match self.shared.tftp.open(from) {
+            Ok(permit) => permit,
+            Err(Busy::Already) => return,
+            Err(Busy::Full) => {
+                return self
+                    .refuse(from, ErrorCode::NotDefined, "too many transfers", "too many transfers")
+                    .await;
+            }
+        };
+        match self.transfer(&request, name, file, from) {
+            Ok(transfer) => {
+                let shutdown = shutdown.clone();
+                self.transfers.spawn(async move {
+                    transfer.run(shutdown).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => tracing::warn!(%from, %error, "tftp transfer has no socket"),
+        }
+    }
+
+    fn transfer(
+        &self,
+        request: &ReadRequest<'_>,
+        name: &str,
+        file: Bytes,
+        from: SocketAddr,
+    ) -> io::Result<Running> {
+        let socket = socket::udp_on(&self.segment.interface, self.segment.server_ip, 0)?;
+        let transfer = Transfer::accept(request, file.len() as u64, &self.limits, Instant::now());
+        let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
+        Ok(Running { shared, socket, transfer, name, file, from })
+    }
+
+    async fn refuse(&self, to: SocketAddr, code: ErrorCode, message: &str, detail: &str) {
+        let _ = self.socket.send_to(&farrier_tftp::error(code, message), to).await;
+        let (mac, node) = self.shared.who(to.ip());
+        // Without a machine to pin it on it would be a way to flood the events.
+        if mac.is_some() {
+            self.shared.events.emit(
+                mac,
+                node.as_deref(),
+                EventKind::TftpRefused,
+                format!("{message}: {detail}"),
+            );
+        } else {
+            tracing::debug!(%to, message, detail, "tftp request refused");
+        }
+    }
+}
+
+struct Running {
+    shared: Arc<Shared>,
+    socket: UdpSocket,
+    transfer: Transfer,
+    name: String,
+    file: Bytes,
+    from: SocketAddr,
+}
+
+impl Running {
+    async fn run(mut self, shutdown: CancellationToken) {
+        let started = Instant::now();
+        let (mac, node) = self.shared.who(self.from.ip());
+        self.emit(mac, node.as_deref(), EventKind::TftpStart, String::new());
+        let unreachable = self.drive(&shutdown).await.err();
+        let (bytes, elapsed) = (self.transfer.bytes_acked(), started.elapsed());
+        let (kind, detail) = match (self.transfer.outcome(), unreachable) {
+            (Outcome::Complete, _) => (EventKind::TftpDone { bytes, elapsed }, String::new()),
+            // The last block went out and the client's port is closed: it has the file and runs it.
+            (Outcome::Unconfirmed, _) => (
+                EventKind::TftpDone { bytes: self.file.len() as u64, elapsed },
+                "last block not confirmed".into(),
+            ),
+            (Outcome::Probed, _) => {
+                (EventKind::TftpDone { bytes: 0, elapsed }, "asked for the size only".into())
+            }
+            (Outcome::Aborted { code, message }, _) => {
+                (EventKind::TftpFailed { bytes }, format!("client gave up: error {code} {message}"))
+            }
+            (Outcome::TimedOut, _) => (EventKind::TftpFailed { bytes }, "client fell silent".into()),
+            (Outcome::Running, Some(error)) => (EventKind::TftpFailed { bytes }, error.to_string()),
+            (Outcome::Running, None) => (EventKind::TftpFailed { bytes }, "shutting down".into()),
+        };
+        self.emit(mac, node.as_deref(), kind, detail);
+    }
+
+    /// Moves datagrams until the transfer ends, the client's port is closed, or `shutdown`.
+    async fn drive(&mut self, shutdown: &CancellationToken) -> io::Result<()> {
+        // A connected socket hears its client alone (RFC 1350 §4: the transfer id is the port), and hears when the
+        // client is gone.
+        self.socket.connect(self.from).await?;
+        let mut datagram = Vec::with_capacity(1500);
+        let mut buffer = [0; 1024];
+        loop {
+            while let Some(transmit) = self.transfer.poll_transmit() {
+                datagram.clear();
+                match transmit {
+                    Transmit::Bytes(bytes) => datagram.extend_from_slice(&bytes),
+                    Transmit::Data { block, offset, len } => {
+                        datagram.extend_from_slice(&farrier_tftp::data_header(block));
+                        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                        let data = self.file.get(start..).and_then(|f| f.get(..len));
+                        datagram.extend_from_slice(data.unwrap_or_default());
+                    }
+                }
+                self.socket.send(&datagram).await?;
+            }
+            let Some(deadline) = self.transfer.poll_timeout() else { return Ok(()) };
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                received = self.socket.recv(&mut buffer) => {
+                    self.transfer.handle_datagram(buffer.get(..received?).unwrap_or_default(), Instant::now());
+                }
+                () = tokio::time::sleep_until(deadline.into()) => self.transfer.handle_timeout(Instant::now()),
+            }
+        }
+    }
+
+    fn emit(&self, mac: Option<MacAddr>, node: Option<&str>, kind: EventKind, detail: String) {
+        let detail = if detail.is_empty() { self.name.clone() } else { format!("{}: {detail}", self.name) };
+        self.shared.events.emit(mac, node, kind, format!("{detail} ({})", self.from));
+    }
+}
+
+/// Who is transferring, so that it stays bounded.
+#[derive(Debug, Default)]
+pub(crate) struct Transfers(Arc<Mutex<HashMap<IpAddr, Vec<u16>>>>);
+
+enum Busy {
+    Already,
+    Full,
+}
+
+struct Permit(Arc<Mutex<HashMap<IpAddr, Vec<u16>>>>, SocketAddr);
+
+impl Transfers {
+    fn open(&self, client: SocketAddr) -> Result<Permit, Busy> {
+        let mut clients = lock(&self.0);
+        if clients.values().map(Vec::len).sum::<usize>() >= MAX_TRANSFERS {
+            return Err(Busy::Full);
+        }
+        let ports = clients.entry(client.ip()).or_default();
+        if ports.contains(&client.port()) {
+            return Err(Busy::Already);
+        }
+        if ports.len() >= MAX_PER_CLIENT {
+            return Err(Busy::Full);
+        }
+        ports.push(client.port());
+        Ok(Permit(Arc::clone(&self.0), client))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut clients = lock(&self.0);
+        if let Some(ports) = clients.get_mut(&self.1.ip()) {
+            ports.retain(|port| *port != self.1.port());
+            if ports.is_empty() {
+                clients.remove(&self.1.ip());
+            }
+        }
+    }
+}
+
+fn lock(clients: &Mutex<HashMap<IpAddr, Vec<u16>>>) -> MutexGuard<'_, HashMap<IpAddr, Vec<u16>>> {
+    clients.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,136 @@
+//! udhcpc and dhclient.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use farrier_netboot::{Boot, Config, EventKind, Pool};
+
+use crate::lab::{CLIENT_IP, Cable, HTTP_PORT, MAC, Running, entry, segment, table, text};
+
+/// A script as DHCP clients call it: writes what it is told to a file.
+fn script(cable: &Cable) -> String {
+    let path = cable.path("script");
+    std::fs::write(
+        &path,
+        format!("#!/bin/sh\n{{ echo \"event=$1\"; env; }} >> {}\n", cable.path("told").display()),
+    )
+    .unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+fn told(cable: &Cable) -> String {
+    std::fs::read_to_string(cable.path("told")).unwrap_or_default()
+}
+
+fn udhcpc(cable: &Cable, more: &[&str]) -> std::process::Output {
+    let script = script(cable);
+    let args = [&["-f", "-q", "-n", "-t", "5", "-T", "1", "-i", "c0", "-s", &script], more].concat();
+    cable.client.client(20, "udhcpc", "udhcpc", &args)
+}
+
+#[test]
+fn udhcpc_gets_its_reservation_and_every_setting() {
+    let cable = Cable::new();
+    let server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment(), Boot::LocalDisk));
+    let output = udhcpc(&cable, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let told = told(&cable);
+    for expect in [
+        "event=bound",
+        "ip=10.77.0.50",
+        "subnet=255.255.255.0",
+        "router=10.77.0.254",
+        "dns=10.77.0.2",
+        "domain=rack.example",
+        "hostname=host-1",
+        "lease=3600",
+        "serverid=10.77.0.1",
+    ] {
+        assert!(told.lines().any(|line| line == expect), "{expect} not in {told}");
+    }
+    use EventKind::{Ack, Discover, Offer, Request};
+    assert_eq!(server.kinds(), [Discover, Offer, Request, Ack]);
+    let leases = server.netboot.leases();
+    assert_eq!((leases.len(), leases[0].mac, leases[0].ip.to_string()), (1, MAC, CLIENT_IP.into()));
+}
+
+#[test]
+fn udhcpc_of_an_unknown_machine_gets_silence_and_one_event() {
+    let cable = Cable::new();
+    let mut table = table(segment(), Boot::None);
+    table.unpublish_mac(MAC);
+    let server = Running::start(&cable.server, Config::new(HTTP_PORT), table);
+    let output = udhcpc(&cable, &["-t", "3"]);
+    assert!(!output.status.success(), "{}", text(&output));
+    assert_eq!(server.kinds(), [EventKind::UnknownMac], "three discovers, one event");
+}
+
+#[test]
+fn udhcpc_of_an_unknown_machine_gets_an_address_where_there_is_a_pool() {
+    let cable = Cable::new();
+    let mut segment = segment();
+    let address = "10.77.0.200".parse().unwrap();
+    segment.pool = Some(Pool { first: address, last: address, boot: Boot::None });
+    let mut table = table(segment, Boot::None);
+    table.unpublish_mac(MAC);
+    let server = Running::start(&cable.server, Config::new(HTTP_PORT), table);
+    let output = udhcpc(&cable, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(told(&cable).contains("ip=10.77.0.200"));
+    assert_eq!(server.netboot.leases()[0].ip, address);
+}
+
+#[test]
+fn udhcpc_is_refused_an_address_of_another_time() {
+    let cable = Cable::new();
+    let mut server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment(), Boot::None));
+    // It asks for 10.77.0.99 and takes what it is offered instead.
+    let output = udhcpc(&cable, &["-r", "10.77.0.99"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(told(&cable).contains("ip=10.77.0.50"));
+    server.wait(5, |kind| *kind == EventKind::Ack);
+}
+
+fn dhclient(cable: &Cable, seconds: u32, what: &str) -> std::process::Output {
+    let path = |name: &str| cable.path(name).display().to_string();
+    std::fs::write(cable.path("conf"), "timeout 10; retry 1; initial-interval 1;").unwrap();
+    let args = ["-4", "-d", what, "-v", "-cf", &path("conf"), "-lf", &path("leases"), "-pf", &path("pid")];
+    let script = script(cable);
+    cable.client.client(
+        seconds,
+        "dhclient",
+        "isc-dhcp-client",
+        &[&args[..], &["-sf", &script, "c0"]].concat(),
+    )
+}
+
+#[test]
+fn dhclient_binds_and_is_refused_after_its_reservation_changed() {
+    let cable = Cable::new();
+    let mut server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment(), Boot::None));
+    // -d keeps it running once bound, so the time limit ends it; the lease file stays.
+    let first = dhclient(&cable, 6, "-1");
+    assert!(text(&first).contains("bound to 10.77.0.50"), "{}", text(&first));
+    assert!(told(&cable).contains("new_domain_name=rack.example"));
+    let mut moved = entry(Boot::None);
+    moved.ip = "10.77.0.51".parse().unwrap();
+    server.netboot.update(|table| table.publish(moved));
+    // INIT-REBOOT with the old address: NAK, then a new one.
+    let second = dhclient(&cable, 10, "-1");
+    assert!(text(&second).contains("DHCPNAK from 10.77.0.1"), "{}", text(&second));
+    assert!(text(&second).contains("bound to 10.77.0.51"), "{}", text(&second));
+    server.wait(1, |kind| *kind == EventKind::Nak);
+}
+
+// Not udhcpc: busybox 1.35 with -q -R enters the released state and sends nothing.
+#[test]
+fn dhclient_releases_its_lease() {
+    let cable = Cable::addressed();
+    let mut server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment(), Boot::None));
+    let bound = dhclient(&cable, 4, "-1");
+    assert!(text(&bound).contains("bound to 10.77.0.50"), "{}", text(&bound));
+    assert_eq!(server.netboot.leases().len(), 1);
+    let released = dhclient(&cable, 10, "-r");
+    server.wait(10, |kind| *kind == EventKind::Release);
+    assert_eq!(server.netboot.leases(), [], "{}", text(&released));
+}

@@ -1,0 +1,195 @@
+//! Real firmware in QEMU: SeaBIOS with iPXE's option ROM, OVMF by PXE and by HTTP.
+
+use std::{
+    io::Read as _,
+    path::Path,
+    process::{Command, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use farrier_netboot::{Artifact, Boot, Config, EventKind, KernelArgs, Segment};
+
+use crate::lab::{HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, file, noise, table, tool};
+
+/// A running machine and what it says on its serial port.
+struct Machine {
+    _process: Killed,
+    serial: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Machine {
+    fn expect_serial(&self, word: &[u8]) {
+        let deadline = Instant::now() + Duration::from_secs(PATIENCE);
+        let mut said = Vec::new();
+        while !said.windows(word.len()).any(|w| w == word) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.serial.recv_timeout(left) {
+                Ok(bytes) => said.extend(bytes),
+                Err(error) => panic!("{error}: {}", String::from_utf8_lossy(&said)),
+            }
+        }
+    }
+}
+
+/// A rack with one machine: a bridge with the server's address and a tap for QEMU.
+struct Rack {
+    namespace: Namespace,
+    dir: tempfile::TempDir,
+}
+
+impl Rack {
+    fn new() -> Self {
+        let namespace = Namespace::new("q");
+        namespace.sh(&format!(
+            "ip link add br0 type bridge forward_delay 0 stp_state 0 mcast_snooping 0; \
+             ip addr add {SERVER_IP}/24 dev br0; ip tuntap add t0 mode tap; ip link set t0 master br0; \
+             ip link set t0 up; ip link set br0 up"
+        ));
+        Self { namespace, dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// Starts the server with a script whose kernel is no kernel: that it is fetched is what is to be shown.
+    fn serve(&self, boot: Boot) -> Running {
+        let mut config = Config::new(HTTP_PORT);
+        file("/usr/lib/ipxe/snponly.efi", "ipxe");
+        config.load_files(Path::new("/usr/lib/ipxe")).unwrap();
+        let mut table = table(Segment::new("provisioning", "br0", SERVER_IP.parse().unwrap(), 24), boot);
+        table.publish_artifact("vmlinuz".parse().unwrap(), Artifact::Bytes(noise(20_000).into()));
+        Running::start(&self.namespace, config, table)
+    }
+
+    fn machine(&self, args: &[&str]) -> Machine {
+        let qemu = tool("qemu-system-x86_64", "qemu-system-x86");
+        let mut command: Command = self.namespace.command(&qemu);
+        let nic = "-netdev tap,id=n0,ifname=t0,script=no,downscript=no,vhost=off";
+        command.args("-accel tcg -m 256 -nodefaults -no-user-config -display none -serial stdio".split(' '));
+        command.args(nic.split(' ')).args(args);
+        let mut process = Killed(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
+        let mut output = process.0.stdout.take().unwrap();
+        let (sender, serial) = mpsc::channel();
+        // Ends with the process, which is killed on drop.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(len @ 1..) = output.read(&mut buffer) {
+                let _ = sender.send(buffer[..len].to_vec());
+            }
+        });
+        Machine { _process: process, serial }
+    }
+
+    fn bios(&self, more: &[&str]) -> Machine {
+        file("/usr/lib/ipxe/qemu/efi-virtio.rom", "ipxe-qemu");
+        let nic = format!("virtio-net-pci,netdev=n0,mac={MAC},bootindex=1");
+        self.machine(&[&["-machine", "q35,graphics=off", "-device", &nic], more].concat())
+    }
+
+    fn uefi(&self, more: &[&str]) -> Machine {
+        let vars = self.dir.path().join("vars.fd");
+        std::fs::copy(file("/usr/share/OVMF/OVMF_VARS_4M.fd", "ovmf"), &vars).unwrap();
+        let code = file("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf");
+        let code = format!("if=pflash,format=raw,unit=0,readonly=on,file={}", code.display());
+        let vars = format!("if=pflash,format=raw,unit=1,file={}", vars.display());
+        let nic = format!("virtio-net-pci,netdev=n0,mac={MAC},bootindex=1,romfile=");
+        let args = [
+            "-machine",
+            "q35",
+            "-drive",
+            &code,
+            "-drive",
+            &vars,
+            "-device",
+            &nic,
+            "-device",
+            "virtio-rng-pci",
+        ];
+        self.machine(&[&args, more].concat())
+    }
+}
+
+fn script() -> Boot {
+    Boot::Script {
+        kernel: "vmlinuz".parse().unwrap(),
+        initrd: "initrd".parse().unwrap(),
+        args: KernelArgs::parse("console=ttyS0 farrier.token=abc").unwrap(),
+    }
+}
+
+/// Under emulation on a busy machine; unloaded it is a tenth of this.
+const PATIENCE: u64 = 120;
+
+fn expect_boot(server: &mut Running, what: &str, started: Instant) {
+    server.wait(PATIENCE, |kind| *kind == EventKind::HttpScript);
+    eprintln!("{what}: script after {:?}", started.elapsed());
+    let kernel = EventKind::HttpArtifact { name: "vmlinuz".into(), bytes: 20_000 };
+    server.wait(PATIENCE, |kind| *kind == kernel);
+    eprintln!("{what}: kernel after {:?}", started.elapsed());
+}
+
+#[test]
+fn a_bios_machine_with_ipxe_in_its_option_rom_fetches_its_kernel() {
+    let rack = Rack::new();
+    let mut server = rack.serve(script());
+    let started = Instant::now();
+    let _machine = rack.bios(&[]);
+    expect_boot(&mut server, "bios, ipxe rom", started);
+    use EventKind::{Ack, Discover, HttpScript, Offer, Request};
+    let kinds = server.kinds();
+    let steps: Vec<_> = kinds.iter().filter(|k| [Discover, Request, Ack, HttpScript].contains(k)).collect();
+    assert!(steps.ends_with(&[&Request, &Ack, &HttpScript]) && kinds.contains(&Offer), "{kinds:?}");
+    assert!(started.elapsed().as_secs() < PATIENCE);
+}
+
+#[test]
+fn a_uefi_machine_goes_from_pxe_to_ipxe_to_its_kernel() {
+    let rack = Rack::new();
+    let mut server = rack.serve(script());
+    let started = Instant::now();
+    let _machine = rack.uefi(&[]);
+    let size = std::fs::metadata("/usr/lib/ipxe/snponly.efi").unwrap().len();
+    server.wait(PATIENCE, |kind| matches!(kind, EventKind::TftpDone { bytes, .. } if *bytes == size));
+    eprintln!("uefi pxe: snponly.efi after {:?}", started.elapsed());
+    expect_boot(&mut server, "uefi pxe", started);
+    let details: Vec<_> = server.netboot.trace(MAC).iter().map(|event| event.detail.clone()).collect();
+    assert!(details.iter().any(|d| d.starts_with("pxe firmware, architecture 7")), "{details:#?}");
+    assert!(details.iter().any(|d| d.starts_with("ipxe, architecture 7")), "{details:#?}");
+}
+
+#[test]
+fn a_uefi_machine_boots_over_http_alone() {
+    let rack = Rack::new();
+    let mut server = rack.serve(script());
+    let started = Instant::now();
+    let off = "name=opt/org.tianocore/IPv4PXESupport,string=n";
+    let off6 = "name=opt/org.tianocore/IPv6PXESupport,string=n";
+    let _machine = rack.uefi(&["-fw_cfg", off, "-fw_cfg", off6]);
+    server.wait(PATIENCE, |kind| matches!(kind, EventKind::HttpFirmware { bytes: 1.., .. }));
+    eprintln!("uefi http: snponly.efi after {:?}", started.elapsed());
+    expect_boot(&mut server, "uefi http", started);
+}
+
+/// A boot sector that says "disk!" on the first serial port and halts.
+fn disk(rack: &Rack) -> String {
+    let mut sector = Vec::new();
+    for byte in *b"disk!" {
+        // mov dx, 0x3f8; mov al, byte; out dx, al
+        sector.extend([0xba, 0xf8, 0x03, 0xb0, byte, 0xee]);
+    }
+    sector.extend([0xf4, 0xeb, 0xfd]); // hlt; jmp back
+    sector.resize(510, 0);
+    sector.extend([0x55, 0xaa]);
+    sector.resize(1 << 20, 0);
+    let path = rack.dir.path().join("disk");
+    std::fs::write(&path, sector).unwrap();
+    format!("if=none,id=d0,format=raw,file={}", path.display())
+}
+
+#[test]
+fn a_bios_machine_told_to_start_from_its_disk_does() {
+    let rack = Rack::new();
+    let mut server = rack.serve(Boot::LocalDisk);
+    let drive = disk(&rack);
+    let machine = rack.bios(&["-drive", &drive, "-device", "virtio-blk-pci,drive=d0,bootindex=2"]);
+    server.wait(PATIENCE, |kind| *kind == EventKind::HttpScript);
+    machine.expect_serial(b"disk!");
+}

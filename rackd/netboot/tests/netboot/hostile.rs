@@ -1,0 +1,92 @@
+//! Rubbish on every port, and machines that never finish.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpStream, UdpSocket},
+};
+
+use farrier_netboot::{Boot, Config, EventKind};
+
+use crate::lab::{CLIENT_IP, Cable, HTTP_PORT, MAC, Running, SERVER_IP, noise, segment, table, text};
+
+#[test]
+fn a_storm_of_rubbish_leaves_dhcp_and_tftp_answering() {
+    let cable = Cable::addressed();
+    let mut config = Config::new(HTTP_PORT);
+    config.files.insert("f".into(), noise(5000).into());
+    let mut server = Running::start(&cable.server, config, table(segment(), Boot::None));
+    cable.client.inside(|| {
+        let socket = UdpSocket::bind((CLIENT_IP, 0)).unwrap();
+        let rubbish = noise(1 << 16);
+        // Real beginnings with rubbish after them get further than rubbish alone.
+        let mut discover = vec![0; 240];
+        discover[..3].copy_from_slice(&[1, 1, 6]);
+        discover[28..34].copy_from_slice(&MAC.0);
+        discover[236..].copy_from_slice(&[99, 130, 83, 99]);
+        for n in 0..20_000usize {
+            let bytes = &rubbish[n * 3 % 60_000..][..n % 700];
+            let (prefix, port): (&[u8], u16) = match n % 4 {
+                0 => (&[], 67),
+                1 => (&discover, 67),
+                2 => (&[], 69),
+                _ => (&[0, 1], 69),
+            };
+            let _ = socket.send_to(&[prefix, bytes].concat(), (SERVER_IP, port));
+        }
+    });
+    let url = format!("tftp://{SERVER_IP}/f");
+    let output = cable.client.client(20, "curl", "curl", &["-sS", &url]);
+    assert!(output.status.success() && output.stdout == noise(5000), "{}", text(&output));
+    let args = ["-f", "-q", "-n", "-t", "5", "-T", "1", "-i", "c0", "-s", "/bin/true"];
+    let output = cable.client.client(20, "udhcpc", "udhcpc", &args);
+    assert!(output.status.success(), "{}", text(&output));
+    server.wait(5, |kind| *kind == EventKind::Ack);
+}
+
+#[test]
+fn requests_for_the_same_file_from_one_port_are_one_transfer_and_many_are_refused() {
+    let cable = Cable::addressed();
+    let mut config = Config::new(HTTP_PORT);
+    config.files.insert("f".into(), noise(5000).into());
+    let _server = Running::start(&cable.server, config, table(segment(), Boot::None));
+    cable.client.inside(|| {
+        let request = b"\0\x01f\0octet\0";
+        let sockets: Vec<_> = (0..9)
+            .map(|_| {
+                let socket = UdpSocket::bind((CLIENT_IP, 0)).unwrap();
+                socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+                for _ in 0..3 {
+                    socket.send_to(request, (SERVER_IP, 69)).unwrap();
+                }
+                let mut buffer = [0; 600];
+                let (len, from) = socket.recv_from(&mut buffer).unwrap();
+                (socket, buffer[..len].to_vec(), from)
+            })
+            .collect();
+        let data = sockets.iter().filter(|(_, answer, _)| answer.starts_with(&[0, 3, 0, 1])).count();
+        assert_eq!(data, 8, "the ninth transfer of one client is refused");
+        assert!(sockets[8].1.starts_with(&[0, 5, 0, 0]));
+        // The first is still one transfer: its second block comes from the port its first block came from.
+        let (socket, _, from) = &sockets[0];
+        socket.send_to(&[0, 4, 0, 1], from).unwrap();
+        let mut buffer = [0; 600];
+        let (_, second) = socket.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..4], second), (&[0, 3, 0, 2][..], *from));
+    });
+}
+
+#[test]
+fn a_client_that_sends_no_request_is_cut_off() {
+    let cable = Cable::addressed();
+    let _server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment(), Boot::None));
+    cable.client.inside(|| {
+        let mut stream = TcpStream::connect((SERVER_IP, HTTP_PORT)).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        stream.write_all(b"GET /artifacts/x HTTP/1.1\r\nHost: x\r\nX-").unwrap();
+        let mut rest = Vec::new();
+        // The end of the stream, or a reset: not a time-out of ours.
+        let ended = stream.read_to_end(&mut rest);
+        let timed_out = ended.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(!timed_out, "the server kept the connection");
+    });
+}

@@ -1,0 +1,16 @@
+//! The boot servers against programs other people wrote: DHCP, TFTP and HTTP clients, and real firmware in QEMU.
+//!
+//! Run as root. Each test has its own network namespaces (`lab.rs`), so the real ports are used and tests run in
+//! parallel. A program that is missing fails its test and says which Debian package has it.
+
+// Helpers of tests may fail like tests; clippy's allowance covers only the test functions themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod dhcp_clients;
+mod firmware;
+mod hostile;
+mod http_clients;
+mod lab;
+mod lifecycle;
+mod router_advertisement;
+mod tftp_clients;

@@ -1,0 +1,41 @@
+//! A router solicitation is answered with "nothing here".
+
+use std::{io::Read as _, net::Ipv6Addr, net::SocketAddrV6, time::Duration};
+
+use farrier_netboot::{Boot, Config};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::lab::{Cable, HTTP_PORT, Running, segment, table};
+
+#[test]
+fn a_solicitation_is_answered_with_no_router_no_prefix_and_no_dhcpv6() {
+    let cable = Cable::new();
+    // The kernel makes link-local addresses a moment after the link is up.
+    for (end, interface) in [(&cable.server, "s0"), (&cable.client, "c0")] {
+        end.sh(&format!(
+            "timeout 20 sh -c 'until ip -6 addr show dev {interface} | grep -q fe80; do :; done'"
+        ));
+    }
+    let _server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment(), Boot::None));
+    cable.client.inside(|| {
+        let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6)).unwrap();
+        socket.bind_device(Some(b"c0")).unwrap();
+        socket.set_multicast_hops_v6(255).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let routers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+        let index = rustix::net::netdevice::name_to_index(&socket, "c0").unwrap();
+        socket.send_to(&[133, 0, 0, 0, 0, 0, 0, 0], &SocketAddrV6::new(routers, 0, 0, index).into()).unwrap();
+        let mut buffer = [0; 1500];
+        loop {
+            let len = (&socket).read(&mut buffer).unwrap();
+            if buffer[0] == 134 {
+                assert_eq!(
+                    (len, &buffer[4..16]),
+                    (16, &[0; 12][..]),
+                    "lifetime 0, M and O clear, no options"
+                );
+                return;
+            }
+        }
+    });
+}

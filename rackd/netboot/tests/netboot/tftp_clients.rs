@@ -1,0 +1,111 @@
+//! curl, tftp-hpa and atftp, byte for byte.
+
+use farrier_netboot::{Boot, Config, EventKind};
+
+use crate::lab::{Cable, HTTP_PORT, Running, SERVER_IP, noise, segment, table, text};
+
+fn serve(cable: &Cable, files: &[(&str, Vec<u8>)]) -> Running {
+    let mut config = Config::new(HTTP_PORT);
+    for (name, bytes) in files {
+        config.files.insert((*name).to_owned(), bytes.clone().into());
+    }
+    Running::start(&cable.server, config, table(segment(), Boot::None))
+}
+
+fn done(server: &mut Running, size: usize) {
+    let event = server.wait(5, |kind| matches!(kind, EventKind::TftpDone { .. }));
+    let EventKind::TftpDone { bytes, elapsed } = event.kind else { unreachable!() };
+    assert_eq!(bytes, size as u64);
+    assert_eq!(event.node.as_deref(), Some("node-1"));
+    eprintln!("{} bytes in {elapsed:?}", bytes);
+}
+
+#[test]
+fn curl_reads_files_of_awkward_sizes() {
+    let cable = Cable::addressed();
+    let files: Vec<_> =
+        [1, 511, 512, 513, 1024, 300_001].map(|size| (format!("f{size}"), noise(size))).into();
+    let mut server = serve(&cable, &files.iter().map(|(n, b)| (n.as_str(), b.clone())).collect::<Vec<_>>());
+    for (name, bytes) in &files {
+        for block in ["512", "1468", "8192"] {
+            let url = format!("tftp://{SERVER_IP}/{name}");
+            let args = ["-sS", "--fail", "--tftp-blksize", block, "-o", "-", &url];
+            let output = cable.client.client(20, "curl", "curl", &args);
+            assert!(
+                output.status.success() && output.stdout == *bytes,
+                "{name} {block} {}",
+                output.stdout.len()
+            );
+            done(&mut server, bytes.len());
+        }
+    }
+}
+
+#[test]
+fn tftp_hpa_reads_an_empty_file() {
+    // Not curl: it takes `tsize` 0 for an error.
+    let cable = Cable::addressed();
+    let mut server = serve(&cable, &[("empty", vec![])]);
+    let out = cable.path("empty").display().to_string();
+    let output =
+        cable.client.client(20, "tftp", "tftp-hpa", &["-m", "binary", SERVER_IP, "-c", "get", "empty", &out]);
+    assert!(output.status.success() && std::fs::read(&out).unwrap().is_empty(), "{}", text(&output));
+    done(&mut server, 0);
+}
+
+#[test]
+fn tftp_hpa_reads_past_block_65535() {
+    let cable = Cable::addressed();
+    let bytes = noise(65_600 * 512 + 7);
+    let mut server = serve(&cable, &[("big", bytes.clone())]);
+    let out = cable.path("big").display().to_string();
+    let output =
+        cable.client.client(120, "tftp", "tftp-hpa", &["-m", "binary", SERVER_IP, "-c", "get", "big", &out]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(std::fs::read(&out).unwrap() == bytes);
+    done(&mut server, bytes.len());
+}
+
+#[test]
+fn atftp_reads_with_large_blocks_and_windows() {
+    let cable = Cable::addressed();
+    let bytes = noise(1_000_003);
+    let mut server = serve(&cable, &[("ipxe.efi", bytes.clone())]);
+    let out = cable.path("out").display().to_string();
+    for options in [
+        &[][..],
+        &["blksize 1428"],
+        &["windowsize 8"],
+        &["blksize 1428", "windowsize 16", "tsize"],
+        &["timeout 2"],
+    ] {
+        let mut args: Vec<&str> = options.iter().flat_map(|option| ["--option", option]).collect();
+        args.extend(["-g", "-r", "ipxe.efi", "-l", &out, SERVER_IP]);
+        let output = cable.client.client(60, "atftp", "atftp", &args);
+        assert!(output.status.success(), "{options:?} {}", text(&output));
+        assert!(std::fs::read(&out).unwrap() == bytes, "{options:?}");
+        std::fs::remove_file(&out).unwrap();
+        done(&mut server, bytes.len());
+    }
+}
+
+#[test]
+fn what_is_not_served_is_refused_at_once() {
+    let cable = Cable::addressed();
+    let mut server = serve(&cable, &[("a", noise(9))]);
+    for name in ["b", "../../etc/passwd", "/etc/passwd", "a/../a"] {
+        let url = format!("tftp://{SERVER_IP}/{name}");
+        let output = cable.client.client(10, "curl", "curl", &["-sS", "--path-as-is", &url]);
+        assert_eq!(output.status.code(), Some(68), "{name}: {}", text(&output)); // file not found
+        server.wait(5, |kind| *kind == EventKind::TftpRefused);
+    }
+    let upload = cable.path("upload").display().to_string();
+    std::fs::write(&upload, "x").unwrap();
+    let output =
+        cable.client.client(10, "curl", "curl", &["-sS", "-T", &upload, &format!("tftp://{SERVER_IP}/a")]);
+    assert_eq!(output.status.code(), Some(69), "{}", text(&output)); // access violation
+    server.wait(5, |kind| *kind == EventKind::TftpRefused);
+    let output =
+        cable.client.client(10, "tftp", "tftp-hpa", &["-m", "ascii", SERVER_IP, "-c", "get", "a", &upload]);
+    assert!(text(&output).contains("Error code 4: only octet mode is served"), "{}", text(&output));
+}

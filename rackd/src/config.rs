@@ -1,0 +1,249 @@
+//! What an operator writes in `rackd.toml`: raw text in, checked values out.
+
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Id of the rack, as in `racks/<id>`.
+    pub rack: String,
+    /// RackService: the centre, and an operator on site.
+    pub listen: SocketAddr,
+    /// AgentService: ramdisks on the provisioning network.
+    pub agent_listen: SocketAddr,
+    /// Boot scripts, kernels, image chunks, phone-home.
+    pub http_listen: SocketAddr,
+    /// Journal, image cache, agent authority.
+    pub data: PathBuf,
+    /// `cert.pem`, `key.pem`, `ca.pem`.
+    pub identity: PathBuf,
+    /// The images service, `https://host:port`.
+    pub images: String,
+    pub ramdisk: RamdiskConfig,
+    /// Directory with undionly.kpxe and snponly.efi; unset: no TFTP.
+    pub boot_files: Option<PathBuf>,
+    pub segments: Vec<SegmentConfig>,
+    /// How ports are plugged into segments.
+    pub switch: SwitchDriver,
+}
+
+/// The deploy ramdisk.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RamdiskConfig {
+    pub kernel: PathBuf,
+    pub initrd: PathBuf,
+    /// Further kernel arguments, for example `console=ttyS0,115200n8`.
+    #[serde(default)]
+    pub args: String,
+}
+
+/// What a segment is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Ramdisks boot here.
+    Provisioning,
+    /// Finished machines live here.
+    Tenant,
+}
+
+/// Switch driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum SwitchDriver {
+    /// The fabric is static: every port is where it should be.
+    #[default]
+    None,
+    /// One Linux bridge a segment on this machine; a switch port is an interface name.
+    Bridge,
+}
+
+/// A layer-2 network that rackd serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentConfig {
+    pub name: String,
+    pub role: Role,
+    /// Interface with rackd's address; empty: DHCP is somebody else's here.
+    pub interface: String,
+    pub address: Ipv4Addr,
+    /// Prefix length.
+    pub prefix: u8,
+    pub gateway: Option<Ipv4Addr>,
+    pub dns: Vec<Ipv4Addr>,
+    /// Addresses for machines, first and last.
+    pub pool: (Ipv4Addr, Ipv4Addr),
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadConfig {
+    #[error("the configuration cannot be read")]
+    Syntax(#[from] toml::de::Error),
+    #[error("{key}: expected {expected}, saw {seen:?}")]
+    Value { key: String, expected: &'static str, seen: String },
+    #[error("expected one segment with role = \"provisioning\", saw {seen}")]
+    Provisioning { seen: usize },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    rack: String,
+    #[serde(default = "listen")]
+    listen: String,
+    #[serde(default = "agent_listen")]
+    agent_listen: String,
+    #[serde(default = "http_listen")]
+    http_listen: String,
+    data: PathBuf,
+    identity: PathBuf,
+    images: String,
+    ramdisk: RamdiskConfig,
+    boot_files: Option<PathBuf>,
+    #[serde(default)]
+    switch: SwitchDriver,
+    segment: Vec<RawSegment>,
+}
+
+fn listen() -> String {
+    "0.0.0.0:7400".to_owned()
+}
+fn agent_listen() -> String {
+    "0.0.0.0:7401".to_owned()
+}
+fn http_listen() -> String {
+    "0.0.0.0:8080".to_owned()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSegment {
+    name: String,
+    role: Role,
+    #[serde(default)]
+    interface: String,
+    address: String,
+    pool: String,
+    gateway: Option<Ipv4Addr>,
+    #[serde(default)]
+    dns: Vec<Ipv4Addr>,
+}
+
+impl Config {
+    /// Reads `rackd.toml`. Unknown keys are refused: a typing error must not become a default.
+    pub fn parse(text: &str) -> Result<Self, BadConfig> {
+        let raw: Raw = toml::from_str(text)?;
+        let bad = |key: &str, expected, seen: &str| BadConfig::Value {
+            key: key.to_owned(),
+            expected,
+            seen: seen.to_owned(),
+        };
+        let socket = |key: &str, text: &str| {
+            text.parse::<SocketAddr>().map_err(|_| bad(key, "address:port", text))
+        };
+        if !farrier_model::is_label(&raw.rack) {
+            return Err(bad("rack", "1 to 63 of a-z, 0-9 and '-'", &raw.rack));
+        }
+        if !raw.images.starts_with("https://") {
+            return Err(bad("images", "https://host:port", &raw.images));
+        }
+        let segments = raw.segment.into_iter().map(segment).collect::<Result<Vec<_>, _>>()?;
+        let provisioning = segments.iter().filter(|s| s.role == Role::Provisioning).count();
+        if provisioning != 1 {
+            return Err(BadConfig::Provisioning { seen: provisioning });
+        }
+        Ok(Self {
+            listen: socket("listen", &raw.listen)?,
+            agent_listen: socket("agent_listen", &raw.agent_listen)?,
+            http_listen: socket("http_listen", &raw.http_listen)?,
+            rack: raw.rack,
+            data: raw.data,
+            identity: raw.identity,
+            images: raw.images,
+            ramdisk: raw.ramdisk,
+            boot_files: raw.boot_files,
+            segments,
+            switch: raw.switch,
+        })
+    }
+}
+
+fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
+    let bad = |key: &str, expected, seen: &str| BadConfig::Value {
+        key: format!("segment {}: {key}", raw.name),
+        expected,
+        seen: seen.to_owned(),
+    };
+    if !farrier_model::is_label(&raw.name) {
+        return Err(bad("name", "1 to 63 of a-z, 0-9 and '-'", &raw.name));
+    }
+    let address_error = || bad("address", "address/prefix such as 10.90.0.1/24", &raw.address);
+    let (address, prefix) = raw.address.split_once('/').ok_or_else(address_error)?;
+    let address: Ipv4Addr = address.parse().map_err(|_| address_error())?;
+    let prefix: u8 = prefix.parse().ok().filter(|p| (8..=30).contains(p)).ok_or_else(address_error)?;
+    let pool_error = || bad("pool", "first-last inside the subnet, without rackd's own address", &raw.pool);
+    let (first, last) = raw.pool.split_once('-').ok_or_else(pool_error)?;
+    let first: Ipv4Addr = first.trim().parse().map_err(|_| pool_error())?;
+    let last: Ipv4Addr = last.trim().parse().map_err(|_| pool_error())?;
+    let mask = u32::MAX << (32 - u32::from(prefix));
+    let inside = |ip: Ipv4Addr| u32::from(ip) & mask == u32::from(address) & mask;
+    if !inside(first) || !inside(last) || first > last || (first..=last).contains(&address) {
+        return Err(pool_error());
+    }
+    Ok(SegmentConfig {
+        name: raw.name,
+        role: raw.role,
+        interface: raw.interface,
+        address,
+        prefix,
+        gateway: raw.gateway,
+        dns: raw.dns,
+        pool: (first, last),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        rack = "r1"
+        data = "/var/lib/farrier"
+        identity = "/etc/farrier/r1"
+        images = "https://images:7300"
+        ramdisk = { kernel = "/boot/k", initrd = "/boot/i" }
+        [[segment]]
+        name = "provisioning"
+        role = "provisioning"
+        interface = "br0"
+        address = "10.90.0.1/24"
+        pool = "10.90.0.10-10.90.0.99"
+    "#;
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let config = Config::parse(GOOD).unwrap();
+        assert_eq!(config.listen.port(), 7400);
+        assert_eq!(config.segments[0].pool.1, Ipv4Addr::new(10, 90, 0, 99));
+    }
+
+    #[test]
+    fn each_mistake_names_its_key() {
+        for (from, to, key) in [
+            ("rack = \"r1\"", "rack = \"R 1\"", "rack"),
+            ("https://", "http://", "images"),
+            ("10.90.0.1/24", "10.90.0.1", "address"),
+            ("10.90.0.10-10.90.0.99", "10.90.0.1-10.90.0.99", "pool"),
+            ("10.90.0.10-10.90.0.99", "10.91.0.10-10.91.0.99", "pool"),
+            ("role = \"provisioning\"", "role = \"tenant\"", "provisioning"),
+            ("data =", "dta =", "dta"),
+        ] {
+            let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();
+            let text = farrier_runtime::telemetry::chain(&error);
+            assert!(text.contains(key), "{key}: {text}");
+        }
+    }
+}

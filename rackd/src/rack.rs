@@ -1,0 +1,57 @@
+//! Everything one rackd has, shared by its servers and tasks.
+
+use crate::cache::ImageCache;
+use crate::config::{Config, Role, SegmentConfig};
+use crate::signed::Signer;
+use crate::tasks::{Tasks, Timeouts};
+use farrier_bmc::ipmi::IpmiHub;
+use farrier_identity::agent::PinnedCa;
+use farrier_identity::ca::Authority;
+use farrier_journal::Journal;
+use farrier_netboot::{ArtifactName, Netboot};
+use farrier_runtime::vault::Vault;
+use farrier_switch::Switch;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub(crate) struct Rack {
+    pub(crate) config: Config,
+    pub(crate) journal: Journal,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) netboot: Netboot,
+    pub(crate) bmc: IpmiHub,
+    pub(crate) switch: Arc<dyn Switch>,
+    pub(crate) cache: ImageCache,
+    pub(crate) signer: Signer,
+    /// Authority of ramdisks: rackd's own, trusted by nobody else, so that booting needs no centre.
+    pub(crate) agent_ca: Authority,
+    pub(crate) http_port: u16,
+    pub(crate) agent_port: u16,
+    pub(crate) kernel: ArtifactName,
+    pub(crate) initrd: ArtifactName,
+    pub(crate) tasks: Tasks,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) started: prost_types::Timestamp,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) tracker: TaskTracker,
+}
+
+impl Rack {
+    pub(crate) fn agent_pin(&self) -> PinnedCa {
+        PinnedCa::of(self.agent_ca.cert_der())
+    }
+
+    /// Where ramdisks boot. The checked configuration has exactly one.
+    pub(crate) fn provisioning(&self) -> Option<&SegmentConfig> {
+        self.config.segments.iter().find(|s| s.role == Role::Provisioning)
+    }
+
+    /// Where a finished machine lives: the one asked for, else the first tenant segment, else where it is.
+    pub(crate) fn tenant(&self, asked: &str) -> Option<&SegmentConfig> {
+        if !asked.is_empty() {
+            return self.config.segments.iter().find(|s| s.name == asked);
+        }
+        self.config.segments.iter().find(|s| s.role == Role::Tenant).or_else(|| self.provisioning())
+    }
+}

@@ -1,0 +1,39 @@
+//! Who may call rackd.
+
+use farrier_identity::Role;
+use farrier_runtime::authz::{Rule, RuleTable};
+
+pub const SERVICES: &[&str] = &["farrier.rack.v1.RackService"];
+pub const AGENT_SERVICES: &[&str] = &["farrier.agent.v1.AgentService"];
+
+const SCHEDULER: Rule = Rule::Service(&["scheduler"]);
+const READ: Rule = Rule::Any(&[SCHEDULER, Rule::Service(&["inventory", "console"]), Rule::User(Role::Operator)]);
+
+/// The centre and an operator on site. Only the scheduler starts work: it alone holds fencing tokens.
+pub const RULES: RuleTable = &[
+    ("farrier.rack.v1.RackService/StartTask", SCHEDULER),
+    ("farrier.rack.v1.RackService/AbortTask", SCHEDULER),
+    ("farrier.rack.v1.RackService/GetTask", READ),
+    ("farrier.rack.v1.RackService/ListTasks", READ),
+    ("farrier.rack.v1.RackService/WatchTasks", READ),
+    ("farrier.rack.v1.RackService/GetRackStatus", READ),
+    ("farrier.rack.v1.RackService/GetBootTrace", READ),
+];
+
+/// Ramdisks. Another listener, with rackd's own authority: a machine on the provisioning network cannot
+/// even try the calls above.
+pub const AGENT_RULES: RuleTable = &[
+    ("farrier.agent.v1.AgentService/Register", Rule::Bearer),
+    ("farrier.agent.v1.AgentService/Session", Rule::Node),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_has_a_rule() {
+        assert_eq!(farrier_runtime::authz::unruled(SERVICES, RULES), Vec::<String>::new());
+        assert_eq!(farrier_runtime::authz::unruled(AGENT_SERVICES, AGENT_RULES), Vec::<String>::new());
+    }
+}

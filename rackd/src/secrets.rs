@@ -1,0 +1,126 @@
+//! What a task keeps secret, journaled sealed.
+
+use farrier_runtime::vault::{Vault, VaultError};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroize;
+
+/// Secrets and one-time proofs of one task. Its `Debug` is blank.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Secrets {
+    pub(crate) bmc_password: String,
+    /// Tokens that boot scripts carry, by their digests, with the key that used each.
+    pub(crate) boot_tokens: Vec<BootToken>,
+    /// In the phone-home URL of the deployed system.
+    pub(crate) phone_secret: String,
+    /// The deployed system has called.
+    pub(crate) phoned: bool,
+}
+
+/// A one-time token, valid for one boot of one machine.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct BootToken {
+    pub(crate) digest: String,
+    /// SHA-256 of the public key that used it.
+    pub(crate) used_by: Option<String>,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets")
+    }
+}
+
+impl Drop for Secrets {
+    fn drop(&mut self) {
+        self.bmc_password.zeroize();
+        self.phone_secret.zeroize();
+    }
+}
+
+impl Secrets {
+    pub(crate) fn seal(&self, vault: &Vault, task: &str) -> Result<Vec<u8>, VaultError> {
+        let bytes = serde_json::to_vec(self).map_err(|_| VaultError::Open)?;
+        vault.seal(&context(task), &bytes)
+    }
+
+    pub(crate) fn open(vault: &Vault, task: &str, sealed: &[u8]) -> Result<Self, VaultError> {
+        serde_json::from_slice(&vault.open(&context(task), sealed)?).map_err(|_| VaultError::Open)
+    }
+
+    /// Makes a boot token, keeps its digest, returns the token. Old unused tokens stay good for the boot
+    /// that may be reading them now; a handful is enough.
+    pub(crate) fn new_boot_token(&mut self) -> String {
+        const KEPT: usize = 8;
+        let token = random_token();
+        self.boot_tokens.push(BootToken { digest: digest(&token), used_by: None });
+        let surplus = self.boot_tokens.len().saturating_sub(KEPT);
+        self.boot_tokens.drain(..surplus);
+        token
+    }
+
+    /// Uses a token. The same key may use it again: its answer may have been lost.
+    pub(crate) fn use_boot_token(&mut self, token: &str, key: &str) -> TokenUse {
+        let digest = digest(token);
+        // Digests of 256-bit random tokens: comparing them leaks nothing useful about a token.
+        let Some(known) = self.boot_tokens.iter_mut().find(|t| t.digest == digest) else {
+            return TokenUse::Unknown;
+        };
+        match &known.used_by {
+            Some(by) if by != key => TokenUse::UsedByAnother,
+            Some(_) => TokenUse::Again,
+            None => {
+                known.used_by = Some(key.to_owned());
+                TokenUse::First
+            }
+        }
+    }
+}
+
+/// What became of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenUse {
+    First,
+    Again,
+    UsedByAnother,
+    Unknown,
+}
+
+fn context(task: &str) -> String {
+    format!("tasks/{task}")
+}
+
+/// 256 random bits, hexadecimal.
+pub(crate) fn random_token() -> String {
+    hex::encode(rand::random::<[u8; 32]>())
+}
+
+fn digest(token: &str) -> String {
+    hex::encode(Sha256::digest(token.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_works_for_one_key_only() {
+        let mut secrets = Secrets::default();
+        let token = secrets.new_boot_token();
+        assert_eq!(secrets.use_boot_token("other", "k1"), TokenUse::Unknown);
+        assert_eq!(secrets.use_boot_token(&token, "k1"), TokenUse::First);
+        assert_eq!(secrets.use_boot_token(&token, "k1"), TokenUse::Again);
+        assert_eq!(secrets.use_boot_token(&token, "k2"), TokenUse::UsedByAnother);
+    }
+
+    #[test]
+    fn secrets_round_trip_sealed_and_debug_is_blank() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::open_or_create(&dir.path().join("key")).unwrap();
+        let secrets = Secrets { bmc_password: "hunter2".into(), ..Secrets::default() };
+        let sealed = secrets.seal(&vault, "t").unwrap();
+        assert_eq!(Secrets::open(&vault, "t", &sealed).unwrap().bmc_password, "hunter2");
+        assert!(Secrets::open(&vault, "other", &sealed).is_err());
+        assert_eq!(format!("{secrets:?}"), "Secrets");
+    }
+}

@@ -1,0 +1,91 @@
+//! Starting a gRPC server: mTLS listener, rules, health, reflection, graceful end.
+
+use crate::authz::{Authorize, RuleTable, unruled};
+use farrier_identity::Credentials;
+use farrier_identity::server::{ClientAuth, accept};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+/// Streams open at once on one connection; more wait.
+const STREAMS_PER_CONNECTION: u32 = 1024;
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A server that is ready to run.
+pub struct Server {
+    pub listener: TcpListener,
+    pub credentials: Credentials,
+    pub client_auth: ClientAuth,
+    /// Full names of the services in `routes`.
+    pub services: &'static [&'static str],
+    pub rules: RuleTable,
+    pub routes: Routes,
+}
+
+/// Why a server did not start or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("the rule table is not whole: {}", .0.join("; "))]
+    Rules(Vec<String>),
+    #[error("the API descriptors cannot be served")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error("the server failed")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+impl Server {
+    /// Serves until `shutdown`, then lets calls under way finish. Streams that never end by themselves
+    /// must watch the token too.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
+        let holes = unruled(self.services, self.rules);
+        if !holes.is_empty() {
+            return Err(ServeError::Rules(holes));
+        }
+        let (health, health_service) = tonic_health::server::health_reporter();
+        for service in self.services {
+            health.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
+        }
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(farrier_proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let watch = tokio::spawn(self.credentials.clone().watch());
+        let routes = self
+            .routes
+            .add_service(health_service)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?);
+        let ended = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(8 << 20)
+            .layer(Authorize::new(self.rules))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(
+                accept(self.listener, self.credentials, self.client_auth),
+                shutdown.cancelled_owned(),
+            )
+            .await;
+        watch.abort();
+        Ok(ended?)
+    }
+}
+
+/// Ends on SIGTERM or SIGINT.
+pub async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut term), Ok(mut int)) => {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}

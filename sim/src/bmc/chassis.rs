@@ -1,0 +1,70 @@
+//! What a BMC has its hands on.
+
+use async_trait::async_trait;
+use farrier_ipmi::command::{BootFlags, ChassisIdentify};
+
+/// Power as Get Chassis Status tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PowerState {
+    /// Main power is on, whatever the operating system does.
+    On,
+    /// Soft off.
+    Off,
+}
+
+/// What Chassis Control asks for (IPMI 2.0 §28.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PowerAction {
+    /// On; nothing if it is on.
+    On,
+    /// Off at once; nothing if it is off.
+    Off,
+    /// Ask the operating system to shut down.
+    Soft,
+    /// Off, then on.
+    Cycle,
+    /// Hard reset.
+    Reset,
+}
+
+impl PowerAction {
+    /// Whether the firmware starts anew, and with it reads the boot flags.
+    #[must_use]
+    pub fn boots(self, before: PowerState) -> bool {
+        match self {
+            Self::On => before == PowerState::Off,
+            Self::Cycle | Self::Reset => before == PowerState::On,
+            Self::Off | Self::Soft => false,
+        }
+    }
+}
+
+/// The chassis could not; becomes an IPMI completion code.
+#[derive(Debug, thiserror::Error)]
+pub enum ChassisError {
+    /// Not in this state, e.g. cycling a chassis that is off (completion code D5h).
+    #[error("not possible in the present state")]
+    PresentState,
+    /// Anything else (completion code FFh).
+    #[error("chassis failed")]
+    Failed(#[source] anyhow::Error),
+}
+
+/// A machine with a power button and a place for boot flags.
+///
+/// **Contract:** `set_power` reads `boot_flags` for itself before it returns when it boots the
+/// machine; the BMC clears one-time flags right after. Methods may be called again while a former
+/// call's answer is lost on the wire, as real BMCs experience it.
+#[async_trait]
+pub trait Chassis: Send + Sync + 'static {
+    /// The power state now.
+    async fn power(&self) -> PowerState;
+    /// Carries the action out; done when this returns, except [`PowerAction::Soft`].
+    async fn set_power(&self, action: PowerAction) -> Result<(), ChassisError>;
+    /// The boot flags stored.
+    async fn boot_flags(&self) -> BootFlags;
+    /// Stores boot flags.
+    async fn set_boot_flags(&self, flags: BootFlags) -> Result<(), ChassisError>;
+    /// Sets the locator LED.
+    async fn identify(&self, identify: ChassisIdentify);
+}

@@ -1,0 +1,132 @@
+//! The commands a session may give, and the privilege each needs (IPMI 2.0 appendix G).
+
+use std::time::Instant;
+
+use farrier_ipmi::command::{BootFlags, ChassisControl, ChassisIdentify, ChassisStatus};
+use farrier_ipmi::completion;
+use farrier_ipmi::server::Request;
+use ipmi_rs_core::connection::NetFn;
+
+use super::boot::{BootOptions, Set};
+use super::{BmcConfig, Chassis, ChassisError, PowerAction, PowerState};
+
+const USER: u8 = 2;
+const OPERATOR: u8 = 3;
+
+/// Completion code and data.
+pub(super) type Answer = (u8, Vec<u8>);
+
+/// Carries one request out.
+pub(super) async fn execute(
+    config: &BmcConfig,
+    boot: &mut BootOptions,
+    chassis: &dyn Chassis,
+    request: &Request,
+) -> Answer {
+    let message = &request.message;
+    let netfn = NetFn::from(message.netfn);
+    let Some(needed) = privilege(netfn, message.cmd) else {
+        return (completion::INVALID_COMMAND, Vec::new());
+    };
+    if request.privilege < needed {
+        return (completion::INSUFFICIENT_PRIVILEGE, Vec::new());
+    }
+    match (netfn, message.cmd) {
+        (NetFn::App, 0x01) => (completion::OK, device_id(config)),
+        (NetFn::App, 0x37) => (completion::OK, config.guid.to_vec()),
+        (NetFn::Chassis, 0x01) => {
+            let power_on = chassis.power().await == PowerState::On;
+            let status = ChassisStatus {
+                power_on,
+                power_overload: false,
+                power_fault: false,
+                power_control_fault: false,
+                identify_on: None,
+            };
+            (completion::OK, status.to_bytes().to_vec())
+        }
+        (NetFn::Chassis, 0x02) => control(boot, chassis, &message.data).await,
+        (NetFn::Chassis, 0x04) => match ChassisIdentify::from_request(&message.data) {
+            Some(identify) => {
+                chassis.identify(identify).await;
+                (completion::OK, Vec::new())
+            }
+            None => (completion::LENGTH_INVALID, Vec::new()),
+        },
+        (NetFn::Chassis, 0x08) => set_boot_options(boot, chassis, &message.data).await,
+        (NetFn::Chassis, 0x09) => {
+            forget_expired(boot, chassis).await;
+            match boot.get(&message.data, chassis.boot_flags().await) {
+                Ok(data) => (completion::OK, data),
+                Err(code) => (code, Vec::new()),
+            }
+        }
+        _ => (completion::INVALID_COMMAND, Vec::new()),
+    }
+}
+
+/// Table G-1. Get System GUID is allowed before a session (§22.14).
+fn privilege(netfn: NetFn, cmd: u8) -> Option<u8> {
+    Some(match (netfn, cmd) {
+        (NetFn::App, 0x37) => 0,
+        (NetFn::App, 0x01) | (NetFn::Chassis, 0x01) => USER,
+        (NetFn::Chassis, 0x02 | 0x04 | 0x08 | 0x09) => OPERATOR,
+        _ => return None,
+    })
+}
+
+async fn control(boot: &mut BootOptions, chassis: &dyn Chassis, data: &[u8]) -> Answer {
+    let [code] = data else { return (completion::LENGTH_INVALID, Vec::new()) };
+    let action = match ChassisControl::try_from(*code) {
+        Ok(ChassisControl::PowerDown) => PowerAction::Off,
+        Ok(ChassisControl::PowerUp) => PowerAction::On,
+        Ok(ChassisControl::PowerCycle) => PowerAction::Cycle,
+        Ok(ChassisControl::HardReset) => PowerAction::Reset,
+        Ok(ChassisControl::SoftShutdown) => PowerAction::Soft,
+        Ok(ChassisControl::DiagnosticInterrupt) | Err(_) => return (completion::INVALID_FIELD, Vec::new()),
+    };
+    forget_expired(boot, chassis).await;
+    let boots = action.boots(chassis.power().await);
+    let outcome = chassis.set_power(action).await;
+    if outcome.is_ok() && boots {
+        boot.used();
+        let flags = chassis.boot_flags().await;
+        if flags.valid && !flags.persistent {
+            return answer(chassis.set_boot_flags(BootFlags::NONE).await);
+        }
+    }
+    answer(outcome)
+}
+
+async fn set_boot_options(boot: &mut BootOptions, chassis: &dyn Chassis, data: &[u8]) -> Answer {
+    match boot.set(Instant::now(), data) {
+        Set::Done => (completion::OK, Vec::new()),
+        Set::Flags(flags) => answer(chassis.set_boot_flags(flags).await),
+        Set::Refused(code) => (code, Vec::new()),
+    }
+}
+
+async fn forget_expired(boot: &mut BootOptions, chassis: &dyn Chassis) {
+    if boot.take_expired(Instant::now())
+        && let Err(error) = chassis.set_boot_flags(BootFlags::NONE).await
+    {
+        tracing::warn!(%error, "boot flags could not be forgotten");
+    }
+}
+
+fn answer(outcome: Result<(), ChassisError>) -> Answer {
+    match outcome {
+        Ok(()) => (completion::OK, Vec::new()),
+        Err(ChassisError::PresentState) => (completion::NOT_IN_PRESENT_STATE, Vec::new()),
+        Err(ChassisError::Failed(error)) => {
+            tracing::warn!(error = format!("{error:#}"), "chassis failed");
+            (completion::UNSPECIFIED, Vec::new())
+        }
+    }
+}
+
+/// Get Device ID (§20.1): device 20h, firmware 1.00, IPMI 2.0, a chassis device.
+fn device_id(config: &BmcConfig) -> Vec<u8> {
+    let [a, b, c, _] = config.manufacturer_id.to_le_bytes();
+    vec![0x20, 0x01, 0x01, 0x00, 0x02, 0x80, a, b, c, 0x01, 0x00]
+}

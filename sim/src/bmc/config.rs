@@ -1,0 +1,70 @@
+//! What a simulated BMC is set up with.
+
+use std::time::Duration;
+
+use farrier_ipmi::server::{ServerConfig, User};
+use farrier_ipmi::{CipherSuite, Secret};
+
+/// Start from [`BmcConfig::new`] and change what the test is about.
+#[derive(Debug, Clone)]
+pub struct BmcConfig {
+    /// The one account.
+    pub user: String,
+    /// Its password, at most 20 bytes.
+    pub password: Secret,
+    /// BMC key for two-key login.
+    pub kg: Option<Secret>,
+    /// Highest level of the account: 2 user, 3 operator, 4 administrator.
+    pub max_privilege: u8,
+    /// Suites offered.
+    pub suites: Vec<CipherSuite>,
+    /// Session slots.
+    pub max_sessions: usize,
+    /// Idle sessions end after this (IPMI 2.0 §6.12.15 says 60 s).
+    pub idle_timeout: Duration,
+    /// Boot flags not used by a Chassis Control for so long are forgotten, unless parameter 3
+    /// forbids it (§28.12 says 60 s).
+    pub boot_flags_timeout: Duration,
+    /// System GUID.
+    pub guid: [u8; 16],
+    /// IANA number of the manufacturer, 20 bits. The default is nobody's quirky hardware.
+    pub manufacturer_id: u32,
+    /// Whether parameters 3 and 4 exist; OpenBMC lacks 3.
+    pub boot_parameters_3_and_4: bool,
+}
+
+impl BmcConfig {
+    /// An administrator, both suites, 16 sessions, the specification's time-outs.
+    #[must_use]
+    pub fn new(user: impl Into<String>, password: Secret) -> Self {
+        Self {
+            user: user.into(),
+            password,
+            kg: None,
+            max_privilege: 4,
+            suites: CipherSuite::PREFERENCE.to_vec(),
+            max_sessions: 16,
+            idle_timeout: Duration::from_secs(60),
+            boot_flags_timeout: Duration::from_secs(60),
+            guid: rand::random(),
+            manufacturer_id: 0xF_FFFF,
+            boot_parameters_3_and_4: true,
+        }
+    }
+
+    pub(crate) fn server(&self) -> ServerConfig {
+        ServerConfig {
+            users: vec![User {
+                name: self.user.clone(),
+                password: self.password.clone(),
+                max_privilege: self.max_privilege,
+            }],
+            kg: self.kg.clone(),
+            guid: self.guid,
+            suites: self.suites.clone(),
+            max_sessions: self.max_sessions,
+            idle_timeout: self.idle_timeout,
+            handshake_timeout: Duration::from_secs(10),
+        }
+    }
+}

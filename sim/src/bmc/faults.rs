@@ -1,0 +1,30 @@
+//! Ways in which a BMC misbehaves, set while it runs.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// The default is a healthy BMC.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Every nth datagram is lost, in either direction.
+    pub drop_every: Option<NonZeroU32>,
+    /// Answers are sent so much later.
+    pub delay: Duration,
+    /// Commands that are refused.
+    pub refuse: Vec<Refusal>,
+    /// The BMC is dead: nothing is received, nothing sent.
+    pub silent: bool,
+    /// Commands are carried out but their answers are lost.
+    pub mute: bool,
+}
+
+/// Refuse one command with a completion code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// Network function of the request.
+    pub netfn: u8,
+    /// Command number.
+    pub cmd: u8,
+    /// The completion code to give.
+    pub completion_code: u8,
+}

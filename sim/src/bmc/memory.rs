@@ -1,0 +1,100 @@
+//! A chassis that is only a few variables, for tests and pretend nodes.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use farrier_ipmi::command::{BootFlags, ChassisIdentify};
+
+use super::{Chassis, ChassisError, PowerAction, PowerState};
+
+/// Remembers what was done to it.
+#[derive(Debug)]
+pub struct MemoryChassis(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    power: PowerState,
+    flags: BootFlags,
+    identify: ChassisIdentify,
+    actions: Vec<PowerAction>,
+    boots: Vec<BootFlags>,
+}
+
+impl MemoryChassis {
+    /// Off, no flags, LED off.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Mutex::new(State {
+            power: PowerState::Off,
+            flags: BootFlags::NONE,
+            identify: ChassisIdentify::Off,
+            actions: Vec::new(),
+            boots: Vec::new(),
+        }))
+    }
+
+    /// Every power action that arrived, refused ones included, in order.
+    #[must_use]
+    pub fn actions(&self) -> Vec<PowerAction> {
+        self.state().actions.clone()
+    }
+
+    /// The flags each boot read, in order.
+    #[must_use]
+    pub fn boots(&self) -> Vec<BootFlags> {
+        self.state().boots.clone()
+    }
+
+    /// The locator LED.
+    #[must_use]
+    pub fn identify_state(&self) -> ChassisIdentify {
+        self.state().identify
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryChassis {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Chassis for MemoryChassis {
+    async fn power(&self) -> PowerState {
+        self.state().power
+    }
+
+    async fn set_power(&self, action: PowerAction) -> Result<(), ChassisError> {
+        let mut state = self.state();
+        state.actions.push(action);
+        if action.boots(state.power) {
+            let flags = state.flags;
+            state.boots.push(flags);
+        }
+        state.power = match (action, state.power) {
+            (PowerAction::Cycle | PowerAction::Reset, PowerState::Off) => {
+                return Err(ChassisError::PresentState);
+            }
+            (PowerAction::On | PowerAction::Cycle | PowerAction::Reset, _) => PowerState::On,
+            (PowerAction::Off | PowerAction::Soft, _) => PowerState::Off,
+        };
+        Ok(())
+    }
+
+    async fn boot_flags(&self) -> BootFlags {
+        self.state().flags
+    }
+
+    async fn set_boot_flags(&self, flags: BootFlags) -> Result<(), ChassisError> {
+        self.state().flags = flags;
+        Ok(())
+    }
+
+    async fn identify(&self, identify: ChassisIdentify) {
+        self.state().identify = identify;
+    }
+}

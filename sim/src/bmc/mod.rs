@@ -1,0 +1,24 @@
+//! A simulated BMC: IPMI over LAN on a UDP socket in front of anything that is a [`Chassis`].
+//!
+//! It speaks what real BMCs speak before and in RMCP+ sessions (suites 3 and 17), keeps sessions
+//! few and short, checks privileges, and forgets boot flags the way real ones do. The protocol is
+//! `farrier_ipmi::server`; this module adds the socket, the commands and [`Faults`].
+//!
+//! Start at [`BmcServer::start`]; implement [`Chassis`] for what has a power button.
+
+mod boot;
+mod chassis;
+pub mod cli;
+mod commands;
+mod config;
+mod faults;
+mod memory;
+mod server;
+
+pub use chassis::{Chassis, ChassisError, PowerAction, PowerState};
+pub use config::BmcConfig;
+pub use farrier_ipmi::command::{BootDeviceSelector, BootFlags, ChassisIdentify};
+pub use farrier_ipmi::{CipherSuite, Secret};
+pub use faults::{Faults, Refusal};
+pub use memory::MemoryChassis;
+pub use server::{BmcHandle, BmcServer};

@@ -1,0 +1,214 @@
+//! One simulated BMC on one socket.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use farrier_ipmi::server::{Outcome, Server};
+use rand::RngCore;
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::boot::BootOptions;
+use super::{BmcConfig, Chassis, Faults, commands};
+
+/// Longest datagram looked at, in bytes; IPMI messages are far shorter.
+const MAX_DATAGRAM: usize = 2048;
+
+/// Starts simulated BMCs.
+pub struct BmcServer;
+
+impl BmcServer {
+    /// Runs a BMC on a bound socket until the handle is shut down or dropped.
+    ///
+    /// # Errors
+    /// The socket has no local address.
+    pub fn start(socket: UdpSocket, config: BmcConfig, chassis: Arc<dyn Chassis>) -> io::Result<BmcHandle> {
+        let address = socket.local_addr()?;
+        let (faults, faults_seen) = watch::channel(Faults::default());
+        let shared = Arc::new(Shared {
+            protocol: Mutex::new(Server::new(config.server())),
+            datagrams: AtomicU64::new(0),
+        });
+        let stop = CancellationToken::new();
+        let bmc = Bmc {
+            boot: BootOptions::new(config.boot_flags_timeout, config.boot_parameters_3_and_4),
+            socket: Arc::new(socket),
+            config,
+            chassis,
+            shared: Arc::clone(&shared),
+            faults: faults_seen,
+            counted: 0,
+            delayed: TaskTracker::new(),
+            stop: stop.clone(),
+        };
+        Ok(BmcHandle { address, shared, faults, stop, task: Some(tokio::spawn(bmc.run())) })
+    }
+}
+
+/// A running BMC. Dropping the handle stops it; [`BmcHandle::shutdown`] also waits for it.
+pub struct BmcHandle {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    faults: watch::Sender<Faults>,
+    stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl BmcHandle {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Changes how it misbehaves, from the next datagram on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.faults.send_replace(faults);
+    }
+
+    /// Forgets all sessions, as a restarting BMC does.
+    pub fn forget_sessions(&self) {
+        self.shared.protocol().forget_sessions();
+    }
+
+    /// Sessions now, half-open ones included.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.shared.protocol().session_count(Instant::now())
+    }
+
+    /// Datagrams received so far, lost ones included.
+    #[must_use]
+    pub fn datagrams(&self) -> u64 {
+        self.shared.datagrams.load(Ordering::Relaxed)
+    }
+
+    /// Stops it and waits for its task.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.take()
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "simulated bmc ended badly");
+        }
+    }
+}
+
+impl Drop for BmcHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+struct Shared {
+    protocol: Mutex<Server>,
+    datagrams: AtomicU64,
+}
+
+impl Shared {
+    /// Never held across an await.
+    fn protocol(&self) -> MutexGuard<'_, Server> {
+        self.protocol.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Bmc {
+    socket: Arc<UdpSocket>,
+    config: BmcConfig,
+    chassis: Arc<dyn Chassis>,
+    boot: BootOptions,
+    shared: Arc<Shared>,
+    faults: watch::Receiver<Faults>,
+    /// Datagrams in and out, for [`Faults::drop_every`].
+    counted: u32,
+    delayed: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Bmc {
+    async fn run(mut self) {
+        let mut buffer = vec![0; MAX_DATAGRAM];
+        let stop = self.stop.clone();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                received = self.socket.recv_from(&mut buffer) => match received {
+                    Ok((length, peer)) => {
+                        let datagram = buffer.get(..length).unwrap_or_default();
+                        self.handle(datagram, peer).await;
+                    }
+                    // An ICMP error of an earlier answer: that console is gone, others are not.
+                    Err(error) => tracing::debug!(%error, "receive failed"),
+                }
+            }
+        }
+        self.delayed.close();
+        self.delayed.wait().await;
+    }
+
+    async fn handle(&mut self, datagram: &[u8], peer: SocketAddr) {
+        self.shared.datagrams.fetch_add(1, Ordering::Relaxed);
+        let faults = self.faults.borrow().clone();
+        if faults.silent || self.is_lost(&faults) {
+            return;
+        }
+        let mut entropy = |bytes: &mut [u8]| rand::rng().fill_bytes(bytes);
+        let outcome = self.shared.protocol().handle_datagram(Instant::now(), datagram, &mut entropy);
+        let reply = match outcome {
+            Outcome::Reply(reply) => Some(reply),
+            Outcome::Ignored(why) => {
+                tracing::debug!(%peer, why, "datagram ignored");
+                None
+            }
+            Outcome::Request(request) => {
+                let refused = faults
+                    .refuse
+                    .iter()
+                    .find(|r| r.netfn == request.message.netfn && r.cmd == request.message.cmd);
+                let (code, data) = match refused {
+                    Some(refusal) => (refusal.completion_code, Vec::new()),
+                    None => commands::execute(&self.config, &mut self.boot, &*self.chassis, &request).await,
+                };
+                let mut entropy = |bytes: &mut [u8]| rand::rng().fill_bytes(bytes);
+                self.shared.protocol().respond(&request, code, &data, &mut entropy)
+            }
+        };
+        if let Some(reply) = reply
+            && !faults.mute
+            && !self.is_lost(&faults)
+        {
+            self.send(reply, peer, &faults).await;
+        }
+    }
+
+    fn is_lost(&mut self, faults: &Faults) -> bool {
+        self.counted = self.counted.wrapping_add(1);
+        faults.drop_every.is_some_and(|n| self.counted.is_multiple_of(n.get()))
+    }
+
+    async fn send(&self, reply: Vec<u8>, peer: SocketAddr, faults: &Faults) {
+        if faults.delay.is_zero() {
+            send(&self.socket, &reply, peer).await;
+            return;
+        }
+        let (socket, stop, delay) = (Arc::clone(&self.socket), self.stop.clone(), faults.delay);
+        self.delayed.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(delay) => send(&socket, &reply, peer).await,
+            }
+        });
+    }
+}
+
+async fn send(socket: &UdpSocket, reply: &[u8], peer: SocketAddr) {
+    if let Err(error) = socket.send_to(reply, peer).await {
+        tracing::debug!(%peer, %error, "send failed");
+    }
+}

@@ -1,0 +1,212 @@
+//! Foreign programs against our simulated BMC: ipmitool and FreeIPMI judge our protocol.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use farrier_sim::bmc::{
+    BmcConfig, BmcHandle, BmcServer, BootDeviceSelector, BootFlags, ChassisIdentify, CipherSuite,
+    MemoryChassis, PowerAction, Secret,
+};
+use tokio::net::UdpSocket;
+use tokio::process::Command;
+
+const USER: &str = "admin";
+const PASSWORD: &str = "S3cret-of-20-bytes!!";
+
+struct Lab {
+    bmc: BmcHandle,
+    chassis: Arc<MemoryChassis>,
+}
+
+impl Lab {
+    async fn start(change: impl FnOnce(&mut BmcConfig)) -> Self {
+        let mut config = BmcConfig::new(USER, Secret::new(PASSWORD));
+        change(&mut config);
+        let chassis = Arc::new(MemoryChassis::new());
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let bmc = BmcServer::start(socket, config, chassis.clone()).unwrap();
+        Self { bmc, chassis }
+    }
+
+    async fn ipmitool(&self, suite: u8, arguments: &str) -> Output {
+        self.ipmitool_as(suite, PASSWORD, arguments).await
+    }
+
+    async fn ipmitool_as(&self, suite: u8, password: &str, arguments: &str) -> Output {
+        let address = self.bmc.address();
+        let mut words: Vec<String> =
+            ["-I", "lanplus", "-U", USER, "-R", "3", "-N", "2"].map(Into::into).to_vec();
+        words.extend(["-H".into(), address.ip().to_string(), "-p".into(), address.port().to_string()]);
+        words.extend(["-C".into(), suite.to_string(), "-P".into(), password.into()]);
+        words.extend(arguments.split_whitespace().map(Into::into));
+        run("ipmitool", "ipmitool", &words).await
+    }
+}
+
+struct Output {
+    ok: bool,
+    text: String,
+}
+
+impl Output {
+    #[track_caller]
+    fn says(&self, words: &str) -> &Self {
+        assert!(self.text.contains(words), "expected {words:?}, seen:\n{}", self.text);
+        self
+    }
+
+    #[track_caller]
+    fn succeeds(&self) -> &Self {
+        assert!(self.ok, "expected success, seen:\n{}", self.text);
+        self
+    }
+}
+
+/// A missing program fails the test, with what to install: a proof that is skipped is no proof.
+async fn run(program: &str, package: &str, arguments: &[String]) -> Output {
+    let output = match Command::new(program).args(arguments).kill_on_drop(true).output().await {
+        Ok(output) => output,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            panic!("{program} is not installed: apt-get install {package}")
+        }
+        Err(error) => panic!("{program}: {error}"),
+    };
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    Output { ok: output.status.success(), text }
+}
+
+async fn ipmitool_drives_everything(suite: u8) {
+    let lab = Lab::start(|config| config.suites = vec![CipherSuite::from_id(suite).unwrap()]).await;
+    lab.ipmitool(suite, "power status").await.succeeds().says("Chassis Power is off");
+    lab.ipmitool(suite, "chassis bootdev pxe options=efiboot,persistent").await.succeeds();
+    let flags = BootFlags { valid: true, persistent: true, efi: true, device: BootDeviceSelector::PXE };
+    lab.ipmitool(suite, "chassis bootparam get 5")
+        .await
+        .succeeds()
+        .says("Boot Flag Valid")
+        .says("Options apply to all future boots")
+        .says("BIOS EFI boot")
+        .says("Force PXE");
+    lab.ipmitool(suite, "power on").await.succeeds().says("Up/On");
+    lab.ipmitool(suite, "power status").await.succeeds().says("Chassis Power is on");
+    lab.ipmitool(suite, "power cycle").await.succeeds().says("Cycle");
+    lab.ipmitool(suite, "power reset").await.succeeds().says("Reset");
+    lab.ipmitool(suite, "power soft").await.succeeds().says("Soft");
+    lab.ipmitool(suite, "power status").await.succeeds().says("Chassis Power is off");
+    lab.ipmitool(suite, "power off").await.succeeds().says("Down/Off");
+    lab.ipmitool(suite, "mc info").await.succeeds().says("IPMI Version              : 2.0");
+    lab.ipmitool(suite, "mc guid").await.succeeds();
+    lab.ipmitool(suite, "chassis identify 30").await.succeeds();
+    assert_eq!(lab.chassis.identify_state(), ChassisIdentify::Seconds(30));
+    lab.ipmitool(suite, "chassis identify force").await.succeeds();
+    assert_eq!(lab.chassis.identify_state(), ChassisIdentify::Indefinitely);
+    lab.ipmitool(suite, "channel getciphers ipmi").await.succeeds().says("aes_cbc_128");
+    lab.ipmitool(suite, "session info active").await; // not offered; must not upset the session
+    assert_eq!(lab.chassis.boots(), [flags; 3], "on, cycle and reset each boot");
+    use PowerAction::{Cycle, Off, On, Reset, Soft};
+    assert_eq!(lab.chassis.actions(), [On, Cycle, Reset, Soft, Off]);
+    assert_eq!(lab.bmc.session_count(), 0, "ipmitool closes its sessions");
+    lab.bmc.shutdown().await;
+}
+
+#[tokio::test]
+async fn ipmitool_drives_everything_with_suite_3() {
+    ipmitool_drives_everything(3).await;
+}
+
+#[tokio::test]
+async fn ipmitool_drives_everything_with_suite_17() {
+    ipmitool_drives_everything(17).await;
+}
+
+#[tokio::test]
+async fn ipmitool_is_refused_with_a_wrong_password_or_a_suite_we_never_speak() {
+    let lab = Lab::start(|_| {}).await;
+    for suite in [3, 17] {
+        let output = lab.ipmitool_as(suite, "wrong", "power status").await;
+        assert!(!output.ok);
+        output.says("Unable to establish IPMI v2 / RMCP+ session");
+    }
+    for suite in [0, 1, 2] {
+        let output = lab.ipmitool(suite, "power status").await;
+        assert!(!output.ok, "suite {suite} must be refused");
+    }
+    lab.bmc.shutdown().await;
+}
+
+/// Without `-C`, ipmitool asks for the suites before the session and takes the best.
+#[tokio::test]
+async fn ipmitool_finds_the_suite_itself() {
+    for suites in [vec![CipherSuite::Suite17, CipherSuite::Suite3], vec![CipherSuite::Suite3]] {
+        let lab = Lab::start(|config| config.suites = suites).await;
+        let address = lab.bmc.address();
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        let words =
+            ["-I", "lanplus", "-H", &host, "-p", &port, "-U", USER, "-P", PASSWORD, "power", "status"];
+        let output = run("ipmitool", "ipmitool", &words.map(str::to_owned)).await;
+        output.succeeds().says("Chassis Power is off");
+        assert!(!output.text.contains("Unable"), "{}", output.text);
+        lab.bmc.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn ipmitool_opens_a_two_key_session() {
+    let lab = Lab::start(|config| config.kg = Some(Secret::new("bmc-key"))).await;
+    lab.ipmitool(17, "-k bmc-key power status").await.succeeds().says("off");
+    let output = lab.ipmitool(17, "-k other-key power status").await;
+    assert!(!output.ok);
+    lab.bmc.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_one_time_boot_device_is_gone_after_the_boot_and_operators_cannot_do_more() {
+    let lab = Lab::start(|config| config.max_privilege = 3).await;
+    lab.ipmitool(17, "-L OPERATOR chassis bootdev disk").await.succeeds();
+    lab.ipmitool(17, "-L OPERATOR power on").await.succeeds();
+    assert_eq!(lab.chassis.boots()[0].device, BootDeviceSelector::DISK);
+    lab.ipmitool(17, "-L OPERATOR chassis bootparam get 5").await.succeeds().says("Boot Flag Invalid");
+    let output = lab.ipmitool(17, "-L ADMINISTRATOR power off").await;
+    assert!(!output.ok, "an operator's account opens no administrator session");
+    let output = lab.ipmitool(17, "-L USER power off").await;
+    assert!(!output.ok);
+    output.says("Insufficient privilege level");
+    lab.bmc.shutdown().await;
+}
+
+fn freeipmi(address: SocketAddr, suite: u8, password: &str, arguments: &str) -> Vec<String> {
+    let mut words = vec!["-h".to_owned(), format!("{address}")];
+    words.extend(["-u", USER, "-p", password, "-l", "ADMIN", "-D", "LAN_2_0"].map(Into::into));
+    words.extend(["-I".into(), suite.to_string()]);
+    words.extend(arguments.split_whitespace().map(Into::into));
+    words
+}
+
+#[tokio::test]
+async fn freeipmi_drives_power_and_chassis() {
+    for suite in [3, 17] {
+        let lab = Lab::start(|_| {}).await;
+        let address = lab.bmc.address();
+        let power = async |arguments: &str| {
+            run("ipmipower", "freeipmi-tools", &freeipmi(address, suite, PASSWORD, arguments)).await
+        };
+        power("--stat").await.says("off");
+        power("--on").await.says("ok");
+        power("--stat").await.says(": on");
+        power("--cycle").await.says("ok");
+        power("--off").await.says("ok");
+        power("--stat").await.says("off");
+        let wrong = run("ipmipower", "freeipmi-tools", &freeipmi(address, suite, "wrong", "--stat")).await;
+        wrong.says("password invalid");
+        let chassis = async |arguments: &str| {
+            run("ipmi-chassis", "freeipmi-tools", &freeipmi(address, suite, PASSWORD, arguments)).await
+        };
+        chassis("--get-status").await.succeeds().says("System Power");
+        chassis("--chassis-identify=9").await.succeeds();
+        assert_eq!(lab.chassis.identify_state(), ChassisIdentify::Seconds(9));
+        lab.bmc.shutdown().await;
+    }
+}
