@@ -21,6 +21,8 @@ pub mod manifest;
 pub mod partitions;
 pub mod root_device;
 mod session;
+#[cfg(test)]
+mod testing;
 
 pub use commands::{CONFIG_DRIVE_PARTITION, CommandError};
 pub use config::Config;

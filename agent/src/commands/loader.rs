@@ -71,7 +71,7 @@ fn path_on(
     if extent.end() > gpt.usable().end() {
         return Err(LoaderError::Unreadable(io::Error::other("it ends beyond the usable blocks")));
     }
-    let window = Window { device: device.clone(), extent, at: 0 };
+    let window = Window { device: device.clone(), extent, at: 0, budget: READ_BUDGET_BYTES };
     let volume = fatfs::FileSystem::new(window, fatfs::FsOptions::new()).map_err(LoaderError::Unreadable)?;
     let efi = match volume.root_dir().open_dir("EFI") {
         Ok(dir) => dir,
@@ -102,17 +102,25 @@ fn path_on(
     if found { Ok(format!("\\EFI\\BOOT\\{fallback}")) } else { Err(LoaderError::NoLoader) }
 }
 
+/// A chain of clusters on somebody else's disk may be a ring, which fatfs would walk for ever.
+const READ_BUDGET_BYTES: u64 = 64 << 20;
+
 /// A partition as a read-only stream, for fatfs.
 struct Window {
     device: Arc<dyn BlockDevice>,
     extent: Extent,
     at: u64,
+    budget: u64,
 }
 
 impl Read for Window {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let left = self.extent.len.saturating_sub(self.at);
         let len = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        self.budget = self
+            .budget
+            .checked_sub(len as u64)
+            .ok_or_else(|| io::Error::other("its directories do not end within 64 MiB"))?;
         if let Some(buf) = buf.get_mut(..len) {
             self.device.read_at(buf, self.extent.offset + self.at)?;
         }

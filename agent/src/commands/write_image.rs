@@ -101,12 +101,8 @@ async fn prepare(
     };
     let mut queue: Vec<Chunk> =
         manifest.chunks().filter(|c| !done.get(c.index).copied().unwrap_or(false)).collect();
-    // Taken from the end: ascending on the disk, chunk 0 last.
+    // Taken from the end: ascending on the disk.
     queue.reverse();
-    if let Some(at) = queue.iter().position(|c| c.index == 0) {
-        let first = queue.remove(at);
-        queue.insert(0, first);
-    }
     let left: u64 = queue.iter().map(|c| c.len).sum();
     Ok(Work {
         disk: name,
@@ -157,16 +153,10 @@ async fn write(
     url: watch::Receiver<String>,
 ) -> Result<Done, CommandError> {
     work.tell();
-    let stop = CancellationToken::new();
-    let workers = (0..context.limits.chunks_in_flight.max(1)).map(|_| async {
-        let result = worker(context, work, url.clone(), &stop).await;
-        if result.is_err() {
-            stop.cancel();
-        }
-        result
-    });
-    // All of them, also after an error: a write still under way must not hit the disk after the answer.
-    join_all(workers).await.into_iter().collect::<Result<(), _>>()?;
+    let first = take_first(&mut lock(&work.queue));
+    download(context, work, &url).await?;
+    lock(&work.queue).extend(first);
+    download(context, work, &url).await?;
     let finished = work.clone();
     let grown = blocking(move || finished.finish()).await?;
     let written = work.written_bytes.load(Ordering::Relaxed);
@@ -180,6 +170,30 @@ async fn write(
             work.disk
         ))
     })
+}
+
+/// Chunk 0, if it is still to be written.
+fn take_first(queue: &mut Vec<Chunk>) -> Option<Chunk> {
+    let at = queue.iter().position(|c| c.index == 0)?;
+    Some(queue.remove(at))
+}
+
+/// Empties the queue.
+async fn download(
+    context: &Arc<Context>,
+    work: &Arc<Work>,
+    url: &watch::Receiver<String>,
+) -> Result<(), CommandError> {
+    let stop = CancellationToken::new();
+    let workers = (0..context.limits.chunks_in_flight.max(1)).map(|_| async {
+        let result = worker(context, work, url.clone(), &stop).await;
+        if result.is_err() {
+            stop.cancel();
+        }
+        result
+    });
+    // All of them, also after an error: a write still under way must not hit the disk after the answer.
+    join_all(workers).await.into_iter().collect()
 }
 
 async fn worker(

@@ -68,7 +68,8 @@ pub fn acknowledgement(answer: &[u8]) -> Result<(), Errno> {
     let code = answer.get(16..20).and_then(|b| b.try_into().ok()).map(i32::from_ne_bytes);
     match (kind, code) {
         (Some(NLMSG_ERROR), Some(0)) => Ok(()),
-        (Some(NLMSG_ERROR), Some(code)) => Err(Errno::from_raw_os_error(code.saturating_neg())),
+        // The kernel's errors are -1 to -4095 (include/linux/err.h); rustix panics on others.
+        (Some(NLMSG_ERROR), Some(code @ -4095..0)) => Err(Errno::from_raw_os_error(-code)),
         _ => Err(Errno::BADMSG),
     }
 }
