@@ -70,6 +70,11 @@ impl AgentSlot {
         });
     }
 
+    /// Ends the agent's stream: it leaves at once after its last order.
+    pub(crate) fn hang_up(&self) {
+        self.session.send_replace(None);
+    }
+
     /// Something it reported.
     pub(crate) fn report(&self, request: SessionRequest) {
         match request.report {
@@ -105,9 +110,6 @@ impl AgentSlot {
         self.refused.subscribe()
     }
 
-    pub(crate) fn sessions(&self) -> watch::Receiver<Option<Session>> {
-        self.session.subscribe()
-    }
 
     /// Waits for an agent. Cancel-safe.
     pub(crate) async fn connected(&self) -> Option<Session> {

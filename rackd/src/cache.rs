@@ -104,10 +104,10 @@ impl ImageCache {
         };
         tokio::fs::create_dir_all(&self.dir).await.map_err(disk_error(&self.dir))?;
         let file = {
-            let part = part.clone();
+            let path = part.clone();
             let size = u64::try_from(manifest.size_bytes).unwrap_or(0);
             blocking(move || {
-                let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(part)?;
+                let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
                 file.set_len(size)?;
                 Ok(file)
             })
@@ -120,7 +120,7 @@ impl ImageCache {
         let wanted: Vec<usize> =
             digests.iter().enumerate().filter(|(_, d)| d.iter().any(|b| *b != 0)).map(|(i, _)| i).collect();
         // Chunks before this one are whole on disk: written in order, synced before the number was.
-        let mut first = tokio::fs::read_to_string(&done_path)
+        let first = tokio::fs::read_to_string(&done_path)
             .await
             .ok()
             .and_then(|text| text.trim().parse::<usize>().ok())
@@ -133,8 +133,7 @@ impl ImageCache {
             ReadChunksRequest { manifest_sha256: digest.to_owned(), first_chunk: i64::try_from(first).unwrap_or(0) };
         let mut stream = client.read_chunks(request).await.map_err(|s| refused(image, s))?.into_inner();
         let mut unsynced = 0;
-        let mut pending = wanted.iter().copied().filter(|i| *i >= first);
-        while let Some(index) = pending.next() {
+        for index in wanted.iter().copied().filter(|i| *i >= first) {
             let expected = digests.get(index).copied().unwrap_or_default();
             let len = chunk_len(&manifest, index);
             let mut chunk: Vec<u8> = Vec::with_capacity(len);
@@ -159,7 +158,6 @@ impl ImageCache {
                 });
             }
             let offset = u64::try_from(index).unwrap_or(0) * u64::try_from(manifest.chunk_bytes).unwrap_or(0);
-            let file = file.clone();
             unsynced += 1;
             let sync = unsynced >= SYNC_EVERY;
             blocking({
@@ -172,10 +170,9 @@ impl ImageCache {
             .await
             .map_err(disk_error(&part))?;
             fetched += 1;
-            first = index + 1;
             if sync {
                 unsynced = 0;
-                write_atomic(&done_path, first.to_string().into_bytes()).await?;
+                write_atomic(&done_path, (index + 1).to_string().into_bytes()).await?;
             }
             progress(i64::try_from(fetched).unwrap_or(0) * manifest.chunk_bytes, total);
         }

@@ -36,8 +36,8 @@ impl RackService for RackApi {
         let machine = spec.machine.as_mut().ok_or_else(|| invalid("spec.machine", "expected the server to work on"))?;
         farrier_model::parse_name(farrier_model::Collection::Nodes, &machine.name)
             .map_err(|e| invalid("spec.machine.name", e))?;
-        let secrets =
-            Secrets { bmc_password: std::mem::take(&mut machine.bmc_password), ..Secrets::default() };
+        let mut secrets = Secrets::default();
+        secrets.bmc_password = std::mem::take(&mut machine.bmc_password);
         let node = machine.name.clone();
         let names = tasks::step_names(&spec);
         if names.is_empty() {
@@ -157,7 +157,8 @@ impl RackService for RackApi {
     async fn get_boot_trace(&self, request: Request<GetBootTraceRequest>) -> Result<Response<BootTrace>, Status> {
         let text = request.into_inner().mac_address;
         let mac = text.parse().map_err(|_| invalid("mac_address", "expected EUI-48 with colons"))?;
-        let events = self.rack.netboot.trace(mac).iter().map(|event| BootEvent {
+        let trace = self.rack.netboot.trace(mac);
+        let events = trace.iter().map(|event| BootEvent {
             time: Some(event.at.into()),
             kind: format!("{:?}", event.kind),
             detail: event.detail.clone(),

@@ -28,7 +28,10 @@ impl Step for AgentOff {
             }
             // An agent that is gone already answers nothing: the BMC's word counts.
             tokio::select! {
-                _ = &mut asked, if !answered => answered = true,
+                _ = &mut asked, if !answered => {
+                    answered = true;
+                    cx.task.agent.hang_up();
+                }
                 () = tokio::time::sleep(Duration::from_millis(500)) => {}
             }
         }

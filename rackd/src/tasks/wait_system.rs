@@ -27,9 +27,10 @@ impl Step for WaitSystem {
         let seconds = u64::try_from(deploy.ready_seconds).ok().filter(|s| *s > 0).unwrap_or(1800);
         cx.note("expecting the operating system's phone-home call").await?;
         let mut phoned = cx.task.phoned();
-        let called = phoned.wait_for(|called| *called);
+        // The guard that wait_for returns must not live across an await.
+        let called = async { phoned.wait_for(|called| *called).await.map(|_| ()) };
         match tokio::time::timeout(Duration::from_secs(seconds), called).await {
-            Ok(Ok(_)) => cx.note("the operating system called").await,
+            Ok(Ok(())) => cx.note("the operating system called").await,
             Ok(Err(_)) => Err(StepError::Again("rackd is shutting down".to_owned())),
             Err(_) => Err(StepError::Fatal(format!(
                 "expected the operating system's phone-home call within {seconds}s, saw none; look at the machine's console: did it boot from the disk, does its image have cloud-init, can it reach this rack? Images without cloud-init need ready gate `none`"
