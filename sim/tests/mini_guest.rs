@@ -91,10 +91,10 @@ async fn uefi_boots_the_mini_guest_with_a_static_address_from_nvme_and_drop_leav
 async fn a_machine_that_cannot_start_says_what_qemu_said() {
     let rack = rack();
     let (mut spec, _) = rack.machine_spec(3, Firmware::Bios).unwrap();
-    spec.nics[0].tap = "no-such-tap-name-at-all".into();
+    spec.nics[0].mac = "not-a-mac".into();
     let machine = farrier_sim::machine::Machine::new(spec).unwrap();
     let error = machine.power_on().await.unwrap_err().to_string();
-    assert!(error.contains("tap"), "{error}");
+    assert!(error.contains("not-a-mac"), "{error}");
     assert_eq!(machine.power_state().await, PowerState::Off);
     machine.wait_off(Duration::ZERO).await.unwrap();
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use super::apt::Apt;
 use super::disk::{Layout, assemble};
-use super::kernel::candidate_version;
 use super::ramdisk::{add_modules, base, compress};
 use super::{
     GuestImage, Kernel, Key, KernelFlavour, MediaError, MediaStore, SOURCE_DATE_EPOCH, io, make_dir,
@@ -18,8 +18,9 @@ pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
     let mut key = Key::new("debian");
     key.add(RECIPE).add(CUSTOMIZE).add(INIT).add(CMDLINE).add_bytes(&busybox);
     key.add(&kernel.release).add(&kernel.package_version);
+    let apt = Apt::open(store)?;
     for package in PACKAGES {
-        key.add(package).add(&candidate_version(package)?);
+        key.add(package).add(&apt.version(package)?);
     }
     let dir = store.cached("debian", &key, |work| {
         let root = work.join("root");

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use super::apt::Apt;
 use super::{Key, MediaError, MediaStore, make_dir, read, text};
 use crate::tool;
 
@@ -48,14 +48,13 @@ pub struct Kernel {
 }
 
 pub(super) fn fetch(store: &MediaStore, flavour: KernelFlavour) -> Result<Kernel, MediaError> {
-    let package = image_package(flavour.meta_package())?;
-    let version = candidate_version(&package)?;
+    let apt = Apt::open(store)?;
+    let package = apt.dependency(flavour.meta_package(), "linux-image-")?;
+    let version = apt.version(&package)?;
     let mut key = Key::new("kernel");
     key.add(&package).add(&version);
     let dir = store.cached(&format!("kernel-{}", flavour.name()), &key, |dir| {
-        let mut download = Command::new("apt-get");
-        download.current_dir(dir).args(["-q", "download", &format!("{package}={version}")]);
-        tool::output(download, &[])?;
+        apt.download(dir, &package)?;
         let archive = only_entry(dir)?;
         let root = dir.join("root");
         make_dir(&root)?;
@@ -121,28 +120,6 @@ fn open(root: &Path, package_version: String) -> Result<Kernel, MediaError> {
         .collect();
     let image = root.join("boot").join(format!("vmlinuz-{release}"));
     Ok(Kernel { release, package_version, image, root: root.to_owned(), needs })
-}
-
-/// The versioned package a meta package stands for at present.
-fn image_package(meta: &str) -> Result<String, MediaError> {
-    let depends = tool::run("apt-cache", ["depends", "--important", meta]);
-    depends
-        .unwrap_or_default()
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "))
-        .find(|package| package.starts_with("linux-image-"))
-        .map(str::to_owned)
-        .ok_or_else(|| MediaError::NoPackage(meta.to_owned()))
-}
-
-/// The version apt would install.
-pub(super) fn candidate_version(package: &str) -> Result<String, MediaError> {
-    tool::run("apt-cache", ["show", "--no-all-versions", package])
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| line.strip_prefix("Version: "))
-        .map(str::to_owned)
-        .ok_or_else(|| MediaError::NoPackage(package.to_owned()))
 }
 
 fn only_entry(dir: &Path) -> Result<PathBuf, MediaError> {

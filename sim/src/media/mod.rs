@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::tool::ToolError;
 
+mod apt;
 pub mod cpio;
 mod debian;
 mod disk;

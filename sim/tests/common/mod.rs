@@ -1,6 +1,6 @@
 //! What the boot tests share: a rack, finished media, and an end to what answers the guests.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
