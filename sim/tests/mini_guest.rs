@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{BOOT, Dnsmasq, http, processes_with, rack, seeded_machine};
+use common::{BOOT, Dnsmasq, http, processes_with, rack, seeded_machine, slot};
 use farrier_sim::machine::{DiskBus, Firmware, PowerState};
 use farrier_sim::media::MediaStore;
 
@@ -13,6 +13,7 @@ const USER: &str = "#cloud-config\nphone_home:\n  url: http://10.90.0.1:8080/hom
 
 #[tokio::test]
 async fn bios_boots_the_mini_guest_which_phones_home_and_obeys_every_button() {
+    let _slot = slot().await;
     let image = MediaStore::of_workspace().unwrap().mini().unwrap();
     let rack = rack();
     let _dnsmasq = Dnsmasq::start(&rack, &[]);
@@ -62,6 +63,7 @@ async fn bios_boots_the_mini_guest_which_phones_home_and_obeys_every_button() {
 
 #[tokio::test]
 async fn uefi_boots_the_mini_guest_with_a_static_address_from_nvme_and_drop_leaves_nothing() {
+    let _slot = slot().await;
     let image = MediaStore::of_workspace().unwrap().mini().unwrap();
     let rack = rack();
     let network = "version: 2\nethernets:\n  id0:\n    match:\n      macaddress: \"52:54:00:90:00:02\"\n    \

@@ -12,7 +12,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{MediaError, OsArg, SOURCE_DATE_EPOCH, io, make_dir, read, text, write};
+use super::{MediaError, OsArg, SOURCE_DATE_EPOCH, io, read, text, write};
 use crate::tool;
 
 /// What goes onto a disk.
@@ -166,13 +166,6 @@ fn make_root(disk: &Path, dir: &Path, offset: u64, mib: u64) -> Result<(), Media
     command.arg("-d").arg(dir).arg(disk).arg(format!("{}k", mib * 1024));
     tool::output(command, &[])?;
     Ok(())
-}
-
-/// A directory made fresh below `work`.
-pub(super) fn scratch(work: &Path, name: &str) -> Result<PathBuf, MediaError> {
-    let dir = work.join(name);
-    make_dir(&dir)?;
-    Ok(dir)
 }
 
 const GRUB_BOOT_IMAGE: &str = "/usr/lib/grub/i386-pc/boot.img";

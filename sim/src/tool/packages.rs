@@ -9,6 +9,7 @@ use super::{ToolError, output, run};
 pub const DEBIAN_PACKAGES: &[(&str, &str, &[&str])] = &[
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64", &["qemu-system-x86_64"]),
     ("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom", &[]),
+    ("ipxe", "/usr/lib/ipxe/snponly.efi", &[]),
     ("seabios", "/usr/share/seabios/bios-256k.bin", &[]),
     ("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd", &[]),
     ("iproute2", "/sbin/ip", &["ip"]),

@@ -16,6 +16,12 @@ use farrier_sim::tool;
 /// Emulated guests on two shared cores: generous, since a test that passes never waits so long.
 pub const BOOT: Duration = Duration::from_secs(240);
 
+/// Held while a machine is on: more than two emulated machines at once starve each other.
+pub async fn slot() -> tokio::sync::SemaphorePermit<'static> {
+    static SLOTS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(2);
+    SLOTS.acquire().await.unwrap()
+}
+
 /// A rack; panics with the packages to install when the host lacks some.
 pub fn rack() -> Rack {
     let missing = tool::missing_packages();

@@ -62,7 +62,8 @@ url=$(sed -n '/^phone_home:/,/^[^ ]/s/^ *url: *//p' $user 2>/dev/null | head -n 
     sed "s/\$INSTANCE_ID/$instance/")
 if [ -n "$url" ]; then
     tries=0
-    until wget -q -T 5 -O /dev/null --post-data "instance_id=$instance&hostname=$(hostname)&fqdn=$(hostname)" "$url"; do
+    # Not wget's own -T: it crashes in the static build.
+    until timeout 10 wget -q -O /dev/null --post-data "instance_id=$instance&hostname=$(hostname)&fqdn=$(hostname)" "$url"; do
         tries=$((tries + 1))
         [ $tries -ge 10 ] && break
         sleep 1
