@@ -51,8 +51,7 @@ fn wait_for_signal() {
         return;
     };
     let code = runtime.block_on(async {
-        let (Ok(mut int), Ok(mut term)) =
-            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
         else {
             return None;
         };

@@ -72,11 +72,7 @@ impl Rack {
 
     /// The specification of machine `index`: a directory, one NIC `52:54:00:90:00:<index>` on a new
     /// tap in the provisioning network, no disk. Add disks, then [`Machine::new`].
-    pub fn machine_spec(
-        &self,
-        index: u8,
-        firmware: Firmware,
-    ) -> Result<(MachineSpec, Tap), RackError> {
+    pub fn machine_spec(&self, index: u8, firmware: Firmware) -> Result<(MachineSpec, Tap), RackError> {
         let name = format!("m{index}");
         let dir: PathBuf = self.dir.path().join(&name);
         std::fs::create_dir_all(&dir).map_err(RackError::Dir)?;

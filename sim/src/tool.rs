@@ -74,9 +74,8 @@ pub fn output(mut command: Command, input: &[u8]) -> Result<String, ToolError> {
         // A program that ends early closes its input; its exit status tells the story.
         let _ = stdin.write_all(input);
     }
-    let done = child
-        .wait_with_output()
-        .map_err(|source| ToolError::Spawn { program: program.clone(), source })?;
+    let done =
+        child.wait_with_output().map_err(|source| ToolError::Spawn { program: program.clone(), source })?;
     if done.status.success() {
         return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
     }
@@ -112,5 +111,4 @@ fn render(command: &Command) -> String {
     line
 }
 
-pub(crate) const SEARCH_PATH: &str =
-    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -1,6 +1,8 @@
 //! A machine without a disk boots the ramdisk from the network, on both kinds of firmware, from
 //! stock servers: the network, the machine and the media fit before our own netboot exists.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::path::Path;

@@ -35,10 +35,7 @@ pub(super) fn arguments(spec: &MachineSpec, firmware: Firmware, boot: BootDevice
     args.push("-serial", "chardev:ser");
     if firmware == Firmware::Uefi {
         args.push("-drive", &format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"));
-        args.push(
-            "-drive",
-            &format!("if=pflash,format=raw,unit=1,file={}", spec.uefi_variables().display()),
-        );
+        args.push("-drive", &format!("if=pflash,format=raw,unit=1,file={}", spec.uefi_variables().display()));
         // PXE by IPv6 would be tried, and waited for, on every network boot.
         args.push("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n");
     }
@@ -147,9 +144,8 @@ mod tests {
 
     #[test]
     fn only_uefi_machines_lose_the_option_rom() {
-        let has_rom = |firmware| {
-            arguments(&spec(), firmware, BootDevice::Disk).iter().any(|a| a.ends_with("romfile="))
-        };
+        let has_rom =
+            |firmware| arguments(&spec(), firmware, BootDevice::Disk).iter().any(|a| a.ends_with("romfile="));
         assert!(has_rom(Firmware::Uefi));
         assert!(!has_rom(Firmware::Bios));
     }

@@ -172,11 +172,7 @@ impl Machine {
     /// Sets where the firmware looks first, from the next start or reset on, until set again.
     ///
     /// `firmware` changes BIOS to UEFI or back from the next *power-on*; `None` leaves it.
-    pub async fn set_boot(
-        &self,
-        boot: BootDevice,
-        firmware: Option<Firmware>,
-    ) -> Result<(), MachineError> {
+    pub async fn set_boot(&self, boot: BootDevice, firmware: Option<Firmware>) -> Result<(), MachineError> {
         let mut state = self.state.lock().await;
         if let Some(process) = state.running() {
             let order = args::boot_indexes(&self.spec, boot);

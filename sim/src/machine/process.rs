@@ -33,11 +33,8 @@ impl Process {
         remove_stale(&socket);
         remove_stale(&spec.serial_socket());
         let listener = UnixListener::bind(&socket).map_err(failed("QMP socket"))?;
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(spec.qemu_log())
-            .map_err(failed("QEMU log"))?;
+        let log =
+            OpenOptions::new().create(true).append(true).open(spec.qemu_log()).map_err(failed("QEMU log"))?;
         let log_start = log.metadata().map(|m| m.len()).unwrap_or(0);
         let mut guard = Guard::spawn(spec, args, log)?;
         let accepted = tokio::select! {

@@ -45,14 +45,7 @@ impl Archive {
 
     /// One header of 110 bytes (a magic and 13 numbers of 8 hex digits), the name with its zero
     /// byte, padding to 4 bytes, the content, padding to 4 bytes.
-    fn entry(
-        &mut self,
-        path: &str,
-        mode: u32,
-        links: u32,
-        device: (u32, u32),
-        content: &[u8],
-    ) -> &mut Self {
+    fn entry(&mut self, path: &str, mode: u32, links: u32, device: (u32, u32), content: &[u8]) -> &mut Self {
         self.entries += 1;
         let numbers = [
             self.entries,
@@ -99,11 +92,8 @@ mod tests {
         archive.char_device("null", 1, 3);
         let path = dir.path().join("a.cpio");
         std::fs::write(&path, archive.finish()).unwrap();
-        let list = Command::new("cpio")
-            .args(["--quiet", "-tvF"])
-            .arg(&path)
-            .output()
-            .expect("apt-get install cpio");
+        let list =
+            Command::new("cpio").args(["--quiet", "-tvF"]).arg(&path).output().expect("apt-get install cpio");
         assert!(list.status.success());
         let list = String::from_utf8(list.stdout).unwrap();
         let kinds: String = list.lines().filter_map(|line| line.chars().next()).collect();

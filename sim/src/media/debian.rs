@@ -7,8 +7,8 @@ use super::apt::Apt;
 use super::disk::{Layout, assemble};
 use super::ramdisk::{add_modules, base, compress};
 use super::{
-    GuestImage, Kernel, Key, KernelFlavour, MediaError, MediaStore, SOURCE_DATE_EPOCH, io, make_dir,
-    read, text, write,
+    GuestImage, Kernel, KernelFlavour, Key, MediaError, MediaStore, SOURCE_DATE_EPOCH, io, make_dir, read,
+    text, write,
 };
 use crate::tool;
 

@@ -66,8 +66,7 @@ fn install_grub(work: &Path, disk: &Path, layout: &Layout<'_>) -> Result<(), Med
     let config = work.join("grub.cfg");
     // Without a device the names are looked up on the EFI system partition, see the prefixes. GRUB
     // runs this at once: there is no menu and no time-out.
-    let script =
-        format!("linux /vmlinuz {}\ninitrd /initrd.img\nboot\n", layout.cmdline);
+    let script = format!("linux /vmlinuz {}\ninitrd /initrd.img\nboot\n", layout.cmdline);
     write(&config, script.as_bytes())?;
 
     let core = work.join("core.img");
@@ -108,10 +107,7 @@ fn write_boot_sectors(disk: &Path, core: &Path) -> Result<(), MediaError> {
     boot.get_mut(0x5c..0x64).ok_or_else(too_short)?.copy_from_slice(&BIOS_BOOT_LBA.to_le_bytes());
     // core.img's first sector ends with a list of blocks (start: 64 bits, length, segment); the
     // first entry is at 512 − 12 and its length is already set.
-    core_bytes
-        .get_mut(500..508)
-        .ok_or_else(too_short)?
-        .copy_from_slice(&(BIOS_BOOT_LBA + 1).to_le_bytes());
+    core_bytes.get_mut(500..508).ok_or_else(too_short)?.copy_from_slice(&(BIOS_BOOT_LBA + 1).to_le_bytes());
     if core_bytes.len() > 2014 * 512 {
         return Err(MediaError::Unexpected(text(core), "larger than the BIOS boot partition"));
     }
@@ -125,18 +121,10 @@ fn write_boot_sectors(disk: &Path, core: &Path) -> Result<(), MediaError> {
         .map_err(io(disk, "cannot be written"))
 }
 
-fn make_esp(
-    disk: &Path,
-    layout: &Layout<'_>,
-    efi: &Path,
-    initrd: &Path,
-) -> Result<(), MediaError> {
+fn make_esp(disk: &Path, layout: &Layout<'_>, efi: &Path, initrd: &Path) -> Result<(), MediaError> {
     let kib = (layout.esp_mib * 1024).to_string();
     let disk_text = text(disk);
-    tool::run(
-        "mkfs.vfat",
-        ["--invariant", "-n", "ESP", "--offset", "2048", &disk_text, &kib].map(OsArg),
-    )?;
+    tool::run("mkfs.vfat", ["--invariant", "-n", "ESP", "--offset", "2048", &disk_text, &kib].map(OsArg))?;
     let drive = format!("{disk_text}@@1M");
     mtools("mmd", &["-i", &drive, "::/EFI", "::/EFI/BOOT"])?;
     let (efi, initrd, kernel) = (text(efi), text(initrd), text(layout.kernel));

@@ -2,7 +2,7 @@
 
 use super::disk::{Layout, assemble};
 use super::ramdisk::{add_modules, base, compress};
-use super::{GuestImage, Key, KernelFlavour, MediaError, MediaStore, io, read};
+use super::{GuestImage, KernelFlavour, Key, MediaError, MediaStore, io, read};
 
 pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
     let kernel = store.kernel(KernelFlavour::Cloud)?;
@@ -19,13 +19,8 @@ pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
         archive.file("etc/acpi/PWRF/00000080", 0o755, POWER_BUTTON.as_bytes());
         archive.file("init", 0o755, INIT.as_bytes());
         let initrd = compress(&archive.finish())?;
-        let layout = Layout {
-            esp_mib: 46,
-            kernel: &kernel.image,
-            initrd: &initrd,
-            cmdline: CMDLINE,
-            root: None,
-        };
+        let layout =
+            Layout { esp_mib: 46, kernel: &kernel.image, initrd: &initrd, cmdline: CMDLINE, root: None };
         assemble(work, &layout).map(|_| ())
     })?;
     let path = dir.join("disk.raw");

@@ -20,11 +20,7 @@ pub struct Ramdisk {
 }
 
 /// Builds the ramdisk with the static executable `agent` as `/init` into `out_dir`.
-pub fn build_ramdisk(
-    agent: &Path,
-    kernel: &Kernel,
-    out_dir: &Path,
-) -> Result<Ramdisk, MediaError> {
+pub fn build_ramdisk(agent: &Path, kernel: &Kernel, out_dir: &Path) -> Result<Ramdisk, MediaError> {
     super::make_dir(out_dir)?;
     build(agent, kernel, out_dir)
 }

@@ -50,8 +50,11 @@ impl Netns {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         sweep();
         let name = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let owner = owner::OwnerLock::take(&name)
-            .map_err(|source| NetError::Io { name: name.clone(), what: "no owner file", source })?;
+        let owner = owner::OwnerLock::take(&name).map_err(|source| NetError::Io {
+            name: name.clone(),
+            what: "no owner file",
+            source,
+        })?;
         // From here on `Drop` cleans up, also when a later step fails.
         crate::cleanup::register(&name);
         let netns = Self { name, owner: Some(owner) };
@@ -93,8 +96,11 @@ impl Netns {
     pub fn sysctl(&self, key: &str, value: &str) -> Result<(), NetError> {
         let path = PathBuf::from("/proc/sys").join(key);
         let value = value.to_owned();
-        self.run_inside(move || std::fs::write(path, value))?
-            .map_err(|source| NetError::Io { name: self.name.clone(), what: "sysctl", source })
+        self.run_inside(move || std::fs::write(path, value))?.map_err(|source| NetError::Io {
+            name: self.name.clone(),
+            what: "sysctl",
+            source,
+        })
     }
 }
 

@@ -60,8 +60,7 @@ impl Qmp {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         self.waiting().add(id, sender)?;
-        let mut line =
-            json!({ "execute": command, "arguments": arguments, "id": id }).to_string();
+        let mut line = json!({ "execute": command, "arguments": arguments, "id": id }).to_string();
         line.push('\n');
         let asked = async {
             self.write.lock().await.write_all(line.as_bytes()).await.map_err(|_| QmpError::Closed)?;
@@ -115,11 +114,7 @@ impl Waiting {
     }
 }
 
-async fn read_answers(
-    read: OwnedReadHalf,
-    waiting: Arc<Mutex<Waiting>>,
-    events: broadcast::Sender<Event>,
-) {
+async fn read_answers(read: OwnedReadHalf, waiting: Arc<Mutex<Waiting>>, events: broadcast::Sender<Event>) {
     let mut lines = BufReader::new(read).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let Ok(Value::Object(message)) = serde_json::from_str(&line) else {

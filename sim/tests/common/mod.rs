@@ -1,6 +1,7 @@
 //! What the boot tests share: a rack, finished media, and an end to what answers the guests.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -130,10 +131,8 @@ pub fn http(
                 Some(body) => ("200 OK", body),
                 None => ("404 Not Found", Vec::new()),
             };
-            let head = format!(
-                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                body.len()
-            );
+            let head =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
             // A client that goes away early is its own affair.
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
         }

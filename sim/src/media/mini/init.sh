@@ -8,6 +8,11 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 for module in /modules/*.ko; do insmod "$module" 2>/dev/null; done
 
+# The power button arrives as an input event; busybox's acpid runs /etc/acpi/PWRF/00000080.
+mkdir -p /var/run /var/log
+acpid -f -l /dev/null &
+button=$!
+
 say() { echo "FARRIER-MINI-$*" > /dev/console; }
 
 # value KEY FILE: the value of a top-level or nested "KEY: value" line, without quotes.
@@ -70,10 +75,14 @@ if [ -n "$url" ]; then
     done
     if [ $tries -lt 10 ]; then say PHONED-HOME; else say PHONE-HOME-FAILED; fi
 fi
+# Ready means that the power button works: acpid holds the event device open.
+tries=0
+until ls -l "/proc/$button/fd" 2>/dev/null | grep -q /dev/input/ || [ $tries -ge 50 ]; do
+    tries=$((tries + 1))
+    usleep 20000
+done
 say READY
 
-# The power button arrives as an input event; busybox's acpid runs /etc/acpi/PWRF/00000080.
-mkdir -p /var/run /var/log
-acpid -f -l /dev/null &
+
 # A shell for whoever connects to the console.
 while :; do setsid cttyhack sh -i; sleep 1; done
