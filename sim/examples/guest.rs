@@ -35,8 +35,7 @@ async fn main() -> Result<()> {
     let network = "version: 2\nethernets:\n  id0:\n    match:\n      macaddress: \"52:54:00:90:00:01\"\n    \
                    addresses: [10.90.0.20/24]\n    gateway4: 10.90.0.1\n";
     let user = "#cloud-config\nssh_authorized_keys:\n  - ssh-ed25519 AAAA lab\n\
-                phone_home:\n  url: http://10.90.0.1:8080/home/$INSTANCE_ID\n  post: [hostname, instance_id]\n  tries: 2\n\
-                runcmd:\n  - systemd-analyze blame > /dev/ttyS0; systemd-analyze critical-chain farrier-marker.service > /dev/ttyS0\n";
+                phone_home:\n  url: http://10.90.0.1:8080/home/$INSTANCE_ID\n  post: [hostname, instance_id]\n  tries: 2\n";
     let meta = "instance-id: i-1\nlocal-hostname: anvil\n";
     let seed = [("meta-data", meta), ("user-data", user), ("network-config", network)];
     seed_volume(&spec.disk_path(1), &seed)?;

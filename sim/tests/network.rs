@@ -45,7 +45,7 @@ fn a_port_moves_between_networks() {
     let rack = rack();
     let netns = rack.netns();
     let (_spec, tap) = rack.machine_spec(1, farrier_sim::machine::Firmware::Bios).unwrap();
-    let network = || netns.ip("-o link show tap1\n").unwrap();
+    let network = || netns.ip("link show tap1\n").unwrap();
     assert!(network().contains("master prov"));
     netns.plug(&tap, rack.tenant()).unwrap();
     assert!(network().contains("master tenant"));
