@@ -31,11 +31,15 @@ pub struct Rack {
 }
 
 impl Rack {
-    /// A rack with three networks: provisioning (10.90.0.1/24 is rackd's), tenant (10.91.0.1/24)
+    /// A rack with three networks: provisioning (10.90.0.1/24 and
+    /// fd00:90::1/64 are rackd's), tenant (10.91.0.1/24)
     /// and BMC (10.92.0.1/24).
     pub fn build() -> Result<Self, RackError> {
         let netns = Netns::create()?;
         let provisioning = netns.bridge("prov", 1, "10.90.0.1/24")?;
+        // Whoever answers IPv6 router solicitations needs an address to advertise from; unanswered,
+        // iPXE waits 12 s.
+        netns.add_address(&provisioning, "fd00:90::1/64")?;
         let tenant = netns.bridge("tenant", 2, "10.91.0.1/24")?;
         let bmc = netns.bridge("bmc", 3, "10.92.0.1/24")?;
         // Short, because of socket paths.
