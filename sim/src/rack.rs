@@ -27,7 +27,7 @@ pub struct Rack {
     provisioning: Bridge,
     tenant: Bridge,
     bmc: Bridge,
-    dir: tempfile::TempDir,
+    dir: PathBuf,
 }
 
 impl Rack {
@@ -42,8 +42,7 @@ impl Rack {
         netns.add_address(&provisioning, "fd00:90::1/64")?;
         let tenant = netns.bridge("tenant", 2, "10.91.0.1/24")?;
         let bmc = netns.bridge("bmc", 3, "10.92.0.1/24")?;
-        // Short, because of socket paths.
-        let dir = tempfile::Builder::new().prefix("frr-").tempdir().map_err(RackError::Dir)?;
+        let dir = netns.dir();
         Ok(Self { netns, provisioning, tenant, bmc, dir })
     }
 
@@ -63,7 +62,7 @@ impl Rack {
 
     /// The rack's directory; removed with the rack.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        &self.dir
     }
 
     /// Makes `10.92.0.<10 + index>` an address of the namespace, for that machine's BMC simulator
@@ -78,7 +77,7 @@ impl Rack {
     /// tap in the provisioning network, no disk. Add disks, then [`Machine::new`].
     pub fn machine_spec(&self, index: u8, firmware: Firmware) -> Result<(MachineSpec, Tap), RackError> {
         let name = format!("m{index}");
-        let dir: PathBuf = self.dir.path().join(&name);
+        let dir: PathBuf = self.dir.join(&name);
         std::fs::create_dir_all(&dir).map_err(RackError::Dir)?;
         let tap = self.netns.tap(&format!("tap{index}"), &self.provisioning)?;
         let mut spec = MachineSpec::new(&name, firmware, &dir);

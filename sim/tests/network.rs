@@ -86,9 +86,11 @@ fn a_sweep_removes_what_a_killed_process_left_and_nothing_else() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(path.exists());
+    let dir = mine.dir().with_file_name(&made);
+    assert!(dir.exists());
     sweep();
-    assert!(!path.exists());
-    assert!(mine.path().exists());
+    assert!(!path.exists() && !dir.exists());
+    assert!(mine.path().exists() && mine.dir().exists());
 }
 
 /// Not a test: the process that the test above kills. Does nothing when run by itself.

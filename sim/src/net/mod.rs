@@ -58,6 +58,12 @@ impl Netns {
         // From here on `Drop` cleans up, also when a later step fails.
         crate::cleanup::register(&name);
         let netns = Self { name, owner: Some(owner) };
+        let dir = netns.dir();
+        std::fs::create_dir_all(&dir).map_err(|source| NetError::Io {
+            name: netns.name.clone(),
+            what: "no directory",
+            source,
+        })?;
         tool::run("ip", ["netns", "add", &netns.name])?;
         netns.ip("link set lo up\n")?;
         // Duplicate address detection would hold back each IPv6 address for a second.
@@ -69,6 +75,12 @@ impl Netns {
     /// `frr-<pid>-<n>`, as `ip netns` shows it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A directory that lives as long as the namespace and is swept up with it. Its path is short,
+    /// for the sockets inside.
+    pub fn dir(&self) -> PathBuf {
+        dir_of(&self.name)
     }
 
     /// The file to `setns` into.
@@ -120,6 +132,8 @@ pub(crate) fn remove(name: &str) {
     {
         tracing::warn!(netns = name, %error, "namespace left behind");
     }
+    // Not there when the namespace could not even be named.
+    let _ = std::fs::remove_dir_all(dir_of(name));
     owner::forget(name);
     crate::cleanup::forget(name);
 }
@@ -128,5 +142,11 @@ fn path_of(name: &str) -> PathBuf {
     PathBuf::from("/run/netns").join(name)
 }
 
+fn dir_of(name: &str) -> PathBuf {
+    PathBuf::from(DIRECTORIES).join(name)
+}
+
+/// Not /run, which is memory on most machines: disks of the machines are in here.
+const DIRECTORIES: &str = "/var/tmp/farrier-lab";
 /// All namespaces of the lab begin so.
 const PREFIX: &str = "frr-";
