@@ -1,0 +1,152 @@
+//! The QEMU command line of a machine: a pure function, so that it can be read and tested.
+
+use super::spec::{BootDevice, DiskBus, Firmware, MachineSpec};
+
+/// Arguments for `qemu-system-x86_64`, with `boot` first.
+pub(super) fn arguments(spec: &MachineSpec, firmware: Firmware, boot: BootDevice) -> Vec<String> {
+    let mut args = Args(Vec::new());
+    // KVM exists on the lab's hosts but guests hang under it: never let QEMU choose.
+    args.push("-accel", "tcg,thread=multi");
+    // Without graphics SeaBIOS and iPXE talk on the serial port.
+    args.push("-machine", "q35,graphics=off");
+    args.flag("-nodefaults").flag("-no-user-config");
+    args.push("-display", "none");
+    args.push("-cpu", "max");
+    args.push("-name", &format!("{},process=farrier-lab", spec.name));
+    args.push("-uuid", &spec.uuid.to_string());
+    args.push(
+        "-smbios",
+        &format!("type=1,manufacturer=Farrier,product=Lab,serial={},uuid={}", spec.name, spec.uuid),
+    );
+    args.push("-m", &spec.memory_mib.to_string());
+    args.push("-smp", &spec.cpus.to_string());
+    args.push("-device", "virtio-rng-pci");
+    // We listen on the QMP socket and QEMU connects: no guessing when it is ready.
+    args.push("-chardev", &format!("socket,id=qmp,path={}", spec.qmp_socket().display()));
+    args.push("-mon", "chardev=qmp,mode=control");
+    args.push(
+        "-chardev",
+        &format!(
+            "socket,id=ser,path={},server=on,wait=off,logfile={},logappend=on",
+            spec.serial_socket().display(),
+            spec.serial_log().display()
+        ),
+    );
+    args.push("-serial", "chardev:ser");
+    if firmware == Firmware::Uefi {
+        args.push("-drive", &format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"));
+        args.push("-drive", &format!("if=pflash,format=raw,unit=1,file={}", spec.uefi_variables().display()));
+        // PXE by IPv6 would be tried, and waited for, on every network boot.
+        args.push("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n");
+    }
+    for (name, string) in &spec.fw_cfg {
+        args.push("-fw_cfg", &format!("name={name},string={string}"));
+    }
+    let order = boot_indexes(spec, boot);
+    for (index, nic) in spec.nics.iter().enumerate() {
+        // OVMF would run the iPXE in the option ROM; an empty one makes it use its own PXE.
+        let rom = if firmware == Firmware::Uefi { ",romfile=" } else { "" };
+        args.push("-netdev", &format!("tap,id=hub{index},ifname={},script=no,downscript=no", nic.tap));
+        let boot = bootindex(&order, &nic_id(index));
+        args.push(
+            "-device",
+            &format!("virtio-net-pci,id={},netdev=hub{index},mac={}{boot}{rom}", nic_id(index), nic.mac),
+        );
+    }
+    let mut ahci_ports = 0_u8..;
+    for (index, disk) in spec.disks.iter().enumerate() {
+        // The disks die with the machine's directory: flushing them to the host's disk buys nothing.
+        args.push(
+            "-drive",
+            &format!(
+                "if=none,id=drive{index},format=raw,cache=unsafe,discard=unmap,file={}",
+                spec.disk_path(index).display()
+            ),
+        );
+        let device = match disk.bus {
+            DiskBus::VirtioBlk => "virtio-blk-pci".to_owned(),
+            DiskBus::Nvme => "nvme".to_owned(),
+            DiskBus::Ahci => format!("ide-hd,bus=ide.{}", ahci_ports.next().unwrap_or(0)),
+        };
+        let id = disk_id(index);
+        let boot = bootindex(&order, &id);
+        args.push("-device", &format!("{device},id={id},drive=drive{index},serial={}{boot}", disk.serial));
+    }
+    args.0
+}
+
+/// Device ids with their boot index: the wanted kind first, the other kind after it.
+pub(super) fn boot_indexes(spec: &MachineSpec, boot: BootDevice) -> Vec<(String, usize)> {
+    let nics = (0..spec.nics.len()).map(nic_id);
+    let disks = (0..spec.disks.len()).map(disk_id);
+    let ids: Vec<String> = match boot {
+        BootDevice::Network => nics.chain(disks).collect(),
+        BootDevice::Disk => disks.chain(nics).collect(),
+    };
+    ids.into_iter().enumerate().map(|(index, id)| (id, index)).collect()
+}
+
+fn bootindex(order: &[(String, usize)], id: &str) -> String {
+    match order.iter().find(|(device, _)| device == id) {
+        Some((_, index)) => format!(",bootindex={index}"),
+        None => String::new(),
+    }
+}
+
+fn nic_id(index: usize) -> String {
+    format!("nic{index}")
+}
+
+fn disk_id(index: usize) -> String {
+    format!("disk{index}")
+}
+
+struct Args(Vec<String>);
+
+impl Args {
+    fn push(&mut self, option: &str, value: &str) {
+        self.0.push(option.to_owned());
+        self.0.push(value.to_owned());
+    }
+
+    fn flag(&mut self, option: &str) -> &mut Self {
+        self.0.push(option.to_owned());
+        self
+    }
+}
+
+/// Debian's `ovmf`, without Secure Boot.
+pub(super) const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// The variables as the factory leaves them; every machine has its own copy.
+pub(super) const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::spec::{DiskSpec, NicSpec};
+    use std::path::Path;
+
+    fn spec() -> MachineSpec {
+        let mut spec = MachineSpec::new("m", Firmware::Bios, Path::new("/d"));
+        spec.nics.push(NicSpec { mac: "52:54:00:00:00:01".into(), tap: "tap0".into() });
+        for bus in [DiskBus::VirtioBlk, DiskBus::Ahci] {
+            spec.disks.push(DiskSpec { bus, size: 1, serial: "s".into(), path: None });
+        }
+        spec
+    }
+
+    #[test]
+    fn the_wanted_kind_of_device_comes_first_and_no_index_is_used_twice() {
+        let order = |boot| boot_indexes(&spec(), boot).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+        assert_eq!(order(BootDevice::Network), ["nic0", "disk0", "disk1"]);
+        assert_eq!(order(BootDevice::Disk), ["disk0", "disk1", "nic0"]);
+    }
+
+    #[test]
+    fn only_uefi_machines_lose_the_option_rom() {
+        let has_rom =
+            |firmware| arguments(&spec(), firmware, BootDevice::Disk).iter().any(|a| a.ends_with("romfile="));
+        assert!(has_rom(Firmware::Uefi));
+        assert!(!has_rom(Firmware::Bios));
+    }
+}

@@ -1,0 +1,55 @@
+//! The mini guest: the least that counts as an operating system for a deploy.
+
+use super::disk::{Layout, assemble};
+use super::ramdisk::{add_modules, base, compress};
+use super::{GuestImage, KernelFlavour, Key, MediaError, MediaStore, io, read};
+
+pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
+    let kernel = store.kernel(KernelFlavour::Cloud)?;
+    let busybox = read(BUSYBOX.as_ref())?;
+    let mut key = Key::new("mini");
+    key.add(RECIPE).add(INIT).add(UDHCPC).add(CMDLINE).add_bytes(&busybox);
+    key.add(&kernel.release).add(&kernel.package_version);
+    let dir = store.cached("mini", &key, |work| {
+        let mut archive = base();
+        add_modules(&mut archive, &kernel, MODULES)?;
+        archive.dir("root").dir("etc/acpi").dir("etc/acpi/PWRF");
+        archive.file("bin/busybox", 0o755, &busybox);
+        archive.file("etc/udhcpc.script", 0o755, UDHCPC.as_bytes());
+        archive.file("etc/acpi/PWRF/00000080", 0o755, POWER_BUTTON.as_bytes());
+        archive.file("init", 0o755, INIT.as_bytes());
+        let initrd = compress(&archive.finish())?;
+        let layout =
+            Layout { esp_mib: 46, kernel: &kernel.image, initrd: &initrd, cmdline: CMDLINE, root: None };
+        assemble(work, &layout).map(|_| ())
+    })?;
+    let path = dir.join("disk.raw");
+    let size = path.metadata().map_err(io(&path, "cannot be read"))?.len();
+    Ok(GuestImage { path, size, key: key.short() })
+}
+
+/// Version of the recipe, for changes that the texts below do not show.
+const RECIPE: &str = "1";
+
+const BUSYBOX: &str = "/bin/busybox";
+const INIT: &str = include_str!("mini/init.sh");
+const UDHCPC: &str = include_str!("mini/udhcpc.sh");
+const POWER_BUTTON: &str = "#!/bin/sh\necho FARRIER-MINI-POWER-BUTTON > /dev/console\npoweroff -f\n";
+
+/// `quiet`: a slow serial port is most of a chatty kernel's boot. The rest spares probing.
+const CMDLINE: &str = "console=ttyS0 quiet panic=5 nokaslr no_timer_check mitigations=off audit=0";
+
+const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_net",
+    "virtio_blk",
+    "virtio_scsi",
+    "nvme",
+    "sd_mod",
+    "nls_cp437",
+    "nls_ascii",
+    "nls_utf8",
+    "vfat",
+    "button",
+    "evdev",
+];

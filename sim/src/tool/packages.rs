@@ -1,0 +1,64 @@
+//! The Debian packages the lab needs: one list for the tests, the README and CI.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{ToolError, output, run};
+
+/// Package, a file that proves it is there, and the programs it brings that the lab runs.
+pub const DEBIAN_PACKAGES: &[(&str, &str, &[&str])] = &[
+    ("qemu-system-x86", "/usr/bin/qemu-system-x86_64", &["qemu-system-x86_64"]),
+    ("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom", &[]),
+    ("ipxe", "/usr/lib/ipxe/snponly.efi", &[]),
+    ("seabios", "/usr/share/seabios/bios-256k.bin", &[]),
+    ("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd", &[]),
+    ("iproute2", "/sbin/ip", &["ip"]),
+    ("util-linux", "/usr/bin/nsenter", &["nsenter"]),
+    ("mmdebstrap", "/usr/bin/mmdebstrap", &["mmdebstrap"]),
+    ("dpkg", "/usr/bin/dpkg", &["dpkg"]),
+    ("apt", "/usr/bin/apt-get", &["apt-get", "apt-cache"]),
+    ("kmod", "/sbin/depmod", &["depmod"]),
+    ("fdisk", "/sbin/sfdisk", &["sfdisk"]),
+    ("dosfstools", "/sbin/mkfs.vfat", &["mkfs.vfat"]),
+    ("mtools", "/usr/bin/mcopy", &["mcopy", "mmd"]),
+    ("e2fsprogs", "/sbin/mke2fs", &["mke2fs", "debugfs"]),
+    ("grub-common", "/usr/bin/grub-mkimage", &["grub-mkimage"]),
+    ("grub-pc-bin", "/usr/lib/grub/i386-pc/boot.img", &[]),
+    ("grub-efi-amd64-bin", "/usr/lib/grub/x86_64-efi/moddep.lst", &[]),
+    ("busybox-static", "/bin/busybox", &["busybox"]),
+    ("dnsmasq-base", "/usr/sbin/dnsmasq", &["dnsmasq"]),
+];
+
+/// The packages of [`DEBIAN_PACKAGES`] whose proof is not on this machine.
+pub fn missing_packages() -> Vec<&'static str> {
+    DEBIAN_PACKAGES
+        .iter()
+        .filter(|(_, proof, _)| !Path::new(proof).exists())
+        .map(|(package, _, _)| *package)
+        .collect()
+}
+
+/// Installs what [`missing_packages`] names with apt-get, after `say`ing which; needs root.
+/// Gives the list of what was installed.
+pub fn install_missing(say: impl Fn(&str)) -> Result<Vec<&'static str>, ToolError> {
+    let missing = missing_packages();
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    say(&format!("installing Debian packages: {}", missing.join(" ")));
+    run("apt-get", ["-q", "update"])?;
+    let mut install = Command::new("apt-get");
+    install
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["-q", "install", "--yes", "--no-install-recommends"])
+        .args(&missing);
+    output(install, &[])?;
+    Ok(missing)
+}
+
+pub(super) fn package_of(program: &str) -> Option<&'static str> {
+    DEBIAN_PACKAGES
+        .iter()
+        .find(|(_, _, programs)| programs.contains(&program))
+        .map(|(package, _, _)| *package)
+}
