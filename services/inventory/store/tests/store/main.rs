@@ -1,4 +1,5 @@
 //! The store on a real SQLite and a real PostgreSQL, through the same bodies.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod bodies;
 mod postgres;
