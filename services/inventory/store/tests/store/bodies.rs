@@ -287,17 +287,15 @@ pub(crate) async fn secrets_are_kept_changed_and_cleared(store: Store) {
     rack_with(&store, &[]).await;
     let extra = NodeExtra { secret: SecretChange::Store(b"sealed".to_vec()), applied: None };
     store.create(New { extra, ..new(node("a")) }).await.unwrap();
-    let mut revision = 1;
-    for (change, left) in [
-        (SecretChange::Keep, Some(b"sealed".to_vec())),
-        (SecretChange::Store(b"other".to_vec()), Some(b"other".to_vec())),
-        (SecretChange::Clear, None),
+    for (revision, change, left) in [
+        (1, SecretChange::Keep, Some(b"sealed".to_vec())),
+        (2, SecretChange::Store(b"other".to_vec()), Some(b"other".to_vec())),
+        (3, SecretChange::Clear, None),
     ] {
         let stored = store.stored_node("nodes/a").await.unwrap();
         assert!(!stored.node.encode_to_vec().windows(6).any(|w| w == b"sealed"));
         let extra = NodeExtra { secret: change, applied: None };
         store.replace(stored.node, revision, &extra, event("nodes/a", "update")).await.unwrap();
-        revision += 1;
         assert_eq!(store.stored_node("nodes/a").await.unwrap().secret, left);
     }
 }

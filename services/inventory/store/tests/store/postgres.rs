@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,8 +12,8 @@ const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 struct Server {
     dir: PathBuf,
-    /// The watchdog stops the server when this closes, however the test process ends.
-    _watchdog: ChildStdin,
+    /// Stops the server when its standard input closes, however the test process ends.
+    _watchdog: Child,
 }
 
 /// URL of a new, empty database.
@@ -61,8 +61,7 @@ fn start() -> Server {
         watchdog.uid(uid).gid(gid);
     }
     // A Ctrl-C at the terminal must not reach the one who cleans up.
-    let mut child = watchdog.process_group(0).spawn().unwrap();
-    Server { dir, _watchdog: child.stdin.take().unwrap() }
+    Server { dir, _watchdog: watchdog.process_group(0).spawn().unwrap() }
 }
 
 fn tool(name: &str) -> Command {
