@@ -54,9 +54,9 @@ impl App {
         }
         match created {
             Ok(Created::New(resource)) => Ok(resource),
-            Ok(Created::Repeated { request, resource }) => {
+            Ok(Created::Repeated { request, name }) => {
                 self.same_request::<R>(&request, &digest)?;
-                Ok(resource)
+                self.get(caller, &name).await
             }
             Err(StoreError::NoParent { name }) => Err(not_found(parent.as_deref().unwrap_or(&name))),
             Err(other) => Err(error::store(other)),

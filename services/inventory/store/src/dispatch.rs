@@ -41,7 +41,7 @@ pub struct Transition {
 impl Store {
     /// A node with its sealed password and last transition.
     pub async fn stored_node(&self, name: &str) -> Result<Stored, StoreError> {
-        let row: Option<(Vec<u8>, Option<Vec<u8>>, String, String)> = node::Entity::find()
+        let row = node::Entity::find()
             .select_only()
             .columns([
                 node::Column::Body,
@@ -50,7 +50,7 @@ impl Store {
                 node::Column::AppliedEvent,
             ])
             .filter(node::Column::Name.eq(name))
-            .into_tuple()
+            .into_tuple::<(Vec<u8>, Option<Vec<u8>>, String, String)>()
             .one(self.db.conn())
             .await?;
         let (body, secret, operation, event) =

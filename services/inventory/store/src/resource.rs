@@ -73,8 +73,8 @@ pub struct New<R: Resource> {
 pub enum Created<R> {
     /// Made now.
     New(R),
-    /// The request id was used before: for that request, which made this.
-    Repeated { request: RequestRecord, resource: R },
+    /// The request id was used before: for that request, which made the resource of this name.
+    Repeated { request: RequestRecord, name: String },
 }
 
 impl Store {
@@ -107,9 +107,8 @@ impl Store {
         let write = self.db.begin().await?;
         let conn = write.conn();
         if let Some(record) = &new.request {
-            if let Some((request, resource)) = request::find(conn, &record.id).await? {
-                let resource = get(conn, &resource).await?;
-                return Ok(Created::Repeated { request, resource });
+            if let Some((request, name)) = request::find(conn, &record.id).await? {
+                return Ok(Created::Repeated { request, name });
             }
             request::insert(conn, record, new.resource.name(), new.event.time.as_ref()).await?;
         }

@@ -1,6 +1,5 @@
-use super::{Resource, common, label_matches, millis};
+use super::{Resource, common, label_matches, row};
 use farrier_proto::inventory::Flavor;
-use prost::Message as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::IntoCondition as _;
 use sea_orm::{Condition, Set};
@@ -30,16 +29,14 @@ impl Resource for Flavor {
     common!(());
 
     fn row(&self, revision: i64, (): &()) -> ActiveModel {
-        ActiveModel {
-            name: Set(self.name.clone()),
-            uid: Set(self.uid.clone()),
-            revision: Set(revision),
-            created_ms: Set(millis(self.create_time.as_ref())),
-            updated_ms: Set(millis(self.create_time.as_ref())),
-            body: Set(self.encode_to_vec()),
-            architecture: Set(self.architecture.clone()),
-            resource_class: Set(self.resource_class.clone()),
-        }
+        row!(
+            self,
+            revision,
+            create_time {
+                architecture: Set(self.architecture.clone()),
+                resource_class: Set(self.resource_class.clone()),
+            }
+        )
     }
 
     fn matches(field: &str, value: &str) -> Option<Condition> {

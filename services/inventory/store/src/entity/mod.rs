@@ -36,6 +36,22 @@ macro_rules! common {
 }
 use common;
 
+/// A row: the columns that all resources have, and its own.
+macro_rules! row {
+    ($message:ident, $revision:ident, $updated:ident { $($own:tt)* }) => {
+        ActiveModel {
+            name: Set($message.name.clone()),
+            uid: Set($message.uid.clone()),
+            revision: Set($revision),
+            created_ms: Set($crate::entity::millis($message.create_time.as_ref())),
+            updated_ms: Set($crate::entity::millis($message.$updated.as_ref())),
+            body: Set(prost::Message::encode_to_vec($message)),
+            $($own)*
+        }
+    };
+}
+use row;
+
 /// A message's time as it is stored.
 pub(crate) fn millis(time: Option<&Timestamp>) -> i64 {
     time.map_or(0, |t| t.seconds.saturating_mul(1000).saturating_add(i64::from(t.nanos) / 1_000_000))

@@ -1,8 +1,7 @@
-use super::{Resource, common, label_matches, millis};
+use super::{Resource, common, label_matches, row};
 use crate::dispatch::Applied;
 use farrier_proto::inventory::Node;
 use farrier_proto::types::ProvisionState;
-use prost::Message as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::IntoCondition as _;
 use sea_orm::{Condition, NotSet, Set};
@@ -60,28 +59,26 @@ impl Resource for Node {
     common!(NodeExtra);
 
     fn row(&self, revision: i64, extra: &NodeExtra) -> ActiveModel {
-        ActiveModel {
-            name: Set(self.name.clone()),
-            uid: Set(self.uid.clone()),
-            revision: Set(revision),
-            created_ms: Set(millis(self.create_time.as_ref())),
-            updated_ms: Set(millis(self.update_time.as_ref())),
-            body: Set(self.encode_to_vec()),
-            rack: Set(self.rack.clone()),
-            state: Set(state_word(self.state())),
-            instance: Set(self.instance.clone()),
-            operation: Set(self.operation.clone()),
-            resource_class: Set(self.resource_class.clone()),
-            owner: Set(self.owner.clone()),
-            maintenance: Set(self.maintenance),
-            bmc_secret: match &extra.secret {
-                SecretChange::Keep => NotSet,
-                SecretChange::Store(sealed) => Set(Some(sealed.clone())),
-                SecretChange::Clear => Set(None),
-            },
-            applied_operation: extra.applied.as_ref().map_or(NotSet, |a| Set(a.operation.clone())),
-            applied_event: extra.applied.as_ref().map_or(NotSet, |a| Set(a.event.clone())),
-        }
+        row!(
+            self,
+            revision,
+            update_time {
+                rack: Set(self.rack.clone()),
+                state: Set(state_word(self.state())),
+                instance: Set(self.instance.clone()),
+                operation: Set(self.operation.clone()),
+                resource_class: Set(self.resource_class.clone()),
+                owner: Set(self.owner.clone()),
+                maintenance: Set(self.maintenance),
+                bmc_secret: match &extra.secret {
+                    SecretChange::Keep => NotSet,
+                    SecretChange::Store(sealed) => Set(Some(sealed.clone())),
+                    SecretChange::Clear => Set(None),
+                },
+                applied_operation: extra.applied.as_ref().map_or(NotSet, |a| Set(a.operation.clone())),
+                applied_event: extra.applied.as_ref().map_or(NotSet, |a| Set(a.event.clone())),
+            }
+        )
     }
 
     fn matches(field: &str, value: &str) -> Option<Condition> {

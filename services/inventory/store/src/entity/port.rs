@@ -1,6 +1,5 @@
-use super::{Resource, common, millis};
+use super::{Resource, common, row};
 use farrier_proto::inventory::{Node, Port};
-use prost::Message as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{IntoCondition as _, Query};
 use sea_orm::{Condition, Set};
@@ -29,16 +28,11 @@ impl Resource for Port {
     common!(());
 
     fn row(&self, revision: i64, (): &()) -> ActiveModel {
-        ActiveModel {
-            name: Set(self.name.clone()),
-            uid: Set(self.uid.clone()),
-            revision: Set(revision),
-            created_ms: Set(millis(self.create_time.as_ref())),
-            updated_ms: Set(millis(self.create_time.as_ref())),
-            body: Set(self.encode_to_vec()),
-            node: Set(self.node.clone()),
-            mac_address: Set(self.mac_address.clone()),
-        }
+        row!(
+            self,
+            revision,
+            create_time { node: Set(self.node.clone()), mac_address: Set(self.mac_address.clone()) }
+        )
     }
 
     fn matches(field: &str, value: &str) -> Option<Condition> {

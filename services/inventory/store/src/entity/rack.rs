@@ -1,6 +1,5 @@
-use super::{Resource, common, label_matches, millis};
+use super::{Resource, common, label_matches, row};
 use farrier_proto::inventory::Rack;
-use prost::Message as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::IntoCondition as _;
 use sea_orm::{Condition, Set};
@@ -29,15 +28,7 @@ impl Resource for Rack {
     common!(());
 
     fn row(&self, revision: i64, (): &()) -> ActiveModel {
-        ActiveModel {
-            name: Set(self.name.clone()),
-            uid: Set(self.uid.clone()),
-            revision: Set(revision),
-            created_ms: Set(millis(self.create_time.as_ref())),
-            updated_ms: Set(millis(self.update_time.as_ref())),
-            body: Set(self.encode_to_vec()),
-            site: Set(self.site.clone()),
-        }
+        row!(self, revision, update_time { site: Set(self.site.clone()) })
     }
 
     fn matches(field: &str, value: &str) -> Option<Condition> {

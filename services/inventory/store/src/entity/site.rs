@@ -1,6 +1,5 @@
-use super::{Resource, common, label_matches, millis};
+use super::{Resource, common, label_matches, row};
 use farrier_proto::inventory::Site;
-use prost::Message as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::{Condition, Set};
 use std::collections::HashMap;
@@ -27,14 +26,7 @@ impl Resource for Site {
     common!(());
 
     fn row(&self, revision: i64, (): &()) -> ActiveModel {
-        ActiveModel {
-            name: Set(self.name.clone()),
-            uid: Set(self.uid.clone()),
-            revision: Set(revision),
-            created_ms: Set(millis(self.create_time.as_ref())),
-            updated_ms: Set(millis(self.update_time.as_ref())),
-            body: Set(self.encode_to_vec()),
-        }
+        row!(self, revision, update_time {})
     }
 
     fn matches(field: &str, value: &str) -> Option<Condition> {

@@ -1,0 +1,191 @@
+//! How the scheduler moves nodes.
+
+use crate::fixture::{Fixture, inner, refused, transition};
+use farrier_proto::inventory::*;
+use farrier_proto::types::{BootMode, Cpu, Hardware, Nic, PowerState, ProvisionState};
+use tonic::Code;
+
+fn deploy(id: &str, operation: &str, instance: &str) -> TransitionNodeRequest {
+    TransitionNodeRequest { instance: format!("instances/{instance}"), ..transition(id, "deploy", operation) }
+}
+
+#[tokio::test]
+async fn a_node_lives_from_enroll_to_active_and_back() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&["n1"]).await;
+    let mut scheduler = f.scheduler();
+    let verifying = scheduler.transition("n1", "manage", "m").await.unwrap();
+    assert_eq!(verifying.state(), ProvisionState::Verifying);
+    assert_eq!((verifying.operation.as_str(), verifying.fence), ("operations/m", 1));
+    let done = TransitionNodeRequest { power_state: PowerState::Off.into(), ..transition("n1", "done", "m") };
+    let manageable = inner(scheduler.dispatch.transition_node(done).await).unwrap().node.unwrap();
+    assert_eq!(manageable.state(), ProvisionState::Manageable);
+    assert_eq!((manageable.operation.as_str(), manageable.power_state()), ("", PowerState::Off));
+    scheduler.transition("n1", "provide", "p").await.unwrap();
+    scheduler.transition("n1", "done", "p").await.unwrap();
+    let answer = inner(scheduler.dispatch.transition_node(deploy("n1", "d", "i1")).await).unwrap();
+    let node = answer.node.unwrap();
+    assert_eq!((answer.fence, node.fence, node.instance.as_str()), (3, 3, "instances/i1"));
+    assert_eq!(op.list_nodes("instance=i1 AND state=deploying").await.unwrap(), ["nodes/n1"]);
+    let failed = TransitionNodeRequest { error: "no route".into(), ..transition("n1", "fail", "d") };
+    let node = inner(scheduler.dispatch.transition_node(failed).await).unwrap().node.unwrap();
+    assert_eq!(node.state(), ProvisionState::DeployFailed);
+    assert_eq!((node.last_error.as_str(), node.instance.as_str()), ("no route", "instances/i1"));
+    let delete = DeleteNodeRequest { name: "nodes/n1".into(), etag: String::new() };
+    refused(op.nodes.delete_node(delete).await, Code::FailedPrecondition, "IN_USE");
+    let explained = op.nodes.explain_node(ExplainNodeRequest { name: "nodes/n1".into() }).await;
+    let explained = inner(explained).unwrap();
+    assert!(explained.observed.contains("no route"), "{explained:?}");
+    assert!(explained.actions.contains(&"farrier instance delete i1".to_owned()), "{explained:?}");
+    let deleting = scheduler.transition("n1", "undeploy", "u").await.unwrap();
+    assert_eq!((deleting.last_error.as_str(), deleting.fence), ("", 4));
+    let free = scheduler.transition("n1", "done", "u").await.unwrap();
+    assert_eq!((free.state(), free.instance.as_str()), (ProvisionState::Available, ""));
+
+    let request = ListEventsRequest { filter: "operation=operations/d".into(), ..Default::default() };
+    let told: Vec<_> = inner(op.events.list_events(request).await)
+        .unwrap()
+        .events
+        .into_iter()
+        .map(|e| format!("{} {} -> {}: {}", e.action, e.before, e.after, e.detail))
+        .collect();
+    assert_eq!(
+        told,
+        ["deploy available -> deploying: for instances/i1", "fail deploying -> deploy failed: no route"]
+    );
+}
+
+#[tokio::test]
+async fn the_same_transition_again_gets_the_same_answer() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&["n1"]).await;
+    let mut scheduler = f.scheduler();
+    for event in ["manage", "done"] {
+        let first = inner(scheduler.dispatch.transition_node(transition("n1", event, "m")).await).unwrap();
+        let before = op.all_events().await.len();
+        let again = inner(scheduler.dispatch.transition_node(transition("n1", event, "m")).await).unwrap();
+        assert_eq!(again, first);
+        assert_eq!(op.all_events().await.len(), before);
+    }
+}
+
+#[tokio::test]
+async fn sixteen_deploys_race_and_one_wins() {
+    let f = Fixture::start().await;
+    f.with_nodes(&["n1"]).await;
+    let mut scheduler = f.scheduler();
+    scheduler.provide("n1").await;
+    let racers: Vec<_> = (0..16)
+        .map(|i| {
+            let mut scheduler = scheduler.clone();
+            let request = deploy("n1", &format!("d{i}"), &format!("i{i}"));
+            tokio::spawn(async move { scheduler.dispatch.transition_node(request).await })
+        })
+        .collect();
+    let mut winners = Vec::new();
+    for racer in racers {
+        match racer.await.unwrap() {
+            Ok(answer) => winners.push(answer.into_inner().node.unwrap()),
+            Err(lost) => drop(refused::<()>(Err(lost), Code::Aborted, "NODE_BUSY")),
+        }
+    }
+    assert_eq!(winners.len(), 1);
+    assert_eq!(scheduler.node("n1").await.unwrap(), winners[0]);
+}
+
+#[tokio::test]
+async fn what_may_not_happen_is_refused_with_its_reason() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&["n1", "n2"]).await;
+    let mut scheduler = f.scheduler();
+    let early = scheduler.dispatch.transition_node(deploy("n1", "d", "i1")).await;
+    let message = refused(early, Code::FailedPrecondition, "LIFECYCLE_REFUSED");
+    assert!(message.contains("takes `manage`"), "{message}");
+    scheduler.transition("n1", "manage", "m").await.unwrap();
+    let message = refused(scheduler.transition("n1", "manage", "other").await, Code::Aborted, "NODE_BUSY");
+    assert!(message.contains("operations/m"), "{message}");
+    for event in ["done", "fail", "abort"] {
+        let foreign = scheduler.transition("n1", event, "other").await;
+        refused(foreign, Code::FailedPrecondition, "LIFECYCLE_REFUSED");
+    }
+    let stale = TransitionNodeRequest { etag: "1".into(), ..transition("n1", "done", "m") };
+    refused(scheduler.dispatch.transition_node(stale).await, Code::Aborted, "STALE_ETAG");
+    refused(scheduler.transition("n1", "explode", "m").await, Code::InvalidArgument, "INVALID_FIELD");
+    refused(scheduler.transition("n9", "manage", "m").await, Code::NotFound, "NOT_FOUND");
+    let aborted = scheduler.transition("n1", "abort", "m").await.unwrap();
+    assert_eq!(aborted.state(), ProvisionState::VerifyFailed);
+    assert_eq!((aborted.operation.as_str(), aborted.last_error.as_str()), ("", "stopped by a person"));
+
+    scheduler.provide("n2").await;
+    let kept = Node { name: "nodes/n2".into(), maintenance: true, ..Node::default() };
+    op.update_node(kept.clone(), &[]).await.unwrap();
+    let maintained = scheduler.dispatch.transition_node(deploy("n2", "d", "i1")).await;
+    let message = refused(maintained, Code::FailedPrecondition, "LIFECYCLE_REFUSED");
+    assert!(message.contains("maintenance"), "{message}");
+    op.update_node(Node { maintenance: false, ..kept }, &["maintenance"]).await.unwrap();
+    let nobody = scheduler.transition("n2", "deploy", "d").await;
+    refused(nobody, Code::InvalidArgument, "INVALID_FIELD");
+    scheduler.dispatch.transition_node(deploy("n2", "d", "i1")).await.unwrap();
+    scheduler.transition("n2", "done", "d").await.unwrap();
+    refused(scheduler.transition("n2", "rebuild", "r").await, Code::FailedPrecondition, "NOT_DRIVEN");
+}
+
+#[tokio::test]
+async fn a_verb_without_work_leaves_the_node_free() {
+    let f = Fixture::start().await;
+    f.with_nodes(&["n1"]).await;
+    let mut scheduler = f.scheduler();
+    scheduler.provide("n1").await;
+    let back = scheduler.transition("n1", "manage", "back").await.unwrap();
+    assert_eq!((back.state(), back.operation.as_str()), (ProvisionState::Manageable, ""));
+}
+
+#[tokio::test]
+async fn an_inspection_describes_the_node_and_its_ports() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&["n1", "n2"]).await;
+    let mut scheduler = f.scheduler();
+    let nic = |mac: &str, link_up| Nic { mac_address: mac.into(), link_up, ..Nic::default() };
+    let inspected = |id: &str, nics: Vec<Nic>| TransitionNodeRequest {
+        hardware: Some(Hardware {
+            cpu: Some(Cpu { architecture: "x86_64".into(), ..Cpu::default() }),
+            boot_mode: BootMode::Uefi.into(),
+            nics,
+            ..Hardware::default()
+        }),
+        ..transition(id, "done", "i")
+    };
+    for id in ["n1", "n2"] {
+        for (event, operation) in [("manage", "m"), ("done", "m"), ("inspect", "i")] {
+            scheduler.transition(id, event, operation).await.unwrap();
+        }
+    }
+    let found = vec![nic("52:54:00:00:00:01", true), nic("52:54:00:00:00:02", false), nic("", true)];
+    let node = inner(scheduler.dispatch.transition_node(inspected("n1", found)).await).unwrap().node.unwrap();
+    assert_eq!((node.architecture.as_str(), node.boot_mode()), ("x86_64", BootMode::Uefi));
+    assert!(node.hardware.is_some() && node.inspect_time.is_some());
+    let ports = |pages: ListPortsResponse| {
+        pages.ports.into_iter().map(|p| (p.mac_address, p.pxe_enabled)).collect::<Vec<_>>()
+    };
+    let of = |id: &str| ListPortsRequest { filter: format!("node={id}"), ..Default::default() };
+    assert_eq!(
+        ports(inner(op.ports.list_ports(of("n1")).await).unwrap()),
+        [("52:54:00:00:00:01".to_owned(), true), ("52:54:00:00:00:02".to_owned(), false)]
+    );
+    // Where somebody described a port, the others stay out of the way; another node's port stays its own.
+    let port =
+        Some(Port { node: "nodes/n2".into(), mac_address: "52:54:00:00:00:03".into(), ..Port::default() });
+    op.ports.create_port(CreatePortRequest { port, ..Default::default() }).await.unwrap();
+    let found = ["52:54:00:00:00:01", "52:54:00:00:00:03", "52:54:00:00:00:04"].map(|mac| nic(mac, true));
+    scheduler.dispatch.transition_node(inspected("n2", found.to_vec())).await.unwrap();
+    assert_eq!(
+        ports(inner(op.ports.list_ports(of("n2")).await).unwrap()),
+        [("52:54:00:00:00:03".to_owned(), false), ("52:54:00:00:00:04".to_owned(), false)]
+    );
+    let dispatch =
+        scheduler.dispatch.get_dispatch(GetDispatchRequest { node: "nodes/n1".into(), ..Default::default() });
+    assert_eq!(inner(dispatch.await).unwrap().ports.len(), 2);
+    let candidates = inner(scheduler.dispatch.list_candidates(ListCandidatesRequest {}).await).unwrap();
+    assert!(candidates.nodes.iter().all(|n| n.hardware.is_some()) && candidates.nodes.len() == 2);
+    assert_eq!(candidates.rack_sites.get("racks/r1").map(String::as_str), Some("sites/s1"));
+}
