@@ -187,7 +187,7 @@ mod tests {
         let manifest = ChunkManifest { size_bytes: 512, chunk_bytes: 4 << 20, digests: vec![7; 32] };
         assert_eq!(
             manifest_digest(&manifest),
-            "7f3f7e3ef4a9ba0b8a7fe4b9eb50b1e0c9fdd5f6e5f4c2e8f7d7a9b6c0a1d2e3"
+            "99c963a760f94744100a9de25d2618e23d3aa6942fe1787814df8b71a8f48f41"
         );
     }
 
