@@ -66,8 +66,12 @@ impl Disks {
         Ok(Self { root: Arc::new(root), _lock: Arc::new(lock) })
     }
 
-    /// Removes disks that no image refers to: a crash between the disk and its image leaves one.
+    /// Removes disks that no image refers to: a crash between the disk and its image leaves one. Disks beside
+    /// a catalogue without images stay: more likely than so many crashes is the wrong database.
     pub(crate) fn sweep(&self, keep: &HashSet<String>) -> io::Result<()> {
+        if keep.is_empty() {
+            return Ok(());
+        }
         for entry in std::fs::read_dir(self.root.join(DISKS))? {
             let path = entry?.path();
             let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
@@ -217,6 +221,8 @@ mod tests {
         drop(disks);
         let disks = Disks::open(dir.path().into()).unwrap();
         assert_eq!(std::fs::read_dir(dir.path().join(TMP)).unwrap().count(), 0);
+        disks.sweep(&HashSet::new()).unwrap();
+        assert!(disks.has(&names[0]) && disks.has(&names[1]));
         disks.sweep(&HashSet::from([names[0].clone()])).unwrap();
         assert!(disks.has(&names[0]) && !disks.has(&names[1]));
         assert!(disks.raw(&names[1]).is_err());

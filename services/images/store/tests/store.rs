@@ -1,4 +1,5 @@
 //! The same behaviour on SQLite and on PostgreSQL.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use farrier_db::testing::Postgres;
 use farrier_images_store::{DeleteError, Filter, InsertError, Store};

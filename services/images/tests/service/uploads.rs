@@ -117,7 +117,8 @@ async fn attacks_are_refused() {
 async fn a_bad_header_names_the_field() {
     let bench = Bench::start().await;
     let mut client = bench.member();
-    let cases: Vec<(&str, Box<dyn FnOnce(&mut Image)>)> = vec![
+    type Change = Box<dyn FnOnce(&mut Image)>;
+    let cases: Vec<(&str, Change)> = vec![
         ("header.image.name", Box::new(|i| i.name = "images/Not A Label".into())),
         ("header.image.name", Box::new(|i| i.name = "images/../x".into())),
         ("header.image.sha256", Box::new(|i| i.sha256.clear())),
