@@ -66,8 +66,12 @@ impl Disks {
         Ok(Self { root: Arc::new(root), _lock: Arc::new(lock) })
     }
 
-    /// Removes disks that no image refers to: a crash between the disk and its image leaves one.
+    /// Removes disks that no image refers to: a crash between the disk and its image leaves one. Disks beside
+    /// a catalogue without images stay: more likely than so many crashes is the wrong database.
     pub(crate) fn sweep(&self, keep: &HashSet<String>) -> io::Result<()> {
+        if keep.is_empty() {
+            return Ok(());
+        }
         for entry in std::fs::read_dir(self.root.join(DISKS))? {
             let path = entry?.path();
             let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
@@ -187,7 +191,7 @@ mod tests {
         let manifest = ChunkManifest { size_bytes: 512, chunk_bytes: 4 << 20, digests: vec![7; 32] };
         assert_eq!(
             manifest_digest(&manifest),
-            "7f3f7e3ef4a9ba0b8a7fe4b9eb50b1e0c9fdd5f6e5f4c2e8f7d7a9b6c0a1d2e3"
+            "99c963a760f94744100a9de25d2618e23d3aa6942fe1787814df8b71a8f48f41"
         );
     }
 
@@ -217,6 +221,8 @@ mod tests {
         drop(disks);
         let disks = Disks::open(dir.path().into()).unwrap();
         assert_eq!(std::fs::read_dir(dir.path().join(TMP)).unwrap().count(), 0);
+        disks.sweep(&HashSet::new()).unwrap();
+        assert!(disks.has(&names[0]) && disks.has(&names[1]));
         disks.sweep(&HashSet::from([names[0].clone()])).unwrap();
         assert!(disks.has(&names[0]) && !disks.has(&names[1]));
         assert!(disks.raw(&names[1]).is_err());

@@ -30,7 +30,7 @@ pub(crate) enum Begun {
     /// The request was done before: this is its answer.
     Done(Box<Image>),
     /// Send the bytes.
-    Receiving(Receiving),
+    Receiving(Box<Receiving>),
 }
 
 /// An upload that takes bytes.
@@ -53,7 +53,8 @@ impl Images {
         let (disks, promise) = (self.disks.clone(), wanted.promise.clone());
         let file = spawn_blocking(move || receive::receive(&disks, &promise, received));
         let started = Instant::now();
-        Ok((Begun::Receiving(Receiving { images: self.clone(), wanted, file, started, _turn: turn }), pieces))
+        let receiving = Receiving { images: self.clone(), wanted, file, started, _turn: turn };
+        Ok((Begun::Receiving(Box::new(receiving)), pieces))
     }
 }
 
