@@ -1,0 +1,1 @@
+//! Golden outputs of each noun.
