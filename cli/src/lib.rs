@@ -31,7 +31,7 @@ pub async fn run(cli: Cli, env: Environment) -> ExitCode {
         outcome = cmd::dispatch(cli, &env) => outcome,
         _ = tokio::signal::ctrl_c() => {
             progress::clear();
-            eprintln!("interrupted: what was asked for goes on; see `farrier operation list`");
+            eprintln!("interrupted: work that was started goes on; see `farrier operation list --running`");
             return ExitCode::from(failure::Exit::INTERRUPTED);
         }
     };

@@ -156,7 +156,10 @@ fn flatten(path: &str, value: &Value, out: &mut Vec<(String, String)>) {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match value {
         Value::Object(fields) => fields.iter().for_each(|(key, value)| flatten(&below(key), value, out)),
-        Value::Array(items) if items.iter().any(|i| i.is_object() || i.is_array()) => {
+        // Words fit on one line; sentences and keys, which have spaces, get a line each.
+        Value::Array(items)
+            if items.iter().any(|i| !i.is_string() || i.as_str().is_some_and(|s| s.contains(' '))) =>
+        {
             items.iter().enumerate().for_each(|(i, item)| flatten(&below(&i.to_string()), item, out));
         }
         Value::Array(items) => {

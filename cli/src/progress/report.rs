@@ -114,8 +114,11 @@ pub fn clear() {
     }
 }
 
-/// The step at work: the last that runs.
+/// The step at work: the last that runs. None once it is done, whatever its last report said.
 fn current(operation: &Operation) -> Option<&Step> {
+    if operation.done {
+        return None;
+    }
     operation.steps.iter().rev().find(|step| step.state == i32::from(StepState::Running))
 }
 
@@ -139,6 +142,7 @@ fn sentence(operation: &Operation) -> String {
 
 fn bytes(step: &Step) -> String {
     match percent(step) {
+        Some(0) if step.done_bytes <= 0 => format!(" 0 of {}", human(step.total_bytes)),
         Some(percent) => format!(" {} of {} ({percent}%)", human(step.done_bytes), human(step.total_bytes)),
         None if step.done_bytes > 0 => format!(" {}", human(step.done_bytes)),
         None => String::new(),
@@ -182,7 +186,7 @@ mod tests {
         done.done = true;
         lines.update(&done);
         insta::assert_snapshot!(String::from_utf8(lines.out).unwrap(), @r"
-              n1  2/3 write_image - of 2 GiB (0%)
+              n1  2/3 write_image 0 of 2 GiB
               n1  2/3 write_image 300 MiB of 2 GiB (14%)
               n1  2/3 write_image 1 GiB of 2 GiB (50%)
               broke

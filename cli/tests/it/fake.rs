@@ -1,5 +1,6 @@
 //! Fake services over real mTLS, and the real binary called against them.
 
+use crate::fake_rack::FakeRack;
 use farrier_identity::ca::Authority;
 use farrier_identity::server::{ClientAuth, accept};
 use farrier_identity::{Credentials, Identity, Role};
@@ -8,6 +9,7 @@ use farrier_proto::images::upload_image_request::Part;
 use farrier_proto::images::*;
 use farrier_proto::inventory::node_service_server::{NodeService, NodeServiceServer};
 use farrier_proto::inventory::*;
+use farrier_proto::rack::rack_service_server::RackServiceServer;
 use farrier_proto::rack::{Step, StepState};
 use farrier_proto::scheduler::instance_service_server::{InstanceService, InstanceServiceServer};
 use farrier_proto::scheduler::operation_service_server::{OperationService, OperationServiceServer};
@@ -25,24 +27,29 @@ type Answer<T> = Result<Response<T>, Status>;
 
 /// What the fakes saw.
 #[derive(Debug, Default)]
-pub struct Seen {
-    pub filters: Mutex<Vec<String>>,
-    pub updates: Mutex<Vec<UpdateNodeRequest>>,
-    pub instances: Mutex<Vec<CreateInstanceRequest>>,
-    pub upload: Mutex<Option<(upload_image_request::Header, Vec<u8>)>>,
-    pub watches: AtomicUsize,
+pub(crate) struct Seen {
+    pub(crate) filters: Mutex<Vec<String>>,
+    pub(crate) updates: Mutex<Vec<UpdateNodeRequest>>,
+    pub(crate) instances: Mutex<Vec<CreateInstanceRequest>>,
+    pub(crate) upload: Mutex<Option<(upload_image_request::Header, Vec<u8>)>>,
+    pub(crate) watches: AtomicUsize,
 }
 
 /// A directory with an authority and identities, and services at an address.
-pub struct World {
-    pub dir: tempfile::TempDir,
-    pub url: String,
-    pub seen: Arc<Seen>,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) url: String,
+    pub(crate) seen: Arc<Seen>,
 }
 
 impl World {
-    /// All services behind one socket, each certificate `service`.
-    pub async fn start(service: &str) -> Self {
+    /// All services behind one socket, with the certificate of `service`.
+    pub(crate) async fn start(service: &str) -> Self {
+        Self::start_as(Identity::Service(service.to_owned())).await
+    }
+
+    /// All services behind one socket, with the certificate of `server`.
+    pub(crate) async fn start_as(server: Identity) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (authority, _) = Authority::generate("test").unwrap();
         let issue = |identity: Identity, name: &str| {
@@ -51,7 +58,7 @@ impl World {
             farrier_identity::ca::write_identity(&dir.path().join(name), &issued, authority.cert_pem())
                 .unwrap();
         };
-        issue(Identity::Service(service.to_owned()), "server");
+        issue(server, "server");
         issue(Identity::User { name: "ada".into(), role: Role::Admin, project: "p".into() }, "me");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
@@ -64,13 +71,14 @@ impl World {
                 .add_service(InstanceServiceServer::new(fake.clone()))
                 .add_service(OperationServiceServer::new(fake.clone()))
                 .add_service(ImageServiceServer::new(fake))
+                .add_service(RackServiceServer::new(FakeRack))
                 .serve_with_incoming(accept(listener, credentials, ClientAuth::Required)),
         );
         Self { dir, url, seen }
     }
 
     /// Calls the binary with every address set to the fake's.
-    pub async fn farrier(&self, args: &[&str]) -> Output {
+    pub(crate) async fn farrier(&self, args: &[&str]) -> Output {
         let me = self.dir.path().join("me");
         self.bare(
             &[args, &["--inventory", &self.url, "--scheduler", &self.url, "--images", &self.url]].concat(),
@@ -80,13 +88,13 @@ impl World {
     }
 
     /// Calls the binary with this identity and nothing from the environment of the tests.
-    pub async fn bare(&self, args: &[&str], identity: &Path) -> Output {
+    pub(crate) async fn bare(&self, args: &[&str], identity: &Path) -> Output {
         farrier(self.dir.path(), args, identity).await
     }
 }
 
 /// Calls the binary, with `home` as its home.
-pub async fn farrier(home: &Path, args: &[&str], identity: &Path) -> Output {
+pub(crate) async fn farrier(home: &Path, args: &[&str], identity: &Path) -> Output {
     tokio::process::Command::new(env!("CARGO_BIN_EXE_farrier"))
         .args(args)
         .env_clear()
@@ -98,11 +106,11 @@ pub async fn farrier(home: &Path, args: &[&str], identity: &Path) -> Output {
         .unwrap()
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 

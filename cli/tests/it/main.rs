@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod fake;
+mod fake_rack;
 
 use fake::{World, farrier, stderr, stdout};
 
@@ -194,6 +195,16 @@ async fn an_image_arrives_whole() {
     assert_eq!((image.name.as_str(), image.sha256.clone()), ("images/u", "ab".repeat(32)));
     assert_eq!(image.format(), farrier_proto::images::ImageFormat::Qcow2);
     assert_eq!(header.file_bytes, bytes.len() as i64);
+}
+
+#[tokio::test]
+async fn only_the_rack_itself_speaks_for_a_rack() {
+    let world = World::start_as(farrier_identity::Identity::Rack("r1".into())).await;
+    let right = world.farrier(&["rack", "status", "racks/r1", "--address", &world.url, "-o", "yaml"]).await;
+    assert_eq!(right.status.code(), Some(0), "{}", stderr(&right));
+    assert!(stdout(&right).contains("version: '9.9'"), "{}", stdout(&right));
+    let wrong = world.farrier(&["rack", "status", "r2", "--address", &world.url]).await;
+    assert_eq!(wrong.status.code(), Some(4), "{}", stderr(&wrong));
 }
 
 #[tokio::test]
