@@ -1,0 +1,79 @@
+//! The embedded certificate authority, on the local disk: no service is asked.
+
+use crate::failure::Failure;
+use farrier_identity::ca::{Authority, write_identity};
+use farrier_identity::{Credentials, Identity, Role};
+use std::path::Path;
+use std::time::Duration;
+
+/// Makes an authority in `dir`.
+pub fn init(dir: &Path, common_name: &str) -> Result<(), Failure> {
+    Authority::init(dir, common_name)?;
+    Ok(())
+}
+
+/// Issues `identity` into the directory `out`, and proves that it loads.
+pub fn issue(
+    dir: &Path,
+    identity: &Identity,
+    hosts: &[String],
+    days: u32,
+    out: &Path,
+) -> Result<Identity, Failure> {
+    let authority = Authority::load(dir).map_err(|error| {
+        Failure::from(error).next(format!("`farrier ca init {}` makes an authority", dir.display()))
+    })?;
+    let issued = authority.issue(identity, hosts, Duration::from_secs(u64::from(days) * 86_400))?;
+    write_identity(out, &issued, authority.cert_pem())?;
+    Ok(Credentials::load(out)?.identity())
+}
+
+/// An identity with a name that an id can carry.
+pub fn checked(identity: Identity) -> Result<Identity, Failure> {
+    let (role, project): (Option<Role>, &str) = match &identity {
+        Identity::User { role, project, .. } => (Some(*role), project),
+        _ => (None, ""),
+    };
+    Identity::parse(&identity.to_string(), role, project).map_err(|error| Failure::usage(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn what_is_issued_loads() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = dir.path().join("ca");
+        init(&authority, "test").unwrap();
+        for identity in [
+            Identity::Service("inventory".into()),
+            Identity::Rack("r1".into()),
+            Identity::User { name: "ada".into(), role: Role::Operator, project: "p1".into() },
+        ] {
+            let out = dir.path().join("out");
+            let loaded =
+                issue(&authority, &checked(identity.clone()).unwrap(), &["127.0.0.1".into()], 1, &out)
+                    .unwrap();
+            assert_eq!(loaded, identity);
+            let mode = std::fs::metadata(out.join("key.pem")).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "the key is its owner's alone");
+        }
+    }
+
+    #[test]
+    fn a_second_init_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        init(dir.path(), "test").unwrap();
+        let before = std::fs::read(dir.path().join("ca.key")).unwrap();
+        assert!(init(dir.path(), "test").is_err());
+        assert_eq!(std::fs::read(dir.path().join("ca.key")).unwrap(), before);
+    }
+
+    #[test]
+    fn names_that_no_id_can_carry_are_usage_errors() {
+        assert!(checked(Identity::Rack("a/b".into())).is_err());
+        assert!(checked(Identity::Service(String::new())).is_err());
+    }
+}

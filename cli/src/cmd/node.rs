@@ -1,0 +1,358 @@
+//! `farrier node …`: describing nodes. What is done to them is in [`super::node_act`].
+
+use super::node_act::Act;
+use super::{LabelArgs, Session, mask, set};
+use crate::args::{EtagArg, ListArgs, key_value};
+use crate::client::{Link, request_id};
+use crate::failure::Failure;
+use crate::names::{full, mac, short};
+use crate::output::MacBootEvent;
+use crate::{call, list, prompt, size};
+use clap::{Subcommand, ValueEnum};
+use farrier_model::Collection::{Nodes, Racks};
+use farrier_model::lifecycle::State;
+use farrier_proto::inventory::node_service_client::NodeServiceClient;
+use farrier_proto::inventory::{
+    Bmc, CreateNodeRequest, DeleteNodeRequest, ExplainNodeRequest, GetNodeRequest, ListNodesRequest, Node,
+    UpdateNodeRequest,
+};
+use farrier_proto::rack::GetBootTraceRequest;
+use farrier_proto::rack::rack_service_client::RackServiceClient;
+use farrier_proto::types::{BootMode, RootDeviceHints};
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Enrols a server.
+    Create {
+        name: String,
+        #[arg(long)]
+        rack: String,
+        #[command(flatten)]
+        fields: Box<Fields>,
+        /// Repeat for more.
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
+        labels: Vec<(String, String)>,
+    },
+    /// Shows one node.
+    Get { name: String },
+    /// Lists nodes.
+    List {
+        #[command(flatten)]
+        args: ListArgs,
+        /// Only those in this state, for example `active` or `deploy-failed`.
+        #[arg(long, value_parser = state)]
+        state: Option<State>,
+        /// Only those of this rack.
+        #[arg(long)]
+        rack: Option<String>,
+    },
+    /// Changes the fields that are named.
+    Update {
+        name: String,
+        #[command(flatten)]
+        fields: Box<Fields>,
+        #[command(flatten)]
+        labels: LabelArgs,
+        #[command(flatten)]
+        etag: EtagArg,
+    },
+    /// Forgets a node.
+    Delete {
+        name: String,
+        #[command(flatten)]
+        etag: EtagArg,
+    },
+    /// Says why the node is where it is, and what can be done.
+    Explain { name: String },
+    /// Shows the packets seen from the node, oldest first: why does it not boot?
+    BootTrace {
+        name: String,
+        /// Only of this port; all ports of the node when left out.
+        #[arg(long)]
+        mac: Option<String>,
+        /// rackd's address, instead of the one that inventory has.
+        #[arg(long, value_name = "URL")]
+        address: Option<String>,
+    },
+    #[command(flatten)]
+    Act(Act),
+}
+
+/// What is known of a node: the same for `create` and `update`.
+#[derive(Debug, clap::Args)]
+pub struct Fields {
+    #[arg(long)]
+    description: Option<String>,
+    /// Lowest rack unit it fills.
+    #[arg(long, value_name = "U", value_parser = clap::value_parser!(i32).range(0..))]
+    rack_unit: Option<i32>,
+    /// For example `ipmi`.
+    #[arg(long, value_name = "DRIVER")]
+    bmc_driver: Option<String>,
+    /// `host` or `host:port`.
+    #[arg(long, value_name = "ADDRESS")]
+    bmc_address: Option<String>,
+    #[arg(long, value_name = "USER")]
+    bmc_user: Option<String>,
+    /// File with the password on its first line, `-` for stdin [env: FARRIER_BMC_PASSWORD holds the password].
+    #[arg(long, value_name = "FILE")]
+    bmc_password_file: Option<PathBuf>,
+    /// 17 or 3; the best that the BMC offers when left out.
+    #[arg(long, value_name = "N", value_parser = cipher_suite)]
+    bmc_cipher_suite: Option<i32>,
+    #[arg(long, value_enum)]
+    boot_mode: Option<BootModeArg>,
+    /// `x86_64` or `aarch64`; from the inspection when left out.
+    #[arg(long)]
+    arch: Option<String>,
+    #[arg(long, value_name = "CLASS")]
+    resource_class: Option<String>,
+    /// Replaces all traits; repeat for more.
+    #[arg(long = "trait", value_name = "TRAIT")]
+    traits: Vec<String>,
+    /// Project that owns it.
+    #[arg(long, value_name = "PROJECT")]
+    owner: Option<String>,
+    /// Which disk takes the operating system: name, serial_number, wwn, model, min_size, rotational or
+    /// by_path. Replaces all hints; repeat for more.
+    #[arg(long = "root-device", value_name = "HINT=VALUE", value_parser = key_value)]
+    root_device: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BootModeArg {
+    Bios,
+    Uefi,
+}
+
+pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
+    match verb {
+        Verb::Create { name, rack, fields, labels } => {
+            let mut node = Node {
+                name: full(Nodes, &name)?,
+                rack: full(Racks, &rack)?,
+                labels: labels.into_iter().collect(),
+                ..Node::default()
+            };
+            fields.apply(&mut node, session.env.bmc_password.as_deref())?;
+            let link = session.services.inventory()?;
+            let request =
+                CreateNodeRequest { node: Some(node), request_id: request_id(), validate_only: false };
+            session.printer.one(&call!(link, NodeServiceClient, create_node, request)?)
+        }
+        Verb::Get { name } => {
+            let link = session.services.inventory()?;
+            session.printer.one(&get(&link, &full(Nodes, &name)?).await?)
+        }
+        Verb::List { args, state, rack } => {
+            let link = session.services.inventory()?;
+            let rack = rack.map(|rack| full(Racks, &rack)).transpose()?.map(|rack| format!("rack={rack}"));
+            let filter = args.filter_with(state.map(|s| format!("state=\"{s}\"")).into_iter().chain(rack));
+            let nodes =
+                list!(link, NodeServiceClient, list_nodes, ListNodesRequest {}, nodes, args.limit, filter)?;
+            session.printer.list(&nodes)
+        }
+        Verb::Update { name, fields, labels, etag } => {
+            let link = session.services.inventory()?;
+            let mut node =
+                Node { name: full(Nodes, &name)?, etag: etag.etag.unwrap_or_default(), ..Node::default() };
+            // The BMC and the labels are written whole: what is changed is what was read, or nothing.
+            if fields.touches_bmc() || !labels.is_empty() {
+                let read = get(&link, &node.name).await?;
+                node.bmc = read.bmc;
+                node.labels = read.labels;
+                if node.etag.is_empty() {
+                    node.etag = read.etag;
+                }
+            }
+            // The variable may be exported for a `create`: here the password is only changed by its flag,
+            // or together with the rest of the BMC.
+            let password = session.env.bmc_password.as_deref().filter(|_| fields.touches_bmc());
+            let mut paths = fields.apply(&mut node, password)?;
+            if !labels.is_empty() {
+                labels.apply(&mut node.labels);
+                paths.push("labels");
+            }
+            let request = UpdateNodeRequest { node: Some(node), update_mask: mask(paths)? };
+            session.printer.one(&call!(link, NodeServiceClient, update_node, request)?)
+        }
+        Verb::Delete { name, etag } => {
+            let link = session.services.inventory()?;
+            let name = full(Nodes, &name)?;
+            session.confirm(&format!("{name} will be deleted"))?;
+            let request = DeleteNodeRequest { name: name.clone(), etag: etag.etag.unwrap_or_default() };
+            call!(link, NodeServiceClient, delete_node, request)?;
+            session.say(&format!("{name} deleted"));
+            Ok(())
+        }
+        Verb::Explain { name } => {
+            let link = session.services.inventory()?;
+            let name = full(Nodes, &name)?;
+            session.printer.one(&call!(link, NodeServiceClient, explain_node, ExplainNodeRequest { name })?)
+        }
+        Verb::BootTrace { name, mac, address } => boot_trace(session, &name, mac, address).await,
+        Verb::Act(act) => super::node_act::run(act, session).await,
+    }
+}
+
+/// The node as it is now.
+pub async fn get(link: &Link, name: &str) -> Result<Node, Failure> {
+    call!(link, NodeServiceClient, get_node, GetNodeRequest { name: name.to_owned() })
+}
+
+async fn boot_trace(
+    session: &Session,
+    name: &str,
+    only: Option<String>,
+    address: Option<String>,
+) -> Result<(), Failure> {
+    let inventory = session.services.inventory()?;
+    let name = full(Nodes, name)?;
+    let node = get(&inventory, &name).await?;
+    let macs = match only {
+        Some(only) => vec![mac(&only)?],
+        None => {
+            let ports = super::port::ports(&inventory, None, format!("node={name}")).await?;
+            ports.into_iter().map(|port| port.mac_address).collect()
+        }
+    };
+    if macs.is_empty() {
+        return Err(Failure::refused(format!("{name} has no ports"))
+            .next(format!("`farrier port create MAC --node {}`, or --mac here", short(&name))));
+    }
+    let rack = super::rack::daemon(session, &node.rack, address).await?;
+    let mut events = Vec::new();
+    for mac_address in macs {
+        let request = GetBootTraceRequest { mac_address: mac_address.clone() };
+        let trace = call!(rack, RackServiceClient, get_boot_trace, request)?;
+        events.extend(
+            trace.events.into_iter().map(|event| MacBootEvent { mac_address: mac_address.clone(), event }),
+        );
+    }
+    events.sort_by_key(|e| e.event.time.as_ref().map(|t| (t.seconds, t.nanos)));
+    if events.is_empty() {
+        session.say(&format!(
+            "{} has seen nothing of {name}: is it powered on, and its port plugged in?",
+            node.rack
+        ));
+    }
+    session.printer.list(&events)
+}
+
+impl Fields {
+    fn touches_bmc(&self) -> bool {
+        self.bmc_driver.is_some()
+            || self.bmc_address.is_some()
+            || self.bmc_user.is_some()
+            || self.bmc_password_file.is_some()
+            || self.bmc_cipher_suite.is_some()
+    }
+
+    /// Writes what was typed into the node; returns the mask fields it touched.
+    fn apply(&self, node: &mut Node, password: Option<&str>) -> Result<Vec<&'static str>, Failure> {
+        let mut paths = Vec::new();
+        let password = prompt::secret(self.bmc_password_file.as_deref(), password)?;
+        if self.touches_bmc() || password.is_some() {
+            let bmc = node.bmc.get_or_insert_with(Bmc::default);
+            for (field, flag) in [
+                (&mut bmc.driver, &self.bmc_driver),
+                (&mut bmc.address, &self.bmc_address),
+                (&mut bmc.user, &self.bmc_user),
+                (&mut bmc.password, &password),
+            ] {
+                if let Some(value) = flag {
+                    field.clone_from(value);
+                }
+            }
+            if let Some(suite) = self.bmc_cipher_suite {
+                bmc.cipher_suite = suite;
+            }
+            paths.push("bmc");
+        }
+        set(&mut paths, "description", &mut node.description, self.description.clone());
+        set(&mut paths, "rack_unit", &mut node.rack_unit, self.rack_unit);
+        set(&mut paths, "boot_mode", &mut node.boot_mode, self.boot_mode.map(|m| BootMode::from(m).into()));
+        set(&mut paths, "architecture", &mut node.architecture, self.arch.clone());
+        set(&mut paths, "resource_class", &mut node.resource_class, self.resource_class.clone());
+        set(&mut paths, "traits", &mut node.traits, Some(self.traits.clone()).filter(|t| !t.is_empty()));
+        set(&mut paths, "owner", &mut node.owner, self.owner.clone());
+        if !self.root_device.is_empty() {
+            node.root_device = Some(root_device(&self.root_device)?);
+            paths.push("root_device");
+        }
+        Ok(paths)
+    }
+}
+
+fn root_device(typed: &[(String, String)]) -> Result<RootDeviceHints, Failure> {
+    let mut hints = RootDeviceHints::default();
+    for (key, value) in typed {
+        match key.as_str() {
+            "name" => hints.name.clone_from(value),
+            "serial_number" => hints.serial_number.clone_from(value),
+            "wwn" => hints.wwn.clone_from(value),
+            "model" => hints.model.clone_from(value),
+            "by_path" => hints.by_path.clone_from(value),
+            "min_size" => hints.min_size_bytes = size::parse(value).map_err(Failure::usage)?,
+            "rotational" => {
+                let read = value
+                    .parse()
+                    .map_err(|_| Failure::usage(format!("rotational={value}: expected true or false")));
+                hints.rotational = Some(read?);
+            }
+            _ => return Err(Failure::usage(format!("--root-device {key}: unknown hint, see --help"))),
+        }
+    }
+    Ok(hints)
+}
+
+/// `deploy failed`, `deploy-failed` or `deploy_failed`.
+fn state(text: &str) -> Result<State, String> {
+    text.to_ascii_lowercase().replace(['-', '_'], " ").parse().map_err(|()| {
+        let known: Vec<_> = State::ALL.iter().map(|state| state.as_str().replace(' ', "-")).collect();
+        format!("expected one of {}", known.join(", "))
+    })
+}
+
+fn cipher_suite(text: &str) -> Result<i32, String> {
+    match text {
+        "17" => Ok(17),
+        "3" => Ok(3),
+        // 0 would mean "the best on offer" to the API and "no security" to an IPMI reader: not to be typed.
+        _ => Err("expected 17 or 3".to_owned()),
+    }
+}
+
+impl From<BootModeArg> for BootMode {
+    fn from(arg: BootModeArg) -> Self {
+        match arg {
+            BootModeArg::Bios => BootMode::Bios,
+            BootModeArg::Uefi => BootMode::Uefi,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_read_in_every_spelling() {
+        for text in ["deploy failed", "deploy-failed", "DEPLOY_FAILED"] {
+            assert_eq!(state(text), Ok(State::DeployFailed));
+        }
+        assert!(state("fine").unwrap_err().contains("deploy-failed"));
+    }
+
+    #[test]
+    fn root_device_hints_are_read() {
+        let typed = [("min_size", "100GB"), ("rotational", "false"), ("model", "X")];
+        let hints = root_device(&typed.map(|(k, v)| (k.to_owned(), v.to_owned()))).unwrap();
+        assert_eq!(
+            (hints.min_size_bytes, hints.rotational, hints.model.as_str()),
+            (100_000_000_000, Some(false), "X")
+        );
+        assert!(root_device(&[("size".into(), "1".into())]).is_err());
+    }
+}

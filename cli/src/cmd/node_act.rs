@@ -1,0 +1,163 @@
+//! `farrier node manage|inspect|clean|provide|abort|power|maintenance`: what is done to nodes.
+
+use super::{Session, mask};
+use crate::args::WaitArgs;
+use crate::call;
+use crate::client::request_id;
+use crate::failure::Failure;
+use crate::names::full;
+use clap::{Subcommand, ValueEnum};
+use farrier_model::Collection::Nodes;
+use farrier_proto::inventory::node_service_client::NodeServiceClient;
+use farrier_proto::inventory::{Node, UpdateNodeRequest};
+use farrier_proto::rack::PowerAction;
+use farrier_proto::scheduler::node_action_service_client::NodeActionServiceClient;
+use farrier_proto::scheduler::{ActOnNodeRequest, SetNodePowerRequest};
+use farrier_proto::types::NodeVerb;
+
+#[derive(Debug, Subcommand)]
+pub enum Act {
+    /// Proves that the BMC answers: enroll to manageable.
+    Manage {
+        name: String,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Boots the ramdisk and looks at the hardware.
+    Inspect {
+        name: String,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Erases the disks and proves it; the node stays manageable.
+    Clean {
+        name: String,
+        /// Whole disks, not only their metadata.
+        #[arg(long)]
+        full_erase: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Cleans the node and makes it available to instances.
+    Provide {
+        name: String,
+        /// Whole disks, not only their metadata.
+        #[arg(long)]
+        full_erase: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Stops what is being done; the node goes to the failed state of that work.
+    Abort {
+        name: String,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Switches a node that nobody else works on.
+    Power {
+        #[arg(value_enum)]
+        action: PowerArg,
+        name: String,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Takes a node out of placement, or puts it back.
+    Maintenance {
+        #[arg(value_enum)]
+        switch: Switch,
+        name: String,
+        /// Why, for whoever comes next.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PowerArg {
+    On,
+    Off,
+    SoftOff,
+    Cycle,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+pub async fn run(act: Act, session: &Session) -> Result<(), Failure> {
+    match act {
+        Act::Manage { name, wait } => ask(session, &name, NodeVerb::Manage, false, &wait, None).await,
+        Act::Inspect { name, wait } => ask(session, &name, NodeVerb::Inspect, false, &wait, None).await,
+        Act::Clean { name, full_erase, wait } => {
+            ask(session, &name, NodeVerb::Clean, full_erase, &wait, Some("its disks will be erased")).await
+        }
+        Act::Provide { name, full_erase, wait } => {
+            ask(session, &name, NodeVerb::Provide, full_erase, &wait, Some("its disks will be erased")).await
+        }
+        Act::Abort { name, wait } => {
+            ask(session, &name, NodeVerb::Abort, false, &wait, Some("its work will be stopped")).await
+        }
+        Act::Power { action, name, wait } => power(session, action, &name, &wait).await,
+        Act::Maintenance { switch, name, reason } => maintenance(session, switch, &name, reason).await,
+    }
+}
+
+async fn ask(
+    session: &Session,
+    name: &str,
+    verb: NodeVerb,
+    full_erase: bool,
+    wait: &WaitArgs,
+    harm: Option<&str>,
+) -> Result<(), Failure> {
+    let name = full(Nodes, name)?;
+    if let Some(harm) = harm {
+        session.confirm(&format!("{name}: {harm}"))?;
+    }
+    let link = session.services.scheduler()?;
+    let request = ActOnNodeRequest { name, verb: verb.into(), request_id: request_id(), full_erase };
+    let operation = call!(link, NodeActionServiceClient, act_on_node, request)?;
+    session.operation(&link, operation, wait.wait).await
+}
+
+async fn power(session: &Session, action: PowerArg, name: &str, wait: &WaitArgs) -> Result<(), Failure> {
+    let name = full(Nodes, name)?;
+    let (action, harm) = match action {
+        PowerArg::On => (PowerAction::On, None),
+        PowerArg::Off => (PowerAction::Off, Some("will be switched off hard")),
+        PowerArg::SoftOff => (PowerAction::SoftOff, Some("will be shut down")),
+        PowerArg::Cycle => (PowerAction::Cycle, Some("will be switched off hard and on again")),
+    };
+    if let Some(harm) = harm {
+        session.confirm(&format!("{name} {harm}"))?;
+    }
+    let link = session.services.scheduler()?;
+    let request = SetNodePowerRequest { name, action: action.into(), request_id: request_id() };
+    let operation = call!(link, NodeActionServiceClient, set_node_power, request)?;
+    session.operation(&link, operation, wait.wait).await
+}
+
+async fn maintenance(
+    session: &Session,
+    switch: Switch,
+    name: &str,
+    reason: Option<String>,
+) -> Result<(), Failure> {
+    let on = switch == Switch::On;
+    if !on && reason.is_some() {
+        return Err(Failure::usage("--reason goes with `maintenance on`"));
+    }
+    let node = Node {
+        name: full(Nodes, name)?,
+        maintenance: on,
+        // Off: the old reason goes with it.
+        maintenance_reason: reason.unwrap_or_default(),
+        ..Node::default()
+    };
+    let link = session.services.inventory()?;
+    let update_mask = mask(vec!["maintenance", "maintenance_reason"])?;
+    let request = UpdateNodeRequest { node: Some(node), update_mask };
+    session.printer.one(&call!(link, NodeServiceClient, update_node, request)?)
+}

@@ -1,0 +1,179 @@
+//! `farrier rack …`
+
+use super::{LabelArgs, Session, mask, set};
+use crate::args::{EtagArg, ListArgs, key_value};
+use crate::client::{Link, request_id};
+use crate::failure::Failure;
+use crate::names::{full, short};
+use crate::output::{Format, emit};
+use crate::{call, list};
+use clap::Subcommand;
+use farrier_model::Collection::{Racks, Sites};
+use farrier_proto::inventory::join_service_client::JoinServiceClient;
+use farrier_proto::inventory::rack_registry_service_client::RackRegistryServiceClient;
+use farrier_proto::inventory::{
+    CreateJoinTokenRequest, CreateRackRequest, DeleteRackRequest, GetRackRequest, ListRacksRequest, Rack,
+    UpdateRackRequest,
+};
+use farrier_proto::rack::GetRackStatusRequest;
+use farrier_proto::rack::rack_service_client::RackServiceClient;
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Makes a rack in a site.
+    Create {
+        name: String,
+        #[arg(long)]
+        site: String,
+        /// Where the centre reaches rackd, `https://host:port`.
+        #[arg(long, value_name = "URL")]
+        address: Option<String>,
+        #[arg(long)]
+        description: Option<String>,
+        /// Repeat for more.
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
+        labels: Vec<(String, String)>,
+    },
+    /// Shows one rack.
+    Get { name: String },
+    /// Lists racks.
+    List {
+        #[command(flatten)]
+        args: ListArgs,
+        /// Only those of this site.
+        #[arg(long)]
+        site: Option<String>,
+    },
+    /// Changes the fields that are named.
+    Update {
+        name: String,
+        #[arg(long, value_name = "URL")]
+        address: Option<String>,
+        #[arg(long)]
+        description: Option<String>,
+        #[command(flatten)]
+        labels: LabelArgs,
+        #[command(flatten)]
+        etag: EtagArg,
+    },
+    /// Removes a rack that has no nodes.
+    Delete {
+        name: String,
+        #[command(flatten)]
+        etag: EtagArg,
+    },
+    /// Makes a one-time token with which a new rackd joins. Shown once.
+    JoinToken {
+        rack: String,
+        /// Seconds it may be used [default: the server's, 3600].
+        #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i32).range(0..))]
+        valid_seconds: i32,
+    },
+    /// Asks the rack's daemon what it serves.
+    Status {
+        name: String,
+        /// rackd's address, instead of the one that inventory has.
+        #[arg(long, value_name = "URL")]
+        address: Option<String>,
+    },
+}
+
+pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
+    match verb {
+        Verb::Create { name, site, address, description, labels } => {
+            let link = session.services.inventory()?;
+            let rack = Rack {
+                name: full(Racks, &name)?,
+                site: full(Sites, &site)?,
+                address: address.unwrap_or_default(),
+                description: description.unwrap_or_default(),
+                labels: labels.into_iter().collect(),
+                ..Rack::default()
+            };
+            let request =
+                CreateRackRequest { rack: Some(rack), request_id: request_id(), validate_only: false };
+            session.printer.one(&call!(link, RackRegistryServiceClient, create_rack, request)?)
+        }
+        Verb::Get { name } => {
+            let link = session.services.inventory()?;
+            session.printer.one(&get(&link, &full(Racks, &name)?).await?)
+        }
+        Verb::List { args, site } => {
+            let link = session.services.inventory()?;
+            let site = site.map(|site| full(Sites, &site)).transpose()?;
+            let filter = args.filter_with(site.map(|site| format!("site={site}")));
+            let racks = list!(
+                link,
+                RackRegistryServiceClient,
+                list_racks,
+                ListRacksRequest {},
+                racks,
+                args.limit,
+                filter
+            )?;
+            session.printer.list(&racks)
+        }
+        Verb::Update { name, address, description, labels, etag } => {
+            let link = session.services.inventory()?;
+            let name = full(Racks, &name)?;
+            let mut paths = Vec::new();
+            let mut rack =
+                Rack { name: name.clone(), etag: etag.etag.unwrap_or_default(), ..Rack::default() };
+            if !labels.is_empty() {
+                // Labels are written whole: what is changed is what was read, or nothing.
+                let read = get(&link, &name).await?;
+                rack.labels = read.labels;
+                if rack.etag.is_empty() {
+                    rack.etag = read.etag;
+                }
+                labels.apply(&mut rack.labels);
+                paths.push("labels");
+            }
+            set(&mut paths, "address", &mut rack.address, address);
+            set(&mut paths, "description", &mut rack.description, description);
+            let request = UpdateRackRequest { rack: Some(rack), update_mask: mask(paths)? };
+            session.printer.one(&call!(link, RackRegistryServiceClient, update_rack, request)?)
+        }
+        Verb::Delete { name, etag } => {
+            let link = session.services.inventory()?;
+            let name = full(Racks, &name)?;
+            session.confirm(&format!("{name} will be deleted"))?;
+            let request = DeleteRackRequest { name: name.clone(), etag: etag.etag.unwrap_or_default() };
+            call!(link, RackRegistryServiceClient, delete_rack, request)?;
+            session.say(&format!("{name} deleted"));
+            Ok(())
+        }
+        Verb::JoinToken { rack, valid_seconds } => {
+            let link = session.services.inventory()?;
+            let request = CreateJoinTokenRequest { rack: full(Racks, &rack)?, valid_seconds };
+            let token = call!(link, JoinServiceClient, create_join_token, request)?;
+            if session.printer.format != Format::Table {
+                return session.printer.one(&token);
+            }
+            // The bare token, so that `$(farrier rack join-token r1)` is all a script needs.
+            emit(&format!("{}\n", token.token))?;
+            let until =
+                token.expire_time.as_ref().and_then(crate::output::value::rfc3339).unwrap_or_default();
+            session.say(&format!("give it to `rackd join`; it works once, until {until}"));
+            Ok(())
+        }
+        Verb::Status { name, address } => {
+            let name = full(Racks, &name)?;
+            let link = daemon(session, &name, address).await?;
+            session.printer.one(&call!(link, RackServiceClient, get_rack_status, GetRackStatusRequest {})?)
+        }
+    }
+}
+
+/// A link to the daemon of `racks/…`, at `address` or where inventory says it is.
+pub async fn daemon(session: &Session, name: &str, address: Option<String>) -> Result<Link, Failure> {
+    if let Some(address) = address {
+        return session.services.rack(short(name), &address, "--address");
+    }
+    let rack = get(&session.services.inventory()?, name).await?;
+    session.services.rack(short(name), &rack.address, &format!("{name} in inventory"))
+}
+
+async fn get(link: &Link, name: &str) -> Result<Rack, Failure> {
+    call!(link, RackRegistryServiceClient, get_rack, GetRackRequest { name: name.to_owned() })
+}

@@ -1,0 +1,278 @@
+//! What went wrong: one exit code, the sentence, the reason, and what to do next.
+
+use crate::output::table;
+use farrier_identity::IdentityError;
+use std::fmt::Write as _;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// What the exit code says. Listed in `--help`; scripts rely on the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Refused,
+    Usage,
+    NotFound,
+    Unreachable,
+    OperationFailed,
+    Conflict,
+}
+
+impl Exit {
+    /// Interrupted, as shells report SIGINT.
+    pub const INTERRUPTED: u8 = 130;
+
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Refused => 1,
+            Exit::Usage => 2,
+            Exit::NotFound => 3,
+            Exit::Unreachable => 4,
+            Exit::OperationFailed => 5,
+            Exit::Conflict => 6,
+        }
+    }
+}
+
+/// A command's failure, ready to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub exit: Exit,
+    pub message: String,
+    /// `google.rpc.ErrorInfo.reason`, or an operation's.
+    pub reason: Option<String>,
+    /// NO_NODE_FITS: node and why it does not.
+    pub rejections: Vec<(String, String)>,
+    /// What to do next, most likely first.
+    pub next: Vec<String>,
+}
+
+/// The call that failed.
+#[derive(Debug, Clone)]
+pub struct Called {
+    /// Word for people: `inventory`, `rack r1`.
+    pub service: String,
+    pub url: String,
+    /// Where the URL came from: `context lab`, `--inventory`.
+    pub source: String,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), reason: None, rejections: Vec::new(), next: Vec::new() }
+    }
+
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(Exit::Refused, message)
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn next(mut self, hint: impl Into<String>) -> Self {
+        self.next.push(hint.into());
+        self
+    }
+
+    /// A file that cannot be read or written.
+    pub fn file(path: &std::path::Path, doing: &str, error: &std::io::Error) -> Self {
+        Self::refused(format!("cannot {doing} {}: {error}", path.display()))
+    }
+
+    /// A status of `called`.
+    pub fn of_status(status: &Status, called: &Called) -> Self {
+        let info = status.get_details_error_info();
+        let reason = info.as_ref().map(|i| i.reason.clone()).filter(|r| !r.is_empty());
+        let exit = exit_of(status, reason.as_deref());
+        let mut failure = Failure { reason, ..Failure::new(exit, sentence(status, called, exit)) };
+        if failure.reason.as_deref() == Some("NO_NODE_FITS") {
+            failure.rejections = rejections(status, info.map(|i| i.metadata).unwrap_or_default());
+        }
+        failure.next = next(&failure, status, called);
+        failure
+    }
+
+    /// The text for stderr.
+    pub fn render(&self, colour: bool) -> String {
+        let (red, bold, off) = if colour { ("\x1b[31;1m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+        let mut out = format!("{red}error:{off} {}", clean_lines(&self.message));
+        if let Some(reason) = &self.reason {
+            let _ = write!(out, " ({})", table::clean(reason));
+        }
+        out.push('\n');
+        if !self.rejections.is_empty() {
+            let rows = self.rejections.iter().map(|(node, why)| vec![node.clone(), why.clone()]).collect();
+            out.push_str(&table::render(&["NODE", "WHY NOT"], rows, &[], false));
+        }
+        for hint in &self.next {
+            let _ = writeln!(out, "{bold}next:{off} {hint}");
+        }
+        out
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        let exit = if matches!(error, IdentityError::BadUri { .. }) { Exit::Usage } else { Exit::Refused };
+        Failure::new(exit, chain(&error))
+    }
+}
+
+/// An error and its causes, each said once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut out = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !out.contains(&text) {
+            out.push_str(": ");
+            out.push_str(&text);
+        }
+        source = cause.source();
+    }
+    out
+}
+
+fn exit_of(status: &Status, reason: Option<&str>) -> Exit {
+    match (status.code(), reason) {
+        (_, Some("NAME_TAKEN" | "MAC_TAKEN" | "STALE_ETAG" | "NODE_BUSY" | "REQUEST_ID_REUSED")) => {
+            Exit::Conflict
+        }
+        (Code::NotFound, _) => Exit::NotFound,
+        (Code::Aborted | Code::AlreadyExists, _) => Exit::Conflict,
+        (Code::Unavailable | Code::DeadlineExceeded, _) => Exit::Unreachable,
+        // tonic reports its own deadline and a connection that broke under a call with these codes; a
+        // server that answered would have given a reason.
+        (Code::Cancelled | Code::Unknown | Code::Internal, None) if of_transport(status) => Exit::Unreachable,
+        _ => Exit::Refused,
+    }
+}
+
+/// Whether the status was made on this side of the wire.
+pub fn of_transport(status: &Status) -> bool {
+    std::error::Error::source(status).is_some() || status.message().eq_ignore_ascii_case("timeout expired")
+}
+
+fn sentence(status: &Status, called: &Called, exit: Exit) -> String {
+    if exit == Exit::Unreachable {
+        let cause = std::error::Error::source(status).map_or_else(|| status.message().to_owned(), chain);
+        return format!("cannot reach {} at {}: {cause}", called.service, called.url);
+    }
+    if status.message().is_empty() {
+        format!("{} answered {}", called.service, status.code())
+    } else {
+        status.message().to_owned()
+    }
+}
+
+/// Placement's reasons: a precondition violation each, or the facts of the ErrorInfo.
+fn rejections(status: &Status, facts: std::collections::HashMap<String, String>) -> Vec<(String, String)> {
+    let mut out: Vec<_> = status
+        .get_details_precondition_failure()
+        .map(|p| p.violations.into_iter().map(|v| (v.subject, v.description)).collect())
+        .unwrap_or_default();
+    if out.is_empty() {
+        out = facts.into_iter().collect();
+    }
+    out.sort();
+    out
+}
+
+fn next(failure: &Failure, status: &Status, called: &Called) -> Vec<String> {
+    let one = |text: &str| vec![text.to_owned()];
+    match (failure.reason.as_deref(), failure.exit) {
+        (_, Exit::Unreachable) => vec![format!(
+            "the address is from {}: `farrier context show`; is {} running there?",
+            called.source, called.service
+        )],
+        (Some("STALE_ETAG"), _) => one("somebody changed it meanwhile: read it again and repeat"),
+        (Some("NAME_TAKEN"), _) => one("choose another name, or `get` the one that is there"),
+        (Some("NODE_BUSY"), _) => one("see what works on it: `farrier node explain NAME`"),
+        (Some("LIFECYCLE_REFUSED"), _) => one("see what its state allows: `farrier node explain NAME`"),
+        (Some("NO_NODE_FITS"), _) => {
+            one("change the flavor or the target, or provide a node: `farrier node list`")
+        }
+        (Some("IN_USE"), _) => one("remove what refers to it first"),
+        (Some("CHECKSUM_MISMATCH"), _) => one("compare with `sha256sum FILE` and the publisher's list"),
+        (_, Exit::NotFound) => one("`list` shows what there is"),
+        _ if matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated) => {
+            one("`farrier context show` prints who you are")
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A server's text may have lines, never other control characters.
+fn clean_lines(text: &str) -> String {
+    text.lines().map(table::clean).collect::<Vec<_>>().join("\n  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic_types::{ErrorDetails, PreconditionViolation};
+
+    fn called() -> Called {
+        Called { service: "inventory".into(), url: "https://h:1".into(), source: "context lab".into() }
+    }
+
+    fn status(code: Code, reason: &str) -> Status {
+        Status::with_error_details(
+            code,
+            "why",
+            ErrorDetails::with_error_info(
+                reason,
+                "farrier",
+                [("k", "v")]
+                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                    .into_iter()
+                    .collect::<std::collections::HashMap<_, _>>(),
+            ),
+        )
+    }
+
+    #[test]
+    fn codes_become_the_listed_exits() {
+        for (status, exit) in [
+            (Status::not_found("x"), 3),
+            (Status::unavailable("x"), 4),
+            (Status::deadline_exceeded("x"), 4),
+            (status(Code::Aborted, "STALE_ETAG"), 6),
+            (status(Code::AlreadyExists, "NAME_TAKEN"), 6),
+            (status(Code::FailedPrecondition, "LIFECYCLE_REFUSED"), 1),
+            (Status::internal("x"), 1),
+            (Status::permission_denied("x"), 1),
+        ] {
+            assert_eq!(Failure::of_status(&status, &called()).exit.code(), exit, "{status}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_a_table() {
+        let mut details = ErrorDetails::with_error_info(
+            "NO_NODE_FITS",
+            "farrier",
+            std::collections::HashMap::<String, String>::new(),
+        );
+        details.set_precondition_failure(vec![
+            PreconditionViolation::new("NODE", "nodes/n2", "has 4 CPUs, needs 8"),
+            PreconditionViolation::new("NODE", "nodes/n1", "is active\x1b[2J"),
+        ]);
+        let status = Status::with_error_details(Code::FailedPrecondition, "no node fits", details);
+        insta::assert_snapshot!(Failure::of_status(&status, &called()).render(false), @r"
+        error: no node fits (NO_NODE_FITS)
+        NODE      WHY NOT
+        nodes/n1  is active?[2J
+        nodes/n2  has 4 CPUs, needs 8
+        next: change the flavor or the target, or provide a node: `farrier node list`
+        ");
+    }
+
+    #[test]
+    fn unreachable_names_url_and_context() {
+        let text = Failure::of_status(&Status::unavailable("refused"), &called()).render(false);
+        assert!(text.contains("https://h:1") && text.contains("context lab"), "{text}");
+    }
+}

@@ -1,0 +1,166 @@
+//! Nodes, their BMC (never its password) and what inspection found.
+
+use super::table::Tone;
+use super::value::{age, cell, labels, labels_cell, time};
+use super::{Column, Resource, column, wide};
+use crate::enum_word;
+use crate::names::short;
+use farrier_proto::inventory::{Bmc, Node};
+use farrier_proto::types::{BootMode, Hardware, PowerState, ProvisionState, RootDeviceHints};
+use serde_json::{Value, json};
+
+impl Resource for Node {
+    fn columns() -> Vec<Column<Self>> {
+        vec![
+            column("NAME", |n, _| short(&n.name).to_owned()),
+            column("RACK", |n, _| short(&n.rack).to_owned()),
+            column("STATE", |n, _| state(n)),
+            column("SINCE", |n, now| age(&n.state_time, now)),
+            column("POWER", |n, _| cell(&enum_word!(PowerState, "POWER_STATE", n.power_state))),
+            column("MAINT", |n, _| if n.maintenance { "yes".to_owned() } else { String::new() }),
+            column("INSTANCE", |n, _| short(&n.instance).to_owned()),
+            wide("UNIT", |n, _| if n.rack_unit == 0 { String::new() } else { n.rack_unit.to_string() }),
+            wide("ARCH", |n, _| n.architecture.clone()),
+            wide("CLASS", |n, _| n.resource_class.clone()),
+            wide("BMC", |n, _| {
+                n.bmc.as_ref().map(|b| format!("{}:{}", b.driver, b.address)).unwrap_or_default()
+            }),
+            wide("OWNER", |n, _| n.owner.clone()),
+            wide("LABELS", |n, _| labels_cell(&n.labels)),
+            wide("OPERATION", |n, _| short(&n.operation).to_owned()),
+            wide("LAST ERROR", |n, _| n.last_error.clone()),
+        ]
+    }
+
+    const FIRST: &'static [&'static str] = &[
+        "name",
+        "rack",
+        "state",
+        "state_time",
+        "power_state",
+        "maintenance",
+        "maintenance_reason",
+        "instance",
+        "operation",
+        "last_error",
+    ];
+
+    fn tone(&self) -> Tone {
+        let state = state(self);
+        if state.ends_with(" failed") {
+            Tone::Bad
+        } else if state.ends_with("ing") || self.maintenance {
+            Tone::Busy
+        } else if matches!(state.as_str(), "active" | "available") {
+            Tone::Good
+        } else {
+            Tone::Plain
+        }
+    }
+
+    fn value(&self) -> Value {
+        json!({
+            "name": self.name,
+            "uid": self.uid,
+            "rack": self.rack,
+            "rack_unit": self.rack_unit,
+            "description": self.description,
+            "bmc": self.bmc.as_ref().map(bmc),
+            "boot_mode": enum_word!(BootMode, "BOOT_MODE", self.boot_mode),
+            "architecture": self.architecture,
+            "resource_class": self.resource_class,
+            "traits": self.traits,
+            "labels": labels(&self.labels),
+            "owner": self.owner,
+            "root_device": self.root_device.as_ref().map(root_device),
+            "maintenance": self.maintenance,
+            "maintenance_reason": self.maintenance_reason,
+            "state": enum_word!(ProvisionState, "PROVISION_STATE", self.state),
+            "state_time": time(&self.state_time),
+            "power_state": enum_word!(PowerState, "POWER_STATE", self.power_state),
+            "hardware": self.hardware.as_ref().map(hardware),
+            "inspect_time": time(&self.inspect_time),
+            "instance": self.instance,
+            "operation": self.operation,
+            "last_error": self.last_error,
+            "fence": self.fence,
+            "etag": self.etag,
+            "create_time": time(&self.create_time),
+            "update_time": time(&self.update_time),
+        })
+    }
+}
+
+/// The provision state in words.
+pub(super) fn state(node: &Node) -> String {
+    cell(&enum_word!(ProvisionState, "PROVISION_STATE", node.state))
+}
+
+fn bmc(bmc: &Bmc) -> Value {
+    // The password is left out even where a server of another mind would send it.
+    json!({
+        "driver": bmc.driver,
+        "address": bmc.address,
+        "user": bmc.user,
+        "password_set": bmc.password_set,
+        "cipher_suite": bmc.cipher_suite,
+    })
+}
+
+fn root_device(hints: &RootDeviceHints) -> Value {
+    json!({
+        "name": hints.name,
+        "serial_number": hints.serial_number,
+        "wwn": hints.wwn,
+        "model": hints.model,
+        "min_size_bytes": hints.min_size_bytes,
+        "rotational": hints.rotational,
+        "by_path": hints.by_path,
+    })
+}
+
+/// What a machine is made of.
+pub(super) fn hardware(found: &Hardware) -> Value {
+    let disks = found.disks.iter().map(|disk| {
+        json!({
+            "name": disk.name,
+            "size_bytes": disk.size_bytes,
+            "serial_number": disk.serial_number,
+            "wwn": disk.wwn,
+            "model": disk.model,
+            "rotational": disk.rotational,
+            "logical_block_bytes": disk.logical_block_bytes,
+            "by_path": disk.by_path,
+        })
+    });
+    let nics = found.nics.iter().map(|nic| {
+        json!({
+            "name": nic.name,
+            "mac_address": nic.mac_address,
+            "link_up": nic.link_up,
+            "speed_mbps": nic.speed_mbps,
+            "driver": nic.driver,
+        })
+    });
+    json!({
+        "system": found.system.as_ref().map(|system| json!({
+            "manufacturer": system.manufacturer,
+            "product": system.product,
+            "serial_number": system.serial_number,
+            "uuid": system.uuid,
+        })),
+        "cpu": found.cpu.as_ref().map(|cpu| json!({
+            "architecture": cpu.architecture,
+            "model": cpu.model,
+            "socket_count": cpu.socket_count,
+            "core_count": cpu.core_count,
+            "thread_count": cpu.thread_count,
+        })),
+        "memory_bytes": found.memory_bytes,
+        "disks": disks.collect::<Vec<_>>(),
+        "nics": nics.collect::<Vec<_>>(),
+        "boot_mode": enum_word!(BootMode, "BOOT_MODE", found.boot_mode),
+        "secure_boot": found.secure_boot,
+        "kernel_release": found.kernel_release,
+    })
+}

@@ -1,0 +1,64 @@
+//! Questions before something is destroyed, and secrets that must not be arguments.
+
+use crate::failure::Failure;
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
+
+/// Longest secret read, in bytes.
+const MAX_SECRET: u64 = 4096;
+
+/// Goes on when `--yes` was given or a person says yes; without a terminal nobody can, so it refuses.
+pub fn confirm(yes: bool, what: &str) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Err(Failure::usage(format!("{what}: needs --yes, there is no terminal to ask on")));
+    }
+    eprint!("{what}. Go on? [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    match (read, answer.trim()) {
+        (Ok(_), "y" | "Y" | "yes") => Ok(()),
+        _ => Err(Failure::refused("not confirmed, nothing was done")),
+    }
+}
+
+/// The first line of a file, of stdin (`-`), or the value from the environment. Never an argument:
+/// those are seen by everybody on the machine.
+pub fn secret(file: Option<&Path>, from_env: Option<&str>) -> Result<Option<String>, Failure> {
+    let Some(path) = file else { return Ok(from_env.filter(|s| !s.is_empty()).map(str::to_owned)) };
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().take(MAX_SECRET).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(MAX_SECRET).read_to_string(&mut text))
+    };
+    read.map_err(|error| Failure::file(path, "read the password from", &error))?;
+    let first = text.lines().next().unwrap_or_default();
+    if first.is_empty() {
+        return Err(Failure::usage(format!(
+            "{}: expected a password on the first line, saw nothing",
+            path.display()
+        )));
+    }
+    Ok(Some(first.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_the_first_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pw");
+        std::fs::write(&path, "s3cret\nrest\n").unwrap();
+        assert_eq!(secret(Some(&path), Some("env")).unwrap().as_deref(), Some("s3cret"));
+        assert_eq!(secret(None, Some("env")).unwrap().as_deref(), Some("env"));
+        assert_eq!(secret(None, None).unwrap(), None);
+        std::fs::write(&path, "").unwrap();
+        assert!(secret(Some(&path), None).is_err());
+    }
+}

@@ -1,0 +1,41 @@
+//! A fake rackd.
+
+use farrier_proto::rack::rack_service_server::RackService;
+use farrier_proto::rack::*;
+use std::pin::Pin;
+use tonic::{Request, Response, Status};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Rack `r1`, which serves one segment and runs nothing.
+pub(crate) struct FakeRack;
+
+#[tonic::async_trait]
+impl RackService for FakeRack {
+    async fn start_task(&self, _: Request<StartTaskRequest>) -> Answer<Task> {
+        Err(Status::unimplemented("x"))
+    }
+    async fn get_task(&self, _: Request<GetTaskRequest>) -> Answer<Task> {
+        Err(Status::unimplemented("x"))
+    }
+    async fn list_tasks(&self, _: Request<ListTasksRequest>) -> Answer<ListTasksResponse> {
+        Err(Status::unimplemented("x"))
+    }
+    type WatchTasksStream = Pin<Box<dyn futures::Stream<Item = Result<Task, Status>> + Send>>;
+    async fn watch_tasks(&self, _: Request<WatchTasksRequest>) -> Answer<Self::WatchTasksStream> {
+        Err(Status::unimplemented("x"))
+    }
+    async fn abort_task(&self, _: Request<AbortTaskRequest>) -> Answer<Task> {
+        Err(Status::unimplemented("x"))
+    }
+    async fn get_rack_status(&self, _: Request<GetRackStatusRequest>) -> Answer<RackStatus> {
+        Ok(Response::new(RackStatus {
+            rack: "racks/r1".into(),
+            version: "9.9".into(),
+            ..RackStatus::default()
+        }))
+    }
+    async fn get_boot_trace(&self, _: Request<GetBootTraceRequest>) -> Answer<BootTrace> {
+        Ok(Response::new(BootTrace::default()))
+    }
+}
