@@ -117,7 +117,8 @@ mod tests {
     fn secrets_round_trip_sealed_and_debug_is_blank() {
         let dir = tempfile::tempdir().unwrap();
         let vault = Vault::open_or_create(&dir.path().join("key")).unwrap();
-        let secrets = Secrets { bmc_password: "hunter2".into(), ..Secrets::default() };
+        let mut secrets = Secrets::default();
+        secrets.bmc_password = "hunter2".into();
         let sealed = secrets.seal(&vault, "t").unwrap();
         assert_eq!(Secrets::open(&vault, "t", &sealed).unwrap().bmc_password, "hunter2");
         assert!(Secrets::open(&vault, "other", &sealed).is_err());
