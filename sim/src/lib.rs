@@ -14,3 +14,4 @@ pub mod net;
 pub mod qmp;
 pub mod rack;
 pub mod tool;
+pub mod virtual_server;
