@@ -50,7 +50,9 @@ impl Journal {
                     .await?;
             }
             None => {
-                fence::Entity::insert(fence::ActiveModel { node: Set(node), fence: Set(given) }).exec(conn).await?;
+                fence::Entity::insert(fence::ActiveModel { node: Set(node), fence: Set(given) })
+                    .exec(conn)
+                    .await?;
             }
         }
         record.task.sequence = next_sequence(conn).await?;
@@ -128,7 +130,12 @@ impl Journal {
     }
 
     /// Tasks by id, after `after`.
-    pub async fn list(&self, after: Option<&str>, unfinished: bool, limit: u64) -> Result<Vec<Task>, JournalError> {
+    pub async fn list(
+        &self,
+        after: Option<&str>,
+        unfinished: bool,
+        limit: u64,
+    ) -> Result<Vec<Task>, JournalError> {
         let mut query = task::Entity::find().order_by_asc(task::Column::Id).limit(limit);
         if let Some(after) = after {
             query = query.filter(task::Column::Id.gt(after));
@@ -151,6 +158,11 @@ fn read(row: task::Model) -> Result<Record, JournalError> {
 }
 
 async fn next_sequence(conn: &impl ConnectionTrait) -> Result<i64, JournalError> {
-    let last = task::Entity::find().order_by_desc(task::Column::Sequence).limit(1).one(conn).await?;
-    Ok(last.map_or(0, |row| row.sequence) + 1)
+    let last: Option<Option<i64>> = task::Entity::find()
+        .select_only()
+        .column_as(task::Column::Sequence.max(), "last")
+        .into_tuple()
+        .one(conn)
+        .await?;
+    Ok(last.flatten().unwrap_or(0) + 1)
 }
