@@ -11,6 +11,8 @@ pub mod cleanup;
 pub mod machine;
 pub mod media;
 pub mod net;
+pub mod pretend;
 pub mod qmp;
 pub mod rack;
 pub mod tool;
+pub mod virtual_server;
