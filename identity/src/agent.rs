@@ -67,7 +67,8 @@ impl Key {
 /// A lazy channel to rackd's agent endpoint. Without `identity` only `Register` is answered.
 pub fn channel(uri: &str, pin: &PinnedCa, identity: Option<(&Key, &[u8])>) -> Result<Channel, IdentityError> {
     let pin = pin.0;
-    let identity = identity.map(|(key, cert)| (vec![CertificateDer::from(cert.to_vec())], Arc::new(key.private())));
+    let identity =
+        identity.map(|(key, cert)| (vec![CertificateDer::from(cert.to_vec())], Arc::new(key.private())));
     let config = move || {
         client_config(
             Trust::Pin(pin),

@@ -94,7 +94,12 @@ impl Authority {
     }
 
     /// Makes a key and a certificate for `identity`, reachable under `hosts` (DNS names or addresses).
-    pub fn issue(&self, identity: &Identity, hosts: &[String], valid: Duration) -> Result<Issued, IdentityError> {
+    pub fn issue(
+        &self,
+        identity: &Identity,
+        hosts: &[String],
+        valid: Duration,
+    ) -> Result<Issued, IdentityError> {
         let key = KeyPair::generate()?;
         let cert = leaf(identity, hosts, valid)?.signed_by(&key, &self.issuer)?;
         Ok(Issued { cert_pem: cert.pem() + &self.cert_pem, key_pem: key.serialize_pem() })

@@ -60,7 +60,8 @@ pub fn channel(uri: &str, credentials: &Credentials, expect: Expect) -> Result<C
 
 /// A channel without a client certificate to a server known by the SHA-256 of its authority.
 pub fn pinned_channel(uri: &str, ca_sha256: [u8; 32]) -> Result<Channel, IdentityError> {
-    let config = move || client_config(Trust::Pin(ca_sha256), Box::new(|id| Expect::AnyServer.admits(id)), None);
+    let config =
+        move || client_config(Trust::Pin(ca_sha256), Box::new(|id| Expect::AnyServer.admits(id)), None);
     connect(uri, Arc::new(config))
 }
 

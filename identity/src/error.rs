@@ -9,7 +9,9 @@ pub enum IdentityError {
     Write { path: PathBuf, source: std::io::Error },
     #[error("{path} holds no usable {expected}")]
     Pem { path: PathBuf, expected: &'static str },
-    #[error("{path} exists already: remove it first if a new authority is really wanted, every certificate it issued becomes useless")]
+    #[error(
+        "{path} exists already: remove it first if a new authority is really wanted, every certificate it issued becomes useless"
+    )]
     Exists { path: PathBuf },
     #[error("cannot make a certificate")]
     Issue(#[from] rcgen::Error),
@@ -17,7 +19,9 @@ pub enum IdentityError {
     Tls(#[from] rustls::Error),
     #[error("the certificate request is malformed or not signed by its own key")]
     BadRequest,
-    #[error("the certificate names no Farrier identity: expected one URI such as spiffe://farrier/rack/r1, saw {seen}")]
+    #[error(
+        "the certificate names no Farrier identity: expected one URI such as spiffe://farrier/rack/r1, saw {seen}"
+    )]
     NoIdentity { seen: String },
     #[error("expected 64 hexadecimal digits (a SHA-256), saw {len} characters")]
     BadPin { len: usize },

@@ -34,10 +34,10 @@ impl Role {
 impl FromStr for Role {
     type Err = ParseIdentityError;
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        Role::ALL
-            .into_iter()
-            .find(|r| r.as_str() == s)
-            .ok_or_else(|| ParseIdentityError { seen: s.to_owned(), expected: "reader, member, operator or admin" })
+        Role::ALL.into_iter().find(|r| r.as_str() == s).ok_or_else(|| ParseIdentityError {
+            seen: s.to_owned(),
+            expected: "reader, member, operator or admin",
+        })
     }
 }
 
@@ -63,7 +63,8 @@ pub struct ParseIdentityError {
     pub expected: &'static str,
 }
 
-const EXPECTED: &str = "spiffe://farrier/{service|rack|node|user}/<name>, the name of letters, digits, '-', '_' and '.'";
+const EXPECTED: &str =
+    "spiffe://farrier/{service|rack|node|user}/<name>, the name of letters, digits, '-', '_' and '.'";
 
 impl Identity {
     /// Parses a SPIFFE id. A user's role and project travel beside it, in the subject.
@@ -81,7 +82,9 @@ impl Identity {
             "rack" => Ok(Identity::Rack(name)),
             "node" => Ok(Identity::Node(name)),
             // A user without a role may read: the least that a valid certificate can mean.
-            "user" => Ok(Identity::User { name, role: role.unwrap_or(Role::Reader), project: project.to_owned() }),
+            "user" => {
+                Ok(Identity::User { name, role: role.unwrap_or(Role::Reader), project: project.to_owned() })
+            }
             _ => Err(bad()),
         }
     }
@@ -105,14 +108,23 @@ mod tests {
 
     #[test]
     fn ids_round_trip() {
-        for id in [Identity::Service("inventory".into()), Identity::Rack("r1".into()), Identity::Node("n-1".into())] {
+        for id in
+            [Identity::Service("inventory".into()), Identity::Rack("r1".into()), Identity::Node("n-1".into())]
+        {
             assert_eq!(Identity::parse(&id.to_string(), None, ""), Ok(id));
         }
     }
 
     #[test]
     fn foreign_and_malformed_ids_are_refused() {
-        for bad in ["", "spiffe://other/rack/r1", "spiffe://farrier/rack/", "spiffe://farrier/rack/a/b", "spiffe://farrier/king/x", "spiffe://farrier/rack/a b"] {
+        for bad in [
+            "",
+            "spiffe://other/rack/r1",
+            "spiffe://farrier/rack/",
+            "spiffe://farrier/rack/a/b",
+            "spiffe://farrier/king/x",
+            "spiffe://farrier/rack/a b",
+        ] {
             assert!(Identity::parse(bad, None, "").is_err(), "{bad}");
         }
     }

@@ -26,8 +26,13 @@ pub(crate) fn identity(cert: &CertificateDer<'_>) -> Result<Identity, IdentityEr
         .next()
         .and_then(|ou| ou.as_str().ok())
         .and_then(|ou| ou.parse::<Role>().ok());
-    let project =
-        parsed.subject().iter_organization().next().and_then(|o| o.as_str().ok()).unwrap_or_default().to_owned();
+    let project = parsed
+        .subject()
+        .iter_organization()
+        .next()
+        .and_then(|o| o.as_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     Identity::parse(uri, role, &project).map_err(|e| none(&e.seen))
 }
 

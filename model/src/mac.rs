@@ -67,7 +67,14 @@ mod tests {
 
     #[test]
     fn group_zero_and_malformed_addresses_are_refused() {
-        for bad in ["", "01:00:5e:00:00:01", "00:00:00:00:00:00", "52:54:00:aa:bb", "52:54:00:aa:bb:cc:dd", "+2:54:00:aa:bb:cc"] {
+        for bad in [
+            "",
+            "01:00:5e:00:00:01",
+            "00:00:00:00:00:00",
+            "52:54:00:aa:bb",
+            "52:54:00:aa:bb:cc:dd",
+            "+2:54:00:aa:bb:cc",
+        ] {
             assert!(bad.parse::<MacAddress>().is_err(), "{bad}");
         }
     }

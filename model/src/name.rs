@@ -33,7 +33,9 @@ impl Collection {
 
 /// A string that is not the name of such a resource.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected {collection}/<id> with an id of 1 to 63 of a-z, 0-9 and '-', not starting or ending with '-'; saw {seen:?}")]
+#[error(
+    "expected {collection}/<id> with an id of 1 to 63 of a-z, 0-9 and '-', not starting or ending with '-'; saw {seen:?}"
+)]
 pub struct NameError {
     pub collection: &'static str,
     pub seen: String,
@@ -64,7 +66,9 @@ mod tests {
 
     #[test]
     fn foreign_collections_and_paths_are_refused() {
-        for bad in ["", "n1", "nodes/", "nodes/a/b", "racks/n1", "nodes/-a", "nodes/A", "nodes/../x", "nodesn1"] {
+        for bad in
+            ["", "n1", "nodes/", "nodes/a/b", "racks/n1", "nodes/-a", "nodes/A", "nodes/../x", "nodesn1"]
+        {
             assert!(parse_name(Collection::Nodes, bad).is_err(), "{bad}");
         }
     }

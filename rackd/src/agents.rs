@@ -110,7 +110,6 @@ impl AgentSlot {
         self.refused.subscribe()
     }
 
-
     /// Waits for an agent. Cancel-safe.
     pub(crate) async fn connected(&self) -> Option<Session> {
         self.session.subscribe().wait_for(Option::is_some).await.ok()?.clone()

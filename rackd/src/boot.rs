@@ -9,7 +9,9 @@ use std::net::Ipv4Addr;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PublishError {
-    #[error("node {node}: expected at least one port with network boot enabled, saw none; enable it with `farrier port update`")]
+    #[error(
+        "node {node}: expected at least one port with network boot enabled, saw none; enable it with `farrier port update`"
+    )]
     NoPort { node: String },
     #[error("{seen:?} is no MAC address")]
     Mac { seen: String },

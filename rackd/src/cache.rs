@@ -37,7 +37,9 @@ pub(crate) enum CacheError {
     Unreachable(tonic::Status),
     #[error("the images service refused {image}: {message}")]
     Refused { image: String, message: String },
-    #[error("{what}: expected SHA-256 {expected}, saw {seen}; the image or the link is damaged, import it again")]
+    #[error(
+        "{what}: expected SHA-256 {expected}, saw {seen}; the image or the link is damaged, import it again"
+    )]
     Checksum { what: String, expected: String, seen: String },
     #[error("the manifest of {image} is malformed: {why}")]
     Manifest { image: String, why: &'static str },
@@ -107,7 +109,12 @@ impl ImageCache {
             let path = part.clone();
             let size = u64::try_from(manifest.size_bytes).unwrap_or(0);
             blocking(move || {
-                let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+                let file = std::fs::OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(path)?;
                 file.set_len(size)?;
                 Ok(file)
             })
@@ -129,8 +136,10 @@ impl ImageCache {
         let mut fetched = wanted.iter().filter(|i| **i < first).count();
         progress(i64::try_from(fetched).unwrap_or(0) * manifest.chunk_bytes, total);
 
-        let request =
-            ReadChunksRequest { manifest_sha256: digest.to_owned(), first_chunk: i64::try_from(first).unwrap_or(0) };
+        let request = ReadChunksRequest {
+            manifest_sha256: digest.to_owned(),
+            first_chunk: i64::try_from(first).unwrap_or(0),
+        };
         let mut stream = client.read_chunks(request).await.map_err(|s| refused(image, s))?.into_inner();
         let mut unsynced = 0;
         for index in wanted.iter().copied().filter(|i| *i >= first) {
@@ -139,13 +148,18 @@ impl ImageCache {
             let mut chunk: Vec<u8> = Vec::with_capacity(len);
             while chunk.len() < len {
                 let piece = stream.message().await.map_err(|s| refused(image, s))?.ok_or_else(|| {
-                    CacheError::Unreachable(tonic::Status::unavailable(format!("the stream of {image} ended early")))
+                    CacheError::Unreachable(tonic::Status::unavailable(format!(
+                        "the stream of {image} ended early"
+                    )))
                 })?;
                 if usize::try_from(piece.chunk) != Ok(index)
                     || usize::try_from(piece.offset) != Ok(chunk.len())
                     || chunk.len() + piece.data.len() > len
                 {
-                    return Err(CacheError::Manifest { image: image.to_owned(), why: "its chunks came out of order" });
+                    return Err(CacheError::Manifest {
+                        image: image.to_owned(),
+                        why: "its chunks came out of order",
+                    });
                 }
                 chunk.extend_from_slice(&piece.data);
             }
@@ -208,8 +222,9 @@ fn check_manifest(image: &str, digest: &str, bytes: &[u8]) -> Result<ChunkManife
     let sane = manifest.chunk_bytes > 0
         && manifest.chunk_bytes <= MAX_CHUNK
         && manifest.size_bytes >= 0
-        && usize::try_from(manifest.size_bytes.div_euclid(manifest.chunk_bytes))
-            .is_ok_and(|whole| manifest.digests.len() / 32 >= whole && manifest.digests.len() / 32 <= whole + 1)
+        && usize::try_from(manifest.size_bytes.div_euclid(manifest.chunk_bytes)).is_ok_and(|whole| {
+            manifest.digests.len() / 32 >= whole && manifest.digests.len() / 32 <= whole + 1
+        })
         && manifest.digests.len() % 32 == 0;
     if !sane {
         return Err(bad("its sizes and digests do not fit together"));

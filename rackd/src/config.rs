@@ -145,9 +145,8 @@ impl Config {
             expected,
             seen: seen.to_owned(),
         };
-        let socket = |key: &str, text: &str| {
-            text.parse::<SocketAddr>().map_err(|_| bad(key, "address:port", text))
-        };
+        let socket =
+            |key: &str, text: &str| text.parse::<SocketAddr>().map_err(|_| bad(key, "address:port", text));
         if !farrier_model::is_label(&raw.rack) {
             return Err(bad("rack", "1 to 63 of a-z, 0-9 and '-'", &raw.rack));
         }

@@ -42,8 +42,10 @@ async fn main() -> anyhow::Result<()> {
     farrier_runtime::telemetry::start();
     match Cli::parse().command {
         Command::Run { config } => {
-            let text = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
-            let config = Config::parse(&text).with_context(|| format!("{} cannot be used", config.display()))?;
+            let text = std::fs::read_to_string(&config)
+                .with_context(|| format!("cannot read {}", config.display()))?;
+            let config =
+                Config::parse(&text).with_context(|| format!("{} cannot be used", config.display()))?;
             let shutdown = CancellationToken::new();
             let stop = shutdown.clone();
             tokio::spawn(async move {
@@ -55,8 +57,13 @@ async fn main() -> anyhow::Result<()> {
         Command::Join { inventory, token_file, hosts, identity } => {
             let token = std::fs::read_to_string(&token_file)
                 .with_context(|| format!("cannot read {}", token_file.display()))?;
-            farrier_rackd::join(JoinRequest { inventory: &inventory, token: token.trim(), hosts, identity: &identity })
-                .await
+            farrier_rackd::join(JoinRequest {
+                inventory: &inventory,
+                token: token.trim(),
+                hosts,
+                identity: &identity,
+            })
+            .await
         }
     }
 }

@@ -59,7 +59,8 @@ async fn image(
     headers: HeaderMap,
 ) -> Response {
     if !rack.signer.check(&manifest, query.expires, &query.signature) {
-        return (StatusCode::FORBIDDEN, "this URL is not signed by this rack, or has expired\n").into_response();
+        return (StatusCode::FORBIDDEN, "this URL is not signed by this rack, or has expired\n")
+            .into_response();
     }
     let Some(path) = rack.cache.path(&manifest) else {
         return (StatusCode::NOT_FOUND, "this image is not in the rack's cache\n").into_response();
@@ -92,7 +93,8 @@ async fn read_range(path: &std::path::Path, range: Option<&str>) -> io::Result<R
         .header(header::CONTENT_TYPE, "application/octet-stream")
         .header(header::ACCEPT_RANGES, "bytes");
     if status == StatusCode::PARTIAL_CONTENT {
-        response = response.header(header::CONTENT_RANGE, format!("bytes {first}-{}/{size}", first + len - 1));
+        response =
+            response.header(header::CONTENT_RANGE, format!("bytes {first}-{}/{size}", first + len - 1));
     }
     response.body(body).map_err(io::Error::other)
 }

@@ -7,7 +7,8 @@ pub const SERVICES: &[&str] = &["farrier.rack.v1.RackService"];
 pub const AGENT_SERVICES: &[&str] = &["farrier.agent.v1.AgentService"];
 
 const SCHEDULER: Rule = Rule::Service(&["scheduler"]);
-const READ: Rule = Rule::Any(&[SCHEDULER, Rule::Service(&["inventory", "console"]), Rule::User(Role::Operator)]);
+const READ: Rule =
+    Rule::Any(&[SCHEDULER, Rule::Service(&["inventory", "console"]), Rule::User(Role::Operator)]);
 
 /// The centre and an operator on site. Only the scheduler starts work: it alone holds fencing tokens.
 pub const RULES: RuleTable = &[

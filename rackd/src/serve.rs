@@ -3,11 +3,11 @@
 use crate::cache::ImageCache;
 use crate::config::{Config, SegmentConfig, SwitchDriver};
 use crate::grpc::{AgentApi, RackApi};
+use crate::phone_home;
 use crate::rack::Rack;
 use crate::rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
 use crate::signed::Signer;
 use crate::tasks::{self, Tasks};
-use crate::phone_home;
 use anyhow::Context as _;
 use farrier_bmc::ipmi::IpmiHub;
 use farrier_identity::ca::Authority;
@@ -54,7 +54,8 @@ pub async fn start(
     config: Config,
     shutdown: CancellationToken,
 ) -> anyhow::Result<(Bound, impl Future<Output = anyhow::Result<()>> + Send)> {
-    let credentials = Credentials::load(&config.identity).context("rackd has no identity: run `rackd join` first")?;
+    let credentials =
+        Credentials::load(&config.identity).context("rackd has no identity: run `rackd join` first")?;
     let expected = Identity::Rack(config.rack.clone());
     anyhow::ensure!(
         credentials.identity() == expected,
@@ -74,11 +75,13 @@ pub async fn start(
         http: http_listener.local_addr()?,
     };
 
-    std::fs::create_dir_all(&config.data).with_context(|| format!("cannot make {}", config.data.display()))?;
+    std::fs::create_dir_all(&config.data)
+        .with_context(|| format!("cannot make {}", config.data.display()))?;
     let vault = Arc::new(Vault::open_or_create(&config.data.join("secrets.key"))?);
     let journal = Journal::open(&config.data.join("journal.db")).await?;
     let agent_ca = agent_authority(&config.data.join("agent-ca"), &config.rack)?;
-    let images = channel(&config.images, &credentials, Expect::Exactly(Identity::Service("images".to_owned())))?;
+    let images =
+        channel(&config.images, &credentials, Expect::Exactly(Identity::Service("images".to_owned())))?;
     let kernel: ArtifactName = "kernel".parse()?;
     let initrd: ArtifactName = "initrd".parse()?;
     let netboot = start_netboot(&config, bound.http.port(), &kernel, &initrd).await?;
@@ -150,7 +153,9 @@ async fn renew_tokens(rack: Arc<Rack>) {
         match event {
             Ok(event) if event.kind == EventKind::HttpScript => {
                 let Some(node) = &event.node else { continue };
-                for task in rack.tasks.of_node(node).iter().filter(|t| t.serves_ramdisk.load(Ordering::Acquire)) {
+                for task in
+                    rack.tasks.of_node(node).iter().filter(|t| t.serves_ramdisk.load(Ordering::Acquire))
+                {
                     tasks::renew_boot_token(&rack, task).await;
                 }
             }

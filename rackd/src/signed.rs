@@ -18,7 +18,10 @@ impl Signer {
     /// Path and query for the raw disk of `manifest`, good for `valid`.
     pub(crate) fn path(&self, manifest: &str, valid: Duration) -> String {
         let expires = unix_now() + valid.as_secs();
-        format!("/images/{manifest}?expires={expires}&signature={}", hex::encode(self.mac(manifest, expires).finalize().into_bytes()))
+        format!(
+            "/images/{manifest}?expires={expires}&signature={}",
+            hex::encode(self.mac(manifest, expires).finalize().into_bytes())
+        )
     }
 
     /// Whether the signature is ours and not yet expired.
@@ -30,7 +33,8 @@ impl Signer {
 
     fn mac(&self, manifest: &str, expires: u64) -> Hmac<Sha256> {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("invariant: any key length is accepted");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.key).expect("invariant: any key length is accepted");
         mac.update(manifest.as_bytes());
         mac.update(b"|");
         mac.update(&expires.to_le_bytes());

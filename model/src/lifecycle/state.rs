@@ -90,7 +90,15 @@ impl State {
         use State::*;
         matches!(
             self,
-            Verifying | Inspecting | Cleaning | Deploying | Deleting | Rescuing | Unrescuing | Adopting | Servicing
+            Verifying
+                | Inspecting
+                | Cleaning
+                | Deploying
+                | Deleting
+                | Rescuing
+                | Unrescuing
+                | Adopting
+                | Servicing
         )
     }
 

@@ -69,6 +69,7 @@ fn words_round_trip() {
 
 #[test]
 fn the_drawing_in_docs_is_fresh() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/life-cycle.md")).unwrap_or_default();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/life-cycle.md"))
+        .unwrap_or_default();
     assert!(page == markdown(), "docs/life-cycle.md is stale: run `cargo xtask docs`");
 }

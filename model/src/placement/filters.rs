@@ -6,7 +6,20 @@ pub(super) type Filter = fn(&Demand, &Candidate) -> Option<String>;
 
 /// In the order a person would ask: is it the right place, is it free, is it big enough.
 pub(super) const FILTERS: &[Filter] = &[
-    named, site, rack, owner, state, maintenance, bootable, architecture, cpus, memory, disk, class, traits, labels,
+    named,
+    site,
+    rack,
+    owner,
+    state,
+    maintenance,
+    bootable,
+    architecture,
+    cpus,
+    memory,
+    disk,
+    class,
+    traits,
+    labels,
 ];
 
 fn differs(what: &str, asked: &str, has: &str) -> Option<String> {
@@ -76,11 +89,8 @@ fn traits(d: &Demand, c: &Candidate) -> Option<String> {
 }
 
 fn labels(d: &Demand, c: &Candidate) -> Option<String> {
-    d.labels
-        .iter()
-        .find(|(key, value)| c.labels.get(*key) != Some(value))
-        .map(|(key, value)| {
-            let has = c.labels.get(key).map_or("none", String::as_str);
-            format!("label {key}: asked for {value}, has {has}")
-        })
+    d.labels.iter().find(|(key, value)| c.labels.get(*key) != Some(value)).map(|(key, value)| {
+        let has = c.labels.get(key).map_or("none", String::as_str);
+        format!("label {key}: asked for {value}, has {has}")
+    })
 }

@@ -33,10 +33,16 @@ impl MigrationTrait for First {
                 .to_owned(),
         )
         .await?;
-        m.create_index(Index::create().name("tasks_sequence").table("tasks").col("sequence").unique().to_owned())
-            .await?;
+        m.create_index(
+            Index::create().name("tasks_sequence").table("tasks").col("sequence").unique().to_owned(),
+        )
+        .await?;
         m.create_table(
-            Table::create().table("fences").col(string("node").primary_key()).col(big_integer("fence")).to_owned(),
+            Table::create()
+                .table("fences")
+                .col(string("node").primary_key())
+                .col(big_integer("fence"))
+                .to_owned(),
         )
         .await?;
         m.create_table(
@@ -50,7 +56,13 @@ impl MigrationTrait for First {
         )
         .await?;
         m.create_index(
-            Index::create().name("addresses_mac").table("addresses").col("segment").col("mac").unique().to_owned(),
+            Index::create()
+                .name("addresses_mac")
+                .table("addresses")
+                .col("segment")
+                .col("mac")
+                .unique()
+                .to_owned(),
         )
         .await
     }

@@ -50,7 +50,9 @@ impl Journal {
                     .await?;
             }
             None => {
-                fence::Entity::insert(fence::ActiveModel { node: Set(node), fence: Set(given) }).exec(conn).await?;
+                fence::Entity::insert(fence::ActiveModel { node: Set(node), fence: Set(given) })
+                    .exec(conn)
+                    .await?;
             }
         }
         record.task.sequence = next_sequence(conn).await?;
@@ -128,7 +130,12 @@ impl Journal {
     }
 
     /// Tasks by id, after `after`.
-    pub async fn list(&self, after: Option<&str>, unfinished: bool, limit: u64) -> Result<Vec<Task>, JournalError> {
+    pub async fn list(
+        &self,
+        after: Option<&str>,
+        unfinished: bool,
+        limit: u64,
+    ) -> Result<Vec<Task>, JournalError> {
         let mut query = task::Entity::find().order_by_asc(task::Column::Id).limit(limit);
         if let Some(after) = after {
             query = query.filter(task::Column::Id.gt(after));

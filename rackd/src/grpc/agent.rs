@@ -5,7 +5,9 @@ use crate::secrets::TokenUse;
 use crate::tasks::TaskHandle;
 use farrier_identity::{Identity, Peer, ca};
 use farrier_proto::agent::agent_service_server::AgentService;
-use farrier_proto::agent::{RegisterRequest, RegisterResponse, SessionRequest, SessionResponse, session_request};
+use farrier_proto::agent::{
+    RegisterRequest, RegisterResponse, SessionRequest, SessionResponse, session_request,
+};
 use farrier_runtime::error::{Reason, internal, invalid, refuse};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +26,10 @@ pub(crate) struct AgentApi {
 
 #[tonic::async_trait]
 impl AgentService for AgentApi {
-    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
+    async fn register(
+        &self,
+        request: Request<RegisterRequest>,
+    ) -> Result<Response<RegisterResponse>, Status> {
         let request = request.into_inner();
         let key = ca::request_key_digest(&request.csr_der)
             .map_err(|e| invalid("csr_der", e))?
@@ -35,7 +40,9 @@ impl AgentService for AgentApi {
                 TokenUse::Unknown => {}
                 TokenUse::UsedByAnother => {
                     tracing::warn!(node.id = %task.node, "a boot token was used twice");
-                    task.agent.refuse("a second ramdisk came with a token that was used already: it was refused".to_owned());
+                    task.agent.refuse(
+                        "a second ramdisk came with a token that was used already: it was refused".to_owned(),
+                    );
                     return Err(refuse(
                         Code::PermissionDenied,
                         Reason::TokenUsed,
@@ -76,7 +83,11 @@ impl AgentService for AgentApi {
             .into_iter()
             .find(|task| peer.as_ref() == Some(&identity(task)))
             .ok_or_else(|| {
-                refuse(Code::PermissionDenied, Reason::NotAllowed, "this agent's task has ended: switch the machine off")
+                refuse(
+                    Code::PermissionDenied,
+                    Reason::NotAllowed,
+                    "this agent's task has ended: switch the machine off",
+                )
             })?;
         let first = reports.message().await?;
         let Some(session_request::Report::Hello(hello)) = first.and_then(|m| m.report) else {

@@ -7,8 +7,8 @@ use farrier_journal::{Accepted, JournalError, Record};
 use farrier_proto::rack::rack_service_server::RackService;
 use farrier_proto::rack::{
     AbortTaskRequest, BootEvent, BootTrace, GetBootTraceRequest, GetRackStatusRequest, GetTaskRequest,
-    ListTasksRequest, ListTasksResponse, RackStatus, Segment, StartTaskRequest, Step, StepState, Task, TaskState,
-    WatchTasksRequest,
+    ListTasksRequest, ListTasksResponse, RackStatus, Segment, StartTaskRequest, Step, StepState, Task,
+    TaskState, WatchTasksRequest,
 };
 use farrier_runtime::error::{Reason, internal, invalid, not_found, refuse, refuse_with};
 use farrier_runtime::page::Page;
@@ -33,7 +33,8 @@ impl RackService for RackApi {
         if id.is_empty() || id.len() > 64 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
             return Err(invalid("id", "expected the operation's uid"));
         }
-        let machine = spec.machine.as_mut().ok_or_else(|| invalid("spec.machine", "expected the server to work on"))?;
+        let machine =
+            spec.machine.as_mut().ok_or_else(|| invalid("spec.machine", "expected the server to work on"))?;
         farrier_model::parse_name(farrier_model::Collection::Nodes, &machine.name)
             .map_err(|e| invalid("spec.machine.name", e))?;
         let mut secrets = Secrets::default();
@@ -74,11 +75,19 @@ impl RackService for RackApi {
         record.map(|r| Response::new(r.task)).ok_or_else(|| not_found(&format!("task {id}")))
     }
 
-    async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<ListTasksResponse>, Status> {
+    async fn list_tasks(
+        &self,
+        request: Request<ListTasksRequest>,
+    ) -> Result<Response<ListTasksResponse>, Status> {
         let request = request.into_inner();
         let page = Page::parse(request.page_size, &request.page_token)?;
         let limit = u64::try_from(page.size + 1).unwrap_or(1001);
-        let rows = self.rack.journal.list(page.after.as_deref(), request.unfinished, limit).await.map_err(refused)?;
+        let rows = self
+            .rack
+            .journal
+            .list(page.after.as_deref(), request.unfinished, limit)
+            .await
+            .map_err(refused)?;
         let (tasks, next_page_token) = page.finish(rows, |t| t.id.clone());
         Ok(Response::new(ListTasksResponse { tasks, next_page_token }))
     }
@@ -139,7 +148,10 @@ impl RackService for RackApi {
         self.get_task(Request::new(GetTaskRequest { id })).await
     }
 
-    async fn get_rack_status(&self, _: Request<GetRackStatusRequest>) -> Result<Response<RackStatus>, Status> {
+    async fn get_rack_status(
+        &self,
+        _: Request<GetRackStatusRequest>,
+    ) -> Result<Response<RackStatus>, Status> {
         let segments = self.rack.config.segments.iter().map(|s| Segment {
             name: s.name.clone(),
             interface: s.interface.clone(),
@@ -154,7 +166,10 @@ impl RackService for RackApi {
         }))
     }
 
-    async fn get_boot_trace(&self, request: Request<GetBootTraceRequest>) -> Result<Response<BootTrace>, Status> {
+    async fn get_boot_trace(
+        &self,
+        request: Request<GetBootTraceRequest>,
+    ) -> Result<Response<BootTrace>, Status> {
         let text = request.into_inner().mac_address;
         let mac = text.parse().map_err(|_| invalid("mac_address", "expected EUI-48 with colons"))?;
         let trace = self.rack.netboot.trace(mac);
@@ -175,7 +190,9 @@ fn refused(error: JournalError) -> Status {
             error.to_string(),
             [("seen", seen.to_string())],
         ),
-        JournalError::Differs { .. } => refuse(Code::InvalidArgument, Reason::RequestIdReused, error.to_string()),
+        JournalError::Differs { .. } => {
+            refuse(Code::InvalidArgument, Reason::RequestIdReused, error.to_string())
+        }
         JournalError::Unknown { id } => not_found(&format!("task {id}")),
         _ => internal(farrier_runtime::telemetry::chain(&error)),
     }

@@ -51,9 +51,13 @@ impl Context<'_> {
         let password = self.task.with_secrets(|s| s.bmc_password.clone()).await;
         let mut address = BmcAddress::new(addr, machine.bmc_user.clone(), Secret::new(password));
         if machine.bmc_cipher_suite != 0 {
-            address.cipher = u8::try_from(machine.bmc_cipher_suite).ok().and_then(Cipher::fixed).ok_or_else(|| {
-                StepError::fatal(format!("cipher suite: expected 17, 3 or 0, saw {}", machine.bmc_cipher_suite))
-            })?;
+            address.cipher =
+                u8::try_from(machine.bmc_cipher_suite).ok().and_then(Cipher::fixed).ok_or_else(|| {
+                    StepError::fatal(format!(
+                        "cipher suite: expected 17, 3 or 0, saw {}",
+                        machine.bmc_cipher_suite
+                    ))
+                })?;
         }
         Ok(self.rack.bmc.bmc(address))
     }
@@ -181,6 +185,8 @@ async fn resolve(address: &str) -> Result<SocketAddr, StepError> {
     let with_port = if address.contains(':') { address.to_owned() } else { format!("{address}:{RMCP_PORT}") };
     let found = tokio::net::lookup_host(&with_port).await;
     found.ok().and_then(|mut addrs| addrs.next()).ok_or_else(|| {
-        StepError::Again(format!("BMC address {address}: expected an address or a name that resolves, saw neither"))
+        StepError::Again(format!(
+            "BMC address {address}: expected an address or a name that resolves, saw neither"
+        ))
     })
 }

@@ -38,7 +38,8 @@ pub(crate) fn start(rack: &Arc<Rack>, record: Record, resumed: bool) {
         }
     };
     // Whoever holds an older token has lost the node: it stops before the new owner begins.
-    let older: Vec<_> = rack.tasks.of_node(&handle.node).into_iter().filter(|h| h.fence < handle.fence).collect();
+    let older: Vec<_> =
+        rack.tasks.of_node(&handle.node).into_iter().filter(|h| h.fence < handle.fence).collect();
     rack.tasks.insert(handle.clone());
     let rack = rack.clone();
     rack.tracker.clone().spawn(async move {
@@ -76,7 +77,11 @@ async fn run(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, resumed: bool) -> End {
         let cx = Context { rack, task: handle, index, name: step.name() };
         if journaled.get(index).is_some_and(|s| s.state() == StepState::Done) {
             if resumed && let Err(error) = step.restore(&cx).await {
-                return End::Failed(format!("{}: cannot be made again after a restart: {}", step.name(), error.message()));
+                return End::Failed(format!(
+                    "{}: cannot be made again after a restart: {}",
+                    step.name(),
+                    error.message()
+                ));
             }
             continue;
         }
@@ -141,12 +146,16 @@ async fn run_step(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
                 pause = (pause * 2).min(LAST_PAUSE);
             }
             Ok(Err(StepError::Again(why))) => {
-                return Err(StepError::Fatal(format!("given up after {}s: {why}", begin.elapsed().as_secs())));
+                return Err(StepError::Fatal(format!(
+                    "given up after {}s: {why}",
+                    begin.elapsed().as_secs()
+                )));
             }
             Ok(Err(error @ StepError::Fatal(_))) => return Err(error),
             Err(_) => {
                 let seconds = step.deadline(&cx.rack.timeouts).as_secs();
-                let detail = cx.task.task().await.steps.get(cx.index).map(|s| s.detail.clone()).unwrap_or_default();
+                let detail =
+                    cx.task.task().await.steps.get(cx.index).map(|s| s.detail.clone()).unwrap_or_default();
                 let seen = if detail.is_empty() { last } else { detail };
                 return Err(StepError::Fatal(format!("not done within {seconds}s; last: {seen}")));
             }

@@ -16,9 +16,12 @@ impl Step for FetchImage {
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let deploy = cx.deploy()?;
         let meter = Meter::new(cx);
-        let fetch =
-            cx.rack.cache.ensure(&deploy.image, &deploy.manifest_sha256, |done, total| meter.report(done, total, ""));
+        let fetch = cx
+            .rack
+            .cache
+            .ensure(&deploy.image, &deploy.manifest_sha256, |done, total| meter.report(done, total, ""));
         let image = meter.beside(fetch).await?;
-        cx.note(format!("{} in the rack's cache, {} MiB", deploy.image, image.manifest.size_bytes >> 20)).await
+        cx.note(format!("{} in the rack's cache, {} MiB", deploy.image, image.manifest.size_bytes >> 20))
+            .await
     }
 }

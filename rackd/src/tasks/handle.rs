@@ -127,7 +127,9 @@ impl TaskHandle {
     /// The deployed system called. `false`: the secret is wrong.
     pub(crate) async fn phone_home(&self, secret: &str) -> Result<bool, HandleError> {
         let good = self
-            .with_secrets(|s| !s.phone_secret.is_empty() && same(s.phone_secret.as_bytes(), secret.as_bytes()))
+            .with_secrets(|s| {
+                !s.phone_secret.is_empty() && same(s.phone_secret.as_bytes(), secret.as_bytes())
+            })
             .await;
         if good && !*self.phoned.borrow() {
             self.edit_secrets(|s| s.phoned = true).await?;

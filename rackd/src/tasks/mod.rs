@@ -51,12 +51,9 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
     let parts: Vec<&[&dyn Step]> = match &spec.work {
         Some(Work::Verify(_)) => vec![&[&verify_bmc::VerifyBmc]],
         Some(Work::Inspect(_)) => vec![RAMDISK, &[&report_hardware::ReportHardware], END_RAMDISK],
-        Some(Work::Clean(_)) => vec![
-            &[&forget_secrets::ForgetSecrets],
-            RAMDISK,
-            &[&erase_disks::EraseDisks],
-            END_RAMDISK,
-        ],
+        Some(Work::Clean(_)) => {
+            vec![&[&forget_secrets::ForgetSecrets], RAMDISK, &[&erase_disks::EraseDisks], END_RAMDISK]
+        }
         Some(Work::Deploy(_)) => vec![
             &[&fetch_image::FetchImage],
             RAMDISK,

@@ -16,7 +16,10 @@ impl Step for Provisioning {
         "plug_provisioning"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        let segment = cx.rack.provisioning().ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?;
+        let segment = cx
+            .rack
+            .provisioning()
+            .ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?;
         plug(cx, segment).await
     }
 }
@@ -36,7 +39,10 @@ pub(super) fn tenant<'a>(cx: &Context<'a>) -> Result<&'a SegmentConfig, StepErro
     let asked = cx.deploy()?.network.clone();
     cx.rack.tenant(&asked).ok_or_else(|| {
         let known: Vec<_> = cx.rack.config.segments.iter().map(|s| s.name.as_str()).collect();
-        StepError::fatal(format!("network {asked}: expected a segment of this rack ({}), saw none", known.join(", ")))
+        StepError::fatal(format!(
+            "network {asked}: expected a segment of this rack ({}), saw none",
+            known.join(", ")
+        ))
     })
 }
 

@@ -28,7 +28,9 @@ impl Step for WaitAgent {
                 }
             }
         };
-        let Some(session) = session else { return Err(StepError::Again("rackd is shutting down".to_owned())) };
+        let Some(session) = session else {
+            return Err(StepError::Again("rackd is shutting down".to_owned()));
+        };
         let hardware = session.hardware;
         cx.note(format!("agent up, boot {}", session.boot_id)).await?;
         Ok(cx.task.edit(|task| task.result.get_or_insert_default().hardware = Some(hardware)).await?)

@@ -48,8 +48,8 @@ async fn files(cx: &Context<'_>) -> Result<Vec<File>, StepError> {
         if deploy.user_data.is_empty() { b"#cloud-config\n{}\n".to_vec() } else { deploy.user_data.clone() };
     let file = |name: &str, content: Vec<u8>| File { name: name.to_owned(), content };
     Ok(vec![
-        file("meta-data", meta.to_string().into_bytes()),
-        file("network-config", network.to_string().into_bytes()),
+        file("meta-data", format!("{meta:#}\n").into_bytes()),
+        file("network-config", format!("{network:#}\n").into_bytes()),
         file("user-data", user_data),
         file("vendor-data", vendor_data(cx).await?.into_bytes()),
     ])

@@ -17,7 +17,10 @@ impl Step for WriteImage {
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let deploy = cx.deploy()?;
         let image = cx.rack.cache.ensure(&deploy.image, &deploy.manifest_sha256, |_, _| ()).await?;
-        let segment = cx.rack.provisioning().ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?;
+        let segment = cx
+            .rack
+            .provisioning()
+            .ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?;
         let path = cx.rack.signer.path(&deploy.manifest_sha256, cx.rack.timeouts.write);
         let command = Command::WriteImage(Write {
             root_device: cx.machine()?.root_device.clone(),

@@ -29,7 +29,8 @@ impl Switch for Bridges {
             segment: segment.to_owned(),
             known: self.bridges.keys().cloned().collect::<Vec<_>>().join(", "),
         })?;
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(|e| SwitchError::Refused(e.to_string()))?;
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(|e| SwitchError::Refused(e.to_string()))?;
         // The connection's task ends when the handle is dropped.
         tokio::spawn(connection);
         let wanted = link(&handle, bridge).await?;

@@ -221,7 +221,9 @@ mod tests {
 
     #[test]
     fn nobody_passes_without_a_certificate_but_by_bearer() {
-        for rule in [Rule::Authenticated, Rule::User(Role::Reader), Rule::Rack, Rule::Node, Rule::Service(&["x"])] {
+        for rule in
+            [Rule::Authenticated, Rule::User(Role::Reader), Rule::Rack, Rule::Node, Rule::Service(&["x"])]
+        {
             assert!(!rule.admits(None), "{rule:?}");
         }
         assert!(Rule::Bearer.admits(None));
@@ -229,7 +231,10 @@ mod tests {
 
     #[test]
     fn a_method_without_a_rule_is_found() {
-        let missing = unruled(&["farrier.inventory.v1.SiteService"], &[("farrier.inventory.v1.SiteService/GetSite", Rule::Authenticated), ("x/Y", Rule::Rack)]);
+        let missing = unruled(
+            &["farrier.inventory.v1.SiteService"],
+            &[("farrier.inventory.v1.SiteService/GetSite", Rule::Authenticated), ("x/Y", Rule::Rack)],
+        );
         assert!(missing.contains(&"farrier.inventory.v1.SiteService/CreateSite has no rule".to_owned()));
         assert!(missing.contains(&"x/Y is no method".to_owned()));
         assert!(!missing.iter().any(|m| m.contains("GetSite")));

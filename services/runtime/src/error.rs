@@ -120,7 +120,11 @@ pub fn not_found(name: &str) -> Status {
 }
 
 pub fn stale_etag(name: &str) -> Status {
-    refuse(Code::Aborted, Reason::StaleEtag, format!("{name} changed since it was read: read it again and retry"))
+    refuse(
+        Code::Aborted,
+        Reason::StaleEtag,
+        format!("{name} changed since it was read: read it again and retry"),
+    )
 }
 
 /// A defect or a broken database: the caller learns nothing of it, the log everything.

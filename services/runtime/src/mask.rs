@@ -20,7 +20,10 @@ pub fn fields<'a>(
                 refuse(
                     Code::InvalidArgument,
                     Reason::InvalidMask,
-                    format!("update_mask: {path:?} cannot be updated; expected some of {}", allowed.join(", ")),
+                    format!(
+                        "update_mask: {path:?} cannot be updated; expected some of {}",
+                        allowed.join(", ")
+                    ),
                 )
             })
         })

@@ -60,7 +60,12 @@ mod tests {
         let (mut token, mut seen) = (String::new(), Vec::new());
         loop {
             let page = Page::parse(3, &token).unwrap();
-            let rows = all.iter().filter(|n| page.after.as_ref().is_none_or(|a| *n > a)).take(page.size + 1).cloned().collect();
+            let rows = all
+                .iter()
+                .filter(|n| page.after.as_ref().is_none_or(|a| *n > a))
+                .take(page.size + 1)
+                .cloned()
+                .collect();
             let (rows, next) = page.finish(rows, Clone::clone);
             seen.extend(rows);
             token = next;

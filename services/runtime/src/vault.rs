@@ -75,7 +75,11 @@ impl Vault {
         SystemRandom::new().fill(&mut nonce).map_err(|_| VaultError::Random)?;
         let mut sealed = secret.to_vec();
         self.key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context.as_bytes()), &mut sealed)
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(context.as_bytes()),
+                &mut sealed,
+            )
             .map_err(|_| VaultError::Random)?;
         let mut out = nonce.to_vec();
         out.append(&mut sealed);

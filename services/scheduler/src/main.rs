@@ -1,1 +1,52 @@
-fn main() {}
+//! The `farrier-scheduler` program: reads flags, nothing else.
+
+use anyhow::Context as _;
+use clap::Parser;
+use farrier_identity::Credentials;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tokio_util::sync::CancellationToken;
+
+/// Farrier's scheduler.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// Address to serve on.
+    #[arg(long, env = "FARRIER_LISTEN", default_value = "[::]:7002")]
+    listen: SocketAddr,
+    /// Directory with cert.pem, key.pem and ca.pem.
+    #[arg(long, env = "FARRIER_IDENTITY")]
+    identity: PathBuf,
+    /// sqlite://PATH or postgres://…
+    #[arg(long, env = "FARRIER_DATABASE", default_value = "sqlite://scheduler.db")]
+    database: String,
+    /// Inventory, https://host:port.
+    #[arg(long, env = "FARRIER_INVENTORY")]
+    inventory: String,
+    /// Images, https://host:port.
+    #[arg(long, env = "FARRIER_IMAGES")]
+    images: String,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    farrier_runtime::telemetry::start();
+    let cli = Cli::parse();
+    let listener = tokio::net::TcpListener::bind(cli.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", cli.listen))?;
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        farrier_runtime::serve::signal().await;
+        stop.cancel();
+    });
+    let config = farrier_scheduler::Config {
+        listener,
+        credentials: Credentials::load(&cli.identity)?,
+        database_url: cli.database,
+        inventory: cli.inventory,
+        images: cli.images,
+    };
+    farrier_scheduler::run(config, shutdown).await
+}

@@ -14,7 +14,9 @@ impl Store {
     pub async fn set_cursor(&self, rack: &str, sequence: i64) -> Result<(), StoreError> {
         let write = self.db.begin().await?;
         cursor::Entity::insert(cursor::ActiveModel { rack: Set(rack.to_owned()), sequence: Set(sequence) })
-            .on_conflict(OnConflict::column(cursor::Column::Rack).update_column(cursor::Column::Sequence).to_owned())
+            .on_conflict(
+                OnConflict::column(cursor::Column::Rack).update_column(cursor::Column::Sequence).to_owned(),
+            )
             .exec_without_returning(write.conn())
             .await?;
         Ok(write.commit().await?)

@@ -66,7 +66,9 @@ pub(crate) async fn insert(conn: &impl ConnectionTrait, new: &Instance) -> Resul
     };
     match instance::Entity::insert(row).exec_without_returning(conn).await {
         Ok(_) => Ok(()),
-        Err(error) if farrier_db::is_duplicate(&error) => Err(StoreError::NameTaken { name: new.name.clone() }),
+        Err(error) if farrier_db::is_duplicate(&error) => {
+            Err(StoreError::NameTaken { name: new.name.clone() })
+        }
         Err(error) => Err(error.into()),
     }
 }

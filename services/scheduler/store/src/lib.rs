@@ -3,11 +3,11 @@
 //!
 //! One function is one transaction. Start with [`Store::open`].
 
+mod cursor;
 mod entity;
+mod instance;
 mod migration;
 mod operation;
-mod instance;
-mod cursor;
 
 pub use instance::InstanceFilter;
 pub use operation::{NewOperation, OperationFilter, OperationRow};

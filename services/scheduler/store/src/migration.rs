@@ -51,10 +51,14 @@ impl MigrationTrait for First {
                 .to_owned(),
         )
         .await?;
-        m.create_index(Index::create().name("operations_done").table("operations").col("done").to_owned()).await?;
-        m.create_index(Index::create().name("operations_node").table("operations").col("node").to_owned()).await?;
-        m.create_index(Index::create().name("operations_target").table("operations").col("target").to_owned())
+        m.create_index(Index::create().name("operations_done").table("operations").col("done").to_owned())
             .await?;
+        m.create_index(Index::create().name("operations_node").table("operations").col("node").to_owned())
+            .await?;
+        m.create_index(
+            Index::create().name("operations_target").table("operations").col("target").to_owned(),
+        )
+        .await?;
         m.create_table(
             Table::create()
                 .table("requests")
@@ -65,7 +69,11 @@ impl MigrationTrait for First {
         )
         .await?;
         m.create_table(
-            Table::create().table("cursors").col(string("rack").primary_key()).col(big_integer("sequence")).to_owned(),
+            Table::create()
+                .table("cursors")
+                .col(string("rack").primary_key())
+                .col(big_integer("sequence"))
+                .to_owned(),
         )
         .await
     }

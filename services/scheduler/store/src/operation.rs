@@ -1,10 +1,10 @@
 use crate::entity::{operation, request};
 use crate::{Store, StoreError, instance};
 use farrier_proto::rack::TaskSpec;
-use farrier_proto::scheduler::{Instance, Operation};
+use farrier_proto::scheduler::{Instance, Operation, OperationPhase};
 use prost::Message as _;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Condition, Expr};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, EntityTrait as _, ExprTrait as _, QueryFilter as _, QueryOrder as _,
     QuerySelect as _,
@@ -45,7 +45,7 @@ pub struct OperationFilter {
 /// What becomes of the instance together with an operation's change.
 enum InstanceChange {
     Keep,
-    Write(Instance),
+    Write(Box<Instance>),
     Remove(String),
 }
 
@@ -139,17 +139,34 @@ impl Store {
         Ok(rows)
     }
 
-    /// The oldest unfinished operation on the node or target before `name`: work on one node is done in order.
-    pub async fn ahead_of(&self, name: &str, node: &str) -> Result<Option<String>, StoreError> {
+    /// The oldest unfinished operation before `name` on the same node or for the same target: work on one
+    /// thing is done in order.
+    pub async fn ahead_of(&self, name: &str, node: &str, target: &str) -> Result<Option<String>, StoreError> {
+        let mut same = Condition::any().add(operation::Column::Target.eq(target));
+        if !node.is_empty() {
+            same = same.add(operation::Column::Node.eq(node));
+        }
         let row = operation::Entity::find()
             .filter(operation::Column::Done.eq(false))
             .filter(operation::Column::Name.lt(name))
-            .filter(operation::Column::Node.eq(node))
+            .filter(same)
             .order_by_asc(operation::Column::Name)
             .limit(1)
             .one(self.db.conn())
             .await?;
         Ok(row.map(|row| row.name))
+    }
+
+    /// Unfinished operations whose task a rack has or should have.
+    pub async fn running_at(&self, rack: &str) -> Result<Vec<OperationRow>, StoreError> {
+        let rows = operation::Entity::find()
+            .filter(operation::Column::Done.eq(false))
+            .filter(operation::Column::Rack.eq(rack))
+            .filter(operation::Column::Phase.eq(i32::from(OperationPhase::Running)))
+            .order_by_asc(operation::Column::Name)
+            .all(self.db.conn())
+            .await?;
+        rows.into_iter().map(read).collect()
     }
 
     /// Changes an operation that is not done. `None` when it is done: nothing changes it any more.
@@ -174,7 +191,7 @@ impl Store {
         self.edit_with(name, |row, instance| match instance {
             Some(mut instance) => {
                 change(row, &mut instance);
-                InstanceChange::Write(instance)
+                InstanceChange::Write(Box::new(instance))
             }
             None => {
                 change(row, &mut Instance::default());

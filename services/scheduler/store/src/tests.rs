@@ -2,7 +2,12 @@ use super::*;
 use farrier_proto::scheduler::{Instance, Operation};
 
 fn new(name: &str, node: &str) -> NewOperation {
-    let operation = Operation { name: name.into(), node: node.into(), target: "instances/i".into(), ..Operation::default() };
+    let operation = Operation {
+        name: name.into(),
+        node: node.into(),
+        target: "instances/i".into(),
+        ..Operation::default()
+    };
     let row = OperationRow { operation, owner: "p".into(), work: Default::default(), cancel: String::new() };
     NewOperation { row, request: None, create: None }
 }
@@ -24,11 +29,17 @@ async fn promises(store: &Store) {
     taken.request = None;
     taken.row.operation.name = "operations/8".into();
     assert!(matches!(store.create(taken).await, Err(StoreError::NameTaken { .. })));
-    assert!(matches!(store.operation("operations/8").await, Err(StoreError::NotFound { .. })), "all or nothing");
+    assert!(
+        matches!(store.operation("operations/8").await, Err(StoreError::NotFound { .. })),
+        "all or nothing"
+    );
 
     // Work on a node is in order.
     store.create(new("operations/2", "nodes/a")).await.unwrap();
-    assert_eq!(store.ahead_of("operations/2", "nodes/a").await.unwrap().as_deref(), Some("operations/1"));
+    assert_eq!(
+        store.ahead_of("operations/2", "nodes/a", "x").await.unwrap().as_deref(),
+        Some("operations/1")
+    );
     assert_eq!(store.unfinished().await.unwrap(), ["operations/1", "operations/2"]);
 
     // What is done changes no more.
@@ -42,7 +53,7 @@ async fn promises(store: &Store) {
     assert!(edited.is_some());
     assert!(store.edit("operations/1", |row| row.operation.done = false).await.unwrap().is_none());
     assert_eq!(store.instance("instances/i").await.unwrap().placed_node, "nodes/a");
-    assert_eq!(store.ahead_of("operations/2", "nodes/a").await.unwrap(), None);
+    assert_eq!(store.ahead_of("operations/2", "nodes/a", "x").await.unwrap(), None);
     store.edit_removing_instance("operations/2", |row| row.operation.done = true).await.unwrap();
     assert!(matches!(store.instance("instances/i").await, Err(StoreError::NotFound { .. })));
 

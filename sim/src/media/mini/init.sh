@@ -15,8 +15,9 @@ button=$!
 
 say() { echo "FARRIER-MINI-$*" > /dev/console; }
 
-# value KEY FILE: the value of a top-level or nested "KEY: value" line, without quotes.
-value() { sed -n "s/^[ -]*$1:[ ]*//p" "$2" 2>/dev/null | head -n 1 | tr -d "\"'"; }
+# value KEY FILE: the value of a top-level or nested "KEY: value" line of YAML, or of JSON with a key a line,
+# without quotes.
+value() { sed -n "s/^[ {-]*\"\{0,1\}$1\"\{0,1\}:[ ]*//p" "$2" 2>/dev/null | head -n 1 | sed 's/,$//' | tr -d "\"'"; }
 
 # The volume may be a partition or a whole disk, on any bus, and may take a moment to appear.
 seed=
@@ -63,7 +64,8 @@ fi
 say "UP hostname=$(hostname) address=$(ip -4 -o address show "$nic" | sed 's/.*inet \([^ ]*\).*/\1/') uptime=$(cut -d' ' -f1 /proc/uptime)"
 
 # cloud-init's phone_home: an indented url, in which it replaces $INSTANCE_ID.
-url=$(sed -n '/^phone_home:/,/^[^ ]/s/^ *url: *//p' $user 2>/dev/null | head -n 1 | tr -d "\"'" |
+# User data wins over vendor data.
+url=$(sed -n '/^phone_home:/,/^[^ ]/s/^ *url: *//p' $user /run/seed/vendor-data 2>/dev/null | head -n 1 | tr -d "\"'" |
     sed "s/\$INSTANCE_ID/$instance/")
 if [ -n "$url" ]; then
     tries=0

@@ -1,0 +1,204 @@
+use super::{App, check, new_operation, request_key, store_error};
+use crate::engine::placement;
+use farrier_proto::images::GetImageRequest;
+use farrier_proto::inventory::GetFlavorRequest;
+use farrier_proto::rack::task_spec::Work;
+use farrier_proto::rack::{Clean, Deploy, TaskSpec};
+use farrier_proto::scheduler::{
+    CreateInstanceRequest, DeleteInstanceRequest, Instance, InstanceState, ListInstancesRequest,
+    ListInstancesResponse, Operation, OperationPhase, OperationType,
+};
+use farrier_runtime::authz::Caller;
+use farrier_runtime::error::{Reason, invalid, not_found, refuse, stale_etag};
+use farrier_runtime::filter;
+use farrier_runtime::page::Page;
+use farrier_runtime::time::now;
+use farrier_scheduler_store::{InstanceFilter, NewOperation};
+use tonic::{Code, Status};
+
+impl App {
+    pub(crate) async fn create(
+        &self,
+        caller: &Caller,
+        request: CreateInstanceRequest,
+    ) -> Result<Operation, Status> {
+        let key = request_key(caller, &request.request_id, &request);
+        let given = request.instance.ok_or_else(|| invalid("instance", "expected what to make"))?;
+        let mut instance = check::instance(given)?;
+        // An operator may make instances for a project; everybody else only for their own.
+        if instance.owner.is_empty() {
+            instance.owner = caller.project().to_owned();
+        } else if !caller.sees_all_projects() && instance.owner != caller.project() {
+            return Err(invalid("instance.owner", "expected your own project"));
+        }
+        let flavor = self
+            .clients
+            .flavors
+            .clone()
+            .get_flavor(GetFlavorRequest { name: instance.flavor.clone() })
+            .await
+            .map_err(|s| foreign("instance.flavor", s))?
+            .into_inner();
+        let image = self
+            .clients
+            .images
+            .clone()
+            .get_image(GetImageRequest { name: instance.image.clone() })
+            .await
+            .map_err(|s| foreign("instance.image", s))?
+            .into_inner();
+        if !image.owner.is_empty() && image.owner != instance.owner {
+            return Err(not_found(&instance.image));
+        }
+        let work = Work::Deploy(Deploy {
+            image: instance.image.clone(),
+            // Pinned now: an image that is replaced later does not change what was asked for.
+            manifest_sha256: image.manifest_sha256.clone(),
+            instance: instance.name.clone(),
+            hostname: instance.hostname.clone(),
+            ssh_keys: instance.ssh_keys.clone(),
+            user_data: instance.user_data.clone(),
+            network: instance.network.clone(),
+            ready: instance.ready,
+            ready_seconds: instance.ready_seconds,
+        });
+        let mut row = new_operation(
+            caller,
+            OperationType::Deploy,
+            &instance.name,
+            "",
+            TaskSpec { machine: None, work: Some(work) },
+        );
+        row.owner.clone_from(&instance.owner);
+        if request.validate_only {
+            let demand = placement::demand(&instance, &flavor, &image);
+            let placed = self.engine.placement(&demand).await?;
+            return match placed.fits.first() {
+                Some(node) => {
+                    row.operation.name = String::new();
+                    row.operation.node.clone_from(node);
+                    Ok(row.operation)
+                }
+                None => Err(placement::no_node_fits(&placed)),
+            };
+        }
+        instance.uid = uuid::Uuid::now_v7().to_string();
+        instance.set_state(InstanceState::Pending);
+        instance.operation.clone_from(&row.operation.name);
+        instance.create_time = Some(now());
+        instance.update_time = Some(now());
+        instance.placed_node.clear();
+        instance.addresses.clear();
+        instance.last_error.clear();
+        let stored = self
+            .store
+            .create(NewOperation { row, request: key, create: Some(instance) })
+            .await
+            .map_err(store_error)?;
+        self.engine.nudge();
+        Ok(stored)
+    }
+
+    pub(crate) async fn instance(&self, caller: &Caller, name: &str) -> Result<Instance, Status> {
+        let instance = self.store.instance(name).await.map_err(store_error)?;
+        if !caller.sees(&instance.owner) {
+            return Err(not_found(name));
+        }
+        Ok(shown(instance))
+    }
+
+    pub(crate) async fn instances(
+        &self,
+        caller: &Caller,
+        request: ListInstancesRequest,
+    ) -> Result<ListInstancesResponse, Status> {
+        let page = Page::parse(request.page_size, &request.page_token)?;
+        let mut wanted = InstanceFilter::default();
+        for term in filter::parse(&request.filter, &["state", "placed_node", "owner"])? {
+            match term.field.as_str() {
+                "state" => wanted.state = Some(state(&term.value)?),
+                "placed_node" => wanted.placed_node = Some(term.value),
+                _ => wanted.owner = Some(term.value),
+            }
+        }
+        if !caller.sees_all_projects() {
+            wanted.visible_to = Some(caller.project().to_owned());
+        }
+        let limit = u64::try_from(page.size + 1).unwrap_or(1001);
+        let rows = self.store.instances(&wanted, page.after.as_deref(), limit).await.map_err(store_error)?;
+        let (rows, next_page_token) = page.finish(rows, |i| i.name.clone());
+        Ok(ListInstancesResponse { instances: rows.into_iter().map(shown).collect(), next_page_token })
+    }
+
+    pub(crate) async fn delete(
+        &self,
+        caller: &Caller,
+        request: DeleteInstanceRequest,
+    ) -> Result<Operation, Status> {
+        let key = request_key(caller, &request.request_id, &request);
+        let instance = self.instance(caller, &request.name).await?;
+        if !caller.sees_all_projects() && instance.owner != caller.project() {
+            return Err(refuse(
+                Code::PermissionDenied,
+                Reason::NotAllowed,
+                format!("{} is not yours", instance.name),
+            ));
+        }
+        if !request.etag.is_empty() && request.etag != instance.etag {
+            return Err(stale_etag(&instance.name));
+        }
+        // Asking twice is one request.
+        let current = self.store.operation(&instance.operation).await.map_err(store_error)?;
+        if current.operation.r#type() == OperationType::Undeploy && !current.operation.done {
+            return Ok(current.operation);
+        }
+        let work = TaskSpec { machine: None, work: Some(Work::Clean(Clean { full: false })) };
+        let mut row =
+            new_operation(caller, OperationType::Undeploy, &instance.name, &instance.placed_node, work);
+        row.owner.clone_from(&instance.owner);
+        let stored =
+            self.store.create(NewOperation { row, request: key, create: None }).await.map_err(store_error)?;
+        if !current.operation.done && current.operation.phase() != OperationPhase::Done {
+            // What is still being deployed is stopped first; the undeployment waits for it.
+            let reason = format!("{} takes the instance away", stored.name);
+            self.engine.cancel(&current.operation.name, &reason).await.map_err(store_error)?;
+        }
+        self.engine.nudge();
+        Ok(stored)
+    }
+}
+
+/// User data may hold secrets: write only.
+fn shown(mut instance: Instance) -> Instance {
+    instance.user_data.clear();
+    instance
+}
+
+fn state(text: &str) -> Result<i32, Status> {
+    let name = format!("INSTANCE_STATE_{}", text.to_ascii_uppercase().replace([' ', '-'], "_"));
+    InstanceState::from_str_name(&name)
+        .or_else(|| InstanceState::from_str_name(text))
+        .map(Into::into)
+        .ok_or_else(|| {
+            refuse(
+                Code::InvalidArgument,
+                Reason::InvalidFilter,
+                format!("filter: no instance state {text:?}"),
+            )
+        })
+}
+
+/// Another service's refusal, in terms of the field that named the thing.
+fn foreign(field: &str, status: Status) -> Status {
+    match status.code() {
+        Code::NotFound | Code::PermissionDenied => {
+            invalid(field, "expected one that exists; see `farrier flavor list` and `farrier image list`")
+        }
+        Code::Unavailable => refuse(
+            Code::Unavailable,
+            Reason::Unavailable,
+            format!("{field} cannot be looked up now: {}", status.message()),
+        ),
+        _ => status,
+    }
+}

@@ -1,0 +1,77 @@
+//! What callers may ask for: checked, stored, answered. The engine does the rest.
+
+mod check;
+mod instance;
+mod node_action;
+
+mod operation;
+
+pub(crate) use node_action::state_of;
+
+use crate::clients::Clients;
+use crate::engine::Engine;
+use farrier_proto::rack::TaskSpec;
+use farrier_proto::scheduler::{Operation, OperationPhase, OperationType};
+use farrier_runtime::authz::Caller;
+use farrier_runtime::error::{Reason, internal, not_found, refuse, stale_etag};
+use farrier_runtime::time::now;
+use farrier_scheduler_store::{OperationRow, Store, StoreError};
+use prost::Message;
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+use tonic::{Code, Status};
+
+pub(crate) struct App {
+    pub(crate) store: Store,
+    pub(crate) clients: Clients,
+    pub(crate) engine: Arc<Engine>,
+}
+
+/// A new operation, not stored yet. Its name sorts by age (UUID v7): work on one node is done in order.
+fn new_operation(
+    caller: &Caller,
+    kind: OperationType,
+    target: &str,
+    node: &str,
+    work: TaskSpec,
+) -> OperationRow {
+    let mut operation = Operation {
+        name: format!("operations/{}", uuid::Uuid::now_v7()),
+        target: target.to_owned(),
+        node: node.to_owned(),
+        actor: caller.actor(),
+        create_time: Some(now()),
+        update_time: Some(now()),
+        ..Operation::default()
+    };
+    operation.set_type(kind);
+    operation.set_phase(OperationPhase::Placing);
+    OperationRow { operation, owner: caller.project().to_owned(), work, cancel: String::new() }
+}
+
+/// The id of a request with the digest of what it asks, by whom.
+fn request_key(caller: &Caller, id: &str, content: &impl Message) -> Option<(String, Vec<u8>)> {
+    (!id.is_empty()).then(|| {
+        let digest =
+            Sha256::new().chain_update(caller.actor()).chain_update(content.encode_to_vec()).finalize();
+        (id.to_owned(), digest.to_vec())
+    })
+}
+
+pub(crate) fn store_error(error: StoreError) -> Status {
+    match error {
+        StoreError::NotFound { name } => not_found(&name),
+        StoreError::NameTaken { name } => {
+            refuse(Code::AlreadyExists, Reason::NameTaken, format!("{name} is taken: choose another name"))
+        }
+        StoreError::Stale { name } => stale_etag(&name),
+        StoreError::RequestIdReused { id } => refuse(
+            Code::InvalidArgument,
+            Reason::RequestIdReused,
+            format!("request_id {id} was used for another request: make a new one for each request"),
+        ),
+        error @ (StoreError::Database(_) | StoreError::Damaged(_)) => {
+            internal(farrier_runtime::telemetry::chain(&error))
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The services that the scheduler asks, and the racks that it tells.
+
+use farrier_identity::client::{Expect, channel};
+use farrier_identity::{Credentials, Identity, IdentityError};
+use farrier_proto::images::image_service_client::ImageServiceClient;
+use farrier_proto::inventory::dispatch_service_client::DispatchServiceClient;
+use farrier_proto::inventory::flavor_service_client::FlavorServiceClient;
+use farrier_proto::inventory::node_service_client::NodeServiceClient;
+use farrier_proto::inventory::rack_registry_service_client::RackRegistryServiceClient;
+use farrier_proto::rack::rack_service_client::RackServiceClient;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tonic::transport::Channel;
+
+/// Candidates of a large installation come in one message: 10,000 nodes with hardware are about 10 MB.
+const MAX_MESSAGE: usize = 256 << 20;
+
+/// A rack's address and the channel to it.
+type Link = (String, RackServiceClient<Channel>);
+
+/// Channels connect when used and again after each break. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    credentials: Credentials,
+    pub(crate) nodes: NodeServiceClient<Channel>,
+    pub(crate) dispatch: DispatchServiceClient<Channel>,
+    pub(crate) flavors: FlavorServiceClient<Channel>,
+    pub(crate) racks: RackRegistryServiceClient<Channel>,
+    pub(crate) images: ImageServiceClient<Channel>,
+    /// One channel a rack, by rack name and address: a moved rack gets a new one.
+    links: Arc<Mutex<HashMap<String, Link>>>,
+}
+
+impl Clients {
+    pub(crate) fn new(
+        credentials: &Credentials,
+        inventory: &str,
+        images: &str,
+    ) -> Result<Self, IdentityError> {
+        let service = |name: &str| Expect::Exactly(Identity::Service(name.to_owned()));
+        let inventory = channel(inventory, credentials, service("inventory"))?;
+        let images = channel(images, credentials, service("images"))?;
+        Ok(Self {
+            credentials: credentials.clone(),
+            nodes: NodeServiceClient::new(inventory.clone()),
+            dispatch: DispatchServiceClient::new(inventory.clone()).max_decoding_message_size(MAX_MESSAGE),
+            flavors: FlavorServiceClient::new(inventory.clone()),
+            racks: RackRegistryServiceClient::new(inventory),
+            images: ImageServiceClient::new(images),
+            links: Arc::default(),
+        })
+    }
+
+    /// The rackd of `rack` (`racks/<id>`) at `address`.
+    pub(crate) fn rack(
+        &self,
+        rack: &str,
+        address: &str,
+    ) -> Result<RackServiceClient<Channel>, IdentityError> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, client)) = links.get(rack)
+            && known == address
+        {
+            return Ok(client.clone());
+        }
+        let id = rack.rsplit('/').next().unwrap_or_default().to_owned();
+        let client =
+            RackServiceClient::new(channel(address, &self.credentials, Expect::Exactly(Identity::Rack(id)))?);
+        links.insert(rack.to_owned(), (address.to_owned(), client.clone()));
+        Ok(client)
+    }
+}

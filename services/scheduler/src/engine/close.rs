@@ -1,0 +1,113 @@
+//! Phase *closing*: write the outcome into the node, then into the operation and its instance.
+
+use super::Engine;
+use super::drive::{Broken, Next};
+use farrier_model::lifecycle::Event;
+use farrier_proto::inventory::TransitionNodeRequest;
+use farrier_proto::scheduler::{
+    Instance, InstanceState, Operation, OperationError, OperationPhase, OperationType,
+};
+use farrier_runtime::error::{Reason, reason_of};
+use farrier_runtime::time::now;
+use farrier_scheduler_store::{OperationRow, StoreError};
+
+pub(super) async fn close(engine: &Engine, row: &OperationRow) -> Result<Next, Broken> {
+    let op = &row.operation;
+    if op.r#type() != OperationType::Power {
+        let event = match (&op.error, op.r#type()) {
+            (None, OperationType::Clean) => Event::Cleaned,
+            (None, _) => Event::Done,
+            (Some(error), _) if error.reason == "CANCELLED" => Event::Abort,
+            (Some(_), _) => Event::Fail,
+        };
+        let result = op.result.clone().unwrap_or_default();
+        // What a deployment's ramdisk saw is as good as an inspection; a failed task's is not complete.
+        let hardware = if op.error.is_none() { result.hardware } else { None };
+        let request = TransitionNodeRequest {
+            node: op.node.clone(),
+            event: event.to_string(),
+            operation: op.name.clone(),
+            error: op.error.as_ref().map(|e| e.message.clone()).unwrap_or_default(),
+            hardware,
+            power_state: result.power_state,
+            actor: op.actor.clone(),
+            ..TransitionNodeRequest::default()
+        };
+        match engine.clients.dispatch.clone().transition_node(request).await {
+            Ok(_) => {}
+            // The node went on without us (a person reset it): our outcome has no place there any more.
+            Err(status) if reason_of(&status).as_deref() == Some(Reason::LifecycleRefused.as_str()) => {
+                tracing::warn!(operation.id = %op.name, node.id = %op.node, error = status.message(), "outcome not taken by the node");
+            }
+            Err(status) => return Err(Broken::of("inventory", &status)),
+        }
+    }
+    finish(engine, row).await?;
+    Ok(Next::Advance)
+}
+
+async fn finish(engine: &Engine, row: &OperationRow) -> Result<(), StoreError> {
+    let name = &row.operation.name;
+    let undeployed = row.operation.r#type() == OperationType::Undeploy && row.operation.error.is_none();
+    if undeployed {
+        engine.store.edit_removing_instance(name, |row| end(&mut row.operation)).await?;
+    } else {
+        engine
+            .store
+            .edit_with_instance(name, |row, instance| {
+                end(&mut row.operation);
+                settle(&row.operation, instance);
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+/// Ends an operation that never got to a rack, or that a rack or a service refused.
+pub(super) async fn fail(engine: &Engine, name: &str, error: OperationError) -> Result<(), StoreError> {
+    tracing::info!(operation.id = name, error = %error.message, "operation failed");
+    engine
+        .store
+        .edit_with_instance(name, |row, instance| {
+            row.operation.error = Some(error);
+            // A node that is held must be let go of: closing does that.
+            if row.operation.phase() == OperationPhase::Starting
+                || row.operation.phase() == OperationPhase::Running
+            {
+                row.operation.set_phase(OperationPhase::Closing);
+            } else {
+                end(&mut row.operation);
+                settle(&row.operation, instance);
+            }
+        })
+        .await?;
+    Ok(())
+}
+
+fn end(op: &mut Operation) {
+    op.set_phase(if op.error.is_some() { OperationPhase::Failed } else { OperationPhase::Done });
+    op.done = true;
+    op.waiting.clear();
+    op.next_try_time = None;
+    op.end_time = Some(now());
+    op.update_time = Some(now());
+}
+
+/// What the end of an operation means for its instance.
+fn settle(op: &Operation, instance: &mut Instance) {
+    if !matches!(op.r#type(), OperationType::Deploy | OperationType::Undeploy) {
+        return;
+    }
+    instance.update_time = Some(now());
+    match &op.error {
+        Some(error) => {
+            instance.set_state(InstanceState::Failed);
+            instance.last_error.clone_from(&error.message);
+        }
+        None => {
+            instance.set_state(InstanceState::Active);
+            instance.last_error.clear();
+            instance.addresses = op.result.as_ref().map(|r| r.addresses.clone()).unwrap_or_default();
+        }
+    }
+}

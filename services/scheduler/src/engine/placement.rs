@@ -1,0 +1,100 @@
+//! From the API's nouns to the model's placement and back.
+
+use super::Engine;
+use crate::app::state_of;
+use farrier_model::placement::{Candidate, Demand, Placement, place};
+use farrier_proto::images::Image;
+use farrier_proto::inventory::{Flavor, ListCandidatesRequest, ListCandidatesResponse, Node};
+use farrier_proto::scheduler::{Instance, OperationError, Rejection};
+use farrier_runtime::error::{Reason, refuse};
+use tonic::{Code, Status};
+
+/// Rejections told in one answer; an operator reads the first dozens.
+const MAX_REJECTIONS: usize = 200;
+
+pub(crate) fn demand(instance: &Instance, flavor: &Flavor, image: &Image) -> Demand {
+    Demand {
+        architecture: flavor.architecture.clone(),
+        cpu_count: u32::try_from(flavor.cpu_count).unwrap_or(0),
+        memory_bytes: u64::try_from(flavor.memory_bytes).unwrap_or(0),
+        disk_bytes: u64::try_from(flavor.disk_bytes.max(image.disk_bytes)).unwrap_or(0),
+        resource_class: flavor.resource_class.clone(),
+        traits: flavor.traits.clone(),
+        labels: flavor.labels.clone().into_iter().collect(),
+        site: instance.site.clone(),
+        rack: instance.rack.clone(),
+        node: instance.node.clone(),
+        project: instance.owner.clone(),
+        image_architecture: image.architecture.clone(),
+    }
+}
+
+fn candidate(node: &Node, sites: &std::collections::HashMap<String, String>) -> Candidate {
+    let hardware = node.hardware.clone().unwrap_or_default();
+    Candidate {
+        node: node.name.clone(),
+        rack: node.rack.clone(),
+        site: sites.get(&node.rack).cloned().unwrap_or_default(),
+        state: state_of(node.state()),
+        maintenance: node.maintenance,
+        architecture: node.architecture.clone(),
+        cpu_count: hardware.cpu.map_or(0, |c| u32::try_from(c.thread_count).unwrap_or(0)),
+        memory_bytes: u64::try_from(hardware.memory_bytes).unwrap_or(0),
+        disk_bytes: hardware.disks.iter().map(|d| u64::try_from(d.size_bytes).unwrap_or(0)).collect(),
+        resource_class: node.resource_class.clone(),
+        traits: node.traits.clone(),
+        labels: node.labels.clone().into_iter().collect(),
+        owner: node.owner.clone(),
+        // Ports are looked at when the task is made; a node without one fails there with a clear word.
+        bootable: true,
+        idle_since: node.state_time.as_ref().map_or(0, |t| t.seconds),
+    }
+}
+
+impl Engine {
+    /// What fits now, best first, and why the others do not.
+    pub(crate) async fn placement(&self, demand: &Demand) -> Result<Placement, Status> {
+        Ok(self.candidates(demand).await?.0)
+    }
+
+    /// The same with the nodes' etags, for the reservation.
+    pub(super) async fn candidates(&self, demand: &Demand) -> Result<(Placement, Vec<Node>), Status> {
+        let answer = self.clients.dispatch.clone().list_candidates(ListCandidatesRequest {}).await?;
+        let ListCandidatesResponse { nodes, rack_sites } = answer.into_inner();
+        let candidates: Vec<Candidate> = nodes.iter().map(|n| candidate(n, &rack_sites)).collect();
+        Ok((place(demand, &candidates), nodes))
+    }
+}
+
+/// The error of an operation that found no node.
+pub(super) fn error(placement: &Placement) -> OperationError {
+    OperationError {
+        reason: Reason::NoNodeFits.as_str().to_owned(),
+        message: summary(placement),
+        rejections: placement
+            .rejections
+            .iter()
+            .take(MAX_REJECTIONS)
+            .map(|r| Rejection { node: r.node.clone(), reason: r.reason.clone() })
+            .collect(),
+    }
+}
+
+/// The status of a request that would find no node.
+pub(crate) fn no_node_fits(placement: &Placement) -> Status {
+    let reasons: Vec<_> = placement
+        .rejections
+        .iter()
+        .take(MAX_REJECTIONS)
+        .map(|r| format!("{}: {}", r.node, r.reason))
+        .collect();
+    let message = format!("{}\n{}", summary(placement), reasons.join("\n"));
+    refuse(Code::FailedPrecondition, Reason::NoNodeFits, message)
+}
+
+fn summary(placement: &Placement) -> String {
+    match placement.rejections.len() {
+        0 => "no node fits: there are no nodes; enrol one with `farrier node create`".to_owned(),
+        n => format!("no node fits: {n} looked at, each with its reason"),
+    }
+}

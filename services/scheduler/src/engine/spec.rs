@@ -1,0 +1,32 @@
+//! The one message with everything a rack needs.
+
+use farrier_proto::inventory::Dispatch;
+use farrier_proto::rack::{Machine, MachinePort, TaskSpec};
+
+/// Completes an operation's work with its machine.
+pub(super) fn complete(mut work: TaskSpec, dispatch: Dispatch) -> TaskSpec {
+    let node = dispatch.node.unwrap_or_default();
+    let bmc = node.bmc.unwrap_or_default();
+    work.machine = Some(Machine {
+        name: node.name,
+        uid: node.uid,
+        bmc_driver: bmc.driver,
+        bmc_address: bmc.address,
+        bmc_user: bmc.user,
+        bmc_password: dispatch.bmc_password,
+        bmc_cipher_suite: bmc.cipher_suite,
+        boot_mode: node.boot_mode,
+        ports: dispatch
+            .ports
+            .into_iter()
+            .map(|p| MachinePort {
+                mac_address: p.mac_address,
+                pxe_enabled: p.pxe_enabled,
+                switch_name: p.switch_name,
+                switch_port: p.switch_port,
+            })
+            .collect(),
+        root_device: node.root_device,
+    });
+    work
+}

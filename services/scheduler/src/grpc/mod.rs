@@ -1,0 +1,18 @@
+//! gRPC: parse, ask the application, answer.
+
+mod instance;
+mod node_action;
+mod operation;
+
+use crate::app::App;
+use farrier_proto::scheduler::instance_service_server::InstanceServiceServer;
+use farrier_proto::scheduler::node_action_service_server::NodeActionServiceServer;
+use farrier_proto::scheduler::operation_service_server::OperationServiceServer;
+use std::sync::Arc;
+use tonic::service::Routes;
+
+pub(crate) fn routes(app: Arc<App>) -> Routes {
+    Routes::new(InstanceServiceServer::from_arc(app.clone()))
+        .add_service(OperationServiceServer::from_arc(app.clone()))
+        .add_service(NodeActionServiceServer::from_arc(app))
+}

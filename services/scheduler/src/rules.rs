@@ -1,0 +1,36 @@
+//! Who may call the scheduler.
+
+use farrier_identity::Role;
+use farrier_runtime::authz::{Rule, RuleTable};
+
+pub const SERVICES: &[&str] = &[
+    "farrier.scheduler.v1.InstanceService",
+    "farrier.scheduler.v1.OperationService",
+    "farrier.scheduler.v1.NodeActionService",
+];
+
+const READ: Rule = Rule::Any(&[Rule::User(Role::Reader), Rule::Service(&["console"])]);
+
+/// Whose instances and operations they see is checked against the object.
+pub const RULES: RuleTable = &[
+    ("farrier.scheduler.v1.InstanceService/CreateInstance", Rule::User(Role::Member)),
+    ("farrier.scheduler.v1.InstanceService/DeleteInstance", Rule::User(Role::Member)),
+    ("farrier.scheduler.v1.InstanceService/GetInstance", READ),
+    ("farrier.scheduler.v1.InstanceService/ListInstances", READ),
+    ("farrier.scheduler.v1.OperationService/GetOperation", READ),
+    ("farrier.scheduler.v1.OperationService/ListOperations", READ),
+    ("farrier.scheduler.v1.OperationService/WatchOperation", READ),
+    ("farrier.scheduler.v1.OperationService/CancelOperation", Rule::User(Role::Member)),
+    ("farrier.scheduler.v1.NodeActionService/ActOnNode", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeActionService/SetNodePower", Rule::User(Role::Operator)),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_has_a_rule() {
+        assert_eq!(farrier_runtime::authz::unruled(SERVICES, RULES), Vec::<String>::new());
+    }
+}
