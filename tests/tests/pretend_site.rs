@@ -60,7 +60,7 @@ impl Site {
         for name in ["kernel", "initrd"] {
             std::fs::write(dir.path().join(name), name).unwrap();
         }
-        let programs = tokio::task::spawn_blocking(Programs::built).await.unwrap().unwrap();
+        let programs = Programs::beside_tests().unwrap();
         let mut installation = Installation::start(place, &programs, &dir.path().join("installation")).await.unwrap();
         let client = installation.client().unwrap();
         client.create_site("s").await.unwrap();
@@ -102,7 +102,7 @@ impl Site {
         pretend::write_image(&image, IMAGE_BYTES, 7).unwrap();
         let file = ImageFile::raw(&image).unwrap();
         client.import_image("os", &file, |_, _| ()).await.unwrap();
-        let flavor = Flavor { name: "flavors/any".to_owned(), ..Flavor::default() };
+        let flavor = Flavor { name: "any".to_owned(), ..Flavor::default() };
         client.create_flavor(flavor).await.unwrap();
         let scheduler = Credentials::load(&dir.path().join("installation/id/scheduler")).unwrap();
         let rack =
