@@ -13,6 +13,10 @@ const STREAMS_PER_CONNECTION: u32 = 1024;
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long calls under way may take at the end. A peer that lost its power (a ramdisk's agent) never answers
+/// the goodbye, and keepalive would find out only after [`KEEPALIVE_EVERY`] and [`KEEPALIVE_TIMEOUT`].
+const DRAIN: Duration = Duration::from_secs(5);
+
 /// A server that is ready to run.
 pub struct Server {
     pub listener: TcpListener,
@@ -36,7 +40,7 @@ pub enum ServeError {
 }
 
 impl Server {
-    /// Serves until `shutdown`, then lets calls under way finish. Streams that never end by themselves
+    /// Serves until `shutdown`, then lets calls under way finish for a few seconds. Streams that never end by themselves
     /// must watch the token too.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         let holes = unruled(self.services, self.rules);
@@ -58,7 +62,8 @@ impl Server {
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
-        let ended = tonic::transport::Server::builder()
+        let asked = shutdown.clone();
+        let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
@@ -69,8 +74,18 @@ impl Server {
             .serve_with_incoming_shutdown(
                 accept(self.listener, self.credentials, self.client_auth),
                 shutdown.cancelled_owned(),
-            )
-            .await;
+            );
+        let too_long = async {
+            asked.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        let ended = tokio::select! {
+            ended = serving => ended,
+            () = too_long => {
+                tracing::warn!(limit = ?DRAIN, "connections still open at the end are cut");
+                Ok(())
+            }
+        };
         watch.abort();
         Ok(ended?)
     }
