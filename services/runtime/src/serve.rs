@@ -10,12 +10,10 @@ use tonic::service::Routes;
 
 /// Streams open at once on one connection; more wait.
 const STREAMS_PER_CONNECTION: u32 = 1024;
+/// Calls under way may take this long to finish after shutdown was asked for.
+const GRACE: Duration = Duration::from_secs(5);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long calls under way may take at the end. A peer that lost its power (a ramdisk's agent) never answers
-/// the goodbye, and keepalive would find out only after [`KEEPALIVE_EVERY`] and [`KEEPALIVE_TIMEOUT`].
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// A server that is ready to run.
 pub struct Server {
@@ -40,7 +38,7 @@ pub enum ServeError {
 }
 
 impl Server {
-    /// Serves until `shutdown`, then lets calls under way finish for a few seconds. Streams that never end by themselves
+    /// Serves until `shutdown`, then lets calls under way finish. Streams that never end by themselves
     /// must watch the token too.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         let holes = unruled(self.services, self.rules);
@@ -62,7 +60,13 @@ impl Server {
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
-        let asked = shutdown.clone();
+        let grace = {
+            let shutdown = shutdown.clone();
+            async move {
+                shutdown.cancelled().await;
+                tokio::time::sleep(GRACE).await;
+            }
+        };
         let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -75,16 +79,10 @@ impl Server {
                 accept(self.listener, self.credentials, self.client_auth),
                 shutdown.cancelled_owned(),
             );
-        let too_long = async {
-            asked.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
-        };
+        // A peer that lost power answers no GOAWAY; its connection must not hold the process back.
         let ended = tokio::select! {
             ended = serving => ended,
-            () = too_long => {
-                tracing::warn!(limit = ?DRAIN, "connections still open at the end are cut");
-                Ok(())
-            }
+            () = grace => Ok(()),
         };
         watch.abort();
         Ok(ended?)
