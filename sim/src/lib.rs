@@ -13,6 +13,7 @@ pub mod lab;
 pub mod machine;
 pub mod media;
 pub mod net;
+pub mod pretend;
 pub mod qmp;
 pub mod rack;
 pub mod tool;

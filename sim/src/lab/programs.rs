@@ -26,6 +26,21 @@ impl Programs {
         Ok(Self { by_name, agent })
     }
 
+    /// The programs that lie beside the test that runs: built by the same cargo command before it
+    /// (`cargo build --workspace --bins`, as `cargo xtask test` does). The agent is the dev one.
+    pub fn beside_tests() -> Result<Self> {
+        let test = std::env::current_exe().context("this program has no path")?;
+        let dir = test.parent().and_then(Path::parent).context("a test lies in target/<target>/<profile>/deps")?;
+        let mut by_name = BTreeMap::new();
+        for name in ["farrier-inventory", "farrier-scheduler", "farrier-images", "rackd", "farrier", "farrier-agent"] {
+            let path = dir.join(name);
+            ensure!(path.is_file(), "{}: missing; run `cargo build --workspace --bins` first", path.display());
+            by_name.insert(name.to_owned(), path);
+        }
+        let agent = dir.join("farrier-agent");
+        Ok(Self { by_name, agent })
+    }
+
     /// The path of a program, for example `rackd`.
     pub fn path(&self, name: &str) -> Result<&Path> {
         let known = || self.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
