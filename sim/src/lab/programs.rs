@@ -72,6 +72,11 @@ fn cargo(args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
         .args(["--quiet", "--message-format", "json-render-diagnostics"])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
+    // What cargo tells the programs it runs is about us. Build scripts (ring's) start again when it
+    // changes, and with them half of the tree.
+    for (name, _) in std::env::vars().filter(|(name, _)| ABOUT_US.iter().any(|part| name.starts_with(part))) {
+        command.env_remove(name);
+    }
     let done = command.output().context("cannot run cargo")?;
     ensure!(done.status.success(), "cargo {} failed", args.join(" "));
     let mut programs = BTreeMap::new();
@@ -89,3 +94,5 @@ fn cargo(args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
+
+const ABOUT_US: &[&str] = &["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
