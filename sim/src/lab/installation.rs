@@ -112,7 +112,8 @@ impl Installation {
     pub async fn start_rack(&mut self, rack: &str, config: &RackConfig) -> Result<()> {
         let token = self.farrier(&["rack", "join-token", rack, "-o", "json"])?;
         let token: serde_json::Value = serde_json::from_str(&token).context("join token")?;
-        let token = token.get("token").and_then(serde_json::Value::as_str).context("no token in the answer")?;
+        let token =
+            token.get("token").and_then(serde_json::Value::as_str).context("no token in the answer")?;
         let token_file = self.dir.join("join-token");
         std::fs::write(&token_file, token)?;
         let host = self.place.host();
@@ -153,7 +154,8 @@ impl Installation {
 
     /// Waits until a process has ended by itself.
     pub async fn wait_ended(&mut self, service: Service) -> Result<()> {
-        let process = self.running.get_mut(&service).with_context(|| format!("{} does not run", service.name()))?;
+        let process =
+            self.running.get_mut(&service).with_context(|| format!("{} does not run", service.name()))?;
         process.ended_by_itself(SELF_END).await?;
         self.running.remove(&service);
         Ok(())

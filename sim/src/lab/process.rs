@@ -60,7 +60,11 @@ impl Process {
             }
             if Instant::now() > deadline {
                 let said = tail(&self.log, TAIL);
-                anyhow::bail!("{} still runs after {}s; its log ends with:\n{said}", self.name, limit.as_secs());
+                anyhow::bail!(
+                    "{} still runs after {}s; its log ends with:\n{said}",
+                    self.name,
+                    limit.as_secs()
+                );
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

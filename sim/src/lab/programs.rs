@@ -30,11 +30,18 @@ impl Programs {
     /// (`cargo build --workspace --bins`, as `cargo xtask test` does). The agent is the dev one.
     pub fn beside_tests() -> Result<Self> {
         let test = std::env::current_exe().context("this program has no path")?;
-        let dir = test.parent().and_then(Path::parent).context("a test lies in target/<target>/<profile>/deps")?;
+        let dir =
+            test.parent().and_then(Path::parent).context("a test lies in target/<target>/<profile>/deps")?;
         let mut by_name = BTreeMap::new();
-        for name in ["farrier-inventory", "farrier-scheduler", "farrier-images", "rackd", "farrier", "farrier-agent"] {
+        for name in
+            ["farrier-inventory", "farrier-scheduler", "farrier-images", "rackd", "farrier", "farrier-agent"]
+        {
             let path = dir.join(name);
-            ensure!(path.is_file(), "{}: missing; run `cargo build --workspace --bins` first", path.display());
+            ensure!(
+                path.is_file(),
+                "{}: missing; run `cargo build --workspace --bins` first",
+                path.display()
+            );
             by_name.insert(name.to_owned(), path);
         }
         let agent = dir.join("farrier-agent");

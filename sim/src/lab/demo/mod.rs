@@ -130,7 +130,8 @@ impl Ready {
         let servers = (1..=args.nodes).map(|n| server(&rack, n)).collect::<Result<Vec<_>>>()?;
         let task = board.begin("lab", "services");
         let mut installation =
-            Installation::start(Place::inside(rack.netns()), &self.programs, &rack.dir().join("farrier")).await?;
+            Installation::start(Place::inside(rack.netns()), &self.programs, &rack.dir().join("farrier"))
+                .await?;
         task.done("inventory, scheduler and images serve");
         let client = installation.client()?;
         let config = RackConfig::of_rack(&rack, &self.ramdisk);
