@@ -2,3 +2,4 @@
 
 mod kill;
 mod pretend_site;
+mod qemu;
