@@ -181,8 +181,8 @@ async fn start_netboot(
         anyhow::ensure!(path.is_file(), "ramdisk: expected a file at {}, saw none", path.display());
     }
     let mut table = BootTable::new();
-    // A segment without an interface has somebody else's DHCP.
-    table.set_segments(config.segments.iter().filter(|s| !s.interface.is_empty()).map(segment).collect());
+    // Those without an interface have somebody else's DHCP; netboot still needs to know them for scripts.
+    table.set_segments(config.segments.iter().map(segment).collect());
     table.publish_artifact(kernel.clone(), Artifact::File(config.ramdisk.kernel.clone()));
     table.publish_artifact(initrd.clone(), Artifact::File(config.ramdisk.initrd.clone()));
     let netboot = Netboot::start(netboot, table).await;

@@ -158,6 +158,11 @@ fn read(row: task::Model) -> Result<Record, JournalError> {
 }
 
 async fn next_sequence(conn: &impl ConnectionTrait) -> Result<i64, JournalError> {
-    let last = task::Entity::find().order_by_desc(task::Column::Sequence).limit(1).one(conn).await?;
-    Ok(last.map_or(0, |row| row.sequence) + 1)
+    let last: Option<Option<i64>> = task::Entity::find()
+        .select_only()
+        .column_as(task::Column::Sequence.max(), "last")
+        .into_tuple()
+        .one(conn)
+        .await?;
+    Ok(last.flatten().unwrap_or(0) + 1)
 }

@@ -262,7 +262,7 @@ impl Supervisor {
         let stale: Vec<String> = self
             .listeners
             .iter()
-            .filter(|(_, listener)| !table.segments().iter().any(|s| listener.still_serves(s)))
+            .filter(|(_, listener)| !table.served().any(|s| listener.still_serves(s)))
             .map(|(interface, _)| interface.clone())
             .collect();
         for interface in stale {
@@ -272,7 +272,7 @@ impl Supervisor {
             }
         }
         let mut segments = Vec::new();
-        for segment in table.segments() {
+        for segment in table.served() {
             let mut error = None;
             if !self.listeners.contains_key(&segment.interface) {
                 match Listener::start(&self.shared, segment) {

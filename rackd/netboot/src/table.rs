@@ -28,6 +28,7 @@ pub struct Segment {
     /// Name of the network, the word [`BootEntry::network`] refers to.
     pub network: String,
     /// Interface to listen on, usually the network's bridge. It may appear later; it is bound when it does.
+    /// Empty: DHCP and TFTP are somebody else's here, only scripts and files are served.
     pub interface: String,
     /// Our address on it: DHCP server identifier, TFTP and HTTP server.
     pub server_ip: Ipv4Addr,
@@ -185,6 +186,11 @@ impl BootTable {
     #[must_use]
     pub fn segments(&self) -> &[Arc<Segment>] {
         &self.segments
+    }
+
+    /// The segments where DHCP and TFTP are ours.
+    pub fn served(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.segments.iter().filter(|s| !s.interface.is_empty())
     }
 
     /// The segment of a network.

@@ -27,6 +27,7 @@ pub const DEBIAN_PACKAGES: &[(&str, &str, &[&str])] = &[
     ("grub-efi-amd64-bin", "/usr/lib/grub/x86_64-efi/moddep.lst", &[]),
     ("busybox-static", "/bin/busybox", &["busybox"]),
     ("dnsmasq-base", "/usr/sbin/dnsmasq", &["dnsmasq"]),
+    ("openssh-client", "/usr/bin/ssh-keygen", &["ssh", "ssh-keygen"]),
 ];
 
 /// The packages of [`DEBIAN_PACKAGES`] whose proof is not on this machine.

@@ -129,7 +129,7 @@ fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Request) -> Opt
         let current = table.segments().iter().find(|s| s.interface == here.interface);
         return Some(Arc::clone(current.unwrap_or(here)));
     }
-    table.segments().iter().find(|s| s.contains(request.giaddr)).cloned()
+    table.served().find(|s| s.contains(request.giaddr)).cloned()
 }
 
 /// Who was told of lately, so that a machine in a boot loop, or a storm, is one event.

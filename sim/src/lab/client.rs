@@ -1,0 +1,219 @@
+//! What an operator does, over the public API: one function a thing to do.
+
+use anyhow::{Context as _, Result};
+use farrier_identity::client::{Expect, channel};
+use farrier_identity::{Credentials, Identity};
+use farrier_proto::images::Image;
+use farrier_proto::images::image_service_client::ImageServiceClient;
+use farrier_proto::inventory::flavor_service_client::FlavorServiceClient;
+use farrier_proto::inventory::node_service_client::NodeServiceClient;
+use farrier_proto::inventory::port_service_client::PortServiceClient;
+use farrier_proto::inventory::rack_registry_service_client::RackRegistryServiceClient;
+use farrier_proto::inventory::site_service_client::SiteServiceClient;
+use farrier_proto::inventory::{
+    Bmc, CreateFlavorRequest, CreateNodeRequest, CreatePortRequest, CreateRackRequest, CreateSiteRequest,
+    ExplainNodeRequest, Explanation, Flavor, GetNodeRequest, Node, Port, Rack, Site,
+};
+use farrier_proto::rack::rack_service_client::RackServiceClient;
+use farrier_proto::rack::{BootEvent, GetBootTraceRequest};
+use farrier_proto::scheduler::instance_service_client::InstanceServiceClient;
+use farrier_proto::scheduler::node_action_service_client::NodeActionServiceClient;
+use farrier_proto::scheduler::{
+    ActOnNodeRequest, CreateInstanceRequest, DeleteInstanceRequest, GetInstanceRequest, Instance, Operation,
+};
+use farrier_proto::types::{BootMode, NodeVerb};
+use tonic::transport::Channel;
+
+use super::installation::Endpoints;
+use super::operation;
+use super::upload::ImageFile;
+
+/// Channels to every service, as one user. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub inventory: Channel,
+    pub scheduler: Channel,
+    pub images: Channel,
+    rack: String,
+    credentials: Credentials,
+}
+
+/// A server to enrol, with one bootable port.
+#[derive(Debug, Clone)]
+pub struct NewNode {
+    /// Without `nodes/`.
+    pub name: String,
+    /// Without `racks/`.
+    pub rack: String,
+    /// `host` or `host:port`.
+    pub bmc_address: String,
+    pub bmc_user: String,
+    pub bmc_password: String,
+    pub boot_mode: BootMode,
+    pub mac: String,
+    pub switch_port: String,
+}
+
+impl Client {
+    pub(super) fn new(endpoints: &Endpoints, credentials: &Credentials) -> Result<Self> {
+        let service = |url: &str, name: &str| {
+            channel(url, credentials, Expect::Exactly(Identity::Service(name.to_owned())))
+        };
+        Ok(Self {
+            inventory: service(&endpoints.inventory, "inventory")?,
+            scheduler: service(&endpoints.scheduler, "scheduler")?,
+            images: service(&endpoints.images, "images")?,
+            rack: endpoints.rack.clone(),
+            credentials: credentials.clone(),
+        })
+    }
+
+    pub async fn create_site(&self, name: &str) -> Result<Site> {
+        let site = Site { name: format!("sites/{name}"), ..Site::default() };
+        let request =
+            CreateSiteRequest { site: Some(site), request_id: request_id(), ..CreateSiteRequest::default() };
+        let answer = SiteServiceClient::new(self.inventory.clone()).create_site(request).await;
+        Ok(answer.with_context(|| format!("site {name}"))?.into_inner())
+    }
+
+    /// Registers the installation's rack.
+    pub async fn create_rack(&self, name: &str, site: &str) -> Result<Rack> {
+        let rack = Rack {
+            name: format!("racks/{name}"),
+            site: format!("sites/{site}"),
+            address: self.rack.clone(),
+            ..Rack::default()
+        };
+        let request =
+            CreateRackRequest { rack: Some(rack), request_id: request_id(), ..CreateRackRequest::default() };
+        let answer = RackRegistryServiceClient::new(self.inventory.clone()).create_rack(request).await;
+        Ok(answer.with_context(|| format!("rack {name}"))?.into_inner())
+    }
+
+    /// Enrols a server with its BMC and its port.
+    pub async fn create_node(&self, new: &NewNode) -> Result<Node> {
+        let node = Node {
+            name: format!("nodes/{}", new.name),
+            rack: format!("racks/{}", new.rack),
+            bmc: Some(Bmc {
+                driver: "ipmi".to_owned(),
+                address: new.bmc_address.clone(),
+                user: new.bmc_user.clone(),
+                password: new.bmc_password.clone(),
+                ..Bmc::default()
+            }),
+            boot_mode: new.boot_mode.into(),
+            architecture: "x86_64".to_owned(),
+            ..Node::default()
+        };
+        let name = node.name.clone();
+        let request =
+            CreateNodeRequest { node: Some(node), request_id: request_id(), ..CreateNodeRequest::default() };
+        let answer = NodeServiceClient::new(self.inventory.clone()).create_node(request).await;
+        let node = answer.with_context(|| name.clone())?.into_inner();
+        let port = Port {
+            node: name,
+            mac_address: new.mac.clone(),
+            pxe_enabled: true,
+            switch_port: new.switch_port.clone(),
+            ..Port::default()
+        };
+        let request =
+            CreatePortRequest { port: Some(port), request_id: request_id(), ..CreatePortRequest::default() };
+        let answer = PortServiceClient::new(self.inventory.clone()).create_port(request).await;
+        answer.with_context(|| format!("port {}", new.mac))?;
+        Ok(node)
+    }
+
+    pub async fn node(&self, name: &str) -> Result<Node> {
+        let request = GetNodeRequest { name: format!("nodes/{name}") };
+        Ok(NodeServiceClient::new(self.inventory.clone()).get_node(request).await?.into_inner())
+    }
+
+    /// Why a node is where it is.
+    pub async fn explain(&self, name: &str) -> Result<Explanation> {
+        let request = ExplainNodeRequest { name: format!("nodes/{name}") };
+        Ok(NodeServiceClient::new(self.inventory.clone()).explain_node(request).await?.into_inner())
+    }
+
+    /// A flavor; its `name` without `flavors/`.
+    pub async fn create_flavor(&self, mut flavor: Flavor) -> Result<Flavor> {
+        flavor.name = format!("flavors/{}", flavor.name);
+        let request = CreateFlavorRequest {
+            flavor: Some(flavor),
+            request_id: request_id(),
+            ..CreateFlavorRequest::default()
+        };
+        let answer = FlavorServiceClient::new(self.inventory.clone()).create_flavor(request).await;
+        Ok(answer.context("flavor")?.into_inner())
+    }
+
+    /// Uploads a file; `sent` hears the bytes so far and of all.
+    pub async fn import_image(
+        &self,
+        name: &str,
+        file: &ImageFile,
+        sent: impl FnMut(u64, u64) + Send + 'static,
+    ) -> Result<Image> {
+        let messages = file.messages(name, sent)?;
+        let answer = ImageServiceClient::new(self.images.clone()).upload_image(messages).await;
+        Ok(answer.with_context(|| format!("image {name}"))?.into_inner())
+    }
+
+    /// Asks for a verb; see [`Client::wait`].
+    pub async fn act(&self, node: &str, verb: NodeVerb) -> Result<Operation> {
+        let request = ActOnNodeRequest {
+            name: format!("nodes/{node}"),
+            verb: verb.into(),
+            request_id: request_id(),
+            full_erase: false,
+        };
+        let answer = NodeActionServiceClient::new(self.scheduler.clone()).act_on_node(request).await;
+        Ok(answer.with_context(|| format!("{} of {node}", verb.as_str_name()))?.into_inner())
+    }
+
+    /// Asks for an instance; its names whole (`flavors/…`), its own without `instances/`.
+    pub async fn create_instance(&self, mut instance: Instance) -> Result<Operation> {
+        instance.name = format!("instances/{}", instance.name);
+        let request = CreateInstanceRequest {
+            instance: Some(instance),
+            request_id: request_id(),
+            ..CreateInstanceRequest::default()
+        };
+        let answer = InstanceServiceClient::new(self.scheduler.clone()).create_instance(request).await;
+        Ok(answer.context("instance")?.into_inner())
+    }
+
+    pub async fn instance(&self, name: &str) -> Result<Instance> {
+        let request = GetInstanceRequest { name: format!("instances/{name}") };
+        Ok(InstanceServiceClient::new(self.scheduler.clone()).get_instance(request).await?.into_inner())
+    }
+
+    /// Gives an instance back.
+    pub async fn delete_instance(&self, name: &str) -> Result<Operation> {
+        let request = DeleteInstanceRequest {
+            name: format!("instances/{name}"),
+            request_id: request_id(),
+            ..DeleteInstanceRequest::default()
+        };
+        let answer = InstanceServiceClient::new(self.scheduler.clone()).delete_instance(request).await;
+        Ok(answer.with_context(|| format!("instance {name}"))?.into_inner())
+    }
+
+    /// Waits until an operation is done; a failed one is an [`operation::OperationFailed`].
+    pub async fn wait(&self, operation: Operation, progress: impl FnMut(&Operation)) -> Result<Operation> {
+        operation::wait(&self.scheduler, operation, progress).await
+    }
+
+    /// Packets that rackd saw from a machine.
+    pub async fn boot_trace(&self, mac: &str) -> Result<Vec<BootEvent>> {
+        let channel = channel(&self.rack, &self.credentials, Expect::AnyRack)?;
+        let request = GetBootTraceRequest { mac_address: mac.to_owned() };
+        Ok(RackServiceClient::new(channel).get_boot_trace(request).await?.into_inner().events)
+    }
+}
+
+/// A fresh id: a request that is sent twice is done once.
+fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}

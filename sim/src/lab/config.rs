@@ -1,0 +1,140 @@
+//! `rackd.toml` as an operator would write it.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::media::Ramdisk;
+use crate::rack::Rack;
+
+/// What an installation's rack serves.
+#[derive(Debug, Clone)]
+pub struct RackConfig {
+    /// `bridge` or `none`.
+    pub switch: &'static str,
+    pub segments: Vec<Segment>,
+    pub kernel: PathBuf,
+    pub initrd: PathBuf,
+    /// Further kernel arguments of the ramdisk.
+    pub kernel_args: String,
+    /// Directory with the iPXE programs; `None`: no TFTP.
+    pub boot_files: Option<PathBuf>,
+    /// Keys of `[timeouts]`, in seconds; what is not named keeps rackd's default.
+    pub timeouts: BTreeMap<String, u64>,
+}
+
+/// A network of the rack.
+#[derive(Debug, Clone, Serialize)]
+pub struct Segment {
+    pub name: String,
+    /// `provisioning` or `tenant`.
+    pub role: &'static str,
+    /// Empty: DHCP is somebody else's.
+    pub interface: String,
+    /// `address/prefix` of rackd.
+    pub address: String,
+    /// `first-last`.
+    pub pool: String,
+}
+
+impl RackConfig {
+    /// For QEMU machines in a virtual rack: both networks served, ports moved between its bridges.
+    pub fn of_rack(rack: &Rack, ramdisk: &Ramdisk) -> Self {
+        let segment = |name: &str, role, interface: &str, net: &str| Segment {
+            name: name.to_owned(),
+            role,
+            interface: interface.to_owned(),
+            address: format!("{net}.1/24"),
+            pool: format!("{net}.100-{net}.199"),
+        };
+        Self {
+            switch: "bridge",
+            segments: vec![
+                segment("provisioning", "provisioning", rack.provisioning().name(), "10.90.0"),
+                segment("tenant", "tenant", rack.tenant().name(), "10.91.0"),
+            ],
+            kernel: ramdisk.kernel.clone(),
+            initrd: ramdisk.initrd.clone(),
+            kernel_args: "console=ttyS0 quiet nokaslr no_timer_check mitigations=off".to_owned(),
+            boot_files: Some(PathBuf::from(IPXE)),
+            timeouts: BTreeMap::new(),
+        }
+    }
+
+    /// For pretend nodes on the loopback at `host`: no DHCP, no switch, any two files as a ramdisk.
+    pub fn pretend(host: Ipv4Addr, kernel: &Path, initrd: &Path) -> Self {
+        let [a, b, c, _] = host.octets();
+        let segment = |name: &str, role| Segment {
+            name: name.to_owned(),
+            role,
+            interface: String::new(),
+            address: format!("{host}/8"),
+            // Served to nobody: a pretend node has no DHCP client.
+            pool: format!("{a}.{b}.{}.1-{a}.{b}.{}.254", c ^ 1, c ^ 1),
+        };
+        Self {
+            switch: "none",
+            segments: vec![segment("provisioning", "provisioning"), segment("tenant", "tenant")],
+            kernel: kernel.to_owned(),
+            initrd: initrd.to_owned(),
+            kernel_args: String::new(),
+            boot_files: None,
+            timeouts: BTreeMap::new(),
+        }
+    }
+
+    /// The file's text.
+    pub(super) fn render(&self, rack: &str, host: Ipv4Addr, dir: &Path, images: &str) -> Result<String> {
+        // Machines of a virtual rack reach rackd on its bridges, pretend nodes on the loopback.
+        let open = if self.switch == "none" { host } else { Ipv4Addr::UNSPECIFIED };
+        let file = File {
+            rack,
+            listen: format!("{host}:{RACK_PORT}"),
+            agent_listen: format!("{open}:{AGENT_PORT}"),
+            http_listen: format!("{open}:{HTTP_PORT}"),
+            data: dir.join("rackd"),
+            identity: dir.join("id/rack"),
+            images,
+            switch: self.switch,
+            boot_files: self.boot_files.as_deref(),
+            ramdisk: RamdiskTable { kernel: &self.kernel, initrd: &self.initrd, args: &self.kernel_args },
+            timeouts: &self.timeouts,
+            segment: &self.segments,
+        };
+        Ok(toml::to_string_pretty(&file)?)
+    }
+}
+
+/// Tables last, as TOML wants them.
+#[derive(Serialize)]
+struct File<'a> {
+    rack: &'a str,
+    listen: String,
+    agent_listen: String,
+    http_listen: String,
+    data: PathBuf,
+    identity: PathBuf,
+    images: &'a str,
+    switch: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boot_files: Option<&'a Path>,
+    ramdisk: RamdiskTable<'a>,
+    timeouts: &'a BTreeMap<String, u64>,
+    segment: &'a [Segment],
+}
+
+#[derive(Serialize)]
+struct RamdiskTable<'a> {
+    kernel: &'a Path,
+    initrd: &'a Path,
+    args: &'a str,
+}
+
+/// Of the Debian package `ipxe`.
+const IPXE: &str = "/usr/lib/ipxe";
+pub(super) const RACK_PORT: u16 = 7400;
+const AGENT_PORT: u16 = 7401;
+const HTTP_PORT: u16 = 8080;

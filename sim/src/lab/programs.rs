@@ -1,0 +1,69 @@
+//! The programs of this workspace, built when they are not.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+/// Where each program is.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    by_name: BTreeMap<String, PathBuf>,
+    agent: PathBuf,
+}
+
+impl Programs {
+    /// Every binary of the workspace in the dev profile, and the agent as a ramdisk wants it. Seconds
+    /// when nothing changed; cargo's own progress goes to standard error. Blocking.
+    ///
+    /// Always through cargo, so that a test never runs a program of yesterday.
+    pub fn build() -> Result<Self> {
+        let by_name = cargo(&["build", "--workspace", "--bins"])?;
+        let mut ramdisk = cargo(&["build", "--profile", "ramdisk", "--package", "farrier-agent", "--bins"])?;
+        let agent = ramdisk.remove("farrier-agent").context("cargo built no farrier-agent")?;
+        Ok(Self { by_name, agent })
+    }
+
+    /// The path of a program, for example `rackd`.
+    pub fn path(&self, name: &str) -> Result<&Path> {
+        let known = || self.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        self.by_name
+            .get(name)
+            .map(PathBuf::as_path)
+            .with_context(|| format!("no program {name} in this workspace; there are: {}", known()))
+    }
+
+    /// The agent that goes into the ramdisk.
+    pub fn agent(&self) -> &Path {
+        &self.agent
+    }
+}
+
+fn cargo(args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command
+        .current_dir(workspace())
+        .args(args)
+        .args(["--quiet", "--message-format", "json-render-diagnostics"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    let done = command.output().context("cannot run cargo")?;
+    ensure!(done.status.success(), "cargo {} failed", args.join(" "));
+    let mut programs = BTreeMap::new();
+    for line in String::from_utf8_lossy(&done.stdout).lines() {
+        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
+        let name = message.pointer("/target/name").and_then(Value::as_str);
+        let path = message.pointer("/executable").and_then(Value::as_str);
+        if let (Some(name), Some(path)) = (name, path) {
+            programs.insert(name.to_owned(), PathBuf::from(path));
+        }
+    }
+    Ok(programs)
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}

@@ -1,0 +1,206 @@
+//! Pretend nodes: whole servers without QEMU, hundreds in one process.
+//!
+//! A node is a BMC simulator on the wire with a machine behind it that does on power-on what a server
+//! does: asks rackd for a boot script from its own address, fetches kernel and initrd, runs the real
+//! agent on a disk that is a file; or starts the "system" on that disk, which reads its config drive and
+//! calls home. Nothing in it knows that rackd is being tested. Start at [`PretendNode::start`]; `boot.rs`
+//! is the life of a boot.
+//!
+//! It listens and calls on loopback, all of whose addresses (127/8) are usable without set-up.
+
+mod address;
+mod board;
+mod boot;
+mod http;
+mod image;
+mod mishaps;
+mod observe;
+mod options;
+mod power;
+mod script;
+mod system;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use farrier_agent::machine::PretendDisk;
+use farrier_proto::types::{BootMode, Cpu, Hardware, Nic, System};
+use sha2::{Digest as _, Sha256};
+
+pub use address::{address, mac};
+pub use image::{DATA_OFFSET, TAIL_BYTES, write_image};
+pub use mishaps::Mishaps;
+pub use observe::{Counters, Event};
+pub use options::PretendOptions;
+
+use crate::bmc::{BmcHandle, BmcServer, Chassis as _, Faults, PowerState};
+use board::{Board, Hands, Parts};
+
+/// A running pretend node. End it with [`PretendNode::shutdown`]; dropping it cuts its power.
+pub struct PretendNode {
+    board: Arc<Board>,
+    /// `None` only on its way out: shutting a BMC down consumes it.
+    bmc: Option<BmcHandle>,
+    bmc_address: SocketAddr,
+}
+
+impl PretendNode {
+    /// Puts a node together: power off, disk empty unless its file is there.
+    ///
+    /// # Errors
+    /// Its directory or disk cannot be made, or the socket has no address.
+    pub async fn start(options: PretendOptions) -> io::Result<Self> {
+        let source = options.address();
+        let PretendOptions {
+            name, socket, bmc, mac, dir, disk_bytes, boot_mode, retry, limits, http, ..
+        } = options;
+        tokio::fs::create_dir_all(&dir).await?;
+        let efi_vars = (boot_mode == BootMode::Uefi).then(|| dir.join("efivars"));
+        if let Some(efi_vars) = &efi_vars {
+            tokio::fs::create_dir_all(efi_vars).await?;
+        }
+        let mut disk = PretendDisk::new(&dir, "sda", disk_bytes);
+        disk.disk.serial_number = format!("{name}-sda");
+        let hardware = Hardware {
+            system: Some(System {
+                manufacturer: "Farrier".to_owned(),
+                product: "Pretend Machine".to_owned(),
+                serial_number: name.clone(),
+                uuid: uuid::Uuid::from_bytes(bmc.guid).to_string(),
+            }),
+            cpu: Some(Cpu {
+                architecture: "x86_64".to_owned(),
+                model: "Pretend CPU".to_owned(),
+                socket_count: 1,
+                core_count: count(options.cpus),
+                thread_count: count(options.cpus),
+            }),
+            memory_bytes: i64::try_from(options.memory_bytes).unwrap_or(i64::MAX),
+            nics: vec![Nic {
+                name: "eth0".to_owned(),
+                mac_address: address::colons(mac),
+                link_up: true,
+                speed_mbps: 10_000,
+                driver: "pretend".to_owned(),
+            }],
+            boot_mode: boot_mode.into(),
+            kernel_release: "pretend".to_owned(),
+            ..Hardware::default()
+        };
+        let parts = Parts { name, mac, source, disk, hardware, efi_vars, retry, limits, http };
+        let board = Arc::new(Board::new(parts));
+        // Makes the disk's file.
+        let maker = Arc::clone(&board);
+        tokio::task::spawn_blocking(move || maker.machine()).await.map_err(io::Error::other)??;
+        let bmc = BmcServer::start(socket, bmc, Arc::new(Hands(Arc::clone(&board))))?;
+        Ok(Self { board, bmc_address: bmc.address(), bmc: Some(bmc) })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.board.name
+    }
+
+    /// Where its BMC listens.
+    pub fn bmc_address(&self) -> SocketAddr {
+        self.bmc_address
+    }
+
+    /// With colons.
+    pub fn mac_address(&self) -> String {
+        address::colons(self.board.mac)
+    }
+
+    /// Its address on the provisioning network.
+    pub fn address(&self) -> Ipv4Addr {
+        self.board.source
+    }
+
+    /// The file that is its disk.
+    pub fn disk_path(&self) -> &Path {
+        &self.board.disk.path
+    }
+
+    pub async fn power(&self) -> PowerState {
+        Hands(Arc::clone(&self.board)).power().await
+    }
+
+    /// Everything that happened, in order.
+    pub fn events(&self) -> Vec<Event> {
+        self.board.diary.events()
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.board.diary.counters()
+    }
+
+    /// Waits until everything that happened so far satisfies `seen`. Put a limit around it.
+    pub async fn wait_for(&self, seen: impl FnMut(&[Event]) -> bool) {
+        self.board.diary.wait_for(seen).await;
+    }
+
+    /// Changes how its BMC misbehaves, from the next datagram on.
+    pub fn set_faults(&self, faults: Faults) {
+        if let Some(bmc) = &self.bmc {
+            bmc.set_faults(faults);
+        }
+    }
+
+    /// Changes what goes wrong in the machine, from now on.
+    pub fn set_mishaps(&self, mishaps: Mishaps) {
+        self.board.fate.set(mishaps);
+    }
+
+    /// Says where rackd's HTTP server is, or that it is nowhere.
+    pub fn set_http(&self, http: Option<SocketAddr>) {
+        *self.board.http.lock().unwrap_or_else(PoisonError::into_inner) = http;
+    }
+
+    /// SHA-256, in hexadecimal, of a range of its disk's bytes.
+    ///
+    /// # Errors
+    /// The disk is shorter, or cannot be read.
+    pub async fn disk_sha256(&self, range: Range<u64>) -> io::Result<String> {
+        let path = self.disk_path().to_owned();
+        tokio::task::spawn_blocking(move || file_sha256(&path, range)).await.map_err(io::Error::other)?
+    }
+
+    /// Cuts power, ends the BMC, waits for both.
+    pub async fn shutdown(mut self) {
+        // The plug first, or the BMC might wait for a machine that hangs; then the BMC, so that nobody
+        // switches it on again.
+        self.board.pull_the_plug();
+        if let Some(bmc) = self.bmc.take() {
+            bmc.shutdown().await;
+        }
+        self.board.off().await;
+    }
+}
+
+impl Drop for PretendNode {
+    fn drop(&mut self) {
+        self.board.pull_the_plug();
+    }
+}
+
+/// SHA-256, in hexadecimal, of a range of a file's bytes. Blocking.
+///
+/// # Errors
+/// The file is shorter, or cannot be read.
+pub fn file_sha256(path: &Path, range: Range<u64>) -> io::Result<String> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let mut file = std::fs::File::open(path)?;
+    file.seek(SeekFrom::Start(range.start))?;
+    let wanted = range.end.saturating_sub(range.start);
+    let mut hash = Sha256::new();
+    if io::copy(&mut file.take(wanted), &mut hash)? != wanted {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(hex::encode(hash.finalize()))
+}
+
+fn count(cpus: u32) -> i32 {
+    i32::try_from(cpus).unwrap_or(i32::MAX)
+}

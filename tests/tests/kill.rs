@@ -1,0 +1,106 @@
+//! Kill -9 at every step of a deployment: no operation is lost, no node is given twice, no step does harm
+//! when it runs again.
+//!
+//! Real processes, real IPMI on the wire, the real agent; only the machines are pretended.
+
+use crate::pretend_site::Site;
+use farrier_proto::rack::rack_service_client::RackServiceClient;
+use farrier_proto::rack::task_spec::Work;
+use farrier_proto::rack::{Deploy, StepState, TaskSpec, WatchTasksRequest};
+use farrier_proto::scheduler::{InstanceState, Operation};
+use farrier_sim::lab::Service;
+use std::collections::HashSet;
+
+/// The steps of a deployment, from rackd itself: a new step is tested without anybody thinking of it.
+fn steps() -> Vec<&'static str> {
+    farrier_rackd::step_names(&TaskSpec { machine: None, work: Some(Work::Deploy(Deploy::default())) })
+}
+
+/// Everything that must be true after a deployment, whatever was killed meanwhile.
+async fn assert_deployed(site: &Site, name: &str, operation: &Operation) {
+    let instance = site.client.instance(name).await.unwrap();
+    assert_eq!(instance.state(), InstanceState::Active, "{name}");
+    assert_eq!(instance.placed_node, operation.node, "{name}");
+    let node = site.client.node(operation.node.trim_start_matches("nodes/")).await.unwrap();
+    assert_eq!(node.instance, format!("instances/{name}"));
+    assert_eq!(node.operation, "", "nobody works on it any more");
+    site.assert_disk_has_image(&operation.node).await;
+}
+
+async fn assert_no_node_twice(site: &Site, names: &[String]) {
+    let mut nodes = HashSet::new();
+    for name in names {
+        let instance = site.client.instance(name).await.unwrap();
+        assert!(nodes.insert(instance.placed_node.clone()), "{} twice", instance.placed_node);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rackd_killed_before_and_after_every_step_goes_on() {
+    let points: Vec<String> = steps()
+        .into_iter()
+        .flat_map(|step| ["before", "after", "done"].map(|when| format!("{step}:{when}")))
+        .collect();
+    let mut site = Site::start(points.len()).await;
+    let mut names = Vec::new();
+    for (index, point) in points.iter().enumerate() {
+        site.installation.restart_with(Service::Rackd, &[("FARRIER_CRASH_AT", point)]).await.unwrap();
+        let name = format!("i{index}");
+        let operation = site.create_instance(&name).await;
+        // It kills itself at the point, as by kill -9: nothing is flushed, nothing is said.
+        site.installation.wait_ended(Service::Rackd).await.unwrap();
+        site.installation.restart(Service::Rackd).await.unwrap();
+        let operation = site.client.wait(operation, |_| ()).await.unwrap_or_else(|e| panic!("{point}: {e:#}\n{}", site.tails()));
+        assert_deployed(&site, &name, &operation).await;
+        names.push(name);
+    }
+    assert_no_node_twice(&site, &names).await;
+    site.shutdown().await;
+}
+
+/// Kills `service` when rackd reports that a step has begun, and again when it is done; one deployment a step.
+async fn centre_killed(service: Service) {
+    let steps = steps();
+    let mut site = Site::start(steps.len()).await;
+    let mut names = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let name = format!("i{index}");
+        // rackd's own word, not the scheduler's: the scheduler is what dies.
+        let mut reports = RackServiceClient::new(site.scheduler_to_rack())
+            .watch_tasks(WatchTasksRequest { after_sequence: site.rack_sequence().await })
+            .await
+            .unwrap()
+            .into_inner();
+        let operation = site.create_instance(&name).await;
+        for wanted in [StepState::Running, StepState::Done] {
+            loop {
+                let task = reports.message().await.unwrap().expect("rackd stays up");
+                let state = task.steps.iter().find(|s| s.name == *step).map(|s| s.state());
+                // A quick step may be seen done at once.
+                if state.is_some_and(|s| s == wanted || s == StepState::Done) {
+                    break;
+                }
+            }
+            site.installation.kill(service);
+            site.installation.restart(service).await.unwrap();
+            if wanted == StepState::Done {
+                break;
+            }
+        }
+        let operation = site.client.wait(operation, |_| ()).await.unwrap_or_else(|e| panic!("{step}: {e:#}\n{}", site.tails()));
+        assert_deployed(&site, &name, &operation).await;
+        names.push(name);
+    }
+    assert_no_node_twice(&site, &names).await;
+    site.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_scheduler_killed_at_every_step_goes_on() {
+    centre_killed(Service::Scheduler).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inventory_killed_at_every_step_goes_on() {
+    centre_killed(Service::Inventory).await;
+}

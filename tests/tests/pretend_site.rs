@@ -1,0 +1,170 @@
+//! A whole installation on the loopback with pretend nodes: real services, real BMC wire, real agent.
+
+use farrier_identity::client::{Expect, channel};
+use farrier_identity::{Credentials, Identity};
+use farrier_proto::inventory::Flavor;
+use farrier_proto::rack::rack_service_client::RackServiceClient;
+use farrier_proto::scheduler::{Instance, Operation};
+use farrier_proto::types::{BootMode, NodeVerb};
+use farrier_sim::lab::{Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig};
+use farrier_sim::pretend::{self, PretendNode, PretendOptions};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use tokio::net::UdpSocket;
+use tonic::transport::Channel;
+
+/// Bytes of the image that is deployed.
+const IMAGE_BYTES: u64 = 24 << 20;
+/// Nodes prepared at once: each runs a ramdisk's agent in this process.
+const AT_ONCE: usize = 8;
+/// rackd's HTTP port in a lab.
+const HTTP_PORT: u16 = 8080;
+
+pub(crate) struct Site {
+    pub(crate) installation: Installation,
+    pub(crate) client: Client,
+    pub(crate) nodes: Vec<PretendNode>,
+    image: PathBuf,
+    rack: Channel,
+    _dir: tempfile::TempDir,
+}
+
+impl Site {
+    /// Starts everything and brings `count` nodes to `available`.
+    pub(crate) async fn start(count: usize) -> Self {
+        let site = Self::enrolled(count).await;
+        let names: Vec<String> = site.nodes.iter().map(|n| n.name().to_owned()).collect();
+        for batch in names.chunks(AT_ONCE) {
+            let works = batch.iter().map(|name| {
+                let (client, name) = (site.client.clone(), name.clone());
+                tokio::spawn(async move {
+                    for verb in [NodeVerb::Manage, NodeVerb::Inspect, NodeVerb::Provide] {
+                        let operation = client.act(&name, verb).await?;
+                        client.wait(operation, |_| ()).await?;
+                    }
+                    anyhow::Ok(())
+                })
+            });
+            for work in works.collect::<Vec<_>>() {
+                work.await.unwrap().unwrap_or_else(|e| panic!("{e:#}\n{}", site.tails()));
+            }
+        }
+        site
+    }
+
+    /// Starts everything; the nodes are described and nothing more.
+    pub(crate) async fn enrolled(count: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::loopback().unwrap();
+        let host = place.host();
+        for name in ["kernel", "initrd"] {
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        let programs = tokio::task::spawn_blocking(Programs::built).await.unwrap().unwrap();
+        let mut installation = Installation::start(place, &programs, &dir.path().join("installation")).await.unwrap();
+        let client = installation.client().unwrap();
+        client.create_site("s").await.unwrap();
+        client.create_rack("r", "s").await.unwrap();
+        let mut config = RackConfig::pretend(host, &dir.path().join("kernel"), &dir.path().join("initrd"));
+        config.timeouts =
+            [("bmc_seconds", 60), ("bmc_call_seconds", 5), ("agent_seconds", 120), ("soft_off_seconds", 20)]
+                .map(|(key, seconds)| (key.to_owned(), seconds))
+                .into();
+        let pool = config.segments.first().map(|s| pool(&s.pool)).unwrap();
+        installation.start_rack("r", &config).await.unwrap();
+
+        let mut nodes = Vec::new();
+        for index in 0..count {
+            let name = format!("n{index}");
+            let mac = pretend::mac(u16::try_from(index).unwrap());
+            let socket = UdpSocket::bind((host, 0)).await.unwrap();
+            let mut options = PretendOptions::new(&name, mac, socket, dir.path().join(&name), pool);
+            options.disk_bytes = 64 << 20;
+            options.http = Some(SocketAddr::from((host, HTTP_PORT)));
+            let node = PretendNode::start(options).await.unwrap();
+            client
+                .create_node(&NewNode {
+                    name,
+                    rack: "r".to_owned(),
+                    bmc_address: node.bmc_address().to_string(),
+                    bmc_user: "admin".to_owned(),
+                    bmc_password: "pretend".to_owned(),
+                    boot_mode: BootMode::Bios,
+                    mac: node.mac_address(),
+                    switch_port: String::new(),
+                })
+                .await
+                .unwrap();
+            nodes.push(node);
+        }
+
+        let image = dir.path().join("image.raw");
+        pretend::write_image(&image, IMAGE_BYTES, 7).unwrap();
+        let file = ImageFile::raw(&image).unwrap();
+        client.import_image("os", &file, |_, _| ()).await.unwrap();
+        let flavor = Flavor { name: "flavors/any".to_owned(), ..Flavor::default() };
+        client.create_flavor(flavor).await.unwrap();
+        let scheduler = Credentials::load(&dir.path().join("installation/id/scheduler")).unwrap();
+        let rack =
+            channel(&installation.endpoints().rack, &scheduler, Expect::Exactly(Identity::Rack("r".to_owned())))
+                .unwrap();
+        Self { installation, client, nodes, image, rack, _dir: dir }
+    }
+
+    pub(crate) async fn create_instance(&self, name: &str) -> Operation {
+        let instance = Instance {
+            name: name.to_owned(),
+            flavor: "flavors/any".to_owned(),
+            image: "images/os".to_owned(),
+            ready_seconds: 120,
+            ..Instance::default()
+        };
+        self.client.create_instance(instance).await.unwrap()
+    }
+
+    /// A channel to rackd with the scheduler's identity.
+    pub(crate) fn scheduler_to_rack(&self) -> Channel {
+        self.rack.clone()
+    }
+
+    /// The newest sequence that rackd has reported so far.
+    pub(crate) async fn rack_sequence(&self) -> i64 {
+        let mut client = RackServiceClient::new(self.rack.clone());
+        let mut newest = 0;
+        let mut token = String::new();
+        loop {
+            let request = farrier_proto::rack::ListTasksRequest { page_size: 1000, page_token: token, unfinished: false };
+            let page = client.list_tasks(request).await.unwrap().into_inner();
+            newest = page.tasks.iter().map(|t| t.sequence).chain([newest]).max().unwrap_or(0);
+            token = page.next_page_token;
+            if token.is_empty() {
+                return newest;
+            }
+        }
+    }
+
+    /// The node's disk holds the image, but for what a config drive and a moved GPT change.
+    pub(crate) async fn assert_disk_has_image(&self, node: &str) {
+        let node = self.nodes.iter().find(|n| format!("nodes/{}", n.name()) == node).expect("one of ours");
+        let range = pretend::DATA_OFFSET..IMAGE_BYTES - pretend::TAIL_BYTES;
+        let expected = pretend::file_sha256(&self.image, range.clone()).unwrap();
+        assert_eq!(node.disk_sha256(range).await.unwrap(), expected, "{}", node.name());
+        assert!(node.counters().phone_homes >= 1, "{} called home", node.name());
+    }
+
+    pub(crate) fn tails(&self) -> String {
+        self.installation.tails(30)
+    }
+
+    pub(crate) async fn shutdown(self) {
+        for node in self.nodes {
+            node.shutdown().await;
+        }
+        self.installation.shutdown().await.unwrap();
+    }
+}
+
+fn pool(text: &str) -> (Ipv4Addr, Ipv4Addr) {
+    let (first, last) = text.split_once('-').unwrap();
+    (first.parse().unwrap(), last.parse().unwrap())
+}

