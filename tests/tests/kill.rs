@@ -50,7 +50,11 @@ async fn rackd_killed_before_and_after_every_step_goes_on() {
         // It kills itself at the point, as by kill -9: nothing is flushed, nothing is said.
         site.installation.wait_ended(Service::Rackd).await.unwrap();
         site.installation.restart(Service::Rackd).await.unwrap();
-        let operation = site.client.wait(operation, |_| ()).await.unwrap_or_else(|e| panic!("{point}: {e:#}\n{}", site.tails()));
+        let operation = site
+            .client
+            .wait(operation, |_| ())
+            .await
+            .unwrap_or_else(|e| panic!("{point}: {e:#}\n{}", site.tails()));
         assert_deployed(&site, &name, &operation).await;
         names.push(name);
     }
@@ -87,7 +91,11 @@ async fn centre_killed(service: Service) {
                 break;
             }
         }
-        let operation = site.client.wait(operation, |_| ()).await.unwrap_or_else(|e| panic!("{step}: {e:#}\n{}", site.tails()));
+        let operation = site
+            .client
+            .wait(operation, |_| ())
+            .await
+            .unwrap_or_else(|e| panic!("{step}: {e:#}\n{}", site.tails()));
         assert_deployed(&site, &name, &operation).await;
         names.push(name);
     }

@@ -60,8 +60,9 @@ impl Site {
         for name in ["kernel", "initrd"] {
             std::fs::write(dir.path().join(name), name).unwrap();
         }
-        let programs = tokio::task::spawn_blocking(Programs::built).await.unwrap().unwrap();
-        let mut installation = Installation::start(place, &programs, &dir.path().join("installation")).await.unwrap();
+        let programs = Programs::beside_tests().unwrap();
+        let mut installation =
+            Installation::start(place, &programs, &dir.path().join("installation")).await.unwrap();
         let client = installation.client().unwrap();
         client.create_site("s").await.unwrap();
         client.create_rack("r", "s").await.unwrap();
@@ -102,12 +103,15 @@ impl Site {
         pretend::write_image(&image, IMAGE_BYTES, 7).unwrap();
         let file = ImageFile::raw(&image).unwrap();
         client.import_image("os", &file, |_, _| ()).await.unwrap();
-        let flavor = Flavor { name: "flavors/any".to_owned(), ..Flavor::default() };
+        let flavor = Flavor { name: "any".to_owned(), ..Flavor::default() };
         client.create_flavor(flavor).await.unwrap();
         let scheduler = Credentials::load(&dir.path().join("installation/id/scheduler")).unwrap();
-        let rack =
-            channel(&installation.endpoints().rack, &scheduler, Expect::Exactly(Identity::Rack("r".to_owned())))
-                .unwrap();
+        let rack = channel(
+            &installation.endpoints().rack,
+            &scheduler,
+            Expect::Exactly(Identity::Rack("r".to_owned())),
+        )
+        .unwrap();
         Self { installation, client, nodes, image, rack, _dir: dir }
     }
 
@@ -133,7 +137,11 @@ impl Site {
         let mut newest = 0;
         let mut token = String::new();
         loop {
-            let request = farrier_proto::rack::ListTasksRequest { page_size: 1000, page_token: token, unfinished: false };
+            let request = farrier_proto::rack::ListTasksRequest {
+                page_size: 1000,
+                page_token: token,
+                unfinished: false,
+            };
             let page = client.list_tasks(request).await.unwrap().into_inner();
             newest = page.tasks.iter().map(|t| t.sequence).chain([newest]).max().unwrap_or(0);
             token = page.next_page_token;

@@ -13,8 +13,9 @@ pub(crate) fn root() -> PathBuf {
 /// The cargo that runs us.
 pub(crate) fn cargo() -> Command {
     let mut command = program(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-    // What cargo tells the programs it runs is about us, not about what we run.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
+    // What cargo tells the programs it runs is about us. Build scripts (ring's) start again when it
+    // changes, and with them half of the tree.
+    for (name, _) in std::env::vars().filter(|(name, _)| ABOUT_US.iter().any(|part| name.starts_with(part))) {
         command.env_remove(name);
     }
     command
@@ -47,3 +48,5 @@ fn render(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
+
+const ABOUT_US: &[&str] = &["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];

@@ -41,11 +41,20 @@ impl Part {
             Part::Fmt => shell::run(cargo().args(["fmt", "--all", "--check"])),
             Part::Tidy => tidy::run(),
             Part::Deny => deny(),
-            Part::Clippy => shell::run(cargo()
-                .args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])),
-            Part::Doc => shell::run(cargo()
-                .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
-                .env("RUSTDOCFLAGS", "-D warnings")),
+            Part::Clippy => shell::run(cargo().args([
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--quiet",
+                "--",
+                "-D",
+                "warnings",
+            ])),
+            Part::Doc => shell::run(
+                cargo()
+                    .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
+                    .env("RUSTDOCFLAGS", "-D warnings"),
+            ),
             Part::Unit => unit(),
             Part::E2e => end_to_end(),
         }
@@ -105,7 +114,15 @@ fn deny() -> Result<()> {
 fn unit() -> Result<()> {
     shell::run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
     if tools::has_nextest() {
-        return shell::run(cargo().args(["nextest", "run", "--workspace", "--profile", "ci", "-E", "not binary(qemu)"]));
+        return shell::run(cargo().args([
+            "nextest",
+            "run",
+            "--workspace",
+            "--profile",
+            "ci",
+            "-E",
+            "not binary(qemu)",
+        ]));
     }
     shell::run(cargo().args(["test", "--workspace", "--lib", "--bins", "--examples", "--quiet"]))?;
     shell::run(cargo().args(["test", "--workspace", "--test", "[!q]*", "--quiet"]))
@@ -113,7 +130,15 @@ fn unit() -> Result<()> {
 
 fn end_to_end() -> Result<()> {
     if tools::has_nextest() {
-        return shell::run(cargo().args(["nextest", "run", "--workspace", "--profile", "ci", "-E", "binary(qemu)"]));
+        return shell::run(cargo().args([
+            "nextest",
+            "run",
+            "--workspace",
+            "--profile",
+            "ci",
+            "-E",
+            "binary(qemu)",
+        ]));
     }
     let one_at_a_time = ["--", "--test-threads", "1"];
     shell::run(cargo().args(["test", "--package", "farrier-tests", "--test", "qemu"]).args(one_at_a_time))

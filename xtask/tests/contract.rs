@@ -107,7 +107,8 @@ impl<'a> Checked<'a> {
                 self.complain(&what, &format!("takes {input}, expected {}Request", method.name()));
             }
             // A rule of ours: what Create, Get, List and Delete do needs no words, the rest does.
-            let plain = ["Create", "Get", "List", "Update", "Delete"].iter().any(|v| method.name().starts_with(v));
+            let plain =
+                ["Create", "Get", "List", "Update", "Delete"].iter().any(|v| method.name().starts_with(v));
             if !plain {
                 self.commented(&what, &[path, &[METHOD, index]].concat());
             }

@@ -10,6 +10,8 @@ use tonic::service::Routes;
 
 /// Streams open at once on one connection; more wait.
 const STREAMS_PER_CONNECTION: u32 = 1024;
+/// Calls under way may take this long to finish after shutdown was asked for.
+const GRACE: Duration = Duration::from_secs(5);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -58,7 +60,14 @@ impl Server {
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
-        let ended = tonic::transport::Server::builder()
+        let grace = {
+            let shutdown = shutdown.clone();
+            async move {
+                shutdown.cancelled().await;
+                tokio::time::sleep(GRACE).await;
+            }
+        };
+        let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
@@ -69,8 +78,12 @@ impl Server {
             .serve_with_incoming_shutdown(
                 accept(self.listener, self.credentials, self.client_auth),
                 shutdown.cancelled_owned(),
-            )
-            .await;
+            );
+        // A peer that lost power answers no GOAWAY; its connection must not hold the process back.
+        let ended = tokio::select! {
+            ended = serving => ended,
+            () = grace => Ok(()),
+        };
         watch.abort();
         Ok(ended?)
     }

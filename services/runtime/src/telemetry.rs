@@ -5,7 +5,8 @@ use tracing_subscriber::EnvFilter;
 /// Starts logging to standard error. `FARRIER_LOG` sets the filter (default `info`), `FARRIER_LOG_FORMAT=json`
 /// the machine readable form.
 pub fn start() {
-    let filter = EnvFilter::try_from_env("FARRIER_LOG").unwrap_or_else(|_| EnvFilter::new("info,sea_orm_migration=warn"));
+    let filter = EnvFilter::try_from_env("FARRIER_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,sea_orm_migration=warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let json = std::env::var("FARRIER_LOG_FORMAT").is_ok_and(|v| v == "json");
     // A second start (tests in one process) keeps the first.

@@ -112,7 +112,8 @@ impl Installation {
     pub async fn start_rack(&mut self, rack: &str, config: &RackConfig) -> Result<()> {
         let token = self.farrier(&["rack", "join-token", rack, "-o", "json"])?;
         let token: serde_json::Value = serde_json::from_str(&token).context("join token")?;
-        let token = token.get("token").and_then(serde_json::Value::as_str).context("no token in the answer")?;
+        let token =
+            token.get("token").and_then(serde_json::Value::as_str).context("no token in the answer")?;
         let token_file = self.dir.join("join-token");
         std::fs::write(&token_file, token)?;
         let host = self.place.host();
@@ -136,12 +137,27 @@ impl Installation {
 
     /// Starts a process (again), after killing it where it runs; it serves when this returns.
     pub async fn restart(&mut self, service: Service) -> Result<()> {
+        self.restart_with(service, &[]).await
+    }
+
+    /// As [`Installation::restart`], with further environment variables for this life.
+    pub async fn restart_with(&mut self, service: Service, env: &[(&str, &str)]) -> Result<()> {
         self.kill(service);
-        let command = self.service_command(service)?;
+        let mut command = self.service_command(service)?;
+        command.envs(env.iter().copied());
         let mut process = Process::start(service.name(), command, &self.log(service))?;
         let (url, identity) = self.address(service)?;
         health::wait(&mut process, &url, identity, &self.admin).await?;
         self.running.insert(service, process);
+        Ok(())
+    }
+
+    /// Waits until a process has ended by itself.
+    pub async fn wait_ended(&mut self, service: Service) -> Result<()> {
+        let process =
+            self.running.get_mut(&service).with_context(|| format!("{} does not run", service.name()))?;
+        process.ended_by_itself(SELF_END).await?;
+        self.running.remove(&service);
         Ok(())
     }
 
@@ -270,5 +286,7 @@ impl Installation {
 
 /// Longer than any test; a lab is no place to forget a certificate.
 const VALID: Duration = Duration::from_secs(7 * 86_400);
+/// Longest wait for a process that is expected to end by itself.
+const SELF_END: Duration = Duration::from_secs(180);
 /// What a service manager gives a service to end: systemd's default is 90 s, ours end in one.
 const GRACE: Duration = Duration::from_secs(15);

@@ -21,7 +21,7 @@ pub use config::{RackConfig, Segment};
 pub use demo::{DemoArgs, run as demo};
 pub use installation::{Endpoints, Installation, Service};
 pub use operation::{OperationFailed, seconds};
-pub use place::Place;
+pub use place::{Place, run_on};
 pub use process::tail;
 pub use programs::Programs;
 pub use upload::{ImageFile, compress};

@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
@@ -61,6 +62,21 @@ impl Place {
     }
 }
 
+/// Runs `work` on the threads of `runtime` (see [`Netns::runtime`]) to its end, then ends the runtime. A panic
+/// in it goes on here.
+pub fn run_on<T: Send + 'static>(
+    runtime: tokio::runtime::Runtime,
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
+    // Spawned, not blocked on: only the runtime's own threads are inside a namespace.
+    let done = runtime.block_on(runtime.spawn(work));
+    runtime.shutdown_timeout(GRACE);
+    match done {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
 /// 127.64.0.0 to 127.127.255.255, without the addresses that end in 0 or 255.
 fn address(n: u32) -> Ipv4Addr {
     let [_, second, third, fourth] = n.to_be_bytes();
@@ -70,6 +86,8 @@ fn address(n: u32) -> Ipv4Addr {
 /// Spreads neighbouring process ids over the network.
 const SPREAD: u32 = 4099;
 const TRIES: u32 = 64;
+/// What a blocking call that hangs may take at the end.
+const GRACE: Duration = Duration::from_secs(5);
 /// Served by nobody: only shows that the address is taken.
 const CLAIM_PORT: u16 = 6999;
 

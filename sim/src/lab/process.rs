@@ -51,6 +51,25 @@ impl Process {
         anyhow::anyhow!("{} ended with {status}; {} ends with:\n{said}", self.name, self.log.display())
     }
 
+    /// Waits until it has ended without being told to.
+    pub(super) async fn ended_by_itself(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                let said = tail(&self.log, TAIL);
+                anyhow::bail!(
+                    "{} still runs after {}s; its log ends with:\n{said}",
+                    self.name,
+                    limit.as_secs()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// SIGKILL, and gone when this returns.
     pub(super) fn kill(&mut self) {
         // Fails only for a process that has already been waited for.

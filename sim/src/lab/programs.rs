@@ -26,6 +26,28 @@ impl Programs {
         Ok(Self { by_name, agent })
     }
 
+    /// The programs that lie beside the test that runs: built by the same cargo command before it
+    /// (`cargo build --workspace --bins`, as `cargo xtask test` does). The agent is the dev one.
+    pub fn beside_tests() -> Result<Self> {
+        let test = std::env::current_exe().context("this program has no path")?;
+        let dir =
+            test.parent().and_then(Path::parent).context("a test lies in target/<target>/<profile>/deps")?;
+        let mut by_name = BTreeMap::new();
+        for name in
+            ["farrier-inventory", "farrier-scheduler", "farrier-images", "rackd", "farrier", "farrier-agent"]
+        {
+            let path = dir.join(name);
+            ensure!(
+                path.is_file(),
+                "{}: missing; run `cargo build --workspace --bins` first",
+                path.display()
+            );
+            by_name.insert(name.to_owned(), path);
+        }
+        let agent = dir.join("farrier-agent");
+        Ok(Self { by_name, agent })
+    }
+
     /// The path of a program, for example `rackd`.
     pub fn path(&self, name: &str) -> Result<&Path> {
         let known = || self.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -50,6 +72,11 @@ fn cargo(args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
         .args(["--quiet", "--message-format", "json-render-diagnostics"])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
+    // What cargo tells the programs it runs is about us. Build scripts (ring's) start again when it
+    // changes, and with them half of the tree.
+    for (name, _) in std::env::vars().filter(|(name, _)| ABOUT_US.iter().any(|part| name.starts_with(part))) {
+        command.env_remove(name);
+    }
     let done = command.output().context("cannot run cargo")?;
     ensure!(done.status.success(), "cargo {} failed", args.join(" "));
     let mut programs = BTreeMap::new();
@@ -67,3 +94,5 @@ fn cargo(args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
+
+const ABOUT_US: &[&str] = &["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];

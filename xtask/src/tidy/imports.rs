@@ -130,7 +130,9 @@ fn complaints(crates: &BTreeSet<String>, arrows: &[Arrow]) -> Vec<String> {
         let Some(allowed) = table.get(from.as_str()) else { continue };
         let own_store = *allowed == SERVICE && *to == format!("{from}-store");
         if !own_store && *allowed != ANYTHING && !allowed.contains(&to.as_str()) {
-            found.push(format!("{from} imports {to}: the import table (xtask/src/tidy/imports.rs) has no such arrow"));
+            found.push(format!(
+                "{from} imports {to}: the import table (xtask/src/tidy/imports.rs) has no such arrow"
+            ));
         }
     }
     found

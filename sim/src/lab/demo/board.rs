@@ -54,7 +54,8 @@ impl Board {
 
     /// Something begins.
     pub(super) fn begin(&self, who: &str, what: &str) -> Task<'_> {
-        let bar = if self.terminal { self.bars.add(ProgressBar::new_spinner()) } else { ProgressBar::hidden() };
+        let bar =
+            if self.terminal { self.bars.add(ProgressBar::new_spinner()) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:<18} {elapsed:>4}  {wide_msg}") {
             bar.set_style(style);
         }

@@ -177,7 +177,8 @@ fn hardware(node: &Node) -> String {
     let Some(found) = &node.hardware else { return "no inspection result".to_owned() };
     let cpu = found.cpu.clone().unwrap_or_default();
     let system = found.system.clone().unwrap_or_default();
-    let disks: Vec<_> = found.disks.iter().map(|d| format!("{} {} GiB", d.name, d.size_bytes >> 30)).collect();
+    let disks: Vec<_> =
+        found.disks.iter().map(|d| format!("{} {} GiB", d.name, d.size_bytes >> 30)).collect();
     let nics: Vec<_> = found
         .nics
         .iter()
@@ -208,8 +209,7 @@ pub(super) const INSTANCE: &str = "anvil";
 const FLAVOR: &str = "small";
 const PROOF: &str = "/etc/farrier-demo";
 const PROOF_TEXT: &str = "hello from the user data";
-const USER_DATA: &str =
-    "#cloud-config\nwrite_files:\n  - path: /etc/farrier-demo\n    content: |\n      hello from the user data\n";
+const USER_DATA: &str = "#cloud-config\nwrite_files:\n  - path: /etc/farrier-demo\n    content: |\n      hello from the user data\n";
 const BOOTING_AT_A_TIME: usize = 2;
 /// sshd is up before cloud-init phones home; a login under emulation takes seconds.
 const SSH_DEADLINE: Duration = Duration::from_secs(90);

@@ -8,14 +8,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use self::board::Board;
 use self::flow::{Flow, Guest};
 use super::config::RackConfig;
 use super::installation::Installation;
-use super::place::Place;
+use super::place::{Place, run_on};
 use super::programs::Programs;
 use super::upload::{ImageFile, compress};
 use crate::bmc::Secret;
@@ -123,20 +123,15 @@ impl Ready {
         task.done(rack.netns().name());
         let runtime = rack.netns().runtime(2)?;
         let (args, board) = (args.clone(), board.clone());
-        // Spawned, not blocked on: only the runtime's own threads are inside the namespace.
-        let ended = runtime.block_on(async {
-            let work = runtime.spawn(async move { self.run_inside(&args, &board, rack).await });
-            work.await.context("the demo panicked")?
-        });
-        runtime.shutdown_timeout(RUNTIME_GRACE);
-        ended
+        run_on(runtime, async move { self.run_inside(&args, &board, rack).await })
     }
 
     async fn run_inside(self, args: &DemoArgs, board: &Board, rack: Rack) -> Result<()> {
         let servers = (1..=args.nodes).map(|n| server(&rack, n)).collect::<Result<Vec<_>>>()?;
         let task = board.begin("lab", "services");
         let mut installation =
-            Installation::start(Place::inside(rack.netns()), &self.programs, &rack.dir().join("farrier")).await?;
+            Installation::start(Place::inside(rack.netns()), &self.programs, &rack.dir().join("farrier"))
+                .await?;
         task.done("inventory, scheduler and images serve");
         let client = installation.client()?;
         let config = RackConfig::of_rack(&rack, &self.ramdisk);
@@ -206,4 +201,3 @@ fn node_name(server: &VirtualServer) -> String {
 const BMC_USER: &str = "admin";
 const BMC_PASSWORD: &str = "farrier-lab";
 const LOOK: Duration = Duration::from_millis(500);
-const RUNTIME_GRACE: Duration = Duration::from_secs(5);

@@ -38,7 +38,9 @@ impl Key {
     /// Runs `command` on the machine; gives its standard output.
     pub(super) async fn ask(&self, place: &Place, address: &str, command: &str) -> Result<String> {
         let mut ssh = place.command(Path::new("ssh"));
-        ssh.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]).args(self.arguments(address)).arg(command);
+        ssh.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"])
+            .args(self.arguments(address))
+            .arg(command);
         let mut ssh = tokio::process::Command::from(ssh);
         ssh.stdin(std::process::Stdio::null()).kill_on_drop(true);
         let done = tokio::time::timeout(DEADLINE, ssh.output()).await.context("ssh takes too long")??;

@@ -1,0 +1,125 @@
+//! The straight path for real: firmware, network boot, ramdisk, disk, operating system, and back again.
+//!
+//! As root; one machine at a time (`.config/nextest.toml`), because emulated ones take a core each.
+
+// Helpers of tests may fail like tests; clippy's allowance covers only the test functions themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::io::Read as _;
+
+use anyhow::{Context as _, Result, ensure};
+use farrier_proto::inventory::Flavor;
+use farrier_proto::rack::ReadyGate;
+use farrier_proto::scheduler::{Instance, InstanceState};
+use farrier_proto::types::{BootMode, NodeVerb, PowerState, ProvisionState};
+use farrier_sim::lab::{
+    Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig, Service, compress, run_on,
+};
+use farrier_sim::machine::Firmware;
+use farrier_sim::media::{KernelFlavour, MediaStore};
+use farrier_sim::rack::Rack;
+use farrier_sim::tool::install_missing;
+use farrier_sim::virtual_server::{ServerOptions, VirtualServer};
+
+#[test]
+fn a_bios_machine_is_deployed_and_taken_back() {
+    deploy_and_take_back(Firmware::Bios, BootMode::Bios);
+}
+
+#[test]
+fn a_uefi_machine_is_deployed_and_taken_back() {
+    deploy_and_take_back(Firmware::Uefi, BootMode::Uefi);
+}
+
+fn deploy_and_take_back(firmware: Firmware, mode: BootMode) {
+    farrier_sim::cleanup::on_signals();
+    install_missing(|text| eprintln!("{text}")).unwrap();
+    let programs = Programs::build().unwrap();
+    let store = MediaStore::of_workspace().unwrap();
+    let ramdisk = store.ramdisk(programs.agent(), KernelFlavour::Cloud).unwrap();
+    let image = ImageFile::raw(&compress(&store.mini().unwrap().path).unwrap()).unwrap();
+    let rack = Rack::build().unwrap();
+    let runtime = rack.netns().runtime(2).unwrap();
+    let done = run_on(runtime, async move {
+        let server = VirtualServer::start(&rack, 1, firmware, ServerOptions::default())?;
+        let place = Place::inside(rack.netns());
+        let mut farrier = Installation::start(place, &programs, &rack.dir().join("farrier")).await?;
+        let client = farrier.client()?;
+        client.create_site("s1").await?;
+        client.create_rack("r1", "s1").await?;
+        farrier.start_rack("r1", &RackConfig::of_rack(&rack, &ramdisk)).await?;
+        let ended = straight_path(&client, &server, &image, mode).await;
+        // What the processes and the machine said is the story of a failure.
+        let console = farrier_sim::lab::tail(&server.machine.spec().serial_log(), 40);
+        ended.with_context(|| format!("{}── console\n{console}", farrier.tails(40)))?;
+
+        // A restart of everything finds what was left.
+        for service in Service::ALL {
+            farrier.restart(service).await?;
+        }
+        ensure!(client.node("n1").await?.state() == ProvisionState::Available);
+        server.shutdown().await?;
+        farrier.shutdown().await
+    });
+    done.unwrap();
+}
+
+async fn straight_path(
+    client: &Client,
+    server: &VirtualServer,
+    image: &ImageFile,
+    mode: BootMode,
+) -> Result<()> {
+    let new = NewNode {
+        name: "n1".into(),
+        rack: "r1".into(),
+        bmc_address: server.bmc_address.to_string(),
+        bmc_user: "admin".into(),
+        bmc_password: "farrier-lab".into(),
+        boot_mode: mode,
+        mac: server.macs[0].clone(),
+        switch_port: server.tap.name().to_owned(),
+    };
+    client.create_node(&new).await?;
+    client.import_image("mini", image, |_, _| {}).await?;
+    client.create_flavor(Flavor { name: "any".into(), ..Flavor::default() }).await?;
+    for verb in [NodeVerb::Manage, NodeVerb::Inspect, NodeVerb::Provide] {
+        client.wait(client.act("n1", verb).await?, |_| {}).await?;
+    }
+    let node = client.node("n1").await?;
+    let found = node.hardware.context("no hardware")?;
+    ensure!(found.boot_mode() == mode, "inspection says {:?}", found.boot_mode());
+    ensure!(found.nics.iter().any(|nic| nic.mac_address == new.mac && nic.link_up), "{:?}", found.nics);
+    ensure!(found.system.context("no system")?.serial_number == server.name);
+    ensure!(found.disks.iter().any(|disk| disk.size_bytes == 8 << 30), "{:?}", found.disks);
+
+    let before = server.machine.serial_position();
+    let instance = Instance {
+        name: "anvil".into(),
+        flavor: "flavors/any".into(),
+        image: "images/mini".into(),
+        hostname: "hammer".into(),
+        ready: ReadyGate::PhoneHome.into(),
+        ready_seconds: 300,
+        ..Instance::default()
+    };
+    let deployed = client.wait(client.create_instance(instance).await?, |_| {}).await?;
+    ensure!(deployed.steps.iter().all(|step| step.error.is_empty()), "{:?}", deployed.steps);
+    let instance = client.instance("anvil").await?;
+    ensure!(instance.state() == InstanceState::Active && instance.placed_node == "nodes/n1");
+    ensure!(instance.addresses == ["10.91.0.100"], "{:?}", instance.addresses);
+    let node = client.node("n1").await?;
+    ensure!(node.state() == ProvisionState::Active && node.power_state() == PowerState::On);
+    // The system itself, with the host name of its config drive and the address of the tenant network.
+    let up = "FARRIER-MINI-UP hostname=hammer address=10.91.0.100";
+    server.machine.wait_serial(before, up, std::time::Duration::ZERO).await?;
+
+    client.wait(client.delete_instance("anvil").await?, |_| {}).await?;
+    let node = client.node("n1").await?;
+    ensure!(node.state() == ProvisionState::Available && node.instance.is_empty());
+    ensure!(server.machine.power_state().await == farrier_sim::machine::PowerState::Off);
+    let mut start = vec![1; 64 << 10];
+    std::fs::File::open(server.machine.spec().disk_path(0))?.read_exact(&mut start)?;
+    ensure!(start.iter().all(|byte| *byte == 0), "the partition table is still there");
+    Ok(())
+}
