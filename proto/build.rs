@@ -17,7 +17,6 @@ fn protos(dir: &Path, out: &mut Vec<PathBuf>) -> std::io::Result<()> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=farrier");
-    println!("cargo:rerun-if-changed=google");
     let mut files = Vec::new();
     protos(Path::new("farrier"), &mut files)?;
     files.sort();
