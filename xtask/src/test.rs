@@ -53,7 +53,7 @@ impl Part {
             Part::Doc => shell::run(
                 cargo()
                     .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
-                    .env("RUSTDOCFLAGS", "-D warnings"),
+                    .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"),
             ),
             Part::Unit => unit(),
             Part::E2e => end_to_end(),

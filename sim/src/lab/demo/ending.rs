@@ -100,5 +100,5 @@ pub(super) async fn failure(
 /// Everybody, when the failure names no node.
 fn concerns(operation: Option<&Operation>, server: &VirtualServer) -> bool {
     let node = format!("nodes/{}", node_name(server));
-    operation.is_none_or(|o| o.node == node || o.target == node || (o.node.is_empty() && o.target != node))
+    operation.is_none_or(|o| o.node == node || o.target == node || o.node.is_empty())
 }
