@@ -10,7 +10,7 @@ use farrier_ipmi::rakp::{Rakp1, Rakp2, Rakp3, Rakp4};
 use libfuzzer_sys::fuzz_target;
 
 macro_rules! round_trip {
-    ($($kind:ty,)+ of $bytes:expr) => {$(
+    ($bytes:expr; $($kind:ty),+) => {$(
         if let Ok(first) = <$kind>::parse($bytes) {
             let emitted = first.to_bytes();
             let second = <$kind>::parse(&emitted).expect("what we emit we can read");
@@ -20,7 +20,7 @@ macro_rules! round_trip {
 }
 
 fn payload(bytes: &[u8]) {
-    round_trip!(LanMessage, OpenSessionRequest, OpenSessionResponse, Rakp1, Rakp2, Rakp3, Rakp4, of bytes);
+    round_trip!(bytes; LanMessage, OpenSessionRequest, OpenSessionResponse, Rakp1, Rakp2, Rakp3, Rakp4);
     if let Some(flags) = BootFlags::from_bytes(bytes) {
         assert_eq!(BootFlags::from_bytes(&flags.to_bytes()), Some(flags));
     }
