@@ -1,5 +1,16 @@
 //! Whole racks: one binary, a module a subject.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests say what they expect by panicking"
+)]
 
 mod authorization;
+mod bench;
 mod kill;
+mod pretend_faults;
+mod pretend_rack;
 mod pretend_site;
+mod qemu;

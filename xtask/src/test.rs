@@ -53,7 +53,7 @@ impl Part {
             Part::Doc => shell::run(
                 cargo()
                     .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
-                    .env("RUSTDOCFLAGS", "-D warnings"),
+                    .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"),
             ),
             Part::Unit => unit(),
             Part::E2e => end_to_end(),
@@ -112,37 +112,34 @@ fn deny() -> Result<()> {
 }
 
 fn unit() -> Result<()> {
+    programs()?;
     shell::run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
     if tools::has_nextest() {
-        return shell::run(cargo().args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--profile",
-            "ci",
-            "-E",
-            "not binary(qemu)",
-        ]));
+        return nextest(&format!("not ({DEPLOYS})"));
     }
-    shell::run(cargo().args(["test", "--workspace", "--lib", "--bins", "--examples", "--quiet"]))?;
-    shell::run(cargo().args(["test", "--workspace", "--test", "[!q]*", "--quiet"]))
+    shell::run(cargo().args(["test", "--workspace", "--all-targets", "--quiet", "--", "--skip", "qemu::"]))
 }
 
 fn end_to_end() -> Result<()> {
+    programs()?;
     if tools::has_nextest() {
-        return shell::run(cargo().args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--profile",
-            "ci",
-            "-E",
-            "binary(qemu)",
-        ]));
+        return nextest(DEPLOYS);
     }
-    let one_at_a_time = ["--", "--test-threads", "1"];
-    shell::run(cargo().args(["test", "--package", "farrier-tests", "--test", "qemu"]).args(one_at_a_time))
+    let one_at_a_time = ["--", "qemu::", "--test-threads", "1"];
+    shell::run(cargo().args(["test", "--package", "farrier-tests", "--test", "main"]).args(one_at_a_time))
 }
+
+/// The end-to-end tests start our programs as processes.
+fn programs() -> Result<()> {
+    shell::run(cargo().args(["build", "--workspace", "--bins", "--quiet"]))
+}
+
+fn nextest(filter: &str) -> Result<()> {
+    shell::run(cargo().args(["nextest", "run", "--workspace", "--profile", "ci", "-E", filter]))
+}
+
+/// The tests of `tests/tests/qemu.rs`, in nextest's words.
+const DEPLOYS: &str = "package(farrier-tests) & test(/^qemu::/)";
 
 /// What the tests run besides our own programs, by Debian package and a file that proves it. The lab's own
 /// list is `sim/src/tool/packages.rs`; the programs are other people's clients and servers, whom ours must

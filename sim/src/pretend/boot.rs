@@ -128,6 +128,9 @@ async fn operating_system(board: &Board) {
         }
     };
     board.diary.note(Event::SystemUp { hostname: seed.hostname.clone() });
+    if board.fate.now().system_never_calls {
+        return strike(board, "system_never_calls").await;
+    }
     if let Some(url) = seed.phone_home.clone().filter(|_| !is_home(board, &seed.instance)) {
         let (instance, name) = (&seed.instance, &seed.hostname);
         let form = format!("instance_id={instance}&hostname={name}&fqdn={name}");

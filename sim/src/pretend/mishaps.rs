@@ -11,6 +11,8 @@ pub struct Mishaps {
     pub agent_never_calls: bool,
     /// The ramdisk crashes, with power on, once its boot has written so many bytes to the disk.
     pub die_after_bytes: Option<u64>,
+    /// The installed system runs but does not call home.
+    pub system_never_calls: bool,
     /// The disk takes no byte more than so many of a boot, and answers nothing, until this is set
     /// otherwise or power is cut.
     pub stall_after_bytes: Option<u64>,

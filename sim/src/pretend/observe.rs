@@ -25,7 +25,7 @@ pub enum Event {
     PhonedHome { instance: String },
     /// Neither network nor disk; it sits there with power on.
     NothingToBoot,
-    /// A mishap struck; it sits there with power on.
+    /// A mishap of [`Mishaps`](super::Mishaps) struck, by its name; it sits there with power on.
     Struck(&'static str),
 }
 

@@ -1,7 +1,7 @@
 //! Power for one boot, and a disk that writes only while there is some.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use farrier_agent::Machine;
@@ -9,8 +9,8 @@ use farrier_agent::machine::{BlockDevice, EfiVars, PretendMachine};
 use farrier_proto::types::Hardware;
 use tokio_util::sync::CancellationToken;
 
-use super::mishaps::Fate;
-use super::observe::Diary;
+use super::mishaps::{Fate, Mishaps};
+use super::observe::{Diary, Event};
 
 /// A write may be cut short after any so many bytes.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -25,6 +25,7 @@ pub(super) struct Supply {
     /// Cancelled when the ramdisk crashed.
     pub(super) crashed: CancellationToken,
     written: AtomicU64,
+    stalled: AtomicBool,
     fate: Arc<Fate>,
     diary: Arc<Diary>,
 }
@@ -37,6 +38,7 @@ impl Supply {
             button: CancellationToken::new(),
             crashed: CancellationToken::new(),
             written: AtomicU64::new(0),
+            stalled: AtomicBool::new(false),
             fate,
             diary,
         }
@@ -53,9 +55,11 @@ impl Supply {
     /// Does something to the disk, if there is power. `bytes` are what it writes.
     fn change(&self, bytes: u64, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let total = self.written.load(Ordering::Acquire).saturating_add(bytes);
-        self.fate.wait_while(|mishaps| {
-            mishaps.stall_after_bytes.is_some_and(|limit| total > limit) && !self.cut.is_cancelled()
-        });
+        let stalls = |mishaps: &Mishaps| mishaps.stall_after_bytes.is_some_and(|limit| total > limit);
+        if stalls(&self.fate.now()) && !self.stalled.swap(true, Ordering::AcqRel) {
+            self.diary.note(Event::Struck("stall_after_bytes"));
+        }
+        self.fate.wait_while(|mishaps| stalls(mishaps) && !self.cut.is_cancelled());
         if bytes > 0 && self.fate.now().die_after_bytes.is_some_and(|limit| total > limit) {
             self.crashed.cancel();
             // A crashed kernel reports nothing: the write never comes back.

@@ -36,16 +36,15 @@ pub(super) fn success(board: &Board, installation: &Installation, guest: &Guest,
     let (one, two) = (files("-"), files("--"));
     board.say(&format!(
         "What to try next (with --keep everything stays; without it the demo ends here):\n\
-         \n  inventory {}\n  scheduler {}\n  images    {}\n  rackd     {}\n  identity  {}\n\
-         \n  {farrier} node list\n  {farrier} node explain {}\n  {farrier} event list\n  \
-         {farrier} instance delete {INSTANCE} --wait\n\
+         \n  inventory {}\n  scheduler {}\n  images    {}\n  rackd     {}\n  identity  {identity}\n\
+         \n  alias farrier='{farrier}'\n  farrier node list\n  farrier node explain {}\n  farrier event list\n  \
+         farrier instance delete {INSTANCE} --wait\n\
          \n  {prefix}grpcurl {one} {authority} list\n  \
-         {prefix}buf curl {two} --protocol grpc {}/farrier.inventory.v1.NodeService/ListNodes -d '{{}}'",
+         {prefix}buf curl {two} --protocol grpc -d '{{}}' {}/farrier.inventory.v1.NodeService/ListNodes",
         endpoints.inventory,
         endpoints.scheduler,
         endpoints.images,
         endpoints.rack,
-        identity,
         deployed.node.trim_start_matches("nodes/"),
         endpoints.inventory,
     ));
@@ -101,5 +100,5 @@ pub(super) async fn failure(
 /// Everybody, when the failure names no node.
 fn concerns(operation: Option<&Operation>, server: &VirtualServer) -> bool {
     let node = format!("nodes/{}", node_name(server));
-    operation.is_none_or(|o| o.node == node || o.target == node || (o.node.is_empty() && o.target != node))
+    operation.is_none_or(|o| o.node == node || o.target == node || o.node.is_empty())
 }
