@@ -28,6 +28,37 @@ pub fn issue(
     Ok(Credentials::load(out)?.identity())
 }
 
+/// An authority in `dir`/ca and the identities in directories beside it, each where it is missing. Says what
+/// it made.
+pub fn bootstrap(
+    dir: &Path,
+    identities: Vec<(String, Identity)>,
+    hosts: &[String],
+    days: u32,
+) -> Result<Vec<String>, Failure> {
+    let mut made = Vec::new();
+    let authority = dir.join("ca");
+    if !authority.join("ca.pem").exists() && !authority.join("ca.key").exists() {
+        init(&authority, "Farrier")?;
+        made.push(format!("authority made in {}", authority.display()));
+    }
+    for (name, identity) in identities {
+        let identity = checked(identity)?;
+        let out = dir.join(&name);
+        if Credentials::load(&out).is_ok_and(|there| there.identity() == identity) {
+            continue;
+        }
+        let reached: Vec<String> = match &identity {
+            // Users do not serve: nobody reaches them.
+            Identity::User { .. } => Vec::new(),
+            _ => std::iter::once(name).chain(hosts.iter().cloned()).collect(),
+        };
+        issue(&authority, &identity, &reached, days, &out)?;
+        made.push(format!("{identity} in {}, valid for {days} days", out.display()));
+    }
+    Ok(made)
+}
+
 /// An identity with a name that an id can carry.
 pub fn checked(identity: Identity) -> Result<Identity, Failure> {
     let (role, project): (Option<Role>, &str) = match &identity {
@@ -69,6 +100,23 @@ mod tests {
         let before = std::fs::read(dir.path().join("ca.key")).unwrap();
         assert!(init(dir.path(), "test").is_err());
         assert_eq!(std::fs::read(dir.path().join("ca.key")).unwrap(), before);
+    }
+
+    #[test]
+    fn a_bootstrap_makes_what_is_missing_and_keeps_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = || {
+            vec![
+                ("inventory".to_owned(), Identity::Service("inventory".into())),
+                ("r1".to_owned(), Identity::Rack("r1".into())),
+            ]
+        };
+        let hosts = ["127.0.0.1".to_owned()];
+        assert_eq!(bootstrap(dir.path(), wanted(), &hosts, 1).unwrap().len(), 3);
+        assert_eq!(bootstrap(dir.path(), wanted(), &hosts, 1).unwrap(), Vec::<String>::new());
+        std::fs::write(dir.path().join("r1/cert.pem"), "broken").unwrap();
+        let made = bootstrap(dir.path(), wanted(), &hosts, 1).unwrap();
+        assert!(made.len() == 1 && made[0].starts_with("spiffe://farrier/rack/r1"), "{made:?}");
     }
 
     #[test]

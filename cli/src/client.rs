@@ -61,6 +61,16 @@ impl Services {
         self.link(called, Expect::Exactly(Identity::Rack(id.to_owned())))
     }
 
+    /// Whatever server of this installation is at `url`.
+    pub fn any(&self, url: &str) -> Result<Link, Failure> {
+        let called = Called {
+            service: "server".to_owned(),
+            url: url.to_owned(),
+            source: "the command line".to_owned(),
+        };
+        self.link(called, Expect::AnyServer)
+    }
+
     fn service(&self, name: &str, url: &Option<Sourced<String>>) -> Result<Link, Failure> {
         let Some(url) = url else {
             return Err(Failure::new(Exit::Usage, format!("no address of {name}: {}", self.missing(name)))

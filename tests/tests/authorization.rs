@@ -1,7 +1,7 @@
 //! Who may call what: every RPC of the descriptors, as every kind of caller, over real mTLS.
 //!
 //! `docs/authorization.md` is the expected matrix. A changed rule fails the first test until the page is
-//! written anew (`FARRIER_WRITE_DOCS=1 cargo test -p farrier-tests --test authorization`), so that it is a
+//! written anew (`FARRIER_WRITE_DOCS=1 cargo test -p farrier-tests --test main authorization`), so that it is a
 //! line in a review. The other tests hold the servers to the page's table, call by call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 

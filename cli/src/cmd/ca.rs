@@ -15,6 +15,24 @@ pub enum Verb {
         #[arg(long, value_name = "NAME", default_value = "farrier")]
         common_name: String,
     },
+    /// Makes everything that a small installation on one machine starts with: an authority in DIR/ca, and
+    /// identities in DIR/inventory, DIR/scheduler, DIR/images, DIR/<rack> and DIR/<user>. What is there and
+    /// loads stays, so that it may run before every start.
+    Bootstrap {
+        dir: PathBuf,
+        /// A rack's id; repeat for more.
+        #[arg(long = "rack", value_name = "RACK")]
+        racks: Vec<String>,
+        /// Name of a first user, with role admin.
+        #[arg(long, value_name = "NAME", default_value = "admin")]
+        user: String,
+        /// DNS name or address under which all are reached besides their own names; repeat for more.
+        #[arg(long = "host", value_name = "HOST")]
+        hosts: Vec<String>,
+        /// Days the identities are valid.
+        #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+    },
     /// Issues an identity (cert.pem, key.pem, ca.pem).
     #[command(group(ArgGroup::new("who").required(true).args(["service", "rack", "user"])))]
     Issue {
@@ -53,6 +71,19 @@ pub fn run(verb: Verb, yes: bool) -> Result<(), Failure> {
             eprintln!("authority made in {}: ca.pem goes to everybody, ca.key to nobody", dir.display());
             Ok(())
         }
+        Verb::Bootstrap { dir, racks, user, hosts, days } => {
+            let services = SERVICES.map(|name| (name.to_owned(), Identity::Service(name.to_owned())));
+            let racks = racks.iter().map(|rack| {
+                let id = crate::names::short(rack).to_owned();
+                (id.clone(), Identity::Rack(id))
+            });
+            let admin = Identity::User { name: user.clone(), role: Role::Admin, project: String::new() };
+            let all: Vec<_> = services.into_iter().chain(racks).chain([(user, admin)]).collect();
+            for line in ca::bootstrap(&dir, all, &hosts, days)? {
+                eprintln!("{line}");
+            }
+            Ok(())
+        }
         Verb::Issue { dir, service, rack, user, role, project, hosts, days, out } => {
             let identity = match (service, rack, user) {
                 (Some(name), _, _) => Identity::Service(name),
@@ -75,6 +106,9 @@ pub fn run(verb: Verb, yes: bool) -> Result<(), Failure> {
         }
     }
 }
+
+/// Services of the centre.
+const SERVICES: [&str; 3] = ["inventory", "scheduler", "images"];
 
 fn role(text: &str) -> Result<Role, String> {
     text.parse().map_err(|error: farrier_identity::ParseIdentityError| error.to_string())

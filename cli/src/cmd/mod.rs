@@ -5,6 +5,7 @@ pub mod completion;
 pub mod context;
 pub mod event;
 pub mod flavor;
+pub mod health;
 pub mod image;
 pub mod instance;
 pub mod node;
@@ -61,6 +62,8 @@ pub enum Command {
     /// Installations and identities in the configuration file.
     #[command(subcommand)]
     Context(context::Verb),
+    /// Asks one server whether it serves: for probes of containers and load balancers.
+    Health(health::Args),
     /// Prints the completion script of a shell.
     Completion(completion::Args),
 }
@@ -134,6 +137,7 @@ pub async fn dispatch(cli: Cli, env: &Environment) -> Result<(), Failure> {
         Command::Instance(verb) => instance::run(verb, &session).await,
         Command::Operation(verb) => operation::run(verb, &session).await,
         Command::Event(verb) => event::run(verb, &session).await,
+        Command::Health(args) => health::run(args, &session).await,
         Command::Ca(_) | Command::Context(_) | Command::Completion(_) => Ok(()),
     }
 }
