@@ -129,6 +129,8 @@ pub(crate) fn remove(name: &str) {
     // Bridges and taps die with the namespace.
     if path_of(name).exists()
         && let Err(error) = tool::run("ip", ["netns", "delete", name])
+        // A signal and a drop may both be at it.
+        && path_of(name).exists()
     {
         tracing::warn!(netns = name, %error, "namespace left behind");
     }
