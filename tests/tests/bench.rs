@@ -54,6 +54,29 @@ pub(crate) struct Bench {
     pub(crate) rack: RackServiceClient<Channel>,
     stop: CancellationToken,
     servers: Vec<JoinHandle<anyhow::Result<()>>>,
+    config: Config,
+    rackd: Rackd,
+}
+
+/// rackd under way.
+struct Rackd {
+    stop: CancellationToken,
+    server: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Rackd {
+    /// Starts it, and writes the ports it got into its configuration for the next time.
+    async fn start(config: &mut Config) -> (Bound, Self) {
+        let stop = CancellationToken::new();
+        let (bound, running) = farrier_rackd::start(config.clone(), stop.clone()).await.unwrap();
+        (config.listen, config.agent_listen, config.http_listen) = (bound.listen, bound.agent, bound.http);
+        (bound, Self { stop, server: tokio::spawn(running) })
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.server.await.unwrap().unwrap();
+    }
 }
 
 impl Bench {
@@ -80,19 +103,25 @@ impl Bench {
             data_dir: dir.path().join("images"),
             max_image_bytes: MAX_IMAGE_BYTES,
         };
-        let mut servers = vec![tokio::spawn(farrier_images::run(config, stop.clone()))];
+        let servers = vec![tokio::spawn(farrier_images::run(config, stop.clone()))];
 
         let identity = dir.path().join("identity");
         let issued = authority.issue(&Identity::Rack("r1".into()), &["127.0.0.1".into()], VALID).unwrap();
         write_identity(&identity, &issued, authority.cert_pem()).unwrap();
         let mut config = rackd_config(dir.path(), &identity, &images);
         change(&mut config.timeouts);
-        let (bound, running) = farrier_rackd::start(config, stop.clone()).await.unwrap();
-        servers.push(tokio::spawn(running));
+        let (bound, rackd) = Rackd::start(&mut config).await;
         let scheduler = credentials(&authority, Identity::Service("scheduler".into()));
         let uri = format!("https://{}", bound.listen);
         let rack = RackServiceClient::new(channel(&uri, &scheduler, Expect::AnyRack).unwrap());
-        Self { dir, authority, images, bound, rack, stop, servers }
+        Self { dir, authority, images, bound, rack, stop, servers, config, rackd }
+    }
+
+    /// Ends rackd, as a restart of its service does, and starts it at the same addresses.
+    pub(crate) async fn restart_rackd(mut self) -> Self {
+        within(self.rackd.stop()).await;
+        (self.bound, self.rackd) = Rackd::start(&mut self.config).await;
+        self
     }
 
     /// Uploads an image that pretend nodes boot.
@@ -194,6 +223,7 @@ impl Bench {
             for node in nodes {
                 node.shutdown().await;
             }
+            self.rackd.stop().await;
             self.stop.cancel();
             for server in self.servers {
                 server.await.unwrap().unwrap();

@@ -240,3 +240,23 @@ async fn a_newer_owner_of_a_node_stops_the_older_ones_task_first() {
     assert_eq!(node.power().await, PowerState::Off);
     bench.stop(vec![node]).await;
 }
+
+#[tokio::test]
+async fn a_restart_of_rackd_in_mid_write_costs_a_deployment_neither_a_boot_nor_a_byte() {
+    let bench = Bench::start().await;
+    let (image, content) = bench.image("debian", 24 * MIB).await;
+    let node = bench.node(1).await;
+    node.set_mishaps(Mishaps { stall_after_bytes: Some(8 * MIB), ..Mishaps::default() });
+    bench.start_task("deploy", 1, spec(&node, deploy(&image, "anvil"))).await.unwrap();
+    struck(&node, "stall_after_bytes").await;
+    let bench = bench.restart_rackd().await;
+    node.set_mishaps(Mishaps::default());
+    let task = bench.ended("deploy").await;
+    assert_eq!(task.state(), TaskState::Done, "{}", task.error);
+    assert_eq!(of(&task, "write_image").attempt, 2);
+    assert!(content.is_on(&node).await);
+    let counters = node.counters();
+    assert_eq!((counters.network_boots, counters.agent_runs, counters.phone_homes), (1, 1, 1));
+    assert!(counters.bytes_written < 24 * MIB, "{}", counters.bytes_written);
+    bench.stop(vec![node]).await;
+}

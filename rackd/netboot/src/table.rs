@@ -315,6 +315,15 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_without_an_interface_is_known_and_not_served() {
+        let mut table = BootTable::new();
+        let segment = |network, interface| Segment::new(network, interface, [10, 0, 0, 1].into(), 24);
+        table.set_segments(vec![segment("ours", "br0"), segment("theirs", "")]);
+        assert!(table.segment("theirs").is_some());
+        assert_eq!(table.served().map(|s| s.network.as_str()).collect::<Vec<_>>(), ["ours"]);
+    }
+
+    #[test]
     fn artifact_names_are_not_paths() {
         assert!("ramdisk-1.2_x.cpio".parse::<ArtifactName>().is_ok());
         for bad in ["", ".", "..", ".hidden", "a/b", "a b", "a%2fb", "é", &"a".repeat(101)] {

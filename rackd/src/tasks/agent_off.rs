@@ -5,6 +5,9 @@ use farrier_bmc::{Deadline, PowerState};
 use farrier_proto::agent::session_response::{Command, PowerOff};
 use std::time::Duration;
 
+/// Between two questions to the BMC; an agent needs a moment to say goodbye.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// The agent syncs and switches the machine off; the BMC says when it is. Forced when it takes too long.
 pub(super) struct AgentOff;
 
@@ -17,25 +20,34 @@ impl Step for AgentOff {
         timeouts.soft_off + timeouts.bmc
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        let bmc = cx.bmc().await?;
-        let patience = Deadline::after(cx.rack.timeouts.soft_off);
-        let asked = cx.agent(Command::PowerOff(PowerOff {}));
-        tokio::pin!(asked);
-        let mut answered = false;
-        while !patience.is_past() {
-            if bmc.power_status(cx.call()).await? == PowerState::Off {
-                return observed(cx, PowerState::Off).await;
-            }
-            // An agent that is gone already answers nothing: the BMC's word counts.
-            tokio::select! {
-                _ = &mut asked, if !answered => {
-                    answered = true;
-                    cx.task.agent.hang_up();
-                }
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
-            }
+        // An agent that is gone already answers nothing: the BMC's word counts. Both are polled all the time:
+        // a future left alone in the middle of journaling holds the journal's one writer, and with it the rack.
+        let tell = async {
+            let _ = cx.agent(Command::PowerOff(PowerOff {})).await;
+            cx.task.agent.hang_up();
+            std::future::pending::<Result<bool, StepError>>().await
+        };
+        let off = tokio::select! {
+            off = goes_off(cx) => off?,
+            never = tell => never?,
+        };
+        if off {
+            return observed(cx, PowerState::Off).await;
         }
         cx.note("the ramdisk did not switch the machine off: forcing it").await?;
         ensure(cx, PowerState::Off).await
     }
+}
+
+/// Whether the machine is off before our patience ends.
+async fn goes_off(cx: &Context<'_>) -> Result<bool, StepError> {
+    let bmc = cx.bmc().await?;
+    let patience = Deadline::after(cx.rack.timeouts.soft_off);
+    while !patience.is_past() {
+        if bmc.power_status(cx.call()).await? == PowerState::Off {
+            return Ok(true);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(false)
 }

@@ -41,8 +41,13 @@ impl Context<'_> {
         }
     }
 
-    /// The machine's BMC.
+    /// The machine's BMC. One handle a task: its actor lives as long as a handle does, and with it the session
+    /// and the memory of failures.
     pub(crate) async fn bmc(&self) -> Result<Bmc, StepError> {
+        self.task.bmc.get_or_try_init(|| self.open_bmc()).await.cloned()
+    }
+
+    async fn open_bmc(&self) -> Result<Bmc, StepError> {
         let machine = self.machine()?;
         if machine.bmc_driver != "ipmi" {
             return Err(StepError::fatal(format!("BMC driver: expected ipmi, saw {:?}", machine.bmc_driver)));

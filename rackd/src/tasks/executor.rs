@@ -182,7 +182,8 @@ async fn make_safe(cx: &Context<'_>) {
         cx.rack.unpublish(machine, segment);
     }
     if let Ok(bmc) = cx.bmc().await
-        && let Err(error) = bmc.ensure_power(PowerState::Off, Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc))).await
+        && let Err(error) =
+            bmc.ensure_power(PowerState::Off, Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc))).await
     {
         tracing::warn!(node.id = %cx.task.node, %error, "the machine of a failed task could not be switched off");
     }

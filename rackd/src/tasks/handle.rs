@@ -1,12 +1,13 @@
 use crate::agents::AgentSlot;
 use crate::rack::Rack;
 use crate::secrets::{Secrets, TokenUse};
+use farrier_bmc::Bmc;
 use farrier_journal::{JournalError, Record};
 use farrier_proto::rack::{Step, Task, TaskSpec};
 use farrier_runtime::vault::VaultError;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 /// A task that rackd has in memory. The journal holds the same, so that losing this loses nothing.
@@ -16,6 +17,7 @@ pub(crate) struct TaskHandle {
     pub(crate) fence: i64,
     pub(crate) spec: TaskSpec,
     pub(crate) agent: AgentSlot,
+    pub(crate) bmc: OnceCell<Bmc>,
     /// Cancelled to stop it at the next await.
     pub(crate) abort: CancellationToken,
     abort_reason: Mutex<String>,
@@ -54,6 +56,7 @@ impl TaskHandle {
             fence: task.fence,
             spec: task.spec.clone().unwrap_or_default(),
             agent: AgentSlot::default(),
+            bmc: OnceCell::new(),
             abort: rack.shutdown.child_token(),
             abort_reason: Mutex::default(),
             ended: watch::channel(false).0,

@@ -124,7 +124,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo no such luck >&2; exit 3"]);
         let mut process = Process::start("sh", command, &dir.path().join("log")).unwrap();
-        let status = process.end(Duration::from_secs(5)).await.unwrap();
+        let status = process.ended_by_itself(Duration::from_secs(30)).await.unwrap();
         assert!(!status.success());
         let error = process.ensure_running().unwrap_err().to_string();
         assert!(error.contains("no such luck"), "{error}");
