@@ -20,7 +20,7 @@ context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 mkdir "$context/bin"
 for program in "${programs[@]}"; do
-    if ldd "$dir/$program" >/dev/null 2>&1; then
+    if ! ldd "$dir/$program" 2>&1 | grep -qE 'statically linked|not a dynamic executable'; then
         echo "$dir/$program is not static: it cannot run in an empty image" >&2
         exit 1
     fi
