@@ -1,6 +1,6 @@
 //! The real machine: the one this program is pid 1 of.
 //!
-//! [`start`] is the order of things from the kernel's first instruction in user space to
+//! `start` is the order of things from the kernel's first instruction in user space to
 //! [`crate::run`]; the rest of the folder is one duty a file.
 pub mod console;
 mod machine;

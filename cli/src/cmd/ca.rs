@@ -16,7 +16,7 @@ pub enum Verb {
         common_name: String,
     },
     /// Makes everything that a small installation on one machine starts with: an authority in DIR/ca, and
-    /// identities in DIR/inventory, DIR/scheduler, DIR/images, DIR/<rack> and DIR/<user>. What is there and
+    /// identities in DIR/inventory, DIR/scheduler, DIR/images, DIR/RACK and DIR/USER. What is there and
     /// loads stays, so that it may run before every start.
     Bootstrap {
         dir: PathBuf,

@@ -13,7 +13,7 @@ use crate::{CipherSuite, MAX_KEY, Secret};
 /// AES block and initialisation vector.
 pub(crate) const BLOCK: usize = 16;
 
-/// K[UID] or K[G]: 20 bytes, zero padded (§13.31). HMAC pads short keys with zeroes itself, so the
+/// K\[UID\] or K\[G\]: 20 bytes, zero padded (§13.31). HMAC pads short keys with zeroes itself, so the
 /// padded and the bare key give the same MAC; longer secrets are refused by [`Key20::new`].
 #[derive(Clone)]
 pub(crate) struct Key20(Zeroizing<[u8; MAX_KEY]>);

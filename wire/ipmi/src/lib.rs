@@ -49,5 +49,5 @@ pub const RMCP_PORT: u16 = 623;
 /// Longest user name in bytes (§13.20, RAKP message 1: "user name length" is at most 16).
 pub const MAX_USER_NAME: usize = 16;
 
-/// Longest password and Kg in bytes (§13.31: K[UID] and K[G] are 160 bits; §22.30).
+/// Longest password and Kg in bytes (§13.31: K\[UID\] and K\[G\] are 160 bits; §22.30).
 pub const MAX_KEY: usize = 20;

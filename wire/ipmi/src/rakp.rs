@@ -17,9 +17,9 @@ pub struct Rakp1 {
     pub tag: u8,
     /// The BMC's session id.
     pub bmc_session_id: u32,
-    /// R[M], the console's challenge.
+    /// R\[M\], the console's challenge.
     pub console_random: [u8; 16],
-    /// Role[M]: privilege level and lookup bit.
+    /// Role\[M\]: privilege level and lookup bit.
     pub role: u8,
     /// At most 16 bytes.
     pub user: Vec<u8>,
@@ -68,9 +68,9 @@ pub struct Rakp2 {
 /// The second half of a good RAKP 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rakp2Proof {
-    /// R[C], the BMC's challenge.
+    /// R\[C\], the BMC's challenge.
     pub bmc_random: [u8; 16],
-    /// GUID[C].
+    /// GUID\[C\].
     pub guid: [u8; 16],
     /// Key exchange authentication code: a whole HMAC.
     pub code: Vec<u8>,
@@ -190,23 +190,23 @@ fn name_length(user: &[u8]) -> u8 {
 #[derive(Clone)]
 pub(crate) struct Exchange {
     pub(crate) suite: CipherSuite,
-    /// SID[M].
+    /// SID\[M\].
     pub(crate) console_session_id: u32,
-    /// SID[C].
+    /// SID\[C\].
     pub(crate) bmc_session_id: u32,
-    /// R[M].
+    /// R\[M\].
     pub(crate) console_random: [u8; 16],
-    /// R[C].
+    /// R\[C\].
     pub(crate) bmc_random: [u8; 16],
-    /// GUID[C].
+    /// GUID\[C\].
     pub(crate) guid: [u8; 16],
-    /// Role[M], the whole byte as RAKP 1 carried it.
+    /// Role\[M\], the whole byte as RAKP 1 carried it.
     pub(crate) role: u8,
     pub(crate) user: Vec<u8>,
 }
 
 impl Exchange {
-    /// RAKP 2's code: HMAC K[UID] (SIDM, SIDC, RM, RC, GUIDC, RoleM, ULengthM, UNameM).
+    /// RAKP 2's code: HMAC K\[UID\] (SIDM, SIDC, RM, RC, GUIDC, RoleM, ULengthM, UNameM).
     pub(crate) fn rakp2_code(&self, kuid: &Key20) -> Zeroizing<Vec<u8>> {
         crypto::hmac(self.suite, kuid.bytes(), &self.rakp2_parts().each_ref().map(Vec::as_slice))
     }
@@ -217,7 +217,7 @@ impl Exchange {
         crypto::verify(self.suite, kuid.bytes(), &parts, self.suite.digest_len(), code)
     }
 
-    /// RAKP 3's code: HMAC K[UID] (RC, SIDM, RoleM, ULengthM, UNameM).
+    /// RAKP 3's code: HMAC K\[UID\] (RC, SIDM, RoleM, ULengthM, UNameM).
     pub(crate) fn rakp3_code(&self, kuid: &Key20) -> Zeroizing<Vec<u8>> {
         crypto::hmac(self.suite, kuid.bytes(), &self.rakp3_parts().each_ref().map(Vec::as_slice))
     }
@@ -228,8 +228,8 @@ impl Exchange {
         crypto::verify(self.suite, kuid.bytes(), &parts, self.suite.digest_len(), code)
     }
 
-    /// The session integrity key: HMAC K[G] (RM, RC, RoleM, ULengthM, UNameM), with K[UID] in the
-    /// place of K[G] where no K[G] is set (§13.31).
+    /// The session integrity key: HMAC K\[G\] (RM, RC, RoleM, ULengthM, UNameM), with K\[UID\] in the
+    /// place of K\[G\] where no K\[G\] is set (§13.31).
     pub(crate) fn sik(&self, kg: &Key20) -> Zeroizing<Vec<u8>> {
         let parts: [&[u8]; 4] =
             [&self.console_random, &self.bmc_random, &[self.role, name_length(&self.user)], &self.user];

@@ -71,7 +71,7 @@ impl ClientConfig {
 pub struct HandshakeNonce {
     /// Our session id; 0 is not allowed and is replaced by 1.
     pub session_id: u32,
-    /// R[M].
+    /// R\[M\].
     pub random: [u8; 16],
     /// First message tag; each message of the handshake takes the next.
     pub tag: u8,
@@ -116,7 +116,7 @@ pub enum HandshakeError {
     /// The BMC's proof in RAKP 2 does not fit our password, or the BMC refused our proof.
     #[error("the BMC's proof does not match the password we hold")]
     WrongPassword,
-    /// RAKP 2 fitted, so the password is right, but RAKP 4 did not: K[G] differs.
+    /// RAKP 2 fitted, so the password is right, but RAKP 4 did not: K\[G\] differs.
     #[error("the password is right but the BMC key (Kg) is not")]
     WrongKg,
     /// The BMC chose other algorithms than those proposed.

@@ -45,9 +45,9 @@ pub struct User {
 pub struct ServerConfig {
     /// Accounts.
     pub users: Vec<User>,
-    /// K[G]; `None`: the password takes its place.
+    /// K\[G\]; `None`: the password takes its place.
     pub kg: Option<Secret>,
-    /// GUID[C], as Get System GUID gives it.
+    /// GUID\[C\], as Get System GUID gives it.
     pub guid: [u8; 16],
     /// The suites on offer.
     pub suites: Vec<CipherSuite>,
