@@ -211,7 +211,6 @@ impl Bench {
         self.ended(id).await
     }
 
-    #[allow(dead_code, reason = "used by the abort tests as they come")]
     pub(crate) async fn abort(&self, id: &str, reason: &str) -> Task {
         let request = AbortTaskRequest { id: id.to_owned(), reason: reason.to_owned() };
         within(self.rack.clone().abort_task(request)).await.unwrap().into_inner()

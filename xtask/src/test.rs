@@ -52,7 +52,7 @@ impl Part {
             ])),
             Part::Doc => shell::run(
                 cargo()
-                    .args(["doc", "--workspace", "--no-deps", "--quiet"])
+                    .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
                     .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"),
             ),
             Part::Unit => unit(),
