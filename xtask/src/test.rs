@@ -175,5 +175,6 @@ const PACKAGES: &[(&str, &str)] = &[
     ("openipmi", "/usr/bin/ipmi_sim"),
     ("python3-venv", "/usr/share/doc/python3-venv/copyright"),
     ("qemu-utils", "/usr/bin/qemu-img"),
+    ("libiscsi-bin", "/usr/bin/iscsi-test-cu"),
     ("postgresql-15", "/usr/lib/postgresql/15/bin/initdb"),
 ];

@@ -27,6 +27,7 @@ pub struct LunSpec {
     read_only: bool,
     removable: bool,
     serial: Option<String>,
+    physical_block: Option<u64>,
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub enum AddError {
 
 impl LunSpec {
     pub fn new(number: u16, backing: Arc<dyn Backing>) -> LunSpec {
-        LunSpec { number, backing, read_only: false, removable: false, serial: None }
+        LunSpec { number, backing, read_only: false, removable: false, serial: None, physical_block: None }
     }
 
     pub fn read_only(self) -> LunSpec {
@@ -59,6 +60,11 @@ impl LunSpec {
     /// Unit serial number; without one it comes from the target's name.
     pub fn serial(self, serial: impl Into<String>) -> LunSpec {
         LunSpec { serial: Some(serial.into()), ..self }
+    }
+
+    /// Bytes of a physical block that are announced, a power of two; without it the backing's own.
+    pub fn physical_block(self, bytes: u64) -> LunSpec {
+        LunSpec { physical_block: Some(bytes), ..self }
     }
 }
 
@@ -109,7 +115,7 @@ impl TargetSpec {
             read_only,
             thin: lun.backing.can_discard(),
         };
-        let physical = lun.backing.block().clamp(u64::from(BLOCK), 1 << 20) / u64::from(BLOCK);
+        let physical = lun.physical_block.unwrap_or(lun.backing.block()).clamp(u64::from(BLOCK), 1 << 20) / u64::from(BLOCK);
         let geometry = Geometry {
             blocks: size / u64::from(BLOCK),
             block_size: BLOCK,

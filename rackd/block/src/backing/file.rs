@@ -66,7 +66,7 @@ impl Backing for FileBacking {
     }
 
     fn block(&self) -> u64 {
-        512
+        4096
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {

@@ -83,6 +83,14 @@ impl Session {
                 return Ok(());
             }
         };
+        if let Plan::Media(op) = &plan
+            && op.is_exact()
+            && (bhs.flags() & WRITE == 0 || bhs.expected_data_len() as usize != op.data_out())
+            && !(op.data_out() == 0 && bhs.flags() & WRITE == 0)
+        {
+            self.refuse(link, bhs, Some(&unit), &Sense::cdb_field(0, None).into());
+            return Ok(());
+        }
         let mut work = Work { request: *bhs, unit, age, moves: 0 };
         let purpose = match plan {
             Plan::Parameters(len) => Purpose::List(len),

@@ -64,14 +64,14 @@ impl Session {
                 (COMPLETE, self.abort(|_, task_lun| task_lun == lun))
             }
             (LOGICAL_UNIT_RESET, Some(unit)) => {
-                unit.reset(&self.nexus);
+                unit.reset();
                 (COMPLETE, self.abort(|_, task_lun| task_lun == lun))
             }
             (ABORT_TASK | ABORT_TASK_SET | CLEAR_TASK_SET | LOGICAL_UNIT_RESET, None) => (NO_LUN, Vec::new()),
             (TARGET_WARM_RESET | TARGET_COLD_RESET, _) => {
                 let units = self.target().map(|target| target.units.clone()).unwrap_or_default();
                 for unit in &units {
-                    if function == TARGET_COLD_RESET { unit.cold_reset(&self.nexus) } else { unit.reset(&self.nexus) }
+                    if function == TARGET_COLD_RESET { unit.cold_reset(&self.nexus) } else { unit.reset() }
                 }
                 (COMPLETE, self.abort(|_, _| true))
             }

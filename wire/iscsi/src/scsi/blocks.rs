@@ -12,8 +12,8 @@ use super::{Compare, Extent, MediaOp, Plan, Unit};
 pub(crate) const MAX_TRANSFER: u64 = 4 << 20;
 /// MAXIMUM COMPARE AND WRITE LENGTH, in blocks.
 pub(crate) const MAX_COMPARE_AND_WRITE: u64 = 255;
-/// MAXIMUM WRITE SAME LENGTH, in blocks: half an hour of erasing is not one command.
-pub(crate) const MAX_WRITE_SAME: u64 = 1 << 22;
+/// MAXIMUM WRITE SAME LENGTH, in blocks: what the 10-byte command can say, and no minutes of one command.
+pub(crate) const MAX_WRITE_SAME: u64 = 0xffff;
 /// MAXIMUM UNMAP LBA COUNT, in blocks.
 pub(crate) const MAX_UNMAP: u64 = 1 << 20;
 /// MAXIMUM UNMAP BLOCK DESCRIPTOR COUNT.

@@ -8,14 +8,15 @@ use crate::be;
 use super::opcodes::{Command, TABLE};
 use super::sense::{self, Refusal, Sense};
 use super::unit::State;
-use super::{CopySegment, MediaOp, Plan, Unit};
+use super::{CopySegment, MediaOp, Nexus, Plan, Unit};
 
-/// Results of the last copies, by list identifier.
+/// Results of the last copies, by I_T nexus and list identifier, until they are asked for.
 #[derive(Debug, Default)]
 pub(crate) struct CopyResults(VecDeque<CopyResult>);
 
 #[derive(Debug)]
 struct CopyResult {
+    by: u64,
     list: u8,
     ok: bool,
     segments: u16,
@@ -23,14 +24,18 @@ struct CopyResult {
 }
 
 impl CopyResults {
-    pub(crate) fn done(&mut self, list: u8, segments: &[CopySegment], ok: bool) {
-        self.0.retain(|result| result.list != list);
+    pub(crate) fn forget(&mut self, nexus: u64) {
+        self.0.retain(|result| result.by != nexus);
+    }
+
+    pub(crate) fn done(&mut self, by: u64, list: u8, segments: &[CopySegment], ok: bool) {
+        self.0.retain(|result| (result.by, result.list) != (by, list));
         if self.0.len() >= MAX_RESULTS {
             self.0.pop_front();
         }
         let bytes = segments.iter().map(|segment| segment.len).sum();
         let segments = u16::try_from(segments.len()).unwrap_or(u16::MAX);
-        self.0.push_back(CopyResult { list, ok, segments, bytes });
+        self.0.push_back(CopyResult { by, list, ok, segments, bytes });
     }
 }
 
@@ -45,12 +50,15 @@ pub(crate) fn length(cdb: &[u8; 16]) -> Result<Plan, Refusal> {
 }
 
 /// Reads the list and makes it segments of this unit.
-pub(crate) fn extended_copy(unit: &Unit, state: &mut State, list: &[u8]) -> Result<Plan, Refusal> {
+pub(crate) fn extended_copy(unit: &Unit, state: &mut State, nexus: &Nexus, list: &[u8]) -> Result<Plan, Refusal> {
     let targets_len = usize::from(be::u16(list, 2));
     let segments_len = be::u32(list, 8) as usize;
     let inline_len = be::u32(list, 12) as usize;
     if inline_len != 0 {
         return Err(Sense::new(sense::key::ILLEGAL_REQUEST, 0x26, 0x0b).into());
+    }
+    if targets_len.saturating_add(segments_len) > MAX_DESCRIPTORS {
+        return Err(sense::PARAMETER_LIST_LENGTH.into());
     }
     if targets_len / TARGET > MAX_TARGETS {
         return Err(sense::TOO_MANY_TARGETS.into());
@@ -79,10 +87,10 @@ pub(crate) fn extended_copy(unit: &Unit, state: &mut State, list: &[u8]) -> Resu
     planned.retain(|segment| segment.len > 0);
     let list_id = be::u8(list, 0);
     if planned.is_empty() {
-        state.copies.done(list_id, &[], true);
+        state.copies.done(nexus.id, list_id, &[], true);
         return Ok(Plan::Good);
     }
-    Ok(Plan::Media(MediaOp::Copy { segments: planned, list: list_id }))
+    Ok(Plan::Media(MediaOp::Copy { segments: planned, by: nexus.id, list: list_id }))
 }
 
 /// An identification descriptor that names this unit (section 6.4.6.2). Other units are not reached.
@@ -90,8 +98,8 @@ fn check_target(unit: &Unit, target: &[u8]) -> Result<(), Sense> {
     if be::u8(target, 0) != IDENTIFICATION || target.len() < TARGET {
         return Err(sense::UNSUPPORTED_TARGET_DESCRIPTOR);
     }
-    // LU ID TYPE other than a unit's, NUL, or another device type.
-    if be::u8(target, 1) != 0 {
+    // LU ID TYPE and NUL are obsolete and ignored; the device type is not.
+    if be::u8(target, 1) & 0x1f != 0 {
         return Err(sense::UNSUPPORTED_TARGET_DESCRIPTOR);
     }
     let kind = be::u8(target, 5) & 0x0f;
@@ -126,17 +134,19 @@ fn read_segment(state: &State, segment: &[u8], targets: usize) -> Result<CopySeg
         let at = lba.checked_mul(block)?.checked_add(offset)?;
         (at.checked_add(len)? <= size).then_some(at)
     };
-    let from = place(from, from_offset).ok_or(sense::LBA_OUT_OF_RANGE)?;
-    let to = place(to, to_offset).ok_or(sense::LBA_OUT_OF_RANGE)?;
+    let from = place(from, from_offset).ok_or(sense::COPY_BEYOND_END)?;
+    let to = place(to, to_offset).ok_or(sense::COPY_BEYOND_END)?;
     Ok(CopySegment { from, to, len })
 }
 
 /// RECEIVE COPY RESULTS (section 6.21).
-pub(crate) fn results(state: &State, cdb: &[u8; 16]) -> Result<Plan, Refusal> {
+pub(crate) fn results(state: &mut State, nexus: &Nexus, cdb: &[u8; 16]) -> Result<Plan, Refusal> {
     let mut data = if cdb[1] & 0x1f == OPERATING_PARAMETERS {
         operating_parameters()
     } else {
-        let result = state.copies.0.iter().find(|result| result.list == cdb[2]).ok_or(Sense::cdb_field(2, None))?;
+        let results = &mut state.copies.0;
+        let at = results.iter().position(|result| result.by == nexus.id && result.list == cdb[2]);
+        let result = at.and_then(|at| results.remove(at)).ok_or(Sense::cdb_field(2, None))?;
         // Copy done (01h) or done with errors (02h), transfer count in bytes.
         let mut data = vec![0, 0, 0, 8, if result.ok { 1 } else { 2 }];
         data.extend_from_slice(&result.segments.to_be_bytes());
@@ -155,7 +165,7 @@ fn operating_parameters() -> Vec<u8> {
     be::put(&mut data, 4, &[0x01]);
     be::put(&mut data, 8, &(MAX_TARGETS as u16).to_be_bytes());
     be::put(&mut data, 10, &(MAX_SEGMENTS as u16).to_be_bytes());
-    be::put(&mut data, 12, &((MAX_TARGETS * TARGET + MAX_SEGMENTS * 32) as u32).to_be_bytes());
+    be::put(&mut data, 12, &(MAX_DESCRIPTORS as u32).to_be_bytes());
     be::put(&mut data, 16, &MAX_SEGMENT_LENGTH.to_be_bytes());
     // One copy at a time; granularity 2^9.
     be::put(&mut data, 34, &[0, 1, 1, 9, 9, 9]);
@@ -186,7 +196,7 @@ pub(crate) fn vpd() -> Vec<u8> {
     let mut parameters = vec![0u8; 28];
     be::put(&mut parameters, 4, &(MAX_TARGETS as u16).to_be_bytes());
     be::put(&mut parameters, 6, &(MAX_SEGMENTS as u16).to_be_bytes());
-    be::put(&mut parameters, 8, &((MAX_TARGETS * TARGET + MAX_SEGMENTS * 32) as u32).to_be_bytes());
+    be::put(&mut parameters, 8, &(MAX_DESCRIPTORS as u32).to_be_bytes());
     descriptor(&mut data, 0x0004, &parameters);
     descriptor(&mut data, 0x0008, &[0, 3, BLOCK_TO_BLOCK, BLOCK_TO_BLOCK_OFFSET, IDENTIFICATION]);
     let mut general = vec![0u8; 32];
@@ -213,6 +223,8 @@ const HEADER: usize = 16;
 const TARGET: usize = 32;
 const MAX_TARGETS: usize = 2;
 const MAX_SEGMENTS: usize = 16;
+/// Bytes of all descriptors of a list.
+const MAX_DESCRIPTORS: usize = MAX_TARGETS * TARGET + MAX_SEGMENTS * 32;
 /// Bytes of one segment: 16 MiB, so that a copy is not minutes of one command.
 const MAX_SEGMENT_LENGTH: u32 = 16 << 20;
 /// More than the descriptors can fill.

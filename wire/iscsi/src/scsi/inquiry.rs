@@ -134,8 +134,8 @@ fn block_limits(unit: &Unit, state: &State, _: &Nexus) -> Vec<u8> {
 /// SBC-3 section 6.5.2: not rotating.
 fn characteristics(_: &Unit, _: &State, _: &Nexus) -> Vec<u8> {
     let mut data = vec![0u8; 60];
-    be::put(&mut data, 0, &[0x00, 0x01]);
-    // VBULS 0, FUAB 0.
+    // WABEREQ 01b: after BLOCK ERASE blocks can be read before they are written.
+    be::put(&mut data, 0, &[0x00, 0x01, 0x00, 0x40]);
     data
 }
 

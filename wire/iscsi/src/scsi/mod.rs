@@ -69,7 +69,8 @@ pub enum MediaOp {
     Prefetch { offset: u64, len: u64 },
     /// Which parts from `offset` on are allocated: at most `max` extents.
     Extents { offset: u64, max: usize, block: u32 },
-    Copy { segments: Vec<CopySegment>, list: u8 },
+    /// `by` and `list` are whose copy it is.
+    Copy { segments: Vec<CopySegment>, by: u64, list: u8 },
     Sanitize { pattern: Option<Vec<u8>> },
 }
 
@@ -90,6 +91,11 @@ pub struct CopySegment {
 }
 
 impl MediaOp {
+    /// Whether it has no meaning with more or less data than it asks for.
+    pub(crate) fn is_exact(&self) -> bool {
+        matches!(self, MediaOp::CompareAndWrite { .. } | MediaOp::WriteSame { .. })
+    }
+
     /// Data the initiator sends for it, in bytes.
     pub fn data_out(&self) -> usize {
         match self {

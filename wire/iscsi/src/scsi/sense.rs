@@ -145,11 +145,12 @@ pub const PARAMETER_LIST_LENGTH: Sense = Sense::new(key::ILLEGAL_REQUEST, 0x1a, 
 pub const INSUFFICIENT_REGISTRATION: Sense = Sense::new(key::ILLEGAL_REQUEST, 0x55, 0x04);
 pub const REMOVAL_PREVENTED: Sense = Sense::new(key::ILLEGAL_REQUEST, 0x53, 0x02);
 pub const COPY_TARGET_UNREACHABLE: Sense = Sense::new(key::COPY_ABORTED, 0x0d, 0x02);
+/// A copy that leaves the medium: the reason is the segment's, not the command's.
+pub const COPY_BEYOND_END: Sense = Sense::new(key::COPY_ABORTED, 0x00, 0x00);
 pub const WRITE_PROTECTED: Sense = Sense::new(key::DATA_PROTECT, 0x27, 0x00);
 pub const SOFTWARE_WRITE_PROTECTED: Sense = Sense::new(key::DATA_PROTECT, 0x27, 0x02);
 pub const SPACE_ALLOCATION_FAILED: Sense = Sense::new(key::DATA_PROTECT, 0x27, 0x07);
 pub const NO_MEDIUM: Sense = Sense::new(key::NOT_READY, 0x3a, 0x02);
-pub const NOT_STARTED: Sense = Sense::new(key::NOT_READY, 0x04, 0x02);
 pub const SANITIZE_IN_PROGRESS: Sense = Sense::new(key::NOT_READY, 0x04, 0x1b);
 pub const SANITIZE_FAILED: Sense = Sense::new(key::MEDIUM_ERROR, 0x31, 0x03);
 pub const READ_ERROR: Sense = Sense::new(key::MEDIUM_ERROR, 0x11, 0x00);

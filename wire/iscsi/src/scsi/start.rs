@@ -6,7 +6,7 @@ use super::sense::{self, Refusal, Sense, attention};
 use super::unit::{Power, SanitizeState, State};
 use super::{MediaOp, Nexus, Plan, Unit};
 
-pub(crate) fn start_stop(unit: &Unit, state: &mut State, cdb: &[u8; 16]) -> Result<Plan, Refusal> {
+pub(crate) fn start_stop(unit: &Unit, state: &mut State, nexus: &Nexus, cdb: &[u8; 16]) -> Result<Plan, Refusal> {
     // A power condition other than START_VALID changes nothing here: LOEJ and START are ignored.
     if cdb[4] & 0xf0 != 0 {
         return Ok(Plan::Good);
@@ -15,27 +15,18 @@ pub(crate) fn start_stop(unit: &Unit, state: &mut State, cdb: &[u8; 16]) -> Resu
     if load_eject && !unit.identity.removable {
         return Err(Sense::cdb_field(4, Some(1)).into());
     }
-    match (load_eject, start) {
-        (true, false) => {
-            if state.nexuses.values().any(|nexus| nexus.prevents_removal) {
-                return Err(sense::REMOVAL_PREVENTED.into());
-            }
-            state.power = Power::Ejected;
+    if load_eject {
+        if state.nexuses.values().any(|nexus| nexus.prevents_removal) {
+            return Err(sense::REMOVAL_PREVENTED.into());
         }
-        (true, true) => {
-            if state.power == Power::Ejected {
-                state.attend_others(0, attention::MEDIUM_MAY_HAVE_CHANGED);
-            }
-            state.power = Power::Ready;
+        if start && state.power == Power::Ejected {
+            state.attend_others(nexus.id, attention::MEDIUM_MAY_HAVE_CHANGED);
         }
-        // A medium that is out stays out.
-        (false, start) if state.power != Power::Ejected => {
-            state.power = if start { Power::Ready } else { Power::Stopped };
-        }
-        _ => {}
+        state.power = if start { Power::Ready } else { Power::Ejected };
     }
-    // What is stopped may be switched off.
-    Ok(if start { Plan::Good } else { Plan::Media(MediaOp::Flush) })
+    // There is no spindle: a stopped unit goes on working, with its cache written (NO_FLUSH says not to).
+    let flush = !start && cdb[4] & 0x04 == 0;
+    Ok(if flush { Plan::Media(MediaOp::Flush) } else { Plan::Good })
 }
 
 pub(crate) fn prevent_allow(state: &mut State, nexus: &Nexus, cdb: &[u8; 16]) -> Result<Plan, Refusal> {

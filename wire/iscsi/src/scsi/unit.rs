@@ -82,7 +82,6 @@ pub(crate) struct NexusState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Power {
     Ready,
-    Stopped,
     Ejected,
 }
 
@@ -138,6 +137,7 @@ impl Unit {
     pub fn detach(&self, nexus: &Nexus) {
         let mut state = self.state();
         state.nexuses.remove(&nexus.id);
+        state.copies.forget(nexus.id);
         if state.reserved_by == Some(nexus.id) {
             state.reserved_by = None;
         }
@@ -163,7 +163,7 @@ impl Unit {
     }
 
     /// LOGICAL UNIT RESET, and what a target reset does to each unit (SAM-5 section 6.3.3).
-    pub fn reset(&self, by: &Nexus) {
+    pub fn reset(&self) {
         let mut state = self.state();
         state.resets += 1;
         state.reserved_by = None;
@@ -171,12 +171,13 @@ impl Unit {
         for nexus in state.nexuses.values_mut() {
             nexus.prevents_removal = false;
         }
-        state.attend_others(by.id, attention::BUS_DEVICE_RESET);
+        // The one who asked hears it too (SAM-5 section 5.14.3).
+        state.attend_all(attention::BUS_DEVICE_RESET);
     }
 
     /// A TARGET COLD RESET is a power cycle to the one who asks for it as well.
     pub fn cold_reset(&self, by: &Nexus) {
-        self.reset(by);
+        self.reset();
         let mut state = self.state();
         state.power = Power::Ready;
         state.attend(by.id, attention::POWER_ON);
@@ -231,7 +232,7 @@ impl Unit {
             Command::PersistentReserveOut => persistent::out(&mut state, nexus, cdb, list).map(|()| Plan::Good),
             Command::Unmap => blocks::unmap(&state, list),
             Command::Sanitize => start::sanitize(&mut state, cdb, list),
-            Command::ExtendedCopy => copy::extended_copy(self, &mut state, list),
+            Command::ExtendedCopy => copy::extended_copy(self, &mut state, nexus, list),
             _ => Err(sense::INTERNAL_FAILURE.into()),
         }
     }
@@ -244,7 +245,7 @@ impl Unit {
             MediaOp::Sanitize { .. } => {
                 state.sanitize = if result.is_ok() { SanitizeState::Idle } else { SanitizeState::Failed };
             }
-            MediaOp::Copy { list, segments } => state.copies.done(*list, segments, result.is_ok()),
+            MediaOp::Copy { list, by, segments } => state.copies.done(*by, *list, segments, result.is_ok()),
             _ => {}
         }
         match result {
@@ -294,7 +295,7 @@ impl Unit {
             Command::ModeSelect => Plan::Parameters(mode::select_length(cdb)),
             Command::Reserve => reservation::reserve(state, nexus)?,
             Command::Release => reservation::release(state, nexus)?,
-            Command::StartStopUnit => start::start_stop(self, state, cdb)?,
+            Command::StartStopUnit => start::start_stop(self, state, nexus, cdb)?,
             Command::PreventAllow => start::prevent_allow(state, nexus, cdb)?,
             Command::ReportTargetPortGroups => report::target_port_groups(self, cdb)?,
             Command::ReportSupportedOpcodes => report::supported_opcodes(self, cdb)?,
@@ -305,7 +306,7 @@ impl Unit {
             Command::PersistentReserveOut => persistent::length(cdb)?,
             Command::Sanitize => start::sanitize_begin(state, cdb)?,
             Command::ExtendedCopy => copy::length(cdb)?,
-            Command::ReceiveCopyResults => copy::results(state, cdb)?,
+            Command::ReceiveCopyResults => copy::results(state, nexus, cdb)?,
             _ => blocks::plan(self, state, row.command, cdb)?,
         };
         Ok(plan)
@@ -348,7 +349,6 @@ impl State {
         }
         match self.power {
             Power::Ready => Ok(()),
-            Power::Stopped => Err(sense::NOT_STARTED),
             Power::Ejected => Err(sense::NO_MEDIUM),
         }
     }
