@@ -9,7 +9,7 @@ mod events;
 mod host;
 mod limits;
 mod media;
-
+mod overlay;
 mod serve;
 mod session;
 mod spec;
@@ -19,6 +19,7 @@ pub use backing::{Backing, FileBacking, Image, Mode};
 pub use events::{Event, SessionInfo};
 pub use farrier_iscsi::{Chap, Credentials, Secret};
 pub use limits::Limits;
+pub use overlay::{Overlay, OverlayError, OverlayInfo, OverlayOptions, Usage};
 pub use serve::{Portal, serve};
 pub use spec::{AddError, LunSpec, TargetSpec};
 pub use targets::Targets;

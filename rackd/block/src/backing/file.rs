@@ -161,7 +161,7 @@ pub(crate) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
-pub(crate) fn advise_needed(file: &File, offset: u64, len: u64) -> io::Result<()> {
+fn advise_needed(file: &File, offset: u64, len: u64) -> io::Result<()> {
     match std::num::NonZeroU64::new(len) {
         Some(len) => Ok(rustix::fs::fadvise(file, offset, Some(len), rustix::fs::Advice::WillNeed)?),
         None => Ok(()),

@@ -3,6 +3,7 @@
 mod file;
 
 pub use file::{FileBacking, Mode};
+pub(crate) use file::{CachedFile, punch};
 
 use std::io;
 

@@ -1,0 +1,654 @@
+//! The overlay itself: blocks of its own over an image below.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use farrier_iscsi::scsi::Extent;
+
+use crate::backing::Image;
+
+use super::layout::{BASE, FIRST, Header, LOG_HALF, MAP, PAGE, RECORD, RECORDS, Record, ZERO};
+use super::map::{Map, Space, is_data, is_zero};
+use super::store::Store;
+use super::{OverlayError, Usage};
+
+#[derive(Debug)]
+pub(crate) struct Disk<S> {
+    pub(super) store: S,
+    state: RwLock<State>,
+    /// One commit at a time.
+    committing: Mutex<()>,
+    pub(super) block: u64,
+    data_start: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) header: Header,
+    pub(super) base: Arc<dyn Image>,
+    pub(super) map: Map,
+    pub(super) space: Space,
+    /// Pages of the map that the disk does not have like this.
+    dirty: BTreeSet<usize>,
+    /// Of new records.
+    epoch: u32,
+    position: u32,
+    /// A picture that is being copied: its blocks are not written over.
+    pub(super) picture: Option<Map>,
+    data_blocks: u64,
+    zero_blocks: u64,
+}
+
+/// Whether an operation may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    Wait,
+    Now,
+}
+
+impl<S: Store> Disk<S> {
+    pub(crate) fn create(store: S, header: Header, base: Arc<dyn Image>) -> io::Result<Disk<S>> {
+        let mut header = header;
+        store.set_len(header.data_start())?;
+        for sequence in [1, 2] {
+            header.sequence = sequence;
+            store.write_at(&header.emit(), header.slot())?;
+        }
+        store.sync()?;
+        Ok(Disk::new(store, header, base, Map::default(), Space::default()))
+    }
+
+    /// Reads what is there. `boot` says which start of the machine this is.
+    pub(crate) fn open(store: S, base: Arc<dyn Image>, base_id: &str, boot: [u8; 16]) -> Result<Disk<S>, OverlayError> {
+        let mut header = read_header(&store)?;
+        if header.base_id != base_id {
+            return Err(OverlayError::OtherBase { expected: header.base_id, given: base_id.to_owned() });
+        }
+        if header.base_size != base.size() {
+            return Err(OverlayError::OtherBaseSize { expected: header.base_size, given: base.size() });
+        }
+        let mut map = Map::default();
+        let page = PAGE as u64 * 4;
+        for (from, to) in store.data(MAP, MAP + header.capacity * 4)? {
+            let first = (from - MAP) / page;
+            let last = (to - MAP).div_ceil(page);
+            for number in first..last {
+                let mut bytes = vec![0; PAGE * 4];
+                store.read_at(&mut bytes, MAP + number * page)?;
+                map.load(usize::try_from(number).unwrap_or(0), &bytes);
+            }
+        }
+        let mut replayed = BTreeSet::new();
+        let old_epoch = header.epoch;
+        if header.boot == boot {
+            for epoch in [old_epoch, old_epoch.wrapping_add(1)] {
+                for record in read_log(&store, epoch)? {
+                    for step in 0..record.count {
+                        let block = u64::from(record.block) + u64::from(step);
+                        let entry = if is_data(record.entry) { record.entry.saturating_add(step) } else { record.entry };
+                        map.set(block, entry);
+                        replayed.insert(usize::try_from(block).unwrap_or(0) / PAGE);
+                    }
+                }
+            }
+        }
+        let blocks = header.blocks();
+        let used: Vec<u32> =
+            map.entries().filter(|(block, entry)| *block < blocks && is_data(*entry)).map(|(_, entry)| entry).collect();
+        let space = Space::from_used(used).ok_or(OverlayError::Damaged("two blocks share one place"))?;
+        header.boot = boot;
+        let disk = Disk::new(store, header, base, map, space);
+        let mut state = disk.write_state();
+        state.dirty = replayed;
+        // What the log holds of these epochs must never count again.
+        state.epoch = old_epoch.wrapping_add(2);
+        drop(state);
+        disk.commit(true)?;
+        Ok(disk)
+    }
+
+    fn new(store: S, header: Header, base: Arc<dyn Image>, map: Map, space: Space) -> Disk<S> {
+        let (block, data_start, epoch) = (u64::from(header.block_size), header.data_start(), header.epoch);
+        let (mut data_blocks, mut zero_blocks) = (0, 0);
+        for (_, entry) in map.entries() {
+            if is_data(entry) {
+                data_blocks += 1;
+            } else {
+                zero_blocks += 1;
+            }
+        }
+        let state = State {
+            header,
+            base,
+            map,
+            space,
+            dirty: BTreeSet::new(),
+            epoch,
+            position: 0,
+            picture: None,
+            data_blocks,
+            zero_blocks,
+        };
+        Disk { store, state: RwLock::new(state), committing: Mutex::new(()), block, data_start }
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.read_state().header.size
+    }
+
+    pub(crate) fn header(&self) -> Header {
+        self.read_state().header.clone()
+    }
+
+    pub(crate) fn usage(&self) -> io::Result<Usage> {
+        let state = self.read_state();
+        Ok(Usage {
+            size: state.header.size,
+            allocated: state.data_blocks * self.block,
+            zeroed: state.zero_blocks * self.block,
+            file_bytes: self.store.space()?,
+        })
+    }
+
+    pub(crate) fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_with(buffer, offset, Patience::Wait)
+    }
+
+    pub(crate) fn try_read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_with(buffer, offset, Patience::Now)
+    }
+
+    fn read_with(&self, buffer: &mut [u8], offset: u64, patience: Patience) -> io::Result<()> {
+        let state = self.read_state();
+        check_range(offset, buffer.len(), state.header.size)?;
+        let mut below: Vec<(usize, usize)> = Vec::new();
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = offset + done as u64;
+            let (block, inside) = (at / self.block, at % self.block);
+            let left = buffer.len() - done;
+            let (entry, blocks) = state.map.run(block, (inside + left as u64).div_ceil(self.block));
+            let part = usize::try_from(blocks * self.block - inside).unwrap_or(usize::MAX).min(left);
+            let place = buffer.get_mut(done..done + part).unwrap_or_default();
+            if is_data(entry) {
+                let from = self.data_offset(entry) + inside;
+                match patience {
+                    Patience::Wait => self.store.read_at(place, from)?,
+                    Patience::Now => self.store.try_read_at(place, from)?,
+                }
+            } else if is_zero(entry) {
+                place.fill(0);
+            } else {
+                below.push((done, part));
+            }
+            done += part;
+        }
+        if below.is_empty() {
+            return Ok(());
+        }
+        // The image below may take its time: nobody waits for it here.
+        let base = Arc::clone(&state.base);
+        drop(state);
+        for (from, len) in below {
+            let place = buffer.get_mut(from..from + len).unwrap_or_default();
+            read_base(&*base, place, offset + from as u64, patience)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.write_with(data, offset, Patience::Wait)
+    }
+
+    pub(crate) fn try_write(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.write_with(data, offset, Patience::Now)
+    }
+
+    fn write_with(&self, data: &[u8], offset: u64, patience: Patience) -> io::Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        if self.write_over(data, offset)? {
+            return Ok(());
+        }
+        loop {
+            // What the first and the last block had around the data, read before the lock is taken.
+            let edges = self.edges(data.len(), offset, patience)?;
+            let mut state = match patience {
+                Patience::Wait => self.write_state(),
+                Patience::Now => self.try_write_state()?,
+            };
+            if state.position >= RECORDS - SPARE {
+                if patience == Patience::Now {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                drop(state);
+                self.commit(false)?;
+                continue;
+            }
+            // Somebody was here between.
+            if edges.iter().any(|edge| state.map.get(edge.block) != edge.entry) {
+                continue;
+            }
+            return self.write_new(&mut state, data, offset, &edges);
+        }
+    }
+
+    /// Writes where every block has its place already. False: not so.
+    fn write_over(&self, data: &[u8], offset: u64) -> io::Result<bool> {
+        let state = self.read_state();
+        check_range(offset, data.len(), state.header.size)?;
+        if state.picture.is_some() {
+            return Ok(false);
+        }
+        let mut parts: Vec<(usize, usize, u64)> = Vec::new();
+        let mut done = 0;
+        while done < data.len() {
+            let at = offset + done as u64;
+            let (block, inside) = (at / self.block, at % self.block);
+            let left = data.len() - done;
+            let (entry, blocks) = state.map.run(block, (inside + left as u64).div_ceil(self.block));
+            if !is_data(entry) {
+                return Ok(false);
+            }
+            let part = usize::try_from(blocks * self.block - inside).unwrap_or(usize::MAX).min(left);
+            parts.push((done, part, self.data_offset(entry) + inside));
+            done += part;
+        }
+        for (from, len, to) in parts {
+            self.store.write_at(data.get(from..from + len).unwrap_or_default(), to)?;
+        }
+        Ok(true)
+    }
+
+    /// Blocks that are written in part.
+    fn edges(&self, len: usize, offset: u64, patience: Patience) -> io::Result<Vec<Edge>> {
+        let end = offset + len as u64;
+        let mut blocks = Vec::new();
+        if offset % self.block != 0 {
+            blocks.push(offset / self.block);
+        }
+        if end % self.block != 0 && blocks.first() != Some(&(end / self.block)) {
+            blocks.push(end / self.block);
+        }
+        let state = self.read_state();
+        let size = state.header.size;
+        let entries: Vec<(u64, u32)> = blocks.into_iter().map(|block| (block, state.map.get(block))).collect();
+        drop(state);
+        let mut edges = Vec::new();
+        for (block, entry) in entries {
+            let mut content = vec![0; usize::try_from(self.block).unwrap_or(0)];
+            let inside = usize::try_from(size.saturating_sub(block * self.block)).unwrap_or(usize::MAX);
+            let inside = inside.min(content.len());
+            let place = content.get_mut(..inside).unwrap_or_default();
+            self.read_with(place, block * self.block, patience)?;
+            edges.push(Edge { block, entry, content });
+        }
+        Ok(edges)
+    }
+
+    /// Gives blocks a place, or a new one, and writes them. The map changes when the data is written.
+    fn write_new(&self, state: &mut State, data: &[u8], offset: u64, edges: &[Edge]) -> io::Result<()> {
+        check_range(offset, data.len(), state.header.size)?;
+        let (first, last) = (offset / self.block, (offset + data.len() as u64 - 1) / self.block);
+        let mut planned: Vec<(u64, u32, bool)> = Vec::new();
+        for block in first..=last {
+            let old = state.map.get(block);
+            let pictured = state.picture.as_ref().is_some_and(|picture| picture.get(block) == old);
+            if is_data(old) && !pictured {
+                planned.push((block, old, false));
+                continue;
+            }
+            let Some(entry) = state.space.take() else {
+                planned.iter().filter(|(_, _, new)| *new).for_each(|(_, entry, _)| state.space.put_back(*entry));
+                return Err(io::ErrorKind::StorageFull.into());
+            };
+            planned.push((block, entry, true));
+        }
+        if let Err(error) = self.write_blocks(data, offset, &planned, edges) {
+            planned.iter().filter(|(_, _, new)| *new).for_each(|(_, entry, _)| state.space.put_back(*entry));
+            return Err(error);
+        }
+        let changes = runs(planned.iter().filter(|(_, _, new)| *new).map(|(block, entry, _)| (*block, *entry)));
+        self.apply(state, &changes)
+    }
+
+    fn write_blocks(
+        &self,
+        data: &[u8],
+        offset: u64,
+        planned: &[(u64, u32, bool)],
+        edges: &[Edge],
+    ) -> io::Result<()> {
+        let size = usize::try_from(self.block).unwrap_or(0);
+        let mut at = 0;
+        while let Some((block, entry, new)) = planned.get(at).copied() {
+            let begin = block * self.block;
+            let from = begin.saturating_sub(offset);
+            let skip = offset.saturating_sub(begin);
+            let from = usize::try_from(from).unwrap_or(usize::MAX);
+            let edge = edges.iter().find(|edge| edge.block == block);
+            if let Some(edge) = edge {
+                let skip = usize::try_from(skip).unwrap_or(0);
+                let len = (size - skip).min(data.len() - from);
+                let part = data.get(from..from + len).unwrap_or_default();
+                if new {
+                    let mut content = edge.content.clone();
+                    if let Some(place) = content.get_mut(skip..skip + len) {
+                        place.copy_from_slice(part);
+                    }
+                    self.store.write_at(&content, self.data_offset(entry))?;
+                } else {
+                    self.store.write_at(part, self.data_offset(entry) + skip as u64)?;
+                }
+                at += 1;
+                continue;
+            }
+            // Whole blocks that follow each other on both sides: one write.
+            let mut count = 1;
+            while let Some((next, place, _)) = planned.get(at + count)
+                && u32::try_from(count).ok().and_then(|count| entry.checked_add(count)) == Some(*place)
+                && !edges.iter().any(|edge| edge.block == *next)
+            {
+                count += 1;
+            }
+            let part = data.get(from..from + count * size).unwrap_or_default();
+            self.store.write_at(part, self.data_offset(entry))?;
+            at += count;
+        }
+        Ok(())
+    }
+
+    /// Logs changes of the map, and makes them.
+    fn apply(&self, state: &mut State, changes: &[(u64, u32, u32)]) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(changes.len() * RECORD);
+        for (block, entry, count) in changes {
+            let block = u32::try_from(*block).map_err(io::Error::other)?;
+            Record { block, count: *count, entry: *entry, epoch: state.epoch }.emit(&mut bytes);
+        }
+        if u64::from(state.position) * RECORD as u64 + bytes.len() as u64 > LOG_HALF {
+            // Cannot be: a write is at most a transfer, and `SPARE` records were left for it.
+            return Err(io::Error::other("the log of the overlay is full"));
+        }
+        self.store.write_at(&bytes, Record::offset(state.epoch, state.position))?;
+        state.position += u32::try_from(changes.len()).unwrap_or(0);
+        for (block, entry, count) in changes {
+            for step in 0..*count {
+                let entry = if is_data(*entry) { entry.saturating_add(step) } else { *entry };
+                state.put(block + u64::from(step), entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes everything that was written durable, and space that was given up usable.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        self.commit(false)
+    }
+
+    /// `always` writes the header even if nothing changed.
+    pub(super) fn commit(&self, always: bool) -> io::Result<()> {
+        let _alone = self.committing();
+        self.commit_alone(always)
+    }
+
+    fn commit_alone(&self, always: bool) -> io::Result<()> {
+        let mut state = self.write_state();
+        if state.dirty.is_empty() && state.space.given_up.is_empty() && !always {
+            drop(state);
+            return self.store.sync();
+        }
+        let dirty = std::mem::take(&mut state.dirty);
+        let given_up = std::mem::take(&mut state.space.given_up);
+        let picture = state.map.clone();
+        // Records from now on belong to the next epoch, and to the other half of the log.
+        state.epoch = state.epoch.wrapping_add(1);
+        state.position = 0;
+        let mut header = state.header.clone();
+        header.epoch = state.epoch;
+        header.sequence += 1;
+        drop(state);
+        let written = self.write_map(&picture, &dirty, &header);
+        let mut state = self.write_state();
+        match written {
+            Ok(()) => {
+                state.header.sequence = header.sequence;
+                state.header.epoch = header.epoch;
+                drop(state);
+                // Holes before the blocks are used again.
+                for (entry, count) in entry_runs(given_up.clone()) {
+                    self.store.punch(self.data_offset(entry), u64::from(count) * self.block)?;
+                }
+                let mut state = self.write_state();
+                given_up.into_iter().rev().for_each(|entry| state.space.put_back(entry));
+                Ok(())
+            }
+            Err(error) => {
+                state.dirty.extend(dirty);
+                state.space.given_up.extend(given_up);
+                Err(error)
+            }
+        }
+    }
+
+    /// The order that makes it safe: data, then the map that points to it, then what forgets the log.
+    fn write_map(&self, map: &Map, dirty: &BTreeSet<usize>, header: &Header) -> io::Result<()> {
+        self.store.sync()?;
+        for page in dirty {
+            self.store.write_at(&map.page_bytes(*page), MAP + (*page * PAGE * 4) as u64)?;
+        }
+        self.store.sync()?;
+        self.store.write_at(&header.emit(), header.slot())?;
+        self.store.sync()
+    }
+
+    /// These bytes are zeros from now on; whole blocks give their space back with the next commit.
+    pub(crate) fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        let end = offset.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
+        let (first, last) = (offset.div_ceil(self.block), end / self.block);
+        let mut edges = vec![(offset, end.min(first * self.block)), (last.max(first) * self.block, end)];
+        if first > last {
+            edges = vec![(offset, end)];
+        }
+        for (from, to) in edges.into_iter().filter(|(from, to)| from < to) {
+            self.zero_part(from, to - from)?;
+        }
+        let mut at = first;
+        while at < last {
+            let count = (last - at).min(DISCARD_STEP);
+            self.discard_blocks(at, count)?;
+            at += count;
+        }
+        // Space comes back without waiting for somebody to flush.
+        if self.read_state().space.given_up.len() >= GIVE_BACK {
+            self.commit(false)?;
+        }
+        Ok(())
+    }
+
+    fn zero_part(&self, offset: u64, len: u64) -> io::Result<()> {
+        if is_zero(self.read_state().map.get(offset / self.block)) {
+            return Ok(());
+        }
+        self.write(&vec![0; usize::try_from(len).unwrap_or(0)], offset)
+    }
+
+    fn discard_blocks(&self, first: u64, count: u64) -> io::Result<()> {
+        loop {
+            let mut state = self.write_state();
+            check_range(first * self.block, 0, state.header.size)?;
+            if state.position >= RECORDS - SPARE {
+                drop(state);
+                self.commit(false)?;
+                continue;
+            }
+            let blocks = state.header.blocks().min(first + count);
+            let below = state.header.base_size.div_ceil(self.block);
+            // Behind the image below there are zeros already.
+            let wanted = |block: u64| if block < below { ZERO } else { BASE };
+            let changed = (first..blocks).filter(|block| state.map.get(*block) != wanted(*block));
+            let changes = runs(changed.map(|block| (block, wanted(block))));
+            return self.apply(&mut state, &changes);
+        }
+    }
+
+    pub(crate) fn extents(&self, offset: u64, max: usize) -> Vec<Extent> {
+        let state = self.read_state();
+        let size = state.header.size;
+        let below = state.header.base_size;
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut at = offset;
+        while at < size {
+            let block = at / self.block;
+            let (entry, count) = state.map.run(block, ((size - at).div_ceil(self.block) + 1).min(EXTENT_STEP));
+            let mut end = ((block + count) * self.block).min(size);
+            let mut allocated = is_data(entry);
+            if entry == BASE {
+                allocated = at < below;
+                end = if allocated { end.min(below.max(at + 1)) } else { end };
+            }
+            if let Some(last) = extents.last_mut()
+                && last.allocated == allocated
+            {
+                last.len += end - at;
+            } else if extents.len() == max {
+                break;
+            } else {
+                extents.push(Extent { offset: at, len: end - at, allocated });
+            }
+            at = end;
+        }
+        extents
+    }
+
+    /// Another size. What is cut off is gone, also if it grows again.
+    pub(crate) fn resize(&self, size: u64) -> Result<(), OverlayError> {
+        let old = self.size();
+        let capacity = self.header().capacity.saturating_mul(self.block);
+        if size == 0 || size % 512 != 0 || size > capacity {
+            return Err(OverlayError::BadSize { size, most: capacity });
+        }
+        if size < old {
+            self.discard(size, old - size)?;
+        }
+        let mut state = self.write_state();
+        state.header.size = size;
+        drop(state);
+        Ok(self.commit(true)?)
+    }
+
+    pub(super) fn data_offset(&self, entry: u32) -> u64 {
+        self.data_start + u64::from(entry.saturating_sub(FIRST)) * self.block
+    }
+
+    pub(super) fn read_state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write_state(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_write_state(&self) -> io::Result<RwLockWriteGuard<'_, State>> {
+        self.state.try_write().map_err(|_| io::ErrorKind::WouldBlock.into())
+    }
+
+    fn committing(&self) -> MutexGuard<'_, ()> {
+        self.committing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Changes an entry; the place it had is given up, or kept for a picture.
+    pub(super) fn put(&mut self, block: u64, entry: u32) {
+        let old = self.map.set(block, entry);
+        self.dirty.insert(usize::try_from(block).unwrap_or(0) / PAGE);
+        if is_data(old) {
+            self.data_blocks = self.data_blocks.saturating_sub(1);
+            if self.picture.as_ref().is_some_and(|picture| picture.get(block) == old) {
+                self.space.kept.push(old);
+            } else {
+                self.space.given_up.push(old);
+            }
+        } else if is_zero(old) {
+            self.zero_blocks = self.zero_blocks.saturating_sub(1);
+        }
+        if is_data(entry) {
+            self.data_blocks += 1;
+        } else if is_zero(entry) {
+            self.zero_blocks += 1;
+        }
+    }
+}
+
+/// A block that is written in part, and what it was.
+#[derive(Debug)]
+struct Edge {
+    block: u64,
+    entry: u32,
+    content: Vec<u8>,
+}
+
+pub(super) fn read_header<S: Store>(store: &S) -> Result<Header, OverlayError> {
+    let mut slots = vec![0; 2 * super::layout::HEADER];
+    store.read_at(&mut slots, 0)?;
+    let (first, second) = slots.split_at(super::layout::HEADER);
+    Header::choose(first, second).ok_or(OverlayError::Damaged("it has no header: not an overlay"))
+}
+
+fn read_log<S: Store>(store: &S, epoch: u32) -> io::Result<Vec<Record>> {
+    let mut half = vec![0; usize::try_from(LOG_HALF).unwrap_or(0)];
+    store.read_at(&mut half, Record::offset(epoch, 0))?;
+    Ok(half.chunks_exact(RECORD).map_while(|bytes| Record::parse(bytes, epoch)).collect())
+}
+
+/// Reads from the image below; behind its end there are zeros.
+fn read_base(base: &dyn Image, place: &mut [u8], offset: u64, patience: Patience) -> io::Result<()> {
+    let there = usize::try_from(base.size().saturating_sub(offset)).unwrap_or(usize::MAX).min(place.len());
+    let (there, behind) = place.split_at_mut(there);
+    behind.fill(0);
+    match patience {
+        _ if there.is_empty() => Ok(()),
+        Patience::Wait => base.read_at(there, offset),
+        Patience::Now => base.try_read_at(there, offset),
+    }
+}
+
+fn check_range(offset: u64, len: usize, size: u64) -> io::Result<()> {
+    match offset.checked_add(len as u64) {
+        Some(end) if end <= size => Ok(()),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Changes that follow each other, as one: block, entry, count.
+fn runs(changes: impl Iterator<Item = (u64, u32)>) -> Vec<(u64, u32, u32)> {
+    let mut found: Vec<(u64, u32, u32)> = Vec::new();
+    for (block, entry) in changes {
+        if let Some((first, from, count)) = found.last_mut()
+            && block == *first + u64::from(*count)
+            && entry == if is_data(*from) { *from + *count } else { *from }
+        {
+            *count += 1;
+        } else {
+            found.push((block, entry, 1));
+        }
+    }
+    found
+}
+
+fn entry_runs(mut entries: Vec<u32>) -> Vec<(u32, u32)> {
+    entries.sort_unstable();
+    let numbered = entries.into_iter().map(|entry| (u64::from(entry), entry));
+    runs(numbered).into_iter().map(|(_, entry, count)| (entry, count)).collect()
+}
+
+/// Records left for one operation: the most blocks a transfer touches, each its own record.
+const SPARE: u32 = 8 * 1024 + 16;
+/// Blocks of one step of a discard: at worst each is a record.
+const DISCARD_STEP: u64 = 4 * 1024;
+/// Blocks given up before space is returned unasked.
+const GIVE_BACK: usize = 8 * 1024;
+/// Blocks looked at in one step.
+const EXTENT_STEP: u64 = 1 << 20;

@@ -1,0 +1,300 @@
+//! A disk that loses what was not synced, killed at every write.
+
+mod simulated;
+
+use std::io;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::disk::Disk;
+use super::layout::{FIRST, Header, RECORDS};
+use super::{Overlay, OverlayOptions};
+use crate::backing::{Backing as _, Image};
+use simulated::{Crash, SimulatedStore};
+
+/// Sectors are told apart by a number that fills them.
+#[derive(Debug)]
+struct Below(Vec<u8>);
+
+impl Image for Below {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let from = usize::try_from(offset).expect("small");
+        buffer.copy_from_slice(&self.0[from..from + buffer.len()]);
+        Ok(())
+    }
+
+    fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_at(buffer, offset)
+    }
+}
+
+fn below() -> Arc<Below> {
+    // Shorter than the disk, and not a whole number of blocks.
+    let sectors = SECTORS * 3 / 4 + 3;
+    Arc::new(Below((0..sectors).flat_map(|number| filled(0x8000_0000 + number as u32)).collect()))
+}
+
+fn filled(tag: u32) -> Vec<u8> {
+    tag.to_le_bytes().repeat(SECTOR / 4)
+}
+
+fn header() -> Header {
+    Header {
+        block_size: 4096,
+        size: (SECTORS * SECTOR) as u64,
+        capacity: 4096,
+        sequence: 0,
+        epoch: 0,
+        boot: BOOT,
+        base_size: below().size(),
+        base_id: "golden".into(),
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Write { at: usize, count: usize },
+    Discard { at: usize, count: usize },
+    Flush,
+    Snapshot,
+    Rebase,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// The process dies: what it wrote is in the page cache.
+    Kill,
+    /// The power goes: any part of what was not synced is lost.
+    PowerCut { seed: u64 },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let range = (0..SECTORS, 1..40usize);
+    prop_oneof![
+        6 => range.clone().prop_map(|(at, count)| Op::Write { at, count: count.min(SECTORS - at) }),
+        2 => range.prop_map(|(at, count)| Op::Discard { at, count: count.min(SECTORS - at) }),
+        2 => Just(Op::Flush),
+        1 => Just(Op::Snapshot),
+        1 => Just(Op::Rebase),
+    ]
+}
+
+fn life() -> impl Strategy<Value = (Vec<Op>, usize, End)> {
+    let end = prop_oneof![Just(End::Kill), any::<u64>().prop_map(|seed| End::PowerCut { seed })];
+    (proptest::collection::vec(op(), 1..14), 0..120usize, end)
+}
+
+/// What each sector may hold after a crash: the last value is what it holds before one.
+struct Model {
+    sectors: Vec<Vec<u32>>,
+    tag: u32,
+}
+
+impl Model {
+    fn new() -> Model {
+        let image = below();
+        let sectors = (0..SECTORS).map(|number| {
+            vec![image.0.get(number * SECTOR..number * SECTOR + 4).map_or(0, |b| u32::from_le_bytes(b.try_into().expect("4")))]
+        });
+        Model { sectors: sectors.collect(), tag: 0 }
+    }
+
+    fn set(&mut self, at: usize, count: usize, tag: u32) {
+        self.sectors[at..at + count].iter_mut().for_each(|sector| sector.push(tag));
+    }
+
+    /// The operation did not end: its sectors hold the old or the new.
+    fn flushed(&mut self) {
+        for sector in &mut self.sectors {
+            *sector = vec![*sector.last().expect("never empty")];
+        }
+    }
+}
+
+fn contents(disk: &Disk<SimulatedStore>) -> Vec<u32> {
+    let mut bytes = vec![0; SECTORS * SECTOR];
+    disk.read(&mut bytes, 0).expect("reads");
+    bytes
+        .chunks(SECTOR)
+        .map(|sector| {
+            let tag = u32::from_le_bytes(sector[..4].try_into().expect("4"));
+            assert_eq!(sector, filled(tag), "a torn sector");
+            tag
+        })
+        .collect()
+}
+
+fn perform(disk: &Disk<SimulatedStore>, op: &Op, model: &mut Model) -> Result<(), ()> {
+    match op {
+        Op::Write { at, count } => {
+            model.tag += 1;
+            let data = filled(model.tag).repeat(*count);
+            model.set(*at, *count, model.tag);
+            disk.write(&data, (at * SECTOR) as u64).map_err(drop)
+        }
+        Op::Discard { at, count } => {
+            model.set(*at, *count, 0);
+            disk.discard((at * SECTOR) as u64, (count * SECTOR) as u64).map_err(drop)
+        }
+        Op::Flush => {
+            disk.flush().map_err(drop)?;
+            model.flushed();
+            Ok(())
+        }
+        Op::Snapshot => {
+            // Of another file, that does not crash.
+            let copy = SimulatedStore::default();
+            disk.snapshot(copy.clone()).map_err(drop)?;
+            let opened = Disk::open(copy, below(), "golden", BOOT).expect("a snapshot opens");
+            assert_eq!(contents(&opened), contents(disk), "the snapshot is the disk");
+            Ok(())
+        }
+        Op::Rebase => {
+            let same: Arc<dyn Image> = below();
+            disk.rebase(&same, "golden").map_err(drop)
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_acknowledged_is_lost_and_nothing_else_appears(lives in proptest::collection::vec(life(), 1..4)) {
+        let image = below();
+        let store = SimulatedStore::default();
+        let mut disk = Disk::create(store.clone(), header(), image.clone()).expect("made");
+        let mut boot = BOOT;
+        let mut model = Model::new();
+        for (ops, crash_after, end) in lives {
+            store.crash_after(Crash::AfterWrites(crash_after));
+            let mut interrupted = false;
+            for op in &ops {
+                let before: Vec<u32> = model.sectors.iter().map(|sector| *sector.last().expect("one")).collect();
+                if perform(&disk, op, &mut model).is_err() {
+                    interrupted = true;
+                    // Neither the old nor the new is promised for what it touched.
+                    if matches!(end, End::Kill) {
+                        for (sector, old) in model.sectors.iter_mut().zip(before) {
+                            let new = *sector.last().expect("one");
+                            *sector = if new == old { vec![old] } else { vec![old, new] };
+                        }
+                    }
+                    break;
+                }
+                let now: Vec<u32> = model.sectors.iter().map(|sector| *sector.last().expect("one")).collect();
+                prop_assert_eq!(contents(&disk), now);
+            }
+            if matches!(end, End::Kill) && !interrupted {
+                model.flushed();
+            }
+            std::mem::forget(disk);
+            match end {
+                End::Kill => store.killed(),
+                End::PowerCut { seed } => {
+                    store.power_cut(seed);
+                    boot[0] = boot[0].wrapping_add(1);
+                }
+            }
+            disk = Disk::open(store.clone(), image.clone(), "golden", boot).expect("opens after a crash");
+            let found = contents(&disk);
+            for (number, (tag, allowed)) in found.iter().zip(&mut model.sectors).enumerate() {
+                prop_assert!(allowed.contains(tag), "sector {} holds {:x}, allowed {:x?} after {:?}", number, tag, allowed, end);
+                *allowed = vec![*tag];
+            }
+            // Opening made it durable.
+            store.check_no_shared_blocks(&disk);
+        }
+    }
+}
+
+#[test]
+fn the_log_never_overflows_and_space_is_used_again() {
+    let store = SimulatedStore::default();
+    let disk = Disk::create(store, header(), below()).expect("made");
+    for round in 0..u32::from(u16::try_from(RECORDS).expect("few")) / 8 {
+        let block = u64::from(round) * 7 % (SECTORS as u64 / 8);
+        disk.write(&filled(round + 1).repeat(8), block * 4096).expect("written");
+        disk.discard(block * 4096, 4096).expect("discarded");
+    }
+    disk.flush().expect("flushed");
+    let highest = disk.read_state().map.entries().map(|(_, entry)| entry).max().unwrap_or(0);
+    assert!(highest < FIRST + 20_000, "{highest}");
+    assert_eq!(disk.usage().expect("counted").allocated, 0);
+}
+
+#[test]
+fn a_disk_that_reads_later_says_so_and_waits_for_nobody() {
+    #[derive(Debug)]
+    struct Far(Arc<Below>);
+    impl Image for Far {
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            self.0.read_at(buffer, offset)
+        }
+        fn try_read_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+    let disk = Disk::create(SimulatedStore::default(), header(), Arc::new(Far(below()))).expect("made");
+    let would_block = |result: io::Result<()>| result.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    assert!(would_block(disk.try_read(&mut [0; 512], 0)));
+    // A part of a block needs the rest of it; a whole one does not.
+    assert!(would_block(disk.try_write(&[1; 512], 0)));
+    assert!(disk.try_write(&[1; 4096], 0).is_ok());
+    assert!(disk.try_read(&mut [0; 4096], 0).is_ok());
+    assert!(disk.write(&[2; 512], 4096).is_ok());
+}
+
+#[test]
+fn an_overlay_in_a_file_lives_through_its_whole_life() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("node.overlay");
+    let image: Arc<dyn Image> = below();
+    let overlay = Overlay::create(&path, &OverlayOptions::default(), image.clone(), "golden").expect("made");
+    assert!(Overlay::create(&path, &OverlayOptions::default(), image.clone(), "golden").is_err(), "never over another");
+    overlay.write_at(&[5; 10_000], 3_000).expect("written");
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    overlay.export(&mut before).expect("exported");
+    assert_eq!(overlay.usage().expect("counted").allocated, 4 * 4096);
+    let copy = directory.path().join("copy.overlay");
+    overlay.snapshot(&copy).expect("copied");
+    overlay.write_at(&[6; 512], 0).expect("written");
+    drop(overlay);
+    assert_eq!(Overlay::peek(&path).expect("readable").base_id, "golden");
+    assert!(matches!(Overlay::open(&path, image.clone(), "other"), Err(super::OverlayError::OtherBase { .. })));
+    Overlay::open(&copy, image.clone(), "golden").expect("opens").export(&mut after).expect("exported");
+    assert!(before == after, "the snapshot is what it was then");
+    let overlay = Overlay::open(&path, image, "golden").expect("opens");
+    let mut first = [0; 512];
+    overlay.read_at(&mut first, 0).expect("read");
+    assert_eq!(first, [6; 512]);
+    // The snapshot becomes the image: nothing but the last write is left of the overlay's own.
+    let new: Arc<dyn Image> = Arc::new(Below(before));
+    overlay.rebase(new, "newer").expect("rebased");
+    assert_eq!(overlay.usage().expect("counted").allocated, 4096);
+    overlay.discard(0, 4096).expect("discarded");
+    overlay.flush().expect("flushed");
+    assert_eq!(overlay.usage().expect("counted").allocated, 0);
+    let old = overlay.size();
+    overlay.resize(old + (1 << 20)).expect("grown");
+    overlay.resize(4096).expect("shrunk");
+    overlay.resize(old).expect("grown again");
+    let mut all = Vec::new();
+    overlay.export(&mut all).expect("exported");
+    assert!(all.iter().all(|byte| *byte == 0), "what was cut off is gone");
+    assert!(overlay.resize(u64::MAX / 512 * 512).is_err());
+    Overlay::delete(&path).expect("deleted");
+}
+
+const SECTOR: usize = 512;
+/// 128 blocks.
+const SECTORS: usize = 1024;
+const BOOT: [u8; 16] = [7; 16];
