@@ -86,7 +86,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn life() -> impl Strategy<Value = (Vec<Op>, usize, End)> {
     let end = prop_oneof![Just(End::Kill), any::<u64>().prop_map(|seed| End::PowerCut { seed })];
-    (proptest::collection::vec(op(), 1..14), 0..120usize, end)
+    (proptest::collection::vec(op(), 1..12), 0..32usize, end)
 }
 
 /// What each sector may hold after a crash: the last value is what it holds before one.
