@@ -166,6 +166,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mmdebstrap", "/usr/bin/mmdebstrap"),
     ("kmod", "/sbin/depmod"),
     ("fdisk", "/sbin/sfdisk"),
+    ("gdisk", "/sbin/sgdisk"),
     ("dosfstools", "/sbin/mkfs.vfat"),
     ("mtools", "/usr/bin/mcopy"),
     ("e2fsprogs", "/sbin/mke2fs"),
