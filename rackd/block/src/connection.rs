@@ -1,0 +1,223 @@
+//! One connection: bytes between a socket and the protocol, deadlines, and the end.
+
+use std::io;
+use std::time::Duration;
+
+use farrier_iscsi::{Closed, Connection, Offer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::host::{Arrival, ConnectionHost};
+use crate::limits::Limits;
+use crate::session::Inbox;
+use crate::targets::Targets;
+
+/// Why a connection is over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum End {
+    #[error("the initiator closed it")]
+    Eof,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Protocol(#[from] Closed),
+    #[error("no login within {0:?}")]
+    LoginTimeout(Duration),
+    #[error("no sign of the initiator for {0:?}")]
+    Dead(Duration),
+    #[error("replaced by a newer session, or its target was removed")]
+    Killed,
+    #[error("the server stops")]
+    Shutdown,
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn run(
+    stream: TcpStream,
+    arrival: Arrival,
+    targets: Targets,
+    logged_in: impl FnOnce(),
+    shutdown: CancellationToken,
+) -> End {
+    let limits = targets.limits().clone();
+    let kill = CancellationToken::new();
+    let (completions, completed) = mpsc::unbounded_channel();
+    let host = ConnectionHost::new(targets, arrival, kill.clone(), completions);
+    let connection = Connection::new(Offer::default(), limits.outstanding);
+    let mut served = Served { stream, connection, host, limits, completed };
+    let end = served.serve(logged_in, kill, shutdown).await;
+    // What was said last is worth a moment: a refusal, a logout, a drop message.
+    let farewell = served.farewell(&end);
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    served.connection.end();
+    end
+}
+
+struct Served {
+    stream: TcpStream,
+    connection: Connection,
+    host: ConnectionHost,
+    limits: Limits,
+    completed: mpsc::UnboundedReceiver<crate::host::Completion>,
+}
+
+impl Served {
+    async fn serve(
+        &mut self,
+        logged_in: impl FnOnce(),
+        kill: CancellationToken,
+        shutdown: CancellationToken,
+    ) -> End {
+        match self.login(&kill, &shutdown).await {
+            Ok(mut inbox) => {
+                logged_in();
+                self.session(&mut inbox, &kill, &shutdown).await
+            }
+            Err(end) => end,
+        }
+    }
+
+    /// Until the full feature phase, against one deadline.
+    async fn login(&mut self, kill: &CancellationToken, shutdown: &CancellationToken) -> Result<Inbox, End> {
+        let mut inbox = Inbox::default();
+        let deadline = Instant::now() + self.limits.login_timeout;
+        loop {
+            let waiting = async {
+                loop {
+                    let pending = self.connection.output().pending();
+                    if pending.is_empty() {
+                        break;
+                    }
+                    let sent = self.stream.write(pending).await?;
+                    self.connection.output().advance(sent);
+                }
+                self.stream.read(inbox.space()).await
+            };
+            let read = tokio::select! {
+                () = kill.cancelled() => return Err(End::Killed),
+                () = shutdown.cancelled() => return Err(End::Shutdown),
+                () = sleep_until(deadline) => return Err(End::LoginTimeout(self.limits.login_timeout)),
+                read = waiting => read?,
+            };
+            if read == 0 {
+                return Err(End::Eof);
+            }
+            inbox.filled(read);
+            let received = self.connection.receive(inbox.bytes(), &mut self.host)?;
+            inbox.consume(received.consumed, received.need);
+            if self.connection.session().is_some() {
+                return Ok(inbox);
+            }
+        }
+    }
+
+    async fn session(&mut self, inbox: &mut Inbox, kill: &CancellationToken, shutdown: &CancellationToken) -> End {
+        let gone = self.host.gone().unwrap_or_default();
+        let (mut reader, mut writer) = self.stream.split();
+        let mut killed = std::pin::pin!(kill.cancelled());
+        let mut removed = std::pin::pin!(gone.cancelled());
+        let mut stopped = std::pin::pin!(shutdown.cancelled());
+        let tick = self.limits.idle / 4;
+        let mut clock = std::pin::pin!(sleep_until(Instant::now() + tick));
+        // Ticks since the initiator said something whole, and since it took something.
+        let (mut silent, mut stuck, mut asked) = (0u32, 0u32, false);
+        // Whether commands wait in the inbox for output or completions.
+        let mut blocked = false;
+        loop {
+            let pending = !self.connection.output().pending().is_empty();
+            tokio::select! {
+                biased;
+                () = &mut killed => return End::Killed,
+                () = &mut removed => return End::Killed,
+                () = &mut stopped => {
+                    self.connection.say_drop();
+                    return End::Shutdown;
+                }
+                sent = writer.write(self.connection.output().pending()), if pending => {
+                    match sent {
+                        Ok(0) => return End::Eof,
+                        Ok(sent) => self.connection.output().advance(sent),
+                        Err(error) => return error.into(),
+                    }
+                    stuck = 0;
+                }
+                Some((task, result)) = self.completed.recv() => {
+                    if let Err(closed) = self.connection.complete(task, result, &mut self.host) {
+                        return closed.into();
+                    }
+                    // More may be there: one write for all their answers.
+                    while let Ok((task, result)) = self.completed.try_recv() {
+                        if let Err(closed) = self.connection.complete(task, result, &mut self.host) {
+                            return closed.into();
+                        }
+                    }
+                }
+                read = reader.read(inbox.space()), if !blocked => {
+                    match read {
+                        Ok(0) => return End::Eof,
+                        Ok(read) => inbox.filled(read),
+                        Err(error) => return error.into(),
+                    }
+                    (silent, asked) = (0, false);
+                }
+                () = &mut clock => {
+                    clock.as_mut().reset(Instant::now() + tick);
+                    silent += 1;
+                    if pending {
+                        stuck += 1;
+                    }
+                    if tick * silent.max(stuck) >= self.limits.dead {
+                        return End::Dead(self.limits.dead);
+                    }
+                    if tick * silent >= self.limits.idle && !asked && !inbox.is_partial() {
+                        asked = true;
+                        self.connection.ping();
+                    }
+                    continue;
+                }
+            }
+            if inbox.is_empty() {
+                blocked = false;
+                continue;
+            }
+            match self.connection.receive(inbox.bytes(), &mut self.host) {
+                Ok(received) => {
+                    inbox.consume(received.consumed, received.need);
+                    blocked = received.blocked;
+                }
+                Err(closed) => return closed.into(),
+            }
+        }
+    }
+
+    /// Sends what is left.
+    async fn farewell(&mut self, end: &End) -> io::Result<()> {
+        if let End::Protocol(Closed::LoginRefused(refused)) = end
+            && refused.suspicious
+        {
+            // Guessing secrets is slow (and the number of logins at once is bounded).
+            tokio::time::sleep(self.limits.wrong_secret_delay).await;
+        }
+        if matches!(end, End::Eof | End::Io(_) | End::Killed | End::Dead(_)) {
+            return Ok(());
+        }
+        loop {
+            let pending = self.connection.output().pending();
+            if pending.is_empty() {
+                break;
+            }
+            let sent = self.stream.write(pending).await?;
+            if sent == 0 {
+                break;
+            }
+            self.connection.output().advance(sent);
+        }
+        self.stream.shutdown().await
+    }
+}
+
+/// For the last answer, the delay of a wrong secret included.
+const FAREWELL: Duration = Duration::from_secs(10);

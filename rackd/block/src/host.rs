@@ -1,0 +1,168 @@
+//! The world of one connection, for the protocol: who may log in, and the media.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use farrier_iscsi::scsi::{InitiatorPort, MediaOp, MediaReply, Refusal, Unit};
+use farrier_iscsi::{
+    Admission, Chap, Denied, Discovered, Grant, Host, LoginRefused, Now, Refused, SessionKind, SessionStart, TaskKey,
+};
+use rand::RngCore as _;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::events::Event;
+use crate::media::{Medium, read_error};
+use crate::targets::{Entry, SessionGuard, Targets};
+
+/// What the medium took longer for.
+pub(crate) type Completion = (TaskKey, Result<Vec<u8>, Refusal>);
+
+pub(crate) struct ConnectionHost {
+    targets: Targets,
+    peer: SocketAddr,
+    local: SocketAddr,
+    portals: Arc<Vec<SocketAddr>>,
+    target_port: u16,
+    kill: CancellationToken,
+    completions: mpsc::UnboundedSender<Completion>,
+    admitted: Option<Arc<Entry>>,
+    session: Option<SessionGuard>,
+}
+
+/// Where a connection came in.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) portals: Arc<Vec<SocketAddr>>,
+    pub(crate) target_port: u16,
+}
+
+impl ConnectionHost {
+    pub(crate) fn new(
+        targets: Targets,
+        arrival: Arrival,
+        kill: CancellationToken,
+        // As many as there are tasks of the session: the protocol bounds them.
+        completions: mpsc::UnboundedSender<Completion>,
+    ) -> ConnectionHost {
+        let Arrival { peer, local, portals, target_port } = arrival;
+        ConnectionHost { targets, peer, local, portals, target_port, kill, completions, admitted: None, session: None }
+    }
+
+    /// Cancelled when the target goes.
+    pub(crate) fn gone(&self) -> Option<CancellationToken> {
+        self.session.as_ref().map(|session| session.entry.gone().clone())
+    }
+
+    fn medium(&self, unit: &Unit) -> Option<&Arc<Medium>> {
+        self.session.as_ref()?.entry.medium(unit.lun)
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        // The portal that was asked first, then the others of the same group. One that listens on every
+        // address is reachable where it was reached.
+        let mut addresses = vec![format!("{},1", self.local)];
+        for portal in self.portals.iter() {
+            let mut portal = *portal;
+            if portal.ip().is_unspecified() {
+                portal.set_ip(self.local.ip());
+            }
+            let line = format!("{portal},1");
+            if !addresses.contains(&line) {
+                addresses.push(line);
+            }
+        }
+        addresses
+    }
+}
+
+impl Host for ConnectionHost {
+    fn admit(&mut self, initiator: &str, target: &str) -> Result<Admission, Denied> {
+        let entry = self.targets.find(target).filter(|entry| entry.admits(initiator)).ok_or(Denied::NotFound)?;
+        let admission = Admission { target: Arc::clone(&entry.target), auth: entry.chap.clone() };
+        self.admitted = Some(entry);
+        Ok(admission)
+    }
+
+    /// Names are not secret; what is shown is what the initiator's name may log in to.
+    fn discovery_auth(&mut self, _initiator: &str) -> Option<Chap> {
+        None
+    }
+
+    fn discover(&mut self, initiator: &str) -> Vec<Discovered> {
+        let addresses = self.addresses();
+        let names = self.targets.visible(initiator);
+        names.into_iter().map(|name| Discovered { name, addresses: addresses.clone() }).collect()
+    }
+
+    fn random(&mut self, bytes: &mut [u8]) {
+        rand::rng().fill_bytes(bytes);
+    }
+
+    fn session(&mut self, start: &SessionStart) -> Result<Grant, Refused> {
+        let target_port = self.target_port;
+        if matches!(start.kind, SessionKind::Discovery) {
+            let (nexus, tsih) = self.targets.discovery();
+            return Ok(Grant { tsih, nexus, target_port });
+        }
+        let entry = self.admitted.take().ok_or(Refused)?;
+        let port = InitiatorPort { name: start.initiator.clone(), isid: start.isid, target_port };
+        let guard = self.targets.open(&entry, port, self.peer, self.kill.clone()).ok_or(Refused)?;
+        let grant = Grant { tsih: guard.tsih, nexus: guard.nexus, target_port };
+        self.session = Some(guard);
+        Ok(grant)
+    }
+
+    fn login_refused(&mut self, refused: &LoginRefused) {
+        tracing::warn!(
+            peer = %self.peer,
+            initiator = refused.initiator.as_deref(),
+            target = refused.target.as_deref(),
+            reason = refused.reason,
+            "iscsi login refused"
+        );
+        self.targets.tell(Event::LoginRefused {
+            peer: self.peer,
+            initiator: refused.initiator.clone(),
+            target: refused.target.clone(),
+            suspicious: refused.suspicious,
+            reason: refused.reason.clone(),
+        });
+    }
+
+    fn read(&mut self, unit: &Arc<Unit>, offset: u64, place: &mut [u8]) -> Now<()> {
+        let Some(medium) = self.medium(unit) else {
+            return Now::Failed(farrier_iscsi::scsi::MediaError::Read);
+        };
+        match medium.backing.try_read_at(place, offset) {
+            Ok(()) => Now::Done(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Now::Later,
+            Err(error) => Now::Failed(read_error(&error)),
+        }
+    }
+
+    fn run(&mut self, task: TaskKey, unit: &Arc<Unit>, op: &MediaOp, data: &[u8]) -> Now<MediaReply> {
+        let (Some(medium), Some(session)) = (self.medium(unit), &self.session) else {
+            return Now::Failed(farrier_iscsi::scsi::MediaError::Write);
+        };
+        match medium.try_perform(op, data) {
+            Some(Ok(reply)) => return Now::Done(reply),
+            Some(Err(error)) => return Now::Failed(error),
+            None => {}
+        }
+        let (medium, unit) = (Arc::clone(medium), Arc::clone(unit));
+        let (op, data) = (op.clone(), data.to_vec());
+        let (completions, token) = (self.completions.clone(), session.token());
+        tokio::task::spawn_blocking(move || {
+            let result = medium.perform(&op, &data);
+            let result = unit.finish(&op, result);
+            // The connection may be gone: then nobody waits for an answer.
+            let _ = completions.send((task, result));
+            drop(token);
+        });
+        Now::Later
+    }
+}

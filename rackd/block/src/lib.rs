@@ -1,0 +1,24 @@
+//! rackd's iSCSI target: sockets, files and sessions around `farrier-iscsi`.
+//!
+//! [`Targets`] is the registry that targets are added to and removed from at run time; [`serve`] listens.
+//! What a logical unit stores its blocks in is a [`Backing`]: a file, or an [`Overlay`] over an [`Image`].
+
+pub mod backing;
+mod connection;
+mod events;
+mod host;
+mod limits;
+mod media;
+
+mod serve;
+mod session;
+mod spec;
+mod targets;
+
+pub use backing::{Backing, FileBacking, Image, Mode};
+pub use events::{Event, SessionInfo};
+pub use farrier_iscsi::{Chap, Credentials, Secret};
+pub use limits::Limits;
+pub use serve::{Portal, serve};
+pub use spec::{AddError, LunSpec, TargetSpec};
+pub use targets::Targets;

@@ -1,0 +1,224 @@
+//! What a command does to a backing, on a thread that may wait.
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use farrier_iscsi::scsi::{Compare, CopySegment, MediaError, MediaOp, MediaReply};
+
+use crate::backing::Backing;
+
+/// One medium: its backing, and the order of what must not mix.
+#[derive(Debug)]
+pub(crate) struct Medium {
+    pub(crate) backing: std::sync::Arc<dyn Backing>,
+    /// Held by what reads and then writes: COMPARE AND WRITE is one step to everybody else.
+    exclusive: Mutex<()>,
+}
+
+impl Medium {
+    pub(crate) fn new(backing: std::sync::Arc<dyn Backing>) -> Medium {
+        Medium { backing, exclusive: Mutex::new(()) }
+    }
+
+    /// Does what needs no waiting at once: `None` is not among it.
+    pub(crate) fn try_perform(&self, op: &MediaOp, data: &[u8]) -> Option<Result<MediaReply, MediaError>> {
+        match op {
+            MediaOp::Write { offset, durable: false, .. } => match self.backing.try_write_at(data, *offset) {
+                Ok(()) => Some(Ok(MediaReply::Done)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                Err(error) => Some(Err(write_error(&error))),
+            },
+            _ => None,
+        }
+    }
+
+    pub(crate) fn perform(&self, op: &MediaOp, data: &[u8]) -> Result<MediaReply, MediaError> {
+        let backing = &*self.backing;
+        match op {
+            MediaOp::Read { offset, len } => {
+                let mut buffer = vec![0; *len];
+                backing.read_at(&mut buffer, *offset).map_err(|error| read_error(&error))?;
+                return Ok(MediaReply::Data(buffer));
+            }
+            MediaOp::Extents { offset, max, .. } => {
+                let extents = backing.extents(*offset, *max).map_err(|error| read_error(&error))?;
+                return Ok(MediaReply::Extents(extents));
+            }
+            MediaOp::Write { offset, durable, .. } => {
+                write(backing, data, *offset)?;
+                flush_if(backing, *durable)?;
+            }
+            MediaOp::WriteAndVerify { offset, .. } => {
+                write(backing, data, *offset)?;
+                // Verified on what is stored, so it is stored first.
+                flush_if(backing, true)?;
+                compare(backing, data, *offset)?;
+            }
+            MediaOp::Verify { offset, len, compare: how, block } => verify(backing, *offset, *len, *how, *block, data)?,
+            MediaOp::CompareAndWrite { offset, len, durable } => {
+                let _alone = self.exclusive.lock().unwrap_or_else(PoisonError::into_inner);
+                let (expected, new) = data.split_at_checked(*len).ok_or(MediaError::Write)?;
+                compare(backing, expected, *offset)?;
+                write(backing, new, *offset)?;
+                flush_if(backing, *durable)?;
+            }
+            MediaOp::OrWrite { offset, durable, .. } => {
+                let _alone = self.exclusive.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut stored = vec![0; data.len()];
+                backing.read_at(&mut stored, *offset).map_err(|error| read_error(&error))?;
+                for (old, new) in stored.iter_mut().zip(data) {
+                    *old |= new;
+                }
+                write(backing, &stored, *offset)?;
+                flush_if(backing, *durable)?;
+            }
+            MediaOp::WriteSame { offset, len, unmap, zeros, .. } => {
+                let zero = *zeros || data.iter().all(|byte| *byte == 0);
+                if zero && (*unmap || backing.can_discard()) {
+                    backing.discard(*offset, *len).map_err(|error| write_error(&error))?;
+                } else {
+                    repeat(backing, if zero { &ZEROS } else { data }, *offset, *len)?;
+                }
+            }
+            MediaOp::Unmap { ranges } => {
+                for (offset, len) in ranges {
+                    backing.discard(*offset, *len).map_err(|error| write_error(&error))?;
+                }
+            }
+            MediaOp::Flush => flush_if(backing, true)?,
+            MediaOp::Prefetch { offset, len } => {
+                // A hint: what cannot be had early is read when it is needed.
+                let _ = backing.prefetch(*offset, *len);
+            }
+            MediaOp::Copy { segments, .. } => {
+                let _alone = self.exclusive.lock().unwrap_or_else(PoisonError::into_inner);
+                segments.iter().try_for_each(|segment| copy(backing, segment))?;
+            }
+            MediaOp::Sanitize { pattern } => sanitize(backing, pattern.as_deref())?,
+        }
+        Ok(MediaReply::Done)
+    }
+}
+
+fn write(backing: &dyn Backing, data: &[u8], offset: u64) -> Result<(), MediaError> {
+    backing.write_at(data, offset).map_err(|error| write_error(&error))
+}
+
+fn flush_if(backing: &dyn Backing, durable: bool) -> Result<(), MediaError> {
+    if durable { backing.flush().map_err(|error| write_error(&error)) } else { Ok(()) }
+}
+
+fn compare(backing: &dyn Backing, data: &[u8], offset: u64) -> Result<(), MediaError> {
+    let mut stored = vec![0; data.len().min(CHUNK)];
+    let mut at = 0;
+    for part in data.chunks(CHUNK) {
+        let stored = stored.get_mut(..part.len()).unwrap_or_default();
+        backing.read_at(stored, offset + at).map_err(|error| read_error(&error))?;
+        if let Some(wrong) = stored.iter().zip(part).position(|(stored, sent)| stored != sent) {
+            return Err(MediaError::Miscompare { at: at + wrong as u64 });
+        }
+        at += part.len() as u64;
+    }
+    Ok(())
+}
+
+fn verify(
+    backing: &dyn Backing,
+    offset: u64,
+    len: u64,
+    how: Compare,
+    block: u32,
+    data: &[u8],
+) -> Result<(), MediaError> {
+    match how {
+        Compare::Data => compare(backing, data, offset),
+        // Every block with the one that was sent.
+        Compare::OneBlock => {
+            let block = u64::from(block.max(1));
+            (0..len / block).try_for_each(|number| {
+                compare(backing, data, offset + number * block).map_err(|error| match error {
+                    MediaError::Miscompare { at } => MediaError::Miscompare { at: number * block + at },
+                    other => other,
+                })
+            })
+        }
+        Compare::Nothing => {
+            let mut buffer = vec![0; CHUNK];
+            chunks(len).try_for_each(|(at, part)| {
+                let place = buffer.get_mut(..part).unwrap_or_default();
+                backing.read_at(place, offset + at).map_err(|error| read_error(&error))
+            })
+        }
+    }
+}
+
+fn repeat(backing: &dyn Backing, block: &[u8], offset: u64, len: u64) -> Result<(), MediaError> {
+    if block.is_empty() {
+        return Err(MediaError::Write);
+    }
+    let pattern = block.repeat(CHUNK / block.len());
+    let step = pattern.len() as u64;
+    let mut at = 0;
+    while at < len {
+        let part = usize::try_from((len - at).min(step)).unwrap_or(0);
+        write(backing, pattern.get(..part).unwrap_or_default(), offset + at)?;
+        at += part as u64;
+    }
+    Ok(())
+}
+
+/// Copies so that an overlap comes out as if all was read first (SPC-4 section 6.4.5).
+fn copy(backing: &dyn Backing, segment: &CopySegment) -> Result<(), MediaError> {
+    let mut buffer = vec![0; CHUNK];
+    let mut parts: Vec<(u64, usize)> = chunks(segment.len).collect();
+    if segment.to > segment.from {
+        parts.reverse();
+    }
+    for (at, part) in parts {
+        let place = buffer.get_mut(..part).unwrap_or_default();
+        backing.read_at(place, segment.from + at).map_err(|error| read_error(&error))?;
+        write(backing, place, segment.to + at)?;
+    }
+    Ok(())
+}
+
+fn sanitize(backing: &dyn Backing, pattern: Option<&[u8]>) -> Result<(), MediaError> {
+    let size = backing.size();
+    match pattern {
+        None if backing.can_discard() => backing.discard(0, size).map_err(|error| write_error(&error))?,
+        None => repeat(backing, &ZEROS, 0, size)?,
+        // A pattern shorter than a block begins again with each block.
+        Some(pattern) => {
+            let block: Vec<u8> = pattern.iter().copied().cycle().take(ZEROS.len()).collect();
+            repeat(backing, &block, 0, size)?;
+        }
+    }
+    flush_if(backing, true)
+}
+
+fn chunks(len: u64) -> impl Iterator<Item = (u64, usize)> {
+    (0..len.div_ceil(CHUNK as u64)).map(move |number| {
+        let at = number * CHUNK as u64;
+        (at, usize::try_from((len - at).min(CHUNK as u64)).unwrap_or(0))
+    })
+}
+
+pub(crate) fn read_error(error: &io::Error) -> MediaError {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return MediaError::OutOfRange;
+    }
+    tracing::error!(%error, "medium cannot be read");
+    MediaError::Read
+}
+
+fn write_error(error: &io::Error) -> MediaError {
+    tracing::error!(%error, "medium cannot be written");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MediaError::NoSpace,
+        _ => MediaError::Write,
+    }
+}
+
+/// What is moved at once: bounded memory, and few system calls.
+const CHUNK: usize = 256 * 1024;
+const ZEROS: [u8; 512] = [0; 512];

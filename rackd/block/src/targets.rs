@@ -1,0 +1,262 @@
+//! The registry of targets and sessions.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use farrier_iscsi::scsi::{InitiatorPort, Nexus};
+use farrier_iscsi::{Chap, Target};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::events::{Event, SessionInfo};
+use crate::limits::Limits;
+use crate::media::Medium;
+use crate::spec::{AddError, TargetSpec};
+
+/// A handle to all targets of a server.
+#[derive(Debug, Clone)]
+pub struct Targets(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    targets: Mutex<BTreeMap<String, Arc<Entry>>>,
+    events: broadcast::Sender<Event>,
+    nexus: AtomicU64,
+    tsih: AtomicU16,
+    /// Portals that were opened: each is a target port of every target.
+    ports: AtomicU16,
+    sessions: AtomicUsize,
+}
+
+/// A target that is there.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) target: Arc<Target>,
+    /// In the order of the target's units.
+    pub(crate) media: Vec<Arc<Medium>>,
+    pub(crate) chap: Option<Chap>,
+    initiators: Vec<String>,
+    sessions: Mutex<BTreeMap<u64, Open>>,
+    /// Cancelled when the target goes.
+    gone: CancellationToken,
+    /// Sessions, and I/O that outlives them.
+    tracker: TaskTracker,
+}
+
+/// A session that is there.
+#[derive(Debug)]
+struct Open {
+    info: SessionInfo,
+    nexus: Nexus,
+    kill: CancellationToken,
+}
+
+/// Held by a session as long as it lasts.
+#[derive(Debug)]
+pub(crate) struct SessionGuard {
+    targets: Targets,
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) nexus: u64,
+    pub(crate) tsih: u16,
+    pub(crate) kill: CancellationToken,
+    token: TaskTrackerToken,
+}
+
+impl Targets {
+    pub fn new(limits: Limits) -> Targets {
+        Targets(Arc::new(Shared {
+            limits,
+            targets: Mutex::default(),
+            events: broadcast::channel(EVENTS).0,
+            nexus: AtomicU64::new(1),
+            tsih: AtomicU16::new(1),
+            ports: AtomicU16::new(1),
+            sessions: AtomicUsize::new(0),
+        }))
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    pub fn add(&self, spec: TargetSpec) -> Result<(), AddError> {
+        let (target, backings) = spec.build(MAX_PORTS)?;
+        let entry = Entry {
+            target,
+            media: backings.into_iter().map(|backing| Arc::new(Medium::new(backing))).collect(),
+            chap: spec.chap,
+            initiators: spec.initiators,
+            sessions: Mutex::default(),
+            gone: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+        };
+        let mut targets = self.all();
+        if targets.contains_key(&spec.name) {
+            return Err(AddError::Exists(spec.name));
+        }
+        targets.insert(spec.name, Arc::new(entry));
+        Ok(())
+    }
+
+    /// Takes a target away: no login finds it any more, its sessions end, and when this is over nothing of
+    /// theirs touches the media. False: there was none.
+    ///
+    /// CANCEL-SAFETY: the target is gone at once; only the waiting is lost.
+    pub async fn remove(&self, name: &str) -> bool {
+        let Some(entry) = self.all().remove(name) else { return false };
+        entry.gone.cancel();
+        entry.tracker.close();
+        entry.tracker.wait().await;
+        true
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.all().keys().cloned().collect()
+    }
+
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        let entries: Vec<Arc<Entry>> = self.all().values().cloned().collect();
+        entries.iter().flat_map(|entry| entry.sessions().values().map(|open| open.info.clone()).collect::<Vec<_>>()).collect()
+    }
+
+    /// A backing of this target has another size: initiators are told.
+    pub fn resized(&self, name: &str) {
+        let Some(entry) = self.find(name) else { return };
+        for (unit, medium) in entry.target.units.iter().zip(&entry.media) {
+            let blocks = medium.backing.size() / u64::from(unit.geometry().block_size.max(1));
+            if unit.geometry().blocks != blocks {
+                unit.resize(blocks);
+            }
+        }
+    }
+
+    /// What happens from now on. A receiver that is slow loses the oldest.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.0.events.subscribe()
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        // Nobody listens: nobody wants to know.
+        let _ = self.0.events.send(event);
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Entry>> {
+        self.all().get(name).cloned()
+    }
+
+    /// Targets that an initiator may log in to.
+    pub(crate) fn visible(&self, initiator: &str) -> Vec<String> {
+        self.all().values().filter(|entry| entry.admits(initiator)).map(|entry| entry.target.name.clone()).collect()
+    }
+
+    /// The next target port, for a portal that was opened.
+    pub(crate) fn next_port(&self) -> u16 {
+        let port = self.0.ports.fetch_add(1, Ordering::Relaxed);
+        (port - 1) % MAX_PORTS + 1
+    }
+
+    /// Begins a session, and ends one of the same initiator port before (RFC 7143 section 6.3.5).
+    pub(crate) fn open(
+        &self,
+        entry: &Arc<Entry>,
+        port: InitiatorPort,
+        peer: SocketAddr,
+        kill: CancellationToken,
+    ) -> Option<SessionGuard> {
+        if entry.gone.is_cancelled() {
+            return None;
+        }
+        let token = entry.tracker.token();
+        let mut sessions = entry.sessions();
+        let old: Vec<u64> =
+            sessions.iter().filter(|(_, open)| open.nexus.port == port).map(|(id, _)| *id).collect();
+        for id in old {
+            if let Some(open) = sessions.remove(&id) {
+                // Its reservations must not meet the new session's commands.
+                entry.target.units.iter().for_each(|unit| unit.detach(&open.nexus));
+                open.kill.cancel();
+                self.ended(open.info);
+            }
+        }
+        let limits = &self.0.limits;
+        let of_initiator = sessions.values().filter(|open| open.nexus.port.name == port.name).count();
+        if sessions.len() >= limits.sessions_per_target || of_initiator >= limits.sessions_per_initiator {
+            return None;
+        }
+        let id = self.0.nexus.fetch_add(1, Ordering::Relaxed);
+        let info = SessionInfo {
+            target: entry.target.name.clone(),
+            initiator: port.name.clone(),
+            peer,
+            since: SystemTime::now(),
+        };
+        sessions.insert(id, Open { info: info.clone(), nexus: Nexus { id, port }, kill: kill.clone() });
+        drop(sessions);
+        self.0.sessions.fetch_add(1, Ordering::Relaxed);
+        self.tell(Event::SessionStarted(info));
+        // Zero means a new session (RFC 7143 section 11.12.6).
+        let tsih = self.0.tsih.fetch_add(1, Ordering::Relaxed).max(1);
+        Some(SessionGuard { targets: self.clone(), entry: Arc::clone(entry), nexus: id, tsih, kill, token })
+    }
+
+    /// A number for a session that has no target.
+    pub(crate) fn discovery(&self) -> (u64, u16) {
+        (self.0.nexus.fetch_add(1, Ordering::Relaxed), self.0.tsih.fetch_add(1, Ordering::Relaxed).max(1))
+    }
+
+    fn ended(&self, info: SessionInfo) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.tell(Event::SessionEnded(info));
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Entry>>> {
+        self.0.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    pub(crate) fn admits(&self, initiator: &str) -> bool {
+        self.initiators.is_empty() || self.initiators.iter().any(|known| known == initiator)
+    }
+
+    pub(crate) fn gone(&self) -> &CancellationToken {
+        &self.gone
+    }
+
+    pub(crate) fn medium(&self, lun: u16) -> Option<&Arc<Medium>> {
+        let at = self.target.units.iter().position(|unit| unit.lun == lun)?;
+        self.media.get(at)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<u64, Open>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SessionGuard {
+    /// For work that may last longer than the session.
+    pub(crate) fn token(&self) -> TaskTrackerToken {
+        self.token.clone()
+    }
+}
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        // A session that was replaced is out of the list already.
+        let open = self.entry.sessions().remove(&self.nexus);
+        if let Some(open) = open {
+            self.targets.ended(open.info);
+        }
+    }
+}
+
+/// Target ports that are announced: portals a rack may have.
+pub(crate) const MAX_PORTS: u16 = 4;
+/// Events that wait for a slow listener.
+const EVENTS: usize = 1024;
