@@ -153,7 +153,7 @@ async fn main() -> anyhow::Result<()> {
     let label = "farrier: by hand".to_owned();
     let script = vec![
         ("inspect", Command::Inspect(Inspect {})),
-        ("erase", Command::Erase(Erase { depth: Depth::Metadata.into() })),
+        ("erase", Command::Erase(Erase { depth: Depth::Metadata.into(), inspected: None })),
         ("write", Command::WriteImage(WriteImage { root_device: None, manifest: Some(manifest), url })),
         ("config-drive", Command::WriteConfigDrive(WriteConfigDrive { root_device: None, files })),
         ("boot-entry", Command::SetBootEntry(SetBootEntry { root_device: None, label })),

@@ -21,6 +21,8 @@ pub struct Limits {
     /// For a root disk to appear: RAID controllers take 10 s to probe.
     pub disk_wait: Duration,
     pub disk_poll: Duration,
+    /// For the links of an inspection: gigabit Ethernet negotiates for 2 to 4 s.
+    pub carrier_wait: Duration,
     /// Between two progress reports of a command.
     pub progress_interval: Duration,
     /// Between two connections to rackd; doubled, with jitter.
@@ -44,6 +46,7 @@ impl Default for Limits {
             checksum_tries: 4,
             disk_wait: Duration::from_secs(20),
             disk_poll: Duration::from_millis(500),
+            carrier_wait: Duration::from_secs(5),
             progress_interval: Duration::from_millis(400),
             reconnect_min: Duration::from_millis(300),
             reconnect_max: Duration::from_secs(10),

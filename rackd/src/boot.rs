@@ -39,7 +39,11 @@ impl Rack {
         let mut addresses = Vec::new();
         for mac in bootable(machine)? {
             let (first, last) = segment.pool;
-            let ip = self.journal.address(&segment.name, &mac.to_string(), first, last).await?;
+            let in_use = |mac: &str| {
+                let mac = mac.parse::<MacAddr>();
+                mac.is_ok_and(|mac| self.netboot.table().entry(mac, &segment.name).is_some())
+            };
+            let ip = self.journal.address(&segment.name, &mac.to_string(), first, last, in_use).await?;
             let boot = match &ramdisk {
                 Some(ramdisk) => Boot::Script {
                     kernel: self.kernel.clone(),

@@ -9,6 +9,9 @@ use zeroize::Zeroize;
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Secrets {
     pub(crate) bmc_password: String,
+    /// cloud-init user data, as given: people put passwords into it.
+    #[serde(default)]
+    pub(crate) user_data: Vec<u8>,
     /// Tokens that boot scripts carry, by their digests, with the key that used each.
     pub(crate) boot_tokens: Vec<BootToken>,
     /// In the phone-home URL of the deployed system.
@@ -35,6 +38,7 @@ impl Drop for Secrets {
     fn drop(&mut self) {
         self.bmc_password.zeroize();
         self.phone_secret.zeroize();
+        self.user_data.zeroize();
     }
 }
 

@@ -77,7 +77,9 @@ async fn uefi_boots_the_mini_guest_with_a_static_address_from_nvme_and_drop_leav
     eprintln!("mini, UEFI, nvme: up after {:.1?}", started.elapsed());
 
     // A process of somebody else's making, left inside.
-    let mut stray = rack.netns().command("sleep").arg("600").spawn().unwrap();
+    let mut stray = std::process::Command::new("sleep");
+    stray.arg("600");
+    let mut stray = rack.netns().spawn(stray).unwrap();
     let (netns, dir) = (rack.netns().path(), rack.dir().to_owned());
     let needle = dir.display().to_string();
     assert_eq!(processes_with(&needle).len(), 1);

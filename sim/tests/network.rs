@@ -57,7 +57,7 @@ fn a_port_moves_between_networks() {
 fn dropping_a_rack_removes_its_namespace_directory_and_processes() {
     let rack = rack();
     let (netns, dir) = (rack.netns().path(), rack.dir().to_owned());
-    let mut stray = rack.netns().command("sleep").arg("600").spawn().unwrap();
+    let mut stray = rack.netns().spawn(sleep()).unwrap();
     assert!(netns.exists() && dir.exists());
     drop(rack);
     assert!(!netns.exists() && !dir.exists());
@@ -93,6 +93,12 @@ fn a_sweep_removes_what_a_killed_process_left_and_nothing_else() {
     assert!(mine.path().exists() && mine.dir().exists());
 }
 
+fn sleep() -> Command {
+    let mut command = Command::new("sleep");
+    command.arg("600");
+    command
+}
+
 /// Not a test: the process that the test above kills. Does nothing when run by itself.
 #[test]
 fn victim() {
@@ -100,7 +106,7 @@ fn victim() {
         return;
     }
     let rack = Rack::build().unwrap();
-    let mut inside = rack.netns().command("sleep").arg("600").spawn().unwrap();
+    let mut inside = rack.netns().spawn(sleep()).unwrap();
     println!("MADE {}", rack.netns().name());
     inside.wait().unwrap();
 }

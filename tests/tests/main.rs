@@ -9,6 +9,8 @@
 
 mod authorization;
 mod bench;
+mod compose;
+mod demo;
 mod kill;
 mod pretend_faults;
 mod pretend_rack;

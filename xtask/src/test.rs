@@ -117,7 +117,19 @@ fn unit() -> Result<()> {
     if tools::has_nextest() {
         return nextest(&format!("not ({DEPLOYS})"));
     }
-    shell::run(cargo().args(["test", "--workspace", "--all-targets", "--quiet", "--", "--skip", "qemu::"]))
+    shell::run(cargo().args([
+        "test",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "--skip",
+        "qemu::",
+        "--skip",
+        "compose::",
+        "--skip",
+        "demo::",
+    ]))
 }
 
 fn end_to_end() -> Result<()> {
@@ -125,7 +137,7 @@ fn end_to_end() -> Result<()> {
     if tools::has_nextest() {
         return nextest(DEPLOYS);
     }
-    let one_at_a_time = ["--", "qemu::", "--test-threads", "1"];
+    let one_at_a_time = ["--", "qemu::", "compose::", "demo::", "--test-threads", "1"];
     shell::run(cargo().args(["test", "--package", "farrier-tests", "--test", "main"]).args(one_at_a_time))
 }
 
@@ -138,8 +150,8 @@ fn nextest(filter: &str) -> Result<()> {
     shell::run(cargo().args(["nextest", "run", "--workspace", "--profile", "ci", "-E", filter]))
 }
 
-/// The tests of `tests/tests/qemu.rs`, in nextest's words.
-const DEPLOYS: &str = "package(farrier-tests) & test(/^qemu::/)";
+/// The tests that take the machine for themselves, in nextest's words.
+const DEPLOYS: &str = "package(farrier-tests) & test(/^(qemu|compose|demo)::/)";
 
 /// What the tests run besides our own programs, by Debian package and a file that proves it. The lab's own
 /// list is `sim/src/tool/packages.rs`; the programs are other people's clients and servers, whom ours must
@@ -154,6 +166,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mmdebstrap", "/usr/bin/mmdebstrap"),
     ("kmod", "/sbin/depmod"),
     ("fdisk", "/sbin/sfdisk"),
+    ("gdisk", "/sbin/sgdisk"),
     ("dosfstools", "/sbin/mkfs.vfat"),
     ("mtools", "/usr/bin/mcopy"),
     ("e2fsprogs", "/sbin/mke2fs"),
@@ -175,6 +188,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("openipmi", "/usr/bin/ipmi_sim"),
     ("python3-venv", "/usr/share/doc/python3-venv/copyright"),
     ("qemu-utils", "/usr/bin/qemu-img"),
+    ("docker.io", "/usr/sbin/dockerd"),
+    ("docker-compose", "/usr/bin/docker-compose"),
+    ("iptables", "/usr/sbin/iptables"),
     ("libiscsi-bin", "/usr/bin/iscsi-test-cu"),
     ("postgresql-15", "/usr/lib/postgresql/15/bin/initdb"),
 ];

@@ -8,10 +8,12 @@ use super::{CommandError, Context, OpenDisk, Progress, blocking, done, open};
 use crate::machine::BlockDevice;
 use crate::partitions::{Extent, PartitionTable};
 use farrier_proto::agent::session_request::Done;
-use farrier_proto::agent::session_response::Erase;
 use farrier_proto::agent::session_response::erase::Depth;
+use farrier_proto::agent::session_response::{Erase, Inspected};
+use farrier_proto::types::Disk;
 use std::io;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Wiped at each end. LUKS2's second header may begin 4 MiB in; ZFS labels, MD 0.90 and 1.0, Intel and
 /// DDF metadata lie within the last MiB; backup GPTs in the last 20 KiB.
@@ -42,7 +44,7 @@ pub(super) async fn run(
             });
         }
     };
-    let disks = super::hardware(context).await?.disks;
+    let disks = all_disks(context, command.inspected.as_ref()).await?;
     let total: u64 = disks.iter().map(|d| u64::try_from(d.size_bytes).unwrap_or(0)).sum();
     let (mut before, mut names) = (0, Vec::new());
     for info in disks {
@@ -60,6 +62,57 @@ pub(super) async fn run(
     let how = if full { "made zeros and sampled" } else { "wiped at their ends and read back" };
     let detail = format!("{} disks {how}: {}", names.len(), names.join(" "));
     Ok(Done { disks: names, ..done(detail) })
+}
+
+/// Every disk of the machine, once all that the inspection saw have appeared.
+async fn all_disks(context: &Arc<Context>, inspected: Option<&Inspected>) -> Result<Vec<Disk>, CommandError> {
+    let deadline = Instant::now() + context.limits.disk_wait;
+    loop {
+        let disks = super::hardware(context).await?.disks;
+        let absent = match inspected {
+            Some(inspected) => absent(&inspected.disks, &disks),
+            None if disks.is_empty() => vec!["any".to_owned()],
+            None => Vec::new(),
+        };
+        if absent.is_empty() {
+            return Ok(disks);
+        }
+        if Instant::now() >= deadline {
+            return Err(match inspected {
+                Some(_) => CommandError::DisksMissing(absent),
+                None => CommandError::NoDisks,
+            });
+        }
+        tokio::time::sleep(context.limits.disk_poll).await;
+    }
+}
+
+/// Which of the `inspected` disks are not among the `seen`, in words. Kernel names move between boots: a disk is
+/// known by its world wide name, else its serial number, else by where it is and how large.
+fn absent(inspected: &[Disk], seen: &[Disk]) -> Vec<String> {
+    let same = |a: &Disk, b: &Disk| {
+        if !a.wwn.is_empty() {
+            a.wwn == b.wwn
+        } else if !a.serial_number.is_empty() {
+            a.serial_number == b.serial_number
+        } else {
+            a.by_path == b.by_path && a.size_bytes == b.size_bytes
+        }
+    };
+    let mut left: Vec<&Disk> = seen.iter().collect();
+    let mut absent = Vec::new();
+    for disk in inspected {
+        match left.iter().position(|candidate| same(disk, candidate)) {
+            Some(at) => {
+                left.swap_remove(at);
+            }
+            None => absent.push(format!(
+                "{} (serial {:?}, wwn {:?}, {} bytes)",
+                disk.name, disk.serial_number, disk.wwn, disk.size_bytes
+            )),
+        }
+    }
+    absent
 }
 
 fn erase_metadata(disk: &OpenDisk) -> Result<(), CommandError> {

@@ -30,6 +30,12 @@ pub enum CommandError {
         "{disk}: expected zeros after erasing, seen data at byte {offset}; next: keep the machine out of use and replace or erase the disk by hand"
     )]
     NotErased { disk: String, offset: u64 },
+    #[error("expected every disk of the last inspection to be erased, not seen: {}; next: if they were taken out, inspect the node again; if not, see their cables and controllers", .0.join(", "))]
+    DisksMissing(Vec<String>),
+    #[error(
+        "expected a disk to erase, seen none on a machine that was never inspected; next: inspect the node, then clean it"
+    )]
+    NoDisks,
     #[error("expected {expected}, seen {seen}; next: {next}")]
     BootEntry { expected: String, seen: String, next: &'static str },
     #[error("expected {expected}, seen {seen}; next: {next}")]
@@ -52,7 +58,7 @@ impl CommandError {
             Self::Checksum { .. } => FailureReason::Checksum,
             Self::Download { .. } => FailureReason::Download,
             Self::DiskIo { .. } | Self::ReadBack { .. } => FailureReason::DiskIo,
-            Self::NotErased { .. } => FailureReason::NotErased,
+            Self::NotErased { .. } | Self::DisksMissing(_) | Self::NoDisks => FailureReason::NotErased,
             Self::BootEntry { .. } => FailureReason::BootEntry,
             Self::Unsupported { .. } => FailureReason::Unsupported,
             Self::Bug(_) => FailureReason::Unspecified,

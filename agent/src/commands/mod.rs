@@ -62,8 +62,18 @@ pub(crate) async fn execute(
     }
 }
 
+/// Waits a while for disks that are still being probed and for links that are still being negotiated.
 async fn inspect(context: &Arc<Context>) -> Result<Done, CommandError> {
-    let hardware = hardware(context).await?;
+    let (limits, begin) = (&context.limits, Instant::now());
+    let hardware = loop {
+        let hardware = hardware(context).await?;
+        let disks = !hardware.disks.is_empty() || begin.elapsed() >= limits.disk_wait;
+        let links = hardware.nics.iter().all(|nic| nic.link_up) || begin.elapsed() >= limits.carrier_wait;
+        if disks && links {
+            break hardware;
+        }
+        tokio::time::sleep(limits.disk_poll).await;
+    };
     let detail = format!("{} disks, {} network interfaces", hardware.disks.len(), hardware.nics.len());
     Ok(Done { hardware: Some(hardware), ..done(detail) })
 }

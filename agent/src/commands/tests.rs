@@ -23,6 +23,7 @@ fn quick() -> Limits {
         retry_min: Duration::from_millis(2),
         retry_max: Duration::from_millis(20),
         disk_wait: Duration::ZERO,
+        carrier_wait: Duration::ZERO,
         ..Limits::default()
     }
 }
@@ -37,6 +38,12 @@ impl Bench {
         let disk = PretendDisk::new(dir.path(), "vda", disk_bytes);
         let machine = PretendMachine::new("n1", "52:54:00:00:00:01", vec![disk]).unwrap();
         let machine = Arc::new(change(machine, dir.path()));
+        Self { context: Arc::new(Context::new(machine, quick())), dir }
+    }
+
+    fn without_disks() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Arc::new(PretendMachine::new("n1", "52:54:00:00:00:01", Vec::new()).unwrap());
         Self { context: Arc::new(Context::new(machine, quick())), dir }
     }
 

@@ -45,10 +45,13 @@ pub(super) fn bring_up(mac: Option<[u8; 6]>, address: Option<Address>) -> Result
             Some(mac) => nic_by_mac(root, mac).into_iter().collect(),
             None => nics(root).into_iter().map(|nic| nic.name).collect::<Vec<_>>(),
         };
-        for name in wanted.iter().filter(|name| !up.contains(name)).cloned().collect::<Vec<_>>() {
-            if let Some(index) = index_of(&name) {
-                request(&requests, &netlink::link_up(index)).map_err(failed("setting the link up"))?;
-                up.push(name);
+        // All of them: an inspection tells which ports have a cable.
+        for nic in nics(root).into_iter().filter(|nic| !up.contains(&nic.name)).collect::<Vec<_>>() {
+            let Some(index) = index_of(&nic.name) else { continue };
+            match request(&requests, &netlink::link_up(index)) {
+                Err(error) if wanted.contains(&nic.name) => return Err(failed("setting the link up")(error)),
+                // Another interface's driver is no reason not to work.
+                Ok(()) | Err(_) => up.push(nic.name),
             }
         }
         let ready = nics(root).into_iter().find(|nic| nic.link_up && wanted.contains(&nic.name));

@@ -1,19 +1,21 @@
 use crate::entity::address;
 use crate::{Journal, JournalError};
 use sea_orm::ActiveValue::Set;
+use sea_orm::ExprTrait as _;
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
 use std::net::Ipv4Addr;
 
 impl Journal {
     /// The address of `mac` in `segment`: the one it has, else a free one of `first..=last`. The search starts
     /// where the last two bytes of the MAC point, so that a rack whose journal was lost mostly gives out the
-    /// same addresses again.
+    /// same addresses again. When none is free, one of a machine that is not `in_use` is taken over.
     pub async fn address(
         &self,
         segment: &str,
         mac: &str,
         first: Ipv4Addr,
         last: Ipv4Addr,
+        in_use: impl Fn(&str) -> bool,
     ) -> Result<Ipv4Addr, JournalError> {
         let write = self.db.begin().await?;
         let taken = address::Entity::find()
@@ -32,13 +34,18 @@ impl Journal {
         let free = (0..size)
             .map(|i| u32::from(first) + (start + i) % size)
             .find(|ip| !taken.iter().any(|row| row.address == i64::from(*ip)));
-        let Some(ip) = free else {
+        let left = || {
+            let mut rows = taken.iter().filter(|row| !in_use(&row.mac));
+            rows.find_map(|row| u32::try_from(row.address).ok().filter(|ip| range.contains(ip)))
+        };
+        let Some(ip) = free.or_else(left) else {
             return Err(JournalError::PoolExhausted { segment: segment.to_owned(), size });
         };
         // A machine that moved out of the pool (it was made smaller) gives its old address back.
+        let old = address::Column::Mac.eq(mac).or(address::Column::Address.eq(i64::from(ip)));
         address::Entity::delete_many()
             .filter(address::Column::Segment.eq(segment))
-            .filter(address::Column::Mac.eq(mac))
+            .filter(old)
             .exec(write.conn())
             .await?;
         address::Entity::insert(address::ActiveModel {

@@ -29,12 +29,16 @@ pub enum JournalError {
     Database(#[from] sea_orm::DbErr),
     #[error("{node} was last worked on with token {seen}; {given} is older: its owner has lost the node")]
     StaleFence { node: String, seen: i64, given: i64 },
+    #[error("{node} is being worked on by task {task}: expected it to end first; ask again then")]
+    Busy { node: String, task: String },
     #[error("task {id} is journaled with another content")]
     Differs { id: String },
     #[error("no task {id} is journaled here")]
     Unknown { id: String },
-    #[error("segment {segment}: all {size} addresses are taken; widen its pool or take machines away")]
+    #[error("segment {segment}: all {size} addresses of its pool are in use by machines; widen the pool")]
     PoolExhausted { segment: String, size: u32 },
+    #[error("rackd was interrupted before it answered: {0}")]
+    Interrupted(String),
     #[error("a journal row cannot be read: it was written by another version or damaged")]
     Damaged(#[from] prost::DecodeError),
 }

@@ -26,7 +26,8 @@ pub enum Accepted {
 
 impl Journal {
     /// Journals a task before anybody is told that it is accepted. The same id again is [`Accepted::Known`];
-    /// a fencing token below the node's highest is refused and changes nothing.
+    /// a fencing token below the node's highest is refused and changes nothing, and so is a second task for the
+    /// owner whose first still runs.
     pub async fn accept(&self, mut record: Record) -> Result<Accepted, JournalError> {
         let write = self.db.begin().await?;
         let conn = write.conn();
@@ -43,6 +44,9 @@ impl Journal {
                 return Err(JournalError::StaleFence { node, seen: row.fence, given });
             }
             Some(row) => {
+                if let Some(task) = running_with(conn, &node, given).await? {
+                    return Err(JournalError::Busy { node, task });
+                }
                 fence::Entity::update_many()
                     .col_expr(fence::Column::Fence, Expr::value(given))
                     .filter(fence::Column::Node.eq(row.node))
@@ -97,25 +101,46 @@ impl Journal {
         task::Entity::find_by_id(id).one(self.db.conn()).await?.map(read).transpose()
     }
 
-    /// Tasks to resume after a start.
+    /// Tasks to resume after a start, a node's older owners before its newer.
     pub async fn unfinished(&self) -> Result<Vec<Record>, JournalError> {
         let rows = task::Entity::find()
             .filter(task::Column::Unfinished.eq(true))
             .order_by_asc(task::Column::Sequence)
             .all(self.db.conn())
             .await?;
-        rows.into_iter().map(read).collect()
+        let mut records = rows.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        records.sort_by_key(|record| record.task.fence);
+        Ok(records)
     }
 
-    /// The last task of each node that is not running: what a restarted rackd must still serve, for
-    /// example the address of a deployed machine.
-    pub async fn last_of_nodes(&self) -> Result<Vec<Record>, JournalError> {
-        let rows = task::Entity::find().order_by_asc(task::Column::Sequence).all(self.db.conn()).await?;
-        let mut last = std::collections::BTreeMap::new();
-        for row in rows {
-            last.insert(row.node.clone(), row);
-        }
-        last.into_values().filter(|row| !row.unfinished).map(read).collect()
+    /// Every task of a node, the newest owner's last change first.
+    pub async fn of_node(&self, node: &str) -> Result<Vec<Record>, JournalError> {
+        let rows = task::Entity::find()
+            .filter(task::Column::Node.eq(node))
+            .order_by_desc(task::Column::Sequence)
+            .all(self.db.conn())
+            .await?;
+        let mut records = rows.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        records.sort_by_key(|record| std::cmp::Reverse(record.task.fence));
+        Ok(records)
+    }
+
+    /// Nodes that have ever had a task here.
+    pub async fn nodes(&self) -> Result<Vec<String>, JournalError> {
+        let rows = fence::Entity::find().order_by_asc(fence::Column::Node).all(self.db.conn()).await?;
+        Ok(rows.into_iter().map(|row| row.node).collect())
+    }
+
+    /// Forgets ended tasks.
+    pub async fn forget(&self, ids: &[String]) -> Result<(), JournalError> {
+        let write = self.db.begin().await?;
+        task::Entity::delete_many()
+            .filter(task::Column::Unfinished.eq(false))
+            .filter(task::Column::Id.is_in(ids.iter().map(String::as_str)))
+            .exec(write.conn())
+            .await?;
+        write.commit().await?;
+        Ok(())
     }
 
     /// Tasks changed after `sequence`, in the order of their changes.
@@ -149,6 +174,26 @@ impl Journal {
     pub(crate) async fn last_sequence(&self) -> Result<i64, JournalError> {
         Ok(next_sequence(self.db.conn()).await? - 1)
     }
+}
+
+/// A running task of the node's owner `fence`.
+async fn running_with(
+    conn: &impl ConnectionTrait,
+    node: &str,
+    fence: i64,
+) -> Result<Option<String>, JournalError> {
+    let rows = task::Entity::find()
+        .filter(task::Column::Node.eq(node))
+        .filter(task::Column::Unfinished.eq(true))
+        .all(conn)
+        .await?;
+    for row in rows {
+        let task = read(row)?.task;
+        if task.fence == fence {
+            return Ok(Some(task.id));
+        }
+    }
+    Ok(None)
 }
 
 fn read(row: task::Model) -> Result<Record, JournalError> {

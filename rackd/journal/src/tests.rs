@@ -50,14 +50,44 @@ async fn changes_are_followed_in_order_and_survive_a_new_start() {
 }
 
 #[tokio::test]
+async fn a_second_task_of_one_owner_waits_and_a_newer_owner_does_not() {
+    let (_dir, journal) = journal().await;
+    journal.accept(record("one", "nodes/a", 5)).await.unwrap();
+    let refused = journal.accept(record("two", "nodes/a", 5)).await.unwrap_err();
+    assert!(matches!(&refused, JournalError::Busy { task, .. } if task == "one"), "{refused}");
+    assert!(journal.get("two").await.unwrap().is_none());
+    journal.accept(record("newer", "nodes/a", 6)).await.unwrap();
+    let mut one = journal.get("one").await.unwrap().unwrap().task;
+    let unfinished: Vec<_> = journal.unfinished().await.unwrap().into_iter().map(|r| r.task.id).collect();
+    assert_eq!(unfinished, ["one", "newer"]);
+    // Even when the older changed last, its newer owner comes last when resuming and first when looking back.
+    journal.save(&mut one, None).await.unwrap();
+    let unfinished: Vec<_> = journal.unfinished().await.unwrap().into_iter().map(|r| r.task.id).collect();
+    assert_eq!(unfinished, ["one", "newer"]);
+    let back: Vec<_> = journal.of_node("nodes/a").await.unwrap().into_iter().map(|r| r.task.id).collect();
+    assert_eq!(back, ["newer", "one"]);
+    one.set_state(TaskState::Aborted);
+    journal.save(&mut one, None).await.unwrap();
+    assert_eq!(journal.nodes().await.unwrap(), ["nodes/a"]);
+    journal.forget(&["one".into(), "newer".into()]).await.unwrap();
+    let left: Vec<_> = journal.of_node("nodes/a").await.unwrap().into_iter().map(|r| r.task.id).collect();
+    assert_eq!(left, ["newer"], "a running task is never forgotten");
+}
+
+#[tokio::test]
 async fn a_machine_keeps_its_address_and_a_full_pool_says_so() {
     let (_dir, journal) = journal().await;
     let (first, last) = ("10.0.0.10".parse().unwrap(), "10.0.0.11".parse().unwrap());
-    let a = journal.address("p", "aa", first, last).await.unwrap();
-    let b = journal.address("p", "bb", first, last).await.unwrap();
+    let all = |_: &str| true;
+    let a = journal.address("p", "aa", first, last, all).await.unwrap();
+    let b = journal.address("p", "bb", first, last, all).await.unwrap();
     assert_ne!(a, b);
-    assert_eq!(journal.address("p", "aa", first, last).await.unwrap(), a);
-    assert_eq!(journal.address("other", "cc", first, last).await.unwrap(), a);
-    let full = journal.address("p", "cc", first, last).await.unwrap_err();
-    assert!(full.to_string().contains("all 2 addresses are taken"), "{full}");
+    assert_eq!(journal.address("p", "aa", first, last, all).await.unwrap(), a);
+    assert_eq!(journal.address("other", "cc", first, last, all).await.unwrap(), a);
+    let full = journal.address("p", "cc", first, last, all).await.unwrap_err();
+    assert!(full.to_string().contains("all 2 addresses"), "{full}");
+    // A machine that is gone gives way; one that is there keeps what it has.
+    let left = journal.address("p", "cc", first, last, |mac| mac != "bb").await.unwrap();
+    assert_eq!(left, b);
+    assert_eq!(journal.address("p", "aa", first, last, all).await.unwrap(), a);
 }

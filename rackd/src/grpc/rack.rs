@@ -3,8 +3,9 @@
 use crate::rack::Rack;
 use crate::secrets::Secrets;
 use crate::tasks;
-use farrier_journal::{Accepted, JournalError, Record};
+use farrier_journal::{JournalError, Record};
 use farrier_proto::rack::rack_service_server::RackService;
+use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{
     AbortTaskRequest, BootEvent, BootTrace, GetBootTraceRequest, GetRackStatusRequest, GetTaskRequest,
     ListTasksRequest, ListTasksResponse, RackStatus, Segment, StartTaskRequest, Step, StepState, Task,
@@ -40,6 +41,9 @@ impl RackService for RackApi {
         let mut secrets = Secrets::default();
         secrets.bmc_password = std::mem::take(&mut machine.bmc_password);
         let node = machine.name.clone();
+        if let Some(Work::Deploy(deploy)) = &mut spec.work {
+            secrets.user_data = std::mem::take(&mut deploy.user_data);
+        }
         let names = tasks::step_names(&spec);
         if names.is_empty() {
             return Err(invalid("spec.work", "expected one of verify, inspect, clean, deploy, power"));
@@ -56,16 +60,7 @@ impl RackService for RackApi {
         let mut task =
             Task { id, node, fence, spec: Some(spec), steps, create_time: Some(now()), ..Task::default() };
         task.set_state(TaskState::Running);
-        let accepted = self.rack.journal.accept(Record { task, sealed }).await.map_err(refused)?;
-        let task = match accepted {
-            Accepted::Known(record) => record.task,
-            Accepted::New(record) => {
-                let task = record.task.clone();
-                tracing::info!(operation.id = %task.id, node.id = %task.node, "task accepted");
-                tasks::start(&self.rack, record, false);
-                task
-            }
-        };
+        let task = tasks::accept(&self.rack, Record { task, sealed }).await.map_err(refused)?;
         Ok(Response::new(task))
     }
 
@@ -190,6 +185,7 @@ fn refused(error: JournalError) -> Status {
             error.to_string(),
             [("seen", seen.to_string())],
         ),
+        JournalError::Busy { .. } => refuse(Code::Unavailable, Reason::NodeBusy, error.to_string()),
         JournalError::Differs { .. } => {
             refuse(Code::InvalidArgument, Reason::RequestIdReused, error.to_string())
         }

@@ -2,6 +2,18 @@ use super::context::Context;
 use super::step::{Step, StepError};
 use farrier_bmc::{BootOverride, Device};
 
+/// What the BMC keeps of a boot override; with what it does not keep, when that may matter later.
+pub(super) fn read_back(wanted: BootOverride, seen: BootOverride) -> String {
+    let words = |o: BootOverride| {
+        let times = if o.persistent { "always" } else { "once" };
+        format!("{:?} {times}, {:?}", o.device, o.mode).to_lowercase()
+    };
+    if wanted == seen {
+        return format!("reads back {}", words(seen));
+    }
+    format!("asked for {}, reads back {}", words(wanted), words(seen))
+}
+
 /// Next boot from the network, once. The BMC driver reads it back.
 pub(super) struct BootNetwork;
 
@@ -12,7 +24,7 @@ impl Step for BootNetwork {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let wanted = BootOverride { device: Device::Network, persistent: false, mode: cx.boot_mode()? };
-        cx.bmc().await?.set_boot_device(wanted, cx.call()).await?;
-        Ok(())
+        let seen = cx.bmc().await?.set_boot_device(wanted, cx.call()).await?;
+        cx.note(read_back(wanted, seen)).await
     }
 }

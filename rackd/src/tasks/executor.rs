@@ -3,13 +3,15 @@
 use super::context::Context;
 use super::handle::{HandleError, TaskHandle};
 use super::step::{Step, StepError};
-use super::{plan, publish_boot};
+use super::{history, plan, publish_boot};
 use crate::rack::Rack;
 use farrier_bmc::{Deadline, PowerState};
 use farrier_journal::Record;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{StepState, TaskState};
 use farrier_runtime::time::now;
+use futures::FutureExt as _;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(15);
 /// How long a failed task may take to leave its machine in a safe state.
 const CLEAN_UP: Duration = Duration::from_secs(30);
+
+const SUPERSEDED: &str = "a newer operation owns the node";
 
 /// How a task ended, if it did.
 enum End {
@@ -29,39 +33,81 @@ enum End {
 }
 
 /// Starts a task's executor. `resumed`: it has run before.
-pub(crate) fn start(rack: &Arc<Rack>, record: Record, resumed: bool) {
-    let handle = match TaskHandle::open(rack, record) {
+pub(super) fn start(rack: &Arc<Rack>, record: Record, resumed: bool) {
+    let handle = match TaskHandle::open(rack, record.clone()) {
         Ok(handle) => Arc::new(handle),
         Err(error) => {
-            tracing::error!(%error, "a journaled task cannot be opened");
+            let text = format!(
+                "the task's secrets cannot be opened: expected the key that sealed them in secrets.key, saw another or a damaged one ({error}); ask again"
+            );
+            tracing::error!(operation.id = %record.task.id, %error, "a journaled task cannot be opened");
+            rack.tracker.spawn(fail_unopened(rack.clone(), record, text));
             return;
         }
     };
     // Whoever holds an older token has lost the node: it stops before the new owner begins.
-    let older: Vec<_> =
-        rack.tasks.of_node(&handle.node).into_iter().filter(|h| h.fence < handle.fence).collect();
+    let of_node = rack.tasks.of_node(&handle.node);
+    let (older, newer): (Vec<_>, Vec<_>) =
+        of_node.into_iter().filter(|h| h.id != handle.id).partition(|h| h.fence < handle.fence);
+    if !newer.is_empty() {
+        handle.stop(SUPERSEDED);
+    }
+    for task in &older {
+        task.stop(SUPERSEDED);
+    }
     rack.tasks.insert(handle.clone());
     let rack = rack.clone();
     rack.tracker.clone().spawn(async move {
+        let running = Running { rack: &rack, handle: &handle };
         for task in older {
-            task.stop("a newer operation owns the node");
             let _ = task.ended.subscribe().wait_for(|ended| *ended).await;
         }
-        let end = run(&rack, &handle, resumed).await;
+        // A defect of ours ends this task with a word about it, not in silence.
+        let end = AssertUnwindSafe(run(&rack, &handle, resumed)).catch_unwind().await;
+        let end = end.unwrap_or_else(|_| {
+            End::Failed(
+                "a defect of rackd: its log has the panic; the task may be asked for again".to_owned(),
+            )
+        });
         close(&rack, &handle, end).await;
-        rack.tasks.remove(&handle.id);
-        handle.ended.send_replace(true);
+        drop(running);
+        if let Err(error) = history::prune(&rack, &handle.node).await {
+            tracing::warn!(node.id = %handle.node, %error, "old tasks are not forgotten");
+        }
     });
 }
 
-/// Serves again what a finished task left served: the address of a deployed machine.
-pub(crate) async fn restore_finished(rack: &Arc<Rack>, record: Record) {
-    let deployed = record.task.state() == TaskState::Done
-        && matches!(record.task.spec.as_ref().and_then(|s| s.work.as_ref()), Some(Work::Deploy(_)));
-    if !deployed {
-        return;
+/// Who waits for the task's end hears of it however it ended.
+struct Running<'a> {
+    rack: &'a Arc<Rack>,
+    handle: &'a Arc<TaskHandle>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.rack.tasks.remove(&self.handle.id);
+        self.handle.ended.send_replace(true);
     }
-    let Ok(handle) = TaskHandle::open(rack, record).map(Arc::new) else { return };
+}
+
+async fn fail_unopened(rack: Arc<Rack>, mut record: Record, error: String) {
+    record.task.set_state(TaskState::Failed);
+    record.task.error = error;
+    record.task.end_time = Some(now());
+    if let Err(error) = rack.journal.save(&mut record.task, None).await {
+        tracing::error!(operation.id = %record.task.id, %error, "the end of a task is not journaled");
+    }
+}
+
+/// Serves again what a finished deployment left served: the address of its machine.
+pub(super) async fn restore_finished(rack: &Arc<Rack>, record: Record) {
+    let handle = match TaskHandle::open(rack, record) {
+        Ok(handle) => Arc::new(handle),
+        Err(error) => {
+            tracing::error!(%error, "a deployed machine's task cannot be opened: its address is not served");
+            return;
+        }
+    };
     let step = &publish_boot::LocalDisk;
     let index = plan(&handle.spec).iter().position(|s| s.name() == step.name()).unwrap_or(0);
     let cx = Context { rack, task: &handle, index, name: step.name() };
@@ -120,15 +166,14 @@ async fn run(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, resumed: bool) -> End {
 
 /// One step with its tries, journaled before and after.
 async fn run_step(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
-    cx.task
-        .edit_step(cx.index, |s| {
-            s.set_state(StepState::Running);
-            s.attempt += 1;
-            if s.start_time.is_none() {
-                s.start_time = Some(now());
-            }
-        })
-        .await?;
+    journal(cx, |s| {
+        s.set_state(StepState::Running);
+        s.attempt += 1;
+        if s.start_time.is_none() {
+            s.start_time = Some(now());
+        }
+    })
+    .await;
     crash_point(step.name(), "before");
     let begin = Instant::now();
     let deadline = begin + step.deadline(&cx.rack.timeouts);
@@ -140,7 +185,7 @@ async fn run_step(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
             Ok(Ok(())) => break,
             Ok(Err(StepError::Again(why))) if Instant::now() + pause < deadline => {
                 tracing::info!(operation.id = %cx.task.id, step = step.name(), error = %why, "step tried again");
-                cx.note(format!("{why}; next try in {}s", pause.as_secs())).await?;
+                journal(cx, |s| s.detail = format!("{why}; next try in {}s", pause.as_secs())).await;
                 last = why;
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LAST_PAUSE);
@@ -162,14 +207,27 @@ async fn run_step(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
         }
     }
     crash_point(step.name(), "after");
-    cx.task
-        .edit_step(cx.index, |s| {
-            s.set_state(StepState::Done);
-            s.end_time = Some(now());
-        })
-        .await?;
+    journal(cx, |s| {
+        s.set_state(StepState::Done);
+        s.end_time = Some(now());
+    })
+    .await;
     crash_point(step.name(), "done");
     Ok(())
+}
+
+/// Journals a change of the step. A disk that is full now may be emptied: it tries until that is written, and an
+/// hour of work is not thrown away for it. Ends without when the task is stopped, by being dropped.
+async fn journal(cx: &Context<'_>, change: impl FnOnce(&mut farrier_proto::rack::Step) + Send) {
+    let mut saved = cx.task.edit_step(cx.index, change).await;
+    let mut pause = FIRST_PAUSE;
+    while let Err(error) = saved {
+        tracing::error!(operation.id = %cx.task.id, step = cx.name, %error, "a step is not journaled, trying again");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+        // What was changed is in memory already.
+        saved = cx.task.edit(|_| ()).await;
+    }
 }
 
 /// Leaves a machine whose task failed where it can do no harm: no boot script, no power. Best effort.

@@ -2,9 +2,11 @@
 //! step a file here. A step is *check → do → read back*, may run again at any time, and is journaled before
 //! and after.
 
+mod accept;
 mod context;
 mod executor;
 mod handle;
+mod history;
 mod step;
 
 mod agent_off;
@@ -91,6 +93,8 @@ pub fn step_names(spec: &TaskSpec) -> Vec<&'static str> {
 #[derive(Default)]
 pub(crate) struct Tasks {
     by_id: Mutex<HashMap<String, Arc<TaskHandle>>>,
+    /// Held from looking whether a task runs to running it.
+    accepting: tokio::sync::Mutex<()>,
 }
 
 impl Tasks {
@@ -120,19 +124,23 @@ impl Tasks {
     }
 }
 
-/// Resumes what was under way when rackd last ended, and serves again what finished tasks left served.
+/// Serves again what ended deployments left served, and resumes what was under way when rackd last ended.
 pub(crate) async fn resume(rack: &Arc<Rack>) -> Result<(), farrier_journal::JournalError> {
-    for record in rack.journal.last_of_nodes().await? {
-        executor::restore_finished(rack, record).await;
+    for node in rack.journal.nodes().await? {
+        let records = rack.journal.of_node(&node).await?;
+        if let Some(record) = history::served(&records) {
+            executor::restore_finished(rack, record.clone()).await;
+        }
     }
-    for record in rack.journal.unfinished().await? {
+    let unfinished = rack.journal.unfinished().await?;
+    for record in &unfinished {
         tracing::info!(operation.id = %record.task.id, node.id = %record.task.node, "task resumed");
-        executor::start(rack, record, true);
+        executor::start(rack, record.clone(), true);
     }
     Ok(())
 }
 
-pub(crate) use executor::start;
+pub(crate) use accept::accept;
 
 /// Publishes a task's boot script with a new token.
 pub(crate) async fn renew_boot_token(rack: &Arc<Rack>, task: &Arc<TaskHandle>) {

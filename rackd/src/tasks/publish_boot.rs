@@ -15,6 +15,8 @@ pub(super) struct LocalDisk;
 /// Nothing in any segment.
 pub(super) struct Nothing;
 
+pub(super) const LOCAL_DISK: &str = "publish_local_disk";
+
 #[async_trait::async_trait]
 impl Step for Ramdisk {
     fn name(&self) -> &'static str {
@@ -47,7 +49,7 @@ pub(crate) async fn serve_ramdisk(cx: &Context<'_>) -> Result<Vec<Ipv4Addr>, Ste
 #[async_trait::async_trait]
 impl Step for LocalDisk {
     fn name(&self) -> &'static str {
-        "publish_local_disk"
+        LOCAL_DISK
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         cx.task.serves_ramdisk.store(false, Ordering::Release);

@@ -1,5 +1,7 @@
 use super::context::Context;
 use super::step::{Step, StepError, Timeouts};
+use farrier_proto::rack::task_spec::Work;
+use farrier_proto::types::{BootMode, Hardware};
 use std::time::Duration;
 
 /// DHCP, boot loader, kernel, ramdisk: until the agent has proven its token and said hello.
@@ -32,7 +34,24 @@ impl Step for WaitAgent {
             return Err(StepError::Again("rackd is shutting down".to_owned()));
         };
         let hardware = session.hardware;
+        check_boot_mode(cx, &hardware)?;
         cx.note(format!("agent up, boot {}", session.boot_id)).await?;
         Ok(cx.task.edit(|task| task.result.get_or_insert_default().hardware = Some(hardware)).await?)
     }
+}
+
+/// A system installed for one firmware does not start under the other, and would be waited for in vain. A BMC that
+/// drops the EFI bit of its boot flags boots the ramdisk all the same.
+fn check_boot_mode(cx: &Context<'_>, hardware: &Hardware) -> Result<(), StepError> {
+    let (wanted, seen) = (cx.machine()?.boot_mode(), hardware.boot_mode());
+    let deploys = matches!(cx.task.spec.work, Some(Work::Deploy(_)));
+    if !deploys || wanted == BootMode::Unspecified || seen == BootMode::Unspecified || wanted == seen {
+        return Ok(());
+    }
+    let word = |mode: BootMode| if mode == BootMode::Uefi { "UEFI" } else { "BIOS" };
+    Err(StepError::fatal(format!(
+        "firmware mode: expected the machine to boot by {}, saw {}; set the mode in its firmware, or correct the node with `farrier node update --boot-mode`",
+        word(wanted),
+        word(seen)
+    )))
 }

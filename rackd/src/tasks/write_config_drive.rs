@@ -44,8 +44,10 @@ async fn files(cx: &Context<'_>) -> Result<Vec<File>, StepError> {
         })
         .collect();
     let network = json!({ "version": 2, "ethernets": ethernets });
-    let user_data =
-        if deploy.user_data.is_empty() { b"#cloud-config\n{}\n".to_vec() } else { deploy.user_data.clone() };
+    let mut user_data = cx.task.with_secrets(|s| s.user_data.clone()).await;
+    if user_data.is_empty() {
+        user_data = b"#cloud-config\n{}\n".to_vec();
+    }
     let file = |name: &str, content: Vec<u8>| File { name: name.to_owned(), content };
     Ok(vec![
         file("meta-data", format!("{meta:#}\n").into_bytes()),

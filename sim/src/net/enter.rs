@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::{Child, Command};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -26,6 +27,12 @@ impl Netns {
             Ok(done) => done.map_err(|source| self.error("cannot enter", source)),
             Err(_) => Err(NetError::ThreadDied { name: self.name().to_owned() }),
         }
+    }
+
+    /// Starts `command` inside: it is born there, so that dropping the namespace at any later moment ends it. A
+    /// process of [`Netns::command`] is outside until its `nsenter` has entered.
+    pub fn spawn(&self, mut command: Command) -> Result<Child, NetError> {
+        self.run_inside(move || command.spawn())?.map_err(|source| self.error("cannot start", source))
     }
 
     /// A tokio runtime all of whose threads are inside. Spawn onto it: `block_on` runs its own

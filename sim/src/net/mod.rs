@@ -90,7 +90,8 @@ impl Netns {
 
     /// A command that will run inside. Its process id is the program's own: `nsenter` execs it.
     ///
-    /// Not `ip netns exec`, which remounts /sys for the program.
+    /// Not `ip netns exec`, which remounts /sys for the program. Whoever starts it must end it: until
+    /// `nsenter` has entered, dropping the namespace does not find it. [`Netns::spawn`] has no such moment.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.env("PATH", tool::SEARCH_PATH);

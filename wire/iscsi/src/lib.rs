@@ -1,5 +1,5 @@
-//! iSCSI (RFC 7143, RFC 7144) and SCSI block devices (SPC-4, SBC-3), the target's side, without I/O: bytes
-//! in, bytes out. Sockets, files, clocks, randomness and who may log in are behind [`Host`].
+//! iSCSI (RFC 7143, RFC 7144) and SCSI block devices (SPC-4, SBC-3), without I/O: bytes in, bytes out. The
+//! target's side, and in [`initiator`] as much of the other as reading an image needs. Sockets, files, clocks, randomness and who may log in are behind [`Host`].
 //!
 //! Start at [`Connection::receive`]: login (`login`), then commands (`connection`), then what a SCSI command
 //! means ([`scsi::Unit::plan`]). Error recovery level 0, one connection a session.
@@ -10,6 +10,7 @@ mod chap;
 mod connection;
 mod frame;
 mod host;
+pub mod initiator;
 mod link;
 mod login;
 mod output;

@@ -1,10 +1,39 @@
 use super::*;
 use crate::testing::{image, tool};
-use farrier_proto::agent::session_response::Erase;
 use farrier_proto::agent::session_response::erase::Depth;
+use farrier_proto::agent::session_response::{Erase, Inspected};
+use farrier_proto::types::Disk;
 
 fn erase(depth: Depth) -> Command {
-    Command::Erase(Erase { depth: depth.into() })
+    Command::Erase(Erase { depth: depth.into(), inspected: None })
+}
+
+fn erase_inspected(disks: Vec<Disk>) -> Command {
+    let inspected = Some(Inspected { disks });
+    Command::Erase(Erase { depth: Depth::Metadata.into(), inspected })
+}
+
+#[tokio::test]
+async fn a_disk_of_the_inspection_that_does_not_appear_fails_the_erase_by_name() {
+    let bench = used(32 << 20);
+    let there = bench.context.machine.hardware().unwrap().disks;
+    bench.run(erase_inspected(there.clone())).await.unwrap();
+    // Names move between boots: the same disk under another is no other disk.
+    let moved = Disk { name: "/dev/sdz".into(), ..there[0].clone() };
+    bench.run(erase_inspected(vec![moved])).await.unwrap();
+    let gone = Disk { name: "/dev/sdb".into(), serial_number: "lost-7".into(), ..Disk::default() };
+    let error = bench.run(erase_inspected([there, vec![gone]].concat())).await.unwrap_err();
+    assert_eq!(error.reason(), FailureReason::NotErased);
+    assert!(error.to_string().contains("lost-7"), "{error}");
+}
+
+#[tokio::test]
+async fn no_disk_at_all_is_clean_only_when_the_inspection_saw_none() {
+    let bench = Bench::without_disks();
+    let error = bench.run(erase(Depth::Metadata)).await.unwrap_err();
+    assert_eq!(error.reason(), FailureReason::NotErased, "{error}");
+    let done = bench.run(erase_inspected(Vec::new())).await.unwrap();
+    assert!(done.disks.is_empty());
 }
 
 /// A disk full of a tenant's data, with partitions.

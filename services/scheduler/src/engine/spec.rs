@@ -27,6 +27,7 @@ pub(super) fn complete(mut work: TaskSpec, dispatch: Dispatch) -> TaskSpec {
             })
             .collect(),
         root_device: node.root_device,
+        hardware: node.hardware,
     });
     work
 }

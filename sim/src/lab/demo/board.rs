@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use farrier_proto::rack::{Step, StepState};
 use farrier_proto::scheduler::Operation;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -19,6 +19,7 @@ pub(super) struct Board {
     bars: MultiProgress,
     terminal: bool,
     timeline: Mutex<Timeline>,
+    json: Option<PathBuf>,
 }
 
 /// Something under way. Dropped without [`Task::done`] it has failed.
@@ -44,11 +45,13 @@ impl Line {
 }
 
 impl Board {
-    pub(super) fn new() -> Self {
+    /// `json`: where [`Board::write_json`] writes.
+    pub(super) fn new(json: Option<PathBuf>) -> Self {
         Self {
             bars: MultiProgress::new(),
             terminal: std::io::stderr().is_terminal(),
             timeline: Mutex::new(Timeline::new()),
+            json,
         }
     }
 
@@ -89,9 +92,12 @@ impl Board {
         self.timeline().elapsed()
     }
 
-    pub(super) fn write_json(&self, path: &Path, ok: bool) -> Result<()> {
-        let json = self.timeline().json(ok);
-        Ok(std::fs::write(path, serde_json::to_string_pretty(&json)? + "\n")?)
+    /// The timeline so far and whether it ended well, where `--json` wants it. As soon as that is known: with
+    /// `--keep` the program ends by a signal.
+    pub(super) fn write_json(&self, ok: bool) -> Result<()> {
+        let Some(path) = &self.json else { return Ok(()) };
+        let json = serde_json::to_string_pretty(&self.timeline().json(ok))? + "\n";
+        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn timeline(&self) -> MutexGuard<'_, Timeline> {

@@ -59,15 +59,9 @@ pub(super) enum Image {
 
 /// Runs the demo; success only when the deployed system itself has answered.
 pub fn run(args: &DemoArgs) -> ExitCode {
-    let board = Arc::new(Board::new());
+    let board = Arc::new(Board::new(args.json.clone()));
     let ended = prepare(args, &board).and_then(|ready| ready.run(args, &board));
-    if let Some(path) = &args.json
-        && let Err(error) = board.write_json(path, ended.is_ok())
-    {
-        board.say(&format!("{}: {error:#}", path.display()));
-        return ExitCode::FAILURE;
-    }
-    match ended {
+    match ended.or_else(|error| board.write_json(false).and(Err(error))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             board.say(&format!("\nThe demo failed: {error:#}"));
@@ -149,6 +143,7 @@ impl Ready {
         .await;
         match ended {
             Ok(deployed) => {
+                board.write_json(true)?;
                 ending::success(board, &installation, &guest, &deployed);
                 if args.keep {
                     // The BMCs live in this process: it has to stay. Signals end it and clean up.
@@ -162,6 +157,7 @@ impl Ready {
                 installation.shutdown().await
             }
             Err(error) => {
+                board.write_json(false)?;
                 ending::failure(board, &installation, &client, &servers, &error).await;
                 if args.keep {
                     ending::how_to_stop(board);

@@ -1,0 +1,43 @@
+//! From a request to a running executor. It goes on when the caller has hung up: a task that is journaled is
+//! started, or the same request again starts it.
+
+use super::executor;
+use crate::rack::Rack;
+use farrier_journal::{Accepted, JournalError, Record};
+use farrier_proto::rack::{Task, TaskState};
+use std::sync::Arc;
+
+/// Journals a task and starts it. The same task again changes nothing, unless nobody runs it any more.
+pub(crate) async fn accept(rack: &Arc<Rack>, record: Record) -> Result<Task, JournalError> {
+    let working = rack.clone();
+    // Of its own: a caller's deadline drops its call in mid-commit, and then the task would lie there unstarted.
+    let accepted = rack.tracker.spawn(async move { accept_and_start(&working, record).await });
+    // A join error is a panic or the end of rackd: what was journaled is resumed or asked again.
+    accepted.await.unwrap_or_else(|error| Err(JournalError::Interrupted(error.to_string())))
+}
+
+async fn accept_and_start(rack: &Arc<Rack>, record: Record) -> Result<Task, JournalError> {
+    // One at a time: between "nobody runs it" and "somebody does" must be nobody else.
+    let _turn = rack.tasks.accepting.lock().await;
+    match rack.journal.accept(record).await? {
+        Accepted::New(record) => {
+            let task = record.task.clone();
+            tracing::info!(operation.id = %task.id, node.id = %task.node, "task accepted");
+            executor::start(rack, record, false);
+            Ok(task)
+        }
+        Accepted::Known(record) => {
+            let task = record.task.clone();
+            if task.state() == TaskState::Running && rack.tasks.get(&task.id).is_none() {
+                // Its executor may have ended it after that was read, before it left the list.
+                if let Some(record) = rack.journal.get(&task.id).await?
+                    && record.task.state() == TaskState::Running
+                {
+                    tracing::warn!(operation.id = %task.id, node.id = %task.node, "nobody ran this task, resumed");
+                    executor::start(rack, record, true);
+                }
+            }
+            Ok(task)
+        }
+    }
+}
