@@ -5,6 +5,7 @@
 //! happens when a node is deployed, step by step.
 
 mod agents;
+mod block;
 mod boot;
 mod cache;
 mod config;

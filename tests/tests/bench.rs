@@ -70,6 +70,7 @@ impl Rackd {
         let stop = CancellationToken::new();
         let (bound, running) = farrier_rackd::start(config.clone(), stop.clone()).await.unwrap();
         (config.listen, config.agent_listen, config.http_listen) = (bound.listen, bound.agent, bound.http);
+        config.block_listen = bound.block;
         (bound, Self { stop, server: tokio::spawn(running) })
     }
 
@@ -295,6 +296,7 @@ fn rackd_config(dir: &Path, identity: &Path, images: &str) -> Config {
         listen = "127.0.0.1:0"
         agent_listen = "127.0.0.1:0"
         http_listen = "127.0.0.1:0"
+        block_listen = "127.0.0.1:0"
         data = "{dir}/rackd"
         identity = "{}"
         images = "{images}"

@@ -1,4 +1,5 @@
 use super::context::Context;
+use crate::block::BlockError;
 use crate::boot::PublishError;
 use crate::cache::CacheError;
 use farrier_bmc::BmcError;
@@ -28,6 +29,11 @@ pub(crate) trait Step: Sync {
 
     /// Check, do, read back.
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError>;
+
+    /// Whether what it serves is served beyond the task's end, and so [`Step::restore`]d for ended tasks too.
+    fn lasts(&self) -> bool {
+        false
+    }
 
     /// Makes again what a finished step had put in memory only (boot entries), when rackd starts.
     async fn restore(&self, _cx: &Context<'_>) -> Result<(), StepError> {
@@ -69,6 +75,18 @@ impl From<BmcError> for StepError {
 impl From<CacheError> for StepError {
     fn from(e: CacheError) -> Self {
         if e.is_transient() { StepError::Again(chain(&e)) } else { StepError::Fatal(chain(&e)) }
+    }
+}
+
+impl From<BlockError> for StepError {
+    fn from(e: BlockError) -> Self {
+        match e {
+            // A full disk may be emptied.
+            BlockError::Io { .. } => StepError::Again(chain(&e)),
+            BlockError::Overlay { .. } | BlockError::Target(_) | BlockError::NoVolume { .. } => {
+                StepError::Fatal(chain(&e))
+            }
+        }
     }
 }
 

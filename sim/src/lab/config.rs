@@ -95,6 +95,7 @@ impl RackConfig {
             listen: format!("{host}:{RACK_PORT}"),
             agent_listen: format!("{open}:{AGENT_PORT}"),
             http_listen: format!("{open}:{HTTP_PORT}"),
+            block_listen: format!("{open}:{BLOCK_PORT}"),
             data: dir.join("rackd"),
             identity: dir.join("id/rack"),
             images,
@@ -115,6 +116,7 @@ struct File<'a> {
     listen: String,
     agent_listen: String,
     http_listen: String,
+    block_listen: String,
     data: PathBuf,
     identity: PathBuf,
     images: &'a str,
@@ -138,3 +140,4 @@ const IPXE: &str = "/usr/lib/ipxe";
 pub(super) const RACK_PORT: u16 = 7400;
 const AGENT_PORT: u16 = 7401;
 const HTTP_PORT: u16 = 8080;
+const BLOCK_PORT: u16 = 3260;

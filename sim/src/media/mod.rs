@@ -17,6 +17,7 @@ mod apt;
 pub mod cpio;
 mod debian;
 mod disk;
+mod iscsi;
 mod kernel;
 mod mini;
 mod ramdisk;

@@ -61,6 +61,8 @@ impl App {
             network: instance.network.clone(),
             ready: instance.ready,
             ready_seconds: instance.ready_seconds,
+            method: instance.method,
+            volume_bytes: flavor.disk_bytes,
         });
         let mut row = new_operation(
             caller,
