@@ -372,6 +372,7 @@ async fn the_services_themselves_do_what_the_page_says() {
             listener,
             credentials: world.credentials(&(TABLES[1].identity)()),
             database_url: database("scheduler.db"),
+            secrets_key: world.dir.path().join("scheduler.key"),
             inventory: inventory.clone(),
             images: images.clone(),
         },

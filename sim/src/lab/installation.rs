@@ -267,6 +267,7 @@ impl Installation {
                 command.arg("--data").arg(self.dir.join("images"));
             }
             Service::Scheduler | Service::Rackd => {
+                command.arg("--secrets-key").arg(self.dir.join("scheduler.key"));
                 command.arg("--inventory").arg(&self.endpoints.inventory);
                 command.arg("--images").arg(&self.endpoints.images);
             }

@@ -6,6 +6,7 @@ mod error;
 mod event;
 mod explain;
 mod flavor;
+mod hold;
 mod join;
 mod node;
 mod noun;
