@@ -4,7 +4,7 @@ mod check;
 mod dispatch;
 mod error;
 mod event;
-mod explain;
+pub(crate) mod explain;
 mod flavor;
 mod hold;
 mod join;
