@@ -117,8 +117,7 @@ impl Installation {
         let token_file = self.dir.join("join-token");
         std::fs::write(&token_file, token)?;
         let host = self.place.host();
-        let text = config.render(rack, host, &self.dir, &self.endpoints.images)?;
-        std::fs::write(self.dir.join("rackd.toml"), text)?;
+        self.write_rack_config(rack, config)?;
         let mut join = self.command("rackd")?;
         join.args(["join", "--inventory", &self.endpoints.inventory, "--host", &host.to_string()]);
         join.arg("--token-file").arg(&token_file).arg("--identity").arg(self.dir.join("id/rack"));
@@ -126,6 +125,18 @@ impl Installation {
         std::fs::remove_file(&token_file)?;
         self.rack = Some(rack.to_owned());
         self.restart(Service::Rackd).await
+    }
+
+    /// Gives the rack that has joined another configuration: rackd is started again with it.
+    pub async fn configure_rack(&mut self, config: &RackConfig) -> Result<()> {
+        let rack = self.rack.clone().context("no rack has joined yet")?;
+        self.write_rack_config(&rack, config)?;
+        self.restart(Service::Rackd).await
+    }
+
+    fn write_rack_config(&self, rack: &str, config: &RackConfig) -> Result<()> {
+        let text = config.render(rack, self.place.host(), &self.dir, &self.endpoints.images)?;
+        Ok(std::fs::write(self.dir.join("rackd.toml"), text)?)
     }
 
     /// Kills a process with SIGKILL; gone when this returns. One that does not run stays so.
@@ -267,6 +278,7 @@ impl Installation {
                 command.arg("--data").arg(self.dir.join("images"));
             }
             Service::Scheduler | Service::Rackd => {
+                command.arg("--secrets-key").arg(self.dir.join("scheduler.key"));
                 command.arg("--inventory").arg(&self.endpoints.inventory);
                 command.arg("--images").arg(&self.endpoints.images);
             }
