@@ -5,16 +5,18 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, ensure};
 use farrier_proto::inventory::Flavor;
-use farrier_proto::rack::{ReadyGate, StepState};
+use farrier_proto::rack::{ReadyGate, Step, StepState};
 use farrier_proto::scheduler::{Instance, Operation};
 use farrier_proto::types::NodeVerb;
 
 use super::marks::{Marks, between};
+use super::report::StepTime;
 use super::{LIMIT, PASSWORD, RACK, Subject, USER, stamp};
 use crate::lab::client::{Client, NewNode};
 use crate::lab::config::RackConfig;
 use crate::lab::guest::Image;
 use crate::lab::installation::Installation;
+use crate::lab::operation::seconds;
 use crate::lab::place::Place;
 use crate::lab::programs::Programs;
 use crate::lab::upload::ImageFile;
@@ -60,7 +62,7 @@ impl Farrier {
     }
 
     /// One deploy, from the request to the answer. The machine runs afterwards.
-    pub(super) async fn deploy(&mut self, subject: &Subject) -> Result<Marks> {
+    pub(super) async fn deploy(&mut self, subject: &Subject) -> Result<(Marks, Vec<StepTime>)> {
         let machine = &subject.server.machine;
         let node = NewNode::of(&subject.server, RACK, USER, PASSWORD)?.name;
         self.deploys += 1;
@@ -93,7 +95,7 @@ impl Farrier {
         let (agent, write, written, called) = steps(&operation)?;
         let (ramdisk, system) = subject.last_two_runs(request).await?;
         let since = |time| between(request, time);
-        Ok(Marks {
+        let marks = Marks {
             power_on: since(ramdisk.asked),
             init: since(init),
             agent: since(agent),
@@ -104,7 +106,8 @@ impl Farrier {
             up: since(up),
             called: since(called),
             done: since(done),
-        })
+        };
+        Ok((marks, step_times(&operation, request)))
     }
 
     /// Takes the machine back: off, erased, available.
@@ -149,6 +152,18 @@ fn steps(operation: &Operation) -> Result<(SystemTime, SystemTime, SystemTime, S
         time(write.end_time)?,
         time(step("wait_system")?.end_time)?,
     ))
+}
+
+/// All steps, for a closer look.
+fn step_times(operation: &Operation, request: SystemTime) -> Vec<StepTime> {
+    let one = |step: &Step| {
+        Some(StepTime {
+            name: step.name.clone(),
+            start: between(request, SystemTime::try_from(step.start_time?).ok()?),
+            seconds: seconds(&step.start_time, &step.end_time)?,
+        })
+    };
+    operation.steps.iter().filter_map(one).collect()
 }
 
 /// The agent's first line on the console.

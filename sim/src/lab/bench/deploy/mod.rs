@@ -202,22 +202,22 @@ impl Pair {
             let order = if run % 2 == 0 { order } else { [Chain::Stock, Chain::Farrier] };
             for chain in order {
                 let load = load();
-                let marks = match chain {
+                let (marks, steps) = match chain {
                     Chain::Farrier => {
-                        let marks = farrier.deploy(&self.farrier).await.context("Farrier's deploy")?;
+                        let done = farrier.deploy(&self.farrier).await.context("Farrier's deploy")?;
                         farrier.take_back().await?;
-                        marks
+                        done
                     }
                     Chain::Stock => {
                         let marks = stock.deploy(&self.stock).await.context("the stock chain's deploy")?;
                         stock.take_back(&self.stock).await?;
-                        marks
+                        (marks, Vec::new())
                     }
                 };
                 marks.ensure_in_order()?;
                 tell(self.kind, run, chain, &marks);
                 if run > 0 {
-                    measured.push(Measured { chain, firmware: self.kind.name(), load, marks });
+                    measured.push(Measured { chain, firmware: self.kind.name(), load, marks, steps });
                 }
             }
         }

@@ -33,6 +33,17 @@ pub(super) struct Measured {
     pub(super) load: f64,
     #[serde(flatten)]
     pub(super) marks: Marks,
+    /// Farrier's steps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) steps: Vec<StepTime>,
+}
+
+/// A step, in seconds since the request.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct StepTime {
+    pub(super) name: String,
+    pub(super) start: f64,
+    pub(super) seconds: f64,
 }
 
 /// All of them.
