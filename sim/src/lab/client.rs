@@ -27,6 +27,8 @@ use tonic::transport::Channel;
 use super::installation::Endpoints;
 use super::operation;
 use super::upload::ImageFile;
+use crate::machine::Firmware;
+use crate::virtual_server::VirtualServer;
 
 /// Channels to every service, as one user. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,6 +54,25 @@ pub struct NewNode {
     pub boot_mode: BootMode,
     pub mac: String,
     pub switch_port: String,
+}
+
+impl NewNode {
+    /// Node `n1` for server `m1` and so on, with its first NIC.
+    pub fn of(server: &VirtualServer, rack: &str, bmc_user: &str, bmc_password: &str) -> Result<Self> {
+        Ok(Self {
+            name: server.name.replace('m', "n"),
+            rack: rack.to_owned(),
+            bmc_address: server.bmc_address.to_string(),
+            bmc_user: bmc_user.to_owned(),
+            bmc_password: bmc_password.to_owned(),
+            boot_mode: match server.firmware {
+                Firmware::Bios => BootMode::Bios,
+                Firmware::Uefi => BootMode::Uefi,
+            },
+            mac: server.macs.first().context("a server without a NIC")?.clone(),
+            switch_port: server.tap.name().to_owned(),
+        })
+    }
 }
 
 impl Client {

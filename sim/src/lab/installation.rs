@@ -188,6 +188,17 @@ impl Installation {
         self.running.values_mut().try_for_each(Process::ensure_running)
     }
 
+    /// Ends when a process of the installation has ended by itself, with [`Installation::ensure_running`]'s error.
+    pub async fn died(&mut self) -> anyhow::Error {
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            look.tick().await;
+            if let Err(error) = self.ensure_running() {
+                return error;
+            }
+        }
+    }
+
     /// The process id of a service that runs.
     pub fn pid(&self, service: Service) -> Option<u32> {
         self.running.get(&service).map(Process::pid)
@@ -302,3 +313,5 @@ const VALID: Duration = Duration::from_secs(7 * 86_400);
 const SELF_END: Duration = Duration::from_secs(180);
 /// What a service manager gives a service to end: systemd's default is 90 s, ours end in one.
 const GRACE: Duration = Duration::from_secs(15);
+/// How often the processes are looked at.
+const LOOK: Duration = Duration::from_millis(500);

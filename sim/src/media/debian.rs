@@ -7,8 +7,8 @@ use super::apt::Apt;
 use super::disk::{Layout, assemble};
 use super::ramdisk::{add_modules, base, compress};
 use super::{
-    GuestImage, Kernel, KernelFlavour, Key, MediaError, MediaStore, SOURCE_DATE_EPOCH, io, make_dir, read,
-    text, write,
+    BUSYBOX, GuestImage, Kernel, KernelFlavour, Key, MediaError, MediaStore, SOURCE_DATE_EPOCH, io, make_dir,
+    read, text, write,
 };
 use crate::tool;
 
@@ -109,7 +109,6 @@ fn root_mib(root: &Path) -> Result<u64, MediaError> {
 }
 
 const RECIPE: &str = "3";
-const BUSYBOX: &str = "/bin/busybox";
 const CUSTOMIZE: &str = include_str!("debian/customize.sh");
 const INIT: &str = include_str!("debian/init.sh");
 

@@ -2,7 +2,7 @@
 
 use super::disk::{Layout, assemble};
 use super::ramdisk::{add_modules, base, compress};
-use super::{GuestImage, KernelFlavour, Key, MediaError, MediaStore, io, read};
+use super::{BUSYBOX, GuestImage, KernelFlavour, Key, MediaError, MediaStore, io, read};
 
 pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
     let kernel = store.kernel(KernelFlavour::Cloud)?;
@@ -34,7 +34,6 @@ pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
 /// Version of the recipe, for changes that the texts below do not show.
 const RECIPE: &str = "1";
 
-const BUSYBOX: &str = "/bin/busybox";
 const INIT: &str = include_str!("mini/init.sh");
 const UDHCPC: &str = include_str!("mini/udhcpc.sh");
 const POWER_BUTTON: &str = "#!/bin/sh\necho FARRIER-MINI-POWER-BUTTON > /dev/console\npoweroff -f\n";
