@@ -5,6 +5,7 @@
 //! happens when a node is deployed, step by step.
 
 mod agents;
+mod block;
 mod boot;
 mod cache;
 mod config;
@@ -18,6 +19,7 @@ mod serve;
 mod signed;
 mod tasks;
 
+pub use block::{BlockCommand, ServeArgs, block};
 pub use config::{BadConfig, Config, RamdiskConfig, Role, SegmentConfig, SwitchDriver};
 pub use join::{JoinRequest, join};
 pub use rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};

@@ -1,0 +1,86 @@
+//! `rackd block serve`: the iSCSI target by itself, without a centre, a certificate or root.
+
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use farrier_block::{Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Portal, Secret, TargetSpec, Targets, serve};
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, Subcommand)]
+pub enum BlockCommand {
+    /// Serve files as iSCSI targets until a signal ends it.
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address and port, 127.0.0.1:3260; several times for several paths. Port 0 takes a free one.
+    #[arg(long, required = true)]
+    listen: Vec<SocketAddr>,
+    /// A target and the raw disk that is its LUN 0, iqn.2026-01.com.example:disk=/path/disk.img; several times.
+    #[arg(long = "target", value_name = "IQN=FILE", required = true)]
+    targets: Vec<String>,
+    /// Initiators must know this user's secret: the first line of a file, 12 characters or more.
+    #[arg(long, value_name = "USER:SECRETFILE")]
+    chap: Option<String>,
+    /// Refuse writes.
+    #[arg(long)]
+    readonly: bool,
+    /// Threads that serve connections.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+/// Runs until `shutdown`. Where it listens is printed, one line a portal.
+pub async fn block(command: BlockCommand, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let BlockCommand::Serve(args) = command;
+    let chap = args.chap.as_deref().map(read_chap).transpose()?;
+    let targets = Targets::new(Limits { threads: args.threads, ..Limits::default() });
+    for target in &args.targets {
+        let (name, file) = target
+            .split_once('=')
+            .with_context(|| format!("--target {target:?} is not IQN=FILE"))?;
+        let mode = if args.readonly { Mode::ReadOnly } else { Mode::ReadWrite };
+        let backing =
+            FileBacking::open(Path::new(file), mode).with_context(|| format!("cannot open {file} for {name}"))?;
+        let lun = LunSpec::new(0, backing);
+        targets.add(TargetSpec {
+            name: name.to_owned(),
+            alias: String::new(),
+            luns: vec![if args.readonly { lun.read_only() } else { lun }],
+            chap: chap.clone(),
+            initiators: Vec::new(),
+        })?;
+    }
+    let mut portals = Vec::new();
+    let mut out = std::io::stdout();
+    for address in &args.listen {
+        let portal = Portal::bind(*address).with_context(|| format!("cannot listen on {address}"))?;
+        writeln!(out, "listening on {}", portal.local_addr()?)?;
+        portals.push(portal);
+    }
+    out.flush()?;
+    serve(portals, targets, shutdown).await.context("the iSCSI server ended")
+}
+
+fn read_chap(text: &str) -> anyhow::Result<Chap> {
+    let (user, file) = text.split_once(':').context("--chap is not USER:SECRETFILE")?;
+    let file = PathBuf::from(file);
+    let mut secret = String::new();
+    std::fs::File::open(&file)
+        .and_then(|opened| opened.take(MAX_SECRET_FILE).read_to_string(&mut secret))
+        .with_context(|| format!("cannot read {}", file.display()))?;
+    let secret = secret.lines().next().unwrap_or_default().trim();
+    // RFC 7143 section 9.2.1: 96 bits at least.
+    if user.is_empty() || secret.len() < MIN_SECRET {
+        bail!("{}: expected a user and a secret of at least {MIN_SECRET} characters", file.display());
+    }
+    let initiator = Credentials { user: user.to_owned(), secret: Secret::new(secret.as_bytes().to_vec()) };
+    Ok(Chap { initiator, target: None })
+}
+
+const MIN_SECRET: usize = 12;
+const MAX_SECRET_FILE: u64 = 4096;
