@@ -203,3 +203,6 @@ impl Connection {
 
 /// Answers that wait to be sent: more are not made before.
 const ENOUGH_OUTPUT: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;
