@@ -7,12 +7,22 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use farrier_block::{Backing, Limits, LunSpec};
-use support::{Server, file, target};
+use farrier_block::{Backing, FileBacking, Limits, LunSpec, Mode, Overlay, OverlayOptions};
+use support::{Server, file, sparse, target};
 
 #[test]
 fn a_file_conforms() {
     conforms("file", |directory, name| file(directory, name, SIZE));
+}
+
+#[test]
+fn an_overlay_conforms() {
+    conforms("overlay", |directory, name| {
+        // Half of it has an image below.
+        let image = FileBacking::open(&sparse(directory, &format!("{name}.image"), SIZE / 2), Mode::ReadOnly);
+        let options = OverlayOptions { size: Some(SIZE), ..OverlayOptions::default() };
+        Overlay::create(&directory.join(name), &options, image.expect("opens"), "image").expect("made")
+    });
 }
 
 /// Runs all tests, several at a time on a target each, and compares with what is expected.
