@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod demo;
 mod docs;
 mod shell;
@@ -30,6 +31,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Measurements, each beside a peer
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Everything that must pass before a change is merged
     Test(test::Args),
     /// The house rules: who imports whom, paths in the documents, the API's shape, long files
@@ -41,6 +45,7 @@ enum Task {
 fn main() -> ExitCode {
     let done: Result<()> = match Cli::parse().task {
         Task::Demo { options } => demo::run(&options),
+        Task::Bench(bench) => bench::run(&bench),
         Task::Test(args) => test::run(&args),
         Task::Tidy => tidy::run(),
         Task::Docs => docs::run(),

@@ -21,6 +21,11 @@ pub(crate) fn programs_dir() -> Result<PathBuf> {
     Ok(target_dir()?.join("x86_64-unknown-linux-gnu/debug"))
 }
 
+/// Where the programs of the release profile are.
+pub(crate) fn release_dir() -> Result<PathBuf> {
+    Ok(target_dir()?.join("x86_64-unknown-linux-gnu/release"))
+}
+
 /// Whether `cargo nextest` works.
 pub(crate) fn has_nextest() -> bool {
     works(cargo().args(["nextest", "--version"]))

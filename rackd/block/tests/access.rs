@@ -1,5 +1,7 @@
 //! Who gets in, and what strangers cost: with libiscsi's programs, and with bare sockets that misbehave.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod support;
 
 use std::io::{Read as _, Write as _};
@@ -16,7 +18,8 @@ const OTHER: &str = "iqn.2026-01.dev.farrier:other";
 #[test]
 fn chap_lets_in_who_knows_and_proves_the_target_to_who_asks() {
     let directory = tempfile::tempdir().expect("a directory");
-    let server = Server::start(Limits { wrong_secret_delay: Duration::from_millis(1), ..Limits::default() }, 1);
+    let server =
+        Server::start(Limits { wrong_secret_delay: Duration::from_millis(1), ..Limits::default() }, 1);
     let chap = Chap {
         initiator: Credentials { user: "node".into(), secret: Secret::new(*b"initiator-secret") },
         target: Some(Credentials { user: "rack".into(), secret: Secret::new(*b"targets-secret-1") }),
@@ -25,12 +28,20 @@ fn chap_lets_in_who_knows_and_proves_the_target_to_who_asks() {
     server.targets.add(with_chap(target(NODE, lun), chap)).expect("added");
     let mut events = server.targets.subscribe();
     let address = server.portals[0];
-    let inquiry = |login: &str, more: &str| iscsi_inq(&format!("iscsi://{login}{address}/{NODE}/0{more}"), "iqn.2026-01.dev.farrier:i");
+    let inquiry = |login: &str, more: &str| {
+        iscsi_inq(&format!("iscsi://{login}{address}/{NODE}/0{more}"), "iqn.2026-01.dev.farrier:i")
+    };
     assert!(inquiry("node%initiator-secret@", "").status.success());
-    assert!(inquiry("node%initiator-secret@", "?target_user=rack&target_password=targets-secret-1").status.success());
+    assert!(
+        inquiry("node%initiator-secret@", "?target_user=rack&target_password=targets-secret-1")
+            .status
+            .success()
+    );
     let fooled = inquiry("node%initiator-secret@", "?target_user=rack&target_password=another-secret-1");
     assert!(!fooled.status.success(), "the initiator found out that the target does not know");
-    for refused in [inquiry("node%initiator-secreT@", ""), inquiry("edon%initiator-secret@", ""), inquiry("", "")] {
+    for refused in
+        [inquiry("node%initiator-secreT@", ""), inquiry("edon%initiator-secret@", ""), inquiry("", "")]
+    {
         assert!(!refused.status.success(), "{refused:?}");
     }
     let mut suspicious = 0;
@@ -67,7 +78,10 @@ fn an_initiator_sees_and_reaches_only_its_own_targets() {
 fn digests_are_spoken_with_libiscsi() {
     let directory = tempfile::tempdir().expect("a directory");
     let server = Server::start(Limits::default(), 1);
-    server.targets.add(target(NODE, LunSpec::new(0, file(directory.path(), "disk", 1 << 20)))).expect("added");
+    server
+        .targets
+        .add(target(NODE, LunSpec::new(0, file(directory.path(), "disk", 1 << 20))))
+        .expect("added");
     let inquiry = iscsi_inq(&format!("{}?header_digest=crc32c", server.url(NODE)), "iqn.x:one");
     assert!(inquiry.status.success(), "{inquiry:?}");
 }
@@ -77,7 +91,10 @@ fn removing_a_target_ends_its_sessions_and_no_others() {
     let directory = tempfile::tempdir().expect("a directory");
     let server = Server::start(Limits::default(), 1);
     for name in [NODE, OTHER] {
-        server.targets.add(target(name, LunSpec::new(0, file(directory.path(), &name[24..], 1 << 20)))).expect("added");
+        server
+            .targets
+            .add(target(name, LunSpec::new(0, file(directory.path(), &name[24..], 1 << 20))))
+            .expect("added");
     }
     let mut mine = login(&server, NODE);
     let mut others = login(&server, OTHER);
@@ -89,7 +106,10 @@ fn removing_a_target_ends_its_sessions_and_no_others() {
     nop(&mut others);
     assert!(!runtime.block_on(server.targets.remove(NODE)), "it is gone already");
     // The same name again is another target.
-    server.targets.add(target(NODE, LunSpec::new(0, file(directory.path(), "again", 1 << 20)))).expect("added");
+    server
+        .targets
+        .add(target(NODE, LunSpec::new(0, file(directory.path(), "again", 1 << 20))))
+        .expect("added");
     login(&server, NODE);
 }
 
@@ -97,7 +117,10 @@ fn removing_a_target_ends_its_sessions_and_no_others() {
 fn a_session_of_the_same_port_replaces_the_old_one() {
     let directory = tempfile::tempdir().expect("a directory");
     let server = Server::start(Limits::default(), 1);
-    server.targets.add(target(NODE, LunSpec::new(0, file(directory.path(), "disk", 1 << 20)))).expect("added");
+    server
+        .targets
+        .add(target(NODE, LunSpec::new(0, file(directory.path(), "disk", 1 << 20))))
+        .expect("added");
     let mut old = login(&server, NODE);
     let mut new = login(&server, NODE);
     assert_eq!(old.read(&mut [0; 1]).unwrap_or(0), 0, "the old connection is closed");
@@ -115,7 +138,10 @@ fn a_flood_of_half_logins_and_garbage_disturbs_nobody() {
         ..Limits::default()
     };
     let server = Server::start(limits, 1);
-    server.targets.add(target(NODE, LunSpec::new(0, file(directory.path(), "disk", 1 << 20)))).expect("added");
+    server
+        .targets
+        .add(target(NODE, LunSpec::new(0, file(directory.path(), "disk", 1 << 20))))
+        .expect("added");
     let mut honest = login(&server, NODE);
     let address = server.portals[0];
     let mut flood: Vec<TcpStream> = Vec::new();
@@ -152,9 +178,13 @@ fn a_flood_of_half_logins_and_garbage_disturbs_nobody() {
 #[test]
 fn an_initiator_that_falls_silent_in_a_pdu_is_dropped_and_a_quiet_one_is_asked() {
     let directory = tempfile::tempdir().expect("a directory");
-    let limits = Limits { idle: Duration::from_millis(400), dead: Duration::from_secs(2), ..Limits::default() };
+    let limits =
+        Limits { idle: Duration::from_millis(400), dead: Duration::from_secs(2), ..Limits::default() };
     let server = Server::start(limits, 1);
-    server.targets.add(target(NODE, LunSpec::new(0, file(directory.path(), "disk", 1 << 20)))).expect("added");
+    server
+        .targets
+        .add(target(NODE, LunSpec::new(0, file(directory.path(), "disk", 1 << 20))))
+        .expect("added");
     let mut slow = login(&server, NODE);
     slow.write_all(&[0x01; 20]).expect("sent");
     let mut rest = Vec::new();
@@ -169,7 +199,10 @@ fn an_initiator_that_falls_silent_in_a_pdu_is_dropped_and_a_quiet_one_is_asked()
 fn shutting_down_tells_the_initiators() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut server = Server::start(Limits::default(), 1);
-    server.targets.add(target(NODE, LunSpec::new(0, file(directory.path(), "disk", 1 << 20)))).expect("added");
+    server
+        .targets
+        .add(target(NODE, LunSpec::new(0, file(directory.path(), "disk", 1 << 20))))
+        .expect("added");
     let mut session = login(&server, NODE);
     server.stop();
     let mut message = [0; 48];

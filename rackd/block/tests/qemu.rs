@@ -1,5 +1,7 @@
 //! QEMU's own initiator: an image through it and back, on an overlay, with the image below untouched.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod support;
 
 use std::process::{Command, Stdio};
@@ -14,11 +16,11 @@ const NODE: &str = "iqn.2026-01.dev.farrier:node";
 fn qemu_writes_discards_compares_and_reads_back() {
     let directory = tempfile::tempdir().expect("a directory");
     let at = |name: &str| directory.path().join(name);
-    let image: Vec<u8> = (0..SIZE / 4).flat_map(|number: u32| number.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+    let image: Vec<u8> =
+        (0..SIZE / 4).flat_map(|number: u32| number.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
     std::fs::write(at("image"), &image).expect("written");
     let below: Arc<dyn Image> = FileBacking::open(&at("image"), Mode::ReadOnly).expect("opens");
-    let overlay =
-        Overlay::create(&at("overlay"), &OverlayOptions::default(), below, "image").expect("made");
+    let overlay = Overlay::create(&at("overlay"), &OverlayOptions::default(), below, "image").expect("made");
     let server = Server::start(Limits::default(), 1);
     server.targets.add(target(NODE, LunSpec::new(0, overlay.clone() as Arc<dyn Backing>))).expect("added");
     let url = server.url(NODE);
@@ -71,7 +73,8 @@ fn qemu(program: &str, arguments: &[&str]) -> String {
         .stdin(Stdio::null())
         .output()
         .expect("timeout of coreutils runs");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program} {arguments:?}: {text}");
     text
 }

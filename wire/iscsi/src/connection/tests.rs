@@ -56,7 +56,10 @@ fn logins_that_break_the_rules_are_refused_with_the_right_status() {
         let mut host = MemoryHost::default();
         let mut connection = Connection::new(Offer::default(), 1 << 20);
         let closed = connection.receive(&bytes, &mut host).expect_err(name);
-        assert!(matches!(&closed, Closed::LoginRefused(refused) if refused.status == status), "{name}: {closed:?}");
+        assert!(
+            matches!(&closed, Closed::LoginRefused(refused) if refused.status == status),
+            "{name}: {closed:?}"
+        );
         let answer = connection.output().pending();
         assert_eq!(u16::from_be_bytes([answer[36], answer[37]]), status, "{name}");
     }

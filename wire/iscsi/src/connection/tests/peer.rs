@@ -42,7 +42,14 @@ impl Default for MemoryHost {
         let name = "iqn.2026-01.dev.farrier:t";
         let unit = Arc::new(Unit::new(0, name, 1, identity, geometry));
         let target = Arc::new(Target { name: name.into(), alias: String::new(), units: vec![unit] });
-        MemoryHost { disk: vec![0; DISK], target, secret: false, targets: 1, later: false, waiting: Vec::new() }
+        MemoryHost {
+            disk: vec![0; DISK],
+            target,
+            secret: false,
+            targets: 1,
+            later: false,
+            waiting: Vec::new(),
+        }
     }
 }
 
@@ -101,7 +108,10 @@ impl Host for MemoryHost {
     }
 
     fn discover(&mut self, _: &str) -> Vec<Discovered> {
-        let found = |number| Discovered { name: format!("iqn.t:{number}"), addresses: vec!["10.0.0.1:3260,1".into()] };
+        let found = |number| Discovered {
+            name: format!("iqn.t:{number}"),
+            addresses: vec!["10.0.0.1:3260,1".into()],
+        };
         (0..self.targets).map(found).collect()
     }
 
@@ -188,7 +198,10 @@ impl Peer {
         self.login_step(host, step(0x81), names)?;
         self.login_step(host, step(0x00), "CHAP_A=7,5\0")?;
         let value = |text: &str, key: &str| {
-            text.split('\0').find_map(|pair| pair.strip_prefix(&format!("{key}="))).map(str::to_owned).expect("is there")
+            text.split('\0')
+                .find_map(|pair| pair.strip_prefix(&format!("{key}=")))
+                .map(str::to_owned)
+                .expect("is there")
         };
         let challenge = binary(&value(&self.login_text, "CHAP_C"), 1024).expect("binary");
         let identifier: u8 = value(&self.login_text, "CHAP_I").parse().expect("a number");
@@ -217,7 +230,8 @@ impl Peer {
     fn take(&mut self) -> Vec<(Bhs, Vec<u8>)> {
         let pending = self.connection.output().pending().to_vec();
         self.connection.output().advance(pending.len());
-        let rules = FrameRules { header_digest: self.digests.0, data_digest: self.digests.1, max_data: 1 << 24 };
+        let rules =
+            FrameRules { header_digest: self.digests.0, data_digest: self.digests.1, max_data: 1 << 24 };
         let mut rest = &pending[..];
         let mut answers = Vec::new();
         while !rest.is_empty() {
@@ -240,7 +254,14 @@ impl Peer {
         self.exchange(&bytes, host);
     }
 
-    pub(super) fn write(&mut self, host: &mut MemoryHost, lba: usize, data: &[u8], immediate: usize, segment: usize) {
+    pub(super) fn write(
+        &mut self,
+        host: &mut MemoryHost,
+        lba: usize,
+        data: &[u8],
+        immediate: usize,
+        segment: usize,
+    ) {
         let blocks = (data.len() / 512) as u16;
         let mut cdb = [0x2a, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         cdb[2..6].copy_from_slice(&(lba as u32).to_be_bytes());
@@ -296,7 +317,8 @@ impl Peer {
                 .with_u32(20, ttt)
                 .with_u32(36, sn)
                 .with_u32(40, at as u32);
-            answers.extend(self.exchange(&pdu(bhs, &data[at..at + part], self.digests.0, self.digests.1), host));
+            answers
+                .extend(self.exchange(&pdu(bhs, &data[at..at + part], self.digests.0, self.digests.1), host));
             at += part;
             sn += 1;
         }
