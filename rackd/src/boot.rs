@@ -1,6 +1,6 @@
 //! What netboot serves to a task's machine: typed data in, a reservation and a boot script out.
 
-use crate::block::Access;
+use crate::volumes::Access;
 use crate::config::SegmentConfig;
 use crate::rack::Rack;
 use farrier_journal::JournalError;

@@ -18,7 +18,9 @@ mod secrets;
 mod serve;
 mod signed;
 mod tasks;
+mod volumes;
 
+pub use block::{BlockCommand, ServeArgs, block};
 pub use config::{BadConfig, Config, RamdiskConfig, Role, SegmentConfig, SwitchDriver};
 pub use join::{JoinRequest, join};
 pub use rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};

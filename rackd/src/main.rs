@@ -35,6 +35,11 @@ enum Command {
         #[arg(long)]
         identity: PathBuf,
     },
+    /// The iSCSI target by itself.
+    Block {
+        #[command(subcommand)]
+        command: farrier_rackd::BlockCommand,
+    },
 }
 
 #[tokio::main]
@@ -46,13 +51,7 @@ async fn main() -> anyhow::Result<()> {
                 .with_context(|| format!("cannot read {}", config.display()))?;
             let config =
                 Config::parse(&text).with_context(|| format!("{} cannot be used", config.display()))?;
-            let shutdown = CancellationToken::new();
-            let stop = shutdown.clone();
-            tokio::spawn(async move {
-                farrier_runtime::serve::signal().await;
-                stop.cancel();
-            });
-            farrier_rackd::run(config, shutdown).await
+            farrier_rackd::run(config, until_signal()).await
         }
         Command::Join { inventory, token_file, hosts, identity } => {
             let token = std::fs::read_to_string(&token_file)
@@ -65,5 +64,17 @@ async fn main() -> anyhow::Result<()> {
             })
             .await
         }
+        Command::Block { command } => farrier_rackd::block(command, until_signal()).await,
     }
+}
+
+/// Cancelled when the process is asked to end.
+fn until_signal() -> CancellationToken {
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        farrier_runtime::serve::signal().await;
+        stop.cancel();
+    });
+    shutdown
 }

@@ -1,6 +1,6 @@
 //! Starting and ending rackd.
 
-use crate::block::Block;
+use crate::volumes::Volumes;
 use crate::cache::ImageCache;
 use crate::config::{Config, SegmentConfig, SwitchDriver};
 use crate::grpc::{AgentApi, RackApi};
@@ -95,7 +95,7 @@ pub async fn start(
         signer: Signer::new(signing_key(&vault, &config.data.join("url.key"))?),
         cache: ImageCache::new(config.data.join("images"), images),
         switch: switch(&config),
-        block: Block::new(&config, bound.block.port()),
+        volumes: Volumes::new(&config, bound.block.port()),
         bmc: IpmiHub::bind().await.context("no UDP socket for IPMI")?,
         tasks: Tasks::default(),
         timeouts: config.timeouts.clone(),
@@ -136,7 +136,7 @@ pub async fn start(
     let web = http::serve(http_listener, router, http::Limits::default(), shutdown.clone());
     tracing::info!(rack.id = %rack.config.rack, listen = %bound.listen, agent = %bound.agent, http = %bound.http, block = %bound.block, "rackd listening");
     let running = async move {
-        let block = farrier_block::serve(vec![portal], rack.block.targets(), shutdown.clone());
+        let block = farrier_block::serve(vec![portal], rack.volumes.targets(), shutdown.clone());
         let block = async {
             if let Err(error) = block.await {
                 tracing::error!(%error, "the iSCSI target has ended");

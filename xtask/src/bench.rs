@@ -12,6 +12,7 @@ use clap::Subcommand;
 use crate::shell::{self, cargo};
 use crate::tools;
 
+mod block;
 mod deploy;
 
 /// Which benchmark; `cargo xtask bench NAME --help` lists its options.
@@ -20,6 +21,9 @@ pub(crate) enum Bench {
     /// Request to running system, beside dnsmasq + nginx + ipmitool driven by a script
     #[command(disable_help_flag = true)]
     Deploy(Options),
+    /// The iSCSI target, beside tgt
+    #[command(disable_help_flag = true)]
+    Block(Options),
 }
 
 /// Handed on to the program that measures.
@@ -33,6 +37,7 @@ pub(crate) struct Options {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Deploy(options) => deploy::run(&options.options),
+        Bench::Block(options) => block::run(&options.options),
     }
 }
 

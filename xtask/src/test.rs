@@ -188,6 +188,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("openipmi", "/usr/bin/ipmi_sim"),
     ("python3-venv", "/usr/share/doc/python3-venv/copyright"),
     ("qemu-utils", "/usr/bin/qemu-img"),
+    ("qemu-block-extra", "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so"),
     ("docker.io", "/usr/sbin/dockerd"),
     ("docker-compose", "/usr/bin/docker-compose"),
     ("iptables", "/usr/sbin/iptables"),

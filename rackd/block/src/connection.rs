@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::host::{Arrival, ConnectionHost};
+use crate::inbox::Inbox;
 use crate::limits::Limits;
-use crate::session::Inbox;
 use crate::targets::Targets;
 
 /// Why a connection is over.
@@ -114,7 +114,12 @@ impl Served {
         }
     }
 
-    async fn session(&mut self, inbox: &mut Inbox, kill: &CancellationToken, shutdown: &CancellationToken) -> End {
+    async fn session(
+        &mut self,
+        inbox: &mut Inbox,
+        kill: &CancellationToken,
+        shutdown: &CancellationToken,
+    ) -> End {
         let gone = self.host.gone().unwrap_or_default();
         let (mut reader, mut writer) = self.stream.split();
         let mut killed = std::pin::pin!(kill.cancelled());

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use farrier_iscsi::scsi::{InitiatorPort, MediaOp, MediaReply, Refusal, Unit};
 use farrier_iscsi::{
-    Admission, Chap, Denied, Discovered, Grant, Host, LoginRefused, Now, Refused, SessionKind, SessionStart, TaskKey,
+    Admission, Chap, Denied, Discovered, Grant, Host, LoginRefused, Now, Refused, SessionKind, SessionStart,
+    TaskKey,
 };
 use rand::RngCore as _;
 use tokio::sync::mpsc;
@@ -49,7 +50,17 @@ impl ConnectionHost {
         completions: mpsc::UnboundedSender<Completion>,
     ) -> ConnectionHost {
         let Arrival { peer, local, portals, target_port } = arrival;
-        ConnectionHost { targets, peer, local, portals, target_port, kill, completions, admitted: None, session: None }
+        ConnectionHost {
+            targets,
+            peer,
+            local,
+            portals,
+            target_port,
+            kill,
+            completions,
+            admitted: None,
+            session: None,
+        }
     }
 
     /// Cancelled when the target goes.
@@ -81,7 +92,8 @@ impl ConnectionHost {
 
 impl Host for ConnectionHost {
     fn admit(&mut self, initiator: &str, target: &str) -> Result<Admission, Denied> {
-        let entry = self.targets.find(target).filter(|entry| entry.admits(initiator)).ok_or(Denied::NotFound)?;
+        let entry =
+            self.targets.find(target).filter(|entry| entry.admits(initiator)).ok_or(Denied::NotFound)?;
         let admission = Admission { target: Arc::clone(&entry.target), auth: entry.chap.clone() };
         self.admitted = Some(entry);
         Ok(admission)

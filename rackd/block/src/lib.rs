@@ -7,11 +7,12 @@ pub mod backing;
 mod connection;
 mod events;
 mod host;
+mod inbox;
 mod limits;
 mod media;
 mod overlay;
 mod serve;
-mod session;
+
 mod spec;
 mod targets;
 

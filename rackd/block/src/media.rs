@@ -54,7 +54,9 @@ impl Medium {
                 flush_if(backing, true)?;
                 compare(backing, data, *offset)?;
             }
-            MediaOp::Verify { offset, len, compare: how, block } => verify(backing, *offset, *len, *how, *block, data)?,
+            MediaOp::Verify { offset, len, compare: how, block } => {
+                verify(backing, *offset, *len, *how, *block, data)?
+            }
             MediaOp::CompareAndWrite { offset, len, durable } => {
                 let _alone = self.exclusive.lock().unwrap_or_else(PoisonError::into_inner);
                 let (expected, new) = data.split_at_checked(*len).ok_or(MediaError::Write)?;

@@ -147,7 +147,12 @@ impl Workers {
     }
 }
 
-async fn work(mut jobs: mpsc::Receiver<Job>, targets: Targets, shutdown: CancellationToken, served: TaskTracker) {
+async fn work(
+    mut jobs: mpsc::Receiver<Job>,
+    targets: Targets,
+    shutdown: CancellationToken,
+    served: TaskTracker,
+) {
     let own = TaskTracker::new();
     while let Some(Job { stream, arrival, pass }) = jobs.recv().await {
         let (targets, shutdown) = (targets.clone(), shutdown.clone());

@@ -34,7 +34,9 @@ pub struct LunSpec {
 pub enum AddError {
     #[error("target {0} exists already: remove it first")]
     Exists(String),
-    #[error("{0:?} is not an iSCSI name: expected iqn.YYYY-MM.domain:name in lower case, at most 223 characters")]
+    #[error(
+        "{0:?} is not an iSCSI name: expected iqn.YYYY-MM.domain:name in lower case, at most 223 characters"
+    )]
     BadName(String),
     #[error("target {0} has no logical unit, or two with one number")]
     BadLuns(String),
@@ -70,9 +72,10 @@ impl LunSpec {
 
 impl TargetSpec {
     /// Checked, as the protocol wants it, with the media beside it in the same order.
-    pub(crate) fn build(&self, ports: u16) -> Result<(Arc<Target>, Vec<Arc<dyn Backing>>), AddError> {
+    pub(crate) fn build(&self, ports: u16) -> Result<Built, AddError> {
         let known = ["iqn.", "eui.", "naa."].iter().any(|prefix| self.name.starts_with(prefix));
-        let plain = self.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:".contains(c));
+        let plain =
+            self.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:".contains(c));
         if !known || !plain || self.name.len() > 223 {
             return Err(AddError::BadName(self.name.clone()));
         }
@@ -98,7 +101,7 @@ impl TargetSpec {
 
     fn unit(&self, lun: &LunSpec, ports: u16) -> Result<Unit, AddError> {
         let size = lun.backing.size();
-        if size == 0 || size % u64::from(BLOCK) != 0 {
+        if size == 0 || !size.is_multiple_of(u64::from(BLOCK)) {
             return Err(AddError::BadSize { lun: lun.number, size });
         }
         let hash = fnv(format!("{}/{}", self.name, lun.number).as_bytes());
@@ -115,7 +118,8 @@ impl TargetSpec {
             read_only,
             thin: lun.backing.can_discard(),
         };
-        let physical = lun.physical_block.unwrap_or(lun.backing.block()).clamp(u64::from(BLOCK), 1 << 20) / u64::from(BLOCK);
+        let physical = lun.physical_block.unwrap_or(lun.backing.block()).clamp(u64::from(BLOCK), 1 << 20)
+            / u64::from(BLOCK);
         let geometry = Geometry {
             blocks: size / u64::from(BLOCK),
             block_size: BLOCK,
@@ -125,9 +129,14 @@ impl TargetSpec {
     }
 }
 
+/// A target, and what its units store their blocks in.
+type Built = (Arc<Target>, Vec<Arc<dyn Backing>>);
+
 /// FNV-1a: the same name gives the same identifier on every start and every rack.
 fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Logical block: what firmware and boot loaders expect.

@@ -64,7 +64,6 @@ pub(crate) struct SessionGuard {
     pub(crate) entry: Arc<Entry>,
     pub(crate) nexus: u64,
     pub(crate) tsih: u16,
-    pub(crate) kill: CancellationToken,
     token: TaskTrackerToken,
 }
 
@@ -122,7 +121,10 @@ impl Targets {
 
     pub fn sessions(&self) -> Vec<SessionInfo> {
         let entries: Vec<Arc<Entry>> = self.all().values().cloned().collect();
-        entries.iter().flat_map(|entry| entry.sessions().values().map(|open| open.info.clone()).collect::<Vec<_>>()).collect()
+        entries
+            .iter()
+            .flat_map(|entry| entry.sessions().values().map(|open| open.info.clone()).collect::<Vec<_>>())
+            .collect()
     }
 
     /// A backing of this target has another size: initiators are told.
@@ -152,7 +154,11 @@ impl Targets {
 
     /// Targets that an initiator may log in to.
     pub(crate) fn visible(&self, initiator: &str) -> Vec<String> {
-        self.all().values().filter(|entry| entry.admits(initiator)).map(|entry| entry.target.name.clone()).collect()
+        self.all()
+            .values()
+            .filter(|entry| entry.admits(initiator))
+            .map(|entry| entry.target.name.clone())
+            .collect()
     }
 
     /// The next target port, for a portal that was opened.
@@ -196,13 +202,13 @@ impl Targets {
             peer,
             since: SystemTime::now(),
         };
-        sessions.insert(id, Open { info: info.clone(), nexus: Nexus { id, port }, kill: kill.clone() });
+        sessions.insert(id, Open { info: info.clone(), nexus: Nexus { id, port }, kill });
         drop(sessions);
         self.0.sessions.fetch_add(1, Ordering::Relaxed);
         self.tell(Event::SessionStarted(info));
         // Zero means a new session (RFC 7143 section 11.12.6).
         let tsih = self.0.tsih.fetch_add(1, Ordering::Relaxed).max(1);
-        Some(SessionGuard { targets: self.clone(), entry: Arc::clone(entry), nexus: id, tsih, kill, token })
+        Some(SessionGuard { targets: self.clone(), entry: Arc::clone(entry), nexus: id, tsih, token })
     }
 
     /// A number for a session that has no target.

@@ -1,5 +1,7 @@
 //! libiscsi's conformance suite, every leaf test in its own process, destructive ones included.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -7,12 +9,22 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use farrier_block::{Backing, Limits, LunSpec};
-use support::{Server, file, target};
+use farrier_block::{Backing, FileBacking, Limits, LunSpec, Mode, Overlay, OverlayOptions};
+use support::{Server, file, sparse, target};
 
 #[test]
 fn a_file_conforms() {
     conforms("file", |directory, name| file(directory, name, SIZE));
+}
+
+#[test]
+fn an_overlay_conforms() {
+    conforms("overlay", |directory, name| {
+        // Half of it has an image below.
+        let image = FileBacking::open(&sparse(directory, &format!("{name}.image"), SIZE / 2), Mode::ReadOnly);
+        let options = OverlayOptions { size: Some(SIZE), ..OverlayOptions::default() };
+        Overlay::create(&directory.join(name), &options, image.expect("opens"), "image").expect("made")
+    });
 }
 
 /// Runs all tests, several at a time on a target each, and compares with what is expected.
@@ -65,7 +77,8 @@ fn conforms(label: &str, backing: impl Fn(&Path, &str) -> Arc<dyn Backing>) {
 }
 
 fn leaf_tests() -> Vec<String> {
-    let listed = Command::new("iscsi-test-cu").arg("-l").output().expect("iscsi-test-cu of libiscsi-bin runs");
+    let listed =
+        Command::new("iscsi-test-cu").arg("-l").output().expect("iscsi-test-cu of libiscsi-bin runs");
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     let leaves = text.lines().filter_map(|line| line.trim().strip_prefix("ALL."));
     leaves.filter(|name| name.contains('.')).map(str::to_owned).collect()
@@ -83,7 +96,8 @@ fn run(server: &Server, name: &str, test: &str) -> (Outcome, String) {
         command.arg(format!("iscsi://{}/{name}/0", server.portals[1]));
     }
     let output = command.stdin(Stdio::null()).output().expect("timeout of coreutils runs");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let failed = |kind: &str| -> Option<u32> {
         let line = text.lines().find(|line| line.trim_start().starts_with(kind))?;
         line.split_whitespace().nth(4)?.parse().ok()
@@ -112,7 +126,11 @@ const EXPECTED: &[(&str, Outcome, &str)] = &[
     ("Sanitize.CryptoErase", Outcome::Skip, "nothing here is encrypted"),
     ("Sanitize.Readonly", Outcome::Skip, "its CRYPTO ERASE part; the others ran"),
     ("Sanitize.Reservations", Outcome::Skip, "its CRYPTO ERASE part; the others ran"),
-    ("Sanitize.Reset", Outcome::Skip, "wants a medium that is overwritten for four seconds, then waits a minute"),
+    (
+        "Sanitize.Reset",
+        Outcome::Skip,
+        "wants a medium that is overwritten for four seconds, then waits a minute",
+    ),
     ("WriteAtomic16.Simple", Outcome::Skip, NOT_ATOMIC),
     ("WriteAtomic16.BeyondEol", Outcome::Skip, NOT_ATOMIC),
     ("WriteAtomic16.ZeroBlocks", Outcome::Skip, NOT_ATOMIC),

@@ -10,7 +10,7 @@ impl Step for DropVolumes {
         "drop_volumes"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        let dropped = cx.rack.block.drop_volumes(&cx.machine()?.name).await?;
+        let dropped = cx.rack.volumes.drop_volumes(&cx.machine()?.name).await?;
         if dropped.is_empty() { Ok(()) } else { cx.note(format!("removed: {}", dropped.join(", "))).await }
     }
 }

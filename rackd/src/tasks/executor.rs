@@ -239,7 +239,7 @@ async fn make_safe(cx: &Context<'_>) {
     for segment in &cx.rack.config.segments {
         cx.rack.unpublish(machine, segment);
     }
-    cx.rack.block.withdraw(&machine.name).await;
+    cx.rack.volumes.withdraw(&machine.name).await;
     if let Ok(bmc) = cx.bmc().await
         && let Err(error) =
             bmc.ensure_power(PowerState::Off, Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc))).await

@@ -1,7 +1,7 @@
 use super::context::Context;
 use super::seed;
 use super::step::{Step, StepError};
-use crate::block::NewVolume;
+use crate::volumes::NewVolume;
 
 /// The disk of a diskless machine: an overlay over the cached image, and what cloud-init reads beside it.
 pub(super) struct MakeVolume;
@@ -18,7 +18,7 @@ impl Step for MakeVolume {
             files.iter().map(|f| farrier_nocloud::File { name: &f.name, content: &f.content }).collect();
         let seed = farrier_nocloud::volume(&files, 512, rand::random()).map_err(StepError::fatal)?;
         cx.rack
-            .block
+            .volumes
             .ensure_volume(NewVolume {
                 instance: &deploy.instance,
                 node: &cx.machine()?.name,

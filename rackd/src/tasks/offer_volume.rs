@@ -13,7 +13,7 @@ impl Step for OfferVolume {
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let secret = cx.chap_secret().await?;
         let (instance, node) = (&cx.deploy()?.instance, &cx.machine()?.name);
-        let access = cx.rack.block.offer_volume(instance, node, image(cx)?, &secret).await?;
+        let access = cx.rack.volumes.offer_volume(instance, node, image(cx)?, &secret).await?;
         cx.note(format!("{} for {}", access.target, access.initiator)).await
     }
     fn lasts(&self) -> bool {

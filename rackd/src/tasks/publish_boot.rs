@@ -69,7 +69,7 @@ impl Step for San {
         "publish_san"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        let access = cx.rack.block.volume_access(&cx.deploy()?.instance, &cx.machine()?.name);
+        let access = cx.rack.volumes.volume_access(&cx.deploy()?.instance, &cx.machine()?.name);
         let secret = cx.chap_secret().await?;
         serve_system(cx, &Serve::San { access: &access, secret: &secret }).await
     }

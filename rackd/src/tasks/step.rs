@@ -1,5 +1,5 @@
 use super::context::Context;
-use crate::block::BlockError;
+use crate::volumes::VolumeError;
 use crate::boot::PublishError;
 use crate::cache::CacheError;
 use farrier_bmc::BmcError;
@@ -78,12 +78,12 @@ impl From<CacheError> for StepError {
     }
 }
 
-impl From<BlockError> for StepError {
-    fn from(e: BlockError) -> Self {
+impl From<VolumeError> for StepError {
+    fn from(e: VolumeError) -> Self {
         match e {
             // A full disk may be emptied.
-            BlockError::Io { .. } => StepError::Again(chain(&e)),
-            BlockError::Overlay { .. } | BlockError::Target(_) | BlockError::NoVolume { .. } => {
+            VolumeError::Io { .. } => StepError::Again(chain(&e)),
+            VolumeError::Overlay { .. } | VolumeError::Target(_) | VolumeError::NoVolume { .. } => {
                 StepError::Fatal(chain(&e))
             }
         }

@@ -1,7 +1,7 @@
 use super::context::Context;
 use super::make_volume::image;
 use super::step::{Step, StepError, Timeouts};
-use crate::block::Access;
+use crate::volumes::Access;
 use farrier_proto::agent::session_response::{Command, WriteImage as Write};
 use farrier_proto::types::DeployMethod;
 use std::net::Ipv4Addr;
@@ -39,7 +39,7 @@ impl Step for WriteImage {
         });
         let done = cx.agent(command).await;
         if by_iscsi {
-            cx.rack.block.withdraw_image(&cx.machine()?.name).await;
+            cx.rack.volumes.withdraw_image(&cx.machine()?.name).await;
         }
         let done = done?;
         cx.task
@@ -56,7 +56,7 @@ impl Step for WriteImage {
 /// The image as a read-only iSCSI disk for this machine's ramdisk, and its address with the proof in it.
 async fn offer(cx: &Context<'_>, portal: Ipv4Addr) -> Result<String, StepError> {
     let secret = cx.chap_secret().await?;
-    let access = cx.rack.block.offer_image(&cx.machine()?.name, image(cx)?, &secret).await?;
+    let access = cx.rack.volumes.offer_image(&cx.machine()?.name, image(cx)?, &secret).await?;
     let Access { target, initiator, user, port } = access;
     Ok(format!("iscsi://{user}%{secret}@{portal}:{port}/{target}/0?initiator={initiator}"))
 }

@@ -91,8 +91,12 @@ impl Algorithm {
     pub fn response(self, identifier: u8, secret: &Secret, challenge: &[u8]) -> Vec<u8> {
         let parts: [&[u8]; 3] = [&[identifier], &secret.0, challenge];
         match self {
-            Algorithm::Md5 => parts.iter().fold(Md5::new(), |hash, part| hash.chain_update(part)).finalize().to_vec(),
-            Algorithm::Sha1 => parts.iter().fold(Sha1::new(), |hash, part| hash.chain_update(part)).finalize().to_vec(),
+            Algorithm::Md5 => {
+                parts.iter().fold(Md5::new(), |hash, part| hash.chain_update(part)).finalize().to_vec()
+            }
+            Algorithm::Sha1 => {
+                parts.iter().fold(Sha1::new(), |hash, part| hash.chain_update(part)).finalize().to_vec()
+            }
             Algorithm::Sha256 => {
                 parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize().to_vec()
             }

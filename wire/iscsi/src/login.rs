@@ -89,7 +89,13 @@ impl Login {
         link.send(answer, text);
     }
 
-    fn judge<H: Host>(&mut self, bhs: &Bhs, data: &[u8], offer: &Offer, host: &mut H) -> Result<Reply, Refusal> {
+    fn judge<H: Host>(
+        &mut self,
+        bhs: &Bhs,
+        data: &[u8],
+        offer: &Offer,
+        host: &mut H,
+    ) -> Result<Reply, Refusal> {
         self.requests += 1;
         if self.requests > MAX_REQUESTS {
             return Err(Refusal(INITIATOR_ERROR, format!("more than {MAX_REQUESTS} login requests")));
@@ -127,7 +133,10 @@ impl Login {
         if current == SECURITY {
             self.security(&pairs, &mut answer, host)?;
         } else if self.auth.is_some() && !matches!(self.chap, ChapStep::Done) {
-            return Err(Refusal(AUTHENTICATION_FAILED, "no authentication, and the target asks for CHAP".into()));
+            return Err(Refusal(
+                AUTHENTICATION_FAILED,
+                "no authentication, and the target asks for CHAP".into(),
+            ));
         }
         self.stage = current;
         negotiate(&pairs, offer, &mut self.params, &mut answer)
@@ -233,7 +242,8 @@ impl Login {
             return Err(Refusal(MISSING_PARAMETER, "no InitiatorName".into()));
         };
         let start = SessionStart { initiator, isid, kind };
-        let grant = host.session(&start).map_err(|_| Refusal(OUT_OF_RESOURCES, "too many sessions".into()))?;
+        let grant =
+            host.session(&start).map_err(|_| Refusal(OUT_OF_RESOURCES, "too many sessions".into()))?;
         Ok(Established { start, grant, params: self.params.clone() })
     }
 }

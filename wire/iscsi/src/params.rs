@@ -112,7 +112,8 @@ fn apply(rule: &Rule, value: &str, offer: &Offer, params: &mut Params) -> Option
     match rule {
         Rule::Digest(set) => {
             // A list in the order of preference: the first we support (RFC 7143 section 6.2.1).
-            let choice = value.split(',').find(|choice| *choice == "None" || (*choice == "CRC32C" && offer.digests));
+            let choice =
+                value.split(',').find(|choice| *choice == "None" || (*choice == "CRC32C" && offer.digests));
             match choice {
                 Some(choice) => {
                     set(params, choice == "CRC32C");

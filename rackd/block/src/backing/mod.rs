@@ -2,8 +2,8 @@
 
 mod file;
 
-pub use file::{FileBacking, Mode};
 pub(crate) use file::{CachedFile, punch};
+pub use file::{FileBacking, Mode};
 
 use std::io;
 

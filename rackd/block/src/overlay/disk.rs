@@ -60,7 +60,12 @@ impl<S: Store> Disk<S> {
     }
 
     /// Reads what is there. `boot` says which start of the machine this is.
-    pub(crate) fn open(store: S, base: Arc<dyn Image>, base_id: &str, boot: [u8; 16]) -> Result<Disk<S>, OverlayError> {
+    pub(crate) fn open(
+        store: S,
+        base: Arc<dyn Image>,
+        base_id: &str,
+        boot: [u8; 16],
+    ) -> Result<Disk<S>, OverlayError> {
         let mut header = read_header(&store)?;
         if header.base_id != base_id {
             return Err(OverlayError::OtherBase { expected: header.base_id, given: base_id.to_owned() });
@@ -86,7 +91,11 @@ impl<S: Store> Disk<S> {
                 for record in read_log(&store, epoch)? {
                     for step in 0..record.count {
                         let block = u64::from(record.block) + u64::from(step);
-                        let entry = if is_data(record.entry) { record.entry.saturating_add(step) } else { record.entry };
+                        let entry = if is_data(record.entry) {
+                            record.entry.saturating_add(step)
+                        } else {
+                            record.entry
+                        };
                         map.set(block, entry);
                         replayed.insert(usize::try_from(block).unwrap_or(0) / PAGE);
                     }
@@ -94,8 +103,11 @@ impl<S: Store> Disk<S> {
             }
         }
         let blocks = header.blocks();
-        let used: Vec<u32> =
-            map.entries().filter(|(block, entry)| *block < blocks && is_data(*entry)).map(|(_, entry)| entry).collect();
+        let used: Vec<u32> = map
+            .entries()
+            .filter(|(block, entry)| *block < blocks && is_data(*entry))
+            .map(|(_, entry)| entry)
+            .collect();
         let space = Space::from_used(used).ok_or(OverlayError::Damaged("two blocks share one place"))?;
         header.boot = boot;
         let disk = Disk::new(store, header, base, map, space);
@@ -266,15 +278,16 @@ impl<S: Store> Disk<S> {
     fn edges(&self, len: usize, offset: u64, patience: Patience) -> io::Result<Vec<Edge>> {
         let end = offset + len as u64;
         let mut blocks = Vec::new();
-        if offset % self.block != 0 {
+        if !offset.is_multiple_of(self.block) {
             blocks.push(offset / self.block);
         }
-        if end % self.block != 0 && blocks.first() != Some(&(end / self.block)) {
+        if !end.is_multiple_of(self.block) && blocks.first() != Some(&(end / self.block)) {
             blocks.push(end / self.block);
         }
         let state = self.read_state();
         let size = state.header.size;
-        let entries: Vec<(u64, u32)> = blocks.into_iter().map(|block| (block, state.map.get(block))).collect();
+        let entries: Vec<(u64, u32)> =
+            blocks.into_iter().map(|block| (block, state.map.get(block))).collect();
         drop(state);
         let mut edges = Vec::new();
         for (block, entry) in entries {
@@ -301,7 +314,10 @@ impl<S: Store> Disk<S> {
                 continue;
             }
             let Some(entry) = state.space.take() else {
-                planned.iter().filter(|(_, _, new)| *new).for_each(|(_, entry, _)| state.space.put_back(*entry));
+                planned
+                    .iter()
+                    .filter(|(_, _, new)| *new)
+                    .for_each(|(_, entry, _)| state.space.put_back(*entry));
                 return Err(io::ErrorKind::StorageFull.into());
             };
             planned.push((block, entry, true));
@@ -310,7 +326,8 @@ impl<S: Store> Disk<S> {
             planned.iter().filter(|(_, _, new)| *new).for_each(|(_, entry, _)| state.space.put_back(*entry));
             return Err(error);
         }
-        let changes = runs(planned.iter().filter(|(_, _, new)| *new).map(|(block, entry, _)| (*block, *entry)));
+        let changes =
+            runs(planned.iter().filter(|(_, _, new)| *new).map(|(block, entry, _)| (*block, *entry)));
         self.apply(state, &changes)
     }
 
@@ -501,7 +518,8 @@ impl<S: Store> Disk<S> {
         let mut at = offset;
         while at < size {
             let block = at / self.block;
-            let (entry, count) = state.map.run(block, ((size - at).div_ceil(self.block) + 1).min(EXTENT_STEP));
+            let (entry, count) =
+                state.map.run(block, ((size - at).div_ceil(self.block) + 1).min(EXTENT_STEP));
             let mut end = ((block + count) * self.block).min(size);
             let mut allocated = is_data(entry);
             if entry == BASE {
@@ -526,7 +544,7 @@ impl<S: Store> Disk<S> {
     pub(crate) fn resize(&self, size: u64) -> Result<(), OverlayError> {
         let old = self.size();
         let capacity = self.header().capacity.saturating_mul(self.block);
-        if size == 0 || size % 512 != 0 || size > capacity {
+        if size == 0 || !size.is_multiple_of(512) || size > capacity {
             return Err(OverlayError::BadSize { size, most: capacity });
         }
         if size < old {

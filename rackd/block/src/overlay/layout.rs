@@ -82,8 +82,10 @@ impl Header {
         if crc32c::crc32c(body) != u32::from_le_bytes(*sum) || !body.starts_with(MAGIC) {
             return None;
         }
-        let u32_at = |at: usize| -> Option<u32> { Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?)) };
-        let u64_at = |at: usize| -> Option<u64> { Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?)) };
+        let u32_at =
+            |at: usize| -> Option<u32> { Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?)) };
+        let u64_at =
+            |at: usize| -> Option<u64> { Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?)) };
         let id_len = u32_at(64)? as usize;
         let header = Header {
             block_size: u32_at(8)?,
@@ -138,7 +140,8 @@ impl Record {
     /// A record of this epoch, or the end of the log.
     pub(crate) fn parse(bytes: &[u8], epoch: u32) -> Option<Record> {
         let (body, sum) = bytes.get(..RECORD)?.split_last_chunk::<4>()?;
-        let field = |at: usize| -> Option<u32> { Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?)) };
+        let field =
+            |at: usize| -> Option<u32> { Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?)) };
         let record = Record { block: field(0)?, count: field(4)?, entry: field(8)?, epoch: field(12)? };
         (record.epoch == epoch && crc32c::crc32c(body) == u32::from_le_bytes(*sum)).then_some(record)
     }

@@ -48,12 +48,15 @@ impl Map {
 
     /// Everything that is not of the image below, in order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (u64, u32)> {
-        self.pages.iter().enumerate().filter_map(|(number, page)| Some((number, page.as_ref()?))).flat_map(
-            |(number, page)| {
+        self.pages
+            .iter()
+            .enumerate()
+            .filter_map(|(number, page)| Some((number, page.as_ref()?)))
+            .flat_map(|(number, page)| {
                 let first = (number * PAGE) as u64;
                 page.iter().enumerate().map(move |(at, entry)| (first + at as u64, *entry))
-            },
-        ).filter(|(_, entry)| *entry != BASE)
+            })
+            .filter(|(_, entry)| *entry != BASE)
     }
 
     /// How far from `block` on (at most `max` blocks) entries are of one kind: data that follows itself,
@@ -63,7 +66,11 @@ impl Map {
         let mut len = 1;
         while len < max {
             let next = self.get(block + len);
-            let follows = if entry >= FIRST { next.checked_sub(entry) == u32::try_from(len).ok() } else { next == entry };
+            let follows = if entry >= FIRST {
+                next.checked_sub(entry) == u32::try_from(len).ok()
+            } else {
+                next == entry
+            };
             if !follows {
                 break;
             }

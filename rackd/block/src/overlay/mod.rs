@@ -240,7 +240,7 @@ fn new_header(options: &OverlayOptions, base_size: u64, base_id: &str) -> Result
     let block = u64::from(block_size);
     // Room to grow: the map is a hole until it is used.
     let capacity = (size.saturating_mul(GROWTH).max(ROOM) / block).min(u64::from(u32::MAX - FIRST));
-    if size == 0 || size % 512 != 0 || size.div_ceil(block) > capacity {
+    if size == 0 || !size.is_multiple_of(512) || size.div_ceil(block) > capacity {
         return Err(OverlayError::BadSize { size, most: capacity.saturating_mul(block) });
     }
     Ok(Header {

@@ -73,7 +73,8 @@ impl<S: Store> Disk<S> {
             let len = usize::try_from(u64::from(count) * self.block).unwrap_or(0);
             let place = buffer.get_mut(..len).unwrap_or_default();
             self.store.read_at(place, self.data_offset(entry))?;
-            target.write_at(place, header.data_start() + u64::from(next - super::layout::FIRST) * self.block)?;
+            target
+                .write_at(place, header.data_start() + u64::from(next - super::layout::FIRST) * self.block)?;
             for step in 0..count {
                 map.set(block + u64::from(step), next + step);
                 pages.insert(usize::try_from(block + u64::from(step)).unwrap_or(0) / PAGE);
@@ -131,8 +132,10 @@ impl<S: Store> Disk<S> {
             if self.read_state().map.get(block) != BASE {
                 continue;
             }
-            let (before, after) =
-                (before.get_mut(..part(block)).unwrap_or_default(), after.get_mut(..part(block)).unwrap_or_default());
+            let (before, after) = (
+                before.get_mut(..part(block)).unwrap_or_default(),
+                after.get_mut(..part(block)).unwrap_or_default(),
+            );
             below(&*old, before, block * self.block)?;
             below(&**new, after, block * self.block)?;
             if before != after {
@@ -151,8 +154,10 @@ impl<S: Store> Disk<S> {
             if self.read_state().map.get(block) == BASE {
                 continue;
             }
-            let (before, after) =
-                (before.get_mut(..part(block)).unwrap_or_default(), after.get_mut(..part(block)).unwrap_or_default());
+            let (before, after) = (
+                before.get_mut(..part(block)).unwrap_or_default(),
+                after.get_mut(..part(block)).unwrap_or_default(),
+            );
             self.read(before, block * self.block)?;
             below(&**new, after, block * self.block)?;
             if before == after {

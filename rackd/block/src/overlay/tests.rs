@@ -99,7 +99,12 @@ impl Model {
     fn new() -> Model {
         let image = below();
         let sectors = (0..SECTORS).map(|number| {
-            vec![image.0.get(number * SECTOR..number * SECTOR + 4).map_or(0, |b| u32::from_le_bytes(b.try_into().expect("4")))]
+            vec![
+                image
+                    .0
+                    .get(number * SECTOR..number * SECTOR + 4)
+                    .map_or(0, |b| u32::from_le_bytes(b.try_into().expect("4"))),
+            ]
         });
         Model { sectors: sectors.collect(), tag: 0 }
     }
@@ -244,7 +249,8 @@ fn a_disk_that_reads_later_says_so_and_waits_for_nobody() {
         }
     }
     let disk = Disk::create(SimulatedStore::default(), header(), Arc::new(Far(below()))).expect("made");
-    let would_block = |result: io::Result<()>| result.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    let would_block =
+        |result: io::Result<()>| result.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
     assert!(would_block(disk.try_read(&mut [0; 512], 0)));
     // A part of a block needs the rest of it; a whole one does not.
     assert!(would_block(disk.try_write(&[1; 512], 0)));
@@ -259,7 +265,10 @@ fn an_overlay_in_a_file_lives_through_its_whole_life() {
     let path = directory.path().join("node.overlay");
     let image: Arc<dyn Image> = below();
     let overlay = Overlay::create(&path, &OverlayOptions::default(), image.clone(), "golden").expect("made");
-    assert!(Overlay::create(&path, &OverlayOptions::default(), image.clone(), "golden").is_err(), "never over another");
+    assert!(
+        Overlay::create(&path, &OverlayOptions::default(), image.clone(), "golden").is_err(),
+        "never over another"
+    );
     overlay.write_at(&[5; 10_000], 3_000).expect("written");
     let (mut before, mut after) = (Vec::new(), Vec::new());
     overlay.export(&mut before).expect("exported");
@@ -269,7 +278,10 @@ fn an_overlay_in_a_file_lives_through_its_whole_life() {
     overlay.write_at(&[6; 512], 0).expect("written");
     drop(overlay);
     assert_eq!(Overlay::peek(&path).expect("readable").base_id, "golden");
-    assert!(matches!(Overlay::open(&path, image.clone(), "other"), Err(super::OverlayError::OtherBase { .. })));
+    assert!(matches!(
+        Overlay::open(&path, image.clone(), "other"),
+        Err(super::OverlayError::OtherBase { .. })
+    ));
     Overlay::open(&copy, image.clone(), "golden").expect("opens").export(&mut after).expect("exported");
     assert!(before == after, "the snapshot is what it was then");
     let overlay = Overlay::open(&path, image, "golden").expect("opens");

@@ -10,16 +10,16 @@ use std::thread::JoinHandle;
 use farrier_block::{Backing, Chap, FileBacking, Limits, LunSpec, Mode, Portal, TargetSpec, Targets, serve};
 use tokio_util::sync::CancellationToken;
 
-pub struct Server {
-    pub targets: Targets,
-    pub portals: Vec<SocketAddr>,
+pub(crate) struct Server {
+    pub(crate) targets: Targets,
+    pub(crate) portals: Vec<SocketAddr>,
     shutdown: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
     /// With this many portals on the loopback.
-    pub fn start(limits: Limits, portals: usize) -> Server {
+    pub(crate) fn start(limits: Limits, portals: usize) -> Server {
         let targets = Targets::new(limits);
         let sockets: Vec<Portal> =
             (0..portals).map(|_| Portal::bind(([127, 0, 0, 1], 0).into()).expect("a free port")).collect();
@@ -27,18 +27,19 @@ impl Server {
         let shutdown = CancellationToken::new();
         let (for_thread, stop) = (targets.clone(), shutdown.clone());
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(serve(sockets, for_thread, stop)).expect("serves");
         });
         Server { targets, portals: addresses, shutdown, thread: Some(thread) }
     }
 
-    pub fn url(&self, name: &str) -> String {
+    pub(crate) fn url(&self, name: &str) -> String {
         format!("iscsi://{}/{name}/0", self.portals[0])
     }
 
     /// Ends it and waits.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.shutdown.cancel();
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the server ends without a panic");
@@ -52,20 +53,26 @@ impl Drop for Server {
     }
 }
 
-pub fn target(name: &str, lun: LunSpec) -> TargetSpec {
-    TargetSpec { name: name.into(), alias: String::new(), luns: vec![lun], chap: None, initiators: Vec::new() }
+pub(crate) fn target(name: &str, lun: LunSpec) -> TargetSpec {
+    TargetSpec {
+        name: name.into(),
+        alias: String::new(),
+        luns: vec![lun],
+        chap: None,
+        initiators: Vec::new(),
+    }
 }
 
-pub fn with_chap(spec: TargetSpec, chap: Chap) -> TargetSpec {
+pub(crate) fn with_chap(spec: TargetSpec, chap: Chap) -> TargetSpec {
     TargetSpec { chap: Some(chap), ..spec }
 }
 
-pub fn sparse(directory: &Path, name: &str, size: u64) -> PathBuf {
+pub(crate) fn sparse(directory: &Path, name: &str, size: u64) -> PathBuf {
     let path = directory.join(name);
     std::fs::File::create(&path).and_then(|file| file.set_len(size)).expect("a sparse file");
     path
 }
 
-pub fn file(directory: &Path, name: &str, size: u64) -> Arc<dyn Backing> {
+pub(crate) fn file(directory: &Path, name: &str, size: u64) -> Arc<dyn Backing> {
     FileBacking::open(&sparse(directory, name, size), Mode::ReadWrite).expect("opens")
 }

@@ -5,6 +5,7 @@ use crate::app::state_of;
 use farrier_model::placement::{Candidate, Demand, Placement, place};
 use farrier_proto::images::Image;
 use farrier_proto::inventory::{Flavor, ListCandidatesRequest, ListCandidatesResponse, Node};
+use farrier_proto::types::DeployMethod;
 use farrier_proto::scheduler::{Instance, OperationError, Rejection};
 use farrier_runtime::error::{PreconditionViolation, Reason, refuse_each};
 use std::collections::{HashMap, HashSet};
@@ -22,7 +23,11 @@ pub(crate) fn demand(instance: &Instance, flavor: &Flavor, image: &Image) -> Dem
         architecture: flavor.architecture.clone(),
         cpu_count: u32::try_from(flavor.cpu_count).unwrap_or(0),
         memory_bytes: u64::try_from(flavor.memory_bytes).unwrap_or(0),
-        disk_bytes: u64::try_from(flavor.disk_bytes.max(image.disk_bytes)).unwrap_or(0),
+        disk_bytes: match instance.method() {
+            // Its disk is at the rack.
+            DeployMethod::Diskless => 0,
+            _ => u64::try_from(flavor.disk_bytes.max(image.disk_bytes)).unwrap_or(0),
+        },
         resource_class: flavor.resource_class.clone(),
         traits: flavor.traits.clone(),
         labels: flavor.labels.clone().into_iter().collect(),

@@ -3,7 +3,8 @@ use super::*;
 fn chap(mutual: bool) -> Chap {
     Chap {
         initiator: Credentials { user: "node".into(), secret: Secret::new(*b"a secret of 16 b") },
-        target: mutual.then(|| Credentials { user: "rack".into(), secret: Secret::new(*b"the other secret") }),
+        target: mutual
+            .then(|| Credentials { user: "rack".into(), secret: Secret::new(*b"the other secret") }),
     }
 }
 
@@ -35,7 +36,11 @@ fn the_right_answer_passes_and_every_other_is_refused() {
         ("node", "0x", Err(ChapError::Malformed("CHAP_R"))),
     ] {
         let request = Pairs(vec![("CHAP_N".into(), name.into()), ("CHAP_R".into(), response.into())]);
-        assert_eq!(challenge.judge(&chap(false), &request, &mut Pairs::default()), expected, "{name} {response}");
+        assert_eq!(
+            challenge.judge(&chap(false), &request, &mut Pairs::default()),
+            expected,
+            "{name} {response}"
+        );
     }
 }
 

@@ -6,9 +6,7 @@ use crate::be;
 use crate::bhs::{Bhs, opcode};
 use crate::host::{Host, Now, TaskKey};
 use crate::link::Link;
-use crate::scsi::{
-    Command, MediaOp, Opcode, Plan, Refusal, Sense, Unit, absent_unit, sense, status,
-};
+use crate::scsi::{Command, MediaOp, Opcode, Plan, Refusal, Sense, Unit, absent_unit, sense, status};
 
 use super::Closed;
 use super::data_out::Purpose;
@@ -116,7 +114,9 @@ impl Session {
                 .map_err(Refusal::from)
                 .and_then(|()| crate::scsi::report_luns(target.units.iter().map(|unit| unit.lun), cdb)),
             Command::Inquiry if !present => absent_unit(cdb),
-            Command::RequestSense if !present => Ok(Plan::Data(sense::LUN_NOT_SUPPORTED.emit(cdb[1] & 1 != 0))),
+            Command::RequestSense if !present => {
+                Ok(Plan::Data(sense::LUN_NOT_SUPPORTED.emit(cdb[1] & 1 != 0)))
+            }
             _ => return None,
         };
         Some(plan.map(|plan| match plan {
@@ -140,11 +140,15 @@ impl Session {
             Plan::Parameters(_) => {
                 self.refuse(link, &work.request, Some(&work.unit), &sense::PARAMETER_LIST_LENGTH.into());
             }
-            Plan::Media(op @ MediaOp::Read { offset, len }) => match self.read_in(link, work, offset, len, host) {
-                Now::Done(()) => {}
-                Now::Failed(error) => self.refuse(link, &work.request, Some(&work.unit), &error.sense().into()),
-                Now::Later => self.run(link, work, op, data, host),
-            },
+            Plan::Media(op @ MediaOp::Read { offset, len }) => {
+                match self.read_in(link, work, offset, len, host) {
+                    Now::Done(()) => {}
+                    Now::Failed(error) => {
+                        self.refuse(link, &work.request, Some(&work.unit), &error.sense().into())
+                    }
+                    Now::Later => self.run(link, work, op, data, host),
+                }
+            }
             Plan::Media(op) => self.run(link, work, op, data, host),
         }
     }
@@ -212,9 +216,9 @@ impl Session {
     /// GOOD without data-in.
     pub(super) fn good(&mut self, link: &mut Link, work: &Work) {
         let bhs = &work.request;
-        let (flags, residual) = residual(bhs, work.moves, if bhs.flags() & WRITE != 0 { WRITE } else { READ });
-        let answer =
-            Bhs::new(opcode::SCSI_RESPONSE, 0x80 | flags).with_itt(bhs.itt()).with_u32(44, residual);
+        let (flags, residual) =
+            residual(bhs, work.moves, if bhs.flags() & WRITE != 0 { WRITE } else { READ });
+        let answer = Bhs::new(opcode::SCSI_RESPONSE, 0x80 | flags).with_itt(bhs.itt()).with_u32(44, residual);
         link.send(answer, &[]);
     }
 

@@ -116,7 +116,11 @@ impl Collecting {
             if solicited && end != limit {
                 return Err(sense::INCORRECT_AMOUNT_OF_DATA);
             }
-            if solicited { drop(self.asked.pop_front()) } else { self.unsolicited = None }
+            if solicited {
+                self.asked.pop_front();
+            } else {
+                self.unsolicited = None;
+            }
         } else if solicited && end == limit {
             // The sequence is full and its last PDU does not say so.
             return Err(sense::INCORRECT_AMOUNT_OF_DATA);
@@ -194,7 +198,8 @@ impl Session {
             return self.refuse(link, bhs, Some(&work.unit), &Refusal::TaskSetFull);
         }
         let key = self.key(bhs.itt());
-        let mut collecting = Collecting::new(purpose, total, expected, data, !bhs.is_final(), self.params.first_burst);
+        let mut collecting =
+            Collecting::new(purpose, total, expected, data, !bhs.is_final(), self.params.first_burst);
         self.ask(link, bhs, &mut collecting);
         self.outstanding += total;
         let itt = bhs.itt();
@@ -208,7 +213,9 @@ impl Session {
             return;
         }
         collecting.next = collecting.next.max(collecting.position);
-        while collecting.next < collecting.total && collecting.asked.len() < self.params.max_outstanding_r2t as usize {
+        while collecting.next < collecting.total
+            && collecting.asked.len() < self.params.max_outstanding_r2t as usize
+        {
             let len = (collecting.total - collecting.next).min(self.params.max_burst);
             let ttt = self.ttt();
             let r2t = Bhs::new(opcode::R2T, 0x80)
@@ -227,9 +234,18 @@ impl Session {
     }
 
     /// All data that will come is there. It is less than the command wants if the initiator said so.
-    fn collected<H: Host>(&mut self, link: &mut Link, work: &Work, purpose: Purpose, data: &[u8], host: &mut H) {
+    fn collected<H: Host>(
+        &mut self,
+        link: &mut Link,
+        work: &Work,
+        purpose: Purpose,
+        data: &[u8],
+        host: &mut H,
+    ) {
         let planned = match purpose {
-            Purpose::List(_) => work.unit.parameters(&self.nexus, &work.request.cdb(), data).map(|plan| (plan, data)),
+            Purpose::List(_) => {
+                work.unit.parameters(&self.nexus, &work.request.cdb(), data).map(|plan| (plan, data))
+            }
             Purpose::Media(op) if op.data_out() == data.len() => Ok((Plan::Media(op), data)),
             Purpose::Media(op) => shorter(op, data, work.unit.geometry().block_size as usize),
         };

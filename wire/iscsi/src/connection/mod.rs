@@ -154,7 +154,9 @@ impl Connection {
     fn rules(&self) -> FrameRules {
         match &self.phase {
             // The default during login (RFC 7143 section 13.12), and no digests (section 13.1).
-            Phase::Login(_) | Phase::Closed => FrameRules { header_digest: false, data_digest: false, max_data: 8192 },
+            Phase::Login(_) | Phase::Closed => {
+                FrameRules { header_digest: false, data_digest: false, max_data: 8192 }
+            }
             Phase::Full(session) => FrameRules {
                 header_digest: session.params.header_digest,
                 data_digest: session.params.data_digest,
@@ -203,3 +205,6 @@ impl Connection {
 
 /// Answers that wait to be sent: more are not made before.
 const ENOUGH_OUTPUT: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

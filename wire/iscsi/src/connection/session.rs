@@ -33,10 +33,13 @@ pub(super) struct Session {
     pub(super) text: VecDeque<u8>,
     pub(super) text_partial: Vec<u8>,
     /// Commands that came before their turn.
-    held: BTreeMap<u32, (Bhs, Vec<u8>, Vec<u8>)>,
+    held: BTreeMap<u32, Kept>,
     /// An ORDERED command waits until the ones before it are done.
-    pub(super) barrier: Option<Box<(Bhs, Vec<u8>, Vec<u8>)>>,
+    pub(super) barrier: Option<Box<Kept>>,
 }
+
+/// A PDU that waits: header, additional headers, data.
+type Kept = (Bhs, Vec<u8>, Vec<u8>);
 
 /// A SCSI command under way.
 #[derive(Debug)]
@@ -68,7 +71,8 @@ pub(super) enum Stage {
 impl Session {
     pub(super) fn new(established: Established, limits: Limits) -> Session {
         let Established { start, grant, params } = established;
-        let port = InitiatorPort { name: start.initiator.clone(), isid: start.isid, target_port: grant.target_port };
+        let port =
+            InitiatorPort { name: start.initiator.clone(), isid: start.isid, target_port: grant.target_port };
         let nexus = Nexus { id: grant.nexus, port };
         if let SessionKind::Normal(target) = &start.kind {
             for unit in &target.units {

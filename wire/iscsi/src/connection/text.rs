@@ -86,7 +86,13 @@ impl Session {
     fn answer_text(&mut self, link: &mut Link, bhs: &Bhs, part: &[u8], last: bool) {
         // F at the end; C and a transfer tag while there is more to come from us.
         let unfinished = !last && !part.is_empty();
-        let flags = if last { 0x80 } else if unfinished { 0x40 } else { 0 };
+        let flags = if last {
+            0x80
+        } else if unfinished {
+            0x40
+        } else {
+            0
+        };
         let ttt = if last { RESERVED_TAG } else { self.ttt() };
         let mut answer = Bhs::new(opcode::TEXT_RESPONSE, flags).with_itt(bhs.itt()).with_u32(20, ttt);
         be::put(&mut answer.0, 8, &bhs.lun().to_be_bytes());

@@ -50,7 +50,12 @@ pub(crate) fn length(cdb: &[u8; 16]) -> Result<Plan, Refusal> {
 }
 
 /// Reads the list and makes it segments of this unit.
-pub(crate) fn extended_copy(unit: &Unit, state: &mut State, nexus: &Nexus, list: &[u8]) -> Result<Plan, Refusal> {
+pub(crate) fn extended_copy(
+    unit: &Unit,
+    state: &mut State,
+    nexus: &Nexus,
+    list: &[u8],
+) -> Result<Plan, Refusal> {
     let targets_len = usize::from(be::u16(list, 2));
     let segments_len = be::u32(list, 8) as usize;
     let inline_len = be::u32(list, 12) as usize;
@@ -68,7 +73,11 @@ pub(crate) fn extended_copy(unit: &Unit, state: &mut State, nexus: &Nexus, list:
         .checked_add(targets_len)
         .and_then(|from| list.get(from..from.checked_add(segments_len)?))
         .ok_or(sense::PARAMETER_LIST_LENGTH)?;
-    let count = targets.chunks(TARGET).map(|target| check_target(unit, target)).collect::<Result<Vec<()>, _>>()?.len();
+    let count = targets
+        .chunks(TARGET)
+        .map(|target| check_target(unit, target))
+        .collect::<Result<Vec<()>, _>>()?
+        .len();
     let mut planned = Vec::new();
     let mut rest = segments;
     while !rest.is_empty() {

@@ -93,7 +93,12 @@ fn identification(unit: &Unit, _: &State, nexus: &Nexus) -> Vec<u8> {
 }
 
 fn designator(data: &mut Vec<u8>, protocol_and_set: u8, association_and_kind: u8, value: &[u8]) {
-    data.extend_from_slice(&[protocol_and_set, association_and_kind, 0, u8::try_from(value.len()).unwrap_or(0)]);
+    data.extend_from_slice(&[
+        protocol_and_set,
+        association_and_kind,
+        0,
+        u8::try_from(value.len()).unwrap_or(0),
+    ]);
     data.extend_from_slice(value);
 }
 

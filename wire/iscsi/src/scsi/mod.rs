@@ -15,8 +15,8 @@ mod unit;
 
 pub use opcodes::{Access, Command, Opcode, TABLE as OPCODES};
 pub use persistent::Reservations;
-pub use sense::{Refusal, Sense, Specific, status};
 pub use report::{address as lun_address, lun_of};
+pub use sense::{Refusal, Sense, Specific, status};
 pub use unit::{Geometry, Identity, TaskAge, Unit};
 
 pub(crate) use inquiry::absent as absent_unit;
@@ -54,24 +54,68 @@ pub enum Plan {
 /// Work on the medium. Offsets and lengths are in bytes, inside the medium.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MediaOp {
-    Read { offset: u64, len: usize },
+    Read {
+        offset: u64,
+        len: usize,
+    },
     /// `durable`: FUA, or the write cache is off.
-    Write { offset: u64, len: usize, durable: bool },
-    WriteAndVerify { offset: u64, len: usize },
-    Verify { offset: u64, len: u64, compare: Compare, block: u32 },
+    Write {
+        offset: u64,
+        len: usize,
+        durable: bool,
+    },
+    WriteAndVerify {
+        offset: u64,
+        len: usize,
+    },
+    Verify {
+        offset: u64,
+        len: u64,
+        compare: Compare,
+        block: u32,
+    },
     /// Twice `len` bytes arrive: what must be there, and what replaces it.
-    CompareAndWrite { offset: u64, len: usize, durable: bool },
-    OrWrite { offset: u64, len: usize, durable: bool },
+    CompareAndWrite {
+        offset: u64,
+        len: usize,
+        durable: bool,
+    },
+    OrWrite {
+        offset: u64,
+        len: usize,
+        durable: bool,
+    },
     /// One block (none with `zeros`) over and over. `unmap`: give the space back if the block is zeros.
-    WriteSame { offset: u64, len: u64, block: u32, unmap: bool, zeros: bool },
-    Unmap { ranges: Vec<(u64, u64)> },
+    WriteSame {
+        offset: u64,
+        len: u64,
+        block: u32,
+        unmap: bool,
+        zeros: bool,
+    },
+    Unmap {
+        ranges: Vec<(u64, u64)>,
+    },
     Flush,
-    Prefetch { offset: u64, len: u64 },
+    Prefetch {
+        offset: u64,
+        len: u64,
+    },
     /// Which parts from `offset` on are allocated: at most `max` extents.
-    Extents { offset: u64, max: usize, block: u32 },
+    Extents {
+        offset: u64,
+        max: usize,
+        block: u32,
+    },
     /// `by` and `list` are whose copy it is.
-    Copy { segments: Vec<CopySegment>, by: u64, list: u8 },
-    Sanitize { pattern: Option<Vec<u8>> },
+    Copy {
+        segments: Vec<CopySegment>,
+        by: u64,
+        list: u8,
+    },
+    Sanitize {
+        pattern: Option<Vec<u8>>,
+    },
 }
 
 /// What VERIFY compares with (SBC-3 section 5.31, BYTCHK).
@@ -99,9 +143,13 @@ impl MediaOp {
     /// Data the initiator sends for it, in bytes.
     pub fn data_out(&self) -> usize {
         match self {
-            MediaOp::Write { len, .. } | MediaOp::WriteAndVerify { len, .. } | MediaOp::OrWrite { len, .. } => *len,
+            MediaOp::Write { len, .. }
+            | MediaOp::WriteAndVerify { len, .. }
+            | MediaOp::OrWrite { len, .. } => *len,
             MediaOp::CompareAndWrite { len, .. } => len.saturating_mul(2),
-            MediaOp::Verify { len, compare: Compare::Data, .. } => usize::try_from(*len).unwrap_or(usize::MAX),
+            MediaOp::Verify { len, compare: Compare::Data, .. } => {
+                usize::try_from(*len).unwrap_or(usize::MAX)
+            }
             MediaOp::Verify { compare: Compare::OneBlock, block, .. } => *block as usize,
             MediaOp::WriteSame { zeros: false, block, .. } => *block as usize,
             _ => 0,

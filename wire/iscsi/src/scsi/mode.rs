@@ -97,7 +97,8 @@ pub(crate) fn sense(unit: &Unit, state: &State, cdb: &[u8; 16]) -> Result<Plan, 
     // WP and DPOFUA (SBC-3 section 6.4.1).
     let protected = unit.identity.read_only || state.mode.software_write_protect();
     let device = 0x10 | if protected { 0x80 } else { 0 };
-    let descriptor = if cdb[1] & 0x08 == 0 { descriptor(state, long && cdb[1] & 0x10 != 0) } else { Vec::new() };
+    let descriptor =
+        if cdb[1] & 0x08 == 0 { descriptor(state, long && cdb[1] & 0x10 != 0) } else { Vec::new() };
     let mut data = if long {
         let long_lba = u8::from(descriptor.len() == 16);
         let [high, low] = u16::try_from(descriptor.len()).unwrap_or(0).to_be_bytes();
@@ -151,11 +152,8 @@ pub(crate) fn select(state: &mut State, nexus: &Nexus, cdb: &[u8; 16], list: &[u
     if cdb[1] & 0x01 != 0 {
         return Err(Sense::cdb_field(1, Some(0)).into());
     }
-    let (header, descriptors) = if cdb[0] == 0x55 {
-        (8, usize::from(be::u16(list, 6)))
-    } else {
-        (4, usize::from(be::u8(list, 3)))
-    };
+    let (header, descriptors) =
+        if cdb[0] == 0x55 { (8, usize::from(be::u16(list, 6))) } else { (4, usize::from(be::u8(list, 3))) };
     if list.len() < header || !matches!(descriptors, 0 | 8 | 16) {
         return Err(sense::PARAMETER_LIST_LENGTH.into());
     }

@@ -100,11 +100,11 @@ impl Opcode {
 
 use Access::{Always, Own, Persistent, Read as Reading, Write as Writing};
 use Command::{
-    CompareAndWrite, ExtendedCopy, GetLbaStatus, Inquiry, ModeSelect, ModeSense, OrWrite, PersistentReserveIn,
-    PersistentReserveOut, Prefetch, PreventAllow, Read, ReadCapacity10, ReadCapacity16, ReadDefectData,
-    ReceiveCopyResults, Release, ReportLuns, ReportSupportedOpcodes, ReportTargetPortGroups, ReportTaskManagement,
-    RequestSense, Reserve, Sanitize, StartStopUnit, SynchronizeCache, TestUnitReady, Unmap, Verify, Write,
-    WriteAndVerify, WriteSame,
+    CompareAndWrite, ExtendedCopy, GetLbaStatus, Inquiry, ModeSelect, ModeSense, OrWrite,
+    PersistentReserveIn, PersistentReserveOut, Prefetch, PreventAllow, Read, ReadCapacity10, ReadCapacity16,
+    ReadDefectData, ReceiveCopyResults, Release, ReportLuns, ReportSupportedOpcodes, ReportTargetPortGroups,
+    ReportTaskManagement, RequestSense, Reserve, Sanitize, StartStopUnit, SynchronizeCache, TestUnitReady,
+    Unmap, Verify, Write, WriteAndVerify, WriteSame,
 };
 
 const fn row(

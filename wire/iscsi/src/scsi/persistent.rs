@@ -100,13 +100,15 @@ impl Reservations {
 pub(crate) fn report(state: &State, cdb: &[u8; 16]) -> Plan {
     let reservations = &state.persistent;
     let mut data = match cdb[1] & 0x1f {
-        READ_KEYS => {
-            listed(reservations, reservations.registrants.iter().flat_map(|known| known.key.to_be_bytes()).collect())
-        }
+        READ_KEYS => listed(
+            reservations,
+            reservations.registrants.iter().flat_map(|known| known.key.to_be_bytes()).collect(),
+        ),
         READ_RESERVATION => listed(reservations, reservation(reservations)),
-        READ_FULL_STATUS => {
-            listed(reservations, reservations.registrants.iter().flat_map(|known| status(reservations, known)).collect())
-        }
+        READ_FULL_STATUS => listed(
+            reservations,
+            reservations.registrants.iter().flat_map(|known| status(reservations, known)).collect(),
+        ),
         // REPORT CAPABILITIES (section 6.15.4): CRH, TMV; ALLOW COMMANDS 001b; all types.
         _ => vec![0, 8, 0x10, 0x90, 0xea, 0x01, 0, 0],
     };
@@ -138,7 +140,18 @@ fn status(reservations: &Reservations, known: &Registrant) -> Vec<u8> {
     let held = reservations.holds(&known.port);
     let id = transport_id(&known.port);
     let mut body = known.key.to_be_bytes().to_vec();
-    body.extend_from_slice(&[0, 0, 0, 0, u8::from(held.is_some()), held.map_or(0, |kind| kind as u8), 0, 0, 0, 0]);
+    body.extend_from_slice(&[
+        0,
+        0,
+        0,
+        0,
+        u8::from(held.is_some()),
+        held.map_or(0, |kind| kind as u8),
+        0,
+        0,
+        0,
+        0,
+    ]);
     body.extend_from_slice(&known.port.target_port.to_be_bytes());
     body.extend_from_slice(&u32::try_from(id.len()).unwrap_or(0).to_be_bytes());
     body.extend_from_slice(&id);

@@ -138,8 +138,11 @@ fn one_opcode(row: &Opcode, timeouts: bool) -> Vec<u8> {
 
 /// Abort task, abort task set, clear task set, logical unit reset; target reset (SPC-4 section 6.36).
 pub(crate) fn task_management(cdb: &[u8; 16]) -> Plan {
-    let mut data =
-        if cdb[2] & 0x80 == 0 { vec![0xd8, 0, 0, 0] } else { vec![0xd8, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] };
+    let mut data = if cdb[2] & 0x80 == 0 {
+        vec![0xd8, 0, 0, 0]
+    } else {
+        vec![0xd8, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    };
     data.truncate(be::u32(cdb, 6) as usize);
     Plan::Data(data)
 }

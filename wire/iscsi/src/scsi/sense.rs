@@ -39,7 +39,11 @@ pub struct Sense {
 pub enum Specific {
     None,
     /// Where the illegal field is: in the CDB or the parameter list, byte and bit.
-    Field { cdb: bool, byte: u16, bit: Option<u8> },
+    Field {
+        cdb: bool,
+        byte: u16,
+        bit: Option<u8>,
+    },
     /// Progress in 65536ths.
     Progress(u16),
 }

@@ -6,7 +6,12 @@ use super::sense::{self, Refusal, Sense, attention};
 use super::unit::{Power, SanitizeState, State};
 use super::{MediaOp, Nexus, Plan, Unit};
 
-pub(crate) fn start_stop(unit: &Unit, state: &mut State, nexus: &Nexus, cdb: &[u8; 16]) -> Result<Plan, Refusal> {
+pub(crate) fn start_stop(
+    unit: &Unit,
+    state: &mut State,
+    nexus: &Nexus,
+    cdb: &[u8; 16],
+) -> Result<Plan, Refusal> {
     // A power condition other than START_VALID changes nothing here: LOEJ and START are ignored.
     if cdb[4] & 0xf0 != 0 {
         return Ok(Plan::Good);

@@ -9,8 +9,8 @@ use super::opcodes::{Access, Command, Opcode};
 use super::persistent::Reservations;
 use super::sense::{self, Refusal, Sense, Specific, attention};
 use super::{
-    InitiatorPort, MediaError, MediaOp, MediaReply, Nexus, Plan, blocks, copy, inquiry, mode, persistent, report,
-    reservation, start,
+    InitiatorPort, MediaError, MediaOp, MediaReply, Nexus, Plan, blocks, copy, inquiry, mode, persistent,
+    report, reservation, start,
 };
 
 /// What a unit says of itself.
@@ -229,7 +229,9 @@ impl Unit {
         let row = Opcode::find(cdb)?;
         match row.command {
             Command::ModeSelect => mode::select(&mut state, nexus, cdb, list).map(|()| Plan::Good),
-            Command::PersistentReserveOut => persistent::out(&mut state, nexus, cdb, list).map(|()| Plan::Good),
+            Command::PersistentReserveOut => {
+                persistent::out(&mut state, nexus, cdb, list).map(|()| Plan::Good)
+            }
             Command::Unmap => blocks::unmap(&state, list),
             Command::Sanitize => start::sanitize(&mut state, cdb, list),
             Command::ExtendedCopy => copy::extended_copy(self, &mut state, nexus, list),
@@ -286,7 +288,13 @@ impl Unit {
         Ok(())
     }
 
-    fn dispatch(&self, state: &mut State, nexus: &Nexus, row: &Opcode, cdb: &[u8; 16]) -> Result<Plan, Refusal> {
+    fn dispatch(
+        &self,
+        state: &mut State,
+        nexus: &Nexus,
+        row: &Opcode,
+        cdb: &[u8; 16],
+    ) -> Result<Plan, Refusal> {
         let plan = match row.command {
             Command::TestUnitReady => Plan::Good,
             Command::RequestSense => report::request_sense(state, nexus, cdb),

@@ -57,7 +57,8 @@ impl SimulatedStore {
 
     pub(super) fn check_no_shared_blocks(&self, disk: &Disk<SimulatedStore>) {
         let state = disk.read_state();
-        let mut used: Vec<u32> = state.map.entries().map(|(_, entry)| entry).filter(|entry| is_data(*entry)).collect();
+        let mut used: Vec<u32> =
+            state.map.entries().map(|(_, entry)| entry).filter(|entry| is_data(*entry)).collect();
         let count = used.len();
         used.sort_unstable();
         used.dedup();

@@ -1,0 +1,21 @@
+//! `cargo xtask bench block`: `rackd block serve` and tgt, each with the same file, under the same load.
+
+use anyhow::Result;
+
+use crate::shell::{self, cargo, program};
+use crate::tools;
+
+pub(super) fn run(options: &[String]) -> Result<()> {
+    let missing = tools::missing(PACKAGES);
+    if !missing.is_empty() {
+        tools::apt_install(&missing)?;
+    }
+    eprintln!("building in the release profile (the first time takes minutes)");
+    shell::run(cargo().args(["build", "--release", "--package", "farrier-rackd", "--bin", "rackd"]))?;
+    shell::run(cargo().args(["build", "--release", "--package", "farrier-block", "--example", "bench"]))?;
+    let release = tools::release_dir()?;
+    let mut bench = program(&release.join("examples/bench").to_string_lossy());
+    shell::run(bench.arg("--rackd").arg(release.join("rackd")).args(options))
+}
+
+const PACKAGES: &[(&str, &str)] = &[("tgt", "/usr/sbin/tgtd")];
