@@ -1,8 +1,8 @@
 //! What netboot serves to a task's machine: typed data in, a reservation and a boot script out.
 
-use crate::volumes::Access;
 use crate::config::SegmentConfig;
 use crate::rack::Rack;
+use crate::volumes::Access;
 use farrier_journal::JournalError;
 use farrier_netboot::{Boot, BootEntry, KernelArgs, KernelArgsError, MacAddr, San, SanError};
 use farrier_proto::rack::Machine;

@@ -5,8 +5,8 @@
 
 use crate::config::Config;
 use farrier_block::{
-    AddError, Backing as _, Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Overlay, OverlayError, OverlayOptions, Secret,
-    TargetSpec, Targets,
+    AddError, Backing as _, Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Overlay, OverlayError,
+    OverlayOptions, Secret, TargetSpec, Targets,
 };
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -146,8 +146,8 @@ impl Volumes {
         let luns = blocking(move || {
             let overlay = Overlay::open(&files.overlay, open_image(&image)?, &record.manifest_sha256)
                 .map_err(overlay_error(&files.overlay))?;
-            let seed = FileBacking::open(&files.seed, Mode::ReadOnly)
-                .map_err(io_error("opening", &files.seed))?;
+            let seed =
+                FileBacking::open(&files.seed, Mode::ReadOnly).map_err(io_error("opening", &files.seed))?;
             Ok(vec![LunSpec::new(0, overlay), LunSpec::new(1, seed).read_only()])
         })
         .await?;

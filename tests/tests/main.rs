@@ -13,6 +13,7 @@ mod bench;
 mod commands;
 mod compose;
 mod demo;
+mod diskless;
 mod kill;
 mod pretend_faults;
 mod pretend_rack;

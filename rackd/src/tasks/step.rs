@@ -1,7 +1,7 @@
 use super::context::Context;
-use crate::volumes::VolumeError;
 use crate::boot::PublishError;
 use crate::cache::CacheError;
+use crate::volumes::VolumeError;
 use farrier_bmc::BmcError;
 use farrier_journal::JournalError;
 use farrier_switch::SwitchError;

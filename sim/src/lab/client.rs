@@ -15,11 +15,12 @@ use farrier_proto::inventory::{
     ExplainNodeRequest, Explanation, Flavor, GetNodeRequest, Node, Port, Rack, Site,
 };
 use farrier_proto::rack::rack_service_client::RackServiceClient;
-use farrier_proto::rack::{BootEvent, GetBootTraceRequest};
+use farrier_proto::rack::{BootEvent, GetBootTraceRequest, PowerAction};
 use farrier_proto::scheduler::instance_service_client::InstanceServiceClient;
 use farrier_proto::scheduler::node_action_service_client::NodeActionServiceClient;
 use farrier_proto::scheduler::{
     ActOnNodeRequest, CreateInstanceRequest, DeleteInstanceRequest, GetInstanceRequest, Instance, Operation,
+    SetNodePowerRequest,
 };
 use farrier_proto::types::{BootMode, NodeVerb};
 use tonic::transport::Channel;
@@ -191,6 +192,17 @@ impl Client {
         };
         let answer = NodeActionServiceClient::new(self.scheduler.clone()).act_on_node(request).await;
         Ok(answer.with_context(|| format!("{} of {node}", verb.as_str_name()))?.into_inner())
+    }
+
+    /// The power button of a node.
+    pub async fn power(&self, node: &str, action: PowerAction) -> Result<Operation> {
+        let request = SetNodePowerRequest {
+            name: format!("nodes/{node}"),
+            action: action.into(),
+            request_id: request_id(),
+        };
+        let answer = NodeActionServiceClient::new(self.scheduler.clone()).set_node_power(request).await;
+        Ok(answer.with_context(|| format!("{} of {node}", action.as_str_name()))?.into_inner())
     }
 
     /// Asks for an instance; its names whole (`flavors/…`), its own without `instances/`.

@@ -163,6 +163,11 @@ impl Installation {
         Ok(())
     }
 
+    /// What a process keeps on disk.
+    pub fn data(&self, service: Service) -> PathBuf {
+        self.dir.join(service.name())
+    }
+
     /// Waits until a process has ended by itself.
     pub async fn wait_ended(&mut self, service: Service) -> Result<()> {
         let process =

@@ -132,8 +132,7 @@ impl Session {
                 let len = (end - next).min(READ_BYTES);
                 let blocks = u32::try_from(len / block).unwrap_or(0);
                 let first = next / block;
-                let tag =
-                    self.initiator.read(self.lun, first, blocks, self.capacity.block_bytes, &mut out);
+                let tag = self.initiator.read(self.lun, first, blocks, self.capacity.block_bytes, &mut out);
                 let bytes = vec![0; usize::try_from(len).unwrap_or(0)];
                 running.insert(tag, Piece { bytes, got: 0, ended: false });
                 order.push_back(tag);
@@ -252,12 +251,8 @@ fn parse(url: &str) -> Option<Address> {
             (Some(Credentials { user: user.to_owned(), secret: Secret::new(secret.as_bytes()) }), host)
         }
     };
-    let login = Login {
-        initiator: initiator.to_owned(),
-        target: target.to_owned(),
-        chap,
-        isid: rand::random(),
-    };
+    let login =
+        Login { initiator: initiator.to_owned(), target: target.to_owned(), chap, isid: rand::random() };
     Some(Address { host: host.to_owned(), login, lun: lun.parse().ok()? })
 }
 
@@ -274,7 +269,8 @@ mod tests {
 
     #[test]
     fn an_address_has_all_its_parts_or_is_none() {
-        let address = parse("iscsi://n1%s3cret@10.0.0.1:3260/iqn.2026-01.dev.farrier:x/0?initiator=iqn.i").unwrap();
+        let address =
+            parse("iscsi://n1%s3cret@10.0.0.1:3260/iqn.2026-01.dev.farrier:x/0?initiator=iqn.i").unwrap();
         assert_eq!((address.host.as_str(), address.lun), ("10.0.0.1:3260", 0));
         assert_eq!(address.login.target, "iqn.2026-01.dev.farrier:x");
         assert_eq!(address.login.initiator, "iqn.i");

@@ -151,11 +151,9 @@ impl<'a> Fetcher<'a> {
         let authority = url.split('/').nth(2).unwrap_or_default();
         authority.rsplit('@').next().unwrap_or_default().to_owned()
     }
-
 }
 
 /// Hashing takes 10 ms and more a chunk: not on the threads that keep the session alive.
 async fn digest(data: Vec<u8>) -> Result<(Digest, Vec<u8>), CommandError> {
     super::blocking(move || Ok((Digest::of(&data), data))).await
 }
-

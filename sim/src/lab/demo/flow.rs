@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result, bail};
 use farrier_proto::inventory::{Flavor, Node};
 use farrier_proto::rack::ReadyGate;
 use farrier_proto::scheduler::{Instance, Operation};
-use farrier_proto::types::NodeVerb;
+use farrier_proto::types::{DeployMethod, NodeVerb};
 use futures::future::try_join_all;
 use tokio::sync::Semaphore;
 
 use super::board::{Board, Task};
 use super::ssh::Key;
-use super::{BMC_PASSWORD, BMC_USER, node_name};
+use super::{BMC_PASSWORD, BMC_USER, Method, node_name};
 use crate::lab::client::{Client, NewNode};
 use crate::lab::config::RackConfig;
 use crate::lab::guest::Image;
@@ -31,6 +31,7 @@ pub(super) struct Flow<'a> {
 /// What is deployed and who may log in.
 pub(super) struct Guest {
     pub(super) image: Image,
+    pub(super) method: Method,
     pub(super) file: ImageFile,
     pub(super) key: Key,
 }
@@ -84,6 +85,7 @@ impl Flow<'_> {
             hostname: INSTANCE.to_owned(),
             ssh_keys: vec![guest.key.public.clone()],
             user_data: USER_DATA.as_bytes().to_vec(),
+            method: DeployMethod::from(guest.method).into(),
             ready: ReadyGate::PhoneHome.into(),
             ready_seconds: 600,
             ..Instance::default()

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use farrier_proto::types::DeployMethod;
 
 use self::board::Board;
 use self::flow::{Flow, Guest};
@@ -46,6 +47,30 @@ pub struct DemoArgs {
     /// Operating system to deploy
     #[arg(long, value_enum, default_value_t = Image::Debian)]
     image: Image,
+    /// How it gets onto the machine
+    #[arg(long, value_enum, default_value_t = Method::Direct)]
+    method: Method,
+}
+
+/// Deploy methods, as the CLI names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Method {
+    /// The ramdisk streams the image over HTTP to the local disk
+    Direct,
+    /// The ramdisk copies the image from an iSCSI disk of the rack
+    Iscsi,
+    /// Nothing is copied: the machine boots from an iSCSI disk of the rack
+    Diskless,
+}
+
+impl From<Method> for DeployMethod {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Direct => DeployMethod::Direct,
+            Method::Iscsi => DeployMethod::Iscsi,
+            Method::Diskless => DeployMethod::Diskless,
+        }
+    }
 }
 
 /// Runs the demo; success only when the deployed system itself has answered.
@@ -118,7 +143,7 @@ impl Ready {
         let client = installation.client()?;
         let config = RackConfig::of_rack(&rack, &self.ramdisk);
         let key = ssh::Key::make(rack.dir())?;
-        let guest = Guest { image: args.image, file: self.image, key };
+        let guest = Guest { image: args.image, method: args.method, file: self.image, key };
         let flow = Flow { client: &client, board, servers: &servers };
         let ended = async {
             flow.register(&mut installation, &config).await?;
