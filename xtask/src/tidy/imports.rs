@@ -17,6 +17,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("farrier-identity", &[]),
     ("farrier-ipmi", &[]),
     ("farrier-iscsi", &[]),
+    ("farrier-nocloud", &[]),
     ("farrier-tftp", &[]),
     // What services share.
     ("farrier-db", &[]),
@@ -37,6 +38,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "farrier-identity",
             "farrier-model",
             "farrier-block",
+            "farrier-nocloud",
             "farrier-journal",
             "farrier-netboot",
             "farrier-bmc",
@@ -48,8 +50,11 @@ const TABLE: &[(&str, &[&str])] = &[
     ("farrier-netboot", &["farrier-tftp", "farrier-model"]),
     ("farrier-bmc", &["farrier-ipmi", "farrier-model"]),
     ("farrier-switch", &["farrier-model"]),
-    // It copies images over iSCSI too.
-    ("farrier-agent", &["farrier-proto", "farrier-identity", "farrier-model", "farrier-iscsi"]),
+    // It copies images over iSCSI too, and writes the NoCloud volume.
+    (
+        "farrier-agent",
+        &["farrier-proto", "farrier-identity", "farrier-model", "farrier-iscsi", "farrier-nocloud"],
+    ),
     ("farrier-cli", &["farrier-proto", "farrier-identity", "farrier-model"]),
     // Test equipment. `lab` is a client of the API like any other.
     ("farrier-sim", &["farrier-ipmi", "farrier-agent", "farrier-proto", "farrier-identity", "farrier-model"]),

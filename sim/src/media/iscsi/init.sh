@@ -12,7 +12,7 @@ gateway=$(cat $ibft/gateway 2>/dev/null)
 [ -n "$gateway" ] && [ "$gateway" != 0.0.0.0 ] && ip route add default via "$gateway" dev "$boot_nic"
 mkdir -p /run/lock/iscsi
 tries=0
-until iscsistart -b > /run/iscsistart.log 2>&1 || [ $tries -ge 30 ]; do
+until /sbin/iscsistart -b > /run/iscsistart.log 2>&1 || [ $tries -ge 30 ]; do
     tries=$((tries + 1))
     sleep 1
 done
