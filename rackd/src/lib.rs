@@ -12,6 +12,7 @@ mod grpc;
 mod join;
 mod phone_home;
 mod rack;
+mod renewal;
 mod rules;
 mod secrets;
 mod serve;
