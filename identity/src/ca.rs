@@ -204,7 +204,7 @@ fn valid_for(params: &mut CertificateParams, valid: Duration) {
     params.not_after = now + valid;
 }
 
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let err = |source| IdentityError::Write { path: path.into(), source };
@@ -221,7 +221,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
     std::fs::rename(&tmp, path).map_err(err)
 }
 
-fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
+pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
     let err = |source| IdentityError::Write { path: path.into(), source };
     let tmp = path.with_extension("new");
     std::fs::write(&tmp, bytes).map_err(err)?;

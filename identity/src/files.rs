@@ -22,9 +22,18 @@ pub struct Credentials {
     generation: Arc<watch::Sender<u64>>,
 }
 
+/// When a certificate is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    pub from: SystemTime,
+    pub until: SystemTime,
+}
+
 /// One good generation of the files.
 pub(crate) struct Loaded {
     pub(crate) identity: Identity,
+    validity: Validity,
+    hosts: Vec<String>,
     pub(crate) roots: Arc<RootCertStore>,
     pub(crate) server_required: Arc<rustls::ServerConfig>,
     pub(crate) server_optional: Arc<rustls::ServerConfig>,
@@ -64,6 +73,16 @@ impl Credentials {
     /// Who these credentials speak for.
     pub fn identity(&self) -> Identity {
         self.current.load().identity.clone()
+    }
+
+    /// When the certificate begins and ends.
+    pub fn validity(&self) -> Validity {
+        self.current.load().validity
+    }
+
+    /// DNS names and addresses in the certificate.
+    pub fn hosts(&self) -> Vec<String> {
+        self.current.load().hosts.clone()
     }
 
     pub(crate) fn loaded(&self) -> Arc<Loaded> {
@@ -147,6 +166,7 @@ fn build(
         .first()
         .ok_or_else(|| IdentityError::Pem { path: dir.join("cert.pem"), expected: "certificate" })?;
     let identity = verify::identity(leaf)?;
+    let (validity, hosts) = (verify::validity(leaf)?, verify::hosts(leaf));
 
     let server = |optional: bool| -> Result<Arc<rustls::ServerConfig>, IdentityError> {
         let builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
@@ -161,6 +181,8 @@ fn build(
     };
     Ok(Loaded {
         identity,
+        validity,
+        hosts,
         server_required: server(false)?,
         server_optional: server(true)?,
         roots,

@@ -14,10 +14,11 @@ mod error;
 mod files;
 mod id;
 pub mod server;
+pub mod swap;
 mod verify;
 
 pub use error::IdentityError;
-pub use files::Credentials;
+pub use files::{Credentials, Validity};
 pub use id::{Identity, ParseIdentityError, Role, TRUST_DOMAIN};
 pub use server::Peer;
 

@@ -1,11 +1,13 @@
-use crate::{Identity, IdentityError, Role, ca, provider};
+use crate::{Identity, IdentityError, Role, Validity, ca, provider};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 /// Reads the identity out of a certificate: its one SPIFFE URI, and for users role and project from the
@@ -34,6 +36,37 @@ pub(crate) fn identity(cert: &CertificateDer<'_>) -> Result<Identity, IdentityEr
         .unwrap_or_default()
         .to_owned();
     Identity::parse(uri, role, &project).map_err(|e| none(&e.seen))
+}
+
+/// When the certificate begins and ends to be good.
+pub(crate) fn validity(cert: &CertificateDer<'_>) -> Result<Validity, IdentityError> {
+    let malformed = || IdentityError::NoIdentity { seen: "a malformed certificate".to_owned() };
+    let (_, parsed) = X509Certificate::from_der(cert).map_err(|_| malformed())?;
+    let at = |seconds: i64| {
+        u64::try_from(seconds).ok().and_then(|s| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(s)))
+    };
+    let validity = parsed.validity();
+    Ok(Validity {
+        from: at(validity.not_before.timestamp()).ok_or_else(malformed)?,
+        until: at(validity.not_after.timestamp()).ok_or_else(malformed)?,
+    })
+}
+
+/// DNS names and addresses in the certificate.
+pub(crate) fn hosts(cert: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, parsed)) = X509Certificate::from_der(cert) else { return Vec::new() };
+    let Ok(names) = parsed.subject_alternative_name() else { return Vec::new() };
+    let host = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|ip| ip.to_string()),
+        _ => None,
+    };
+    names.iter().flat_map(|ext| ext.value.general_names.iter()).filter_map(host).collect()
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// Which authority a client believes.

@@ -24,6 +24,8 @@ pub struct Config {
     pub identity: PathBuf,
     /// The images service, `https://host:port`.
     pub images: String,
+    /// Inventory, `https://host:port`, which renews the certificate; unset: somebody else does.
+    pub inventory: Option<String>,
     pub ramdisk: RamdiskConfig,
     /// Directory with undionly.kpxe and snponly.efi; unset: no TFTP.
     pub boot_files: Option<PathBuf>,
@@ -107,6 +109,7 @@ struct Raw {
     data: PathBuf,
     identity: PathBuf,
     images: String,
+    inventory: Option<String>,
     ramdisk: RamdiskConfig,
     boot_files: Option<PathBuf>,
     #[serde(default)]
@@ -158,8 +161,10 @@ impl Config {
         if !farrier_model::is_label(&raw.rack) {
             return Err(bad("rack", "1 to 63 of a-z, 0-9 and '-'", &raw.rack));
         }
-        if !raw.images.starts_with("https://") {
-            return Err(bad("images", "https://host:port", &raw.images));
+        for (key, url) in [("images", Some(&raw.images)), ("inventory", raw.inventory.as_ref())] {
+            if let Some(url) = url.filter(|url| !url.starts_with("https://")) {
+                return Err(bad(key, "https://host:port", url));
+            }
         }
         let segments = raw.segment.into_iter().map(segment).collect::<Result<Vec<_>, _>>()?;
         let provisioning = segments.iter().filter(|s| s.role == Role::Provisioning).count();
@@ -175,6 +180,7 @@ impl Config {
             data: raw.data,
             identity: raw.identity,
             images: raw.images,
+            inventory: raw.inventory,
             ramdisk: raw.ramdisk,
             boot_files: raw.boot_files,
             segments,

@@ -13,6 +13,7 @@ mod grpc;
 mod join;
 mod phone_home;
 mod rack;
+mod renewal;
 mod rules;
 mod secrets;
 mod serve;

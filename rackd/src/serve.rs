@@ -6,6 +6,7 @@ use crate::config::{Config, SegmentConfig, SwitchDriver};
 use crate::grpc::{AgentApi, RackApi};
 use crate::phone_home;
 use crate::rack::Rack;
+use crate::renewal::Renewal;
 use crate::rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
 use crate::signed::Signer;
 use crate::tasks::{self, Tasks};
@@ -57,6 +58,7 @@ pub async fn start(
     config: Config,
     shutdown: CancellationToken,
 ) -> anyhow::Result<(Bound, impl Future<Output = anyhow::Result<()>> + Send)> {
+    farrier_identity::swap::complete(&config.identity)?;
     let credentials =
         Credentials::load(&config.identity).context("rackd has no identity: run `rackd join` first")?;
     let expected = Identity::Rack(config.rack.clone());
@@ -114,6 +116,7 @@ pub async fn start(
     });
     tasks::resume(&rack).await?;
     rack.tracker.spawn(renew_tokens(rack.clone()));
+    keep_certificate(&rack, &credentials);
 
     let agent_credentials = agent_credentials(&rack)?;
     let main = Server {
@@ -154,6 +157,17 @@ pub async fn start(
         Ok(())
     };
     Ok((bound, running))
+}
+
+/// The certificate is renewed before it ends, where there is somebody to ask.
+fn keep_certificate(rack: &Rack, credentials: &Credentials) {
+    let Some(inventory) = rack.config.inventory.clone() else {
+        tracing::info!("no `inventory` in the configuration: the certificate is somebody else's to renew");
+        return;
+    };
+    let identity = rack.config.identity.clone();
+    let renewal = Renewal { inventory, identity, credentials: credentials.clone() };
+    rack.tracker.spawn(renewal.keep(rack.shutdown.clone()));
 }
 
 /// Every boot script that is given out is followed by one with a new token: a token lives for one boot.

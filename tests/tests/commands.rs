@@ -85,11 +85,16 @@ fn exists(command: &str) -> Result<(), clap::Error> {
         return Ok(());
     }
     let mut words: Vec<String> = Vec::new();
-    for word in command.split(' ') {
+    for word in command.split(' ').take_while(|word| !matches!(*word, ">" | "<")) {
         let after_flag = words.last().is_some_and(|last| last.starts_with('-'));
         match word {
             "…" | "..." if after_flag => words.push("0".repeat(64)),
             "…" | "..." => {}
+            // Placeholders of values from a closed set.
+            "ROLE" => words.push("admin".to_owned()),
+            "SHELL" => words.push("bash".to_owned()),
+            // One flag of several.
+            _ if word.starts_with("--{") => words.push("--inventory".to_owned()),
             _ => words.push(filled(word)),
         }
     }

@@ -20,3 +20,4 @@ mod pretend_rack;
 mod pretend_recovery;
 mod pretend_site;
 mod qemu;
+mod renewal;

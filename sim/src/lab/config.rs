@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 
+use super::installation::Endpoints;
 use crate::media::Ramdisk;
 use crate::rack::Rack;
 
@@ -87,7 +88,13 @@ impl RackConfig {
     }
 
     /// The file's text.
-    pub(super) fn render(&self, rack: &str, host: Ipv4Addr, dir: &Path, images: &str) -> Result<String> {
+    pub(super) fn render(
+        &self,
+        rack: &str,
+        host: Ipv4Addr,
+        dir: &Path,
+        endpoints: &Endpoints,
+    ) -> Result<String> {
         // Machines of a virtual rack reach rackd on its bridges, pretend nodes on the loopback.
         let open = if self.switch == "none" { host } else { Ipv4Addr::UNSPECIFIED };
         let file = File {
@@ -98,7 +105,8 @@ impl RackConfig {
             block_listen: format!("{open}:{BLOCK_PORT}"),
             data: dir.join("rackd"),
             identity: dir.join("id/rack"),
-            images,
+            images: &endpoints.images,
+            inventory: &endpoints.inventory,
             switch: self.switch,
             boot_files: self.boot_files.as_deref(),
             ramdisk: RamdiskTable { kernel: &self.kernel, initrd: &self.initrd, args: &self.kernel_args },
@@ -120,6 +128,7 @@ struct File<'a> {
     data: PathBuf,
     identity: PathBuf,
     images: &'a str,
+    inventory: &'a str,
     switch: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     boot_files: Option<&'a Path>,

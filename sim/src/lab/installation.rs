@@ -135,7 +135,7 @@ impl Installation {
     }
 
     fn write_rack_config(&self, rack: &str, config: &RackConfig) -> Result<()> {
-        let text = config.render(rack, self.place.host(), &self.dir, &self.endpoints.images)?;
+        let text = config.render(rack, self.place.host(), &self.dir, &self.endpoints)?;
         Ok(std::fs::write(self.dir.join("rackd.toml"), text)?)
     }
 

@@ -189,3 +189,74 @@ async fn an_inspection_describes_the_node_and_its_ports() {
     assert!(candidates.nodes.iter().all(|n| n.hardware.is_some()) && candidates.nodes.len() == 2);
     assert_eq!(candidates.rack_sites.get("racks/r1").map(String::as_str), Some("sites/s1"));
 }
+
+fn hold(operation: &str) -> HoldNodeRequest {
+    HoldNodeRequest {
+        node: "nodes/n1".into(),
+        operation: format!("operations/{operation}"),
+        action: "power off".into(),
+        actor: "spiffe://farrier/user/olga".into(),
+    }
+}
+
+fn release(operation: &str) -> ReleaseNodeRequest {
+    ReleaseNodeRequest {
+        node: "nodes/n1".into(),
+        operation: format!("operations/{operation}"),
+        power_state: PowerState::Off.into(),
+        actor: "spiffe://farrier/user/olga".into(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn a_held_node_is_its_operations_alone_and_moves_no_state() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&["n1"]).await;
+    let mut scheduler = f.scheduler();
+    scheduler.provide("n1").await;
+    let before = op.node("n1").await.unwrap();
+    let held = inner(scheduler.dispatch.hold_node(hold("p1")).await).unwrap();
+    assert_eq!((held.fence, held.node.as_ref().map(|n| n.fence)), (before.fence + 1, Some(before.fence + 1)));
+    // Again, as after a lost answer: the same.
+    assert_eq!(inner(scheduler.dispatch.hold_node(hold("p1")).await).unwrap(), held);
+    refused(scheduler.dispatch.hold_node(hold("p2")).await, Code::Aborted, "NODE_BUSY");
+    let taken = scheduler.dispatch.transition_node(deploy("n1", "d", "i1")).await;
+    assert!(refused(taken, Code::Aborted, "NODE_BUSY").contains("operations/p1"));
+    let foreign = scheduler.dispatch.release_node(release("p2")).await;
+    refused(foreign, Code::FailedPrecondition, "LIFECYCLE_REFUSED");
+    let free = inner(scheduler.dispatch.release_node(release("p1")).await).unwrap();
+    assert_eq!(inner(scheduler.dispatch.release_node(release("p1")).await).unwrap(), free);
+    let node = free.node.unwrap();
+    assert_eq!((node.state(), node.operation.as_str()), (before.state(), ""));
+    assert_eq!((node.power_state(), node.fence), (PowerState::Off, before.fence + 1));
+    let request = ListEventsRequest { filter: "operation=operations/p1".into(), ..Default::default() };
+    let told: Vec<_> = inner(op.events.list_events(request).await)
+        .unwrap()
+        .events
+        .into_iter()
+        .map(|e| format!("{} {} {}>{}", e.actor, e.action, e.before, e.after))
+        .collect();
+    let olga = "spiffe://farrier/user/olga";
+    assert_eq!(told, [format!("{olga} power off >"), format!("{olga} done >off")]);
+    inner(scheduler.dispatch.transition_node(deploy("n1", "d", "i1")).await).unwrap();
+}
+
+#[tokio::test]
+async fn candidates_that_may_boot_from_the_network_are_named() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&["n1", "n2", "n3"]).await;
+    for (node, last, pxe_enabled) in [("n1", 1, true), ("n1", 2, true), ("n2", 3, false)] {
+        let port = Some(Port {
+            name: format!("ports/52-54-00-00-00-0{last}"),
+            node: format!("nodes/{node}"),
+            mac_address: format!("52:54:00:00:00:0{last}"),
+            pxe_enabled,
+            ..Port::default()
+        });
+        op.ports.create_port(CreatePortRequest { port, ..Default::default() }).await.unwrap();
+    }
+    let candidates = inner(f.scheduler().dispatch.list_candidates(ListCandidatesRequest {}).await).unwrap();
+    assert_eq!(candidates.bootable_nodes, ["nodes/n1"]);
+    assert_eq!(candidates.nodes.len(), 3);
+}
