@@ -105,7 +105,7 @@ fn root_mib(root: &Path) -> Result<u64, MediaError> {
     Ok((used + used / 6 + 96).next_multiple_of(32))
 }
 
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
 const CUSTOMIZE: &str = include_str!("debian/customize.sh");
 const INIT: &str = include_str!("debian/init.sh");
 
