@@ -153,12 +153,13 @@ fn make_root(disk: &Path, dir: &Path, offset: u64, mib: u64) -> Result<(), Media
     command.arg("-E").arg(format!("offset={offset},{seed},lazy_itable_init=1,nodiscard"));
     command.arg("-d").arg(dir).arg(disk).arg(format!("{}k", mib * 1024));
     tool::output(command, &[])?;
-    settle_change_times(disk, offset)
+    settle_inode_times(disk, offset)
 }
 
-/// mke2fs copies each file's ctime, the one time that nobody can set on the host: set it in the
-/// image. A fresh file system uses its inodes from the first on: root is 2, files begin at 11.
-fn settle_change_times(disk: &Path, offset: u64) -> Result<(), MediaError> {
+/// mke2fs copies each file's ctime, which nobody can set on the host, and its atime, which is that of
+/// whoever walked the tree last (relatime): set both in the image. A fresh file system uses its inodes from
+/// the first on: root is 2, files begin at 11.
+fn settle_inode_times(disk: &Path, offset: u64) -> Result<(), MediaError> {
     let device = format!("{}?offset={offset}", text(disk));
     let statistics = tool::run("debugfs", ["-R", "stats -h", &device])?;
     let number = |field: &str| -> Option<u64> {
@@ -169,7 +170,10 @@ fn settle_change_times(disk: &Path, offset: u64) -> Result<(), MediaError> {
         .ok_or_else(|| MediaError::Unexpected("debugfs".to_owned(), "no inode counts"))?;
     let script: String = std::iter::once(2)
         .chain(11..=all.saturating_sub(free))
-        .map(|inode| format!("sif <{inode}> ctime @{SOURCE_DATE_EPOCH}\nsif <{inode}> ctime_extra 0\n"))
+        .flat_map(|inode| ["ctime", "atime"].map(|time| (inode, time)))
+        .map(|(inode, time)| {
+            format!("sif <{inode}> {time} @{SOURCE_DATE_EPOCH}\nsif <{inode}> {time}_extra 0\n")
+        })
         .collect();
     let file = disk.with_extension("debugfs");
     write(&file, script.as_bytes())?;
@@ -183,3 +187,34 @@ fn settle_change_times(disk: &Path, offset: u64) -> Result<(), MediaError> {
 const GRUB_BOOT_IMAGE: &str = "/usr/lib/grub/i386-pc/boot.img";
 const BIOS_BOOT_LBA: u64 = 34;
 const MIB: u64 = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_file_system_does_not_show_when_its_files_were_made_or_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = |name: &str, from: &Path| {
+            let disk = dir.path().join(name);
+            std::fs::File::create(&disk).unwrap().set_len(24 * MIB).unwrap();
+            make_root(&disk, from, MIB, 20).unwrap();
+            std::fs::read(&disk).unwrap()
+        };
+        let root = |name: &str, read: u32| {
+            let root = dir.path().join(name);
+            std::fs::create_dir_all(root.join("etc/deep")).unwrap();
+            std::fs::write(root.join("etc/deep/file"), "content").unwrap();
+            let touch = |time: &str, date: u32| {
+                let date = format!("@{date}");
+                tool::run("find", [&text(&root), "-exec", "touch", time, "-d", &date, "{}", "+"]).unwrap();
+            };
+            touch("-m", SOURCE_DATE_EPOCH);
+            // After the modification: relatime leaves it alone.
+            touch("-a", read);
+            root
+        };
+        let (one, other) = (root("one", 1_750_000_000), root("other", 1_760_000_000));
+        assert!(image("a", &one) == image("b", &other), "two builds of the same files differ");
+    }
+}
