@@ -84,11 +84,11 @@ impl Failure {
     /// A status of `called`.
     pub fn of_status(status: &Status, called: &Called) -> Self {
         let info = status.get_details_error_info();
-        let reason = info.as_ref().map(|i| i.reason.clone()).filter(|r| !r.is_empty());
+        let reason = info.map(|i| i.reason).filter(|r| !r.is_empty());
         let exit = exit_of(status, reason.as_deref());
         let mut failure = Failure { reason, ..Failure::new(exit, sentence(status, called, exit)) };
         if failure.reason.as_deref() == Some("NO_NODE_FITS") {
-            failure.rejections = rejections(status, info.map(|i| i.metadata).unwrap_or_default());
+            failure.rejections = rejections(status);
         }
         failure.next = next(&failure, status, called);
         failure
@@ -167,15 +167,12 @@ fn sentence(status: &Status, called: &Called, exit: Exit) -> String {
     }
 }
 
-/// Placement's reasons: a precondition violation each, or the facts of the ErrorInfo.
-fn rejections(status: &Status, facts: std::collections::HashMap<String, String>) -> Vec<(String, String)> {
+/// Placement's reasons: a precondition violation each. How many more there are is in the message.
+fn rejections(status: &Status) -> Vec<(String, String)> {
     let mut out: Vec<_> = status
         .get_details_precondition_failure()
         .map(|p| p.violations.into_iter().map(|v| (v.subject, v.description)).collect())
         .unwrap_or_default();
-    if out.is_empty() {
-        out = facts.into_iter().collect();
-    }
     out.sort();
     out
 }

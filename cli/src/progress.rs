@@ -52,12 +52,12 @@ pub async fn watch(
     mut last: Operation,
     report: &mut (dyn Report + Send),
 ) -> Result<Operation, Failure> {
-    let mut heard = Instant::now();
+    let mut silence = Silence::default();
     let mut pause = PAUSE;
     report.update(&last);
     while !last.done {
         let name = last.name.clone();
-        let before = heard;
+        let mut heard = false;
         let broken = follow(link, &name, &mut last, &mut heard, report).await;
         if last.done {
             break;
@@ -65,11 +65,11 @@ pub async fn watch(
         if let Some(status) = broken.as_ref().filter(|status| is_final(status)) {
             return Err(link.failed(status));
         }
-        if heard > before {
+        if heard {
             pause = PAUSE;
         }
         let why = broken.as_ref().map_or("the stream ended", Status::message);
-        if heard.elapsed() > AWAY {
+        if silence.broke(heard, Instant::now()) > AWAY {
             let status = broken.unwrap_or_else(|| Status::unavailable("the stream ended early"));
             return Err(link
                 .failed(&status)
@@ -92,12 +92,29 @@ pub async fn watch(
     Ok(last)
 }
 
+/// Since when nobody answers. It counts from the first break of a watch that was heard: a stream that has
+/// nothing to say for an hour is not away.
+#[derive(Debug, Default)]
+struct Silence {
+    since: Option<Instant>,
+}
+
+impl Silence {
+    /// A watch broke at `now`; `heard`: it had said something. Returns how long nobody has answered.
+    fn broke(&mut self, heard: bool, now: Instant) -> Duration {
+        if heard {
+            self.since = None;
+        }
+        now.saturating_duration_since(*self.since.get_or_insert(now))
+    }
+}
+
 /// One stream, to its end. Returns why it broke, if it did.
 async fn follow(
     link: &Link,
     name: &str,
     last: &mut Operation,
-    heard: &mut Instant,
+    heard: &mut bool,
     report: &mut (dyn Report + Send),
 ) -> Option<Status> {
     let mut client = OperationServiceClient::new(link.channel.clone());
@@ -110,7 +127,7 @@ async fn follow(
         tokio::select! {
             message = stream.message() => match message {
                 Ok(Some(operation)) => {
-                    *heard = Instant::now();
+                    *heard = true;
                     report.update(&operation);
                     *last = operation;
                     if last.done {
@@ -150,4 +167,26 @@ fn failed(operation: &Operation, error: &OperationError) -> Failure {
         _ => format!("`farrier node explain {}`", short(&operation.node)),
     };
     failure.next(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_watch_is_not_away_and_an_absent_server_is_given_up() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut silence = Silence::default();
+        // An hour without a word, then a restart of the server: the first break is where counting begins.
+        assert_eq!(silence.broke(true, at(3600)), Duration::ZERO);
+        assert_eq!(silence.broke(false, at(3610)), Duration::from_secs(10));
+        assert!(silence.broke(false, at(3600 + AWAY.as_secs() + 1)) > AWAY);
+        // It came back and said something: the next break counts anew.
+        assert_eq!(silence.broke(true, at(9000)), Duration::ZERO);
+        // Never heard at all.
+        let mut silence = Silence::default();
+        assert_eq!(silence.broke(false, at(1)), Duration::ZERO);
+        assert_eq!(silence.broke(false, at(5)), Duration::from_secs(4));
+    }
 }

@@ -76,5 +76,5 @@ pub fn channel(uri: &str, pin: &PinnedCa, identity: Option<(&Key, &[u8])>) -> Re
             identity.as_ref().map(|(chain, key)| (chain.clone(), key.clone_key())),
         )
     };
-    connect(uri, Arc::new(config))
+    connect(uri, Arc::new(config), None)
 }

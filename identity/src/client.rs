@@ -45,6 +45,21 @@ impl Expect {
 /// A channel to `uri` (`https://host:port`) that connects when first used and again after each break.
 /// Certificates are read at every connection, so a rotation needs no restart.
 pub fn channel(uri: &str, credentials: &Credentials, expect: Expect) -> Result<Channel, IdentityError> {
+    connect(uri, config_of(credentials, expect), None)
+}
+
+/// As [`channel`], for unary calls: one that has no answer within `deadline` ends as cancelled. Keepalive
+/// finds a peer that is gone; this finds one that is there and hangs.
+pub fn channel_with_deadline(
+    uri: &str,
+    credentials: &Credentials,
+    expect: Expect,
+    deadline: Duration,
+) -> Result<Channel, IdentityError> {
+    connect(uri, config_of(credentials, expect), Some(deadline))
+}
+
+fn config_of(credentials: &Credentials, expect: Expect) -> Arc<ConfigFn> {
     let credentials = credentials.clone();
     let config = move || {
         let loaded = credentials.loaded();
@@ -55,14 +70,14 @@ pub fn channel(uri: &str, credentials: &Credentials, expect: Expect) -> Result<C
             Some((loaded.chain.clone(), loaded.key.clone_key())),
         )
     };
-    connect(uri, Arc::new(config))
+    Arc::new(config)
 }
 
 /// A channel without a client certificate to a server known by the SHA-256 of its authority.
 pub fn pinned_channel(uri: &str, ca_sha256: [u8; 32]) -> Result<Channel, IdentityError> {
     let config =
         move || client_config(Trust::Pin(ca_sha256), Box::new(|id| Expect::AnyServer.admits(id)), None);
-    connect(uri, Arc::new(config))
+    connect(uri, Arc::new(config), None)
 }
 
 type ConfigFn = dyn Fn() -> Result<rustls::ClientConfig, IdentityError> + Send + Sync;
@@ -84,7 +99,11 @@ pub(crate) fn client_config(
     Ok(config)
 }
 
-pub(crate) fn connect(uri: &str, config: Arc<ConfigFn>) -> Result<Channel, IdentityError> {
+pub(crate) fn connect(
+    uri: &str,
+    config: Arc<ConfigFn>,
+    deadline: Option<Duration>,
+) -> Result<Channel, IdentityError> {
     let bad = || IdentityError::BadUri { uri: uri.to_owned() };
     let authority = uri.strip_prefix("https://").ok_or_else(bad)?.trim_end_matches('/');
     // tonic is built without TLS: to it this is a plain origin, and the connector below does the TLS.
@@ -96,6 +115,10 @@ pub(crate) fn connect(uri: &str, config: Arc<ConfigFn>) -> Result<Channel, Ident
         .tcp_nodelay(true)
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(8 << 20);
+    let endpoint = match deadline {
+        Some(deadline) => endpoint.timeout(deadline),
+        None => endpoint,
+    };
     Ok(endpoint.connect_with_connector_lazy(Connector { config }))
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
@@ -16,6 +16,24 @@ use tonic::transport::server::Connected;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes under way at once; more wait in the kernel's accept queue.
 const HANDSHAKES: usize = 256;
+
+/// How many connections a server has at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// All of them; more wait in the kernel's accept queue until one ends.
+    pub connections: usize,
+    /// Those without a certificate, where they may come at all; more are closed at once. Whoever proves
+    /// nothing must not be able to keep out those who can.
+    pub anonymous: usize,
+}
+
+impl Default for Limits {
+    /// A rack of a few hundred ramdisks or a centre of a thousand racks, with room; a descriptor and some
+    /// tens of KiB each. Without a certificate one only joins or registers, which takes a moment.
+    fn default() -> Self {
+        Self { connections: 2048, anonymous: 256 }
+    }
+}
 
 /// Whether a client may come without a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +56,8 @@ pub struct Peer {
 pub struct TlsConnection {
     stream: tokio_rustls::server::TlsStream<TcpStream>,
     peer: Peer,
+    /// Its place among the connections, and among those without a certificate.
+    _places: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
 /// Accepts for ever. The stream ends when the returned task handle's listener is dropped by dropping the
@@ -46,11 +66,19 @@ pub fn accept(
     listener: TcpListener,
     credentials: Credentials,
     auth: ClientAuth,
+    limits: Limits,
 ) -> ReceiverStream<Result<TlsConnection, std::io::Error>> {
     let (tx, rx) = mpsc::channel(64);
     tokio::spawn(async move {
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+        let connections = Arc::new(Semaphore::new(limits.connections));
+        let anonymous = Arc::new(Semaphore::new(limits.anonymous));
         loop {
+            let place = tokio::select! {
+                place = connections.clone().acquire_owned() => place,
+                () = tx.closed() => return,
+            };
+            let Ok(place) = place else { return };
             let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -71,7 +99,7 @@ pub fn accept(
                 ClientAuth::Required => loaded.server_required.clone(),
                 ClientAuth::Optional => loaded.server_optional.clone(),
             };
-            let tx = tx.clone();
+            let (tx, anonymous) = (tx.clone(), anonymous.clone());
             tokio::spawn(async move {
                 let _permit = permit;
                 let acceptor = tokio_rustls::TlsAcceptor::from(config);
@@ -86,7 +114,18 @@ pub fn accept(
                                 return;
                             }
                         };
-                        let _ = tx.send(Ok(TlsConnection { stream, peer: Peer { addr, identity } })).await;
+                        let unproven = match identity {
+                            Some(_) => None,
+                            None => match anonymous.try_acquire_owned() {
+                                Ok(place) => Some(place),
+                                Err(_) => {
+                                    tracing::warn!(peer = %addr, "too many connections without a certificate");
+                                    return;
+                                }
+                            },
+                        };
+                        let peer = Peer { addr, identity };
+                        let _ = tx.send(Ok(TlsConnection { stream, peer, _places: (place, unproven) })).await;
                     }
                     Ok(Err(error)) => tracing::info!(peer = %addr, %error, "TLS handshake refused"),
                     Err(_) => tracing::info!(peer = %addr, "TLS handshake timed out"),

@@ -3,8 +3,8 @@
 
 use farrier_identity::agent::{self, Key, PinnedCa};
 use farrier_identity::ca::{Authority, Issued, request_key_digest, to_pem, write_identity};
-use farrier_identity::client::{Expect, channel, pinned_channel};
-use farrier_identity::server::{ClientAuth, accept};
+use farrier_identity::client::{Expect, channel, channel_with_deadline, pinned_channel};
+use farrier_identity::server::{ClientAuth, Limits, accept};
 use farrier_identity::{Credentials, Identity, IdentityError, Peer, Role};
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -59,9 +59,13 @@ impl Drop for Served {
 }
 
 async fn serve(credentials: Credentials, auth: ClientAuth) -> Served {
+    serve_limited(credentials, auth, Limits::default()).await
+}
+
+async fn serve_limited(credentials: Credentials, auth: ClientAuth, limits: Limits) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri = format!("https://{}", listener.local_addr().unwrap());
-    let incoming = accept(listener, credentials, auth);
+    let incoming = accept(listener, credentials, auth, limits);
     let server = tonic::transport::Server::builder().add_service(WhoAmI).serve_with_incoming(incoming);
     let task = tokio::spawn(async move {
         let _ = server.await;
@@ -409,4 +413,72 @@ fn requests_that_are_none_are_refused() {
         assert!(matches!(refused, Err(IdentityError::BadRequest)));
         assert!(request_key_digest(csr).is_err());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_more_than_the_limit_waits_for_another_to_end() {
+    let authority = authority();
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let server = credentials(&authority, &service("inventory"));
+    let served = serve_limited(server, ClientAuth::Required, limits).await;
+    let client = credentials(&authority, &service("scheduler"));
+    let first = channel(&served.uri, &client, Expect::AnyService).unwrap();
+    who(first.clone()).await.unwrap();
+    let second = tokio::spawn(who(channel(&served.uri, &client, Expect::AnyService).unwrap()));
+    // Time enough, on any machine, for a second connection that were let in.
+    for _ in 0..100 {
+        who(first.clone()).await.unwrap();
+    }
+    assert!(!second.is_finished());
+    drop(first);
+    // It may have given up meanwhile on a slow machine; the place is free in any case.
+    let _ = second.await.unwrap();
+    who(channel(&served.uri, &client, Expect::AnyService).unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_without_a_certificate_cannot_keep_out_those_who_have_one() {
+    let authority = authority();
+    let limits = Limits { anonymous: 1, ..Limits::default() };
+    let server = credentials(&authority, &service("inventory"));
+    let served = serve_limited(server, ClientAuth::Optional, limits).await;
+    let pin = PinnedCa::of(authority.cert_der()).bytes();
+    let unproven = pinned_channel(&served.uri, pin).unwrap();
+    assert_eq!(who(unproven.clone()).await.unwrap(), "nobody");
+    who(pinned_channel(&served.uri, pin).unwrap()).await.unwrap_err();
+    let client = credentials(&authority, &service("scheduler"));
+    who(channel(&served.uri, &client, Expect::AnyService).unwrap()).await.unwrap();
+    assert_eq!(who(unproven).await.unwrap(), "nobody");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_to_a_server_that_hangs_ends_at_its_deadline() {
+    #[derive(Clone)]
+    struct Hangs;
+    impl tonic::server::NamedService for Hangs {
+        const NAME: &'static str = "test.Who";
+    }
+    impl tower::Service<http::Request<Body>> for Hangs {
+        type Response = http::Response<Body>;
+        type Error = Infallible;
+        type Future = std::future::Pending<Result<Self::Response, Infallible>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+            std::future::pending()
+        }
+    }
+    let authority = authority();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("https://{}", listener.local_addr().unwrap());
+    let server = credentials(&authority, &service("inventory"));
+    let incoming = accept(listener, server, ClientAuth::Required, Limits::default());
+    tokio::spawn(tonic::transport::Server::builder().add_service(Hangs).serve_with_incoming(incoming));
+    let client = credentials(&authority, &service("scheduler"));
+    let deadline = Duration::from_millis(300);
+    let hanging = channel_with_deadline(&uri, &client, Expect::AnyService, deadline).unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(60), who(hanging)).await;
+    let error = answer.expect("the deadline ends the call").unwrap_err();
+    assert!(error.to_lowercase().contains("timeout"), "{error}");
 }

@@ -2,10 +2,11 @@
 
 use crate::config::SegmentConfig;
 use crate::rack::Rack;
+use crate::volumes::Access;
 use farrier_journal::JournalError;
-use farrier_netboot::{Boot, BootEntry, KernelArgs, KernelArgsError, MacAddr};
+use farrier_netboot::{Boot, BootEntry, KernelArgs, KernelArgsError, MacAddr, San, SanError};
 use farrier_proto::rack::Machine;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PublishError {
@@ -17,24 +18,31 @@ pub(crate) enum PublishError {
     Mac { seen: String },
     #[error("the ramdisk's kernel arguments cannot be used")]
     Args(#[from] KernelArgsError),
+    #[error("the iSCSI disk cannot be written into a boot script")]
+    San(#[from] SanError),
     #[error("no address can be given")]
     Address(#[from] JournalError),
 }
 
-/// What a boot script carries besides addresses.
-pub(crate) struct Ramdisk<'a> {
-    pub(crate) token: &'a str,
+/// What a machine is to boot.
+pub(crate) enum Serve<'a> {
+    /// The ramdisk, with a token for this boot.
+    Ramdisk { token: &'a str },
+    /// An iSCSI disk of this rack.
+    San { access: &'a Access, secret: &'a str },
+    /// Its own disk.
+    LocalDisk,
 }
 
 impl Rack {
-    /// Reserves an address for each bootable port and says what it boots: the ramdisk, or its own disk.
+    /// Reserves an address for each bootable port and says what it boots.
     /// Returns the addresses in the order of the ports.
     pub(crate) async fn publish(
         &self,
         machine: &Machine,
         hostname: &str,
         segment: &SegmentConfig,
-        ramdisk: Option<Ramdisk<'_>>,
+        serve: &Serve<'_>,
     ) -> Result<Vec<Ipv4Addr>, PublishError> {
         let mut addresses = Vec::new();
         for mac in bootable(machine)? {
@@ -44,13 +52,14 @@ impl Rack {
                 mac.is_ok_and(|mac| self.netboot.table().entry(mac, &segment.name).is_some())
             };
             let ip = self.journal.address(&segment.name, &mac.to_string(), first, last, in_use).await?;
-            let boot = match &ramdisk {
-                Some(ramdisk) => Boot::Script {
+            let boot = match serve {
+                Serve::Ramdisk { token } => Boot::Script {
                     kernel: self.kernel.clone(),
                     initrd: self.initrd.clone(),
-                    args: self.kernel_args(machine, segment, mac, ip, ramdisk)?,
+                    args: self.kernel_args(machine, segment, mac, ip, token)?,
                 },
-                None => Boot::LocalDisk,
+                Serve::San { access, secret } => Boot::San(san(segment, access, secret)?),
+                Serve::LocalDisk => Boot::LocalDisk,
             };
             self.netboot.update(|table| {
                 table.publish(BootEntry {
@@ -80,7 +89,7 @@ impl Rack {
         segment: &SegmentConfig,
         mac: MacAddr,
         ip: Ipv4Addr,
-        ramdisk: &Ramdisk<'_>,
+        token: &str,
     ) -> Result<KernelArgs, KernelArgsError> {
         let mut args = KernelArgs::parse(&self.config.ramdisk.args)?;
         let gateway = segment.gateway.map(|g| g.to_string()).unwrap_or_default();
@@ -89,7 +98,7 @@ impl Rack {
         for (key, value) in [
             ("farrier.url", format!("https://{}:{}", segment.address, self.agent_port)),
             ("farrier.ca", self.agent_pin().to_hex()),
-            ("farrier.token", ramdisk.token.to_owned()),
+            ("farrier.token", token.to_owned()),
             ("farrier.node", node.to_owned()),
             ("farrier.ip", format!("{ip}/{},{gateway}", segment.prefix)),
             ("farrier.time", now.to_string()),
@@ -99,6 +108,17 @@ impl Rack {
         }
         Ok(args)
     }
+}
+
+fn san(segment: &SegmentConfig, access: &Access, secret: &str) -> Result<San, SanError> {
+    Ok(San {
+        portal: SocketAddrV4::new(segment.address, access.port),
+        target: access.target.parse()?,
+        lun: 0,
+        initiator: access.initiator.parse()?,
+        user: access.user.parse()?,
+        secret: secret.parse()?,
+    })
 }
 
 /// The ports that may boot from the network.

@@ -16,7 +16,9 @@ pub struct Config {
     pub agent_listen: SocketAddr,
     /// Boot scripts, kernels, image chunks, phone-home.
     pub http_listen: SocketAddr,
-    /// Journal, image cache, agent authority.
+    /// iSCSI target: images for ramdisks, disks of diskless machines.
+    pub block_listen: SocketAddr,
+    /// Journal, image cache, volumes, agent authority.
     pub data: PathBuf,
     /// `cert.pem`, `key.pem`, `ca.pem`.
     pub identity: PathBuf,
@@ -100,6 +102,8 @@ struct Raw {
     agent_listen: String,
     #[serde(default = "http_listen")]
     http_listen: String,
+    #[serde(default = "block_listen")]
+    block_listen: String,
     data: PathBuf,
     identity: PathBuf,
     images: String,
@@ -120,6 +124,10 @@ fn agent_listen() -> String {
 }
 fn http_listen() -> String {
     "0.0.0.0:8080".to_owned()
+}
+/// The registered port of iSCSI (RFC 7143 section 14).
+fn block_listen() -> String {
+    "0.0.0.0:3260".to_owned()
 }
 
 #[derive(Deserialize)]
@@ -162,6 +170,7 @@ impl Config {
             listen: socket("listen", &raw.listen)?,
             agent_listen: socket("agent_listen", &raw.agent_listen)?,
             http_listen: socket("http_listen", &raw.http_listen)?,
+            block_listen: socket("block_listen", &raw.block_listen)?,
             rack: raw.rack,
             data: raw.data,
             identity: raw.identity,

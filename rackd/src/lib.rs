@@ -18,6 +18,7 @@ mod secrets;
 mod serve;
 mod signed;
 mod tasks;
+mod volumes;
 
 pub use block::{BlockCommand, ServeArgs, block};
 pub use config::{BadConfig, Config, RamdiskConfig, Role, SegmentConfig, SwitchDriver};

@@ -1,5 +1,6 @@
 //! Everything one rackd has, shared by its servers and tasks.
 
+use crate::volumes::Volumes;
 use crate::cache::ImageCache;
 use crate::config::{Config, Role, SegmentConfig};
 use crate::signed::Signer;
@@ -23,6 +24,7 @@ pub(crate) struct Rack {
     pub(crate) bmc: IpmiHub,
     pub(crate) switch: Arc<dyn Switch>,
     pub(crate) cache: ImageCache,
+    pub(crate) volumes: Volumes,
     pub(crate) signer: Signer,
     /// Authority of ramdisks: rackd's own, trusted by nobody else, so that booting needs no centre.
     pub(crate) agent_ca: Authority,

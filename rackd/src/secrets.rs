@@ -14,6 +14,9 @@ pub(crate) struct Secrets {
     pub(crate) user_data: Vec<u8>,
     /// Tokens that boot scripts carry, by their digests, with the key that used each.
     pub(crate) boot_tokens: Vec<BootToken>,
+    /// What the machine proves itself with to the iSCSI target, made for this operation.
+    #[serde(default)]
+    pub(crate) chap_secret: String,
     /// In the phone-home URL of the deployed system.
     pub(crate) phone_secret: String,
     /// The deployed system has called.
@@ -38,6 +41,7 @@ impl Drop for Secrets {
     fn drop(&mut self) {
         self.bmc_password.zeroize();
         self.phone_secret.zeroize();
+        self.chap_secret.zeroize();
         self.user_data.zeroize();
     }
 }
@@ -92,6 +96,12 @@ pub(crate) enum TokenUse {
 
 fn context(task: &str) -> String {
     format!("tasks/{task}")
+}
+
+/// 128 random bits, hexadecimal: firmware keeps CHAP secrets in fields of 32 characters, and RFC 7143 section 12.1.4
+/// wants 96 bits at least.
+pub(crate) fn random_chap_secret() -> String {
+    hex::encode(rand::random::<[u8; 16]>())
 }
 
 /// 256 random bits, hexadecimal.

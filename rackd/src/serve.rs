@@ -1,5 +1,6 @@
 //! Starting and ending rackd.
 
+use crate::volumes::Volumes;
 use crate::cache::ImageCache;
 use crate::config::{Config, SegmentConfig, SwitchDriver};
 use crate::grpc::{AgentApi, RackApi};
@@ -9,6 +10,7 @@ use crate::rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
 use crate::signed::Signer;
 use crate::tasks::{self, Tasks};
 use anyhow::Context as _;
+use farrier_block::Portal;
 use farrier_bmc::ipmi::IpmiHub;
 use farrier_identity::ca::Authority;
 use farrier_identity::client::{Expect, channel};
@@ -41,6 +43,7 @@ pub struct Bound {
     pub listen: SocketAddr,
     pub agent: SocketAddr,
     pub http: SocketAddr,
+    pub block: SocketAddr,
 }
 
 /// Runs rackd until `shutdown`.
@@ -69,7 +72,10 @@ pub async fn start(
     let listener = bind(config.listen).await?;
     let agent_listener = bind(config.agent_listen).await?;
     let http_listener = bind(config.http_listen).await?;
+    let portal = Portal::bind(config.block_listen)
+        .with_context(|| format!("cannot listen on {}", config.block_listen))?;
     let bound = Bound {
+        block: portal.local_addr()?,
         listen: listener.local_addr()?,
         agent: agent_listener.local_addr()?,
         http: http_listener.local_addr()?,
@@ -89,6 +95,7 @@ pub async fn start(
         signer: Signer::new(signing_key(&vault, &config.data.join("url.key"))?),
         cache: ImageCache::new(config.data.join("images"), images),
         switch: switch(&config),
+        volumes: Volumes::new(&config, bound.block.port()),
         bmc: IpmiHub::bind().await.context("no UDP socket for IPMI")?,
         tasks: Tasks::default(),
         timeouts: config.timeouts.clone(),
@@ -127,9 +134,16 @@ pub async fn start(
     };
     let router = rack.netboot.router().merge(phone_home::routes(rack.clone()));
     let web = http::serve(http_listener, router, http::Limits::default(), shutdown.clone());
-    tracing::info!(rack.id = %rack.config.rack, listen = %bound.listen, agent = %bound.agent, http = %bound.http, "rackd listening");
+    tracing::info!(rack.id = %rack.config.rack, listen = %bound.listen, agent = %bound.agent, http = %bound.http, block = %bound.block, "rackd listening");
     let running = async move {
-        let (main, agents, ()) = tokio::join!(main.run(shutdown.clone()), agents.run(shutdown.clone()), web);
+        let block = farrier_block::serve(vec![portal], rack.volumes.targets(), shutdown.clone());
+        let block = async {
+            if let Err(error) = block.await {
+                tracing::error!(%error, "the iSCSI target has ended");
+            }
+        };
+        let (main, agents, (), ()) =
+            tokio::join!(main.run(shutdown.clone()), agents.run(shutdown.clone()), web, block);
         shutdown.cancel();
         rack.netboot.shutdown().await;
         rack.bmc.shutdown().await;

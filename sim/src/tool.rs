@@ -11,7 +11,7 @@ use thiserror::Error;
 
 mod packages;
 
-pub use packages::{DEBIAN_PACKAGES, install_missing, missing_packages};
+pub use packages::{DEBIAN_PACKAGES, Package, install, install_missing, missing_packages};
 
 /// Why a program of the host did not do its work.
 #[derive(Debug, Error)]

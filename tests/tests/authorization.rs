@@ -5,8 +5,9 @@
 //! line in a review. The other tests hold the servers to the page's table, call by call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use crate::bench::rackd_config;
 use farrier_identity::agent::PinnedCa;
-use farrier_identity::ca::Authority;
+use farrier_identity::ca::{Authority, write_identity};
 use farrier_identity::client::{Expect, channel, pinned_channel};
 use farrier_identity::server::ClientAuth;
 use farrier_identity::{Credentials, Identity, Role};
@@ -192,6 +193,8 @@ fn every_service_of_the_contract_is_in_one_table_and_every_method_has_a_rule() {
     }
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// One authority, and a certificate for each caller.
 struct World {
     authority: Authority,
@@ -206,7 +209,7 @@ impl World {
 
     fn credentials(&self, identity: &Identity) -> Credentials {
         let hosts = ["127.0.0.1".to_owned()];
-        let issued = self.authority.issue(identity, &hosts, Duration::from_secs(3600)).unwrap();
+        let issued = self.authority.issue(identity, &hosts, HOUR).unwrap();
         Credentials::from_pem(&issued.cert_pem, &issued.key_pem, self.authority.cert_pem()).unwrap()
     }
 
@@ -255,18 +258,21 @@ fn is_refusal(answer: &Result<(), Status>, anonymous: bool, auth: ClientAuth) ->
         && status.message().contains(" may not call ")
 }
 
+/// Far longer than a loaded machine takes: slowness is no answer.
+const ANSWER: Duration = Duration::from_secs(120);
+
 /// Any method with one empty message, whatever it streams.
 async fn call(channel: Channel, method: &str) -> Result<(), Status> {
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
     let path = PathAndQuery::try_from(format!("/{method}")).unwrap();
     let one = tonic::Request::new(tokio_stream::once(Bytes::new()));
-    let exchange = async {
-        let mut answers = grpc.streaming(one, path, Raw).await?.into_inner();
-        answers.message().await.map(|_| ())
-    };
-    // A stream that was let in and has nothing to say yet is an answer.
-    tokio::time::timeout(Duration::from_secs(5), exchange).await.unwrap_or(Ok(()))
+    // A refusal, of the rules or of a handler, comes instead of an answer's headers. A stream that was let in
+    // sends those at once, also when it has nothing to say yet.
+    match tokio::time::timeout(ANSWER, grpc.streaming(one, path, Raw)).await {
+        Ok(answer) => answer.map(drop),
+        Err(_) => panic!("{method}: neither let in nor refused within {ANSWER:?}"),
+    }
 }
 
 /// Messages as bytes.
@@ -372,18 +378,31 @@ async fn the_services_themselves_do_what_the_page_says() {
             listener,
             credentials: world.credentials(&(TABLES[1].identity)()),
             database_url: database("scheduler.db"),
+            secrets_key: world.dir.path().join("scheduler.key"),
             inventory: inventory.clone(),
             images: images.clone(),
         },
         stop.clone(),
     ));
+    let identity = world.dir.path().join("rack");
+    let issued = world.authority.issue(&(TABLES[3].identity)(), &["127.0.0.1".to_owned()], HOUR).unwrap();
+    write_identity(&identity, &issued, world.authority.cert_pem()).unwrap();
+    let config = rackd_config(world.dir.path(), &identity, &images);
+    let (bound, running) = farrier_rackd::start(config, stop.clone()).await.unwrap();
+    tokio::spawn(running);
+    let rackd = format!("https://{}", bound.listen);
     let handled = |answer: &Result<(), Status>| match answer {
         Ok(()) => true,
         Err(status) => {
             !matches!(status.code(), Code::Internal | Code::Unknown | Code::Unimplemented | Code::Unavailable)
         }
     };
-    for (table, uri) in TABLES.iter().zip([inventory, scheduler, images]) {
+    for (table, uri) in TABLES.iter().zip([inventory, scheduler, images, rackd]) {
         world.walk(table, &uri, handled).await;
     }
+    // Ramdisks trust the rack's own authority and are known by it: so is every caller there.
+    let authority = Authority::load(&world.dir.path().join("rackd/agent-ca")).unwrap();
+    let ramdisks = World { authority, dir: tempfile::tempdir().unwrap() };
+    ramdisks.walk(&TABLES[4], &format!("https://{}", bound.agent), handled).await;
+    assert_eq!(TABLES.len(), 5, "each table has been walked");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use farrier_identity::ca::{Authority, write_identity};
 use farrier_identity::client::{Expect, channel};
 use farrier_identity::{Credentials, Identity, Role};
+use farrier_proto::agent::agent_service_client::AgentServiceClient;
 use farrier_proto::images::image_service_client::ImageServiceClient;
 use farrier_proto::images::upload_image_request::{Header, Part};
 use farrier_proto::images::{Compression, Image, ImageFormat, UploadImageRequest};
@@ -70,6 +71,7 @@ impl Rackd {
         let stop = CancellationToken::new();
         let (bound, running) = farrier_rackd::start(config.clone(), stop.clone()).await.unwrap();
         (config.listen, config.agent_listen, config.http_listen) = (bound.listen, bound.agent, bound.http);
+        config.block_listen = bound.block;
         (bound, Self { stop, server: tokio::spawn(running) })
     }
 
@@ -122,6 +124,13 @@ impl Bench {
         within(self.rackd.stop()).await;
         (self.bound, self.rackd) = Rackd::start(&mut self.config).await;
         self
+    }
+
+    /// A ramdisk's way in, with a certificate of this rack's own authority.
+    pub(crate) fn agent(&self, identity: Identity) -> AgentServiceClient<Channel> {
+        let authority = Authority::load(&self.dir.path().join("rackd/agent-ca")).unwrap();
+        let uri = format!("https://{}", self.bound.agent);
+        AgentServiceClient::new(channel(&uri, &credentials(&authority, identity), Expect::AnyServer).unwrap())
     }
 
     /// Uploads an image that pretend nodes boot.
@@ -283,7 +292,8 @@ fn credentials(authority: &Authority, identity: Identity) -> Credentials {
     Credentials::from_pem(&issued.cert_pem, &issued.key_pem, authority.cert_pem()).unwrap()
 }
 
-fn rackd_config(dir: &Path, identity: &Path, images: &str) -> Config {
+/// A rackd `r1` on free ports, with its data below `dir`.
+pub(crate) fn rackd_config(dir: &Path, identity: &Path, images: &str) -> Config {
     for name in ["kernel", "initrd"] {
         std::fs::write(dir.join(name), name).unwrap();
     }
@@ -295,6 +305,7 @@ fn rackd_config(dir: &Path, identity: &Path, images: &str) -> Config {
         listen = "127.0.0.1:0"
         agent_listen = "127.0.0.1:0"
         http_listen = "127.0.0.1:0"
+        block_listen = "127.0.0.1:0"
         data = "{dir}/rackd"
         identity = "{}"
         images = "{images}"

@@ -7,12 +7,16 @@
     reason = "tests say what they expect by panicking"
 )]
 
+mod agents;
 mod authorization;
 mod bench;
+mod commands;
 mod compose;
 mod demo;
+mod diskless;
 mod kill;
 mod pretend_faults;
 mod pretend_rack;
+mod pretend_recovery;
 mod pretend_site;
 mod qemu;

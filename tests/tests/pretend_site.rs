@@ -8,6 +8,7 @@ use farrier_proto::scheduler::{Instance, Operation};
 use farrier_proto::types::{BootMode, NodeVerb};
 use farrier_sim::lab::{Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig};
 use farrier_sim::pretend::{self, PretendNode, PretendOptions};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use tokio::net::UdpSocket;
@@ -24,8 +25,10 @@ pub(crate) struct Site {
     pub(crate) installation: Installation,
     pub(crate) client: Client,
     pub(crate) nodes: Vec<PretendNode>,
+    pub(crate) dir: PathBuf,
     image: PathBuf,
     rack: Channel,
+    rack_config: RackConfig,
     _dir: tempfile::TempDir,
 }
 
@@ -67,10 +70,7 @@ impl Site {
         client.create_site("s").await.unwrap();
         client.create_rack("r", "s").await.unwrap();
         let mut config = RackConfig::pretend(host, &dir.path().join("kernel"), &dir.path().join("initrd"));
-        config.timeouts =
-            [("bmc_seconds", 60), ("bmc_call_seconds", 5), ("agent_seconds", 120), ("soft_off_seconds", 20)]
-                .map(|(key, seconds)| (key.to_owned(), seconds))
-                .into();
+        config.timeouts = timeouts(PATIENT);
         let pool = config.segments.first().map(|s| pool(&s.pool)).unwrap();
         installation.start_rack("r", &config).await.unwrap();
 
@@ -112,7 +112,15 @@ impl Site {
             Expect::Exactly(Identity::Rack("r".to_owned())),
         )
         .unwrap();
-        Self { installation, client, nodes, image, rack, _dir: dir }
+        let path = dir.path().to_owned();
+        Self { installation, client, nodes, dir: path, image, rack, rack_config: config, _dir: dir }
+    }
+
+    /// Starts rackd again with these timeouts over the patient ones; none: as it was.
+    pub(crate) async fn set_timeouts(&mut self, over: &[(&str, u64)]) {
+        self.rack_config.timeouts = timeouts(PATIENT);
+        self.rack_config.timeouts.extend(timeouts(over));
+        self.installation.configure_rack(&self.rack_config).await.unwrap();
     }
 
     pub(crate) async fn create_instance(&self, name: &str) -> Operation {
@@ -170,6 +178,14 @@ impl Site {
         }
         self.installation.shutdown().await.unwrap();
     }
+}
+
+/// Longer than anything takes that succeeds on a loaded machine.
+const PATIENT: &[(&str, u64)] =
+    &[("bmc_seconds", 60), ("bmc_call_seconds", 5), ("agent_seconds", 120), ("soft_off_seconds", 20)];
+
+fn timeouts(seconds: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    seconds.iter().map(|(key, seconds)| ((*key).to_owned(), *seconds)).collect()
 }
 
 fn pool(text: &str) -> (Ipv4Addr, Ipv4Addr) {

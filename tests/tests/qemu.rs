@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use farrier_proto::inventory::Flavor;
 use farrier_proto::rack::ReadyGate;
 use farrier_proto::scheduler::{Instance, InstanceState};
-use farrier_proto::types::{BootMode, NodeVerb, PowerState, ProvisionState};
+use farrier_proto::types::{BootMode, DeployMethod, NodeVerb, PowerState, ProvisionState};
 use farrier_sim::lab::{
     Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig, Service, compress, run_on,
 };
@@ -20,18 +20,50 @@ use farrier_sim::media::{KernelFlavour, MediaStore};
 use farrier_sim::rack::Rack;
 use farrier_sim::tool::install_missing;
 use farrier_sim::virtual_server::{ServerOptions, VirtualServer};
+use futures::future::BoxFuture;
 
 #[test]
 fn a_bios_machine_is_deployed_and_taken_back() {
-    deploy_and_take_back(Firmware::Bios, BootMode::Bios);
+    deploy_and_take_back(Firmware::Bios, DeployMethod::Direct);
 }
 
 #[test]
 fn a_uefi_machine_is_deployed_and_taken_back() {
-    deploy_and_take_back(Firmware::Uefi, BootMode::Uefi);
+    deploy_and_take_back(Firmware::Uefi, DeployMethod::Direct);
 }
 
-fn deploy_and_take_back(firmware: Firmware, mode: BootMode) {
+#[test]
+fn an_image_is_copied_over_iscsi() {
+    deploy_and_take_back(Firmware::Bios, DeployMethod::Iscsi);
+}
+
+fn deploy_and_take_back(firmware: Firmware, method: DeployMethod) {
+    on_a_rack(firmware, ServerOptions::default(), move |lab| {
+        Box::pin(async move {
+            straight_path(&lab.client, &lab.server, &lab.image, boot_mode(firmware), method).await?;
+            // A restart of everything finds what was left.
+            for service in Service::ALL {
+                lab.farrier.restart(service).await?;
+            }
+            ensure!(lab.client.node("n1").await?.state() == ProvisionState::Available);
+            Ok(())
+        })
+    });
+}
+
+/// An installation with one rack and one server, and the small image.
+pub(crate) struct Lab {
+    pub(crate) farrier: Installation,
+    pub(crate) client: Client,
+    pub(crate) server: VirtualServer,
+    pub(crate) image: ImageFile,
+}
+
+/// Runs `work` inside a rack of its own. What the processes and the machine said is the story of a failure.
+pub(crate) fn on_a_rack<W>(firmware: Firmware, options: ServerOptions, work: W)
+where
+    W: for<'a> FnOnce(&'a mut Lab) -> BoxFuture<'a, Result<()>> + Send + 'static,
+{
     farrier_sim::cleanup::on_signals();
     install_missing(|text| eprintln!("{text}")).unwrap();
     let programs = Programs::build().unwrap();
@@ -41,35 +73,37 @@ fn deploy_and_take_back(firmware: Firmware, mode: BootMode) {
     let rack = Rack::build().unwrap();
     let runtime = rack.netns().runtime(2).unwrap();
     let done = run_on(runtime, async move {
-        let server = VirtualServer::start(&rack, 1, firmware, ServerOptions::default())?;
+        let server = VirtualServer::start(&rack, 1, firmware, options)?;
         let place = Place::inside(rack.netns());
         let mut farrier = Installation::start(place, &programs, &rack.dir().join("farrier")).await?;
         let client = farrier.client()?;
         client.create_site("s1").await?;
         client.create_rack("r1", "s1").await?;
         farrier.start_rack("r1", &RackConfig::of_rack(&rack, &ramdisk)).await?;
-        let ended = straight_path(&client, &server, &image, mode).await;
-        // What the processes and the machine said is the story of a failure.
-        let console = farrier_sim::lab::tail(&server.machine.spec().serial_log(), 40);
-        ended.with_context(|| format!("{}── console\n{console}", farrier.tails(40)))?;
-
-        // A restart of everything finds what was left.
-        for service in Service::ALL {
-            farrier.restart(service).await?;
-        }
-        ensure!(client.node("n1").await?.state() == ProvisionState::Available);
-        server.shutdown().await?;
-        farrier.shutdown().await
+        let mut lab = Lab { farrier, client, server, image };
+        let ended = work(&mut lab).await;
+        let console = farrier_sim::lab::tail(&lab.server.machine.spec().serial_log(), 40);
+        ended.with_context(|| format!("{}── console\n{console}", lab.farrier.tails(40)))?;
+        lab.server.shutdown().await?;
+        lab.farrier.shutdown().await
     });
     done.unwrap();
 }
 
-async fn straight_path(
+pub(crate) fn boot_mode(firmware: Firmware) -> BootMode {
+    match firmware {
+        Firmware::Bios => BootMode::Bios,
+        Firmware::Uefi => BootMode::Uefi,
+    }
+}
+
+/// Enrols the server as node `n1`, imports the image, makes the node available.
+pub(crate) async fn make_available(
     client: &Client,
     server: &VirtualServer,
     image: &ImageFile,
     mode: BootMode,
-) -> Result<()> {
+) -> Result<NewNode> {
     let new = NewNode {
         name: "n1".into(),
         rack: "r1".into(),
@@ -86,6 +120,17 @@ async fn straight_path(
     for verb in [NodeVerb::Manage, NodeVerb::Inspect, NodeVerb::Provide] {
         client.wait(client.act("n1", verb).await?, |_| {}).await?;
     }
+    Ok(new)
+}
+
+async fn straight_path(
+    client: &Client,
+    server: &VirtualServer,
+    image: &ImageFile,
+    mode: BootMode,
+    method: DeployMethod,
+) -> Result<()> {
+    let new = make_available(client, server, image, mode).await?;
     let node = client.node("n1").await?;
     let found = node.hardware.context("no hardware")?;
     ensure!(found.boot_mode() == mode, "inspection says {:?}", found.boot_mode());
@@ -99,6 +144,7 @@ async fn straight_path(
         flavor: "flavors/any".into(),
         image: "images/mini".into(),
         hostname: "hammer".into(),
+        method: method.into(),
         ready: ReadyGate::PhoneHome.into(),
         ready_seconds: 300,
         ..Instance::default()

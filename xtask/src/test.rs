@@ -137,7 +137,7 @@ fn end_to_end() -> Result<()> {
     if tools::has_nextest() {
         return nextest(DEPLOYS);
     }
-    let one_at_a_time = ["--", "qemu::", "compose::", "demo::", "--test-threads", "1"];
+    let one_at_a_time = ["--", "qemu::", "compose::", "demo::", "diskless::", "--test-threads", "1"];
     shell::run(cargo().args(["test", "--package", "farrier-tests", "--test", "main"]).args(one_at_a_time))
 }
 
@@ -151,7 +151,7 @@ fn nextest(filter: &str) -> Result<()> {
 }
 
 /// The tests that take the machine for themselves, in nextest's words.
-const DEPLOYS: &str = "package(farrier-tests) & test(/^(qemu|compose|demo)::/)";
+const DEPLOYS: &str = "package(farrier-tests) & test(/^(qemu|compose|demo|diskless)::/)";
 
 /// What the tests run besides our own programs, by Debian package and a file that proves it. The lab's own
 /// list is `sim/src/tool/packages.rs`; the programs are other people's clients and servers, whom ours must

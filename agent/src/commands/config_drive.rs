@@ -7,29 +7,19 @@ use crate::machine::BlockDevice;
 use crate::partitions::{Extent, Gpt, Mbr, PartitionTable, last_gap};
 use farrier_proto::agent::session_request::Done;
 use farrier_proto::agent::session_response::{File, WriteConfigDrive};
-use std::collections::BTreeSet;
-use std::io::{self, Cursor, Write as _};
+use farrier_nocloud::{ALIGN, LABEL};
+use std::io;
 use std::sync::Arc;
 
 /// GPT name of our partition; with the label it is how an earlier drive is found and replaced.
 pub const PARTITION_NAME: &str = "farrier-config";
-/// FAT label, padded to 11 bytes.
-const LABEL: &[u8; 11] = b"CIDATA     ";
 /// Microsoft basic data, the GPT type of FAT volumes (EBD0A0A2-B9E5-4433-87C0-68B6B72699C7).
 const BASIC_DATA: [u8; 16] =
     [0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7];
 /// FAT16 with LBA addressing: what DOS tables call any small FAT volume.
 const MBR_FAT_LBA: u8 = 0x0e;
-/// Partition alignment, as every partitioning tool has it.
-const ALIGN: u64 = 1 << 20;
-/// Smallest drive: 4 MiB hold any usual user data (cloud providers cap it at 16 to 64 KiB).
-const MIN_BYTES: u64 = 4 << 20;
-/// Ironic's bound of a config drive.
-const MAX_BYTES: u64 = 64 << 20;
-const MAX_FILES: usize = 16;
 
 pub(super) async fn run(context: &Arc<Context>, command: WriteConfigDrive) -> Result<Done, CommandError> {
-    check_names(&command.files)?;
     let disk = open_root(context, command.root_device).await?;
     blocking(move || write(&disk, &command.files)).await
 }
@@ -39,7 +29,9 @@ fn write(disk: &OpenDisk, files: &[File]) -> Result<Done, CommandError> {
     let device = &*disk.device;
     let io = |doing: &'static str| CommandError::disk_io(name, doing);
 
-    let volume = volume(files, device.block_bytes())?;
+    let files: Vec<_> =
+        files.iter().map(|f| farrier_nocloud::File { name: &f.name, content: &f.content }).collect();
+    let volume = farrier_nocloud::volume(&files, device.block_bytes(), rand::random())?;
     let table = PartitionTable::read(device).map_err(io("reading the partition table"))?;
     let needed_bytes = volume.len() as u64;
     let no_room = || CommandError::DiskTooSmall {
@@ -152,59 +144,4 @@ fn labelled(device: &dyn BlockDevice, at: Extent) -> bool {
     let signed = sector.get(510..) == Some(&[0x55, 0xaa]);
     let label = |at: usize| sector.get(at..at + 11).is_some_and(|l| l.eq_ignore_ascii_case(LABEL));
     signed && (label(43) || label(71))
-}
-
-/// Names come from rackd, which checked them; a FAT directory would still take surprising ones.
-fn check_names(files: &[File]) -> Result<(), CommandError> {
-    let legal = |name: &str| {
-        (1..=64).contains(&name.len())
-            && !name.starts_with('.')
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    };
-    let mut seen = BTreeSet::new();
-    for file in files {
-        if !legal(&file.name) || !seen.insert(file.name.to_ascii_lowercase()) || seen.len() > MAX_FILES {
-            return Err(CommandError::Unsupported {
-                expected: "at most 16 different file names of letters, digits, dot, dash and underscore",
-                seen: file.name.chars().take(80).collect(),
-                next: "correct the files of the config drive",
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The whole volume in memory.
-fn volume(files: &[File], block_bytes: u32) -> Result<Vec<u8>, CommandError> {
-    // A cluster of slack a file, and an eighth for tables.
-    let content: u64 = files.iter().map(|f| f.content.len() as u64 + 65_536).sum();
-    let len = (content + content / 8).max(MIN_BYTES).div_ceil(ALIGN) * ALIGN;
-    if len > MAX_BYTES {
-        return Err(CommandError::Unsupported {
-            expected: "config drive files that fit into 64 MiB",
-            seen: format!("{content} bytes"),
-            next: "put less into the user data",
-        });
-    }
-    build(files, len, block_bytes)
-        .map_err(|error| CommandError::Bug(format!("building a FAT volume: {error}")))
-}
-
-fn build(files: &[File], len: u64, block_bytes: u32) -> io::Result<Vec<u8>> {
-    let too_large = |_| io::Error::other("volume does not fit into memory");
-    let mut bytes = vec![0; usize::try_from(len).map_err(too_large)?];
-    let options = fatfs::FormatVolumeOptions::new()
-        .bytes_per_sector(u16::try_from(block_bytes).unwrap_or(512))
-        .volume_id(rand::random())
-        .volume_label(*LABEL);
-    fatfs::format_volume(Cursor::new(bytes.as_mut_slice()), options)?;
-    let volume = fatfs::FileSystem::new(Cursor::new(bytes.as_mut_slice()), fatfs::FsOptions::new())?;
-    for file in files {
-        let mut out = volume.root_dir().create_file(&file.name)?;
-        out.truncate()?;
-        out.write_all(&file.content)?;
-        out.flush()?;
-    }
-    volume.unmount()?;
-    Ok(bytes)
 }

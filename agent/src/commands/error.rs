@@ -30,6 +30,8 @@ pub enum CommandError {
         "{disk}: expected zeros after erasing, seen data at byte {offset}; next: keep the machine out of use and replace or erase the disk by hand"
     )]
     NotErased { disk: String, offset: u64 },
+    #[error(transparent)]
+    ConfigDrive(#[from] farrier_nocloud::VolumeError),
     #[error("expected every disk of the last inspection to be erased, not seen: {}; next: if they were taken out, inspect the node again; if not, see their cables and controllers", .0.join(", "))]
     DisksMissing(Vec<String>),
     #[error(
@@ -60,7 +62,7 @@ impl CommandError {
             Self::DiskIo { .. } | Self::ReadBack { .. } => FailureReason::DiskIo,
             Self::NotErased { .. } | Self::DisksMissing(_) | Self::NoDisks => FailureReason::NotErased,
             Self::BootEntry { .. } => FailureReason::BootEntry,
-            Self::Unsupported { .. } => FailureReason::Unsupported,
+            Self::Unsupported { .. } | Self::ConfigDrive(_) => FailureReason::Unsupported,
             Self::Bug(_) => FailureReason::Unspecified,
         }
     }

@@ -9,6 +9,7 @@ mod error;
 mod fetch;
 mod loader;
 mod progress;
+mod samples;
 mod write_image;
 
 pub use config_drive::PARTITION_NAME as CONFIG_DRIVE_PARTITION;

@@ -1,11 +1,12 @@
 //! WriteImage: an image onto the root disk.
 //!
 //! Chunk 0, which holds the partition table, is written last: a disk that is half written looks empty,
-//! never bootable. Zero chunks are not fetched.
+//! never bootable. Zero chunks are not fetched. At the end samples of what was written are read back.
 use super::fetch::{Fetcher, Pulse};
+use super::samples::Samples;
 use super::{CommandError, Context, OpenDisk, Progress, blocking, done, open_root};
 use crate::machine::BlockDevice;
-use crate::manifest::{Chunk, Digest, Manifest};
+use crate::manifest::{Chunk, Manifest};
 use crate::partitions::PartitionTable;
 use farrier_proto::agent::session_request::Done;
 use farrier_proto::agent::session_response::WriteImage;
@@ -17,9 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Zeros shorter than this are written: seeking over them costs a disk more.
 const ZERO_RUN_BYTES: usize = 64 * 1024;
-/// Chunks read back after writing, besides the first and the last: enough to catch a disk that drops
-/// writes wholesale, without reading the image twice.
-const SAMPLES: usize = 8;
 
 /// What a WriteImage that failed had finished.
 pub(crate) struct HalfWritten {
@@ -27,6 +25,7 @@ pub(crate) struct HalfWritten {
     manifest: Manifest,
     done: Vec<bool>,
     reads_zero: bool,
+    samples: Samples,
 }
 
 /// The state the downloads of one image share.
@@ -38,6 +37,7 @@ struct Work {
     reads_zero: bool,
     queue: Mutex<Vec<Chunk>>,
     done: Mutex<Vec<bool>>,
+    samples: Mutex<Samples>,
     done_bytes: AtomicU64,
     written_bytes: AtomicU64,
     pulse: Pulse,
@@ -77,6 +77,7 @@ pub(super) async fn run(
             manifest: work.manifest.clone(),
             done: lock(&work.done).clone(),
             reads_zero: work.reads_zero,
+            samples: std::mem::take(&mut lock(&work.samples)),
         });
     }
     result
@@ -91,12 +92,12 @@ async fn prepare(
 ) -> Result<Work, CommandError> {
     let name = disk.info.name;
     let earlier = lock(&context.half_written).take();
-    let (done, reads_zero) = match earlier.filter(|e| e.disk == name && e.manifest == manifest) {
-        Some(earlier) => (earlier.done, earlier.reads_zero),
+    let (done, reads_zero, samples) = match earlier.filter(|e| e.disk == name && e.manifest == manifest) {
+        Some(earlier) => (earlier.done, earlier.reads_zero, earlier.samples),
         None => {
             let (device, disk, image_bytes) = (disk.device.clone(), name.clone(), manifest.size_bytes());
             let reads_zero = blocking(move || clear(&*device, &disk, image_bytes)).await?;
-            (vec![false; manifest.count()], reads_zero)
+            (vec![false; manifest.count()], reads_zero, Samples::choose(image_bytes))
         }
     };
     let mut queue: Vec<Chunk> =
@@ -110,6 +111,7 @@ async fn prepare(
         reads_zero,
         queue: Mutex::new(queue),
         done: Mutex::new(done),
+        samples: Mutex::new(samples),
         done_bytes: AtomicU64::new(manifest.size_bytes() - left),
         written_bytes: AtomicU64::new(0),
         pulse: Pulse::new(),
@@ -242,6 +244,7 @@ impl Work {
                 written
             }
         };
+        lock(&self.samples).take(chunk.offset, chunk.len, data);
         if let Some(done) = lock(&self.done).get_mut(chunk.index) {
             *done = true;
         }
@@ -281,24 +284,14 @@ impl Work {
     }
 
     fn verify(&self) -> Result<(), CommandError> {
-        let count = self.manifest.count();
-        let mut picks: Vec<usize> = (0..SAMPLES).map(|_| rand::random_range(0..count.max(1))).collect();
-        picks.extend([0, count.saturating_sub(1)]);
-        picks.sort_unstable();
-        picks.dedup();
-        for chunk in picks.into_iter().filter_map(|index| self.manifest.chunk(index)) {
-            let mut data = vec![0; usize::try_from(chunk.len).unwrap_or(0)];
+        for (offset, expected) in lock(&self.samples).taken() {
+            let mut seen = vec![0; expected.len()];
             self.device
-                .forget_cached(chunk.offset, chunk.len)
-                .and_then(|()| self.device.read_at(&mut data, chunk.offset))
-                .map_err(CommandError::disk_io(&self.disk, format!("reading back chunk {}", chunk.index)))?;
-            let same = if chunk.is_zeros() {
-                data.iter().all(|b| *b == 0)
-            } else {
-                Digest::of(&data) == chunk.digest
-            };
-            if !same {
-                return Err(CommandError::ReadBack { disk: self.disk.clone(), offset: chunk.offset });
+                .forget_cached(offset, expected.len() as u64)
+                .and_then(|()| self.device.read_at(&mut seen, offset))
+                .map_err(CommandError::disk_io(&self.disk, format!("reading back byte {offset}")))?;
+            if seen != expected {
+                return Err(CommandError::ReadBack { disk: self.disk.clone(), offset });
             }
         }
         Ok(())

@@ -6,9 +6,10 @@ use crate::client::request_id;
 use crate::failure::Failure;
 use crate::names::{full, full_or_empty};
 use crate::{call, list};
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use farrier_model::Collection::{Flavors, Images, Instances, Nodes, Racks, Sites};
 use farrier_proto::rack::ReadyGate;
+use farrier_proto::types::DeployMethod;
 use farrier_proto::scheduler::instance_service_client::InstanceServiceClient;
 use farrier_proto::scheduler::{
     CreateInstanceRequest, DeleteInstanceRequest, GetInstanceRequest, Instance, ListInstancesRequest,
@@ -58,6 +59,9 @@ pub struct CreateArgs {
     /// cloud-init user data, at most 64 KiB.
     #[arg(long, value_name = "FILE")]
     user_data: Option<PathBuf>,
+    /// How the operating system gets onto the machine.
+    #[arg(long, value_enum, default_value_t = Method::Direct)]
+    method: Method,
     /// Segment of the rack for the finished machine; the rack's default when left out.
     #[arg(long)]
     network: Option<String>,
@@ -84,6 +88,27 @@ pub struct CreateArgs {
     dry_run: bool,
     #[command(flatten)]
     wait: WaitArgs,
+}
+
+/// Deploy methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// The ramdisk streams the image over HTTP to the local disk.
+    Direct,
+    /// The ramdisk copies the image from an iSCSI disk of the rack.
+    Iscsi,
+    /// Nothing is copied: the machine boots from an iSCSI disk of the rack.
+    Diskless,
+}
+
+impl From<Method> for DeployMethod {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Direct => DeployMethod::Direct,
+            Method::Iscsi => DeployMethod::Iscsi,
+            Method::Diskless => DeployMethod::Diskless,
+        }
+    }
 }
 
 pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
@@ -150,6 +175,7 @@ fn instance(args: CreateArgs) -> Result<Instance, Failure> {
         ssh_keys: keys.into_iter().flatten().collect(),
         user_data: args.user_data.as_deref().map(user_data).transpose()?.unwrap_or_default(),
         network: args.network.unwrap_or_default(),
+        method: DeployMethod::from(args.method).into(),
         ready: ready.into(),
         ready_seconds: args.ready_seconds.unwrap_or_default(),
         site: full_or_empty(Sites, args.site.as_deref())?,

@@ -6,7 +6,8 @@ use super::{Column, Resource, column, wide};
 use crate::enum_word;
 use crate::names::short;
 use farrier_proto::rack::ReadyGate;
-use farrier_proto::scheduler::{DeployMethod, Instance, InstanceState};
+use farrier_proto::scheduler::{Instance, InstanceState};
+use farrier_proto::types::DeployMethod;
 use serde_json::{Value, json};
 
 impl Resource for Instance {

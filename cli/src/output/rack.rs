@@ -12,7 +12,6 @@ impl Resource for Rack {
             column("NAME", |r, _| short(&r.name).to_owned()),
             column("SITE", |r, _| short(&r.site).to_owned()),
             column("ADDRESS", |r, _| r.address.clone()),
-            column("SEEN", |r, now| age(&r.seen_time, now)),
             column("DESCRIPTION", |r, _| r.description.clone()),
             wide("LABELS", |r, _| labels_cell(&r.labels)),
             wide("AGE", |r, now| age(&r.create_time, now)),
@@ -21,7 +20,7 @@ impl Resource for Rack {
         ]
     }
 
-    const FIRST: &'static [&'static str] = &["name", "site", "address", "seen_time"];
+    const FIRST: &'static [&'static str] = &["name", "site", "address"];
 
     fn value(&self) -> Value {
         json!({
@@ -30,7 +29,6 @@ impl Resource for Rack {
             "description": self.description,
             "site": self.site,
             "address": self.address,
-            "seen_time": time(&self.seen_time),
             "labels": labels(&self.labels),
             "etag": self.etag,
             "create_time": time(&self.create_time),

@@ -99,7 +99,6 @@ fn rack() {
             name: "racks/r1".into(),
             site: "sites/ber".into(),
             address: "https://r1:7443".into(),
-            seen_time: at(3),
             create_time: at(7200),
             ..Rack::default()
         }],

@@ -2,7 +2,7 @@
 
 use crate::fake_rack::FakeRack;
 use farrier_identity::ca::Authority;
-use farrier_identity::server::{ClientAuth, accept};
+use farrier_identity::server::{ClientAuth, Limits, accept};
 use farrier_identity::{Credentials, Identity, Role};
 use farrier_proto::images::image_service_server::{ImageService, ImageServiceServer};
 use farrier_proto::images::upload_image_request::Part;
@@ -72,7 +72,7 @@ impl World {
                 .add_service(OperationServiceServer::new(fake.clone()))
                 .add_service(ImageServiceServer::new(fake))
                 .add_service(RackServiceServer::new(FakeRack))
-                .serve_with_incoming(accept(listener, credentials, ClientAuth::Required)),
+                .serve_with_incoming(accept(listener, credentials, ClientAuth::Required, Limits::default())),
         );
         Self { dir, url, seen }
     }

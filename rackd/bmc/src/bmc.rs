@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::{
     BmcError, BmcIdentity, BootDevice, BootOverride, Deadline, Identify, Identity, Led, Power, PowerState,
 };
-
-/// Between two reads of the power state while waiting for it: BMCs take one to several seconds to
-/// switch, and a read costs a round trip.
-const POWER_POLL: Duration = Duration::from_millis(500);
 
 /// One BMC. Cheap to clone. A capability the driver lacks answers [`BmcError::Unsupported`].
 #[derive(Clone)]
@@ -103,11 +101,23 @@ impl Bmc {
             PowerState::On => power.power_on(deadline).await?,
             PowerState::Off => power.power_off(deadline).await?,
         }
+        self.wait_power(wanted, deadline).await
+    }
+
+    /// Reads the power state until it is as `wanted`, whoever switches. `false`: the deadline passed before.
+    pub async fn wait_power(&self, wanted: PowerState, deadline: Deadline) -> Result<bool, BmcError> {
+        let power = self.power()?;
+        let begin = Instant::now();
+        let mut answered = false;
         while !deadline.is_past() {
-            if power.power_status(deadline).await? == wanted {
-                return Ok(true);
+            match power.power_status(deadline).await {
+                Ok(state) if state == wanted => return Ok(true),
+                Ok(_) => answered = true,
+                // The deadline fell into a read; the reads before it say what there is to say.
+                Err(_) if answered && deadline.is_past() => break,
+                Err(error) => return Err(error),
             }
-            tokio::time::sleep(POWER_POLL.min(deadline.remaining())).await;
+            tokio::time::sleep(power_pause(begin.elapsed()).min(deadline.remaining())).await;
         }
         Ok(false)
     }
@@ -152,5 +162,36 @@ impl Bmc {
 impl std::fmt::Debug for Bmc {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bmc").field("driver", &self.driver).finish_non_exhaustive()
+    }
+}
+
+/// Between two reads of the power state, after so long a wait: BMCs take from a tenth of a second to several
+/// seconds to switch, and a read costs a round trip. So nobody waits half as long again as he must, and a
+/// slow BMC is asked a dozen times in its first five seconds.
+fn power_pause(waited: Duration) -> Duration {
+    (waited / 2).clamp(FIRST_PAUSE, LAST_PAUSE)
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn power_is_seen_soon_after_it_changes_and_a_slow_bmc_is_not_pressed() {
+        let mut reads = Vec::new();
+        let mut now = Duration::ZERO;
+        while now < Duration::from_secs(60) {
+            reads.push(now);
+            now += power_pause(now);
+        }
+        for pair in reads.windows(2) {
+            let allowed = (pair[0] / 2).max(FIRST_PAUSE);
+            assert!(pair[1] - pair[0] <= allowed, "{pair:?}");
+        }
+        let within = |seconds| reads.iter().filter(|at| **at < Duration::from_secs(seconds)).count();
+        assert!(within(5) <= 14 && within(60) <= 70, "{} {}", within(5), within(60));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, net::SocketAddrV4};
 
-use crate::{ArtifactName, Boot, KernelArgs};
+use crate::{ArtifactName, Boot, KernelArgs, San};
 
 /// Tries before the machine reboots and asks again. The waits between them grow by a second each, so this is
 /// about a minute: longer than a restart of rackd takes.
@@ -12,6 +12,7 @@ const TRIES: u32 = 10;
 pub(crate) fn render(boot: &Boot, server: SocketAddrV4) -> Option<String> {
     match boot {
         Boot::Script { kernel, initrd, args } => Some(kernel_script(kernel, initrd, args, server)),
+        Boot::San(san) => Some(san_script(san)),
         Boot::LocalDisk => Some(LOCAL_DISK.to_owned()),
         Boot::None => None,
     }
@@ -52,6 +53,18 @@ fn kernel_script(
     out
 }
 
+/// The target may be away while rackd restarts: the script goes on trying, as for a kernel. `sanboot` comes back
+/// only when it failed; it leaves the iBFT behind for the operating system.
+fn san_script(san: &San) -> String {
+    let San { portal, target, lun, initiator, user, secret } = san;
+    let (host, port, user, secret) = (portal.ip(), portal.port(), user.expose(), secret.expose());
+    format!(
+        "#!ipxe\nset tries:int32 0\nset initiator-iqn {initiator}\nset username {user}\nset password {secret}\n\
+         :again\nsanboot iscsi:{host}::{port}:{lun:x}:{target} ||\ninc tries\n\
+         iseq ${{tries}} {TRIES} && reboot ||\necho no answer from the disk, trying again\nsleep ${{tries}}\ngoto again\n"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +89,33 @@ mod tests {
              inc tries\n\
              iseq ${tries} 10 && reboot ||\n\
              echo boot failed, trying again\n\
+             sleep ${tries}\n\
+             goto again\n"
+        );
+    }
+
+    #[test]
+    fn a_san_script_is_exactly_this() {
+        let boot = Boot::San(San {
+            portal: "10.91.0.1:3260".parse().unwrap(),
+            target: "iqn.2026-11.dev.farrier:r1:web".parse().unwrap(),
+            lun: 10,
+            initiator: "iqn.2026-11.dev.farrier:r1:node:n1".parse().unwrap(),
+            user: "n1".parse().unwrap(),
+            secret: "abcdef0123456789".parse().unwrap(),
+        });
+        assert_eq!(
+            render(&boot, "10.91.0.1:8080".parse().unwrap()).unwrap(),
+            "#!ipxe\n\
+             set tries:int32 0\n\
+             set initiator-iqn iqn.2026-11.dev.farrier:r1:node:n1\n\
+             set username n1\n\
+             set password abcdef0123456789\n\
+             :again\n\
+             sanboot iscsi:10.91.0.1::3260:a:iqn.2026-11.dev.farrier:r1:web ||\n\
+             inc tries\n\
+             iseq ${tries} 10 && reboot ||\n\
+             echo no answer from the disk, trying again\n\
              sleep ${tries}\n\
              goto again\n"
         );

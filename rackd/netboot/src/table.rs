@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{KernelArgs, MacAddr};
+use crate::{KernelArgs, MacAddr, San};
 
 /// Everything that is served: segments, machines, files. Cloning is cheap enough for one clone an update.
 #[derive(Debug, Clone, Default)]
@@ -117,6 +117,8 @@ pub enum Boot {
         /// The kernel's command line.
         args: KernelArgs,
     },
+    /// An iSCSI disk through iPXE, whose iBFT tells the operating system where it is.
+    San(San),
     /// An address, and for iPXE a script that goes on to the disk.
     LocalDisk,
     /// An address and nothing else.

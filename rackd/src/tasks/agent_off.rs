@@ -5,9 +5,6 @@ use farrier_bmc::{Deadline, PowerState};
 use farrier_proto::agent::session_response::{Command, PowerOff};
 use std::time::Duration;
 
-/// Between two questions to the BMC; an agent needs a moment to say goodbye.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
-
 /// The agent syncs and switches the machine off; the BMC says when it is. Forced when it takes too long.
 pub(super) struct AgentOff;
 
@@ -41,13 +38,6 @@ impl Step for AgentOff {
 
 /// Whether the machine is off before our patience ends.
 async fn goes_off(cx: &Context<'_>) -> Result<bool, StepError> {
-    let bmc = cx.bmc().await?;
     let patience = Deadline::after(cx.rack.timeouts.soft_off);
-    while !patience.is_past() {
-        if bmc.power_status(cx.call()).await? == PowerState::Off {
-            return Ok(true);
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    Ok(false)
+    Ok(cx.bmc().await?.wait_power(PowerState::Off, patience).await?)
 }

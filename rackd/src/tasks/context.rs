@@ -1,6 +1,7 @@
 use super::handle::{HandleError, TaskHandle};
 use super::step::StepError;
 use crate::rack::Rack;
+use crate::secrets::random_chap_secret;
 use farrier_bmc::ipmi::{BmcAddress, Cipher, RMCP_PORT};
 use farrier_bmc::{Bmc, BootMode, Deadline, Secret};
 use farrier_proto::agent::{session_request, session_response};
@@ -65,6 +66,17 @@ impl Context<'_> {
                 })?;
         }
         Ok(self.rack.bmc.bmc(address))
+    }
+
+    /// What this operation's machine proves itself with to the iSCSI target.
+    pub(crate) async fn chap_secret(&self) -> Result<String, StepError> {
+        let secret = self.task.edit_secrets(|s| {
+            if s.chap_secret.is_empty() {
+                s.chap_secret = random_chap_secret();
+            }
+            s.chap_secret.clone()
+        });
+        Ok(secret.await?)
     }
 
     /// Deadline of one BMC call.

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::handle::{HandleError, TaskHandle};
 use super::step::{Step, StepError};
-use super::{history, plan, publish_boot};
+use super::{history, plan};
 use crate::rack::Rack;
 use farrier_bmc::{Deadline, PowerState};
 use farrier_journal::Record;
@@ -99,7 +99,7 @@ async fn fail_unopened(rack: Arc<Rack>, mut record: Record, error: String) {
     }
 }
 
-/// Serves again what a finished deployment left served: the address of its machine.
+/// Serves again what a finished deployment left served: the address of its machine, its disk when that is here.
 pub(super) async fn restore_finished(rack: &Arc<Rack>, record: Record) {
     let handle = match TaskHandle::open(rack, record) {
         Ok(handle) => Arc::new(handle),
@@ -108,11 +108,11 @@ pub(super) async fn restore_finished(rack: &Arc<Rack>, record: Record) {
             return;
         }
     };
-    let step = &publish_boot::LocalDisk;
-    let index = plan(&handle.spec).iter().position(|s| s.name() == step.name()).unwrap_or(0);
-    let cx = Context { rack, task: &handle, index, name: step.name() };
-    if let Err(error) = step.restore(&cx).await {
-        tracing::error!(node.id = %handle.node, error = error.message(), "a deployed machine's address is not served");
+    for (index, step) in plan(&handle.spec).into_iter().enumerate().filter(|(_, step)| step.lasts()) {
+        let cx = Context { rack, task: &handle, index, name: step.name() };
+        if let Err(error) = step.restore(&cx).await {
+            tracing::error!(node.id = %handle.node, step = step.name(), error = error.message(), "what a deployed machine needs is not served");
+        }
     }
 }
 
@@ -239,6 +239,7 @@ async fn make_safe(cx: &Context<'_>) {
     for segment in &cx.rack.config.segments {
         cx.rack.unpublish(machine, segment);
     }
+    cx.rack.volumes.withdraw(&machine.name).await;
     if let Ok(bmc) = cx.bmc().await
         && let Err(error) =
             bmc.ensure_power(PowerState::Off, Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc))).await

@@ -1,6 +1,6 @@
 //! What a node's past tasks still mean: which of them is served after a restart, and which may be forgotten.
 
-use super::{plan, publish_boot};
+use super::plan;
 use crate::rack::Rack;
 use farrier_journal::{JournalError, Record};
 use farrier_proto::rack::task_spec::Work;
@@ -56,7 +56,8 @@ fn left_running(task: &Task) -> bool {
                 .into_iter()
                 .filter(|step| state_of(step.name()) == Some(StepState::Failed))
                 .all(|step| !step.power_off_after_failure());
-            left && state_of(publish_boot::LOCAL_DISK) == Some(StepState::Done)
+            let serves = plan(spec).into_iter().filter(|step| step.lasts());
+            left && serves.into_iter().all(|step| state_of(step.name()) == Some(StepState::Done))
         }
         TaskState::Running | TaskState::Aborted | TaskState::Unspecified => false,
     }

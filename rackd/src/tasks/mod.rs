@@ -12,13 +12,17 @@ mod step;
 mod agent_off;
 mod boot_disk;
 mod boot_network;
+mod drop_volumes;
 mod erase_disks;
 mod fetch_image;
 mod forget_secrets;
+mod make_volume;
+mod offer_volume;
 mod plug;
 mod power;
 mod publish_boot;
 mod report_hardware;
+mod seed;
 mod set_boot_entry;
 mod verify_bmc;
 mod wait_agent;
@@ -32,16 +36,17 @@ pub use step::Timeouts;
 use crate::rack::Rack;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{PowerAction, TaskSpec};
+use farrier_proto::types::DeployMethod;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use step::Step;
 
 /// The steps of a task, in order.
 fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
+    const OFF: &[&dyn Step] = &[&power::Off];
     /// Switch the machine on into the ramdisk and wait for its agent: the start of everything that looks
-    /// at or writes disks.
+    /// at or writes disks. It is off before.
     const RAMDISK: &[&dyn Step] = &[
-        &power::Off,
         &plug::Provisioning,
         &publish_boot::Ramdisk,
         &boot_network::BootNetwork,
@@ -52,12 +57,31 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
     const END_RAMDISK: &[&dyn Step] = &[&agent_off::AgentOff, &publish_boot::Nothing];
     let parts: Vec<&[&dyn Step]> = match &spec.work {
         Some(Work::Verify(_)) => vec![&[&verify_bmc::VerifyBmc]],
-        Some(Work::Inspect(_)) => vec![RAMDISK, &[&report_hardware::ReportHardware], END_RAMDISK],
+        Some(Work::Inspect(_)) => vec![OFF, RAMDISK, &[&report_hardware::ReportHardware], END_RAMDISK],
         Some(Work::Clean(_)) => {
-            vec![&[&forget_secrets::ForgetSecrets], RAMDISK, &[&erase_disks::EraseDisks], END_RAMDISK]
+            let mut parts: Vec<&[&dyn Step]> =
+                vec![&[&forget_secrets::ForgetSecrets], OFF, &[&drop_volumes::DropVolumes]];
+            if !has_no_disks(spec) {
+                parts.extend([RAMDISK, &[&erase_disks::EraseDisks], END_RAMDISK]);
+            }
+            parts
         }
+        Some(Work::Deploy(deploy)) if deploy.method() == DeployMethod::Diskless => vec![
+            &[&fetch_image::FetchImage],
+            OFF,
+            &[
+                &plug::Tenant,
+                &make_volume::MakeVolume,
+                &offer_volume::OfferVolume,
+                &publish_boot::San,
+                &boot_network::BootNetworkAlways,
+                &power::StartSystem,
+                &wait_system::WaitSystem,
+            ],
+        ],
         Some(Work::Deploy(_)) => vec![
             &[&fetch_image::FetchImage],
+            OFF,
             RAMDISK,
             &[
                 &write_image::WriteImage,
@@ -82,6 +106,12 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
         None => vec![],
     };
     parts.concat()
+}
+
+/// The inspection saw no disk: there is nothing a tenant could have left anything on.
+fn has_no_disks(spec: &TaskSpec) -> bool {
+    let seen = spec.machine.as_ref().and_then(|machine| machine.hardware.as_ref());
+    seen.is_some_and(|hardware| hardware.disks.is_empty())
 }
 
 /// Names of the steps of a task, in order: for documentation and tests over every step.

@@ -54,12 +54,8 @@ impl Step for SoftOff {
         let bmc = cx.bmc().await?;
         if bmc.power_status(cx.call()).await? == PowerState::On {
             bmc.power_soft(cx.call()).await?;
-            let patience = Deadline::after(cx.rack.timeouts.soft_off);
-            while !patience.is_past() {
-                if bmc.power_status(cx.call()).await? == PowerState::Off {
-                    return observed(cx, PowerState::Off).await;
-                }
-                tokio::time::sleep(Duration::from_secs(1)).await;
+            if bmc.wait_power(PowerState::Off, Deadline::after(cx.rack.timeouts.soft_off)).await? {
+                return observed(cx, PowerState::Off).await;
             }
             cx.note("the system did not switch itself off: forcing it").await?;
         }

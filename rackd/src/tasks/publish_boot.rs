@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::plug::tenant;
 use super::step::{Step, StepError};
-use crate::boot;
+use crate::boot::Serve;
 use crate::config::SegmentConfig;
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
@@ -12,10 +12,10 @@ use std::sync::atomic::Ordering;
 pub(super) struct Ramdisk;
 /// An address, and for firmware that still asks the network: go on to the disk.
 pub(super) struct LocalDisk;
+/// An address, and the way to the machine's volume.
+pub(super) struct San;
 /// Nothing in any segment.
 pub(super) struct Nothing;
-
-pub(super) const LOCAL_DISK: &str = "publish_local_disk";
 
 #[async_trait::async_trait]
 impl Step for Ramdisk {
@@ -41,32 +41,58 @@ impl Step for Ramdisk {
 pub(crate) async fn serve_ramdisk(cx: &Context<'_>) -> Result<Vec<Ipv4Addr>, StepError> {
     let machine = cx.machine()?;
     let token = cx.task.edit_secrets(|s| s.new_boot_token()).await?;
-    let ramdisk = boot::Ramdisk { token: &token };
+    let serve = Serve::Ramdisk { token: &token };
     let hostname = machine.name.rsplit('/').next().unwrap_or_default();
-    Ok(cx.rack.publish(machine, hostname, provisioning(cx)?, Some(ramdisk)).await?)
+    Ok(cx.rack.publish(machine, hostname, provisioning(cx)?, &serve).await?)
 }
 
 #[async_trait::async_trait]
 impl Step for LocalDisk {
     fn name(&self) -> &'static str {
-        LOCAL_DISK
+        "publish_local_disk"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        cx.task.serves_ramdisk.store(false, Ordering::Release);
-        let segment = tenant(cx)?;
-        for other in cx.rack.config.segments.iter().filter(|s| s.name != segment.name) {
-            cx.rack.unpublish(cx.machine()?, other);
-        }
-        let hostname = cx.deploy()?.hostname.clone();
-        let addresses = cx.rack.publish(cx.machine()?, &hostname, segment, None).await?;
-        let texts: Vec<String> = addresses.iter().map(Ipv4Addr::to_string).collect();
-        cx.task.edit(|task| task.result.get_or_insert_default().addresses = texts).await?;
-        cx.note(format!("reserved {} in {}", list(&addresses), segment.name)).await
+        serve_system(cx, &Serve::LocalDisk).await
     }
     /// A deployed machine keeps its address as long as it is deployed.
+    fn lasts(&self) -> bool {
+        true
+    }
     async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
         self.run(cx).await
     }
+}
+
+#[async_trait::async_trait]
+impl Step for San {
+    fn name(&self) -> &'static str {
+        "publish_san"
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        let access = cx.rack.volumes.volume_access(&cx.deploy()?.instance, &cx.machine()?.name);
+        let secret = cx.chap_secret().await?;
+        serve_system(cx, &Serve::San { access: &access, secret: &secret }).await
+    }
+    fn lasts(&self) -> bool {
+        true
+    }
+    async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        self.run(cx).await
+    }
+}
+
+/// What the finished system finds in the network where it lives.
+async fn serve_system(cx: &Context<'_>, serve: &Serve<'_>) -> Result<(), StepError> {
+    cx.task.serves_ramdisk.store(false, Ordering::Release);
+    let segment = tenant(cx)?;
+    for other in cx.rack.config.segments.iter().filter(|s| s.name != segment.name) {
+        cx.rack.unpublish(cx.machine()?, other);
+    }
+    let hostname = cx.deploy()?.hostname.clone();
+    let addresses = cx.rack.publish(cx.machine()?, &hostname, segment, serve).await?;
+    let texts: Vec<String> = addresses.iter().map(Ipv4Addr::to_string).collect();
+    cx.task.edit(|task| task.result.get_or_insert_default().addresses = texts).await?;
+    cx.note(format!("reserved {} in {}", list(&addresses), segment.name)).await
 }
 
 #[async_trait::async_trait]

@@ -1,6 +1,7 @@
 use super::context::Context;
 use crate::boot::PublishError;
 use crate::cache::CacheError;
+use crate::volumes::VolumeError;
 use farrier_bmc::BmcError;
 use farrier_journal::JournalError;
 use farrier_switch::SwitchError;
@@ -28,6 +29,11 @@ pub(crate) trait Step: Sync {
 
     /// Check, do, read back.
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError>;
+
+    /// Whether what it serves is served beyond the task's end, and so [`Step::restore`]d for ended tasks too.
+    fn lasts(&self) -> bool {
+        false
+    }
 
     /// Makes again what a finished step had put in memory only (boot entries), when rackd starts.
     async fn restore(&self, _cx: &Context<'_>) -> Result<(), StepError> {
@@ -69,6 +75,18 @@ impl From<BmcError> for StepError {
 impl From<CacheError> for StepError {
     fn from(e: CacheError) -> Self {
         if e.is_transient() { StepError::Again(chain(&e)) } else { StepError::Fatal(chain(&e)) }
+    }
+}
+
+impl From<VolumeError> for StepError {
+    fn from(e: VolumeError) -> Self {
+        match e {
+            // A full disk may be emptied.
+            VolumeError::Io { .. } => StepError::Again(chain(&e)),
+            VolumeError::Overlay { .. } | VolumeError::Target(_) | VolumeError::NoVolume { .. } => {
+                StepError::Fatal(chain(&e))
+            }
+        }
     }
 }
 

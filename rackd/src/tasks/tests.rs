@@ -7,6 +7,7 @@ fn specs() -> Vec<TaskSpec> {
         Work::Inspect(Inspect {}),
         Work::Clean(Clean::default()),
         Work::Deploy(Deploy::default()),
+        Work::Deploy(Deploy { method: DeployMethod::Diskless.into(), ..Deploy::default() }),
     ];
     for action in [PowerAction::On, PowerAction::Off, PowerAction::SoftOff, PowerAction::Cycle] {
         works.push(Work::Power(Power { action: action.into() }));

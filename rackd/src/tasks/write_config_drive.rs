@@ -1,9 +1,7 @@
 use super::context::Context;
-use super::plug::tenant;
+use super::seed;
 use super::step::{Step, StepError};
-use crate::secrets::random_token;
-use farrier_proto::agent::session_response::{Command, File, WriteConfigDrive as Write};
-use serde_json::json;
+use farrier_proto::agent::session_response::{Command, WriteConfigDrive as Write};
 
 /// Host name, keys, network and user data for cloud-init (NoCloud, volume label CIDATA).
 pub(super) struct WriteConfigDrive;
@@ -16,61 +14,9 @@ impl Step for WriteConfigDrive {
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let command = Command::WriteConfigDrive(Write {
             root_device: cx.machine()?.root_device.clone(),
-            files: files(cx).await?,
+            files: seed::files(cx).await?,
         });
         let done = cx.agent(command).await?;
         cx.note(done.detail).await
     }
-}
-
-async fn files(cx: &Context<'_>) -> Result<Vec<File>, StepError> {
-    let deploy = cx.deploy()?;
-    // JSON is YAML: nothing a user writes can become another key.
-    let meta = json!({
-        "instance-id": cx.task.id,
-        "local-hostname": deploy.hostname,
-        "public-keys": deploy.ssh_keys,
-    });
-    let ports = cx.machine()?.ports.iter().filter(|p| p.pxe_enabled).enumerate();
-    let ethernets: serde_json::Map<_, _> = ports
-        .map(|(i, port)| {
-            let settings = json!({
-                "match": { "macaddress": port.mac_address },
-                "dhcp4": true,
-                // The first port is how the machine is reached; it may do without the others.
-                "optional": i > 0,
-            });
-            (format!("port{i}"), settings)
-        })
-        .collect();
-    let network = json!({ "version": 2, "ethernets": ethernets });
-    let mut user_data = cx.task.with_secrets(|s| s.user_data.clone()).await;
-    if user_data.is_empty() {
-        user_data = b"#cloud-config\n{}\n".to_vec();
-    }
-    let file = |name: &str, content: Vec<u8>| File { name: name.to_owned(), content };
-    Ok(vec![
-        file("meta-data", format!("{meta:#}\n").into_bytes()),
-        file("network-config", format!("{network:#}\n").into_bytes()),
-        file("user-data", user_data),
-        file("vendor-data", vendor_data(cx).await?.into_bytes()),
-    ])
-}
-
-/// Ours, below the user's: cloud-init merges user data over it.
-async fn vendor_data(cx: &Context<'_>) -> Result<String, StepError> {
-    let secret = cx
-        .task
-        .edit_secrets(|s| {
-            if s.phone_secret.is_empty() {
-                s.phone_secret = random_token();
-            }
-            s.phone_secret.clone()
-        })
-        .await?;
-    let segment = tenant(cx)?;
-    Ok(format!(
-        "#cloud-config\nphone_home:\n  url: http://{}:{}/phone-home/{}/{secret}\n  post: [instance_id, hostname, fqdn]\n  tries: 20\n",
-        segment.address, cx.rack.http_port, cx.task.id
-    ))
 }

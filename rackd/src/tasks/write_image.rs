@@ -1,6 +1,10 @@
 use super::context::Context;
+use super::make_volume::image;
 use super::step::{Step, StepError, Timeouts};
+use crate::volumes::Access;
 use farrier_proto::agent::session_response::{Command, WriteImage as Write};
+use farrier_proto::types::DeployMethod;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// The agent streams the image to the root disk, each chunk verified before it is written.
@@ -21,13 +25,23 @@ impl Step for WriteImage {
             .rack
             .provisioning()
             .ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?;
-        let path = cx.rack.signer.path(&deploy.manifest_sha256, cx.rack.timeouts.write);
+        let by_iscsi = deploy.method() == DeployMethod::Iscsi;
+        let url = if by_iscsi {
+            offer(cx, segment.address).await?
+        } else {
+            let path = cx.rack.signer.path(&deploy.manifest_sha256, cx.rack.timeouts.write);
+            format!("http://{}:{}{path}", segment.address, cx.rack.http_port)
+        };
         let command = Command::WriteImage(Write {
             root_device: cx.machine()?.root_device.clone(),
             manifest: Some(image.manifest),
-            url: format!("http://{}:{}{path}", segment.address, cx.rack.http_port),
+            url,
         });
-        let done = cx.agent(command).await?;
+        let done = cx.agent(command).await;
+        if by_iscsi {
+            cx.rack.volumes.withdraw_image(&cx.machine()?.name).await;
+        }
+        let done = done?;
         cx.task
             .edit(|task| {
                 let result = task.result.get_or_insert_default();
@@ -37,4 +51,12 @@ impl Step for WriteImage {
             .await?;
         cx.note(done.detail).await
     }
+}
+
+/// The image as a read-only iSCSI disk for this machine's ramdisk, and its address with the proof in it.
+async fn offer(cx: &Context<'_>, portal: Ipv4Addr) -> Result<String, StepError> {
+    let secret = cx.chap_secret().await?;
+    let access = cx.rack.volumes.offer_image(&cx.machine()?.name, image(cx)?, &secret).await?;
+    let Access { target, initiator, user, port } = access;
+    Ok(format!("iscsi://{user}%{secret}@{portal}:{port}/{target}/0?initiator={initiator}"))
 }

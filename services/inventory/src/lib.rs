@@ -8,6 +8,8 @@ mod app;
 mod grpc;
 pub mod rules;
 
+pub use app::explain::explain;
+
 use anyhow::Context as _;
 use app::App;
 use farrier_identity::Credentials;

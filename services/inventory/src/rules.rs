@@ -76,6 +76,8 @@ pub const RULES: RuleTable = rules! {
     "DispatchService" {
         "ListCandidates": SCHEDULER,
         "TransitionNode": SCHEDULER,
+        "HoldNode": SCHEDULER,
+        "ReleaseNode": SCHEDULER,
         "GetDispatch": SCHEDULER,
     }
 };

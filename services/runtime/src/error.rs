@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use tonic::{Code, Status};
+pub use tonic_types::PreconditionViolation;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// Domain of every [`Reason`].
@@ -94,6 +95,37 @@ pub fn refuse_with<const N: usize>(
 ) -> Status {
     let facts: HashMap<String, String> = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     Status::with_error_details(code, message, ErrorDetails::with_error_info(reason.as_str(), DOMAIN, facts))
+}
+
+/// A status with its reason, and one typed violation for each thing that stood in the way. The caller keeps
+/// them few: clients take some 16 KiB of headers, and a status is one.
+pub fn refuse_each<const N: usize>(
+    code: Code,
+    reason: Reason,
+    message: impl Into<String>,
+    facts: [(&str, String); N],
+    violations: Vec<PreconditionViolation>,
+) -> Status {
+    let facts: HashMap<String, String> = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, facts);
+    details.set_precondition_failure(violations);
+    Status::with_error_details(code, message, details)
+}
+
+/// Another service's answer for our own caller: a refusal as it is, silence as UNAVAILABLE with its name.
+pub fn asked(who: &str, status: Status) -> Status {
+    // A server of ours gives a reason with all it says; without one it did not answer.
+    let silent =
+        matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Unknown)
+            && reason_of(&status).is_none();
+    if !silent {
+        return status;
+    }
+    refuse(
+        Code::Unavailable,
+        Reason::Unavailable,
+        format!("{who} does not answer: {}; try again", status.message()),
+    )
 }
 
 /// The reason in a status that one of our servers sent.

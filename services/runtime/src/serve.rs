@@ -2,7 +2,7 @@
 
 use crate::authz::{Authorize, RuleTable, unruled};
 use farrier_identity::Credentials;
-use farrier_identity::server::{ClientAuth, accept};
+use farrier_identity::server::{ClientAuth, Limits, accept};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -76,7 +76,7 @@ impl Server {
             .layer(Authorize::new(self.rules))
             .add_routes(routes)
             .serve_with_incoming_shutdown(
-                accept(self.listener, self.credentials, self.client_auth),
+                accept(self.listener, self.credentials, self.client_auth, Limits::default()),
                 shutdown.cancelled_owned(),
             );
         // A peer that lost power answers no GOAWAY; its connection must not hold the process back.

@@ -1,6 +1,6 @@
 //! The services that the scheduler asks, and the racks that it tells.
 
-use farrier_identity::client::{Expect, channel};
+use farrier_identity::client::{Expect, channel, channel_with_deadline};
 use farrier_identity::{Credentials, Identity, IdentityError};
 use farrier_proto::images::image_service_client::ImageServiceClient;
 use farrier_proto::inventory::dispatch_service_client::DispatchServiceClient;
@@ -10,10 +10,15 @@ use farrier_proto::inventory::rack_registry_service_client::RackRegistryServiceC
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tonic::transport::Channel;
 
 /// Candidates of a large installation come in one message: 10,000 nodes with hardware are about 10 MB.
 const MAX_MESSAGE: usize = 256 << 20;
+
+/// Longest wait for an answer of inventory or images: a row or a page of a database, the candidates of a
+/// large installation at most.
+const CALL: Duration = Duration::from_secs(30);
 
 /// A rack's address and the channel to it.
 type Link = (String, RackServiceClient<Channel>);
@@ -37,9 +42,18 @@ impl Clients {
         inventory: &str,
         images: &str,
     ) -> Result<Self, IdentityError> {
+        Self::with_deadline(credentials, inventory, images, CALL)
+    }
+
+    fn with_deadline(
+        credentials: &Credentials,
+        inventory: &str,
+        images: &str,
+        deadline: Duration,
+    ) -> Result<Self, IdentityError> {
         let service = |name: &str| Expect::Exactly(Identity::Service(name.to_owned()));
-        let inventory = channel(inventory, credentials, service("inventory"))?;
-        let images = channel(images, credentials, service("images"))?;
+        let inventory = channel_with_deadline(inventory, credentials, service("inventory"), deadline)?;
+        let images = channel_with_deadline(images, credentials, service("images"), deadline)?;
         Ok(Self {
             credentials: credentials.clone(),
             nodes: NodeServiceClient::new(inventory.clone()),

@@ -14,7 +14,9 @@ use anyhow::Context as _;
 use farrier_identity::Credentials;
 use farrier_identity::server::ClientAuth;
 use farrier_runtime::serve::Server;
+use farrier_runtime::vault::Vault;
 use farrier_scheduler_store::Store;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +30,8 @@ pub struct Config {
     pub credentials: Credentials,
     /// `sqlite://PATH` or `postgres://…`
     pub database_url: String,
+    /// Key that seals user data; made when missing. Replicas share it.
+    pub secrets_key: PathBuf,
     /// Inventory, `https://host:port`.
     pub inventory: String,
     /// Images, `https://host:port`.
@@ -37,11 +41,13 @@ pub struct Config {
 /// Serves until `shutdown`.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let store = Store::open(&config.database_url).await.context("cannot open the database")?;
+    let vault = Arc::new(Vault::open_or_create(&config.secrets_key).context("cannot open the secrets key")?);
     let clients = clients::Clients::new(&config.credentials, &config.inventory, &config.images)?;
     let addr = config.listener.local_addr().context("the listener has no address")?;
-    let engine = Arc::new(engine::Engine::new(store.clone(), clients.clone(), shutdown.clone()));
+    let engine =
+        Arc::new(engine::Engine::new(store.clone(), clients.clone(), vault.clone(), shutdown.clone()));
     let running = tokio::spawn(engine::run(engine.clone()));
-    let app = Arc::new(app::App { store, clients, engine });
+    let app = Arc::new(app::App { store, clients, vault, engine });
     tracing::info!(identity = %config.credentials.identity(), "listening on {addr}");
     let server = Server {
         listener: config.listener,

@@ -18,8 +18,11 @@ struct Cli {
     #[arg(long, env = "FARRIER_IDENTITY")]
     identity: PathBuf,
     /// sqlite://PATH or postgres://…
-    #[arg(long, env = "FARRIER_DATABASE", default_value = "sqlite://scheduler.db")]
+    #[arg(long, env = "FARRIER_DATABASE", default_value = "sqlite://scheduler.db", hide_env_values = true)]
     database: String,
+    /// Key file that seals user data in the database; made when missing, shared by all replicas.
+    #[arg(long, env = "FARRIER_SECRETS_KEY", default_value = "scheduler.key")]
+    secrets_key: PathBuf,
     /// Inventory, https://host:port.
     #[arg(long, env = "FARRIER_INVENTORY")]
     inventory: String,
@@ -45,6 +48,7 @@ async fn main() -> anyhow::Result<()> {
         listener,
         credentials: Credentials::load(&cli.identity)?,
         database_url: cli.database,
+        secrets_key: cli.secrets_key,
         inventory: cli.inventory,
         images: cli.images,
     };

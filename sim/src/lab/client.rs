@@ -15,11 +15,12 @@ use farrier_proto::inventory::{
     ExplainNodeRequest, Explanation, Flavor, GetNodeRequest, Node, Port, Rack, Site,
 };
 use farrier_proto::rack::rack_service_client::RackServiceClient;
-use farrier_proto::rack::{BootEvent, GetBootTraceRequest};
+use farrier_proto::rack::{BootEvent, GetBootTraceRequest, PowerAction};
 use farrier_proto::scheduler::instance_service_client::InstanceServiceClient;
 use farrier_proto::scheduler::node_action_service_client::NodeActionServiceClient;
 use farrier_proto::scheduler::{
     ActOnNodeRequest, CreateInstanceRequest, DeleteInstanceRequest, GetInstanceRequest, Instance, Operation,
+    SetNodePowerRequest,
 };
 use farrier_proto::types::{BootMode, NodeVerb};
 use tonic::transport::Channel;
@@ -27,6 +28,8 @@ use tonic::transport::Channel;
 use super::installation::Endpoints;
 use super::operation;
 use super::upload::ImageFile;
+use crate::machine::Firmware;
+use crate::virtual_server::VirtualServer;
 
 /// Channels to every service, as one user. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,6 +55,25 @@ pub struct NewNode {
     pub boot_mode: BootMode,
     pub mac: String,
     pub switch_port: String,
+}
+
+impl NewNode {
+    /// Node `n1` for server `m1` and so on, with its first NIC.
+    pub fn of(server: &VirtualServer, rack: &str, bmc_user: &str, bmc_password: &str) -> Result<Self> {
+        Ok(Self {
+            name: server.name.replace('m', "n"),
+            rack: rack.to_owned(),
+            bmc_address: server.bmc_address.to_string(),
+            bmc_user: bmc_user.to_owned(),
+            bmc_password: bmc_password.to_owned(),
+            boot_mode: match server.firmware {
+                Firmware::Bios => BootMode::Bios,
+                Firmware::Uefi => BootMode::Uefi,
+            },
+            mac: server.macs.first().context("a server without a NIC")?.clone(),
+            switch_port: server.tap.name().to_owned(),
+        })
+    }
 }
 
 impl Client {
@@ -170,6 +192,17 @@ impl Client {
         };
         let answer = NodeActionServiceClient::new(self.scheduler.clone()).act_on_node(request).await;
         Ok(answer.with_context(|| format!("{} of {node}", verb.as_str_name()))?.into_inner())
+    }
+
+    /// The power button of a node.
+    pub async fn power(&self, node: &str, action: PowerAction) -> Result<Operation> {
+        let request = SetNodePowerRequest {
+            name: format!("nodes/{node}"),
+            action: action.into(),
+            request_id: request_id(),
+        };
+        let answer = NodeActionServiceClient::new(self.scheduler.clone()).set_node_power(request).await;
+        Ok(answer.with_context(|| format!("{} of {node}", action.as_str_name()))?.into_inner())
     }
 
     /// Asks for an instance; its names whole (`flavors/…`), its own without `instances/`.

@@ -58,7 +58,7 @@ impl RackConfig {
             ],
             kernel: ramdisk.kernel.clone(),
             initrd: ramdisk.initrd.clone(),
-            kernel_args: "console=ttyS0 quiet nokaslr no_timer_check mitigations=off".to_owned(),
+            kernel_args: KERNEL_ARGS.to_owned(),
             boot_files: Some(PathBuf::from(IPXE)),
             timeouts: BTreeMap::new(),
         }
@@ -95,6 +95,7 @@ impl RackConfig {
             listen: format!("{host}:{RACK_PORT}"),
             agent_listen: format!("{open}:{AGENT_PORT}"),
             http_listen: format!("{open}:{HTTP_PORT}"),
+            block_listen: format!("{open}:{BLOCK_PORT}"),
             data: dir.join("rackd"),
             identity: dir.join("id/rack"),
             images,
@@ -115,6 +116,7 @@ struct File<'a> {
     listen: String,
     agent_listen: String,
     http_listen: String,
+    block_listen: String,
     data: PathBuf,
     identity: PathBuf,
     images: &'a str,
@@ -133,8 +135,11 @@ struct RamdiskTable<'a> {
     args: &'a str,
 }
 
+/// For a ramdisk's kernel under emulation: a slow serial port and probing are most of a chatty boot.
+pub(super) const KERNEL_ARGS: &str = "console=ttyS0 quiet nokaslr no_timer_check mitigations=off";
 /// Of the Debian package `ipxe`.
-const IPXE: &str = "/usr/lib/ipxe";
+pub(super) const IPXE: &str = "/usr/lib/ipxe";
 pub(super) const RACK_PORT: u16 = 7400;
 const AGENT_PORT: u16 = 7401;
 const HTTP_PORT: u16 = 8080;
+const BLOCK_PORT: u16 = 3260;

@@ -117,8 +117,7 @@ impl Installation {
         let token_file = self.dir.join("join-token");
         std::fs::write(&token_file, token)?;
         let host = self.place.host();
-        let text = config.render(rack, host, &self.dir, &self.endpoints.images)?;
-        std::fs::write(self.dir.join("rackd.toml"), text)?;
+        self.write_rack_config(rack, config)?;
         let mut join = self.command("rackd")?;
         join.args(["join", "--inventory", &self.endpoints.inventory, "--host", &host.to_string()]);
         join.arg("--token-file").arg(&token_file).arg("--identity").arg(self.dir.join("id/rack"));
@@ -126,6 +125,18 @@ impl Installation {
         std::fs::remove_file(&token_file)?;
         self.rack = Some(rack.to_owned());
         self.restart(Service::Rackd).await
+    }
+
+    /// Gives the rack that has joined another configuration: rackd is started again with it.
+    pub async fn configure_rack(&mut self, config: &RackConfig) -> Result<()> {
+        let rack = self.rack.clone().context("no rack has joined yet")?;
+        self.write_rack_config(&rack, config)?;
+        self.restart(Service::Rackd).await
+    }
+
+    fn write_rack_config(&self, rack: &str, config: &RackConfig) -> Result<()> {
+        let text = config.render(rack, self.place.host(), &self.dir, &self.endpoints.images)?;
+        Ok(std::fs::write(self.dir.join("rackd.toml"), text)?)
     }
 
     /// Kills a process with SIGKILL; gone when this returns. One that does not run stays so.
@@ -152,6 +163,11 @@ impl Installation {
         Ok(())
     }
 
+    /// What a process keeps on disk.
+    pub fn data(&self, service: Service) -> PathBuf {
+        self.dir.join(service.name())
+    }
+
     /// Waits until a process has ended by itself.
     pub async fn wait_ended(&mut self, service: Service) -> Result<()> {
         let process =
@@ -175,6 +191,17 @@ impl Installation {
     /// An error, with the end of its log, when one of the started processes has ended by itself.
     pub fn ensure_running(&mut self) -> Result<()> {
         self.running.values_mut().try_for_each(Process::ensure_running)
+    }
+
+    /// Ends when a process of the installation has ended by itself, with [`Installation::ensure_running`]'s error.
+    pub async fn died(&mut self) -> anyhow::Error {
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            look.tick().await;
+            if let Err(error) = self.ensure_running() {
+                return error;
+            }
+        }
     }
 
     /// The process id of a service that runs.
@@ -267,6 +294,7 @@ impl Installation {
                 command.arg("--data").arg(self.dir.join("images"));
             }
             Service::Scheduler | Service::Rackd => {
+                command.arg("--secrets-key").arg(self.dir.join("scheduler.key"));
                 command.arg("--inventory").arg(&self.endpoints.inventory);
                 command.arg("--images").arg(&self.endpoints.images);
             }
@@ -290,3 +318,5 @@ const VALID: Duration = Duration::from_secs(7 * 86_400);
 const SELF_END: Duration = Duration::from_secs(180);
 /// What a service manager gives a service to end: systemd's default is 90 s, ours end in one.
 const GRACE: Duration = Duration::from_secs(15);
+/// How often the processes are looked at.
+const LOOK: Duration = Duration::from_millis(500);

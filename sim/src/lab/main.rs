@@ -1,9 +1,9 @@
-//! `farrier-lab`: a whole Farrier on a virtual rack, by hand. `cargo xtask demo` runs it.
+//! `farrier-lab`: a whole Farrier on a virtual rack, by hand. `cargo xtask demo` and `cargo xtask bench` run it.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use farrier_sim::lab::{DemoArgs, demo};
+use farrier_sim::lab::{BenchArgs, DemoArgs, bench, demo};
 
 #[derive(Parser)]
 #[command(version, about = "A whole Farrier on a virtual rack")]
@@ -16,6 +16,9 @@ struct Cli {
 enum Command {
     /// From nothing to a deployed server, through the public API
     Demo(DemoArgs),
+    /// Measurements, beside a peer
+    #[command(subcommand)]
+    Bench(BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -25,5 +28,6 @@ fn main() -> ExitCode {
     farrier_sim::cleanup::on_signals();
     match Cli::parse().command {
         Command::Demo(args) => demo(&args),
+        Command::Bench(args) => bench(&args),
     }
 }

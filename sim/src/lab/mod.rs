@@ -5,9 +5,11 @@
 //! API what an operator would do. It must never reach into a service: whatever a test wants to know, it
 //! asks over gRPC or reads from a log.
 
+mod bench;
 mod client;
 mod config;
 mod demo;
+mod guest;
 mod health;
 mod installation;
 mod operation;
@@ -16,6 +18,7 @@ mod process;
 mod programs;
 mod upload;
 
+pub use bench::{BenchArgs, run as bench};
 pub use client::{Client, NewNode};
 pub use config::{RackConfig, Segment};
 pub use demo::{DemoArgs, run as demo};

@@ -37,16 +37,15 @@ pub(super) async fn wait(
     mut operation: Operation,
     mut progress: impl FnMut(&Operation),
 ) -> Result<Operation> {
-    let mut heard = Instant::now();
+    let mut silence = Silence::default();
     progress(&operation);
     while !operation.done {
-        match follow(channel, &mut operation, &mut heard, &mut progress).await {
-            Ok(()) => {}
-            Err(status) if heard.elapsed() > AWAY => {
-                return Err(status).with_context(|| format!("{}: the scheduler is away", operation.name));
-            }
-            Err(_) => tokio::time::sleep(PAUSE).await,
+        let mut heard = false;
+        let Err(status) = follow(channel, &mut operation, &mut heard, &mut progress).await else { continue };
+        if silence.broke(heard, Instant::now()) > AWAY {
+            return Err(status).with_context(|| format!("{}: the scheduler is away", operation.name));
         }
+        tokio::time::sleep(PAUSE).await;
     }
     if operation.error.is_some() {
         return Err(OperationFailed { operation: Box::new(operation) }.into());
@@ -54,17 +53,34 @@ pub(super) async fn wait(
     Ok(operation)
 }
 
+/// Since when nobody answers. It counts from the first break of a watch that was heard: a stream that has
+/// nothing to say for an hour is not away.
+#[derive(Debug, Default)]
+struct Silence {
+    since: Option<Instant>,
+}
+
+impl Silence {
+    /// A watch broke at `now`; `heard`: it had said something. Returns how long nobody has answered.
+    fn broke(&mut self, heard: bool, now: Instant) -> Duration {
+        if heard {
+            self.since = None;
+        }
+        now.saturating_duration_since(*self.since.get_or_insert(now))
+    }
+}
+
 async fn follow(
     channel: &Channel,
     last: &mut Operation,
-    heard: &mut Instant,
+    heard: &mut bool,
     progress: &mut impl FnMut(&Operation),
 ) -> Result<(), tonic::Status> {
     let name = last.name.clone();
     let mut client = OperationServiceClient::new(channel.clone());
     let mut stream = client.watch_operation(WatchOperationRequest { name: name.clone() }).await?.into_inner();
     while let Some(operation) = stream.message().await? {
-        *heard = Instant::now();
+        *heard = true;
         progress(&operation);
         *last = operation;
         if last.done {
@@ -90,3 +106,25 @@ pub(super) fn since_epoch(time: &Timestamp) -> f64 {
 /// How long the scheduler may stay away: a restart takes a second, a debug build on a busy machine more.
 const AWAY: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_watch_is_not_away_and_an_absent_server_is_given_up() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut silence = Silence::default();
+        // An hour without a word, then a restart of the server: the first break is where counting begins.
+        assert_eq!(silence.broke(true, at(3600)), Duration::ZERO);
+        assert_eq!(silence.broke(false, at(3610)), Duration::from_secs(10));
+        assert!(silence.broke(false, at(3600 + AWAY.as_secs() + 1)) > AWAY);
+        // It came back and said something: the next break counts anew.
+        assert_eq!(silence.broke(true, at(9000)), Duration::ZERO);
+        // Never heard at all.
+        let mut silence = Silence::default();
+        assert_eq!(silence.broke(false, at(1)), Duration::ZERO);
+        assert_eq!(silence.broke(false, at(5)), Duration::from_secs(4));
+    }
+}

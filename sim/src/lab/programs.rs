@@ -20,7 +20,16 @@ impl Programs {
     ///
     /// Always through cargo, so that a test never runs a program of yesterday.
     pub fn build() -> Result<Self> {
-        let by_name = cargo(&["build", "--workspace", "--bins"])?;
+        Self::build_with(&[])
+    }
+
+    /// As [`Programs::build`], in the release profile: what a benchmark measures.
+    pub fn release() -> Result<Self> {
+        Self::build_with(&["--release"])
+    }
+
+    fn build_with(profile: &[&str]) -> Result<Self> {
+        let by_name = cargo(&[&["build", "--workspace", "--bins"], profile].concat())?;
         let mut ramdisk = cargo(&["build", "--profile", "ramdisk", "--package", "farrier-agent", "--bins"])?;
         let agent = ramdisk.remove("farrier-agent").context("cargo built no farrier-agent")?;
         Ok(Self { by_name, agent })

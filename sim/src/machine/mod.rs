@@ -3,12 +3,14 @@
 //! A machine that is off has no process. One that is on has exactly one, and when the guest powers
 //! itself off the process ends: [`Machine::power_state`] asks the process, not a variable.
 
+use std::collections::VecDeque;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use thiserror::Error;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::qmp::QmpError;
 use crate::tool::ToolError;
@@ -66,9 +68,26 @@ pub struct Machine {
     state: Mutex<State>,
 }
 
+/// One time that a machine had power.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// When somebody pressed the button; the firmware starts a fraction of a second later.
+    pub asked: SystemTime,
+    ended: watch::Receiver<Option<SystemTime>>,
+}
+
+impl Run {
+    /// When the power went, by whatever means; `None` while it is on.
+    pub fn off(&self) -> Option<SystemTime> {
+        *self.ended.borrow()
+    }
+}
+
 #[derive(Debug)]
 struct State {
     process: Option<Process>,
+    /// The last [`RUNS`], oldest first.
+    runs: VecDeque<Run>,
     boot: BootDevice,
     firmware: Firmware,
 }
@@ -91,7 +110,7 @@ impl Machine {
                 file.set_len(disk.size).map_err(io("disk"))?;
             }
         }
-        let state = State { process: None, boot: spec.boot, firmware: spec.firmware };
+        let state = State { process: None, runs: VecDeque::new(), boot: spec.boot, firmware: spec.firmware };
         Ok(Self { spec, state: Mutex::new(state) })
     }
 
@@ -113,6 +132,7 @@ impl Machine {
         if state.running().is_some() {
             return Ok(());
         }
+        let asked = SystemTime::now();
         // What is left of a run that ended by itself.
         state.process = None;
         if state.firmware == Firmware::Uefi && !self.spec.uefi_variables().exists() {
@@ -120,7 +140,12 @@ impl Machine {
                 .map_err(|source| self.io("UEFI variables (apt-get install ovmf)", source))?;
         }
         let arguments = args::arguments(&self.spec, state.firmware, state.boot);
-        state.process = Some(Process::start(&self.spec, &arguments).await?);
+        let process = Process::start(&self.spec, &arguments).await?;
+        if state.runs.len() >= RUNS {
+            state.runs.pop_front();
+        }
+        state.runs.push_back(Run { asked, ended: process.watch_end() });
+        state.process = Some(process);
         tracing::info!(machine = self.spec.name, boot = ?state.boot, "power on");
         Ok(())
     }
@@ -136,11 +161,11 @@ impl Machine {
         // hangs, or has just ended, does not answer: then the process is killed.
         let quit = async {
             let _ = process.qmp.execute("quit", json!({})).await;
-            let _ = ended.wait_for(|ended| *ended).await;
+            let _ = ended.wait_for(Option::is_some).await;
         };
         if tokio::time::timeout(QUIT_DEADLINE, quit).await.is_err() {
             process.kill();
-            let _ = ended.wait_for(|ended| *ended).await;
+            let _ = ended.wait_for(Option::is_some).await;
         }
         tracing::info!(machine = self.spec.name, "power off");
         Ok(())
@@ -206,12 +231,17 @@ impl Machine {
         self.state.lock().await.running().map(|process| process.pid)
     }
 
+    /// When the machine was switched on and went off, oldest first; the last few times only.
+    pub async fn runs(&self) -> Vec<Run> {
+        self.state.lock().await.runs.iter().cloned().collect()
+    }
+
     /// Waits until the machine is off, as after [`Machine::power_soft`].
     pub async fn wait_off(&self, limit: Duration) -> Result<(), MachineError> {
         let Some(mut ended) = self.state.lock().await.running().map(Process::watch_end) else {
             return Ok(());
         };
-        match tokio::time::timeout(limit, ended.wait_for(|ended| *ended)).await {
+        match tokio::time::timeout(limit, ended.wait_for(Option::is_some)).await {
             Ok(_) => Ok(()),
             Err(_) => Err(MachineError::StillOn { name: self.spec.name.clone(), limit }),
         }
@@ -287,9 +317,14 @@ impl State {
 }
 
 fn read_from(path: &Path, from: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
     // No log yet: nothing was written.
-    let all = std::fs::read(path).unwrap_or_default();
-    all.get(from..).unwrap_or_default().to_vec()
+    if let Ok(mut file) = std::fs::File::open(path)
+        && file.seek(SeekFrom::Start(from as u64)).is_ok()
+    {
+        let _ = file.read_to_end(&mut bytes);
+    }
+    bytes
 }
 
 fn find(haystack: &[u8], needle: &str) -> Option<usize> {
@@ -298,5 +333,8 @@ fn find(haystack: &[u8], needle: &str) -> Option<usize> {
 
 /// QEMU needs a fraction of a second to quit; after this it is taken to hang.
 const QUIT_DEADLINE: Duration = Duration::from_secs(5);
-/// How often the serial log is read while waiting: small beside a boot, large beside a read.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the serial log is read while waiting: small beside what a benchmark tells apart, large beside
+/// a read.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+/// A deploy and its taking back are four.
+const RUNS: usize = 16;

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::net::UnixListener;
@@ -55,11 +55,11 @@ impl Process {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        !*self.guard.ended.borrow()
+        self.guard.ended.borrow().is_none()
     }
 
-    /// A receiver that turns `true` when the process has ended and was reaped.
-    pub(super) fn watch_end(&self) -> watch::Receiver<bool> {
+    /// A receiver that hears when the process has ended and was reaped.
+    pub(super) fn watch_end(&self) -> watch::Receiver<Option<SystemTime>> {
         self.guard.ended.clone()
     }
 
@@ -74,8 +74,8 @@ struct Guard {
     pid: u32,
     /// Signals go through it: a number might belong to another process by now, this never does.
     descriptor: OwnedFd,
-    /// True once the process was reaped.
-    ended: watch::Receiver<bool>,
+    /// When the process was reaped.
+    ended: watch::Receiver<Option<SystemTime>>,
     /// Waits for the process, so that it is reaped whoever ends it and whether or not an
     /// asynchronous runtime still turns.
     waiter: Option<std::thread::JoinHandle<()>>,
@@ -113,13 +113,13 @@ impl Guard {
                 let _ = child.wait();
                 io("process descriptor")(errno.into())
             })?;
-        let (sender, ended) = watch::channel(false);
+        let (sender, ended) = watch::channel(None);
         let waiter = std::thread::Builder::new()
             .name("lab-qemu-wait".into())
             .spawn(move || {
                 let status = child.wait();
                 tracing::debug!(pid, ?status, "qemu ended");
-                sender.send_replace(true);
+                sender.send_replace(Some(SystemTime::now()));
             })
             .map_err(io("waiting thread"))?;
         Ok(Self { pid, descriptor, ended, waiter: Some(waiter) })
@@ -132,7 +132,7 @@ impl Guard {
 
     async fn ended(&mut self) {
         // An error means that the waiting thread is gone, and so is the process.
-        let _ = self.ended.wait_for(|ended| *ended).await;
+        let _ = self.ended.wait_for(Option::is_some).await;
     }
 }
 

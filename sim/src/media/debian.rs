@@ -7,8 +7,8 @@ use super::apt::Apt;
 use super::disk::{Layout, assemble};
 use super::ramdisk::{add_modules, base, compress};
 use super::{
-    GuestImage, Kernel, KernelFlavour, Key, MediaError, MediaStore, SOURCE_DATE_EPOCH, io, make_dir, read,
-    text, write,
+    BUSYBOX, GuestImage, Kernel, KernelFlavour, Key, MediaError, MediaStore, SOURCE_DATE_EPOCH, io, make_dir,
+    read, text, write,
 };
 use crate::tool;
 
@@ -18,6 +18,8 @@ pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
     let mut key = Key::new("debian");
     key.add(RECIPE).add(CUSTOMIZE).add(INIT).add(CMDLINE).add_bytes(&busybox);
     key.add(&kernel.release).add(&kernel.package_version);
+    let iscsistart = super::iscsi::fetch(store)?;
+    key.add(&iscsistart.key).add(super::iscsi::INIT);
     let apt = Apt::open(store)?;
     for package in PACKAGES {
         key.add(package).add(&apt.version(package)?);
@@ -29,7 +31,8 @@ pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
         settle_times(&root)?;
 
         let mut archive = base();
-        add_modules(&mut archive, &kernel, BOOT_MODULES)?;
+        add_modules(&mut archive, &kernel, &[BOOT_MODULES, super::iscsi::MODULES].concat())?;
+        iscsistart.add_to(&mut archive)?;
         archive.file("bin/busybox", 0o755, &busybox).file("init", 0o755, INIT.as_bytes());
         let initrd = compress(&archive.finish())?;
         let layout = Layout {
@@ -105,8 +108,7 @@ fn root_mib(root: &Path) -> Result<u64, MediaError> {
     Ok((used + used / 6 + 96).next_multiple_of(32))
 }
 
-const RECIPE: &str = "2";
-const BUSYBOX: &str = "/bin/busybox";
+const RECIPE: &str = "3";
 const CUSTOMIZE: &str = include_str!("debian/customize.sh");
 const INIT: &str = include_str!("debian/init.sh");
 
@@ -123,12 +125,13 @@ const PACKAGES: &[&str] = &[
     "openssh-server",
     "iproute2",
     "iputils-ping",
+    "open-iscsi",
     "python3",
 ];
 
 /// What the initramfs needs to reach the root file system.
 const BOOT_MODULES: &[&str] =
-    &["virtio_pci", "virtio_blk", "virtio_scsi", "nvme", "sd_mod", "ext4", "crc32c_generic"];
+    &["virtio_pci", "virtio_net", "virtio_blk", "virtio_scsi", "nvme", "sd_mod", "ext4", "crc32c_generic"];
 
 /// What the running system may load.
 const ROOT_MODULES: &[&str] = &[

@@ -2,7 +2,7 @@
 
 use super::disk::{Layout, assemble};
 use super::ramdisk::{add_modules, base, compress};
-use super::{GuestImage, KernelFlavour, Key, MediaError, MediaStore, io, read};
+use super::{BUSYBOX, GuestImage, KernelFlavour, Key, MediaError, MediaStore, io, read};
 
 pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
     let kernel = store.kernel(KernelFlavour::Cloud)?;
@@ -10,9 +10,12 @@ pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
     let mut key = Key::new("mini");
     key.add(RECIPE).add(INIT).add(UDHCPC).add(CMDLINE).add_bytes(&busybox);
     key.add(&kernel.release).add(&kernel.package_version);
+    let iscsistart = super::iscsi::fetch(store)?;
+    key.add(&iscsistart.key).add(super::iscsi::INIT);
     let dir = store.cached("mini", &key, |work| {
         let mut archive = base();
-        add_modules(&mut archive, &kernel, MODULES)?;
+        add_modules(&mut archive, &kernel, &[MODULES, super::iscsi::MODULES].concat())?;
+        iscsistart.add_to(&mut archive)?;
         archive.dir("root").dir("etc/acpi").dir("etc/acpi/PWRF");
         archive.file("bin/busybox", 0o755, &busybox);
         archive.file("etc/udhcpc.script", 0o755, UDHCPC.as_bytes());
@@ -31,7 +34,6 @@ pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
 /// Version of the recipe, for changes that the texts below do not show.
 const RECIPE: &str = "1";
 
-const BUSYBOX: &str = "/bin/busybox";
 const INIT: &str = include_str!("mini/init.sh");
 const UDHCPC: &str = include_str!("mini/udhcpc.sh");
 const POWER_BUTTON: &str = "#!/bin/sh\necho FARRIER-MINI-POWER-BUTTON > /dev/console\npoweroff -f\n";

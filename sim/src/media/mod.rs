@@ -17,6 +17,7 @@ mod apt;
 pub mod cpio;
 mod debian;
 mod disk;
+mod iscsi;
 mod kernel;
 mod mini;
 mod ramdisk;
@@ -24,7 +25,7 @@ mod seed;
 
 pub use kernel::{Kernel, KernelFlavour};
 pub use ramdisk::{Ramdisk, build_ramdisk};
-pub use seed::seed_volume;
+pub use seed::{append_seed, seed_volume};
 
 /// Why a boot medium could not be built.
 #[derive(Debug, Error)]
@@ -106,6 +107,20 @@ impl MediaStore {
         key.add_bytes(&read(agent)?);
         let name = format!("ramdisk-{}", flavour.name());
         let dir = self.cached(&name, &key, |dir| ramdisk::build(agent, &kernel, dir).map(|_| ()))?;
+        ramdisk::open(&dir)
+    }
+
+    /// A ramdisk with the same kernel and drivers, and a busybox script as `/init`: other people's ramdisks,
+    /// to be compared with ours.
+    pub fn script_ramdisk(&self, init: &str, flavour: KernelFlavour) -> Result<Ramdisk, MediaError> {
+        let kernel = self.kernel(flavour)?;
+        let busybox = read(BUSYBOX.as_ref())?;
+        let mut key = Key::new("script-ramdisk");
+        key.add(ramdisk::RECIPE).add(&kernel.release).add(&kernel.package_version);
+        key.add(init).add_bytes(&busybox);
+        let name = format!("script-ramdisk-{}", flavour.name());
+        let dir =
+            self.cached(&name, &key, |dir| ramdisk::build_script(init, &busybox, &kernel, dir).map(|_| ()))?;
         ramdisk::open(&dir)
     }
 
@@ -198,5 +213,7 @@ fn make_dir(path: &Path) -> Result<(), MediaError> {
     std::fs::create_dir_all(path).map_err(io(path, "cannot be made"))
 }
 
+/// Static, of Debian's `busybox-static`.
+const BUSYBOX: &str = "/bin/busybox";
 /// Seconds since 1970 that every time stamp in a medium is set to: some day in 2023.
 const SOURCE_DATE_EPOCH: u32 = 1_700_000_000;

@@ -26,9 +26,30 @@ pub fn build_ramdisk(agent: &Path, kernel: &Kernel, out_dir: &Path) -> Result<Ra
 }
 
 pub(super) fn build(agent: &Path, kernel: &Kernel, dir: &Path) -> Result<Ramdisk, MediaError> {
+    let mut archive = with_drivers(kernel)?;
+    archive.file("init", 0o755, &read(agent)?);
+    finish(archive, kernel, dir)
+}
+
+/// Busybox instead of the agent, for comparisons.
+pub(super) fn build_script(
+    init: &str,
+    busybox: &[u8],
+    kernel: &Kernel,
+    dir: &Path,
+) -> Result<Ramdisk, MediaError> {
+    let mut archive = with_drivers(kernel)?;
+    archive.file("bin/busybox", 0o755, busybox).file("init", 0o755, init.as_bytes());
+    finish(archive, kernel, dir)
+}
+
+fn with_drivers(kernel: &Kernel) -> Result<Archive, MediaError> {
     let mut archive = base();
     add_modules(&mut archive, kernel, MODULES)?;
-    archive.file("init", 0o755, &read(agent)?);
+    Ok(archive)
+}
+
+fn finish(archive: Archive, kernel: &Kernel, dir: &Path) -> Result<Ramdisk, MediaError> {
     std::fs::copy(&kernel.image, dir.join("vmlinuz")).map_err(io(&kernel.image, "cannot be copied"))?;
     write(&dir.join("initrd"), &compress(&archive.finish())?)?;
     open(dir)

@@ -5,8 +5,11 @@ use std::process::Command;
 
 use super::{ToolError, output, run};
 
-/// Package, a file that proves it is there, and the programs it brings that the lab runs.
-pub const DEBIAN_PACKAGES: &[(&str, &str, &[&str])] = &[
+/// Name, a file that proves that it is there, and the programs it brings that the lab runs.
+pub type Package = (&'static str, &'static str, &'static [&'static str]);
+
+/// What the virtual rack and the demo need.
+pub const DEBIAN_PACKAGES: &[Package] = &[
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64", &["qemu-system-x86_64"]),
     ("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom", &[]),
     ("ipxe", "/usr/lib/ipxe/snponly.efi", &[]),
@@ -32,7 +35,11 @@ pub const DEBIAN_PACKAGES: &[(&str, &str, &[&str])] = &[
 
 /// The packages of [`DEBIAN_PACKAGES`] whose proof is not on this machine.
 pub fn missing_packages() -> Vec<&'static str> {
-    DEBIAN_PACKAGES
+    missing(DEBIAN_PACKAGES)
+}
+
+fn missing(packages: &[Package]) -> Vec<&'static str> {
+    packages
         .iter()
         .filter(|(_, proof, _)| !Path::new(proof).exists())
         .map(|(package, _, _)| *package)
@@ -42,7 +49,12 @@ pub fn missing_packages() -> Vec<&'static str> {
 /// Installs what [`missing_packages`] names with apt-get, after `say`ing which; needs root.
 /// Gives the list of what was installed.
 pub fn install_missing(say: impl Fn(&str)) -> Result<Vec<&'static str>, ToolError> {
-    let missing = missing_packages();
+    install(DEBIAN_PACKAGES, say)
+}
+
+/// As [`install_missing`], for another list: what only one benchmark needs.
+pub fn install(packages: &[Package], say: impl Fn(&str)) -> Result<Vec<&'static str>, ToolError> {
+    let missing = missing(packages);
     if missing.is_empty() {
         return Ok(missing);
     }

@@ -48,7 +48,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("farrier-netboot", &["farrier-tftp", "farrier-model"]),
     ("farrier-bmc", &["farrier-ipmi", "farrier-model"]),
     ("farrier-switch", &["farrier-model"]),
-    ("farrier-agent", &["farrier-proto", "farrier-identity", "farrier-model"]),
+    // It copies images over iSCSI too.
+    ("farrier-agent", &["farrier-proto", "farrier-identity", "farrier-model", "farrier-iscsi"]),
     ("farrier-cli", &["farrier-proto", "farrier-identity", "farrier-model"]),
     // Test equipment. `lab` is a client of the API like any other.
     ("farrier-sim", &["farrier-ipmi", "farrier-agent", "farrier-proto", "farrier-identity", "farrier-model"]),

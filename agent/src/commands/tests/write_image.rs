@@ -1,8 +1,10 @@
 use super::*;
+use crate::machine::{BlockDevice, EfiVars, Machine};
 use crate::testing::{Fault, ImageServer, image, tool};
 use farrier_proto::agent::session_response::WriteImage;
-use farrier_proto::types::RootDeviceHints;
+use farrier_proto::types::{Hardware, RootDeviceHints};
 use std::collections::BTreeMap;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 
 const MIB: u64 = 1 << 20;
@@ -183,4 +185,68 @@ async fn an_image_that_ends_inside_a_block_is_written_whole() {
     write(&bench, &server).await.unwrap();
     let disk = std::fs::read(bench.disk()).unwrap();
     assert!(disk[34 * 512..server.image().len()] == server.image()[34 * 512..]);
+}
+
+/// Takes every write and keeps only those near its beginning.
+struct Forgetful(PretendMachine);
+
+struct ForgetfulDisk(Arc<dyn BlockDevice>);
+
+impl Machine for Forgetful {
+    fn hardware(&self) -> io::Result<Hardware> {
+        self.0.hardware()
+    }
+    fn open_disk(&self, name: &str) -> io::Result<Arc<dyn BlockDevice>> {
+        Ok(Arc::new(ForgetfulDisk(self.0.open_disk(name)?)))
+    }
+    fn efi_vars(&self) -> Option<Arc<dyn EfiVars>> {
+        self.0.efi_vars()
+    }
+    fn boot_id(&self) -> String {
+        self.0.boot_id()
+    }
+    fn power_off(&self) -> io::Result<()> {
+        self.0.power_off()
+    }
+}
+
+impl BlockDevice for ForgetfulDisk {
+    fn size_bytes(&self) -> u64 {
+        self.0.size_bytes()
+    }
+    fn block_bytes(&self) -> u32 {
+        self.0.block_bytes()
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_at(buf, offset)
+    }
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        if offset < 4 * MIB { self.0.write_at(data, offset) } else { Ok(()) }
+    }
+    fn unmap(&self, offset: u64, len: u64) -> io::Result<bool> {
+        self.0.unmap(offset, len)
+    }
+    fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.0.zero(offset, len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn forget_cached(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.0.forget_cached(offset, len)
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_drops_writes_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = PretendDisk::new(dir.path(), "vda", 32 * MIB);
+    let machine = PretendMachine::new("n1", "52:54:00:00:00:01", vec![disk]).unwrap();
+    let context = Arc::new(Context::new(Arc::new(Forgetful(machine)), quick()));
+    let bench = Bench { dir, context };
+    let server = ImageServer::start(image(bench.dir.path(), &[]), &[]).await;
+    let error = write(&bench, &server).await.unwrap_err();
+    // The noise of the image is at 10 to 16 MiB.
+    let CommandError::ReadBack { offset, .. } = error else { panic!("{error}") };
+    assert!((10 * MIB..16 * MIB).contains(&offset), "{offset}");
 }

@@ -64,11 +64,11 @@ pub(crate) fn boot_file(
     let server = files.server(segment.server_ip);
     match (request.client, &entry.boot) {
         (_, Boot::None) | (Client::Other, _) => BootFile::Nothing,
-        (Client::Ipxe, Boot::Script { .. } | Boot::LocalDisk) => {
+        (Client::Ipxe, Boot::Script { .. } | Boot::San(_) | Boot::LocalDisk) => {
             BootFile::Script(format!("http://{server}/boot/{}.ipxe", entry.mac.hyphenated()))
         }
         (Client::Pxe | Client::Http, Boot::LocalDisk) => BootFile::Nothing,
-        (client, Boot::Script { .. }) => {
+        (client, Boot::Script { .. } | Boot::San(_)) => {
             // A PXE client that says nothing about itself is older than option 93: BIOS.
             let architecture = request.architecture.unwrap_or(0);
             match (files.file(architecture), client) {

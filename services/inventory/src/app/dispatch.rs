@@ -1,7 +1,7 @@
 use super::node::bmc_context;
 use super::transition::{Decision, decide, new_ports};
 use super::{App, check, error};
-use farrier_inventory_store::{StoreError, Transition};
+use farrier_inventory_store::{Candidates, StoreError, Transition};
 use farrier_model::Collection;
 use farrier_proto::inventory::{
     Dispatch, Event, Flavor, ListCandidatesResponse, Rack, TransitionNodeRequest, TransitionNodeResponse,
@@ -12,12 +12,13 @@ use farrier_runtime::time;
 use tonic::Status;
 
 /// Tries against others that write the same node: each try loses only to a write that succeeded.
-const TRIES: usize = 32;
+pub(super) const TRIES: usize = 32;
 
 impl App {
     pub(crate) async fn candidates(&self) -> Result<ListCandidatesResponse, Status> {
-        let (nodes, racks) = self.store.candidates().await.map_err(error::store)?;
-        Ok(ListCandidatesResponse { nodes, rack_sites: racks.into_iter().collect() })
+        let Candidates { nodes, rack_sites, bootable_nodes } =
+            self.store.candidates().await.map_err(error::store)?;
+        Ok(ListCandidatesResponse { nodes, rack_sites: rack_sites.into_iter().collect(), bootable_nodes })
     }
 
     pub(crate) async fn transition(

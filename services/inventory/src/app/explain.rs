@@ -1,13 +1,14 @@
-//! Why a node is where it is. Pure: the node and the time in, sentences out.
+//! Why a node is where it is. Pure: the node and the time in, sentences out. `tests/tests/commands.rs` types
+//! every command that is printed here.
 
 use super::state;
-use farrier_model::lifecycle::{State, verbs};
+use farrier_model::lifecycle::{Event, State, verbs};
 use farrier_proto::inventory::{Explanation, Node};
 use farrier_proto::types::PowerState;
 use farrier_runtime::time::{ago_since, millis};
 
 /// Explains a node as it is at `now_ms`.
-pub(super) fn explain(node: Node, now_ms: i64) -> Explanation {
+pub fn explain(node: Node, now_ms: i64) -> Explanation {
     let at = state::read(node.state());
     let since = node.state_time.as_ref().map_or_else(
         || "since an unknown time".to_owned(),
@@ -44,7 +45,7 @@ fn expected(state: State) -> &'static str {
         DeployFailed => "the instance is deleted, which cleans the node, or made again elsewhere",
         Active => "nothing: the node serves its instance until that is deleted",
         Deleting => "the node is switched off, erased and read back, then available again",
-        DeleteFailed => "an operator finds out why it could not be erased and asks for `undeploy` again",
+        DeleteFailed => "an operator finds out why it could not be erased and deletes the instance again",
         Rescuing => "the node boots the rescue system and that answers",
         Rescue => "somebody repairs the instance and asks for `unrescue`",
         RescueFailed => "an operator finds out why the rescue system did not answer",
@@ -98,16 +99,28 @@ fn actions(node: &Node, at: State) -> Vec<String> {
     if let Some(operation) = node.operation.strip_prefix("operations/") {
         actions.push(format!("farrier operation watch {operation}"));
     }
+    // `abort` lets go of a node that is held without a change of state, or by work that is over.
+    if !node.operation.is_empty() && !verbs(at).any(|v| v == Event::Abort) {
+        actions.push(format!("farrier node abort {name}"));
+    }
     if node.bmc.is_none() {
         actions.push(format!(
-            "farrier node set {name} --bmc-address HOST --bmc-user USER --bmc-password-file FILE"
+            "farrier node update {name} --bmc-driver ipmi --bmc-address HOST --bmc-user USER \
+             --bmc-password-file FILE"
+        ));
+    } else if at == VerifyFailed {
+        actions.push(format!(
+            "farrier node update {name} --bmc-address HOST --bmc-user USER --bmc-password-file FILE"
         ));
     }
     if node.maintenance {
-        actions.push(format!("farrier node maintenance {name} off"));
+        actions.push(format!("farrier node maintenance off {name}"));
     }
-    let last_words = !node.last_error.is_empty() || at.is_failed();
-    if last_words {
+    if !node.last_error.is_empty() || at.is_failed() {
+        // The ramdisk's way up is seen by the rack: what the machine asked for, and what it got.
+        if boots_ramdisk(at) {
+            actions.push(format!("farrier node boot-trace {name}"));
+        }
         actions.push(format!("farrier event list --filter resource={}", node.name));
     }
     if matches!(at, DeployFailed | Active | DeleteFailed)
@@ -127,6 +140,11 @@ fn actions(node: &Node, at: State) -> Vec<String> {
         .filter(|verb| !matches!(*verb, "deploy" | "undeploy"));
     actions.extend(verbs.map(|verb| format!("farrier node {verb} {name}")));
     actions
+}
+
+/// Failed work that booted the ramdisk.
+fn boots_ramdisk(at: State) -> bool {
+    matches!(at, State::InspectFailed | State::CleanFailed | State::DeployFailed | State::DeleteFailed)
 }
 
 /// Verbs that lead onwards, before the ones that lead elsewhere.
@@ -178,8 +196,32 @@ mod tests {
             1000,
         );
         assert!(told.observed.contains("no answer from 10.0.0.1"));
-        assert_eq!(told.actions, ["farrier event list --filter resource=nodes/n1", "farrier node manage n1"]);
+        assert_eq!(
+            told.actions,
+            [
+                "farrier node update n1 --bmc-address HOST --bmc-user USER --bmc-password-file FILE",
+                "farrier event list --filter resource=nodes/n1",
+                "farrier node manage n1"
+            ]
+        );
         assert_eq!(told.verbs, ["manage"]);
+    }
+
+    #[test]
+    fn a_ramdisk_that_did_not_report_is_looked_for_in_the_boot_trace() {
+        let told = explain(Node { bmc: Some(Default::default()), ..node(State::InspectFailed) }, 0);
+        assert_eq!(told.actions.first().map(String::as_str), Some("farrier node boot-trace n1"));
+        assert!(told.actions.contains(&"farrier node inspect n1".to_owned()), "{:?}", told.actions);
+    }
+
+    #[test]
+    fn a_node_that_power_work_holds_can_be_freed() {
+        let held =
+            Node { operation: "operations/o1".into(), bmc: Some(Default::default()), ..node(State::Active) };
+        assert_eq!(
+            explain(held, 0).actions.get(..2).unwrap_or_default(),
+            ["farrier operation watch o1", "farrier node abort n1"]
+        );
     }
 
     #[test]

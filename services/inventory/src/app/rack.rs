@@ -28,7 +28,7 @@ impl Noun for Rack {
             site,
             address,
             labels,
-            seen_time: None,
+
             etag: String::new(),
             create_time: Some(now),
             update_time: Some(now),

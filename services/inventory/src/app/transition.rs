@@ -113,7 +113,8 @@ pub(super) fn new_ports(node: &str, nics: &[Nic], existing: &[Port], now: Timest
         .collect()
 }
 
-fn holder(node: &Node, operation: &str, outcome: bool) -> Result<(), Status> {
+/// Whether this operation may work on the node, or says how its work ended.
+pub(super) fn holder(node: &Node, operation: &str, outcome: bool) -> Result<(), Status> {
     if outcome && node.operation != operation {
         let seen = if node.operation.is_empty() { "nobody" } else { &node.operation };
         let why = format!("{} is not worked on by {operation} but by {seen}", node.name);

@@ -1,7 +1,8 @@
 use super::{Api, split};
 use farrier_proto::inventory::dispatch_service_server::DispatchService;
 use farrier_proto::inventory::{
-    Dispatch, GetDispatchRequest, ListCandidatesRequest, ListCandidatesResponse, TransitionNodeRequest,
+    Dispatch, GetDispatchRequest, HoldNodeRequest, HoldNodeResponse, ListCandidatesRequest,
+    ListCandidatesResponse, ReleaseNodeRequest, ReleaseNodeResponse, TransitionNodeRequest,
     TransitionNodeResponse,
 };
 use tonic::{Request, Response, Status};
@@ -21,6 +22,22 @@ impl DispatchService for Api {
     ) -> Result<Response<TransitionNodeResponse>, Status> {
         let (caller, r) = split(request);
         self.app.transition(&caller, r).await.map(Response::new)
+    }
+
+    async fn hold_node(
+        &self,
+        request: Request<HoldNodeRequest>,
+    ) -> Result<Response<HoldNodeResponse>, Status> {
+        let (caller, r) = split(request);
+        self.app.hold(&caller, r).await.map(Response::new)
+    }
+
+    async fn release_node(
+        &self,
+        request: Request<ReleaseNodeRequest>,
+    ) -> Result<Response<ReleaseNodeResponse>, Status> {
+        let (caller, r) = split(request);
+        self.app.release(&caller, r).await.map(Response::new)
     }
 
     async fn get_dispatch(&self, request: Request<GetDispatchRequest>) -> Result<Response<Dispatch>, Status> {

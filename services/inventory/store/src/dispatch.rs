@@ -38,6 +38,17 @@ pub struct Transition {
     pub event: Event,
 }
 
+/// What placement looks at.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Candidates {
+    /// Every node.
+    pub nodes: Vec<Node>,
+    /// `sites/{site}` by `racks/{rack}`.
+    pub rack_sites: Vec<(String, String)>,
+    /// Names of nodes with a port that may boot from the network, in order.
+    pub bootable_nodes: Vec<String>,
+}
+
 impl Store {
     /// A node with its sealed password and last transition.
     pub async fn stored_node(&self, name: &str) -> Result<Stored, StoreError> {
@@ -58,10 +69,10 @@ impl Store {
         Ok(Stored { node: Node::decode(body.as_slice())?, secret, applied: Applied { operation, event } })
     }
 
-    /// Every node, and `sites/{site}` by `racks/{rack}`.
-    pub async fn candidates(&self) -> Result<(Vec<Node>, Vec<(String, String)>), StoreError> {
+    /// Every node with what placement looks at.
+    pub async fn candidates(&self) -> Result<Candidates, StoreError> {
         let conn = self.db.conn();
-        let racks = rack::Entity::find()
+        let rack_sites = rack::Entity::find()
             .select_only()
             .columns([rack::Column::Name, rack::Column::Site])
             .into_tuple()
@@ -75,7 +86,22 @@ impl Store {
             .all(conn)
             .await?;
         let nodes = bodies.iter().map(|b| Node::decode(b.as_slice())).collect::<Result<_, _>>()?;
-        Ok((nodes, racks))
+        let bodies: Vec<Vec<u8>> = port::Entity::find()
+            .select_only()
+            .column(port::Column::Body)
+            .order_by_asc(port::Column::Node)
+            .into_tuple()
+            .all(conn)
+            .await?;
+        let mut bootable_nodes = Vec::new();
+        for body in &bodies {
+            let port = Port::decode(body.as_slice())?;
+            if port.pxe_enabled {
+                bootable_nodes.push(port.node);
+            }
+        }
+        bootable_nodes.dedup();
+        Ok(Candidates { nodes, rack_sites, bootable_nodes })
     }
 
     /// Every interface of a node, by name.

@@ -17,7 +17,7 @@ mod migration;
 mod request;
 mod resource;
 
-pub use dispatch::{Applied, Stored, Transition};
+pub use dispatch::{Applied, Candidates, Stored, Transition};
 pub use entity::node::{NodeExtra, SecretChange};
 pub use error::StoreError;
 pub use event::EventQuery;

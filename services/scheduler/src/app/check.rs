@@ -2,7 +2,8 @@
 
 use farrier_model::{Collection, is_label, parse_name};
 use farrier_proto::rack::ReadyGate;
-use farrier_proto::scheduler::{DeployMethod, Instance};
+use farrier_proto::scheduler::Instance;
+use farrier_proto::types::DeployMethod;
 use farrier_runtime::error::invalid;
 use tonic::Status;
 

@@ -1,5 +1,5 @@
 use super::{App, check, new_operation, request_key, store_error};
-use crate::engine::placement;
+use crate::engine::{placement, seal};
 use farrier_proto::images::GetImageRequest;
 use farrier_proto::inventory::GetFlavorRequest;
 use farrier_proto::rack::task_spec::Work;
@@ -9,7 +9,7 @@ use farrier_proto::scheduler::{
     ListInstancesResponse, Operation, OperationPhase, OperationType,
 };
 use farrier_runtime::authz::Caller;
-use farrier_runtime::error::{Reason, invalid, not_found, refuse, stale_etag};
+use farrier_runtime::error::{Reason, asked, internal, invalid, not_found, refuse, stale_etag};
 use farrier_runtime::filter;
 use farrier_runtime::page::Page;
 use farrier_runtime::time::now;
@@ -23,6 +23,9 @@ impl App {
         request: CreateInstanceRequest,
     ) -> Result<Operation, Status> {
         let key = request_key(caller, &request.request_id, &request);
+        if let Some(before) = self.answered(&key).await? {
+            return Ok(before);
+        }
         let given = request.instance.ok_or_else(|| invalid("instance", "expected what to make"))?;
         let mut instance = check::instance(given)?;
         // An operator may make instances for a project; everybody else only for their own.
@@ -57,10 +60,13 @@ impl App {
             instance: instance.name.clone(),
             hostname: instance.hostname.clone(),
             ssh_keys: instance.ssh_keys.clone(),
-            user_data: instance.user_data.clone(),
+            // Only here, and from here sealed: nothing reads it back.
+            user_data: std::mem::take(&mut instance.user_data),
             network: instance.network.clone(),
             ready: instance.ready,
             ready_seconds: instance.ready_seconds,
+            method: instance.method,
+            volume_bytes: flavor.disk_bytes,
         });
         let mut row = new_operation(
             caller,
@@ -70,9 +76,10 @@ impl App {
             TaskSpec { machine: None, work: Some(work) },
         );
         row.owner.clone_from(&instance.owner);
+        seal(&self.vault, &mut row).map_err(internal)?;
         if request.validate_only {
             let demand = placement::demand(&instance, &flavor, &image);
-            let placed = self.engine.placement(&demand).await?;
+            let placed = self.engine.placement(&demand).await.map_err(|s| asked("inventory", s))?;
             return match placed.fits.first() {
                 Some(node) => {
                     row.operation.name = String::new();
@@ -136,6 +143,9 @@ impl App {
         request: DeleteInstanceRequest,
     ) -> Result<Operation, Status> {
         let key = request_key(caller, &request.request_id, &request);
+        if let Some(before) = self.answered(&key).await? {
+            return Ok(before);
+        }
         let instance = self.instance(caller, &request.name).await?;
         if !caller.sees_all_projects() && instance.owner != caller.project() {
             return Err(refuse(
@@ -150,6 +160,7 @@ impl App {
         // Asking twice is one request.
         let current = self.store.operation(&instance.operation).await.map_err(store_error)?;
         if current.operation.r#type() == OperationType::Undeploy && !current.operation.done {
+            self.remember(key, &current.operation.name).await?;
             return Ok(current.operation);
         }
         let work = TaskSpec { machine: None, work: Some(Work::Clean(Clean { full: false })) };
@@ -194,11 +205,6 @@ fn foreign(field: &str, status: Status) -> Status {
         Code::NotFound | Code::PermissionDenied => {
             invalid(field, "expected one that exists; see `farrier flavor list` and `farrier image list`")
         }
-        Code::Unavailable => refuse(
-            Code::Unavailable,
-            Reason::Unavailable,
-            format!("{field} cannot be looked up now: {}", status.message()),
-        ),
-        _ => status,
+        _ => asked(&format!("what knows {field}"), status),
     }
 }

@@ -15,6 +15,7 @@ use farrier_proto::scheduler::{Operation, OperationPhase, OperationType};
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, internal, not_found, refuse, stale_etag};
 use farrier_runtime::time::now;
+use farrier_runtime::vault::Vault;
 use farrier_scheduler_store::{OperationRow, Store, StoreError};
 use prost::Message;
 use sha2::{Digest as _, Sha256};
@@ -24,6 +25,7 @@ use tonic::{Code, Status};
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) clients: Clients,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) engine: Arc<Engine>,
 }
 
@@ -46,11 +48,33 @@ fn new_operation(
     };
     operation.set_type(kind);
     operation.set_phase(OperationPhase::Placing);
-    OperationRow { operation, owner: caller.project().to_owned(), work, cancel: String::new() }
+    OperationRow { operation, owner: caller.project().to_owned(), work, sealed: None, cancel: String::new() }
 }
 
+impl App {
+    /// What the same request got before. Asked before anything is judged: what was true then may not be now,
+    /// and the answer stays.
+    async fn answered(&self, key: &Option<RequestKey>) -> Result<Option<Operation>, Status> {
+        match key {
+            Some((id, content)) => self.store.answered(id, content).await.map_err(store_error),
+            None => Ok(None),
+        }
+    }
+
+    /// Remembers a request that was answered with an operation that was there.
+    async fn remember(&self, key: Option<RequestKey>, operation: &str) -> Result<(), Status> {
+        match key {
+            Some((id, content)) => self.store.remember(&id, &content, operation).await.map_err(store_error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The id of a request, and the digest of what it asks.
+type RequestKey = (String, Vec<u8>);
+
 /// The id of a request with the digest of what it asks, by whom.
-fn request_key(caller: &Caller, id: &str, content: &impl Message) -> Option<(String, Vec<u8>)> {
+fn request_key(caller: &Caller, id: &str, content: &impl Message) -> Option<RequestKey> {
     (!id.is_empty()).then(|| {
         let digest =
             Sha256::new().chain_update(caller.actor()).chain_update(content.encode_to_vec()).finalize();

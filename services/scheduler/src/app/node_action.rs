@@ -1,38 +1,30 @@
-use super::{App, new_operation, request_key, store_error};
+use super::operation::stopped;
+use super::{App, RequestKey, new_operation, request_key, store_error};
 use farrier_model::lifecycle::{Event, State, next};
 use farrier_model::{Collection, parse_name};
-use farrier_proto::inventory::GetNodeRequest;
+use farrier_proto::inventory::{GetNodeRequest, Node};
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Clean, Inspect, Power, PowerAction, TaskSpec, Verify};
-use farrier_proto::scheduler::{ActOnNodeRequest, Operation, OperationType, SetNodePowerRequest};
+use farrier_proto::scheduler::{
+    ActOnNodeRequest, Operation, OperationError, OperationPhase, OperationType, SetNodePowerRequest,
+};
 use farrier_proto::types::{NodeVerb, ProvisionState};
 use farrier_runtime::authz::Caller;
-use farrier_runtime::error::{Reason, invalid, refuse, refuse_with};
-use farrier_scheduler_store::NewOperation;
+use farrier_runtime::error::{Reason, asked, invalid, refuse, refuse_with};
+use farrier_scheduler_store::{NewOperation, StoreError};
 use tonic::{Code, Status};
 
 impl App {
     pub(crate) async fn act(&self, caller: &Caller, request: ActOnNodeRequest) -> Result<Operation, Status> {
         let key = request_key(caller, &request.request_id, &request);
+        if let Some(before) = self.answered(&key).await? {
+            return Ok(before);
+        }
         parse_name(Collection::Nodes, &request.name).map_err(|e| invalid("name", e))?;
         let (event, kind, work) = plan(request.verb(), request.full_erase)?;
-        let node = self
-            .clients
-            .nodes
-            .clone()
-            .get_node(GetNodeRequest { name: request.name.clone() })
-            .await?
-            .into_inner();
+        let node = self.node(&request.name).await?;
         if event == Event::Abort {
-            if node.operation.is_empty() {
-                let state = state_of(node.state());
-                return Err(refused(&node.name, state, event, "nothing is being done to it".to_owned()));
-            }
-            self.engine
-                .cancel(&node.operation, &format!("stopped by {}", caller.actor()))
-                .await
-                .map_err(store_error)?;
-            return self.operation(caller, &node.operation).await;
+            return self.abort(caller, &node, key).await;
         }
         // A busy node's next state is not known yet: the request waits its turn and is judged then. A free
         // node's answer is known now.
@@ -51,14 +43,69 @@ impl App {
         request: SetNodePowerRequest,
     ) -> Result<Operation, Status> {
         let key = request_key(caller, &request.request_id, &request);
+        if let Some(before) = self.answered(&key).await? {
+            return Ok(before);
+        }
         parse_name(Collection::Nodes, &request.name).map_err(|e| invalid("name", e))?;
         if request.action() == PowerAction::Unspecified {
             return Err(invalid("action", "expected on, off, soft off or cycle"));
         }
-        self.clients.nodes.clone().get_node(GetNodeRequest { name: request.name.clone() }).await?;
+        self.node(&request.name).await?;
         let work = TaskSpec { machine: None, work: Some(Work::Power(Power { action: request.action })) };
         let row = new_operation(caller, OperationType::Power, &request.name, &request.name, work);
         self.store_and_nudge(NewOperation { row, request: key, create: None }).await
+    }
+
+    /// Stops what is being done to the node. An operation that is over and still has the node is made to let
+    /// go of it: whatever kept it from doing so, the way on must not end there.
+    async fn abort(
+        &self,
+        caller: &Caller,
+        node: &Node,
+        key: Option<RequestKey>,
+    ) -> Result<Operation, Status> {
+        if node.operation.is_empty() {
+            let state = state_of(node.state());
+            return Err(refused(&node.name, state, Event::Abort, "nothing is being done to it".to_owned()));
+        }
+        let stopped = stopped(caller, "");
+        let row = match self.store.operation(&node.operation).await {
+            Ok(row) => Some(row),
+            Err(StoreError::NotFound { .. }) => None,
+            Err(other) => return Err(store_error(other)),
+        };
+        match &row {
+            Some(row) if !row.operation.done => {
+                self.engine.cancel(&node.operation, &stopped).await.map_err(store_error)?;
+            }
+            _ => self.engine.free(node, &caller.actor(), &format!("{stopped}; its work was over")).await?,
+        }
+        if row.is_some() {
+            self.remember(key, &node.operation).await?;
+            return self.operation(caller, &node.operation).await;
+        }
+        // A database that was restored does not know what it did later: all that is known is in inventory.
+        let mut gone = Operation {
+            name: node.operation.clone(),
+            target: node.name.clone(),
+            node: node.name.clone(),
+            rack: node.rack.clone(),
+            done: true,
+            error: Some(OperationError {
+                reason: "CANCELLED".to_owned(),
+                message: format!("{stopped}; this scheduler does not know the operation"),
+                rejections: Vec::new(),
+            }),
+            ..Operation::default()
+        };
+        gone.set_phase(OperationPhase::Failed);
+        Ok(gone)
+    }
+
+    async fn node(&self, name: &str) -> Result<Node, Status> {
+        let request = GetNodeRequest { name: name.to_owned() };
+        let answer = self.clients.nodes.clone().get_node(request).await;
+        Ok(answer.map_err(|s| asked("inventory", s))?.into_inner())
     }
 
     async fn store_and_nudge(&self, new: NewOperation) -> Result<Operation, Status> {

@@ -111,9 +111,16 @@ impl App {
         request: CancelOperationRequest,
     ) -> Result<Operation, Status> {
         self.operation(caller, &request.name).await?;
-        let reason =
-            if request.reason.is_empty() { format!("stopped by {}", caller.actor()) } else { request.reason };
+        let reason = stopped(caller, &request.reason);
         self.engine.cancel(&request.name, &reason).await.map_err(store_error)?;
         self.operation(caller, &request.name).await
+    }
+}
+
+/// Who stopped it, and why: the operation's end is the audit log's word of it.
+pub(super) fn stopped(caller: &Caller, reason: &str) -> String {
+    match reason {
+        "" => format!("stopped by {}", caller.actor()),
+        reason => format!("stopped by {}: {reason}", caller.actor()),
     }
 }

@@ -1,7 +1,7 @@
 //! Phase *closing*: write the outcome into the node, then into the operation and its instance.
 
-use super::Engine;
 use super::drive::{Broken, Next};
+use super::{Engine, hold};
 use farrier_model::lifecycle::Event;
 use farrier_proto::inventory::TransitionNodeRequest;
 use farrier_proto::scheduler::{
@@ -10,40 +10,57 @@ use farrier_proto::scheduler::{
 use farrier_runtime::error::{Reason, reason_of};
 use farrier_runtime::time::now;
 use farrier_scheduler_store::{OperationRow, StoreError};
+use tonic::Status;
 
 pub(super) async fn close(engine: &Engine, row: &OperationRow) -> Result<Next, Broken> {
     let op = &row.operation;
-    if op.r#type() != OperationType::Power {
-        let event = match (&op.error, op.r#type()) {
-            (None, OperationType::Clean) => Event::Cleaned,
-            (None, _) => Event::Done,
-            (Some(error), _) if error.reason == "CANCELLED" => Event::Abort,
-            (Some(_), _) => Event::Fail,
-        };
-        let result = op.result.clone().unwrap_or_default();
-        // What a deployment's ramdisk saw is as good as an inspection; a failed task's is not complete.
-        let hardware = if op.error.is_none() { result.hardware } else { None };
-        let request = TransitionNodeRequest {
-            node: op.node.clone(),
-            event: event.to_string(),
-            operation: op.name.clone(),
-            error: op.error.as_ref().map(|e| e.message.clone()).unwrap_or_default(),
-            hardware,
-            power_state: result.power_state,
-            actor: op.actor.clone(),
-            ..TransitionNodeRequest::default()
-        };
-        match engine.clients.dispatch.clone().transition_node(request).await {
-            Ok(_) => {}
-            // The node went on without us (a person reset it): our outcome has no place there any more.
-            Err(status) if reason_of(&status).as_deref() == Some(Reason::LifecycleRefused.as_str()) => {
-                tracing::warn!(operation.id = %op.name, node.id = %op.node, error = status.message(), "outcome not taken by the node");
-            }
-            Err(status) => return Err(Broken::of("inventory", &status)),
+    let told = match op.r#type() {
+        OperationType::Power => hold::release(engine, op).await,
+        _ => transition(engine, op).await,
+    };
+    match told {
+        Ok(()) => {}
+        // The node went on without us, or is gone: our outcome has no place there any more.
+        Err(status) if superseded(&status) => {
+            tracing::warn!(operation.id = %op.name, node.id = %op.node, error = status.message(), "outcome not taken by the node");
+        }
+        // Whatever else inventory says, the node is still ours: given up here, nobody would let go of it. A
+        // wrong certificate and a half-done upgrade pass.
+        Err(status) => {
+            return Err(Broken::Away { who: "inventory".to_owned(), message: status.message().to_owned() });
         }
     }
     finish(engine, row).await?;
     Ok(Next::Advance)
+}
+
+/// Whether the node is no longer this operation's to let go of.
+fn superseded(status: &Status) -> bool {
+    let reason = reason_of(status);
+    [Reason::LifecycleRefused, Reason::NotFound].iter().any(|r| reason.as_deref() == Some(r.as_str()))
+}
+
+async fn transition(engine: &Engine, op: &Operation) -> Result<(), Status> {
+    let event = match (&op.error, op.r#type()) {
+        (None, OperationType::Clean) => Event::Cleaned,
+        (None, _) => Event::Done,
+        (Some(error), _) if error.reason == "CANCELLED" => Event::Abort,
+        (Some(_), _) => Event::Fail,
+    };
+    let result = op.result.clone().unwrap_or_default();
+    // What a deployment's ramdisk saw is as good as an inspection; a failed task's is not complete.
+    let hardware = if op.error.is_none() { result.hardware } else { None };
+    let request = TransitionNodeRequest {
+        node: op.node.clone(),
+        event: event.to_string(),
+        operation: op.name.clone(),
+        error: op.error.as_ref().map(|e| e.message.clone()).unwrap_or_default(),
+        hardware,
+        power_state: result.power_state,
+        actor: op.actor.clone(),
+        ..TransitionNodeRequest::default()
+    };
+    engine.clients.dispatch.clone().transition_node(request).await.map(drop)
 }
 
 async fn finish(engine: &Engine, row: &OperationRow) -> Result<(), StoreError> {

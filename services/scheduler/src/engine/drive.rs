@@ -4,6 +4,7 @@ use super::{Engine, close, place, start, watch};
 use farrier_proto::scheduler::{OperationError, OperationPhase};
 use farrier_runtime::telemetry::chain;
 use farrier_runtime::time::{now, now_ms, timestamp};
+use farrier_runtime::vault::VaultError;
 use farrier_scheduler_store::{OperationRow, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub(super) enum Next {
 pub(super) enum Broken {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     #[error("{who} does not answer: {message}")]
     Away { who: String, message: String },
     #[error("{who} refused: {message}")]

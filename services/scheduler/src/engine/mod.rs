@@ -5,13 +5,18 @@
 
 mod close;
 mod drive;
+mod hold;
 mod place;
 pub(crate) mod placement;
+mod secret;
 mod spec;
 mod start;
 mod watch;
 
+pub(crate) use secret::seal;
+
 use crate::clients::Clients;
+use farrier_runtime::vault::Vault;
 use farrier_scheduler_store::{Store, StoreError};
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -28,6 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 pub(crate) struct Engine {
     store: Store,
     clients: Clients,
+    vault: Arc<Vault>,
     pub(crate) shutdown: CancellationToken,
     nudged: Notify,
     /// Drivers by operation, and how to wake them.
@@ -38,10 +44,16 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(store: Store, clients: Clients, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        clients: Clients,
+        vault: Arc<Vault>,
+        shutdown: CancellationToken,
+    ) -> Self {
         Self {
             store,
             clients,
+            vault,
             shutdown,
             nudged: Notify::new(),
             drivers: Mutex::default(),
@@ -119,7 +131,7 @@ fn ensure_driver(engine: &Arc<Engine>, name: String) {
 
 impl Engine {
     /// Lets every driver look again: an operation ended, and another may have waited for it.
-    fn wake_all_waiting(&self) {
+    pub(crate) fn wake_all_waiting(&self) {
         for driver in self.drivers.lock().unwrap_or_else(PoisonError::into_inner).values() {
             driver.notify_one();
         }

@@ -1,7 +1,7 @@
 //! Phase *placing*: choose a node and reserve it, or take the node that was named.
 
 use super::drive::{Broken, Next, failure};
-use super::{Engine, placement};
+use super::{Engine, hold, placement};
 use farrier_model::lifecycle::Event;
 use farrier_proto::images::GetImageRequest;
 use farrier_proto::inventory::{
@@ -30,7 +30,7 @@ pub(super) async fn place(engine: &Engine, row: &OperationRow) -> Result<Next, B
     match op.r#type() {
         OperationType::Deploy => choose(engine, row).await,
         OperationType::Undeploy => undeploy(engine, row).await,
-        OperationType::Power => power(engine, row).await,
+        OperationType::Power => hold::power(engine, row).await,
         _ => verb(engine, row, &op.node).await,
     }
 }
@@ -155,25 +155,8 @@ async fn verb(engine: &Engine, row: &OperationRow, node: &str) -> Result<Next, B
     }
 }
 
-/// Power needs no reservation, only a node that nobody works on.
-async fn power(engine: &Engine, row: &OperationRow) -> Result<Next, Broken> {
-    let request = farrier_proto::inventory::GetNodeRequest { name: row.operation.node.clone() };
-    let node = engine
-        .clients
-        .nodes
-        .clone()
-        .get_node(request)
-        .await
-        .map_err(|s| Broken::of("inventory", &s))?
-        .into_inner();
-    if !node.operation.is_empty() {
-        return Ok(Next::Wait(format!("{} works on {}", node.operation, node.name)));
-    }
-    reserve_noted(engine, row, &node).await
-}
-
 /// The node is ours: note it, and go on to the rack if there is work for it.
-async fn reserve_noted(engine: &Engine, row: &OperationRow, node: &Node) -> Result<Next, Broken> {
+pub(super) async fn reserve_noted(engine: &Engine, row: &OperationRow, node: &Node) -> Result<Next, Broken> {
     let works = is_working(node.state()) || matches!(row.work.work, Some(Work::Power(_)));
     let deploy = row.operation.r#type() == OperationType::Deploy;
     let undeploy = row.operation.r#type() == OperationType::Undeploy;

@@ -6,18 +6,28 @@ use farrier_model::placement::{Candidate, Demand, Placement, place};
 use farrier_proto::images::Image;
 use farrier_proto::inventory::{Flavor, ListCandidatesRequest, ListCandidatesResponse, Node};
 use farrier_proto::scheduler::{Instance, OperationError, Rejection};
-use farrier_runtime::error::{Reason, refuse};
+use farrier_proto::types::DeployMethod;
+use farrier_runtime::error::{PreconditionViolation, Reason, refuse_each};
+use std::collections::{HashMap, HashSet};
 use tonic::{Code, Status};
 
-/// Rejections told in one answer; an operator reads the first dozens.
+/// Rejections kept with an operation; an operator reads the first dozens.
 const MAX_REJECTIONS: usize = 200;
+/// Rejections in a status: it is a header, and clients take some 16 KiB of those.
+const MAX_VIOLATIONS: usize = 20;
+/// Bytes of a reason in a status; labels and traits may be long.
+const MAX_REASON: usize = 200;
 
 pub(crate) fn demand(instance: &Instance, flavor: &Flavor, image: &Image) -> Demand {
     Demand {
         architecture: flavor.architecture.clone(),
         cpu_count: u32::try_from(flavor.cpu_count).unwrap_or(0),
         memory_bytes: u64::try_from(flavor.memory_bytes).unwrap_or(0),
-        disk_bytes: u64::try_from(flavor.disk_bytes.max(image.disk_bytes)).unwrap_or(0),
+        disk_bytes: match instance.method() {
+            // Its disk is at the rack.
+            DeployMethod::Diskless => 0,
+            _ => u64::try_from(flavor.disk_bytes.max(image.disk_bytes)).unwrap_or(0),
+        },
         resource_class: flavor.resource_class.clone(),
         traits: flavor.traits.clone(),
         labels: flavor.labels.clone().into_iter().collect(),
@@ -29,7 +39,7 @@ pub(crate) fn demand(instance: &Instance, flavor: &Flavor, image: &Image) -> Dem
     }
 }
 
-fn candidate(node: &Node, sites: &std::collections::HashMap<String, String>) -> Candidate {
+fn candidate(node: &Node, sites: &HashMap<String, String>, bootable: &HashSet<&str>) -> Candidate {
     let hardware = node.hardware.clone().unwrap_or_default();
     Candidate {
         node: node.name.clone(),
@@ -45,8 +55,7 @@ fn candidate(node: &Node, sites: &std::collections::HashMap<String, String>) -> 
         traits: node.traits.clone(),
         labels: node.labels.clone().into_iter().collect(),
         owner: node.owner.clone(),
-        // Ports are looked at when the task is made; a node without one fails there with a clear word.
-        bootable: true,
+        bootable: bootable.contains(node.name.as_str()),
         idle_since: node.state_time.as_ref().map_or(0, |t| t.seconds),
     }
 }
@@ -60,8 +69,9 @@ impl Engine {
     /// The same with the nodes' etags, for the reservation.
     pub(super) async fn candidates(&self, demand: &Demand) -> Result<(Placement, Vec<Node>), Status> {
         let answer = self.clients.dispatch.clone().list_candidates(ListCandidatesRequest {}).await?;
-        let ListCandidatesResponse { nodes, rack_sites } = answer.into_inner();
-        let candidates: Vec<Candidate> = nodes.iter().map(|n| candidate(n, &rack_sites)).collect();
+        let ListCandidatesResponse { nodes, rack_sites, bootable_nodes } = answer.into_inner();
+        let bootable: HashSet<&str> = bootable_nodes.iter().map(String::as_str).collect();
+        let candidates: Vec<Candidate> = nodes.iter().map(|n| candidate(n, &rack_sites, &bootable)).collect();
         Ok((place(demand, &candidates), nodes))
     }
 }
@@ -80,16 +90,35 @@ pub(super) fn error(placement: &Placement) -> OperationError {
     }
 }
 
-/// The status of a request that would find no node.
+/// The status of a request that would find no node: a typed violation each for the first nodes, and how many
+/// more there are.
 pub(crate) fn no_node_fits(placement: &Placement) -> Status {
-    let reasons: Vec<_> = placement
+    let violations: Vec<_> = placement
         .rejections
         .iter()
-        .take(MAX_REJECTIONS)
-        .map(|r| format!("{}: {}", r.node, r.reason))
+        .take(MAX_VIOLATIONS)
+        .map(|r| PreconditionViolation::new("NODE", r.node.clone(), shortened(&r.reason)))
         .collect();
-    let message = format!("{}\n{}", summary(placement), reasons.join("\n"));
-    refuse(Code::FailedPrecondition, Reason::NoNodeFits, message)
+    let rest = placement.rejections.len() - violations.len();
+    let mut message = summary(placement);
+    if rest > 0 {
+        message.push_str(&format!("; {rest} more nodes do not fit either"));
+    }
+    refuse_each(
+        Code::FailedPrecondition,
+        Reason::NoNodeFits,
+        message,
+        [("rejected", placement.rejections.len().to_string()), ("not_listed", rest.to_string())],
+        violations,
+    )
+}
+
+fn shortened(reason: &str) -> String {
+    if reason.len() <= MAX_REASON {
+        return reason.to_owned();
+    }
+    let end = reason.floor_char_boundary(MAX_REASON);
+    format!("{}…", reason.get(..end).unwrap_or_default())
 }
 
 fn summary(placement: &Placement) -> String {

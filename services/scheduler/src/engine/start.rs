@@ -1,10 +1,10 @@
 //! Phase *starting*: tell the rack. And stopping it again.
 
 use super::drive::{Broken, Next, failure};
-use super::{Engine, spec, watch};
+use super::{Engine, secret, spec, watch};
 use farrier_proto::inventory::GetDispatchRequest;
 use farrier_proto::rack::{AbortTaskRequest, StartTaskRequest};
-use farrier_proto::scheduler::OperationPhase;
+use farrier_proto::scheduler::{Operation, OperationPhase};
 use farrier_runtime::time::now;
 use farrier_scheduler_store::OperationRow;
 use std::sync::Arc;
@@ -32,12 +32,16 @@ pub(super) async fn start(engine: &Arc<Engine>, row: &OperationRow) -> Result<Ne
         .into_inner();
     let address = dispatch.rack_address.clone();
     if address.is_empty() {
+        let id = op.rack.trim_start_matches("racks/");
         return Ok(Next::Wait(format!(
-            "{} has no address: set it with `farrier rack update --address https://HOST:7400`",
+            "{} has no address: set it with `farrier rack update {id} --address https://HOST:7400`",
             op.rack
         )));
     }
-    let fence = dispatch.node.as_ref().map_or(0, |n| n.fence);
+    let (holder, fence) = dispatch.node.as_ref().map_or(("", 0), |n| (n.operation.as_str(), n.fence));
+    if holder != op.name {
+        return queue_again(engine, op, holder).await;
+    }
     let mut rack = engine.clients.rack(&op.rack, &address).map_err(|e| Broken::Refused {
         who: op.rack.clone(),
         message: farrier_runtime::telemetry::chain(&e),
@@ -45,7 +49,7 @@ pub(super) async fn start(engine: &Arc<Engine>, row: &OperationRow) -> Result<Ne
     let mut request = Request::new(StartTaskRequest {
         id: task_id(op).to_owned(),
         fence,
-        spec: Some(spec::complete(row.work.clone(), dispatch)),
+        spec: Some(spec::complete(secret::open(&engine.vault, row)?, dispatch)),
     });
     request.set_timeout(CALL);
     // Reports may come before this call returns: follow first.
@@ -69,6 +73,21 @@ pub(super) async fn start(engine: &Arc<Engine>, row: &OperationRow) -> Result<Ne
         })
         .await?;
     Ok(Next::Advance)
+}
+
+/// The node is another's now: this operation must not act with that one's fencing token. It queues again.
+async fn queue_again(engine: &Engine, op: &Operation, holder: &str) -> Result<Next, Broken> {
+    let seen = if holder.is_empty() { "nobody" } else { holder };
+    let why = format!("{} is held by {seen} meanwhile: waiting for its turn again", op.node);
+    engine
+        .store
+        .edit(&op.name, |row| {
+            if row.operation.phase() == OperationPhase::Starting {
+                row.operation.set_phase(OperationPhase::Placing);
+            }
+        })
+        .await?;
+    Ok(Next::Wait(why))
 }
 
 /// Stops the rack's task, if the rack can be told, and closes. A rack that cannot be told keeps nothing: the
@@ -114,6 +133,6 @@ pub(super) async fn abort(engine: &Engine, row: &OperationRow) -> Result<Next, B
 }
 
 /// A task has its operation's id.
-pub(super) fn task_id(op: &farrier_proto::scheduler::Operation) -> &str {
+pub(super) fn task_id(op: &Operation) -> &str {
     op.name.trim_start_matches("operations/")
 }

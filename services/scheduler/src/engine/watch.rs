@@ -11,8 +11,10 @@ use farrier_runtime::time::now;
 use farrier_scheduler_store::StoreError;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
+/// Longest wait for the beginning of the stream, and for one task.
+const CALL: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -56,11 +58,15 @@ async fn follow(engine: &Engine, rack: &str, pause: &mut Duration) -> Result<(),
         .into_inner();
     let mut client = engine.clients.rack(rack, &registered.address).map_err(|e| chain(&e))?;
     let after_sequence = engine.store.cursor(rack).await.map_err(|e| chain(&e))?;
-    let mut reports =
-        client.watch_tasks(WatchTasksRequest { after_sequence }).await.map_err(away)?.into_inner();
+    let watch = client.watch_tasks(WatchTasksRequest { after_sequence });
+    let mut reports = match tokio::time::timeout(CALL, watch).await {
+        Ok(answer) => answer.map_err(away)?.into_inner(),
+        Err(_) => return Err(format!("{rack} does not answer within {CALL:?}")),
+    };
     // A rack that lost its journal has lost its tasks: they are given to it again.
     for row in engine.store.running_at(rack).await.map_err(|e| chain(&e))? {
-        let request = GetTaskRequest { id: task_id(&row.operation).to_owned() };
+        let mut request = Request::new(GetTaskRequest { id: task_id(&row.operation).to_owned() });
+        request.set_timeout(CALL);
         match client.get_task(request).await {
             Ok(task) => report(engine, task.into_inner()).await.map_err(|e| chain(&e))?,
             Err(status) if status.code() == Code::NotFound => {

@@ -42,6 +42,8 @@ pub(crate) mod operation {
         pub cancel: String,
         /// `farrier.rack.v1.TaskSpec` without a machine: what the rack shall do.
         pub work: Vec<u8>,
+        /// User data, sealed by the service. Gone when the operation is done.
+        pub sealed: Option<Vec<u8>>,
         pub revision: i64,
         /// `farrier.scheduler.v1.Operation`.
         pub body: Vec<u8>,

@@ -1,12 +1,12 @@
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::schema::{big_integer, binary, boolean, integer, string};
+use sea_orm_migration::schema::{big_integer, binary, binary_null, boolean, integer, string};
 
 pub(crate) struct Migrator;
 
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(First)]
+        vec![Box::new(First), Box::new(Sealed)]
     }
 }
 
@@ -76,5 +76,22 @@ impl MigrationTrait for First {
                 .to_owned(),
         )
         .await
+    }
+}
+
+/// User data apart from the work, sealed.
+struct Sealed;
+
+impl MigrationName for Sealed {
+    fn name(&self) -> &str {
+        "m0002_sealed_user_data"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Sealed {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        let mut change = Table::alter();
+        m.alter_table(change.table("operations").add_column(binary_null("sealed")).to_owned()).await
     }
 }

@@ -15,8 +15,10 @@ use sea_orm::{
 pub struct OperationRow {
     pub operation: Operation,
     pub owner: String,
-    /// What the rack shall do, without the machine.
+    /// What the rack shall do, without the machine and without user data.
     pub work: TaskSpec,
+    /// The user data, sealed by the caller. Forgotten when the operation is done.
+    pub sealed: Option<Vec<u8>>,
     /// Why it is to stop; empty: it is not.
     pub cancel: String,
 }
@@ -56,18 +58,10 @@ impl Store {
         let write = self.db.begin().await?;
         let conn = write.conn();
         if let Some((id, content)) = &new.request {
-            if let Some(known) = request::Entity::find_by_id(id).one(conn).await? {
-                if known.content != *content {
-                    return Err(StoreError::RequestIdReused { id: id.clone() });
-                }
-                return Ok(find(conn, &known.operation).await?.operation);
+            if let Some(known) = answered(conn, id, content).await? {
+                return Ok(known);
             }
-            let row = request::ActiveModel {
-                id: Set(id.clone()),
-                content: Set(content.clone()),
-                operation: Set(new.row.operation.name.clone()),
-            };
-            request::Entity::insert(row).exec_without_returning(conn).await?;
+            insert_request(conn, id, content, &new.row.operation.name).await?;
         }
         if let Some(instance) = &new.create {
             instance::insert(conn, instance).await?;
@@ -84,6 +78,7 @@ impl Store {
             rack: Set(op.rack.clone()),
             cancel: Set(new.row.cancel.clone()),
             work: Set(new.row.work.encode_to_vec()),
+            sealed: Set(new.row.sealed.clone()),
             revision: Set(1),
             body: Set(op.encode_to_vec()),
         };
@@ -91,6 +86,20 @@ impl Store {
         write.commit().await?;
         self.nudge();
         Ok(new.row.operation)
+    }
+
+    /// What the same request got before, if it came before.
+    pub async fn answered(&self, id: &str, content: &[u8]) -> Result<Option<Operation>, StoreError> {
+        answered(self.db.conn(), id, content).await
+    }
+
+    /// Remembers that a request was answered with an operation that was there already.
+    pub async fn remember(&self, id: &str, content: &[u8], operation: &str) -> Result<(), StoreError> {
+        let write = self.db.begin().await?;
+        if answered(write.conn(), id, content).await?.is_none() {
+            insert_request(write.conn(), id, content, operation).await?;
+        }
+        Ok(write.commit().await?)
     }
 
     pub async fn operation(&self, name: &str) -> Result<OperationRow, StoreError> {
@@ -236,7 +245,11 @@ impl Store {
             InstanceChange::Remove(name) => instance::remove(conn, &name).await?,
         }
         let op = &row.operation;
-        operation::Entity::update_many()
+        let mut update = operation::Entity::update_many();
+        if op.done {
+            update = update.col_expr(operation::Column::Sealed, Expr::value(None::<Vec<u8>>));
+        }
+        update
             .col_expr(operation::Column::Phase, Expr::value(op.phase))
             .col_expr(operation::Column::Done, Expr::value(op.done))
             .col_expr(operation::Column::Node, Expr::value(op.node.clone()))
@@ -251,6 +264,33 @@ impl Store {
         self.nudge();
         Ok(Some(row))
     }
+}
+
+async fn answered(
+    conn: &impl ConnectionTrait,
+    id: &str,
+    content: &[u8],
+) -> Result<Option<Operation>, StoreError> {
+    let Some(known) = request::Entity::find_by_id(id).one(conn).await? else { return Ok(None) };
+    if known.content != content {
+        return Err(StoreError::RequestIdReused { id: id.to_owned() });
+    }
+    Ok(Some(find(conn, &known.operation).await?.operation))
+}
+
+async fn insert_request(
+    conn: &impl ConnectionTrait,
+    id: &str,
+    content: &[u8],
+    operation: &str,
+) -> Result<(), StoreError> {
+    let row = request::ActiveModel {
+        id: Set(id.to_owned()),
+        content: Set(content.to_vec()),
+        operation: Set(operation.to_owned()),
+    };
+    request::Entity::insert(row).exec_without_returning(conn).await?;
+    Ok(())
 }
 
 async fn find(conn: &impl ConnectionTrait, name: &str) -> Result<OperationRow, StoreError> {
@@ -271,6 +311,7 @@ fn read(row: operation::Model) -> Result<OperationRow, StoreError> {
         operation,
         owner: row.owner,
         work: TaskSpec::decode(row.work.as_slice())?,
+        sealed: row.sealed,
         cancel: row.cancel,
     })
 }

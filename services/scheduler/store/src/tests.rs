@@ -8,7 +8,13 @@ fn new(name: &str, node: &str) -> NewOperation {
         target: "instances/i".into(),
         ..Operation::default()
     };
-    let row = OperationRow { operation, owner: "p".into(), work: Default::default(), cancel: String::new() };
+    let row = OperationRow {
+        operation,
+        owner: "p".into(),
+        work: Default::default(),
+        sealed: Some(b"sealed".to_vec()),
+        cancel: String::new(),
+    };
     NewOperation { row, request: None, create: None }
 }
 
@@ -34,6 +40,19 @@ async fn promises(store: &Store) {
         "all or nothing"
     );
 
+    // A request is answered from the record, also one that got an operation that was there.
+    assert_eq!(store.answered("r1", b"content").await.unwrap().unwrap().name, "operations/1");
+    assert_eq!(store.answered("r2", b"content").await.unwrap(), None);
+    assert!(matches!(store.answered("r1", b"x").await, Err(StoreError::RequestIdReused { .. })));
+    for _ in 0..2 {
+        store.remember("r2", b"content", "operations/1").await.unwrap();
+    }
+    assert_eq!(store.answered("r2", b"content").await.unwrap().unwrap().name, "operations/1");
+    assert!(matches!(
+        store.remember("r2", b"x", "operations/1").await,
+        Err(StoreError::RequestIdReused { .. })
+    ));
+
     // Work on a node is in order.
     store.create(new("operations/2", "nodes/a")).await.unwrap();
     assert_eq!(
@@ -42,7 +61,8 @@ async fn promises(store: &Store) {
     );
     assert_eq!(store.unfinished().await.unwrap(), ["operations/1", "operations/2"]);
 
-    // What is done changes no more.
+    // What is done changes no more, and its secrets are gone.
+    assert_eq!(store.operation("operations/1").await.unwrap().sealed.as_deref(), Some(&b"sealed"[..]));
     let edited = store
         .edit_with_instance("operations/1", |row, instance| {
             row.operation.done = true;
@@ -51,6 +71,7 @@ async fn promises(store: &Store) {
         .await
         .unwrap();
     assert!(edited.is_some());
+    assert_eq!(store.operation("operations/1").await.unwrap().sealed, None);
     assert!(store.edit("operations/1", |row| row.operation.done = false).await.unwrap().is_none());
     assert_eq!(store.instance("instances/i").await.unwrap().placed_node, "nodes/a");
     assert_eq!(store.ahead_of("operations/2", "nodes/a", "x").await.unwrap(), None);

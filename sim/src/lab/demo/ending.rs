@@ -4,8 +4,9 @@ use farrier_proto::scheduler::Operation;
 
 use super::board::Board;
 use super::flow::{Deployed, Guest, INSTANCE};
-use super::{Image, node_name};
+use super::node_name;
 use crate::lab::client::Client;
+use crate::lab::guest::Image;
 use crate::lab::installation::Installation;
 use crate::lab::operation::OperationFailed;
 use crate::lab::process::tail;

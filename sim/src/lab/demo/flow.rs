@@ -6,19 +6,19 @@ use anyhow::{Context as _, Result, bail};
 use farrier_proto::inventory::{Flavor, Node};
 use farrier_proto::rack::ReadyGate;
 use farrier_proto::scheduler::{Instance, Operation};
-use farrier_proto::types::{BootMode, NodeVerb};
+use farrier_proto::types::{DeployMethod, NodeVerb};
 use futures::future::try_join_all;
 use tokio::sync::Semaphore;
 
 use super::board::{Board, Task};
 use super::ssh::Key;
-use super::{BMC_PASSWORD, BMC_USER, Image, node_name};
+use super::{BMC_PASSWORD, BMC_USER, Method, node_name};
 use crate::lab::client::{Client, NewNode};
 use crate::lab::config::RackConfig;
+use crate::lab::guest::Image;
 use crate::lab::installation::Installation;
 use crate::lab::place::Place;
 use crate::lab::upload::ImageFile;
-use crate::machine::Firmware;
 use crate::virtual_server::VirtualServer;
 
 /// The operator, with what is at hand.
@@ -31,6 +31,7 @@ pub(super) struct Flow<'a> {
 /// What is deployed and who may log in.
 pub(super) struct Guest {
     pub(super) image: Image,
+    pub(super) method: Method,
     pub(super) file: ImageFile,
     pub(super) key: Key,
 }
@@ -55,7 +56,7 @@ impl Flow<'_> {
 
         let task = self.board.begin("lab", "nodes");
         for server in self.servers {
-            self.client.create_node(&new_node(server)?).await?;
+            self.client.create_node(&NewNode::of(server, RACK, BMC_USER, BMC_PASSWORD)?).await?;
         }
         task.done(&format!("{} enrolled with BMC and port", self.servers.len()));
         Ok(())
@@ -80,10 +81,11 @@ impl Flow<'_> {
         let instance = Instance {
             name: INSTANCE.to_owned(),
             flavor: format!("flavors/{FLAVOR}"),
-            image: format!("images/{}", image_name(guest.image)),
+            image: format!("images/{}", guest.image.name()),
             hostname: INSTANCE.to_owned(),
             ssh_keys: vec![guest.key.public.clone()],
             user_data: USER_DATA.as_bytes().to_vec(),
+            method: DeployMethod::from(guest.method).into(),
             ready: ReadyGate::PhoneHome.into(),
             ready_seconds: 600,
             ..Instance::default()
@@ -100,7 +102,7 @@ impl Flow<'_> {
 
     async fn import(&self, guest: &Guest) -> Result<()> {
         let task = self.board.begin("lab", "image");
-        let name = image_name(guest.image);
+        let name = guest.image.name();
         let line = task.line();
         let sent = move |done: u64, all: u64| line.show(&format!("{} of {} MiB", done >> 20, all >> 20));
         let image = self.client.import_image(name, &guest.file, sent).await?;
@@ -157,22 +159,6 @@ impl Flow<'_> {
     }
 }
 
-fn new_node(server: &VirtualServer) -> Result<NewNode> {
-    Ok(NewNode {
-        name: node_name(server),
-        rack: RACK.to_owned(),
-        bmc_address: server.bmc_address.to_string(),
-        bmc_user: BMC_USER.to_owned(),
-        bmc_password: BMC_PASSWORD.to_owned(),
-        boot_mode: match server.firmware {
-            Firmware::Bios => BootMode::Bios,
-            Firmware::Uefi => BootMode::Uefi,
-        },
-        mac: server.macs.first().context("a server without a NIC")?.clone(),
-        switch_port: server.tap.name().to_owned(),
-    })
-}
-
 fn hardware(node: &Node) -> String {
     let Some(found) = &node.hardware else { return "no inspection result".to_owned() };
     let cpu = found.cpu.clone().unwrap_or_default();
@@ -194,13 +180,6 @@ fn hardware(node: &Node) -> String {
         system.serial_number,
         found.boot_mode(),
     )
-}
-
-fn image_name(image: Image) -> &'static str {
-    match image {
-        Image::Debian => "debian-12",
-        Image::Mini => "mini",
-    }
 }
 
 pub(super) const SITE: &str = "here";

@@ -6,14 +6,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use farrier_proto::types::DeployMethod;
 
 use self::board::Board;
 use self::flow::{Flow, Guest};
 use super::config::RackConfig;
+use super::guest::Image;
 use super::installation::Installation;
 use super::place::{Place, run_on};
 use super::programs::Programs;
@@ -46,15 +47,30 @@ pub struct DemoArgs {
     /// Operating system to deploy
     #[arg(long, value_enum, default_value_t = Image::Debian)]
     image: Image,
+    /// How it gets onto the machine
+    #[arg(long, value_enum, default_value_t = Method::Direct)]
+    method: Method,
 }
 
-/// What is deployed.
+/// Deploy methods, as the CLI names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Image {
-    /// Debian 12 with cloud-init and SSH
-    Debian,
-    /// 48 MiB that boot and phone home; no SSH
-    Mini,
+pub(super) enum Method {
+    /// The ramdisk streams the image over HTTP to the local disk
+    Direct,
+    /// The ramdisk copies the image from an iSCSI disk of the rack
+    Iscsi,
+    /// Nothing is copied: the machine boots from an iSCSI disk of the rack
+    Diskless,
+}
+
+impl From<Method> for DeployMethod {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Direct => DeployMethod::Direct,
+            Method::Iscsi => DeployMethod::Iscsi,
+            Method::Diskless => DeployMethod::Diskless,
+        }
+    }
 }
 
 /// Runs the demo; success only when the deployed system itself has answered.
@@ -95,10 +111,7 @@ fn prepare(args: &DemoArgs, board: &Board) -> Result<Ready> {
     task.detail("ramdisk with the agent");
     let ramdisk = store.ramdisk(programs.agent(), KernelFlavour::Cloud)?;
     task.detail("operating system image (a minute or two when it is new)");
-    let guest = match args.image {
-        Image::Debian => store.debian()?,
-        Image::Mini => store.mini()?,
-    };
+    let guest = args.image.build(&store)?;
     task.detail("compressing the image");
     let image = ImageFile::raw(&compress(&guest.path)?)?;
     task.done(&format!("ramdisk {} MiB, disk {} MiB", mib(&ramdisk.initrd)?, guest.size >> 20));
@@ -130,14 +143,14 @@ impl Ready {
         let client = installation.client()?;
         let config = RackConfig::of_rack(&rack, &self.ramdisk);
         let key = ssh::Key::make(rack.dir())?;
-        let guest = Guest { image: args.image, file: self.image, key };
+        let guest = Guest { image: args.image, method: args.method, file: self.image, key };
         let flow = Flow { client: &client, board, servers: &servers };
         let ended = async {
             flow.register(&mut installation, &config).await?;
             let prefix = Place::inside(rack.netns());
             tokio::select! {
                 ended = flow.deploy(&guest, &prefix) => ended,
-                died = watch(&mut installation) => Err(died),
+                died = installation.died() => Err(died),
             }
         }
         .await;
@@ -169,17 +182,6 @@ impl Ready {
     }
 }
 
-/// Ends when a process of the installation has ended by itself.
-async fn watch(installation: &mut Installation) -> anyhow::Error {
-    let mut look = tokio::time::interval(LOOK);
-    loop {
-        look.tick().await;
-        if let Err(error) = installation.ensure_running() {
-            return error;
-        }
-    }
-}
-
 fn server(rack: &Rack, number: u8) -> Result<VirtualServer> {
     let firmware = if number == 1 { Firmware::Uefi } else { Firmware::Bios };
     let options = ServerOptions {
@@ -196,4 +198,3 @@ fn node_name(server: &VirtualServer) -> String {
 
 const BMC_USER: &str = "admin";
 const BMC_PASSWORD: &str = "farrier-lab";
-const LOOK: Duration = Duration::from_millis(500);

@@ -74,6 +74,13 @@ ExecStart=/usr/local/sbin/wait-address
 END
 chroot "$root" systemctl enable systemd-networkd.service >/dev/null 2>&1
 
+# A root file system on iSCSI outlives its target's restarts: iscsid logs in again to the session that the initramfs
+# began. Nothing may log it out.
+chroot "$root" systemctl enable iscsid.service >/dev/null 2>&1
+chroot "$root" systemctl disable open-iscsi.service >/dev/null 2>&1 || true
+mkdir -p "$root/etc/systemd/system/iscsid.service.d"
+printf '[Unit]\nConditionPathExists=/sys/firmware/ibft/initiator\n' > "$root/etc/systemd/system/iscsid.service.d/ibft.conf"
+
 # Console and marker.
 chroot "$root" systemctl enable serial-getty@ttyS0.service >/dev/null 2>&1
 chroot "$root" systemctl disable getty@tty1.service >/dev/null 2>&1 || true

@@ -15,6 +15,8 @@ button=$!
 
 say() { echo "FARRIER-MINI-$*" > /dev/console; }
 
+[ -d /sys/firmware/ibft/ethernet0 ] && . /etc/ibft.sh
+
 # value KEY FILE: the value of a top-level or nested "KEY: value" line of YAML, or of JSON with a key a line,
 # without quotes.
 value() { sed -n "s/^[ {-]*\"\{0,1\}$1\"\{0,1\}:[ ]*//p" "$2" 2>/dev/null | head -n 1 | sed 's/,$//' | tr -d "\"'"; }
@@ -32,6 +34,19 @@ if [ -n "$seed" ] && mount -t vfat -o ro "$seed" /mnt; then
     umount /mnt
 else
     say NO-SEED
+fi
+# On an iSCSI disk: proof that it is written to and that it keeps what was written, boot after boot.
+if [ -n "$boot_mac" ]; then
+    disk=$(findfs LABEL=ESP)
+    if mount -t vfat -o sync "$disk" /mnt; then
+        count=$(($(cat /mnt/boots 2>/dev/null || echo 0) + 1))
+        echo $count > /mnt/boots
+        sync
+        umount /mnt
+        say "ISCSI-BOOT count=$count"
+    else
+        say ISCSI-NO-DISK
+    fi
 fi
 meta=/run/seed/meta-data
 user=/run/seed/user-data

@@ -324,8 +324,10 @@ pub(crate) async fn a_transition_takes_new_ports_and_leaves_known_ones(store: St
     assert_eq!(store.stored_node("nodes/a").await.unwrap().applied, applied);
     assert_eq!(all_events(&store).await.len(), before + 3, "the move and the two ports");
     assert!(matches!(store.transition(transition).await, Err(StoreError::Conflict { .. })));
-    let (nodes, racks) = store.candidates().await.unwrap();
-    assert_eq!((nodes.len(), racks), (2, vec![("racks/r1".to_owned(), "sites/s1".to_owned())]));
+    let candidates = store.candidates().await.unwrap();
+    assert_eq!(candidates.nodes.len(), 2);
+    assert_eq!(candidates.rack_sites, [("racks/r1".to_owned(), "sites/s1".to_owned())]);
+    assert!(candidates.bootable_nodes.is_empty(), "no port may boot from the network");
 }
 
 pub(crate) async fn a_join_token_serves_one_key(store: Store) {

@@ -1,0 +1,25 @@
+use super::context::Context;
+use super::make_volume::image;
+use super::step::{Step, StepError};
+
+/// The volume as an iSCSI target that only this machine may log in to.
+pub(super) struct OfferVolume;
+
+#[async_trait::async_trait]
+impl Step for OfferVolume {
+    fn name(&self) -> &'static str {
+        "offer_volume"
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        let secret = cx.chap_secret().await?;
+        let (instance, node) = (&cx.deploy()?.instance, &cx.machine()?.name);
+        let access = cx.rack.volumes.offer_volume(instance, node, image(cx)?, &secret).await?;
+        cx.note(format!("{} for {}", access.target, access.initiator)).await
+    }
+    fn lasts(&self) -> bool {
+        true
+    }
+    async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        self.run(cx).await
+    }
+}

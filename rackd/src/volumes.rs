@@ -1,0 +1,382 @@
+//! rackd's iSCSI disks: images that ramdisks copy, and the volumes of machines without a disk of their own.
+//!
+//! Targets are in memory, what they are made of is on disk: a restarted rackd offers them again, and initiators log
+//! in again by themselves.
+
+use crate::config::Config;
+use farrier_block::{
+    AddError, Backing as _, Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Overlay, OverlayError,
+    OverlayOptions, Secret, TargetSpec, Targets,
+};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The rack's targets and volumes.
+pub(crate) struct Volumes {
+    targets: Targets,
+    port: u16,
+    rack: String,
+    dir: PathBuf,
+}
+
+/// What a machine needs to log in.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    pub(crate) target: String,
+    pub(crate) initiator: String,
+    pub(crate) user: String,
+    pub(crate) port: u16,
+}
+
+/// A volume to be.
+pub(crate) struct NewVolume<'a> {
+    /// Label of the instance: one volume each.
+    pub(crate) instance: &'a str,
+    /// `nodes/{node}` that boots from it.
+    pub(crate) node: &'a str,
+    /// The operation that makes it: the same again finds it made.
+    pub(crate) task: &'a str,
+    pub(crate) image: PathBuf,
+    pub(crate) manifest_sha256: &'a str,
+    /// Bytes; the image's own when that is more.
+    pub(crate) bytes: u64,
+    /// NoCloud file system, the second logical unit.
+    pub(crate) seed: Vec<u8>,
+}
+
+/// Beside each volume: whose it is. Written last, so that a volume with it is whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    instance: String,
+    node: String,
+    task: String,
+    manifest_sha256: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VolumeError {
+    #[error("{doing} {path}")]
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("the volume at {path} cannot be used")]
+    Overlay { path: PathBuf, source: OverlayError },
+    #[error("the disk cannot be offered")]
+    Target(#[from] AddError),
+    #[error("instance {instance}: expected its volume on this rack, saw none; deploy it again")]
+    NoVolume { instance: String },
+}
+
+impl Volumes {
+    pub(crate) fn new(config: &Config, port: u16) -> Self {
+        Self {
+            targets: Targets::new(Limits::default()),
+            port,
+            rack: config.rack.clone(),
+            dir: config.data.join("volumes"),
+        }
+    }
+
+    pub(crate) fn targets(&self) -> Targets {
+        self.targets.clone()
+    }
+
+    /// Offers a whole image, read-only, to one node's ramdisk.
+    pub(crate) async fn offer_image(
+        &self,
+        node: &str,
+        image: PathBuf,
+        secret: &str,
+    ) -> Result<Access, VolumeError> {
+        let access = self.access(IMAGE, node, node);
+        let lun = blocking(move || Ok(LunSpec::new(0, open_image(&image)?).read_only())).await?;
+        self.offer(&access, vec![lun], secret).await?;
+        Ok(access)
+    }
+
+    /// Ends what [`Volumes::offer_image`] began.
+    pub(crate) async fn withdraw_image(&self, node: &str) {
+        self.targets.remove(&self.access(IMAGE, node, node).target).await;
+    }
+
+    /// Makes the volume, unless this very task has made it already. An older one of the instance goes.
+    pub(crate) async fn ensure_volume(&self, new: NewVolume<'_>) -> Result<(), VolumeError> {
+        let record = Record {
+            instance: new.instance.to_owned(),
+            node: new.node.to_owned(),
+            task: new.task.to_owned(),
+            manifest_sha256: new.manifest_sha256.to_owned(),
+        };
+        let files = self.files(new.instance);
+        if read_record(&files.record) == Some(record.clone()) {
+            return Ok(());
+        }
+        self.targets.remove(&self.access(VOLUME, new.instance, new.node).target).await;
+        let (image, bytes, seed, dir) = (new.image, new.bytes, new.seed, self.dir.clone());
+        blocking(move || {
+            std::fs::create_dir_all(&dir).map_err(io_error("making", &dir))?;
+            files.remove()?;
+            let base = open_image(&image)?;
+            let size = Some(bytes.max(base.size()).next_multiple_of(SECTOR));
+            let options = OverlayOptions { size, ..OverlayOptions::default() };
+            let overlay = Overlay::create(&files.overlay, &options, base, &record.manifest_sha256);
+            overlay.and_then(|o| Ok(o.flush()?)).map_err(overlay_error(&files.overlay))?;
+            write_synced(&files.seed, &seed)?;
+            let text = serde_json::to_vec(&record)
+                .map_err(io::Error::other)
+                .map_err(io_error("writing", &files.record))?;
+            write_synced(&files.record, &text)
+        })
+        .await
+    }
+
+    /// Offers an instance's volume (logical unit 0) and its NoCloud file system (1) to its node.
+    pub(crate) async fn offer_volume(
+        &self,
+        instance: &str,
+        node: &str,
+        image: PathBuf,
+        secret: &str,
+    ) -> Result<Access, VolumeError> {
+        let access = self.access(VOLUME, instance, node);
+        let files = self.files(instance);
+        let Some(record) = read_record(&files.record) else {
+            return Err(VolumeError::NoVolume { instance: instance.to_owned() });
+        };
+        let luns = blocking(move || {
+            let overlay = Overlay::open(&files.overlay, open_image(&image)?, &record.manifest_sha256)
+                .map_err(overlay_error(&files.overlay))?;
+            let seed =
+                FileBacking::open(&files.seed, Mode::ReadOnly).map_err(io_error("opening", &files.seed))?;
+            Ok(vec![LunSpec::new(0, overlay), LunSpec::new(1, seed).read_only()])
+        })
+        .await?;
+        self.offer(&access, luns, secret).await?;
+        Ok(access)
+    }
+
+    /// How a node reaches an instance's volume.
+    pub(crate) fn volume_access(&self, instance: &str, node: &str) -> Access {
+        self.access(VOLUME, instance, node)
+    }
+
+    /// Ends the sessions of a node and offers it nothing any more. Its volumes stay.
+    pub(crate) async fn withdraw(&self, node: &str) {
+        self.withdraw_image(node).await;
+        for record in self.records(node) {
+            self.targets.remove(&self.access(VOLUME, &record.instance, node).target).await;
+        }
+    }
+
+    /// Ends the sessions of a node and removes its volumes. Returns the instances they were of.
+    pub(crate) async fn drop_volumes(&self, node: &str) -> Result<Vec<String>, VolumeError> {
+        self.withdraw(node).await;
+        let mut dropped = Vec::new();
+        for record in self.records(node) {
+            let files = self.files(&record.instance);
+            blocking(move || files.remove()).await?;
+            dropped.push(record.instance);
+        }
+        Ok(dropped)
+    }
+
+    async fn offer(&self, access: &Access, luns: Vec<LunSpec>, secret: &str) -> Result<(), VolumeError> {
+        // What an earlier try offered is offered anew: its backing may be another file by now.
+        self.targets.remove(&access.target).await;
+        let secret = Secret::new(secret.as_bytes());
+        self.targets.add(TargetSpec {
+            name: access.target.clone(),
+            alias: String::new(),
+            luns,
+            chap: Some(Chap { initiator: Credentials { user: access.user.clone(), secret }, target: None }),
+            initiators: vec![access.initiator.clone()],
+        })?;
+        Ok(())
+    }
+
+    fn access(&self, kind: &str, what: &str, node: &str) -> Access {
+        let (what, node) = (label(what), label(node));
+        Access {
+            target: format!("{AUTHORITY}:{}:{kind}:{what}", self.rack),
+            initiator: format!("{AUTHORITY}:{}:node:{node}", self.rack),
+            user: node.to_owned(),
+            port: self.port,
+        }
+    }
+
+    /// The volumes of a node.
+    fn records(&self, node: &str) -> Vec<Record> {
+        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let records = entries.filter_map(|entry| {
+            let path = entry.path();
+            if path.extension()? == RECORD { read_record(&path) } else { None }
+        });
+        records.filter(|record| label(&record.node) == label(node)).collect()
+    }
+
+    fn files(&self, instance: &str) -> Files {
+        // A label has neither dots nor slashes.
+        let name = label(instance);
+        Files {
+            overlay: self.dir.join(format!("{name}.overlay")),
+            seed: self.dir.join(format!("{name}.seed")),
+            record: self.dir.join(format!("{name}.{RECORD}")),
+        }
+    }
+}
+
+/// Where the parts of a volume are.
+struct Files {
+    overlay: PathBuf,
+    seed: PathBuf,
+    record: PathBuf,
+}
+
+impl Files {
+    /// The record goes last: as long as it is there, somebody knows that there is something to remove.
+    fn remove(&self) -> Result<(), VolumeError> {
+        for path in [&self.overlay, &self.seed, &self.record] {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error("removing", path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn label(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or_default()
+}
+
+fn read_record(path: &Path) -> Option<Record> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+fn open_image(path: &Path) -> Result<Arc<FileBacking>, VolumeError> {
+    FileBacking::open(path, Mode::ReadOnly).map_err(io_error("opening", path))
+}
+
+/// Whole or not at all.
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), VolumeError> {
+    use std::io::Write as _;
+    let tmp = path.with_extension("new");
+    let write = || {
+        let mut file = std::fs::File::create(&tmp)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&tmp, path)
+    };
+    write().map_err(io_error("writing", path))
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumeError {
+    let path = path.to_owned();
+    move |source| VolumeError::Io { doing, path, source }
+}
+
+fn overlay_error(path: &Path) -> impl FnOnce(OverlayError) -> VolumeError {
+    let path = path.to_owned();
+    move |source| VolumeError::Overlay { path, source }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
+) -> Result<T, VolumeError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(io_error("working on", Path::new("volumes"))(io::Error::other(error))))
+}
+
+/// Naming authority of every name we make (RFC 7143 section 4.2.7.4).
+const AUTHORITY: &str = "iqn.2026-11.dev.farrier";
+const IMAGE: &str = "image";
+const VOLUME: &str = "volume";
+const RECORD: &str = "json";
+const SECTOR: u64 = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        volumes: Volumes,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("image"), vec![7; 1 << 20]).unwrap();
+            let volumes = Volumes {
+                targets: Targets::new(Limits::default()),
+                port: 3260,
+                rack: "r1".into(),
+                dir: dir.path().join("volumes"),
+            };
+            Self { dir, volumes }
+        }
+        async fn make(&self, instance: &str, node: &str, task: &str) {
+            let new = NewVolume {
+                instance,
+                node,
+                task,
+                image: self.dir.path().join("image"),
+                manifest_sha256: "abc",
+                bytes: 2 << 20,
+                seed: vec![0; 4 << 20],
+            };
+            self.volumes.ensure_volume(new).await.unwrap();
+        }
+        async fn offer(&self, instance: &str, node: &str) -> Result<Access, VolumeError> {
+            let image = self.dir.path().join("image");
+            self.volumes.offer_volume(instance, node, image, "0123456789abcdef").await
+        }
+        fn write(&self, instance: &str) {
+            let files = self.volumes.files(instance);
+            let base = open_image(&self.dir.path().join("image")).unwrap();
+            let overlay = Overlay::open(&files.overlay, base, "abc").unwrap();
+            overlay.write_at(&[9; 512], 0).unwrap();
+            overlay.flush().unwrap();
+        }
+        fn first_byte(&self, instance: &str) -> u8 {
+            let files = self.volumes.files(instance);
+            let base = open_image(&self.dir.path().join("image")).unwrap();
+            let overlay = Overlay::open(&files.overlay, base, "abc").unwrap();
+            let mut byte = [0; 512];
+            overlay.read_at(&mut byte, 0).unwrap();
+            byte[0]
+        }
+    }
+
+    #[tokio::test]
+    async fn a_volume_is_kept_by_its_own_task_and_made_anew_by_another() {
+        let bench = Bench::new();
+        bench.make("instances/web", "nodes/n1", "t1").await;
+        bench.write("web");
+        bench.make("instances/web", "nodes/n1", "t1").await;
+        assert_eq!(bench.first_byte("web"), 9);
+        bench.make("instances/web", "nodes/n1", "t2").await;
+        assert_eq!(bench.first_byte("web"), 7);
+    }
+
+    #[tokio::test]
+    async fn a_node_is_offered_its_own_and_dropping_leaves_the_others() {
+        let bench = Bench::new();
+        bench.make("web", "nodes/n1", "t1").await;
+        bench.make("db", "nodes/n2", "t2").await;
+        let web = bench.offer("web", "nodes/n1").await.unwrap();
+        let db = bench.offer("db", "nodes/n2").await.unwrap();
+        assert_eq!(web.target, "iqn.2026-11.dev.farrier:r1:volume:web");
+        assert_eq!(web.initiator, "iqn.2026-11.dev.farrier:r1:node:n1");
+        assert_eq!(bench.volumes.drop_volumes("nodes/n1").await.unwrap(), ["web"]);
+        assert_eq!(bench.volumes.targets.names(), [db.target]);
+        assert!(matches!(bench.offer("web", "nodes/n1").await, Err(VolumeError::NoVolume { .. })));
+        // Again is no error: the step may have been cut off behind it.
+        assert!(bench.volumes.drop_volumes("nodes/n1").await.unwrap().is_empty());
+        bench.volumes.withdraw("nodes/n2").await;
+        assert!(bench.volumes.targets.names().is_empty());
+        bench.offer("db", "nodes/n2").await.unwrap();
+    }
+}

@@ -1,0 +1,118 @@
+//! Work that moves no state: power. The node is its operation's meanwhile, as it is while its state moves.
+
+use super::dispatch::TRIES;
+use super::transition::holder;
+use super::{App, check, error};
+use farrier_inventory_store::{Applied, StoreError, Stored, Transition};
+use farrier_model::Collection;
+use farrier_proto::inventory::{
+    Event, HoldNodeRequest, HoldNodeResponse, Node, ReleaseNodeRequest, ReleaseNodeResponse,
+};
+use farrier_proto::types::PowerState;
+use farrier_runtime::authz::Caller;
+use farrier_runtime::error::{internal, invalid, stale_etag};
+use farrier_runtime::time;
+use tonic::Status;
+
+impl App {
+    pub(crate) async fn hold(
+        &self,
+        caller: &Caller,
+        request: HoldNodeRequest,
+    ) -> Result<HoldNodeResponse, Status> {
+        let HoldNodeRequest { node, operation, action, actor } = request;
+        check::text("action", &action)?;
+        if action.is_empty() {
+            return Err(invalid("action", "expected what the node is held for"));
+        }
+        let node = self
+            .write(&node, &operation, HOLD, |node| {
+                holder(node, &operation, false)?;
+                node.operation.clone_from(&operation);
+                node.fence = node.fence.saturating_add(1);
+                Ok(Event { actor: who(caller, &actor), action: action.clone(), ..Event::default() })
+            })
+            .await?;
+        Ok(HoldNodeResponse { fence: node.fence, node: Some(node) })
+    }
+
+    pub(crate) async fn release(
+        &self,
+        caller: &Caller,
+        request: ReleaseNodeRequest,
+    ) -> Result<ReleaseNodeResponse, Status> {
+        let power = request.power_state();
+        let ReleaseNodeRequest { node, operation, error, actor, .. } = request;
+        let node = self
+            .write(&node, &operation, RELEASE, |node| {
+                holder(node, &operation, true)?;
+                node.operation.clear();
+                let before = node.power_state();
+                if power != PowerState::Unspecified {
+                    node.set_power_state(power);
+                }
+                Ok(Event {
+                    actor: who(caller, &actor),
+                    action: if error.is_empty() { "done" } else { "fail" }.to_owned(),
+                    before: word(before),
+                    after: word(node.power_state()),
+                    detail: error.clone(),
+                    ..Event::default()
+                })
+            })
+            .await?;
+        Ok(ReleaseNodeResponse { node: Some(node) })
+    }
+
+    /// Changes a node by compare-and-set, once for an operation and step.
+    async fn write(
+        &self,
+        name: &str,
+        operation: &str,
+        step: &str,
+        change: impl Fn(&mut Node) -> Result<Event, Status>,
+    ) -> Result<Node, Status> {
+        check::name("node", Collection::Nodes, name)?;
+        check::name("operation", Collection::Operations, operation)?;
+        let applied = Applied { operation: operation.to_owned(), event: step.to_owned() };
+        for _ in 0..TRIES {
+            let Stored { mut node, applied: last, .. } =
+                self.store.stored_node(name).await.map_err(error::store)?;
+            if last == applied {
+                return Ok(node);
+            }
+            let revision = node.etag.parse().map_err(|_| internal("a node without a revision"))?;
+            let now = time::now();
+            let event = Event {
+                time: Some(now),
+                resource: name.to_owned(),
+                operation: operation.to_owned(),
+                ..change(&mut node)?
+            };
+            node.update_time = Some(now);
+            let write = Transition { node, revision, applied: applied.clone(), ports: Vec::new(), event };
+            match self.store.transition(write).await {
+                Ok(node) => return Ok(node),
+                // Somebody else wrote the node: whether this may still happen is decided anew.
+                Err(StoreError::Conflict { .. }) => {}
+                Err(other) => return Err(error::store(other)),
+            }
+        }
+        Err(stale_etag(name))
+    }
+}
+
+/// What the last transition of a held node is called. Not words of the life cycle: they move no state.
+const HOLD: &str = "hold";
+const RELEASE: &str = "release";
+
+fn who(caller: &Caller, actor: &str) -> String {
+    if actor.is_empty() { caller.actor() } else { actor.to_owned() }
+}
+
+fn word(power: PowerState) -> String {
+    match power {
+        PowerState::Unspecified => String::new(),
+        other => other.as_str_name().trim_start_matches("POWER_STATE_").to_lowercase(),
+    }
+}

@@ -1,0 +1,151 @@
+//! Bad input, end to end: the node ends in a state that says what is wrong, `explain` says what to type, and
+//! what it says leads back to `available`.
+//!
+//! Real processes, real IPMI on the wire, the real agent; only the machines are pretended.
+
+use crate::pretend_site::Site;
+use farrier_proto::inventory::{Explanation, Node};
+use farrier_proto::scheduler::{Instance, InstanceState, Operation};
+use farrier_proto::types::{NodeVerb, ProvisionState};
+use farrier_sim::bmc::Faults;
+use farrier_sim::lab::{ImageFile, OperationFailed};
+use farrier_sim::pretend::{self, Mishaps};
+
+/// The operation must fail.
+async fn fails(site: &Site, operation: Operation) -> Operation {
+    let error = site.client.wait(operation, |_| ()).await.expect_err("expected a failure");
+    match error.downcast::<OperationFailed>() {
+        Ok(failed) => *failed.operation,
+        Err(other) => panic!("{other:#}\n{}", site.tails()),
+    }
+}
+
+async fn verb_fails(site: &Site, node: &str, verb: NodeVerb) {
+    let operation = site.client.act(node, verb).await.unwrap();
+    fails(site, operation).await;
+}
+
+/// The node says what is wrong, in `state`, free for the next request, and `explain` repeats it.
+async fn stuck(site: &Site, node: &str, state: ProvisionState, words: &[&str]) -> (Node, Explanation) {
+    let (seen, told) = (site.client.node(node).await.unwrap(), site.client.explain(node).await.unwrap());
+    assert_eq!(seen.state(), state, "{}", seen.last_error);
+    assert_eq!(seen.operation, "");
+    for word in words {
+        assert!(seen.last_error.contains(word), "expected {word:?}, saw {}", seen.last_error);
+        assert!(told.observed.contains(word), "expected {word:?}, saw {}", told.observed);
+    }
+    (seen, told)
+}
+
+/// Types the command that `explain` prints and that begins so, as a person would.
+fn obey(site: &Site, told: &Explanation, begin: &str, fill: &[(&str, &str)]) -> String {
+    let printed = told.actions.iter().find(|a| a.starts_with(begin));
+    let printed = printed.unwrap_or_else(|| panic!("expected {begin:?} in {:#?}", told.actions));
+    let words = printed.split(' ').skip(1);
+    let mut words: Vec<&str> =
+        words.map(|w| fill.iter().find(|(key, _)| *key == w).map_or(w, |(_, value)| *value)).collect();
+    if ["manage", "inspect", "provide", "delete"].iter().any(|verb| words.contains(verb)) {
+        words.extend(["--wait", "--yes"]);
+    }
+    site.installation.farrier(&words).unwrap_or_else(|e| panic!("{printed}: {e:#}\n{}", site.tails()))
+}
+
+/// From `manageable` on, nothing stands in the way any more.
+async fn to_available(site: &Site, node: &str) {
+    for begin in ["farrier node inspect", "farrier node provide"] {
+        let told = site.client.explain(node).await.unwrap();
+        obey(site, &told, begin, &[]);
+    }
+    assert_eq!(site.client.node(node).await.unwrap().state(), ProvisionState::Available);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_and_a_silent_bmc_are_named_and_overcome() {
+    let mut site = Site::enrolled(2).await;
+    let (wrong, right) = (site.dir.join("wrong"), site.dir.join("right"));
+    std::fs::write(&wrong, "guess\n").unwrap();
+    std::fs::write(&right, "pretend\n").unwrap();
+    let (wrong, right) = (wrong.to_string_lossy().into_owned(), right.to_string_lossy().into_owned());
+    let addresses: Vec<String> = site.nodes.iter().map(|n| n.bmc_address().to_string()).collect();
+
+    site.installation.farrier(&["node", "update", "n0", "--bmc-password-file", &wrong]).unwrap();
+    verb_fails(&site, "n0", NodeVerb::Manage).await;
+    let (_, told) =
+        stuck(&site, "n0", ProvisionState::VerifyFailed, &["password", "admin", &addresses[0]]).await;
+    assert!(!format!("{told:?}").contains("guess"));
+    let fill = [("HOST", addresses[0].as_str()), ("USER", "admin"), ("FILE", right.as_str())];
+    obey(&site, &told, "farrier node update n0", &fill);
+    obey(&site, &told, "farrier node manage n0", &[]);
+    to_available(&site, "n0").await;
+
+    site.set_timeouts(&[("bmc_seconds", 6), ("bmc_call_seconds", 2)]).await;
+    site.nodes[1].set_faults(Faults { silent: true, ..Faults::default() });
+    verb_fails(&site, "n1", NodeVerb::Manage).await;
+    let (_, told) = stuck(&site, "n1", ProvisionState::VerifyFailed, &["BMC", &addresses[1]]).await;
+    site.nodes[1].set_faults(Faults::default());
+    site.set_timeouts(&[]).await;
+    obey(&site, &told, "farrier node manage n1", &[]);
+    to_available(&site, "n1").await;
+    site.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_never_calls_leads_to_the_boot_trace_and_on() {
+    let mut site = Site::enrolled(1).await;
+    let operation = site.client.act("n0", NodeVerb::Manage).await.unwrap();
+    site.client.wait(operation, |_| ()).await.unwrap();
+    site.set_timeouts(&[("agent_seconds", 3)]).await;
+    site.nodes[0].set_mishaps(Mishaps { agent_never_calls: true, ..Mishaps::default() });
+    verb_fails(&site, "n0", NodeVerb::Inspect).await;
+    let (_, told) = stuck(&site, "n0", ProvisionState::InspectFailed, &["wait_agent", "boot-trace n0"]).await;
+    let trace = obey(&site, &told, "farrier node boot-trace n0", &[]);
+    assert!(trace.contains(&site.nodes[0].mac_address()), "{trace}");
+    site.nodes[0].set_mishaps(Mishaps::default());
+    site.set_timeouts(&[]).await;
+    to_available(&site, "n0").await;
+    site.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deployments_that_cannot_end_well_cost_no_node() {
+    let site = Site::start(1).await;
+    // Larger than any disk: no node is touched.
+    let path = site.dir.join("big.raw");
+    pretend::write_image(&path, 96 << 20, 3).unwrap();
+    site.client.import_image("big", &ImageFile::raw(&path).unwrap(), |_, _| ()).await.unwrap();
+    let instance = |name: &str, image: &str, ready_seconds| Instance {
+        name: name.to_owned(),
+        flavor: "flavors/any".to_owned(),
+        image: format!("images/{image}"),
+        ready_seconds,
+        ..Instance::default()
+    };
+    let operation = site.client.create_instance(instance("big", "big", 60)).await.unwrap();
+    let error = fails(&site, operation).await.error.unwrap();
+    assert_eq!(error.reason, "NO_NODE_FITS");
+    assert!(error.rejections[0].reason.starts_with("disk: "), "{:?}", error.rejections);
+    let node = site.client.node("n0").await.unwrap();
+    assert_eq!((node.state(), node.instance.as_str()), (ProvisionState::Available, ""));
+    assert_eq!(site.client.instance("big").await.unwrap().state(), InstanceState::Failed);
+    site.installation.farrier(&["instance", "delete", "big", "--wait", "--yes"]).unwrap();
+
+    // A system that does not come up: the node keeps its instance until that is deleted.
+    site.nodes[0].set_mishaps(Mishaps { system_never_calls: true, ..Mishaps::default() });
+    let operation = site.client.create_instance(instance("mute", "os", 2)).await.unwrap();
+    fails(&site, operation).await;
+    let (node, told) = stuck(&site, "n0", ProvisionState::DeployFailed, &["wait_system", "phone-home"]).await;
+    assert_eq!(node.instance, "instances/mute");
+    let mute = site.client.instance("mute").await.unwrap();
+    assert_eq!((mute.state(), mute.last_error), (InstanceState::Failed, node.last_error));
+    site.nodes[0].set_mishaps(Mishaps::default());
+    obey(&site, &told, "farrier instance delete mute", &[]);
+    let node = site.client.node("n0").await.unwrap();
+    assert_eq!((node.state(), node.instance.as_str()), (ProvisionState::Available, ""));
+    assert!(site.client.instance("mute").await.is_err());
+
+    // And it takes the next one.
+    let operation = site.create_instance("web").await;
+    let operation = site.client.wait(operation, |_| ()).await.unwrap();
+    site.assert_disk_has_image(&operation.node).await;
+    site.shutdown().await;
+}
