@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::host::{Arrival, ConnectionHost};
 use crate::inbox::Inbox;
 use crate::limits::Limits;
+use crate::pool;
 use crate::targets::Targets;
 
 /// Why a connection is over.
@@ -147,9 +148,11 @@ impl Served {
                         Ok(sent) => self.connection.output().advance(sent),
                         Err(error) => return error.into(),
                     }
+                    pool::give_back(self.connection.output());
                     stuck = 0;
                 }
                 Some((task, result)) = self.completed.recv() => {
+                    pool::lend(self.connection.output());
                     if let Err(closed) = self.connection.complete(task, result, &mut self.host) {
                         return closed.into();
                     }
@@ -188,6 +191,7 @@ impl Served {
                 blocked = false;
                 continue;
             }
+            pool::lend(self.connection.output());
             match self.connection.receive(inbox.bytes(), &mut self.host) {
                 Ok(received) => {
                     inbox.consume(received.consumed, received.need);
@@ -195,6 +199,8 @@ impl Served {
                 }
                 Err(closed) => return closed.into(),
             }
+            // Nothing to say: then nothing to hold.
+            pool::give_back(self.connection.output());
         }
     }
 

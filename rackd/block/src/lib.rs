@@ -11,6 +11,7 @@ mod inbox;
 mod limits;
 mod media;
 mod overlay;
+mod pool;
 mod serve;
 
 mod spec;

@@ -11,7 +11,8 @@ pub struct Limits {
     pub logins_per_address: usize,
     pub sessions_per_target: usize,
     pub sessions_per_initiator: usize,
-    /// Bytes of write data on their way, of one session.
+    /// Bytes held for the commands of one session: write data on its way, reads that wait for a disk. Beyond
+    /// it a command hears TASK SET FULL and comes again.
     pub outstanding: usize,
     /// From the first byte to the full feature phase.
     pub login_timeout: Duration,
@@ -32,7 +33,7 @@ impl Default for Limits {
             logins_per_address: 64,
             sessions_per_target: 256,
             sessions_per_initiator: 128,
-            outstanding: 32 << 20,
+            outstanding: 64 << 20,
             login_timeout: Duration::from_secs(15),
             wrong_secret_delay: Duration::from_secs(1),
             idle: Duration::from_secs(60),

@@ -29,11 +29,20 @@ impl Output {
         self.start = self.start.saturating_add(sent).min(self.end);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-            if self.buffer.len() > KEEP {
-                self.buffer.truncate(KEEP);
-                self.buffer.shrink_to_fit();
-            }
         }
+    }
+
+    /// Gives memory to build the next answers in, if it has none: connections of one thread can share what
+    /// is warm in its cache. What it holds is never sent.
+    pub fn lend(&mut self, from: impl FnOnce() -> Option<Vec<u8>>) {
+        if self.buffer.is_empty() {
+            self.buffer = from().unwrap_or_default();
+        }
+    }
+
+    /// Takes the memory back when all of it was sent.
+    pub fn take_idle(&mut self) -> Option<Vec<u8>> {
+        (self.start == self.end && !self.buffer.is_empty()).then(|| std::mem::take(&mut self.buffer))
     }
 
     /// A PDU with its data segment given.
@@ -89,7 +98,8 @@ impl Output {
         self.grow(bytes.len()).copy_from_slice(bytes);
     }
 
-    /// The next `len` bytes. Their content is whatever was sent before: the caller writes all of it.
+    /// The next `len` bytes. Their content is whatever was there before, another session's data perhaps: the
+    /// caller writes all of it, or goes back.
     fn grow(&mut self, len: usize) -> &mut [u8] {
         let from = self.end;
         self.end += len;
@@ -100,6 +110,3 @@ impl Output {
         self.buffer.get_mut(from..self.end).unwrap_or_default()
     }
 }
-
-/// Memory a connection keeps for its next answers: a quiet connection holds no more than this.
-const KEEP: usize = 4 << 20;

@@ -3,6 +3,7 @@
 //! `bench --rackd PROGRAM [--seconds N] [--runs N] [--size MIB] [--only WORD] [--directory DIR]`
 
 mod load;
+mod overlay;
 mod peers;
 
 use std::path::PathBuf;
@@ -59,7 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("| | | IOPS per core, ours to tgt's | {:.1} | | | | | |", tgt / ours);
         }
     }
-    Ok(())
+    overlay::run(directory.path())
 }
 
 struct Options {

@@ -8,7 +8,7 @@ use farrier_iscsi::scsi::Extent;
 
 use crate::backing::Image;
 
-use super::layout::{BASE, FIRST, Header, LOG_HALF, MAP, PAGE, RECORD, RECORDS, Record, ZERO};
+use super::layout::{BASE, FIRST, Header, LOG_HALF, PAGE, RECORD, RECORDS, Record, ZERO};
 use super::map::{Map, Space, is_data, is_zero};
 use super::store::Store;
 use super::{OverlayError, Usage};
@@ -30,10 +30,10 @@ pub(super) struct State {
     pub(super) map: Map,
     pub(super) space: Space,
     /// Pages of the map that the disk does not have like this.
-    dirty: BTreeSet<usize>,
+    pub(super) dirty: BTreeSet<usize>,
     /// Of new records.
-    epoch: u32,
-    position: u32,
+    pub(super) epoch: u32,
+    pub(super) position: u32,
     /// A picture that is being copied: its blocks are not written over.
     pub(super) picture: Option<Map>,
     data_blocks: u64,
@@ -48,79 +48,7 @@ enum Patience {
 }
 
 impl<S: Store> Disk<S> {
-    pub(crate) fn create(store: S, header: Header, base: Arc<dyn Image>) -> io::Result<Disk<S>> {
-        let mut header = header;
-        store.set_len(header.data_start())?;
-        for sequence in [1, 2] {
-            header.sequence = sequence;
-            store.write_at(&header.emit(), header.slot())?;
-        }
-        store.sync()?;
-        Ok(Disk::new(store, header, base, Map::default(), Space::default()))
-    }
-
-    /// Reads what is there. `boot` says which start of the machine this is.
-    pub(crate) fn open(
-        store: S,
-        base: Arc<dyn Image>,
-        base_id: &str,
-        boot: [u8; 16],
-    ) -> Result<Disk<S>, OverlayError> {
-        let mut header = read_header(&store)?;
-        if header.base_id != base_id {
-            return Err(OverlayError::OtherBase { expected: header.base_id, given: base_id.to_owned() });
-        }
-        if header.base_size != base.size() {
-            return Err(OverlayError::OtherBaseSize { expected: header.base_size, given: base.size() });
-        }
-        let mut map = Map::default();
-        let page = PAGE as u64 * 4;
-        for (from, to) in store.data(MAP, MAP + header.capacity * 4)? {
-            let first = (from - MAP) / page;
-            let last = (to - MAP).div_ceil(page);
-            for number in first..last {
-                let mut bytes = vec![0; PAGE * 4];
-                store.read_at(&mut bytes, MAP + number * page)?;
-                map.load(usize::try_from(number).unwrap_or(0), &bytes);
-            }
-        }
-        let mut replayed = BTreeSet::new();
-        let old_epoch = header.epoch;
-        if header.boot == boot {
-            for epoch in [old_epoch, old_epoch.wrapping_add(1)] {
-                for record in read_log(&store, epoch)? {
-                    for step in 0..record.count {
-                        let block = u64::from(record.block) + u64::from(step);
-                        let entry = if is_data(record.entry) {
-                            record.entry.saturating_add(step)
-                        } else {
-                            record.entry
-                        };
-                        map.set(block, entry);
-                        replayed.insert(usize::try_from(block).unwrap_or(0) / PAGE);
-                    }
-                }
-            }
-        }
-        let blocks = header.blocks();
-        let used: Vec<u32> = map
-            .entries()
-            .filter(|(block, entry)| *block < blocks && is_data(*entry))
-            .map(|(_, entry)| entry)
-            .collect();
-        let space = Space::from_used(used).ok_or(OverlayError::Damaged("two blocks share one place"))?;
-        header.boot = boot;
-        let disk = Disk::new(store, header, base, map, space);
-        let mut state = disk.write_state();
-        state.dirty = replayed;
-        // What the log holds of these epochs must never count again.
-        state.epoch = old_epoch.wrapping_add(2);
-        drop(state);
-        disk.commit(true)?;
-        Ok(disk)
-    }
-
-    fn new(store: S, header: Header, base: Arc<dyn Image>, map: Map, space: Space) -> Disk<S> {
+    pub(super) fn new(store: S, header: Header, base: Arc<dyn Image>, map: Map, space: Space) -> Disk<S> {
         let (block, data_start, epoch) = (u64::from(header.block_size), header.data_start(), header.epoch);
         let (mut data_blocks, mut zero_blocks) = (0, 0);
         for (_, entry) in map.entries() {
@@ -399,67 +327,6 @@ impl<S: Store> Disk<S> {
         Ok(())
     }
 
-    /// Makes everything that was written durable, and space that was given up usable.
-    pub(crate) fn flush(&self) -> io::Result<()> {
-        self.commit(false)
-    }
-
-    /// `always` writes the header even if nothing changed.
-    pub(super) fn commit(&self, always: bool) -> io::Result<()> {
-        let _alone = self.committing();
-        self.commit_alone(always)
-    }
-
-    fn commit_alone(&self, always: bool) -> io::Result<()> {
-        let mut state = self.write_state();
-        if state.dirty.is_empty() && state.space.given_up.is_empty() && !always {
-            drop(state);
-            return self.store.sync();
-        }
-        let dirty = std::mem::take(&mut state.dirty);
-        let given_up = std::mem::take(&mut state.space.given_up);
-        let picture = state.map.clone();
-        // Records from now on belong to the next epoch, and to the other half of the log.
-        state.epoch = state.epoch.wrapping_add(1);
-        state.position = 0;
-        let mut header = state.header.clone();
-        header.epoch = state.epoch;
-        header.sequence += 1;
-        drop(state);
-        let written = self.write_map(&picture, &dirty, &header);
-        let mut state = self.write_state();
-        match written {
-            Ok(()) => {
-                state.header.sequence = header.sequence;
-                state.header.epoch = header.epoch;
-                drop(state);
-                // Holes before the blocks are used again.
-                for (entry, count) in entry_runs(given_up.clone()) {
-                    self.store.punch(self.data_offset(entry), u64::from(count) * self.block)?;
-                }
-                let mut state = self.write_state();
-                given_up.into_iter().rev().for_each(|entry| state.space.put_back(entry));
-                Ok(())
-            }
-            Err(error) => {
-                state.dirty.extend(dirty);
-                state.space.given_up.extend(given_up);
-                Err(error)
-            }
-        }
-    }
-
-    /// The order that makes it safe: data, then the map that points to it, then what forgets the log.
-    fn write_map(&self, map: &Map, dirty: &BTreeSet<usize>, header: &Header) -> io::Result<()> {
-        self.store.sync()?;
-        for page in dirty {
-            self.store.write_at(&map.page_bytes(*page), MAP + (*page * PAGE * 4) as u64)?;
-        }
-        self.store.sync()?;
-        self.store.write_at(&header.emit(), header.slot())?;
-        self.store.sync()
-    }
-
     /// These bytes are zeros from now on; whole blocks give their space back with the next commit.
     pub(crate) fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         let end = offset.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
@@ -572,7 +439,7 @@ impl<S: Store> Disk<S> {
         self.state.try_write().map_err(|_| io::ErrorKind::WouldBlock.into())
     }
 
-    fn committing(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn committing(&self) -> MutexGuard<'_, ()> {
         self.committing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -608,19 +475,6 @@ struct Edge {
     content: Vec<u8>,
 }
 
-pub(super) fn read_header<S: Store>(store: &S) -> Result<Header, OverlayError> {
-    let mut slots = vec![0; 2 * super::layout::HEADER];
-    store.read_at(&mut slots, 0)?;
-    let (first, second) = slots.split_at(super::layout::HEADER);
-    Header::choose(first, second).ok_or(OverlayError::Damaged("it has no header: not an overlay"))
-}
-
-fn read_log<S: Store>(store: &S, epoch: u32) -> io::Result<Vec<Record>> {
-    let mut half = vec![0; usize::try_from(LOG_HALF).unwrap_or(0)];
-    store.read_at(&mut half, Record::offset(epoch, 0))?;
-    Ok(half.chunks_exact(RECORD).map_while(|bytes| Record::parse(bytes, epoch)).collect())
-}
-
 /// Reads from the image below; behind its end there are zeros.
 fn read_base(base: &dyn Image, place: &mut [u8], offset: u64, patience: Patience) -> io::Result<()> {
     let there = usize::try_from(base.size().saturating_sub(offset)).unwrap_or(usize::MAX).min(place.len());
@@ -641,7 +495,7 @@ fn check_range(offset: u64, len: usize, size: u64) -> io::Result<()> {
 }
 
 /// Changes that follow each other, as one: block, entry, count.
-fn runs(changes: impl Iterator<Item = (u64, u32)>) -> Vec<(u64, u32, u32)> {
+pub(super) fn runs(changes: impl Iterator<Item = (u64, u32)>) -> Vec<(u64, u32, u32)> {
     let mut found: Vec<(u64, u32, u32)> = Vec::new();
     for (block, entry) in changes {
         if let Some((first, from, count)) = found.last_mut()
@@ -654,12 +508,6 @@ fn runs(changes: impl Iterator<Item = (u64, u32)>) -> Vec<(u64, u32, u32)> {
         }
     }
     found
-}
-
-fn entry_runs(mut entries: Vec<u32>) -> Vec<(u32, u32)> {
-    entries.sort_unstable();
-    let numbered = entries.into_iter().map(|entry| (u64::from(entry), entry));
-    runs(numbered).into_iter().map(|(_, entry, count)| (entry, count)).collect()
 }
 
 /// Records left for one operation: the most blocks a transfer touches, each its own record.

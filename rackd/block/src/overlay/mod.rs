@@ -1,9 +1,11 @@
 //! A copy-on-write disk over an image: blocks that were written are in a file of its own, all others are
 //! read from the image. `layout` says how the file survives a crash, `disk` is the disk.
 
+mod commit;
 mod disk;
 mod layout;
 mod map;
+mod open;
 mod picture;
 mod store;
 #[cfg(test)]
@@ -110,7 +112,7 @@ impl Overlay {
 
     /// What a file says, without the image below.
     pub fn peek(path: &Path) -> Result<OverlayInfo, OverlayError> {
-        let header = disk::read_header(&FileStore::new(File::open(path)?)?)?;
+        let header = open::read_header(&FileStore::new(File::open(path)?)?)?;
         Ok(OverlayInfo {
             base_id: header.base_id,
             base_size: header.base_size,

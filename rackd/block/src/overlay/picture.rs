@@ -1,6 +1,7 @@
 //! Pictures of an overlay while it is written to: snapshot to a new overlay, export of the whole disk; and a
 //! new image below.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use crate::backing::Image;
 
 use super::OverlayError;
 use super::disk::Disk;
-use super::layout::{BASE, Header, MAP, PAGE};
+use super::layout::{BASE, FIRST, Header, MAP, PAGE};
 use super::map::{Map, is_data};
 use super::store::Store;
 
@@ -51,35 +52,33 @@ impl<S: Store> Disk<S> {
         header.sequence = 0;
         target.set_len(header.data_start())?;
         let mut map = Map::default();
-        let mut pages = std::collections::BTreeSet::new();
-        let mut next = super::layout::FIRST;
-        let mut buffer = vec![0; usize::try_from(STEP).unwrap_or(0)];
-        let mut blocks = picture.map.entries().peekable();
-        while let Some((block, entry)) = blocks.next() {
+        let mut pages = BTreeSet::new();
+        let mut own = Vec::new();
+        for (block, entry) in picture.map.entries() {
             pages.insert(usize::try_from(block).unwrap_or(0) / PAGE);
-            if !is_data(entry) {
+            if is_data(entry) {
+                own.push((entry, block));
+            } else {
                 map.set(block, entry);
-                continue;
             }
-            // As many as follow each other go in one piece.
-            let mut count = 1u32;
-            while u64::from(count + 1) * self.block <= STEP
-                && let Some((_, following)) =
-                    blocks.next_if(|(after, to)| *after == block + u64::from(count) && *to == entry + count)
-            {
-                debug_assert!(is_data(following));
-                count += 1;
+        }
+        // In the order of their places, not of the disk: long pieces however they were written.
+        own.sort_unstable();
+        let mut next = FIRST;
+        let mut buffer = vec![0; usize::try_from(STEP).unwrap_or(0)];
+        let most = usize::try_from(STEP / self.block).unwrap_or(1).max(1);
+        for piece in own.chunk_by(|(entry, _), (after, _)| entry.checked_add(1) == Some(*after)) {
+            for piece in piece.chunks(most) {
+                let Some((first, _)) = piece.first() else { continue };
+                let len = piece.len() * usize::try_from(self.block).unwrap_or(0);
+                let place = buffer.get_mut(..len).unwrap_or_default();
+                self.store.read_at(place, self.data_offset(*first))?;
+                target.write_at(place, header.data_start() + u64::from(next - FIRST) * self.block)?;
+                for (_, block) in piece {
+                    map.set(*block, next);
+                    next += 1;
+                }
             }
-            let len = usize::try_from(u64::from(count) * self.block).unwrap_or(0);
-            let place = buffer.get_mut(..len).unwrap_or_default();
-            self.store.read_at(place, self.data_offset(entry))?;
-            target
-                .write_at(place, header.data_start() + u64::from(next - super::layout::FIRST) * self.block)?;
-            for step in 0..count {
-                map.set(block + u64::from(step), next + step);
-                pages.insert(usize::try_from(block + u64::from(step)).unwrap_or(0) / PAGE);
-            }
-            next += count;
         }
         for page in pages {
             target.write_at(&map.page_bytes(page), MAP + (page * PAGE * 4) as u64)?;

@@ -167,7 +167,7 @@ fn perform(disk: &Disk<SimulatedStore>, op: &Op, model: &mut Model) -> Result<()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_acknowledged_is_lost_and_nothing_else_appears(lives in proptest::collection::vec(life(), 1..4)) {

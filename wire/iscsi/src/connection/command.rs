@@ -154,14 +154,18 @@ impl Session {
     }
 
     fn run<H: Host>(&mut self, link: &mut Link, work: &Work, op: MediaOp, data: &[u8], host: &mut H) {
+        // What the medium does not do at once is held in memory until it does.
+        let cost = if let MediaOp::Read { len, .. } = &op { *len } else { data.len() };
+        if self.outstanding > 0 && self.outstanding.saturating_add(cost) > self.limits.outstanding {
+            return self.refuse(link, &work.request, Some(&work.unit), &Refusal::TaskSetFull);
+        }
         let key = self.key(work.request.itt());
         let result = match host.run(TaskKey(key), &work.unit, &op, data) {
             Now::Done(reply) => Ok(reply),
             Now::Failed(error) => Err(error),
             Now::Later => {
-                let promised = data.len();
-                self.outstanding += promised;
-                let task = Task { key, work: work.clone(), stage: Stage::InFlight(op), promised };
+                self.outstanding += cost;
+                let task = Task { key, work: work.clone(), stage: Stage::InFlight(op), promised: cost };
                 self.tasks.insert(work.request.itt(), task);
                 return;
             }

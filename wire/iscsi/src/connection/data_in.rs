@@ -12,9 +12,9 @@ impl Session {
     /// Answers with data that is there.
     pub(super) fn data_in(&mut self, link: &mut Link, bhs: &Bhs, data: &[u8]) {
         let done = self.send_in(link, bhs, data.len(), |from, place| {
-            let source = data.get(from..from + place.len()).unwrap_or_default();
-            if source.len() == place.len() {
-                place.copy_from_slice(source);
+            match data.get(from..from + place.len()) {
+                Some(source) => place.copy_from_slice(source),
+                None => place.fill(0),
             }
             Now::Done(())
         });

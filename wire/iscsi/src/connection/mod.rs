@@ -39,7 +39,7 @@ enum Phase {
 /// What one connection may cost.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Bytes of write data that are on their way for commands of this session.
+    /// Bytes that are held for commands of this session: write data on its way, reads that wait.
     pub(crate) outstanding: usize,
 }
 
@@ -66,7 +66,7 @@ pub enum Closed {
 }
 
 impl Connection {
-    /// `outstanding`: bytes of write data under way at once.
+    /// `outstanding`: bytes held at once for commands under way.
     pub fn new(offer: Offer, outstanding: usize) -> Connection {
         // StatSN may begin anywhere (RFC 7143 section 4.2.2.2).
         let link = Link { out: Output::default(), stat_sn: 1, exp_cmd_sn: 0 };

@@ -138,8 +138,11 @@ impl Store for SimulatedStore {
     fn sync(&self) -> io::Result<()> {
         let mut inner = self.inner();
         inner.step()?;
-        inner.durable = inner.cached.clone();
-        inner.versions.clear();
+        for sector in std::mem::take(&mut inner.versions).into_keys() {
+            if let Some(value) = inner.cached.get(&sector).copied() {
+                inner.durable.insert(sector, value);
+            }
+        }
         Ok(())
     }
 
