@@ -172,7 +172,8 @@ async fn main() -> anyhow::Result<()> {
     );
     let (finished, mut done) = mpsc::channel(1);
     let service = AgentServiceServer::new(Rackd { authority, script, finished });
-    let incoming = accept(listener, credentials, ClientAuth::Optional, farrier_identity::server::Limits::default());
+    let incoming =
+        accept(listener, credentials, ClientAuth::Optional, farrier_identity::server::Limits::default());
     tokio::select! {
         served = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming) => served?,
         _ = done.recv() => println!("done"),

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use farrier_block::{Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Portal, Secret, TargetSpec, Targets, serve};
+use farrier_block::{
+    Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Portal, Secret, TargetSpec, Targets, serve,
+};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Subcommand)]
@@ -40,12 +42,11 @@ pub async fn block(command: BlockCommand, shutdown: CancellationToken) -> anyhow
     let chap = args.chap.as_deref().map(read_chap).transpose()?;
     let targets = Targets::new(Limits { threads: args.threads, ..Limits::default() });
     for target in &args.targets {
-        let (name, file) = target
-            .split_once('=')
-            .with_context(|| format!("--target {target:?} is not IQN=FILE"))?;
+        let (name, file) =
+            target.split_once('=').with_context(|| format!("--target {target:?} is not IQN=FILE"))?;
         let mode = if args.readonly { Mode::ReadOnly } else { Mode::ReadWrite };
-        let backing =
-            FileBacking::open(Path::new(file), mode).with_context(|| format!("cannot open {file} for {name}"))?;
+        let backing = FileBacking::open(Path::new(file), mode)
+            .with_context(|| format!("cannot open {file} for {name}"))?;
         let lun = LunSpec::new(0, backing);
         targets.add(TargetSpec {
             name: name.to_owned(),

@@ -1,10 +1,10 @@
 //! Everything one rackd has, shared by its servers and tasks.
 
-use crate::volumes::Volumes;
 use crate::cache::ImageCache;
 use crate::config::{Config, Role, SegmentConfig};
 use crate::signed::Signer;
 use crate::tasks::{Tasks, Timeouts};
+use crate::volumes::Volumes;
 use farrier_bmc::ipmi::IpmiHub;
 use farrier_identity::agent::PinnedCa;
 use farrier_identity::ca::Authority;

@@ -1,6 +1,5 @@
 //! Starting and ending rackd.
 
-use crate::volumes::Volumes;
 use crate::cache::ImageCache;
 use crate::config::{Config, SegmentConfig, SwitchDriver};
 use crate::grpc::{AgentApi, RackApi};
@@ -10,6 +9,7 @@ use crate::renewal::Renewal;
 use crate::rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
 use crate::signed::Signer;
 use crate::tasks::{self, Tasks};
+use crate::volumes::Volumes;
 use anyhow::Context as _;
 use farrier_block::Portal;
 use farrier_bmc::ipmi::IpmiHub;

@@ -5,9 +5,9 @@
 use super::{CommandError, Context, OpenDisk, blocking, done, open_root};
 use crate::machine::BlockDevice;
 use crate::partitions::{Extent, Gpt, Mbr, PartitionTable, last_gap};
+use farrier_nocloud::{ALIGN, LABEL};
 use farrier_proto::agent::session_request::Done;
 use farrier_proto::agent::session_response::{File, WriteConfigDrive};
-use farrier_nocloud::{ALIGN, LABEL};
 use std::io;
 use std::sync::Arc;
 

@@ -162,8 +162,12 @@ impl Rackd {
         self.address = listener.local_addr().unwrap();
         let service = AgentServiceServer::new(Service(self.rack.clone()));
         process.spawn(async move {
-            let incoming =
-                accept(TcpListener::from_std(listener).unwrap(), credentials, ClientAuth::Optional);
+            let incoming = accept(
+                TcpListener::from_std(listener).unwrap(),
+                credentials,
+                ClientAuth::Optional,
+                farrier_identity::server::Limits::default(),
+            );
             tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await
         });
         self.process = Some(process);

@@ -9,11 +9,11 @@ use crate::{call, list};
 use clap::{Subcommand, ValueEnum};
 use farrier_model::Collection::{Flavors, Images, Instances, Nodes, Racks, Sites};
 use farrier_proto::rack::ReadyGate;
-use farrier_proto::types::DeployMethod;
 use farrier_proto::scheduler::instance_service_client::InstanceServiceClient;
 use farrier_proto::scheduler::{
     CreateInstanceRequest, DeleteInstanceRequest, GetInstanceRequest, Instance, ListInstancesRequest,
 };
+use farrier_proto::types::DeployMethod;
 use std::path::{Path, PathBuf};
 
 /// cloud-init user data that the API takes, in bytes.

@@ -60,7 +60,8 @@ impl FromStr for ChapWord {
     type Err = SanError;
 
     fn from_str(text: &str) -> Result<Self, SanError> {
-        let plain = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let plain =
+            (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if plain { Ok(Self(text.to_owned())) } else { Err(SanError::Word) }
     }
 }
@@ -86,7 +87,9 @@ mod tests {
         for bad in ["", "a b", "a\nchain x", "${mac}", "a|b", "ä", &"a".repeat(65)] {
             assert_eq!(bad.parse::<ChapWord>().err(), Some(SanError::Word), "{bad:?}");
         }
-        for bad in ["", "eui.0123", "iqn.A", "iqn.2026-11.x:a b", "iqn.x\n", &format!("iqn.{}", "a".repeat(220))] {
+        for bad in
+            ["", "eui.0123", "iqn.A", "iqn.2026-11.x:a b", "iqn.x\n", &format!("iqn.{}", "a".repeat(220))]
+        {
             assert_eq!(bad.parse::<IscsiName>().err(), Some(SanError::Name), "{bad:?}");
         }
         let secret: ChapWord = "abc123".parse().unwrap();

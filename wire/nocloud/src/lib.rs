@@ -25,7 +25,9 @@ pub enum VolumeError {
         "expected at most 16 different file names of letters, digits, dot, dash and underscore, seen {0:?}; next: correct the files of the config drive"
     )]
     Name(String),
-    #[error("expected config drive files that fit into 64 MiB, seen {0} bytes; next: put less into the user data")]
+    #[error(
+        "expected config drive files that fit into 64 MiB, seen {0} bytes; next: put less into the user data"
+    )]
     TooLarge(u64),
     #[error("building a FAT volume: {0}")]
     Fat(#[from] io::Error),
