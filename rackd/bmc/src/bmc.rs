@@ -178,6 +178,47 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// Answers `off` so many times; the next read has no answer until the deadline.
+    struct Fading(AtomicU32);
+
+    #[async_trait::async_trait]
+    impl Power for Fading {
+        async fn power_status(&self, deadline: Deadline) -> Result<PowerState, BmcError> {
+            if self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                return Ok(PowerState::Off);
+            }
+            tokio::time::sleep_until(deadline.instant()).await;
+            Err(BmcError::StillQueued { addr: ([127, 0, 0, 1], 623).into() })
+        }
+        async fn power_on(&self, _: Deadline) -> Result<(), BmcError> {
+            Ok(())
+        }
+        async fn power_off(&self, _: Deadline) -> Result<(), BmcError> {
+            Ok(())
+        }
+        async fn power_soft(&self, _: Deadline) -> Result<(), BmcError> {
+            Ok(())
+        }
+        async fn power_cycle(&self, _: Deadline) -> Result<(), BmcError> {
+            Ok(())
+        }
+        async fn power_reset(&self, _: Deadline) -> Result<(), BmcError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deadline_inside_a_read_is_no_error_of_a_bmc_that_had_answered() {
+        let wait = |answers, wanted| {
+            let bmc = Bmc::new("fake").with_power(Arc::new(Fading(AtomicU32::new(answers))));
+            async move { bmc.wait_power(wanted, Deadline::after(Duration::from_millis(200))).await }
+        };
+        assert_eq!(wait(1, PowerState::Off).await, Ok(true));
+        assert_eq!(wait(1, PowerState::On).await, Ok(false));
+        assert!(matches!(wait(0, PowerState::On).await, Err(BmcError::StillQueued { .. })));
+    }
 
     #[test]
     fn power_is_seen_soon_after_it_changes_and_a_slow_bmc_is_not_pressed() {
