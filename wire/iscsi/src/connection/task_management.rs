@@ -4,6 +4,7 @@
 use crate::be;
 use crate::bhs::{Bhs, opcode};
 use crate::link::Link;
+use crate::scsi::MediaOp;
 
 use super::session::{Session, Stage};
 
@@ -93,7 +94,10 @@ impl Session {
         for itt in gone {
             let Some(task) = self.tasks.remove(&itt) else { continue };
             self.outstanding = self.outstanding.saturating_sub(task.promised);
-            if matches!(task.stage, Stage::InFlight(_)) {
+            // A sanitize goes on whatever happens to its task (SBC-3 section 4.11.1): nobody waits for it.
+            let waits =
+                !matches!(task.stage, Stage::InFlight(MediaOp::Sanitize { .. }) | Stage::Collecting(_));
+            if waits {
                 self.orphans.push(task.key);
                 keys.push(task.key);
             }
