@@ -192,6 +192,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("docker.io", "/usr/sbin/dockerd"),
     ("docker-compose", "/usr/bin/docker-compose"),
     ("iptables", "/usr/sbin/iptables"),
+    ("tgt", "/usr/sbin/tgtd"),
     ("libiscsi-bin", "/usr/bin/iscsi-test-cu"),
     ("postgresql-15", "/usr/lib/postgresql/15/bin/initdb"),
 ];

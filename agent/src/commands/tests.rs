@@ -3,6 +3,7 @@ mod boot_entry;
 mod config_drive;
 mod erase;
 mod write_image;
+mod write_image_iscsi;
 
 use super::*;
 use crate::machine::{PretendDisk, PretendMachine};

@@ -30,8 +30,8 @@ pub(super) enum IscsiError {
     Closed,
     #[error("{0}")]
     Protocol(#[from] InitiatorError),
-    #[error("SCSI status {status:#04x}, sense {sense}")]
-    Status { status: u8, sense: String },
+    #[error("SCSI status {status:#04x}, sense key {key:#x}, code {code}")]
+    Status { status: u8, key: u8, code: String },
     #[error("READ CAPACITY: expected {expected} bytes at least, saw {seen}")]
     Capacity { expected: u64, seen: u64 },
     #[error("data outside of what was asked for")]
@@ -95,16 +95,30 @@ impl Session {
         session.initiator.login(&mut out);
         session.send(&out).await?;
         while !session.receive(limits).await?.contains(&Event::LoggedIn) {}
-        out.clear();
-        let asked = session.initiator.read_capacity(lun, &mut out);
-        session.send(&out).await?;
-        let answer = session.answer(asked, limits).await?;
+        let answer = session.capacity_data(limits).await?;
         session.capacity = Capacity::parse(&answer).ok_or(IscsiError::Stray)?;
         let seen = session.capacity.blocks.saturating_mul(u64::from(session.capacity.block_bytes));
         if seen < image_bytes {
             return Err(IscsiError::Capacity { expected: image_bytes, seen });
         }
         Ok(session)
+    }
+
+    /// READ CAPACITY. A target tells a new initiator about earlier events first, each as the failure of a command
+    /// (unit attention, SAM-5 section 5.14).
+    async fn capacity_data(&mut self, limits: &Limits) -> Result<Vec<u8>, IscsiError> {
+        let mut attentions = 0;
+        loop {
+            let mut out = Vec::new();
+            let asked = self.initiator.read_capacity(self.lun, &mut out);
+            self.send(&out).await?;
+            match self.answer(asked, limits).await {
+                Err(IscsiError::Status { key: UNIT_ATTENTION, .. }) if attentions < ATTENTIONS => {
+                    attentions += 1
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Appends what is missing of the chunk, a few reads under way at once.
@@ -235,8 +249,11 @@ fn check_status(status: u8, sense: &[u8]) -> Result<(), IscsiError> {
     }
     // Fixed format (SPC-4 section 4.5.3): sense key, additional sense code and qualifier.
     let byte = |at: usize| sense.get(at).copied().unwrap_or(0);
-    let sense = format!("{:x}/{:02x}/{:02x}", byte(2) & 0x0f, byte(12), byte(13));
-    Err(IscsiError::Status { status, sense })
+    Err(IscsiError::Status {
+        status,
+        key: byte(2) & 0x0f,
+        code: format!("{:02x}/{:02x}", byte(12), byte(13)),
+    })
 }
 
 fn parse(url: &str) -> Option<Address> {
@@ -256,6 +273,10 @@ fn parse(url: &str) -> Option<Address> {
     Some(Address { host: host.to_owned(), login, lun: lun.parse().ok()? })
 }
 
+/// Sense key (SPC-4 section 4.5.6).
+const UNIT_ATTENTION: u8 = 6;
+/// Events that a target may have waiting; more is no sane target.
+const ATTENTIONS: u32 = 16;
 /// 1 MiB a command, four at once: as many bytes under way as a 10 Gbit/s link holds over 3 ms.
 const READ_BYTES: u64 = 1 << 20;
 const IN_FLIGHT: usize = 4;
