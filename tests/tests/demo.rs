@@ -1,5 +1,5 @@
-//! The README's first command, with the small image: its exit code, its timeline, what it prints to try, and that
-//! nothing is left of it.
+//! The README's first command: its exit code, its timeline, what it prints to try, and that nothing is left of it. Once
+//! as it is (three machines, Debian, SSH), then with one machine and the small image.
 
 // Helpers of tests may fail like tests; clippy's allowance covers only the test functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 #[test]
-fn the_demo_ends_well_with_a_timeline_and_leaves_nothing() {
+fn the_demo_ends_with_an_answer_on_ssh_and_leaves_nothing() {
     let json = tempfile::NamedTempFile::new().unwrap();
     let mut demo = Demo::start(&["--json", &json.path().to_string_lossy()]);
     let said = demo.read_until(|_| false);
@@ -23,6 +23,7 @@ fn the_demo_ends_well_with_a_timeline_and_leaves_nothing() {
     let timeline: Value = serde_json::from_slice(&std::fs::read(json.path()).unwrap()).unwrap();
     assert_eq!(timeline["ok"], true);
     let entries = timeline["entries"].as_array().unwrap();
+    assert!(entries.iter().any(|entry| entry["what"] == "ssh" && entry["error"].is_null()), "{timeline:#}");
     for step in ["fetch_image", "wait_agent", "write_image", "wait_system"] {
         let entry = entries.iter().find(|entry| entry["step"] == step);
         assert!(entry.is_some_and(|entry| entry["seconds"].as_f64().is_some()), "{step}: {timeline:#}");
@@ -33,7 +34,8 @@ fn the_demo_ends_well_with_a_timeline_and_leaves_nothing() {
 #[test]
 fn what_it_prints_to_try_works_while_it_is_kept_and_ctrl_c_leaves_nothing() {
     let json = tempfile::NamedTempFile::new().unwrap();
-    let mut demo = Demo::start(&["--keep", "--json", &json.path().to_string_lossy()]);
+    let mut demo =
+        Demo::start(&["--image", "mini", "--nodes", "1", "--keep", "--json", &json.path().to_string_lossy()]);
     let said = demo.read_until(|line| line.contains("until Ctrl-C"));
     assert!(said.contains("until Ctrl-C"), "it ended early:\n{said}");
     let timeline: Value = serde_json::from_slice(&std::fs::read(json.path()).unwrap()).unwrap();
@@ -53,7 +55,7 @@ fn what_it_prints_to_try_works_while_it_is_kept_and_ctrl_c_leaves_nothing() {
 
 #[test]
 fn ctrl_c_in_mid_work_leaves_nothing() {
-    let mut demo = Demo::start(&[]);
+    let mut demo = Demo::start(&["--image", "mini", "--nodes", "1"]);
     // The ramdisk is being booted for inspection: services, BMCs and an emulated machine are all there.
     let said = demo.read_until(|line| line.contains("n1 inspect") && line.contains("power_on"));
     demo.signal(Signal::INT);
@@ -67,13 +69,12 @@ struct Demo {
 }
 
 impl Demo {
-    /// One UEFI machine and the small image.
-    fn start(more: &[&str]) -> Self {
+    fn start(options: &[&str]) -> Self {
         let programs = Programs::beside_tests().unwrap();
         let lab = programs.path("farrier").unwrap().with_file_name("farrier-lab");
         let mut child = Command::new(lab)
-            .args(["demo", "--image", "mini", "--nodes", "1"])
-            .args(more)
+            .arg("demo")
+            .args(options)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
