@@ -25,7 +25,7 @@ use crate::Artifact;
 const READ: usize = 256 << 10;
 
 /// Answers GET and HEAD. `on_sent` hears how many bytes went out when the body is done or dropped.
-pub(super) async fn respond(
+pub async fn respond(
     artifact: Artifact,
     method: &Method,
     headers: &HeaderMap,

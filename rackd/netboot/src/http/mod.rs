@@ -17,6 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+pub use file::respond;
 pub use serve::{Limits, serve};
 
 use crate::{Artifact, Boot, BootTable, EventKind, MacAddr, script, server::Shared, server::ipv4};

@@ -15,6 +15,8 @@ pub struct Limits {
     pub connections: usize,
     /// How long a client may take over the head of a request. Also how long an idle connection is kept.
     pub header_timeout: Duration,
+    /// How long sent bytes may stay unacknowledged, or a full receive window closed (RFC 5482).
+    pub stall: Duration,
     /// How long running downloads may go on after shutdown was asked for.
     pub grace: Duration,
 }
@@ -22,7 +24,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         // A rack of 50 machines with a few connections each; iPXE answers within milliseconds.
-        Self { connections: 512, header_timeout: Duration::from_secs(10), grace: Duration::from_secs(5) }
+        Self {
+            connections: 512,
+            header_timeout: Duration::from_secs(10),
+            stall: Duration::from_secs(60),
+            grace: Duration::from_secs(5),
+        }
     }
 }
 
@@ -47,6 +54,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
             }
         };
         let _ = stream.set_nodelay(true);
+        // A peer that takes nothing of what it asked for, or is gone, holds its place no longer than this.
+        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(limits.stall));
         let (router, limits, shutdown, abort) =
             (router.clone(), limits.clone(), shutdown.clone(), abort.clone());
         connections.spawn(async move {

@@ -12,8 +12,8 @@ use farrier_proto::rack::{Step, StepState};
 use farrier_proto::scheduler::Operation;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::timeline::Timeline;
-use crate::lab::operation::seconds;
+use super::timeline::{Timeline, now};
+use crate::lab::operation::{seconds, since_epoch};
 
 pub(super) struct Board {
     bars: MultiProgress,
@@ -173,6 +173,10 @@ impl Drop for Task<'_> {
 /// Which step, how far, since when.
 fn doing(step: &Step) -> String {
     let mut text = step.name.clone();
+    if let Some(begin) = &step.start_time {
+        let seconds = (now() - since_epoch(begin)).max(0.0);
+        text.push_str(&format!(" {seconds:.0} s"));
+    }
     if step.total_bytes > 0 {
         let percent = step.done_bytes.saturating_mul(100) / step.total_bytes;
         text.push_str(&format!(" {percent} %"));

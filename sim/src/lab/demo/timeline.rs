@@ -90,7 +90,8 @@ impl Timeline {
     }
 }
 
-fn now() -> f64 {
+/// Seconds since 1970.
+pub(super) fn now() -> f64 {
     // A clock before 1970 has worse problems than our timeline.
     SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_secs_f64()).unwrap_or_default()
 }
