@@ -1,6 +1,6 @@
 //! rackd's iSCSI target: sockets, files and sessions around `farrier-iscsi`.
 //!
-//! [`Targets`] is the registry that targets are added to and removed from at run time; [`serve`] listens.
+//! [`Targets`] is the registry that targets are added to and removed from at run time; [`serve()`] listens.
 //! What a logical unit stores its blocks in is a [`Backing`]: a file, or an [`Overlay`] over an [`Image`].
 
 pub mod backing;

@@ -2,7 +2,7 @@
 //!
 //! Two racks of the same servers (same QEMU, firmware, memory, disk, simulated BMC), one for each chain, in
 //! one process: the deploys alternate, one at a time, and the order turns every time. Both boot the same
-//! kernel with the same drivers and arguments and write the same image. Read [`measure`] for the order,
+//! kernel with the same drivers and arguments and write the same image. Read `measure` for the order,
 //! [`stock`] for what the peer is, [`marks`] for what is measured.
 
 use std::path::PathBuf;
