@@ -10,11 +10,14 @@ use std::collections::HashMap;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
 use tonic::transport::Channel;
 
 /// Progress is synced to disk after this many new chunks: a killed rackd fetches at most these again.
 const SYNC_EVERY: usize = 16;
+/// Without a byte of what was asked for: a link that is slow brings some, one that is cut none.
+const IDLE: Duration = Duration::from_secs(60);
 /// The largest chunk we are ready to hold, bytes.
 const MAX_CHUNK: i64 = 64 << 20;
 
@@ -49,7 +52,8 @@ pub(crate) enum CacheError {
 
 impl CacheError {
     pub(crate) fn is_transient(&self) -> bool {
-        matches!(self, CacheError::Unreachable(_))
+        // A full disk may be emptied.
+        matches!(self, CacheError::Unreachable(_) | CacheError::Disk { .. })
     }
 }
 
@@ -95,7 +99,8 @@ impl ImageCache {
     ) -> Result<CachedImage, CacheError> {
         let mut client = self.images.clone();
         let request = GetManifestRequest { name: image.to_owned(), manifest_sha256: digest.to_owned() };
-        let manifest = client.get_manifest(request).await.map_err(|s| refused(image, s))?.into_inner();
+        let asked = tokio::time::timeout(IDLE, client.get_manifest(request)).await;
+        let manifest = asked.map_err(|_| silent(image))?.map_err(|s| refused(image, s))?.into_inner();
         let manifest = check_manifest(image, digest, &manifest.encode_to_vec())?;
 
         let part = self.dir.join(format!("{digest}.part"));
@@ -105,6 +110,7 @@ impl ImageCache {
             move |source| CacheError::Disk { path, source }
         };
         tokio::fs::create_dir_all(&self.dir).await.map_err(disk_error(&self.dir))?;
+        let begun = part.exists();
         let file = {
             let path = part.clone();
             let size = u64::try_from(manifest.size_bytes).unwrap_or(0);
@@ -127,11 +133,14 @@ impl ImageCache {
         let wanted: Vec<usize> =
             digests.iter().enumerate().filter(|(_, d)| d.iter().any(|b| *b != 0)).map(|(i, _)| i).collect();
         // Chunks before this one are whole on disk: written in order, synced before the number was.
-        let first = tokio::fs::read_to_string(&done_path)
-            .await
-            .ok()
-            .and_then(|text| text.trim().parse::<usize>().ok())
-            .unwrap_or(0);
+        let first = match begun {
+            true => {
+                tokio::fs::read_to_string(&done_path).await.ok().and_then(|text| text.trim().parse().ok())
+            }
+            // Its number without its file: somebody emptied the cache.
+            false => None,
+        }
+        .unwrap_or(0);
         let total = i64::try_from(wanted.len()).unwrap_or(0) * manifest.chunk_bytes;
         let mut fetched = wanted.iter().filter(|i| **i < first).count();
         progress(i64::try_from(fetched).unwrap_or(0) * manifest.chunk_bytes, total);
@@ -140,14 +149,16 @@ impl ImageCache {
             manifest_sha256: digest.to_owned(),
             first_chunk: i64::try_from(first).unwrap_or(0),
         };
-        let mut stream = client.read_chunks(request).await.map_err(|s| refused(image, s))?.into_inner();
+        let asked = tokio::time::timeout(IDLE, client.read_chunks(request)).await;
+        let mut stream = asked.map_err(|_| silent(image))?.map_err(|s| refused(image, s))?.into_inner();
         let mut unsynced = 0;
         for index in wanted.iter().copied().filter(|i| *i >= first) {
             let expected = digests.get(index).copied().unwrap_or_default();
             let len = chunk_len(&manifest, index);
             let mut chunk: Vec<u8> = Vec::with_capacity(len);
             while chunk.len() < len {
-                let piece = stream.message().await.map_err(|s| refused(image, s))?.ok_or_else(|| {
+                let piece = tokio::time::timeout(IDLE, stream.message()).await.map_err(|_| silent(image))?;
+                let piece = piece.map_err(|s| refused(image, s))?.ok_or_else(|| {
                     CacheError::Unreachable(tonic::Status::unavailable(format!(
                         "the stream of {image} ended early"
                     )))
@@ -204,6 +215,11 @@ impl ImageCache {
         let _ = tokio::fs::remove_file(&done_path).await;
         Ok(CachedImage { manifest })
     }
+}
+
+fn silent(image: &str) -> CacheError {
+    let text = format!("nothing of {image} for {}s", IDLE.as_secs());
+    CacheError::Unreachable(tonic::Status::deadline_exceeded(text))
 }
 
 fn refused(image: &str, status: tonic::Status) -> CacheError {

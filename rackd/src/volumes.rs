@@ -1,7 +1,7 @@
 //! rackd's iSCSI disks: images that ramdisks copy, and the volumes of machines without a disk of their own.
 //!
-//! Targets are in memory, what they are made of is on disk: a restarted rackd offers them again, and initiators log
-//! in again by themselves.
+//! Targets are in memory, what they are made of is on disk: a restarted rackd offers them again, and initiators that
+//! watch their sessions (iPXE's next boot, Linux with iscsid) log in again.
 
 use crate::config::Config;
 use farrier_block::{
@@ -10,6 +10,7 @@ use farrier_block::{
 };
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ pub(crate) struct NewVolume<'a> {
     pub(crate) seed: Vec<u8>,
 }
 
-/// Beside each volume: whose it is. Written last, so that a volume with it is whole.
+/// Beside each volume: whose it is. Written first and removed last, so that no volume is forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     instance: String,
@@ -108,24 +109,28 @@ impl Volumes {
             manifest_sha256: new.manifest_sha256.to_owned(),
         };
         let files = self.files(new.instance);
-        if read_record(&files.record) == Some(record.clone()) {
+        if read_record(&files.record)? == Some(record.clone()) && files.seed.exists() {
             return Ok(());
         }
         self.targets.remove(&self.access(VOLUME, new.instance, new.node).target).await;
         let (image, bytes, seed, dir) = (new.image, new.bytes, new.seed, self.dir.clone());
         blocking(move || {
-            std::fs::create_dir_all(&dir).map_err(io_error("making", &dir))?;
+            // The NoCloud file system has user data in it, the overlay everything else of the tenant.
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+            made.map_err(io_error("making", &dir))?;
             files.remove()?;
+            // First: whatever happens now, somebody knows that there is something to remove.
+            let text = serde_json::to_vec(&record)
+                .map_err(io::Error::other)
+                .map_err(io_error("writing", &files.record))?;
+            write_synced(&files.record, &text)?;
             let base = open_image(&image)?;
             let size = Some(bytes.max(base.size()).next_multiple_of(SECTOR));
             let options = OverlayOptions { size, ..OverlayOptions::default() };
             let overlay = Overlay::create(&files.overlay, &options, base, &record.manifest_sha256);
             overlay.and_then(|o| Ok(o.flush()?)).map_err(overlay_error(&files.overlay))?;
-            write_synced(&files.seed, &seed)?;
-            let text = serde_json::to_vec(&record)
-                .map_err(io::Error::other)
-                .map_err(io_error("writing", &files.record))?;
-            write_synced(&files.record, &text)
+            // Last: a volume with it is whole.
+            write_synced(&files.seed, &seed)
         })
         .await
     }
@@ -140,9 +145,11 @@ impl Volumes {
     ) -> Result<Access, VolumeError> {
         let access = self.access(VOLUME, instance, node);
         let files = self.files(instance);
-        let Some(record) = read_record(&files.record) else {
+        let Some(record) = read_record(&files.record)? else {
             return Err(VolumeError::NoVolume { instance: instance.to_owned() });
         };
+        // Never two open overlays over one file: sessions of an earlier offer end before it is opened again.
+        self.targets.remove(&access.target).await;
         let luns = blocking(move || {
             let overlay = Overlay::open(&files.overlay, open_image(&image)?, &record.manifest_sha256)
                 .map_err(overlay_error(&files.overlay))?;
@@ -163,7 +170,8 @@ impl Volumes {
     /// Ends the sessions of a node and offers it nothing any more. Its volumes stay.
     pub(crate) async fn withdraw(&self, node: &str) {
         self.withdraw_image(node).await;
-        for record in self.records(node) {
+        // A volume that cannot be read here is offered under its instance's name, which only the record knows.
+        for record in self.records(node).unwrap_or_default() {
             self.targets.remove(&self.access(VOLUME, &record.instance, node).target).await;
         }
     }
@@ -172,7 +180,7 @@ impl Volumes {
     pub(crate) async fn drop_volumes(&self, node: &str) -> Result<Vec<String>, VolumeError> {
         self.withdraw(node).await;
         let mut dropped = Vec::new();
-        for record in self.records(node) {
+        for record in self.records(node)? {
             let files = self.files(&record.instance);
             blocking(move || files.remove()).await?;
             dropped.push(record.instance);
@@ -205,13 +213,22 @@ impl Volumes {
     }
 
     /// The volumes of a node.
-    fn records(&self, node: &str) -> Vec<Record> {
-        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let records = entries.filter_map(|entry| {
-            let path = entry.path();
-            if path.extension()? == RECORD { read_record(&path) } else { None }
-        });
-        records.filter(|record| label(&record.node) == label(node)).collect()
+    fn records(&self, node: &str) -> Result<Vec<Record>, VolumeError> {
+        let entries = match std::fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(io_error("reading", &self.dir))?,
+        };
+        let mut records = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(io_error("reading", &self.dir))?.path();
+            if path.extension().is_some_and(|extension| extension == RECORD)
+                && let Some(record) = read_record(&path)?
+                && label(&record.node) == label(node)
+            {
+                records.push(record);
+            }
+        }
+        Ok(records)
     }
 
     fn files(&self, instance: &str) -> Files {
@@ -251,8 +268,15 @@ fn label(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or_default()
 }
 
-fn read_record(path: &Path) -> Option<Record> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+/// `None`: there is none.
+fn read_record(path: &Path) -> Result<Option<Record>, VolumeError> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        bytes => {
+            let record = bytes.and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other));
+            record.map(Some).map_err(io_error("reading", path))
+        }
+    }
 }
 
 fn open_image(path: &Path) -> Result<Arc<FileBacking>, VolumeError> {
@@ -264,7 +288,8 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), VolumeError> {
     use std::io::Write as _;
     let tmp = path.with_extension("new");
     let write = || {
-        let mut file = std::fs::File::create(&tmp)?;
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&tmp, path)
@@ -357,6 +382,11 @@ mod tests {
         bench.write("web");
         bench.make("instances/web", "nodes/n1", "t1").await;
         assert_eq!(bench.first_byte("web"), 9);
+        bench.make("instances/web", "nodes/n1", "t2").await;
+        assert_eq!(bench.first_byte("web"), 7);
+        // Killed before it was whole: made again.
+        bench.write("web");
+        std::fs::remove_file(bench.volumes.files("web").seed).unwrap();
         bench.make("instances/web", "nodes/n1", "t2").await;
         assert_eq!(bench.first_byte("web"), 7);
     }

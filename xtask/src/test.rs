@@ -129,6 +129,8 @@ fn unit() -> Result<()> {
         "compose::",
         "--skip",
         "demo::",
+        "--skip",
+        "diskless::",
     ]))
 }
 

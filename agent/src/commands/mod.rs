@@ -66,9 +66,12 @@ pub(crate) async fn execute(
 /// Waits a while for disks that are still being probed and for links that are still being negotiated.
 async fn inspect(context: &Arc<Context>) -> Result<Done, CommandError> {
     let (limits, begin) = (&context.limits, Instant::now());
+    let mut before: Option<Vec<Disk>> = None;
     let hardware = loop {
         let hardware = hardware(context).await?;
-        let disks = !hardware.disks.is_empty() || begin.elapsed() >= limits.disk_wait;
+        // Controllers bring their disks one after another: the list is whole when it stays the same for a while.
+        let settled = before.replace(hardware.disks.clone()).is_some_and(|seen| seen == hardware.disks);
+        let disks = (settled && !hardware.disks.is_empty()) || begin.elapsed() >= limits.disk_wait;
         let links = hardware.nics.iter().all(|nic| nic.link_up) || begin.elapsed() >= limits.carrier_wait;
         if disks && links {
             break hardware;

@@ -70,6 +70,11 @@ impl Context<'_> {
 
     /// What this operation's machine proves itself with to the iSCSI target.
     pub(crate) async fn chap_secret(&self) -> Result<String, StepError> {
+        // Read first: what is there needs no journal, which a full disk may refuse.
+        let known = self.task.with_secrets(|s| s.chap_secret.clone()).await;
+        if !known.is_empty() {
+            return Ok(known);
+        }
         let secret = self.task.edit_secrets(|s| {
             if s.chap_secret.is_empty() {
                 s.chap_secret = random_chap_secret();

@@ -99,20 +99,56 @@ async fn fail_unopened(rack: Arc<Rack>, mut record: Record, error: String) {
     }
 }
 
-/// Serves again what a finished deployment left served: the address of its machine, its disk when that is here.
+/// Serves again what a finished deployment left served: the address of its machine, its disk when that is here. What
+/// cannot be served now is tried again in the background: a running machine waits for its disk.
 pub(super) async fn restore_finished(rack: &Arc<Rack>, record: Record) {
+    let id = record.task.id.clone();
     let handle = match TaskHandle::open(rack, record) {
         Ok(handle) => Arc::new(handle),
         Err(error) => {
-            tracing::error!(%error, "a deployed machine's task cannot be opened: its address is not served");
+            tracing::error!(operation.id = %id, %error, "a deployed machine's task cannot be opened: its address is not served");
             return;
         }
     };
-    for (index, step) in plan(&handle.spec).into_iter().enumerate().filter(|(_, step)| step.lasts()) {
-        let cx = Context { rack, task: &handle, index, name: step.name() };
-        if let Err(error) = step.restore(&cx).await {
-            tracing::error!(node.id = %handle.node, step = step.name(), error = error.message(), "what a deployed machine needs is not served");
+    if restore_lasting(rack, &handle).await.is_ok() {
+        return;
+    }
+    let rack = rack.clone();
+    rack.tracker.clone().spawn(async move {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            tokio::select! {
+                () = rack.shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
+            }
+            // Whoever works on the node now decides what is served.
+            if !rack.tasks.of_node(&handle.node).is_empty() || !still_served(&rack, &handle).await {
+                return;
+            }
+            if restore_lasting(&rack, &handle).await.is_ok() {
+                tracing::info!(node.id = %handle.node, "what a deployed machine needs is served again");
+                return;
+            }
         }
+    });
+}
+
+async fn restore_lasting(rack: &Arc<Rack>, handle: &Arc<TaskHandle>) -> Result<(), StepError> {
+    for (index, step) in plan(&handle.spec).into_iter().enumerate().filter(|(_, step)| step.lasts()) {
+        let cx = Context { rack, task: handle, index, name: step.name() };
+        if let Err(error) = step.restore(&cx).await {
+            tracing::error!(node.id = %handle.node, step = step.name(), error = error.message(), "what a deployed machine needs is not served, trying again");
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+async fn still_served(rack: &Rack, handle: &TaskHandle) -> bool {
+    match rack.journal.of_node(&handle.node).await {
+        Ok(records) => history::served(&records).is_some_and(|record| record.task.id == handle.id),
+        // A journal that cannot be read now says nothing: the next try asks again.
+        Err(_) => true,
     }
 }
 
@@ -122,12 +158,17 @@ async fn run(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, resumed: bool) -> End {
     for (index, step) in steps.iter().enumerate() {
         let cx = Context { rack, task: handle, index, name: step.name() };
         if journaled.get(index).is_some_and(|s| s.state() == StepState::Done) {
-            if resumed && let Err(error) = step.restore(&cx).await {
-                return End::Failed(format!(
-                    "{}: cannot be made again after a restart: {}",
-                    step.name(),
-                    error.message()
-                ));
+            if resumed {
+                let restored = tokio::select! {
+                    biased;
+                    () = handle.abort.cancelled() => continue,
+                    restored = restore(&cx, *step) => restored,
+                };
+                if let Err(error) = restored {
+                    make_safe(&cx).await;
+                    let (name, why) = (step.name(), error.message());
+                    return End::Failed(format!("{name}: cannot be made again after a restart: {why}"));
+                }
             }
             continue;
         }
@@ -162,6 +203,22 @@ async fn run(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, resumed: bool) -> End {
         }
     }
     End::Done
+}
+
+/// Makes again what a done step had in memory, with as many tries as the step itself may take.
+async fn restore(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
+    let deadline = Instant::now() + step.deadline(&cx.rack.timeouts);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match step.restore(cx).await {
+            Err(StepError::Again(why)) if Instant::now() + pause < deadline => {
+                tracing::info!(operation.id = %cx.task.id, step = step.name(), error = %why, "step made again, tried again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+            ended => return ended,
+        }
+    }
 }
 
 /// One step with its tries, journaled before and after.

@@ -1,6 +1,7 @@
 use super::context::Context;
 use super::make_volume::image;
 use super::step::{Step, StepError};
+use crate::volumes::Access;
 
 /// The volume as an iSCSI target that only this machine may log in to.
 pub(super) struct OfferVolume;
@@ -11,15 +12,19 @@ impl Step for OfferVolume {
         "offer_volume"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        let secret = cx.chap_secret().await?;
-        let (instance, node) = (&cx.deploy()?.instance, &cx.machine()?.name);
-        let access = cx.rack.volumes.offer_volume(instance, node, image(cx)?, &secret).await?;
+        let access = offer(cx).await?;
         cx.note(format!("{} for {}", access.target, access.initiator)).await
     }
     fn lasts(&self) -> bool {
         true
     }
     async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        self.run(cx).await
+        offer(cx).await.map(|_| ())
     }
+}
+
+async fn offer(cx: &Context<'_>) -> Result<Access, StepError> {
+    let secret = cx.chap_secret().await?;
+    let (instance, node) = (&cx.deploy()?.instance, &cx.machine()?.name);
+    Ok(cx.rack.volumes.offer_volume(instance, node, image(cx)?, &secret).await?)
 }

@@ -52,14 +52,15 @@ impl Step for LocalDisk {
         "publish_local_disk"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        serve_system(cx, &Serve::LocalDisk).await
+        let addresses = serve_system(cx, &Serve::LocalDisk).await?;
+        tell(cx, &addresses).await
     }
     /// A deployed machine keeps its address as long as it is deployed.
     fn lasts(&self) -> bool {
         true
     }
     async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        self.run(cx).await
+        serve_system(cx, &Serve::LocalDisk).await.map(|_| ())
     }
 }
 
@@ -69,30 +70,38 @@ impl Step for San {
         "publish_san"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        let access = cx.rack.volumes.volume_access(&cx.deploy()?.instance, &cx.machine()?.name);
-        let secret = cx.chap_secret().await?;
-        serve_system(cx, &Serve::San { access: &access, secret: &secret }).await
+        let addresses = serve_san(cx).await?;
+        tell(cx, &addresses).await
     }
     fn lasts(&self) -> bool {
         true
     }
     async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        self.run(cx).await
+        serve_san(cx).await.map(|_| ())
     }
 }
 
+async fn serve_san(cx: &Context<'_>) -> Result<Vec<Ipv4Addr>, StepError> {
+    let access = cx.rack.volumes.volume_access(&cx.deploy()?.instance, &cx.machine()?.name);
+    let secret = cx.chap_secret().await?;
+    serve_system(cx, &Serve::San { access: &access, secret: &secret }).await
+}
+
 /// What the finished system finds in the network where it lives.
-async fn serve_system(cx: &Context<'_>, serve: &Serve<'_>) -> Result<(), StepError> {
+async fn serve_system(cx: &Context<'_>, serve: &Serve<'_>) -> Result<Vec<Ipv4Addr>, StepError> {
     cx.task.serves_ramdisk.store(false, Ordering::Release);
     let segment = tenant(cx)?;
     for other in cx.rack.config.segments.iter().filter(|s| s.name != segment.name) {
         cx.rack.unpublish(cx.machine()?, other);
     }
-    let hostname = cx.deploy()?.hostname.clone();
-    let addresses = cx.rack.publish(cx.machine()?, &hostname, segment, serve).await?;
+    Ok(cx.rack.publish(cx.machine()?, &cx.deploy()?.hostname, segment, serve).await?)
+}
+
+/// The addresses into the task's result.
+async fn tell(cx: &Context<'_>, addresses: &[Ipv4Addr]) -> Result<(), StepError> {
     let texts: Vec<String> = addresses.iter().map(Ipv4Addr::to_string).collect();
     cx.task.edit(|task| task.result.get_or_insert_default().addresses = texts).await?;
-    cx.note(format!("reserved {} in {}", list(&addresses), segment.name)).await
+    cx.note(format!("reserved {} in {}", list(addresses), tenant(cx)?.name)).await
 }
 
 #[async_trait::async_trait]

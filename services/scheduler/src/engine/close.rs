@@ -48,8 +48,10 @@ async fn transition(engine: &Engine, op: &Operation) -> Result<(), Status> {
         (Some(_), _) => Event::Fail,
     };
     let result = op.result.clone().unwrap_or_default();
-    // What a deployment's ramdisk saw is as good as an inspection; a failed task's is not complete.
-    let hardware = if op.error.is_none() { result.hardware } else { None };
+    // Only an inspection waits for every disk and link. What another ramdisk saw in passing may lack some, and a
+    // clean would then not look for them.
+    let hardware =
+        if op.error.is_none() && op.r#type() == OperationType::Inspect { result.hardware } else { None };
     let request = TransitionNodeRequest {
         node: op.node.clone(),
         event: event.to_string(),
