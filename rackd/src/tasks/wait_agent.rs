@@ -48,10 +48,14 @@ fn check_boot_mode(cx: &Context<'_>, hardware: &Hardware) -> Result<(), StepErro
     if !deploys || wanted == BootMode::Unspecified || seen == BootMode::Unspecified || wanted == seen {
         return Ok(());
     }
-    let word = |mode: BootMode| if mode == BootMode::Uefi { "UEFI" } else { "BIOS" };
-    Err(StepError::fatal(format!(
-        "firmware mode: expected the machine to boot by {}, saw {}; set the mode in its firmware, or correct the node with `farrier node update --boot-mode`",
-        word(wanted),
-        word(seen)
-    )))
+    let node = cx.task.node.rsplit('/').next().unwrap_or_default();
+    Err(StepError::fatal(if seen == BootMode::Uefi {
+        format!(
+            "firmware mode: expected the machine to boot by BIOS, saw UEFI; set the mode in its firmware, or correct the node: `farrier node update {node} --boot-mode uefi`"
+        )
+    } else {
+        format!(
+            "firmware mode: expected the machine to boot by UEFI, saw BIOS; set the mode in its firmware, or correct the node: `farrier node update {node} --boot-mode bios`"
+        )
+    }))
 }
