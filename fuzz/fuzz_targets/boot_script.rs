@@ -6,6 +6,8 @@
 mod args;
 #[path = "../../rackd/netboot/src/mac.rs"]
 mod mac;
+#[path = "../../rackd/netboot/src/san.rs"]
+mod san;
 #[path = "../../rackd/netboot/src/script.rs"]
 mod script;
 #[path = "../../rackd/netboot/src/table.rs"]
@@ -14,6 +16,7 @@ mod table;
 use args::KernelArgs;
 use libfuzzer_sys::fuzz_target;
 use mac::MacAddr;
+use san::{ChapWord, IscsiName, San};
 use table::{ArtifactName, Boot};
 
 fuzz_target!(|data: &[u8]| {
@@ -22,6 +25,7 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(mac) = text.parse::<MacAddr>() {
         assert_eq!(mac.to_string().parse(), Ok(mac));
     }
+    san_script(text);
     let (name, line) = text.split_once('\n').unwrap_or(("ramdisk", text));
     let Ok(args) = KernelArgs::parse(line) else { return };
     let tokens: Vec<String> = args.tokens().map(str::to_owned).collect();
@@ -43,3 +47,26 @@ fuzz_target!(|data: &[u8]| {
         }
     }
 });
+
+/// Names and words of any content that is let through leave the script's lines as they are.
+fn san_script(text: &str) {
+    let (name, word) = text.split_once('\n').unwrap_or(("iqn.a", text));
+    let (Ok(target), Ok(secret)) = (name.parse::<IscsiName>(), word.parse::<ChapWord>()) else { return };
+    let san = |target: IscsiName, secret: ChapWord| {
+        Boot::San(San {
+            portal: "10.1.0.1:3260".parse().unwrap(),
+            initiator: target.clone(),
+            target,
+            lun: 0,
+            user: secret.clone(),
+            secret,
+        })
+    };
+    let server = "10.1.0.1:8080".parse().unwrap();
+    let text = script::render(&san(target, secret), server).expect("a script");
+    let plain = san("iqn.a".parse().unwrap(), "a".parse().unwrap());
+    let plain = script::render(&plain, server).expect("a script");
+    let words = |text: &str| text.lines().map(|line| line.split(' ').count()).collect::<Vec<_>>();
+    assert_eq!(words(&text), words(&plain));
+    assert_eq!(text.matches(['$', '|']).count(), plain.matches(['$', '|']).count());
+}
