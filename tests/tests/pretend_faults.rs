@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Inspect, Power, PowerAction, Step, StepState, Task, TaskState, Verify};
+use farrier_rackd::Timeouts;
 use farrier_runtime::error::reason_of;
 use farrier_sim::bmc::{Faults, PowerState};
 use farrier_sim::pretend::{Event, Mishaps, PretendNode};
@@ -15,14 +16,16 @@ const MIB: u64 = 1 << 20;
 
 /// Short enough for a test, and for steps that wait in vain.
 async fn impatient() -> Bench {
-    Bench::start_with(|timeouts| {
-        timeouts.bmc = Duration::from_secs(6);
-        timeouts.bmc_call = Duration::from_secs(2);
-        timeouts.agent = Duration::from_secs(3);
-        timeouts.silence = Duration::from_secs(2);
-        timeouts.soft_off = Duration::from_secs(3);
-    })
-    .await
+    Bench::start_with(impatience).await
+}
+
+/// Short waits for what does not come. A boot that must succeed has its time: machines with tests on them are busy.
+fn impatience(timeouts: &mut Timeouts) {
+    timeouts.bmc = Duration::from_secs(6);
+    timeouts.bmc_call = Duration::from_secs(2);
+    timeouts.agent = Duration::from_secs(60);
+    timeouts.silence = Duration::from_secs(2);
+    timeouts.soft_off = Duration::from_secs(3);
 }
 
 #[track_caller]
@@ -115,7 +118,11 @@ async fn a_bmc_that_is_silent_for_a_while_delays_a_deployment_and_one_that_stays
 
 #[tokio::test]
 async fn a_machine_whose_agent_never_calls_is_given_up_and_switched_off() {
-    let bench = impatient().await;
+    let bench = Bench::start_with(|timeouts| {
+        impatience(timeouts);
+        timeouts.agent = Duration::from_secs(3);
+    })
+    .await;
     let node = bench.node(1).await;
     let mishaps = [
         ("hung", Mishaps { hang_before_agent: true, ..Mishaps::default() }, 0),
@@ -146,7 +153,8 @@ async fn a_ramdisk_that_dies_while_it_writes_is_noticed_and_the_next_deployment_
     assert_failed(&task, "write_image", &["no agent for 2s"]);
     assert_eq!(node.power().await, PowerState::Off);
     let written = node.counters().bytes_written;
-    assert!((8 * MIB..=9 * MIB).contains(&written), "{written}");
+    // Four chunks are written at once: each of the others may end a write that it had begun when the machine died.
+    assert!((8 * MIB..13 * MIB).contains(&written), "{written}");
 
     node.set_mishaps(Mishaps::default());
     let task = bench.run("second", 2, &node, deploy(&image, "anvil")).await;
