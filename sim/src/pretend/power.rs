@@ -54,7 +54,8 @@ impl Supply {
 
     /// Does something to the disk, if there is power. `bytes` are what it writes.
     fn change(&self, bytes: u64, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let total = self.written.load(Ordering::Acquire).saturating_add(bytes);
+        // Taken before the write, in one go: several threads write at once, and together never beyond a limit.
+        let total = self.written.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes);
         let stalls = |mishaps: &Mishaps| mishaps.stall_after_bytes.is_some_and(|limit| total > limit);
         if stalls(&self.fate.now()) && !self.stalled.swap(true, Ordering::AcqRel) {
             self.diary.note(Event::Struck("stall_after_bytes"));
@@ -70,7 +71,6 @@ impl Supply {
             return Err(io::Error::other("the machine has no power"));
         }
         act()?;
-        self.written.fetch_add(bytes, Ordering::AcqRel);
         self.diary.wrote(bytes);
         Ok(())
     }
