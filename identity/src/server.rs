@@ -1,7 +1,8 @@
 //! The server side: a TCP listener that yields TLS streams with the peer's identity.
 
 use crate::{Credentials, Identity, verify};
-use std::net::SocketAddr;
+use farrier_model::{Share, Shares};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +17,9 @@ use tonic::transport::server::Connected;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes under way at once; more wait in the kernel's accept queue.
 const HANDSHAKES: usize = 256;
+/// What one address has of those under way, and of the connections without a certificate, once half of them
+/// are taken.
+const SHARE: usize = 16;
 
 /// How many connections a server has at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +61,10 @@ pub struct TlsConnection {
     stream: tokio_rustls::server::TlsStream<TcpStream>,
     peer: Peer,
     /// Its place among the connections, and among those without a certificate.
-    _places: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    _places: (OwnedSemaphorePermit, Option<Anonymous>),
 }
+
+type Anonymous = (OwnedSemaphorePermit, Share<IpAddr>);
 
 /// Accepts for ever. The stream ends when the returned task handle's listener is dropped by dropping the
 /// stream. Failed handshakes are logged and cost nothing else.
@@ -73,6 +79,7 @@ pub fn accept(
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
         let connections = Arc::new(Semaphore::new(limits.connections));
         let anonymous = Arc::new(Semaphore::new(limits.anonymous));
+        let unproven = Shares::new(HANDSHAKES.min(limits.anonymous) / 2, SHARE);
         loop {
             let place = tokio::select! {
                 place = connections.clone().acquire_owned() => place,
@@ -92,6 +99,11 @@ pub fn accept(
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
+            };
+            // Nobody has proved anything yet: one silent address must not keep the others out.
+            let Some(share) = unproven.take(addr.ip().to_canonical()) else {
+                tracing::debug!(peer = %addr, "closed: its address has its share of those that prove nothing");
+                continue;
             };
             let _ = tcp.set_nodelay(true);
             let loaded = credentials.loaded();
@@ -117,7 +129,7 @@ pub fn accept(
                         let unproven = match identity {
                             Some(_) => None,
                             None => match anonymous.try_acquire_owned() {
-                                Ok(place) => Some(place),
+                                Ok(place) => Some((place, share)),
                                 Err(_) => {
                                     tracing::warn!(peer = %addr, "too many connections without a certificate");
                                     return;

@@ -325,6 +325,23 @@ async fn there_is_no_plaintext_and_a_silent_peer_holds_up_nobody() {
     assert!(who(good).await.is_ok());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_silent_address_cannot_keep_the_others_out() {
+    let ca = authority();
+    let served = serve(credentials(&ca, &service("inventory")), ClientAuth::Optional).await;
+    let address = served.uri.trim_start_matches("https://").parse().unwrap();
+    let mut silent = Vec::new();
+    // More than a server has handshakes under way.
+    for _ in 0..400 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(address).await.unwrap());
+    }
+    let good = channel(&served.uri, &credentials(&ca, &service("scheduler")), Expect::AnyServer).unwrap();
+    assert!(who(good).await.is_ok());
+    drop(silent);
+}
+
 #[tokio::test]
 async fn new_files_serve_the_next_handshake_and_broken_ones_none() {
     let ca = authority();

@@ -9,6 +9,8 @@ pub mod lifecycle;
 mod mac;
 mod name;
 pub mod placement;
+mod shares;
 
 pub use mac::{MacAddress, ParseMacError};
 pub use name::{Collection, NameError, is_label, parse_name};
+pub use shares::{Share, Shares};

@@ -14,11 +14,13 @@ pub mod farrier {
     pub mod agent {
         pub mod v1 {
             tonic::include_proto!("farrier.agent.v1");
+            include!(concat!(env!("OUT_DIR"), "/farrier.agent.v1.debug.rs"));
         }
     }
     pub mod inventory {
         pub mod v1 {
             tonic::include_proto!("farrier.inventory.v1");
+            include!(concat!(env!("OUT_DIR"), "/farrier.inventory.v1.debug.rs"));
         }
     }
     pub mod images {
@@ -29,11 +31,13 @@ pub mod farrier {
     pub mod rack {
         pub mod v1 {
             tonic::include_proto!("farrier.rack.v1");
+            include!(concat!(env!("OUT_DIR"), "/farrier.rack.v1.debug.rs"));
         }
     }
     pub mod scheduler {
         pub mod v1 {
             tonic::include_proto!("farrier.scheduler.v1");
+            include!(concat!(env!("OUT_DIR"), "/farrier.scheduler.v1.debug.rs"));
         }
     }
 }
@@ -47,3 +51,19 @@ pub use farrier::r#type::v1 as types;
 
 /// Every descriptor of this crate, for reflection and for checks over all RPCs.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/farrier.binpb"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let machine =
+            rack::Machine { bmc_user: "ann".into(), bmc_password: "tiger".into(), ..Default::default() };
+        let spec = rack::TaskSpec { machine: Some(machine), ..Default::default() };
+        let shown = format!("{spec:?}");
+        assert!(shown.contains("ann") && shown.contains("hidden") && !shown.contains("tiger"), "{shown}");
+        let file = agent::session_response::File { name: "meta-data".into(), content: b"tiger".to_vec() };
+        assert_eq!(format!("{file:?}"), "File { name: \"meta-data\", content: hidden }");
+    }
+}

@@ -3,34 +3,38 @@
 
 use crate::rack::Rack;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use farrier_netboot::Artifact;
 use serde::Deserialize;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// cloud-init posts host keys and names: a few KiB.
 const MAX_CALL: usize = 64 * 1024;
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn routes(rack: Arc<Rack>) -> Router {
     Router::new()
         .route("/phone-home/{task}/{secret}", post(phone_home))
         .route("/images/{manifest}", get(image))
-        .layer(DefaultBodyLimit::max(MAX_CALL))
         .with_state(rack)
 }
 
 async fn phone_home(
     State(rack): State<Arc<Rack>>,
     Path((task, secret)): Path<(String, String)>,
-    _body: Bytes,
+    body: Body,
 ) -> StatusCode {
+    // Nothing is read of somebody who knows no secret.
     let Some(handle) = rack.tasks.get(&task) else { return StatusCode::NOT_FOUND };
     match handle.phone_home(&secret).await {
         Ok(true) => {
+            // What it says of itself is not used; it is taken, so that the caller sees an answer, no reset.
+            let _ = tokio::time::timeout(BODY_PATIENCE, axum::body::to_bytes(body, MAX_CALL)).await;
             tracing::info!(operation.id = %task, node.id = %handle.node, "operating system called home");
             StatusCode::OK
         }

@@ -140,23 +140,29 @@ pub async fn start(
     tracing::info!(rack.id = %rack.config.rack, listen = %bound.listen, agent = %bound.agent, http = %bound.http, block = %bound.block, "rackd listening");
     let running = async move {
         let block = farrier_block::serve(vec![portal], rack.volumes.targets(), shutdown.clone());
-        let block = async {
-            if let Err(error) = block.await {
-                tracing::error!(%error, "the iSCSI target has ended");
-            }
-        };
-        let (main, agents, (), ()) =
-            tokio::join!(main.run(shutdown.clone()), agents.run(shutdown.clone()), web, block);
-        shutdown.cancel();
+        // One that ends takes the others with it: half a rackd looks well and is not, a new one is soon there.
+        let (main, agents, (), block) = tokio::join!(
+            ending(main.run(shutdown.clone()), &shutdown),
+            ending(agents.run(shutdown.clone()), &shutdown),
+            ending(web, &shutdown),
+            ending(block, &shutdown),
+        );
         rack.netboot.shutdown().await;
         rack.bmc.shutdown().await;
         rack.tracker.close();
         rack.tracker.wait().await;
-        main?;
-        agents?;
-        Ok(())
+        main.context("the server for the centre failed")?;
+        agents.context("the server for ramdisks failed")?;
+        block.context("the iSCSI target failed")
     };
     Ok((bound, running))
+}
+
+/// What a server comes to; the others are told to end when it does.
+async fn ending<T>(server: impl Future<Output = T>, shutdown: &CancellationToken) -> T {
+    let outcome = server.await;
+    shutdown.cancel();
+    outcome
 }
 
 /// The certificate is renewed before it ends, where there is somebody to ask.

@@ -43,10 +43,25 @@ fn what_it_prints_to_try_works_while_it_is_kept_and_ctrl_c_leaves_nothing() {
 
     let alias = said.lines().find_map(|line| line.trim().strip_prefix("alias farrier='")).unwrap();
     let farrier = alias.strip_suffix('\'').unwrap();
+    // Everything that it says can be typed is typed, in its order.
+    let printed: Vec<&str> = said.lines().map(str::trim).collect();
+    let buf = crate::buf::buf().display().to_string();
+    let typed = |begin: &str, word: &str, program: &str| -> Vec<String> {
+        let lines = printed.iter().filter(|line| line.starts_with(begin) && line.contains(word));
+        let answers = lines.map(|line| shell(&line.replacen(word, program, 1)));
+        answers.collect()
+    };
+    let answers = typed("farrier ", "farrier", farrier);
+    for (answer, words) in
+        answers.iter().zip([&["n1", "active"][..], &["n1", "active"], &["deploy", "done"], &[]])
+    {
+        assert!(words.iter().all(|word| answer.contains(word)), "{words:?}: {answer}");
+    }
+    assert_eq!(answers.len(), 4, "{said}");
+    let answers = typed("", "buf curl", &format!("{buf} curl"));
+    assert!(answers.len() == 1 && answers[0].contains("nodes/n1"), "{answers:?}\n{said}");
     let listed = shell(&format!("{farrier} node list -o json"));
-    assert!(listed.contains("\"nodes/n1\"") && listed.contains("active"), "{listed}");
-    let explained = shell(&format!("{farrier} node explain n1"));
-    assert!(explained.contains("active"), "{explained}");
+    assert!(listed.contains("\"nodes/n1\"") && listed.contains("available"), "{listed}");
 
     demo.signal(Signal::INT);
     assert_eq!(demo.child.wait().unwrap().code(), Some(130));

@@ -24,6 +24,10 @@ async fn assert_deployed(site: &Site, name: &str, operation: &Operation) {
     let node = site.client.node(operation.node.trim_start_matches("nodes/")).await.unwrap();
     assert_eq!(node.instance, format!("instances/{name}"));
     assert_eq!(node.operation, "", "nobody works on it any more");
+    // It began once and ended once, whoever died in between.
+    let events = site.client.events(&format!("operation={}", operation.name)).await.unwrap();
+    let actions: Vec<&str> = events.iter().map(|event| event.action.as_str()).collect();
+    assert_eq!(actions, ["deploy", "done"], "{name}");
     site.assert_disk_has_image(&operation.node).await;
 }
 
@@ -50,6 +54,46 @@ async fn rackd_killed_before_and_after_every_step_goes_on() {
         // It kills itself at the point, as by kill -9: nothing is flushed, nothing is said.
         site.installation.wait_ended(Service::Rackd).await.unwrap();
         site.installation.restart(Service::Rackd).await.unwrap();
+        let operation = site
+            .client
+            .wait(operation, |_| ())
+            .await
+            .unwrap_or_else(|e| panic!("{point}: {e:#}\n{}", site.tails()));
+        assert_deployed(&site, &name, &operation).await;
+        names.push(name);
+    }
+    assert_no_node_twice(&site, &names).await;
+    site.shutdown().await;
+}
+
+/// The scheduler's own windows: between what it tells others and what it notes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_scheduler_killed_around_all_that_it_says_goes_on() {
+    const POINTS: &[&str] = &[
+        "reserve:before",
+        "reserve:after",
+        "start:before",
+        "start:after",
+        "close:before",
+        "close:after",
+        "close:done",
+    ];
+    let mut site = Site::start(POINTS.len()).await;
+    let mut names = Vec::new();
+    for (index, point) in POINTS.iter().enumerate() {
+        site.installation.restart_with(Service::Scheduler, &[("FARRIER_CRASH_AT", point)]).await.unwrap();
+        let name = format!("i{index}");
+        // It may die before it answers; what it has stored by then it does.
+        let answer = site.try_create_instance(&name).await;
+        site.installation.wait_ended(Service::Scheduler).await.unwrap();
+        site.installation.restart(Service::Scheduler).await.unwrap();
+        let operation = match answer {
+            Ok(operation) => operation,
+            Err(_) => {
+                let stored = site.client.instance(&name).await.unwrap();
+                site.client.operation(&stored.operation).await.unwrap()
+            }
+        };
         let operation = site
             .client
             .wait(operation, |_| ())

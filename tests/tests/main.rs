@@ -10,6 +10,8 @@
 mod agents;
 mod authorization;
 mod bench;
+#[path = "../../services/runtime/tests/buf/mod.rs"]
+mod buf;
 mod commands;
 mod compose;
 mod demo;

@@ -21,10 +21,10 @@ async fn impatient() -> Bench {
 
 /// Short waits for what does not come. A boot that must succeed has its time: machines with tests on them are busy.
 fn impatience(timeouts: &mut Timeouts) {
-    timeouts.bmc = Duration::from_secs(6);
-    timeouts.bmc_call = Duration::from_secs(2);
+    timeouts.bmc = Duration::from_secs(15);
+    timeouts.bmc_call = Duration::from_secs(4);
     timeouts.agent = Duration::from_secs(60);
-    timeouts.silence = Duration::from_secs(2);
+    timeouts.silence = Duration::from_secs(5);
     timeouts.soft_off = Duration::from_secs(3);
 }
 
@@ -120,7 +120,7 @@ async fn a_bmc_that_is_silent_for_a_while_delays_a_deployment_and_one_that_stays
 async fn a_machine_whose_agent_never_calls_is_given_up_and_switched_off() {
     let bench = Bench::start_with(|timeouts| {
         impatience(timeouts);
-        timeouts.agent = Duration::from_secs(3);
+        timeouts.agent = Duration::from_secs(10);
     })
     .await;
     let node = bench.node(1).await;
@@ -131,7 +131,7 @@ async fn a_machine_whose_agent_never_calls_is_given_up_and_switched_off() {
     for (fence, (id, mishap, network_boots)) in (1..).zip(mishaps) {
         node.set_mishaps(mishap);
         let task = bench.run(id, fence, &node, Work::Inspect(Inspect {})).await;
-        assert_failed(&task, "wait_agent", &["not done within 3s", "boot-trace n1"]);
+        assert_failed(&task, "wait_agent", &["not done within 10s", "boot-trace n1"]);
         assert_eq!(node.counters().network_boots, network_boots);
         assert_eq!(node.events().last(), Some(&Event::PowerCut));
     }
@@ -150,7 +150,7 @@ async fn a_ramdisk_that_dies_while_it_writes_is_noticed_and_the_next_deployment_
     let node = bench.node(1).await;
     node.set_mishaps(Mishaps { die_after_bytes: Some(9 * MIB), ..Mishaps::default() });
     let task = bench.run("first", 1, &node, deploy(&image, "anvil")).await;
-    assert_failed(&task, "write_image", &["no agent for 2s"]);
+    assert_failed(&task, "write_image", &["no agent for 5s"]);
     assert_eq!(node.power().await, PowerState::Off);
     let written = node.counters().bytes_written;
     assert!((8 * MIB..=9 * MIB).contains(&written), "{written}");

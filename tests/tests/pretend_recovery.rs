@@ -94,7 +94,7 @@ async fn an_agent_that_never_calls_leads_to_the_boot_trace_and_on() {
     let mut site = Site::enrolled(1).await;
     let operation = site.client.act("n0", NodeVerb::Manage).await.unwrap();
     site.client.wait(operation, |_| ()).await.unwrap();
-    site.set_timeouts(&[("agent_seconds", 3)]).await;
+    site.set_timeouts(&[("agent_seconds", 10)]).await;
     site.nodes[0].set_mishaps(Mishaps { agent_never_calls: true, ..Mishaps::default() });
     verb_fails(&site, "n0", NodeVerb::Inspect).await;
     let (_, told) = stuck(&site, "n0", ProvisionState::InspectFailed, &["wait_agent", "boot-trace n0"]).await;

@@ -124,6 +124,10 @@ impl Site {
     }
 
     pub(crate) async fn create_instance(&self, name: &str) -> Operation {
+        self.try_create_instance(name).await.unwrap()
+    }
+
+    pub(crate) async fn try_create_instance(&self, name: &str) -> anyhow::Result<Operation> {
         let instance = Instance {
             name: name.to_owned(),
             flavor: "flavors/any".to_owned(),
@@ -131,7 +135,7 @@ impl Site {
             ready_seconds: 120,
             ..Instance::default()
         };
-        self.client.create_instance(instance).await.unwrap()
+        self.client.create_instance(instance).await
     }
 
     /// A channel to rackd with the scheduler's identity.

@@ -137,6 +137,10 @@ async fn straight_path(
     ensure!(found.nics.iter().any(|nic| nic.mac_address == new.mac && nic.link_up), "{:?}", found.nics);
     ensure!(found.system.context("no system")?.serial_number == server.name);
     ensure!(found.disks.iter().any(|disk| disk.size_bytes == 8 << 30), "{:?}", found.disks);
+    let cpu = found.cpu.context("no processor")?;
+    ensure!(cpu.architecture == "x86_64" && (cpu.socket_count, cpu.thread_count) == (1, 1), "{cpu:?}");
+    // The kernel keeps some of the machine's 1 GiB for itself.
+    ensure!((900 << 20..=1 << 30).contains(&found.memory_bytes), "{} bytes", found.memory_bytes);
 
     let before = server.machine.serial_position();
     let instance = Instance {

@@ -8,8 +8,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
-mod demo;
 mod docs;
+mod lab;
 mod shell;
 mod test;
 mod tidy;
@@ -31,6 +31,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Kernel and ramdisk for the machines of a real rack; `cargo xtask ramdisk --help` lists the options
+    #[command(disable_help_flag = true)]
+    Ramdisk {
+        /// Options
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Measurements, each beside a peer
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -44,7 +51,8 @@ enum Task {
 
 fn main() -> ExitCode {
     let done: Result<()> = match Cli::parse().task {
-        Task::Demo { options } => demo::run(&options),
+        Task::Demo { options } => lab::run("demo", &options),
+        Task::Ramdisk { options } => lab::run("ramdisk", &options),
         Task::Bench(bench) => bench::run(&bench),
         Task::Test(args) => test::run(&args),
         Task::Tidy => tidy::run(),

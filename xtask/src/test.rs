@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::shell::{self, cargo, program};
+use crate::shell::{self, cargo};
 use crate::{tidy, tools};
 
 /// Which parts to run.
@@ -113,42 +113,19 @@ fn tell(took: &[(String, Duration)]) {
 }
 
 fn deny() -> Result<()> {
-    let mut command = program(&tools::cargo_deny()?.to_string_lossy());
-    command.args(["--log-level", "error", "check", "bans", "licenses", "sources"]);
-    // It asks cargo for the graph.
-    shell::run(command.env("CARGO", std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())))
+    let mut command = tools::subcommand("deny")?;
+    shell::run(command.args(["--log-level", "error", "check", "bans", "licenses", "sources"]))
 }
 
 fn unit() -> Result<()> {
     programs()?;
     shell::run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
-    if tools::has_nextest() {
-        return nextest(&format!("not ({DEPLOYS})"));
-    }
-    shell::run(cargo().args([
-        "test",
-        "--workspace",
-        "--all-targets",
-        "--quiet",
-        "--",
-        "--skip",
-        "qemu::",
-        "--skip",
-        "compose::",
-        "--skip",
-        "demo::",
-        "--skip",
-        "diskless::",
-    ]))
+    nextest(&format!("not ({DEPLOYS})"))
 }
 
 fn end_to_end() -> Result<()> {
     programs()?;
-    if tools::has_nextest() {
-        return nextest(DEPLOYS);
-    }
-    let one_at_a_time = ["--", "qemu::", "compose::", "demo::", "diskless::", "--test-threads", "1"];
-    shell::run(cargo().args(["test", "--package", "farrier-tests", "--test", "main"]).args(one_at_a_time))
+    nextest(DEPLOYS)
 }
 
 /// The end-to-end tests start our programs as processes.
@@ -156,8 +133,9 @@ fn programs() -> Result<()> {
     shell::run(cargo().args(["build", "--workspace", "--bins", "--quiet"]))
 }
 
+/// With the time limits and the order of `.config/nextest.toml`.
 fn nextest(filter: &str) -> Result<()> {
-    shell::run(cargo().args(["nextest", "run", "--workspace", "--profile", "ci", "-E", filter]))
+    shell::run(tools::subcommand("nextest")?.args(["run", "--workspace", "--profile", "ci", "-E", filter]))
 }
 
 /// The tests that take the machine for themselves, in nextest's words.

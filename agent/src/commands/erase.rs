@@ -64,26 +64,23 @@ pub(super) async fn run(
     Ok(Done { disks: names, ..done(detail) })
 }
 
-/// Every disk of the machine, once all that the inspection saw have appeared.
+/// Every disk of the machine: all that the inspection saw have appeared, and no more come. None at all is
+/// believed where the inspection saw none either, after a long look.
 async fn all_disks(context: &Arc<Context>, inspected: Option<&Inspected>) -> Result<Vec<Disk>, CommandError> {
     let deadline = Instant::now() + context.limits.disk_wait;
+    let mut before: Option<Vec<Disk>> = None;
     loop {
         let disks = super::hardware(context).await?.disks;
-        let absent = match inspected {
-            Some(inspected) => absent(&inspected.disks, &disks),
-            None if disks.is_empty() => vec!["any".to_owned()],
-            None => Vec::new(),
-        };
-        if absent.is_empty() {
-            return Ok(disks);
+        let settled = before.replace(disks.clone()).is_some_and(|seen| seen == disks);
+        let missing = absent(inspected.map_or(&[], |inspected| &inspected.disks), &disks);
+        let past = Instant::now() >= deadline;
+        match (missing.is_empty(), disks.is_empty()) {
+            (true, false) if settled => return Ok(disks),
+            (true, true) if past && inspected.is_some() => return Ok(disks),
+            (true, true) if past => return Err(CommandError::NoDisks),
+            (false, _) if past => return Err(CommandError::DisksMissing(missing)),
+            _ => tokio::time::sleep(context.limits.disk_poll).await,
         }
-        if Instant::now() >= deadline {
-            return Err(match inspected {
-                Some(_) => CommandError::DisksMissing(absent),
-                None => CommandError::NoDisks,
-            });
-        }
-        tokio::time::sleep(context.limits.disk_poll).await;
     }
 }
 

@@ -24,6 +24,7 @@ fn quick() -> Limits {
         retry_min: Duration::from_millis(2),
         retry_max: Duration::from_millis(20),
         disk_wait: Duration::ZERO,
+        disk_poll: Duration::from_millis(2),
         carrier_wait: Duration::ZERO,
         ..Limits::default()
     }

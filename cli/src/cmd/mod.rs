@@ -4,6 +4,7 @@ pub mod ca;
 pub mod completion;
 pub mod context;
 pub mod event;
+mod explain;
 pub mod flavor;
 pub mod health;
 pub mod image;

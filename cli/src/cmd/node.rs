@@ -13,8 +13,7 @@ use farrier_model::Collection::{Nodes, Racks};
 use farrier_model::lifecycle::State;
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::inventory::{
-    Bmc, CreateNodeRequest, DeleteNodeRequest, ExplainNodeRequest, GetNodeRequest, ListNodesRequest, Node,
-    UpdateNodeRequest,
+    Bmc, CreateNodeRequest, DeleteNodeRequest, GetNodeRequest, ListNodesRequest, Node, UpdateNodeRequest,
 };
 use farrier_proto::rack::GetBootTraceRequest;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
@@ -186,11 +185,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             session.say(&format!("{name} deleted"));
             Ok(())
         }
-        Verb::Explain { name } => {
-            let link = session.services.inventory()?;
-            let name = full(Nodes, &name)?;
-            session.printer.one(&call!(link, NodeServiceClient, explain_node, ExplainNodeRequest { name })?)
-        }
+        Verb::Explain { name } => super::explain::run(session, &name).await,
         Verb::BootTrace { name, mac, address } => boot_trace(session, &name, mac, address).await,
         Verb::Act(act) => super::node_act::run(act, session).await,
     }

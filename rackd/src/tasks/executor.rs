@@ -9,6 +9,7 @@ use farrier_bmc::{Deadline, PowerState};
 use farrier_journal::Record;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{StepState, TaskState};
+use farrier_runtime::crash;
 use farrier_runtime::time::now;
 use futures::FutureExt as _;
 use std::panic::AssertUnwindSafe;
@@ -231,7 +232,7 @@ async fn run_step(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
         }
     })
     .await;
-    crash_point(step.name(), "before");
+    crash::point(step.name(), "before");
     let begin = Instant::now();
     let deadline = begin + step.deadline(&cx.rack.timeouts);
     let mut pause = FIRST_PAUSE;
@@ -263,13 +264,13 @@ async fn run_step(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
             }
         }
     }
-    crash_point(step.name(), "after");
+    crash::point(step.name(), "after");
     journal(cx, |s| {
         s.set_state(StepState::Done);
         s.end_time = Some(now());
     })
     .await;
-    crash_point(step.name(), "done");
+    crash::point(step.name(), "done");
     Ok(())
 }
 
@@ -336,15 +337,4 @@ async fn close(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, end: End) {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
         }
     }
-}
-
-/// Dies here, as by kill -9, when `FARRIER_CRASH_AT` is `step:when`. In debug builds only: the proof that a
-/// deployment survives a crash at every step stands on it.
-fn crash_point(step: &str, when: &str) {
-    #[cfg(debug_assertions)]
-    if std::env::var("FARRIER_CRASH_AT").is_ok_and(|at| at == format!("{step}:{when}")) {
-        std::process::abort();
-    }
-    #[cfg(not(debug_assertions))]
-    let _ = (step, when);
 }

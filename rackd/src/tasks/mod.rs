@@ -58,14 +58,15 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
     let parts: Vec<&[&dyn Step]> = match &spec.work {
         Some(Work::Verify(_)) => vec![&[&verify_bmc::VerifyBmc]],
         Some(Work::Inspect(_)) => vec![OFF, RAMDISK, &[&report_hardware::ReportHardware], END_RAMDISK],
-        Some(Work::Clean(_)) => {
-            let mut parts: Vec<&[&dyn Step]> =
-                vec![&[&forget_secrets::ForgetSecrets], OFF, &[&drop_volumes::DropVolumes]];
-            if !has_no_disks(spec) {
-                parts.extend([RAMDISK, &[&erase_disks::EraseDisks], END_RAMDISK]);
-            }
-            parts
-        }
+        // Also where the inspection saw no disk: it may have looked too early.
+        Some(Work::Clean(_)) => vec![
+            &[&forget_secrets::ForgetSecrets],
+            OFF,
+            &[&drop_volumes::DropVolumes],
+            RAMDISK,
+            &[&erase_disks::EraseDisks],
+            END_RAMDISK,
+        ],
         Some(Work::Deploy(deploy)) if deploy.method() == DeployMethod::Diskless => vec![
             &[&fetch_image::FetchImage],
             OFF,
@@ -106,12 +107,6 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
         None => vec![],
     };
     parts.concat()
-}
-
-/// The inspection saw no disk: there is nothing a tenant could have left anything on.
-fn has_no_disks(spec: &TaskSpec) -> bool {
-    let seen = spec.machine.as_ref().and_then(|machine| machine.hardware.as_ref());
-    seen.is_some_and(|hardware| hardware.disks.is_empty())
 }
 
 /// Names of the steps of a task, in order: for documentation and tests over every step.

@@ -2,6 +2,7 @@ use super::context::Context;
 use crate::boot::PublishError;
 use crate::cache::CacheError;
 use crate::volumes::VolumeError;
+use farrier_block::OverlayError;
 use farrier_bmc::BmcError;
 use farrier_journal::JournalError;
 use farrier_switch::SwitchError;
@@ -83,6 +84,8 @@ impl From<VolumeError> for StepError {
         match e {
             // A full disk may be emptied.
             VolumeError::Io { .. } => StepError::Again(chain(&e)),
+            // A full disk may be emptied, a wire be plugged in again.
+            VolumeError::Overlay { source: OverlayError::Io(_), .. } => StepError::Again(chain(&e)),
             VolumeError::Overlay { .. } | VolumeError::Target(_) | VolumeError::NoVolume { .. } => {
                 StepError::Fatal(chain(&e))
             }
@@ -98,7 +101,14 @@ impl From<SwitchError> for StepError {
 
 impl From<PublishError> for StepError {
     fn from(e: PublishError) -> Self {
-        StepError::Fatal(chain(&e))
+        match e {
+            PublishError::Address(JournalError::PoolExhausted { .. })
+            | PublishError::NoPort { .. }
+            | PublishError::Mac { .. }
+            | PublishError::Args(_)
+            | PublishError::San(_) => StepError::Fatal(chain(&e)),
+            PublishError::Address(journal) => journal.into(),
+        }
     }
 }
 

@@ -87,11 +87,11 @@ pub fn refuse(code: Code, reason: Reason, message: impl Into<String>) -> Status 
 }
 
 /// A status with its reason and facts that a program may want.
-pub fn refuse_with<const N: usize>(
+pub fn refuse_with<'a>(
     code: Code,
     reason: Reason,
     message: impl Into<String>,
-    facts: [(&str, String); N],
+    facts: impl IntoIterator<Item = (&'a str, String)>,
 ) -> Status {
     let facts: HashMap<String, String> = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     Status::with_error_details(code, message, ErrorDetails::with_error_info(reason.as_str(), DOMAIN, facts))

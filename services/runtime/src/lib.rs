@@ -4,6 +4,7 @@
 //! It must never know a noun of the API. Start with [`serve::Server`] and [`authz::Rule`].
 
 pub mod authz;
+pub mod crash;
 pub mod error;
 pub mod filter;
 pub mod mask;

@@ -3,6 +3,9 @@
 //! `target/tmp`; where it cannot be had these tests fail and say so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod buf;
+
+use buf::buf;
 use farrier_identity::ca::{Authority, write_identity};
 use farrier_identity::server::ClientAuth;
 use farrier_identity::{Credentials, Identity, Role};
@@ -10,9 +13,8 @@ use farrier_proto::inventory::event_service_server::{EventService, EventServiceS
 use farrier_proto::inventory::{Event, ListEventsRequest, ListEventsResponse};
 use farrier_runtime::authz::{Caller, Rule, RuleTable};
 use farrier_runtime::serve::{ServeError, Server};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -22,7 +24,6 @@ use tonic::{Request, Response, Status};
 const SERVICES: &[&str] = &["farrier.inventory.v1.EventService"];
 const METHOD: &str = "farrier.inventory.v1.EventService/ListEvents";
 const RULES: RuleTable = &[(METHOD, Rule::User(Role::Operator))];
-const BUF: &str = "1.75.0";
 
 struct Events;
 
@@ -87,45 +88,6 @@ impl Fixture {
         command.args(["--protocol", "grpc"]).args(args).arg(format!("{}{path}", self.uri));
         tokio::task::spawn_blocking(move || command.output().expect("buf runs")).await.unwrap()
     }
-}
-
-/// The program, fetched once.
-fn buf() -> &'static Path {
-    static BUF_PATH: OnceLock<PathBuf> = OnceLock::new();
-    BUF_PATH.get_or_init(|| {
-        let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let program = tmp.join(format!("buf-{BUF}"));
-        if !program.exists() {
-            let dir = tempfile::tempdir_in(tmp).unwrap();
-            let python = |args: &[&str]| {
-                let output = Command::new("python3").args(args).current_dir(dir.path()).output();
-                let output =
-                    output.expect("no python3 here: install the Debian packages python3 and python3-pip");
-                assert!(
-                    output.status.success(),
-                    "cannot get buf {BUF} from PyPI: python3 {args:?}: {}",
-                    String::from_utf8_lossy(&output.stderr)
-                );
-            };
-            let wanted = format!("buf-bin=={BUF}");
-            python(&["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", &wanted]);
-            let wheel = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
-            python(&["-m", "zipfile", "-e", wheel.to_str().unwrap(), "wheel"]);
-            let inside = dir.path().join(format!("wheel/buf_bin-{BUF}.data/scripts/buf"));
-            make_executable(&inside);
-            // Another process may have been as quick: either file is as good.
-            std::fs::rename(&inside, &program).unwrap();
-        }
-        program
-    })
-}
-
-fn make_executable(path: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let entry = std::fs::metadata(path).expect("the wheel has buf where it always had it");
-    let mut permissions = entry.permissions();
-    permissions.set_mode(0o755);
-    std::fs::set_permissions(path, permissions).unwrap();
 }
 
 fn text(output: &Output) -> String {

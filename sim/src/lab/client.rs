@@ -5,6 +5,7 @@ use farrier_identity::client::{Expect, channel};
 use farrier_identity::{Credentials, Identity};
 use farrier_proto::images::Image;
 use farrier_proto::images::image_service_client::ImageServiceClient;
+use farrier_proto::inventory::event_service_client::EventServiceClient;
 use farrier_proto::inventory::flavor_service_client::FlavorServiceClient;
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::inventory::port_service_client::PortServiceClient;
@@ -12,15 +13,17 @@ use farrier_proto::inventory::rack_registry_service_client::RackRegistryServiceC
 use farrier_proto::inventory::site_service_client::SiteServiceClient;
 use farrier_proto::inventory::{
     Bmc, CreateFlavorRequest, CreateNodeRequest, CreatePortRequest, CreateRackRequest, CreateSiteRequest,
-    ExplainNodeRequest, Explanation, Flavor, GetNodeRequest, Node, Port, Rack, Site,
+    Event, ExplainNodeRequest, Explanation, Flavor, GetNodeRequest, ListEventsRequest, Node, Port, Rack,
+    Site,
 };
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use farrier_proto::rack::{BootEvent, GetBootTraceRequest, PowerAction};
 use farrier_proto::scheduler::instance_service_client::InstanceServiceClient;
 use farrier_proto::scheduler::node_action_service_client::NodeActionServiceClient;
+use farrier_proto::scheduler::operation_service_client::OperationServiceClient;
 use farrier_proto::scheduler::{
-    ActOnNodeRequest, CreateInstanceRequest, DeleteInstanceRequest, GetInstanceRequest, Instance, Operation,
-    SetNodePowerRequest,
+    ActOnNodeRequest, CreateInstanceRequest, DeleteInstanceRequest, GetInstanceRequest, GetOperationRequest,
+    Instance, Operation, SetNodePowerRequest,
 };
 use farrier_proto::types::{BootMode, NodeVerb};
 use tonic::transport::Channel;
@@ -231,6 +234,19 @@ impl Client {
         };
         let answer = InstanceServiceClient::new(self.scheduler.clone()).delete_instance(request).await;
         Ok(answer.with_context(|| format!("instance {name}"))?.into_inner())
+    }
+
+    /// An operation by its whole name.
+    pub async fn operation(&self, name: &str) -> Result<Operation> {
+        let request = GetOperationRequest { name: name.to_owned() };
+        Ok(OperationServiceClient::new(self.scheduler.clone()).get_operation(request).await?.into_inner())
+    }
+
+    /// The first thousand events that `filter` lets through, oldest first.
+    pub async fn events(&self, filter: &str) -> Result<Vec<Event>> {
+        let request =
+            ListEventsRequest { page_size: 1000, filter: filter.to_owned(), ..ListEventsRequest::default() };
+        Ok(EventServiceClient::new(self.inventory.clone()).list_events(request).await?.into_inner().events)
     }
 
     /// Waits until an operation is done; a failed one is an [`operation::OperationFailed`].

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use farrier_sim::lab::{BenchArgs, DemoArgs, bench, demo};
+use farrier_sim::lab::{BenchArgs, DemoArgs, RamdiskArgs, bench, demo, ramdisk};
 
 #[derive(Parser)]
 #[command(version, about = "A whole Farrier on a virtual rack")]
@@ -19,6 +19,8 @@ enum Command {
     /// Measurements, beside a peer
     #[command(subcommand)]
     Bench(BenchArgs),
+    /// Kernel and ramdisk for the machines of a real rack
+    Ramdisk(RamdiskArgs),
 }
 
 fn main() -> ExitCode {
@@ -29,5 +31,6 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(args) => demo(&args),
         Command::Bench(args) => bench(&args),
+        Command::Ramdisk(args) => ramdisk(&args),
     }
 }

@@ -16,6 +16,7 @@ mod operation;
 mod place;
 mod process;
 mod programs;
+mod ramdisk;
 mod upload;
 
 pub use bench::{BenchArgs, run as bench};
@@ -27,4 +28,5 @@ pub use operation::{OperationFailed, seconds};
 pub use place::{Place, run_on};
 pub use process::tail;
 pub use programs::Programs;
+pub use ramdisk::{RamdiskArgs, ramdisk};
 pub use upload::{ImageFile, compress};

@@ -14,11 +14,12 @@ const TABLE: &[(&str, &[&str])] = &[
     // Pure: nothing of ours.
     ("farrier-proto", &[]),
     ("farrier-model", &[]),
-    ("farrier-identity", &[]),
     ("farrier-ipmi", &[]),
     ("farrier-iscsi", &[]),
     ("farrier-nocloud", &[]),
     ("farrier-tftp", &[]),
+    // mTLS for all of them.
+    ("farrier-identity", &["farrier-model"]),
     // What services share.
     ("farrier-db", &[]),
     ("farrier-runtime", &["farrier-proto", "farrier-identity", "farrier-model"]),

@@ -36,6 +36,47 @@ async fn no_disk_at_all_is_clean_only_when_the_inspection_saw_none() {
     assert!(done.disks.is_empty());
 }
 
+/// A machine whose second disk is found by its kernel after the first.
+struct LateDisk {
+    machine: PretendMachine,
+    looks: std::sync::atomic::AtomicUsize,
+}
+
+impl crate::machine::Machine for LateDisk {
+    fn hardware(&self) -> std::io::Result<Hardware> {
+        let mut hardware = self.machine.hardware()?;
+        if self.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+            hardware.disks.truncate(1);
+        }
+        Ok(hardware)
+    }
+    fn open_disk(&self, name: &str) -> std::io::Result<Arc<dyn crate::machine::BlockDevice>> {
+        self.machine.open_disk(name)
+    }
+    fn efi_vars(&self) -> Option<Arc<dyn crate::machine::EfiVars>> {
+        None
+    }
+    fn boot_id(&self) -> String {
+        self.machine.boot_id()
+    }
+    fn power_off(&self) -> std::io::Result<()> {
+        self.machine.power_off()
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_appears_late_is_erased_also_without_an_inspection() {
+    let dir = tempfile::tempdir().unwrap();
+    let disks = ["vda", "vdb"].map(|name| PretendDisk::new(dir.path(), name, 32 << 20));
+    let machine = PretendMachine::new("n1", "52:54:00:00:00:01", disks.to_vec()).unwrap();
+    let machine = Arc::new(LateDisk { machine, looks: 0.into() });
+    let context = Arc::new(Context::new(machine, quick()));
+    let url = watch::Sender::new(String::new());
+    let progress = Progress::new(Duration::ZERO, |_, _, _| {});
+    let done = execute(&context, erase(Depth::Metadata), url.subscribe(), progress).await.unwrap();
+    assert_eq!(done.disks, ["/dev/vda", "/dev/vdb"]);
+}
+
 /// A disk full of a tenant's data, with partitions.
 fn used(disk_bytes: u64) -> Bench {
     let bench = Bench::new(disk_bytes);

@@ -3,6 +3,7 @@
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
+use farrier_model::Shares;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -13,6 +14,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub struct Limits {
     /// Connections at a time; more wait in the kernel's queue.
     pub connections: usize,
+    /// Of these, one address has no more than so many once half of all are taken; what is more is closed.
+    pub share: usize,
     /// How long a client may take over the head of a request. Also how long an idle connection is kept.
     pub header_timeout: Duration,
     /// How long sent bytes may stay unacknowledged, or a full receive window closed (RFC 5482).
@@ -26,6 +29,7 @@ impl Default for Limits {
         // A rack of 50 machines with a few connections each; iPXE answers within milliseconds.
         Self {
             connections: 512,
+            share: 16,
             header_timeout: Duration::from_secs(10),
             stall: Duration::from_secs(60),
             grace: Duration::from_secs(5),
@@ -37,6 +41,7 @@ impl Default for Limits {
 /// peer's address as `ConnectInfo<SocketAddr>`.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
     let permits = Arc::new(Semaphore::new(limits.connections));
+    let shares = Shares::new(limits.connections / 2, limits.share);
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
     loop {
@@ -53,6 +58,10 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
                 continue;
             }
         };
+        let Some(share) = shares.take(peer.ip().to_canonical()) else {
+            tracing::debug!(%peer, "http connection closed: its address has its share of a crowded server");
+            continue;
+        };
         let _ = stream.set_nodelay(true);
         // A peer that takes nothing of what it asked for, or is gone, holds its place no longer than this.
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(limits.stall));
@@ -63,7 +72,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
                 () = connection(stream, peer, router, &limits, &shutdown) => {}
                 () = abort.cancelled() => {}
             }
-            drop(permit);
+            drop((permit, share));
         });
     }
     connections.close();
@@ -115,5 +124,47 @@ async fn connection(
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "http connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpSocket, TcpStream};
+
+    async fn from(source: [u8; 4], to: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::from(source), 0).into()).unwrap();
+        socket.connect(to).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_address_cannot_take_all_places() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(|| async { "hello" });
+        let shutdown = CancellationToken::new();
+        let patience = Duration::from_secs(600);
+        let limits = Limits { connections: 16, share: 4, header_timeout: patience, ..Limits::default() };
+        let server = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
+        let mut hogs = Vec::new();
+        for _ in 0..40 {
+            let mut hog = from([127, 0, 0, 2], address).await;
+            // It may be closed already.
+            let _ = hog.write_all(b"POST /phone-home/x/y HTTP/1.1\r\nHost: x\r\nContent-").await;
+            hogs.push(hog);
+        }
+        for _ in 0..3 {
+            let mut honest = from([127, 0, 0, 1], address).await;
+            honest.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            honest.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with("hello"), "{answer}");
+        }
+        drop(hogs);
+        shutdown.cancel();
+        server.await.unwrap();
     }
 }

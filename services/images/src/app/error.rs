@@ -18,8 +18,8 @@ pub(crate) enum AppError {
     RequestIdReused(String),
     #[error("{0} changed")]
     Stale(String),
-    #[error("{name} has manifest {now}")]
-    ImageChanged { name: String, now: String },
+    #[error("{name} has another manifest")]
+    ImageChanged { name: String, now: Option<String> },
     #[error("the service is shutting down")]
     ShuttingDown,
     #[error(transparent)]

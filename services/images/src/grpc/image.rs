@@ -87,8 +87,10 @@ impl ImageService for Service {
         &self,
         request: Request<GetManifestRequest>,
     ) -> Result<Response<ChunkManifest>, Status> {
+        let caller = Caller::of(&request);
         let GetManifestRequest { name, manifest_sha256 } = request.into_inner();
-        Ok(Response::new(self.images.manifest(named(&name)?, &manifest_sha256).await.map_err(status)?))
+        let found = self.images.manifest(&caller, named(&name)?, &manifest_sha256).await;
+        Ok(Response::new(found.map_err(status)?))
     }
 
     type ReadChunksStream = BoxStream<'static, Result<ReadChunksResponse, Status>>;

@@ -26,7 +26,7 @@ pub(super) fn status(error: AppError) -> Status {
             Code::FailedPrecondition,
             Reason::ImageChanged,
             format!("{name} has other content now: read it again"),
-            [("manifest_sha256", now)],
+            now.map(|now| ("manifest_sha256", now)),
         ),
         AppError::ShuttingDown => {
             refuse(Code::Unavailable, Reason::Unavailable, "the service is shutting down: try again")

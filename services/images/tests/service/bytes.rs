@@ -50,7 +50,22 @@ async fn unknown_disks_are_not_found() {
     assert_eq!(manifest(&mut rack, "nodes/b", "").await.unwrap_err().code(), Code::InvalidArgument);
     let status = manifest(&mut rack, &image.name, &"0".repeat(64)).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "IMAGE_CHANGED"));
-    manifest(&mut rack, &image.name, "").await.unwrap();
+    manifest(&mut rack, &image.name, &image.manifest_sha256).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rack_that_knows_an_image_s_name_learns_nothing_of_it() {
+    let bench = Bench::start().await;
+    let image = uploaded(&bench).await;
+    for digest in ["", &"0".repeat(64)] {
+        let status = manifest(&mut bench.rack(), &image.name, digest).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "IMAGE_CHANGED"));
+        let details = String::from_utf8_lossy(status.details());
+        assert!(
+            !details.contains(&image.manifest_sha256) && !status.message().contains(&image.manifest_sha256)
+        );
+    }
+    manifest(&mut bench.operator(), &image.name, "").await.unwrap();
 }
 
 #[tokio::test]
@@ -60,7 +75,7 @@ async fn who_may_read_bytes() {
     let service = |name: &str| Identity::Service(name.into());
     let may = [bench.rack(), bench.operator(), bench.client(service("scheduler"))];
     for mut client in may {
-        manifest(&mut client, &image.name, "").await.unwrap();
+        manifest(&mut client, &image.name, &image.manifest_sha256).await.unwrap();
         first_piece(&mut client, &image.manifest_sha256, 0).await.unwrap();
     }
     let may_not = [

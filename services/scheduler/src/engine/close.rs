@@ -7,6 +7,7 @@ use farrier_proto::inventory::TransitionNodeRequest;
 use farrier_proto::scheduler::{
     Instance, InstanceState, Operation, OperationError, OperationPhase, OperationType,
 };
+use farrier_runtime::crash;
 use farrier_runtime::error::{Reason, reason_of};
 use farrier_runtime::time::now;
 use farrier_scheduler_store::{OperationRow, StoreError};
@@ -14,6 +15,7 @@ use tonic::Status;
 
 pub(super) async fn close(engine: &Engine, row: &OperationRow) -> Result<Next, Broken> {
     let op = &row.operation;
+    crash::point("close", "before");
     let told = match op.r#type() {
         OperationType::Power => hold::release(engine, op).await,
         _ => transition(engine, op).await,
@@ -30,7 +32,9 @@ pub(super) async fn close(engine: &Engine, row: &OperationRow) -> Result<Next, B
             return Err(Broken::Away { who: "inventory".to_owned(), message: status.message().to_owned() });
         }
     }
+    crash::point("close", "after");
     finish(engine, row).await?;
+    crash::point("close", "done");
     Ok(Next::Advance)
 }
 

@@ -10,6 +10,7 @@ use farrier_proto::inventory::{
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::scheduler::{InstanceState, OperationPhase, OperationType};
 use farrier_proto::types::ProvisionState;
+use farrier_runtime::crash;
 use farrier_runtime::error::{Reason, reason_of};
 use farrier_runtime::time::now;
 use farrier_scheduler_store::{OperationRow, StoreError};
@@ -84,8 +85,10 @@ async fn choose(engine: &Engine, row: &OperationRow) -> Result<Next, Broken> {
             actor: row.operation.actor.clone(),
             ..TransitionNodeRequest::default()
         };
+        crash::point("reserve", "before");
         match engine.clients.dispatch.clone().transition_node(request).await {
             Ok(answer) => {
+                crash::point("reserve", "after");
                 let node = answer.into_inner().node.unwrap_or_default();
                 return reserve_noted(engine, row, &node).await;
             }

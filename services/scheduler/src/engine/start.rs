@@ -5,6 +5,7 @@ use super::{Engine, secret, spec, watch};
 use farrier_proto::inventory::GetDispatchRequest;
 use farrier_proto::rack::{AbortTaskRequest, StartTaskRequest};
 use farrier_proto::scheduler::{Operation, OperationPhase};
+use farrier_runtime::crash;
 use farrier_runtime::time::now;
 use farrier_scheduler_store::OperationRow;
 use std::sync::Arc;
@@ -54,11 +55,13 @@ pub(super) async fn start(engine: &Arc<Engine>, row: &OperationRow) -> Result<Ne
     request.set_timeout(CALL);
     // Reports may come before this call returns: follow first.
     watch::ensure(engine, &op.rack);
+    crash::point("start", "before");
     let task = rack
         .start_task(request)
         .await
         .map_err(|s| Broken::of(&format!("{} at {address}", op.rack), &s))?
         .into_inner();
+    crash::point("start", "after");
     engine
         .store
         .edit(&op.name, |row| {

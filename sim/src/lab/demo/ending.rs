@@ -39,8 +39,9 @@ pub(super) fn success(board: &Board, installation: &Installation, guest: &Guest,
         "What to try next (with --keep everything stays; without it the demo ends here):\n\
          \n  inventory {}\n  scheduler {}\n  images    {}\n  rackd     {}\n  identity  {identity}\n\
          \n  alias farrier='{farrier}'\n  farrier node list\n  farrier node explain {}\n  farrier event list\n  \
-         farrier instance delete {INSTANCE} --wait\n\
+         farrier instance delete {INSTANCE} --wait --yes\n\
          \n  {prefix}grpcurl {one} {authority} list\n  \
+         {prefix}grpcurl {one} -d '{{}}' {authority} farrier.inventory.v1.NodeService/ListNodes\n  \
          {prefix}buf curl {two} --protocol grpc -d '{{}}' {}/farrier.inventory.v1.NodeService/ListNodes",
         endpoints.inventory,
         endpoints.scheduler,
