@@ -69,18 +69,25 @@ impl Secrets {
 
     /// Uses a token. The same key may use it again: its answer may have been lost.
     pub(crate) fn use_boot_token(&mut self, token: &str, key: &str) -> TokenUse {
+        let outcome = self.look_at_boot_token(token, key);
+        if outcome == TokenUse::First {
+            let digest = digest(token);
+            if let Some(known) = self.boot_tokens.iter_mut().find(|t| t.digest == digest) {
+                known.used_by = Some(key.to_owned());
+            }
+        }
+        outcome
+    }
+
+    /// What a use would come to.
+    pub(crate) fn look_at_boot_token(&self, token: &str, key: &str) -> TokenUse {
         let digest = digest(token);
         // Digests of 256-bit random tokens: comparing them leaks nothing useful about a token.
-        let Some(known) = self.boot_tokens.iter_mut().find(|t| t.digest == digest) else {
-            return TokenUse::Unknown;
-        };
-        match &known.used_by {
-            Some(by) if by != key => TokenUse::UsedByAnother,
-            Some(_) => TokenUse::Again,
-            None => {
-                known.used_by = Some(key.to_owned());
-                TokenUse::First
-            }
+        match self.boot_tokens.iter().find(|t| t.digest == digest).map(|known| &known.used_by) {
+            None => TokenUse::Unknown,
+            Some(Some(by)) if by != key => TokenUse::UsedByAnother,
+            Some(Some(_)) => TokenUse::Again,
+            Some(None) => TokenUse::First,
         }
     }
 }

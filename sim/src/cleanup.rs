@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 static LIVE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 static SIGNALS: Once = Once::new();
 
-/// Takes SIGINT and SIGTERM over, for the whole process: they remove every namespace made here,
+/// Takes SIGINT, SIGTERM and SIGHUP (a terminal that is closed) over, for the whole process: they remove every namespace made here,
 /// end what runs inside, then end the process with 128 + the signal's number.
 ///
 /// For tests and demos, not for programs that have their own graceful end. Later calls do nothing.
@@ -51,13 +51,12 @@ fn wait_for_signal() {
         return;
     };
     let code = runtime.block_on(async {
-        let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-        else {
-            return None;
-        };
+        let wanted = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+        let [Ok(mut int), Ok(mut term), Ok(mut hup)] = wanted else { return None };
         Some(tokio::select! {
             _ = int.recv() => 130,
             _ = term.recv() => 143,
+            _ = hup.recv() => 129,
         })
     });
     if let Some(code) = code {

@@ -69,6 +69,8 @@ where
     let programs = Programs::build().unwrap();
     let store = MediaStore::of_workspace().unwrap();
     let ramdisk = store.ramdisk(programs.agent(), KernelFlavour::Cloud).unwrap();
+    let size = std::fs::metadata(&ramdisk.initrd).unwrap().len();
+    assert!(size < 25 << 20, "{size} bytes: firmware loads it over a slow network");
     let image = ImageFile::raw(&compress(&store.mini().unwrap().path).unwrap()).unwrap();
     let rack = Rack::build().unwrap();
     let runtime = rack.netns().runtime(2).unwrap();
@@ -136,7 +138,11 @@ async fn straight_path(
     ensure!(found.boot_mode() == mode, "inspection says {:?}", found.boot_mode());
     ensure!(found.nics.iter().any(|nic| nic.mac_address == new.mac && nic.link_up), "{:?}", found.nics);
     ensure!(found.system.context("no system")?.serial_number == server.name);
-    ensure!(found.disks.iter().any(|disk| disk.size_bytes == 8 << 30), "{:?}", found.disks);
+    ensure!(
+        found.disks.iter().any(|disk| disk.size_bytes == 8 << 30 && disk.serial_number == "disk0"),
+        "{:?}",
+        found.disks
+    );
     let cpu = found.cpu.context("no processor")?;
     ensure!(cpu.architecture == "x86_64" && (cpu.socket_count, cpu.thread_count) == (1, 1), "{cpu:?}");
     // The kernel keeps some of the machine's 1 GiB for itself.

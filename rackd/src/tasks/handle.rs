@@ -120,8 +120,7 @@ impl TaskHandle {
     /// Uses a boot token, if it is one of this task's.
     pub(crate) async fn use_boot_token(&self, token: &str, key: &str) -> Result<TokenUse, HandleError> {
         // Most tokens asked about belong to other tasks: only a use is journaled.
-        let mut probe = self.state.lock().await.secrets.clone();
-        match probe.use_boot_token(token, key) {
+        match self.with_secrets(|s| s.look_at_boot_token(token, key)).await {
             TokenUse::First => self.edit_secrets(|s| s.use_boot_token(token, key)).await,
             other => Ok(other),
         }
