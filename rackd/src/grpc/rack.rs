@@ -110,7 +110,11 @@ impl RackService for RackApi {
                             changed = latest.changed() => if changed.is_err() { return },
                             () = tx.closed() => return,
                             () = rack.shutdown.cancelled() => {
-                                let _ = tx.try_send(Err(Status::unavailable("rackd is shutting down")));
+                                let _ = tx.try_send(Err(refuse(
+                                    Code::Unavailable,
+                                    Reason::Unavailable,
+                                    "rackd is shutting down: watch again",
+                                )));
                                 return;
                             }
                         }

@@ -82,7 +82,11 @@ impl App {
                     () = tokio::time::sleep(LOOK_AGAIN) => {}
                     () = tx.closed() => return,
                     () = shutdown.cancelled() => {
-                        let _ = tx.try_send(Err(Status::unavailable("the scheduler is shutting down: watch again")));
+                        let _ = tx.try_send(Err(refuse(
+                            Code::Unavailable,
+                            Reason::Unavailable,
+                            "the scheduler is shutting down: watch again",
+                        )));
                         return;
                     }
                 }
