@@ -7,7 +7,7 @@ mod moving;
 
 use crate::config::Config;
 use farrier_block::{
-    AddError, Backing as _, Chap, Credentials, FileBacking, Image, Limits, LunSpec, Mode, Overlay, OverlayError,
+    AddError, Backing as _, Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Overlay, OverlayError,
     OverlayOptions, Secret, TargetSpec, Targets,
 };
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ pub(crate) struct Volumes {
 pub(crate) struct Volume {
     pub(crate) overlay: Arc<Overlay>,
     /// The image below.
-    pub(crate) base: Arc<dyn Image>,
+    pub(crate) base: Arc<dyn farrier_block::Image>,
     pub(crate) base_id: String,
 }
 

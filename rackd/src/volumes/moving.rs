@@ -3,7 +3,7 @@
 //! Whose it is stands in its record, which changes whole or not at all: whatever is killed, one machine has it.
 
 use super::{
-    VOLUME, VolumeError, Volumes, blocking, elsewhere, io_error, label, read_record, sync_dir, write_record,
+    Record, VOLUME, VolumeError, Volumes, blocking, elsewhere, io_error, label, read_record, sync_dir, write_record,
     write_synced,
 };
 use std::io;
@@ -11,14 +11,16 @@ use std::path::Path;
 
 impl Volumes {
     /// Takes a volume from `from` and gives it to `onto`: sessions end, and nobody is offered it until the other's
-    /// task has taken it over. Goes on when its caller is dropped.
+    /// task has taken it over. Once begun it goes on when its caller is dropped, and whoever asks for the owner waits
+    /// for its end.
     pub(crate) async fn give(&self, instance: &str, from: &str, onto: &str) -> Result<(), VolumeError> {
-        let (targets, open) = (self.targets.clone(), self.open.clone());
+        let turn = self.open.clone().lock_owned().await;
+        let targets = self.targets.clone();
         let target = self.access(VOLUME, instance, from).target;
         let (files, dir) = (self.files(instance), self.dir.clone());
         let (instance, from, onto) = (instance.to_owned(), from.to_owned(), onto.to_owned());
         let given = tokio::spawn(async move {
-            let _turn = open.lock().await;
+            let _turn = turn;
             let Some(mut record) = read_record(&files.record)? else {
                 return Err(VolumeError::NoVolume { instance });
             };
@@ -70,12 +72,21 @@ impl Volumes {
         .await
     }
 
-    /// The node that has an instance's volume, and the task whose secrets have its user data. Waits for a change of
-    /// it that is under way.
-    pub(crate) async fn owner(&self, instance: &str) -> Result<(String, String), VolumeError> {
+    /// Whose an instance's volume is. Waits for a change of it that is under way.
+    pub(crate) async fn owner(&self, instance: &str) -> Result<Owner, VolumeError> {
         let _turn = self.open.lock().await;
-        let record = self.record(instance)?;
-        let seed_of = if record.seed_of.is_empty() { record.task } else { record.seed_of };
-        Ok((record.node, seed_of))
+        let Record { node, task, seed_of, .. } = self.record(instance)?;
+        let seed_of = if seed_of.is_empty() { task.clone() } else { seed_of };
+        Ok(Owner { node, task, seed_of })
     }
+}
+
+/// Whose a volume is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) node: String,
+    /// The task that offers it; empty: it was given, and not taken over yet.
+    pub(crate) task: String,
+    /// The task whose secrets have the user data.
+    pub(crate) seed_of: String,
 }
