@@ -144,7 +144,8 @@ async fn only_what_can_be_an_image_is_reserved() {
         rack: "racks/r1".into(),
         operation: OPERATION.into(),
     };
-    let rows: [(&str, fn(&mut ReserveImageRequest)); 6] = [
+    type Change = fn(&mut ReserveImageRequest);
+    let rows: [(&str, Change); 6] = [
         ("image", |r| r.image = None),
         ("name", |r| r.image.as_mut().unwrap().name = "a".into()),
         ("image.architecture", |r| r.image.as_mut().unwrap().architecture = "vax".into()),
