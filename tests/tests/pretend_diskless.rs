@@ -171,6 +171,7 @@ async fn a_snapshot_that_cannot_be_leaves_nothing_behind() {
         assert_eq!(task.state(), TaskState::Failed);
     }
     // Stopped: the images service is away, so it is under way for long.
+    assert_eq!(release(&bench, "golden", "s3").await, None);
     reserve(&bench, "golden", "s4").await;
     let bench = bench.without_images().await;
     bench.start_task("s4", 5, spec(&node, snapshot("web", "golden", 1 << 30))).await.unwrap();
