@@ -18,6 +18,7 @@ mod rules;
 mod secrets;
 mod serve;
 mod signed;
+mod snapshots;
 mod tasks;
 mod volumes;
 

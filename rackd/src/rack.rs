@@ -3,6 +3,7 @@
 use crate::cache::ImageCache;
 use crate::config::{Config, Role, SegmentConfig};
 use crate::signed::Signer;
+use crate::snapshots::Snapshots;
 use crate::tasks::{Tasks, Timeouts};
 use crate::volumes::Volumes;
 use farrier_bmc::ipmi::IpmiHub;
@@ -25,6 +26,7 @@ pub(crate) struct Rack {
     pub(crate) switch: Arc<dyn Switch>,
     pub(crate) cache: ImageCache,
     pub(crate) volumes: Volumes,
+    pub(crate) snapshots: Snapshots,
     pub(crate) signer: Signer,
     /// Authority of ramdisks: rackd's own, trusted by nobody else, so that booting needs no centre.
     pub(crate) agent_ca: Authority,

@@ -8,6 +8,7 @@ use crate::rack::Rack;
 use crate::renewal::Renewal;
 use crate::rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
 use crate::signed::Signer;
+use crate::snapshots::Snapshots;
 use crate::tasks::{self, Tasks};
 use crate::volumes::Volumes;
 use anyhow::Context as _;
@@ -95,6 +96,7 @@ pub async fn start(
     let netboot = start_netboot(&config, bound.http.port(), &kernel, &initrd).await?;
     let rack = Arc::new(Rack {
         signer: Signer::new(signing_key(&vault, &config.data.join("url.key"))?),
+        snapshots: Snapshots::new(&config.data, images.clone()),
         cache: ImageCache::new(config.data.join("images"), images),
         switch: switch(&config),
         volumes: Volumes::new(&config, bound.block.port()),

@@ -3,16 +3,20 @@
 //! Targets are in memory, what they are made of is on disk: a restarted rackd offers them again, and initiators that
 //! watch their sessions (iPXE's next boot, Linux with iscsid) log in again.
 
+mod moving;
+
 use crate::config::Config;
 use farrier_block::{
     AddError, Backing as _, Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Overlay, OverlayError,
     OverlayOptions, Secret, TargetSpec, Targets,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// The rack's targets and volumes.
 pub(crate) struct Volumes {
@@ -20,6 +24,18 @@ pub(crate) struct Volumes {
     port: u16,
     rack: String,
     dir: PathBuf,
+    /// Open volumes by their instances' labels. Never two open overlays over one file: it is opened once, and stays
+    /// open while it is there. Held over every change of whose a volume is.
+    open: Arc<Mutex<HashMap<String, Volume>>>,
+}
+
+/// An open volume. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Volume {
+    pub(crate) overlay: Arc<Overlay>,
+    /// The image below.
+    pub(crate) base: Arc<dyn farrier_block::Image>,
+    pub(crate) base_id: String,
 }
 
 /// What a machine needs to log in.
@@ -52,8 +68,12 @@ pub(crate) struct NewVolume<'a> {
 struct Record {
     instance: String,
     node: String,
+    /// The task that offers it; empty: it is between two machines, and nobody may.
     task: String,
     manifest_sha256: String,
+    /// The task whose secrets have the user data, when that is not `task`.
+    #[serde(default)]
+    seed_of: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +86,12 @@ pub(crate) enum VolumeError {
     Target(#[from] AddError),
     #[error("instance {instance}: expected its volume on this rack, saw none; deploy it again")]
     NoVolume { instance: String },
+    #[error(
+        "the image below the volume, {manifest_sha256}: expected it in the rack's cache, saw nothing there"
+    )]
+    NoImage { manifest_sha256: String },
+    #[error("instance {instance}: expected its volume with {expected}, it is {seen}")]
+    Elsewhere { instance: String, expected: String, seen: String },
 }
 
 impl Volumes {
@@ -75,6 +101,7 @@ impl Volumes {
             port,
             rack: config.rack.clone(),
             dir: config.data.join("volumes"),
+            open: Arc::default(),
         }
     }
 
@@ -107,12 +134,15 @@ impl Volumes {
             node: new.node.to_owned(),
             task: new.task.to_owned(),
             manifest_sha256: new.manifest_sha256.to_owned(),
+            seed_of: String::new(),
         };
+        let mut open = self.open.lock().await;
         let files = self.files(new.instance);
         if read_record(&files.record)? == Some(record.clone()) && files.seed.exists() {
             return Ok(());
         }
         self.targets.remove(&self.access(VOLUME, new.instance, new.node).target).await;
+        open.remove(label(new.instance));
         let (image, bytes, seed, dir) = (new.image, new.bytes, new.seed, self.dir.clone());
         blocking(move || {
             // The NoCloud file system has user data in it, the overlay everything else of the tenant.
@@ -120,10 +150,7 @@ impl Volumes {
             made.map_err(io_error("making", &dir))?;
             files.remove()?;
             // First: whatever happens now, somebody knows that there is something to remove.
-            let text = serde_json::to_vec(&record)
-                .map_err(io::Error::other)
-                .map_err(io_error("writing", &files.record))?;
-            write_synced(&files.record, &text)?;
+            write_record(&files.record, &record)?;
             let base = open_image(&image)?;
             let size = Some(bytes.max(base.size()).next_multiple_of(SECTOR));
             let options = OverlayOptions { size, ..OverlayOptions::default() };
@@ -140,22 +167,24 @@ impl Volumes {
         &self,
         instance: &str,
         node: &str,
+        task: &str,
         image: PathBuf,
         secret: &str,
     ) -> Result<Access, VolumeError> {
         let access = self.access(VOLUME, instance, node);
+        let mut open = self.open.lock().await;
         let files = self.files(instance);
-        let Some(record) = read_record(&files.record)? else {
-            return Err(VolumeError::NoVolume { instance: instance.to_owned() });
-        };
-        // Never two open overlays over one file: sessions of an earlier offer end before it is opened again.
+        let record = self.record(instance)?;
+        // A task of a machine that the volume was taken from may still be restored: never to two machines.
+        if label(&record.node) != label(node) || record.task != task {
+            return Err(elsewhere(&record, node));
+        }
         self.targets.remove(&access.target).await;
+        let volume = self.opened(&mut open, &record, image).await?;
         let luns = blocking(move || {
-            let overlay = Overlay::open(&files.overlay, open_image(&image)?, &record.manifest_sha256)
-                .map_err(overlay_error(&files.overlay))?;
             let seed =
                 FileBacking::open(&files.seed, Mode::ReadOnly).map_err(io_error("opening", &files.seed))?;
-            Ok(vec![LunSpec::new(0, overlay), LunSpec::new(1, seed).read_only()])
+            Ok(vec![LunSpec::new(0, volume.overlay), LunSpec::new(1, seed).read_only()])
         })
         .await?;
         self.offer(&access, luns, secret).await?;
@@ -180,12 +209,59 @@ impl Volumes {
     pub(crate) async fn drop_volumes(&self, node: &str) -> Result<Vec<String>, VolumeError> {
         self.withdraw(node).await;
         let mut dropped = Vec::new();
+        let mut open = self.open.lock().await;
         for record in self.records(node)? {
+            open.remove(label(&record.instance));
             let files = self.files(&record.instance);
             blocking(move || files.remove()).await?;
             dropped.push(record.instance);
         }
         Ok(dropped)
+    }
+
+    /// The volume of an instance that lives on `node`, opened if it is not. `image`: the cached one with this digest.
+    pub(crate) async fn volume(
+        &self,
+        instance: &str,
+        node: &str,
+        image: impl FnOnce(&str) -> Option<PathBuf>,
+    ) -> Result<Volume, VolumeError> {
+        let mut open = self.open.lock().await;
+        let record = self.record(instance)?;
+        if label(&record.node) != label(node) {
+            return Err(elsewhere(&record, node));
+        }
+        if let Some(volume) = open.get(label(instance)) {
+            return Ok(volume.clone());
+        }
+        let missing = || VolumeError::NoImage { manifest_sha256: record.manifest_sha256.clone() };
+        let image = image(&record.manifest_sha256).ok_or_else(missing)?;
+        self.opened(&mut open, &record, image).await
+    }
+
+    fn record(&self, instance: &str) -> Result<Record, VolumeError> {
+        let missing = || VolumeError::NoVolume { instance: instance.to_owned() };
+        read_record(&self.files(instance).record)?.ok_or_else(missing)
+    }
+
+    async fn opened(
+        &self,
+        open: &mut HashMap<String, Volume>,
+        record: &Record,
+        image: PathBuf,
+    ) -> Result<Volume, VolumeError> {
+        if let Some(volume) = open.get(label(&record.instance)) {
+            return Ok(volume.clone());
+        }
+        let (path, base_id) = (self.files(&record.instance).overlay, record.manifest_sha256.clone());
+        let volume = blocking(move || {
+            let base = open_image(&image)?;
+            let overlay = Overlay::open(&path, base.clone(), &base_id).map_err(overlay_error(&path))?;
+            Ok(Volume { overlay, base, base_id })
+        })
+        .await?;
+        open.insert(label(&record.instance).to_owned(), volume.clone());
+        Ok(volume)
     }
 
     async fn offer(&self, access: &Access, luns: Vec<LunSpec>, secret: &str) -> Result<(), VolumeError> {
@@ -279,6 +355,25 @@ fn read_record(path: &Path) -> Result<Option<Record>, VolumeError> {
     }
 }
 
+fn write_record(path: &Path, record: &Record) -> Result<(), VolumeError> {
+    let text = serde_json::to_vec(record).map_err(io::Error::other).map_err(io_error("writing", path))?;
+    write_synced(path, &text)
+}
+
+/// A file that took another's place survives a power failure when its directory does.
+fn sync_dir(dir: &Path) -> Result<(), VolumeError> {
+    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("writing", dir))
+}
+
+fn elsewhere(record: &Record, expected: &str) -> VolumeError {
+    let seen = if record.task.is_empty() { "given to" } else { "with" };
+    VolumeError::Elsewhere {
+        instance: record.instance.clone(),
+        expected: expected.to_owned(),
+        seen: format!("{seen} {}", record.node),
+    }
+}
+
 fn open_image(path: &Path) -> Result<Arc<FileBacking>, VolumeError> {
     FileBacking::open(path, Mode::ReadOnly).map_err(io_error("opening", path))
 }
@@ -322,91 +417,4 @@ const RECORD: &str = "json";
 const SECTOR: u64 = 512;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Bench {
-        dir: tempfile::TempDir,
-        volumes: Volumes,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            std::fs::write(dir.path().join("image"), vec![7; 1 << 20]).unwrap();
-            let volumes = Volumes {
-                targets: Targets::new(Limits::default()),
-                port: 3260,
-                rack: "r1".into(),
-                dir: dir.path().join("volumes"),
-            };
-            Self { dir, volumes }
-        }
-        async fn make(&self, instance: &str, node: &str, task: &str) {
-            let new = NewVolume {
-                instance,
-                node,
-                task,
-                image: self.dir.path().join("image"),
-                manifest_sha256: "abc",
-                bytes: 2 << 20,
-                seed: vec![0; 4 << 20],
-            };
-            self.volumes.ensure_volume(new).await.unwrap();
-        }
-        async fn offer(&self, instance: &str, node: &str) -> Result<Access, VolumeError> {
-            let image = self.dir.path().join("image");
-            self.volumes.offer_volume(instance, node, image, "0123456789abcdef").await
-        }
-        fn write(&self, instance: &str) {
-            let files = self.volumes.files(instance);
-            let base = open_image(&self.dir.path().join("image")).unwrap();
-            let overlay = Overlay::open(&files.overlay, base, "abc").unwrap();
-            overlay.write_at(&[9; 512], 0).unwrap();
-            overlay.flush().unwrap();
-        }
-        fn first_byte(&self, instance: &str) -> u8 {
-            let files = self.volumes.files(instance);
-            let base = open_image(&self.dir.path().join("image")).unwrap();
-            let overlay = Overlay::open(&files.overlay, base, "abc").unwrap();
-            let mut byte = [0; 512];
-            overlay.read_at(&mut byte, 0).unwrap();
-            byte[0]
-        }
-    }
-
-    #[tokio::test]
-    async fn a_volume_is_kept_by_its_own_task_and_made_anew_by_another() {
-        let bench = Bench::new();
-        bench.make("instances/web", "nodes/n1", "t1").await;
-        bench.write("web");
-        bench.make("instances/web", "nodes/n1", "t1").await;
-        assert_eq!(bench.first_byte("web"), 9);
-        bench.make("instances/web", "nodes/n1", "t2").await;
-        assert_eq!(bench.first_byte("web"), 7);
-        // Killed before it was whole: made again.
-        bench.write("web");
-        std::fs::remove_file(bench.volumes.files("web").seed).unwrap();
-        bench.make("instances/web", "nodes/n1", "t2").await;
-        assert_eq!(bench.first_byte("web"), 7);
-    }
-
-    #[tokio::test]
-    async fn a_node_is_offered_its_own_and_dropping_leaves_the_others() {
-        let bench = Bench::new();
-        bench.make("web", "nodes/n1", "t1").await;
-        bench.make("db", "nodes/n2", "t2").await;
-        let web = bench.offer("web", "nodes/n1").await.unwrap();
-        let db = bench.offer("db", "nodes/n2").await.unwrap();
-        assert_eq!(web.target, "iqn.2026-11.dev.farrier:r1:volume:web");
-        assert_eq!(web.initiator, "iqn.2026-11.dev.farrier:r1:node:n1");
-        assert_eq!(bench.volumes.drop_volumes("nodes/n1").await.unwrap(), ["web"]);
-        assert_eq!(bench.volumes.targets.names(), [db.target]);
-        assert!(matches!(bench.offer("web", "nodes/n1").await, Err(VolumeError::NoVolume { .. })));
-        // Again is no error: the step may have been cut off behind it.
-        assert!(bench.volumes.drop_volumes("nodes/n1").await.unwrap().is_empty());
-        bench.volumes.withdraw("nodes/n2").await;
-        assert!(bench.volumes.targets.names().is_empty());
-        bench.offer("db", "nodes/n2").await.unwrap();
-    }
-}
+mod tests;

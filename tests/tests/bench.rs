@@ -1,7 +1,7 @@
 //! A rack of a test's own: images, rackd, and pretend nodes, with real mTLS between them.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use farrier_identity::ca::{Authority, write_identity};
@@ -124,6 +124,35 @@ impl Bench {
         within(self.rackd.stop()).await;
         (self.bound, self.rackd) = Rackd::start(&mut self.config).await;
         self
+    }
+
+    /// The images service, as somebody.
+    pub(crate) fn images(&self, who: Identity) -> ImageServiceClient<Channel> {
+        let credentials = credentials(&self.authority, who);
+        ImageServiceClient::new(channel(&self.images, &credentials, Expect::AnyService).unwrap())
+    }
+
+    /// Ends the images service, for good.
+    pub(crate) async fn without_images(mut self) -> Self {
+        self.stop.cancel();
+        for server in self.servers.drain(..) {
+            within(server).await.unwrap().unwrap();
+        }
+        self
+    }
+
+    pub(crate) fn snapshot_dir(&self) -> PathBuf {
+        self.dir.path().join("rackd/snapshots")
+    }
+
+    /// Names of the pictures that rackd has.
+    pub(crate) fn snapshots(&self) -> Vec<String> {
+        names(&self.snapshot_dir())
+    }
+
+    /// Names of the files of volumes that rackd has.
+    pub(crate) fn volumes(&self) -> Vec<String> {
+        names(&self.dir.path().join("rackd/volumes"))
     }
 
     /// A ramdisk's way in, with a certificate of this rack's own authority.
@@ -285,6 +314,11 @@ pub(crate) fn deploy(image: &Image, hostname: &str) -> Work {
         ready_seconds: 60,
         ..Deploy::default()
     })
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 fn credentials(authority: &Authority, identity: Identity) -> Credentials {

@@ -17,6 +17,8 @@ mod compose;
 mod demo;
 mod diskless;
 mod kill;
+mod kill_diskless;
+mod pretend_diskless;
 mod pretend_faults;
 mod pretend_rack;
 mod pretend_recovery;

@@ -12,6 +12,7 @@ use farrier_proto::rack::ReadyGate;
 use farrier_proto::scheduler::instance_service_client::InstanceServiceClient;
 use farrier_proto::scheduler::{
     CreateInstanceRequest, DeleteInstanceRequest, GetInstanceRequest, Instance, ListInstancesRequest,
+    RecoverInstanceRequest, SnapshotInstanceRequest,
 };
 use farrier_proto::types::DeployMethod;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,37 @@ pub enum Verb {
         name: String,
         #[command(flatten)]
         etag: EtagArg,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Makes an image of a diskless instance's disk, while its system runs.
+    ///
+    /// The image is what a power cut at that moment would have left: what the system has written and synced is in
+    /// it. It belongs to the instance's project and has the size of its disk.
+    Snapshot {
+        name: String,
+        /// The image that is made.
+        #[arg(long, value_name = "IMAGE")]
+        image: String,
+        /// Of the image.
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Moves a diskless instance from a node that broke onto another of its rack.
+    ///
+    /// The first node is switched off and loses the disk, the second boots from it as it is. cloud-init sees a new
+    /// instance and runs again.
+    Recover {
+        name: String,
+        /// The node that takes it: available, of the same rack, with the same boot mode.
+        #[arg(long, value_name = "NODE")]
+        onto: String,
+        /// Go on although the first node's BMC does not answer. The disk is safe, but a system that still runs there
+        /// keeps its address until somebody pulls the plug.
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         wait: WaitArgs,
     },
@@ -159,6 +191,26 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             let request =
                 DeleteInstanceRequest { name, etag: etag.etag.unwrap_or_default(), request_id: request_id() };
             let operation = call!(link, InstanceServiceClient, delete_instance, request)?;
+            session.operation(&link, operation, wait.wait).await
+        }
+        Verb::Snapshot { name, image, description, wait } => {
+            let request = SnapshotInstanceRequest {
+                name: full(Instances, &name)?,
+                image: full(Images, &image)?,
+                description: description.unwrap_or_default(),
+                request_id: request_id(),
+            };
+            let operation = call!(link, InstanceServiceClient, snapshot_instance, request)?;
+            session.operation(&link, operation, wait.wait).await
+        }
+        Verb::Recover { name, onto, force, wait } => {
+            let (name, onto) = (full(Instances, &name)?, full(Nodes, &onto)?);
+            let hard = if force { ", also if its BMC does not answer" } else { "" };
+            session.confirm(&format!(
+                "the node that has {name} will be switched off{hard} and lose its disk to {onto}"
+            ))?;
+            let request = RecoverInstanceRequest { name, onto, force, request_id: request_id() };
+            let operation = call!(link, InstanceServiceClient, recover_instance, request)?;
             session.operation(&link, operation, wait.wait).await
         }
     }

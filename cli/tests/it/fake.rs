@@ -32,6 +32,8 @@ pub(crate) struct Seen {
     pub(crate) updates: Mutex<Vec<UpdateNodeRequest>>,
     pub(crate) instances: Mutex<Vec<CreateInstanceRequest>>,
     pub(crate) upload: Mutex<Option<(upload_image_request::Header, Vec<u8>)>>,
+    pub(crate) snapshot: Mutex<Option<SnapshotInstanceRequest>>,
+    pub(crate) recovery: Mutex<Option<RecoverInstanceRequest>>,
     pub(crate) watches: AtomicUsize,
 }
 
@@ -194,6 +196,18 @@ impl InstanceService for Fake {
     async fn delete_instance(&self, _: Request<DeleteInstanceRequest>) -> Answer<Operation> {
         Ok(Response::new(operation("instances/bad", 0)))
     }
+    async fn snapshot_instance(&self, request: Request<SnapshotInstanceRequest>) -> Answer<Operation> {
+        let request = request.into_inner();
+        let target = request.name.clone();
+        *self.seen.snapshot.lock().unwrap() = Some(request);
+        Ok(Response::new(operation(&target, 0)))
+    }
+    async fn recover_instance(&self, request: Request<RecoverInstanceRequest>) -> Answer<Operation> {
+        let request = request.into_inner();
+        let target = request.name.clone();
+        *self.seen.recovery.lock().unwrap() = Some(request);
+        Ok(Response::new(operation(&target, 0)))
+    }
 }
 
 /// An operation after so many changes: placing, fetching, writing, done. `instances/bad` fails.
@@ -303,6 +317,12 @@ impl ImageService for Fake {
         &self,
         _: Request<GetManifestRequest>,
     ) -> Answer<farrier_proto::types::ChunkManifest> {
+        Err(Status::unimplemented("x"))
+    }
+    async fn reserve_image(&self, _: Request<ReserveImageRequest>) -> Answer<ReserveImageResponse> {
+        Err(Status::unimplemented("x"))
+    }
+    async fn release_image(&self, _: Request<ReleaseImageRequest>) -> Answer<ReleaseImageResponse> {
         Err(Status::unimplemented("x"))
     }
     type ReadChunksStream = Pin<Box<dyn futures::Stream<Item = Result<ReadChunksResponse, Status>> + Send>>;

@@ -161,6 +161,33 @@ async fn a_failed_operation_is_5_only_when_waited_for() {
 }
 
 #[tokio::test]
+async fn snapshot_and_recover_say_what_was_typed() {
+    let world = scheduler().await;
+    let line = ["instance", "snapshot", "web", "--image", "golden", "--description", "after setup", "--wait"];
+    let output = world.farrier(&line).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let asked = world.seen.snapshot.lock().unwrap().take().unwrap();
+    assert_eq!((asked.name.as_str(), asked.image.as_str()), ("instances/web", "images/golden"));
+    assert_eq!((asked.description.as_str(), asked.request_id.len()), ("after setup", 36));
+    assert_eq!(world.farrier(&["instance", "snapshot", "web"]).await.status.code(), Some(2));
+
+    // It switches a machine off: not without a yes.
+    let asked = world.farrier(&["instance", "recover", "web", "--onto", "n2"]).await;
+    assert_eq!(asked.status.code(), Some(2));
+    assert!(stderr(&asked).contains("--yes"), "{}", stderr(&asked));
+    assert!(world.seen.recovery.lock().unwrap().is_none());
+    for force in [false, true] {
+        let mut line = vec!["instance", "recover", "web", "--onto", "n2", "--wait", "--yes"];
+        line.extend(force.then_some("--force"));
+        let output = world.farrier(&line).await;
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let asked = world.seen.recovery.lock().unwrap().take().unwrap();
+        assert_eq!((asked.name.as_str(), asked.onto.as_str()), ("instances/web", "nodes/n2"));
+        assert_eq!((asked.force, asked.request_id.len()), (force, 36));
+    }
+}
+
+#[tokio::test]
 async fn a_watch_of_nothing_is_3() {
     let world = scheduler().await;
     let output = world.farrier(&["operation", "watch", "00000000-0000-0000-0000-000000000000"]).await;

@@ -67,6 +67,8 @@ names! {
         Clean = "clean",
         Provide = "provide",
         Deploy = "deploy",
+        /// An instance comes to it with its disk, from a node that broke.
+        Recover = "recover",
         Rebuild = "rebuild",
         Undeploy = "undeploy",
         RescueNode = "rescue",
@@ -81,6 +83,8 @@ names! {
         Cleaned = "cleaned",
         /// The work failed.
         Fail = "fail",
+        /// Its instance lives on another node now.
+        Moved = "moved",
     }
 }
 
@@ -132,7 +136,7 @@ impl State {
 impl Event {
     /// People ask for it, as opposed to an outcome.
     pub fn is_verb(self) -> bool {
-        !matches!(self, Event::Done | Event::Cleaned | Event::Fail)
+        !matches!(self, Event::Done | Event::Cleaned | Event::Fail | Event::Moved)
     }
 
     /// This version does the work. The others are in the table so that the life cycle is whole, and are

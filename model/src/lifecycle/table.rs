@@ -37,6 +37,8 @@ pub const TABLE: &[Edge] = table! {
     Abort: Cleaning => CleanFailed, "stopped by a person: nothing is proven";
 
     Deploy: Available => Deploying, "placement gave it to an instance";
+    Recover: Available | DeployFailed => Deploying, "an instance comes with its disk from a node that broke";
+    Moved: Active | DeployFailed => CleanFailed, "its instance lives on another node; what it left here was not looked at";
     Rebuild: Active | DeployFailed => Deploying, "the same instance, written anew";
     Done: Deploying => Active, "the operating system itself answered";
     Fail: Deploying => DeployFailed, "a step failed; the node keeps its instance until undeploy";

@@ -5,7 +5,7 @@ use crate::secrets::random_chap_secret;
 use farrier_bmc::ipmi::{BmcAddress, Cipher, RMCP_PORT};
 use farrier_bmc::{Bmc, BootMode, Deadline, Secret};
 use farrier_proto::agent::{session_request, session_response};
-use farrier_proto::rack::{Deploy, Machine, task_spec};
+use farrier_proto::rack::{Deploy, Fence, Machine, Snapshot, task_spec};
 use farrier_proto::types;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,6 +39,20 @@ impl Context<'_> {
         match &self.task.spec.work {
             Some(task_spec::Work::Deploy(deploy)) => Ok(deploy),
             _ => Err(StepError::fatal("this step belongs to a deployment")),
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Result<&Snapshot, StepError> {
+        match &self.task.spec.work {
+            Some(task_spec::Work::Snapshot(snapshot)) => Ok(snapshot),
+            _ => Err(StepError::fatal("this step belongs to a snapshot")),
+        }
+    }
+
+    pub(crate) fn fence(&self) -> Result<&Fence, StepError> {
+        match &self.task.spec.work {
+            Some(task_spec::Work::Fence(fence)) => Ok(fence),
+            _ => Err(StepError::fatal("this step belongs to a fence")),
         }
     }
 
@@ -147,12 +161,13 @@ impl Context<'_> {
 pub(crate) struct Meter<'a> {
     task: &'a Arc<TaskHandle>,
     index: usize,
-    newest: Mutex<Option<(i64, i64, String)>>,
+    /// Shared with threads that report after the step was stopped.
+    pub(super) newest: Arc<Mutex<Option<(i64, i64, String)>>>,
 }
 
 impl<'a> Meter<'a> {
     pub(crate) fn new(cx: &Context<'a>) -> Self {
-        Self { task: cx.task, index: cx.index, newest: Mutex::new(None) }
+        Self { task: cx.task, index: cx.index, newest: Arc::default() }
     }
 
     pub(crate) fn report(&self, done: i64, total: i64, detail: &str) {

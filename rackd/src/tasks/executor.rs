@@ -2,13 +2,14 @@
 
 use super::context::Context;
 use super::handle::{HandleError, TaskHandle};
+use super::move_volume::MOVE_VOLUME;
 use super::step::{Step, StepError};
 use super::{history, plan};
 use crate::rack::Rack;
 use farrier_bmc::{Deadline, PowerState};
 use farrier_journal::Record;
 use farrier_proto::rack::task_spec::Work;
-use farrier_proto::rack::{StepState, TaskState};
+use farrier_proto::rack::{Fence, StepState, TaskState};
 use farrier_runtime::crash;
 use farrier_runtime::time::now;
 use futures::FutureExt as _;
@@ -123,7 +124,8 @@ pub(super) async fn restore_finished(rack: &Arc<Rack>, record: Record) {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
             }
             // Whoever works on the node now decides what is served.
-            if !rack.tasks.of_node(&handle.node).is_empty() || !still_served(&rack, &handle).await {
+            let other = rack.tasks.of_node(&handle.node).iter().any(|task| history::decides(&task.spec));
+            if other || !still_served(&rack, &handle).await {
                 return;
             }
             if restore_lasting(&rack, &handle).await.is_ok() {
@@ -290,7 +292,11 @@ async fn journal(cx: &Context<'_>, change: impl FnOnce(&mut farrier_proto::rack:
 
 /// Leaves a machine whose task failed where it can do no harm: no boot script, no power. Best effort.
 async fn make_safe(cx: &Context<'_>) {
-    if matches!(&cx.task.spec.work, Some(Work::Verify(_) | Work::Power(_)) | None) {
+    // A snapshot leaves its machine alone; what a fence has not taken from its machine stays there.
+    if matches!(
+        &cx.task.spec.work,
+        Some(Work::Verify(_) | Work::Power(_) | Work::Snapshot(_) | Work::Fence(_)) | None
+    ) {
         return;
     }
     let Ok(machine) = cx.machine() else { return };
@@ -307,6 +313,17 @@ async fn make_safe(cx: &Context<'_>) {
 }
 
 async fn close(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, end: End) {
+    let end = match (end, &handle.spec.work) {
+        (End::Interrupted, _) => return,
+        (end, Some(Work::Fence(fence))) => settle_fence(rack, handle, fence, end).await,
+        (end, Some(Work::Snapshot(_))) => {
+            if let Err(error) = rack.snapshots.remove(&handle.id).await {
+                tracing::warn!(operation.id = %handle.id, %error, "a snapshot is left until the next start");
+            }
+            end
+        }
+        (end, _) => end,
+    };
     let (state, error) = match end {
         End::Interrupted => return,
         End::Done => (TaskState::Done, String::new()),
@@ -337,4 +354,34 @@ async fn close(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, end: End) {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
         }
     }
+}
+
+/// What a fence came to is what the disk says: given away is done, however the task ended. Otherwise its machine is
+/// served again, as it was.
+async fn settle_fence(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, fence: &Fence, end: End) -> End {
+    let given = match rack.volumes.owner(&fence.instance).await {
+        Ok(owner) => owner.node == fence.onto && owner.task.is_empty(),
+        Err(error) => {
+            tracing::warn!(operation.id = %handle.id, %error, "whose the disk is cannot be read");
+            false
+        }
+    };
+    if given {
+        if let Some(index) = plan(&handle.spec).iter().position(|step| step.name() == MOVE_VOLUME) {
+            let cx = Context { rack, task: handle, index, name: MOVE_VOLUME };
+            journal(&cx, |step| step.set_state(StepState::Done)).await;
+        }
+        return End::Done;
+    }
+    // A machine that was not switched off runs on undisturbed: its disk is not even offered anew.
+    let steps = handle.task().await.steps;
+    if steps.iter().skip(1).all(|step| step.state() == StepState::Pending) {
+        return end;
+    }
+    match rack.journal.of_node(&handle.node).await.map(|records| history::served(&records).cloned()) {
+        Ok(Some(record)) => restore_finished(rack, record).await,
+        Ok(None) => {}
+        Err(error) => tracing::warn!(node.id = %handle.node, %error, "its disk is not offered again"),
+    }
+    end
 }

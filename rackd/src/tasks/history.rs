@@ -1,10 +1,11 @@
 //! What a node's past tasks still mean: which of them is served after a restart, and which may be forgotten.
 
+use super::move_volume::MOVE_VOLUME;
 use super::plan;
 use crate::rack::Rack;
 use farrier_journal::{JournalError, Record};
 use farrier_proto::rack::task_spec::Work;
-use farrier_proto::rack::{StepState, Task, TaskState};
+use farrier_proto::rack::{StepState, Task, TaskSpec, TaskState};
 use std::sync::Arc;
 
 /// Ended tasks of a node that are kept for people to look at.
@@ -35,10 +36,21 @@ pub(super) async fn prune(rack: &Arc<Rack>, node: &str) -> Result<(), JournalErr
     if old.is_empty() { Ok(()) } else { rack.journal.forget(&old).await }
 }
 
-/// Power and verification leave DHCP and boot scripts as they are.
+/// Whether a task like this decides what its node is served: power, verification and snapshots leave DHCP, boot
+/// scripts and disks as they are.
+pub(super) fn decides(spec: &TaskSpec) -> bool {
+    !matches!(spec.work, None | Some(Work::Power(_) | Work::Verify(_) | Work::Snapshot(_)))
+}
+
 fn changes_what_is_served(task: &Task) -> bool {
-    let work = task.spec.as_ref().and_then(|spec| spec.work.as_ref());
-    !matches!(work, None | Some(Work::Power(_) | Work::Verify(_)))
+    let Some(spec) = &task.spec else { return false };
+    match spec.work {
+        // Until the disk is given away, its machine keeps it.
+        Some(Work::Fence(_)) => {
+            task.steps.iter().any(|step| step.name == MOVE_VOLUME && step.state() == StepState::Done)
+        }
+        _ => decides(spec),
+    }
 }
 
 /// A deployment whose machine was left on its own system: it ended well, or at a step after which the machine is
@@ -66,7 +78,7 @@ fn left_running(task: &Task) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use farrier_proto::rack::{Clean, Deploy, Power, TaskSpec};
+    use farrier_proto::rack::{Clean, Deploy, Fence, Power, Snapshot};
 
     fn ended(id: &str, work: Work, state: TaskState, failed: Option<&str>) -> Record {
         let spec = TaskSpec { machine: None, work: Some(work) };
@@ -111,6 +123,21 @@ mod tests {
         let unwritten = ended("d", deploy(), TaskState::Failed, Some("write_image"));
         assert_eq!(served_id(&[unwritten]), None);
         assert_eq!(served_id(&[ended("d", deploy(), TaskState::Aborted, Some("wait_system"))]), None);
+    }
+
+    #[test]
+    fn a_snapshot_leaves_its_machine_served_and_a_fence_only_until_the_disk_is_given_away() {
+        let done = ended("d", deploy(), TaskState::Done, None);
+        let snapshot = Work::Snapshot(Snapshot::default());
+        let failed = ended("s", snapshot.clone(), TaskState::Failed, Some("upload_image"));
+        assert_eq!(served_id(&[failed, done.clone()]), Some("d"));
+        assert_eq!(served_id(&[ended("s", snapshot, TaskState::Done, None), done.clone()]), Some("d"));
+        let fence = || Work::Fence(Fence::default());
+        for step in ["fence_node", "forget_secrets", "move_volume"] {
+            let fenced = ended("f", fence(), TaskState::Failed, Some(step));
+            assert_eq!(served_id(&[fenced, done.clone()]), Some("d"), "{step}");
+        }
+        assert_eq!(served_id(&[ended("f", fence(), TaskState::Done, None), done]), None);
     }
 
     #[test]

@@ -13,10 +13,7 @@ impl Step for MakeVolume {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let deploy = cx.deploy()?;
-        let files = seed::files(cx).await?;
-        let files: Vec<_> =
-            files.iter().map(|f| farrier_nocloud::File { name: &f.name, content: &f.content }).collect();
-        let seed = farrier_nocloud::volume(&files, 512, rand::random()).map_err(StepError::fatal)?;
+        let seed = seed::volume(cx).await?;
         cx.rack
             .volumes
             .ensure_volume(NewVolume {

@@ -9,14 +9,17 @@ mod handle;
 mod history;
 mod step;
 
+mod adopt_volume;
 mod agent_off;
 mod boot_disk;
 mod boot_network;
 mod drop_volumes;
 mod erase_disks;
+mod fence_node;
 mod fetch_image;
 mod forget_secrets;
 mod make_volume;
+mod move_volume;
 mod offer_volume;
 mod plug;
 mod power;
@@ -24,6 +27,8 @@ mod publish_boot;
 mod report_hardware;
 mod seed;
 mod set_boot_entry;
+mod take_snapshot;
+mod upload_image;
 mod verify_bmc;
 mod wait_agent;
 mod wait_system;
@@ -70,9 +75,13 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
         Some(Work::Deploy(deploy)) if deploy.method() == DeployMethod::Diskless => vec![
             &[&fetch_image::FetchImage],
             OFF,
+            &[&plug::Tenant],
+            if deploy.recovery.is_some() {
+                &[&adopt_volume::AdoptVolume]
+            } else {
+                &[&make_volume::MakeVolume]
+            },
             &[
-                &plug::Tenant,
-                &make_volume::MakeVolume,
                 &offer_volume::OfferVolume,
                 &publish_boot::San,
                 &boot_network::BootNetworkAlways,
@@ -104,6 +113,10 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
             PowerAction::Cycle => vec![&[&power::Off, &power::On]],
             PowerAction::Unspecified => vec![],
         },
+        Some(Work::Snapshot(_)) => vec![&[&take_snapshot::TakeSnapshot, &upload_image::UploadImage]],
+        Some(Work::Fence(_)) => {
+            vec![&[&fence_node::FenceNode, &forget_secrets::ForgetSecrets, &move_volume::MoveVolume]]
+        }
         None => vec![],
     };
     parts.concat()
@@ -158,6 +171,10 @@ pub(crate) async fn resume(rack: &Arc<Rack>) -> Result<(), farrier_journal::Jour
         }
     }
     let unfinished = rack.journal.unfinished().await?;
+    let running = unfinished.iter().map(|record| record.task.id.clone()).collect();
+    if let Err(error) = rack.snapshots.sweep(running).await {
+        tracing::warn!(%error, "snapshots that nobody needs are left");
+    }
     for record in &unfinished {
         tracing::info!(operation.id = %record.task.id, node.id = %record.task.node, "task resumed");
         executor::start(rack, record.clone(), true);

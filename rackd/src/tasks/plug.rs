@@ -16,12 +16,15 @@ impl Step for Provisioning {
         "plug_provisioning"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        let segment = cx
-            .rack
-            .provisioning()
-            .ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?;
-        plug(cx, segment).await
+        provisioning(cx).await
     }
+}
+
+/// The machine's ports into the provisioning segment.
+pub(super) async fn provisioning(cx: &Context<'_>) -> Result<(), StepError> {
+    let segment =
+        cx.rack.provisioning().ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?;
+    plug(cx, segment).await
 }
 
 #[async_trait::async_trait]

@@ -42,6 +42,14 @@ pub(super) async fn files(cx: &Context<'_>) -> Result<Vec<File>, StepError> {
     ])
 }
 
+/// A file system with them, as a logical unit of its own has it.
+pub(super) async fn volume(cx: &Context<'_>) -> Result<Vec<u8>, StepError> {
+    let files = files(cx).await?;
+    let files: Vec<_> =
+        files.iter().map(|f| farrier_nocloud::File { name: &f.name, content: &f.content }).collect();
+    farrier_nocloud::volume(&files, 512, rand::random()).map_err(StepError::fatal)
+}
+
 /// Ours, below the user's: cloud-init merges user data over it.
 async fn vendor_data(cx: &Context<'_>) -> Result<String, StepError> {
     let secret = cx
@@ -54,8 +62,11 @@ async fn vendor_data(cx: &Context<'_>) -> Result<String, StepError> {
         })
         .await?;
     let segment = tenant(cx)?;
+    // A recovered system is a new instance to cloud-init, so that it takes the other machine's ports and calls home;
+    // to those who log in it stays the same.
+    let keys = if cx.deploy()?.recovery.is_some() { "ssh_deletekeys: false\n" } else { "" };
     Ok(format!(
-        "#cloud-config\nphone_home:\n  url: http://{}:{}/phone-home/{}/{secret}\n  post: [instance_id, hostname, fqdn]\n  tries: 20\n",
+        "#cloud-config\n{keys}phone_home:\n  url: http://{}:{}/phone-home/{}/{secret}\n  post: [instance_id, hostname, fqdn]\n  tries: 20\n",
         segment.address, cx.rack.http_port, cx.task.id
     ))
 }

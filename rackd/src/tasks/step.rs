@@ -1,6 +1,7 @@
 use super::context::Context;
 use crate::boot::PublishError;
 use crate::cache::CacheError;
+use crate::snapshots::SnapshotError;
 use crate::volumes::VolumeError;
 use farrier_block::OverlayError;
 use farrier_bmc::BmcError;
@@ -83,13 +84,20 @@ impl From<VolumeError> for StepError {
     fn from(e: VolumeError) -> Self {
         match e {
             // A full disk may be emptied.
-            VolumeError::Io { .. } => StepError::Again(chain(&e)),
+            VolumeError::Io { .. } | VolumeError::NoImage { .. } => StepError::Again(chain(&e)),
             // A full disk may be emptied, a wire be plugged in again.
             VolumeError::Overlay { source: OverlayError::Io(_), .. } => StepError::Again(chain(&e)),
-            VolumeError::Overlay { .. } | VolumeError::Target(_) | VolumeError::NoVolume { .. } => {
-                StepError::Fatal(chain(&e))
-            }
+            VolumeError::Overlay { .. }
+            | VolumeError::Target(_)
+            | VolumeError::NoVolume { .. }
+            | VolumeError::Elsewhere { .. } => StepError::Fatal(chain(&e)),
         }
+    }
+}
+
+impl From<SnapshotError> for StepError {
+    fn from(e: SnapshotError) -> Self {
+        if e.is_transient() { StepError::Again(chain(&e)) } else { StepError::Fatal(chain(&e)) }
     }
 }
 

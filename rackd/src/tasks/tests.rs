@@ -1,5 +1,5 @@
 use super::*;
-use farrier_proto::rack::{Clean, Deploy, Inspect, Power, Verify};
+use farrier_proto::rack::{Clean, Deploy, Fence, Inspect, Power, Recovery, Snapshot, Verify};
 
 fn specs() -> Vec<TaskSpec> {
     let mut works = vec![
@@ -8,6 +8,13 @@ fn specs() -> Vec<TaskSpec> {
         Work::Clean(Clean::default()),
         Work::Deploy(Deploy::default()),
         Work::Deploy(Deploy { method: DeployMethod::Diskless.into(), ..Deploy::default() }),
+        Work::Deploy(Deploy {
+            method: DeployMethod::Diskless.into(),
+            recovery: Some(Recovery::default()),
+            ..Deploy::default()
+        }),
+        Work::Snapshot(Snapshot::default()),
+        Work::Fence(Fence::default()),
     ];
     for action in [PowerAction::On, PowerAction::Off, PowerAction::SoftOff, PowerAction::Cycle] {
         works.push(Work::Power(Power { action: action.into() }));

@@ -12,12 +12,17 @@ const LOOK: Rule =
 /// looks for a fault does.
 const BYTES: Rule = Rule::Any(&[Rule::Rack, Rule::Service(&["scheduler"]), Rule::User(Role::Operator)]);
 
-/// One rule a method; which images, the handlers check.
+/// Names that racks upload to.
+const RESERVE: Rule = Rule::Service(&["scheduler"]);
+
+/// One rule a method; which images, the handlers check. A rack uploads under its reservation only.
 pub const RULES: RuleTable = &[
-    ("farrier.images.v1.ImageService/UploadImage", Rule::User(Role::Member)),
+    ("farrier.images.v1.ImageService/UploadImage", Rule::Any(&[Rule::User(Role::Member), Rule::Rack])),
     ("farrier.images.v1.ImageService/GetImage", LOOK),
     ("farrier.images.v1.ImageService/ListImages", LOOK),
     ("farrier.images.v1.ImageService/DeleteImage", Rule::User(Role::Member)),
+    ("farrier.images.v1.ImageService/ReserveImage", RESERVE),
+    ("farrier.images.v1.ImageService/ReleaseImage", RESERVE),
     ("farrier.images.v1.ImageService/GetManifest", BYTES),
     ("farrier.images.v1.ImageService/ReadChunks", BYTES),
 ];

@@ -51,6 +51,8 @@ reasons! {
     LifecycleRefused = "LIFECYCLE_REFUSED",
     /// The life cycle knows the verb; this version does not do it.
     NotDriven = "NOT_DRIVEN",
+    /// Only a diskless instance has a disk at its rack.
+    NotDiskless = "NOT_DISKLESS",
     /// Another operation has the node.
     NodeBusy = "NODE_BUSY",
     /// No node fits the request.

@@ -15,6 +15,9 @@ const READ: Rule = Rule::Any(&[Rule::User(Role::Reader), Rule::Service(&["consol
 pub const RULES: RuleTable = &[
     ("farrier.scheduler.v1.InstanceService/CreateInstance", Rule::User(Role::Member)),
     ("farrier.scheduler.v1.InstanceService/DeleteInstance", Rule::User(Role::Member)),
+    ("farrier.scheduler.v1.InstanceService/SnapshotInstance", Rule::User(Role::Member)),
+    // It decides over two machines, and one of them is to be switched off.
+    ("farrier.scheduler.v1.InstanceService/RecoverInstance", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.InstanceService/GetInstance", READ),
     ("farrier.scheduler.v1.InstanceService/ListInstances", READ),
     ("farrier.scheduler.v1.OperationService/GetOperation", READ),

@@ -23,7 +23,7 @@ use farrier_proto::scheduler::node_action_service_client::NodeActionServiceClien
 use farrier_proto::scheduler::operation_service_client::OperationServiceClient;
 use farrier_proto::scheduler::{
     ActOnNodeRequest, CreateInstanceRequest, DeleteInstanceRequest, GetInstanceRequest, GetOperationRequest,
-    Instance, Operation, SetNodePowerRequest,
+    Instance, Operation, RecoverInstanceRequest, SetNodePowerRequest, SnapshotInstanceRequest,
 };
 use farrier_proto::types::{BootMode, NodeVerb};
 use tonic::transport::Channel;
@@ -247,6 +247,30 @@ impl Client {
         let request =
             ListEventsRequest { page_size: 1000, filter: filter.to_owned(), ..ListEventsRequest::default() };
         Ok(EventServiceClient::new(self.inventory.clone()).list_events(request).await?.into_inner().events)
+    }
+
+    /// Makes an image of a diskless instance's disk.
+    pub async fn snapshot_instance(&self, name: &str, image: &str) -> Result<Operation> {
+        let request = SnapshotInstanceRequest {
+            name: format!("instances/{name}"),
+            image: format!("images/{image}"),
+            request_id: request_id(),
+            ..SnapshotInstanceRequest::default()
+        };
+        let answer = InstanceServiceClient::new(self.scheduler.clone()).snapshot_instance(request).await;
+        Ok(answer.with_context(|| format!("a snapshot of {name}"))?.into_inner())
+    }
+
+    /// Moves a diskless instance onto another node.
+    pub async fn recover_instance(&self, name: &str, onto: &str, force: bool) -> Result<Operation> {
+        let request = RecoverInstanceRequest {
+            name: format!("instances/{name}"),
+            onto: format!("nodes/{onto}"),
+            force,
+            request_id: request_id(),
+        };
+        let answer = InstanceServiceClient::new(self.scheduler.clone()).recover_instance(request).await;
+        Ok(answer.with_context(|| format!("a recovery of {name} onto {onto}"))?.into_inner())
     }
 
     /// Waits until an operation is done; a failed one is an [`operation::OperationFailed`].

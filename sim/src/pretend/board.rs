@@ -15,6 +15,7 @@ use super::boot;
 use super::mishaps::Fate;
 use super::observe::{Diary, Event};
 use super::power::Supply;
+use super::san::San;
 use crate::bmc::{BootFlags, Chassis, ChassisError, ChassisIdentify, PowerAction, PowerState};
 
 /// A pretend machine, powered or not.
@@ -32,6 +33,8 @@ pub(super) struct Board {
     pub(super) http: Mutex<Option<SocketAddr>>,
     /// Instance that has called home: cloud-init does so once an instance.
     pub(super) at_home: Mutex<Option<String>>,
+    /// The iSCSI disk of its last boot.
+    pub(super) san: Mutex<Option<San>>,
     state: Mutex<State>,
     /// The boot's task, joined by whoever ends it. Held over a whole power action: one at a time.
     boot: tokio::sync::Mutex<Option<JoinHandle<()>>>,
@@ -73,6 +76,7 @@ impl Board {
             diary: Arc::default(),
             http: Mutex::new(http),
             at_home: Mutex::default(),
+            san: Mutex::default(),
             state: Mutex::new(State { supply: None, flags: BootFlags::NONE, identify: ChassisIdentify::Off }),
             boot: tokio::sync::Mutex::default(),
         }

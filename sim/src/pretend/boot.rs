@@ -7,12 +7,14 @@ use std::sync::{Arc, PoisonError};
 
 use farrier_agent::args::KernelArgs;
 use farrier_agent::{Config, Ended};
+use futures::FutureExt as _;
 
 use super::address::hyphens;
 use super::board::Board;
 use super::http;
 use super::observe::Event;
 use super::power::{PoweredMachine, Supply};
+use super::san::{self, NoSession, San, Session};
 use super::script::Script;
 use super::system;
 use crate::bmc::{BootDeviceSelector, BootFlags};
@@ -22,27 +24,35 @@ pub(super) async fn run(board: &Board, supply: &Arc<Supply>, flags: BootFlags) {
     if board.fate.now().hang_before_agent {
         return strike(board, "hang_before_agent").await;
     }
-    let ramdisk = tokio::select! {
-        ramdisk = firmware(board, flags) => ramdisk,
+    let found = tokio::select! {
+        found = firmware(board, flags) => found,
         () = supply.button.cancelled() => return,
     };
-    match ramdisk {
+    let system = match found {
         // A ramdisk takes no notice of the power button.
-        Some(args) => agent(board, supply, &args).await,
-        None => {
-            tokio::select! {
-                () = operating_system(board) => {}
-                () = supply.button.cancelled() => {}
-            }
-        }
+        Boot::Ramdisk(args) => return agent(board, supply, &args).await,
+        Boot::Disk => operating_system(board).boxed(),
+        Boot::San(san) => async move { san_system(board, &san).await }.boxed(),
+    };
+    tokio::select! {
+        () = system => {}
+        () = supply.button.cancelled() => {}
     }
 }
 
-/// Finds something to boot: the kernel line of a ramdisk, or `None` for the disk.
-async fn firmware(board: &Board, flags: BootFlags) -> Option<String> {
+/// What the firmware has found.
+enum Boot {
+    /// A ramdisk, with its kernel line.
+    Ramdisk(String),
+    Disk,
+    San(San),
+}
+
+/// Finds something to boot.
+async fn firmware(board: &Board, flags: BootFlags) -> Boot {
     let from_network = flags.valid && flags.device == BootDeviceSelector::PXE;
     if !from_network && is_bootable(board).await {
-        return None;
+        return Boot::Disk;
     }
     let mut silent = true;
     loop {
@@ -51,11 +61,12 @@ async fn firmware(board: &Board, flags: BootFlags) -> Option<String> {
             {
                 Ok(()) => {
                     board.diary.note(Event::NetworkBoot);
-                    return Some(args);
+                    return Boot::Ramdisk(args);
                 }
                 Err(error) => tracing::warn!(node = board.name, %error, "artifacts"),
             },
-            Ok(Some(Script::LocalDisk)) if is_bootable(board).await => return None,
+            Ok(Some(Script::San(san))) => return Boot::San(san),
+            Ok(Some(Script::LocalDisk)) if is_bootable(board).await => return Boot::Disk,
             Ok(_) if from_network => {}
             Ok(_) => {
                 if std::mem::take(&mut silent) {
@@ -127,6 +138,45 @@ async fn operating_system(board: &Board) {
             system::Seed::default()
         }
     };
+    come_up(board, seed).await;
+    pending().await
+}
+
+/// Starts what is on an iSCSI disk. It does not end: without its disk a system hangs.
+async fn san_system(board: &Board, san: &San) {
+    *board.san.lock().unwrap_or_else(PoisonError::into_inner) = Some(san.clone());
+    let session = loop {
+        match Session::open(board.source, san).await {
+            Ok(session) => break session,
+            Err(NoSession::Refused) => tracing::debug!(node = board.name, "the disk refuses the machine"),
+            Err(NoSession::Away(error)) => tracing::debug!(node = board.name, %error, "no iSCSI disk"),
+        }
+        tokio::time::sleep(board.retry).await;
+    };
+    board.diary.note(Event::SanBoot);
+    let mut session = session;
+    let seed = match session.read_all(SEED_LUN).await {
+        Ok(bytes) => on_disk(board, move |disk| {
+            let copy = disk.with_file_name("seed.img");
+            std::fs::write(&copy, bytes)?;
+            system::read_volume(&copy)
+        })
+        .await
+        .map_err(anyhow::Error::from),
+        Err(error) => Err(error),
+    };
+    let seed = match seed {
+        Ok(seed) => seed.unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(node = board.name, %error, "the system cannot read its NoCloud volume");
+            system::Seed::default()
+        }
+    };
+    tokio::join!(come_up(board, seed), san::live(board, san, session));
+}
+
+/// The system runs, and calls home once.
+async fn come_up(board: &Board, seed: system::Seed) {
     board.diary.note(Event::SystemUp { hostname: seed.hostname.clone() });
     if board.fate.now().system_never_calls {
         return strike(board, "system_never_calls").await;
@@ -145,8 +195,10 @@ async fn operating_system(board: &Board) {
         *board.at_home.lock().unwrap_or_else(PoisonError::into_inner) = Some(seed.instance.clone());
         board.diary.note(Event::PhonedHome { instance: seed.instance });
     }
-    pending().await
 }
+
+/// Where rackd puts the NoCloud file system.
+const SEED_LUN: u16 = 1;
 
 fn is_home(board: &Board, instance: &str) -> bool {
     board.at_home.lock().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(instance)

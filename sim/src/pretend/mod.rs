@@ -18,6 +18,7 @@ mod mishaps;
 mod observe;
 mod options;
 mod power;
+mod san;
 mod script;
 mod system;
 
@@ -36,6 +37,7 @@ pub use image::{DATA_OFFSET, TAIL_BYTES, write_image};
 pub use mishaps::Mishaps;
 pub use observe::{Counters, Event};
 pub use options::PretendOptions;
+pub use san::San;
 
 use crate::bmc::{BmcHandle, BmcServer, Chassis as _, Faults, PowerState};
 use board::{Board, Hands, Parts};
@@ -117,6 +119,11 @@ impl PretendNode {
     /// Its address on the provisioning network.
     pub fn address(&self) -> Ipv4Addr {
         self.board.source
+    }
+
+    /// The iSCSI disk that its last boot began from, if it did: what its system knows until it boots again.
+    pub fn san(&self) -> Option<San> {
+        self.board.san.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The file that is its disk.

@@ -19,6 +19,14 @@ pub enum Event {
     AgentStarted,
     /// It started the system on its disk.
     DiskBoot,
+    /// It logged in to an iSCSI disk and started the system there.
+    SanBoot,
+    /// Its iSCSI disk went away under the running system.
+    DiskLost,
+    /// It came back.
+    DiskBack,
+    /// It is there and refuses the machine.
+    DiskRefused,
     /// That system runs under this host name.
     SystemUp { hostname: String },
     /// The system called home, and was answered 200.
@@ -35,6 +43,7 @@ pub struct Counters {
     pub network_boots: usize,
     pub agent_runs: usize,
     pub disk_boots: usize,
+    pub san_boots: usize,
     pub phone_homes: usize,
     /// On to off and off to on.
     pub power_transitions: usize,
@@ -76,8 +85,14 @@ impl Diary {
                 Event::NetworkBoot => counters.network_boots += 1,
                 Event::AgentStarted => counters.agent_runs += 1,
                 Event::DiskBoot => counters.disk_boots += 1,
+                Event::SanBoot => counters.san_boots += 1,
                 Event::PhonedHome { .. } => counters.phone_homes += 1,
-                Event::SystemUp { .. } | Event::NothingToBoot | Event::Struck(_) => {}
+                Event::SystemUp { .. }
+                | Event::NothingToBoot
+                | Event::Struck(_)
+                | Event::DiskLost
+                | Event::DiskBack
+                | Event::DiskRefused => {}
             }
         }
         counters

@@ -1,10 +1,14 @@
 //! Reads rackd's iPXE scripts as far as a machine without iPXE must.
 
+use super::san::San;
+
 /// What the network told the machine to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Script {
     /// A kernel with its command line, and an initrd.
     Kernel { kernel: String, args: String, initrd: String },
+    /// An iSCSI disk.
+    San(San),
     /// Go on to the disk.
     LocalDisk,
 }
@@ -27,6 +31,9 @@ impl Script {
         if let Some((kernel, args)) = command("kernel") {
             let (initrd, _) = command("initrd")?;
             return Some(Self::Kernel { kernel, args, initrd });
+        }
+        if let Some(san) = San::parse(text) {
+            return Some(Self::San(san));
         }
         text.lines()
             .any(|line| line.starts_with("exit") || line.starts_with("sanboot"))

@@ -27,22 +27,29 @@ pub(super) fn read_seed(disk: &Path) -> io::Result<Option<Seed>> {
     let device = open(disk)?;
     for extent in PartitionTable::read(&device)?.extents() {
         let Some(volume) = Volume::open(disk, extent)? else { continue };
-        let meta: serde_json::Value = volume
-            .read("meta-data")?
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
-        let text = |key: &str| meta.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
-        let mut seed =
-            Seed { instance: text("instance-id"), hostname: text("local-hostname"), phone_home: None };
-        // User data is merged over vendor data.
-        for name in ["user-data", "vendor-data"] {
-            if let (None, Some(bytes)) = (&seed.phone_home, volume.read(name)?) {
-                seed.phone_home = phone_home(&String::from_utf8_lossy(&bytes));
-            }
-        }
-        return Ok(Some(seed));
+        return seed_of(&volume).map(Some);
     }
     Ok(None)
+}
+
+/// Reads a CIDATA volume that fills a file, if it is one. Blocking.
+pub(super) fn read_volume(file: &Path) -> io::Result<Option<Seed>> {
+    let len = std::fs::metadata(file)?.len();
+    Volume::open(file, Extent { offset: 0, len })?.map(|volume| seed_of(&volume)).transpose()
+}
+
+fn seed_of(volume: &Volume) -> io::Result<Seed> {
+    let meta: serde_json::Value =
+        volume.read("meta-data")?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let text = |key: &str| meta.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+    let mut seed = Seed { instance: text("instance-id"), hostname: text("local-hostname"), phone_home: None };
+    // User data is merged over vendor data.
+    for name in ["user-data", "vendor-data"] {
+        if let (None, Some(bytes)) = (&seed.phone_home, volume.read(name)?) {
+            seed.phone_home = phone_home(&String::from_utf8_lossy(&bytes));
+        }
+    }
+    Ok(seed)
 }
 
 /// The url of cloud-config's `phone_home`.

@@ -14,6 +14,8 @@ pub(crate) enum AppError {
     NotAllowed(String),
     #[error("{0} exists")]
     NameTaken(String),
+    #[error("{0} is reserved")]
+    Reserved(String),
     #[error("the request id was used to upload other bytes as {0}")]
     RequestIdReused(String),
     #[error("{0} changed")]

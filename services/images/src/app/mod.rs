@@ -3,6 +3,7 @@
 mod error;
 mod images;
 pub(crate) mod reader;
+mod reserve;
 mod upload;
 
 pub(crate) use error::AppError;

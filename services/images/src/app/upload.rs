@@ -21,6 +21,8 @@ pub(crate) struct Wanted {
     pub(crate) declared: Declared,
     /// Empty: none.
     pub(crate) request_id: String,
+    /// Under the reservation of the operation that `request_id` names.
+    pub(crate) reserved: bool,
     /// For the log.
     pub(crate) actor: String,
 }
@@ -48,6 +50,10 @@ impl Images {
         let (pieces, received) = mpsc::channel(PIECES);
         if let Some(existing) = self.store.image(&wanted.image.name).await? {
             return Ok((Begun::Done(Box::new(same_request(existing, &wanted)?)), pieces));
+        }
+        let reserved = self.store.reservation(&wanted.image.name, time::now_ms()).await?;
+        if !wanted.reserved && reserved.is_some() {
+            return Err(AppError::Reserved(wanted.image.name));
         }
         let turn = self.uploads.clone().acquire_owned().await.map_err(|_| AppError::ShuttingDown)?;
         let (disks, promise) = (self.disks.clone(), wanted.promise.clone());
@@ -104,7 +110,7 @@ async fn publish(images: Images, wanted: Wanted, cut: Cut) -> Result<Image, AppE
         .await
         .map_err(|_| AppError::Lost)?
         .map_err(|source| AppError::Disk { doing: "cannot keep a disk", source })?;
-    match images.store.insert(&image, &wanted.request_id).await {
+    match images.store.insert(&image, &wanted.request_id, wanted.reserved).await {
         Ok(stored) => {
             tracing::info!(actor = %wanted.actor, image = %image.name, manifest = %image.manifest_sha256, "image stored");
             Ok(stored.image)
@@ -113,6 +119,10 @@ async fn publish(images: Images, wanted: Wanted, cut: Cut) -> Result<Image, AppE
             images.drop_unused(&image.manifest_sha256).await;
             match error {
                 InsertError::Taken(existing) => same_request(*existing, &wanted),
+                InsertError::Reservation if wanted.reserved => {
+                    Err(AppError::NotAllowed(format!("{} is no longer reserved", image.name)))
+                }
+                InsertError::Reservation => Err(AppError::Reserved(image.name)),
                 InsertError::Store(error) => Err(error.into()),
             }
         }

@@ -9,7 +9,8 @@ use farrier_model::{Collection, parse_name};
 use farrier_proto::images::image_service_server::ImageService;
 use farrier_proto::images::{
     DeleteImageRequest, GetImageRequest, GetManifestRequest, Image, ListImagesRequest, ListImagesResponse,
-    ReadChunksRequest, ReadChunksResponse, UploadImageRequest,
+    ReadChunksRequest, ReadChunksResponse, ReleaseImageRequest, ReleaseImageResponse, ReserveImageRequest,
+    ReserveImageResponse, UploadImageRequest,
 };
 use farrier_proto::types::ChunkManifest;
 use farrier_runtime::authz::Caller;
@@ -42,7 +43,8 @@ impl ImageService for Service {
         let caller = Caller::of(&request);
         let mut stream = request.into_inner();
         let header = upload::header(&mut stream).await?;
-        let wanted = upload::wanted(&self.images, &caller, header).map_err(status)?;
+        let reservation = self.images.reservation_of(&caller, &header).await.map_err(status)?;
+        let wanted = upload::wanted(&self.images, &caller, header, reservation).map_err(status)?;
         let (begun, pieces) = self.images.begin(wanted).await.map_err(status)?;
         match begun {
             Begun::Done(image) => Ok(Response::new(*image)),
@@ -81,6 +83,31 @@ impl ImageService for Service {
         let DeleteImageRequest { name, etag } = request.into_inner();
         self.images.delete(&caller, named(&name)?, &etag).await.map_err(status)?;
         Ok(Response::new(()))
+    }
+
+    async fn reserve_image(
+        &self,
+        request: Request<ReserveImageRequest>,
+    ) -> Result<Response<ReserveImageResponse>, Status> {
+        let ReserveImageRequest { image, rack, operation } = request.into_inner();
+        let image = image.ok_or_else(|| invalid("image", "expected what will be uploaded"))?;
+        named(&image.name)?;
+        upload::described(&image, ["image.architecture", "image.description"]).map_err(status)?;
+        parse_name(Collection::Racks, &rack).map_err(|e| invalid("rack", e))?;
+        parse_name(Collection::Operations, &operation).map_err(|e| invalid("operation", e))?;
+        self.images.reserve(image, rack, operation).await.map_err(status)?;
+        let max_bytes = i64::try_from(self.images.max_bytes()).unwrap_or(i64::MAX);
+        Ok(Response::new(ReserveImageResponse { max_bytes }))
+    }
+
+    async fn release_image(
+        &self,
+        request: Request<ReleaseImageRequest>,
+    ) -> Result<Response<ReleaseImageResponse>, Status> {
+        let ReleaseImageRequest { name, operation } = request.into_inner();
+        parse_name(Collection::Operations, &operation).map_err(|e| invalid("operation", e))?;
+        let image = self.images.release(named(&name)?, &operation).await.map_err(status)?;
+        Ok(Response::new(ReleaseImageResponse { image }))
     }
 
     async fn get_manifest(

@@ -18,6 +18,12 @@ pub(super) fn status(error: AppError) -> Status {
             format!("{name} exists: choose another name or delete it first"),
             [("resource", name)],
         ),
+        AppError::Reserved(name) => refuse_with(
+            Code::AlreadyExists,
+            Reason::NameTaken,
+            format!("{name} is being made of an instance's disk: choose another name"),
+            [("resource", name)],
+        ),
         AppError::RequestIdReused(_) => {
             refuse(Code::InvalidArgument, Reason::RequestIdReused, error.to_string())
         }

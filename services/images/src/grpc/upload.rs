@@ -4,6 +4,7 @@ use crate::app::{AppError, Images, Wanted};
 use crate::disks::is_digest;
 use crate::import::Declared;
 use crate::import::receive::Promise;
+use farrier_images_store::Reservation;
 use farrier_model::{Collection, parse_name};
 use farrier_proto::images::upload_image_request::{Header, Part};
 use farrier_proto::images::{Compression, Image, ImageFormat, UploadImageRequest};
@@ -14,10 +15,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
-/// Checks a header.
-pub(super) fn wanted(images: &Images, caller: &Caller, header: Header) -> Result<Wanted, AppError> {
+/// Checks a header. What a reservation says wins over it.
+pub(super) fn wanted(
+    images: &Images,
+    caller: &Caller,
+    header: Header,
+    reservation: Option<Reservation>,
+) -> Result<Wanted, AppError> {
     let bad = |field, expected: &str| Err(AppError::Invalid { field, expected: expected.to_owned() });
-    let Some(image) = header.image else {
+    let Some(mut image) = header.image else {
         return bad("header.image", "expected an image");
     };
     if let Err(error) = parse_name(Collection::Images, &image.name) {
@@ -35,12 +41,7 @@ pub(super) fn wanted(images: &Images, caller: &Caller, header: Header) -> Result
         Ok(known @ (Compression::None | Compression::Zstd | Compression::Gzip)) => known,
         _ => return bad("header.image.compression", "expected NONE, ZSTD or GZIP"),
     };
-    if !ARCHITECTURES.contains(&image.architecture.as_str()) {
-        return bad("header.image.architecture", "expected x86_64, aarch64, or nothing for any");
-    }
-    if image.description.len() > DESCRIPTION_MAX {
-        return bad("header.image.description", "expected at most 1024 bytes");
-    }
+    described(&image, ["header.image.architecture", "header.image.description"])?;
     if header.request_id.len() > REQUEST_ID_MAX {
         return bad("header.request_id", "expected at most 128 bytes");
     }
@@ -50,7 +51,14 @@ pub(super) fn wanted(images: &Images, caller: &Caller, header: Header) -> Result
     if file_bytes > images.max_bytes() {
         return Err(crate::import::ImportError::TooLarge { limit: images.max_bytes() }.into());
     }
-    let owner = owner(caller, image.owner)?;
+    let reserved = reservation.is_some();
+    let owner = match reservation {
+        Some(kept) => {
+            (image.description, image.architecture) = (kept.description, kept.architecture);
+            kept.owner
+        }
+        None => owner(caller, image.owner)?,
+    };
     Ok(Wanted {
         image: Image {
             name: image.name,
@@ -66,8 +74,22 @@ pub(super) fn wanted(images: &Images, caller: &Caller, header: Header) -> Result
         promise: Promise { file_bytes, sha256 },
         declared: Declared { format, compression, max_bytes: images.max_bytes() },
         request_id: header.request_id,
+        reserved,
         actor: caller.actor(),
     })
+}
+
+/// Checks what an image is said to be; `fields`: what to call its architecture and description.
+pub(super) fn described(image: &Image, fields: [&'static str; 2]) -> Result<(), AppError> {
+    let [architecture, description] = fields;
+    let bad = |field, expected: &str| Err(AppError::Invalid { field, expected: expected.to_owned() });
+    if !ARCHITECTURES.contains(&image.architecture.as_str()) {
+        return bad(architecture, "expected x86_64, aarch64, or nothing for any");
+    }
+    if image.description.len() > DESCRIPTION_MAX {
+        return bad(description, "expected at most 1024 bytes");
+    }
+    Ok(())
 }
 
 /// Members upload for their project; operators for any, and for everybody.

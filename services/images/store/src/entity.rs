@@ -1,4 +1,4 @@
-//! The `images` table.
+//! The `images` table, and `reservations`.
 
 use sea_orm::entity::prelude::*;
 
@@ -28,3 +28,29 @@ pub(crate) struct Model {
 pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+/// The `reservations` table.
+pub(crate) mod reservation {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "reservations")]
+    pub(crate) struct Model {
+        /// The id in `images/{image}`.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(crate) name: String,
+        pub(crate) owner: String,
+        pub(crate) description: String,
+        pub(crate) architecture: String,
+        /// `racks/{rack}`
+        pub(crate) rack: String,
+        /// `operations/{operation}`
+        pub(crate) operation: String,
+        pub(crate) expires_ms: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(crate) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

@@ -5,7 +5,9 @@
 
 mod entity;
 mod migration;
+mod reservation;
 mod store;
 
 pub use migration::Migrations;
+pub use reservation::{Reservation, ReserveError};
 pub use store::{DeleteError, Deleted, Filter, InsertError, Store, StoreError, Stored};

@@ -9,7 +9,7 @@ pub struct Migrations;
 
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Initial)]
+        vec![Box::new(Initial), Box::new(Reservations)]
     }
 
     /// The services may share one PostgreSQL database.
@@ -63,5 +63,36 @@ impl MigrationTrait for Initial {
                 .await?;
         }
         Ok(())
+    }
+}
+
+/// Names kept for what racks upload.
+struct Reservations;
+
+impl MigrationName for Reservations {
+    fn name(&self) -> &str {
+        "m20261128_reservations"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Reservations {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let text = |name: &'static str| ColumnDef::new(Alias::new(name)).string().not_null().to_owned();
+        manager
+            .create_table(
+                Table::create()
+                    .table(Alias::new("reservations"))
+                    .if_not_exists()
+                    .col(text("name").primary_key())
+                    .col(text("owner"))
+                    .col(text("description"))
+                    .col(text("architecture"))
+                    .col(text("rack"))
+                    .col(text("operation"))
+                    .col(ColumnDef::new(Alias::new("expires_ms")).big_integer().not_null())
+                    .to_owned(),
+            )
+            .await
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::entity::{ActiveModel, Column, Entity, Model};
 use crate::migration::Migrations;
+use crate::reservation::admits;
 use farrier_db::{Db, is_duplicate};
 use farrier_model::{Collection, parse_name};
 use farrier_proto::images::Image;
@@ -15,7 +16,7 @@ use std::collections::HashSet;
 /// The images of one installation. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    db: Db,
+    pub(crate) db: Db,
 }
 
 /// An image as stored. `name`, `uid`, `owner`, `etag`, `create_time` and the digests of `image` are whole.
@@ -66,6 +67,9 @@ pub enum StoreError {
 pub enum InsertError {
     #[error("{} exists", .0.image.name)]
     Taken(Box<Stored>),
+    /// Kept for another upload, or no longer kept for this one.
+    #[error("the name's reservation is not of this upload")]
+    Reservation,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -87,8 +91,14 @@ impl Store {
         Ok(Self { db: Db::open::<Migrations>(url).await? })
     }
 
-    /// Adds an image whose `name`, `uid`, `owner`, digests and `create_time` are filled in.
-    pub async fn insert(&self, image: &Image, request_id: &str) -> Result<Stored, InsertError> {
+    /// Adds an image whose `name`, `uid`, `owner`, digests and `create_time` are filled in. `reserved`: under the
+    /// reservation of the operation `request_id`; otherwise the name must not be reserved.
+    pub async fn insert(
+        &self,
+        image: &Image,
+        request_id: &str,
+        reserved: bool,
+    ) -> Result<Stored, InsertError> {
         let id = parse_name(Collection::Images, &image.name).map_err(StoreError::from)?.to_owned();
         let row = Model {
             name: id.clone(),
@@ -103,6 +113,11 @@ impl Store {
             body: image.encode_to_vec(),
         };
         let write = self.db.begin().await.map_err(StoreError::from)?;
+        let now = image.create_time.as_ref().map_or(0, millis);
+        let operation = reserved.then_some(request_id);
+        if !admits(write.conn(), &id, operation, now).await.map_err(StoreError::from)? {
+            return Err(InsertError::Reservation);
+        }
         match Entity::insert(active(row.clone())).exec_without_returning(write.conn()).await {
             Ok(_) => {
                 write.commit().await.map_err(StoreError::from)?;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use farrier_db::testing::Postgres;
-use farrier_images_store::{DeleteError, Filter, InsertError, Store};
+use farrier_images_store::{DeleteError, Filter, InsertError, Reservation, ReserveError, Store};
 use farrier_proto::images::Image;
 
 async fn on_sqlite(check: impl AsyncFn(&Store)) {
@@ -37,6 +37,7 @@ async fn everything(store: &Store) {
     a_stale_etag_deletes_nothing(store).await;
     the_last_image_of_a_disk_is_told(store).await;
     one_of_many_wins(store).await;
+    a_reservation_keeps_a_name_for_one_operation(store).await;
 }
 
 fn image(id: &str, owner: &str, manifest: &str) -> Image {
@@ -61,7 +62,7 @@ async fn clear(store: &Store) {
 }
 
 async fn an_image_comes_back_as_it_went(store: &Store) {
-    let inserted = store.insert(&image("a", "p", "m"), "r1").await.unwrap();
+    let inserted = store.insert(&image("a", "p", "m"), "r1", false).await.unwrap();
     assert_eq!(inserted.request_id, "r1");
     assert_eq!(Image { etag: String::new(), ..inserted.image.clone() }, image("a", "p", "m"));
     assert!(!inserted.image.etag.is_empty());
@@ -72,8 +73,8 @@ async fn an_image_comes_back_as_it_went(store: &Store) {
 }
 
 async fn a_name_is_taken_once(store: &Store) {
-    let first = store.insert(&image("a", "p", "m"), "r1").await.unwrap();
-    match store.insert(&image("a", "q", "n"), "r2").await {
+    let first = store.insert(&image("a", "p", "m"), "r1", false).await.unwrap();
+    match store.insert(&image("a", "q", "n"), "r2", false).await {
         Err(InsertError::Taken(existing)) => assert_eq!(*existing, first),
         other => panic!("{other:?}"),
     }
@@ -82,7 +83,7 @@ async fn a_name_is_taken_once(store: &Store) {
 
 async fn lists_are_filtered_and_paged(store: &Store) {
     for (id, owner) in [("a", "p"), ("b", "q"), ("c", ""), ("c-2", "p"), ("d", "p")] {
-        store.insert(&image(id, owner, "m"), "").await.unwrap();
+        store.insert(&image(id, owner, "m"), "", false).await.unwrap();
     }
     let names = async |filter: Filter, after: Option<&str>, limit| -> Vec<String> {
         let found = store.list(&filter, after, limit).await.unwrap();
@@ -113,11 +114,11 @@ async fn lists_are_filtered_and_paged(store: &Store) {
 }
 
 async fn a_stale_etag_deletes_nothing(store: &Store) {
-    let first = store.insert(&image("a", "p", "m"), "").await.unwrap().image.etag;
+    let first = store.insert(&image("a", "p", "m"), "", false).await.unwrap().image.etag;
     store.delete("images/a", &first).await.unwrap();
     assert!(matches!(store.delete("images/a", "").await, Err(DeleteError::NotFound)));
     // The same name again is another image.
-    let second = store.insert(&image("a", "p", "n"), "").await.unwrap().image.etag;
+    let second = store.insert(&image("a", "p", "n"), "", false).await.unwrap().image.etag;
     assert_ne!(first, second);
     assert!(matches!(store.delete("images/a", &first).await, Err(DeleteError::Stale)));
     store.delete("images/a", &second).await.unwrap();
@@ -125,7 +126,7 @@ async fn a_stale_etag_deletes_nothing(store: &Store) {
 
 async fn the_last_image_of_a_disk_is_told(store: &Store) {
     for (id, manifest) in [("a", "m"), ("b", "m"), ("c", "n")] {
-        store.insert(&image(id, "p", manifest), "").await.unwrap();
+        store.insert(&image(id, "p", manifest), "", false).await.unwrap();
     }
     let manifests = store.manifests().await.unwrap();
     assert_eq!(manifests, ["m".to_owned(), "n".to_owned()].into());
@@ -138,7 +139,7 @@ async fn the_last_image_of_a_disk_is_told(store: &Store) {
 async fn one_of_many_wins(store: &Store) {
     let tries = (0..16).map(|i| {
         let store = store.clone();
-        tokio::spawn(async move { store.insert(&image("race", "p", &format!("m{i}")), "").await })
+        tokio::spawn(async move { store.insert(&image("race", "p", &format!("m{i}")), "", false).await })
     });
     let mut won = 0;
     for result in tries.collect::<Vec<_>>() {
@@ -150,4 +151,42 @@ async fn one_of_many_wins(store: &Store) {
     }
     assert_eq!(won, 1);
     clear(store).await;
+}
+
+async fn a_reservation_keeps_a_name_for_one_operation(store: &Store) {
+    clear(store).await;
+    let kept = |operation: &str, expires_ms| Reservation {
+        image: "images/kept".into(),
+        owner: "p".into(),
+        description: "d".into(),
+        architecture: String::new(),
+        rack: "racks/r1".into(),
+        operation: operation.into(),
+        expires_ms,
+    };
+    // Images of these tests are made at second 5.
+    store.reserve(&kept("operations/a", 9000), 1000).await.unwrap();
+    store.reserve(&kept("operations/a", 10_000), 1000).await.unwrap();
+    let taken = store.reserve(&kept("operations/b", 9000), 1000).await;
+    assert!(matches!(taken, Err(ReserveError::Taken)), "{taken:?}");
+    assert_eq!(store.reservation("images/kept", 1000).await.unwrap(), Some(kept("operations/a", 10_000)));
+    assert_eq!(store.reservation("images/kept", 10_000).await.unwrap(), None);
+    for (request, reserved) in [("operations/b", true), ("operations/a", false), ("", false)] {
+        let refused = store.insert(&image("kept", "p", "m"), request, reserved).await;
+        assert!(matches!(refused, Err(InsertError::Reservation)), "{refused:?}");
+    }
+    store.insert(&image("kept", "p", "m"), "operations/a", true).await.unwrap();
+    // What came of it is told, also when it is asked for again.
+    store.reserve(&kept("operations/a", 10_000), 1000).await.unwrap();
+    let told = store.release("images/kept", "operations/a").await.unwrap();
+    assert_eq!(told.map(|stored| stored.image.name), Some("images/kept".into()));
+    let taken = store.reserve(&kept("operations/b", 9000), 1000).await;
+    assert!(matches!(taken, Err(ReserveError::Taken)), "{taken:?}");
+    clear(store).await;
+    // One that was forgotten ends by itself.
+    store.reserve(&kept("operations/a", 4000), 1000).await.unwrap();
+    store.insert(&image("kept", "p", "m"), "", false).await.unwrap();
+    clear(store).await;
+    store.reserve(&kept("operations/b", 9000), 4000).await.unwrap();
+    assert!(store.release("images/kept", "operations/b").await.unwrap().is_none());
 }

@@ -95,6 +95,17 @@ impl Bench {
         panic!("left behind: {:?}", self.files("tmp"));
     }
 
+    /// Waits until the service has begun to write an upload.
+    pub(crate) async fn an_upload_is_under_way(&self) {
+        for _ in 0..3000 {
+            if !self.files("tmp").is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no upload is under way");
+    }
+
     fn credentials(&self, identity: Identity) -> Credentials {
         let issued =
             self.authority.issue(&identity, &["127.0.0.1".into()], Duration::from_secs(600)).unwrap();

@@ -4,4 +4,5 @@
 mod bench;
 mod bytes;
 mod catalogue;
+mod reservations;
 mod uploads;

@@ -137,7 +137,7 @@ fn actions(node: &Node, at: State) -> Vec<String> {
         .copied()
         .chain(verbs(at).map(|v| v.as_str()).filter(|v| !preferred(at).contains(v)))
         .filter(|verb| verbs_driven(at).any(|v| v == *verb))
-        .filter(|verb| !matches!(*verb, "deploy" | "undeploy"));
+        .filter(|verb| !matches!(*verb, "deploy" | "undeploy" | "recover"));
     actions.extend(verbs.map(|verb| format!("farrier node {verb} {name}")));
     actions
 }

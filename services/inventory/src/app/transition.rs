@@ -73,7 +73,7 @@ pub(super) fn decide(
     if outcome {
         node.operation.clear();
         node.last_error = match event {
-            Event::Fail | Event::Abort => reason(event, &request.error),
+            Event::Fail | Event::Abort | Event::Moved => reason(event, &request.error),
             _ => String::new(),
         };
     } else {
@@ -82,10 +82,16 @@ pub(super) fn decide(
         // A verb that only changes the state leaves no work behind, so nobody has the node afterwards.
         node.operation = if to.is_working() { request.operation.clone() } else { String::new() };
     }
-    if event == Event::Deploy {
-        deploy(&mut node, &request.instance)?;
+    match event {
+        Event::Deploy => {
+            in_use(&node)?;
+            give(&mut node, &request.instance)?;
+        }
+        // The disk is at the node's rack already: whoever keeps the node out of use since then comes too late.
+        Event::Recover => give(&mut node, &request.instance)?,
+        _ => {}
     }
-    if from == State::Deleting && event == Event::Done {
+    if (from == State::Deleting && event == Event::Done) || event == Event::Moved {
         node.instance.clear();
     }
     if request.power_state() != PowerState::Unspecified {
@@ -131,12 +137,16 @@ pub(super) fn holder(node: &Node, operation: &str, outcome: bool) -> Result<(), 
     Ok(())
 }
 
-fn deploy(node: &mut Node, instance: &str) -> Result<(), Status> {
-    parse_name(Collection::Instances, instance).map_err(|e| invalid("instance", e))?;
+fn in_use(node: &Node) -> Result<(), Status> {
     if node.maintenance {
         let why = format!("{} is in maintenance: {}", node.name, node.maintenance_reason);
         return Err(refuse(Code::FailedPrecondition, Reason::LifecycleRefused, why));
     }
+    Ok(())
+}
+
+fn give(node: &mut Node, instance: &str) -> Result<(), Status> {
+    parse_name(Collection::Instances, instance).map_err(|e| invalid("instance", e))?;
     if !node.instance.is_empty() && node.instance != instance {
         let why = format!("{} is given to {}", node.name, node.instance);
         return Err(refuse(Code::FailedPrecondition, Reason::LifecycleRefused, why));

@@ -67,6 +67,7 @@ impl App {
             ready_seconds: instance.ready_seconds,
             method: instance.method,
             volume_bytes: flavor.disk_bytes,
+            recovery: None,
         });
         let mut row = new_operation(
             caller,
@@ -114,6 +115,19 @@ impl App {
         Ok(shown(instance))
     }
 
+    /// An instance that the caller may change.
+    pub(super) async fn own_instance(&self, caller: &Caller, name: &str) -> Result<Instance, Status> {
+        let instance = self.instance(caller, name).await?;
+        if !caller.sees_all_projects() && instance.owner != caller.project() {
+            return Err(refuse(
+                Code::PermissionDenied,
+                Reason::NotAllowed,
+                format!("{} is not yours", instance.name),
+            ));
+        }
+        Ok(instance)
+    }
+
     pub(crate) async fn instances(
         &self,
         caller: &Caller,
@@ -146,14 +160,7 @@ impl App {
         if let Some(before) = self.answered(&key).await? {
             return Ok(before);
         }
-        let instance = self.instance(caller, &request.name).await?;
-        if !caller.sees_all_projects() && instance.owner != caller.project() {
-            return Err(refuse(
-                Code::PermissionDenied,
-                Reason::NotAllowed,
-                format!("{} is not yours", instance.name),
-            ));
-        }
+        let instance = self.own_instance(caller, &request.name).await?;
         if !request.etag.is_empty() && request.etag != instance.etag {
             return Err(stale_etag(&instance.name));
         }

@@ -3,8 +3,9 @@
 mod check;
 mod instance;
 mod node_action;
-
 mod operation;
+mod recover;
+mod snapshot;
 
 pub(crate) use node_action::state_of;
 

@@ -1,7 +1,7 @@
 //! Phase *closing*: write the outcome into the node, then into the operation and its instance.
 
 use super::drive::{Broken, Next};
-use super::{Engine, hold};
+use super::{Engine, hold, recover, snapshot};
 use farrier_model::lifecycle::Event;
 use farrier_proto::inventory::TransitionNodeRequest;
 use farrier_proto::scheduler::{
@@ -14,10 +14,19 @@ use farrier_scheduler_store::{OperationRow, StoreError};
 use tonic::Status;
 
 pub(super) async fn close(engine: &Engine, row: &OperationRow) -> Result<Next, Broken> {
+    let mut row = row.clone();
+    if row.operation.r#type() == OperationType::Snapshot {
+        let made = snapshot::release(engine, &row).await.map_err(|s| away("images", &s))?;
+        let error = snapshot::settled(&row.operation, made);
+        let written = engine.store.edit(&row.operation.name, |row| row.operation.error = error).await?;
+        let Some(written) = written else { return Ok(Next::Advance) };
+        row = written;
+    }
     let op = &row.operation;
     crash::point("close", "before");
     let told = match op.r#type() {
-        OperationType::Power => hold::release(engine, op).await,
+        OperationType::Power | OperationType::Snapshot => hold::release(engine, op).await,
+        OperationType::Recover if op.earlier_step_count == 0 => recover::release(engine, &row).await,
         _ => transition(engine, op).await,
     };
     match told {
@@ -29,17 +38,21 @@ pub(super) async fn close(engine: &Engine, row: &OperationRow) -> Result<Next, B
         // Whatever else inventory says, the node is still ours: given up here, nobody would let go of it. A
         // wrong certificate and a half-done upgrade pass.
         Err(status) => {
-            return Err(Broken::Away { who: "inventory".to_owned(), message: status.message().to_owned() });
+            return Err(away("inventory", &status));
         }
     }
     crash::point("close", "after");
-    finish(engine, row).await?;
+    finish(engine, &row).await?;
     crash::point("close", "done");
     Ok(Next::Advance)
 }
 
+fn away(who: &str, status: &Status) -> Broken {
+    Broken::Away { who: who.to_owned(), message: status.message().to_owned() }
+}
+
 /// Whether the node is no longer this operation's to let go of.
-fn superseded(status: &Status) -> bool {
+pub(super) fn superseded(status: &Status) -> bool {
     let reason = reason_of(status);
     [Reason::LifecycleRefused, Reason::NotFound].iter().any(|r| reason.as_deref() == Some(r.as_str()))
 }
@@ -93,9 +106,10 @@ pub(super) async fn fail(engine: &Engine, name: &str, error: OperationError) -> 
         .store
         .edit_with_instance(name, |row, instance| {
             row.operation.error = Some(error);
-            // A node that is held must be let go of: closing does that.
+            // A node that is held must be let go of: closing does that. A recovery may hold one of its two already.
             if row.operation.phase() == OperationPhase::Starting
                 || row.operation.phase() == OperationPhase::Running
+                || row.operation.r#type() == OperationType::Recover
             {
                 row.operation.set_phase(OperationPhase::Closing);
             } else {
@@ -118,10 +132,15 @@ fn end(op: &mut Operation) {
 
 /// What the end of an operation means for its instance.
 fn settle(op: &Operation, instance: &mut Instance) {
-    if !matches!(op.r#type(), OperationType::Deploy | OperationType::Undeploy) {
+    if !matches!(op.r#type(), OperationType::Deploy | OperationType::Undeploy | OperationType::Recover) {
         return;
     }
     instance.update_time = Some(now());
+    // A recovery that ended before the disk was given away: the instance is where it was, as it was.
+    if op.r#type() == OperationType::Recover && op.earlier_step_count == 0 {
+        instance.last_error = op.error.as_ref().map(|error| error.message.clone()).unwrap_or_default();
+        return;
+    }
     match &op.error {
         Some(error) => {
             instance.set_state(InstanceState::Failed);

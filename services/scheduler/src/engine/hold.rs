@@ -1,4 +1,4 @@
-//! Nodes in the hands of operations that move no state, or that are over.
+//! Nodes in the hands of operations that move no state, or not yet, or that are over.
 
 use super::Engine;
 use super::drive::{Broken, Next};
@@ -12,29 +12,54 @@ use farrier_runtime::error::asked;
 use farrier_scheduler_store::OperationRow;
 use tonic::{Code, Status};
 
-/// Takes the node for power work: it queues behind whatever works on the node, and has a fencing token of
-/// its own, so that it never acts with the token of work that came later.
-pub(super) async fn power(engine: &Engine, row: &OperationRow) -> Result<Next, Broken> {
+/// Takes the node for work that moves no state.
+pub(super) async fn node(engine: &Engine, row: &OperationRow, node: &str) -> Result<Next, Broken> {
+    match take(engine, row, node).await? {
+        Held::Ours(node) => reserve_noted(engine, row, &node).await,
+        Held::Others(why) => Ok(Next::Wait(why)),
+    }
+}
+
+/// Whose a node is that was asked for.
+pub(super) enum Held {
+    Ours(Box<Node>),
+    /// Somebody works on it: who.
+    Others(String),
+}
+
+/// Takes a node: it queues behind whatever works on the node, and has a fencing token of its own, so that it never
+/// acts with the token of work that came later.
+pub(super) async fn take(engine: &Engine, row: &OperationRow, node: &str) -> Result<Held, Broken> {
     let request = HoldNodeRequest {
-        node: row.operation.node.clone(),
+        node: node.to_owned(),
         operation: row.operation.name.clone(),
         action: action(row),
         actor: row.operation.actor.clone(),
     };
     match engine.clients.dispatch.clone().hold_node(request).await {
-        Ok(answer) => reserve_noted(engine, row, &answer.into_inner().node.unwrap_or_default()).await,
-        Err(status) if status.code() == Code::Aborted => Ok(Next::Wait(status.message().to_owned())),
+        Ok(answer) => Ok(Held::Ours(Box::new(answer.into_inner().node.unwrap_or_default()))),
+        Err(status) if status.code() == Code::Aborted => Ok(Held::Others(status.message().to_owned())),
         Err(status) => Err(Broken::of("inventory", &status)),
     }
 }
 
-/// What power work did, into the node and the audit log.
+/// What was done to the operation's node, into the node and the audit log.
 pub(super) async fn release(engine: &Engine, op: &Operation) -> Result<(), Status> {
+    let power = op.result.as_ref().map_or(0, |r| r.power_state);
+    release_as(engine, op, &op.node, power).await
+}
+
+/// Lets go of a node that nothing was done to.
+pub(super) async fn release_untouched(engine: &Engine, op: &Operation, node: &str) -> Result<(), Status> {
+    release_as(engine, op, node, 0).await
+}
+
+async fn release_as(engine: &Engine, op: &Operation, node: &str, power_state: i32) -> Result<(), Status> {
     let request = ReleaseNodeRequest {
-        node: op.node.clone(),
+        node: node.to_owned(),
         operation: op.name.clone(),
         error: op.error.as_ref().map(|e| e.message.clone()).unwrap_or_default(),
-        power_state: op.result.as_ref().map_or(0, |r| r.power_state),
+        power_state,
         actor: op.actor.clone(),
     };
     engine.clients.dispatch.clone().release_node(request).await.map(drop)
@@ -69,6 +94,8 @@ impl Engine {
 fn action(row: &OperationRow) -> String {
     let action = match &row.work.work {
         Some(Work::Power(power)) => power.action(),
+        Some(Work::Snapshot(snapshot)) => return format!("snapshot of {}", snapshot.instance),
+        Some(Work::Deploy(deploy)) => return format!("recovery of {}", deploy.instance),
         _ => PowerAction::Unspecified,
     };
     action.as_str_name().replace("POWER_ACTION", "power").replace('_', " ").to_lowercase()

@@ -1,7 +1,7 @@
 //! Phase *placing*: choose a node and reserve it, or take the node that was named.
 
 use super::drive::{Broken, Next, failure};
-use super::{Engine, hold, placement};
+use super::{Engine, hold, placement, recover, snapshot};
 use farrier_model::lifecycle::Event;
 use farrier_proto::images::GetImageRequest;
 use farrier_proto::inventory::{
@@ -18,6 +18,10 @@ use tonic::{Code, Status};
 
 pub(super) async fn place(engine: &Engine, row: &OperationRow) -> Result<Next, Broken> {
     let op = &row.operation;
+    if op.r#type() == OperationType::Recover {
+        // It has two nodes.
+        return recover::place(engine, row).await;
+    }
     // A crash may have come between the reservation and its note: the node knows whose it is.
     if let Some(node) = reserved(engine, &op.name).await? {
         return reserve_noted(engine, row, &node).await;
@@ -31,7 +35,8 @@ pub(super) async fn place(engine: &Engine, row: &OperationRow) -> Result<Next, B
     match op.r#type() {
         OperationType::Deploy => choose(engine, row).await,
         OperationType::Undeploy => undeploy(engine, row).await,
-        OperationType::Power => hold::power(engine, row).await,
+        OperationType::Power => hold::node(engine, row, &op.node).await,
+        OperationType::Snapshot => snapshot::place(engine, row).await,
         _ => verb(engine, row, &op.node).await,
     }
 }
@@ -134,7 +139,11 @@ async fn verb(engine: &Engine, row: &OperationRow, node: &str) -> Result<Next, B
         OperationType::Clean => Event::Clean,
         OperationType::Provide => Event::Provide,
         OperationType::Undeploy => Event::Undeploy,
-        OperationType::Deploy | OperationType::Power | OperationType::Unspecified => {
+        OperationType::Deploy
+        | OperationType::Power
+        | OperationType::Snapshot
+        | OperationType::Recover
+        | OperationType::Unspecified => {
             return Ok(Next::Fail(failure("LIFECYCLE_REFUSED", "this operation has no verb")));
         }
     };
@@ -160,7 +169,7 @@ async fn verb(engine: &Engine, row: &OperationRow, node: &str) -> Result<Next, B
 
 /// The node is ours: note it, and go on to the rack if there is work for it.
 pub(super) async fn reserve_noted(engine: &Engine, row: &OperationRow, node: &Node) -> Result<Next, Broken> {
-    let works = is_working(node.state()) || matches!(row.work.work, Some(Work::Power(_)));
+    let works = is_working(node.state()) || matches!(row.work.work, Some(Work::Power(_) | Work::Snapshot(_)));
     let deploy = row.operation.r#type() == OperationType::Deploy;
     let undeploy = row.operation.r#type() == OperationType::Undeploy;
     engine

@@ -1,10 +1,11 @@
 //! Phase *starting*: tell the rack. And stopping it again.
 
 use super::drive::{Broken, Next, failure};
-use super::{Engine, secret, spec, watch};
+use super::{Engine, recover, secret, snapshot, spec, watch};
 use farrier_proto::inventory::GetDispatchRequest;
-use farrier_proto::rack::{AbortTaskRequest, StartTaskRequest};
-use farrier_proto::scheduler::{Operation, OperationPhase};
+use farrier_proto::rack::task_spec::Work;
+use farrier_proto::rack::{AbortTaskRequest, StartTaskRequest, Step, TaskState};
+use farrier_proto::scheduler::{Operation, OperationPhase, OperationType};
 use farrier_runtime::crash;
 use farrier_runtime::time::now;
 use farrier_scheduler_store::OperationRow;
@@ -47,11 +48,15 @@ pub(super) async fn start(engine: &Arc<Engine>, row: &OperationRow) -> Result<Ne
         who: op.rack.clone(),
         message: farrier_runtime::telemetry::chain(&e),
     })?;
-    let mut request = Request::new(StartTaskRequest {
-        id: task_id(op).to_owned(),
-        fence,
-        spec: Some(spec::complete(secret::open(&engine.vault, row)?, dispatch)),
-    });
+    let mut work = secret::open(&engine.vault, row)?;
+    if let (Some(Work::Snapshot(snapshot)), Some(node)) = (&mut work.work, &dispatch.node)
+        && let Err(taken) = snapshot::reserve(engine, row, node, snapshot).await?
+    {
+        return Ok(Next::Fail(taken));
+    }
+    let work = if op.r#type() == OperationType::Recover { recover::work(op, work) } else { work };
+    let mut request =
+        Request::new(StartTaskRequest { id: task_id(op), fence, spec: Some(spec::complete(work, dispatch)) });
     request.set_timeout(CALL);
     // Reports may come before this call returns: follow first.
     watch::ensure(engine, &op.rack);
@@ -68,7 +73,7 @@ pub(super) async fn start(engine: &Arc<Engine>, row: &OperationRow) -> Result<Ne
             // The watcher may have heard of the end already.
             if row.operation.phase() == OperationPhase::Starting {
                 row.operation.set_phase(OperationPhase::Running);
-                row.operation.steps = task.steps;
+                set_steps(&mut row.operation, task.steps);
             }
             row.operation.waiting.clear();
             row.operation.next_try_time = None;
@@ -107,19 +112,29 @@ pub(super) async fn abort(engine: &Engine, row: &OperationRow) -> Result<Next, B
         .map_err(|s| Broken::of("inventory", &s))?
         .into_inner();
     let mut message = row.cancel.clone();
+    let recovers = op.r#type() == OperationType::Recover;
     match engine.clients.rack(&op.rack, &dispatch.rack_address) {
         Ok(mut rack) => {
-            let mut request =
-                Request::new(AbortTaskRequest { id: task_id(op).to_owned(), reason: row.cancel.clone() });
+            let mut request = Request::new(AbortTaskRequest { id: task_id(op), reason: row.cancel.clone() });
             request.set_timeout(STOP);
             match rack.abort_task(request).await {
+                // What it came to decides: a disk that was given away is not taken back.
+                Ok(task) if recovers => {
+                    let task = task.into_inner();
+                    let running = task.state() == TaskState::Running;
+                    watch::report(engine, task).await?;
+                    let why = format!("{} has not stopped its task yet", op.rack);
+                    return Ok(if running { Next::Wait(why) } else { Next::Advance });
+                }
                 Ok(_) => {}
                 Err(status) if status.code() == Code::NotFound => {}
+                Err(status) if recovers => return Ok(Next::Wait(unheard(op, status.message()))),
                 Err(status) => {
                     message = format!("{message} ({} could not be told: {})", op.rack, status.message());
                 }
             }
         }
+        Err(error) if recovers => return Ok(Next::Wait(unheard(op, &error.to_string()))),
         Err(error) => message = format!("{message} ({} could not be told: {error})", op.rack),
     }
     engine
@@ -135,7 +150,47 @@ pub(super) async fn abort(engine: &Engine, row: &OperationRow) -> Result<Next, B
     Ok(Next::Advance)
 }
 
-/// A task has its operation's id.
-pub(super) fn task_id(op: &Operation) -> &str {
-    op.name.trim_start_matches("operations/")
+/// Only the rack knows whose the disk is: without its word neither machine may be let go of.
+fn unheard(op: &Operation, why: &str) -> String {
+    format!("{} could not be told to stop, and only it knows where the disk is: {why}", op.rack)
+}
+
+/// A task has its operation's id; the second one of a recovery with an end of its own.
+pub(super) fn task_id(op: &Operation) -> String {
+    let id = op.name.trim_start_matches("operations/");
+    if op.earlier_step_count == 0 { id.to_owned() } else { format!("{id}{SECOND}") }
+}
+
+/// The operation that a task is of.
+pub(super) fn operation_of(task: &str) -> String {
+    format!("operations/{}", task.strip_suffix(SECOND).unwrap_or(task))
+}
+
+/// The steps of the task that works now, behind those of the one before.
+pub(super) fn set_steps(op: &mut Operation, steps: Vec<Step>) {
+    op.steps.truncate(usize::try_from(op.earlier_step_count).unwrap_or(0));
+    op.steps.extend(steps);
+}
+
+/// End of the id of an operation's second task. No uid ends so.
+const SECOND: &str = "-attach";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_task_of_an_operation_is_known_by_its_id_and_its_steps_come_behind() {
+        let step = |name: &str| Step { name: name.into(), ..Step::default() };
+        let mut op = Operation { name: "operations/0-1".into(), ..Operation::default() };
+        assert_eq!((task_id(&op).as_str(), operation_of("0-1").as_str()), ("0-1", "operations/0-1"));
+        set_steps(&mut op, vec![step("a"), step("b")]);
+        set_steps(&mut op, vec![step("a"), step("b")]);
+        op.earlier_step_count = 2;
+        assert_eq!(operation_of(&task_id(&op)), op.name);
+        assert_ne!(task_id(&op), "0-1");
+        set_steps(&mut op, vec![step("c")]);
+        set_steps(&mut op, vec![step("c"), step("d")]);
+        assert_eq!(op.steps.iter().map(|s| s.name.as_str()).collect::<String>(), "abcd");
+    }
 }

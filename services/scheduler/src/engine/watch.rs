@@ -1,8 +1,8 @@
 //! One watcher a rack: its reports into the operations.
 
-use super::Engine;
 use super::drive::failure;
-use super::start::task_id;
+use super::start::{operation_of, set_steps, task_id};
+use super::{Engine, recover};
 use farrier_proto::inventory::GetRackRequest;
 use farrier_proto::rack::{GetTaskRequest, Task, TaskState, WatchTasksRequest};
 use farrier_proto::scheduler::OperationPhase;
@@ -65,7 +65,7 @@ async fn follow(engine: &Engine, rack: &str, pause: &mut Duration) -> Result<(),
     };
     // A rack that lost its journal has lost its tasks: they are given to it again.
     for row in engine.store.running_at(rack).await.map_err(|e| chain(&e))? {
-        let mut request = Request::new(GetTaskRequest { id: task_id(&row.operation).to_owned() });
+        let mut request = Request::new(GetTaskRequest { id: task_id(&row.operation) });
         request.set_timeout(CALL);
         match client.get_task(request).await {
             Ok(task) => report(engine, task.into_inner()).await.map_err(|e| chain(&e))?,
@@ -90,23 +90,26 @@ async fn follow(engine: &Engine, rack: &str, pause: &mut Duration) -> Result<(),
 }
 
 /// One report of one task.
-async fn report(engine: &Engine, task: Task) -> Result<(), StoreError> {
-    let name = format!("operations/{}", task.id);
+pub(super) async fn report(engine: &Engine, task: Task) -> Result<(), StoreError> {
+    let name = operation_of(&task.id);
     let state = task.state();
     let edited = engine
         .store
         .edit(&name, |row| {
             let op = &mut row.operation;
-            if !matches!(op.phase(), OperationPhase::Starting | OperationPhase::Running) {
+            let working = matches!(op.phase(), OperationPhase::Starting | OperationPhase::Running);
+            // A late word of its first task changes nothing in the second.
+            if !working || task_id(op) != task.id {
                 return;
             }
-            op.steps = task.steps;
+            set_steps(op, task.steps);
             op.result = task.result;
             op.waiting.clear();
             op.next_try_time = None;
             op.update_time = Some(now());
             match state {
                 TaskState::Running | TaskState::Unspecified => {}
+                TaskState::Done if recover::is_fencing(op) => recover::fenced(op),
                 TaskState::Done => op.set_phase(OperationPhase::Closing),
                 TaskState::Failed => {
                     op.set_phase(OperationPhase::Closing);

@@ -2,7 +2,7 @@ use crate::app::App;
 use farrier_proto::scheduler::instance_service_server::InstanceService;
 use farrier_proto::scheduler::{
     CreateInstanceRequest, DeleteInstanceRequest, GetInstanceRequest, Instance, ListInstancesRequest,
-    ListInstancesResponse, Operation,
+    ListInstancesResponse, Operation, RecoverInstanceRequest, SnapshotInstanceRequest,
 };
 use farrier_runtime::authz::Caller;
 use tonic::{Request, Response, Status};
@@ -36,5 +36,21 @@ impl InstanceService for App {
     ) -> Result<Response<Operation>, Status> {
         let caller = Caller::of(&request);
         Ok(Response::new(self.delete(&caller, request.into_inner()).await?))
+    }
+
+    async fn snapshot_instance(
+        &self,
+        request: Request<SnapshotInstanceRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.snapshot(&caller, request.into_inner()).await?))
+    }
+
+    async fn recover_instance(
+        &self,
+        request: Request<RecoverInstanceRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.recover(&caller, request.into_inner()).await?))
     }
 }

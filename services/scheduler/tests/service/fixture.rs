@@ -39,6 +39,7 @@ pub(crate) struct Fixture {
     authority: Authority,
     scheduler: String,
     inventory: String,
+    images: String,
     inventory_addr: SocketAddr,
     pub(crate) rack: PlayedRack,
     /// The scheduler's own, as it reads them from its directory.
@@ -92,6 +93,7 @@ impl Fixture {
             authority,
             scheduler,
             inventory: inventory.clone(),
+            images: images.clone(),
             inventory_addr,
             rack,
             credentials: own.clone(),
@@ -158,6 +160,12 @@ impl Fixture {
         Clients::new(to(&self.scheduler), to(&self.inventory))
     }
 
+    /// The images service, as somebody.
+    pub(crate) fn images(&self, who: Identity) -> ImageServiceClient<Channel> {
+        let credentials = credentials(&self.authority, &who);
+        ImageServiceClient::new(channel(&self.images, &credentials, Expect::AnyService).unwrap())
+    }
+
     pub(crate) fn user(&self, name: &str, role: Role, project: &str) -> Clients {
         self.clients(Identity::User { name: name.into(), role, project: project.into() })
     }
@@ -177,9 +185,14 @@ impl Fixture {
 
     /// A node that is `available` and can boot.
     pub(crate) async fn available(&self, id: &str) {
+        self.available_with(id, 1).await;
+    }
+
+    /// The same with another port, for the second node of a test and further ones.
+    pub(crate) async fn available_with(&self, id: &str, port: u8) {
         let mut operator = self.operator();
         operator.create_node(id).await;
-        operator.create_port(id, 1).await;
+        operator.create_port(id, port).await;
         self.provide(id).await;
     }
 
@@ -259,6 +272,10 @@ impl Clients {
     }
 
     pub(crate) async fn create_node(&mut self, id: &str) {
+        self.create_node_in(id, "racks/r1").await;
+    }
+
+    pub(crate) async fn create_node_in(&mut self, id: &str, rack: &str) {
         let bmc = Bmc {
             driver: "ipmi".into(),
             address: "10.0.0.1".into(),
@@ -266,12 +283,8 @@ impl Clients {
             password: "secret".into(),
             ..Bmc::default()
         };
-        let node = Some(Node {
-            name: format!("nodes/{id}"),
-            rack: "racks/r1".into(),
-            bmc: Some(bmc),
-            ..Node::default()
-        });
+        let node =
+            Some(Node { name: format!("nodes/{id}"), rack: rack.into(), bmc: Some(bmc), ..Node::default() });
         self.nodes.create_node(CreateNodeRequest { node, ..Default::default() }).await.unwrap();
     }
 
@@ -424,6 +437,7 @@ fn issue_into(authority: &Authority, dir: &Path, service: &str) {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// `images/os`.
 async fn upload(mut images: ImageServiceClient<Channel>) {
     let bytes = vec![7u8; 1 << 20];
     let image = Image {

@@ -28,6 +28,8 @@ pub(crate) struct PlayedRack {
 
 struct Inner {
     open: Mutex<bool>,
+    /// Tasks that are stopped were done before.
+    done_when_stopped: Mutex<bool>,
     /// In the order of acceptance, with the last report's sequence.
     tasks: Mutex<Vec<Task>>,
     changed: watch::Sender<i64>,
@@ -37,11 +39,17 @@ impl PlayedRack {
     /// Takes no task until it is opened.
     pub(crate) fn closed() -> Self {
         let (open, tasks, changed) = (Mutex::new(false), Mutex::default(), watch::channel(0).0);
-        Self { inner: Arc::new(Inner { open, tasks, changed }) }
+        let done_when_stopped = Mutex::new(false);
+        Self { inner: Arc::new(Inner { open, done_when_stopped, tasks, changed }) }
     }
 
     pub(crate) fn open(&self) {
         *self.inner.open.lock().unwrap() = true;
+    }
+
+    /// The next task that is stopped was done before.
+    pub(crate) fn too_late_to_stop(&self) {
+        *self.inner.done_when_stopped.lock().unwrap() = true;
     }
 
     pub(crate) fn routes(&self) -> Routes {
@@ -93,6 +101,7 @@ impl RackService for PlayedRack {
         let node = spec.as_ref().and_then(|s| s.machine.as_ref()).map(|m| m.name.clone()).unwrap();
         let mut task = Task { id, node, fence, spec, ..Task::default() };
         task.set_state(TaskState::Running);
+        task.steps = vec![Step { name: "played".into(), ..Step::default() }];
         self.inner.changed.send_modify(|sequence| {
             *sequence += 1;
             task.sequence = *sequence;
@@ -106,7 +115,9 @@ impl RackService for PlayedRack {
         if !self.tasks().iter().any(|t| t.id == id) {
             return Err(not_found(&id));
         }
-        self.end(&id, TaskState::Aborted, &reason, TaskResult::default());
+        let late = std::mem::take(&mut *self.inner.done_when_stopped.lock().unwrap());
+        let (state, error) = if late { (TaskState::Done, "") } else { (TaskState::Aborted, reason.as_str()) };
+        self.end(&id, state, error, TaskResult::default());
         self.get_task(Request::new(GetTaskRequest { id })).await
     }
 

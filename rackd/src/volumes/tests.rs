@@ -1,0 +1,156 @@
+use super::moving::Owner;
+use super::*;
+
+struct Bench {
+    dir: tempfile::TempDir,
+    volumes: Volumes,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("image"), vec![7; 1 << 20]).unwrap();
+        let volumes = Volumes {
+            targets: Targets::new(Limits::default()),
+            port: 3260,
+            rack: "r1".into(),
+            dir: dir.path().join("volumes"),
+            open: Arc::default(),
+        };
+        Self { dir, volumes }
+    }
+    async fn make(&self, instance: &str, node: &str, task: &str) {
+        let new = NewVolume {
+            instance,
+            node,
+            task,
+            image: self.dir.path().join("image"),
+            manifest_sha256: "abc",
+            bytes: 2 << 20,
+            seed: vec![0; 4 << 20],
+        };
+        self.volumes.ensure_volume(new).await.unwrap();
+    }
+    async fn offer(&self, instance: &str, node: &str) -> Result<Access, VolumeError> {
+        let image = self.dir.path().join("image");
+        let task = self.volumes.record(instance).map(|record| record.task).unwrap_or_default();
+        self.volumes.offer_volume(instance, node, &task, image, "0123456789abcdef").await
+    }
+    fn write(&self, instance: &str) {
+        let files = self.volumes.files(instance);
+        let base = open_image(&self.dir.path().join("image")).unwrap();
+        let overlay = Overlay::open(&files.overlay, base, "abc").unwrap();
+        overlay.write_at(&[9; 512], 0).unwrap();
+        overlay.flush().unwrap();
+    }
+    fn first_byte(&self, instance: &str) -> u8 {
+        let files = self.volumes.files(instance);
+        let base = open_image(&self.dir.path().join("image")).unwrap();
+        let overlay = Overlay::open(&files.overlay, base, "abc").unwrap();
+        let mut byte = [0; 512];
+        overlay.read_at(&mut byte, 0).unwrap();
+        byte[0]
+    }
+}
+
+#[tokio::test]
+async fn a_volume_is_kept_by_its_own_task_and_made_anew_by_another() {
+    let bench = Bench::new();
+    bench.make("instances/web", "nodes/n1", "t1").await;
+    bench.write("web");
+    bench.make("instances/web", "nodes/n1", "t1").await;
+    assert_eq!(bench.first_byte("web"), 9);
+    bench.make("instances/web", "nodes/n1", "t2").await;
+    assert_eq!(bench.first_byte("web"), 7);
+    // Killed before it was whole: made again.
+    bench.write("web");
+    std::fs::remove_file(bench.volumes.files("web").seed).unwrap();
+    bench.make("instances/web", "nodes/n1", "t2").await;
+    assert_eq!(bench.first_byte("web"), 7);
+}
+
+#[tokio::test]
+async fn a_node_is_offered_its_own_and_dropping_leaves_the_others() {
+    let bench = Bench::new();
+    bench.make("web", "nodes/n1", "t1").await;
+    bench.make("db", "nodes/n2", "t2").await;
+    let web = bench.offer("web", "nodes/n1").await.unwrap();
+    let db = bench.offer("db", "nodes/n2").await.unwrap();
+    assert_eq!(web.target, "iqn.2026-11.dev.farrier:r1:volume:web");
+    assert_eq!(web.initiator, "iqn.2026-11.dev.farrier:r1:node:n1");
+    assert_eq!(bench.volumes.drop_volumes("nodes/n1").await.unwrap(), ["web"]);
+    assert_eq!(bench.volumes.targets.names(), [db.target]);
+    assert!(matches!(bench.offer("web", "nodes/n1").await, Err(VolumeError::NoVolume { .. })));
+    // Again is no error: the step may have been cut off behind it.
+    assert!(bench.volumes.drop_volumes("nodes/n1").await.unwrap().is_empty());
+    bench.volumes.withdraw("nodes/n2").await;
+    assert!(bench.volumes.targets.names().is_empty());
+    bench.offer("db", "nodes/n2").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_volume_moves_whole_and_its_first_machine_is_offered_it_no_more() {
+    let bench = Bench::new();
+    bench.make("web", "nodes/n1", "t1").await;
+    bench.write("web");
+    let first = bench.offer("web", "nodes/n1").await.unwrap();
+    let volumes = &bench.volumes;
+    let image = || bench.dir.path().join("image");
+    let offer = async |node: &str, task: &str| {
+        volumes.offer_volume("web", node, task, image(), "0123456789abcdef").await
+    };
+    assert!(matches!(volumes.give("db", "nodes/n1", "nodes/n2").await, Err(VolumeError::NoVolume { .. })));
+    assert!(matches!(volumes.give("web", "nodes/n3", "nodes/n2").await, Err(VolumeError::Elsewhere { .. })));
+    assert_eq!(volumes.targets.names(), std::slice::from_ref(&first.target), "a refusal disturbs nobody");
+
+    volumes.give("web", "nodes/n1", "nodes/n2").await.unwrap();
+    volumes.give("web", "nodes/n1", "nodes/n2").await.unwrap();
+    assert!(volumes.targets.names().is_empty());
+    let owner = |task: &str, seed_of: &str| Owner {
+        node: "nodes/n2".into(),
+        task: task.into(),
+        seed_of: seed_of.into(),
+    };
+    assert_eq!(volumes.owner("web").await.unwrap(), owner("", "t1"));
+    // Neither the old machine's task nor one that has not taken it over.
+    for (node, task) in [("nodes/n1", "t1"), ("nodes/n2", "t2"), ("nodes/n2", "t1")] {
+        assert!(matches!(offer(node, task).await, Err(VolumeError::Elsewhere { .. })), "{node} {task}");
+    }
+    assert!(volumes.drop_volumes("nodes/n1").await.unwrap().is_empty(), "it is not n1's any more");
+
+    assert!(volumes.adopt("web", "nodes/n1", "t1", vec![1; 512]).await.is_err());
+    volumes.adopt("web", "nodes/n2", "t2", vec![1; 512]).await.unwrap();
+    volumes.adopt("web", "nodes/n2", "t2", vec![2; 512]).await.unwrap();
+    assert_eq!(std::fs::read(volumes.files("web").seed).unwrap(), [1; 512]);
+    assert!(volumes.adopt("web", "nodes/n2", "t3", vec![3; 512]).await.is_err());
+    assert_eq!(volumes.owner("web").await.unwrap(), owner("t2", "t2"));
+    let second = offer("nodes/n2", "t2").await.unwrap();
+    assert_eq!(second.target, first.target);
+    assert_ne!(second.initiator, first.initiator);
+    assert!(offer("nodes/n1", "t1").await.is_err());
+    let mut byte = [0; 512];
+    let volume = volumes.volume("web", "nodes/n2", |_| None).await.unwrap();
+    volume.overlay.read_at(&mut byte, 0).unwrap();
+    assert_eq!(byte[0], 9, "what was written is there");
+
+    // And to the same machine again, by another task: the secrets of the last one have the user data.
+    volumes.give("web", "nodes/n2", "nodes/n2").await.unwrap();
+    assert_eq!(volumes.owner("web").await.unwrap(), owner("", "t2"));
+    assert!(offer("nodes/n2", "t2").await.is_err());
+    volumes.adopt("web", "nodes/n2", "t4", vec![4; 512]).await.unwrap();
+    offer("nodes/n2", "t4").await.unwrap();
+    assert_eq!(volumes.drop_volumes("nodes/n2").await.unwrap(), ["web"]);
+}
+
+#[tokio::test]
+async fn a_move_ends_although_its_task_was_stopped_in_it() {
+    let bench = Bench::new();
+    bench.make("web", "nodes/n1", "t1").await;
+    {
+        let moving = std::pin::pin!(bench.volumes.give("web", "nodes/n1", "nodes/n2"));
+        // Begun, and dropped: as a task that is stopped drops its step.
+        assert!(futures::poll!(moving).is_pending());
+    }
+    // Whoever asks now waits for the end of it.
+    assert_eq!(bench.volumes.owner("web").await.unwrap().node, "nodes/n2");
+}
