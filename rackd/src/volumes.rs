@@ -5,8 +5,8 @@
 
 use crate::config::Config;
 use farrier_block::{
-    AddError, Backing as _, Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Overlay, OverlayError,
-    OverlayOptions, Secret, TargetSpec, Targets,
+    AddError, Backing as _, Chap, Credentials, FileBacking, Image, Limits, LunSpec, Mode, Overlay,
+    OverlayError, OverlayOptions, Secret, TargetSpec, Targets,
 };
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -39,7 +39,7 @@ pub(crate) struct NewVolume<'a> {
     pub(crate) node: &'a str,
     /// The operation that makes it: the same again finds it made.
     pub(crate) task: &'a str,
-    pub(crate) image: PathBuf,
+    pub(crate) image: Arc<dyn Image>,
     pub(crate) manifest_sha256: &'a str,
     /// Bytes; the image's own when that is more.
     pub(crate) bytes: u64,
@@ -80,6 +80,12 @@ impl Volumes {
 
     pub(crate) fn targets(&self) -> Targets {
         self.targets.clone()
+    }
+
+    /// The node that this initiator's name is of, if it is one of ours: who says so has proved nothing yet.
+    pub(crate) fn node_of(&self, initiator: &str) -> Option<String> {
+        let node = initiator.strip_prefix(&format!("{AUTHORITY}:{}:node:", self.rack))?;
+        farrier_model::is_label(node).then(|| format!("nodes/{node}"))
     }
 
     /// Offers a whole image, read-only, to one node's ramdisk.
@@ -124,10 +130,9 @@ impl Volumes {
                 .map_err(io::Error::other)
                 .map_err(io_error("writing", &files.record))?;
             write_synced(&files.record, &text)?;
-            let base = open_image(&image)?;
-            let size = Some(bytes.max(base.size()).next_multiple_of(SECTOR));
+            let size = Some(bytes.max(image.size()).next_multiple_of(SECTOR));
             let options = OverlayOptions { size, ..OverlayOptions::default() };
-            let overlay = Overlay::create(&files.overlay, &options, base, &record.manifest_sha256);
+            let overlay = Overlay::create(&files.overlay, &options, image, &record.manifest_sha256);
             overlay.and_then(|o| Ok(o.flush()?)).map_err(overlay_error(&files.overlay))?;
             // Last: a volume with it is whole.
             write_synced(&files.seed, &seed)
@@ -140,7 +145,7 @@ impl Volumes {
         &self,
         instance: &str,
         node: &str,
-        image: PathBuf,
+        image: Arc<dyn Image>,
         secret: &str,
     ) -> Result<Access, VolumeError> {
         let access = self.access(VOLUME, instance, node);
@@ -151,7 +156,7 @@ impl Volumes {
         // Never two open overlays over one file: sessions of an earlier offer end before it is opened again.
         self.targets.remove(&access.target).await;
         let luns = blocking(move || {
-            let overlay = Overlay::open(&files.overlay, open_image(&image)?, &record.manifest_sha256)
+            let overlay = Overlay::open(&files.overlay, image, &record.manifest_sha256)
                 .map_err(overlay_error(&files.overlay))?;
             let seed =
                 FileBacking::open(&files.seed, Mode::ReadOnly).map_err(io_error("opening", &files.seed))?;
@@ -347,7 +352,7 @@ mod tests {
                 instance,
                 node,
                 task,
-                image: self.dir.path().join("image"),
+                image: open_image(&self.dir.path().join("image")).unwrap(),
                 manifest_sha256: "abc",
                 bytes: 2 << 20,
                 seed: vec![0; 4 << 20],
@@ -355,7 +360,7 @@ mod tests {
             self.volumes.ensure_volume(new).await.unwrap();
         }
         async fn offer(&self, instance: &str, node: &str) -> Result<Access, VolumeError> {
-            let image = self.dir.path().join("image");
+            let image = open_image(&self.dir.path().join("image")).unwrap();
             self.volumes.offer_volume(instance, node, image, "0123456789abcdef").await
         }
         fn write(&self, instance: &str) {

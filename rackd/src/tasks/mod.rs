@@ -18,6 +18,7 @@ mod fetch_image;
 mod forget_secrets;
 mod make_volume;
 mod offer_volume;
+mod open_image;
 mod plug;
 mod power;
 mod publish_boot;
@@ -67,7 +68,7 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
             parts
         }
         Some(Work::Deploy(deploy)) if deploy.method() == DeployMethod::Diskless => vec![
-            &[&fetch_image::FetchImage],
+            &[&open_image::OpenImage],
             OFF,
             &[
                 &plug::Tenant,

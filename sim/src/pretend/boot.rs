@@ -2,47 +2,64 @@
 
 use std::future::pending;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use farrier_agent::args::KernelArgs;
+use farrier_agent::machine::BlockDevice;
 use farrier_agent::{Config, Ended};
+use sha2::{Digest as _, Sha256};
 
 use super::address::hyphens;
 use super::board::Board;
 use super::http;
 use super::observe::Event;
 use super::power::{PoweredMachine, Supply};
+use super::san::Link;
 use super::script::Script;
 use super::system;
 use crate::bmc::{BootDeviceSelector, BootFlags};
+
+/// What firmware starts.
+enum Found {
+    /// The kernel line of a ramdisk.
+    Ramdisk(String),
+    Disk(Arc<dyn BlockDevice>),
+    San(Arc<Link>),
+}
 
 /// Ends when the machine has switched itself off. Dropping it is what cutting power does.
 pub(super) async fn run(board: &Board, supply: &Arc<Supply>, flags: BootFlags) {
     if board.fate.now().hang_before_agent {
         return strike(board, "hang_before_agent").await;
     }
-    let ramdisk = tokio::select! {
-        ramdisk = firmware(board, flags) => ramdisk,
+    let found = tokio::select! {
+        found = firmware(board, supply, flags) => found,
         () = supply.button.cancelled() => return,
     };
-    match ramdisk {
-        // A ramdisk takes no notice of the power button.
-        Some(args) => agent(board, supply, &args).await,
-        None => {
-            tokio::select! {
-                () = operating_system(board) => {}
-                () = supply.button.cancelled() => {}
-            }
+    let system = async {
+        match found {
+            // A ramdisk takes no notice of the power button.
+            Found::Ramdisk(args) => return Some(args),
+            Found::Disk(disk) => operating_system(board, disk).await,
+            Found::San(link) => diskless_system(board, &link).await,
         }
+        None
+    };
+    let ramdisk = tokio::select! {
+        ramdisk = system => ramdisk,
+        () = supply.button.cancelled() => return,
+    };
+    if let Some(args) = ramdisk {
+        agent(board, supply, &args).await;
     }
 }
 
-/// Finds something to boot: the kernel line of a ramdisk, or `None` for the disk.
-async fn firmware(board: &Board, flags: BootFlags) -> Option<String> {
+/// Finds something to boot.
+async fn firmware(board: &Board, supply: &Supply, flags: BootFlags) -> Found {
     let from_network = flags.valid && flags.device == BootDeviceSelector::PXE;
-    if !from_network && is_bootable(board).await {
-        return None;
+    if !from_network && let Some(disk) = bootable_disk(board).await {
+        return Found::Disk(disk);
     }
     let mut silent = true;
     loop {
@@ -51,11 +68,22 @@ async fn firmware(board: &Board, flags: BootFlags) -> Option<String> {
             {
                 Ok(()) => {
                     board.diary.note(Event::NetworkBoot);
-                    return Some(args);
+                    return Found::Ramdisk(args);
                 }
                 Err(error) => tracing::warn!(node = board.name, %error, "artifacts"),
             },
-            Ok(Some(Script::LocalDisk)) if is_bootable(board).await => return None,
+            Ok(Some(Script::San(san))) => {
+                let link = Link::new(san, board.source, board.retry, supply.cut.clone());
+                if is_bootable_san(board, &link).await {
+                    board.diary.note(Event::SanBoot);
+                    return Found::San(link);
+                }
+            }
+            Ok(Some(Script::LocalDisk)) => {
+                if let Some(disk) = bootable_disk(board).await {
+                    return Found::Disk(disk);
+                }
+            }
             Ok(_) if from_network => {}
             Ok(_) => {
                 if std::mem::take(&mut silent) {
@@ -118,9 +146,54 @@ fn prepare(board: &Board, args: &str) -> anyhow::Result<(Config, farrier_agent::
 }
 
 /// Starts what is on the disk. Runs until somebody presses the button.
-async fn operating_system(board: &Board) {
+async fn operating_system(board: &Board, disk: Arc<dyn BlockDevice>) {
     board.diary.note(Event::DiskBoot);
-    let seed = match on_disk(board, system::read_seed).await {
+    system_up(board, blocking(move || system::read_seed(&disk)).await).await;
+    pending().await
+}
+
+/// The same on an iSCSI disk, whose second logical unit is the config drive. It uses its disk as long as it runs.
+async fn diskless_system(board: &Board, link: &Arc<Link>) {
+    let (reads, link) = (board.san_reads.clone(), Arc::clone(link));
+    let started = blocking(move || {
+        let root = link.disk(link.lun())?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        for range in reads {
+            let mut at = range.start;
+            while at < range.end {
+                let len = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(buffer.len());
+                let place = buffer.get_mut(..len).unwrap_or_default();
+                root.read_at(place, at)?;
+                hash.update(&*place);
+                at += len as u64;
+            }
+        }
+        let config: Arc<dyn BlockDevice> = Arc::new(link.disk(CONFIG_LUN)?);
+        Ok((root, hex::encode(hash.finalize()), system::read_seed_disk(&config)?))
+    });
+    let (root, seed) = match started.await {
+        Ok((root, sha256, seed)) => {
+            board.diary.note(Event::SanRead { sha256 });
+            (Some(Arc::new(root)), Ok(seed))
+        }
+        Err(error) => (None, Err(error)),
+    };
+    system_up(board, seed).await;
+    while let Some(root) = &root {
+        tokio::time::sleep(ALIVE_EVERY).await;
+        let root = Arc::clone(root);
+        if let Err(error) = blocking(move || root.read_at(&mut [0; 512], 0)).await {
+            tracing::warn!(node = board.name, %error, "the system lost its disk");
+            break;
+        }
+    }
+    pending().await
+}
+
+/// The system runs, and says so where its config drive tells it to.
+async fn system_up(board: &Board, seed: io::Result<Option<system::Seed>>) {
+    let seed = match seed {
         Ok(seed) => seed.unwrap_or_default(),
         Err(error) => {
             tracing::warn!(node = board.name, %error, "the system cannot read its config drive");
@@ -145,7 +218,6 @@ async fn operating_system(board: &Board) {
         *board.at_home.lock().unwrap_or_else(PoisonError::into_inner) = Some(seed.instance.clone());
         board.diary.note(Event::PhonedHome { instance: seed.instance });
     }
-    pending().await
 }
 
 fn is_home(board: &Board, instance: &str) -> bool {
@@ -158,14 +230,29 @@ async fn strike(board: &Board, mishap: &'static str) {
     pending().await
 }
 
-async fn is_bootable(board: &Board) -> bool {
-    on_disk(board, system::is_bootable).await.unwrap_or(false)
+async fn bootable_disk(board: &Board) -> Option<Arc<dyn BlockDevice>> {
+    let path = board.disk.as_ref()?.path.clone();
+    let look = blocking(move || {
+        let disk = system::open(&path)?;
+        Ok(system::is_bootable(&*disk)?.then_some(disk))
+    });
+    look.await.ok()?
 }
 
-async fn on_disk<T: Send + 'static>(
-    board: &Board,
-    look: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let path = board.disk.path.clone();
-    tokio::task::spawn_blocking(move || look(&path)).await.map_err(io::Error::other)?
+async fn is_bootable_san(board: &Board, link: &Arc<Link>) -> bool {
+    let link = Arc::clone(link);
+    let look = blocking(move || system::is_bootable(&link.disk(link.lun())?)).await;
+    look.unwrap_or_else(|error| {
+        tracing::warn!(node = board.name, %error, "iSCSI disk");
+        false
+    })
 }
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// The logical unit with the NoCloud file system.
+const CONFIG_LUN: u16 = 1;
+/// Between two reads of a system that runs: often enough that it hears when its target went away.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);

@@ -19,6 +19,10 @@ pub enum Event {
     AgentStarted,
     /// It started the system on its disk.
     DiskBoot,
+    /// It found something to start on the iSCSI disk that a boot script named.
+    SanBoot,
+    /// Its system read of that disk what its options say: SHA-256 over all of it, in hexadecimal.
+    SanRead { sha256: String },
     /// That system runs under this host name.
     SystemUp { hostname: String },
     /// The system called home, and was answered 200.
@@ -77,7 +81,11 @@ impl Diary {
                 Event::AgentStarted => counters.agent_runs += 1,
                 Event::DiskBoot => counters.disk_boots += 1,
                 Event::PhonedHome { .. } => counters.phone_homes += 1,
-                Event::SystemUp { .. } | Event::NothingToBoot | Event::Struck(_) => {}
+                Event::SanBoot
+                | Event::SanRead { .. }
+                | Event::SystemUp { .. }
+                | Event::NothingToBoot
+                | Event::Struck(_) => {}
             }
         }
         counters

@@ -57,7 +57,17 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     ("farrier-cli", &["farrier-proto", "farrier-identity", "farrier-model"]),
     // Test equipment. `lab` is a client of the API like any other.
-    ("farrier-sim", &["farrier-ipmi", "farrier-agent", "farrier-proto", "farrier-identity", "farrier-model"]),
+    (
+        "farrier-sim",
+        &[
+            "farrier-ipmi",
+            "farrier-iscsi",
+            "farrier-agent",
+            "farrier-proto",
+            "farrier-identity",
+            "farrier-model",
+        ],
+    ),
     ("farrier-tests", ANYTHING),
     ("xtask", &["farrier-sim"]),
 ];
