@@ -23,7 +23,7 @@ fn diskless(image: &farrier_proto::images::Image, name: &str) -> Work {
 async fn node(bench: &Bench, index: u16, reads: std::ops::Range<u64>) -> PretendNode {
     let change = |options: &mut farrier_sim::pretend::PretendOptions| {
         options.diskless = true;
-        options.san_reads = vec![reads];
+        options.san_reads.push(reads);
     };
     bench.node_with(index, change).await
 }

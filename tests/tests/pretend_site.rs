@@ -44,7 +44,7 @@ impl Site {
     pub(crate) async fn diskless(count: usize) -> Self {
         let change = |options: &mut PretendOptions| {
             options.diskless = true;
-            options.san_reads = vec![pretend::DATA_OFFSET..IMAGE_BYTES - pretend::TAIL_BYTES];
+            options.san_reads.push(pretend::DATA_OFFSET..IMAGE_BYTES - pretend::TAIL_BYTES);
         };
         Self::available(count, change).await
     }

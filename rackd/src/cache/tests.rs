@@ -127,7 +127,7 @@ impl Origin for Link {
 /// Waits as long as the link is as it is.
 async fn heard(fake: &Fake, count: usize) -> Result<(), Status> {
     let mut behaviour = fake.behaviour.subscribe();
-    let now = behaviour.wait_for(|now| !now.silent && !(now.slow && count > 1)).await.unwrap().clone();
+    let now = behaviour.wait_for(|now| !(now.silent || now.slow && count > 1)).await.unwrap().clone();
     if now.refuses { Err(Status::not_found("no such disk")) } else { Ok(()) }
 }
 

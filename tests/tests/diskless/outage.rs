@@ -94,9 +94,13 @@ fn lines_on_clean_root(data: &Path, instance: &str) -> Result<Vec<String>> {
     let disk = dir.path().join("disk.raw");
     overlay.export(&mut std::fs::File::create(&disk)?)?;
 
-    let table = run("partx", &["-g", "-b", "-n", "2", "-o", "START,SECTORS", path(&disk)])?;
-    let numbers: Vec<u64> = table.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    let [start, sectors] = numbers.as_slice() else { anyhow::bail!("no second partition: {table:?}") };
+    let table = run("partx", &["-g", "-o", "START,SECTORS,NAME", path(&disk)])?;
+    let words: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    let place = words.iter().find_map(|line| match line.as_slice() {
+        [start, sectors, "root"] => Some((*start, *sectors)),
+        _ => None,
+    });
+    let (start, sectors) = place.with_context(|| format!("no partition root: {table:?}"))?;
     let root: PathBuf = dir.path().join("root.ext4");
     let (input, output) = (format!("if={}", disk.display()), format!("of={}", root.display()));
     let (skip, count) = (format!("skip={start}"), format!("count={sectors}"));
