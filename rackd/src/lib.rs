@@ -14,6 +14,7 @@ mod join;
 mod phone_home;
 mod rack;
 mod renewal;
+mod reports;
 mod rules;
 mod secrets;
 mod serve;

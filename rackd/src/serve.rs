@@ -6,6 +6,7 @@ use crate::grpc::{AgentApi, RackApi};
 use crate::phone_home;
 use crate::rack::Rack;
 use crate::renewal::Renewal;
+use crate::reports::Reporter;
 use crate::rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
 use crate::signed::Signer;
 use crate::snapshots::Snapshots;
@@ -116,6 +117,7 @@ pub async fn start(
         kernel,
         initrd,
     });
+    report(&rack, &credentials)?;
     tasks::resume(&rack).await?;
     rack.tracker.spawn(renew_tokens(rack.clone()));
     keep_certificate(&rack, &credentials);
@@ -176,6 +178,15 @@ fn keep_certificate(rack: &Rack, credentials: &Credentials) {
     let identity = rack.config.identity.clone();
     let renewal = Renewal { inventory, identity, credentials: credentials.clone() };
     rack.tracker.spawn(renewal.keep(rack.shutdown.clone()));
+}
+
+/// What the target sees of strangers becomes history, where there is somebody to tell.
+fn report(rack: &Arc<Rack>, credentials: &Credentials) -> anyhow::Result<()> {
+    let Some(inventory) = &rack.config.inventory else { return Ok(()) };
+    let reporter = Reporter::new(inventory, credentials)?;
+    let events = rack.volumes.targets().subscribe();
+    rack.tracker.spawn(reporter.run(rack.clone(), events));
+    Ok(())
 }
 
 /// Every boot script that is given out is followed by one with a new token: a token lives for one boot.

@@ -7,8 +7,8 @@ mod moving;
 
 use crate::config::Config;
 use farrier_block::{
-    AddError, Backing as _, Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Overlay, OverlayError,
-    OverlayOptions, Secret, TargetSpec, Targets,
+    AddError, Backing as _, Chap, Credentials, FileBacking, Image, Limits, LunSpec, Mode, Overlay,
+    OverlayError, OverlayOptions, Secret, TargetSpec, Targets,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -55,7 +55,7 @@ pub(crate) struct NewVolume<'a> {
     pub(crate) node: &'a str,
     /// The operation that makes it: the same again finds it made.
     pub(crate) task: &'a str,
-    pub(crate) image: PathBuf,
+    pub(crate) image: Arc<dyn Image>,
     pub(crate) manifest_sha256: &'a str,
     /// Bytes; the image's own when that is more.
     pub(crate) bytes: u64,
@@ -109,6 +109,12 @@ impl Volumes {
         self.targets.clone()
     }
 
+    /// The node that this initiator's name is of, if it is one of ours: who says so has proved nothing yet.
+    pub(crate) fn node_of(&self, initiator: &str) -> Option<String> {
+        let node = initiator.strip_prefix(&format!("{AUTHORITY}:{}:node:", self.rack))?;
+        farrier_model::is_label(node).then(|| format!("nodes/{node}"))
+    }
+
     /// Offers a whole image, read-only, to one node's ramdisk.
     pub(crate) async fn offer_image(
         &self,
@@ -151,10 +157,9 @@ impl Volumes {
             files.remove()?;
             // First: whatever happens now, somebody knows that there is something to remove.
             write_record(&files.record, &record)?;
-            let base = open_image(&image)?;
-            let size = Some(bytes.max(base.size()).next_multiple_of(SECTOR));
+            let size = Some(bytes.max(image.size()).next_multiple_of(SECTOR));
             let options = OverlayOptions { size, ..OverlayOptions::default() };
-            let overlay = Overlay::create(&files.overlay, &options, base, &record.manifest_sha256);
+            let overlay = Overlay::create(&files.overlay, &options, image, &record.manifest_sha256);
             overlay.and_then(|o| Ok(o.flush()?)).map_err(overlay_error(&files.overlay))?;
             // Last: a volume with it is whole.
             write_synced(&files.seed, &seed)
@@ -168,7 +173,7 @@ impl Volumes {
         instance: &str,
         node: &str,
         task: &str,
-        image: PathBuf,
+        image: Arc<dyn Image>,
         secret: &str,
     ) -> Result<Access, VolumeError> {
         let access = self.access(VOLUME, instance, node);
@@ -235,7 +240,8 @@ impl Volumes {
             return Ok(volume.clone());
         }
         let missing = || VolumeError::NoImage { manifest_sha256: record.manifest_sha256.clone() };
-        let image = image(&record.manifest_sha256).ok_or_else(missing)?;
+        let path = image(&record.manifest_sha256).ok_or_else(missing)?;
+        let image = blocking(move || open_image(&path)).await?;
         self.opened(&mut open, &record, image).await
     }
 
@@ -248,14 +254,13 @@ impl Volumes {
         &self,
         open: &mut HashMap<String, Volume>,
         record: &Record,
-        image: PathBuf,
+        base: Arc<dyn Image>,
     ) -> Result<Volume, VolumeError> {
         if let Some(volume) = open.get(label(&record.instance)) {
             return Ok(volume.clone());
         }
         let (path, base_id) = (self.files(&record.instance).overlay, record.manifest_sha256.clone());
         let volume = blocking(move || {
-            let base = open_image(&image)?;
             let overlay = Overlay::open(&path, base.clone(), &base_id).map_err(overlay_error(&path))?;
             Ok(Volume { overlay, base, base_id })
         })

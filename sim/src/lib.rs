@@ -10,6 +10,7 @@
 pub mod bmc;
 pub mod cleanup;
 pub mod lab;
+pub mod link;
 pub mod machine;
 pub mod media;
 pub mod net;

@@ -19,6 +19,7 @@ use farrier_proto::rack::{
 };
 use farrier_proto::types::BootMode;
 use farrier_rackd::{Bound, Config, Timeouts};
+use farrier_sim::link::{Link, Quality};
 use farrier_sim::pretend::{self, PretendNode, PretendOptions};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UdpSocket};
@@ -51,6 +52,7 @@ pub(crate) struct Bench {
     dir: TempDir,
     authority: Authority,
     images: String,
+    link: Option<Link>,
     pub(crate) bound: Bound,
     pub(crate) rack: RackServiceClient<Channel>,
     stop: CancellationToken,
@@ -88,6 +90,15 @@ impl Bench {
 
     /// `change` shortens the timeouts that the test is about.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Timeouts)) -> Self {
+        Self::start_over(None, change).await
+    }
+
+    /// With a link between the rack and the images service.
+    pub(crate) async fn start_linked(quality: Quality) -> Self {
+        Self::start_over(Some(quality), |_| ()).await
+    }
+
+    async fn start_over(quality: Option<Quality>, change: impl FnOnce(&mut Timeouts)) -> Self {
         // Quiet unless asked: FARRIER_LOG=info says what happened, with --nocapture.
         if std::env::var_os("FARRIER_LOG").is_some() {
             farrier_runtime::telemetry::start();
@@ -97,7 +108,12 @@ impl Bench {
         let stop = CancellationToken::new();
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let images = format!("https://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let images = format!("https://{address}");
+        let link = match quality {
+            Some(quality) => Some(Link::to(address, quality).await.unwrap()),
+            None => None,
+        };
         let config = farrier_images::Config {
             listener,
             credentials: credentials(&authority, Identity::Service("images".into())),
@@ -110,13 +126,36 @@ impl Bench {
         let identity = dir.path().join("identity");
         let issued = authority.issue(&Identity::Rack("r1".into()), &["127.0.0.1".into()], VALID).unwrap();
         write_identity(&identity, &issued, authority.cert_pem()).unwrap();
-        let mut config = rackd_config(dir.path(), &identity, &images);
+        let mut config = match &link {
+            Some(link) => rackd_config(dir.path(), &identity, &format!("https://{}", link.address)),
+            None => rackd_config(dir.path(), &identity, &images),
+        };
         change(&mut config.timeouts);
         let (bound, rackd) = Rackd::start(&mut config).await;
         let scheduler = credentials(&authority, Identity::Service("scheduler".into()));
         let uri = format!("https://{}", bound.listen);
         let rack = RackServiceClient::new(channel(&uri, &scheduler, Expect::AnyRack).unwrap());
-        Self { dir, authority, images, bound, rack, stop, servers, config, rackd }
+        Self { dir, authority, images, link, bound, rack, stop, servers, config, rackd }
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        self.link.as_ref().expect("started with a link")
+    }
+
+    /// Whether all of an image is in the rack's cache.
+    pub(crate) fn has_whole(&self, image: &Image) -> bool {
+        self.dir.path().join("rackd/images").join(format!("{}.raw", image.manifest_sha256)).exists()
+    }
+
+    pub(crate) async fn until_whole(&self, image: &Image) {
+        while !self.has_whole(image) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// SHA-256 of some bytes of an image that [`Bench::image`] made.
+    pub(crate) fn image_sha256(&self, id: &str, range: std::ops::Range<u64>) -> String {
+        pretend::file_sha256(&self.dir.path().join(format!("{id}.raw")), range).unwrap()
     }
 
     /// Ends rackd, as a restart of its service does, and starts it at the same addresses.
@@ -278,6 +317,11 @@ pub(crate) struct TestImage {
 }
 
 impl TestImage {
+    /// Of [`TestImage::range`].
+    pub(crate) fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
     pub(crate) async fn is_on(&self, node: &PretendNode) -> bool {
         node.disk_sha256(self.range.clone()).await.unwrap() == self.sha256
     }

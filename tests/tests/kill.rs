@@ -8,12 +8,14 @@ use farrier_proto::rack::rack_service_client::RackServiceClient;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Deploy, StepState, TaskSpec, WatchTasksRequest};
 use farrier_proto::scheduler::{InstanceState, Operation};
+use farrier_proto::types::DeployMethod;
 use farrier_sim::lab::Service;
 use std::collections::HashSet;
 
 /// The steps of a deployment, from rackd itself: a new step is tested without anybody thinking of it.
-fn steps() -> Vec<&'static str> {
-    farrier_rackd::step_names(&TaskSpec { machine: None, work: Some(Work::Deploy(Deploy::default())) })
+fn steps(method: DeployMethod) -> Vec<&'static str> {
+    let deploy = Deploy { method: method.into(), ..Deploy::default() };
+    farrier_rackd::step_names(&TaskSpec { machine: None, work: Some(Work::Deploy(deploy)) })
 }
 
 /// Everything that must be true after a deployment, whatever was killed meanwhile.
@@ -28,7 +30,10 @@ async fn assert_deployed(site: &Site, name: &str, operation: &Operation) {
     let events = site.client.events(&format!("operation={}", operation.name)).await.unwrap();
     let actions: Vec<&str> = events.iter().map(|event| event.action.as_str()).collect();
     assert_eq!(actions, ["deploy", "done"], "{name}");
-    site.assert_disk_has_image(&operation.node).await;
+    match instance.method() {
+        DeployMethod::Diskless => site.assert_system_read_image(&operation.node),
+        _ => site.assert_disk_has_image(&operation.node).await,
+    }
 }
 
 async fn assert_no_node_twice(site: &Site, names: &[String]) {
@@ -41,16 +46,27 @@ async fn assert_no_node_twice(site: &Site, names: &[String]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rackd_killed_before_and_after_every_step_goes_on() {
-    let points: Vec<String> = steps()
-        .into_iter()
-        .flat_map(|step| ["before", "after", "done"].map(|when| format!("{step}:{when}")))
-        .collect();
-    let mut site = Site::start(points.len()).await;
+    let points = points(DeployMethod::Direct);
+    rackd_killed(Site::start(points.len()).await, DeployMethod::Direct, points).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rackd_killed_before_and_after_every_step_of_a_diskless_deployment_goes_on() {
+    let points = points(DeployMethod::Diskless);
+    rackd_killed(Site::diskless(points.len()).await, DeployMethod::Diskless, points).await;
+}
+
+fn points(method: DeployMethod) -> Vec<String> {
+    let each = |step| ["before", "after", "done"].map(|when| format!("{step}:{when}"));
+    steps(method).into_iter().flat_map(each).collect()
+}
+
+async fn rackd_killed(mut site: Site, method: DeployMethod, points: Vec<String>) {
     let mut names = Vec::new();
     for (index, point) in points.iter().enumerate() {
         site.installation.restart_with(Service::Rackd, &[("FARRIER_CRASH_AT", point)]).await.unwrap();
         let name = format!("i{index}");
-        let operation = site.create_instance(&name).await;
+        let operation = site.create_instance_by(&name, method).await;
         // It kills itself at the point, as by kill -9: nothing is flushed, nothing is said.
         site.installation.wait_ended(Service::Rackd).await.unwrap();
         site.installation.restart(Service::Rackd).await.unwrap();
@@ -108,7 +124,7 @@ async fn the_scheduler_killed_around_all_that_it_says_goes_on() {
 
 /// Kills `service` when rackd reports that a step has begun, and again when it is done; one deployment a step.
 async fn centre_killed(service: Service) {
-    let steps = steps();
+    let steps = steps(DeployMethod::Direct);
     let mut site = Site::start(steps.len()).await;
     let mut names = Vec::new();
     for (index, step) in steps.iter().enumerate() {

@@ -23,5 +23,7 @@ mod pretend_faults;
 mod pretend_rack;
 mod pretend_recovery;
 mod pretend_site;
+mod pretend_streaming;
 mod qemu;
+mod refused_login;
 mod renewal;

@@ -109,7 +109,7 @@ async fn content(bench: &Bench, image: &Image) -> Vec<u8> {
         GetManifestRequest { name: image.name.clone(), manifest_sha256: image.manifest_sha256.clone() };
     let manifest = within(images.get_manifest(request)).await.unwrap().into_inner();
     let mut disk = vec![0; usize::try_from(manifest.size_bytes).unwrap()];
-    let request = ReadChunksRequest { manifest_sha256: image.manifest_sha256.clone(), first_chunk: 0 };
+    let request = ReadChunksRequest { manifest_sha256: image.manifest_sha256.clone(), ..Default::default() };
     let mut pieces = within(images.read_chunks(request)).await.unwrap().into_inner();
     while let Some(piece) = within(pieces.message()).await.unwrap() {
         let at = usize::try_from(piece.chunk * manifest.chunk_bytes + piece.offset).unwrap();

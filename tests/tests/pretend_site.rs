@@ -5,9 +5,9 @@ use farrier_identity::{Credentials, Identity};
 use farrier_proto::inventory::Flavor;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use farrier_proto::scheduler::{Instance, Operation};
-use farrier_proto::types::{BootMode, NodeVerb};
+use farrier_proto::types::{BootMode, DeployMethod, NodeVerb};
 use farrier_sim::lab::{Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig};
-use farrier_sim::pretend::{self, PretendNode, PretendOptions};
+use farrier_sim::pretend::{self, Event, PretendNode, PretendOptions};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -18,8 +18,9 @@ use tonic::transport::Channel;
 const IMAGE_BYTES: u64 = 24 << 20;
 /// Nodes prepared at once: each runs a ramdisk's agent in this process.
 const AT_ONCE: usize = 8;
-/// rackd's HTTP port in a lab.
+/// rackd's ports in a lab.
 const HTTP_PORT: u16 = 8080;
+const BLOCK_PORT: u16 = 3260;
 
 pub(crate) struct Site {
     pub(crate) installation: Installation,
@@ -29,13 +30,27 @@ pub(crate) struct Site {
     image: PathBuf,
     rack: Channel,
     rack_config: RackConfig,
+    host: Ipv4Addr,
     _dir: tempfile::TempDir,
 }
 
 impl Site {
     /// Starts everything and brings `count` nodes to `available`.
     pub(crate) async fn start(count: usize) -> Self {
-        let site = Self::enrolled(count).await;
+        Self::available(count, |_| ()).await
+    }
+
+    /// The same with machines that have no disk. Their system reads all of the image before it calls home.
+    pub(crate) async fn diskless(count: usize) -> Self {
+        let change = |options: &mut PretendOptions| {
+            options.diskless = true;
+            options.san_reads.push(pretend::DATA_OFFSET..IMAGE_BYTES - pretend::TAIL_BYTES);
+        };
+        Self::available(count, change).await
+    }
+
+    async fn available(count: usize, change: impl Fn(&mut PretendOptions)) -> Self {
+        let site = Self::enrolled_with(count, change).await;
         let names: Vec<String> = site.nodes.iter().map(|n| n.name().to_owned()).collect();
         for batch in names.chunks(AT_ONCE) {
             let works = batch.iter().map(|name| {
@@ -57,6 +72,10 @@ impl Site {
 
     /// Starts everything; the nodes are described and nothing more.
     pub(crate) async fn enrolled(count: usize) -> Self {
+        Self::enrolled_with(count, |_| ()).await
+    }
+
+    async fn enrolled_with(count: usize, change: impl Fn(&mut PretendOptions)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::loopback().unwrap();
         let host = place.host();
@@ -82,6 +101,7 @@ impl Site {
             let mut options = PretendOptions::new(&name, mac, socket, dir.path().join(&name), pool);
             options.disk_bytes = 64 << 20;
             options.http = Some(SocketAddr::from((host, HTTP_PORT)));
+            change(&mut options);
             let node = PretendNode::start(options).await.unwrap();
             client
                 .create_node(&NewNode {
@@ -113,7 +133,7 @@ impl Site {
         )
         .unwrap();
         let path = dir.path().to_owned();
-        Self { installation, client, nodes, dir: path, image, rack, rack_config: config, _dir: dir }
+        Self { installation, client, nodes, dir: path, image, rack, rack_config: config, host, _dir: dir }
     }
 
     /// Starts rackd again with these timeouts over the patient ones; none: as it was.
@@ -128,7 +148,16 @@ impl Site {
     }
 
     pub(crate) async fn try_create_instance(&self, name: &str) -> anyhow::Result<Operation> {
+        self.try_create_instance_by(name, DeployMethod::Unspecified).await
+    }
+
+    pub(crate) async fn create_instance_by(&self, name: &str, method: DeployMethod) -> Operation {
+        self.try_create_instance_by(name, method).await.unwrap()
+    }
+
+    async fn try_create_instance_by(&self, name: &str, method: DeployMethod) -> anyhow::Result<Operation> {
         let instance = Instance {
+            method: method.into(),
             name: name.to_owned(),
             flavor: "flavors/any".to_owned(),
             image: "images/os".to_owned(),
@@ -170,6 +199,20 @@ impl Site {
         let expected = pretend::file_sha256(&self.image, range.clone()).unwrap();
         assert_eq!(node.disk_sha256(range).await.unwrap(), expected, "{}", node.name());
         assert!(node.counters().phone_homes >= 1, "{} called home", node.name());
+    }
+
+    /// The system on the node's iSCSI disk read the image there.
+    pub(crate) fn assert_system_read_image(&self, node: &str) {
+        let node = self.nodes.iter().find(|n| format!("nodes/{}", n.name()) == node).expect("one of ours");
+        let range = pretend::DATA_OFFSET..IMAGE_BYTES - pretend::TAIL_BYTES;
+        let sha256 = pretend::file_sha256(&self.image, range).unwrap();
+        assert!(node.events().contains(&Event::SanRead { sha256 }), "{:?}", node.events());
+        assert!(node.counters().phone_homes >= 1, "{} called home", node.name());
+    }
+
+    /// Where rackd's iSCSI target listens.
+    pub(crate) fn portal(&self) -> SocketAddr {
+        (self.host, BLOCK_PORT).into()
     }
 
     pub(crate) fn tails(&self) -> String {

@@ -14,6 +14,7 @@ use crate::tools;
 
 mod block;
 mod deploy;
+mod diskless;
 
 /// Which benchmark; `cargo xtask bench NAME --help` lists its options.
 #[derive(Subcommand)]
@@ -21,7 +22,10 @@ pub(crate) enum Bench {
     /// Request to running system, beside dnsmasq + nginx + ipmitool driven by a script
     #[command(disable_help_flag = true)]
     Deploy(Options),
-    /// The iSCSI target, beside tgt
+    /// Machines without a disk: many at once, beside one
+    #[command(disable_help_flag = true)]
+    Diskless(Options),
+    /// The iSCSI target, beside tgt and nginx
     #[command(disable_help_flag = true)]
     Block(Options),
 }
@@ -37,6 +41,7 @@ pub(crate) struct Options {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Deploy(options) => deploy::run(&options.options),
+        Bench::Diskless(options) => diskless::run(&options.options),
         Bench::Block(options) => block::run(&options.options),
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use farrier_iscsi::scsi::{InitiatorPort, MediaOp, MediaReply, Refusal, Unit};
+use farrier_iscsi::scsi::{InitiatorPort, MediaError, MediaOp, MediaReply, Refusal, Unit};
 use farrier_iscsi::{
     Admission, Chap, Denied, Discovered, Grant, Host, LoginRefused, Now, Refused, SessionKind, SessionStart,
     TaskKey,
@@ -13,12 +13,16 @@ use rand::RngCore as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::arrival;
 use crate::events::Event;
 use crate::media::{Medium, read_error};
 use crate::targets::{Entry, SessionGuard, Targets};
 
 /// What the medium took longer for.
 pub(crate) type Completion = (TaskKey, Result<Vec<u8>, Refusal>);
+
+/// Says what became of an operation.
+type Finish = Box<dyn FnOnce(&MediaOp, Result<MediaReply, MediaError>) + Send>;
 
 pub(crate) struct ConnectionHost {
     targets: Targets,
@@ -147,7 +151,7 @@ impl Host for ConnectionHost {
 
     fn read(&mut self, unit: &Arc<Unit>, offset: u64, place: &mut [u8]) -> Now<()> {
         let Some(medium) = self.medium(unit) else {
-            return Now::Failed(farrier_iscsi::scsi::MediaError::Read);
+            return Now::Failed(MediaError::Read);
         };
         match medium.backing.try_read_at(place, offset) {
             Ok(()) => Now::Done(()),
@@ -158,7 +162,7 @@ impl Host for ConnectionHost {
 
     fn run(&mut self, task: TaskKey, unit: &Arc<Unit>, op: &MediaOp, data: &[u8]) -> Now<MediaReply> {
         let (Some(medium), Some(session)) = (self.medium(unit), &self.session) else {
-            return Now::Failed(farrier_iscsi::scsi::MediaError::Write);
+            return Now::Failed(MediaError::Write);
         };
         match medium.try_perform(op, data) {
             Some(Ok(reply)) => return Now::Done(reply),
@@ -168,12 +172,28 @@ impl Host for ConnectionHost {
         let (medium, unit) = (Arc::clone(medium), Arc::clone(unit));
         let (op, data) = (op.clone(), data.to_vec());
         let (completions, token) = (self.completions.clone(), session.token());
-        tokio::task::spawn_blocking(move || {
-            let result = medium.perform(&op, &data);
-            let result = unit.finish(&op, result);
+        let (gone, limit) = (session.entry.gone().clone(), self.targets.limits().arrival_timeout);
+        let missing = arrival::missing(&*medium.backing, &op);
+        let finish = move |op: &MediaOp, result| {
             // The connection may be gone: then nobody waits for an answer.
-            let _ = completions.send((task, result));
+            let _ = completions.send((task, unit.finish(op, result)));
             drop(token);
+        };
+        let perform = {
+            let (medium, gone) = (Arc::clone(&medium), gone.clone());
+            move |op: MediaOp, finish: Finish| {
+                tokio::task::spawn_blocking(move || finish(&op, medium.perform(&op, &data, &gone)));
+            }
+        };
+        let Some(missing) = missing else {
+            perform(op, Box::new(finish));
+            return Now::Later;
+        };
+        tokio::spawn(async move {
+            match arrival::all(missing, &*medium.backing, &op, limit, &gone).await {
+                Ok(()) => perform(op, Box::new(finish)),
+                Err(error) => finish(&op, Err(error)),
+            }
         });
         Now::Later
     }

@@ -3,6 +3,7 @@
 //! [`Targets`] is the registry that targets are added to and removed from at run time; [`serve()`] listens.
 //! What a logical unit stores its blocks in is a [`Backing`]: a file, or an [`Overlay`] over an [`Image`].
 
+mod arrival;
 pub mod backing;
 mod connection;
 mod events;
@@ -17,7 +18,7 @@ mod serve;
 mod spec;
 mod targets;
 
-pub use backing::{Backing, FileBacking, Image, Mode};
+pub use backing::{Arrival, Backing, FileBacking, Image, Mode};
 pub use events::{Event, SessionInfo};
 pub use farrier_iscsi::{Chap, Credentials, Secret};
 pub use limits::Limits;

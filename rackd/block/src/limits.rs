@@ -22,6 +22,9 @@ pub struct Limits {
     pub idle: Duration,
     /// Silence, a half PDU or an answer that is not taken: after this long the connection goes.
     pub dead: Duration,
+    /// How long a command waits for bytes that come from far; then it hears BUSY and comes again. Less than the
+    /// 15 s after which iPXE gives a command up, and the 30 s after which Linux asks to abort it.
+    pub arrival_timeout: Duration,
     /// Threads that serve connections; `None`: as many as there are processors, at most four.
     pub threads: Option<usize>,
 }
@@ -38,6 +41,7 @@ impl Default for Limits {
             wrong_secret_delay: Duration::from_secs(1),
             idle: Duration::from_secs(60),
             dead: Duration::from_secs(180),
+            arrival_timeout: Duration::from_secs(10),
             threads: None,
         }
     }

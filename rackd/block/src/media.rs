@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use farrier_iscsi::scsi::{Compare, CopySegment, MediaError, MediaOp, MediaReply};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::backing::Backing;
 
 /// One medium: its backing, and the order of what must not mix.
@@ -32,7 +34,13 @@ impl Medium {
         }
     }
 
-    pub(crate) fn perform(&self, op: &MediaOp, data: &[u8]) -> Result<MediaReply, MediaError> {
+    /// Long operations end early when `stop` says so: the target goes, and nobody asks for the outcome.
+    pub(crate) fn perform(
+        &self,
+        op: &MediaOp,
+        data: &[u8],
+        stop: &CancellationToken,
+    ) -> Result<MediaReply, MediaError> {
         let backing = &*self.backing;
         match op {
             MediaOp::Read { offset, len } => {
@@ -55,7 +63,7 @@ impl Medium {
                 compare(backing, data, *offset)?;
             }
             MediaOp::Verify { offset, len, compare: how, block } => {
-                verify(backing, *offset, *len, *how, *block, data)?
+                verify(backing, *offset, *len, *how, *block, data, stop)?
             }
             MediaOp::CompareAndWrite { offset, len, durable } => {
                 let _alone = self.exclusive.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +87,7 @@ impl Medium {
                 if zero && (*unmap || backing.can_discard()) {
                     backing.discard(*offset, *len).map_err(|error| write_error(&error))?;
                 } else {
-                    repeat(backing, if zero { &ZEROS } else { data }, *offset, *len)?;
+                    repeat(backing, if zero { &ZEROS } else { data }, *offset, *len, stop)?;
                 }
             }
             MediaOp::Unmap { ranges } => {
@@ -94,9 +102,9 @@ impl Medium {
             }
             MediaOp::Copy { segments, .. } => {
                 let _alone = self.exclusive.lock().unwrap_or_else(PoisonError::into_inner);
-                segments.iter().try_for_each(|segment| copy(backing, segment))?;
+                segments.iter().try_for_each(|segment| copy(backing, segment, stop))?;
             }
-            MediaOp::Sanitize { pattern } => sanitize(backing, pattern.as_deref())?,
+            MediaOp::Sanitize { pattern } => sanitize(backing, pattern.as_deref(), stop)?,
         }
         Ok(MediaReply::Done)
     }
@@ -131,6 +139,7 @@ fn verify(
     how: Compare,
     block: u32,
     data: &[u8],
+    stop: &CancellationToken,
 ) -> Result<(), MediaError> {
     match how {
         Compare::Data => compare(backing, data, offset),
@@ -138,6 +147,7 @@ fn verify(
         Compare::OneBlock => {
             let block = u64::from(block.max(1));
             (0..len / block).try_for_each(|number| {
+                go_on(stop)?;
                 compare(backing, data, offset + number * block).map_err(|error| match error {
                     MediaError::Miscompare { at } => MediaError::Miscompare { at: number * block + at },
                     other => other,
@@ -147,6 +157,7 @@ fn verify(
         Compare::Nothing => {
             let mut buffer = vec![0; CHUNK];
             chunks(len).try_for_each(|(at, part)| {
+                go_on(stop)?;
                 let place = buffer.get_mut(..part).unwrap_or_default();
                 backing.read_at(place, offset + at).map_err(|error| read_error(&error))
             })
@@ -154,7 +165,13 @@ fn verify(
     }
 }
 
-fn repeat(backing: &dyn Backing, block: &[u8], offset: u64, len: u64) -> Result<(), MediaError> {
+fn repeat(
+    backing: &dyn Backing,
+    block: &[u8],
+    offset: u64,
+    len: u64,
+    stop: &CancellationToken,
+) -> Result<(), MediaError> {
     if block.is_empty() {
         return Err(MediaError::Write);
     }
@@ -162,6 +179,7 @@ fn repeat(backing: &dyn Backing, block: &[u8], offset: u64, len: u64) -> Result<
     let step = pattern.len() as u64;
     let mut at = 0;
     while at < len {
+        go_on(stop)?;
         let part = usize::try_from((len - at).min(step)).unwrap_or(0);
         write(backing, pattern.get(..part).unwrap_or_default(), offset + at)?;
         at += part as u64;
@@ -170,13 +188,14 @@ fn repeat(backing: &dyn Backing, block: &[u8], offset: u64, len: u64) -> Result<
 }
 
 /// Copies so that an overlap comes out as if all was read first (SPC-4 section 6.4.5).
-fn copy(backing: &dyn Backing, segment: &CopySegment) -> Result<(), MediaError> {
+fn copy(backing: &dyn Backing, segment: &CopySegment, stop: &CancellationToken) -> Result<(), MediaError> {
     let mut buffer = vec![0; CHUNK];
     let mut parts: Vec<(u64, usize)> = chunks(segment.len).collect();
     if segment.to > segment.from {
         parts.reverse();
     }
     for (at, part) in parts {
+        go_on(stop)?;
         let place = buffer.get_mut(..part).unwrap_or_default();
         backing.read_at(place, segment.from + at).map_err(|error| read_error(&error))?;
         write(backing, place, segment.to + at)?;
@@ -184,18 +203,26 @@ fn copy(backing: &dyn Backing, segment: &CopySegment) -> Result<(), MediaError> 
     Ok(())
 }
 
-fn sanitize(backing: &dyn Backing, pattern: Option<&[u8]>) -> Result<(), MediaError> {
+fn sanitize(
+    backing: &dyn Backing,
+    pattern: Option<&[u8]>,
+    stop: &CancellationToken,
+) -> Result<(), MediaError> {
     let size = backing.size();
     match pattern {
         None if backing.can_discard() => backing.discard(0, size).map_err(|error| write_error(&error))?,
-        None => repeat(backing, &ZEROS, 0, size)?,
+        None => repeat(backing, &ZEROS, 0, size, stop)?,
         // A pattern shorter than a block begins again with each block.
         Some(pattern) => {
             let block: Vec<u8> = pattern.iter().copied().cycle().take(ZEROS.len()).collect();
-            repeat(backing, &block, 0, size)?;
+            repeat(backing, &block, 0, size, stop)?;
         }
     }
     flush_if(backing, true)
+}
+
+fn go_on(stop: &CancellationToken) -> Result<(), MediaError> {
+    if stop.is_cancelled() { Err(MediaError::Busy) } else { Ok(()) }
 }
 
 fn chunks(len: u64) -> impl Iterator<Item = (u64, usize)> {
@@ -209,11 +236,18 @@ pub(crate) fn read_error(error: &io::Error) -> MediaError {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return MediaError::OutOfRange;
     }
+    if error.kind() == io::ErrorKind::TimedOut {
+        return MediaError::Busy;
+    }
     tracing::error!(%error, "medium cannot be read");
     MediaError::Read
 }
 
 fn write_error(error: &io::Error) -> MediaError {
+    // What a block had around the data has not arrived.
+    if error.kind() == io::ErrorKind::TimedOut {
+        return MediaError::Busy;
+    }
     tracing::error!(%error, "medium cannot be written");
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MediaError::NoSpace,
@@ -224,3 +258,28 @@ fn write_error(error: &io::Error) -> MediaError {
 /// What is moved at once: bounded memory, and few system calls.
 const CHUNK: usize = 256 * 1024;
 const ZEROS: [u8; 512] = [0; 512];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backing::{FileBacking, Mode};
+
+    #[test]
+    fn what_takes_for_ever_ends_with_its_target() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 40).unwrap();
+        let medium = Medium::new(FileBacking::open(file.path(), Mode::ReadWrite).unwrap());
+        let (len, stop) = (1 << 40, CancellationToken::new());
+        stop.cancel();
+        // A tebibyte each: no test would see their end.
+        let copy = CopySegment { from: 0, to: 512, len: len - 512 };
+        for op in [
+            MediaOp::Sanitize { pattern: Some(vec![7]) },
+            MediaOp::WriteSame { offset: 0, len, block: 512, unmap: false, zeros: false },
+            MediaOp::Verify { offset: 0, len, compare: Compare::Nothing, block: 512 },
+            MediaOp::Copy { segments: vec![copy], by: 0, list: 0 },
+        ] {
+            assert_eq!(medium.perform(&op, &[7; 512], &stop), Err(MediaError::Busy), "{op:?}");
+        }
+    }
+}

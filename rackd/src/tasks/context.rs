@@ -1,5 +1,6 @@
 use super::handle::{HandleError, TaskHandle};
 use super::step::StepError;
+use crate::cache::CachedImage;
 use crate::rack::Rack;
 use crate::secrets::random_chap_secret;
 use farrier_bmc::ipmi::{BmcAddress, Cipher, RMCP_PORT};
@@ -80,6 +81,13 @@ impl Context<'_> {
                 })?;
         }
         Ok(self.rack.bmc.bmc(address))
+    }
+
+    /// The image to deploy, however much of it is here. One handle a task, as for the BMC.
+    pub(crate) async fn image(&self) -> Result<Arc<CachedImage>, StepError> {
+        let deploy = self.deploy()?;
+        let open = || self.rack.cache.open(&deploy.image, &deploy.manifest_sha256);
+        Ok(self.task.image.get_or_try_init(open).await?.clone())
     }
 
     /// What this operation's machine proves itself with to the iSCSI target.

@@ -20,8 +20,7 @@ impl Step for FetchImage {
             .rack
             .cache
             .ensure(&deploy.image, &deploy.manifest_sha256, |done, total| meter.report(done, total, ""));
-        let image = meter.beside(fetch).await?;
-        cx.note(format!("{} in the rack's cache, {} MiB", deploy.image, image.manifest.size_bytes >> 20))
-            .await
+        let manifest = meter.beside(fetch).await?;
+        cx.note(format!("{} in the rack's cache, {} MiB", deploy.image, manifest.size_bytes >> 20)).await
     }
 }

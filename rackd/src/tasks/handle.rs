@@ -1,4 +1,5 @@
 use crate::agents::AgentSlot;
+use crate::cache::CachedImage;
 use crate::rack::Rack;
 use crate::secrets::{Secrets, TokenUse};
 use farrier_bmc::Bmc;
@@ -18,6 +19,8 @@ pub(crate) struct TaskHandle {
     pub(crate) spec: TaskSpec,
     pub(crate) agent: AgentSlot,
     pub(crate) bmc: OnceCell<Bmc>,
+    /// Held so that its bytes go on coming from step to step.
+    pub(crate) image: OnceCell<Arc<CachedImage>>,
     /// Cancelled to stop it at the next await.
     pub(crate) abort: CancellationToken,
     abort_reason: Mutex<String>,
@@ -57,6 +60,7 @@ impl TaskHandle {
             spec: task.spec.clone().unwrap_or_default(),
             agent: AgentSlot::default(),
             bmc: OnceCell::new(),
+            image: OnceCell::new(),
             abort: rack.shutdown.child_token(),
             abort_reason: Mutex::default(),
             ended: watch::channel(false).0,

@@ -21,6 +21,7 @@ mod forget_secrets;
 mod make_volume;
 mod move_volume;
 mod offer_volume;
+mod open_image;
 mod plug;
 mod power;
 mod publish_boot;
@@ -73,7 +74,7 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
             END_RAMDISK,
         ],
         Some(Work::Deploy(deploy)) if deploy.method() == DeployMethod::Diskless => vec![
-            &[&fetch_image::FetchImage],
+            &[&open_image::OpenImage],
             OFF,
             &[&plug::Tenant],
             if deploy.recovery.is_some() {

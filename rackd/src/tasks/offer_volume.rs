@@ -1,5 +1,4 @@
 use super::context::Context;
-use super::make_volume::image;
 use super::step::{Step, StepError};
 use crate::volumes::Access;
 
@@ -26,5 +25,5 @@ impl Step for OfferVolume {
 async fn offer(cx: &Context<'_>) -> Result<Access, StepError> {
     let secret = cx.chap_secret().await?;
     let (instance, node) = (&cx.deploy()?.instance, &cx.machine()?.name);
-    Ok(cx.rack.volumes.offer_volume(instance, node, &cx.task.id, image(cx)?, &secret).await?)
+    Ok(cx.rack.volumes.offer_volume(instance, node, &cx.task.id, cx.image().await?, &secret).await?)
 }

@@ -1,5 +1,4 @@
 use super::context::Context;
-use super::make_volume::image;
 use super::step::{Step, StepError, Timeouts};
 use crate::volumes::Access;
 use farrier_proto::agent::session_response::{Command, WriteImage as Write};
@@ -20,7 +19,7 @@ impl Step for WriteImage {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let deploy = cx.deploy()?;
-        let image = cx.rack.cache.ensure(&deploy.image, &deploy.manifest_sha256, |_, _| ()).await?;
+        let manifest = cx.rack.cache.ensure(&deploy.image, &deploy.manifest_sha256, |_, _| ()).await?;
         let segment = cx
             .rack
             .provisioning()
@@ -34,7 +33,7 @@ impl Step for WriteImage {
         };
         let command = Command::WriteImage(Write {
             root_device: cx.machine()?.root_device.clone(),
-            manifest: Some(image.manifest),
+            manifest: Some(manifest),
             url,
         });
         let done = cx.agent(command).await;
@@ -55,8 +54,12 @@ impl Step for WriteImage {
 
 /// The image as a read-only iSCSI disk for this machine's ramdisk, and its address with the proof in it.
 async fn offer(cx: &Context<'_>, portal: Ipv4Addr) -> Result<String, StepError> {
-    let secret = cx.chap_secret().await?;
-    let access = cx.rack.volumes.offer_image(&cx.machine()?.name, image(cx)?, &secret).await?;
+    let (secret, deploy) = (cx.chap_secret().await?, cx.deploy()?);
+    // Fetched by an earlier step; gone when somebody emptied the cache.
+    let image = cx.rack.cache.path(&deploy.manifest_sha256).ok_or_else(|| {
+        StepError::Again(format!("{}: expected it in the rack's cache, saw nothing there", deploy.image))
+    })?;
+    let access = cx.rack.volumes.offer_image(&cx.machine()?.name, image, &secret).await?;
     let Access { target, initiator, user, port } = access;
     Ok(format!("iscsi://{user}%{secret}@{portal}:{port}/{target}/0?initiator={initiator}"))
 }

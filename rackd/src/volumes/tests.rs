@@ -24,7 +24,7 @@ impl Bench {
             instance,
             node,
             task,
-            image: self.dir.path().join("image"),
+            image: open_image(&self.dir.path().join("image")).unwrap(),
             manifest_sha256: "abc",
             bytes: 2 << 20,
             seed: vec![0; 4 << 20],
@@ -32,7 +32,7 @@ impl Bench {
         self.volumes.ensure_volume(new).await.unwrap();
     }
     async fn offer(&self, instance: &str, node: &str) -> Result<Access, VolumeError> {
-        let image = self.dir.path().join("image");
+        let image = open_image(&self.dir.path().join("image")).unwrap();
         let task = self.volumes.record(instance).map(|record| record.task).unwrap_or_default();
         self.volumes.offer_volume(instance, node, &task, image, "0123456789abcdef").await
     }
@@ -95,7 +95,7 @@ async fn a_volume_moves_whole_and_its_first_machine_is_offered_it_no_more() {
     bench.write("web");
     let first = bench.offer("web", "nodes/n1").await.unwrap();
     let volumes = &bench.volumes;
-    let image = || bench.dir.path().join("image");
+    let image = || open_image(&bench.dir.path().join("image")).unwrap();
     let offer = async |node: &str, task: &str| {
         volumes.offer_volume("web", node, task, image(), "0123456789abcdef").await
     };

@@ -67,6 +67,7 @@ pub const RULES: RuleTable = rules! {
     }
     "EventService" {
         "ListEvents": Rule::User(Role::Operator),
+        "ReportEvents": Rule::Rack,
     }
     "JoinService" {
         "CreateJoinToken": Rule::User(Role::Admin),

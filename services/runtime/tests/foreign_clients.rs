@@ -10,7 +10,9 @@ use farrier_identity::ca::{Authority, write_identity};
 use farrier_identity::server::ClientAuth;
 use farrier_identity::{Credentials, Identity, Role};
 use farrier_proto::inventory::event_service_server::{EventService, EventServiceServer};
-use farrier_proto::inventory::{Event, ListEventsRequest, ListEventsResponse};
+use farrier_proto::inventory::{
+    Event, ListEventsRequest, ListEventsResponse, ReportEventsRequest, ReportEventsResponse,
+};
 use farrier_runtime::authz::{Caller, Rule, RuleTable};
 use farrier_runtime::serve::{ServeError, Server};
 use std::path::Path;
@@ -23,7 +25,8 @@ use tonic::{Request, Response, Status};
 
 const SERVICES: &[&str] = &["farrier.inventory.v1.EventService"];
 const METHOD: &str = "farrier.inventory.v1.EventService/ListEvents";
-const RULES: RuleTable = &[(METHOD, Rule::User(Role::Operator))];
+const RULES: RuleTable =
+    &[(METHOD, Rule::User(Role::Operator)), ("farrier.inventory.v1.EventService/ReportEvents", Rule::Rack)];
 
 struct Events;
 
@@ -37,6 +40,13 @@ impl EventService for Events {
         let filter = request.into_inner().filter;
         let event = Event { sequence: 7, actor, detail: filter, ..Event::default() };
         Ok(Response::new(ListEventsResponse { events: vec![event], next_page_token: String::new() }))
+    }
+
+    async fn report_events(
+        &self,
+        _: Request<ReportEventsRequest>,
+    ) -> Result<Response<ReportEventsResponse>, Status> {
+        Err(Status::unimplemented("nobody reports here"))
     }
 }
 

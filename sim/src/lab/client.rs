@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 use farrier_identity::client::{Expect, channel};
 use farrier_identity::{Credentials, Identity};
-use farrier_proto::images::Image;
 use farrier_proto::images::image_service_client::ImageServiceClient;
+use farrier_proto::images::{GetImageRequest, Image};
 use farrier_proto::inventory::event_service_client::EventServiceClient;
 use farrier_proto::inventory::flavor_service_client::FlavorServiceClient;
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
@@ -186,6 +186,13 @@ impl Client {
     }
 
     /// Asks for a verb; see [`Client::wait`].
+    /// As the images service knows it.
+    pub async fn image(&self, name: &str) -> Result<Image> {
+        let request = GetImageRequest { name: format!("images/{name}") };
+        let answer = ImageServiceClient::new(self.images.clone()).get_image(request).await;
+        Ok(answer.with_context(|| format!("image {name}"))?.into_inner())
+    }
+
     pub async fn act(&self, node: &str, verb: NodeVerb) -> Result<Operation> {
         let request = ActOnNodeRequest {
             name: format!("nodes/{node}"),

@@ -25,6 +25,8 @@ pub struct RackConfig {
     pub boot_files: Option<PathBuf>,
     /// Keys of `[timeouts]`, in seconds; what is not named keeps rackd's default.
     pub timeouts: BTreeMap<String, u64>,
+    /// The images service, when the rack has another way to it than everybody.
+    pub images: Option<String>,
 }
 
 /// A network of the rack.
@@ -62,6 +64,7 @@ impl RackConfig {
             kernel_args: KERNEL_ARGS.to_owned(),
             boot_files: Some(PathBuf::from(IPXE)),
             timeouts: BTreeMap::new(),
+            images: None,
         }
     }
 
@@ -84,6 +87,7 @@ impl RackConfig {
             kernel_args: String::new(),
             boot_files: None,
             timeouts: BTreeMap::new(),
+            images: None,
         }
     }
 
@@ -105,7 +109,7 @@ impl RackConfig {
             block_listen: format!("{open}:{BLOCK_PORT}"),
             data: dir.join("rackd"),
             identity: dir.join("id/rack"),
-            images: &endpoints.images,
+            images: self.images.as_ref().unwrap_or(&endpoints.images),
             inventory: &endpoints.inventory,
             switch: self.switch,
             boot_files: self.boot_files.as_deref(),

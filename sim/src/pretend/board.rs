@@ -1,6 +1,7 @@
 //! The main board: power, boot flags, and the one boot that runs while there is power.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,7 +24,8 @@ pub(super) struct Board {
     pub(super) name: String,
     pub(super) mac: [u8; 6],
     pub(super) source: Ipv4Addr,
-    pub(super) disk: PretendDisk,
+    pub(super) disk: Option<PretendDisk>,
+    pub(super) san_reads: Vec<Range<u64>>,
     pub(super) hardware: Hardware,
     pub(super) efi_vars: Option<PathBuf>,
     pub(super) retry: Duration,
@@ -52,7 +54,8 @@ pub(super) struct Parts {
     pub(super) name: String,
     pub(super) mac: [u8; 6],
     pub(super) source: Ipv4Addr,
-    pub(super) disk: PretendDisk,
+    pub(super) disk: Option<PretendDisk>,
+    pub(super) san_reads: Vec<Range<u64>>,
     pub(super) hardware: Hardware,
     pub(super) efi_vars: Option<PathBuf>,
     pub(super) retry: Duration,
@@ -62,12 +65,13 @@ pub(super) struct Parts {
 
 impl Board {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { name, mac, source, disk, hardware, efi_vars, retry, limits, http } = parts;
+        let Parts { name, mac, source, disk, san_reads, hardware, efi_vars, retry, limits, http } = parts;
         Self {
             name,
             mac,
             source,
             disk,
+            san_reads,
             hardware,
             efi_vars,
             retry,
@@ -84,7 +88,7 @@ impl Board {
 
     /// The machine as one boot's agent sees it. Blocking.
     pub(super) fn machine(&self) -> std::io::Result<PretendMachine> {
-        let machine = PretendMachine::new(&self.name, "", vec![self.disk.clone()])?;
+        let machine = PretendMachine::new(&self.name, "", self.disk.iter().cloned().collect())?;
         let machine = machine.with_hardware(self.hardware.clone());
         Ok(match &self.efi_vars {
             Some(dir) => machine.with_efi_vars(dir),

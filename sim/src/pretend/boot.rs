@@ -2,22 +2,31 @@
 
 use std::future::pending;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use farrier_agent::args::KernelArgs;
+use farrier_agent::machine::BlockDevice;
 use farrier_agent::{Config, Ended};
-use futures::FutureExt as _;
+use sha2::{Digest as _, Sha256};
 
 use super::address::hyphens;
 use super::board::Board;
 use super::http;
 use super::observe::Event;
 use super::power::{PoweredMachine, Supply};
-use super::san::{self, NoSession, San, Session};
+use super::san::Link;
 use super::script::Script;
 use super::system;
 use crate::bmc::{BootDeviceSelector, BootFlags};
+
+/// What firmware starts.
+enum Found {
+    /// The kernel line of a ramdisk.
+    Ramdisk(String),
+    Disk(Arc<dyn BlockDevice>),
+    San(Arc<Link>),
+}
 
 /// Ends when the machine has switched itself off. Dropping it is what cutting power does.
 pub(super) async fn run(board: &Board, supply: &Arc<Supply>, flags: BootFlags) {
@@ -25,34 +34,32 @@ pub(super) async fn run(board: &Board, supply: &Arc<Supply>, flags: BootFlags) {
         return strike(board, "hang_before_agent").await;
     }
     let found = tokio::select! {
-        found = firmware(board, flags) => found,
+        found = firmware(board, supply, flags) => found,
         () = supply.button.cancelled() => return,
     };
-    let system = match found {
-        // A ramdisk takes no notice of the power button.
-        Boot::Ramdisk(args) => return agent(board, supply, &args).await,
-        Boot::Disk => operating_system(board).boxed(),
-        Boot::San(san) => async move { san_system(board, &san).await }.boxed(),
+    let system = async {
+        match found {
+            // A ramdisk takes no notice of the power button.
+            Found::Ramdisk(args) => return Some(args),
+            Found::Disk(disk) => operating_system(board, disk).await,
+            Found::San(link) => diskless_system(board, &link).await,
+        }
+        None
     };
-    tokio::select! {
-        () = system => {}
-        () = supply.button.cancelled() => {}
+    let ramdisk = tokio::select! {
+        ramdisk = system => ramdisk,
+        () = supply.button.cancelled() => return,
+    };
+    if let Some(args) = ramdisk {
+        agent(board, supply, &args).await;
     }
 }
 
-/// What the firmware has found.
-enum Boot {
-    /// A ramdisk, with its kernel line.
-    Ramdisk(String),
-    Disk,
-    San(San),
-}
-
 /// Finds something to boot.
-async fn firmware(board: &Board, flags: BootFlags) -> Boot {
+async fn firmware(board: &Board, supply: &Supply, flags: BootFlags) -> Found {
     let from_network = flags.valid && flags.device == BootDeviceSelector::PXE;
-    if !from_network && is_bootable(board).await {
-        return Boot::Disk;
+    if !from_network && let Some(disk) = bootable_disk(board).await {
+        return Found::Disk(disk);
     }
     let mut silent = true;
     loop {
@@ -61,12 +68,24 @@ async fn firmware(board: &Board, flags: BootFlags) -> Boot {
             {
                 Ok(()) => {
                     board.diary.note(Event::NetworkBoot);
-                    return Boot::Ramdisk(args);
+                    return Found::Ramdisk(args);
                 }
                 Err(error) => tracing::warn!(node = board.name, %error, "artifacts"),
             },
-            Ok(Some(Script::San(san))) => return Boot::San(san),
-            Ok(Some(Script::LocalDisk)) if is_bootable(board).await => return Boot::Disk,
+            Ok(Some(Script::San(san))) => {
+                *board.san.lock().unwrap_or_else(PoisonError::into_inner) = Some(san.clone());
+                let diary = Arc::clone(&board.diary);
+                let link = Link::new(san, board.source, board.retry, supply.cut.clone(), diary);
+                if is_bootable_san(board, &link).await {
+                    board.diary.note(Event::SanBoot);
+                    return Found::San(link);
+                }
+            }
+            Ok(Some(Script::LocalDisk)) => {
+                if let Some(disk) = bootable_disk(board).await {
+                    return Found::Disk(disk);
+                }
+            }
             Ok(_) if from_network => {}
             Ok(_) => {
                 if std::mem::take(&mut silent) {
@@ -129,54 +148,62 @@ fn prepare(board: &Board, args: &str) -> anyhow::Result<(Config, farrier_agent::
 }
 
 /// Starts what is on the disk. Runs until somebody presses the button.
-async fn operating_system(board: &Board) {
+async fn operating_system(board: &Board, disk: Arc<dyn BlockDevice>) {
     board.diary.note(Event::DiskBoot);
-    let seed = match on_disk(board, system::read_seed).await {
+    system_up(board, blocking(move || system::read_seed(&disk)).await).await;
+    pending().await
+}
+
+/// The same on an iSCSI disk, whose second logical unit is the config drive. It uses its disk as long as it runs.
+async fn diskless_system(board: &Board, link: &Arc<Link>) {
+    let (reads, link) = (board.san_reads.clone(), Arc::clone(link));
+    let started = blocking(move || {
+        let root = link.disk(link.lun())?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        for range in reads {
+            let mut at = range.start;
+            while at < range.end {
+                let len = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(buffer.len());
+                let place = buffer.get_mut(..len).unwrap_or_default();
+                root.read_at(place, at)?;
+                hash.update(&*place);
+                at += len as u64;
+            }
+        }
+        let config: Arc<dyn BlockDevice> = Arc::new(link.disk(CONFIG_LUN)?);
+        Ok((root, hex::encode(hash.finalize()), system::read_seed_disk(&config)?))
+    });
+    let (root, seed) = match started.await {
+        Ok((root, sha256, seed)) => {
+            board.diary.note(Event::SanRead { sha256 });
+            (Some(Arc::new(root)), Ok(seed))
+        }
+        Err(error) => (None, Err(error)),
+    };
+    let disk_in_use = async {
+        while let Some(root) = &root {
+            tokio::time::sleep(ALIVE_EVERY).await;
+            let root = Arc::clone(root);
+            if let Err(error) = blocking(move || root.read_at(&mut [0; 512], 0)).await {
+                tracing::warn!(node = board.name, %error, "the system lost its disk");
+                break;
+            }
+        }
+    };
+    tokio::join!(system_up(board, seed), disk_in_use);
+    pending().await
+}
+
+/// The system runs, and says so where its config drive tells it to.
+async fn system_up(board: &Board, seed: io::Result<Option<system::Seed>>) {
+    let seed = match seed {
         Ok(seed) => seed.unwrap_or_default(),
         Err(error) => {
             tracing::warn!(node = board.name, %error, "the system cannot read its config drive");
             system::Seed::default()
         }
     };
-    come_up(board, seed).await;
-    pending().await
-}
-
-/// Starts what is on an iSCSI disk. It does not end: without its disk a system hangs.
-async fn san_system(board: &Board, san: &San) {
-    *board.san.lock().unwrap_or_else(PoisonError::into_inner) = Some(san.clone());
-    let session = loop {
-        match Session::open(board.source, san).await {
-            Ok(session) => break session,
-            Err(NoSession::Refused) => tracing::debug!(node = board.name, "the disk refuses the machine"),
-            Err(NoSession::Away(error)) => tracing::debug!(node = board.name, %error, "no iSCSI disk"),
-        }
-        tokio::time::sleep(board.retry).await;
-    };
-    board.diary.note(Event::SanBoot);
-    let mut session = session;
-    let seed = match session.read_all(SEED_LUN).await {
-        Ok(bytes) => on_disk(board, move |disk| {
-            let copy = disk.with_file_name("seed.img");
-            std::fs::write(&copy, bytes)?;
-            system::read_volume(&copy)
-        })
-        .await
-        .map_err(anyhow::Error::from),
-        Err(error) => Err(error),
-    };
-    let seed = match seed {
-        Ok(seed) => seed.unwrap_or_default(),
-        Err(error) => {
-            tracing::warn!(node = board.name, %error, "the system cannot read its NoCloud volume");
-            system::Seed::default()
-        }
-    };
-    tokio::join!(come_up(board, seed), san::live(board, san, session));
-}
-
-/// The system runs, and calls home once.
-async fn come_up(board: &Board, seed: system::Seed) {
     board.diary.note(Event::SystemUp { hostname: seed.hostname.clone() });
     if board.fate.now().system_never_calls {
         return strike(board, "system_never_calls").await;
@@ -197,9 +224,6 @@ async fn come_up(board: &Board, seed: system::Seed) {
     }
 }
 
-/// Where rackd puts the NoCloud file system.
-const SEED_LUN: u16 = 1;
-
 fn is_home(board: &Board, instance: &str) -> bool {
     board.at_home.lock().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(instance)
 }
@@ -210,14 +234,29 @@ async fn strike(board: &Board, mishap: &'static str) {
     pending().await
 }
 
-async fn is_bootable(board: &Board) -> bool {
-    on_disk(board, system::is_bootable).await.unwrap_or(false)
+async fn bootable_disk(board: &Board) -> Option<Arc<dyn BlockDevice>> {
+    let path = board.disk.as_ref()?.path.clone();
+    let look = blocking(move || {
+        let disk = system::open(&path)?;
+        Ok(system::is_bootable(&*disk)?.then_some(disk))
+    });
+    look.await.ok()?
 }
 
-async fn on_disk<T: Send + 'static>(
-    board: &Board,
-    look: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let path = board.disk.path.clone();
-    tokio::task::spawn_blocking(move || look(&path)).await.map_err(io::Error::other)?
+async fn is_bootable_san(board: &Board, link: &Arc<Link>) -> bool {
+    let link = Arc::clone(link);
+    let look = blocking(move || system::is_bootable(&link.disk(link.lun())?)).await;
+    look.unwrap_or_else(|error| {
+        tracing::warn!(node = board.name, %error, "iSCSI disk");
+        false
+    })
 }
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// The logical unit with the NoCloud file system.
+const CONFIG_LUN: u16 = 1;
+/// Between two reads of a system that runs: often enough that it hears when its target went away.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);

@@ -58,7 +58,19 @@ impl PretendNode {
     pub async fn start(options: PretendOptions) -> io::Result<Self> {
         let source = options.address();
         let PretendOptions {
-            name, socket, bmc, mac, dir, disk_bytes, boot_mode, retry, limits, http, ..
+            name,
+            socket,
+            bmc,
+            mac,
+            dir,
+            disk_bytes,
+            diskless,
+            san_reads,
+            boot_mode,
+            retry,
+            limits,
+            http,
+            ..
         } = options;
         tokio::fs::create_dir_all(&dir).await?;
         let efi_vars = (boot_mode == BootMode::Uefi).then(|| dir.join("efivars"));
@@ -93,7 +105,8 @@ impl PretendNode {
             kernel_release: "pretend".to_owned(),
             ..Hardware::default()
         };
-        let parts = Parts { name, mac, source, disk, hardware, efi_vars, retry, limits, http };
+        let disk = (!diskless).then_some(disk);
+        let parts = Parts { name, mac, source, disk, san_reads, hardware, efi_vars, retry, limits, http };
         let board = Arc::new(Board::new(parts));
         // Makes the disk's file.
         let maker = Arc::clone(&board);
@@ -126,9 +139,9 @@ impl PretendNode {
         self.board.san.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The file that is its disk.
+    /// The file that is its disk; a machine without a disk has an empty path.
     pub fn disk_path(&self) -> &Path {
-        &self.board.disk.path
+        self.board.disk.as_ref().map_or(Path::new(""), |disk| &disk.path)
     }
 
     pub async fn power(&self) -> PowerState {

@@ -19,8 +19,10 @@ pub enum Event {
     AgentStarted,
     /// It started the system on its disk.
     DiskBoot,
-    /// It logged in to an iSCSI disk and started the system there.
+    /// It found something to start on the iSCSI disk that a boot script named.
     SanBoot,
+    /// Its system read of that disk what its options say: SHA-256 over all of it, in hexadecimal.
+    SanRead { sha256: String },
     /// Its iSCSI disk went away under the running system.
     DiskLost,
     /// It came back.
@@ -87,12 +89,13 @@ impl Diary {
                 Event::DiskBoot => counters.disk_boots += 1,
                 Event::SanBoot => counters.san_boots += 1,
                 Event::PhonedHome { .. } => counters.phone_homes += 1,
-                Event::SystemUp { .. }
-                | Event::NothingToBoot
-                | Event::Struck(_)
-                | Event::DiskLost
+                Event::DiskLost
                 | Event::DiskBack
-                | Event::DiskRefused => {}
+                | Event::DiskRefused
+                | Event::SanRead { .. }
+                | Event::SystemUp { .. }
+                | Event::NothingToBoot
+                | Event::Struck(_) => {}
             }
         }
         counters

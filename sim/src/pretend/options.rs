@@ -1,6 +1,7 @@
 //! What a pretend node is made of.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ pub struct PretendOptions {
     /// The node's own directory, made when absent: its disk, and its firmware variables.
     pub dir: PathBuf,
     pub disk_bytes: u64,
+    /// It has no disk: it lives on the iSCSI disk that a boot script names.
+    pub diskless: bool,
+    /// What its system reads of that disk before it calls home.
+    pub san_reads: Vec<Range<u64>>,
     pub memory_bytes: u64,
     pub cpus: u32,
     /// BIOS unless it says UEFI.
@@ -53,6 +58,8 @@ impl PretendOptions {
             mac,
             dir: dir.into(),
             disk_bytes: 256 << 20,
+            diskless: false,
+            san_reads: Vec::new(),
             memory_bytes: 16 << 30,
             cpus: 8,
             boot_mode: BootMode::Bios,

@@ -1,22 +1,30 @@
-//! A pretend machine without a disk: it logs in to the iSCSI disk that its boot script names, reads what cloud-init
-//! reads there, and notices when the disk goes away, as a running system does.
+//! The iSCSI disk of a pretend machine without one: what firmware's `sanboot` and the kernel's initiator do, from the
+//! machine's own address. It logs in again when the target comes back, and tries again what is answered with BUSY,
+//! as Linux with iscsid does.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use farrier_agent::machine::BlockDevice;
 use farrier_iscsi::initiator::{Capacity, Event as Heard, Initiator, InitiatorError, Login};
+use farrier_iscsi::scsi::status;
 use farrier_iscsi::{Credentials, Secret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
-use super::observe::Event;
+use super::observe::{Diary, Event};
 
 /// An iSCSI disk as a boot script names it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct San {
     pub portal: SocketAddr,
     pub target: String,
+    pub lun: u16,
     pub initiator: String,
     pub user: String,
     pub secret: String,
@@ -24,51 +32,186 @@ pub struct San {
 
 impl std::fmt::Debug for San {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at {} for {}", self.target, self.portal, self.initiator)
+        f.debug_struct("San")
+            .field("portal", &self.portal)
+            .field("target", &self.target)
+            .finish_non_exhaustive()
     }
 }
 
-impl San {
-    /// `None`: the script boots no iSCSI disk.
-    pub(super) fn parse(script: &str) -> Option<Self> {
-        let set = |name: &str| {
-            let line = script.lines().find_map(|line| line.strip_prefix("set ")?.strip_prefix(name))?;
-            line.strip_prefix(' ').map(|value| value.trim().to_owned())
+/// A machine's way to its target, for all of its logical units.
+pub(super) struct Link {
+    san: San,
+    source: Ipv4Addr,
+    retry: Duration,
+    cut: CancellationToken,
+    diary: Arc<Diary>,
+    state: Mutex<State>,
+    runtime: Handle,
+}
+
+#[derive(Default)]
+struct State {
+    session: Option<Session>,
+    /// It had a session and has none.
+    lost: bool,
+    /// Since it was lost, the target refused the machine.
+    refused: bool,
+}
+
+impl Link {
+    /// Works until `cut`; must be made on a runtime.
+    pub(super) fn new(
+        san: San,
+        source: Ipv4Addr,
+        retry: Duration,
+        cut: CancellationToken,
+        diary: Arc<Diary>,
+    ) -> Arc<Self> {
+        Arc::new(Self { san, source, retry, cut, diary, state: Mutex::default(), runtime: Handle::current() })
+    }
+
+    /// A logical unit as a disk; one that is not there is an error of its reads. Blocking.
+    pub(super) fn disk(self: &Arc<Self>, lun: u16) -> io::Result<SanDisk> {
+        let link = Arc::clone(self);
+        let capacity = self.patiently(async |session: &mut Session| session.capacity(lun).await)?;
+        Ok(SanDisk { link, lun, capacity })
+    }
+
+    /// The unit that the script names.
+    pub(super) fn lun(&self) -> u16 {
+        self.san.lun
+    }
+
+    /// Does something with a session, again and again until it succeeds or power goes.
+    fn patiently<T>(&self, work: impl AsyncFn(&mut Session) -> io::Result<T>) -> io::Result<T> {
+        let tries = async {
+            let mut state = self.state.lock().await;
+            loop {
+                let done = self.once(&mut state, &work).await;
+                match done {
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(error),
+                    Err(error) => tracing::debug!(target = self.san.target, %error, "iSCSI disk"),
+                    done => return done,
+                }
+                tokio::time::sleep(self.retry).await;
+            }
         };
-        let path = script.lines().find_map(|line| line.strip_prefix("sanboot iscsi:"))?;
-        // host:protocol:port:lun:target (RFC 4173 section 5); the target's name has colons too.
-        let mut parts = path.trim_end_matches("||").trim().splitn(5, ':');
-        let (host, _, port) = (parts.next()?, parts.next()?, parts.next()?);
-        (parts.next()? == "0").then_some(())?;
-        Some(Self {
-            portal: SocketAddr::new(host.parse().ok()?, port.parse().ok()?),
-            target: parts.next()?.to_owned(),
-            initiator: set("initiator-iqn")?,
-            user: set("username")?,
-            secret: set("password")?,
-        })
+        let off = || io::Error::other("the machine has no power");
+        self.runtime.block_on(self.cut.run_until_cancelled(tries)).ok_or_else(off)?
+    }
+
+    /// One try, with the session that is there or a new one.
+    async fn once<T>(
+        &self,
+        state: &mut State,
+        work: &impl AsyncFn(&mut Session) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let had = state.session.is_some();
+        let mut session = match state.session.take() {
+            Some(session) => session,
+            None => match Session::login(&self.san, self.source).await {
+                Ok(session) => session,
+                Err(error) => {
+                    if state.lost && is_refusal(&error) && !std::mem::replace(&mut state.refused, true) {
+                        self.diary.note(Event::DiskRefused);
+                    }
+                    return Err(error);
+                }
+            },
+        };
+        if !had && std::mem::take(&mut state.lost) {
+            state.refused = false;
+            self.diary.note(Event::DiskBack);
+        }
+        let done = work(&mut session).await;
+        // After an error of the connection it is over; an answer of the target is not one.
+        let answered = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::InvalidData)
+        };
+        if done.as_ref().err().is_none_or(answered) {
+            state.session = Some(session);
+        } else {
+            state.lost = true;
+            self.diary.note(Event::DiskLost);
+        }
+        done
     }
 }
 
-/// A session with the disk.
-pub(super) struct Session {
+pub(super) struct SanDisk {
+    link: Arc<Link>,
+    lun: u16,
+    capacity: Capacity,
+}
+
+impl BlockDevice for SanDisk {
+    fn size_bytes(&self) -> u64 {
+        self.capacity.blocks.saturating_mul(u64::from(self.capacity.block_bytes))
+    }
+
+    fn block_bytes(&self) -> u32 {
+        self.capacity.block_bytes
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let block = u64::from(self.capacity.block_bytes);
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            let (first, skip) = (at / block, at % block);
+            let len = (skip + (buf.len() - done) as u64).next_multiple_of(block).min(READ_BYTES);
+            let blocks = u32::try_from(len / block).map_err(io::Error::other)?;
+            let data = self.link.patiently(async |session: &mut Session| {
+                session
+                    .command(|initiator, out| {
+                        initiator.read(self.lun, first, blocks, self.capacity.block_bytes, out)
+                    })
+                    .await
+            })?;
+            let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
+            let part = (data.len().saturating_sub(usize::try_from(skip).unwrap_or(0))).min(buf.len() - done);
+            let from = usize::try_from(skip).unwrap_or(0);
+            let data = data.get(from..from + part).filter(|data| !data.is_empty()).ok_or_else(short)?;
+            buf.get_mut(done..done + part).ok_or_else(short)?.copy_from_slice(data);
+            done += part;
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn unmap(&self, _: u64, _: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn zero(&self, _: u64, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn forget_cached(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Session {
     tcp: TcpStream,
     initiator: Initiator,
-}
-
-/// Why there is no session.
-pub(super) enum NoSession {
-    /// The target knows the machine no more, or never did.
-    Refused,
-    Away(anyhow::Error),
+    buffer: Vec<u8>,
 }
 
 impl Session {
-    pub(super) async fn open(source: Ipv4Addr, san: &San) -> Result<Self, NoSession> {
-        let away = |error: std::io::Error| NoSession::Away(error.into());
-        let socket = TcpSocket::new_v4().map_err(away)?;
-        socket.bind((source, 0).into()).map_err(away)?;
-        let tcp = socket.connect(san.portal).await.map_err(away)?;
+    async fn login(san: &San, source: Ipv4Addr) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((source, 0).into())?;
+        let tcp = tokio::time::timeout(PATIENCE, socket.connect(san.portal)).await??;
+        tcp.set_nodelay(true)?;
         let chap = Credentials { user: san.user.clone(), secret: Secret::new(san.secret.as_bytes()) };
         let login = Login {
             initiator: san.initiator.clone(),
@@ -76,135 +219,69 @@ impl Session {
             chap: Some(chap),
             isid: rand::random(),
         };
-        let mut session = Self { tcp, initiator: Initiator::new(login) };
+        let mut session = Self { tcp, initiator: Initiator::new(login), buffer: vec![0; RECEIVE] };
         let mut out = Vec::new();
         session.initiator.login(&mut out);
-        session.tcp.write_all(&out).await.map_err(away)?;
-        loop {
-            match session.receive().await {
-                Ok(heard) if heard.contains(&Heard::LoggedIn) => return Ok(session),
-                Ok(_) => {}
-                Err(error) => {
-                    return Err(match error.downcast_ref::<InitiatorError>() {
-                        Some(InitiatorError::Refused { .. }) => NoSession::Refused,
-                        _ => NoSession::Away(error),
-                    });
-                }
-            }
-        }
+        session.tcp.write_all(&out).await?;
+        while !session.receive().await?.contains(&Heard::LoggedIn) {}
+        Ok(session)
     }
 
-    /// A whole logical unit; small ones only.
-    pub(super) async fn read_all(&mut self, lun: u16) -> Result<Vec<u8>> {
+    async fn capacity(&mut self, lun: u16) -> io::Result<Capacity> {
+        let answer = self.command(|initiator, out| initiator.read_capacity(lun, out)).await?;
+        Capacity::parse(&answer).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// One command and its data. BUSY and what a new session is told first are [`io::ErrorKind::ResourceBusy`]; any
+    /// other refusal is [`io::ErrorKind::InvalidData`].
+    async fn command(&mut self, ask: impl Fn(&mut Initiator, &mut Vec<u8>) -> u32) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
-        let mut capacity = None;
-        // Unit attentions come first, each as the failure of a command (SAM-5 section 5.14).
-        for _ in 0..16 {
-            let tag = self.initiator.read_capacity(lun, &mut out);
-            if let Ok(answer) = self.answer(tag, &mut out, 32).await {
-                capacity = Capacity::parse(&answer);
-                break;
-            }
-        }
-        let capacity = capacity.context("no capacity")?;
-        let bytes = capacity.blocks.saturating_mul(u64::from(capacity.block_bytes));
-        ensure!(bytes <= MAX_BYTES, "a logical unit of {bytes} bytes");
-        let mut whole = Vec::new();
-        let mut block = 0;
-        while block < capacity.blocks {
-            let blocks = u32::try_from((capacity.blocks - block).min(BLOCKS))?;
-            let tag = self.initiator.read(lun, block, blocks, capacity.block_bytes, &mut out);
-            let len = usize::try_from(blocks)? * usize::try_from(capacity.block_bytes)?;
-            whole.extend(self.answer(tag, &mut out, len).await?);
-            block += u64::from(blocks);
-        }
-        Ok(whole)
-    }
-
-    /// Answers the target until it leaves.
-    pub(super) async fn until_lost(&mut self) -> anyhow::Error {
+        let asked = ask(&mut self.initiator, &mut out);
+        self.tcp.write_all(&out).await?;
+        let mut answer: Vec<u8> = Vec::new();
         loop {
-            if let Err(error) = self.receive().await {
-                return error;
-            }
-        }
-    }
-
-    async fn answer(&mut self, asked: u32, out: &mut Vec<u8>, len: usize) -> Result<Vec<u8>> {
-        self.tcp.write_all(&std::mem::take(out)).await?;
-        let mut answer = vec![0; len];
-        loop {
-            for heard in self.receive().await? {
-                match heard {
-                    Heard::Data { tag, offset, data } if tag == asked => {
-                        let from = usize::try_from(offset)?;
-                        let place = answer.get_mut(from..from + data.len()).context("stray data")?;
-                        place.copy_from_slice(&data);
+            for event in self.receive().await? {
+                match event {
+                    Heard::Data { tag, data, .. } if tag == asked => answer.extend(data),
+                    Heard::Ended { tag, status, sense } if tag == asked => {
+                        let key = sense.get(2).map(|byte| byte & 0x0f);
+                        return match status {
+                            status::GOOD => Ok(answer),
+                            status::BUSY | status::TASK_SET_FULL => Err(io::ErrorKind::ResourceBusy.into()),
+                            // Unit attention (SPC-4 section 4.5.6).
+                            _ if key == Some(6) => Err(io::ErrorKind::ResourceBusy.into()),
+                            _ => Err(io::Error::new(
+                                io::ErrorKind::InvalidData,
+                                format!("SCSI status {status:#04x}, sense key {key:?}"),
+                            )),
+                        };
                     }
-                    Heard::Ended { tag, status, .. } if tag == asked => {
-                        ensure!(status == 0, "SCSI status {status:#04x}");
-                        return Ok(answer);
-                    }
-                    Heard::Leaving => bail!("the target leaves"),
+                    Heard::Leaving => return Err(io::ErrorKind::ConnectionAborted.into()),
                     _ => {}
                 }
             }
         }
     }
 
-    async fn receive(&mut self) -> Result<Vec<Heard>> {
-        let mut buffer = vec![0; 64 << 10];
-        let len = self.tcp.read(&mut buffer).await?;
-        ensure!(len > 0, "the target closed the connection");
+    async fn receive(&mut self) -> io::Result<Vec<Heard>> {
+        let len = tokio::time::timeout(PATIENCE, self.tcp.read(&mut self.buffer)).await??;
+        if len == 0 {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         let mut out = Vec::new();
-        let heard = self.initiator.receive(buffer.get(..len).unwrap_or_default(), &mut out)?;
+        let events = self.initiator.receive(self.buffer.get(..len).unwrap_or_default(), &mut out);
+        let events = events.map_err(|error| io::Error::new(io::ErrorKind::ConnectionAborted, error))?;
         self.tcp.write_all(&out).await?;
-        Ok(heard)
+        Ok(events)
     }
 }
 
-/// Lives on a session for as long as there is power: one that is lost is looked for again, with what the machine
-/// knows since its boot.
-pub(super) async fn live(board: &Board, san: &San, mut session: Session) -> std::convert::Infallible {
-    loop {
-        let error = session.until_lost().await;
-        tracing::info!(node = board.name, %error, "the disk is lost");
-        board.diary.note(Event::DiskLost);
-        let mut refused = false;
-        session = loop {
-            match Session::open(board.source, san).await {
-                Ok(again) => break again,
-                Err(NoSession::Refused) if !refused => {
-                    refused = true;
-                    board.diary.note(Event::DiskRefused);
-                }
-                Err(NoSession::Refused | NoSession::Away(_)) => {}
-            }
-            tokio::time::sleep(board.retry).await;
-        };
-        board.diary.note(Event::DiskBack);
-    }
+fn is_refusal(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<InitiatorError>());
+    matches!(inner, Some(InitiatorError::Refused { .. }))
 }
 
-/// A NoCloud file system is much smaller.
-const MAX_BYTES: u64 = 64 << 20;
-/// Of one command.
-const BLOCKS: u64 = 256;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_script_names_the_disk_and_the_proof() {
-        let script = "#!ipxe\nset tries:int32 0\nset initiator-iqn iqn.2026-11.dev.farrier:r:node:n1\n\
-            set username n1\nset password 00ff\n:again\n\
-            sanboot iscsi:127.0.0.1::3260:0:iqn.2026-11.dev.farrier:r:volume:web ||\ninc tries\n";
-        let san = San::parse(script).unwrap();
-        assert_eq!(san.portal, "127.0.0.1:3260".parse().unwrap());
-        assert_eq!(san.target, "iqn.2026-11.dev.farrier:r:volume:web");
-        assert_eq!((san.user.as_str(), san.secret.as_str()), ("n1", "00ff"));
-        assert!(!format!("{san:?}").contains("00ff"));
-        assert_eq!(San::parse("#!ipxe\nsanboot --drive 0x80 || exit 1\n"), None);
-    }
-}
+const READ_BYTES: u64 = 1 << 20;
+const RECEIVE: usize = 256 * 1024;
+/// For one answer; then it logs in again.
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,5 +1,7 @@
 //! Reads rackd's iPXE scripts as far as a machine without iPXE must.
 
+use std::net::SocketAddr;
+
 use super::san::San;
 
 /// What the network told the machine to boot.
@@ -32,8 +34,11 @@ impl Script {
             let (initrd, _) = command("initrd")?;
             return Some(Self::Kernel { kernel, args, initrd });
         }
-        if let Some(san) = San::parse(text) {
-            return Some(Self::San(san));
+        if let Some((san, _)) = command("sanboot").filter(|(word, _)| word.starts_with("iscsi:")) {
+            let set =
+                |name: &str| Some(text.lines().find_map(|line| line.strip_prefix(name))?.trim().to_owned());
+            let proof = (set("set initiator-iqn ")?, set("set username ")?, set("set password ")?);
+            return parse_san(&san, proof).map(Self::San);
         }
         text.lines()
             .any(|line| line.starts_with("exit") || line.starts_with("sanboot"))
@@ -41,9 +46,39 @@ impl Script {
     }
 }
 
+/// `iscsi:HOST:PROTOCOL:PORT:LUN:TARGET` (RFC 4173 section 5), the logical unit in hexadecimal.
+fn parse_san(path: &str, (initiator, user, secret): (String, String, String)) -> Option<San> {
+    let mut words = path.strip_prefix("iscsi:")?.splitn(5, ':');
+    let (host, _protocol, port, lun) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    Some(San {
+        portal: SocketAddr::new(host.parse().ok()?, port.parse().ok()?),
+        target: words.next()?.to_owned(),
+        lun: u16::from_str_radix(lun, 16).ok()?,
+        initiator,
+        user,
+        secret,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_san_script_gives_the_disk_and_how_to_log_in() {
+        let text = "#!ipxe\nset tries:int32 0\nset initiator-iqn iqn.x:node:n1\nset username n1\nset password s\n\
+            :again\nsanboot iscsi:10.91.0.1::3260:a:iqn.x:r1:web ||\ninc tries\ngoto again\n";
+        let san = San {
+            portal: "10.91.0.1:3260".parse().unwrap(),
+            target: "iqn.x:r1:web".into(),
+            lun: 10,
+            initiator: "iqn.x:node:n1".into(),
+            user: "n1".into(),
+            secret: "s".into(),
+        };
+        assert_eq!(Script::parse(text), Some(Script::San(san)));
+        assert_eq!(Script::parse("#!ipxe\nsanboot iscsi:10.91.0.1::3260:0:iqn.x:r1:web ||\n"), None);
+    }
 
     #[test]
     fn a_kernel_script_gives_its_urls_and_arguments() {

@@ -2,8 +2,9 @@
 
 use std::io::{self, Read as _, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
 
-use farrier_agent::machine::{BlockDevice as _, FileDisk};
+use farrier_agent::machine::{BlockDevice, FileDisk};
 use farrier_agent::partitions::{Extent, PartitionTable};
 
 /// cloud-init's files are small; user data is at most a few MiB.
@@ -18,27 +19,32 @@ pub(super) struct Seed {
 }
 
 /// Whether firmware would start anything from this disk. Blocking.
-pub(super) fn is_bootable(disk: &Path) -> io::Result<bool> {
-    Ok(!matches!(PartitionTable::read(&open(disk)?)?, PartitionTable::None))
+pub(super) fn is_bootable(disk: &dyn BlockDevice) -> io::Result<bool> {
+    Ok(!matches!(PartitionTable::read(disk)?, PartitionTable::None))
 }
 
-/// Reads the CIDATA volume of a disk, if it has one. Blocking.
-pub(super) fn read_seed(disk: &Path) -> io::Result<Option<Seed>> {
-    let device = open(disk)?;
-    for extent in PartitionTable::read(&device)?.extents() {
-        let Some(volume) = Volume::open(disk, extent)? else { continue };
-        return seed_of(&volume).map(Some);
+/// Reads the CIDATA volume that is one of the disk's partitions, if there is one. Blocking.
+pub(super) fn read_seed(disk: &Arc<dyn BlockDevice>) -> io::Result<Option<Seed>> {
+    for extent in PartitionTable::read(&**disk)?.extents() {
+        if let Some(seed) = read_volume(disk, extent)? {
+            return Ok(Some(seed));
+        }
     }
     Ok(None)
 }
 
-/// Reads a CIDATA volume that fills a file, if it is one. Blocking.
-pub(super) fn read_volume(file: &Path) -> io::Result<Option<Seed>> {
-    let len = std::fs::metadata(file)?.len();
-    Volume::open(file, Extent { offset: 0, len })?.map(|volume| seed_of(&volume)).transpose()
+/// Reads the CIDATA volume that the whole disk is. Blocking.
+pub(super) fn read_seed_disk(disk: &Arc<dyn BlockDevice>) -> io::Result<Option<Seed>> {
+    read_volume(disk, Extent { offset: 0, len: disk.size_bytes() })
 }
 
-fn seed_of(volume: &Volume) -> io::Result<Seed> {
+/// Opens a file as a disk. Blocking.
+pub(super) fn open(disk: &Path) -> io::Result<Arc<dyn BlockDevice>> {
+    Ok(Arc::new(FileDisk::open(disk, std::fs::metadata(disk)?.len(), 512)?))
+}
+
+fn read_volume(disk: &Arc<dyn BlockDevice>, extent: Extent) -> io::Result<Option<Seed>> {
+    let Some(volume) = Volume::open(disk, extent)? else { return Ok(None) };
     let meta: serde_json::Value =
         volume.read("meta-data")?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let text = |key: &str| meta.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
@@ -49,7 +55,7 @@ fn seed_of(volume: &Volume) -> io::Result<Seed> {
             seed.phone_home = phone_home(&String::from_utf8_lossy(&bytes));
         }
     }
-    Ok(seed)
+    Ok(Some(seed))
 }
 
 /// The url of cloud-config's `phone_home`.
@@ -61,18 +67,14 @@ fn phone_home(text: &str) -> Option<String> {
         .map(|url| url.trim().trim_matches(['"', '\'']).to_owned())
 }
 
-fn open(disk: &Path) -> io::Result<FileDisk> {
-    FileDisk::open(disk, std::fs::metadata(disk)?.len(), 512)
-}
-
 type Fat = fatfs::FileSystem<Window>;
 
 /// A FAT volume labelled CIDATA.
 struct Volume(Fat);
 
 impl Volume {
-    fn open(disk: &Path, extent: Extent) -> io::Result<Option<Self>> {
-        let window = Window { file: open(disk)?, extent, at: 0 };
+    fn open(disk: &Arc<dyn BlockDevice>, extent: Extent) -> io::Result<Option<Self>> {
+        let window = Window { disk: Arc::clone(disk), extent, at: 0 };
         // Anything may be in a partition: what is no FAT volume is not ours.
         let Ok(fat) = Fat::new(window, fatfs::FsOptions::new().update_accessed_date(false)) else {
             return Ok(None);
@@ -94,7 +96,7 @@ impl Volume {
 
 /// A partition of a disk, read only.
 struct Window {
-    file: FileDisk,
+    disk: Arc<dyn BlockDevice>,
     extent: Extent,
     at: u64,
 }
@@ -104,7 +106,7 @@ impl io::Read for Window {
         let left = usize::try_from(self.extent.len.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let len = buf.len().min(left);
         let buf = buf.get_mut(..len).unwrap_or_default();
-        self.file.read_at(buf, self.extent.offset.saturating_add(self.at))?;
+        self.disk.read_at(buf, self.extent.offset.saturating_add(self.at))?;
         self.at += len as u64;
         Ok(len)
     }

@@ -1,4 +1,5 @@
-//! `cargo xtask bench block`: `rackd block serve` and tgt, each with the same file, under the same load.
+//! `cargo xtask bench block`: `rackd block serve` and tgt, each with the same file, under the same load; nginx for a
+//! sequential read of it.
 
 use anyhow::Result;
 
@@ -18,4 +19,4 @@ pub(super) fn run(options: &[String]) -> Result<()> {
     shell::run(bench.arg("--rackd").arg(release.join("rackd")).args(options))
 }
 
-const PACKAGES: &[(&str, &str)] = &[("tgt", "/usr/sbin/tgtd")];
+const PACKAGES: &[(&str, &str)] = &[("tgt", "/usr/sbin/tgtd"), ("nginx", "/usr/sbin/nginx")];

@@ -43,6 +43,10 @@ impl LoadResult {
         self.operations as f64 / self.elapsed.as_secs_f64()
     }
 
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
         let at = self.latencies.len() * percent / 100;
         self.latencies.get(at.min(self.latencies.len().saturating_sub(1))).copied().unwrap_or_default()

@@ -1,12 +1,14 @@
-//! `cargo xtask bench block`: our target beside tgt, in one run, with the same load generator.
+//! `cargo xtask bench block`: our target beside tgt, in one run, with the same load generator; and beside nginx, for
+//! what a file server can do.
 //!
 //! `bench --rackd PROGRAM [--seconds N] [--runs N] [--size MIB] [--only WORD] [--directory DIR]`
 
+mod http;
 mod load;
 mod overlay;
 mod peers;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use load::{Case, Kind, Order};
@@ -60,7 +62,66 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("| | | IOPS per core, ours to tgt's | {:.1} | | | | | |", tgt / ours);
         }
     }
-    overlay::run(directory.path())
+    if "sequential read beside nginx".contains(&options.only) {
+        beside_nginx(&options, directory.path(), &disk, &ours)?;
+    }
+    if "overlay".contains(&options.only) {
+        overlay::run(directory.path())?;
+    }
+    Ok(())
+}
+
+/// Reading the file from its beginning to its end: over HTTP with sendfile, and over iSCSI. The order turns.
+fn beside_nginx(
+    options: &Options,
+    directory: &Path,
+    disk: &Path,
+    ours: &peers::Server,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let nginx = peers::nginx(directory, disk)?;
+    let time = Duration::from_secs(options.seconds);
+    let (mut http, mut iscsi) = (Vec::new(), Vec::new());
+    for run in 0..options.runs * 2 {
+        if run % 2 == usize::from(run / 2 % 2 == 1) {
+            let before = nginx.cpu()?;
+            let (bytes, elapsed) = http::read(nginx.address, "/disk.img", time)?;
+            http.push(Stream::new(bytes, elapsed, nginx.cpu()? - before));
+        } else {
+            let before = ours.cpu()?;
+            let case = case("1M", Kind::Read, Order::Sequential, 1 << 20, 4, 1);
+            let result = load::run(ours, &case, options.size_mib << 20, time)?;
+            iscsi.push(Stream::new(result.operations << 20, result.elapsed(), ours.cpu()? - before));
+        }
+    }
+    println!("\n| sequential read, one connection | MiB/s | CPU us/MiB |\n|---|--:|--:|");
+    let [http, iscsi] =
+        [("nginx, HTTP, sendfile", http), ("farrier, iSCSI, 1M QD4", iscsi)].map(|(name, all)| {
+            let middle = Stream::median(all);
+            println!("| {name} | {:.0} | {:.0} |", middle.speed, middle.cost);
+            middle
+        });
+    println!("| ours to nginx's | {:.2} | {:.2} |", iscsi.speed / http.speed, iscsi.cost / http.cost);
+    Ok(())
+}
+
+/// One run of a sequential read.
+#[derive(Clone, Copy)]
+struct Stream {
+    speed: f64,
+    cost: f64,
+}
+
+impl Stream {
+    fn new(bytes: u64, elapsed: Duration, cpu: Duration) -> Stream {
+        let mib = bytes as f64 / f64::from(1 << 20);
+        Stream { speed: mib / elapsed.as_secs_f64(), cost: cpu.as_secs_f64() * 1e6 / mib.max(1.0) }
+    }
+
+    /// By speed.
+    fn median(mut all: Vec<Stream>) -> Stream {
+        all.sort_by(|a, b| a.speed.total_cmp(&b.speed));
+        all.get(all.len() / 2).copied().unwrap_or(Stream { speed: f64::NAN, cost: f64::NAN })
+    }
 }
 
 struct Options {

@@ -1,4 +1,4 @@
-//! The two servers: processes with a disk each, whose CPU time and memory can be asked for.
+//! The servers: processes with the same disk each, whose CPU time and memory can be asked for.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -88,6 +88,35 @@ pub(crate) fn tgt(directory: &Path, disk: &Path) -> Outcome<Server> {
         if !done.success() {
             return Err(format!("tgtadm {arguments:?}: {done}").into());
         }
+    }
+    Ok(server)
+}
+
+/// One process and thread of nginx that gives the same file, as quick as it goes: sendfile.
+pub(crate) fn nginx(directory: &Path, disk: &Path) -> Outcome<Server> {
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let at = directory.display();
+    let root = disk.parent().ok_or("a disk without a directory")?.display();
+    let mut config = format!(
+        "daemon off; master_process off; user root; pid {at}/nginx.pid; error_log {at}/nginx.log;\n\
+         events {{ worker_connections 256; }}\n\
+         http {{ access_log off; sendfile on; sendfile_max_chunk 0; tcp_nopush on;\n\
+         keepalive_requests 1000000; server {{ listen {address}; root {root}; }}\n"
+    );
+    for scratch in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+        config += &format!("{scratch}_temp_path {at}/nginx-{scratch};\n");
+    }
+    config += "}\n";
+    let file = directory.join("nginx.conf");
+    std::fs::write(&file, config)?;
+    let child = Command::new("/usr/sbin/nginx").arg("-c").arg(&file).spawn()?;
+    let server = Server { name: "nginx", address, lun: 0, child };
+    let begun = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        if begun.elapsed() > Duration::from_secs(20) {
+            return Err("nginx does not listen".into());
+        }
+        std::thread::yield_now();
     }
     Ok(server)
 }

@@ -6,6 +6,7 @@ pub(crate) use file::{CachedFile, punch};
 pub use file::{FileBacking, Mode};
 
 use std::io;
+use std::pin::Pin;
 
 use farrier_iscsi::scsi::Extent;
 
@@ -44,7 +45,16 @@ pub trait Backing: Send + Sync + std::fmt::Debug + 'static {
 
     /// Brings the range near, if that is possible.
     fn prefetch(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Something of this range that comes from far and is not here yet; `None`: reading it waits for a disk at most.
+    /// More may be missing when it has arrived: ask again.
+    fn arrival(&self, _offset: u64, _len: u64) -> Option<Arrival> {
+        None
+    }
 }
+
+/// Over when something has arrived, or cannot. Dropping it stops only the waiting.
+pub type Arrival = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// An image that others build on: read, never written. It may still be arriving: then reads wait.
 pub trait Image: Send + Sync + std::fmt::Debug + 'static {
@@ -55,4 +65,10 @@ pub trait Image: Send + Sync + std::fmt::Debug + 'static {
 
     /// Must not wait: [`io::ErrorKind::WouldBlock`] if the bytes are not at hand.
     fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// As [`Backing::arrival`]: whoever has no thread to spare for a long wait asks before reading. A range may
+    /// reach beyond the end.
+    fn arrival(&self, _offset: u64, _len: u64) -> Option<Arrival> {
+        None
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use farrier_iscsi::scsi::Extent;
 
-use crate::backing::Image;
+use crate::backing::{Arrival, Image};
 
 use super::layout::{BASE, FIRST, Header, LOG_HALF, PAGE, RECORD, RECORDS, Record, ZERO};
 use super::map::{Map, Space, is_data, is_zero};
@@ -135,6 +135,24 @@ impl<S: Store> Disk<S> {
             read_base(&*base, place, offset + from as u64, patience)?;
         }
         Ok(())
+    }
+
+    /// What the image below lacks of the blocks that are read from it.
+    pub(crate) fn arrival(&self, offset: u64, len: u64) -> Option<Arrival> {
+        let state = self.read_state();
+        let end = offset.saturating_add(len.min(ARRIVAL_STEP)).min(state.header.size).min(state.base.size());
+        let mut at = offset;
+        while at < end {
+            let (entry, blocks) = state.map.run(at / self.block, (end - at).div_ceil(self.block) + 1);
+            let next = ((at / self.block + blocks) * self.block).min(end);
+            if entry == BASE
+                && let Some(arrival) = state.base.arrival(at, next - at)
+            {
+                return Some(arrival);
+            }
+            at = next;
+        }
+        None
     }
 
     pub(crate) fn write(&self, data: &[u8], offset: u64) -> io::Result<()> {
@@ -518,3 +536,5 @@ const DISCARD_STEP: u64 = 4 * 1024;
 const GIVE_BACK: usize = 8 * 1024;
 /// Blocks looked at in one step.
 const EXTENT_STEP: u64 = 1 << 20;
+/// Bytes looked at for what is still missing of the image below; what lies behind is asked for when this has come.
+const ARRIVAL_STEP: u64 = 256 << 20;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use farrier_iscsi::scsi::Extent;
 
-use crate::backing::{Backing, Image};
+use crate::backing::{Arrival, Backing, Image};
 
 use disk::Disk;
 use layout::{FIRST, Header};
@@ -218,6 +218,10 @@ impl Backing for Overlay {
         let end = offset.saturating_add(len.min(PREFETCH)).min(size);
         let mut buffer = vec![0; usize::try_from(end.saturating_sub(offset)).unwrap_or(0)];
         self.disk.read(&mut buffer, offset)
+    }
+
+    fn arrival(&self, offset: u64, len: u64) -> Option<Arrival> {
+        self.disk.arrival(offset, len)
     }
 }
 

@@ -6,6 +6,7 @@ use farrier_proto::images::ReadChunksResponse;
 use farrier_proto::types::ChunkManifest;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
@@ -16,13 +17,19 @@ pub(crate) struct ChunkReader {
     file: Arc<File>,
     manifest: ChunkManifest,
     chunk: u64,
+    /// The first chunk that is not wanted.
+    end: u64,
     /// In the chunk.
     offset: u64,
 }
 
 impl Images {
-    /// A reader of the disk from chunk `first` on.
-    pub(crate) async fn reader(&self, manifest_sha256: &str, first: u64) -> Result<ChunkReader, AppError> {
+    /// A reader of some chunks of a disk; there may be fewer.
+    pub(crate) async fn reader(
+        &self,
+        manifest_sha256: &str,
+        chunks: Range<u64>,
+    ) -> Result<ChunkReader, AppError> {
         let (disks, digest) = (self.disks.clone(), manifest_sha256.to_owned());
         let opened = spawn_blocking(move || match disks.manifest(&digest)? {
             Some(manifest) => Ok(Some((manifest, disks.raw(&digest)?))),
@@ -33,7 +40,7 @@ impl Images {
             .map_err(|_| AppError::Lost)?
             .map_err(|source| AppError::Disk { doing: "cannot open a disk", source })?
             .ok_or_else(|| AppError::NotFound(format!("manifest {manifest_sha256:.64}")))?;
-        Ok(ChunkReader { file: Arc::new(file), manifest, chunk: first, offset: 0 })
+        Ok(ChunkReader { file: Arc::new(file), manifest, chunk: chunks.start, end: chunks.end, offset: 0 })
     }
 }
 
@@ -58,7 +65,7 @@ impl ChunkReader {
     /// Chunk, offset and length of the next piece, empty chunks left out; moves past it.
     fn advance(&mut self) -> Option<(u64, u64, u64)> {
         let (size, chunk_bytes) = (number(self.manifest.size_bytes), number(self.manifest.chunk_bytes));
-        loop {
+        while self.chunk < self.end {
             let start = usize::try_from(self.chunk).ok()?.checked_mul(DIGEST_BYTES)?;
             let digest = self.manifest.digests.get(start..)?.get(..DIGEST_BYTES)?;
             let chunk_length = size.checked_sub(self.chunk.checked_mul(chunk_bytes)?)?.min(chunk_bytes);
@@ -72,6 +79,7 @@ impl ChunkReader {
             self.offset += piece.2;
             return Some(piece);
         }
+        None
     }
 }
 

@@ -126,9 +126,14 @@ impl ImageService for Service {
         &self,
         request: Request<ReadChunksRequest>,
     ) -> Result<Response<Self::ReadChunksStream>, Status> {
-        let ReadChunksRequest { manifest_sha256, first_chunk } = request.into_inner();
-        let first = u64::try_from(first_chunk).map_err(|_| invalid("first_chunk", "expected 0 or more"))?;
-        let reader = self.images.reader(&manifest_sha256, first).await.map_err(status)?;
+        let ReadChunksRequest { manifest_sha256, first_chunk, chunk_count } = request.into_inner();
+        let number = |field, n| u64::try_from(n).map_err(|_| invalid(field, "expected 0 or more"));
+        let first = number("first_chunk", first_chunk)?;
+        let end = match number("chunk_count", chunk_count)? {
+            0 => u64::MAX,
+            count => first.saturating_add(count),
+        };
+        let reader = self.images.reader(&manifest_sha256, first..end).await.map_err(status)?;
         Ok(Response::new(pieces(reader, self.shutdown.clone())))
     }
 }

@@ -223,8 +223,11 @@ pub(crate) async fn download(client: &mut Client, image: &Image, first: usize) -
     assert_eq!(farrier_images::manifest_digest(&manifest), image.manifest_sha256);
     let chunk_bytes = manifest.chunk_bytes as usize;
     let mut disk = vec![0; manifest.size_bytes as usize];
-    let request =
-        ReadChunksRequest { manifest_sha256: image.manifest_sha256.clone(), first_chunk: first as i64 };
+    let request = ReadChunksRequest {
+        manifest_sha256: image.manifest_sha256.clone(),
+        first_chunk: first as i64,
+        chunk_count: 0,
+    };
     let mut pieces = client.read_chunks(request).await.unwrap().into_inner();
     let mut last = None;
     while let Some(piece) = pieces.message().await.unwrap() {

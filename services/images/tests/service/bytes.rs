@@ -11,7 +11,7 @@ async fn manifest(client: &mut Client, name: &str, digest: &str) -> Result<(), S
 }
 
 async fn first_piece(client: &mut Client, digest: &str, first_chunk: i64) -> Result<Option<i64>, Status> {
-    let request = ReadChunksRequest { manifest_sha256: digest.into(), first_chunk };
+    let request = ReadChunksRequest { manifest_sha256: digest.into(), first_chunk, chunk_count: 0 };
     Ok(client.read_chunks(request).await?.into_inner().message().await?.map(|piece| piece.chunk))
 }
 
@@ -35,6 +35,30 @@ async fn a_rack_reads_a_disk_from_any_chunk_on() {
         reason(&first_piece(&mut rack, &image.manifest_sha256, -1).await.unwrap_err()),
         "INVALID_FIELD"
     );
+}
+
+#[tokio::test]
+async fn a_rack_that_wants_some_chunks_gets_no_others() {
+    let bench = Bench::start().await;
+    let image = uploaded(&bench).await;
+    let mut rack = bench.rack();
+    // Chunks 1 and 2 are empty.
+    for (first_chunk, chunk_count, expected) in
+        [(0, 1, vec![0]), (0, 3, vec![0]), (1, 2, vec![]), (1, 3, vec![3]), (0, i64::MAX, vec![0, 3])]
+    {
+        let manifest_sha256 = image.manifest_sha256.clone();
+        let request = ReadChunksRequest { manifest_sha256, first_chunk, chunk_count };
+        let mut pieces = rack.read_chunks(request).await.unwrap().into_inner();
+        let mut seen = Vec::new();
+        while let Some(piece) = pieces.message().await.unwrap() {
+            seen.push(piece.chunk);
+        }
+        seen.dedup();
+        assert_eq!(seen, expected, "{first_chunk} {chunk_count}");
+    }
+    let manifest_sha256 = image.manifest_sha256.clone();
+    let request = ReadChunksRequest { manifest_sha256, first_chunk: 0, chunk_count: -1 };
+    assert_eq!(reason(&rack.read_chunks(request).await.unwrap_err()), "INVALID_FIELD");
 }
 
 #[tokio::test]
@@ -96,7 +120,8 @@ async fn who_may_read_bytes() {
 async fn a_deletion_does_not_disturb_a_reader() {
     let bench = Bench::start().await;
     let image = uploaded(&bench).await;
-    let request = ReadChunksRequest { manifest_sha256: image.manifest_sha256.clone(), first_chunk: 0 };
+    let request =
+        ReadChunksRequest { manifest_sha256: image.manifest_sha256.clone(), first_chunk: 0, chunk_count: 0 };
     let mut pieces = bench.rack().read_chunks(request).await.unwrap().into_inner();
     pieces.message().await.unwrap().unwrap();
     let request = farrier_proto::images::DeleteImageRequest { name: image.name, etag: String::new() };

@@ -1,8 +1,11 @@
-use super::resource::one_more;
-use super::{App, List, error};
+use super::resource::{event, one_more};
+use super::{App, List, check, error};
+use farrier_identity::Identity;
 use farrier_inventory_store::EventQuery;
-use farrier_proto::inventory::Event;
-use farrier_runtime::error::{Reason, refuse};
+use farrier_model::Collection;
+use farrier_proto::inventory::{Event, Node, RackEvent, RackEventKind};
+use farrier_runtime::authz::Caller;
+use farrier_runtime::error::{Reason, internal, invalid, refuse};
 use farrier_runtime::filter;
 use farrier_runtime::page::Page;
 use tonic::{Code, Status};
@@ -24,4 +27,40 @@ impl App {
         let rows = self.store.events(&query).await.map_err(error::store)?;
         Ok(page.finish(rows, |event| event.sequence.to_string()))
     }
+
+    /// What a rack saw. It can only say what is in its name to say.
+    pub(crate) async fn report(&self, caller: &Caller, events: Vec<RackEvent>) -> Result<(), Status> {
+        let Some(Identity::Rack(rack)) = caller.identity() else {
+            return Err(internal("only racks report"));
+        };
+        if events.len() > REPORTS {
+            return Err(invalid("events", format!("expected at most {REPORTS}, saw {}", events.len())));
+        }
+        let mut rows = Vec::new();
+        for reported in events {
+            let action = match reported.kind() {
+                RackEventKind::RefuseLogin => "refuse login",
+                RackEventKind::Unspecified => return Err(invalid("events.kind", "expected what happened")),
+            };
+            check::text("events.detail", &reported.detail)?;
+            let resource = self.about(caller, rack, &reported.node).await?;
+            rows.push(Event { detail: reported.detail, ..event(caller, &resource, action) });
+        }
+        self.store.record_events(rows).await.map_err(error::store)
+    }
+
+    /// A node of this rack, or else the rack: a node may be gone, or be only somebody's claim.
+    async fn about(&self, caller: &Caller, rack: &str, node: &str) -> Result<String, Status> {
+        if !node.is_empty() {
+            match self.get::<Node>(caller, node).await {
+                Ok(node) => return Ok(node.name),
+                Err(status) if matches!(status.code(), Code::NotFound | Code::InvalidArgument) => {}
+                Err(status) => return Err(status),
+            }
+        }
+        Ok(Collection::Racks.name(rack))
+    }
 }
+
+/// Events of one report.
+const REPORTS: usize = 100;

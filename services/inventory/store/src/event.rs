@@ -50,6 +50,18 @@ impl Store {
     }
 }
 
+impl Store {
+    /// What was seen and changes nothing else.
+    pub async fn record_events(&self, events: Vec<Event>) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let write = self.db.begin().await?;
+        record(write.conn(), events).await?;
+        Ok(write.commit().await?)
+    }
+}
+
 /// Writes events as the last thing of a transaction: it holds the counter until the commit.
 pub(crate) async fn record(conn: &DatabaseTransaction, events: Vec<Event>) -> Result<(), StoreError> {
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);

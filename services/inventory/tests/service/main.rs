@@ -6,3 +6,4 @@ mod contract;
 mod dispatch;
 mod fixture;
 mod join;
+mod report;

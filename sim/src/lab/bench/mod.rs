@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 mod deploy;
+mod diskless;
 mod document;
 mod facts;
 mod statistics;
@@ -18,12 +19,15 @@ mod statistics;
 pub enum BenchArgs {
     /// Request to running system, beside dnsmasq + nginx + ipmitool driven by a script
     Deploy(deploy::DeployArgs),
+    /// Machines without a disk: many at once, beside one
+    Diskless(diskless::DisklessArgs),
 }
 
 /// Runs it; success only when every figure is there.
 pub fn run(args: &BenchArgs) -> ExitCode {
     let ended = match args {
         BenchArgs::Deploy(args) => deploy::run(args),
+        BenchArgs::Diskless(args) => diskless::run(args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

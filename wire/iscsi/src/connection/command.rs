@@ -144,7 +144,7 @@ impl Session {
                 match self.read_in(link, work, offset, len, host) {
                     Now::Done(()) => {}
                     Now::Failed(error) => {
-                        self.refuse(link, &work.request, Some(&work.unit), &error.sense().into())
+                        self.refuse(link, &work.request, Some(&work.unit), &error.refusal())
                     }
                     Now::Later => self.run(link, work, op, data, host),
                 }
@@ -234,6 +234,7 @@ impl Session {
             }
             Refusal::ReservationConflict => (status::RESERVATION_CONFLICT, Vec::new()),
             Refusal::TaskSetFull => (status::TASK_SET_FULL, Vec::new()),
+            Refusal::Busy => (status::BUSY, Vec::new()),
         };
         let moves = bhs.flags() & (READ | WRITE);
         let (flags, left) = residual(bhs, 0, if moves == 0 { READ } else { moves });

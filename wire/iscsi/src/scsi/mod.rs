@@ -187,16 +187,21 @@ pub enum MediaError {
     Miscompare { at: u64 },
     #[error("outside the medium")]
     OutOfRange,
+    /// It comes from far and has not come yet: no error, and no sense data.
+    #[error("not there yet")]
+    Busy,
 }
 
 impl MediaError {
-    pub fn sense(self) -> Sense {
-        match self {
+    pub fn refusal(self) -> Refusal {
+        let sense = match self {
             MediaError::Read => sense::READ_ERROR,
             MediaError::Write => sense::WRITE_ERROR,
             MediaError::NoSpace => sense::SPACE_ALLOCATION_FAILED,
             MediaError::Miscompare { at } => sense::MISCOMPARE.at(at),
             MediaError::OutOfRange => sense::LBA_OUT_OF_RANGE,
-        }
+            MediaError::Busy => return Refusal::Busy,
+        };
+        sense.into()
     }
 }

@@ -15,6 +15,8 @@ pub enum Refusal {
     Check(Sense),
     ReservationConflict,
     TaskSetFull,
+    /// Come again: nothing is wrong (SAM-5 section 5.3.1).
+    Busy,
 }
 
 impl From<Sense> for Refusal {

@@ -254,7 +254,7 @@ impl Unit {
             Ok(MediaReply::Done) => Ok(Vec::new()),
             Ok(MediaReply::Data(data)) => Ok(data),
             Ok(MediaReply::Extents(extents)) => Ok(blocks::lba_status(&state, op, &extents)),
-            Err(error) => Err(error.sense().into()),
+            Err(error) => Err(error.refusal()),
         }
     }
 

@@ -3,6 +3,8 @@
 // Helpers of tests may fail like tests; clippy's allowance covers only the test functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod outage;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
