@@ -91,11 +91,15 @@ impl Session {
             lun,
             buffer: vec![0; RECEIVE],
         };
-        let mut out = Vec::new();
-        session.initiator.login(&mut out);
-        session.send(&out).await?;
-        while !session.receive(limits).await?.contains(&Event::LoggedIn) {}
-        let answer = session.capacity_data(limits).await?;
+        // Of all of it: a target that says a byte now and then would hold us for ever.
+        let answer = timeout(limits.read_timeout, async {
+            let mut out = Vec::new();
+            session.initiator.login(&mut out);
+            session.send(&out).await?;
+            while !session.receive(limits).await?.contains(&Event::LoggedIn) {}
+            session.capacity_data(limits).await
+        });
+        let answer = answer.await.map_err(|_| IscsiError::Timeout(limits.read_timeout))??;
         session.capacity = Capacity::parse(&answer).ok_or(IscsiError::Stray)?;
         let seen = session.capacity.blocks.saturating_mul(u64::from(session.capacity.block_bytes));
         if seen < image_bytes {
@@ -287,6 +291,27 @@ const ANSWER: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_target_that_drips_is_given_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let drip = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // A login response (RFC 7143 section 11.13) with much data, a byte at a time.
+            let mut header = [0; 48];
+            (header[0], header[6]) = (0x23, 0xff);
+            stream.write_all(&header).await.unwrap();
+            while stream.write_all(&[0]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let limits = Limits { read_timeout: Duration::from_millis(200), ..Limits::default() };
+        let url = format!("iscsi://n1%secret@{address}/iqn.2026-01.dev.farrier:x/0?initiator=iqn.i");
+        let opened = timeout(Duration::from_secs(60), Session::open(&url, &limits, 0)).await;
+        assert!(matches!(opened, Ok(Err(IscsiError::Timeout(_)))));
+        drip.await.unwrap();
+    }
 
     #[test]
     fn an_address_has_all_its_parts_or_is_none() {
