@@ -125,6 +125,28 @@ pub(crate) async fn make_available(
     Ok(new)
 }
 
+/// Somebody switched a machine on that nobody has enrolled: a person finds it in the events, with what to do.
+async fn an_unknown_machine_is_history(client: &Client, server: &VirtualServer) -> Result<()> {
+    server.machine.power_on().await?;
+    let seen = async {
+        loop {
+            let events = client.events("action=\"unknown machine\"").await?;
+            if let Some(event) = events.into_iter().find(|event| event.detail.contains(&server.macs[0])) {
+                return anyhow::Ok(event);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let event = tokio::time::timeout(PATIENCE, seen).await.context("no event of an unknown machine")??;
+    ensure!(event.resource == "racks/r1", "{event:?}");
+    ensure!(event.detail.contains(&format!("farrier port create {} --node", server.macs[0])), "{event:?}");
+    Ok(server.machine.power_off().await?)
+}
+
+/// Firmware, emulated and slow, asks within seconds.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
+
 async fn straight_path(
     client: &Client,
     server: &VirtualServer,
@@ -132,6 +154,9 @@ async fn straight_path(
     mode: BootMode,
     method: DeployMethod,
 ) -> Result<()> {
+    if method == DeployMethod::Iscsi {
+        an_unknown_machine_is_history(client, server).await?;
+    }
     let new = make_available(client, server, image, mode).await?;
     let node = client.node("n1").await?;
     let found = node.hardware.context("no hardware")?;

@@ -1,19 +1,22 @@
-//! What the centre should know although no task tells it: logins to iSCSI disks that were refused, as events of the
-//! node or the rack.
+//! What the centre should know although no task tells it: logins to iSCSI disks that were refused, and machines that
+//! ask to boot and are nobody's, as events of the node or the rack.
 //!
 //! It is rate-limited, since strangers can cause it at will, and it is not journaled: while the centre is away it is
 //! counted.
 
+mod subject;
 mod tally;
 
 use crate::rack::Rack;
 use farrier_block::Event;
+use farrier_netboot::EventKind;
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
 use farrier_proto::inventory::event_service_client::EventServiceClient;
 use farrier_proto::inventory::{RackEvent, RackEventKind, ReportEventsRequest};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use subject::{Login, Stranger};
 use tally::{Line, Subject, Tally};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -32,10 +35,11 @@ impl Reporter {
     }
 
     /// Reports until shutdown.
-    pub(crate) async fn run(mut self, rack: Arc<Rack>, mut events: Receiver<Event>) {
-        let mut tally = Tally::default();
+    pub(crate) async fn run(mut self, rack: Arc<Rack>, mut disks: Receiver<Event>) {
+        let (mut logins, mut strangers) = (Tally::<Login>::default(), Tally::<Stranger>::default());
+        let mut boots = rack.netboot.events();
         loop {
-            let due = tally.due_at();
+            let due = [logins.due_at(), strangers.due_at()].into_iter().flatten().min();
             let wait = async {
                 match due {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -44,33 +48,54 @@ impl Reporter {
             };
             tokio::select! {
                 () = rack.shutdown.cancelled() => return,
-                event = events.recv() => match event {
+                event = disks.recv() => match event {
                     Ok(Event::LoginRefused { peer, initiator, target, reason, .. }) => {
-                        tally.saw(Subject::new(peer.ip(), initiator, target, &reason), Instant::now());
+                        logins.saw(Login::new(peer.ip(), initiator, target, &reason), Instant::now());
                     }
                     Ok(_) => {}
-                    Err(RecvError::Lagged(lost)) => tally.lost(lost, Instant::now()),
+                    Err(RecvError::Lagged(lost)) => logins.lost(lost, Instant::now()),
+                    Err(RecvError::Closed) => return,
+                },
+                event = boots.recv() => match event {
+                    Ok(event) if event.kind == EventKind::UnknownMac => {
+                        if let Some(mac) = event.mac {
+                            strangers.saw(Stranger(mac), Instant::now());
+                        }
+                    }
+                    // Most of what is missed is not about strangers, and those ask again.
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 },
                 () = wait => {
-                    let lines = tally.take(Instant::now());
-                    if let Err(status) = self.tell(&rack, &lines).await {
-                        tracing::warn!(%status, "refused logins are not reported yet");
-                        tally.give_back(lines, Instant::now());
-                    }
+                    let node = |login: &Login| login.initiator().and_then(|name| rack.volumes.node_of(name));
+                    self.tell(&mut logins, RackEventKind::RefuseLogin, node).await;
+                    self.tell(&mut strangers, RackEventKind::UnknownMachine, |_| None).await;
                 }
             }
         }
     }
 
-    async fn tell(&mut self, rack: &Rack, lines: &[Line]) -> Result<(), tonic::Status> {
-        let event = |line: &Line| RackEvent {
-            kind: RackEventKind::RefuseLogin.into(),
-            node: line.initiator().and_then(|name| rack.volumes.node_of(name)).unwrap_or_default(),
+    /// Tells what is due; what does not get through is due again later.
+    async fn tell<S: Subject>(
+        &mut self,
+        tally: &mut Tally<S>,
+        kind: RackEventKind,
+        node: impl Fn(&S) -> Option<String>,
+    ) {
+        let lines = tally.take(Instant::now());
+        if lines.is_empty() {
+            return;
+        }
+        let event = |line: &Line<S>| RackEvent {
+            kind: kind.into(),
+            node: line.subject.as_ref().and_then(&node).unwrap_or_default(),
             detail: line.to_string(),
         };
         let events = lines.iter().map(event).collect();
-        self.events.report_events(ReportEventsRequest { events }).await.map(drop)
+        if let Err(status) = self.events.report_events(ReportEventsRequest { events }).await {
+            tracing::warn!(%status, kind = kind.as_str_name(), "not reported yet");
+            tally.give_back(lines, Instant::now());
+        }
     }
 }
 

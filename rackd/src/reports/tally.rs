@@ -2,35 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Who tried what, and why that failed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Subject {
-    peer: IpAddr,
-    initiator: Option<String>,
-    target: Option<String>,
-    reason: String,
+/// What can be seen again and again.
+pub(super) trait Subject: Ord + Clone + fmt::Display {
+    /// Between two reports of the same.
+    const EVERY: Duration;
+    /// Of many different ones, that they are more than can be told.
+    const OTHERS: &'static str;
 }
 
-impl Subject {
-    /// The names are whatever a stranger sent.
-    pub(super) fn new(peer: IpAddr, initiator: Option<String>, target: Option<String>, reason: &str) -> Self {
-        Self {
-            peer,
-            initiator: initiator.map(plain),
-            target: target.map(plain),
-            reason: plain(reason.to_owned()),
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    subjects: BTreeMap<Subject, Seen>,
+#[derive(Debug)]
+pub(super) struct Tally<S> {
+    subjects: BTreeMap<S, Seen>,
     /// More kinds of them than are told apart.
     others: Seen,
+}
+
+impl<S> Default for Tally<S> {
+    fn default() -> Self {
+        Self { subjects: BTreeMap::new(), others: Seen::default() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -43,34 +35,24 @@ struct Seen {
 
 /// One event to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct Line<S> {
     /// `None`: many different ones.
-    subject: Option<Subject>,
+    pub(super) subject: Option<S>,
     count: u64,
 }
 
-impl Line {
-    pub(super) fn initiator(&self) -> Option<&str> {
-        self.subject.as_ref()?.initiator.as_deref()
-    }
-}
-
-impl fmt::Display for Line {
+impl<S: Subject> fmt::Display for Line<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.subject {
-            Some(Subject { peer, initiator, target, reason }) => {
-                let initiator = initiator.as_deref().unwrap_or("somebody without a name");
-                let target = target.as_deref().unwrap_or("no target");
-                write!(f, "{initiator} at {peer} was not let in to {target}: {reason}")?;
-            }
-            None => f.write_str("others were not let in to iSCSI disks; rackd's log has each")?,
+            Some(subject) => write!(f, "{subject}")?,
+            None => f.write_str(S::OTHERS)?,
         }
         if self.count == 1 { Ok(()) } else { write!(f, " ({} times)", self.count) }
     }
 }
 
-impl Tally {
-    pub(super) fn saw(&mut self, subject: Subject, now: Instant) {
+impl<S: Subject> Tally<S> {
+    pub(super) fn saw(&mut self, subject: S, now: Instant) {
         if !self.subjects.contains_key(&subject) && self.subjects.len() >= SUBJECTS {
             // What was told long ago makes room.
             self.subjects.retain(|_, seen| seen.count > 0 || seen.not_before.is_some_and(|at| at > now));
@@ -93,20 +75,20 @@ impl Tally {
     }
 
     /// What is to be reported now; it counts as reported.
-    pub(super) fn take(&mut self, now: Instant) -> Vec<Line> {
+    pub(super) fn take(&mut self, now: Instant) -> Vec<Line<S>> {
         let subjects = self.subjects.iter_mut().map(|(subject, seen)| (Some(subject), seen));
         let mut lines = Vec::new();
         for (subject, seen) in subjects.chain([(None, &mut self.others)]) {
             if seen.count > 0 && seen.not_before.is_none_or(|at| at <= now) {
                 lines.push(Line { subject: subject.cloned(), count: seen.count });
-                *seen = Seen { count: 0, not_before: Some(now + EVERY) };
+                *seen = Seen { count: 0, not_before: Some(now + S::EVERY) };
             }
         }
         lines
     }
 
     /// It could not be reported: again later.
-    pub(super) fn give_back(&mut self, lines: Vec<Line>, now: Instant) {
+    pub(super) fn give_back(&mut self, lines: Vec<Line<S>>, now: Instant) {
         for Line { subject, count } in lines {
             let seen = match subject {
                 Some(subject) => self.subjects.entry(subject).or_default(),
@@ -125,26 +107,21 @@ impl Seen {
     }
 }
 
-fn plain(text: String) -> String {
-    let visible = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-    text.chars().take(NAME).map(visible).collect()
-}
-
-/// Between two reports of the same.
-const EVERY: Duration = Duration::from_secs(60);
 /// After a report that did not get through.
 const RETRY: Duration = Duration::from_secs(10);
 /// Told apart at once: a report has at most a hundred events.
 const SUBJECTS: usize = 64;
-/// An iSCSI name has at most 223 bytes (RFC 7143 section 4.2.7.1).
-const NAME: usize = 223;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn subject(number: u8) -> Subject {
-        Subject::new(
+    use crate::reports::subject::Login;
+
+    const EVERY: Duration = Login::EVERY;
+
+    fn subject(number: u8) -> Login {
+        Login::new(
             [10, 0, 0, number].into(),
             Some("iqn.x:i".into()),
             Some("iqn.x:t".into()),
@@ -197,10 +174,10 @@ mod tests {
         let text = lines[SUBJECTS].to_string();
         assert!(text.starts_with("others") && text.contains("(199 times)"), "{text}");
         // A while later there is room for others.
-        tally.saw(Subject::new([10, 1, 0, 0].into(), Some("a\n\u{7}ä".repeat(500)), None, ""), begin + EVERY);
+        tally.saw(Login::new([10, 1, 0, 0].into(), Some("a\n\u{7}ä".repeat(500)), None, ""), begin + EVERY);
         let line = &tally.take(begin + EVERY)[0];
         assert!(
-            line.initiator().is_some_and(|name| name.len() == NAME && name.starts_with("a???")),
+            line.to_string().starts_with("a???") && line.to_string().len() < 300,
             "{line}"
         );
         assert!(tally.subjects.len() <= SUBJECTS);

@@ -172,7 +172,7 @@ impl<S: Store> Disk<S> {
         }
         loop {
             // What the first and the last block had around the data, read before the lock is taken.
-            let edges = self.edges(data.len(), offset, patience)?;
+            let mut edges = self.edges(data.len(), offset, patience)?;
             let mut state = match patience {
                 Patience::Wait => self.write_state(),
                 Patience::Now => self.try_write_state()?,
@@ -188,6 +188,9 @@ impl<S: Store> Disk<S> {
             // Somebody was here between.
             if edges.iter().any(|edge| state.map.get(edge.block) != edge.entry) {
                 continue;
+            }
+            if state.picture.is_some() {
+                self.refresh(&mut edges, state.header.size, patience)?;
             }
             return self.write_new(&mut state, data, offset, &edges);
         }
@@ -245,6 +248,22 @@ impl<S: Store> Disk<S> {
             edges.push(Edge { block, entry, content });
         }
         Ok(edges)
+    }
+
+    /// Reads edges again that may have been written over in their places before a picture began, after which they stay
+    /// as they are. Under the lock of the state, so that they do.
+    fn refresh(&self, edges: &mut [Edge], size: u64, patience: Patience) -> io::Result<()> {
+        for edge in edges.iter_mut().filter(|edge| is_data(edge.entry)) {
+            let inside = usize::try_from(size.saturating_sub(edge.block * self.block)).unwrap_or(usize::MAX);
+            let inside = inside.min(edge.content.len());
+            let place = edge.content.get_mut(..inside).unwrap_or_default();
+            let from = self.data_offset(edge.entry);
+            match patience {
+                Patience::Wait => self.store.read_at(place, from)?,
+                Patience::Now => self.store.try_read_at(place, from)?,
+            }
+        }
+        Ok(())
     }
 
     /// Gives blocks a place, or a new one, and writes them. The map changes when the data is written.

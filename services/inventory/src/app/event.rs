@@ -40,6 +40,7 @@ impl App {
         for reported in events {
             let action = match reported.kind() {
                 RackEventKind::RefuseLogin => "refuse login",
+                RackEventKind::UnknownMachine => "unknown machine",
                 RackEventKind::Unspecified => return Err(invalid("events.kind", "expected what happened")),
             };
             check::text("events.detail", &reported.detail)?;

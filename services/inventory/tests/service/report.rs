@@ -32,6 +32,10 @@ async fn a_rack_says_what_it_saw_of_itself_and_its_nodes_and_of_nobody_else() {
         .collect();
     let own = |detail: &str| ("racks/r1".to_owned(), detail.to_owned());
     assert_eq!(seen, [("nodes/n1".to_owned(), "a".to_owned()), own("b"), own("c"), own("d"), own("e")]);
+    let stranger = RackEvent { kind: RackEventKind::UnknownMachine.into(), ..login("", "52:54:00:00:00:01") };
+    inner(r1.events.report_events(report(vec![stranger])).await).unwrap();
+    let last = op.all_events().await.pop().unwrap();
+    assert_eq!((last.action.as_str(), last.resource.as_str()), ("unknown machine", "racks/r1"));
 }
 
 #[tokio::test]

@@ -1,0 +1,73 @@
+//! What is reported: who was not let in to an iSCSI disk, and who asked to boot and is nobody's.
+
+use super::tally::Subject;
+use farrier_netboot::MacAddr;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Who tried what, and why that failed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Login {
+    peer: IpAddr,
+    initiator: Option<String>,
+    target: Option<String>,
+    reason: String,
+}
+
+impl Login {
+    /// The names are whatever a stranger sent.
+    pub(super) fn new(peer: IpAddr, initiator: Option<String>, target: Option<String>, reason: &str) -> Self {
+        Self {
+            peer,
+            initiator: initiator.map(plain),
+            target: target.map(plain),
+            reason: plain(reason.to_owned()),
+        }
+    }
+
+    pub(super) fn initiator(&self) -> Option<&str> {
+        self.initiator.as_deref()
+    }
+}
+
+impl Subject for Login {
+    const EVERY: Duration = Duration::from_secs(60);
+    const OTHERS: &'static str = "others were not let in to iSCSI disks; rackd's log has each";
+}
+
+impl fmt::Display for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let initiator = self.initiator.as_deref().unwrap_or("somebody without a name");
+        let target = self.target.as_deref().unwrap_or("no target");
+        write!(f, "{initiator} at {} was not let in to {target}: {}", self.peer, self.reason)
+    }
+}
+
+/// A machine that no node has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Stranger(pub(super) MacAddr);
+
+impl Subject for Stranger {
+    /// One that finds nothing to boot asks for ever.
+    const EVERY: Duration = Duration::from_secs(3600);
+    const OTHERS: &'static str = "other unknown machines asked to boot from the network; rackd's log has each";
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mac = &self.0;
+        write!(
+            f,
+            "{mac} asked to boot from the network: expected a port of a node of this rack, saw none with this address; `farrier port create {mac} --node NODE` makes it one"
+        )
+    }
+}
+
+fn plain(text: String) -> String {
+    let visible = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+    text.chars().take(NAME).map(visible).collect()
+}
+
+/// An iSCSI name has at most 223 bytes (RFC 7143 section 4.2.7.1).
+const NAME: usize = 223;
