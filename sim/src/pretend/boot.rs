@@ -145,27 +145,25 @@ async fn operating_system(board: &Board) {
 /// Starts what is on an iSCSI disk. It does not end: without its disk a system hangs.
 async fn san_system(board: &Board, san: &San) {
     *board.san.lock().unwrap_or_else(PoisonError::into_inner) = Some(san.clone());
-    let session = loop {
+    // Firmware and kernel try again when the target goes away in the middle.
+    let (session, bytes) = loop {
         match Session::open(board.source, san).await {
-            Ok(session) => break session,
+            Ok(mut session) => match session.read_all(SEED_LUN).await {
+                Ok(bytes) => break (session, bytes),
+                Err(error) => tracing::debug!(node = board.name, %error, "the disk cannot be read"),
+            },
             Err(NoSession::Refused) => tracing::debug!(node = board.name, "the disk refuses the machine"),
             Err(NoSession::Away(error)) => tracing::debug!(node = board.name, %error, "no iSCSI disk"),
         }
         tokio::time::sleep(board.retry).await;
     };
     board.diary.note(Event::SanBoot);
-    let mut session = session;
-    let seed = match session.read_all(SEED_LUN).await {
-        Ok(bytes) => on_disk(board, move |disk| {
-            let copy = disk.with_file_name("seed.img");
-            std::fs::write(&copy, bytes)?;
-            system::read_volume(&copy)
-        })
-        .await
-        .map_err(anyhow::Error::from),
-        Err(error) => Err(error),
-    };
-    let seed = match seed {
+    let seed = on_disk(board, move |disk| {
+        let copy = disk.with_file_name("seed.img");
+        std::fs::write(&copy, bytes)?;
+        system::read_volume(&copy)
+    });
+    let seed = match seed.await {
         Ok(seed) => seed.unwrap_or_default(),
         Err(error) => {
             tracing::warn!(node = board.name, %error, "the system cannot read its NoCloud volume");
