@@ -86,7 +86,9 @@ pub(crate) enum VolumeError {
     Target(#[from] AddError),
     #[error("instance {instance}: expected its volume on this rack, saw none; deploy it again")]
     NoVolume { instance: String },
-    #[error("the image below the volume, {manifest_sha256}: expected it in the rack's cache, saw nothing there")]
+    #[error(
+        "the image below the volume, {manifest_sha256}: expected it in the rack's cache, saw nothing there"
+    )]
     NoImage { manifest_sha256: String },
     #[error("instance {instance}: expected its volume with {expected}, it is {seen}")]
     Elsewhere { instance: String, expected: String, seen: String },
@@ -354,8 +356,7 @@ fn read_record(path: &Path) -> Result<Option<Record>, VolumeError> {
 }
 
 fn write_record(path: &Path, record: &Record) -> Result<(), VolumeError> {
-    let text =
-        serde_json::to_vec(record).map_err(io::Error::other).map_err(io_error("writing", path))?;
+    let text = serde_json::to_vec(record).map_err(io::Error::other).map_err(io_error("writing", path))?;
     write_synced(path, &text)
 }
 

@@ -46,7 +46,10 @@ impl RackService for RackApi {
         }
         let names = tasks::step_names(&spec);
         if names.is_empty() {
-            return Err(invalid("spec.work", "expected one of verify, inspect, clean, deploy, power, snapshot, fence"));
+            return Err(invalid(
+                "spec.work",
+                "expected one of verify, inspect, clean, deploy, power, snapshot, fence",
+            ));
         }
         let steps = names
             .into_iter()

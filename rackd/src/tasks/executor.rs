@@ -2,8 +2,8 @@
 
 use super::context::Context;
 use super::handle::{HandleError, TaskHandle};
-use super::step::{Step, StepError};
 use super::move_volume::MOVE_VOLUME;
+use super::step::{Step, StepError};
 use super::{history, plan};
 use crate::rack::Rack;
 use farrier_bmc::{Deadline, PowerState};

@@ -1,7 +1,7 @@
 use super::context::Context;
 use super::plug;
-use super::step::{Step, StepError};
 use super::power;
+use super::step::{Step, StepError};
 use farrier_bmc::PowerState;
 
 /// A machine that broke is switched off, read back, so that its system cannot answer for the instance any more. By
@@ -36,7 +36,9 @@ impl Step for FenceNode {
 
 fn unanswered(error: StepError) -> StepError {
     let text = |why: String| {
-        format!("{why}; expected the machine off before its disk goes to another. Repair its BMC, or ask again with --force: the disk is safe, but a system that still runs keeps its address")
+        format!(
+            "{why}; expected the machine off before its disk goes to another. Repair its BMC, or ask again with --force: the disk is safe, but a system that still runs keeps its address"
+        )
     };
     match error {
         StepError::Again(why) => StepError::Again(text(why)),

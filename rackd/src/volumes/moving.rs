@@ -3,8 +3,8 @@
 //! Whose it is stands in its record, which changes whole or not at all: whatever is killed, one machine has it.
 
 use super::{
-    Record, VOLUME, VolumeError, Volumes, blocking, elsewhere, io_error, label, read_record, sync_dir, write_record,
-    write_synced,
+    Record, VOLUME, VolumeError, Volumes, blocking, elsewhere, io_error, label, read_record, sync_dir,
+    write_record, write_synced,
 };
 use std::io;
 use std::path::Path;

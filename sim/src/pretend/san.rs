@@ -69,8 +69,7 @@ impl Session {
         let socket = TcpSocket::new_v4().map_err(away)?;
         socket.bind((source, 0).into()).map_err(away)?;
         let tcp = socket.connect(san.portal).await.map_err(away)?;
-        let chap =
-            Credentials { user: san.user.clone(), secret: Secret::new(san.secret.as_bytes()) };
+        let chap = Credentials { user: san.user.clone(), secret: Secret::new(san.secret.as_bytes()) };
         let login = Login {
             initiator: san.initiator.clone(),
             target: san.target.clone(),

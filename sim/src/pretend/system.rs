@@ -39,13 +39,10 @@ pub(super) fn read_volume(file: &Path) -> io::Result<Option<Seed>> {
 }
 
 fn seed_of(volume: &Volume) -> io::Result<Seed> {
-    let meta: serde_json::Value = volume
-        .read("meta-data")?
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default();
+    let meta: serde_json::Value =
+        volume.read("meta-data")?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let text = |key: &str| meta.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
-    let mut seed =
-        Seed { instance: text("instance-id"), hostname: text("local-hostname"), phone_home: None };
+    let mut seed = Seed { instance: text("instance-id"), hostname: text("local-hostname"), phone_home: None };
     // User data is merged over vendor data.
     for name in ["user-data", "vendor-data"] {
         if let (None, Some(bytes)) = (&seed.phone_home, volume.read(name)?) {

@@ -14,7 +14,12 @@ use farrier_runtime::time;
 
 impl Images {
     /// Keeps a name. `image` is checked.
-    pub(crate) async fn reserve(&self, image: Image, rack: String, operation: String) -> Result<(), AppError> {
+    pub(crate) async fn reserve(
+        &self,
+        image: Image,
+        rack: String,
+        operation: String,
+    ) -> Result<(), AppError> {
         let now = time::now_ms();
         let reservation = Reservation {
             image: image.name,

@@ -19,11 +19,8 @@ async fn reserve(client: &mut Client, id: &str, operation: &str) -> Result<i64, 
         architecture: "aarch64".into(),
         ..Image::default()
     };
-    let request = ReserveImageRequest {
-        image: Some(image),
-        rack: "racks/r1".into(),
-        operation: operation.into(),
-    };
+    let request =
+        ReserveImageRequest { image: Some(image), rack: "racks/r1".into(), operation: operation.into() };
     Ok(client.reserve_image(request).await?.into_inner().max_bytes)
 }
 
@@ -92,7 +89,10 @@ async fn a_reserved_name_is_taken_until_it_is_released() {
         assert_eq!(answer.is_ok(), id == "golden");
         assert!(answer.err().is_none_or(|status| reason(&status) == "NAME_TAKEN"));
     }
-    assert_eq!(reason(&reserve(&mut scheduler_client, "golden", "operations/o2").await.unwrap_err()), "NAME_TAKEN");
+    assert_eq!(
+        reason(&reserve(&mut scheduler_client, "golden", "operations/o2").await.unwrap_err()),
+        "NAME_TAKEN"
+    );
     let (code, why, _) = Upload::raw("golden", disk()).refused(&mut bench.member()).await;
     assert_eq!((code, why.as_str()), (Code::AlreadyExists, "NAME_TAKEN"));
 

@@ -35,7 +35,8 @@ impl App {
         if !why.is_empty() {
             return Err(does_not_fit(&request.onto, &why));
         }
-        let recovery = Recovery { from: instance.placed_node.clone(), onto: request.onto, force: request.force };
+        let recovery =
+            Recovery { from: instance.placed_node.clone(), onto: request.onto, force: request.force };
         let deploy = Deploy { recovery: Some(recovery), ..self.deployed(&instance).await? };
         let work = TaskSpec { machine: None, work: Some(Work::Deploy(deploy)) };
         let mut row =

@@ -5,9 +5,7 @@ use farrier_model::{Collection, parse_name};
 use farrier_proto::images::GetImageRequest;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Snapshot, TaskSpec};
-use farrier_proto::scheduler::{
-    Instance, InstanceState, Operation, OperationType, SnapshotInstanceRequest,
-};
+use farrier_proto::scheduler::{Instance, InstanceState, Operation, OperationType, SnapshotInstanceRequest};
 use farrier_proto::types::DeployMethod;
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, asked, invalid, refuse, refuse_with};

@@ -4,10 +4,10 @@
 //! with the disk given to the other: until then, everything can be let go of as it was. From then on the disk is the
 //! other node's, whatever happens: that node is deployed, and the first one is dirty and without an instance.
 
+use super::Engine;
 use super::close::superseded;
 use super::drive::{Broken, Next, failure};
 use super::hold::{self, Held};
-use super::Engine;
 use crate::app::state_of;
 use farrier_model::lifecycle::{Event, State};
 use farrier_proto::inventory::{Dispatch, GetDispatchRequest, Node, TransitionNodeRequest};
@@ -66,7 +66,10 @@ pub(crate) fn unfit(instance: &Instance, from: &Dispatch, onto: &Dispatch) -> Ve
     }
     let known = !from.architecture.is_empty() && !onto.architecture.is_empty();
     if known && onto.architecture != from.architecture {
-        why.push(format!("architecture: the disk is of {}, the node of {}", from.architecture, onto.architecture));
+        why.push(format!(
+            "architecture: the disk is of {}, the node of {}",
+            from.architecture, onto.architecture
+        ));
     }
     why
 }

@@ -19,7 +19,8 @@ pub(super) async fn place(engine: &Engine, row: &OperationRow) -> Result<Next, B
         Err(other) => return Err(other.into()),
     };
     if instance.state() != InstanceState::Active {
-        let why = format!("{} is not active any more: a snapshot is made of an active instance", instance.name);
+        let why =
+            format!("{} is not active any more: a snapshot is made of an active instance", instance.name);
         return Ok(Next::Fail(failure("LIFECYCLE_REFUSED", why)));
     }
     hold::node(engine, row, &instance.placed_node).await
@@ -60,8 +61,7 @@ pub(super) async fn reserve(
 /// Ends the reservation. Whether there is an image now: one that was whole before the work was stopped is there.
 pub(super) async fn release(engine: &Engine, row: &OperationRow) -> Result<bool, Status> {
     let Some(task_spec::Work::Snapshot(snapshot)) = &row.work.work else { return Ok(false) };
-    let request =
-        ReleaseImageRequest { name: snapshot.image.clone(), operation: row.operation.name.clone() };
+    let request = ReleaseImageRequest { name: snapshot.image.clone(), operation: row.operation.name.clone() };
     let answer = engine.clients.images.clone().release_image(request).await?;
     Ok(answer.into_inner().image.is_some())
 }

@@ -54,11 +54,8 @@ pub(super) async fn start(engine: &Arc<Engine>, row: &OperationRow) -> Result<Ne
         return Ok(Next::Fail(taken));
     }
     let work = if op.r#type() == OperationType::Recover { recover::work(op, work) } else { work };
-    let mut request = Request::new(StartTaskRequest {
-        id: task_id(op),
-        fence,
-        spec: Some(spec::complete(work, dispatch)),
-    });
+    let mut request =
+        Request::new(StartTaskRequest { id: task_id(op), fence, spec: Some(spec::complete(work, dispatch)) });
     request.set_timeout(CALL);
     // Reports may come before this call returns: follow first.
     watch::ensure(engine, &op.rack);
@@ -115,8 +112,7 @@ pub(super) async fn abort(engine: &Engine, row: &OperationRow) -> Result<Next, B
     let recovers = op.r#type() == OperationType::Recover;
     match engine.clients.rack(&op.rack, &dispatch.rack_address) {
         Ok(mut rack) => {
-            let mut request =
-                Request::new(AbortTaskRequest { id: task_id(op), reason: row.cancel.clone() });
+            let mut request = Request::new(AbortTaskRequest { id: task_id(op), reason: row.cancel.clone() });
             request.set_timeout(STOP);
             match rack.abort_task(request).await {
                 // What it came to decides: a disk that was given away is not taken back.

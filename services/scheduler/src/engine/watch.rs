@@ -1,8 +1,8 @@
 //! One watcher a rack: its reports into the operations.
 
-use super::{Engine, recover};
 use super::drive::failure;
 use super::start::{operation_of, set_steps, task_id};
+use super::{Engine, recover};
 use farrier_proto::inventory::GetRackRequest;
 use farrier_proto::rack::{GetTaskRequest, Task, TaskState, WatchTasksRequest};
 use farrier_proto::scheduler::OperationPhase;

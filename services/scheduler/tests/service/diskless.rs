@@ -51,8 +51,7 @@ async fn recover(clients: &mut Clients, onto: &str, force: bool) -> Result<Opera
 
 async fn reserve(f: &Fixture, image: &str, operation: &str) -> Result<(), Status> {
     let image = Some(Image { name: format!("images/{image}"), ..Image::default() });
-    let request =
-        ReserveImageRequest { image, rack: "racks/r1".into(), operation: operation.into() };
+    let request = ReserveImageRequest { image, rack: "racks/r1".into(), operation: operation.into() };
     f.images(Identity::Service("scheduler".into())).reserve_image(request).await.map(drop)
 }
 
@@ -87,7 +86,8 @@ async fn a_snapshot_is_refused_before_any_work_where_it_cannot_be() {
     let mut member = active(&f, DeployMethod::Direct).await;
     let message = refused(snapshot(&mut member, "golden").await, Code::FailedPrecondition, "NOT_DISKLESS");
     assert!(message.contains("method direct"), "{message}");
-    let message = refused(recover(&mut f.operator(), "n1", false).await, Code::FailedPrecondition, "NOT_DISKLESS");
+    let message =
+        refused(recover(&mut f.operator(), "n1", false).await, Code::FailedPrecondition, "NOT_DISKLESS");
     assert!(message.contains("method direct"), "{message}");
 
     let f = Fixture::start().await;
@@ -123,7 +123,8 @@ async fn a_snapshot_holds_its_node_and_keeps_the_name_for_its_rack() {
     let error = member.done(&second).await.error.unwrap();
     assert_eq!(error.reason, "NAME_TAKEN", "{error:?}");
     assert_eq!(f.operator().node("n1").await.operation, "");
-    let mut images = f.images(Identity::User { name: "max".into(), role: Role::Member, project: "blue".into() });
+    let mut images =
+        f.images(Identity::User { name: "max".into(), role: Role::Member, project: "blue".into() });
     let image = inner(images.get_image(GetImageRequest { name: "images/golden".into() }).await).unwrap();
     assert_eq!((image.owner.as_str(), image.description.as_str()), ("blue", "after setup"));
     assert_eq!(upload(&f, "golden", &operation).await.unwrap_err().code(), Code::PermissionDenied);
@@ -175,11 +176,15 @@ async fn a_recovery_moves_the_instance_and_leaves_the_first_node_dirty() {
     assert_eq!((second.node.as_str(), deploy.instance.as_str()), ("nodes/n2", "instances/web"));
     assert!(deploy.recovery.is_some() && deploy.method() == DeployMethod::Diskless);
     let (old, new) = (operator.node("n1").await, operator.node("n2").await);
-    assert_eq!((old.state(), old.instance.as_str(), old.operation.as_str()), (ProvisionState::CleanFailed, "", ""));
+    assert_eq!(
+        (old.state(), old.instance.as_str(), old.operation.as_str()),
+        (ProvisionState::CleanFailed, "", "")
+    );
     assert_eq!(old.power_state(), PowerState::Off);
     assert!(old.last_error.contains("lives on nodes/n2"), "{}", old.last_error);
     assert_eq!((new.state(), new.instance.as_str()), (ProvisionState::Deploying, "instances/web"));
-    let told = inner(operator.nodes.explain_node(ExplainNodeRequest { name: "nodes/n1".into() }).await).unwrap();
+    let told =
+        inner(operator.nodes.explain_node(ExplainNodeRequest { name: "nodes/n1".into() }).await).unwrap();
     assert!(told.actions.contains(&"farrier node provide n1".to_owned()), "{:?}", told.actions);
 
     let addresses = vec!["10.0.0.9".to_owned()];

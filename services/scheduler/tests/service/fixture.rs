@@ -283,12 +283,8 @@ impl Clients {
             password: "secret".into(),
             ..Bmc::default()
         };
-        let node = Some(Node {
-            name: format!("nodes/{id}"),
-            rack: rack.into(),
-            bmc: Some(bmc),
-            ..Node::default()
-        });
+        let node =
+            Some(Node { name: format!("nodes/{id}"), rack: rack.into(), bmc: Some(bmc), ..Node::default() });
         self.nodes.create_node(CreateNodeRequest { node, ..Default::default() }).await.unwrap();
     }
 

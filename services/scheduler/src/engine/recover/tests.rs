@@ -68,8 +68,7 @@ fn where_it_lives_it_is_tried_again_after_a_failure_only() {
 #[test]
 fn the_disk_is_given_away_first_and_taken_over_then() {
     let recovery = Recovery { from: "nodes/n1".into(), onto: "nodes/n2".into(), force: true };
-    let deploy =
-        Deploy { instance: "instances/web".into(), recovery: Some(recovery), ..Deploy::default() };
+    let deploy = Deploy { instance: "instances/web".into(), recovery: Some(recovery), ..Deploy::default() };
     let stored = TaskSpec { machine: None, work: Some(Work::Deploy(deploy)) };
     let mut op = Operation { r#type: OperationType::Recover.into(), ..Operation::default() };
     let fence = Fence { instance: "instances/web".into(), onto: "nodes/n2".into(), force: true };
