@@ -82,7 +82,8 @@ async fn rackd_killed_before_and_after_every_step_of_a_recovery_goes_on() {
         site.installation.restart_with(Service::Rackd, &[("FARRIER_CRASH_AT", point)]).await.unwrap();
         let onto = site.nodes[to].name().to_owned();
         let operation = site.client.recover_instance("web", &onto, false).await.unwrap();
-        site.installation.wait_ended(Service::Rackd).await.unwrap();
+        let died = site.installation.wait_ended(Service::Rackd).await;
+        died.unwrap_or_else(|e| panic!("{point}: {e:#}\n{}", site.tails()));
         site.installation.restart(Service::Rackd).await.unwrap();
         let operation = site
             .client
@@ -168,7 +169,8 @@ async fn whatever_is_killed_at_every_step_of_a_snapshot_it_goes_on() {
         site.installation.restart_with(Service::Rackd, &[("FARRIER_CRASH_AT", point)]).await.unwrap();
         let image = format!("rackd-{index}");
         let operation = site.client.snapshot_instance("web", &image).await.unwrap();
-        site.installation.wait_ended(Service::Rackd).await.unwrap();
+        let died = site.installation.wait_ended(Service::Rackd).await;
+        died.unwrap_or_else(|e| panic!("{point}: {e:#}\n{}", site.tails()));
         site.installation.restart(Service::Rackd).await.unwrap();
         let ended = site.client.wait(operation, |_| ()).await;
         ended.unwrap_or_else(|e| panic!("{point}: {e:#}\n{}", site.tails()));

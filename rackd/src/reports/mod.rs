@@ -9,9 +9,9 @@ mod tally;
 
 use crate::rack::Rack;
 use farrier_block::Event;
-use farrier_netboot::EventKind;
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
+use farrier_netboot::EventKind;
 use farrier_proto::inventory::event_service_client::EventServiceClient;
 use farrier_proto::inventory::{RackEvent, RackEventKind, ReportEventsRequest};
 use std::sync::Arc;

@@ -51,7 +51,8 @@ pub(super) struct Stranger(pub(super) MacAddr);
 impl Subject for Stranger {
     /// One that finds nothing to boot asks for ever.
     const EVERY: Duration = Duration::from_secs(3600);
-    const OTHERS: &'static str = "other unknown machines asked to boot from the network; rackd's log has each";
+    const OTHERS: &'static str =
+        "other unknown machines asked to boot from the network; rackd's log has each";
 }
 
 impl fmt::Display for Stranger {

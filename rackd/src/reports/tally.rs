@@ -121,12 +121,7 @@ mod tests {
     const EVERY: Duration = Login::EVERY;
 
     fn subject(number: u8) -> Login {
-        Login::new(
-            [10, 0, 0, number].into(),
-            Some("iqn.x:i".into()),
-            Some("iqn.x:t".into()),
-            "wrong secret",
-        )
+        Login::new([10, 0, 0, number].into(), Some("iqn.x:i".into()), Some("iqn.x:t".into()), "wrong secret")
     }
 
     #[test]
@@ -176,10 +171,7 @@ mod tests {
         // A while later there is room for others.
         tally.saw(Login::new([10, 1, 0, 0].into(), Some("a\n\u{7}ä".repeat(500)), None, ""), begin + EVERY);
         let line = &tally.take(begin + EVERY)[0];
-        assert!(
-            line.to_string().starts_with("a???") && line.to_string().len() < 300,
-            "{line}"
-        );
+        assert!(line.to_string().starts_with("a???") && line.to_string().len() < 300, "{line}");
         assert!(tally.subjects.len() <= SUBJECTS);
     }
 }

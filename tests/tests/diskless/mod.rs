@@ -5,9 +5,14 @@
 
 mod outage;
 
+use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use farrier_agent::machine::FileDisk;
+use farrier_agent::partitions::PartitionTable;
+use farrier_proto::images::image_service_client::ImageServiceClient;
+use farrier_proto::images::{GetImageRequest, GetManifestRequest, ReadChunksRequest};
 use farrier_proto::rack::{PowerAction, ReadyGate};
 use farrier_proto::scheduler::{Instance, InstanceState};
 use farrier_proto::types::{DeployMethod, PowerState, ProvisionState};
@@ -54,6 +59,13 @@ async fn live(lab: &mut Lab, firmware: Firmware) -> Result<()> {
     let up = format!("FARRIER-MINI-UP hostname=hammer address={address}/");
     expect(lab, before, &up).await?;
 
+    // An image of its disk while it runs: what it has written and synced is in it.
+    let begin = Instant::now();
+    lab.client.wait(lab.client.snapshot_instance("anvil", "golden").await?, |_| {}).await?;
+    eprintln!("snapshot in {:.2?}", begin.elapsed());
+    ensure!(boots(lab, "mini").await?.is_none(), "the image it was deployed from is untouched");
+    ensure!(boots(lab, "golden").await?.as_deref() == Some("1\n"));
+
     // What it wrote is there at the next boot, although rackd was killed in between.
     lab.farrier.restart(Service::Rackd).await?;
     let before = lab.server.machine.serial_position();
@@ -77,6 +89,37 @@ async fn live(lab: &mut Lab, firmware: Firmware) -> Result<()> {
     let left: Vec<_> = std::fs::read_dir(&volumes)?.flatten().map(|entry| entry.path()).collect();
     ensure!(left.is_empty(), "{left:?}");
     Ok(())
+}
+
+/// The file on an image's EFI system partition in which the guest counts its boots.
+async fn boots(lab: &Lab, image: &str) -> Result<Option<String>> {
+    let mut images = ImageServiceClient::new(lab.client.images.clone());
+    let name = format!("images/{image}");
+    let manifest_sha256 =
+        images.get_image(GetImageRequest { name: name.clone() }).await?.into_inner().manifest_sha256;
+    let request = GetManifestRequest { name, manifest_sha256: manifest_sha256.clone() };
+    let manifest = images.get_manifest(request).await?.into_inner();
+    let mut disk = vec![0; usize::try_from(manifest.size_bytes)?];
+    let mut pieces =
+        images.read_chunks(ReadChunksRequest { manifest_sha256, ..Default::default() }).await?.into_inner();
+    while let Some(piece) = pieces.message().await? {
+        let at = usize::try_from(piece.chunk * manifest.chunk_bytes + piece.offset)?;
+        disk[at..at + piece.data.len()].copy_from_slice(&piece.data);
+    }
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), &disk)?;
+    let device = FileDisk::open(file.path(), u64::try_from(disk.len())?, 512)?;
+    for extent in PartitionTable::read(&device)?.extents() {
+        let (from, len) = (usize::try_from(extent.offset)?, usize::try_from(extent.len)?);
+        let partition = std::io::Cursor::new(disk[from..from + len].to_vec());
+        let Ok(fat) = fatfs::FileSystem::new(partition, fatfs::FsOptions::new()) else { continue };
+        if let Ok(mut file) = fat.root_dir().open_file("boots") {
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            return Ok(Some(text));
+        }
+    }
+    Ok(None)
 }
 
 async fn expect(lab: &Lab, after: usize, text: &str) -> Result<()> {
