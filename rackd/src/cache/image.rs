@@ -214,6 +214,9 @@ impl Shared {
                 shared.settle(index, State::Good);
             }
             shared.queue().under_way.remove(&index);
+            // Perhaps nobody waits for this outcome any more. The fetcher must look all the same: it may have been the
+            // last chunk, or be missing again.
+            shared.work.notify_one();
             stored
         });
         stored.await.unwrap_or_else(|error| Err(disk_error(&self.path)(io::Error::other(error))))

@@ -77,7 +77,7 @@ async fn measure(args: &DisklessArgs, programs: &Programs) -> Result<String> {
 }
 
 async fn rounds(args: &DisklessArgs, bench: &mut Bench, dir: &Path) -> Result<String> {
-    let facts = Facts::gather(&[]);
+    let facts = Facts::gather(&[("rustc", "--version")]);
     let load = load();
     for (name, seed) in [("one", 1), ("many", 2)] {
         let path = dir.join(format!("{name}.raw"));
