@@ -23,8 +23,10 @@
 //! credentials and answers with typed results. Retrying a whole operation is the task's business;
 //! getting one answer through a lossy network is ours.
 
+mod actor;
 mod bmc;
 mod boot_device;
+mod breaker;
 mod deadline;
 mod error;
 mod identify;

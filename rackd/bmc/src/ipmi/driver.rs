@@ -12,9 +12,9 @@ use futures::future::BoxFuture;
 use ipmi_rs_core::app::GetDeviceId;
 use tokio::sync::mpsc;
 
-use super::actor::{self, Job};
-use super::link::{Call, Link};
+use super::link::Link;
 use super::quirks::Quirks;
+use crate::actor::{self, Call, Job};
 use crate::{
     BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Device, Identify, Identity, Led,
     Power, PowerState,
@@ -24,11 +24,11 @@ use crate::{
 pub(crate) struct IpmiBmc {
     addr: SocketAddr,
     /// Absent if the host cannot send to that address family.
-    mailbox: Option<mpsc::Sender<Job>>,
+    mailbox: Option<mpsc::Sender<Job<Link>>>,
 }
 
 impl IpmiBmc {
-    pub(crate) fn new(addr: SocketAddr, mailbox: Option<mpsc::Sender<Job>>) -> Self {
+    pub(crate) fn new(addr: SocketAddr, mailbox: Option<mpsc::Sender<Job<Link>>>) -> Self {
         Self { addr, mailbox }
     }
 
