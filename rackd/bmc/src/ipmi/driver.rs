@@ -220,10 +220,10 @@ impl Link {
             Err(error) => return Err(error),
         };
         Ok(BmcIdentity {
-            manufacturer_id: device.manufacturer_id & 0xF_FFFF,
-            product_id: device.product_id,
+            manufacturer: (device.manufacturer_id & 0xF_FFFF).to_string(),
+            product: device.product_id.to_string(),
             firmware: format!("{}.{:02}", device.major_fw_revision, device.minor_fw_revision),
-            ipmi_version: format!("{}.{}", device.major_version, device.minor_version),
+            protocol: format!("IPMI {}.{}", device.major_version, device.minor_version),
             guid,
         })
     }
