@@ -13,7 +13,8 @@ pub(super) const ROOT: &str = "/redfish/v1/";
 pub(super) struct Root {
     /// Version of the protocol.
     pub(super) version: String,
-    pub(super) sessions: Path,
+    /// Where sessions are opened; `None`: there are none.
+    pub(super) sessions: Option<Path>,
     systems: Path,
     managers: Option<Path>,
     update: Option<Path>,
@@ -51,7 +52,9 @@ impl Link {
         let default = |path: &str| Path::ours(&format!("{ROOT}{path}"));
         Ok(Root {
             version: version.unwrap_or_else(|| "of an unknown version".to_owned()),
-            sessions: document.link("Links/Sessions").unwrap_or_else(|| default("SessionService/Sessions")),
+            sessions: document
+                .link("Links/Sessions")
+                .or_else(|| document.link("SessionService").map(|_| default("SessionService/Sessions"))),
             systems: document.link("Systems").unwrap_or_else(|| default("Systems")),
             managers: document.link("Managers"),
             update: document.link("UpdateService"),

@@ -38,8 +38,11 @@ impl Link {
         if !matches!(self.auth, Auth::None) {
             return Ok(());
         }
-        let sessions = self.root(call).await?.sessions.clone();
         let password = String::from_utf8_lossy(self.address.password.expose()).into_owned();
+        let Some(sessions) = self.root(call).await?.sessions.clone() else {
+            self.use_basic(&password);
+            return Ok(());
+        };
         let body = json!({ "UserName": self.address.user, "Password": password });
         let ask = Ask::post(&sessions, body).once("opening a session");
         let answer = match self.follow(call, &ask).await {
@@ -76,16 +79,18 @@ impl Link {
                 Err(BmcError::NoSessionSlot { addr: self.address.addr, elapsed: call.elapsed() })
             }
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
-                let pair = STANDARD.encode(format!("{}:{password}", self.address.user));
-                self.auth = match sensitive(&format!("Basic {pair}")) {
-                    Some(value) => Auth::Basic(value),
-                    None => Auth::None,
-                };
-                tracing::debug!(bmc.addr = %self.address.addr, "no sessions here, basic authentication");
+                self.use_basic(&password);
                 Ok(())
             }
             _ => Err(self.refused(&ask, &answer)),
         }
+    }
+
+    fn use_basic(&mut self, password: &str) {
+        let pair = STANDARD.encode(format!("{}:{password}", self.address.user));
+        // Base64 is always a header's value.
+        self.auth = sensitive(&format!("Basic {pair}")).map_or(Auth::None, Auth::Basic);
+        tracing::debug!(bmc.addr = %self.address.addr, "no sessions here, basic authentication");
     }
 
     /// Deletes the session, if there is one: BMCs have few.
