@@ -22,4 +22,5 @@ mod pretend_rack;
 mod pretend_recovery;
 mod pretend_site;
 mod qemu;
+mod redfish;
 mod renewal;

@@ -1,7 +1,7 @@
 use crate::agents::AgentSlot;
+use crate::bmc::Opened;
 use crate::rack::Rack;
 use crate::secrets::{Secrets, TokenUse};
-use farrier_bmc::Bmc;
 use farrier_journal::{JournalError, Record};
 use farrier_proto::rack::{Step, Task, TaskSpec};
 use farrier_runtime::vault::VaultError;
@@ -17,7 +17,7 @@ pub(crate) struct TaskHandle {
     pub(crate) fence: i64,
     pub(crate) spec: TaskSpec,
     pub(crate) agent: AgentSlot,
-    pub(crate) bmc: OnceCell<Bmc>,
+    pub(crate) bmc: OnceCell<Opened>,
     /// Cancelled to stop it at the next await.
     pub(crate) abort: CancellationToken,
     abort_reason: Mutex<String>,

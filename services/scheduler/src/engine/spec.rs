@@ -15,6 +15,10 @@ pub(super) fn complete(mut work: TaskSpec, dispatch: Dispatch) -> TaskSpec {
         bmc_user: bmc.user,
         bmc_password: dispatch.bmc_password,
         bmc_cipher_suite: bmc.cipher_suite,
+        bmc_scheme: bmc.scheme,
+        bmc_certificate_sha256: bmc.certificate_sha256,
+        bmc_ca_pem: bmc.ca_pem,
+        bmc_system: bmc.system,
         boot_mode: node.boot_mode,
         ports: dispatch
             .ports
