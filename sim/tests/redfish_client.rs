@@ -224,7 +224,7 @@ async fn a_cycle_whose_answer_is_lost_is_not_sent_again() {
     let lab = Lab::start(|_| {}).await;
     let bmc = lab.client();
     bmc.power_on(soon()).await.unwrap();
-    // The fourth request after this one is the action: dropped before it was obeyed, or after.
+    // Nothing is answered any more: the state, which is read first, is not to be had.
     lab.faults(|faults| faults.mute = true);
     let error = bmc.power_cycle(soon()).await.unwrap_err();
     assert!(matches!(error, BmcError::NoAnswer { .. }), "reading the state fails first: {error}");
@@ -257,7 +257,8 @@ async fn a_service_that_lies_is_found_out() {
     let disk = BootOverride { device: Device::Disk, ..wanted };
     let error = bmc.set_boot_device(disk, soon()).await.unwrap_err();
     assert!(matches!(error, BmcError::NotApplied { .. }), "{error}");
-    let short = Deadline::after(Duration::from_millis(300));
+    // Long enough for one reading on a loaded machine; all of it passes.
+    let short = Deadline::after(Duration::from_secs(4));
     assert_eq!(bmc.ensure_power(PowerState::On, short).await, Ok(false));
     lab.stop().await;
 }
@@ -267,24 +268,31 @@ async fn every_failure_says_what_was_expected_seen_and_what_to_do() {
     let tuning = Tuning { tries: 2, breaker_failures: 100, ..quick() };
     let lab = Lab::start_with(tuning, |_| {}).await;
     let bmc = lab.client();
-    let fails = async |change: &dyn Fn(&mut RedfishFaults), words: &[&str]| {
+    let hasty = RedfishHub::with(
+        Arc::new(PlainDial),
+        Tuning { request_timeout: Duration::from_millis(300), ..tuning },
+    );
+    let impatient = hasty.bmc(lab.address());
+    let fails_for = async |bmc: &Bmc, change: &dyn Fn(&mut RedfishFaults), words: &[&str]| {
         lab.faults(change);
-        let deadline = Deadline::after(Duration::from_millis(800));
-        let error = bmc.power_status(deadline).await.unwrap_err();
+        let error = bmc.power_status(soon()).await.unwrap_err();
         let text = error.to_string();
         for word in words.iter().chain(&["expected", "seen", ";"]) {
             assert!(text.contains(word), "expected {word:?}, saw: {text}");
         }
         error
     };
+    let fails =
+        async |change: &dyn Fn(&mut RedfishFaults), words: &[&str]| fails_for(&bmc, change, words).await;
     fails(&|f| f.garbage = true, &["no Redfish service", "<html>", "use driver ipmi"]).await;
     assert!(!fails(&|f| f.status = Some(404), &["HTTP 404"]).await.is_transient());
-    assert!(!fails(&|f| f.status = Some(403), &["password"]).await.is_transient());
+    assert!(!fails(&|f| f.status = Some(403), &["HTTP 403", "role"]).await.is_transient());
     assert!(fails(&|f| f.status = Some(500), &["HTTP 500", "told to fail", "later"]).await.is_transient());
     let elsewhere = |f: &mut RedfishFaults| f.redirect = Some("http://192.0.2.1/redfish/v1/".into());
     fails(&elsewhere, &["an answer of its own", "192.0.2.1"]).await;
     fails(&|f| f.redirect = Some("/redfish/v1/".into()), &["redirects without end"]).await;
-    assert!(fails(&|f| f.silent = true, &["gave no answer"]).await.is_transient());
+    assert!(fails_for(&impatient, &|f| f.silent = true, &["gave no answer"]).await.is_transient());
+    hasty.shutdown().await;
     lab.faults(|_| ());
     assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
     lab.service.shutdown().await;
@@ -298,8 +306,8 @@ async fn a_service_in_trouble_is_left_alone_and_found_again() {
     let tuning = Tuning {
         tries: 1,
         breaker_failures: 2,
-        breaker_pause: Duration::from_millis(20),
-        breaker_max_pause: Duration::from_millis(20),
+        breaker_pause: Duration::from_millis(500),
+        breaker_max_pause: Duration::from_millis(500),
         ..quick()
     };
     let lab = Lab::start_with(tuning, |_| {}).await;
@@ -307,11 +315,16 @@ async fn a_service_in_trouble_is_left_alone_and_found_again() {
     let addr = listener.local_addr().unwrap();
     drop(listener);
     let dead = lab.hub.bmc(RedfishAddress { addr, ..lab.address() });
-    let mut opened = false;
-    for _ in 0..20 {
-        opened |= matches!(dead.power_status(soon()).await, Err(BmcError::CircuitOpen { .. }));
-    }
-    assert!(opened, "twenty calls in a row, and all of them were tried");
+    let is_left_alone = async || matches!(dead.power_status(soon()).await, Err(BmcError::CircuitOpen { .. }));
+    let opens_and_closes = async {
+        while !is_left_alone().await {}
+        while is_left_alone().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), opens_and_closes)
+        .await
+        .expect("left alone, and tried again");
     assert_eq!(lab.client().power_status(soon()).await, Ok(PowerState::Off));
     lab.stop().await;
 }
@@ -343,13 +356,13 @@ async fn hostile_answers_are_errors_and_cost_a_bounded_amount() {
     let head = |extra: &str| format!("HTTP/1.1 200 OK\r\n{extra}").into_bytes();
     let sized = |body: &str| head(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
     let deep = format!("{}1{}", "[".repeat(50_000), "]".repeat(50_000));
-    let everything_wrong = r#"{"@odata.type": "#ServiceRoot.x", "RedfishVersion": 7, "Links": [1],
+    let everything_wrong = r##"{"@odata.type": "#ServiceRoot.x", "RedfishVersion": 7, "Links": [1],
         "Systems": {"@odata.id": "http://192.0.2.1/"}, "SessionService": 4, "PowerState": {"a": 1}, "Boot": 7,
-        "Members": {"x": 1}, "Actions": []}"#;
-    let loops = r#"{"@odata.type": "#ServiceRoot.x", "Systems": {"@odata.id": "/redfish/v1/"},
+        "Members": {"x": 1}, "Actions": []}"##;
+    let loops = r##"{"@odata.type": "#ServiceRoot.x", "Systems": {"@odata.id": "/redfish/v1/"},
         "Members": [{"@odata.id": "/redfish/v1/"}], "Boot": {}, "EthernetInterfaces": {"@odata.id": "/redfish/v1/"},
         "Links": {"ManagedBy": [{"@odata.id": "//evil"}], "Chassis": [{"@odata.id": "/redfish/v1/"}]},
-        "Actions": {"#ComputerSystem.Reset": {"target": "gopher://x", "@Redfish.ActionInfo": 4}}}"#;
+        "Actions": {"#ComputerSystem.Reset": {"target": "gopher://x", "@Redfish.ActionInfo": 4}}}"##;
     let cases: [(&str, Vec<u8>, bool); 11] = [
         ("a body without end", head("Transfer-Encoding: chunked\r\n\r\nffffffff\r\n"), true),
         ("a body that is long and says so", head("Content-Length: 99999999999\r\n\r\n"), true),
@@ -363,12 +376,8 @@ async fn hostile_answers_are_errors_and_cost_a_bounded_amount() {
         ("links in circles", sized(loops), false),
         ("nothing", sized(""), false),
     ];
-    let tuning = Tuning {
-        request_timeout: Duration::from_millis(1500),
-        tries: 2,
-        breaker_failures: 1000,
-        ..quick()
-    };
+    let tuning =
+        Tuning { request_timeout: Duration::from_millis(1500), tries: 2, breaker_failures: 1000, ..quick() };
     let hub = RedfishHub::with(Arc::new(PlainDial), tuning);
     for (name, answer, endless) in cases {
         let (address, task) = hostile(answer, endless).await;
@@ -388,8 +397,10 @@ async fn hostile_answers_are_errors_and_cost_a_bounded_amount() {
 #[tokio::test]
 async fn auto_remembers_what_worked_and_does_not_hide_a_wrong_password() {
     let lab = Lab::start(|_| {}).await;
-    let ipmi_hub = ipmi::IpmiHub::bind().await.unwrap();
-    // Nobody answers IPMI there, and a call that asked would take long: its time is what the deadline says.
+    // Nobody answers IPMI there.
+    let hasty =
+        ipmi::Tuning { first_timeout: Duration::from_millis(20), tries: 2, ..ipmi::Tuning::default() };
+    let ipmi_hub = ipmi::IpmiHub::bind_with(hasty).await.unwrap();
     let ipmi = || {
         let dead = ipmi::BmcAddress::new(([127, 0, 0, 1], 1).into(), USER, Secret::new(PASSWORD));
         ipmi_hub.bmc(dead)
@@ -404,8 +415,7 @@ async fn auto_remembers_what_worked_and_does_not_hide_a_wrong_password() {
     lab.service.forget_sessions().await;
     lab.hub.shutdown().await;
     let hub = RedfishHub::with(Arc::new(PlainDial), quick());
-    let short = Deadline::after(Duration::from_millis(400));
-    let error = auto.open("n1", hub.bmc(lab.address()), ipmi(), short).await.unwrap_err();
+    let error = auto.open("n1", hub.bmc(lab.address()), ipmi(), soon()).await.unwrap_err();
     let BmcError::NoDriver { redfish, ipmi } = &error else { panic!("{error}") };
     assert!(matches!(**redfish, BmcError::NoRedfish { .. }) && error.is_transient(), "{redfish} {ipmi}");
     ipmi_hub.shutdown().await;

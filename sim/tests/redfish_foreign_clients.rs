@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use farrier_identity::device::SelfSigned;
 use farrier_sim::bmc::redfish::{Facts, RedfishConfig, RedfishHandle, RedfishServer};
-use farrier_sim::bmc::{
-    BootDeviceSelector, BootFlags, ChassisIdentify, MemoryChassis, PowerAction, Secret,
-};
+use farrier_sim::bmc::{BootDeviceSelector, BootFlags, ChassisIdentify, MemoryChassis, PowerAction, Secret};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -129,7 +127,8 @@ impl Lab {
 }
 
 fn header<'a>(text: &'a str, name: &str) -> &'a str {
-    let line = text.lines().find_map(|line| line.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case(name)));
+    let line =
+        text.lines().find_map(|line| line.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case(name)));
     line.unwrap_or_else(|| panic!("no {name} in {text}")).1.trim()
 }
 

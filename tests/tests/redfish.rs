@@ -76,7 +76,10 @@ async fn a_node_with_redfish_only_is_verified_inspected_and_deployed() {
     assert_eq!(verified.result.as_ref().unwrap().power_state(), types::PowerState::Off);
     let told = detail(&verified);
     assert!(told.starts_with("driver redfish, manufacturer Farrier, product Pretend Machine"), "{told}");
-    assert!(told.contains("the BMC sees 8 threads, 16384 MiB, 1 NICs") && !told.contains("none of"), "{told}");
+    assert!(
+        told.contains("the BMC sees 8 threads, 16384 MiB, 1 NICs") && !told.contains("none of"),
+        "{told}"
+    );
 
     let inspected = run("inspect", 2, Work::Inspect(Inspect {})).await;
     assert_eq!(inspected.result.unwrap().hardware.unwrap().system.unwrap().serial_number, "n1");
@@ -145,14 +148,16 @@ async fn a_bmc_that_is_not_the_one_that_is_meant_gets_no_password() {
     let error = fails("nothing", &|_| (), &seen).await;
     assert!(error.contains("--bmc-certificate-sha256"), "{error}");
     fails("another", &|m| m.bmc_certificate_sha256 = "ab".repeat(32), &seen).await;
-    fails("auto", &|m| (m.bmc_driver, m.bmc_certificate_sha256) = ("auto".into(), "ab".repeat(32)), &seen).await;
+    fails("auto", &|m| (m.bmc_driver, m.bmc_certificate_sha256) = ("auto".into(), "ab".repeat(32)), &seen)
+        .await;
     assert_eq!(node.redfish().unwrap().request_count(), 0, "nobody was let in, and nothing was said");
     // The other one's certificate is no authority of this one's; its own is.
     let pem = tls.cert_pem().to_owned();
     let wrong = SelfSigned::generate(&["127.0.0.1".to_owned()]).unwrap().cert_pem().to_owned();
     fails("authority", &|m| m.bmc_ca_pem.clone_from(&wrong), &seen).await;
-    fails("scheme", &|m| m.bmc_scheme = "http".into(), "connection").await;
-    fails("password", &|m| (m.bmc_ca_pem, m.bmc_password) = (pem.clone(), "wrong".into()), "the password").await;
+    fails("scheme", &|m| m.bmc_scheme = "http".into(), "is it https?").await;
+    fails("password", &|m| (m.bmc_ca_pem, m.bmc_password) = (pem.clone(), "wrong".into()), "the password")
+        .await;
     let right = order(&node, Work::Verify(Verify {}), |m| {
         (m.bmc_driver, m.bmc_ca_pem) = ("redfish".into(), pem.clone());
     });

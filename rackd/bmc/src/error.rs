@@ -228,7 +228,9 @@ pub enum BmcError {
         seen: String,
     },
     /// The system to work on cannot be told.
-    #[error("BMC {addr} and the node disagree on the system: expected {expected}, seen {seen}; correct --bmc-system")]
+    #[error(
+        "BMC {addr} and the node disagree on the system: expected {expected}, seen {seen}; correct --bmc-system"
+    )]
     NoSystem {
         /// The BMC.
         addr: SocketAddr,

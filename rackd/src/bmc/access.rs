@@ -93,7 +93,8 @@ fn trust(machine: &Machine) -> Result<Trust, BadAccess> {
     if machine.bmc_ca_pem.is_empty() {
         return Ok(Trust::Nothing);
     }
-    DeviceTrust::authorities(&machine.bmc_ca_pem).map_err(|error| BadAccess::Authorities(error.to_string()))?;
+    DeviceTrust::authorities(&machine.bmc_ca_pem)
+        .map_err(|error| BadAccess::Authorities(error.to_string()))?;
     Ok(Trust::Authorities(machine.bmc_ca_pem.as_str().into()))
 }
 

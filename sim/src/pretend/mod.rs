@@ -58,7 +58,18 @@ impl PretendNode {
     pub async fn start(options: PretendOptions) -> io::Result<Self> {
         let source = options.address();
         let PretendOptions {
-            name, sockets, bmc, tls, mac, dir, disk_bytes, boot_mode, retry, limits, http, ..
+            name,
+            sockets,
+            bmc,
+            tls,
+            mac,
+            dir,
+            disk_bytes,
+            boot_mode,
+            retry,
+            limits,
+            http,
+            ..
         } = options;
         tokio::fs::create_dir_all(&dir).await?;
         let efi_vars = (boot_mode == BootMode::Uefi).then(|| dir.join("efivars"));
@@ -102,7 +113,8 @@ impl PretendNode {
             memory_bytes: options.memory_bytes,
             macs: vec![address::colons(mac)],
         };
-        let redfish = RedfishConfig { tls, ..RedfishConfig::new(bmc.user.clone(), bmc.password.clone(), facts) };
+        let redfish =
+            RedfishConfig { tls, ..RedfishConfig::new(bmc.user.clone(), bmc.password.clone(), facts) };
         let parts = Parts { name, mac, source, disk, hardware, efi_vars, retry, limits, http };
         let board = Arc::new(Board::new(parts));
         // Makes the disk's file.
@@ -110,7 +122,8 @@ impl PretendNode {
         tokio::task::spawn_blocking(move || maker.machine()).await.map_err(io::Error::other)??;
         let hands = Arc::new(Hands(Arc::clone(&board)));
         let ipmi = sockets.ipmi.map(|socket| BmcServer::start(socket, bmc, hands.clone())).transpose()?;
-        let redfish = sockets.redfish.map(|listener| RedfishServer::start(listener, redfish, hands)).transpose()?;
+        let redfish =
+            sockets.redfish.map(|listener| RedfishServer::start(listener, redfish, hands)).transpose()?;
         let addresses = (ipmi.as_ref().map(BmcHandle::address), redfish.as_ref().map(RedfishHandle::address));
         let bmc_address = addresses.0.or(addresses.1).ok_or(io::ErrorKind::AddrNotAvailable)?;
         Ok(Self { board, bmc_address, bmc: ipmi, redfish })

@@ -54,7 +54,8 @@ pub(super) fn change(wanted: BootOverride, system: &Document, with_mode: bool) -
     if system.at("Boot").is_none_or(|boot| !boot.is_object()) {
         return Err(Impossible::NoOverride);
     }
-    let ours: Vec<_> = TARGETS.iter().filter(|(d, _)| *d == wanted.device).map(|(_, target)| *target).collect();
+    let ours: Vec<_> =
+        TARGETS.iter().filter(|(d, _)| *d == wanted.device).map(|(_, target)| *target).collect();
     let offered = system.words("Boot/BootSourceOverrideTarget@Redfish.AllowableValues");
     let target = ours.iter().find(|target| offered.is_empty() || offered.iter().any(|o| o == **target));
     let Some(target) = target else {

@@ -74,14 +74,15 @@ impl Document {
     pub(super) fn complains_of(&self, id: &str) -> bool {
         let list = self.at("error/@Message.ExtendedInfo").and_then(Value::as_array).into_iter().flatten();
         let ids = list.filter_map(|m| m.get("MessageId")?.as_str());
-        ids.chain(self.at("error/code").and_then(Value::as_str)).any(|seen| seen.rsplit('.').next() == Some(id))
+        ids.chain(self.at("error/code").and_then(Value::as_str))
+            .any(|seen| seen.rsplit('.').next() == Some(id))
     }
 }
 
 impl Path {
     /// `None`: another host's, or nothing to ask a server for.
     pub(super) fn of(text: &str) -> Option<Self> {
-        // A fragment names a part of the resource (DSP0266 §6.3).
+        // A fragment names a part of the resource (DSP0266 §6.1).
         let text = text.split('#').next().unwrap_or_default();
         let good = text.starts_with('/')
             && !text.starts_with("//")
@@ -123,7 +124,10 @@ mod tests {
         let document = Document::parse(text, None).unwrap();
         assert_eq!(document.text("A/B").as_deref(), Some("xy"));
         assert_eq!((document.text("A"), document.text("A/B/C"), document.text("Z")), (None, None, None));
-        assert_eq!((document.number("N"), document.number("M"), document.number("A")), (Some(96), None, None));
+        assert_eq!(
+            (document.number("N"), document.number("M"), document.number("A")),
+            (Some(96), None, None)
+        );
         assert_eq!(document.link("L").unwrap().as_str(), "/redfish/v1/S");
         assert_eq!(document.links("Ls", 9), [Path("/a".to_owned())]);
         assert_eq!(document.words("W"), ["On"]);
@@ -135,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_in_the_bmcs_words() {
-        let text = br#"{"error": {"code": "Base.1.8.GeneralError", "message": "see below", "@Message.ExtendedInfo":
+        let text =
+            br#"{"error": {"code": "Base.1.8.GeneralError", "message": "see below", "@Message.ExtendedInfo":
             [{"MessageId": "Base.1.8.SessionLimitExceeded", "Message": "No more."}, {"Message": 3}]}}"#;
         let document = Document::parse(text, None).unwrap();
         assert_eq!(document.complaint(), "No more.");

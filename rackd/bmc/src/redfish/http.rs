@@ -19,7 +19,7 @@ use super::tuning::Tuning;
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
 
-/// The session's token (DSP0266 §13.3.4).
+/// The session's token (DSP0266 §13.3.5).
 pub(super) const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
 /// What came back.
@@ -45,6 +45,8 @@ pub(super) enum Failed {
     NotConnected,
     /// Not sent, or not on a connection that the BMC still knew: sending it on another does no harm.
     Stale,
+    /// What came is not HTTP.
+    NoHttp(String),
     /// It may have been obeyed.
     Broken(String),
     /// It may have been obeyed.
@@ -92,13 +94,12 @@ impl Http {
                 Err(mut error) => {
                     // The connection was closed in between and the request never left.
                     let unsent = error.take_message().is_some();
-                    let words = words(&error.into_error());
-                    return Err(if unsent && is_old { Failed::Stale } else { Failed::Broken(words) });
+                    return Err(if unsent && is_old { Failed::Stale } else { broken(&error.into_error()) });
                 }
             };
             let mut body = Vec::new();
             while let Some(frame) = response.frame().await {
-                let frame = frame.map_err(|error| Failed::Broken(words(&error)))?;
+                let frame = frame.map_err(|error| broken(&error))?;
                 let Ok(data) = frame.into_data() else { continue };
                 if body.len() + data.len() > most {
                     return Err(Failed::TooLong);
@@ -134,7 +135,7 @@ impl Http {
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| Failed::Broken(words(&error)))?;
+            .map_err(|error| broken(&error))?;
         let addr = self.address.addr;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -146,9 +147,10 @@ impl Http {
 }
 
 /// hyper says what failed, its source why.
-fn words(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
+fn broken(error: &hyper::Error) -> Failed {
+    let words = match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    }
+    };
+    if error.is_parse() { Failed::NoHttp(words) } else { Failed::Broken(words) }
 }

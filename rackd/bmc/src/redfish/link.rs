@@ -240,8 +240,7 @@ impl Link {
             return Some(path);
         }
         let uri: Uri = location.parse().ok()?;
-        let (scheme, default) =
-            if self.address.trust.is_tls() { ("https", 443) } else { ("http", 80) };
+        let (scheme, default) = if self.address.trust.is_tls() { ("https", 443) } else { ("http", 80) };
         let host = uri.host()?.trim_matches(['[', ']']);
         let same = uri.scheme_str() == Some(scheme)
             && (host.eq_ignore_ascii_case(&self.address.host) || host == self.address.addr.ip().to_string())
@@ -297,7 +296,11 @@ impl Link {
                 let seen = format!("more than {} bytes", self.tuning.max_body);
                 self.bad_answer(ask, "an answer of bounded size", &seen)
             }
-            (Failed::TooLong | Failed::Broken(_) | Failed::Late, Some(command)) => {
+            (Failed::NoHttp(seen), None) => {
+                let other = if self.address.trust.is_tls() { "" } else { ": is it https?" };
+                self.bad_answer(ask, "HTTP/1.1", &format!("no HTTP ({seen}){other}"))
+            }
+            (Failed::TooLong | Failed::NoHttp(_) | Failed::Broken(_) | Failed::Late, Some(command)) => {
                 BmcError::AnswerLost { addr, command, power_now: None }
             }
             (Failed::Broken(seen), None) => BmcError::NoAnswer { addr, request: ask.name(), seen, elapsed },

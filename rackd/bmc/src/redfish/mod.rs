@@ -1,4 +1,4 @@
-//! Driver `redfish`: DMTF DSP0266 over one HTTP connection a BMC, an actor per BMC.
+//! Driver `redfish`: DMTF DSP0266 (sections are those of version 1.8) over one HTTP connection a BMC, an actor per BMC.
 //!
 //! ```text
 //!  Bmc handle ──mailbox──► actor ── Link ── Http ──(Dial: TCP, or TLS by the program)──► BMC

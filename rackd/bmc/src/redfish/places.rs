@@ -1,11 +1,11 @@
-//! Where on this BMC things are: every path but the first is the BMC's to choose (DSP0266 §6.3).
+//! Where on this BMC things are: every path but the first is the BMC's to choose (DSP0266 §6.1).
 
 use super::document::{Document, Path};
 use super::link::{Ask, Link};
 use crate::BmcError;
 use crate::actor::Call;
 
-/// The service root (DSP0266 §6.4).
+/// The service root (DSP0266 §7.2.2).
 pub(super) const ROOT: &str = "/redfish/v1/";
 
 /// The service root, as far as we need it.

@@ -14,7 +14,8 @@ pub(super) struct Reset {
 
 pub(super) const ON: Reset =
     Reset { name: "power on", types: &["On", "ForceOn"], reaches: Some(PowerState::On) };
-pub(super) const OFF: Reset = Reset { name: "power off", types: &["ForceOff"], reaches: Some(PowerState::Off) };
+pub(super) const OFF: Reset =
+    Reset { name: "power off", types: &["ForceOff"], reaches: Some(PowerState::Off) };
 pub(super) const SOFT: Reset =
     Reset { name: "soft power off", types: &["GracefulShutdown"], reaches: Some(PowerState::Off) };
 pub(super) const CYCLE: Reset = Reset { name: "power cycle", types: &["PowerCycle"], reaches: None };
@@ -37,7 +38,7 @@ pub(super) fn offered(system: &Document) -> Vec<String> {
     system.words(&format!("{ACTION}/ResetType@Redfish.AllowableValues"))
 }
 
-/// The reset types an ActionInfo names (DSP0266 §7.9.3).
+/// The reset types an ActionInfo names (DSP0266 §9.8.3).
 pub(super) fn offered_by_info(info: &Document) -> Vec<String> {
     let parameters = info.at("Parameters").and_then(|p| p.as_array()).into_iter().flatten();
     let named = parameters.filter(|p| p.get("Name").and_then(|n| n.as_str()) == Some("ResetType"));

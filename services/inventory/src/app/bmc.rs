@@ -52,9 +52,14 @@ fn check_trust(bmc: &Bmc) -> Result<(), Status> {
     match bmc.scheme.as_str() {
         "" | "https" => {}
         "http" if bmc.certificate_sha256.is_empty() && bmc.ca_pem.is_empty() => {}
-        "http" => return Err(invalid("node.bmc.scheme", "http has no certificate to compare: expected https")),
+        "http" => {
+            return Err(invalid("node.bmc.scheme", "http has no certificate to compare: expected https"));
+        }
         other => {
-            return Err(invalid("node.bmc.scheme", format!("expected https, http or nothing, saw {other:?}")));
+            return Err(invalid(
+                "node.bmc.scheme",
+                format!("expected https, http or nothing, saw {other:?}"),
+            ));
         }
     }
     let digits = bmc.certificate_sha256.bytes().filter(|b| *b != b':');

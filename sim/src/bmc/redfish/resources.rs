@@ -62,7 +62,7 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
         }),
         "/redfish/v1/UpdateService" => json!({
             "@odata.id": path, "@odata.type": "#UpdateService.v1_8_0.UpdateService", "Id": "UpdateService",
-            "Name": "Update Service", "ServiceEnabled": true,
+            "Name": "Update Service", "ServiceEnabled": true, "Actions": {},
             "FirmwareInventory": link("/redfish/v1/UpdateService/FirmwareInventory"),
         }),
         "/redfish/v1/UpdateService/FirmwareInventory" => {

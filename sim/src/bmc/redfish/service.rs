@@ -59,7 +59,7 @@ impl Service {
             "" => "/",
             path => path,
         };
-        // DSP0266 §13.3.2: what needs no authentication.
+        // DSP0266 §13.3.4: what needs no authentication.
         let is_login = asked.method == Method::POST && path == SESSIONS && self.config.sessions;
         let is_open = asked.method == Method::GET && matches!(path, "/redfish" | ROOT);
         if is_login {
