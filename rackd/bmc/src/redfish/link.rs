@@ -178,13 +178,14 @@ impl Link {
             call.sent += 1;
             let outcome = self.http.exchange(request, call.deadline.instant()).await;
             self.last_used = Instant::now();
-            let again = ask.event.is_none() && attempt + 1 < self.tuning.tries;
+            let more = attempt + 1 < self.tuning.tries;
+            let again = more && ask.event.is_none();
             let pause = match outcome {
                 // Never sent: the next one goes on a new connection.
                 Err(Failed::Stale) => Duration::ZERO,
                 Err(Failed::Broken(_)) if again => self.tuning.busy(attempt),
                 Err(failed) => return Err(self.failed(call, ask, failed)),
-                Ok(answer) if again && is_busy(answer.status) => {
+                Ok(answer) if again && is_busy(answer.status) || more && not_begun(answer.status) => {
                     let pause = retry_after(&answer).unwrap_or_else(|| self.tuning.busy(attempt));
                     if pause >= call.deadline.remaining() {
                         return Ok(answer);
@@ -315,6 +316,11 @@ impl Link {
 /// Whether asking again may help.
 fn is_busy(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502..=504)
+}
+
+/// Whether what was asked was surely not begun: then an event may be asked for again.
+fn not_begun(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
 fn retry_after(answer: &Answer) -> Option<Duration> {
