@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod ca;
 pub mod client;
+pub mod device;
 mod error;
 mod files;
 mod id;

@@ -6,6 +6,7 @@
 
 mod agents;
 mod block;
+mod bmc;
 mod boot;
 mod cache;
 mod config;

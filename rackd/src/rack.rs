@@ -1,12 +1,12 @@
 //! Everything one rackd has, shared by its servers and tasks.
 
+use crate::bmc::Bmcs;
 use crate::cache::ImageCache;
 use crate::config::{Config, Role, SegmentConfig};
 use crate::signed::Signer;
 use crate::snapshots::Snapshots;
 use crate::tasks::{Tasks, Timeouts};
 use crate::volumes::Volumes;
-use farrier_bmc::ipmi::IpmiHub;
 use farrier_identity::agent::PinnedCa;
 use farrier_identity::ca::Authority;
 use farrier_journal::Journal;
@@ -22,7 +22,7 @@ pub(crate) struct Rack {
     pub(crate) journal: Journal,
     pub(crate) vault: Arc<Vault>,
     pub(crate) netboot: Netboot,
-    pub(crate) bmc: IpmiHub,
+    pub(crate) bmc: Bmcs,
     pub(crate) switch: Arc<dyn Switch>,
     pub(crate) cache: ImageCache,
     pub(crate) volumes: Volumes,

@@ -1,5 +1,6 @@
 //! Starting and ending rackd.
 
+use crate::bmc::Bmcs;
 use crate::cache::ImageCache;
 use crate::config::{Config, SegmentConfig, SwitchDriver};
 use crate::grpc::{AgentApi, RackApi};
@@ -14,7 +15,6 @@ use crate::tasks::{self, Tasks};
 use crate::volumes::Volumes;
 use anyhow::Context as _;
 use farrier_block::Portal;
-use farrier_bmc::ipmi::IpmiHub;
 use farrier_identity::ca::Authority;
 use farrier_identity::client::{Expect, channel};
 use farrier_identity::server::ClientAuth;
@@ -101,7 +101,7 @@ pub async fn start(
         cache: ImageCache::new(config.data.join("images"), images),
         switch: switch(&config),
         volumes: Volumes::new(&config, bound.block.port()),
-        bmc: IpmiHub::bind().await.context("no UDP socket for IPMI")?,
+        bmc: Bmcs::bind().await.context("no UDP socket for IPMI")?,
         tasks: Tasks::default(),
         timeouts: config.timeouts.clone(),
         started: farrier_runtime::time::now(),

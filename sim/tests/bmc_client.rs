@@ -43,7 +43,7 @@ async fn every_capability_works() {
     bmc.identify(Led::On, soon()).await.unwrap();
     assert_eq!(lab.chassis.identify_state(), ChassisIdentify::Indefinitely);
     let identity = bmc.identity(soon()).await.unwrap();
-    assert_eq!((identity.guid, identity.ipmi_version.as_str()), (Some(lab.config.guid), "2.0"));
+    assert_eq!((identity.guid, identity.protocol.as_str()), (Some(lab.config.guid), "IPMI 2.0"));
     lab.stop().await;
 }
 

@@ -25,5 +25,6 @@ mod pretend_recovery;
 mod pretend_site;
 mod pretend_streaming;
 mod qemu;
+mod redfish;
 mod refused_login;
 mod renewal;

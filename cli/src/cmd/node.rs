@@ -18,7 +18,7 @@ use farrier_proto::inventory::{
 use farrier_proto::rack::GetBootTraceRequest;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use farrier_proto::types::{BootMode, RootDeviceHints};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -86,10 +86,10 @@ pub struct Fields {
     /// Lowest rack unit it fills.
     #[arg(long, value_name = "U", value_parser = clap::value_parser!(i32).range(0..))]
     rack_unit: Option<i32>,
-    /// For example `ipmi`.
+    /// `ipmi`, `redfish`, or `auto`: Redfish where the BMC answers it, else IPMI.
     #[arg(long, value_name = "DRIVER")]
     bmc_driver: Option<String>,
-    /// `host` or `host:port`.
+    /// `host` or `host:port`; the port is the protocol's when left out.
     #[arg(long, value_name = "ADDRESS")]
     bmc_address: Option<String>,
     #[arg(long, value_name = "USER")]
@@ -97,9 +97,22 @@ pub struct Fields {
     /// File with the password on its first line, `-` for stdin [env: FARRIER_BMC_PASSWORD holds the password].
     #[arg(long, value_name = "FILE")]
     bmc_password_file: Option<PathBuf>,
-    /// 17 or 3; the best that the BMC offers when left out.
+    /// IPMI: 17 or 3; the best that the BMC offers when left out.
     #[arg(long, value_name = "N", value_parser = cipher_suite)]
     bmc_cipher_suite: Option<i32>,
+    /// Redfish: `https`, or `http` for a BMC without TLS on a network that nobody else can reach.
+    #[arg(long, value_name = "SCHEME")]
+    bmc_scheme: Option<String>,
+    /// Redfish: SHA-256 of the BMC's certificate, which alone is then trusted. A refusal tells what it saw. Empty:
+    /// none.
+    #[arg(long, value_name = "SHA256")]
+    bmc_certificate_sha256: Option<String>,
+    /// Redfish: PEM file of the authorities that sign the BMC's certificate.
+    #[arg(long, value_name = "FILE")]
+    bmc_ca_file: Option<PathBuf>,
+    /// Redfish: id or path of the system, where a BMC has several.
+    #[arg(long, value_name = "SYSTEM")]
+    bmc_system: Option<String>,
     #[arg(long, value_enum)]
     boot_mode: Option<BootModeArg>,
     /// `x86_64` or `aarch64`; from the inspection when left out.
@@ -242,12 +255,17 @@ impl Fields {
             || self.bmc_user.is_some()
             || self.bmc_password_file.is_some()
             || self.bmc_cipher_suite.is_some()
+            || self.bmc_scheme.is_some()
+            || self.bmc_certificate_sha256.is_some()
+            || self.bmc_ca_file.is_some()
+            || self.bmc_system.is_some()
     }
 
     /// Writes what was typed into the node; returns the mask fields it touched.
     fn apply(&self, node: &mut Node, password: Option<&str>) -> Result<Vec<&'static str>, Failure> {
         let mut paths = Vec::new();
         let password = prompt::secret(self.bmc_password_file.as_deref(), password)?;
+        let ca_pem = self.bmc_ca_file.as_deref().map(read_text).transpose()?;
         if self.touches_bmc() || password.is_some() {
             let bmc = node.bmc.get_or_insert_with(Bmc::default);
             for (field, flag) in [
@@ -255,6 +273,10 @@ impl Fields {
                 (&mut bmc.address, &self.bmc_address),
                 (&mut bmc.user, &self.bmc_user),
                 (&mut bmc.password, &password),
+                (&mut bmc.scheme, &self.bmc_scheme),
+                (&mut bmc.certificate_sha256, &self.bmc_certificate_sha256),
+                (&mut bmc.ca_pem, &ca_pem),
+                (&mut bmc.system, &self.bmc_system),
             ] {
                 if let Some(value) = flag {
                     field.clone_from(value);
@@ -278,6 +300,10 @@ impl Fields {
         }
         Ok(paths)
     }
+}
+
+fn read_text(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
 fn root_device(typed: &[(String, String)]) -> Result<RootDeviceHints, Failure> {

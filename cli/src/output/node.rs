@@ -104,6 +104,10 @@ fn bmc(bmc: &Bmc) -> Value {
         "user": bmc.user,
         "password_set": bmc.password_set,
         "cipher_suite": bmc.cipher_suite,
+        "scheme": bmc.scheme,
+        "certificate_sha256": bmc.certificate_sha256,
+        "ca_pem": bmc.ca_pem,
+        "system": bmc.system,
     })
 }
 

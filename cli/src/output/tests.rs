@@ -47,6 +47,7 @@ fn node() -> Node {
             password: "never shown".into(),
             password_set: true,
             cipher_suite: 17,
+            ..Bmc::default()
         }),
         architecture: "x86_64".into(),
         traits: vec!["NVME".into(), "TPM2".into()],

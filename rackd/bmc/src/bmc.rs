@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    BmcError, BmcIdentity, BootDevice, BootOverride, Deadline, Identify, Identity, Led, Power, PowerState,
+    BmcError, BmcIdentity, BootDevice, BootOverride, Deadline, Identify, Identity, Inventory, Led, Power,
+    PowerState, ReadInventory,
 };
 
 /// One BMC. Cheap to clone. A capability the driver lacks answers [`BmcError::Unsupported`].
@@ -17,13 +18,14 @@ pub struct Bmc {
     boot_device: Option<Arc<dyn BootDevice>>,
     identity: Option<Arc<dyn Identity>>,
     identify: Option<Arc<dyn Identify>>,
+    inventory: Option<Arc<dyn ReadInventory>>,
 }
 
 impl Bmc {
     /// A handle with no capability; drivers add theirs.
     #[must_use]
     pub fn new(driver: &'static str) -> Self {
-        Self { driver, power: None, boot_device: None, identity: None, identify: None }
+        Self { driver, power: None, boot_device: None, identity: None, identify: None, inventory: None }
     }
 
     /// Adds power.
@@ -54,7 +56,14 @@ impl Bmc {
         self
     }
 
-    /// The driver's name: `ipmi`, `fake`, …
+    /// Adds the inventory.
+    #[must_use]
+    pub fn with_inventory(mut self, inventory: Arc<dyn ReadInventory>) -> Self {
+        self.inventory = Some(inventory);
+        self
+    }
+
+    /// The driver's name: `ipmi`, `redfish`, …
     #[must_use]
     pub fn driver(&self) -> &'static str {
         self.driver
@@ -144,6 +153,11 @@ impl Bmc {
     /// See [`Identify::identify`].
     pub async fn identify(&self, led: Led, deadline: Deadline) -> Result<(), BmcError> {
         self.identify.as_ref().ok_or(self.unsupported("locator LED"))?.identify(led, deadline).await
+    }
+
+    /// See [`ReadInventory::inventory`].
+    pub async fn inventory(&self, deadline: Deadline) -> Result<Inventory, BmcError> {
+        self.inventory.as_ref().ok_or(self.unsupported("inventory"))?.inventory(deadline).await
     }
 
     fn power(&self) -> Result<&dyn Power, BmcError> {

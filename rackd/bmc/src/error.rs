@@ -161,6 +161,134 @@ pub enum BmcError {
         #[source]
         source: CredentialError,
     },
+    /// No connection to the BMC's HTTP server.
+    #[error(
+        "BMC {addr} takes no connection: expected Redfish there, seen {seen} after {} ms; check that the BMC is \
+         powered, its address, port and the route to it, and that Redfish is enabled; or use driver ipmi",
+        elapsed.as_millis()
+    )]
+    NoConnection {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What happened instead.
+        seen: String,
+        /// How long the call took.
+        elapsed: Duration,
+    },
+    /// A request was not answered in time.
+    #[error(
+        "BMC {addr} gave no answer to {request}: expected one within {} ms, seen {seen}; the BMC may be busy or \
+         hang: wait, or restart it", elapsed.as_millis()
+    )]
+    NoAnswer {
+        /// The BMC.
+        addr: SocketAddr,
+        /// Method and path.
+        request: String,
+        /// What happened instead.
+        seen: String,
+        /// How long the call took.
+        elapsed: Duration,
+    },
+    /// The BMC shows another certificate than the one that is trusted.
+    #[error(
+        "BMC {addr} shows the certificate with SHA-256 {seen}: expected {expected}; nothing was sent; compare it with \
+         the one on the BMC itself, and if it is the BMC's, give it to the node with --bmc-certificate-sha256"
+    )]
+    Certificate {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What would have been trusted.
+        expected: String,
+        /// SHA-256 of the certificate seen, hexadecimal.
+        seen: String,
+        /// Whether there was something to compare with.
+        pinned: bool,
+    },
+    /// TLS failed in some other way.
+    #[error(
+        "BMC {addr} and we could not agree on TLS: expected TLS 1.2 or 1.3, seen {seen}; update the BMC's firmware or \
+         its certificate; --bmc-scheme http is for BMCs without TLS on a network that nobody else can reach"
+    )]
+    Tls {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What happened instead.
+        seen: String,
+    },
+    /// There is an HTTP server, but not Redfish.
+    #[error(
+        "BMC {addr} has no Redfish service: expected one at /redfish/v1/, seen {seen}; enable Redfish on the BMC, or \
+         use driver ipmi"
+    )]
+    NoRedfish {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What was there.
+        seen: String,
+    },
+    /// The system to work on cannot be told.
+    #[error(
+        "BMC {addr} and the node disagree on the system: expected {expected}, seen {seen}; correct --bmc-system"
+    )]
+    NoSystem {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What was looked for.
+        expected: String,
+        /// What is there.
+        seen: String,
+    },
+    /// The BMC answered a request with an HTTP error.
+    #[error("BMC {addr} refused {request}: expected success, seen HTTP {status}{detail}; {}", advice(*status))]
+    Http {
+        /// The BMC.
+        addr: SocketAddr,
+        /// Method and path.
+        request: String,
+        /// The status code.
+        status: u16,
+        /// The BMC's own words, after ": "; or nothing.
+        detail: String,
+    },
+    /// The BMC answered with something that is not what the protocol says.
+    #[error(
+        "BMC {addr} answered {request} with something else: expected {expected}, seen {seen}; update the BMC's \
+         firmware, or use driver ipmi"
+    )]
+    BadAnswer {
+        /// The BMC.
+        addr: SocketAddr,
+        /// Method and path.
+        request: String,
+        /// What the protocol says.
+        expected: &'static str,
+        /// What came.
+        seen: String,
+    },
+    /// The BMC does not offer what was asked for.
+    #[error(
+        "BMC {addr} does not offer {wanted}: expected one of {expected:?}, seen {offered:?}; do it by hand, or use \
+         driver ipmi"
+    )]
+    NotOffered {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What was asked for.
+        wanted: &'static str,
+        /// Values of ours that would do.
+        expected: Vec<&'static str>,
+        /// Values of the BMC.
+        offered: Vec<String>,
+    },
+    /// `auto` found no driver that works.
+    #[error("no driver works: expected Redfish or IPMI; seen: redfish: {redfish}; ipmi: {ipmi}")]
+    NoDriver {
+        /// Why not Redfish.
+        redfish: Box<BmcError>,
+        /// Why not IPMI.
+        ipmi: Box<BmcError>,
+    },
     /// The driver does not have this capability.
     #[error("driver {driver} has no {capability}")]
     Unsupported {
@@ -185,7 +313,14 @@ impl BmcError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::NoSessionSlot { .. } | Self::StillQueued { .. } => true,
+            Self::Unreachable { .. }
+            | Self::NoSessionSlot { .. }
+            | Self::StillQueued { .. }
+            | Self::NoConnection { .. }
+            | Self::NoAnswer { .. } => true,
+            // 408 and 429 ask for patience; a BMC that restarts or is busy answers 5xx.
+            Self::Http { status, .. } => matches!(status, 408 | 429 | 500 | 502..=504),
+            Self::NoDriver { redfish, ipmi } => redfish.is_transient() || ipmi.is_transient(),
             Self::CircuitOpen { reason, .. } => reason.is_transient(),
             Self::Refused { code, .. } => code.is_transient(),
             _ => false,
@@ -198,8 +333,19 @@ impl BmcError {
         match self {
             // A caller in a hurry, who gives up after a datagram or two, proves nothing.
             Self::Unreachable { tried, .. } => *tried >= 3,
-            Self::WrongPassword { .. } | Self::WrongKg { .. } => true,
+            Self::NoAnswer { elapsed, .. } => *elapsed >= Duration::from_secs(2),
+            Self::NoConnection { .. } | Self::WrongPassword { .. } | Self::WrongKg { .. } => true,
             _ => false,
         }
+    }
+}
+
+fn advice(status: u16) -> &'static str {
+    match status {
+        401 => "the BMC ended the session it had just opened: correct the node's BMC credentials",
+        403 => "give the BMC's account the role Administrator or Operator",
+        404 | 405 | 501 => "the BMC lacks this resource or action: update its firmware, or use driver ipmi",
+        408 | 429 | 500 | 502..=504 => "the BMC is busy or in trouble: try again later, or restart it",
+        _ => "look into the BMC's own log",
     }
 }

@@ -4,18 +4,18 @@ use async_trait::async_trait;
 
 use crate::{BmcError, Deadline};
 
-/// What a BMC says about itself.
+/// What a BMC says about itself, in its driver's words. Empty: it does not say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BmcIdentity {
-    /// IANA enterprise number of the manufacturer, 20 bits.
-    pub manufacturer_id: u32,
-    /// The manufacturer's product number.
-    pub product_id: u16,
-    /// "major.minor", minor with two digits as `ipmitool mc info` shows it.
+    /// A name; over IPMI the IANA enterprise number, 20 bits.
+    pub manufacturer: String,
+    /// A model; over IPMI the manufacturer's product number.
+    pub product: String,
+    /// Version of the BMC's firmware. Over IPMI "major.minor", minor with two digits as `ipmitool mc info` shows it.
     pub firmware: String,
-    /// IPMI version, "2.0".
-    pub ipmi_version: String,
-    /// System GUID as the BMC sent it (16 bytes); `None` if it has none.
+    /// "IPMI 2.0", "Redfish 1.15.0".
+    pub protocol: String,
+    /// System GUID or UUID, as the BMC sent it (16 bytes); `None` if it has none.
     pub guid: Option<[u8; 16]>,
 }
 

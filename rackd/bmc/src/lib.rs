@@ -1,8 +1,8 @@
 //! Drives baseboard management controllers: one trait per capability, drivers compose them.
 //!
-//! **What it is.** [`Power`], [`BootDevice`], [`Identity`] and [`Identify`] say what a BMC can do;
-//! [`Bmc`] is a handle made of those a driver offers. The driver here is [`ipmi`]: start at
-//! [`ipmi::IpmiHub::bind`].
+//! **What it is.** [`Power`], [`BootDevice`], [`Identity`], [`Identify`] and [`ReadInventory`] say what a BMC can
+//! do; [`Bmc`] is a handle made of those a driver offers. The drivers are [`ipmi`] (start at
+//! [`ipmi::IpmiHub::bind`]) and [`redfish`] (start at [`redfish::RedfishHub::new`]); [`Auto`] finds out which.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,15 +23,21 @@
 //! credentials and answers with typed results. Retrying a whole operation is the task's business;
 //! getting one answer through a lossy network is ours.
 
+mod actor;
+mod auto;
 mod bmc;
 mod boot_device;
+mod breaker;
 mod deadline;
 mod error;
 mod identify;
 mod identity;
+mod inventory;
 pub mod ipmi;
 mod power;
+pub mod redfish;
 
+pub use auto::Auto;
 pub use bmc::Bmc;
 pub use boot_device::{BootDevice, BootMode, BootOverride, Device};
 pub use deadline::Deadline;
@@ -40,4 +46,5 @@ pub use farrier_ipmi::completion::CompletionCode;
 pub use farrier_ipmi::{CipherSuite, Secret};
 pub use identify::{Identify, Led};
 pub use identity::{BmcIdentity, Identity};
+pub use inventory::{Inventory, InventoryNic, ReadInventory};
 pub use power::{Power, PowerState};

@@ -111,7 +111,8 @@ async fn power_boot_device_and_identity() {
     assert_eq!(bmc.ensure_power(PowerState::Off, soon()).await, Ok(true));
     assert_eq!(sim.power(), "0");
     let identity = bmc.identity(soon()).await.unwrap();
-    assert_eq!((identity.manufacturer_id, identity.product_id), (0x1291, 0x0f02));
+    let names = (identity.manufacturer.as_str(), identity.product.as_str());
+    assert_eq!(names, ("4753", "3842"), "1291h and f02h");
     let network = BootOverride { device: Device::Network, persistent: false, mode: BootMode::Bios };
     bmc.set_boot_device(network, soon()).await.unwrap();
     let boot = std::fs::read_to_string(sim.directory.path().join("boot")).unwrap();

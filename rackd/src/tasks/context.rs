@@ -1,14 +1,13 @@
 use super::handle::{HandleError, TaskHandle};
 use super::step::StepError;
+use crate::bmc::{Access, Opened};
 use crate::cache::CachedImage;
 use crate::rack::Rack;
 use crate::secrets::random_chap_secret;
-use farrier_bmc::ipmi::{BmcAddress, Cipher, RMCP_PORT};
-use farrier_bmc::{Bmc, BootMode, Deadline, Secret};
+use farrier_bmc::{Bmc, BootMode, Deadline};
 use farrier_proto::agent::{session_request, session_response};
 use farrier_proto::rack::{Deploy, Fence, Machine, Snapshot, task_spec};
 use farrier_proto::types;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -60,27 +59,26 @@ impl Context<'_> {
     /// The machine's BMC. One handle a task: its actor lives as long as a handle does, and with it the session
     /// and the memory of failures.
     pub(crate) async fn bmc(&self) -> Result<Bmc, StepError> {
+        Ok(self.opened_bmc().await?.bmc)
+    }
+
+    /// The same, with how it was found.
+    pub(crate) async fn opened_bmc(&self) -> Result<Opened, StepError> {
         self.task.bmc.get_or_try_init(|| self.open_bmc()).await.cloned()
     }
 
-    async fn open_bmc(&self) -> Result<Bmc, StepError> {
+    async fn open_bmc(&self) -> Result<Opened, StepError> {
         let machine = self.machine()?;
-        if machine.bmc_driver != "ipmi" {
-            return Err(StepError::fatal(format!("BMC driver: expected ipmi, saw {:?}", machine.bmc_driver)));
-        }
-        let addr = resolve(&machine.bmc_address).await?;
         let password = self.task.with_secrets(|s| s.bmc_password.clone()).await;
-        let mut address = BmcAddress::new(addr, machine.bmc_user.clone(), Secret::new(password));
-        if machine.bmc_cipher_suite != 0 {
-            address.cipher =
-                u8::try_from(machine.bmc_cipher_suite).ok().and_then(Cipher::fixed).ok_or_else(|| {
-                    StepError::fatal(format!(
-                        "cipher suite: expected 17, 3 or 0, saw {}",
-                        machine.bmc_cipher_suite
-                    ))
-                })?;
+        let access = Access::of(machine, &password).await.map_err(|error| {
+            if error.is_transient() { StepError::Again(error.to_string()) } else { StepError::fatal(error) }
+        })?;
+        let opened = self.rack.bmc.open(&machine.name, access, self.call()).await?;
+        if let Some(error) = &opened.passed_over {
+            let driver = opened.bmc.driver();
+            tracing::info!(node.id = %self.task.node, driver, %error, "another bmc driver does not work");
         }
-        Ok(self.rack.bmc.bmc(address))
+        Ok(opened)
     }
 
     /// The image to deploy, however much of it is here. One handle a task, as for the BMC.
@@ -218,20 +216,4 @@ impl<'a> Meter<'a> {
             }
         }
     }
-}
-
-async fn resolve(address: &str) -> Result<SocketAddr, StepError> {
-    if let Ok(addr) = address.parse::<SocketAddr>() {
-        return Ok(addr);
-    }
-    if let Ok(ip) = address.parse::<std::net::IpAddr>() {
-        return Ok(SocketAddr::new(ip, RMCP_PORT));
-    }
-    let with_port = if address.contains(':') { address.to_owned() } else { format!("{address}:{RMCP_PORT}") };
-    let found = tokio::net::lookup_host(&with_port).await;
-    found.ok().and_then(|mut addrs| addrs.next()).ok_or_else(|| {
-        StepError::Again(format!(
-            "BMC address {address}: expected an address or a name that resolves, saw neither"
-        ))
-    })
 }

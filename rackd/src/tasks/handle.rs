@@ -1,8 +1,8 @@
 use crate::agents::AgentSlot;
+use crate::bmc::Opened;
 use crate::cache::CachedImage;
 use crate::rack::Rack;
 use crate::secrets::{Secrets, TokenUse};
-use farrier_bmc::Bmc;
 use farrier_journal::{JournalError, Record};
 use farrier_proto::rack::{Step, Task, TaskSpec};
 use farrier_runtime::vault::VaultError;
@@ -18,7 +18,7 @@ pub(crate) struct TaskHandle {
     pub(crate) fence: i64,
     pub(crate) spec: TaskSpec,
     pub(crate) agent: AgentSlot,
-    pub(crate) bmc: OnceCell<Bmc>,
+    pub(crate) bmc: OnceCell<Opened>,
     /// Held so that its bytes go on coming from step to step.
     pub(crate) image: OnceCell<Arc<CachedImage>>,
     /// Cancelled to stop it at the next await.

@@ -68,3 +68,17 @@ pub trait Chassis: Send + Sync + 'static {
     /// Sets the locator LED.
     async fn identify(&self, identify: ChassisIdentify);
 }
+
+/// Presses the button; flags for once are gone after the boot that read them, as BMCs do it. Whether the machine
+/// booted.
+pub(super) async fn press(chassis: &dyn Chassis, action: PowerAction) -> Result<bool, ChassisError> {
+    let boots = action.boots(chassis.power().await);
+    chassis.set_power(action).await?;
+    if boots {
+        let flags = chassis.boot_flags().await;
+        if flags.valid && !flags.persistent {
+            chassis.set_boot_flags(BootFlags::NONE).await?;
+        }
+    }
+    Ok(boots)
+}

@@ -8,6 +8,7 @@ use farrier_ipmi::server::Request;
 use ipmi_rs_core::connection::NetFn;
 
 use super::boot::{BootOptions, Set};
+use super::chassis::press;
 use super::{BmcConfig, Chassis, ChassisError, PowerAction, PowerState};
 
 const USER: u8 = 2;
@@ -86,16 +87,11 @@ async fn control(boot: &mut BootOptions, chassis: &dyn Chassis, data: &[u8]) -> 
         Ok(ChassisControl::DiagnosticInterrupt) | Err(_) => return (completion::INVALID_FIELD, Vec::new()),
     };
     forget_expired(boot, chassis).await;
-    let boots = action.boots(chassis.power().await);
-    let outcome = chassis.set_power(action).await;
-    if outcome.is_ok() && boots {
-        boot.used();
-        let flags = chassis.boot_flags().await;
-        if flags.valid && !flags.persistent {
-            return answer(chassis.set_boot_flags(BootFlags::NONE).await);
+    answer(press(chassis, action).await.map(|booted| {
+        if booted {
+            boot.used();
         }
-    }
-    answer(outcome)
+    }))
 }
 
 async fn set_boot_options(boot: &mut BootOptions, chassis: &dyn Chassis, data: &[u8]) -> Answer {

@@ -1,6 +1,7 @@
-//! A simulated BMC: IPMI over LAN on a UDP socket in front of anything that is a [`Chassis`].
+//! A simulated BMC: IPMI over LAN on a UDP socket, and [`redfish`] on a TCP socket, in front of anything that is a
+//! [`Chassis`].
 //!
-//! It speaks what real BMCs speak before and in RMCP+ sessions (suites 3 and 17), keeps sessions
+//! Over IPMI it speaks what real BMCs speak before and in RMCP+ sessions (suites 3 and 17), keeps sessions
 //! few and short, checks privileges, and forgets boot flags the way real ones do. The protocol is
 //! `farrier_ipmi::server`; this module adds the socket, the commands and [`Faults`].
 //!
@@ -13,6 +14,7 @@ mod commands;
 mod config;
 mod faults;
 mod memory;
+pub mod redfish;
 mod server;
 
 pub use chassis::{Chassis, ChassisError, PowerAction, PowerState};

@@ -1,6 +1,6 @@
 //! Pretend nodes: whole servers without QEMU, hundreds in one process.
 //!
-//! A node is a BMC simulator on the wire with a machine behind it that does on power-on what a server
+//! A node is a BMC simulator on the wire (IPMI, Redfish or both) with a machine behind it that does on power-on what a server
 //! does: asks rackd for a boot script from its own address, fetches kernel and initrd, runs the real
 //! agent on a disk that is a file; or starts the "system" on that disk, which reads its config drive and
 //! calls home. Nothing in it knows that rackd is being tested. Start at [`PretendNode::start`]; `boot.rs`
@@ -36,17 +36,19 @@ pub use address::{address, mac};
 pub use image::{DATA_OFFSET, TAIL_BYTES, write_image};
 pub use mishaps::Mishaps;
 pub use observe::{Counters, Event};
-pub use options::PretendOptions;
+pub use options::{BmcSockets, PretendOptions};
 pub use san::San;
 
+use crate::bmc::redfish::{Facts, RedfishConfig, RedfishFaults, RedfishHandle, RedfishServer};
 use crate::bmc::{BmcHandle, BmcServer, Chassis as _, Faults, PowerState};
 use board::{Board, Hands, Parts};
 
 /// A running pretend node. End it with [`PretendNode::shutdown`]; dropping it cuts its power.
 pub struct PretendNode {
     board: Arc<Board>,
-    /// `None` only on its way out: shutting a BMC down consumes it.
+    /// Its BMC over IPMI and over Redfish, where it speaks them; none on its way out: shutting down consumes.
     bmc: Option<BmcHandle>,
+    redfish: Option<RedfishHandle>,
     bmc_address: SocketAddr,
 }
 
@@ -59,8 +61,9 @@ impl PretendNode {
         let source = options.address();
         let PretendOptions {
             name,
-            socket,
+            sockets,
             bmc,
+            tls,
             mac,
             dir,
             disk_bytes,
@@ -105,14 +108,30 @@ impl PretendNode {
             kernel_release: "pretend".to_owned(),
             ..Hardware::default()
         };
+        let facts = Facts {
+            manufacturer: "Farrier".to_owned(),
+            model: "Pretend Machine".to_owned(),
+            serial_number: name.clone(),
+            uuid: bmc.guid,
+            cpus: options.cpus,
+            memory_bytes: options.memory_bytes,
+            macs: vec![address::colons(mac)],
+        };
+        let redfish =
+            RedfishConfig { tls, ..RedfishConfig::new(bmc.user.clone(), bmc.password.clone(), facts) };
         let disk = (!diskless).then_some(disk);
         let parts = Parts { name, mac, source, disk, san_reads, hardware, efi_vars, retry, limits, http };
         let board = Arc::new(Board::new(parts));
         // Makes the disk's file.
         let maker = Arc::clone(&board);
         tokio::task::spawn_blocking(move || maker.machine()).await.map_err(io::Error::other)??;
-        let bmc = BmcServer::start(socket, bmc, Arc::new(Hands(Arc::clone(&board))))?;
-        Ok(Self { board, bmc_address: bmc.address(), bmc: Some(bmc) })
+        let hands = Arc::new(Hands(Arc::clone(&board)));
+        let ipmi = sockets.ipmi.map(|socket| BmcServer::start(socket, bmc, hands.clone())).transpose()?;
+        let redfish =
+            sockets.redfish.map(|listener| RedfishServer::start(listener, redfish, hands)).transpose()?;
+        let addresses = (ipmi.as_ref().map(BmcHandle::address), redfish.as_ref().map(RedfishHandle::address));
+        let bmc_address = addresses.0.or(addresses.1).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Self { board, bmc_address, bmc: ipmi, redfish })
     }
 
     pub fn name(&self) -> &str {
@@ -169,6 +188,18 @@ impl PretendNode {
         }
     }
 
+    /// Changes how its BMC misbehaves over Redfish, from the next request on.
+    pub fn set_redfish_faults(&self, faults: RedfishFaults) {
+        if let Some(redfish) = &self.redfish {
+            redfish.set_faults(faults);
+        }
+    }
+
+    /// Its BMC over Redfish, for tests that count sessions and requests.
+    pub fn redfish(&self) -> Option<&RedfishHandle> {
+        self.redfish.as_ref()
+    }
+
     /// Changes what goes wrong in the machine, from now on.
     pub fn set_mishaps(&self, mishaps: Mishaps) {
         self.board.fate.set(mishaps);
@@ -195,6 +226,9 @@ impl PretendNode {
         self.board.pull_the_plug();
         if let Some(bmc) = self.bmc.take() {
             bmc.shutdown().await;
+        }
+        if let Some(redfish) = self.redfish.take() {
+            redfish.shutdown().await;
         }
         self.board.off().await;
     }

@@ -1,13 +1,15 @@
 //! What a pretend node is made of.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use farrier_agent::limits::Limits;
+use farrier_identity::device::SelfSigned;
 use farrier_proto::types::BootMode;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, UdpSocket};
 
 use super::address;
 use crate::bmc::{BmcConfig, Secret};
@@ -17,8 +19,11 @@ pub struct PretendOptions {
     /// Also the serial number in the hardware report.
     pub name: String,
     /// Where the BMC listens: any address of this host, port 0 for a free one.
-    pub socket: UdpSocket,
+    pub sockets: BmcSockets,
+    /// Its account is Redfish's too.
     pub bmc: BmcConfig,
+    /// Redfish's certificate; `None`: http.
+    pub tls: Option<SelfSigned>,
     pub mac: [u8; 6],
     /// The node's own directory, made when absent: its disk, and its firmware variables.
     pub dir: PathBuf,
@@ -41,20 +46,60 @@ pub struct PretendOptions {
     pub limits: Limits,
 }
 
+/// What a pretend BMC speaks, and where.
+#[derive(Debug)]
+pub struct BmcSockets {
+    pub ipmi: Option<UdpSocket>,
+    pub redfish: Option<TcpListener>,
+}
+
+impl BmcSockets {
+    /// Both protocols on free ports with one number.
+    ///
+    /// # Errors
+    /// No number is free for both.
+    pub async fn both(ip: IpAddr) -> io::Result<Self> {
+        let mut last = io::ErrorKind::AddrInUse.into();
+        for _ in 0..PORT_TRIES {
+            let redfish = TcpListener::bind((ip, 0)).await?;
+            match UdpSocket::bind(redfish.local_addr()?).await {
+                Ok(ipmi) => return Ok(Self { ipmi: Some(ipmi), redfish: Some(redfish) }),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+impl From<UdpSocket> for BmcSockets {
+    /// IPMI only.
+    fn from(socket: UdpSocket) -> Self {
+        Self { ipmi: Some(socket), redfish: None }
+    }
+}
+
+impl From<TcpListener> for BmcSockets {
+    /// Redfish only.
+    fn from(listener: TcpListener) -> Self {
+        Self { ipmi: None, redfish: Some(listener) }
+    }
+}
+
 impl PretendOptions {
     /// A BIOS machine with a disk of 256 MiB, and a BMC for `admin` with password `pretend`.
     #[must_use]
     pub fn new(
         name: impl Into<String>,
         mac: [u8; 6],
-        socket: UdpSocket,
+        sockets: impl Into<BmcSockets>,
         dir: impl Into<PathBuf>,
         pool: (Ipv4Addr, Ipv4Addr),
     ) -> Self {
         Self {
             name: name.into(),
-            socket,
+            sockets: sockets.into(),
             bmc: BmcConfig::new("admin", Secret::new("pretend")),
+            tls: None,
             mac,
             dir: dir.into(),
             disk_bytes: 256 << 20,
@@ -76,6 +121,9 @@ impl PretendOptions {
         address::address(self.mac, self.pool)
     }
 }
+
+/// Numbers that are tried until one is free for TCP and UDP; the second mostly is.
+const PORT_TRIES: usize = 32;
 
 fn limits() -> Limits {
     Limits {

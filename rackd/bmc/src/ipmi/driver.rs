@@ -12,9 +12,9 @@ use futures::future::BoxFuture;
 use ipmi_rs_core::app::GetDeviceId;
 use tokio::sync::mpsc;
 
-use super::actor::{self, Job};
-use super::link::{Call, Link};
+use super::link::Link;
 use super::quirks::Quirks;
+use crate::actor::{self, Call, Job};
 use crate::{
     BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Device, Identify, Identity, Led,
     Power, PowerState,
@@ -24,11 +24,11 @@ use crate::{
 pub(crate) struct IpmiBmc {
     addr: SocketAddr,
     /// Absent if the host cannot send to that address family.
-    mailbox: Option<mpsc::Sender<Job>>,
+    mailbox: Option<mpsc::Sender<Job<Link>>>,
 }
 
 impl IpmiBmc {
-    pub(crate) fn new(addr: SocketAddr, mailbox: Option<mpsc::Sender<Job>>) -> Self {
+    pub(crate) fn new(addr: SocketAddr, mailbox: Option<mpsc::Sender<Job<Link>>>) -> Self {
         Self { addr, mailbox }
     }
 
@@ -220,10 +220,10 @@ impl Link {
             Err(error) => return Err(error),
         };
         Ok(BmcIdentity {
-            manufacturer_id: device.manufacturer_id & 0xF_FFFF,
-            product_id: device.product_id,
+            manufacturer: (device.manufacturer_id & 0xF_FFFF).to_string(),
+            product: device.product_id.to_string(),
             firmware: format!("{}.{:02}", device.major_fw_revision, device.minor_fw_revision),
-            ipmi_version: format!("{}.{}", device.major_version, device.minor_version),
+            protocol: format!("IPMI {}.{}", device.major_version, device.minor_version),
             guid,
         })
     }

@@ -12,13 +12,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::actor::{self, Job, MAILBOX};
 use super::address::BmcAddress;
 use super::driver::IpmiBmc;
 use super::link::Link;
 use super::tuning::Tuning;
 use super::wire::Wire;
 use crate::Bmc;
+use crate::actor::{self, Job, MAILBOX};
 
 /// Datagrams waiting for one actor. It asks one question at a time, so nearly all of more than a few
 /// are rubbish; room for some of that lets the true answer through a storm.
@@ -47,7 +47,7 @@ struct Inner {
 
 struct Known {
     address: Arc<BmcAddress>,
-    mailbox: mpsc::WeakSender<Job>,
+    mailbox: mpsc::WeakSender<Job<Link>>,
 }
 
 /// What actors and receivers use together.
@@ -128,7 +128,7 @@ impl IpmiHub {
         self.inner.tasks.wait().await;
     }
 
-    fn mailbox(&self, address: &Arc<BmcAddress>, socket: &Arc<UdpSocket>) -> mpsc::Sender<Job> {
+    fn mailbox(&self, address: &Arc<BmcAddress>, socket: &Arc<UdpSocket>) -> mpsc::Sender<Job<Link>> {
         let mut actors = lock(&self.inner.actors);
         let known = actors.entry(address.addr).or_default();
         known.retain(|known| known.mailbox.strong_count() > 0);

@@ -1,5 +1,6 @@
 //! One BMC's session and how a command gets through it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,17 +8,19 @@ use farrier_ipmi::client::ClientSession;
 use farrier_ipmi::command::{CloseSession, SetSessionPrivilegeLevel};
 use farrier_ipmi::completion::{CompletionCode, command_name};
 use farrier_ipmi::{CipherSuite, completion};
+use futures::future::BoxFuture;
 use ipmi_rs_core::app::auth::PrivilegeLevel;
 use ipmi_rs_core::connection::{IpmiCommand, Message};
 use tokio::time::Instant;
 
 use super::address::BmcAddress;
-use super::breaker::Breaker;
 use super::exchange::{self, Effort, InSession};
 use super::hub::Shared;
 use super::quirks::Quirks;
 use super::tuning::Tuning;
 use super::wire::Wire;
+use crate::actor::{Call, Line, Repeat};
+use crate::breaker::Breaker;
 use crate::{BmcError, Deadline};
 
 /// Wait for the answer to Close Session: a courtesy, so not long.
@@ -30,46 +33,39 @@ pub(crate) struct Link {
     pub(super) wire: Wire,
     /// The suite that worked last.
     pub(super) suite: Option<CipherSuite>,
-    pub(super) breaker: Breaker,
+    breaker: Breaker,
     pub(super) quirks: Option<Quirks>,
     session: Option<ClientSession>,
     last_used: Instant,
 }
 
-/// One call from a user of the crate: its deadline and what it has cost so far.
-pub(crate) struct Call {
-    pub(crate) deadline: Deadline,
-    pub(crate) sent: u32,
-    started: Instant,
-}
-
-impl Call {
-    pub(crate) fn new(deadline: Deadline) -> Self {
-        Self { deadline, sent: 0, started: Instant::now() }
+impl Line for Link {
+    fn addr(&self) -> SocketAddr {
+        self.address.addr
     }
 
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+    fn breaker(&mut self) -> &mut Breaker {
+        &mut self.breaker
     }
-}
 
-/// Whether a request may be sent again when no answer comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// It names a state: twice is the same as once.
-    Harmless,
-    /// It names an event: a second one would be another event.
-    Never,
+    fn idle_at(&self) -> Option<Instant> {
+        self.session.as_ref().map(|_| self.last_used + self.tuning().idle_close)
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(Link::close(self))
+    }
 }
 
 impl Link {
     pub(crate) fn new(address: Arc<BmcAddress>, shared: Arc<Shared>, wire: Wire) -> Self {
+        let breaker = Breaker::new(shared.tuning.breaker());
         Self {
             address,
             shared,
             wire,
             suite: None,
-            breaker: Breaker::default(),
+            breaker,
             quirks: None,
             session: None,
             last_used: Instant::now(),
@@ -221,11 +217,6 @@ impl Link {
         if let Some(rest) = self.tuning().min_interval.checked_sub(since) {
             tokio::time::sleep(rest).await;
         }
-    }
-
-    /// When the session should be closed for want of use.
-    pub(crate) fn idle_at(&self) -> Option<Instant> {
-        self.session.as_ref().map(|_| self.last_used + self.tuning().idle_close)
     }
 
     /// Gives the session's slot back to the BMC, if there is one; asks twice at most.

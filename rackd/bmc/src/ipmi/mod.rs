@@ -6,16 +6,15 @@
 //!                            └──── inbox ◄── demultiplexed by peer address
 //! ```
 //! - `hub`: sockets, the table of inboxes, the actors' lives
-//! - `actor`: one task per BMC; jobs one after the other; closes idle sessions
 //! - `link`: one call: session, pacing, retries, re-opening
 //! - `open`: finding the cipher suite and opening a session
 //! - `exchange`: one request, sent until answered
 //! - `driver`: the capabilities in terms of commands
-//! - `breaker`, `tuning`, `quirks`: policy as data
+//! - `tuning`, `quirks`: policy as data
+//!
+//! The actor and its circuit breaker are `crate::actor` and `crate::breaker`: every driver's.
 
-mod actor;
 mod address;
-mod breaker;
 mod driver;
 mod exchange;
 mod hub;

@@ -8,8 +8,9 @@ use ipmi_rs_core::connection::{Channel, Message};
 
 use super::address::Cipher;
 use super::exchange::{self, Effort, HandshakeStep, PreSession};
-use super::link::{Call, Link};
+use super::link::Link;
 use crate::BmcError;
+use crate::actor::Call;
 
 /// Handshakes tried over after the BMC lost track of one (late copies of RAKP 1 and 3 make some
 /// BMCs do that). The password is proved right by then, so nothing gets locked.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::Rng;
+use crate::breaker::{Policy, jitter};
 
 /// Defaults suit BMCs in a rack; tests make them smaller.
 #[derive(Debug, Clone, Copy)]
@@ -64,9 +64,12 @@ impl Tuning {
     pub(crate) fn busy(&self, attempt: u32) -> Duration {
         jitter(self.busy_delay.saturating_mul(1 << attempt.min(5)))
     }
-}
 
-/// ± 25 %, so that many actors started by one event do not stay in step.
-pub(crate) fn jitter(duration: Duration) -> Duration {
-    duration.mul_f64(rand::rng().random_range(0.75..1.25))
+    pub(crate) fn breaker(&self) -> Policy {
+        Policy {
+            failures: self.breaker_failures,
+            pause: self.breaker_pause,
+            max_pause: self.breaker_max_pause,
+        }
+    }
 }

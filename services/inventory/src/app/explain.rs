@@ -3,7 +3,7 @@
 
 use super::state;
 use farrier_model::lifecycle::{Event, State, verbs};
-use farrier_proto::inventory::{Explanation, Node};
+use farrier_proto::inventory::{Bmc, Explanation, Node};
 use farrier_proto::types::PowerState;
 use farrier_runtime::time::{ago_since, millis};
 
@@ -91,6 +91,14 @@ fn observed(node: &Node, at: State) -> String {
     seen.join("; ")
 }
 
+/// Whether Redfish over https is asked for, and no certificate is right.
+fn trusts_nobody(bmc: &Bmc) -> bool {
+    bmc.driver == "redfish"
+        && bmc.scheme != "http"
+        && bmc.certificate_sha256.is_empty()
+        && bmc.ca_pem.is_empty()
+}
+
 /// What a person can do, most likely first.
 fn actions(node: &Node, at: State) -> Vec<String> {
     use State::*;
@@ -109,6 +117,10 @@ fn actions(node: &Node, at: State) -> Vec<String> {
              --bmc-password-file FILE"
         ));
     } else if at == VerifyFailed {
+        // The refusal names the fingerprint it saw.
+        if node.bmc.as_ref().is_some_and(trusts_nobody) {
+            actions.push(format!("farrier node update {name} --bmc-certificate-sha256 SHA256"));
+        }
         actions.push(format!(
             "farrier node update {name} --bmc-address HOST --bmc-user USER --bmc-password-file FILE"
         ));
@@ -205,6 +217,24 @@ mod tests {
             ]
         );
         assert_eq!(told.verbs, ["manage"]);
+    }
+
+    #[test]
+    fn a_bmc_that_nothing_is_known_of_is_pinned_first() {
+        let told = |change: fn(&mut Bmc)| {
+            let mut bmc = Bmc { driver: "redfish".into(), ..Bmc::default() };
+            change(&mut bmc);
+            explain(Node { bmc: Some(bmc), ..node(State::VerifyFailed) }, 0).actions
+        };
+        let pin = "farrier node update n1 --bmc-certificate-sha256 SHA256".to_owned();
+        assert_eq!(told(|_| ()).first(), Some(&pin));
+        for known in [
+            told(|b| b.driver = "ipmi".into()),
+            told(|b| b.scheme = "http".into()),
+            told(|b| b.certificate_sha256 = "ab".into()),
+        ] {
+            assert!(!known.contains(&pin), "{known:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the service does, one noun a file. Authorisation by object is here; `grpc` has checked the method.
 
+mod bmc;
 mod check;
 mod dispatch;
 mod error;

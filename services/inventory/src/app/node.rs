@@ -1,9 +1,9 @@
 use super::noun::{Noun, etag, fields, labelled, whole};
 use super::rack::is_own_rack;
-use super::{App, check, error, explain, state};
+use super::{App, bmc, check, error, explain, state};
 use farrier_inventory_store::{NodeExtra, SecretChange};
 use farrier_model::Collection;
-use farrier_proto::inventory::{Bmc, Explanation, Node};
+use farrier_proto::inventory::{Explanation, Node};
 use farrier_proto::types::{BootMode, ProvisionState, RootDeviceHints};
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, internal, invalid, refuse};
@@ -13,15 +13,8 @@ use farrier_runtime::vault::Vault;
 use prost_types::Timestamp;
 use tonic::{Code, Status};
 
-/// BMC drivers that racks have.
-const DRIVERS: &[&str] = &["ipmi"];
-/// Cipher suites of IPMI that a node may be pinned to; 0: the best that the BMC offers.
-const CIPHER_SUITES: &[i32] = &[0, 3, 17];
 /// Rack units of the tallest rack that anybody builds, with room.
 const RACK_UNITS: i32 = 100;
-/// RMCP+ user names and passwords (IPMI 2.0, 13.20 and 22.30).
-const USER_BYTES: usize = 16;
-const PASSWORD_BYTES: usize = 20;
 
 impl App {
     pub(crate) async fn explain(&self, caller: &Caller, name: &str) -> Result<Explanation, Status> {
@@ -105,7 +98,7 @@ impl Noun for Node {
 
     fn check(&self) -> Result<(), Status> {
         if let Some(bmc) = &self.bmc {
-            check_bmc(bmc)?;
+            bmc::check(bmc)?;
         }
         if BootMode::try_from(self.boot_mode).is_err() {
             return Err(invalid("node.boot_mode", "expected BIOS, UEFI or nothing"));
@@ -170,26 +163,6 @@ impl Noun for Node {
         };
         Ok(Term { field: term.field, value })
     }
-}
-
-fn check_bmc(bmc: &Bmc) -> Result<(), Status> {
-    if !DRIVERS.contains(&bmc.driver.as_str()) {
-        return Err(invalid(
-            "node.bmc.driver",
-            format!("expected one of {}, saw {:?}", DRIVERS.join(", "), bmc.driver),
-        ));
-    }
-    check::host_port("node.bmc.address", &bmc.address)?;
-    if bmc.user.len() > USER_BYTES {
-        return Err(invalid("node.bmc.user", format!("expected at most {USER_BYTES} bytes")));
-    }
-    if bmc.password.len() > PASSWORD_BYTES {
-        return Err(invalid("node.bmc.password", format!("expected at most {PASSWORD_BYTES} bytes")));
-    }
-    if !CIPHER_SUITES.contains(&bmc.cipher_suite) {
-        return Err(invalid("node.bmc.cipher_suite", "expected 17, 3 or 0 (the best that the BMC offers)"));
-    }
-    Ok(())
 }
 
 fn check_hints(hints: &RootDeviceHints) -> Result<(), Status> {

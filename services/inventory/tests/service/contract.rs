@@ -209,6 +209,14 @@ async fn what_cannot_be_is_refused_with_the_field() {
         (with_bmc(|b| b.address = String::new()), "node.bmc.address"),
         (with_bmc(|b| b.cipher_suite = 1), "node.bmc.cipher_suite"),
         (with_bmc(|b| b.password = "x".repeat(21)), "node.bmc.password"),
+        (with_bmc(|b| (b.driver, b.password) = ("auto".into(), "x".repeat(21))), "node.bmc.password"),
+        (with_bmc(|b| (b.driver, b.password) = ("redfish".into(), "x".repeat(129))), "node.bmc.password"),
+        (with_bmc(|b| b.scheme = "ftp".into()), "node.bmc.scheme"),
+        (with_bmc(|b| (b.scheme, b.certificate_sha256) = ("http".into(), "a".repeat(64))), "node.bmc.scheme"),
+        (with_bmc(|b| b.certificate_sha256 = "a".repeat(63)), "node.bmc.certificate_sha256"),
+        (with_bmc(|b| b.certificate_sha256 = "g".repeat(64)), "node.bmc.certificate_sha256"),
+        (with_bmc(|b| b.ca_pem = "no certificate".into()), "node.bmc.ca_pem"),
+        (with_bmc(|b| b.system = "a b".into()), "node.bmc.system"),
     ] {
         let message = refused(op.create_node(bad).await, Code::InvalidArgument, "INVALID_FIELD");
         assert!(message.starts_with(field), "{field}: {message}");

@@ -15,6 +15,10 @@ pub(super) fn complete(mut work: TaskSpec, dispatch: Dispatch) -> TaskSpec {
         bmc_user: bmc.user,
         bmc_password: dispatch.bmc_password,
         bmc_cipher_suite: bmc.cipher_suite,
+        bmc_scheme: bmc.scheme,
+        bmc_certificate_sha256: bmc.certificate_sha256,
+        bmc_ca_pem: bmc.ca_pem,
+        bmc_system: bmc.system,
         boot_mode: node.boot_mode,
         ports: dispatch
             .ports
@@ -30,4 +34,41 @@ pub(super) fn complete(mut work: TaskSpec, dispatch: Dispatch) -> TaskSpec {
         hardware: node.hardware,
     });
     work
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use farrier_proto::inventory::{Bmc, Node};
+
+    #[test]
+    fn the_rack_is_told_all_that_the_node_says_of_its_bmc() {
+        let bmc = Bmc {
+            driver: "redfish".into(),
+            address: "bmc1:8443".into(),
+            user: "admin".into(),
+            cipher_suite: 17,
+            scheme: "https".into(),
+            certificate_sha256: "ab".into(),
+            ca_pem: "pem".into(),
+            system: "blade3".into(),
+            ..Bmc::default()
+        };
+        let node = Node { bmc: Some(bmc), ..Node::default() };
+        let dispatch = Dispatch { node: Some(node), bmc_password: "tiger".into(), ..Dispatch::default() };
+        let told = complete(TaskSpec::default(), dispatch).machine.unwrap();
+        let expected = Machine {
+            bmc_driver: "redfish".into(),
+            bmc_address: "bmc1:8443".into(),
+            bmc_user: "admin".into(),
+            bmc_password: "tiger".into(),
+            bmc_cipher_suite: 17,
+            bmc_scheme: "https".into(),
+            bmc_certificate_sha256: "ab".into(),
+            bmc_ca_pem: "pem".into(),
+            bmc_system: "blade3".into(),
+            ..Machine::default()
+        };
+        assert_eq!(told, expected);
+    }
 }

@@ -3,15 +3,27 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rand::Rng;
 use tokio::time::Instant;
 
-use super::tuning::{Tuning, jitter};
 use crate::BmcError;
+
+/// When a breaker opens and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// Failed calls in a row until it opens.
+    pub(crate) failures: u32,
+    /// The first pause; doubles each time, jittered.
+    pub(crate) pause: Duration,
+    /// The longest pause.
+    pub(crate) max_pause: Duration,
+}
 
 /// Closed while calls work; after a few failures in a row it opens for a while, then lets one call
 /// through.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Breaker {
+    policy: Policy,
     failures: u32,
     open: Option<Open>,
 }
@@ -23,6 +35,10 @@ struct Open {
 }
 
 impl Breaker {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self { policy, failures: 0, open: None }
+    }
+
     /// Whether a call may go ahead now.
     pub(crate) fn check(&self, addr: SocketAddr, now: Instant) -> Result<(), BmcError> {
         match &self.open {
@@ -37,19 +53,24 @@ impl Breaker {
     }
 
     /// Learns from a call that went ahead.
-    pub(crate) fn record<T>(&mut self, tuning: &Tuning, now: Instant, outcome: &Result<T, BmcError>) {
-        let Err(error) = outcome else { return *self = Self::default() };
-        if !error.trips_breaker() {
+    pub(crate) fn record<T>(&mut self, now: Instant, outcome: &Result<T, BmcError>) {
+        let Some(error) = outcome.as_ref().err().filter(|error| error.trips_breaker()) else {
             // The BMC answered: it is there and lets us in.
-            return *self = Self::default();
-        }
+            return *self = Self::new(self.policy);
+        };
         self.failures = self.failures.saturating_add(1);
-        if let Some(over) = self.failures.checked_sub(tuning.breaker_failures) {
-            let pause = tuning.breaker_pause.saturating_mul(1 << over.min(16)).min(tuning.breaker_max_pause);
+        if let Some(over) = self.failures.checked_sub(self.policy.failures) {
+            let Policy { pause, max_pause, .. } = self.policy;
+            let pause = pause.saturating_mul(1 << over.min(16)).min(max_pause);
             let until = now + jitter(pause).max(Duration::from_millis(1));
             self.open = Some(Open { until, reason: error.clone() });
         }
     }
+}
+
+/// ± 25 %, so that many actors started by one event do not stay in step.
+pub(crate) fn jitter(duration: Duration) -> Duration {
+    duration.mul_f64(rand::rng().random_range(0.75..1.25))
 }
 
 #[cfg(test)]
@@ -67,20 +88,20 @@ mod tests {
         let addr = "192.0.2.1:623".parse().unwrap();
         let failure: Result<(), _> =
             Err(BmcError::Unreachable { addr, tried: 6, elapsed: Duration::ZERO, waiting_for: "an answer" });
-        let (tuning, now, mut breaker) = (Tuning::default(), Instant::now(), Breaker::default());
+        let (now, mut breaker) = (Instant::now(), Breaker::new(Tuning::default().breaker()));
         for _ in 0..2 {
-            breaker.record(&tuning, now, &failure);
+            breaker.record(now, &failure);
             assert_eq!(breaker.check(addr, now), Ok(()));
         }
-        breaker.record(&tuning, now, &failure);
+        breaker.record(now, &failure);
         let Err(BmcError::CircuitOpen { failures: 3, next_try_in, .. }) = breaker.check(addr, now) else {
             panic!("closed")
         };
         assert!(next_try_in >= Duration::from_millis(7_500) && next_try_in <= Duration::from_millis(12_500));
         assert_eq!(breaker.check(addr, now + next_try_in), Ok(()));
-        breaker.record(&tuning, now + next_try_in, &failure);
+        breaker.record(now + next_try_in, &failure);
         assert!(breaker.check(addr, now + next_try_in).is_err());
-        breaker.record(&tuning, now, &Ok(()));
+        breaker.record(now, &Ok(()));
         assert_eq!(breaker.check(addr, now), Ok(()));
     }
 }

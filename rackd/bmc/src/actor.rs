@@ -1,0 +1,124 @@
+//! The task that owns one BMC, whatever the driver: calls one after the other, and the session's life.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::breaker::Breaker;
+use crate::{BmcError, Deadline};
+
+/// Calls waiting for one BMC. More callers than this wait to get into the mailbox.
+pub(crate) const MAILBOX: usize = 64;
+
+/// After the deadline, for the actor's own verdict to arrive.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// What a driver keeps of one BMC between calls.
+pub(crate) trait Line: Send + 'static {
+    fn addr(&self) -> SocketAddr;
+
+    fn breaker(&mut self) -> &mut Breaker;
+
+    /// When the session should be closed for want of use.
+    fn idle_at(&self) -> Option<Instant>;
+
+    /// Gives the session back to the BMC, if there is one. Not long: nobody waits for its outcome.
+    fn close(&mut self) -> BoxFuture<'_, ()>;
+}
+
+/// A whole operation on a line: nobody else's command gets between its commands.
+pub(crate) type Job<L> = Box<dyn for<'a> FnOnce(&'a mut L) -> BoxFuture<'a, ()> + Send>;
+
+/// One call from a user of the crate: its deadline and what it has cost so far.
+pub(crate) struct Call {
+    pub(crate) deadline: Deadline,
+    /// Datagrams or requests sent.
+    pub(crate) sent: u32,
+    started: Instant,
+}
+
+impl Call {
+    pub(crate) fn new(deadline: Deadline) -> Self {
+        Self { deadline, sent: 0, started: Instant::now() }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// Whether a request may be sent again when no answer comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It names a state: twice is the same as once.
+    Harmless,
+    /// It names an event: a second one would be another event.
+    Never,
+}
+
+/// Runs until all handles are gone or the hub stops; then the session is closed.
+pub(crate) async fn run<L: Line>(mut line: L, mut mailbox: mpsc::Receiver<Job<L>>, stop: CancellationToken) {
+    loop {
+        let idle_at = line.idle_at();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            job = mailbox.recv() => match job {
+                // A job that is dropped half way leaves the line usable: late answers are not taken for others.
+                Some(job) => tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = job(&mut line) => {}
+                },
+                None => break,
+            },
+            () = tokio::time::sleep_until(idle_at.unwrap_or_else(Instant::now)), if idle_at.is_some() => {
+                line.close().await;
+            }
+        }
+    }
+    line.close().await;
+}
+
+/// Runs `operation` in the actor, after the calls before it; the wait counts for the deadline.
+pub(crate) async fn call<L, T, F>(
+    addr: SocketAddr,
+    mailbox: &mpsc::Sender<Job<L>>,
+    deadline: Deadline,
+    operation: F,
+) -> Result<T, BmcError>
+where
+    L: Line,
+    T: Send + 'static,
+    F: for<'a> FnOnce(&'a mut L, &'a mut Call) -> BoxFuture<'a, Result<T, BmcError>> + Send + 'static,
+{
+    let (mut reply, answer) = oneshot::channel();
+    let mut call = Call::new(deadline);
+    let job: Job<L> = Box::new(move |line| {
+        Box::pin(async move {
+            let now = Instant::now();
+            let addr = line.addr();
+            if let Err(open) = line.breaker().check(addr, now) {
+                let _gone = reply.send(Err(open));
+                return;
+            }
+            let outcome = tokio::select! {
+                // The caller went away: free the BMC for the next one.
+                () = reply.closed() => return,
+                outcome = operation(line, &mut call) => outcome,
+            };
+            line.breaker().record(Instant::now(), &outcome);
+            let _gone = reply.send(outcome);
+        })
+    });
+    let queued = tokio::time::timeout_at(deadline.instant(), mailbox.send(job));
+    queued.await.map_err(|_| BmcError::StillQueued { addr })?.map_err(|_| BmcError::ShuttingDown)?;
+    // The actor keeps the deadline itself and knows more about why it passed.
+    match tokio::time::timeout_at(deadline.instant() + GRACE, answer).await {
+        Ok(answer) => answer.unwrap_or(Err(BmcError::ShuttingDown)),
+        Err(_) => Err(BmcError::StillQueued { addr }),
+    }
+}

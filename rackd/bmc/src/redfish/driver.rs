@@ -1,0 +1,326 @@
+//! The capabilities in terms of resources.
+
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::boot::{self, Impossible};
+use super::document::{Document, Path};
+use super::inventory;
+use super::link::{Ask, Link};
+use super::power::{self, Reset};
+use crate::actor::{self, Call, Job};
+use crate::{
+    BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Identify, Identity, Inventory, Led,
+    Power, PowerState, ReadInventory,
+};
+
+pub(super) const DRIVER: &str = "redfish";
+
+/// One BMC over Redfish: a mailbox to its actor.
+pub(super) struct RedfishBmc {
+    addr: SocketAddr,
+    mailbox: mpsc::Sender<Job<Link>>,
+}
+
+impl RedfishBmc {
+    pub(super) fn new(addr: SocketAddr, mailbox: mpsc::Sender<Job<Link>>) -> Self {
+        Self { addr, mailbox }
+    }
+
+    async fn call<T, F>(&self, deadline: Deadline, operation: F) -> Result<T, BmcError>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut Link, &'a mut Call) -> BoxFuture<'a, Result<T, BmcError>> + Send + 'static,
+    {
+        actor::call(self.addr, &self.mailbox, deadline, operation).await
+    }
+
+    async fn reset(&self, reset: &'static Reset, deadline: Deadline) -> Result<(), BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.reset(call, reset))).await
+    }
+}
+
+#[async_trait]
+impl Power for RedfishBmc {
+    async fn power_status(&self, deadline: Deadline) -> Result<PowerState, BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.power(call))).await
+    }
+
+    async fn power_on(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.reset(&power::ON, deadline).await
+    }
+
+    async fn power_off(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.reset(&power::OFF, deadline).await
+    }
+
+    async fn power_soft(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.reset(&power::SOFT, deadline).await
+    }
+
+    async fn power_cycle(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.reset(&power::CYCLE, deadline).await
+    }
+
+    async fn power_reset(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.reset(&power::RESET, deadline).await
+    }
+}
+
+#[async_trait]
+impl BootDevice for RedfishBmc {
+    async fn set_boot_device(
+        &self,
+        wanted: BootOverride,
+        deadline: Deadline,
+    ) -> Result<BootOverride, BmcError> {
+        self.call(deadline, move |link, call| Box::pin(link.set_boot_device(call, wanted))).await
+    }
+
+    async fn boot_device(&self, deadline: Deadline) -> Result<BootOverride, BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.boot_device(call))).await
+    }
+}
+
+#[async_trait]
+impl Identity for RedfishBmc {
+    async fn identity(&self, deadline: Deadline) -> Result<BmcIdentity, BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.identity(call))).await
+    }
+}
+
+#[async_trait]
+impl Identify for RedfishBmc {
+    async fn identify(&self, led: Led, deadline: Deadline) -> Result<(), BmcError> {
+        self.call(deadline, move |link, call| Box::pin(link.identify(call, led))).await
+    }
+}
+
+#[async_trait]
+impl ReadInventory for RedfishBmc {
+    async fn inventory(&self, deadline: Deadline) -> Result<Inventory, BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.inventory(call))).await
+    }
+}
+
+impl Link {
+    async fn power(&mut self, call: &mut Call) -> Result<PowerState, BmcError> {
+        let (path, system) = self.system(call).await?;
+        power::state(&system).ok_or_else(|| {
+            let seen = system.at("PowerState").map_or("none".to_owned(), ToString::to_string);
+            self.bad_answer(&Ask::get(&path), "a PowerState of On or Off", &seen)
+        })
+    }
+
+    async fn reset(&mut self, call: &mut Call, reset: &'static Reset) -> Result<(), BmcError> {
+        let (path, system) = self.system(call).await?;
+        let target = system.at(&format!("{}/target", power::ACTION)).and_then(|t| Path::of(t.as_str()?));
+        let target = target.or_else(|| path.member("Actions/ComputerSystem.Reset")).unwrap_or(path);
+        let mut offered = power::offered(&system);
+        if offered.is_empty()
+            && let Some(info) = system.at(&format!("{}/@Redfish.ActionInfo", power::ACTION))
+            && let Some(info) = info.as_str().and_then(Path::of)
+        {
+            offered = power::offered_by_info(&self.get(call, &info).await?);
+        }
+        let Some(kind) = power::choose(reset, &offered) else {
+            let (wanted, expected) = (reset.name, reset.types.to_vec());
+            return Err(BmcError::NotOffered { addr: self.address.addr, wanted, expected, offered });
+        };
+        let ask = Ask::post(&target, json!({ "ResetType": kind }));
+        let ask = if reset.reaches.is_some() { ask } else { ask.once(reset.name) };
+        let answer = match self.send(call, &ask).await {
+            Err(BmcError::AnswerLost { addr, command, .. }) => {
+                return Err(BmcError::AnswerLost { addr, command, power_now: self.power(call).await.ok() });
+            }
+            other => other?,
+        };
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        let refused = self.refused(&ask, &answer);
+        // Many BMCs refuse "on" when it is on already, instead of doing nothing.
+        match reset.reaches {
+            Some(wanted) if self.power(call).await? == wanted => Ok(()),
+            _ => Err(refused),
+        }
+    }
+
+    async fn set_boot_device(
+        &mut self,
+        call: &mut Call,
+        wanted: BootOverride,
+    ) -> Result<BootOverride, BmcError> {
+        let (path, system) = self.system(call).await?;
+        let mut with_mode = true;
+        loop {
+            let body = boot::change(wanted, &system, with_mode).map_err(|why| self.impossible(why))?;
+            let (ask, answer) = self.patch(call, &path, &body, system.etag.clone()).await?;
+            if answer.status.is_success() {
+                break;
+            }
+            // Some systems show a mode and refuse to have it written.
+            let has_mode = body.pointer("/Boot/BootSourceOverrideMode").is_some();
+            if !(answer.status.is_client_error() && has_mode) {
+                return Err(self.refused(&ask, &answer));
+            }
+            tracing::info!(bmc.addr = %self.address.addr, status = answer.status.as_u16(), "boot mode refused");
+            with_mode = false;
+        }
+        let mut attempt = 0;
+        loop {
+            let (_, system) = self.system(call).await?;
+            let seen = boot::read(&system, wanted.mode).ok_or_else(|| self.no_boot())?;
+            if seen.device == wanted.device {
+                return Ok(seen);
+            }
+            // Several BMCs answer before they have stored it.
+            let pause = self.tuning.busy(attempt);
+            attempt += 1;
+            if attempt >= self.tuning.tries || pause >= call.deadline.remaining() {
+                return Err(BmcError::NotApplied {
+                    addr: self.address.addr,
+                    what: "the boot device",
+                    expected: format!("{wanted:?}"),
+                    seen: format!("{seen:?}"),
+                });
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn boot_device(&mut self, call: &mut Call) -> Result<BootOverride, BmcError> {
+        let (_, system) = self.system(call).await?;
+        boot::read(&system, BootMode::Uefi).ok_or_else(|| self.no_boot())
+    }
+
+    async fn identity(&mut self, call: &mut Call) -> Result<BmcIdentity, BmcError> {
+        let (_, system) = self.system(call).await?;
+        let manager = self.optional_manager(call, &system).await?;
+        let text = |path| system.text(path).unwrap_or_default();
+        Ok(BmcIdentity {
+            manufacturer: text("Manufacturer"),
+            product: text("Model"),
+            firmware: manager.and_then(|m| m.text("FirmwareVersion")).unwrap_or_default(),
+            protocol: format!("Redfish {}", self.root(call).await?.version),
+            guid: inventory::uuid(&text("UUID")),
+        })
+    }
+
+    async fn identify(&mut self, call: &mut Call, led: Led) -> Result<(), BmcError> {
+        let on = match led {
+            Led::On => true,
+            Led::Off => false,
+            Led::Seconds(_) => {
+                return Err(BmcError::Unsupported { driver: DRIVER, capability: "locator LED for a time" });
+            }
+        };
+        let (path, system) = self.system(call).await?;
+        let mut places = vec![(path, system)];
+        if let Some(chassis) = places.first().and_then(|(_, s)| s.links("Links/Chassis", 1).pop()) {
+            let document = self.get(call, &chassis).await?;
+            places.push((chassis, document));
+        }
+        for (path, document) in places {
+            // The second is how it was said before 2020.
+            let body = if document.at("LocationIndicatorActive").is_some() {
+                json!({ "LocationIndicatorActive": on })
+            } else if document.at("IndicatorLED").is_some() {
+                json!({ "IndicatorLED": if on { "Blinking" } else { "Off" } })
+            } else {
+                continue;
+            };
+            let (ask, answer) = self.patch(call, &path, &body, document.etag).await?;
+            return if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) };
+        }
+        Err(BmcError::Unsupported { driver: DRIVER, capability: "locator LED" })
+    }
+
+    async fn inventory(&mut self, call: &mut Call) -> Result<Inventory, BmcError> {
+        let (_, system) = self.system(call).await?;
+        let mut seen = Inventory::default();
+        inventory::system(&mut seen, &system);
+        inventory::manager(&mut seen, self.optional_manager(call, &system).await?.as_ref());
+        let nics = system.link("EthernetInterfaces");
+        self.members(call, "EthernetInterfaces", nics, &mut seen, inventory::nic).await?;
+        let firmware = self.firmware_list(call).await;
+        let firmware = optional(firmware, &mut seen, "UpdateService")?.flatten();
+        self.members(call, "FirmwareInventory", firmware, &mut seen, inventory::firmware).await?;
+        Ok(seen)
+    }
+
+    /// Reads a collection's members into an inventory.
+    async fn members(
+        &mut self,
+        call: &mut Call,
+        name: &str,
+        collection: Option<Path>,
+        seen: &mut Inventory,
+        read: fn(&mut Inventory, &Document),
+    ) -> Result<(), BmcError> {
+        let Some(collection) = collection else {
+            inventory::warn(seen, format!("there are no {name}"));
+            return Ok(());
+        };
+        let list = self.get(call, &collection).await;
+        let Some(list) = optional(list, seen, collection.as_str())? else { return Ok(()) };
+        for member in list.links("Members", self.tuning.max_members) {
+            let document = self.get(call, &member).await;
+            if let Some(document) = optional(document, seen, member.as_str())? {
+                read(seen, &document);
+            }
+        }
+        Ok(())
+    }
+
+    async fn optional_manager(
+        &mut self,
+        call: &mut Call,
+        system: &Document,
+    ) -> Result<Option<Document>, BmcError> {
+        let manager = self.manager(call, system).await;
+        Ok(optional(manager, &mut Inventory::default(), "Managers")?.flatten())
+    }
+
+    fn impossible(&self, why: Impossible) -> BmcError {
+        match why {
+            Impossible::NoOverride => self.no_boot(),
+            Impossible::CannotBeSet => {
+                BmcError::Unsupported { driver: DRIVER, capability: "setting this boot device" }
+            }
+            Impossible::NotOffered { expected, offered } => {
+                let wanted = "this boot device";
+                BmcError::NotOffered { addr: self.address.addr, wanted, expected, offered }
+            }
+        }
+    }
+
+    fn no_boot(&self) -> BmcError {
+        BmcError::NotOffered {
+            addr: self.address.addr,
+            wanted: "a boot override",
+            expected: vec!["Boot/BootSourceOverrideTarget"],
+            offered: Vec::new(),
+        }
+    }
+}
+
+/// A resource that may be missing or broken: a warning. A BMC that is away still ends the call.
+fn optional<T>(read: Result<T, BmcError>, seen: &mut Inventory, what: &str) -> Result<Option<T>, BmcError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(BmcError::Http { status, .. }) => {
+            inventory::warn(seen, format!("{what}: HTTP {status}"));
+            Ok(None)
+        }
+        Err(BmcError::BadAnswer { seen: came, .. }) => {
+            inventory::warn(seen, format!("{what}: {came}"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,156 @@
+//! One exchange on the BMC's one connection, bounded in time and size.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::address::RedfishAddress;
+use super::dial::{Dial, DialError};
+use super::tuning::Tuning;
+
+/// Bytes and number of the headers of an answer.
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEADERS: usize = 100;
+
+/// The session's token (DSP0266 §13.3.5).
+pub(super) const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    /// A header's text.
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Why nothing, or nothing whole, came back.
+#[derive(Debug)]
+pub(super) enum Failed {
+    Dial(DialError),
+    /// No connection in time.
+    NotConnected,
+    /// Not sent, or not on a connection that the BMC still knew: sending it on another does no harm.
+    Stale,
+    /// What came is not HTTP.
+    NoHttp(String),
+    /// It may have been obeyed.
+    Broken(String),
+    /// It may have been obeyed.
+    Late,
+    /// Obeyed, but the answer is longer than anybody reads.
+    TooLong,
+}
+
+/// The connection, while there is one.
+pub(super) struct Http {
+    address: Arc<RedfishAddress>,
+    dial: Arc<dyn Dial>,
+    tuning: Tuning,
+    open: Option<Open>,
+}
+
+struct Open {
+    sender: SendRequest<Full<Bytes>>,
+    /// Ends with us: nobody else reads the connection.
+    _driver: AbortOnDropHandle<()>,
+}
+
+impl Http {
+    pub(super) fn new(address: Arc<RedfishAddress>, dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
+        Self { address, dial, tuning, open: None }
+    }
+
+    /// Sends a request and reads its answer, until `limit` at most. Dropped half way it takes the connection along,
+    /// so that no answer is taken for another's.
+    pub(super) async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        limit: Instant,
+    ) -> Result<Answer, Failed> {
+        let reused = self.open.take().filter(|open| !open.sender.is_closed());
+        let (mut open, is_old) = match reused {
+            Some(open) => (open, true),
+            None => (self.connect(limit).await?, false),
+        };
+        let limit = limit.min(Instant::now() + self.tuning.request_timeout);
+        let most = self.tuning.max_body;
+        let (answer, open) = timeout_at(limit, async move {
+            let mut response = match open.sender.try_send_request(request).await {
+                Ok(response) => response,
+                Err(mut error) => {
+                    // The connection was closed in between and the request never left.
+                    let unsent = error.take_message().is_some();
+                    return Err(if unsent && is_old { Failed::Stale } else { broken(&error.into_error()) });
+                }
+            };
+            let mut body = Vec::new();
+            while let Some(frame) = response.frame().await {
+                let frame = frame.map_err(|error| broken(&error))?;
+                let Ok(data) = frame.into_data() else { continue };
+                if body.len() + data.len() > most {
+                    return Err(Failed::TooLong);
+                }
+                body.extend_from_slice(&data);
+            }
+            let (head, _) = response.into_parts();
+            let answer = Answer { status: head.status, headers: head.headers, body: body.into() };
+            Ok((answer, open))
+        })
+        .await
+        .map_err(|_| Failed::Late)??;
+        // RFC 9112 §9.6: the BMC said that it closes the connection after this answer.
+        let closes = answer.header(&header::CONNECTION).is_some_and(|v| v.eq_ignore_ascii_case("close"));
+        self.open = (!closes).then_some(open);
+        Ok(answer)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+
+    async fn connect(&self, limit: Instant) -> Result<Open, Failed> {
+        let limit = limit.min(Instant::now() + self.tuning.connect_timeout);
+        let stream = timeout_at(limit, self.dial.dial(&self.address)).await;
+        let stream = stream.map_err(|_| Failed::NotConnected)?.map_err(Failed::Dial)?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| broken(&error))?;
+        let addr = self.address.addr;
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(bmc.addr = %addr, %error, "connection ended");
+            }
+        });
+        Ok(Open { sender, _driver: AbortOnDropHandle::new(driver) })
+    }
+}
+
+/// hyper says what failed, its source why.
+fn broken(error: &hyper::Error) -> Failed {
+    let words = match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    if error.is_parse() { Failed::NoHttp(words) } else { Failed::Broken(words) }
+}

@@ -1,0 +1,99 @@
+//! The actors of all BMCs that are reached by Redfish.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::address::RedfishAddress;
+use super::dial::Dial;
+use super::driver::{DRIVER, RedfishBmc};
+use super::link::Link;
+use super::tuning::Tuning;
+use crate::Bmc;
+use crate::actor::{self, Job, MAILBOX};
+
+/// All BMCs of a rack. Cheap to clone. When the last clone is dropped the actors stop;
+/// [`RedfishHub::shutdown`] also waits until they have deleted their sessions.
+#[derive(Clone)]
+pub struct RedfishHub {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dial: Arc<dyn Dial>,
+    tuning: Tuning,
+    actors: Mutex<HashMap<SocketAddr, Vec<Known>>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+struct Known {
+    address: Arc<RedfishAddress>,
+    mailbox: mpsc::WeakSender<Job<Link>>,
+}
+
+impl RedfishHub {
+    /// `dial` makes the connections and knows TLS.
+    #[must_use]
+    pub fn new(dial: Arc<dyn Dial>) -> Self {
+        Self::with(dial, Tuning::default())
+    }
+
+    /// As [`RedfishHub::new`], with other time-outs.
+    #[must_use]
+    pub fn with(dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        Self { inner: Arc::new(Inner { dial, tuning, actors: Mutex::default(), stop, tasks }) }
+    }
+
+    /// A handle for one BMC. Nothing is sent yet. Handles with equal addresses share one actor, so
+    /// calls through them wait for each other; other credentials make another actor. Must be called within a
+    /// tokio runtime.
+    #[must_use]
+    pub fn bmc(&self, address: RedfishAddress) -> Bmc {
+        let driver = Arc::new(RedfishBmc::new(address.addr, self.mailbox(Arc::new(address))));
+        Bmc::new(DRIVER)
+            .with_power(driver.clone())
+            .with_boot_device(driver.clone())
+            .with_identity(driver.clone())
+            .with_identify(driver.clone())
+            .with_inventory(driver)
+    }
+
+    /// Stops all actors, lets them delete their sessions, and waits for them. Calls under way end
+    /// with [`crate::BmcError::ShuttingDown`].
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    fn mailbox(&self, address: Arc<RedfishAddress>) -> mpsc::Sender<Job<Link>> {
+        // The map stays consistent even if a holder panicked: every change is one call.
+        let mut actors = self.inner.actors.lock().unwrap_or_else(PoisonError::into_inner);
+        actors.retain(|_, known| {
+            known.retain(|known| known.mailbox.strong_count() > 0);
+            !known.is_empty()
+        });
+        let known = actors.entry(address.addr).or_default();
+        let found = known.iter().find(|known| known.address == address);
+        if let Some(mailbox) = found.and_then(|known| known.mailbox.upgrade()) {
+            return mailbox;
+        }
+        let (mailbox, jobs) = mpsc::channel(MAILBOX);
+        known.push(Known { address: Arc::clone(&address), mailbox: mailbox.downgrade() });
+        let link = Link::new(address, Arc::clone(&self.inner.dial), self.inner.tuning);
+        self.inner.tasks.spawn(actor::run(link, jobs, self.inner.stop.clone()));
+        mailbox
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

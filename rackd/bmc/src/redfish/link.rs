@@ -1,0 +1,335 @@
+//! One BMC's service and how a request gets through to it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::Full;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::address::{RedfishAddress, Trust};
+use super::dial::{Dial, DialError};
+use super::document::{Document, Path};
+use super::http::{Answer, Failed, Http, X_AUTH_TOKEN};
+use super::places::Root;
+use super::session::Auth;
+use super::tuning::Tuning;
+use crate::BmcError;
+use crate::actor::{Call, Line};
+use crate::breaker::Breaker;
+
+/// Redirects followed for one request; a trailing slash needs one.
+const MAX_REDIRECTS: u32 = 3;
+/// Longest wait that a BMC may ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// State of one BMC, owned by its actor.
+pub(crate) struct Link {
+    pub(super) address: Arc<RedfishAddress>,
+    pub(super) tuning: Tuning,
+    pub(super) auth: Auth,
+    /// Read once a session.
+    pub(super) root: Option<Root>,
+    /// Where the node's system is, once found.
+    pub(super) system: Option<Path>,
+    http: Http,
+    breaker: Breaker,
+    last_used: Instant,
+}
+
+/// A request.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    pub(super) method: Method,
+    pub(super) path: Path,
+    pub(super) body: Option<Value>,
+    pub(super) etag: Option<String>,
+    /// It is an event of this name, which a second request would cause again; `None`: repeating does no harm.
+    pub(super) event: Option<&'static str>,
+}
+
+impl Ask {
+    pub(super) fn get(path: &Path) -> Self {
+        Self { method: Method::GET, path: path.clone(), body: None, etag: None, event: None }
+    }
+
+    pub(super) fn post(path: &Path, body: Value) -> Self {
+        Self { method: Method::POST, body: Some(body), ..Self::get(path) }
+    }
+
+    pub(super) fn patch(path: &Path, body: Value, etag: Option<String>) -> Self {
+        Self { method: Method::PATCH, body: Some(body), etag, ..Self::get(path) }
+    }
+
+    pub(super) fn once(self, event: &'static str) -> Self {
+        Self { event: Some(event), ..self }
+    }
+
+    fn name(&self) -> String {
+        format!("{} {}", self.method, self.path.as_str())
+    }
+}
+
+impl Line for Link {
+    fn addr(&self) -> SocketAddr {
+        self.address.addr
+    }
+
+    fn breaker(&mut self) -> &mut Breaker {
+        &mut self.breaker
+    }
+
+    fn idle_at(&self) -> Option<Instant> {
+        let in_use = self.http.is_open() || self.auth.is_session();
+        in_use.then(|| self.last_used + self.tuning.idle_close)
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.log_out().await;
+            self.root = None;
+            self.http.close();
+        })
+    }
+}
+
+impl Link {
+    pub(super) fn new(address: Arc<RedfishAddress>, dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
+        Self {
+            http: Http::new(Arc::clone(&address), dial, tuning),
+            breaker: Breaker::new(tuning.breaker()),
+            address,
+            tuning,
+            auth: Auth::None,
+            root: None,
+            system: None,
+            last_used: Instant::now(),
+        }
+    }
+
+    /// Reads a resource.
+    pub(super) async fn get(&mut self, call: &mut Call, path: &Path) -> Result<Document, BmcError> {
+        let ask = Ask::get(path);
+        let answer = self.send(call, &ask).await?;
+        self.document(&ask, &answer)
+    }
+
+    /// Changes a resource that was read with `etag` (DSP0266 §6.5). The answer may be a refusal.
+    pub(super) async fn patch(
+        &mut self,
+        call: &mut Call,
+        path: &Path,
+        body: &Value,
+        etag: Option<String>,
+    ) -> Result<(Ask, Answer), BmcError> {
+        let mut ask = Ask::patch(path, body.clone(), etag);
+        let mut answer = self.send(call, &ask).await?;
+        // Somebody else changed it in between, or the BMC insists on a condition.
+        if matches!(answer.status, StatusCode::PRECONDITION_FAILED | StatusCode::PRECONDITION_REQUIRED) {
+            let etag = self.get(call, path).await?.etag;
+            ask.etag = Some(etag.unwrap_or_else(|| "*".to_owned()));
+            answer = self.send(call, &ask).await?;
+        }
+        Ok((ask, answer))
+    }
+
+    /// Sends a request, logged in. The answer may be a refusal.
+    pub(super) async fn send(&mut self, call: &mut Call, ask: &Ask) -> Result<Answer, BmcError> {
+        self.log_in(call).await?;
+        let answer = self.follow(call, ask).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        if self.auth.is_session() {
+            // The session timed out or the BMC restarted; what was asked was not done.
+            tracing::info!(bmc.addr = %self.address.addr, "session lost, opening another");
+            self.auth = Auth::None;
+            self.log_in(call).await?;
+            return self.follow(call, ask).await;
+        }
+        Err(self.wrong_password())
+    }
+
+    /// Sends a request as we are, and follows where it leads.
+    pub(super) async fn follow(&mut self, call: &mut Call, ask: &Ask) -> Result<Answer, BmcError> {
+        let mut ask = ask.clone();
+        for _ in 0..MAX_REDIRECTS {
+            let answer = self.request(call, &ask).await?;
+            let location = answer.header(&header::LOCATION).filter(|_| answer.status.is_redirection());
+            let Some(location) = location else { return Ok(answer) };
+            let here = (ask.method == Method::GET).then(|| self.same_origin(location)).flatten();
+            match here {
+                Some(path) => ask.path = path,
+                None => return Err(self.bad_answer(&ask, "an answer of its own", location)),
+            }
+        }
+        Err(self.bad_answer(&ask, "an answer", "redirects without end"))
+    }
+
+    /// Sends a request until an answer comes that is worth having.
+    async fn request(&mut self, call: &mut Call, ask: &Ask) -> Result<Answer, BmcError> {
+        let mut attempt = 0;
+        loop {
+            let request = self.build(ask)?;
+            call.sent += 1;
+            let outcome = self.http.exchange(request, call.deadline.instant()).await;
+            self.last_used = Instant::now();
+            let more = attempt + 1 < self.tuning.tries;
+            let again = more && ask.event.is_none();
+            let pause = match outcome {
+                // Never sent: the next one goes on a new connection.
+                Err(Failed::Stale) => Duration::ZERO,
+                Err(Failed::Broken(_)) if again => self.tuning.busy(attempt),
+                Err(failed) => return Err(self.failed(call, ask, failed)),
+                Ok(answer) if again && is_busy(answer.status) || more && not_begun(answer.status) => {
+                    let pause = retry_after(&answer).unwrap_or_else(|| self.tuning.busy(attempt));
+                    if pause >= call.deadline.remaining() {
+                        return Ok(answer);
+                    }
+                    pause
+                }
+                Ok(answer) => return Ok(answer),
+            };
+            attempt += 1;
+            if !pause.is_zero() {
+                tokio::time::sleep(pause.min(call.deadline.remaining())).await;
+            }
+        }
+    }
+
+    fn build(&self, ask: &Ask) -> Result<Request<Full<Bytes>>, BmcError> {
+        let host = if self.address.host.contains(':') {
+            format!("[{}]:{}", self.address.host, self.address.addr.port())
+        } else {
+            format!("{}:{}", self.address.host, self.address.addr.port())
+        };
+        let mut request = Request::builder()
+            .method(ask.method.clone())
+            .uri(ask.path.as_str())
+            .header(header::HOST, host)
+            .header(header::ACCEPT, "application/json")
+            // Without it some BMCs send gzip.
+            .header(header::ACCEPT_ENCODING, "identity")
+            .header("OData-Version", "4.0");
+        request = match &self.auth {
+            Auth::None => request,
+            Auth::Basic(value) => request.header(header::AUTHORIZATION, value),
+            Auth::Session { token, .. } => request.header(X_AUTH_TOKEN, token),
+        };
+        if let Some(etag) = ask.etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok()) {
+            request = request.header(header::IF_MATCH, etag);
+        }
+        let body = match &ask.body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Bytes::from(body.to_string())
+            }
+            None => Bytes::new(),
+        };
+        request.body(Full::new(body)).map_err(|error| {
+            self.bad_answer(ask, "a path that can be asked for", &format!("{}: {error}", ask.path.as_str()))
+        })
+    }
+
+    /// The path of a URL on this BMC; `None` for everybody else's.
+    fn same_origin(&self, location: &str) -> Option<Path> {
+        if let Some(path) = Path::of(location) {
+            return Some(path);
+        }
+        let uri: Uri = location.parse().ok()?;
+        let (scheme, default) = if self.address.trust.is_tls() { ("https", 443) } else { ("http", 80) };
+        let host = uri.host()?.trim_matches(['[', ']']);
+        let same = uri.scheme_str() == Some(scheme)
+            && (host.eq_ignore_ascii_case(&self.address.host) || host == self.address.addr.ip().to_string())
+            && uri.port_u16().unwrap_or(default) == self.address.addr.port();
+        Path::of(uri.path()).filter(|_| same)
+    }
+
+    /// A successful answer's resource.
+    pub(super) fn document(&self, ask: &Ask, answer: &Answer) -> Result<Document, BmcError> {
+        if !answer.status.is_success() {
+            return Err(self.refused(ask, answer));
+        }
+        let etag = answer.header(&header::ETAG).map(str::to_owned);
+        Document::parse(&answer.body, etag)
+            .ok_or_else(|| self.bad_answer(ask, "a JSON object", &describe(answer)))
+    }
+
+    pub(super) fn refused(&self, ask: &Ask, answer: &Answer) -> BmcError {
+        let detail = match Document::parse(&answer.body, None).map(|document| document.complaint()) {
+            Some(complaint) if !complaint.is_empty() => format!(": {complaint}"),
+            _ => String::new(),
+        };
+        BmcError::Http {
+            addr: self.address.addr,
+            request: ask.name(),
+            status: answer.status.as_u16(),
+            detail,
+        }
+    }
+
+    pub(super) fn bad_answer(&self, ask: &Ask, expected: &'static str, seen: &str) -> BmcError {
+        let seen = seen.chars().filter(|c| !c.is_control()).take(200).collect();
+        BmcError::BadAnswer { addr: self.address.addr, request: ask.name(), expected, seen }
+    }
+
+    pub(super) fn wrong_password(&self) -> BmcError {
+        BmcError::WrongPassword { addr: self.address.addr, user: self.address.user.clone() }
+    }
+
+    fn failed(&self, call: &Call, ask: &Ask, failed: Failed) -> BmcError {
+        let (addr, elapsed) = (self.address.addr, call.elapsed());
+        let no_connection = |seen: String| BmcError::NoConnection { addr, seen, elapsed };
+        match (failed, ask.event) {
+            (Failed::Dial(DialError::Connect(error)), _) => no_connection(error.to_string()),
+            (Failed::Dial(DialError::Tls(seen)), _) => BmcError::Tls { addr, seen },
+            (Failed::Dial(DialError::Certificate(seen)), _) => {
+                let seen = seen.iter().map(|byte| format!("{byte:02x}")).collect();
+                let pinned = self.address.trust != Trust::Nothing;
+                BmcError::Certificate { addr, expected: self.address.trust.expects(), seen, pinned }
+            }
+            (Failed::NotConnected, _) => no_connection("no end of the connection's set-up".to_owned()),
+            (Failed::TooLong, None) => {
+                let seen = format!("more than {} bytes", self.tuning.max_body);
+                self.bad_answer(ask, "an answer of bounded size", &seen)
+            }
+            (Failed::NoHttp(seen), None) => {
+                let other = if self.address.trust.is_tls() { "" } else { ": is it https?" };
+                self.bad_answer(ask, "HTTP/1.1", &format!("no HTTP ({seen}){other}"))
+            }
+            (Failed::TooLong | Failed::NoHttp(_) | Failed::Broken(_) | Failed::Late, Some(command)) => {
+                BmcError::AnswerLost { addr, command, power_now: None }
+            }
+            (Failed::Broken(seen), None) => BmcError::NoAnswer { addr, request: ask.name(), seen, elapsed },
+            (Failed::Late | Failed::Stale, None) | (Failed::Stale, Some(_)) => {
+                let seen = "nothing, or not all of it".to_owned();
+                BmcError::NoAnswer { addr, request: ask.name(), seen, elapsed }
+            }
+        }
+    }
+}
+
+/// Whether asking again may help.
+fn is_busy(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 429 | 500 | 502..=504)
+}
+
+/// Whether what was asked was surely not begun: then an event may be asked for again.
+fn not_begun(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+}
+
+fn retry_after(answer: &Answer) -> Option<Duration> {
+    let seconds: u64 = answer.header(&header::RETRY_AFTER)?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+}
+
+fn describe(answer: &Answer) -> String {
+    let kind = answer.header(&header::CONTENT_TYPE).unwrap_or("no content type");
+    let start: String = String::from_utf8_lossy(&answer.body).chars().take(40).collect();
+    format!("{} bytes of {kind} that begin with {start:?}", answer.body.len())
+}

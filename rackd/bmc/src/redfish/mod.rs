@@ -1,0 +1,35 @@
+//! Driver `redfish`: DMTF DSP0266 (sections are those of version 1.8) over one HTTP connection a BMC, an actor per BMC.
+//!
+//! ```text
+//!  Bmc handle ──mailbox──► actor ── Link ── Http ──(Dial: TCP, or TLS by the program)──► BMC
+//! ```
+//! - `hub`: the table of actors and their lives
+//! - `driver`: the capabilities in terms of resources
+//! - `places`: where on this BMC the system, its manager and the rest are
+//! - `link`: one request: authentication, ETags, repetition, redirects; `session`: logging in and out
+//! - `http`: one exchange on the connection, bounded in time and size
+//! - `document`: what came, of which anything may be missing or of another type
+//! - `power`, `boot`, `inventory`: what documents mean; pure
+//! - `tuning`: policy as data
+//!
+//! Our own small client rather than a generated one: BMCs in the field leave out what schemas require, and each
+//! capability needs a dozen properties. What is read from where is said in `power`, `boot` and `inventory`.
+
+mod address;
+mod boot;
+mod dial;
+mod document;
+mod driver;
+mod http;
+mod hub;
+mod inventory;
+mod link;
+mod places;
+mod power;
+mod session;
+mod tuning;
+
+pub use address::{HTTP_PORT, HTTPS_PORT, RedfishAddress, Trust};
+pub use dial::{Dial, DialError, PlainDial, Stream};
+pub use hub::RedfishHub;
+pub use tuning::Tuning;

@@ -1,0 +1,142 @@
+//! Where on this BMC things are: every path but the first is the BMC's to choose (DSP0266 §6.1).
+
+use super::document::{Document, Path};
+use super::link::{Ask, Link};
+use crate::BmcError;
+use crate::actor::Call;
+
+/// The service root (DSP0266 §7.2.2).
+pub(super) const ROOT: &str = "/redfish/v1/";
+
+/// The service root, as far as we need it.
+#[derive(Debug, Clone)]
+pub(super) struct Root {
+    /// Version of the protocol.
+    pub(super) version: String,
+    /// Where sessions are opened; `None`: there are none.
+    pub(super) sessions: Option<Path>,
+    systems: Path,
+    managers: Option<Path>,
+    update: Option<Path>,
+}
+
+impl Link {
+    /// The service root; it is there for everybody.
+    pub(super) async fn root(&mut self, call: &mut Call) -> Result<&Root, BmcError> {
+        let root = match self.root.take() {
+            Some(root) => root,
+            None => self.read_root(call).await?,
+        };
+        Ok(self.root.insert(root))
+    }
+
+    async fn read_root(&mut self, call: &mut Call) -> Result<Root, BmcError> {
+        let ask = Ask::get(&Path::ours(ROOT));
+        let answer = self.follow(call, &ask).await?;
+        let no_redfish = |seen| BmcError::NoRedfish { addr: self.address.addr, seen };
+        let document = match self.document(&ask, &answer) {
+            Ok(document) => document,
+            Err(error) if error.is_transient() => return Err(error),
+            Err(BmcError::BadAnswer { seen, .. }) => return Err(no_redfish(seen)),
+            Err(BmcError::Http { status, detail, .. }) => {
+                return Err(no_redfish(format!("HTTP {status}{detail}")));
+            }
+            Err(error) => return Err(error),
+        };
+        let typed = document.text("@odata.type").is_some_and(|t| t.contains("ServiceRoot"));
+        let version = document.text("RedfishVersion");
+        if version.is_none() && !typed {
+            return Err(no_redfish("a JSON object that is no service root".to_owned()));
+        }
+        // Links are what the specification says; the paths are where everybody has them.
+        let default = |path: &str| Path::ours(&format!("{ROOT}{path}"));
+        Ok(Root {
+            version: version.unwrap_or_else(|| "of an unknown version".to_owned()),
+            sessions: document
+                .link("Links/Sessions")
+                .or_else(|| document.link("SessionService").map(|_| default("SessionService/Sessions"))),
+            systems: document.link("Systems").unwrap_or_else(|| default("Systems")),
+            managers: document.link("Managers"),
+            update: document.link("UpdateService"),
+        })
+    }
+
+    /// The system to work on.
+    pub(super) async fn system(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
+        if let Some(path) = self.system.clone() {
+            match self.get(call, &path).await {
+                Ok(document) => return Ok((path, document)),
+                // It was renumbered: look again.
+                Err(BmcError::Http { status: 404, .. }) => self.system = None,
+                Err(error) => return Err(error),
+            }
+        }
+        let path = self.find_system(call).await?;
+        match self.get(call, &path).await {
+            Ok(document) => {
+                self.system = Some(path.clone());
+                Ok((path, document))
+            }
+            Err(BmcError::Http { status: 404, .. }) => {
+                let members = self.systems(call).await.unwrap_or_default();
+                Err(self.no_system(format!("{}", path.as_str()), &members))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn find_system(&mut self, call: &mut Call) -> Result<Path, BmcError> {
+        let named = self.address.system.clone();
+        if named.is_empty() {
+            let mut members = self.systems(call).await?;
+            return match (members.pop(), members.as_slice()) {
+                (Some(only), []) => Ok(only),
+                (last, _) => {
+                    members.extend(last);
+                    Err(self.no_system("exactly one where the node names none".to_owned(), &members))
+                }
+            };
+        }
+        let path = match named.starts_with('/') {
+            true => Path::of(&named),
+            false => self.root(call).await?.systems.member(&named),
+        };
+        path.ok_or_else(|| self.no_system(format!("{named:?} to be an id or a path"), &[]))
+    }
+
+    async fn systems(&mut self, call: &mut Call) -> Result<Vec<Path>, BmcError> {
+        let systems = self.root(call).await?.systems.clone();
+        let most = self.tuning.max_members;
+        Ok(self.get(call, &systems).await?.links("Members", most))
+    }
+
+    fn no_system(&self, expected: String, members: &[Path]) -> BmcError {
+        let seen: Vec<_> = members.iter().take(16).map(Path::as_str).collect();
+        let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
+        BmcError::NoSystem { addr: self.address.addr, expected, seen }
+    }
+
+    /// The BMC itself, where it can be told.
+    pub(super) async fn manager(
+        &mut self,
+        call: &mut Call,
+        system: &Document,
+    ) -> Result<Option<Document>, BmcError> {
+        let path = match system.links("Links/ManagedBy", 1).pop() {
+            Some(path) => path,
+            None => {
+                let Some(managers) = self.root(call).await?.managers.clone() else { return Ok(None) };
+                let members = self.get(call, &managers).await?.links("Members", 2);
+                let [only] = members.as_slice() else { return Ok(None) };
+                only.clone()
+            }
+        };
+        self.get(call, &path).await.map(Some)
+    }
+
+    /// The list of everything that has firmware, where there is one.
+    pub(super) async fn firmware_list(&mut self, call: &mut Call) -> Result<Option<Path>, BmcError> {
+        let Some(update) = self.root(call).await?.update.clone() else { return Ok(None) };
+        Ok(self.get(call, &update).await?.link("FirmwareInventory"))
+    }
+}

@@ -1,0 +1,120 @@
+//! Logging in and out (DSP0266 §13.3): a session where the BMC has them, else Basic.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderValue, Method, StatusCode, Uri, header};
+use serde_json::json;
+
+use super::document::{Document, Path};
+use super::http::X_AUTH_TOKEN;
+use super::link::{Ask, Link};
+use crate::actor::Call;
+use crate::{BmcError, Deadline};
+
+/// Wait for the answer to the end of a session: a courtesy, so not long.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// How requests say who we are.
+pub(super) enum Auth {
+    /// Not logged in.
+    None,
+    /// The BMC has no sessions: the password goes along with every request.
+    Basic(HeaderValue),
+    /// A session, and its resource, which is deleted at the end.
+    Session { token: HeaderValue, resource: Option<Path> },
+}
+
+impl Auth {
+    pub(super) fn is_session(&self) -> bool {
+        matches!(self, Self::Session { .. })
+    }
+}
+
+impl Link {
+    /// Opens a session if there is none.
+    pub(super) async fn log_in(&mut self, call: &mut Call) -> Result<(), BmcError> {
+        if !matches!(self.auth, Auth::None) {
+            return Ok(());
+        }
+        let password = String::from_utf8_lossy(self.address.password.expose()).into_owned();
+        let Some(sessions) = self.root(call).await?.sessions.clone() else {
+            self.use_basic(&password);
+            return Ok(());
+        };
+        let body = json!({ "UserName": self.address.user, "Password": password });
+        let ask = Ask::post(&sessions, body).once("opening a session");
+        let answer = match self.follow(call, &ask).await {
+            Ok(answer) => answer,
+            // A session that nobody has the token of ends by the BMC's own time-out.
+            Err(BmcError::AnswerLost { addr, .. }) => {
+                return Err(BmcError::NoAnswer {
+                    addr,
+                    request: format!("POST {}", sessions.as_str()),
+                    seen: "a connection that broke, or nothing".to_owned(),
+                    elapsed: call.elapsed(),
+                });
+            }
+            Err(error) => return Err(error),
+        };
+        let complains = |id: &str| Document::parse(&answer.body, None).is_some_and(|d| d.complains_of(id));
+        match answer.status {
+            status if status.is_success() => {
+                let Some(token) = answer.header(&X_AUTH_TOKEN).and_then(sensitive) else {
+                    return Err(self.bad_answer(&ask, "a session with X-Auth-Token", "none"));
+                };
+                let resource = answer.header(&header::LOCATION).and_then(path_of).or_else(|| {
+                    let document = Document::parse(&answer.body, None)?;
+                    Path::of(&document.text("@odata.id")?)
+                });
+                self.auth = Auth::Session { token, resource };
+                tracing::debug!(bmc.addr = %self.address.addr, "session open");
+                Ok(())
+            }
+            // One status of three, by the vendor's taste.
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.wrong_password()),
+            StatusCode::BAD_REQUEST if complains("UnauthorizedLoginAttempt") => Err(self.wrong_password()),
+            _ if complains("SessionLimitExceeded") => {
+                Err(BmcError::NoSessionSlot { addr: self.address.addr, elapsed: call.elapsed() })
+            }
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                self.use_basic(&password);
+                Ok(())
+            }
+            _ => Err(self.refused(&ask, &answer)),
+        }
+    }
+
+    fn use_basic(&mut self, password: &str) {
+        let pair = STANDARD.encode(format!("{}:{password}", self.address.user));
+        // Base64 is always a header's value.
+        self.auth = sensitive(&format!("Basic {pair}")).map_or(Auth::None, Auth::Basic);
+        tracing::debug!(bmc.addr = %self.address.addr, "no sessions here, basic authentication");
+    }
+
+    /// Deletes the session, if there is one: BMCs have few.
+    pub(super) async fn log_out(&mut self) {
+        let Auth::Session { resource: Some(resource), .. } = &self.auth else {
+            self.auth = Auth::None;
+            return;
+        };
+        let ask = Ask { method: Method::DELETE, ..Ask::get(resource) }.once("ending a session");
+        let mut call = Call::new(Deadline::after(CLOSE_WAIT));
+        let deleted = self.follow(&mut call, &ask).await.is_ok_and(|answer| answer.status.is_success());
+        tracing::debug!(bmc.addr = %self.address.addr, deleted, "session closed");
+        self.auth = Auth::None;
+    }
+}
+
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// A session's place. It is only ever asked for on the same connection, so a BMC that calls itself by another name
+/// than we do, behind a NAT, is fine.
+fn path_of(location: &str) -> Option<Path> {
+    Path::of(location).or_else(|| Path::of(location.parse::<Uri>().ok()?.path()))
+}

@@ -1,0 +1,62 @@
+//! Time-outs and limits, in one place.
+
+use std::time::Duration;
+
+use crate::breaker::Policy;
+
+/// Defaults suit BMCs in a rack; tests make them smaller.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    /// TCP and TLS together. A BMC's processor takes up to two seconds for an RSA handshake.
+    pub connect_timeout: Duration,
+    /// One request with its answer: most need a tenth of a second, inventories of some BMCs 20 s.
+    pub request_timeout: Duration,
+    /// An unused session is deleted and its connection closed after this: BMCs have few of both.
+    pub idle_close: Duration,
+    /// Wait before a busy BMC is asked again, or one whose change is not to be seen yet; doubles each time.
+    pub busy_delay: Duration,
+    /// Requests for one answer, where repeating does no harm.
+    pub tries: u32,
+    /// Longest body taken, in bytes. The longest resources we read have some tens of KiB.
+    pub max_body: usize,
+    /// Members of one collection that are looked at: NICs of a machine, systems of a chassis.
+    pub max_members: usize,
+    /// Failed calls in a row until the circuit breaker opens.
+    pub breaker_failures: u32,
+    /// The breaker's first pause; doubles each time, jittered.
+    pub breaker_pause: Duration,
+    /// The breaker's longest pause.
+    pub breaker_max_pause: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(20),
+            idle_close: Duration::from_secs(30),
+            busy_delay: Duration::from_millis(250),
+            tries: 4,
+            max_body: 1 << 20,
+            max_members: 64,
+            breaker_failures: 3,
+            breaker_pause: Duration::from_secs(10),
+            breaker_max_pause: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Tuning {
+    pub(super) fn breaker(&self) -> Policy {
+        Policy {
+            failures: self.breaker_failures,
+            pause: self.breaker_pause,
+            max_pause: self.breaker_max_pause,
+        }
+    }
+
+    /// The wait before the nth repeat (0 first).
+    pub(super) fn busy(&self, attempt: u32) -> Duration {
+        crate::breaker::jitter(self.busy_delay.saturating_mul(1 << attempt.min(5)))
+    }
+}

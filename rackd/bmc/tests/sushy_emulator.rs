@@ -1,0 +1,133 @@
+//! Our client against sushy-tools' emulator with its fake driver: another author's Redfish service. It has no
+//! sessions, a service root without `Links`, and power that changes some seconds after it was asked to.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farrier_bmc::redfish::{PlainDial, RedfishAddress, RedfishHub, Trust};
+use farrier_bmc::{BmcError, BootMode, BootOverride, Deadline, Device, Led, PowerState, Secret};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+const USER: &str = "admin";
+const PASSWORD: &str = "password";
+const SYSTEM: &str = "27946b59-9e44-4fa7-8e91-f3527a1ef094";
+
+/// The emulator as it is, on a port of the kernel's choice.
+const START: &str = r#"
+import bcrypt, os, sys
+folder = sys.argv[1]
+with open(folder + "/users", "wb") as file:
+    file.write(b"admin:" + bcrypt.hashpw(b"password", bcrypt.gensalt(4)) + b"\n")
+with open(folder + "/emulator.conf", "w") as file:
+    file.write("SUSHY_EMULATOR_FAKE_DRIVER = True\n")
+    file.write("SUSHY_EMULATOR_AUTH_FILE = %r\n" % (folder + "/users"))
+    file.write("SUSHY_EMULATOR_STATE_DIR = %r\n" % folder)
+os.environ["SUSHY_EMULATOR_CONFIG"] = folder + "/emulator.conf"
+from werkzeug.serving import make_server
+from sushy_tools.emulator.main import app
+server = make_server("127.0.0.1", 0, app, threaded=True)
+print(server.server_port, flush=True)
+server.serve_forever()
+"#;
+
+/// A virtual environment with sushy-tools, made once per target directory.
+async fn environment() -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sushy-tools-2.2.0");
+    if directory.join("bin/sushy-emulator").exists() {
+        return directory.join("bin/python");
+    }
+    let status = Command::new("python3").args(["-m", "venv"]).arg(&directory).status().await;
+    let made = status.is_ok_and(|status| status.success());
+    assert!(made, "python3 -m venv failed: apt-get install python3-venv");
+    let pip = Command::new(directory.join("bin/pip"))
+        .args(["install", "--quiet", "--disable-pip-version-check", "sushy-tools==2.2.0"])
+        .status()
+        .await
+        .unwrap();
+    assert!(pip.success(), "pip install sushy-tools==2.2.0 failed: the package index must be reachable once");
+    directory.join("bin/python")
+}
+
+struct Emulator {
+    addr: SocketAddr,
+    _folder: tempfile::TempDir,
+    /// Ends the process when dropped.
+    _child: Child,
+}
+
+impl Emulator {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new(environment().await)
+            .args(["-c", START])
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = tokio::time::timeout(Duration::from_secs(120), lines.next_line()).await;
+        let port: u16 = first.expect("a port in two minutes").unwrap().expect("a port").parse().unwrap();
+        Self { addr: ([127, 0, 0, 1], port).into(), _folder: folder, _child: child }
+    }
+
+    fn address(&self) -> RedfishAddress {
+        RedfishAddress::new(self.addr, USER, Secret::new(PASSWORD), Trust::Plain)
+    }
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(90))
+}
+
+/// One test, so that the environment is made by one.
+#[tokio::test]
+async fn sushy_tools_emulator_is_driven() {
+    let emulator = Emulator::start().await;
+    let hub = RedfishHub::new(Arc::new(PlainDial));
+    let bmc = hub.bmc(emulator.address());
+    assert_eq!(bmc.driver(), "redfish");
+    assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
+    let identity = bmc.identity(soon()).await.unwrap();
+    assert_eq!(identity.protocol, "Redfish 1.5.0");
+    assert_eq!(identity.guid.unwrap()[..4], [0x27, 0x94, 0x6b, 0x59]);
+
+    for wanted in [
+        BootOverride { device: Device::Network, persistent: true, mode: BootMode::Uefi },
+        BootOverride { device: Device::Disk, persistent: true, mode: BootMode::Bios },
+    ] {
+        assert_eq!(bmc.set_boot_device(wanted, soon()).await, Ok(wanted));
+        assert_eq!(bmc.boot_device(soon()).await, Ok(wanted));
+    }
+
+    let inventory = bmc.inventory(soon()).await.unwrap();
+    assert_eq!(inventory.nics[0].mac_address, "00:5c:52:31:3a:9c");
+    assert!(!inventory.warnings.is_empty(), "the fake machine says little, and that is no end");
+
+    assert_eq!(bmc.ensure_power(PowerState::On, soon()).await, Ok(true));
+    assert_eq!(bmc.ensure_power(PowerState::Off, soon()).await, Ok(true));
+    bmc.identify(Led::On, soon()).await.unwrap();
+    bmc.identify(Led::Off, soon()).await.unwrap();
+
+    let error = |change: fn(&mut RedfishAddress)| {
+        let mut address = emulator.address();
+        change(&mut address);
+        let bmc = hub.bmc(address);
+        async move { bmc.power_status(soon()).await.unwrap_err() }
+    };
+    let wrong = error(|address| address.password = Secret::new("wrong")).await;
+    assert!(matches!(wrong, BmcError::WrongPassword { .. }), "{wrong}");
+    let lost = error(|address| address.system = "none".to_owned()).await;
+    assert!(matches!(&lost, BmcError::NoSystem { seen, .. } if seen.contains(SYSTEM)), "{lost}");
+    let mut named = emulator.address();
+    named.system = format!("/redfish/v1/Systems/{SYSTEM}");
+    assert_eq!(hub.bmc(named).power_status(soon()).await, Ok(PowerState::Off));
+    hub.shutdown().await;
+}

@@ -1,0 +1,167 @@
+//! A task's words about a BMC, checked once.
+
+use farrier_bmc::Secret;
+use farrier_bmc::ipmi::{BmcAddress, Cipher, RMCP_PORT};
+use farrier_bmc::redfish::{HTTP_PORT, HTTPS_PORT, RedfishAddress, Trust};
+use farrier_identity::device::DeviceTrust;
+use farrier_proto::rack::Machine;
+use std::net::{IpAddr, SocketAddr};
+
+/// Which driver the node asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DriverChoice {
+    Ipmi,
+    Redfish,
+    Auto,
+}
+
+/// A BMC as every driver wants to be told of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    pub(crate) driver: DriverChoice,
+    pub(crate) ipmi: BmcAddress,
+    pub(crate) redfish: RedfishAddress,
+}
+
+/// Why a task's words about a BMC cannot be used. A centre checks them too; an older one may not.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadAccess {
+    #[error("BMC driver: expected ipmi, redfish or auto, saw {0:?}: this rackd may be older than the centre")]
+    Driver(String),
+    #[error("cipher suite: expected 17, 3 or 0, saw {0}")]
+    Cipher(i32),
+    #[error("BMC scheme: expected https, http or nothing, saw {0:?}")]
+    Scheme(String),
+    #[error("BMC certificate: expected 64 hexadecimal digits (a SHA-256), saw {0} characters")]
+    Fingerprint(usize),
+    #[error("BMC authorities: expected certificates in PEM: {0}")]
+    Authorities(String),
+    #[error("BMC address {0}: expected an address or a name that resolves, saw neither")]
+    Unresolved(String),
+}
+
+impl BadAccess {
+    /// A name may resolve later.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Self::Unresolved(_))
+    }
+}
+
+impl Access {
+    pub(crate) async fn of(machine: &Machine, password: &str) -> Result<Self, BadAccess> {
+        let driver = match machine.bmc_driver.as_str() {
+            "ipmi" => DriverChoice::Ipmi,
+            "redfish" => DriverChoice::Redfish,
+            "auto" => DriverChoice::Auto,
+            other => return Err(BadAccess::Driver(other.to_owned())),
+        };
+        let cipher = match machine.bmc_cipher_suite {
+            0 => Cipher::Auto,
+            suite => u8::try_from(suite).ok().and_then(Cipher::fixed).ok_or(BadAccess::Cipher(suite))?,
+        };
+        let trust = trust(machine)?;
+        let (host, port) = split(&machine.bmc_address);
+        let ip = resolve(host).await.ok_or_else(|| BadAccess::Unresolved(machine.bmc_address.clone()))?;
+        let web = if trust.is_tls() { HTTPS_PORT } else { HTTP_PORT };
+        let (user, secret) = (machine.bmc_user.clone(), Secret::new(password));
+        Ok(Self {
+            driver,
+            ipmi: BmcAddress {
+                cipher,
+                ..BmcAddress::new(at(ip, port.unwrap_or(RMCP_PORT)), user.clone(), secret.clone())
+            },
+            redfish: RedfishAddress {
+                host: host.to_owned(),
+                system: machine.bmc_system.clone(),
+                ..RedfishAddress::new(at(ip, port.unwrap_or(web)), user, secret, trust)
+            },
+        })
+    }
+}
+
+fn trust(machine: &Machine) -> Result<Trust, BadAccess> {
+    match machine.bmc_scheme.as_str() {
+        "" | "https" => {}
+        "http" => return Ok(Trust::Plain),
+        other => return Err(BadAccess::Scheme(other.to_owned())),
+    }
+    if !machine.bmc_certificate_sha256.is_empty() {
+        let text: String = machine.bmc_certificate_sha256.chars().filter(|c| *c != ':').collect();
+        let bytes = hex::decode(&text).ok().and_then(|bytes| bytes.try_into().ok());
+        return bytes.map(Trust::Pin).ok_or(BadAccess::Fingerprint(text.len()));
+    }
+    if machine.bmc_ca_pem.is_empty() {
+        return Ok(Trust::Nothing);
+    }
+    DeviceTrust::authorities(&machine.bmc_ca_pem)
+        .map_err(|error| BadAccess::Authorities(error.to_string()))?;
+    Ok(Trust::Authorities(machine.bmc_ca_pem.as_str().into()))
+}
+
+/// Host and port of `host`, `host:port`, `[v6]:port`, `[v6]` or `v6`.
+fn split(address: &str) -> (&str, Option<u16>) {
+    if let Some((host, rest)) = address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return (host, rest.strip_prefix(':').and_then(|port| port.parse().ok()));
+    }
+    match address.split_once(':') {
+        Some((host, port)) if !port.contains(':') => (host, port.parse().ok()),
+        _ => (address, None),
+    }
+}
+
+async fn resolve(host: &str) -> Option<SocketAddr> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Some(SocketAddr::new(ip, 0));
+    }
+    // Also for `fe80::1%eth0`, whose scope only the resolver understands.
+    tokio::net::lookup_host((host, 0)).await.ok()?.next()
+}
+
+fn at(mut addr: SocketAddr, port: u16) -> SocketAddr {
+    addr.set_port(port);
+    addr
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(driver: &str, address: &str) -> Machine {
+        Machine { bmc_driver: driver.into(), bmc_address: address.into(), ..Machine::default() }
+    }
+
+    async fn ports(machine: Machine) -> (String, u16, u16) {
+        let access = Access::of(&machine, "x").await.unwrap();
+        (access.redfish.host, access.ipmi.addr.port(), access.redfish.addr.port())
+    }
+
+    #[tokio::test]
+    async fn each_protocol_has_its_own_port_unless_one_is_named() {
+        assert_eq!(ports(machine("auto", "192.0.2.1")).await, ("192.0.2.1".into(), 623, 443));
+        let plain = Machine { bmc_scheme: "http".into(), ..machine("redfish", "192.0.2.1") };
+        assert_eq!(ports(plain).await, ("192.0.2.1".into(), 623, 80));
+        assert_eq!(ports(machine("auto", "192.0.2.1:99")).await, ("192.0.2.1".into(), 99, 99));
+        assert_eq!(ports(machine("ipmi", "[2001:db8::1]:99")).await, ("2001:db8::1".into(), 99, 99));
+        assert_eq!(ports(machine("ipmi", "2001:db8::1")).await, ("2001:db8::1".into(), 623, 443));
+    }
+
+    #[tokio::test]
+    async fn what_is_trusted_is_what_the_node_says_and_nothing_by_itself() {
+        let trust = |change: fn(&mut Machine)| {
+            let mut machine = machine("redfish", "192.0.2.1");
+            change(&mut machine);
+            async move { Access::of(&machine, "x").await.map(|access| access.redfish.trust) }
+        };
+        assert_eq!(trust(|_| ()).await.unwrap(), Trust::Nothing);
+        let pin = trust(|m| m.bmc_certificate_sha256 = "AA:".repeat(31) + "aa").await.unwrap();
+        assert_eq!(pin, Trust::Pin([0xAA; 32]));
+        assert!(matches!(
+            trust(|m| m.bmc_certificate_sha256 = "aa".into()).await,
+            Err(BadAccess::Fingerprint(2))
+        ));
+        assert!(matches!(trust(|m| m.bmc_ca_pem = "x".into()).await, Err(BadAccess::Authorities(_))));
+        assert!(matches!(trust(|m| m.bmc_scheme = "ftp".into()).await, Err(BadAccess::Scheme(_))));
+        assert!(matches!(trust(|m| m.bmc_driver = "ilo".into()).await, Err(BadAccess::Driver(_))));
+        assert!(matches!(trust(|m| m.bmc_cipher_suite = 8).await, Err(BadAccess::Cipher(8))));
+    }
+}

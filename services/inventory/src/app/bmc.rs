@@ -1,0 +1,84 @@
+//! What may be said about a BMC.
+
+use super::check;
+use farrier_identity::device::DeviceTrust;
+use farrier_proto::inventory::Bmc;
+use farrier_runtime::error::invalid;
+use tonic::Status;
+
+/// BMC drivers that racks have.
+const DRIVERS: &[&str] = &["ipmi", "redfish", "auto"];
+/// Cipher suites of IPMI that a node may be pinned to; 0: the best that the BMC offers.
+const CIPHER_SUITES: &[i32] = &[0, 3, 17];
+/// RMCP+ user names and passwords (IPMI 2.0, 13.20 and 22.30): where IPMI may be spoken, nothing longer helps.
+const IPMI_BYTES: (usize, usize) = (16, 20);
+/// User names and passwords of Redfish: BMCs take less.
+const REDFISH_BYTES: (usize, usize) = (64, 128);
+/// Some authorities with their comments.
+const CA_BYTES: usize = 64 << 10;
+/// An id or a path.
+const SYSTEM_BYTES: usize = 256;
+
+pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
+    if !DRIVERS.contains(&bmc.driver.as_str()) {
+        return Err(invalid(
+            "node.bmc.driver",
+            format!("expected one of {}, saw {:?}", DRIVERS.join(", "), bmc.driver),
+        ));
+    }
+    check::host_port("node.bmc.address", &bmc.address)?;
+    let (user, password) = if bmc.driver == "redfish" { REDFISH_BYTES } else { IPMI_BYTES };
+    if bmc.user.len() > user {
+        return Err(invalid("node.bmc.user", format!("expected at most {user} bytes")));
+    }
+    if bmc.password.len() > password {
+        return Err(invalid("node.bmc.password", format!("expected at most {password} bytes")));
+    }
+    if !CIPHER_SUITES.contains(&bmc.cipher_suite) {
+        return Err(invalid("node.bmc.cipher_suite", "expected 17, 3 or 0 (the best that the BMC offers)"));
+    }
+    check_trust(bmc)?;
+    let system = &bmc.system;
+    if system.len() > SYSTEM_BYTES || !system.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(invalid(
+            "node.bmc.system",
+            "expected the id or the path of a system, for example /redfish/v1/Systems/1, or nothing",
+        ));
+    }
+    Ok(())
+}
+
+fn check_trust(bmc: &Bmc) -> Result<(), Status> {
+    match bmc.scheme.as_str() {
+        "" | "https" => {}
+        "http" if bmc.certificate_sha256.is_empty() && bmc.ca_pem.is_empty() => {}
+        "http" => {
+            return Err(invalid("node.bmc.scheme", "http has no certificate to compare: expected https"));
+        }
+        other => {
+            return Err(invalid(
+                "node.bmc.scheme",
+                format!("expected https, http or nothing, saw {other:?}"),
+            ));
+        }
+    }
+    let digits = bmc.certificate_sha256.bytes().filter(|b| *b != b':');
+    if !bmc.certificate_sha256.is_empty()
+        && !(digits.clone().count() == 64 && digits.clone().all(|b| b.is_ascii_hexdigit()))
+    {
+        return Err(invalid(
+            "node.bmc.certificate_sha256",
+            format!("expected 64 hexadecimal digits (a SHA-256), saw {}", bmc.certificate_sha256.len()),
+        ));
+    }
+    if bmc.ca_pem.is_empty() {
+        return Ok(());
+    }
+    if bmc.ca_pem.len() > CA_BYTES || DeviceTrust::authorities(&bmc.ca_pem).is_err() {
+        return Err(invalid(
+            "node.bmc.ca_pem",
+            format!("expected certificates in PEM, at most {CA_BYTES} bytes, saw something else"),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! Ways in which a Redfish service misbehaves, set while it runs.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// The default is a healthy service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RedfishFaults {
+    /// Answers are sent so much later.
+    pub delay: Duration,
+    /// On every nth request the connection is closed instead of anything else.
+    pub drop_every: Option<NonZeroU32>,
+    /// Every nth request is answered 503 instead of anything else.
+    pub busy_every: Option<NonZeroU32>,
+    /// Every request but the service root's is answered with this status.
+    pub status: Option<u16>,
+    /// Every request is answered 200 with something that is no JSON.
+    pub garbage: bool,
+    /// Every request is redirected there.
+    pub redirect: Option<String>,
+    /// Connections are taken and never answered.
+    pub silent: bool,
+    /// Requests are obeyed and the connection closed without an answer.
+    pub mute: bool,
+    /// Says yes to a boot device and does not store it.
+    pub forgets_boot: bool,
+    /// Says yes to a reset and does not do it.
+    pub forgets_power: bool,
+}

@@ -1,0 +1,221 @@
+//! What each path holds, as a pure function of the machine. Shapes by DSP0268 and DSP2046's examples.
+
+use serde_json::{Value, json};
+
+use super::config::RedfishConfig;
+use crate::bmc::{BootDeviceSelector, BootFlags, PowerState};
+
+pub(super) const ROOT: &str = "/redfish/v1";
+pub(super) const SESSIONS: &str = "/redfish/v1/SessionService/Sessions";
+pub(super) const RESETS: &[&str] = &["On", "ForceOff", "GracefulShutdown", "ForceRestart", "PowerCycle"];
+pub(super) const TIMES: &[&str] = &["Disabled", "Once", "Continuous"];
+/// Boot flags and the targets that mean them.
+pub(super) const TARGETS: &[(BootDeviceSelector, &str)] = &[
+    (BootDeviceSelector::NONE, "None"),
+    (BootDeviceSelector::PXE, "Pxe"),
+    (BootDeviceSelector::DISK, "Hdd"),
+    (BootDeviceSelector::CDROM, "Cd"),
+    (BootDeviceSelector::BIOS_SETUP, "BiosSetup"),
+];
+
+/// The machine at one moment.
+pub(super) struct View<'a> {
+    pub(super) config: &'a RedfishConfig,
+    pub(super) power: PowerState,
+    pub(super) flags: BootFlags,
+    pub(super) led: bool,
+    pub(super) sessions: Vec<u32>,
+}
+
+/// The resource at a path without a slash at its end.
+pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
+    let below = |collection: &str| path.strip_prefix(collection)?.strip_prefix('/');
+    if let Some(rest) = below("/redfish/v1/Systems") {
+        let (id, rest) = rest.split_once('/').unwrap_or((rest, ""));
+        view.config.systems.iter().find(|system| *system == id)?;
+        return of_system(view, id, rest);
+    }
+    if let Some(id) = below(SESSIONS) {
+        let id: u32 = id.parse().ok()?;
+        return view.sessions.contains(&id).then(|| session(id, &view.config.user));
+    }
+    let list = |names: &[&str]| names.iter().map(|n| format!("{path}/{n}")).collect::<Vec<_>>();
+    Some(match path {
+        "/redfish" => json!({ "v1": "/redfish/v1/" }),
+        ROOT => root(view.config),
+        "/redfish/v1/Systems" => {
+            let ids: Vec<_> = view.config.systems.iter().map(String::as_str).collect();
+            collection(path, "ComputerSystemCollection", &list(&ids))
+        }
+        "/redfish/v1/Chassis" => collection(path, "ChassisCollection", &list(&["1"])),
+        "/redfish/v1/Chassis/1" => json!({
+            "@odata.id": path, "@odata.type": "#Chassis.v1_14_0.Chassis", "Id": "1", "Name": "Chassis",
+            "ChassisType": "RackMount", "Manufacturer": view.config.facts.manufacturer,
+            "Model": view.config.facts.model, "PowerState": power(view.power),
+            "Links": { "ManagedBy": [link("/redfish/v1/Managers/1")] },
+        }),
+        "/redfish/v1/Managers" => collection(path, "ManagerCollection", &list(&["1"])),
+        "/redfish/v1/Managers/1" => json!({
+            "@odata.id": path, "@odata.type": "#Manager.v1_11_0.Manager", "Id": "1", "Name": "BMC",
+            "ManagerType": "BMC", "Model": "Farrier Simulator", "FirmwareVersion": env!("CARGO_PKG_VERSION"),
+            "Status": { "State": "Enabled", "Health": "OK" },
+        }),
+        "/redfish/v1/UpdateService" => json!({
+            "@odata.id": path, "@odata.type": "#UpdateService.v1_8_0.UpdateService", "Id": "UpdateService",
+            "Name": "Update Service", "ServiceEnabled": true, "Actions": {},
+            "FirmwareInventory": link("/redfish/v1/UpdateService/FirmwareInventory"),
+        }),
+        "/redfish/v1/UpdateService/FirmwareInventory" => {
+            collection(path, "SoftwareInventoryCollection", &list(&["BMC", "NIC"]))
+        }
+        "/redfish/v1/UpdateService/FirmwareInventory/BMC" => firmware(path, "BMC", env!("CARGO_PKG_VERSION")),
+        "/redfish/v1/UpdateService/FirmwareInventory/NIC" => firmware(path, "NIC", "1.2"),
+        "/redfish/v1/SessionService" if view.config.sessions => json!({
+            "@odata.id": path, "@odata.type": "#SessionService.v1_1_8.SessionService", "Id": "SessionService",
+            "Name": "Session Service", "ServiceEnabled": true,
+            "SessionTimeout": view.config.idle_timeout.as_secs(), "Sessions": link(SESSIONS),
+        }),
+        SESSIONS if view.config.sessions => {
+            let ids: Vec<_> = view.sessions.iter().map(|id| format!("{SESSIONS}/{id}")).collect();
+            collection(path, "SessionCollection", &ids)
+        }
+        _ => return None,
+    })
+}
+
+pub(super) fn session(id: u32, user: &str) -> Value {
+    json!({
+        "@odata.id": format!("{SESSIONS}/{id}"), "@odata.type": "#Session.v1_3_0.Session",
+        "Id": id.to_string(), "Name": "User Session", "UserName": user,
+    })
+}
+
+/// A refusal (DSP0266 §8.6), with a message id of the Base registry.
+pub(super) fn refusal(id: &str, message: &str) -> Value {
+    let id = format!("Base.1.8.{id}");
+    json!({ "error": {
+        "code": id, "message": message,
+        "@Message.ExtendedInfo": [{ "MessageId": id, "Message": message, "Severity": "Warning" }],
+    }})
+}
+
+fn root(config: &RedfishConfig) -> Value {
+    let mut root = json!({
+        "@odata.id": "/redfish/v1/", "@odata.type": "#ServiceRoot.v1_9_0.ServiceRoot", "Id": "RootService",
+        "Name": "Root Service", "RedfishVersion": "1.15.0", "UUID": uuid(config.facts.uuid),
+        "Systems": link("/redfish/v1/Systems"), "Chassis": link("/redfish/v1/Chassis"),
+        "Managers": link("/redfish/v1/Managers"), "UpdateService": link("/redfish/v1/UpdateService"),
+        "Links": {},
+    });
+    if config.sessions
+        && let Some(root) = root.as_object_mut()
+    {
+        root.insert("SessionService".to_owned(), link("/redfish/v1/SessionService"));
+        root.insert("Links".to_owned(), json!({ "Sessions": link(SESSIONS) }));
+    }
+    root
+}
+
+fn of_system(view: &View<'_>, id: &str, rest: &str) -> Option<Value> {
+    let system = format!("/redfish/v1/Systems/{id}");
+    let facts = &view.config.facts;
+    let path = format!("{system}/{rest}");
+    Some(match rest.split('/').collect::<Vec<_>>().as_slice() {
+        [""] => whole_system(view, id, &system),
+        ["EthernetInterfaces"] => {
+            let members: Vec<_> = (1..=facts.macs.len()).map(|n| format!("{path}/NIC{n}")).collect();
+            collection(&path, "EthernetInterfaceCollection", &members)
+        }
+        ["EthernetInterfaces", nic] => {
+            let number: usize = nic.strip_prefix("NIC")?.parse().ok()?;
+            let mac = facts.macs.get(number.checked_sub(1)?)?;
+            json!({
+                "@odata.id": path, "@odata.type": "#EthernetInterface.v1_6_2.EthernetInterface", "Id": nic,
+                "Name": format!("NIC {number}"), "MACAddress": mac, "PermanentMACAddress": mac,
+                "LinkStatus": "LinkUp", "SpeedMbps": 10_000, "Status": { "State": "Enabled", "Health": "OK" },
+            })
+        }
+        ["Processors"] => collection(&path, "ProcessorCollection", &[format!("{path}/CPU1")]),
+        ["Processors", "CPU1"] => json!({
+            "@odata.id": path, "@odata.type": "#Processor.v1_11_0.Processor", "Id": "CPU1", "Name": "CPU 1",
+            "ProcessorType": "CPU", "ProcessorArchitecture": "x86", "InstructionSet": "x86-64",
+            "Model": "Pretend CPU", "TotalCores": facts.cpus, "TotalThreads": facts.cpus,
+        }),
+        ["ResetActionInfo"] => json!({
+            "@odata.id": path, "@odata.type": "#ActionInfo.v1_1_2.ActionInfo", "Id": "ResetActionInfo",
+            "Name": "Reset Action Info",
+            "Parameters": [{ "Name": "ResetType", "Required": true, "DataType": "String", "AllowableValues": RESETS }],
+        }),
+        _ => return None,
+    })
+}
+
+fn whole_system(view: &View<'_>, id: &str, path: &str) -> Value {
+    let facts = &view.config.facts;
+    let targets: Vec<_> = TARGETS.iter().map(|(_, target)| *target).collect();
+    let flags = if view.flags.valid { view.flags } else { BootFlags::NONE };
+    let target = TARGETS.iter().find(|(device, _)| *device == flags.device).map_or("None", |(_, t)| *t);
+    let enabled = match (flags.valid, flags.persistent) {
+        (false, _) => "Disabled",
+        (true, false) => "Once",
+        (true, true) => "Continuous",
+    };
+    let mut reset = json!({ "target": format!("{path}/Actions/ComputerSystem.Reset") });
+    if let Some(reset) = reset.as_object_mut() {
+        if view.config.action_info {
+            reset.insert("@Redfish.ActionInfo".to_owned(), json!(format!("{path}/ResetActionInfo")));
+        } else {
+            reset.insert("ResetType@Redfish.AllowableValues".to_owned(), json!(RESETS));
+        }
+    }
+    json!({
+        "@odata.id": path, "@odata.type": "#ComputerSystem.v1_13_0.ComputerSystem", "Id": id, "Name": "System",
+        "SystemType": "Physical", "Manufacturer": facts.manufacturer, "Model": facts.model,
+        "SerialNumber": facts.serial_number, "UUID": uuid(facts.uuid), "BiosVersion": "1.0",
+        "PowerState": power(view.power), "LocationIndicatorActive": view.led,
+        "IndicatorLED": if view.led { "Lit" } else { "Off" },
+        "Status": { "State": "Enabled", "Health": "OK" },
+        "ProcessorSummary": { "Count": 1, "LogicalProcessorCount": facts.cpus, "Model": "Pretend CPU" },
+        "MemorySummary": { "TotalSystemMemoryGiB": facts.memory_bytes >> 30 },
+        "Boot": {
+            "BootSourceOverrideEnabled": enabled, "BootSourceOverrideTarget": target,
+            "BootSourceOverrideMode": if flags.efi { "UEFI" } else { "Legacy" },
+            "BootSourceOverrideTarget@Redfish.AllowableValues": targets,
+            "BootSourceOverrideEnabled@Redfish.AllowableValues": TIMES,
+        },
+        "EthernetInterfaces": link(&format!("{path}/EthernetInterfaces")),
+        "Processors": link(&format!("{path}/Processors")),
+        "Links": { "Chassis": [link("/redfish/v1/Chassis/1")], "ManagedBy": [link("/redfish/v1/Managers/1")] },
+        "Actions": { "#ComputerSystem.Reset": reset },
+    })
+}
+
+fn collection(path: &str, kind: &str, members: &[String]) -> Value {
+    json!({
+        "@odata.id": path, "@odata.type": format!("#{kind}.{kind}"), "Name": kind,
+        "Members": members.iter().map(|member| link(member)).collect::<Vec<_>>(),
+        "Members@odata.count": members.len(),
+    })
+}
+
+fn firmware(path: &str, name: &str, version: &str) -> Value {
+    json!({
+        "@odata.id": path, "@odata.type": "#SoftwareInventory.v1_4_0.SoftwareInventory", "Id": name,
+        "Name": name, "Version": version,
+    })
+}
+
+fn link(path: &str) -> Value {
+    json!({ "@odata.id": path })
+}
+
+fn power(state: PowerState) -> &'static str {
+    match state {
+        PowerState::On => "On",
+        PowerState::Off => "Off",
+    }
+}
+
+fn uuid(bytes: [u8; 16]) -> String {
+    uuid::Uuid::from_bytes(bytes).to_string()
+}

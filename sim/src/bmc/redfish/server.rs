@@ -1,0 +1,197 @@
+//! One simulated Redfish service on one socket.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::config::RedfishConfig;
+use super::faults::RedfishFaults;
+use super::service::{Asked, Reply, Service};
+use crate::bmc::Chassis;
+
+/// Longest body taken.
+const MAX_BODY: usize = 64 * 1024;
+/// Connections at once; more wait in the kernel.
+const MAX_CONNECTIONS: usize = 64;
+/// For a handshake, and for a request's head.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts simulated Redfish services.
+pub struct RedfishServer;
+
+impl RedfishServer {
+    /// Runs a service on a listening socket until the handle is shut down or dropped.
+    ///
+    /// # Errors
+    /// The socket has no local address.
+    pub fn start(
+        listener: TcpListener,
+        config: RedfishConfig,
+        chassis: Arc<dyn Chassis>,
+    ) -> io::Result<RedfishHandle> {
+        let address = listener.local_addr()?;
+        let (faults, seen) = watch::channel(RedfishFaults::default());
+        let shared = Arc::new(Shared {
+            service: Mutex::new(Service::new(config, chassis)),
+            faults: seen,
+            requests: AtomicU32::new(0),
+            stop: CancellationToken::new(),
+        });
+        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Ok(RedfishHandle { address, shared, faults, task: Some(task) })
+    }
+}
+
+/// A running service. Dropping the handle stops it; [`RedfishHandle::shutdown`] also waits for it.
+pub struct RedfishHandle {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    faults: watch::Sender<RedfishFaults>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl RedfishHandle {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Changes how it misbehaves, from the next request on.
+    pub fn set_faults(&self, faults: RedfishFaults) {
+        self.faults.send_replace(faults);
+    }
+
+    /// Forgets all sessions, as a restarting BMC does.
+    pub async fn forget_sessions(&self) {
+        self.shared.service.lock().await.sessions.forget_all();
+    }
+
+    /// Sessions now.
+    pub async fn session_count(&self) -> usize {
+        self.shared.service.lock().await.sessions.ids(Instant::now()).len()
+    }
+
+    /// Requests so far.
+    #[must_use]
+    pub fn request_count(&self) -> u32 {
+        self.shared.requests.load(Ordering::Relaxed)
+    }
+
+    /// Stops it and waits until its socket is closed.
+    pub async fn shutdown(mut self) {
+        self.shared.stop.cancel();
+        if let Some(task) = self.task.take()
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "a simulated service ended badly");
+        }
+    }
+}
+
+impl Drop for RedfishHandle {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+struct Shared {
+    /// One request at a time.
+    service: Mutex<Service>,
+    faults: watch::Receiver<RedfishFaults>,
+    requests: AtomicU32,
+    stop: CancellationToken,
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let tls = shared.service.lock().await.tls();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = shared.stop.cancelled() => break,
+            _ = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
+                let Ok((stream, peer)) = accepted else { continue };
+                let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                connections.spawn(async move {
+                    let stop = shared.stop.clone();
+                    let served = stop.run_until_cancelled(connection(stream, tls, shared)).await;
+                    if let Some(Err(error)) = served {
+                        tracing::debug!(%peer, error = format!("{error:#}"), "connection ended");
+                    }
+                });
+            }
+        }
+    }
+    connections.shutdown().await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    tls: Option<farrier_identity::device::SelfSigned>,
+    shared: Arc<Shared>,
+) -> anyhow::Result<()> {
+    stream.set_nodelay(true)?;
+    match tls {
+        Some(tls) => serve(tokio::time::timeout(PATIENCE, tls.accept(stream)).await??, shared).await,
+        None => serve(stream, shared).await,
+    }
+}
+
+async fn serve<S>(stream: S, shared: Arc<Shared>) -> anyhow::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| answer(Arc::clone(&shared), request));
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    Ok(server.serve_connection(TokioIo::new(stream), service).await?)
+}
+
+/// An error closes the connection without an answer.
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Result<Response<Full<Bytes>>> {
+    let count = shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
+    let every = |n: Option<NonZeroU32>| n.is_some_and(|n| count.is_multiple_of(n.get()));
+    let (head, body) = request.into_parts();
+    let body = Limited::new(body, MAX_BODY).collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
+    let asked = Asked { method: head.method, path: head.uri.path().to_owned(), headers: head.headers, body };
+    let faults = shared.faults.borrow().clone();
+    if faults.silent {
+        std::future::pending::<()>().await;
+    }
+    if !faults.delay.is_zero() {
+        tokio::time::sleep(faults.delay).await;
+    }
+    anyhow::ensure!(!every(faults.drop_every), "dropped");
+    if faults.garbage {
+        return Ok(Response::new(Full::new(Bytes::from_static(b"<html>Redfish is starting\0\xff"))));
+    }
+    let is_root = asked.path.trim_end_matches('/') == super::resources::ROOT;
+    let reply = match (&faults.redirect, faults.status) {
+        (Some(to), _) => Reply::redirect(to),
+        (None, Some(status)) if !is_root => {
+            Reply::refusal(StatusCode::from_u16(status)?, "InternalError", "told to fail")
+        }
+        _ if every(faults.busy_every) => {
+            Reply::refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceTemporarilyUnavailable", "busy")
+        }
+        _ => shared.service.lock().await.answer(&asked, &faults).await,
+    };
+    anyhow::ensure!(!faults.mute, "mute");
+    Ok(reply.into_response()?)
+}

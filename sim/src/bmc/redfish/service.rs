@@ -1,0 +1,200 @@
+//! Who may do what, and the way to a resource.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use farrier_identity::device::SelfSigned;
+use http_body_util::Full;
+use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::config::RedfishConfig;
+use super::faults::RedfishFaults;
+use super::resources::{self, SESSIONS, View, refusal};
+use super::sessions::Sessions;
+use super::{changes, resources::ROOT};
+use crate::bmc::Chassis;
+
+const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+
+/// One BMC's service.
+pub(super) struct Service {
+    pub(super) config: RedfishConfig,
+    pub(super) sessions: Sessions,
+    chassis: Arc<dyn Chassis>,
+    led: bool,
+}
+
+/// A request that came whole.
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// What goes back.
+#[derive(Debug)]
+pub(super) struct Reply {
+    status: StatusCode,
+    body: Option<Value>,
+    headers: Vec<(HeaderName, String)>,
+}
+
+impl Service {
+    pub(super) fn new(config: RedfishConfig, chassis: Arc<dyn Chassis>) -> Self {
+        let sessions = Sessions::new(config.max_sessions, config.idle_timeout);
+        Self { config, sessions, chassis, led: false }
+    }
+
+    pub(super) fn tls(&self) -> Option<SelfSigned> {
+        self.config.tls.clone()
+    }
+
+    pub(super) async fn answer(&mut self, asked: &Asked, faults: &RedfishFaults) -> Reply {
+        let path = match asked.path.trim_end_matches('/') {
+            "" => "/",
+            path => path,
+        };
+        // DSP0266 §13.3.4: what needs no authentication.
+        let is_login = asked.method == Method::POST && path == SESSIONS && self.config.sessions;
+        let is_open = asked.method == Method::GET && matches!(path, "/redfish" | ROOT);
+        if is_login {
+            return self.log_in(&asked.body);
+        }
+        if !is_open && !self.admits(&asked.headers) {
+            return Reply::refusal(StatusCode::UNAUTHORIZED, "NoValidSession", "no valid session");
+        }
+        let view = View {
+            config: &self.config,
+            power: self.chassis.power().await,
+            flags: self.chassis.boot_flags().await,
+            led: self.led,
+            sessions: self.sessions.ids(Instant::now()),
+        };
+        let is_reset = path.strip_suffix("/Actions/ComputerSystem.Reset");
+        if let (&Method::POST, Some(system)) = (&asked.method, is_reset) {
+            if resources::get(&view, system).is_none() {
+                return Reply::missing(path);
+            }
+            let body = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
+            return Reply::of(changes::reset(faults, &*self.chassis, &body).await);
+        }
+        let Some(resource) = resources::get(&view, path) else { return Reply::missing(path) };
+        match asked.method {
+            Method::GET | Method::HEAD => {
+                let etag = etag(&resource);
+                Reply { status: StatusCode::OK, body: Some(resource), headers: vec![(header::ETAG, etag)] }
+            }
+            Method::PATCH if path.starts_with("/redfish/v1/Systems/") => {
+                let condition = asked.headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok());
+                match condition {
+                    None if self.config.needs_etag => {
+                        let status = StatusCode::PRECONDITION_REQUIRED;
+                        return Reply::refusal(status, "PreconditionRequired", "If-Match is required");
+                    }
+                    Some(seen) if seen != "*" && seen != etag(&resource) => {
+                        let status = StatusCode::PRECONDITION_FAILED;
+                        return Reply::refusal(status, "PreconditionFailed", "the resource has changed");
+                    }
+                    _ => {}
+                }
+                let body = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
+                let chassis = Arc::clone(&self.chassis);
+                Reply::of(changes::system(&self.config, faults, &*chassis, &mut self.led, &body).await)
+            }
+            Method::DELETE if path.starts_with(SESSIONS) => {
+                let id = path.rsplit('/').next().and_then(|id| id.parse().ok());
+                match id.filter(|id| self.sessions.close(*id)) {
+                    Some(_) => Reply::of(Ok(())),
+                    None => Reply::missing(path),
+                }
+            }
+            _ => Reply::refusal(StatusCode::METHOD_NOT_ALLOWED, "OperationNotAllowed", "not here"),
+        }
+    }
+
+    fn log_in(&mut self, body: &[u8]) -> Reply {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
+        if !self.knows(text("UserName"), text("Password")) {
+            let words = "the user name or the password is wrong";
+            return Reply::refusal(StatusCode::UNAUTHORIZED, "ResourceAtUriUnauthorized", words);
+        }
+        let Some((id, token)) = self.sessions.open(Instant::now()) else {
+            let words = "all sessions are taken";
+            return Reply::refusal(StatusCode::SERVICE_UNAVAILABLE, "SessionLimitExceeded", words);
+        };
+        Reply {
+            status: StatusCode::CREATED,
+            body: Some(resources::session(id, &self.config.user)),
+            headers: vec![(X_AUTH_TOKEN, token), (header::LOCATION, format!("{SESSIONS}/{id}"))],
+        }
+    }
+
+    fn admits(&mut self, headers: &HeaderMap) -> bool {
+        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        if let Some(token) = text(&X_AUTH_TOKEN) {
+            return self.sessions.admits(token, Instant::now());
+        }
+        let pair = text(&header::AUTHORIZATION).and_then(|value| basic(value.strip_prefix("Basic ")?));
+        pair.and_then(|pair| pair.split_once(':').map(|(u, p)| self.knows(u, p))).unwrap_or(false)
+    }
+
+    fn knows(&self, user: &str, password: &str) -> bool {
+        user == self.config.user && password.as_bytes() == self.config.password.expose()
+    }
+}
+
+impl Reply {
+    pub(super) fn refusal(status: StatusCode, id: &str, message: &str) -> Self {
+        Self { status, body: Some(refusal(id, message)), headers: Vec::new() }
+    }
+
+    fn missing(path: &str) -> Self {
+        let words = format!("there is no {path}");
+        Self::refusal(StatusCode::NOT_FOUND, "ResourceMissingAtURI", &words)
+    }
+
+    fn of(outcome: changes::Outcome) -> Self {
+        match outcome {
+            Ok(()) => Self { status: StatusCode::NO_CONTENT, body: None, headers: Vec::new() },
+            Err((status, body)) => Self { status, body: Some(body), headers: Vec::new() },
+        }
+    }
+
+    pub(super) fn redirect(to: &str) -> Self {
+        let headers = vec![(header::LOCATION, to.to_owned())];
+        Self { status: StatusCode::TEMPORARY_REDIRECT, body: Some(json!({})), headers }
+    }
+
+    pub(super) fn into_response(self) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
+        let mut response = Response::builder().status(self.status).header("OData-Version", "4.0");
+        for (name, value) in self.headers {
+            response = response.header(name, value);
+        }
+        let body = match self.body {
+            Some(body) => {
+                response = response.header(header::CONTENT_TYPE, "application/json");
+                Bytes::from(body.to_string())
+            }
+            None => Bytes::new(),
+        };
+        response.body(Full::new(body))
+    }
+}
+
+/// Weak: of the content, not of its bytes.
+fn etag(resource: &Value) -> String {
+    let hash = Sha256::digest(resource.to_string());
+    format!("W/\"{}\"", hex::encode(hash.get(..8).unwrap_or_default()))
+}
+
+fn basic(text: &str) -> Option<String> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
+    String::from_utf8(bytes).ok()
+}

@@ -1,0 +1,208 @@
+//! Foreign programs against our simulated Redfish service: sushy (OpenStack's client) and curl judge our protocol,
+//! over TLS with the service's own certificate as the only authority they are given.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farrier_identity::device::SelfSigned;
+use farrier_sim::bmc::redfish::{Facts, RedfishConfig, RedfishHandle, RedfishServer};
+use farrier_sim::bmc::{BootDeviceSelector, BootFlags, ChassisIdentify, MemoryChassis, PowerAction, Secret};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+const USER: &str = "admin";
+const PASSWORD: &str = "S3cret";
+
+/// What somebody who knows sushy and nothing of us does with a machine.
+const SUSHY: &str = r#"
+import sushy, sys
+url, ca = sys.argv[1:3]
+auth = sushy.auth.SessionAuth(username="admin", password="S3cret")
+root = sushy.Sushy(url, auth=auth, verify=ca)
+assert root.redfish_version == "1.15.0", root.redfish_version
+[system] = root.get_system_collection().get_members()
+assert system.manufacturer == "Farrier" and system.serial_number == "S1", system
+assert system.power_state == sushy.PowerState.OFF
+assert system.memory_summary.size_gib == 16, system.memory_summary
+assert system.processors.summary.count == 8, system.processors.summary
+assert list(system.ethernet_interfaces.summary) == ["02:00:00:00:00:01"], system.ethernet_interfaces.summary
+assert sushy.BootSource.PXE in system.get_allowed_system_boot_source_values()
+system.set_system_boot_options(sushy.BootSource.PXE, enabled=sushy.BootSourceOverrideEnabled.ONCE,
+                               mode=sushy.BootSourceOverrideMode.UEFI)
+system.refresh(force=True)
+assert system.boot.target == sushy.BootSource.PXE and system.boot.mode == sushy.BootSourceOverrideMode.UEFI
+assert system.boot.enabled == sushy.BootSourceOverrideEnabled.ONCE
+system.reset_system(sushy.ResetType.ON)
+system.refresh(force=True)
+assert system.power_state == sushy.PowerState.ON
+assert system.boot.enabled == sushy.BootSourceOverrideEnabled.DISABLED, "used up by the boot"
+system.reset_system(sushy.ResetType.FORCE_RESTART)
+system.reset_system(sushy.ResetType.GRACEFUL_SHUTDOWN)
+system.set_indicator_led(sushy.IndicatorLED.BLINKING)
+try:
+    system.reset_system(sushy.ResetType.NMI)
+    raise SystemExit("NMI was taken")
+except sushy.exceptions.InvalidParameterValueError:
+    pass
+[manager] = root.get_manager_collection().get_members()
+assert manager.firmware_version and manager.manager_type == sushy.ManagerType.BMC
+[chassis] = root.get_chassis_collection().get_members()
+assert chassis.model == "M1"
+firmware = root.get_update_service().firmware_inventory.get_members()
+assert sorted(f.identity for f in firmware) == ["BMC", "NIC"], firmware
+assert len(root.get_session_service().sessions.get_members()) == 1
+try:
+    root.get_system("/redfish/v1/Systems/none")
+    raise SystemExit("there is a system that is not there")
+except sushy.exceptions.ResourceNotFoundError:
+    pass
+try:
+    wrong = sushy.auth.SessionAuth(username="admin", password="wrong")
+    sushy.Sushy(url, auth=wrong, verify=ca).get_system_collection()
+    raise SystemExit("a wrong password is right")
+except sushy.exceptions.AccessError:
+    pass
+auth.close()
+basic = sushy.auth.BasicAuth(username="admin", password="S3cret")
+assert sushy.Sushy(url, auth=basic, verify=ca).get_system("/redfish/v1/Systems/1").power_state == sushy.PowerState.OFF
+print("all of it")
+"#;
+
+struct Lab {
+    service: RedfishHandle,
+    chassis: Arc<MemoryChassis>,
+    dir: TempDir,
+}
+
+impl Lab {
+    async fn start() -> Self {
+        let facts = Facts {
+            manufacturer: "Farrier".into(),
+            model: "M1".into(),
+            serial_number: "S1".into(),
+            uuid: [7; 16],
+            cpus: 8,
+            memory_bytes: 16 << 30,
+            macs: vec!["02:00:00:00:00:01".into()],
+        };
+        let mut config = RedfishConfig::new(USER, Secret::new(PASSWORD), facts);
+        let tls = SelfSigned::generate(&["127.0.0.1".to_owned()]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ca.pem"), tls.cert_pem()).unwrap();
+        config.tls = Some(tls);
+        let chassis = Arc::new(MemoryChassis::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let service = RedfishServer::start(listener, config, chassis.clone()).unwrap();
+        Self { service, chassis, dir }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.service.address())
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
+    /// Status code, headers and body.
+    async fn curl(&self, path: &str, arguments: &[&str]) -> (String, String) {
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--include", "--max-time", "60", "--cacert"])
+            .arg(self.ca())
+            .args(arguments)
+            .arg(self.url(path))
+            .kill_on_drop(true)
+            .output()
+            .await
+            .expect("curl is not installed: apt-get install curl");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let status = text.split(' ').nth(1).unwrap_or_default().chars().take(3).collect();
+        (status, text)
+    }
+}
+
+fn header<'a>(text: &'a str, name: &str) -> &'a str {
+    let line =
+        text.lines().find_map(|line| line.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case(name)));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).1.trim()
+}
+
+/// A virtual environment with sushy, made once per target directory.
+async fn python() -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sushy-5.14.0");
+    let python = directory.join("bin/python");
+    let imports = |python: PathBuf| async move {
+        let mut import = Command::new(python);
+        import.args(["-c", "import sushy"]).stderr(Stdio::null()).status().await.is_ok_and(|s| s.success())
+    };
+    if imports(python.clone()).await {
+        return python;
+    }
+    let status = Command::new("python3").args(["-m", "venv"]).arg(&directory).status().await;
+    let made = status.is_ok_and(|status| status.success());
+    assert!(made, "python3 -m venv failed: apt-get install python3-venv");
+    let pip = Command::new(directory.join("bin/pip"))
+        .args(["install", "--quiet", "--disable-pip-version-check", "sushy==5.14.0"])
+        .status()
+        .await
+        .unwrap();
+    assert!(pip.success(), "pip install sushy==5.14.0 failed: the package index must be reachable once");
+    python
+}
+
+/// One test, so that the environment is made by one.
+#[tokio::test]
+async fn sushy_drives_everything() {
+    let lab = Lab::start().await;
+    let mut sushy = Command::new(python().await);
+    sushy.args(["-c", SUSHY, &lab.url("")]).arg(lab.ca()).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(180), sushy.output()).await;
+    let output = output.expect("sushy is done in three minutes").unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("all of it"), "{out}\n{err}");
+    let flags = BootFlags { valid: true, persistent: false, efi: true, device: BootDeviceSelector::PXE };
+    assert_eq!(lab.chassis.boots(), [flags, BootFlags::NONE]);
+    use PowerAction::{On, Reset, Soft};
+    assert_eq!(lab.chassis.actions(), [On, Reset, Soft]);
+    assert_eq!(lab.chassis.identify_state(), ChassisIdentify::Indefinitely);
+    assert_eq!(lab.service.session_count().await, 0, "sushy deletes its session");
+    lab.service.shutdown().await;
+}
+
+#[tokio::test]
+async fn curl_opens_a_session_changes_with_an_etag_and_is_refused_without_a_right() {
+    let lab = Lab::start().await;
+    let (status, text) = lab.curl("/redfish/v1/", &[]).await;
+    assert_eq!(status, "200", "{text}");
+    assert_eq!(lab.curl("/redfish/v1/Systems", &[]).await.0, "401");
+    let json = ["-H", "Content-Type: application/json"];
+    let login = [json[0], json[1], "-d", r#"{"UserName": "admin", "Password": "S3cret"}"#];
+    let (status, text) = lab.curl("/redfish/v1/SessionService/Sessions", &login).await;
+    assert_eq!(status, "201", "{text}");
+    let token = format!("X-Auth-Token: {}", header(&text, "x-auth-token"));
+    let session = header(&text, "location").to_owned();
+    let (status, text) = lab.curl("/redfish/v1/Systems/1", &["-H", &token]).await;
+    assert_eq!(status, "200");
+    let etag = format!("If-Match: {}", header(&text, "etag"));
+    let boot = r#"{"Boot": {"BootSourceOverrideTarget": "Pxe", "BootSourceOverrideEnabled": "Continuous"}}"#;
+    let patch = ["-X", "PATCH", "-H", &token, json[0], json[1], "-H", &etag, "-d", boot];
+    assert_eq!(lab.curl("/redfish/v1/Systems/1", &patch).await.0, "204");
+    // It has changed since: the same condition fails, and nothing is done.
+    let (status, text) = lab.curl("/redfish/v1/Systems/1", &patch).await;
+    assert_eq!(status, "412", "{text}");
+    assert!(text.contains("PreconditionFailed"), "{text}");
+    let reset = ["-H", &token, json[0], json[1], "-d", r#"{"ResetType": "Nonsense"}"#];
+    let (status, text) = lab.curl("/redfish/v1/Systems/1/Actions/ComputerSystem.Reset", &reset).await;
+    assert_eq!((status.as_str(), text.contains("PropertyValueNotInList")), ("400", true), "{text}");
+    assert_eq!(lab.curl("/redfish/v1/Systems/2", &["-u", "admin:S3cret"]).await.0, "404");
+    assert_eq!(lab.curl("/redfish/v1/Systems/1", &["-u", "admin:wrong"]).await.0, "401");
+    assert_eq!(lab.curl(&session, &["-X", "DELETE", "-H", &token]).await.0, "204");
+    assert_eq!(lab.curl("/redfish/v1/Systems/1", &["-H", &token]).await.0, "401");
+    assert_eq!(lab.chassis.actions(), []);
+    lab.service.shutdown().await;
+}
