@@ -336,11 +336,7 @@ async fn hostile(answer: Vec<u8>, endless: bool) -> (RedfishAddress, JoinHandle<
     let task = tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = [0; 4096];
-            loop {
-                match stream.read(&mut request).await {
-                    Ok(1..) => {}
-                    _ => break,
-                }
+            while let Ok(1..) = stream.read(&mut request).await {
                 if stream.write_all(&answer).await.is_err() {
                     break;
                 }

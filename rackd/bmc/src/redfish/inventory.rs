@@ -3,15 +3,18 @@
 use super::document::Document;
 use crate::{Inventory, InventoryNic};
 
+/// Where in an inventory something goes.
+type Field<T> = fn(&mut Inventory) -> &mut T;
+
 /// What is read from a ComputerSystem (DSP0268), and where it goes.
-const TEXTS: &[(&str, fn(&mut Inventory) -> &mut String)] = &[
+const TEXTS: &[(&str, Field<String>)] = &[
     ("Manufacturer", |i| &mut i.manufacturer),
     ("Model", |i| &mut i.model),
     ("SerialNumber", |i| &mut i.serial_number),
     ("UUID", |i| &mut i.uuid),
     ("ProcessorSummary/Model", |i| &mut i.cpu_model),
 ];
-const NUMBERS: &[(&str, fn(&mut Inventory) -> &mut u64)] = &[
+const NUMBERS: &[(&str, Field<u64>)] = &[
     ("ProcessorSummary/Count", |i| &mut i.cpu_count),
     ("ProcessorSummary/LogicalProcessorCount", |i| &mut i.thread_count),
 ];
@@ -97,7 +100,7 @@ fn memory(system: &Document) -> Option<u64> {
     const GIB: f64 = (1_u64 << 30) as f64;
     let gib = system.at("MemorySummary/TotalSystemMemoryGiB")?.as_f64()?;
     // A petabyte is more than any machine has.
-    (0.0..=1_048_576.0).contains(&gib).then(|| (gib * GIB) as u64)
+    (0.0..=1_048_576.0).contains(&gib).then_some((gib * GIB) as u64)
 }
 
 /// Lower case with colons, from whatever separator.

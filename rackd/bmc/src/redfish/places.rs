@@ -79,7 +79,7 @@ impl Link {
             }
             Err(BmcError::Http { status: 404, .. }) => {
                 let members = self.systems(call).await.unwrap_or_default();
-                Err(self.no_system(format!("{}", path.as_str()), &members))
+                Err(self.no_system(path.as_str().to_owned(), &members))
             }
             Err(error) => Err(error),
         }

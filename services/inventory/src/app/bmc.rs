@@ -62,10 +62,7 @@ fn check_trust(bmc: &Bmc) -> Result<(), Status> {
             ));
         }
     }
-    let digits = bmc.certificate_sha256.bytes().filter(|b| *b != b':');
-    if !bmc.certificate_sha256.is_empty()
-        && !(digits.clone().count() == 64 && digits.clone().all(|b| b.is_ascii_hexdigit()))
-    {
+    if !bmc.certificate_sha256.is_empty() && !is_sha256(&bmc.certificate_sha256) {
         return Err(invalid(
             "node.bmc.certificate_sha256",
             format!("expected 64 hexadecimal digits (a SHA-256), saw {}", bmc.certificate_sha256.len()),
@@ -81,4 +78,10 @@ fn check_trust(bmc: &Bmc) -> Result<(), Status> {
         ));
     }
     Ok(())
+}
+
+/// With or without colons.
+fn is_sha256(text: &str) -> bool {
+    let digits = text.bytes().filter(|byte| *byte != b':');
+    digits.clone().count() == 64 && digits.clone().all(|byte| byte.is_ascii_hexdigit())
 }
