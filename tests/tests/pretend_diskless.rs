@@ -241,8 +241,8 @@ async fn a_disk_moves_to_another_machine_with_all_that_was_written() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_whose_bmc_is_silent_keeps_its_disk_until_it_is_taken_by_force() {
     let bench = Bench::start_with(|timeouts| {
-        timeouts.bmc = std::time::Duration::from_secs(4);
-        timeouts.bmc_call = std::time::Duration::from_secs(1);
+        timeouts.bmc = std::time::Duration::from_secs(15);
+        timeouts.bmc_call = std::time::Duration::from_secs(4);
     })
     .await;
     let (image, _) = bench.image("debian", IMAGE).await;

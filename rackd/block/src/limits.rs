@@ -20,7 +20,7 @@ pub struct Limits {
     pub wrong_secret_delay: Duration,
     /// Silence after which an initiator is asked whether it is there.
     pub idle: Duration,
-    /// Silence, a half PDU or an answer that is not taken: after this long the connection goes.
+    /// Silence, or an answer that is not taken: after this long the connection goes.
     pub dead: Duration,
     /// How long a command waits for bytes that come from far; then it hears BUSY and comes again. Less than the
     /// 15 s after which iPXE gives a command up, and the 30 s after which Linux asks to abort it.

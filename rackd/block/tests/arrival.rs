@@ -1,5 +1,5 @@
-//! Reads from an image whose bytes are still on their way: they wait, they cost nobody else anything, and they never
-//! become an error of the medium.
+//! Reads from an image whose bytes are still on their way: they wait, they cost nobody else anything, and they do
+//! not become errors of the medium.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

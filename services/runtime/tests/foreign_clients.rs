@@ -178,13 +178,9 @@ async fn a_server_with_a_hole_in_its_rules_does_not_start() {
     let authority = Authority::init(&dir.path().join("ca"), "test").unwrap();
     let issued =
         authority.issue(&Identity::Service("inventory".into()), &[], Duration::from_secs(60)).unwrap();
-    for (rules, names) in [
-        (&[][..], "has no rule"),
-        (
-            &[(METHOD, Rule::Authenticated), ("farrier.inventory.v1.EventService/Gone", Rule::Rack)][..],
-            "is no method",
-        ),
-    ] {
+    let gone = ("farrier.inventory.v1.EventService/Gone", Rule::Rack);
+    let one_too_many: Vec<_> = RULES.iter().copied().chain([gone]).collect();
+    for (rules, names) in [(&[][..], "has no rule"), (one_too_many.leak(), "is no method")] {
         let server = Server {
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             credentials: Credentials::from_pem(&issued.cert_pem, &issued.key_pem, authority.cert_pem())
