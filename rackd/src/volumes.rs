@@ -11,7 +11,7 @@ use farrier_block::{
     OverlayError, OverlayOptions, Secret, TargetSpec, Targets,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -212,9 +212,10 @@ impl Volumes {
 
     /// Ends the sessions of a node and removes its volumes. Returns the instances they were of.
     pub(crate) async fn drop_volumes(&self, node: &str) -> Result<Vec<String>, VolumeError> {
+        // First the lock: nobody offers one again between its withdrawal and its removal.
+        let mut open = self.open.lock().await;
         self.withdraw(node).await;
         let mut dropped = Vec::new();
-        let mut open = self.open.lock().await;
         for record in self.records(node)? {
             open.remove(label(&record.instance));
             let files = self.files(&record.instance);
@@ -294,7 +295,18 @@ impl Volumes {
     }
 
     /// The volumes of a node.
+    /// Tasks that a volume still needs: the one that offers it, and the one whose secrets have its user data.
+    pub(crate) fn tasks(&self) -> Result<HashSet<String>, VolumeError> {
+        Ok(self.all_records()?.into_iter().flat_map(|record| [record.task, record.seed_of]).collect())
+    }
+
     fn records(&self, node: &str) -> Result<Vec<Record>, VolumeError> {
+        let mut records = self.all_records()?;
+        records.retain(|record| label(&record.node) == label(node));
+        Ok(records)
+    }
+
+    fn all_records(&self) -> Result<Vec<Record>, VolumeError> {
         let entries = match std::fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(io_error("reading", &self.dir))?,
@@ -304,7 +316,6 @@ impl Volumes {
             let path = entry.map_err(io_error("reading", &self.dir))?.path();
             if path.extension().is_some_and(|extension| extension == RECORD)
                 && let Some(record) = read_record(&path)?
-                && label(&record.node) == label(node)
             {
                 records.push(record);
             }

@@ -154,3 +154,12 @@ async fn a_move_ends_although_its_task_was_stopped_in_it() {
     // Whoever asks now waits for the end of it.
     assert_eq!(bench.volumes.owner("web").await.unwrap().node, "nodes/n2");
 }
+
+#[tokio::test]
+async fn tasks_that_a_volume_needs_are_known_also_after_it_moved() {
+    let bench = Bench::new();
+    assert!(bench.volumes.tasks().unwrap().is_empty());
+    bench.make("web", "nodes/n1", "t1").await;
+    bench.volumes.give("web", "nodes/n1", "nodes/n2").await.unwrap();
+    assert!(bench.volumes.tasks().unwrap().contains("t1"), "its user data is in this task's secrets");
+}
