@@ -70,11 +70,7 @@ async fn rackd_killed(mut site: Site, method: DeployMethod, points: Vec<String>)
         // It kills itself at the point, as by kill -9: nothing is flushed, nothing is said.
         site.installation.wait_ended(Service::Rackd).await.unwrap();
         site.installation.restart(Service::Rackd).await.unwrap();
-        let operation = site
-            .client
-            .wait(operation, |_| ())
-            .await
-            .unwrap_or_else(|e| panic!("{point}: {e:#}\n{}", site.tails()));
+        let operation = site.succeeds(operation, point).await;
         assert_deployed(&site, &name, &operation).await;
         names.push(name);
     }
@@ -110,11 +106,7 @@ async fn the_scheduler_killed_around_all_that_it_says_goes_on() {
                 site.client.operation(&stored.operation).await.unwrap()
             }
         };
-        let operation = site
-            .client
-            .wait(operation, |_| ())
-            .await
-            .unwrap_or_else(|e| panic!("{point}: {e:#}\n{}", site.tails()));
+        let operation = site.succeeds(operation, point).await;
         assert_deployed(&site, &name, &operation).await;
         names.push(name);
     }
@@ -151,11 +143,7 @@ async fn centre_killed(service: Service) {
                 break;
             }
         }
-        let operation = site
-            .client
-            .wait(operation, |_| ())
-            .await
-            .unwrap_or_else(|e| panic!("{step}: {e:#}\n{}", site.tails()));
+        let operation = site.succeeds(operation, step).await;
         assert_deployed(&site, &name, &operation).await;
         names.push(name);
     }

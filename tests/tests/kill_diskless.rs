@@ -85,11 +85,7 @@ async fn rackd_killed_before_and_after_every_step_of_a_recovery_goes_on() {
         let died = site.installation.wait_ended(Service::Rackd).await;
         died.unwrap_or_else(|e| panic!("{point}: {e:#}\n{}", site.tails()));
         site.installation.restart(Service::Rackd).await.unwrap();
-        let operation = site
-            .client
-            .wait(operation, |_| ())
-            .await
-            .unwrap_or_else(|e| panic!("{point}: {e:#}\n{}", site.tails()));
+        let operation = site.succeeds(operation, point).await;
         assert_moved(&site, &operation, &site.nodes[at], &site.nodes[to]).await;
         at = to;
     }
@@ -124,11 +120,7 @@ async fn centre_killed(service: Service) {
                 break;
             }
         }
-        let operation = site
-            .client
-            .wait(operation, |_| ())
-            .await
-            .unwrap_or_else(|e| panic!("{step}: {e:#}\n{}", site.tails()));
+        let operation = site.succeeds(operation, step).await;
         assert_moved(&site, &operation, &site.nodes[at], &site.nodes[to]).await;
         at = to;
     }

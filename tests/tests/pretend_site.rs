@@ -167,6 +167,12 @@ impl Site {
         self.client.create_instance(instance).await
     }
 
+    /// Waits for an operation that must succeed; `at`: what was done to it meanwhile.
+    pub(crate) async fn succeeds(&self, operation: Operation, at: &str) -> Operation {
+        let ended = self.client.wait(operation, |_| ()).await;
+        ended.unwrap_or_else(|e| panic!("{at}: {e:#}\n{}", self.tails()))
+    }
+
     /// A channel to rackd with the scheduler's identity.
     pub(crate) fn scheduler_to_rack(&self) -> Channel {
         self.rack.clone()
