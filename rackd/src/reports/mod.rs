@@ -68,8 +68,13 @@ impl Reporter {
                 },
                 () = wait => {
                     let node = |login: &Login| login.initiator().and_then(|name| rack.volumes.node_of(name));
-                    self.tell(&mut logins, RackEventKind::RefuseLogin, node).await;
-                    self.tell(&mut strangers, RackEventKind::UnknownMachine, |_| None).await;
+                    let tell = async {
+                        self.tell(&mut logins, RackEventKind::RefuseLogin, node).await;
+                        self.tell(&mut strangers, RackEventKind::UnknownMachine, |_| None).await;
+                    };
+                    if rack.shutdown.run_until_cancelled(tell).await.is_none() {
+                        return;
+                    }
                 }
             }
         }
