@@ -133,13 +133,19 @@ pub fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Reads a whole number of `what` from `least` on.
+pub fn count(text: &str, what: &str, least: i32) -> Result<i32, String> {
+    let number = text.trim().parse::<i32>().ok().filter(|number| *number >= least);
+    number.ok_or_else(|| format!("expected a whole number of {what}, {least} or more"))
+}
+
 const AFTER_HELP: &str = "\
 Names are accepted short (`n1`) or whole (`nodes/n1`). Data goes to stdout, talk to stderr.
 
 Exit codes:
   0    done
   1    refused or failed
-  2    usage
+  2    usage, or a value that cannot be
   3    not found
   4    unreachable
   5    the operation failed (with --wait)
@@ -154,6 +160,24 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_that_can_be_typed_has_a_help_text() {
+        fn silent(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+            if command.get_about().is_none() {
+                found.push(path.to_owned());
+            }
+            let without =
+                command.get_arguments().filter(|arg| arg.get_help().is_none() && !arg.is_hide_set());
+            found.extend(without.map(|arg| format!("{path} {}", arg.get_id())));
+            for sub in command.get_subcommands() {
+                silent(sub, &format!("{path} {}", sub.get_name()), found);
+            }
+        }
+        let mut found = Vec::new();
+        silent(&Cli::command(), "farrier", &mut found);
+        assert_eq!(found, Vec::<String>::new());
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub fn issue(
     Ok(Credentials::load(out)?.identity())
 }
 
-/// An authority in `dir`/ca and the identities in directories beside it, each where it is missing. Says what
-/// it made.
+/// An authority in `dir`/ca and the identities in directories beside it, each where it is missing or is not
+/// reached under one of `hosts`. Says what it made.
 pub fn bootstrap(
     dir: &Path,
     identities: Vec<(String, Identity)>,
@@ -45,16 +45,25 @@ pub fn bootstrap(
     for (name, identity) in identities {
         let identity = checked(identity)?;
         let out = dir.join(&name);
-        if Credentials::load(&out).is_ok_and(|there| there.identity() == identity) {
-            continue;
-        }
-        let reached: Vec<String> = match &identity {
+        let mut reached: Vec<String> = match &identity {
             // Users do not serve: nobody reaches them.
             Identity::User { .. } => Vec::new(),
             _ => std::iter::once(name).chain(hosts.iter().cloned()).collect(),
         };
+        // A host more than last time is a new certificate; the hosts of the old one stay.
+        let there = Credentials::load(&out).ok().filter(|there| there.identity() == identity);
+        let before = there.as_ref().map(Credentials::hosts).unwrap_or_default();
+        let added: Vec<String> = reached.iter().filter(|host| !before.contains(host)).cloned().collect();
+        if there.is_some() && added.is_empty() {
+            continue;
+        }
+        reached.extend(before.into_iter().filter(|host| !added.contains(host)));
+        reached.sort();
+        reached.dedup();
         issue(&authority, &identity, &reached, days, &out)?;
-        made.push(format!("{identity} in {}, valid for {days} days", out.display()));
+        let also =
+            if there.is_some() { format!(", now also as {}", added.join(", ")) } else { String::new() };
+        made.push(format!("{identity} in {}, valid for {days} days{also}", out.display()));
     }
     Ok(made)
 }
@@ -114,6 +123,13 @@ mod tests {
         let hosts = ["127.0.0.1".to_owned()];
         assert_eq!(bootstrap(dir.path(), wanted(), &hosts, 1).unwrap().len(), 3);
         assert_eq!(bootstrap(dir.path(), wanted(), &hosts, 1).unwrap(), Vec::<String>::new());
+        let more = ["127.0.0.1".to_owned(), "centre.example".to_owned()];
+        let made = bootstrap(dir.path(), wanted(), &more, 1).unwrap();
+        assert!(made.len() == 2 && made[0].ends_with("now also as centre.example"), "{made:?}");
+        let only = ["centre.example".to_owned()];
+        assert_eq!(bootstrap(dir.path(), wanted(), &only, 1).unwrap(), Vec::<String>::new());
+        let hosts_of = |name: &str| Credentials::load(&dir.path().join(name)).unwrap().hosts();
+        assert_eq!(hosts_of("inventory"), ["127.0.0.1", "centre.example", "inventory"]);
         std::fs::write(dir.path().join("r1/cert.pem"), "broken").unwrap();
         let made = bootstrap(dir.path(), wanted(), &hosts, 1).unwrap();
         assert!(made.len() == 1 && made[0].starts_with("spiffe://farrier/rack/r1"), "{made:?}");

@@ -1,5 +1,6 @@
 //! What went wrong: one exit code, the sentence, the reason, and what to do next.
 
+use crate::names::short;
 use crate::output::table;
 use farrier_identity::IdentityError;
 use std::fmt::Write as _;
@@ -141,6 +142,8 @@ fn exit_of(status: &Status, reason: Option<&str>) -> Exit {
             Exit::Conflict
         }
         (Code::NotFound, _) => Exit::NotFound,
+        // The same mistake is the same exit code, whoever sees it first.
+        (Code::InvalidArgument | Code::OutOfRange, _) => Exit::Usage,
         (Code::Aborted | Code::AlreadyExists, _) => Exit::Conflict,
         (Code::Unavailable | Code::DeadlineExceeded, _) => Exit::Unreachable,
         // tonic reports its own deadline and a connection that broke under a call with these codes; a
@@ -179,6 +182,12 @@ fn rejections(status: &Status) -> Vec<(String, String)> {
 
 fn next(failure: &Failure, status: &Status, called: &Called) -> Vec<String> {
     let one = |text: &str| vec![text.to_owned()];
+    let facts = status.get_details_error_info().map(|info| info.metadata).unwrap_or_default();
+    let fact = |key: &str| facts.get(key).map(|value| table::clean(value));
+    let explain = || {
+        let node = fact("node").map_or_else(|| "NODE".to_owned(), |node| short(&node).to_owned());
+        format!("`farrier node explain {node}`")
+    };
     match (failure.reason.as_deref(), failure.exit) {
         (_, Exit::Unreachable) => vec![format!(
             "the address is from {}: `farrier context show`; is {} running there?",
@@ -186,20 +195,49 @@ fn next(failure: &Failure, status: &Status, called: &Called) -> Vec<String> {
         )],
         (Some("STALE_ETAG"), _) => one("somebody changed it meanwhile: read it again and repeat"),
         (Some("NAME_TAKEN"), _) => one("choose another name, or `get` the one that is there"),
-        (Some("NODE_BUSY"), _) => one("see what works on it: `farrier node explain NAME`"),
-        (Some("LIFECYCLE_REFUSED"), _) => one("see what its state allows: `farrier node explain NAME`"),
+        (Some("NODE_BUSY"), _) => vec![format!("see what works on it: {}", explain())],
+        (Some("LIFECYCLE_REFUSED"), _) => vec![format!("see what its state allows: {}", explain())],
         (Some("NO_NODE_FITS"), _) => {
-            one("change the flavor or the target, or provide a node: `farrier node list`")
+            vec![make_one_available(&failure.rejections)]
         }
         (Some("IN_USE"), _) => one("remove what refers to it first"),
         (Some("CHECKSUM_MISMATCH"), _) => one("compare with `sha256sum FILE` and the publisher's list"),
-        (_, Exit::NotFound) => one("`list` shows what there is"),
+        (_, Exit::NotFound) => match fact("resource").as_deref().and_then(noun_of) {
+            Some(noun) => vec![format!("`farrier {noun} list` shows what there is")],
+            None => Vec::new(),
+        },
         _ if matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated) => {
             one("`farrier context show` prints who you are")
         }
         _ => Vec::new(),
     }
 }
+
+/// What to do where no node fits: one that only has to be provided is named.
+pub fn make_one_available(rejections: &[(String, String)]) -> String {
+    // Placement says of every node that is not available what it is instead.
+    let idle = rejections.iter().find(|(_, why)| why.ends_with(" is manageable"));
+    let node = idle.map_or("NODE", |(node, _)| short(node));
+    format!("make a node available: `farrier node provide {node}`; or ask for less, or elsewhere")
+}
+
+/// The noun of the command line for a resource's name.
+fn noun_of(resource: &str) -> Option<&'static str> {
+    let collection = resource.split('/').next()?;
+    NOUNS.iter().find(|(plural, _)| *plural == collection).map(|(_, noun)| *noun)
+}
+
+/// Collections of the API that the command line lists.
+const NOUNS: [(&str, &str); 8] = [
+    ("sites", "site"),
+    ("racks", "rack"),
+    ("nodes", "node"),
+    ("ports", "port"),
+    ("images", "image"),
+    ("flavors", "flavor"),
+    ("instances", "instance"),
+    ("operations", "operation"),
+];
 
 /// A server's text may have lines, never other control characters.
 fn clean_lines(text: &str) -> String {
@@ -241,6 +279,7 @@ mod tests {
             (status(Code::FailedPrecondition, "LIFECYCLE_REFUSED"), 1),
             (Status::internal("x"), 1),
             (Status::permission_denied("x"), 1),
+            (status(Code::InvalidArgument, "INVALID_FIELD"), 2),
         ] {
             assert_eq!(Failure::of_status(&status, &called()).exit.code(), exit, "{status}");
         }
@@ -256,6 +295,7 @@ mod tests {
         details.set_precondition_failure(vec![
             PreconditionViolation::new("NODE", "nodes/n2", "has 4 CPUs, needs 8"),
             PreconditionViolation::new("NODE", "nodes/n1", "is active\x1b[2J"),
+            PreconditionViolation::new("NODE", "nodes/n3", "state: must be available, is manageable"),
         ]);
         let status = Status::with_error_details(Code::FailedPrecondition, "no node fits", details);
         insta::assert_snapshot!(Failure::of_status(&status, &called()).render(false), @r"
@@ -263,8 +303,24 @@ mod tests {
         NODE      WHY NOT
         nodes/n1  is active?[2J
         nodes/n2  has 4 CPUs, needs 8
-        next: change the flavor or the target, or provide a node: `farrier node list`
+        nodes/n3  state: must be available, is manageable
+        next: make a node available: `farrier node provide n3`; or ask for less, or elsewhere
         ");
+    }
+
+    #[test]
+    fn hints_name_the_thing_itself() {
+        for (code, reason, fact, value, hint) in [
+            (Code::FailedPrecondition, "LIFECYCLE_REFUSED", "node", "nodes/n7", "`farrier node explain n7`"),
+            (Code::Aborted, "NODE_BUSY", "node", "nodes/n7", "`farrier node explain n7`"),
+            (Code::NotFound, "NOT_FOUND", "resource", "flavors/big", "`farrier flavor list` shows"),
+        ] {
+            let facts = std::collections::HashMap::from([(fact.to_owned(), value.to_owned())]);
+            let details = ErrorDetails::with_error_info(reason, "farrier", facts);
+            let status = Status::with_error_details(code, "why", details);
+            let text = Failure::of_status(&status, &called()).render(false);
+            assert!(text.contains(hint), "{text}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub use report::{Bar, Lines, Report, clear, upload_bar};
 
 use crate::call;
 use crate::client::Link;
-use crate::failure::{Exit, Failure, of_transport};
+use crate::failure::{Exit, Failure, make_one_available, of_transport};
 use crate::names::short;
 use farrier_proto::scheduler::operation_service_client::OperationServiceClient;
 use farrier_proto::scheduler::{GetOperationRequest, Operation, OperationError, WatchOperationRequest};
@@ -160,9 +160,7 @@ fn failed(operation: &Operation, error: &OperationError) -> Failure {
     failure.reason = Some(error.reason.clone()).filter(|reason| !reason.is_empty());
     failure.rejections = error.rejections.iter().map(|r| (r.node.clone(), r.reason.clone())).collect();
     let next = match error.reason.as_str() {
-        "NO_NODE_FITS" => {
-            "change the flavor or the target, or provide a node: `farrier node list`".to_owned()
-        }
+        "NO_NODE_FITS" => make_one_available(&failure.rejections),
         _ if operation.node.is_empty() => format!("`farrier operation get {}`", short(&operation.name)),
         _ => format!("`farrier node explain {}`", short(&operation.node)),
     };

@@ -225,7 +225,12 @@ async fn start_netboot(
         netboot.load_files(dir).with_context(|| format!("cannot read boot files in {}", dir.display()))?;
     }
     for path in [&config.ramdisk.kernel, &config.ramdisk.initrd] {
-        anyhow::ensure!(path.is_file(), "ramdisk: expected a file at {}, saw none", path.display());
+        anyhow::ensure!(
+            path.is_file(),
+            "ramdisk: expected a file at {}, saw none; `cargo xtask ramdisk --out DIR` makes both, `[ramdisk]` in the \
+             configuration names them",
+            path.display()
+        );
     }
     let mut table = BootTable::new();
     // Those without an interface have somebody else's DHCP; netboot still needs to know them for scripts.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 pub enum Verb {
     /// Makes an authority (ca.pem, ca.key) in a directory. Keep ca.key off the network.
     Init {
+        /// Directory of the authority.
         dir: PathBuf,
         /// Name in its certificate.
         #[arg(long, value_name = "NAME", default_value = "farrier")]
@@ -17,8 +18,9 @@ pub enum Verb {
     },
     /// Makes everything that a small installation on one machine starts with: an authority in DIR/ca, and
     /// identities in DIR/inventory, DIR/scheduler, DIR/images, DIR/RACK and DIR/USER. What is there and
-    /// loads stays, so that it may run before every start.
+    /// loads stays, so that it may run before every start; with a --host more it gets a new certificate.
     Bootstrap {
+        /// Directory of the authority.
         dir: PathBuf,
         /// A rack's id; repeat for more.
         #[arg(long = "rack", value_name = "RACK")]
@@ -44,6 +46,7 @@ pub enum Verb {
         /// A rack's id; a rack joins by itself with `farrier rack join-token`.
         #[arg(long, value_name = "RACK")]
         rack: Option<String>,
+        /// A user's name.
         #[arg(long, value_name = "NAME", requires = "role")]
         user: Option<String>,
         /// What the user may do at most.

@@ -14,16 +14,23 @@ pub enum Verb {
     /// Lists the contexts.
     List,
     /// Makes a context the current one.
-    Use { name: String },
+    Use {
+        /// The context, by its name.
+        name: String,
+    },
     /// Makes or changes a context from --inventory, --scheduler, --images and --identity.
     Set {
+        /// The context, by its name.
         name: String,
         /// Make it the current one too. The first context always is.
         #[arg(long)]
         current: bool,
     },
     /// Removes a context.
-    Delete { name: String },
+    Delete {
+        /// The context, by its name.
+        name: String,
+    },
     /// Shows what a command would use, where each part comes from, and who you are.
     Show,
 }
@@ -113,6 +120,7 @@ fn change(
 /// A context in a list.
 struct Row {
     current: bool,
+    /// The context, by its name.
     name: String,
     context: Context,
 }

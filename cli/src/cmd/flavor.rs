@@ -17,14 +17,16 @@ use farrier_proto::inventory::{
 pub enum Verb {
     /// Makes a flavor: what is left out is not asked for.
     Create {
+        /// The flavor, by its name.
         name: String,
+        /// Text for people.
         #[arg(long)]
         description: Option<String>,
         /// `x86_64` or `aarch64`.
         #[arg(long)]
         arch: Option<String>,
         /// At least this many hardware threads.
-        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i32).range(0..))]
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = cpus)]
         cpus: i32,
         /// At least this much memory, for example 64GiB.
         #[arg(long, value_name = "SIZE", value_parser = size::parse)]
@@ -43,15 +45,23 @@ pub enum Verb {
         labels: Vec<(String, String)>,
     },
     /// Shows one flavor.
-    Get { name: String },
+    Get {
+        /// The flavor, by its name.
+        name: String,
+    },
     /// Lists flavors.
     List(ListArgs),
     /// Removes a flavor; instances that have it stay.
     Delete {
+        /// The flavor, by its name.
         name: String,
         #[command(flatten)]
         etag: EtagArg,
     },
+}
+
+fn cpus(text: &str) -> Result<i32, String> {
+    crate::args::count(text, "hardware threads", 0)
 }
 
 pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {

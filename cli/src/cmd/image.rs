@@ -22,11 +22,15 @@ pub enum Verb {
     /// Uploads a file; the service verifies it before it looks into it.
     Import(ImportArgs),
     /// Shows one image.
-    Get { name: String },
+    Get {
+        /// The image, by its name.
+        name: String,
+    },
     /// Lists images.
     List(ListArgs),
     /// Removes an image; machines that run it go on.
     Delete {
+        /// The image, by its name.
         name: String,
         #[command(flatten)]
         etag: EtagArg,
@@ -35,7 +39,9 @@ pub enum Verb {
 
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
+    /// The image, by its name.
     name: String,
+    /// The image, as it was published.
     #[arg(long)]
     file: PathBuf,
     /// SHA-256 of the file: the publisher lists it, `sha256sum FILE` computes it.
@@ -50,6 +56,7 @@ pub struct ImportArgs {
     /// `x86_64` or `aarch64`; any when left out.
     #[arg(long)]
     arch: Option<String>,
+    /// Text for people.
     #[arg(long)]
     description: Option<String>,
     /// Project that owns it; everybody's when left out.

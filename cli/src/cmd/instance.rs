@@ -25,7 +25,10 @@ pub enum Verb {
     /// Asks for a machine.
     Create(Box<CreateArgs>),
     /// Shows one instance.
-    Get { name: String },
+    Get {
+        /// The instance, by its name.
+        name: String,
+    },
     /// Lists instances.
     List {
         #[command(flatten)]
@@ -36,6 +39,7 @@ pub enum Verb {
     },
     /// Gives the machine back: off, erased, verified, available again.
     Delete {
+        /// The instance, by its name.
         name: String,
         #[command(flatten)]
         etag: EtagArg,
@@ -47,6 +51,7 @@ pub enum Verb {
     /// The image is what a power cut at that moment would have left: what the system has written and synced is in
     /// it. It belongs to the instance's project and has the size of its disk.
     Snapshot {
+        /// The instance, by its name.
         name: String,
         /// The image that is made.
         #[arg(long, value_name = "IMAGE")]
@@ -62,6 +67,7 @@ pub enum Verb {
     /// The first node is switched off and loses the disk, the second boots from it as it is. cloud-init sees a new
     /// instance and runs again.
     Recover {
+        /// The instance, by its name.
         name: String,
         /// The node that takes it: available, of the same rack, with the same boot mode.
         #[arg(long, value_name = "NODE")]
@@ -77,9 +83,12 @@ pub enum Verb {
 
 #[derive(Debug, clap::Args)]
 pub struct CreateArgs {
+    /// The instance, by its name.
     name: String,
+    /// What the machine must have, by the flavor's name.
     #[arg(long)]
     flavor: String,
+    /// What is put on it, by the image's name.
     #[arg(long)]
     image: String,
     /// The instance's name when left out.
@@ -113,13 +122,17 @@ pub struct CreateArgs {
     #[arg(long)]
     no_ready_gate: bool,
     /// Seconds that the operating system may take to call back [default: the server's].
-    #[arg(long, value_name = "SECONDS", conflicts_with = "no_ready_gate", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "no_ready_gate", value_parser = seconds)]
     ready_seconds: Option<i32>,
     /// Only ask whether a node would fit now.
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
     #[command(flatten)]
     wait: WaitArgs,
+}
+
+fn seconds(text: &str) -> Result<i32, String> {
+    crate::args::count(text, "seconds", 1)
 }
 
 /// Deploy methods.

@@ -24,7 +24,9 @@ use std::path::{Path, PathBuf};
 pub enum Verb {
     /// Enrols a server.
     Create {
+        /// The node, by its name.
         name: String,
+        /// The rack it is in, by its name.
         #[arg(long)]
         rack: String,
         #[command(flatten)]
@@ -34,7 +36,10 @@ pub enum Verb {
         labels: Vec<(String, String)>,
     },
     /// Shows one node.
-    Get { name: String },
+    Get {
+        /// The node, by its name.
+        name: String,
+    },
     /// Lists nodes.
     List {
         #[command(flatten)]
@@ -48,6 +53,7 @@ pub enum Verb {
     },
     /// Changes the fields that are named.
     Update {
+        /// The node, by its name.
         name: String,
         #[command(flatten)]
         fields: Box<Fields>,
@@ -58,14 +64,19 @@ pub enum Verb {
     },
     /// Forgets a node.
     Delete {
+        /// The node, by its name.
         name: String,
         #[command(flatten)]
         etag: EtagArg,
     },
     /// Says why the node is where it is, and what can be done.
-    Explain { name: String },
+    Explain {
+        /// The node, by its name.
+        name: String,
+    },
     /// Shows the packets seen from the node, oldest first: why does it not boot?
     BootTrace {
+        /// The node, by its name.
         name: String,
         /// Only of this port; all ports of the node when left out.
         #[arg(long)]
@@ -81,10 +92,11 @@ pub enum Verb {
 /// What is known of a node: the same for `create` and `update`.
 #[derive(Debug, clap::Args)]
 pub struct Fields {
+    /// Text for people.
     #[arg(long)]
     description: Option<String>,
     /// Lowest rack unit it fills.
-    #[arg(long, value_name = "U", value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, value_name = "U", value_parser = rack_unit)]
     rack_unit: Option<i32>,
     /// `ipmi`, `redfish`, or `auto`: Redfish where the BMC answers it, else IPMI.
     #[arg(long, value_name = "DRIVER")]
@@ -92,6 +104,7 @@ pub struct Fields {
     /// `host` or `host:port`; the port is the protocol's when left out.
     #[arg(long, value_name = "ADDRESS")]
     bmc_address: Option<String>,
+    /// Account of the BMC that Farrier uses.
     #[arg(long, value_name = "USER")]
     bmc_user: Option<String>,
     /// File with the password on its first line, `-` for stdin [env: FARRIER_BMC_PASSWORD holds the password].
@@ -113,11 +126,13 @@ pub struct Fields {
     /// Redfish: id or path of the system, where a BMC has several.
     #[arg(long, value_name = "SYSTEM")]
     bmc_system: Option<String>,
+    /// How the firmware boots; from the inspection when left out.
     #[arg(long, value_enum)]
     boot_mode: Option<BootModeArg>,
     /// `x86_64` or `aarch64`; from the inspection when left out.
     #[arg(long)]
     arch: Option<String>,
+    /// Kind of machine, for flavors that ask for exactly this one.
     #[arg(long, value_name = "CLASS")]
     resource_class: Option<String>,
     /// Replaces all traits; repeat for more.
@@ -334,6 +349,10 @@ fn state(text: &str) -> Result<State, String> {
         let known: Vec<_> = State::ALL.iter().map(|state| state.as_str().replace(' ', "-")).collect();
         format!("expected one of {}", known.join(", "))
     })
+}
+
+fn rack_unit(text: &str) -> Result<i32, String> {
+    crate::args::count(text, "rack units", 0)
 }
 
 fn cipher_suite(text: &str) -> Result<i32, String> {

@@ -19,18 +19,21 @@ use farrier_proto::types::NodeVerb;
 pub enum Act {
     /// Proves that the BMC answers: enroll to manageable.
     Manage {
+        /// The node, by its name.
         name: String,
         #[command(flatten)]
         wait: WaitArgs,
     },
     /// Boots the ramdisk and looks at the hardware.
     Inspect {
+        /// The node, by its name.
         name: String,
         #[command(flatten)]
         wait: WaitArgs,
     },
     /// Erases the disks and proves it; the node stays manageable.
     Clean {
+        /// The node, by its name.
         name: String,
         /// Whole disks, not only their metadata.
         #[arg(long)]
@@ -40,6 +43,7 @@ pub enum Act {
     },
     /// Cleans the node and makes it available to instances.
     Provide {
+        /// The node, by its name.
         name: String,
         /// Whole disks, not only their metadata.
         #[arg(long)]
@@ -49,22 +53,27 @@ pub enum Act {
     },
     /// Stops what is being done; the node goes to the failed state of that work.
     Abort {
+        /// The node, by its name.
         name: String,
         #[command(flatten)]
         wait: WaitArgs,
     },
     /// Switches a node that nobody else works on.
     Power {
+        /// What the power is to do.
         #[arg(value_enum)]
         action: PowerArg,
+        /// The node, by its name.
         name: String,
         #[command(flatten)]
         wait: WaitArgs,
     },
     /// Takes a node out of placement, or puts it back.
     Maintenance {
+        /// On or off.
         #[arg(value_enum)]
         switch: Switch,
+        /// The node, by its name.
         name: String,
         /// Why, for whoever comes next.
         #[arg(long)]

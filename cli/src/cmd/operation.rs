@@ -27,11 +27,18 @@ pub enum Verb {
         node: Option<String>,
     },
     /// Shows one operation with its steps.
-    Get { id: String },
+    Get {
+        /// The operation, by its id.
+        id: String,
+    },
     /// Follows an operation until it is done; exit 0 only when it succeeded.
-    Watch { id: String },
+    Watch {
+        /// The operation, by its id.
+        id: String,
+    },
     /// Stops an operation at the next safe point.
     Cancel {
+        /// The operation, by its id.
         id: String,
         /// Why, for the audit log.
         #[arg(long, default_value = "")]

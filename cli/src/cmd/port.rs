@@ -19,6 +19,7 @@ pub enum Verb {
     Create {
         /// For example 52:54:00:12:34:56.
         mac: String,
+        /// The node, by its name.
         #[arg(long)]
         node: String,
         /// Whether network boot is tried on it.
@@ -32,7 +33,10 @@ pub enum Verb {
         switch_port: Option<String>,
     },
     /// Shows one port.
-    Get { mac: String },
+    Get {
+        /// MAC address, for example 52:54:00:12:34:56.
+        mac: String,
+    },
     /// Lists ports.
     List {
         #[command(flatten)]
@@ -43,11 +47,15 @@ pub enum Verb {
     },
     /// Changes the fields that are named.
     Update {
+        /// MAC address, for example 52:54:00:12:34:56.
         mac: String,
+        /// Whether network boot is tried on it.
         #[arg(long, value_name = "BOOL", action = ArgAction::Set)]
         pxe: Option<bool>,
+        /// Switch that the cable goes to.
         #[arg(long, value_name = "NAME")]
         switch: Option<String>,
+        /// Port of that switch.
         #[arg(long, value_name = "PORT")]
         switch_port: Option<String>,
         #[command(flatten)]
@@ -55,6 +63,7 @@ pub enum Verb {
     },
     /// Removes a port.
     Delete {
+        /// MAC address, for example 52:54:00:12:34:56.
         mac: String,
         #[command(flatten)]
         etag: EtagArg,

@@ -22,12 +22,15 @@ use farrier_proto::rack::rack_service_client::RackServiceClient;
 pub enum Verb {
     /// Makes a rack in a site.
     Create {
+        /// The rack, by its name.
         name: String,
+        /// The site it is in, by its name.
         #[arg(long)]
         site: String,
         /// Where the centre reaches rackd, `https://host:port`.
         #[arg(long, value_name = "URL")]
         address: Option<String>,
+        /// Text for people.
         #[arg(long)]
         description: Option<String>,
         /// Repeat for more.
@@ -35,7 +38,10 @@ pub enum Verb {
         labels: Vec<(String, String)>,
     },
     /// Shows one rack.
-    Get { name: String },
+    Get {
+        /// The rack, by its name.
+        name: String,
+    },
     /// Lists racks.
     List {
         #[command(flatten)]
@@ -46,9 +52,12 @@ pub enum Verb {
     },
     /// Changes the fields that are named.
     Update {
+        /// The rack, by its name.
         name: String,
+        /// Where the centre reaches rackd, `https://host:port`.
         #[arg(long, value_name = "URL")]
         address: Option<String>,
+        /// Text for people.
         #[arg(long)]
         description: Option<String>,
         #[command(flatten)]
@@ -58,24 +67,31 @@ pub enum Verb {
     },
     /// Removes a rack that has no nodes.
     Delete {
+        /// The rack, by its name.
         name: String,
         #[command(flatten)]
         etag: EtagArg,
     },
     /// Makes a one-time token with which a new rackd joins. Shown once.
     JoinToken {
+        /// The rack it is in, by its name.
         rack: String,
         /// Seconds it may be used [default: the server's, 3600].
-        #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i32).range(0..))]
+        #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true, value_parser = seconds)]
         valid_seconds: i32,
     },
     /// Asks the rack's daemon what it serves.
     Status {
+        /// The rack, by its name.
         name: String,
         /// rackd's address, instead of the one that inventory has.
         #[arg(long, value_name = "URL")]
         address: Option<String>,
     },
+}
+
+fn seconds(text: &str) -> Result<i32, String> {
+    crate::args::count(text, "seconds", 0)
 }
 
 pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {

@@ -17,7 +17,9 @@ use farrier_proto::inventory::{
 pub enum Verb {
     /// Makes a site.
     Create {
+        /// The site, by its name.
         name: String,
+        /// Text for people.
         #[arg(long)]
         description: Option<String>,
         /// Repeat for more.
@@ -25,12 +27,17 @@ pub enum Verb {
         labels: Vec<(String, String)>,
     },
     /// Shows one site.
-    Get { name: String },
+    Get {
+        /// The site, by its name.
+        name: String,
+    },
     /// Lists sites.
     List(ListArgs),
     /// Changes the fields that are named.
     Update {
+        /// The site, by its name.
         name: String,
+        /// Text for people.
         #[arg(long)]
         description: Option<String>,
         #[command(flatten)]
@@ -40,6 +47,7 @@ pub enum Verb {
     },
     /// Removes a site that has no racks.
     Delete {
+        /// The site, by its name.
         name: String,
         #[command(flatten)]
         etag: EtagArg,

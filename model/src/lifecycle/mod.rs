@@ -31,7 +31,7 @@ pub fn verbs(from: State) -> impl Iterator<Item = Event> {
 }
 
 fn allowed(from: State) -> String {
-    let verbs: Vec<_> = verbs(from).map(|v| format!("`{v}`")).collect();
+    let verbs: Vec<_> = verbs(from).filter(|verb| verb.is_driven()).map(|v| format!("`{v}`")).collect();
     if verbs.is_empty() { "nothing until its work ends".to_owned() } else { verbs.join(", ") }
 }
 

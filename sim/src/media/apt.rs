@@ -85,8 +85,12 @@ impl Apt {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.arg("-o").arg(format!("Dir::State::lists={}", text(&self.lists)));
-        // The caches that go with the lists; kept in memory, as they are only read twice.
-        command.args(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]);
+        // The caches that go with the lists: a medium asks for the versions of dozens of packages, and each answer
+        // without them costs a second. apt replaces them whole.
+        for cache in ["pkgcache", "srcpkgcache"] {
+            let file = self.lists.with_file_name(format!("{cache}.bin"));
+            command.arg("-o").arg(format!("Dir::Cache::{cache}={}", text(&file)));
+        }
         // The directories belong to root, who apt would step down from.
         command.args(["-o", "APT::Sandbox::User=root"]);
         command

@@ -220,7 +220,11 @@ impl Link {
             Err(error) => return Err(error),
         };
         Ok(BmcIdentity {
-            manufacturer: (device.manufacturer_id & 0xF_FFFF).to_string(),
+            manufacturer: match device.manufacturer_id & 0xF_FFFF {
+                // IPMI 2.0 table 20-2: unspecified, and reserved, which BMCs send for the same.
+                0 | 0xF_FFFF => "unspecified".to_owned(),
+                id => id.to_string(),
+            },
             product: device.product_id.to_string(),
             firmware: format!("{}.{:02}", device.major_fw_revision, device.minor_fw_revision),
             protocol: format!("IPMI {}.{}", device.major_version, device.minor_version),

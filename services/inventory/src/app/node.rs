@@ -3,6 +3,7 @@ use super::rack::is_own_rack;
 use super::{App, bmc, check, error, explain, state};
 use farrier_inventory_store::{NodeExtra, SecretChange};
 use farrier_model::Collection;
+use farrier_model::lifecycle::State;
 use farrier_proto::inventory::{Explanation, Node};
 use farrier_proto::types::{BootMode, ProvisionState, RootDeviceHints};
 use farrier_runtime::authz::Caller;
@@ -154,7 +155,15 @@ impl Noun for Node {
             "operation" => whole(Collection::Operations, term.value),
             "state" => match state::parse(&term.value) {
                 Some(state) => state.as_str().to_owned(),
-                None => return Err(bad(&format!("{:?} is no provision state", term.value))),
+                None => {
+                    let known: Vec<_> = State::ALL.iter().map(|state| state.as_str()).collect();
+                    let why = format!(
+                        "{:?} is no provision state; expected one of {}",
+                        term.value,
+                        known.join(", ")
+                    );
+                    return Err(bad(&why));
+                }
             },
             "maintenance" if !matches!(term.value.as_str(), "true" | "false") => {
                 return Err(bad("maintenance: expected true or false"));

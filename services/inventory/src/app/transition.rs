@@ -58,7 +58,7 @@ pub(super) fn decide(
     holder(node, &request.operation, outcome)?;
     let from = state::read(node.state());
     let to = next(from, event).map_err(|refused| {
-        let facts = [("state", from.to_string()), ("event", event.to_string())];
+        let facts = [("node", node.name.clone()), ("state", from.to_string()), ("event", event.to_string())];
         refuse_with(Code::FailedPrecondition, Reason::LifecycleRefused, refused.to_string(), facts)
     })?;
     if !event.is_driven() {
@@ -124,23 +124,27 @@ pub(super) fn holder(node: &Node, operation: &str, outcome: bool) -> Result<(), 
     if outcome && node.operation != operation {
         let seen = if node.operation.is_empty() { "nobody" } else { &node.operation };
         let why = format!("{} is not worked on by {operation} but by {seen}", node.name);
-        return Err(refuse(Code::FailedPrecondition, Reason::LifecycleRefused, why));
+        return Err(refused(node, why));
     }
     if !node.operation.is_empty() && node.operation != operation {
         return Err(refuse_with(
             Code::Aborted,
             Reason::NodeBusy,
             format!("{} works on {}: retry when it has ended", node.operation, node.name),
-            [("operation", node.operation.clone())],
+            [("node", node.name.clone()), ("operation", node.operation.clone())],
         ));
     }
     Ok(())
 }
 
+fn refused(node: &Node, why: String) -> Status {
+    refuse_with(Code::FailedPrecondition, Reason::LifecycleRefused, why, [("node", node.name.clone())])
+}
+
 fn in_use(node: &Node) -> Result<(), Status> {
     if node.maintenance {
         let why = format!("{} is in maintenance: {}", node.name, node.maintenance_reason);
-        return Err(refuse(Code::FailedPrecondition, Reason::LifecycleRefused, why));
+        return Err(refused(node, why));
     }
     Ok(())
 }
@@ -149,7 +153,7 @@ fn give(node: &mut Node, instance: &str) -> Result<(), Status> {
     parse_name(Collection::Instances, instance).map_err(|e| invalid("instance", e))?;
     if !node.instance.is_empty() && node.instance != instance {
         let why = format!("{} is given to {}", node.name, node.instance);
-        return Err(refuse(Code::FailedPrecondition, Reason::LifecycleRefused, why));
+        return Err(refused(node, why));
     }
     instance.clone_into(&mut node.instance);
     Ok(())

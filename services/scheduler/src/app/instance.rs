@@ -201,7 +201,10 @@ fn state(text: &str) -> Result<i32, Status> {
             refuse(
                 Code::InvalidArgument,
                 Reason::InvalidFilter,
-                format!("filter: no instance state {text:?}"),
+                format!(
+                    "filter: no instance state {text:?}; expected pending, deploying, active, failed, deleting or \
+                     deleted"
+                ),
             )
         })
 }

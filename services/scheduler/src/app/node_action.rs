@@ -158,7 +158,7 @@ fn refused(node: &str, state: State, event: Event, why: String) -> Status {
         Code::FailedPrecondition,
         Reason::LifecycleRefused,
         format!("{node}: {why}"),
-        [("state", state.to_string()), ("event", event.to_string())],
+        [("node", node.to_owned()), ("state", state.to_string()), ("event", event.to_string())],
     )
 }
 
