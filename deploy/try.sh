@@ -62,8 +62,8 @@ run flavor create any
 run instance create web --flavor any --image os --wait
 run node get n0 -o json | grep -q '"state": "active"' || { run node get n0 -o json; exit 1; }
 
-# What was accepted survives a restart of every service; the machines stay on, as machines do.
-compose restart --timeout 15 inventory scheduler images rackd
+# What was accepted survives a restart of every service, and the machines' plugs pulled.
+compose restart --timeout 15 inventory scheduler images rackd machines
 for port in 7001 7002 7003 7400; do
     for try in $(seq 60); do
         if run health "https://127.0.0.1:$port" 2>/dev/null; then break; fi

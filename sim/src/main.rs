@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use farrier_sim::{bmc, pretend};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 #[command(version, about = "The virtual rack: simulated machines and BMCs")]
@@ -18,6 +19,8 @@ enum Command {
     Pretend(pretend::cli::Args),
     /// Write an image that a pretend node can be deployed with
     PretendImage(pretend::cli::ImageArgs),
+    /// Do nothing until told to end: the container that owns a network which others join and leave
+    Hold,
 }
 
 #[tokio::main]
@@ -27,5 +30,15 @@ async fn main() -> anyhow::Result<()> {
         Command::Bmc(args) => bmc::cli::run(args).await,
         Command::Pretend(args) => pretend::cli::run(args).await,
         Command::PretendImage(args) => pretend::cli::image(&args),
+        Command::Hold => hold().await,
     }
+}
+
+async fn hold() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    Ok(())
 }
