@@ -56,7 +56,7 @@ impl Part {
             Part::Fuzz => shell::run(
                 cargo()
                     .args(["check", "--quiet", "--locked", "--bins", "--manifest-path", "fuzz/Cargo.toml"])
-                    .args(["--target-dir", "target/fuzz"]),
+                    .args(["--target-dir", "target"]),
             ),
             Part::Doc => shell::run(
                 cargo()
@@ -119,6 +119,7 @@ fn deny() -> Result<()> {
 
 fn unit() -> Result<()> {
     programs()?;
+    // The one with examples that run: the others say `doctest = false` and cost nothing.
     shell::run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
     nextest(&format!("not ({DEPLOYS})"))
 }
@@ -135,7 +136,15 @@ fn programs() -> Result<()> {
 
 /// With the time limits and the order of `.config/nextest.toml`.
 fn nextest(filter: &str) -> Result<()> {
-    shell::run(tools::subcommand("nextest")?.args(["run", "--workspace", "--profile", "ci", "-E", filter]))
+    shell::run(tools::subcommand("nextest")?.args([
+        "run",
+        "--workspace",
+        "--tests",
+        "--profile",
+        "ci",
+        "-E",
+        filter,
+    ]))
 }
 
 /// The tests that take the machine for themselves, in nextest's words.

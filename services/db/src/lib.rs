@@ -3,9 +3,6 @@
 //!
 //! It must never know a table. Start with [`Db::open`]; a write is [`Db::begin`] … [`Write::commit`].
 
-#[cfg(feature = "testing")]
-pub mod testing;
-
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
     SqliteTransactionMode, TransactionOptions, TransactionTrait as _,

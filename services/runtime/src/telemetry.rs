@@ -1,16 +1,44 @@
 //! Logs.
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, Registry, fmt};
 
-/// Starts logging to standard error. `FARRIER_LOG` sets the filter (default `info`), `FARRIER_LOG_FORMAT=json`
-/// the machine readable form.
+/// Starts logging to standard error. `FARRIER_LOG` sets the filter: a level, or `target=level` pairs with commas
+/// (default `info`); `FARRIER_LOG_FORMAT=json` the machine readable form.
 pub fn start() {
-    let filter = EnvFilter::try_from_env("FARRIER_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,sea_orm_migration=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    start_with("info,sea_orm_migration=warn");
+}
+
+/// As [`start`], with another filter where `FARRIER_LOG` sets none.
+pub fn start_with(default: &str) {
+    let (filter, complaint) = filter(std::env::var("FARRIER_LOG").ok().as_deref(), default);
     let json = std::env::var("FARRIER_LOG_FORMAT").is_ok_and(|v| v == "json");
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = if json { lines.json().boxed() } else { lines.with_ansi(false).boxed() };
     // A second start (tests in one process) keeps the first.
-    let _ = if json { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
+    let _ = Registry::default().with(lines.with_filter(filter)).try_init();
+    if let Some(complaint) = complaint {
+        tracing::warn!("{complaint}");
+    }
+}
+
+/// The filter that was asked for, or the default and why.
+fn filter(wanted: Option<&str>, default: &str) -> (Targets, Option<String>) {
+    let fallback = || default.parse::<Targets>().unwrap_or_default();
+    match wanted.map(str::parse::<Targets>) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => {
+            let complaint = format!(
+                "FARRIER_LOG={:?} cannot be read ({error}): expected for example info,farrier_rackd=debug; going on \
+                 with {default}",
+                wanted.unwrap_or_default()
+            );
+            (fallback(), Some(complaint))
+        }
+        None => (fallback(), None),
+    }
 }
 
 /// An error with the chain of its causes, for a log line.
@@ -26,4 +54,21 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = e.source();
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn filters_are_levels_and_targets() {
+        let (all, complaint) = filter(Some("warn,farrier_rackd=debug"), "info");
+        assert!(complaint.is_none());
+        assert!(all.would_enable("farrier_rackd::tasks", &Level::DEBUG));
+        assert!(all.would_enable("hyper", &Level::WARN) && !all.would_enable("hyper", &Level::INFO));
+        let (usual, complaint) = filter(Some("farrier=loud"), "info");
+        assert!(complaint.unwrap().contains("farrier=loud"));
+        assert!(usual.would_enable("hyper", &Level::INFO) && !usual.would_enable("hyper", &Level::DEBUG));
+    }
 }

@@ -1,6 +1,10 @@
 //! `farrier-lab`: a whole Farrier on a virtual rack, by hand. `cargo xtask demo` and `cargo xtask bench` run it.
 
 use std::process::ExitCode;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use clap::{Parser, Subcommand};
 use farrier_sim::lab::{BenchArgs, DemoArgs, RamdiskArgs, bench, demo, ramdisk};
@@ -24,9 +28,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FARRIER_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let wanted = std::env::var("FARRIER_LOG").ok().and_then(|wanted| wanted.parse::<Targets>().ok());
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     farrier_sim::cleanup::on_signals();
     match Cli::parse().command {
         Command::Demo(args) => demo(&args),

@@ -22,6 +22,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("farrier-identity", &["farrier-model"]),
     // What services share.
     ("farrier-db", &[]),
+    ("farrier-db-testing", &[]),
     ("farrier-runtime", &["farrier-proto", "farrier-identity", "farrier-model"]),
     // A service: its own store, and what services share.
     ("farrier-inventory", SERVICE),
@@ -90,6 +91,7 @@ const GUARDED: &[(&str, &[&str])] = &[
 
 const DATABASE: &[&str] = &[
     "farrier-db",
+    "farrier-db-testing",
     "farrier-inventory-store",
     "farrier-scheduler-store",
     "farrier-images-store",

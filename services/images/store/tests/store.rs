@@ -1,7 +1,7 @@
 //! The same behaviour on SQLite and on PostgreSQL.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use farrier_db::testing::Postgres;
+use farrier_db_testing::Postgres;
 use farrier_images_store::{DeleteError, Filter, InsertError, Reservation, ReserveError, Store};
 use farrier_proto::images::Image;
 

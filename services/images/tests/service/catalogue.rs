@@ -1,7 +1,7 @@
 //! Names, lists, projects, deletion, restart.
 
 use crate::bench::{Bench, Client, Upload, disk, download, reason};
-use farrier_db::testing::Postgres;
+use farrier_db_testing::Postgres;
 use farrier_identity::{Identity, Role};
 use farrier_proto::images::{DeleteImageRequest, GetImageRequest, ListImagesRequest};
 use tonic::{Code, Status};

@@ -94,7 +94,7 @@ async fn promises_hold_on_sqlite() {
 
 #[tokio::test]
 async fn promises_hold_on_postgresql() {
-    let postgres = farrier_db::testing::Postgres::start();
+    let postgres = farrier_db_testing::Postgres::start();
     let url = postgres.database().await;
     promises(&Store::open(&url).await.unwrap()).await;
 }

@@ -153,7 +153,7 @@ const USER: &str = "postgres";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Db;
+    use farrier_db::Db;
     use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
     struct Nothing;
