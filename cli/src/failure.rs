@@ -202,10 +202,9 @@ fn next(failure: &Failure, status: &Status, called: &Called) -> Vec<String> {
         }
         (Some("IN_USE"), _) => one("remove what refers to it first"),
         (Some("CHECKSUM_MISMATCH"), _) => one("compare with `sha256sum FILE` and the publisher's list"),
-        (_, Exit::NotFound) => match fact("resource").as_deref().and_then(noun_of) {
-            Some(noun) => vec![format!("`farrier {noun} list` shows what there is")],
-            None => Vec::new(),
-        },
+        (_, Exit::NotFound) => {
+            fact("resource").as_deref().and_then(where_listed).map(one).unwrap_or_default()
+        }
         _ if matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated) => {
             one("`farrier context show` prints who you are")
         }
@@ -221,22 +220,21 @@ pub fn make_one_available(rejections: &[(String, String)]) -> String {
     format!("make a node available: `farrier node provide {node}`; or ask for less, or elsewhere")
 }
 
-/// The noun of the command line for a resource's name.
-fn noun_of(resource: &str) -> Option<&'static str> {
+/// What shows the resources that there are of this one's collection.
+fn where_listed(resource: &str) -> Option<&'static str> {
     let collection = resource.split('/').next()?;
-    NOUNS.iter().find(|(plural, _)| *plural == collection).map(|(_, noun)| *noun)
+    LISTS.iter().find(|(plural, _)| *plural == collection).map(|(_, hint)| *hint)
 }
 
-/// Collections of the API that the command line lists.
-const NOUNS: [(&str, &str); 8] = [
-    ("sites", "site"),
-    ("racks", "rack"),
-    ("nodes", "node"),
-    ("ports", "port"),
-    ("images", "image"),
-    ("flavors", "flavor"),
-    ("instances", "instance"),
-    ("operations", "operation"),
+const LISTS: [(&str, &str); 8] = [
+    ("sites", "`farrier site list` shows what there is"),
+    ("racks", "`farrier rack list` shows what there is"),
+    ("nodes", "`farrier node list` shows what there is"),
+    ("ports", "`farrier port list` shows what there is"),
+    ("images", "`farrier image list` shows what there is"),
+    ("flavors", "`farrier flavor list` shows what there is"),
+    ("instances", "`farrier instance list` shows what there is"),
+    ("operations", "`farrier operation list` shows what there is"),
 ];
 
 /// A server's text may have lines, never other control characters.

@@ -37,8 +37,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
-/// The agent endpoint's own certificate; made anew at each start.
-const AGENT_CERTIFICATE: Duration = Duration::from_secs(365 * 86_400);
+/// The agent endpoint's own certificate; made anew at each start, and never on disk. As long as its authority: a rackd
+/// that nobody restarts goes on.
+const AGENT_CERTIFICATE: Duration = Duration::from_secs(3650 * 86_400);
 
 /// Where a started rackd listens.
 #[derive(Debug, Clone, Copy)]

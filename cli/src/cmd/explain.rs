@@ -1,16 +1,18 @@
-//! `farrier node explain`: what inventory knows of the node, and what its operation does at this moment.
+//! `farrier node explain` and `farrier instance explain`: where it is, what its operation does at this moment, and what
+//! a person can do.
 
 use super::Session;
 use crate::call;
 use crate::failure::Failure;
-use crate::names::full;
+use crate::names::{full, short};
 use crate::output::value::{between, duration, system_time};
-use farrier_model::Collection::Nodes;
-use farrier_proto::inventory::ExplainNodeRequest;
+use farrier_model::Collection::{Instances, Nodes};
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
+use farrier_proto::inventory::{ExplainNodeRequest, Explanation};
 use farrier_proto::rack::StepState;
+use farrier_proto::scheduler::instance_service_client::InstanceServiceClient;
 use farrier_proto::scheduler::operation_service_client::OperationServiceClient;
-use farrier_proto::scheduler::{GetOperationRequest, Operation};
+use farrier_proto::scheduler::{GetInstanceRequest, GetOperationRequest, Instance, InstanceState, Operation};
 use std::time::SystemTime;
 
 pub(super) async fn run(session: &Session, name: &str) -> Result<(), Failure> {
@@ -28,6 +30,54 @@ pub(super) async fn run(session: &Session, name: &str) -> Result<(), Failure> {
             [told.observed.as_str(), doing.as_str()].join("; ").trim_start_matches("; ").to_owned();
     }
     session.printer.one(&told)
+}
+
+/// Works for a tenant too, who sees no node: all of it is the scheduler's.
+pub(super) async fn instance(session: &Session, name: &str) -> Result<(), Failure> {
+    let link = session.services.scheduler()?;
+    let request = GetInstanceRequest { name: full(Instances, name)? };
+    let instance = call!(link, InstanceServiceClient, get_instance, request)?;
+    let operation = match instance.operation.as_str() {
+        "" => None,
+        name => Some(doing(session, name).await?),
+    };
+    session.printer.one(&of_instance(&instance, operation.as_ref(), SystemTime::now()))
+}
+
+fn of_instance(instance: &Instance, operation: Option<&Operation>, now: SystemTime) -> Explanation {
+    let id = short(&instance.name);
+    let place = match instance.placed_node.as_str() {
+        "" => "on no node".to_owned(),
+        node => format!("on {node}"),
+    };
+    let running = operation.filter(|operation| !operation.done);
+    let state = state_word(instance.state().as_str_name());
+    let mut actions = Vec::new();
+    if let Some(operation) = running {
+        actions.push(format!("farrier operation watch {}", short(&operation.name)));
+        actions.push(format!("farrier operation cancel {}", short(&operation.name)));
+    } else {
+        if instance.state() == InstanceState::Failed {
+            actions.extend(
+                operation.map(|operation| format!("farrier operation get {}", short(&operation.name))),
+            );
+        }
+        actions.push(format!("farrier instance delete {id}"));
+    }
+    if !instance.placed_node.is_empty() {
+        actions.push(format!("farrier node explain {}", short(&instance.placed_node)));
+    }
+    Explanation {
+        summary: format!("{} is {state}, {place}", instance.name),
+        expected: running.map(|operation| format!("{} ends", operation.name)).unwrap_or_default(),
+        observed: running.map_or_else(|| instance.last_error.clone(), |operation| describe(operation, now)),
+        actions,
+        ..Explanation::default()
+    }
+}
+
+fn state_word(name: &str) -> String {
+    name.trim_start_matches("INSTANCE_STATE_").to_ascii_lowercase()
 }
 
 async fn doing(session: &Session, name: &str) -> Result<Operation, Failure> {
@@ -62,6 +112,34 @@ mod tests {
     use farrier_proto::rack::Step;
     use prost_types::Timestamp;
     use std::time::Duration;
+
+    #[test]
+    fn an_instance_tells_its_wait_and_its_end() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let mut operation = Operation {
+            name: "operations/7".into(),
+            waiting: "racks/r1 does not answer".into(),
+            ..Operation::default()
+        };
+        let mut instance = Instance {
+            name: "instances/web".into(),
+            state: InstanceState::Pending.into(),
+            operation: operation.name.clone(),
+            ..Instance::default()
+        };
+        let told = of_instance(&instance, Some(&operation), now);
+        assert_eq!(told.summary, "instances/web is pending, on no node");
+        assert!(told.observed.contains("racks/r1 does not answer"), "{}", told.observed);
+        assert_eq!(told.actions, ["farrier operation watch 7", "farrier operation cancel 7"]);
+        operation.done = true;
+        instance.set_state(InstanceState::Failed);
+        instance.placed_node = "nodes/n1".into();
+        instance.last_error = "the disk is too small".into();
+        let told = of_instance(&instance, Some(&operation), now);
+        assert_eq!(told.observed, "the disk is too small");
+        let actions = ["farrier operation get 7", "farrier instance delete web", "farrier node explain n1"];
+        assert_eq!(told.actions, actions);
+    }
 
     #[test]
     fn a_running_step_and_a_wait_are_told() {

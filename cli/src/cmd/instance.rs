@@ -29,6 +29,11 @@ pub enum Verb {
         /// The instance, by its name.
         name: String,
     },
+    /// Says why the instance is where it is, and what can be done.
+    Explain {
+        /// The instance, by its name.
+        name: String,
+    },
     /// Lists instances.
     List {
         #[command(flatten)]
@@ -185,6 +190,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
                 GetInstanceRequest { name }
             )?)
         }
+        Verb::Explain { name } => super::explain::instance(session, &name).await,
         Verb::List { args, state } => {
             let filter = args.filter_with(state.map(|state| format!("state={state}")));
             let instances = list!(
