@@ -20,11 +20,12 @@ struct Taken<K> {
     each: HashMap<K, usize>,
 }
 
-/// One of the thing; dropping it gives it back.
+/// Some of the thing; dropping it gives it back.
 #[derive(Debug)]
 pub struct Share<K: Hash + Eq> {
     taken: Arc<Mutex<Taken<K>>>,
     key: K,
+    count: usize,
 }
 
 impl<K: Hash + Eq + Clone> Shares<K> {
@@ -37,23 +38,30 @@ impl<K: Hash + Eq + Clone> Shares<K> {
     /// One more for `key`, unless it is crowded and he has his share.
     #[must_use]
     pub fn take(&self, key: K) -> Option<Share<K>> {
+        self.take_many(key, 1)
+    }
+
+    /// `count` at once, such as bytes, unless it is crowded and that is more than his share. Whoever has none gets
+    /// what he asks for: the caller keeps that small, and everybody gets on.
+    #[must_use]
+    pub fn take_many(&self, key: K, count: usize) -> Option<Share<K>> {
         let mut taken = lock(&self.taken);
         let has = taken.each.get(&key).copied().unwrap_or(0);
-        if taken.all >= self.crowded && has >= self.share {
+        if has > 0 && taken.all >= self.crowded && has.saturating_add(count) > self.share {
             return None;
         }
-        taken.all = taken.all.saturating_add(1);
-        taken.each.insert(key.clone(), has.saturating_add(1));
-        Some(Share { taken: Arc::clone(&self.taken), key })
+        taken.all = taken.all.saturating_add(count);
+        taken.each.insert(key.clone(), has.saturating_add(count));
+        Some(Share { taken: Arc::clone(&self.taken), key, count })
     }
 }
 
 impl<K: Hash + Eq> Drop for Share<K> {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
-        taken.all = taken.all.saturating_sub(1);
+        taken.all = taken.all.saturating_sub(self.count);
         let left = taken.each.get_mut(&self.key).map(|has| {
-            *has = has.saturating_sub(1);
+            *has = has.saturating_sub(self.count);
             *has
         });
         if left == Some(0) {
@@ -83,5 +91,17 @@ mod tests {
         assert!(shares.take("greedy").is_some());
         drop((greedy, others));
         assert!(lock(&shares.taken).each.is_empty());
+    }
+
+    #[test]
+    fn many_at_once_are_counted_as_many() {
+        let shares = Shares::new(100, 20);
+        let _greedy = [shares.take_many("greedy", 90), shares.take_many("greedy", 90)].map(Option::unwrap);
+        assert!(shares.take_many("greedy", 1).is_none());
+        // The first is never refused; the second only beyond the share.
+        let first = shares.take_many("other", 15).unwrap();
+        assert!(shares.take_many("other", 6).is_none() && shares.take_many("other", 5).is_some());
+        drop(first);
+        assert!(shares.take_many("other", 50).is_some());
     }
 }

@@ -22,6 +22,7 @@ impl Resource for Image {
             wide("FILE", |i, _| human(i.file_bytes)),
             wide("OWNER", |i, _| i.owner.clone()),
             wide("DESCRIPTION", |i, _| i.description.clone()),
+            wide("USED BY", |i, _| i.used_by.iter().map(|name| short(name)).collect::<Vec<_>>().join(" ")),
             wide("MANIFEST", |i, _| i.manifest_sha256.clone()),
         ]
     }
@@ -40,6 +41,7 @@ impl Resource for Image {
             "stored_bytes": self.stored_bytes,
             "file_bytes": self.file_bytes,
             "manifest_sha256": self.manifest_sha256,
+            "used_by": self.used_by,
             "etag": self.etag,
             "create_time": time(&self.create_time),
         })

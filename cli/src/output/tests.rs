@@ -188,6 +188,7 @@ fn image() {
             disk_bytes: 2 << 30,
             stored_bytes: 700 << 20,
             file_bytes: 300 << 20,
+            used_by: vec!["instances/db".into(), "instances/web".into()],
             create_time: at(60),
             ..Image::default()
         }],

@@ -322,6 +322,12 @@ impl ImageService for Fake {
     async fn reserve_image(&self, _: Request<ReserveImageRequest>) -> Answer<ReserveImageResponse> {
         Err(Status::unimplemented("x"))
     }
+    async fn hold_image(&self, _: Request<HoldImageRequest>) -> Answer<HoldImageResponse> {
+        Err(Status::unimplemented("x"))
+    }
+    async fn drop_hold(&self, _: Request<DropHoldRequest>) -> Answer<DropHoldResponse> {
+        Err(Status::unimplemented("x"))
+    }
     async fn release_image(&self, _: Request<ReleaseImageRequest>) -> Answer<ReleaseImageResponse> {
         Err(Status::unimplemented("x"))
     }

@@ -27,6 +27,8 @@ pub(crate) enum End {
     Protocol(#[from] Closed),
     #[error("no login within {0:?}")]
     LoginTimeout(Duration),
+    #[error("a discovery lasted longer than {0:?}")]
+    DiscoveryTimeout(Duration),
     #[error("no sign of the initiator for {0:?}")]
     Dead(Duration),
     #[error("replaced by a newer session, or its target was removed")]
@@ -35,12 +37,13 @@ pub(crate) enum End {
     Shutdown,
 }
 
-/// Serves one connection to its end.
-pub(crate) async fn run(
+/// Serves one connection to its end. `pass`: its place among those that have not logged in, given back when it has, or
+/// when it has heard why not.
+pub(crate) async fn run<P>(
     stream: TcpStream,
     arrival: Arrival,
     targets: Targets,
-    logged_in: impl FnOnce(),
+    pass: P,
     shutdown: CancellationToken,
 ) -> End {
     let limits = targets.limits().clone();
@@ -49,10 +52,12 @@ pub(crate) async fn run(
     let host = ConnectionHost::new(targets, arrival, kill.clone(), completions);
     let connection = Connection::new(Offer::default(), limits.outstanding);
     let mut served = Served { stream, connection, host, limits, completed };
-    let end = served.serve(logged_in, kill, shutdown).await;
+    let mut pass = Some(pass);
+    let end = served.serve(&mut pass, kill, shutdown.clone()).await;
     // What was said last is worth a moment: a refusal, a logout, a drop message.
-    let farewell = served.farewell(&end);
-    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    let limit = FAREWELL.saturating_add(served.limits.wrong_secret_delay);
+    let farewell = served.farewell(&end, &shutdown);
+    let _ = tokio::time::timeout(limit, farewell).await;
     served.connection.end();
     end
 }
@@ -66,15 +71,15 @@ struct Served {
 }
 
 impl Served {
-    async fn serve(
+    async fn serve<P>(
         &mut self,
-        logged_in: impl FnOnce(),
+        pass: &mut Option<P>,
         kill: CancellationToken,
         shutdown: CancellationToken,
     ) -> End {
         match self.login(&kill, &shutdown).await {
             Ok(mut inbox) => {
-                logged_in();
+                *pass = None;
                 self.session(&mut inbox, &kill, &shutdown).await
             }
             Err(end) => end,
@@ -121,7 +126,10 @@ impl Served {
         kill: &CancellationToken,
         shutdown: &CancellationToken,
     ) -> End {
+        let discovers = self.host.gone().is_none();
         let gone = self.host.gone().unwrap_or_default();
+        // Asking for names takes no time.
+        let mut over = std::pin::pin!(sleep_until(Instant::now() + self.limits.discovery_time));
         let (mut reader, mut writer) = self.stream.split();
         let mut killed = std::pin::pin!(kill.cancelled());
         let mut removed = std::pin::pin!(gone.cancelled());
@@ -142,6 +150,7 @@ impl Served {
                     self.connection.say_drop();
                     return End::Shutdown;
                 }
+                () = &mut over, if discovers => return End::DiscoveryTimeout(self.limits.discovery_time),
                 sent = writer.write(self.connection.output().pending()), if pending => {
                     match sent {
                         Ok(0) => return End::Eof,
@@ -151,13 +160,13 @@ impl Served {
                     pool::give_back(self.connection.output());
                     stuck = 0;
                 }
-                Some((task, result)) = self.completed.recv() => {
+                Some((task, result, _memory)) = self.completed.recv() => {
                     pool::lend(self.connection.output());
                     if let Err(closed) = self.connection.complete(task, result, &mut self.host) {
                         return closed.into();
                     }
                     // More may be there: one write for all their answers.
-                    while let Ok((task, result)) = self.completed.try_recv() {
+                    while let Ok((task, result, _memory)) = self.completed.try_recv() {
                         if let Err(closed) = self.connection.complete(task, result, &mut self.host) {
                             return closed.into();
                         }
@@ -205,12 +214,15 @@ impl Served {
     }
 
     /// Sends what is left.
-    async fn farewell(&mut self, end: &End) -> io::Result<()> {
+    async fn farewell(&mut self, end: &End, shutdown: &CancellationToken) -> io::Result<()> {
         if let End::Protocol(Closed::LoginRefused(refused)) = end
             && refused.suspicious
         {
-            // Guessing secrets is slow (and the number of logins at once is bounded).
-            tokio::time::sleep(self.limits.wrong_secret_delay).await;
+            // Guessing secrets is slow (and the number of logins at once is bounded: this one keeps its place).
+            tokio::select! {
+                () = tokio::time::sleep(self.limits.wrong_secret_delay) => {}
+                () = shutdown.cancelled() => {}
+            }
         }
         if matches!(end, End::Eof | End::Io(_) | End::Killed | End::Dead(_)) {
             return Ok(());
@@ -230,5 +242,5 @@ impl Served {
     }
 }
 
-/// For the last answer, the delay of a wrong secret included.
+/// For the last answer.
 const FAREWELL: Duration = Duration::from_secs(10);

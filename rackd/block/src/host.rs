@@ -1,25 +1,29 @@
 //! The world of one connection, for the protocol: who may log in, and the media.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use farrier_iscsi::scsi::{InitiatorPort, MediaError, MediaOp, MediaReply, Refusal, Unit};
 use farrier_iscsi::{
-    Admission, Chap, Denied, Discovered, Grant, Host, LoginRefused, Now, Refused, SessionKind, SessionStart,
-    TaskKey,
+    Admission, Chap, Denied, Discovered, Grant, Host, LoginRefused, Now, Refused, Room, SessionKind,
+    SessionStart, TaskKey,
 };
+use farrier_model::Share;
 use rand::RngCore as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::arrival;
+use crate::budget::{Purse, Turn};
 use crate::events::Event;
 use crate::media::{Medium, read_error};
 use crate::targets::{Entry, SessionGuard, Targets};
 
-/// What the medium took longer for.
-pub(crate) type Completion = (TaskKey, Result<Vec<u8>, Refusal>);
+/// What the medium took longer for, and the memory that it holds.
+pub(crate) type Completion = (TaskKey, Result<Vec<u8>, Refusal>, Memory);
+/// A share of the address's budget and one of the target's.
+type Memory = (Share<IpAddr>, Share<()>);
 
 /// Says what became of an operation.
 type Finish = Box<dyn FnOnce(&MediaOp, Result<MediaReply, MediaError>) + Send>;
@@ -34,6 +38,9 @@ pub(crate) struct ConnectionHost {
     completions: mpsc::UnboundedSender<Completion>,
     admitted: Option<Arc<Entry>>,
     session: Option<SessionGuard>,
+    /// What the session draws on.
+    purse: Option<Purse>,
+    discovery: Option<Share<IpAddr>>,
 }
 
 /// Where a connection came in.
@@ -64,6 +71,8 @@ impl ConnectionHost {
             completions,
             admitted: None,
             session: None,
+            purse: None,
+            discovery: None,
         }
     }
 
@@ -121,6 +130,7 @@ impl Host for ConnectionHost {
     fn session(&mut self, start: &SessionStart) -> Result<Grant, Refused> {
         let target_port = self.target_port;
         if matches!(start.kind, SessionKind::Discovery) {
+            self.discovery = Some(self.targets.budget().discovery(self.peer.ip()).ok_or(Refused)?);
             let (nexus, tsih) = self.targets.discovery();
             return Ok(Grant { tsih, nexus, target_port });
         }
@@ -128,6 +138,7 @@ impl Host for ConnectionHost {
         let port = InitiatorPort { name: start.initiator.clone(), isid: start.isid, target_port };
         let guard = self.targets.open(&entry, port, self.peer, self.kill.clone()).ok_or(Refused)?;
         let grant = Grant { tsih: guard.tsih, nexus: guard.nexus, target_port };
+        self.purse = Some(self.targets.budget().purse(self.peer.ip(), &entry.budget));
         self.session = Some(guard);
         Ok(grant)
     }
@@ -149,6 +160,11 @@ impl Host for ConnectionHost {
         });
     }
 
+    fn room(&mut self, bytes: usize) -> Option<Room> {
+        let memory = self.purse.as_ref()?.memory(bytes)?;
+        Some(Box::new(memory))
+    }
+
     fn read(&mut self, unit: &Arc<Unit>, offset: u64, place: &mut [u8]) -> Now<()> {
         let Some(medium) = self.medium(unit) else {
             return Now::Failed(MediaError::Read);
@@ -161,7 +177,8 @@ impl Host for ConnectionHost {
     }
 
     fn run(&mut self, task: TaskKey, unit: &Arc<Unit>, op: &MediaOp, data: &[u8]) -> Now<MediaReply> {
-        let (Some(medium), Some(session)) = (self.medium(unit), &self.session) else {
+        let (Some(medium), Some(session), Some(purse)) = (self.medium(unit), &self.session, &self.purse)
+        else {
             return Now::Failed(MediaError::Write);
         };
         match medium.try_perform(op, data) {
@@ -169,32 +186,57 @@ impl Host for ConnectionHost {
             Some(Err(error)) => return Now::Failed(error),
             None => {}
         }
-        let (medium, unit) = (Arc::clone(medium), Arc::clone(unit));
+        // Held until the answer is made, or dropped with the connection: also by tasks that the initiator aborts.
+        let Some(memory) = purse.memory(held(op, data)) else {
+            return Now::Failed(MediaError::Busy);
+        };
+        let (medium, unit, purse) = (Arc::clone(medium), Arc::clone(unit), purse.clone());
         let (op, data) = (op.clone(), data.to_vec());
         let (completions, token) = (self.completions.clone(), session.token());
         let (gone, limit) = (session.entry.gone().clone(), self.targets.limits().arrival_timeout);
         let missing = arrival::missing(&*medium.backing, &op);
         let finish = move |op: &MediaOp, result| {
             // The connection may be gone: then nobody waits for an answer.
-            let _ = completions.send((task, unit.finish(op, result)));
+            let _ = completions.send((task, unit.finish(op, result), memory));
             drop(token);
         };
         let perform = {
             let (medium, gone) = (Arc::clone(&medium), gone.clone());
-            move |op: MediaOp, finish: Finish| {
-                tokio::task::spawn_blocking(move || finish(&op, medium.perform(&op, &data, &gone)));
+            move |op: MediaOp, turn: Turn, finish: Finish| {
+                tokio::task::spawn_blocking(move || {
+                    let result = medium.perform(&op, &data, &gone);
+                    drop(turn);
+                    finish(&op, result);
+                });
             }
         };
-        let Some(missing) = missing else {
-            perform(op, Box::new(finish));
+        if missing.is_none()
+            && let Some(turn) = purse.try_turn()
+        {
+            perform(op, turn, Box::new(finish));
             return Now::Later;
-        };
+        }
         tokio::spawn(async move {
-            match arrival::all(missing, &*medium.backing, &op, limit, &gone).await {
-                Ok(()) => perform(op, Box::new(finish)),
-                Err(error) => finish(&op, Err(error)),
+            if let Some(missing) = missing
+                && let Err(error) = arrival::all(missing, &*medium.backing, &op, limit, &gone).await
+            {
+                return finish(&op, Err(error));
+            }
+            let turn = tokio::select! {
+                turn = purse.turn() => turn,
+                // Nobody waits for the answer any more.
+                () = gone.cancelled() => None,
+            };
+            match turn {
+                Some(turn) => perform(op, turn, Box::new(finish)),
+                None => finish(&op, Err(MediaError::Busy)),
             }
         });
         Now::Later
     }
+}
+
+/// Bytes that an operation holds while it waits.
+fn held(op: &MediaOp, data: &[u8]) -> usize {
+    if let MediaOp::Read { len, .. } = op { *len } else { data.len() }
 }

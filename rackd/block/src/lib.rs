@@ -5,6 +5,7 @@
 
 mod arrival;
 pub mod backing;
+mod budget;
 mod connection;
 mod events;
 mod host;

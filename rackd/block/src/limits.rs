@@ -7,13 +7,28 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections at once, logged in or not.
     pub connections: usize,
-    /// Connections that have not logged in yet, from one address.
+    /// Of these, what one address has at most as soon as half of all are taken.
+    pub connections_per_address: usize,
+    /// Connections that have not logged in yet, or that a refusal keeps waiting: when so many are open, an address
+    /// has no more than its share.
+    pub logins: usize,
     pub logins_per_address: usize,
+    /// The same of discovery sessions, and how long one may last.
+    pub discoveries: usize,
+    pub discoveries_per_address: usize,
+    pub discovery_time: Duration,
     pub sessions_per_target: usize,
     pub sessions_per_initiator: usize,
     /// Bytes held for the commands of one session: write data on its way, reads that wait for a disk. Beyond
     /// it a command hears TASK SET FULL and comes again.
     pub outstanding: usize,
+    /// The same of all sessions together: when so much is held, an address holds no more than its share, and a
+    /// target never holds more.
+    pub outstanding_crowded: usize,
+    pub outstanding_share: usize,
+    /// Operations that wait for a disk at once, of one address and of one target; more queue behind them.
+    pub operations_per_address: usize,
+    pub operations_per_target: usize,
     /// From the first byte to the full feature phase.
     pub login_timeout: Duration,
     /// How late a wrong secret is answered.
@@ -33,10 +48,19 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 1024,
-            logins_per_address: 64,
+            connections_per_address: 64,
+            logins: 256,
+            logins_per_address: 32,
+            discoveries: 64,
+            discoveries_per_address: 4,
+            discovery_time: Duration::from_secs(60),
             sessions_per_target: 256,
-            sessions_per_initiator: 128,
+            sessions_per_initiator: 64,
             outstanding: 64 << 20,
+            outstanding_crowded: 256 << 20,
+            outstanding_share: 64 << 20,
+            operations_per_address: 32,
+            operations_per_target: 64,
             login_timeout: Duration::from_secs(15),
             wrong_secret_delay: Duration::from_secs(1),
             idle: Duration::from_secs(60),

@@ -1,10 +1,10 @@
 //! Listening: portals, the threads that serve connections, and the orderly end.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use farrier_model::{Share, Shares};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -163,7 +163,7 @@ async fn work(
             };
             let peer = arrival.peer;
             let Pass { connection, login } = pass;
-            let end = connection::run(stream, arrival, targets, move || drop(login), shutdown).await;
+            let end = connection::run(stream, arrival, targets, login, shutdown).await;
             tracing::debug!(%peer, reason = %end, "iscsi connection over");
             drop(connection);
         };
@@ -176,19 +176,14 @@ async fn work(
 /// Counts connections.
 struct Gate {
     connections: Arc<Semaphore>,
-    logins: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    per_address: usize,
+    addresses: Shares<IpAddr>,
+    logins: Shares<IpAddr>,
 }
 
 /// A place among the connections, and one among those that have not logged in.
 struct Pass {
-    connection: OwnedSemaphorePermit,
-    login: LoginPass,
-}
-
-struct LoginPass {
-    address: IpAddr,
-    logins: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    connection: (OwnedSemaphorePermit, Share<IpAddr>),
+    login: Share<IpAddr>,
 }
 
 impl Gate {
@@ -196,32 +191,15 @@ impl Gate {
         let limits = targets.limits();
         Gate {
             connections: Arc::new(Semaphore::new(limits.connections)),
-            logins: Arc::default(),
-            per_address: limits.logins_per_address,
+            addresses: Shares::new(limits.connections / 2, limits.connections_per_address),
+            logins: Shares::new(limits.logins, limits.logins_per_address),
         }
     }
 
     fn enter(&self, address: IpAddr) -> Option<Pass> {
-        let connection = Arc::clone(&self.connections).try_acquire_owned().ok()?;
-        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = logins.entry(address).or_insert(0);
-        if *count >= self.per_address {
-            return None;
-        }
-        *count += 1;
-        Some(Pass { connection, login: LoginPass { address, logins: Arc::clone(&self.logins) } })
-    }
-}
-
-impl Drop for LoginPass {
-    fn drop(&mut self) {
-        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = logins.get_mut(&self.address) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                logins.remove(&self.address);
-            }
-        }
+        let place = Arc::clone(&self.connections).try_acquire_owned().ok()?;
+        let connection = (place, self.addresses.take(address)?);
+        Some(Pass { connection, login: self.logins.take(address)? })
     }
 }
 
@@ -231,8 +209,9 @@ const BACKLOG: i32 = 256;
 const QUEUE: usize = 64;
 /// Beyond this the memory bus is the limit, not the processors.
 const MAX_THREADS: usize = 4;
-/// Reads that wait for a disk or for an image that is still arriving, of one thread's connections.
-const BLOCKING_THREADS: usize = 64;
+/// Operations that wait for a disk, of one thread's connections: of many addresses, none of which may take them all
+/// ([`Limits::operations_per_address`](crate::Limits)).
+const BLOCKING_THREADS: usize = 256;
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(20);

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::budget::{Budget, TargetBudget};
 use crate::events::{Event, SessionInfo};
 use crate::limits::Limits;
 use crate::media::Medium;
@@ -32,6 +33,7 @@ struct Shared {
     /// Portals that were opened: each is a target port of every target.
     ports: AtomicU16,
     sessions: AtomicUsize,
+    budget: Budget,
 }
 
 /// A target that is there.
@@ -41,6 +43,7 @@ pub(crate) struct Entry {
     /// In the order of the target's units.
     pub(crate) media: Vec<Arc<Medium>>,
     pub(crate) chap: Option<Chap>,
+    pub(crate) budget: TargetBudget,
     initiators: Vec<String>,
     sessions: Mutex<BTreeMap<u64, Open>>,
     /// Cancelled when the target goes.
@@ -69,7 +72,9 @@ pub(crate) struct SessionGuard {
 
 impl Targets {
     pub fn new(limits: Limits) -> Targets {
+        let budget = Budget::new(&limits);
         Targets(Arc::new(Shared {
+            budget,
             limits,
             targets: Mutex::default(),
             events: broadcast::channel(EVENTS).0,
@@ -84,12 +89,17 @@ impl Targets {
         &self.0.limits
     }
 
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
     pub fn add(&self, spec: TargetSpec) -> Result<(), AddError> {
         let (target, backings) = spec.build(MAX_PORTS)?;
         let entry = Entry {
             target,
             media: backings.into_iter().map(|backing| Arc::new(Medium::new(backing))).collect(),
             chap: spec.chap,
+            budget: TargetBudget::new(&self.0.limits),
             initiators: spec.initiators,
             sessions: Mutex::default(),
             gone: CancellationToken::new(),

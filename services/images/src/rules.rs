@@ -12,8 +12,8 @@ const LOOK: Rule =
 /// looks for a fault does.
 const BYTES: Rule = Rule::Any(&[Rule::Rack, Rule::Service(&["scheduler"]), Rule::User(Role::Operator)]);
 
-/// Names that racks upload to.
-const RESERVE: Rule = Rule::Service(&["scheduler"]);
+/// Names that racks upload to, and bytes that instances need.
+const KEEP: Rule = Rule::Service(&["scheduler"]);
 
 /// One rule a method; which images, the handlers check. A rack uploads under its reservation only.
 pub const RULES: RuleTable = &[
@@ -21,8 +21,10 @@ pub const RULES: RuleTable = &[
     ("farrier.images.v1.ImageService/GetImage", LOOK),
     ("farrier.images.v1.ImageService/ListImages", LOOK),
     ("farrier.images.v1.ImageService/DeleteImage", Rule::User(Role::Member)),
-    ("farrier.images.v1.ImageService/ReserveImage", RESERVE),
-    ("farrier.images.v1.ImageService/ReleaseImage", RESERVE),
+    ("farrier.images.v1.ImageService/ReserveImage", KEEP),
+    ("farrier.images.v1.ImageService/ReleaseImage", KEEP),
+    ("farrier.images.v1.ImageService/HoldImage", KEEP),
+    ("farrier.images.v1.ImageService/DropHold", KEEP),
     ("farrier.images.v1.ImageService/GetManifest", BYTES),
     ("farrier.images.v1.ImageService/ReadChunks", BYTES),
 ];

@@ -85,6 +85,9 @@ pub struct LoginRefused {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TaskKey(pub u64);
 
+/// Memory that a command holds; dropping it gives it back.
+pub type Room = Box<dyn std::any::Any + Send + Sync>;
+
 /// Whether something happened at once.
 #[derive(Debug)]
 pub enum Now<T> {
@@ -111,6 +114,13 @@ pub trait Host {
     fn session(&mut self, start: &SessionStart) -> Result<Grant, Refused>;
 
     fn login_refused(&mut self, refused: &LoginRefused);
+
+    /// Room for write data that is still to come, beyond what the connection itself may hold; `None`: there is none
+    /// now, and the initiator hears TASK SET FULL.
+    fn room(&mut self, bytes: usize) -> Option<Room> {
+        let _ = bytes;
+        Some(Box::new(()))
+    }
 
     /// Reads into `place` if that does not wait.
     fn read(&mut self, unit: &Arc<Unit>, offset: u64, place: &mut [u8]) -> Now<()>;

@@ -23,7 +23,7 @@ pub use chap::{Algorithm, Challenge, Chap, ChapError, Credentials, Secret};
 pub use connection::{Closed, Connection, Received};
 pub use frame::{Frame, FrameError, FrameRules, Step, next as next_frame};
 pub use host::{
-    Admission, Denied, Discovered, Grant, Host, LoginRefused, Now, Refused, SessionKind, SessionStart,
+    Admission, Denied, Discovered, Grant, Host, LoginRefused, Now, Refused, Room, SessionKind, SessionStart,
     Target, TaskKey,
 };
 pub use output::Output;

@@ -47,7 +47,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "farrier-switch",
         ],
     ),
-    ("farrier-block", &["farrier-iscsi"]),
+    ("farrier-block", &["farrier-iscsi", "farrier-model"]),
     ("farrier-journal", &["farrier-db", "farrier-proto"]),
     ("farrier-netboot", &["farrier-tftp", "farrier-model"]),
     ("farrier-bmc", &["farrier-ipmi", "farrier-model"]),

@@ -20,6 +20,13 @@ pub(crate) enum AppError {
     RequestIdReused(String),
     #[error("{0} changed")]
     Stale(String),
+    #[error("{name} is in use")]
+    InUse {
+        name: String,
+        /// Those that the caller may see.
+        by: Vec<String>,
+        others: usize,
+    },
     #[error("{name} has another manifest")]
     ImageChanged { name: String, now: Option<String> },
     #[error("the service is shutting down")]

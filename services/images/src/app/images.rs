@@ -1,6 +1,7 @@
 //! The catalogue: start, read, delete.
 
 use super::AppError;
+use super::hold::in_use;
 use crate::disks::Disks;
 use anyhow::Context as _;
 use farrier_identity::Identity;
@@ -62,7 +63,9 @@ impl Images {
     /// An image that the caller may see.
     pub(crate) async fn image(&self, caller: &Caller, name: &str) -> Result<Image, AppError> {
         let found = self.store.image(name).await?.filter(|stored| caller.sees(&stored.image.owner));
-        found.map(|stored| stored.image).ok_or_else(|| AppError::NotFound(name.to_owned()))
+        let mut image = found.ok_or_else(|| AppError::NotFound(name.to_owned()))?.image;
+        self.with_users(caller, std::slice::from_mut(&mut image)).await?;
+        Ok(image)
     }
 
     /// Images that the caller may see, by name.
@@ -75,7 +78,9 @@ impl Images {
     ) -> Result<Vec<Image>, AppError> {
         let visible_to = (!caller.sees_all_projects()).then(|| caller.project().to_owned());
         let found = self.store.list(&Filter { visible_to, ..filter }, after, limit).await?;
-        Ok(found.into_iter().map(|stored| stored.image).collect())
+        let mut images: Vec<Image> = found.into_iter().map(|stored| stored.image).collect();
+        self.with_users(caller, &mut images).await?;
+        Ok(images)
     }
 
     /// Deletes an image of the caller's, and its disk when no other image has it.
@@ -87,15 +92,17 @@ impl Images {
         // Without an etag too: what was checked above is what goes.
         let etag = if etag.is_empty() { image.etag } else { etag.to_owned() };
         let images = self.clone();
-        let (name, actor) = (name.to_owned(), caller.actor());
+        let (name, caller) = (name.to_owned(), caller.clone());
         // On a task of its own: a caller who hangs up does not leave the work half done.
         tokio::spawn(async move {
             let _publish = images.publish.lock().await;
             let deleted = images.store.delete(&name, &etag).await.map_err(|error| match error {
                 DeleteError::NotFound => AppError::NotFound(name.clone()),
                 DeleteError::Stale => AppError::Stale(name.clone()),
+                DeleteError::InUse(holders) => in_use(&caller, &name, holders),
                 DeleteError::Store(error) => error.into(),
             })?;
+            let actor = caller.actor();
             tracing::info!(%actor, image = %name, manifest = %deleted.manifest_sha256, "image deleted");
             if deleted.last {
                 let disks = images.disks.clone();

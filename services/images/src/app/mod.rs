@@ -1,6 +1,7 @@
 //! What the service does, without a word of gRPC.
 
 mod error;
+mod hold;
 mod images;
 pub(crate) mod reader;
 mod reserve;

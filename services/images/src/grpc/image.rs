@@ -4,13 +4,14 @@ use super::status::status;
 use super::upload;
 use crate::app::reader::ChunkReader;
 use crate::app::{AppError, Begun, Images};
-use farrier_images_store::Filter;
+use farrier_images_store::{Filter, Holder};
 use farrier_model::{Collection, parse_name};
 use farrier_proto::images::image_service_server::ImageService;
 use farrier_proto::images::{
-    DeleteImageRequest, GetImageRequest, GetManifestRequest, Image, ListImagesRequest, ListImagesResponse,
-    ReadChunksRequest, ReadChunksResponse, ReleaseImageRequest, ReleaseImageResponse, ReserveImageRequest,
-    ReserveImageResponse, UploadImageRequest,
+    DeleteImageRequest, DropHoldRequest, DropHoldResponse, GetImageRequest, GetManifestRequest,
+    HoldImageRequest, HoldImageResponse, Image, ListImagesRequest, ListImagesResponse, ReadChunksRequest,
+    ReadChunksResponse, ReleaseImageRequest, ReleaseImageResponse, ReserveImageRequest, ReserveImageResponse,
+    UploadImageRequest,
 };
 use farrier_proto::types::ChunkManifest;
 use farrier_runtime::authz::Caller;
@@ -108,6 +109,27 @@ impl ImageService for Service {
         parse_name(Collection::Operations, &operation).map_err(|e| invalid("operation", e))?;
         let image = self.images.release(named(&name)?, &operation).await.map_err(status)?;
         Ok(Response::new(ReleaseImageResponse { image }))
+    }
+
+    async fn hold_image(
+        &self,
+        request: Request<HoldImageRequest>,
+    ) -> Result<Response<HoldImageResponse>, Status> {
+        let HoldImageRequest { name, manifest_sha256, instance, owner } = request.into_inner();
+        parse_name(Collection::Instances, &instance).map_err(|e| invalid("instance", e))?;
+        let holder = Holder { instance, owner };
+        self.images.hold(named(&name)?, &manifest_sha256, holder).await.map_err(status)?;
+        Ok(Response::new(HoldImageResponse {}))
+    }
+
+    async fn drop_hold(
+        &self,
+        request: Request<DropHoldRequest>,
+    ) -> Result<Response<DropHoldResponse>, Status> {
+        let DropHoldRequest { instance } = request.into_inner();
+        parse_name(Collection::Instances, &instance).map_err(|e| invalid("instance", e))?;
+        self.images.drop_hold(&instance).await.map_err(status)?;
+        Ok(Response::new(DropHoldResponse {}))
     }
 
     async fn get_manifest(

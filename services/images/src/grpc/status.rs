@@ -28,6 +28,7 @@ pub(super) fn status(error: AppError) -> Status {
             refuse(Code::InvalidArgument, Reason::RequestIdReused, error.to_string())
         }
         AppError::Stale(name) => stale_etag(&name),
+        AppError::InUse { name, by, others } => in_use(&name, &by, others),
         AppError::ImageChanged { name, now } => refuse_with(
             Code::FailedPrecondition,
             Reason::ImageChanged,
@@ -41,6 +42,21 @@ pub(super) fn status(error: AppError) -> Status {
         AppError::Disk { ref source, .. } if is_full(source) => full(),
         AppError::Store(_) | AppError::Disk { .. } | AppError::Lost => internal(chain(&error)),
     }
+}
+
+/// Who uses the image, few enough for a message.
+fn in_use(name: &str, by: &[String], others: usize) -> Status {
+    let mut users: Vec<String> = by.iter().take(NAMED).cloned().collect();
+    let more = by.len().saturating_sub(NAMED).saturating_add(others);
+    if more > 0 {
+        users.push(format!("{more} more"));
+    }
+    let text = format!(
+        "{name} is in use by {}: their disks need its bytes; delete those instances first, or keep the image",
+        users.join(", ")
+    );
+    let facts = [("resource", name.to_owned()), ("users", by.len().saturating_add(others).to_string())];
+    refuse_with(Code::FailedPrecondition, Reason::InUse, text, facts)
 }
 
 fn import(error: ImportError) -> Status {
@@ -82,3 +98,6 @@ fn full() -> Status {
         "the images service has no room: delete images or give it a larger disk",
     )
 }
+
+/// Instances that a refused deletion names.
+const NAMED: usize = 10;

@@ -1,4 +1,4 @@
-//! The `images` table, and `reservations`.
+//! The `images` table, `reservations` and `holds`.
 
 use sea_orm::entity::prelude::*;
 
@@ -47,6 +47,28 @@ pub(crate) mod reservation {
         /// `operations/{operation}`
         pub(crate) operation: String,
         pub(crate) expires_ms: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(crate) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The `holds` table.
+pub(crate) mod hold {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "holds")]
+    pub(crate) struct Model {
+        /// `instances/{instance}`: each needs one image at most.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(crate) instance: String,
+        /// The id in `images/{image}`.
+        pub(crate) image: String,
+        /// Project of the instance.
+        pub(crate) owner: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

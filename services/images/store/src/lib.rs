@@ -4,10 +4,12 @@
 //! bytes of disks are files beside it; this crate must never know them. Start with [`Store`].
 
 mod entity;
+mod hold;
 mod migration;
 mod reservation;
 mod store;
 
+pub use hold::{HoldError, Holder};
 pub use migration::Migrations;
 pub use reservation::{Reservation, ReserveError};
 pub use store::{DeleteError, Deleted, Filter, InsertError, Store, StoreError, Stored};

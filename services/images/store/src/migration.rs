@@ -9,7 +9,7 @@ pub struct Migrations;
 
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Initial), Box::new(Reservations)]
+        vec![Box::new(Initial), Box::new(Reservations), Box::new(Holds)]
     }
 
     /// The services may share one PostgreSQL database.
@@ -91,6 +91,43 @@ impl MigrationTrait for Reservations {
                     .col(text("rack"))
                     .col(text("operation"))
                     .col(ColumnDef::new(Alias::new("expires_ms")).big_integer().not_null())
+                    .to_owned(),
+            )
+            .await
+    }
+}
+
+/// Who needs an image's bytes.
+struct Holds;
+
+impl MigrationName for Holds {
+    fn name(&self) -> &str {
+        "m20261129_holds"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Holds {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let text = |name: &'static str| ColumnDef::new(Alias::new(name)).string().not_null().to_owned();
+        manager
+            .create_table(
+                Table::create()
+                    .table(Alias::new("holds"))
+                    .if_not_exists()
+                    .col(text("instance").primary_key())
+                    .col(text("image"))
+                    .col(text("owner"))
+                    .to_owned(),
+            )
+            .await?;
+        manager
+            .create_index(
+                Index::create()
+                    .name("holds_image")
+                    .table(Alias::new("holds"))
+                    .col(Alias::new("image"))
+                    .if_not_exists()
                     .to_owned(),
             )
             .await

@@ -1,6 +1,7 @@
 //! Reading and writing images: each function is one transaction.
 
 use crate::entity::{ActiveModel, Column, Entity, Model};
+use crate::hold::{self, Holder};
 use crate::migration::Migrations;
 use crate::reservation::admits;
 use farrier_db::{Db, is_duplicate};
@@ -81,6 +82,8 @@ pub enum DeleteError {
     NotFound,
     #[error("the image changed")]
     Stale,
+    #[error("instances need it")]
+    InUse(Vec<Holder>),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -184,11 +187,15 @@ impl Store {
         let id = parse_name(Collection::Images, name).map_err(StoreError::from)?;
         let db = |error: DbErr| DeleteError::Store(error.into());
         let write = self.db.begin().await.map_err(db)?;
-        let Some(row) = Entity::find_by_id(id).one(write.conn()).await.map_err(db)? else {
+        let Some(row) = Entity::find_by_id(id).lock_exclusive().one(write.conn()).await.map_err(db)? else {
             return Err(DeleteError::NotFound);
         };
         if !etag.is_empty() && etag != self::etag(&row) {
             return Err(DeleteError::Stale);
+        }
+        let holders = hold::of(write.conn(), id).await.map_err(db)?;
+        if !holders.is_empty() {
+            return Err(DeleteError::InUse(holders));
         }
         let gone = Entity::delete_many()
             .filter(Column::Name.eq(id))
@@ -236,6 +243,7 @@ fn stored(row: Model) -> Result<Stored, StoreError> {
     image.sha256 = row.sha256;
     image.architecture = row.architecture;
     image.manifest_sha256 = row.manifest_sha256;
+    image.used_by.clear();
     Ok(Stored { image, request_id: row.request_id })
 }
 

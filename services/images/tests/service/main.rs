@@ -4,5 +4,6 @@
 mod bench;
 mod bytes;
 mod catalogue;
+mod holds;
 mod reservations;
 mod uploads;

@@ -1,7 +1,7 @@
 //! Phase *closing*: write the outcome into the node, then into the operation and its instance.
 
 use super::drive::{Broken, Next};
-use super::{Engine, hold, recover, snapshot};
+use super::{Engine, hold, image_hold, recover, snapshot};
 use farrier_model::lifecycle::Event;
 use farrier_proto::inventory::TransitionNodeRequest;
 use farrier_proto::scheduler::{
@@ -41,6 +41,8 @@ pub(super) async fn close(engine: &Engine, row: &OperationRow) -> Result<Next, B
             return Err(away("inventory", &status));
         }
     }
+    // Before the instance may be gone: another of its name has a hold of its own.
+    image_hold::settle(engine, &row).await.map_err(|s| away("images", &s))?;
     crash::point("close", "after");
     finish(engine, &row).await?;
     crash::point("close", "done");

@@ -1,7 +1,7 @@
 //! Phase *starting*: tell the rack. And stopping it again.
 
 use super::drive::{Broken, Next, failure};
-use super::{Engine, recover, secret, snapshot, spec, watch};
+use super::{Engine, image_hold, recover, secret, snapshot, spec, watch};
 use farrier_proto::inventory::GetDispatchRequest;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{AbortTaskRequest, StartTaskRequest, Step, TaskState};
@@ -48,6 +48,7 @@ pub(super) async fn start(engine: &Arc<Engine>, row: &OperationRow) -> Result<Ne
         who: op.rack.clone(),
         message: farrier_runtime::telemetry::chain(&e),
     })?;
+    image_hold::take(engine, row).await?;
     let mut work = secret::open(&engine.vault, row)?;
     if let (Some(Work::Snapshot(snapshot)), Some(node)) = (&mut work.work, &dispatch.node)
         && let Err(taken) = snapshot::reserve(engine, row, node, snapshot).await?

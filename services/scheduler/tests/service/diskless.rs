@@ -306,3 +306,41 @@ async fn a_recovery_is_refused_where_the_disk_cannot_go() {
     assert!(message.contains("boot mode: the disk boots with uefi"), "{message}");
     assert_eq!(f.rack.tasks().len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_stays_until_its_instances_need_it_no_more() {
+    let f = Fixture::start().await;
+    let mut images =
+        f.images(Identity::User { name: "olga".into(), role: Role::Operator, project: "".into() });
+    let mut used_by = async || {
+        let request = GetImageRequest { name: "images/os".into() };
+        inner(images.get_image(request).await).unwrap().used_by
+    };
+    f.available("n1").await;
+    f.rack.open();
+    let mut member = f.member("blue");
+    // Of the method direct while it is made, however that ends.
+    for (name, state) in [("a", TaskState::Done), ("b", TaskState::Failed)] {
+        f.available_with(&format!("n-{name}"), name.as_bytes()[0]).await;
+        let deploy = member.create(name).await.unwrap().name;
+        let task = within(f.rack.taken(&deploy)).await;
+        assert_eq!(used_by().await, [format!("instances/{name}")]);
+        f.rack.end(&task.id, state, "broke", TaskResult::default());
+        member.done(&deploy).await;
+        assert!(used_by().await.is_empty(), "{name}");
+    }
+    // Diskless as long as it lives.
+    let mut request = create("web");
+    request.instance.as_mut().unwrap().set_method(DeployMethod::Diskless);
+    let deploy = member.create_with(request).await.unwrap().name;
+    let task = within(f.rack.taken(&deploy)).await;
+    f.rack.end(&task.id, TaskState::Done, "", TaskResult::default());
+    member.done(&deploy).await;
+    assert_eq!(used_by().await, ["instances/web"]);
+    let undeploy = member.delete(delete("web")).await.unwrap().name;
+    let task = within(f.rack.taken(&undeploy)).await;
+    assert_eq!(used_by().await, ["instances/web"]);
+    f.rack.end(&task.id, TaskState::Done, "", TaskResult::default());
+    assert_eq!(member.done(&undeploy).await.error, None);
+    assert!(used_by().await.is_empty());
+}

@@ -165,7 +165,8 @@ impl Session {
             Now::Failed(error) => Err(error),
             Now::Later => {
                 self.outstanding += cost;
-                let task = Task { key, work: work.clone(), stage: Stage::InFlight(op), promised: cost };
+                let task =
+                    Task { key, work: work.clone(), stage: Stage::InFlight(op), promised: cost, _room: None };
                 self.tasks.insert(work.request.itt(), task);
                 return;
             }

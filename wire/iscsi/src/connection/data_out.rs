@@ -197,6 +197,9 @@ impl Session {
         if self.outstanding.saturating_add(total) > self.limits.outstanding {
             return self.refuse(link, bhs, Some(&work.unit), &Refusal::TaskSetFull);
         }
+        let Some(room) = host.room(total) else {
+            return self.refuse(link, bhs, Some(&work.unit), &Refusal::TaskSetFull);
+        };
         let key = self.key(bhs.itt());
         let mut collecting =
             Collecting::new(purpose, total, expected, data, !bhs.is_final(), self.params.first_burst);
@@ -204,7 +207,7 @@ impl Session {
         self.outstanding += total;
         let itt = bhs.itt();
         let stage = Stage::Collecting(Box::new(collecting));
-        self.tasks.insert(itt, Task { key, work, stage, promised: total });
+        self.tasks.insert(itt, Task { key, work, stage, promised: total, _room: Some(room) });
     }
 
     /// Sends R2Ts for what is still wanted, as many as may be out at once.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::be;
 use crate::bhs::{Bhs, RESERVED_TAG, opcode};
-use crate::host::{Host, SessionKind, SessionStart, Target};
+use crate::host::{Host, Room, SessionKind, SessionStart, Target};
 use crate::link::Link;
 use crate::login::Established;
 use crate::params::Params;
@@ -49,6 +49,8 @@ pub(super) struct Task {
     pub(super) stage: Stage,
     /// Bytes counted in `outstanding`.
     pub(super) promised: usize,
+    /// The world's share in that; work under way has its own.
+    pub(super) _room: Option<Room>,
 }
 
 /// What stays the same while a command runs.
