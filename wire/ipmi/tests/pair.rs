@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use farrier_ipmi::client::{ClientConfig, ClientSession, Handshake, HandshakeError, HandshakeNonce, Incoming, Step};
+use farrier_ipmi::client::{
+    ClientConfig, ClientSession, Handshake, HandshakeError, HandshakeNonce, Incoming, Step,
+};
 use farrier_ipmi::command::{CloseSession, GetChassisStatus, SetSessionPrivilegeLevel};
 use farrier_ipmi::server::{Entropy, Outcome, Server, ServerConfig, User};
 use farrier_ipmi::{CipherSuite, RmcpStatus, Secret};
