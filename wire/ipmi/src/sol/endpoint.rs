@@ -78,6 +78,7 @@ pub struct Endpoint {
     /// Status to be sent with the next packet (of a BMC).
     tell: u8,
     paused_until: Option<Instant>,
+    greet: bool,
     lost: bool,
 }
 
@@ -95,8 +96,19 @@ impl Endpoint {
             ack: None,
             tell: 0,
             paused_until: None,
+            greet: false,
             lost: false,
         }
+    }
+
+    /// Begins behind `last` (any number) with a packet that has a number and no characters. A BMC may take the first
+    /// packet of a console for a copy of the last one of the console before, acknowledge it and throw it away
+    /// (`ipmi_sim` does); after a greeting the first characters have another number than whatever it saw last.
+    #[must_use]
+    pub fn greeting(mut self, last: u8) -> Self {
+        self.sequence = last % 15 + 1;
+        self.greet = true;
+        self
     }
 
     /// Room for characters to send.
@@ -149,8 +161,10 @@ impl Endpoint {
             // Repeated: our acknowledgement was lost. Characters may have been added at its end (§15.11).
             Some((last, taken)) if last == packet.sequence => (taken, false),
             // One packet at a time is under way: the one before the last was acknowledged, and this is a copy that
-            // went astray.
-            Some((last, _)) if last == next(packet.sequence) => return Ok(Heard::default()),
+            // went astray; one without characters is a greeting, from wherever it begins.
+            Some((last, _)) if last == next(packet.sequence) && !packet.chars.is_empty() => {
+                return Ok(Heard::default());
+            }
             _ => (0, true),
         };
         let fresh = packet.chars.get(skip..).unwrap_or_default();
@@ -168,6 +182,10 @@ impl Endpoint {
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
         if self.lost {
             return None;
+        }
+        if std::mem::take(&mut self.greet) {
+            // Not repeated: a BMC need not acknowledge what holds nothing.
+            return Some(self.packet(self.sequence, Vec::new(), 0));
         }
         if let Some(flying) = &mut self.in_flight
             && now >= flying.due

@@ -88,6 +88,26 @@ fn a_break_keeps_its_place_and_is_told_once() {
 }
 
 #[test]
+fn a_greeting_keeps_the_first_characters_from_being_taken_for_a_copy() {
+    for last in 0..=255 {
+        let (now, (mut console, mut bmc)) = (Instant::now(), ends());
+        // The console before ended with number 7, and the BMC has not forgotten it.
+        bmc.handle(now, &[7, 0, 0, 0, b'x'], 99).unwrap();
+        let _ = bmc.poll_transmit(now);
+        console = console.greeting(last);
+        console.push(b"root");
+        let mut got = Vec::new();
+        while let Some(packet) = console.poll_transmit(now) {
+            got.extend(bmc.handle(now, &packet, 99).unwrap().chars);
+            while let Some(answer) = bmc.poll_transmit(now) {
+                console.handle(now, &answer, 99).unwrap();
+            }
+        }
+        assert_eq!((got.as_slice(), console.is_idle()), (&b"root"[..], true), "after {last}");
+    }
+}
+
+#[test]
 fn a_console_gives_up_and_a_bmc_drops() {
     let (begin, (mut console, mut bmc)) = (Instant::now(), ends());
     let tries = |end: &mut Endpoint| {
