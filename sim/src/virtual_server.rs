@@ -7,6 +7,7 @@ use thiserror::Error;
 use tokio::net::UdpSocket;
 
 mod chassis;
+mod serial;
 
 pub use chassis::QemuChassis;
 

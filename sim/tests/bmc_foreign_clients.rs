@@ -4,11 +4,13 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use farrier_sim::bmc::{
     BmcConfig, BmcHandle, BmcServer, BootDeviceSelector, BootFlags, ChassisIdentify, CipherSuite,
     MemoryChassis, PowerAction, Secret,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UdpSocket;
 use tokio::process::Command;
 
@@ -209,4 +211,109 @@ async fn freeipmi_drives_power_and_chassis() {
         assert_eq!(lab.chassis.identify_state(), ChassisIdentify::Seconds(9));
         lab.bmc.shutdown().await;
     }
+}
+
+/// ipmitool at a terminal of its own: `script` gives it one.
+struct Terminal {
+    child: tokio::process::Child,
+    stdin: tokio::process::ChildStdin,
+    stdout: tokio::process::ChildStdout,
+    seen: String,
+}
+
+impl Terminal {
+    fn start(address: SocketAddr, suite: u8, arguments: &str) -> Self {
+        let (host, port) = (address.ip(), address.port());
+        let line = format!(
+            "ipmitool -I lanplus -C {suite} -H {host} -p {port} -U {USER} -P '{PASSWORD}' {arguments}"
+        );
+        let mut child = Command::new("script")
+            .args(["-q", "-f", "-e", "-c", &line, "/dev/null"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("script is not installed: apt-get install bsdutils");
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, stdin, stdout, seen: String::new() }
+    }
+
+    async fn types(&mut self, text: &str) {
+        self.stdin.write_all(text.as_bytes()).await.unwrap();
+        self.stdin.flush().await.unwrap();
+    }
+
+    async fn shows(&mut self, words: &str) {
+        let mut buffer = [0; 512];
+        while !self.seen.contains(words) {
+            let read = tokio::time::timeout(PATIENCE, self.stdout.read(&mut buffer)).await;
+            let length = read.unwrap_or_else(|_| panic!("expected {words:?}, seen {:?}", self.seen)).unwrap();
+            assert!(length > 0, "expected {words:?}, ended after {:?}", self.seen);
+            self.seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+    }
+
+    async fn ends(mut self) -> bool {
+        drop(self.stdin);
+        let mut rest = Vec::new();
+        let wait = async {
+            let _ = self.stdout.read_to_end(&mut rest).await;
+            self.child.wait().await.unwrap().success()
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("ipmitool ends")
+    }
+}
+
+/// Generous: the machine may be loaded.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("it happens")
+}
+
+async fn ipmitool_has_the_console(suite: u8) {
+    let lab = Lab::start(|_| {}).await;
+    lab.ipmitool(suite, "sol info").await.succeeds().says("Enabled                         : true");
+    lab.ipmitool(suite, "sol payload status 1").await.succeeds();
+    let serial = lab.chassis.serial_port();
+    let mut terminal = Terminal::start(lab.bmc.address(), suite, "sol activate");
+    soon(serial.wait_connected()).await;
+    terminal.shows("SOL Session operational").await;
+    // More than fits into a packet, in order.
+    let text: String = (0..200).map(|n| format!("line {n}\r\n")).collect();
+    serial.say(&text);
+    terminal.shows("line 199").await;
+    assert!(terminal.seen.contains("line 98\r\nline 99\r\nline 100"), "{}", terminal.seen);
+    terminal.types("root\r").await;
+    soon(serial.wait_for(|heard| heard.typed == b"root\r")).await;
+    terminal.types("~B").await;
+    soon(serial.wait_for(|heard| heard.breaks == [5])).await;
+    // Another one is told that it is taken.
+    let other = lab.ipmitool(suite, "sol activate").await;
+    assert!(!other.ok);
+    // Somebody ends it from outside: ipmitool does not look at the bit that says so, and notices when it types.
+    lab.ipmitool(suite, "sol deactivate").await.succeeds();
+    terminal.types("x").await;
+    terminal.shows("closed by BMC").await;
+    terminal.ends().await;
+    assert_eq!(serial.heard().typed, b"root\r");
+
+    let mut terminal = Terminal::start(lab.bmc.address(), suite, "sol activate");
+    terminal.shows("SOL Session operational").await;
+    terminal.types("\r~.").await;
+    terminal.shows("terminated ipmitool").await;
+    assert!(terminal.ends().await);
+    let inactive = lab.ipmitool(suite, "sol deactivate").await;
+    inactive.says("already de-activated");
+    lab.bmc.shutdown().await;
+}
+
+#[tokio::test]
+async fn ipmitool_has_the_console_with_suite_3() {
+    ipmitool_has_the_console(3).await;
+}
+
+#[tokio::test]
+async fn ipmitool_has_the_console_with_suite_17() {
+    ipmitool_has_the_console(17).await;
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    BmcError, BmcIdentity, BootDevice, BootOverride, Deadline, Identify, Identity, Inventory, Led, Power,
-    PowerState, ReadInventory,
+    BmcError, BmcIdentity, BootDevice, BootOverride, Console, ConsoleLine, Deadline, Identify, Identity,
+    Inventory, Led, Power, PowerState, ReadInventory,
 };
 
 /// One BMC. Cheap to clone. A capability the driver lacks answers [`BmcError::Unsupported`].
@@ -19,13 +19,22 @@ pub struct Bmc {
     identity: Option<Arc<dyn Identity>>,
     identify: Option<Arc<dyn Identify>>,
     inventory: Option<Arc<dyn ReadInventory>>,
+    console: Option<Arc<dyn Console>>,
 }
 
 impl Bmc {
     /// A handle with no capability; drivers add theirs.
     #[must_use]
     pub fn new(driver: &'static str) -> Self {
-        Self { driver, power: None, boot_device: None, identity: None, identify: None, inventory: None }
+        Self {
+            driver,
+            power: None,
+            boot_device: None,
+            identity: None,
+            identify: None,
+            inventory: None,
+            console: None,
+        }
     }
 
     /// Adds power.
@@ -60,6 +69,13 @@ impl Bmc {
     #[must_use]
     pub fn with_inventory(mut self, inventory: Arc<dyn ReadInventory>) -> Self {
         self.inventory = Some(inventory);
+        self
+    }
+
+    /// Adds the serial console.
+    #[must_use]
+    pub fn with_console(mut self, console: Arc<dyn Console>) -> Self {
+        self.console = Some(console);
         self
     }
 
@@ -158,6 +174,15 @@ impl Bmc {
     /// See [`ReadInventory::inventory`].
     pub async fn inventory(&self, deadline: Deadline) -> Result<Inventory, BmcError> {
         self.inventory.as_ref().ok_or(self.unsupported("inventory"))?.inventory(deadline).await
+    }
+
+    /// See [`Console::open_console`].
+    pub async fn open_console(&self, take_over: bool, deadline: Deadline) -> Result<ConsoleLine, BmcError> {
+        self.console
+            .as_ref()
+            .ok_or(self.unsupported("serial console"))?
+            .open_console(take_over, deadline)
+            .await
     }
 
     fn power(&self) -> Result<&dyn Power, BmcError> {

@@ -289,6 +289,15 @@ pub enum BmcError {
         /// Why not IPMI.
         ipmi: Box<BmcError>,
     },
+    /// The BMC's one serial console is somebody else's.
+    #[error(
+        "BMC {addr} gives its console to one session, and another has it: end that one (`ipmitool sol deactivate` \
+         does), or take it over"
+    )]
+    ConsoleTaken {
+        /// The BMC.
+        addr: SocketAddr,
+    },
     /// The driver does not have this capability.
     #[error("driver {driver} has no {capability}")]
     Unsupported {

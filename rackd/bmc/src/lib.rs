@@ -1,6 +1,6 @@
 //! Drives baseboard management controllers: one trait per capability, drivers compose them.
 //!
-//! **What it is.** [`Power`], [`BootDevice`], [`Identity`], [`Identify`] and [`ReadInventory`] say what a BMC can
+//! **What it is.** [`Power`], [`BootDevice`], [`Identity`], [`Identify`], [`ReadInventory`] and [`Console`] say what a BMC can
 //! do; [`Bmc`] is a handle made of those a driver offers. The drivers are [`ipmi`] (start at
 //! [`ipmi::IpmiHub::bind`]) and [`redfish`] (start at [`redfish::RedfishHub::new`]); [`Auto`] finds out which.
 //!
@@ -28,6 +28,7 @@ mod auto;
 mod bmc;
 mod boot_device;
 mod breaker;
+mod console;
 mod deadline;
 mod error;
 mod identify;
@@ -40,6 +41,7 @@ pub mod redfish;
 pub use auto::Auto;
 pub use bmc::Bmc;
 pub use boot_device::{BootDevice, BootMode, BootOverride, Device};
+pub use console::{Console, ConsoleEvent, ConsoleInput, ConsoleLine};
 pub use deadline::Deadline;
 pub use error::BmcError;
 pub use farrier_ipmi::completion::CompletionCode;

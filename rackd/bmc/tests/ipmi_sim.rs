@@ -1,17 +1,21 @@
 //! Our client against OpenIPMI's `ipmi_sim`: another author's BMC, which refuses suite 17.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
 use farrier_bmc::ipmi::{BmcAddress, Cipher, IpmiHub, Tuning};
-use farrier_bmc::{BmcError, BootMode, BootOverride, CipherSuite, Deadline, Device, PowerState, Secret};
+use farrier_bmc::{
+    BmcError, BootMode, BootOverride, CipherSuite, ConsoleEvent, ConsoleInput, Deadline, Device, PowerState,
+    Secret,
+};
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 const USER: &str = "ipmiusr";
 const PASSWORD: &str = "test";
@@ -25,6 +29,11 @@ struct IpmiSim {
 
 impl IpmiSim {
     async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// With further lines of its LAN configuration.
+    async fn start_with(lines: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let path = |name: &str| directory.path().join(name);
         // ipmi_sim takes no port 0: borrow a free one from the kernel.
@@ -49,7 +58,7 @@ impl IpmiSim {
         std::fs::set_permissions(&chassis, std::fs::Permissions::from_mode(0o755)).unwrap();
         let lan = format!(
             "name \"farrier\"\nset_working_mc 0x20\nstartlan 1\n addr {} {}\n priv_limit admin\n \
-             allowed_auths_admin none md2 md5 straight\n guid a123456789abcdefa123456789abcdef\nendlan\n\
+             allowed_auths_admin none md2 md5 straight\n guid a123456789abcdefa123456789abcdef\nendlan\n{lines}\
              chassis_control \"{} 0x20\"\nuser 1 true \"\" \"none\" user 10 none md2 md5 straight\n\
              user 2 true \"{USER}\" \"{PASSWORD}\" admin 10 none md2 md5 straight\n",
             addr.ip(),
@@ -96,6 +105,11 @@ fn quick() -> Tuning {
     Tuning { first_timeout: Duration::from_millis(200), tries: 12, ..Tuning::default() }
 }
 
+/// Generous: the machine may be loaded.
+async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(120), what).await.expect("it happens")
+}
+
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(30))
 }
@@ -138,6 +152,90 @@ async fn wrong_password_is_named() {
     let wrong = BmcAddress { password: Secret::new("wrong"), ..sim.address() };
     let error = hub.bmc(wrong).power_status(soon()).await.unwrap_err();
     assert!(matches!(error, BmcError::WrongPassword { .. }), "{error}");
+    hub.shutdown().await;
+}
+
+/// The machine's end of a terminal whose other end `ipmi_sim` takes for a serial port.
+struct Serial {
+    path: String,
+    machine: std::fs::File,
+    typed: mpsc::UnboundedReceiver<Vec<u8>>,
+}
+
+impl Serial {
+    fn open() -> Self {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let machine = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&machine).unwrap();
+        unlockpt(&machine).unwrap();
+        let path = ptsname(&machine, Vec::new()).unwrap().into_string().unwrap();
+        let mut attributes = rustix::termios::tcgetattr(&machine).unwrap();
+        attributes.make_raw();
+        rustix::termios::tcsetattr(&machine, rustix::termios::OptionalActions::Now, &attributes).unwrap();
+        let machine = std::fs::File::from(machine);
+        let (seen, typed) = mpsc::unbounded_channel();
+        let mut reader = machine.try_clone().unwrap();
+        // Ends with the test's process: a read of a terminal cannot be called back.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 256];
+            loop {
+                match reader.read(&mut buffer) {
+                    Ok(length @ 1..) if seen.send(buffer[..length].to_vec()).is_ok() => {}
+                    // Nobody has the other end open yet, or any more.
+                    Err(error) if error.raw_os_error() == Some(5) => std::thread::yield_now(),
+                    _ => return,
+                }
+            }
+        });
+        Self { path, machine, typed }
+    }
+
+    async fn hears(&mut self, expected: &[u8]) {
+        let mut heard = Vec::new();
+        while heard.len() < expected.len() {
+            heard.extend(within(self.typed.recv()).await.expect("the terminal is open"));
+        }
+        assert_eq!(heard, expected);
+    }
+}
+
+#[tokio::test]
+async fn the_console_goes_both_ways_and_is_given_back() {
+    let mut serial = Serial::open();
+    let sim = IpmiSim::start_with(&format!("sol \"{}\" 115200\n", serial.path)).await;
+    let hub = IpmiHub::bind_with(quick()).await.unwrap();
+    let bmc = hub.bmc(sim.address());
+    for round in ["first", "second"] {
+        // The one before is given back in its own time.
+        let mut line = within(async {
+            loop {
+                match bmc.open_console(false, soon()).await {
+                    Ok(line) => return line,
+                    Err(BmcError::ConsoleTaken { .. }) if round == "second" => tokio::task::yield_now().await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        })
+        .await;
+        line.input.send(ConsoleInput::Chars(b"root\r".to_vec())).await.unwrap();
+        serial.hears(b"root\r").await;
+        // More than one packet, and more than one acknowledgement.
+        let said: String = (0..100).map(|n| format!("{round} line {n}\r\n")).collect();
+        serial.machine.write_all(said.as_bytes()).unwrap();
+        let mut heard = Vec::new();
+        while heard.len() < said.len() {
+            match within(line.events.recv()).await {
+                Some(ConsoleEvent::Output(chars)) => heard.extend(chars),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(String::from_utf8(heard).unwrap(), said);
+        // Commands have a session of their own, and a second console is not to be had.
+        assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
+        let second = bmc.open_console(false, soon()).await.map(drop);
+        assert_eq!(second, Err(BmcError::ConsoleTaken { addr: sim.addr }));
+        drop(line);
+    }
     hub.shutdown().await;
 }
 

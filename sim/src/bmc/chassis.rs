@@ -1,7 +1,11 @@
 //! What a BMC has its hands on.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use farrier_ipmi::command::{BootFlags, ChassisIdentify};
+
+use super::serial::SerialPort;
 
 /// Power as Get Chassis Status tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +71,10 @@ pub trait Chassis: Send + Sync + 'static {
     async fn set_boot_flags(&self, flags: BootFlags) -> Result<(), ChassisError>;
     /// Sets the locator LED.
     async fn identify(&self, identify: ChassisIdentify);
+    /// The machine's serial port, where it has one.
+    fn serial(&self) -> Option<Arc<dyn SerialPort>> {
+        None
+    }
 }
 
 /// Presses the button; flags for once are gone after the boot that read them, as BMCs do it. Whether the machine

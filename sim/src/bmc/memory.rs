@@ -1,15 +1,16 @@
 //! A chassis that is only a few variables, for tests and pretend nodes.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use farrier_ipmi::command::{BootFlags, ChassisIdentify};
 
+use super::serial::{PretendSerial, Pretended, SerialPort};
 use super::{Chassis, ChassisError, PowerAction, PowerState};
 
 /// Remembers what was done to it.
 #[derive(Debug)]
-pub struct MemoryChassis(Mutex<State>);
+pub struct MemoryChassis(Mutex<State>, Arc<PretendSerial>);
 
 #[derive(Debug)]
 struct State {
@@ -24,13 +25,20 @@ impl MemoryChassis {
     /// Off, no flags, LED off.
     #[must_use]
     pub fn new() -> Self {
-        Self(Mutex::new(State {
+        let state = State {
             power: PowerState::Off,
             flags: BootFlags::NONE,
             identify: ChassisIdentify::Off,
             actions: Vec::new(),
             boots: Vec::new(),
-        }))
+        };
+        Self(Mutex::new(state), Arc::default())
+    }
+
+    /// The machine's end of its serial port.
+    #[must_use]
+    pub fn serial_port(&self) -> &PretendSerial {
+        &self.1
     }
 
     /// Every power action that arrived, refused ones included, in order.
@@ -96,5 +104,9 @@ impl Chassis for MemoryChassis {
 
     async fn identify(&self, identify: ChassisIdentify) {
         self.state().identify = identify;
+    }
+
+    fn serial(&self) -> Option<Arc<dyn SerialPort>> {
+        Some(Arc::new(Pretended(Arc::clone(&self.1))))
     }
 }

@@ -2,7 +2,8 @@
 //! [`Chassis`].
 //!
 //! Over IPMI it speaks what real BMCs speak before and in RMCP+ sessions (suites 3 and 17), keeps sessions
-//! few and short, checks privileges, and forgets boot flags the way real ones do. The protocol is
+//! few and short, checks privileges, forgets boot flags the way real ones do, and gives its machine's serial port
+//! over SOL to one console at a time. The protocol is
 //! `farrier_ipmi::server`; this module adds the socket, the commands and [`Faults`].
 //!
 //! Start at [`BmcServer::start`]; implement [`Chassis`] for what has a power button.
@@ -15,7 +16,9 @@ mod config;
 mod faults;
 mod memory;
 pub mod redfish;
+mod serial;
 mod server;
+mod sol;
 
 pub use chassis::{Chassis, ChassisError, PowerAction, PowerState};
 pub use config::BmcConfig;
@@ -23,4 +26,5 @@ pub use farrier_ipmi::command::{BootDeviceSelector, BootFlags, ChassisIdentify};
 pub use farrier_ipmi::{CipherSuite, Secret};
 pub use faults::{Faults, Refusal};
 pub use memory::MemoryChassis;
+pub use serial::{Heard, Line, PretendSerial, Pretended, SerialPort};
 pub use server::{BmcHandle, BmcServer};

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::boot::BootOptions;
+use super::sol::Sol;
 use super::{BmcConfig, Chassis, Faults, commands};
 
 /// Longest datagram looked at, in bytes; IPMI messages are far shorter.
@@ -31,21 +32,24 @@ impl BmcServer {
     pub fn start(socket: UdpSocket, config: BmcConfig, chassis: Arc<dyn Chassis>) -> io::Result<BmcHandle> {
         let address = socket.local_addr()?;
         let (faults, faults_seen) = watch::channel(Faults::default());
+        let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             protocol: Mutex::new(Server::new(config.server())),
             datagrams: AtomicU64::new(0),
+            faults: faults_seen,
+            counted: AtomicU32::new(0),
+            delayed: TaskTracker::new(),
+            stop: stop.clone(),
         });
-        let stop = CancellationToken::new();
+        let socket = Arc::new(socket);
+        let sol = Sol::new(chassis.serial(), Arc::clone(&socket), address.port(), Arc::clone(&shared));
         let bmc = Bmc {
             boot: BootOptions::new(config.boot_flags_timeout, config.boot_parameters_3_and_4),
-            socket: Arc::new(socket),
+            socket,
+            sol,
             config,
             chassis,
             shared: Arc::clone(&shared),
-            faults: faults_seen,
-            counted: 0,
-            delayed: TaskTracker::new(),
-            stop: stop.clone(),
         };
         Ok(BmcHandle { address, shared, faults, stop, task: Some(tokio::spawn(bmc.run())) })
     }
@@ -106,35 +110,61 @@ impl Drop for BmcHandle {
     }
 }
 
-struct Shared {
+/// What the BMC and the bridge to its serial port use together.
+pub(super) struct Shared {
     protocol: Mutex<Server>,
     datagrams: AtomicU64,
+    faults: watch::Receiver<Faults>,
+    /// Datagrams in and out, for [`Faults::drop_every`].
+    counted: AtomicU32,
+    delayed: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Shared {
     /// Never held across an await.
-    fn protocol(&self) -> MutexGuard<'_, Server> {
+    pub(super) fn protocol(&self) -> MutexGuard<'_, Server> {
         self.protocol.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_lost(&self, faults: &Faults) -> bool {
+        let counted = self.counted.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        faults.drop_every.is_some_and(|n| counted.is_multiple_of(n.get()))
+    }
+
+    /// Sends, or does what the faults say instead.
+    pub(super) async fn send(&self, socket: &Arc<UdpSocket>, datagram: Vec<u8>, peer: SocketAddr) {
+        let faults = self.faults.borrow().clone();
+        if faults.silent || faults.mute || self.is_lost(&faults) {
+            return;
+        }
+        if faults.delay.is_zero() {
+            send(socket, &datagram, peer).await;
+            return;
+        }
+        let (socket, stop, delay) = (Arc::clone(socket), self.stop.clone(), faults.delay);
+        self.delayed.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(delay) => send(&socket, &datagram, peer).await,
+            }
+        });
     }
 }
 
 struct Bmc {
     socket: Arc<UdpSocket>,
+    sol: Sol,
     config: BmcConfig,
     chassis: Arc<dyn Chassis>,
     boot: BootOptions,
     shared: Arc<Shared>,
-    faults: watch::Receiver<Faults>,
-    /// Datagrams in and out, for [`Faults::drop_every`].
-    counted: u32,
-    delayed: TaskTracker,
-    stop: CancellationToken,
 }
 
 impl Bmc {
     async fn run(mut self) {
         let mut buffer = vec![0; MAX_DATAGRAM];
-        let stop = self.stop.clone();
+        let stop = self.shared.stop.clone();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -148,14 +178,14 @@ impl Bmc {
                 }
             }
         }
-        self.delayed.close();
-        self.delayed.wait().await;
+        self.shared.delayed.close();
+        self.shared.delayed.wait().await;
     }
 
     async fn handle(&mut self, datagram: &[u8], peer: SocketAddr) {
         self.shared.datagrams.fetch_add(1, Ordering::Relaxed);
-        let faults = self.faults.borrow().clone();
-        if faults.silent || self.is_lost(&faults) {
+        let faults = self.shared.faults.borrow().clone();
+        if faults.silent || self.shared.is_lost(&faults) {
             return;
         }
         let mut entropy = |bytes: &mut [u8]| rand::rng().fill_bytes(bytes);
@@ -166,44 +196,29 @@ impl Bmc {
                 tracing::debug!(%peer, why, "datagram ignored");
                 None
             }
+            Outcome::Sol(arrived) => {
+                self.sol.packet(arrived, peer);
+                None
+            }
             Outcome::Request(request) => {
                 let refused = faults
                     .refuse
                     .iter()
                     .find(|r| r.netfn == request.message.netfn && r.cmd == request.message.cmd);
-                let (code, data) = match refused {
-                    Some(refusal) => (refusal.completion_code, Vec::new()),
-                    None => commands::execute(&self.config, &mut self.boot, &*self.chassis, &request).await,
+                let (code, data) = match (refused, self.sol.execute(&request, peer)) {
+                    (Some(refusal), _) => (refusal.completion_code, Vec::new()),
+                    (None, Some(answer)) => answer,
+                    (None, None) => {
+                        commands::execute(&self.config, &mut self.boot, &*self.chassis, &request).await
+                    }
                 };
                 let mut entropy = |bytes: &mut [u8]| rand::rng().fill_bytes(bytes);
                 self.shared.protocol().respond(&request, code, &data, &mut entropy)
             }
         };
-        if let Some(reply) = reply
-            && !faults.mute
-            && !self.is_lost(&faults)
-        {
-            self.send(reply, peer, &faults).await;
+        if let Some(reply) = reply {
+            self.shared.send(&self.socket, reply, peer).await;
         }
-    }
-
-    fn is_lost(&mut self, faults: &Faults) -> bool {
-        self.counted = self.counted.wrapping_add(1);
-        faults.drop_every.is_some_and(|n| self.counted.is_multiple_of(n.get()))
-    }
-
-    async fn send(&self, reply: Vec<u8>, peer: SocketAddr, faults: &Faults) {
-        if faults.delay.is_zero() {
-            send(&self.socket, &reply, peer).await;
-            return;
-        }
-        let (socket, stop, delay) = (Arc::clone(&self.socket), self.stop.clone(), faults.delay);
-        self.delayed.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(delay) => send(&socket, &reply, peer).await,
-            }
-        });
     }
 }
 

@@ -27,12 +27,12 @@ pub(super) fn arguments(spec: &MachineSpec, firmware: Firmware, boot: BootDevice
     args.push(
         "-chardev",
         &format!(
-            "socket,id=ser,path={},server=on,wait=off,logfile={},logappend=on",
+            "socket,id={SERIAL},path={},server=on,wait=off,logfile={},logappend=on",
             spec.serial_socket().display(),
             spec.serial_log().display()
         ),
     );
-    args.push("-serial", "chardev:ser");
+    args.push("-serial", &format!("chardev:{SERIAL}"));
     if firmware == Firmware::Uefi {
         args.push("-drive", &format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"));
         args.push("-drive", &format!("if=pflash,format=raw,unit=1,file={}", spec.uefi_variables().display()));
@@ -115,6 +115,8 @@ impl Args {
     }
 }
 
+/// QEMU's name for the other end of the serial port.
+pub(super) const SERIAL: &str = "ser";
 /// Debian's `ovmf`, without Secure Boot.
 pub(super) const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 /// The variables as the factory leaves them; every machine has its own copy.

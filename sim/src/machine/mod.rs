@@ -174,13 +174,13 @@ impl Machine {
     /// Presses the power button (ACPI): asks the guest to shut down, and returns at once.
     /// See [`Machine::wait_off`]. A machine that is off stays so.
     pub async fn power_soft(&self) -> Result<(), MachineError> {
-        self.execute_when_on("system_powerdown").await
+        self.execute_when_on("system_powerdown", json!({})).await
     }
 
     /// Presses the reset button: the firmware starts again, by the boot order set last.
     /// A machine that is off stays so.
     pub async fn reset(&self) -> Result<(), MachineError> {
-        self.execute_when_on("system_reset").await
+        self.execute_when_on("system_reset", json!({})).await
     }
 
     /// Off for a moment, then on: the firmware set last takes effect.
@@ -191,7 +191,12 @@ impl Machine {
 
     /// Sends a non-maskable interrupt, as IPMI's "pulse diagnostic interrupt" does.
     pub async fn diagnostic_interrupt(&self) -> Result<(), MachineError> {
-        self.execute_when_on("inject-nmi").await
+        self.execute_when_on("inject-nmi", json!({})).await
+    }
+
+    /// Pulls the serial line to BREAK for a moment. A machine that is off does not notice.
+    pub async fn serial_break(&self) -> Result<(), MachineError> {
+        self.execute_when_on("chardev-send-break", json!({"id": args::SERIAL})).await
     }
 
     /// Sets where the firmware looks first, from the next start or reset on, until set again.
@@ -288,12 +293,12 @@ impl Machine {
         read_from(&self.spec.serial_log(), from)
     }
 
-    async fn execute_when_on(&self, command: &str) -> Result<(), MachineError> {
+    async fn execute_when_on(&self, command: &str, arguments: serde_json::Value) -> Result<(), MachineError> {
         let mut state = self.state.lock().await;
         let Some(process) = state.running() else {
             return Ok(());
         };
-        match process.qmp.execute(command, json!({})).await {
+        match process.qmp.execute(command, arguments).await {
             Ok(_) => Ok(()),
             // The guest powered itself off while we asked: the button of a machine without power.
             Err(QmpError::Closed) => Ok(()),

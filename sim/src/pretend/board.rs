@@ -17,7 +17,9 @@ use super::mishaps::Fate;
 use super::observe::{Diary, Event};
 use super::power::Supply;
 use super::san::San;
-use crate::bmc::{BootFlags, Chassis, ChassisError, ChassisIdentify, PowerAction, PowerState};
+use crate::bmc::{
+    BootFlags, Chassis, ChassisError, ChassisIdentify, PowerAction, PowerState, Pretended, SerialPort,
+};
 
 /// A pretend machine, powered or not.
 pub(super) struct Board {
@@ -195,5 +197,9 @@ impl Chassis for Hands {
 
     async fn identify(&self, identify: ChassisIdentify) {
         self.0.state().identify = identify;
+    }
+
+    fn serial(&self) -> Option<Arc<dyn SerialPort>> {
+        Some(Arc::new(Pretended(Arc::clone(&self.0.diary.console))))
     }
 }

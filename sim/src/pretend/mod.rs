@@ -40,7 +40,7 @@ pub use options::{BmcSockets, PretendOptions};
 pub use san::San;
 
 use crate::bmc::redfish::{Facts, RedfishConfig, RedfishFaults, RedfishHandle, RedfishServer};
-use crate::bmc::{BmcHandle, BmcServer, Chassis as _, Faults, PowerState};
+use crate::bmc::{BmcHandle, BmcServer, Chassis as _, Faults, PowerState, PretendSerial};
 use board::{Board, Hands, Parts};
 
 /// A running pretend node. End it with [`PretendNode::shutdown`]; dropping it cuts its power.
@@ -179,6 +179,16 @@ impl PretendNode {
     /// Waits until everything that happened so far satisfies `seen`. Put a limit around it.
     pub async fn wait_for(&self, seen: impl FnMut(&[Event]) -> bool) {
         self.board.diary.wait_for(seen).await;
+    }
+
+    /// Its end of its serial port: what was typed there.
+    pub fn serial_port(&self) -> &PretendSerial {
+        &self.board.diary.console
+    }
+
+    /// Its BMC over IPMI, for tests that count sessions.
+    pub fn ipmi(&self) -> Option<&BmcHandle> {
+        self.bmc.as_ref()
     }
 
     /// Changes how its BMC misbehaves, from the next datagram on.

@@ -1,8 +1,11 @@
 //! What can be seen of a pretend node from outside.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
+
+use crate::bmc::PretendSerial;
 
 /// Something that happened to a pretend node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,11 +60,17 @@ pub struct Counters {
 #[derive(Debug, Default)]
 pub(super) struct Diary {
     events: watch::Sender<Vec<Event>>,
+    /// Whoever is at the console reads along, as of a machine that boots.
+    pub(super) console: Arc<PretendSerial>,
     bytes_written: AtomicU64,
 }
 
 impl Diary {
     pub(super) fn note(&self, event: Event) {
+        match &event {
+            Event::SystemUp { hostname } => self.console.say(&format!("{hostname} login: ")),
+            event => self.console.say(&format!("pretend: {event:?}\r\n")),
+        }
         self.events.send_modify(|events| events.push(event));
     }
 

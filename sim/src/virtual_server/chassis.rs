@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use super::serial::QemuSerial;
 use crate::bmc::{
     BootDeviceSelector, BootFlags, Chassis, ChassisError, ChassisIdentify, PowerAction, PowerState,
+    SerialPort,
 };
 use crate::machine::{self, BootDevice, Firmware, Machine, MachineError};
 
@@ -133,6 +135,10 @@ impl Chassis for QemuChassis {
 
     async fn identify(&self, identify: ChassisIdentify) {
         self.kept().identify = identify;
+    }
+
+    fn serial(&self) -> Option<Arc<dyn SerialPort>> {
+        Some(Arc::new(QemuSerial(Arc::clone(&self.machine))))
     }
 }
 

@@ -92,6 +92,12 @@ fn command_specific(netfn: NetFn, cmd: u8, code: u8) -> &'static str {
         (NetFn::App, 0x3B, 0x81) => "requested privilege level exceeds channel or user limit",
         (NetFn::App, 0x3B, 0x82) => "cannot disable user level authentication",
         (NetFn::App, 0x3C, 0x87) => "invalid session ID",
+        (NetFn::App, 0x48, 0x80) => "payload already active in another session",
+        (NetFn::App, 0x48 | 0x49, 0x81) => "payload type is disabled",
+        (NetFn::App, 0x48, 0x82) => "payload activation limit reached",
+        (NetFn::App, 0x48, 0x83) => "cannot activate payload with encryption",
+        (NetFn::App, 0x48, 0x84) => "cannot activate payload without encryption",
+        (NetFn::App, 0x49, 0x80) => "payload is not active",
         _ => "command-specific completion code",
     }
 }
@@ -110,6 +116,8 @@ pub fn command_name(netfn: u8, cmd: u8) -> &'static str {
         (NetFn::App, 0x38) => "Get Channel Authentication Capabilities",
         (NetFn::App, 0x3B) => "Set Session Privilege Level",
         (NetFn::App, 0x3C) => "Close Session",
+        (NetFn::App, 0x48) => "Activate Payload (SOL)",
+        (NetFn::App, 0x49) => "Deactivate Payload (SOL)",
         (NetFn::App, 0x54) => "Get Channel Cipher Suites",
         _ => "IPMI command",
     }

@@ -2,7 +2,8 @@
 //!
 //! **What it is.** Bytes in, bytes out: [`client::Handshake`] turns credentials and datagrams into a
 //! [`client::ClientSession`], which seals requests and opens responses; [`server::Server`] is the
-//! other end, as a BMC would be. [`command`] holds the messages `ipmi-rs-core` lacks.
+//! other end, as a BMC would be. [`sol`] is a serial port in such a session. [`command`] holds the messages
+//! `ipmi-rs-core` lacks.
 //!
 //! **What it must never know.** Sockets, clocks, randomness and tasks: time and random bytes are
 //! arguments, so that a whole handshake runs in a test in microseconds. It retransmits nothing and
@@ -31,6 +32,7 @@ pub mod rmcp;
 mod seal;
 mod secret;
 pub mod server;
+pub mod sol;
 mod status;
 mod suite;
 pub mod v15;

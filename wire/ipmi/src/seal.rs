@@ -37,13 +37,13 @@ pub enum OpenError {
 /// The whole datagram. `iv` must be fresh random bytes for each packet (§13.29).
 pub(crate) fn seal(
     keys: &SessionKeys,
+    payload_type: PayloadType,
     session_id: u32,
     sequence: u32,
     payload: &[u8],
     iv: &[u8; BLOCK],
 ) -> Vec<u8> {
-    let mut out =
-        v20::emit_header(PayloadType::Ipmi, true, session_id, sequence, &encrypt(keys, payload, iv));
+    let mut out = v20::emit_header(payload_type, true, session_id, sequence, &encrypt(keys, payload, iv));
     // Integrity pad: FFh until the bytes the MAC covers, pad length and next header included, are a
     // multiple of 4 (Table 13-8). The RMCP header, itself 4 bytes, is not covered.
     let pad = (4 - (out.len() + 2) % 4) % 4;
@@ -128,6 +128,7 @@ fn decrypt(keys: &SessionKeys, payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, Ope
 
 #[cfg(test)]
 mod tests {
+    use crate::v20::PayloadType;
     use proptest::prelude::*;
 
     use super::{OpenError, open, seal};
@@ -150,7 +151,7 @@ mod tests {
         ) {
             let suite = if sha256 { CipherSuite::Suite17 } else { CipherSuite::Suite3 };
             let keys = SessionKeys::derive(suite, &sik);
-            let datagram = seal(&keys, id, sequence, &payload, &iv);
+            let datagram = seal(&keys, PayloadType::Ipmi, id, sequence, &payload, &iv);
             let packet = packet(&datagram);
             prop_assert_eq!(packet.sequence, sequence);
             let clear = open(&keys, id, &packet).unwrap();
@@ -163,7 +164,7 @@ mod tests {
             at in any::<prop::sample::Index>(), flip in 1_u8..,
         ) {
             let keys = SessionKeys::derive(CipherSuite::Suite17, &[7; 32]);
-            let mut datagram = seal(&keys, 5, 9, &payload, &[3; 16]);
+            let mut datagram = seal(&keys, PayloadType::Ipmi, 5, 9, &payload, &[3; 16]);
             let at = at.index(datagram.len() - 4) + 4;
             datagram[at] ^= flip;
             if let Ok(Datagram::V20(packet)) = Datagram::parse(&datagram) {
@@ -176,7 +177,7 @@ mod tests {
     fn another_key_is_a_bad_mac() {
         let ours = SessionKeys::derive(CipherSuite::Suite3, &[1; 20]);
         let theirs = SessionKeys::derive(CipherSuite::Suite3, &[2; 20]);
-        let datagram = seal(&theirs, 5, 9, b"payload", &[3; 16]);
+        let datagram = seal(&theirs, PayloadType::Ipmi, 5, 9, b"payload", &[3; 16]);
         assert_eq!(open(&ours, 5, &packet(&datagram)), Err(OpenError::BadMac));
     }
 }

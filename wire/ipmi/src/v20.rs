@@ -15,6 +15,8 @@ const AUTHENTICATED: u8 = 0x40;
 pub enum PayloadType {
     /// An IPMI LAN message.
     Ipmi = 0x00,
+    /// Serial over LAN.
+    Sol = 0x01,
     /// Open Session request.
     OpenSessionRequest = 0x10,
     /// Open Session response.
@@ -33,6 +35,7 @@ impl PayloadType {
     fn from_code(code: u8) -> Option<Self> {
         [
             Self::Ipmi,
+            Self::Sol,
             Self::OpenSessionRequest,
             Self::OpenSessionResponse,
             Self::Rakp1,
@@ -101,7 +104,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Packet<'_>, ParseError> {
     reader.expect("authentication type", AUTH_TYPE_RMCP_PLUS, "06h (RMCP+)")?;
     let kind = reader.u8()?;
     let Some(payload_type) = PayloadType::from_code(kind & 0x3F) else {
-        let expected = "00h (IPMI) or 10h to 15h (session set-up)";
+        let expected = "00h (IPMI), 01h (SOL) or 10h to 15h (session set-up)";
         return Err(reader.unexpected("payload type", expected, u32::from(kind & 0x3F)));
     };
     let session_id = reader.u32_le()?;

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use farrier_ipmi::client::{ClientConfig, ClientSession, Handshake, HandshakeError, HandshakeNonce, Step};
+use farrier_ipmi::client::{
+    ClientConfig, ClientSession, Handshake, HandshakeError, HandshakeNonce, Incoming, Step,
+};
 use farrier_ipmi::command::{CloseSession, GetChassisStatus, SetSessionPrivilegeLevel};
 use farrier_ipmi::server::{Entropy, Outcome, Server, ServerConfig, User};
 use farrier_ipmi::{CipherSuite, RmcpStatus, Secret};
@@ -71,7 +73,7 @@ fn ask(server: &mut Server, session: &mut ClientSession, now: Instant, message: 
     let reply = match server.handle_datagram(now, &datagram, &mut entropy) {
         Outcome::Reply(reply) => reply,
         Outcome::Request(request) => server.respond(&request, 0, &[request.privilege], &mut entropy)?,
-        Outcome::Ignored(_) => return None,
+        Outcome::Ignored(_) | Outcome::Sol(_) => return None,
     };
     let response = session.open(&reply).unwrap();
     assert!(response.answers(&request));
@@ -112,6 +114,24 @@ fn wrong_credentials_are_told_apart() {
     assert_eq!(try_it("admin", "s3cret", Some("a"), Some("b")), Some(HandshakeError::WrongKg));
     assert_eq!(try_it("admin", "s3cret", None, Some("b")), Some(HandshakeError::WrongKg));
     assert_eq!(try_it("admin", "s3cret", None, None), None);
+}
+
+#[test]
+fn sol_packets_go_both_ways_sealed_and_only_once() {
+    let (now, mut server) = (Instant::now(), server(None));
+    let mut session =
+        establish(&mut server, now, handshake(CipherSuite::Suite17, "admin", "s3cret", None, 9)).unwrap();
+    let datagram = session.seal_sol(&[1, 0, 0, 0, b'x'], &[7; 16]);
+    let Outcome::Sol(sol) = server.handle_datagram(now, &datagram, &mut entropy()) else { panic!() };
+    assert_eq!(sol.packet, [1, 0, 0, 0, b'x']);
+    assert!(matches!(server.handle_datagram(now, &datagram, &mut entropy()), Outcome::Ignored(_)));
+    let reply = server.seal_sol(sol.session_id, &[0, 1, 1, 0], &mut entropy()).unwrap();
+    assert_eq!(session.open_any(&reply), Ok(Incoming::Sol(vec![0, 1, 1, 0])));
+    // A session that asked for no SOL does not take it for an answer.
+    let reply = server.seal_sol(sol.session_id, &[0, 1, 1, 0], &mut entropy()).unwrap();
+    assert!(session.open(&reply).is_err());
+    server.forget_sessions();
+    assert_eq!(server.seal_sol(sol.session_id, &[0, 1, 1, 0], &mut entropy()), None);
 }
 
 #[test]

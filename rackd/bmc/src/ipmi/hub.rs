@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::address::BmcAddress;
 use super::driver::IpmiBmc;
 use super::link::Link;
+use super::sol::Sol;
 use super::tuning::Tuning;
 use super::wire::Wire;
 use crate::Bmc;
@@ -113,11 +114,19 @@ impl IpmiHub {
         let socket = if addr.is_ipv4() { Some(&self.inner.v4) } else { self.inner.v6.as_ref() };
         let mailbox = socket.map(|socket| self.mailbox(&address, socket));
         let driver = Arc::new(IpmiBmc::new(addr, mailbox));
+        let console = Sol {
+            address,
+            shared: Arc::clone(&self.inner.shared),
+            socket: socket.cloned(),
+            stop: self.inner.stop.clone(),
+            tasks: self.inner.tasks.clone(),
+        };
         Bmc::new("ipmi")
             .with_power(driver.clone())
             .with_boot_device(driver.clone())
             .with_identity(driver.clone())
             .with_identify(driver)
+            .with_console(Arc::new(console))
     }
 
     /// Stops all actors, lets them close their sessions, and waits for them. Calls under way end
@@ -158,14 +167,14 @@ impl Drop for Inner {
 }
 
 impl Shared {
-    fn add_route(&self, peer: SocketAddr) -> (u64, mpsc::Receiver<Vec<u8>>) {
+    pub(super) fn add_route(&self, peer: SocketAddr) -> (u64, mpsc::Receiver<Vec<u8>>) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let id = self.next_route.fetch_add(1, Ordering::Relaxed);
         lock(&self.routes).entry(peer).or_default().push(Route { id, inbox: sender });
         (id, inbox)
     }
 
-    fn remove_route(&self, peer: SocketAddr, id: u64) {
+    pub(super) fn remove_route(&self, peer: SocketAddr, id: u64) {
         let mut routes = lock(&self.routes);
         if let Some(list) = routes.get_mut(&peer) {
             list.retain(|route| route.id != id);

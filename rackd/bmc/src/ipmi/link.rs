@@ -179,6 +179,17 @@ impl Link {
         }
     }
 
+    /// The session as a command left it, for whoever goes on by himself.
+    pub(super) fn take_open_session(&mut self) -> Option<ClientSession> {
+        self.session.take()
+    }
+
+    /// Gives a session back, in use until now.
+    pub(super) fn put_session(&mut self, session: ClientSession) {
+        self.session = Some(session);
+        self.last_used = Instant::now();
+    }
+
     fn take_session(&mut self) -> Option<ClientSession> {
         let idle = self.last_used.elapsed() >= self.tuning().idle_close;
         self.session.take().filter(|session| !idle && !session.is_worn_out())

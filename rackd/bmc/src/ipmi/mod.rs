@@ -9,6 +9,7 @@
 //! - `link`: one call: session, pacing, retries, re-opening
 //! - `open`: finding the cipher suite and opening a session
 //! - `exchange`: one request, sent until answered
+//! - `sol`: the serial console, in a session of its own
 //! - `driver`: the capabilities in terms of commands
 //! - `tuning`, `quirks`: policy as data
 //!
@@ -21,6 +22,7 @@ mod hub;
 mod link;
 mod open;
 mod quirks;
+mod sol;
 mod tuning;
 mod wire;
 

@@ -18,4 +18,4 @@ mod session;
 pub use handshake::{
     ClientConfig, CredentialError, Handshake, HandshakeError, HandshakeNonce, Ignored, Step,
 };
-pub use session::ClientSession;
+pub use session::{ClientSession, Incoming};

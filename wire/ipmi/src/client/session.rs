@@ -10,6 +10,15 @@ use crate::seal::{self, OpenError};
 use crate::v20::PayloadType;
 use crate::window::Window;
 
+/// What a packet of the session holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// An IPMI message.
+    Message(LanMessage),
+    /// A SOL packet, for [`crate::sol::Endpoint::handle`].
+    Sol(Vec<u8>),
+}
+
 /// Keys, ids and counters of one session.
 #[derive(Debug)]
 pub struct ClientSession {
@@ -55,13 +64,30 @@ impl ClientSession {
     /// replay window lets a retransmission through (§6.12.14) and its answer still matches.
     /// `iv` is 16 fresh random bytes.
     pub fn seal(&mut self, request: &LanMessage, iv: &[u8; 16]) -> Vec<u8> {
+        self.seal_payload(PayloadType::Ipmi, &request.to_bytes(), iv)
+    }
+
+    /// The datagram for a SOL packet. `iv` is 16 fresh random bytes.
+    pub fn seal_sol(&mut self, packet: &[u8], iv: &[u8; 16]) -> Vec<u8> {
+        self.seal_payload(PayloadType::Sol, packet, iv)
+    }
+
+    fn seal_payload(&mut self, payload_type: PayloadType, payload: &[u8], iv: &[u8; 16]) -> Vec<u8> {
         self.sequence = self.sequence.saturating_add(1);
-        seal::seal(&self.keys, self.bmc_session_id, self.sequence, &request.to_bytes(), iv)
+        seal::seal(&self.keys, payload_type, self.bmc_session_id, self.sequence, payload, iv)
     }
 
     /// A message of this session out of a datagram. Whether it answers the request at hand is for
     /// [`LanMessage::answers`] to say.
     pub fn open(&mut self, datagram: &[u8]) -> Result<LanMessage, OpenError> {
+        match self.open_any(datagram)? {
+            Incoming::Message(message) => Ok(message),
+            Incoming::Sol(_) => Err(OpenError::Malformed("SOL packet where no SOL was asked for")),
+        }
+    }
+
+    /// As [`ClientSession::open`], of a session that also carries SOL.
+    pub fn open_any(&mut self, datagram: &[u8]) -> Result<Incoming, OpenError> {
         let Ok(Datagram::V20(packet)) = Datagram::parse(datagram) else {
             return Err(OpenError::Unprotected);
         };
@@ -69,9 +95,12 @@ impl ClientSession {
         if !self.window.accept(packet.sequence) {
             return Err(OpenError::Replayed(packet.sequence));
         }
-        if packet.payload_type != PayloadType::Ipmi {
-            return Err(OpenError::Malformed("payload type of session set-up inside a session"));
+        match packet.payload_type {
+            PayloadType::Ipmi => LanMessage::parse(&payload)
+                .map(Incoming::Message)
+                .map_err(|_| OpenError::Malformed("IPMI LAN message")),
+            PayloadType::Sol => Ok(Incoming::Sol(payload.to_vec())),
+            _ => Err(OpenError::Malformed("payload type of session set-up inside a session")),
         }
-        LanMessage::parse(&payload).map_err(|_| OpenError::Malformed("IPMI LAN message"))
     }
 }

@@ -4,6 +4,7 @@ mod boot_options;
 mod chassis_control;
 mod chassis_identify;
 mod chassis_status;
+pub mod payload;
 mod session;
 mod system_guid;
 
@@ -13,6 +14,7 @@ pub use boot_options::{
 pub use chassis_control::{ChassisControl, UnknownControl};
 pub use chassis_identify::ChassisIdentify;
 pub use chassis_status::{ChassisStatus, GetChassisStatus};
+pub use payload::{ActivatePayload, Activated, DeactivatePayload};
 pub use session::{CloseSession, SetSessionPrivilegeLevel};
 pub use system_guid::{GetSystemGuid, guid_to_uuid};
 

@@ -66,6 +66,8 @@ pub enum Outcome {
     Reply(Vec<u8>),
     /// A command for the caller: answer with [`Server::respond`].
     Request(Request),
+    /// A SOL packet of a session, for the caller: answer with [`Server::seal_sol`].
+    Sol(SolArrived),
     /// Nothing to do; why, for the log.
     Ignored(&'static str),
 }
@@ -81,6 +83,15 @@ pub struct Request {
     pub privilege: u8,
     /// Before a session: it came in an RMCP+ wrapper, and so must the answer.
     rmcp_plus: bool,
+}
+
+/// A SOL packet that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SolArrived {
+    /// The session it came through.
+    pub session_id: u32,
+    /// For [`crate::sol::Endpoint::handle`].
+    pub packet: Vec<u8>,
 }
 
 /// The sessions of one BMC.
@@ -145,6 +156,18 @@ impl Server {
         }
     }
 
+    /// The datagram for a SOL packet; `None` if the session has ended.
+    pub fn seal_sol(&mut self, session_id: u32, packet: &[u8], entropy: &mut dyn Entropy) -> Option<Vec<u8>> {
+        let active = self.sessions.active_mut(session_id)?;
+        Some(seal_payload(active, PayloadType::Sol, packet, entropy))
+    }
+
+    /// Whether the session is open.
+    pub fn has_session(&mut self, now: Instant, session_id: u32) -> bool {
+        self.expire(now);
+        self.sessions.active_mut(session_id).is_some()
+    }
+
     fn expire(&mut self, now: Instant) {
         self.sessions.expire(now, self.config.idle_timeout, self.config.handshake_timeout);
     }
@@ -173,8 +196,13 @@ impl Server {
         if !active.window.accept(packet.sequence) {
             return Outcome::Ignored("session sequence number seen before");
         }
-        if packet.payload_type != PayloadType::Ipmi {
-            return Outcome::Ignored("payload type of session set-up inside a session");
+        match packet.payload_type {
+            PayloadType::Ipmi => {}
+            PayloadType::Sol => {
+                active.last_used = now;
+                return Outcome::Sol(SolArrived { session_id: packet.session_id, packet: payload.to_vec() });
+            }
+            _ => return Outcome::Ignored("payload type of session set-up inside a session"),
         }
         let Ok(message) = LanMessage::parse(&payload) else {
             return Outcome::Ignored("malformed IPMI message in a session");
@@ -213,8 +241,17 @@ fn wrap(response: &LanMessage, rmcp_plus: bool) -> Vec<u8> {
 }
 
 fn seal_response(active: &mut Active, response: &LanMessage, entropy: &mut dyn Entropy) -> Vec<u8> {
+    seal_payload(active, PayloadType::Ipmi, &response.to_bytes(), entropy)
+}
+
+fn seal_payload(
+    active: &mut Active,
+    payload_type: PayloadType,
+    payload: &[u8],
+    entropy: &mut dyn Entropy,
+) -> Vec<u8> {
     let mut iv = [0; 16];
     entropy.fill(&mut iv);
     active.sequence = active.sequence.saturating_add(1);
-    seal::seal(&active.keys, active.console_session_id, active.sequence, &response.to_bytes(), &iv)
+    seal::seal(&active.keys, payload_type, active.console_session_id, active.sequence, payload, &iv)
 }

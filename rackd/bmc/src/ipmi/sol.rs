@@ -1,0 +1,308 @@
+//! The serial console over IPMI: SOL in a session of its own, beside the actor's, so that commands do not wait for
+//! characters nor characters for commands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use farrier_ipmi::client::{ClientSession, Incoming};
+use farrier_ipmi::command::payload::{ALREADY_ACTIVE, ALREADY_INACTIVE};
+use farrier_ipmi::command::{ActivatePayload, Activated, DeactivatePayload};
+use farrier_ipmi::completion::{CompletionCode, INVALID_COMMAND};
+use farrier_ipmi::lan::LanMessage;
+use farrier_ipmi::sol::{Endpoint, Policy, Role, status};
+use ipmi_rs_core::app::GetDeviceId;
+use ipmi_rs_core::connection::Message;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::address::BmcAddress;
+use super::hub::Shared;
+use super::link::Link;
+use super::wire::Wire;
+use crate::actor::Call;
+use crate::{BmcError, Console, ConsoleEvent, ConsoleInput, ConsoleLine, Deadline};
+
+/// Events and inputs under way.
+const QUEUE: usize = 64;
+/// Characters taken of one packet: a byte counts them.
+const ROOM: usize = 255;
+/// For giving the console back.
+const CLOSE: Duration = Duration::from_secs(2);
+
+/// Opens consoles of one BMC.
+pub(crate) struct Sol {
+    pub(super) address: Arc<BmcAddress>,
+    pub(super) shared: Arc<Shared>,
+    /// Absent if the host cannot send to that address family.
+    pub(super) socket: Option<Arc<UdpSocket>>,
+    pub(super) stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+#[async_trait]
+impl Console for Sol {
+    async fn open_console(&self, take_over: bool, deadline: Deadline) -> Result<ConsoleLine, BmcError> {
+        let addr = self.address.addr;
+        let socket = self.socket.clone().ok_or(BmcError::NoSocket { addr })?;
+        let (opened, outcome) = tokio::sync::oneshot::channel();
+        let (address, shared, stop) = (self.address.clone(), self.shared.clone(), self.stop.clone());
+        // A task of its own, so that a caller who goes away leaves no session open at the BMC.
+        self.tasks.spawn(async move {
+            let (route, inbox) = shared.add_route(addr);
+            let wire = Wire { socket, peer: addr, inbox };
+            let mut link = Link::new(address, Arc::clone(&shared), wire);
+            serve(&mut link, take_over, deadline, opened, &stop).await;
+            link.close().await;
+            shared.remove_route(addr, route);
+        });
+        match tokio::time::timeout_at(deadline.instant() + CLOSE, outcome).await {
+            Ok(outcome) => outcome.unwrap_or(Err(BmcError::ShuttingDown)),
+            Err(_) => Err(BmcError::StillQueued { addr }),
+        }
+    }
+}
+
+type Opened = tokio::sync::oneshot::Sender<Result<ConsoleLine, BmcError>>;
+
+/// The whole life of one line.
+async fn serve(
+    link: &mut Link,
+    take_over: bool,
+    deadline: Deadline,
+    mut opened: Opened,
+    stop: &CancellationToken,
+) {
+    let mut call = Call::new(deadline);
+    let activated = tokio::select! {
+        () = stop.cancelled() => return,
+        () = opened.closed() => return,
+        activated = activate(link, take_over, &mut call) => activated,
+    };
+    let activated = match activated {
+        Ok(activated) => activated,
+        Err(error) => {
+            let _gone = opened.send(Err(error));
+            return;
+        }
+    };
+    let Some(session) = link.take_open_session() else { return };
+    let ((events_in, events), (input, inputs)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
+    let mut line = Line::new(session, link, &activated);
+    let ended = if opened.send(Ok(ConsoleLine { events, input })).is_ok() {
+        tokio::select! {
+            () = stop.cancelled() => Some(BmcError::ShuttingDown),
+            ended = line.run(link, &events_in, inputs) => ended,
+        }
+    } else {
+        None
+    };
+    let given_back = match &ended {
+        // Nobody would answer.
+        Some(BmcError::Unreachable { .. }) => None,
+        // The console is another's, and the session still ours.
+        Some(BmcError::ConsoleTaken { .. }) => Some(false),
+        _ => Some(true),
+    };
+    if let Some(error) = ended {
+        let _gone = events_in.try_send(ConsoleEvent::Ended(error));
+    }
+    drop(events_in);
+    if let Some(deactivate) = given_back {
+        link.put_session(line.session);
+        if deactivate {
+            let _gone = link.command(&mut Call::new(Deadline::after(CLOSE)), DeactivatePayload).await;
+        }
+    }
+}
+
+async fn activate(link: &mut Link, take_over: bool, call: &mut Call) -> Result<Activated, BmcError> {
+    let addr = link.address.addr;
+    for may_take in [take_over, false] {
+        match link.command(call, ActivatePayload).await {
+            Err(BmcError::Refused { code: CompletionCode(ALREADY_ACTIVE), .. }) if may_take => {
+                match link.command(call, DeactivatePayload).await {
+                    // It ended by itself meanwhile.
+                    Ok(()) | Err(BmcError::Refused { code: CompletionCode(ALREADY_INACTIVE), .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(BmcError::Refused { code: CompletionCode(ALREADY_ACTIVE), .. }) => {
+                return Err(BmcError::ConsoleTaken { addr });
+            }
+            Err(BmcError::Refused { code: CompletionCode(INVALID_COMMAND), .. }) => {
+                return Err(BmcError::Unsupported { driver: "ipmi", capability: "serial over LAN" });
+            }
+            other => return other,
+        }
+    }
+    Err(BmcError::ConsoleTaken { addr })
+}
+
+/// A line in use.
+struct Line {
+    session: ClientSession,
+    end: Endpoint,
+    /// Of the caller, not yet pushed.
+    typed: Vec<u8>,
+    /// When the BMC was last heard, by a packet with a right MAC.
+    heard: Instant,
+    asked: Option<Asked>,
+    /// Told once until it is over.
+    unavailable: bool,
+}
+
+/// A question that only asks whether the session still lives.
+struct Asked {
+    request: LanMessage,
+    sent: u32,
+    due: Instant,
+}
+
+impl Line {
+    fn new(session: ClientSession, link: &Link, activated: &Activated) -> Self {
+        let tuning = link.tuning();
+        let policy = Policy {
+            retry: tuning.first_timeout,
+            tries: tuning.tries,
+            pause: tuning.busy_delay,
+            max_chars: ROOM,
+            max_pending: 4096,
+        };
+        let end = Endpoint::new(Role::Console, policy.with_payload_size(activated.inbound_size));
+        let end = end.greeting(rand::random());
+        Self { session, end, typed: Vec::new(), heard: Instant::now(), asked: None, unavailable: false }
+    }
+
+    /// Until the caller drops the line (`None`) or it ends.
+    async fn run(
+        &mut self,
+        link: &mut Link,
+        events: &mpsc::Sender<ConsoleEvent>,
+        mut inputs: mpsc::Receiver<ConsoleInput>,
+    ) -> Option<BmcError> {
+        let keep_alive = link.tuning().idle_close;
+        let mut waiting_break = false;
+        loop {
+            let taken = self.end.push(&self.typed);
+            self.typed.drain(..taken);
+            if waiting_break && self.typed.is_empty() {
+                waiting_break = !self.end.push_break();
+            }
+            self.transmit(link).await;
+            if self.end.is_lost() {
+                return Some(lost(link, "an acknowledgement of characters"));
+            }
+            let quiet = self.heard + keep_alive;
+            let due = self.end.poll_timeout().map(Instant::from_std);
+            let due = [due, self.asked.as_ref().map(|asked| asked.due)].into_iter().flatten().min();
+            let due = due.unwrap_or(quiet);
+            tokio::select! {
+                input = inputs.recv(), if self.typed.is_empty() && !waiting_break => match input {
+                    Some(ConsoleInput::Chars(chars)) => self.typed = chars,
+                    Some(ConsoleInput::Break) => waiting_break = true,
+                    None => return None,
+                },
+                () = events.closed() => return None,
+                datagram = link.wire.inbox.recv() => match datagram {
+                    Some(datagram) => {
+                        if let Some(ended) = self.take(&datagram, events, link) {
+                            return Some(ended);
+                        }
+                    }
+                    None => return Some(BmcError::ShuttingDown),
+                },
+                () = tokio::time::sleep_until(due) => {
+                    if !self.keep_alive(link, quiet).await {
+                        return Some(lost(link, "an answer to Get Device ID"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// One datagram of the BMC, or of anybody.
+    fn take(
+        &mut self,
+        datagram: &[u8],
+        events: &mpsc::Sender<ConsoleEvent>,
+        link: &Link,
+    ) -> Option<BmcError> {
+        let packet = match self.session.open_any(datagram) {
+            Ok(Incoming::Sol(packet)) => packet,
+            Ok(Incoming::Message(message)) => {
+                self.heard = Instant::now();
+                self.asked.take_if(|asked| message.answers(&asked.request));
+                return None;
+            }
+            // Of the actor's session, or forged.
+            Err(_) => return None,
+        };
+        self.heard = Instant::now();
+        // Without room nothing is taken, and the BMC keeps the characters a while.
+        let permit = events.try_reserve().ok();
+        let room = if permit.is_some() { ROOM } else { 0 };
+        let heard = match self.end.handle(std::time::Instant::now(), &packet, room) {
+            Ok(heard) => heard,
+            Err(error) => {
+                tracing::debug!(bmc.addr = %link.address.addr, %error, "sol packet");
+                return None;
+            }
+        };
+        if let Some(permit) = permit.filter(|_| !heard.chars.is_empty()) {
+            permit.send(ConsoleEvent::Output(heard.chars));
+        }
+        let unavailable = heard.bits & status::UNAVAILABLE != 0;
+        let told = [
+            (heard.bits & status::OVERRUN != 0, ConsoleEvent::Overrun),
+            (heard.bits & status::BREAK != 0, ConsoleEvent::Break),
+            (unavailable && !self.unavailable, ConsoleEvent::Unavailable),
+        ];
+        self.unavailable = unavailable;
+        for (_, event) in told.into_iter().filter(|(is, _)| *is) {
+            // Hints: who is behind with reading misses them.
+            let _ = events.try_send(event);
+        }
+        (heard.bits & status::DEACTIVATED != 0).then_some(BmcError::ConsoleTaken { addr: link.address.addr })
+    }
+
+    async fn transmit(&mut self, link: &Link) {
+        while let Some(packet) = self.end.poll_transmit(std::time::Instant::now()) {
+            let datagram = self.session.seal_sol(&packet, &rand::random());
+            link.wire.send(&datagram).await;
+        }
+    }
+
+    /// A session nobody uses ends after 60 s (§6.12.15), and one that ended answers with silence. `false`: it did.
+    async fn keep_alive(&mut self, link: &Link, quiet: Instant) -> bool {
+        let now = Instant::now();
+        if self.asked.is_none() && now >= quiet {
+            let request = self.session.request(&Message::from(GetDeviceId));
+            self.asked = Some(Asked { request, sent: 0, due: now });
+        }
+        let Some(asked) = &mut self.asked else { return true };
+        if now < asked.due {
+            return true;
+        }
+        if asked.sent >= link.tuning().tries {
+            return false;
+        }
+        asked.due = now + link.tuning().timeout(asked.sent);
+        asked.sent += 1;
+        let datagram = self.session.seal(&asked.request, &rand::random());
+        link.wire.send(&datagram).await;
+        true
+    }
+}
+
+fn lost(link: &Link, waiting_for: &'static str) -> BmcError {
+    BmcError::Unreachable {
+        addr: link.address.addr,
+        tried: link.tuning().tries,
+        elapsed: Duration::ZERO,
+        waiting_for,
+    }
+}
