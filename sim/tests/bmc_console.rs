@@ -33,9 +33,8 @@ async fn output(line: &mut ConsoleLine, count: usize) -> String {
 
 async fn ended(line: &mut ConsoleLine) -> BmcError {
     loop {
-        match within(line.events.recv()).await.expect("it is told why") {
-            ConsoleEvent::Ended(error) => return error,
-            _ => {}
+        if let ConsoleEvent::Ended(error) = within(line.events.recv()).await.expect("it is told why") {
+            return error;
         }
     }
 }
