@@ -2,9 +2,9 @@
 
 use crate::failure::Failure;
 use farrier_identity::ca::{Authority, write_identity};
-use farrier_identity::{Credentials, Identity, Role};
+use farrier_identity::{Credentials, Identity, Role, Validity};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Makes an authority in `dir`.
 pub fn init(dir: &Path, common_name: &str) -> Result<(), Failure> {
@@ -50,22 +50,33 @@ pub fn bootstrap(
             Identity::User { .. } => Vec::new(),
             _ => std::iter::once(name).chain(hosts.iter().cloned()).collect(),
         };
-        // A host more than last time is a new certificate; the hosts of the old one stay.
+        // A host more than last time is a new certificate; the hosts of the old one stay. So is one that ends soon:
+        // this runs before every start, and nothing else renews a service's.
         let there = Credentials::load(&out).ok().filter(|there| there.identity() == identity);
+        let ends = there.as_ref().is_some_and(|there| ends_soon(there.validity(), SystemTime::now()));
         let before = there.as_ref().map(Credentials::hosts).unwrap_or_default();
         let added: Vec<String> = reached.iter().filter(|host| !before.contains(host)).cloned().collect();
-        if there.is_some() && added.is_empty() {
+        if there.is_some() && added.is_empty() && !ends {
             continue;
         }
         reached.extend(before.into_iter().filter(|host| !added.contains(host)));
         reached.sort();
         reached.dedup();
         issue(&authority, &identity, &reached, days, &out)?;
-        let also =
-            if there.is_some() { format!(", now also as {}", added.join(", ")) } else { String::new() };
-        made.push(format!("{identity} in {}, valid for {days} days{also}", out.display()));
+        let why = match (there.is_some(), added.is_empty()) {
+            (false, _) => String::new(),
+            (true, false) => format!(", now also as {}", added.join(", ")),
+            (true, true) => ", because the old one ends soon".to_owned(),
+        };
+        made.push(format!("{identity} in {}, valid for {days} days{why}", out.display()));
     }
     Ok(made)
+}
+
+/// Less than a third of its life is left.
+fn ends_soon(validity: Validity, now: SystemTime) -> bool {
+    let life = validity.until.duration_since(validity.from).unwrap_or_default();
+    validity.until.duration_since(now).unwrap_or_default() < life / 3
 }
 
 /// An identity with a name that an id can carry.
@@ -133,6 +144,25 @@ mod tests {
         std::fs::write(dir.path().join("r1/cert.pem"), "broken").unwrap();
         let made = bootstrap(dir.path(), wanted(), &hosts, 1).unwrap();
         assert!(made.len() == 1 && made[0].starts_with("spiffe://farrier/rack/r1"), "{made:?}");
+    }
+
+    #[test]
+    fn what_ends_soon_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (authority, out) = (dir.path().join("ca"), dir.path().join("r1"));
+        init(&authority, "test").unwrap();
+        let rack = Identity::Rack("r1".into());
+        // Certificates begin five minutes before they are made: one minute of six is left.
+        let authority = Authority::load(&authority).unwrap();
+        let short = authority.issue(&rack, &["r1".into()], Duration::from_secs(60)).unwrap();
+        write_identity(&out, &short, authority.cert_pem()).unwrap();
+        let wanted = || vec![("r1".to_owned(), rack.clone())];
+        let made = bootstrap(dir.path(), wanted(), &[], 30).unwrap();
+        assert!(made.len() == 1 && made[0].ends_with("because the old one ends soon"), "{made:?}");
+        let left =
+            Credentials::load(&out).unwrap().validity().until.duration_since(SystemTime::now()).unwrap();
+        assert!(left > Duration::from_secs(29 * 86_400), "{left:?}");
+        assert_eq!(bootstrap(dir.path(), wanted(), &[], 30).unwrap(), Vec::<String>::new());
     }
 
     #[test]

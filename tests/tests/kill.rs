@@ -114,6 +114,26 @@ async fn the_scheduler_killed_around_all_that_it_says_goes_on() {
     site.shutdown().await;
 }
 
+/// Inventory's own: what it writes of a deployment, its beginning and its end, just before and just after.
+#[tokio::test(flavor = "multi_thread")]
+async fn inventory_killed_around_all_that_it_writes_goes_on() {
+    const POINTS: &[&str] = &["deploy:before", "deploy:after", "done:before", "done:after"];
+    let mut site = Site::start(POINTS.len()).await;
+    let mut names = Vec::new();
+    for (index, point) in POINTS.iter().enumerate() {
+        site.installation.restart_with(Service::Inventory, &[("FARRIER_CRASH_AT", point)]).await.unwrap();
+        let name = format!("i{index}");
+        let operation = site.create_instance(&name).await;
+        site.installation.wait_ended(Service::Inventory).await.unwrap();
+        site.installation.restart(Service::Inventory).await.unwrap();
+        let operation = site.succeeds(operation, point).await;
+        assert_deployed(&site, &name, &operation).await;
+        names.push(name);
+    }
+    assert_no_node_twice(&site, &names).await;
+    site.shutdown().await;
+}
+
 /// Kills `service` when rackd reports that a step has begun, and again when it is done; one deployment a step.
 async fn centre_killed(service: Service) {
     let steps = steps(DeployMethod::Direct);

@@ -6,7 +6,8 @@ use farrier_proto::inventory::Flavor;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use farrier_proto::scheduler::{Instance, Operation};
 use farrier_proto::types::{BootMode, DeployMethod, NodeVerb};
-use farrier_sim::lab::{Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig};
+use farrier_sim::bmc::Secret;
+use farrier_sim::lab::{Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig, Service};
 use farrier_sim::pretend::{self, Event, PretendNode, PretendOptions};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -100,6 +101,7 @@ impl Site {
             let socket = UdpSocket::bind((host, 0)).await.unwrap();
             let mut options = PretendOptions::new(&name, mac, socket, dir.path().join(&name), pool);
             options.disk_bytes = 64 << 20;
+            options.bmc.password = Secret::new(BMC_PASSWORD);
             options.http = Some(SocketAddr::from((host, HTTP_PORT)));
             change(&mut options);
             let node = PretendNode::start(options).await.unwrap();
@@ -109,7 +111,7 @@ impl Site {
                     rack: "r".to_owned(),
                     bmc_address: node.bmc_address().to_string(),
                     bmc_user: "admin".to_owned(),
-                    bmc_password: "pretend".to_owned(),
+                    bmc_password: BMC_PASSWORD.to_owned(),
                     boot_mode: BootMode::Bios,
                     mac: node.mac_address(),
                     switch_port: String::new(),
@@ -162,6 +164,7 @@ impl Site {
             flavor: "flavors/any".to_owned(),
             image: "images/os".to_owned(),
             ready_seconds: 120,
+            user_data: format!("#cloud-config\n# {USER_DATA}\n").into_bytes(),
             ..Instance::default()
         };
         self.client.create_instance(instance).await
@@ -225,13 +228,29 @@ impl Site {
         self.installation.tails(30)
     }
 
+    /// No log of any service, over all its lives, has what only the database may have.
+    fn assert_no_secret_was_said(&self) {
+        for service in Service::ALL {
+            let said = std::fs::read_to_string(self.installation.log(service)).unwrap();
+            assert!(!said.is_empty(), "{} said nothing", service.name());
+            for secret in [BMC_PASSWORD, USER_DATA, "PRIVATE KEY"] {
+                assert!(!said.contains(secret), "{} says {secret}", service.name());
+            }
+        }
+    }
+
     pub(crate) async fn shutdown(self) {
+        self.assert_no_secret_was_said();
         for node in self.nodes {
             node.shutdown().await;
         }
         self.installation.shutdown().await.unwrap();
     }
 }
+
+/// Secrets of a site, not to be found by chance.
+const BMC_PASSWORD: &str = "bmc-3VqT7xw1";
+const USER_DATA: &str = "tenant-Pz81LmcQ";
 
 /// Longer than anything takes that succeeds on a loaded machine.
 const PATIENT: &[(&str, u64)] =

@@ -66,10 +66,22 @@ async fn a_certificate_near_its_end_is_replaced_while_rackd_runs() {
     assert_eq!((mine.identity(), mine.hosts()), (rack.clone(), hosts));
     assert!(!identity.join("next").exists());
 
-    // It answers with what it has now.
     let uri = format!("https://{}", bound.listen);
-    let mut client = RackServiceClient::new(channel(&uri, &operator, Expect::Exactly(rack)).unwrap());
-    within(client.get_rack_status(GetRackStatusRequest {})).await.unwrap();
+    let ask = |expected: Identity| {
+        let channel = channel(&uri, &operator, Expect::Exactly(expected)).unwrap();
+        async move { RackServiceClient::new(channel).get_rack_status(GetRackStatusRequest {}).await }
+    };
+    within(ask(rack)).await.unwrap();
+    // The server that runs takes over what it finds in its files: told by another name.
+    let other = Identity::Rack("r2".into());
+    write_identity(&identity, &issue(&other, 3600), authority.cert_pem()).unwrap();
+    let taken_over = async {
+        let mut look = tokio::time::interval(Duration::from_millis(200));
+        while ask(other.clone()).await.is_err() {
+            look.tick().await;
+        }
+    };
+    within(taken_over).await;
     watching.abort();
     stop.cancel();
     within(rackd).await.unwrap().unwrap();

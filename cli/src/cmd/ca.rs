@@ -18,7 +18,8 @@ pub enum Verb {
     },
     /// Makes everything that a small installation on one machine starts with: an authority in DIR/ca, and
     /// identities in DIR/inventory, DIR/scheduler, DIR/images, DIR/RACK and DIR/USER. What is there and
-    /// loads stays, so that it may run before every start; with a --host more it gets a new certificate.
+    /// loads stays, so that it may run before every start; what has a --host more, or ends
+    /// soon, gets a new certificate.
     Bootstrap {
         /// Directory of the authority.
         dir: PathBuf,

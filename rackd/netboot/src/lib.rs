@@ -19,6 +19,7 @@ mod event;
 pub mod http;
 mod lease;
 mod mac;
+mod malformed;
 mod ra;
 mod san;
 mod script;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::malformed::Malformed;
 use crate::{
     BootEvent, BootFiles, BootTable, EventKind, Lease, MacAddr, Segment, dhcp, event::Events, http,
     lease::Leases, ra, socket, tftp,
@@ -94,6 +95,7 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) leases: Leases,
     pub(crate) tftp: tftp::Transfers,
+    pub(crate) malformed: Malformed,
 }
 
 impl Shared {
@@ -152,6 +154,7 @@ impl Netboot {
             events: Events::new(),
             leases: Leases::default(),
             tftp: tftp::Transfers::default(),
+            malformed: Malformed::default(),
         });
         let (generation, wanted) = watch::channel(1);
         let (status, status_receiver) = watch::channel(Status::default());

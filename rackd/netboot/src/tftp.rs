@@ -67,7 +67,7 @@ impl Server {
             }
             Ok(_) => return,
             Err(error) => {
-                tracing::debug!(%from, %error, "tftp packet dropped");
+                self.shared.malformed.tell("tftp", &self.segment.interface, from, bytes, &error);
                 return;
             }
         };

@@ -81,16 +81,16 @@ impl ReadRequest<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// Shorter than the fields of its kind.
-    #[error("datagram of {0} bytes is cut short")]
+    #[error("expected a whole TFTP packet, saw {0} bytes")]
     Short(usize),
     /// Longer than any honest request.
-    #[error("request of {0} bytes is too long")]
+    #[error("expected a request of 1024 bytes at most, saw {0}")]
     Long(usize),
     /// An operation that does not exist.
-    #[error("unknown operation {0}")]
+    #[error("expected an opcode from 1 to 6 (RFC 1350, RFC 2347), saw {0}")]
     Opcode(u16),
     /// A request without file name or mode.
-    #[error("request has no file name or no mode")]
+    #[error("expected a file name and a mode, each with a zero at its end (RFC 1350 section 5)")]
     Request,
 }
 

@@ -61,16 +61,16 @@ pub enum Client {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// Shorter than the fixed fields, or without magic cookie: BOOTP at best.
-    #[error("not a dhcp packet")]
+    #[error("expected a DHCP packet of 240 bytes or more with the cookie 63 82 53 63 (RFC 2131 section 3)")]
     NotDhcp,
     /// A packet from a server.
-    #[error("not a boot request")]
+    #[error("expected op 1, BOOTREQUEST (RFC 2131 section 2)")]
     NotRequest,
     /// Only Ethernet machines boot here.
-    #[error("hardware address is not ethernet")]
+    #[error("expected htype 1 and hlen 6, an Ethernet address")]
     NotEthernet,
     /// No message type, or one a client does not send.
-    #[error("no message type of a client")]
+    #[error("expected option 53 with a message type that clients send (RFC 2132 section 9.6)")]
     NoType,
 }
 

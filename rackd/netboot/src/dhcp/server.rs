@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -44,7 +44,7 @@ impl Server {
                 received = self.socket.recv_from(&mut buffer) => received,
             };
             match received {
-                Ok((len, _)) => self.packet(buffer.get(..len).unwrap_or_default()).await,
+                Ok((len, from)) => self.packet(buffer.get(..len).unwrap_or_default(), from).await,
                 Err(error) => {
                     // An unreachable client's ICMP, or the interface going down.
                     tracing::debug!(interface = self.segment.interface, %error, "dhcp receive failed");
@@ -54,11 +54,11 @@ impl Server {
         }
     }
 
-    async fn packet(&mut self, bytes: &[u8]) {
+    async fn packet(&mut self, bytes: &[u8], from: SocketAddr) {
         let request = match Request::parse(bytes) {
             Ok(request) => request,
             Err(error) => {
-                tracing::debug!(interface = self.segment.interface, %error, "dhcp packet dropped");
+                self.shared.malformed.tell("dhcp", &self.segment.interface, from, bytes, &error);
                 return;
             }
         };

@@ -8,7 +8,7 @@ use farrier_proto::inventory::{
 };
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{internal, stale_etag};
-use farrier_runtime::time;
+use farrier_runtime::{crash, time};
 use tonic::Status;
 
 /// Tries against others that write the same node: each try loses only to a write that succeeded.
@@ -54,8 +54,12 @@ impl App {
             };
             let transition =
                 Transition { node: decided.node, revision, applied: decided.applied, ports, event };
+            crash::point(&request.event, "before");
             match self.store.transition(transition).await {
-                Ok(node) => return Ok(answer(node)),
+                Ok(node) => {
+                    crash::point(&request.event, "after");
+                    return Ok(answer(node));
+                }
                 // Somebody else wrote the node: whether this may still happen is decided anew.
                 Err(StoreError::Conflict { .. }) => {}
                 Err(other) => return Err(error::store(other)),

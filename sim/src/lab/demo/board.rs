@@ -1,5 +1,5 @@
 //! What a person sees while it works: one live line for each thing under way, one lasting line for each
-//! that ended; where there is no terminal, the lasting lines only.
+//! that ended; where there is no terminal, the lasting lines, and a word every quarter of a minute from what goes on.
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
@@ -30,6 +30,8 @@ pub(super) struct Task<'a> {
     start: f64,
     line: Line,
     told: BTreeSet<String>,
+    /// Where there is no live line: when the step under way was last told.
+    heard: f64,
     last: Option<Operation>,
     ended: bool,
 }
@@ -71,6 +73,7 @@ impl Board {
             start: self.timeline().elapsed(),
             line: Line(bar),
             told: BTreeSet::new(),
+            heard: self.timeline().elapsed(),
             last: None,
             ended: false,
         }
@@ -126,14 +129,24 @@ impl Task<'_> {
                 let took = seconds(&step.start_time, &step.end_time).unwrap_or_default();
                 let note = if step.error.is_empty() { &step.detail } else { &step.error };
                 self.board.say(&self.row(&format!("{} {took:.1} s  {note}", step.name)));
+                self.heard = self.board.elapsed();
             }
         }
         if let Some(step) = operation.steps.iter().find(|step| step.state() == StepState::Running) {
-            self.line.show(&doing(step));
+            self.show(&doing(step));
         } else if !operation.waiting.is_empty() {
-            self.line.show(&format!("waiting: {}", operation.waiting));
+            self.show(&format!("waiting: {}", operation.waiting));
         }
         self.last = Some(operation.clone());
+    }
+
+    /// What is under way: on the live line, or now and then on one that stays.
+    fn show(&mut self, text: &str) {
+        self.line.show(text);
+        if !self.board.terminal && self.board.elapsed() - self.heard >= QUIET {
+            self.heard = self.board.elapsed();
+            self.board.say(&self.row(&format!("… {text}")));
+        }
     }
 
     /// It ended well.
@@ -169,6 +182,9 @@ impl Drop for Task<'_> {
         }
     }
 }
+
+/// Seconds after which a log without a live line wants to hear that it goes on.
+const QUIET: f64 = 15.0;
 
 /// Which step, how far, since when.
 fn doing(step: &Step) -> String {
