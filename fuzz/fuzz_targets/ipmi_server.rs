@@ -61,7 +61,10 @@ fuzz_target!(|data: &[u8]| {
             message.to_vec()
         } else {
             let request = session.request(&Message::from(GetChassisStatus));
-            let mut sealed = session.seal(&request, &[9; 16]);
+            let mut sealed = match mode & 2 {
+                0 => session.seal(&request, &[9; 16]),
+                _ => session.seal_sol(message, &[9; 16]),
+            };
             sealed.iter_mut().zip(message).for_each(|(a, b)| *a ^= b);
             sealed
         };
@@ -72,6 +75,11 @@ fuzz_target!(|data: &[u8]| {
                 }
             }
             Outcome::Reply(reply) => drop(session.open(&reply)),
+            Outcome::Sol(sol) => {
+                if let Some(reply) = server.seal_sol(sol.session_id, &sol.packet, &mut entropy) {
+                    let _ = session.open_any(&reply);
+                }
+            }
             Outcome::Ignored(_) => {}
         }
         assert!(server.session_count(now) <= 3);

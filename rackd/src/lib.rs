@@ -10,6 +10,7 @@ mod bmc;
 mod boot;
 mod cache;
 mod config;
+mod consoles;
 mod grpc;
 mod join;
 mod phone_home;

@@ -3,7 +3,7 @@
 use farrier_identity::Role;
 use farrier_runtime::authz::{Rule, RuleTable};
 
-pub const SERVICES: &[&str] = &["farrier.rack.v1.RackService"];
+pub const SERVICES: &[&str] = &["farrier.rack.v1.RackService", "farrier.rack.v1.ConsoleService"];
 pub const AGENT_SERVICES: &[&str] = &["farrier.agent.v1.AgentService"];
 
 const SCHEDULER: Rule = Rule::Service(&["scheduler"]);
@@ -19,6 +19,9 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.RackService/WatchTasks", READ),
     ("farrier.rack.v1.RackService/GetRackStatus", READ),
     ("farrier.rack.v1.RackService/GetBootTrace", READ),
+    // The scheduler writes down who does what, and has the BMC's password.
+    ("farrier.rack.v1.ConsoleService/AttachConsole", SCHEDULER),
+    ("farrier.rack.v1.ConsoleService/ReadConsoleLog", Rule::Any(&[SCHEDULER, Rule::User(Role::Operator)])),
 ];
 
 /// Ramdisks. Another listener, with rackd's own authority: a machine on the provisioning network cannot

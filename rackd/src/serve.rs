@@ -3,7 +3,8 @@
 use crate::bmc::Bmcs;
 use crate::cache::ImageCache;
 use crate::config::{Config, SegmentConfig, SwitchDriver};
-use crate::grpc::{AgentApi, RackApi};
+use crate::consoles::Consoles;
+use crate::grpc::{AgentApi, ConsoleApi, RackApi};
 use crate::phone_home;
 use crate::rack::Rack;
 use crate::renewal::Renewal;
@@ -22,6 +23,7 @@ use farrier_identity::{Credentials, Identity};
 use farrier_journal::Journal;
 use farrier_netboot::{Artifact, ArtifactName, BootTable, EventKind, Netboot, Segment, http};
 use farrier_proto::agent::agent_service_server::AgentServiceServer;
+use farrier_proto::rack::console_service_server::ConsoleServiceServer;
 use farrier_proto::rack::rack_service_server::RackServiceServer;
 use farrier_runtime::serve::Server;
 use farrier_runtime::vault::Vault;
@@ -96,7 +98,9 @@ pub async fn start(
     let kernel: ArtifactName = "kernel".parse()?;
     let initrd: ArtifactName = "initrd".parse()?;
     let netboot = start_netboot(&config, bound.http.port(), &kernel, &initrd).await?;
+    let tracker = TaskTracker::new();
     let rack = Arc::new(Rack {
+        consoles: Consoles::new(config.data.join("consoles"), shutdown.clone(), tracker.clone()),
         signer: Signer::new(signing_key(&vault, &config.data.join("url.key"))?),
         snapshots: Snapshots::new(&config.data, images.clone()),
         cache: ImageCache::new(config.data.join("images"), images),
@@ -108,7 +112,7 @@ pub async fn start(
         started: farrier_runtime::time::now(),
         http_port: bound.http.port(),
         agent_port: bound.agent.port(),
-        tracker: TaskTracker::new(),
+        tracker,
         shutdown: shutdown.clone(),
         config,
         journal,
@@ -130,7 +134,8 @@ pub async fn start(
         client_auth: ClientAuth::Required,
         services: SERVICES,
         rules: RULES,
-        routes: Routes::new(RackServiceServer::new(RackApi { rack: rack.clone() })),
+        routes: Routes::new(RackServiceServer::new(RackApi { rack: rack.clone() }))
+            .add_service(ConsoleServiceServer::new(ConsoleApi { rack: rack.clone() })),
     };
     let agents = Server {
         listener: agent_listener,

@@ -55,6 +55,7 @@ pub(crate) struct Bench {
     link: Option<Link>,
     pub(crate) bound: Bound,
     pub(crate) rack: RackServiceClient<Channel>,
+    to_rack: Channel,
     stop: CancellationToken,
     servers: Vec<JoinHandle<anyhow::Result<()>>>,
     config: Config,
@@ -134,8 +135,14 @@ impl Bench {
         let (bound, rackd) = Rackd::start(&mut config).await;
         let scheduler = credentials(&authority, Identity::Service("scheduler".into()));
         let uri = format!("https://{}", bound.listen);
-        let rack = RackServiceClient::new(channel(&uri, &scheduler, Expect::AnyRack).unwrap());
-        Self { dir, authority, images, link, bound, rack, stop, servers, config, rackd }
+        let to_rack = channel(&uri, &scheduler, Expect::AnyRack).unwrap();
+        let rack = RackServiceClient::new(to_rack.clone());
+        Self { to_rack, dir, authority, images, link, bound, rack, stop, servers, config, rackd }
+    }
+
+    /// A channel to rackd with the scheduler's identity.
+    pub(crate) fn scheduler_to_rack(&self) -> Channel {
+        self.to_rack.clone()
     }
 
     pub(crate) fn link(&self) -> &Link {

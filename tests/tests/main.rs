@@ -14,6 +14,7 @@ mod bench;
 mod buf;
 mod commands;
 mod compose;
+mod console;
 mod demo;
 mod diskless;
 mod kill;

@@ -40,7 +40,7 @@ fn an_image_is_copied_over_iscsi() {
 fn deploy_and_take_back(firmware: Firmware, method: DeployMethod) {
     on_a_rack(firmware, ServerOptions::default(), move |lab| {
         Box::pin(async move {
-            straight_path(&lab.client, &lab.server, &lab.image, boot_mode(firmware), method).await?;
+            straight_path(lab, boot_mode(firmware), method).await?;
             // A restart of everything finds what was left.
             for service in Service::ALL {
                 lab.farrier.restart(service).await?;
@@ -143,17 +143,54 @@ async fn an_unknown_machine_is_history(client: &Client, server: &VirtualServer) 
     Ok(server.machine.power_off().await?)
 }
 
+/// Somebody at the console, by the command line, before anything is switched on.
+async fn watch_console(farrier: &Installation, server: &VirtualServer) -> Result<tokio::process::Child> {
+    let line = format!("exec {} node console n1 --read-only", farrier.farrier_line()?);
+    let viewer = tokio::process::Command::new("sh")
+        .args(["-c", &line])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let attached = async {
+        while server.bmc.session_count() == 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, attached).await.context("nobody opens the console at the BMC")?;
+    Ok(viewer)
+}
+
+/// Two power cycles, firmware to system, over SOL: the log has both, and is searched.
+async fn console_has_the_boots(farrier: &Installation, mode: BootMode, up: &str) -> Result<()> {
+    let has = async |text: &str| {
+        // What was said reaches the log in its own time.
+        let look = async {
+            loop {
+                let found = farrier.farrier(&["node", "console", "n1", "--search", text, "-o", "json"])?;
+                let found: serde_json::Value = serde_json::from_str(&found)?;
+                match found.as_array().map_or(0, Vec::len) {
+                    0 => tokio::time::sleep(LOOK_EVERY).await,
+                    count => return anyhow::Ok(count),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, look).await.with_context(|| format!("no {text:?} in the log"))?
+    };
+    let firmware = if mode == BootMode::Uefi { "BdsDxe: starting" } else { "SeaBIOS (version" };
+    ensure!(has(firmware).await? >= 2, "a firmware's beginning is missing");
+    ensure!(has("farrier-agent").await? >= 1);
+    ensure!(has(up).await? == 1);
+    Ok(())
+}
+
 /// Firmware, emulated and slow, asks within seconds.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
 
-async fn straight_path(
-    client: &Client,
-    server: &VirtualServer,
-    image: &ImageFile,
-    mode: BootMode,
-    method: DeployMethod,
-) -> Result<()> {
+async fn straight_path(lab: &Lab, mode: BootMode, method: DeployMethod) -> Result<()> {
+    let Lab { farrier, client, server, image } = lab;
     if method == DeployMethod::Iscsi {
         an_unknown_machine_is_history(client, server).await?;
     }
@@ -173,6 +210,7 @@ async fn straight_path(
     // The kernel keeps some of the machine's 1 GiB for itself.
     ensure!((900 << 20..=1 << 30).contains(&found.memory_bytes), "{} bytes", found.memory_bytes);
 
+    let viewer = watch_console(farrier, server).await?;
     let before = server.machine.serial_position();
     let instance = Instance {
         name: "anvil".into(),
@@ -195,6 +233,8 @@ async fn straight_path(
     // The system itself, with the host name of its config drive and the address of the tenant network.
     let up = format!("FARRIER-MINI-UP hostname=hammer address={address}/");
     server.machine.wait_serial(before, &up, std::time::Duration::ZERO).await?;
+    console_has_the_boots(farrier, mode, &up).await?;
+    drop(viewer);
 
     client.wait(client.delete_instance("anvil").await?, |_| {}).await?;
     let node = client.node("n1").await?;

@@ -11,6 +11,7 @@ pub mod image;
 pub mod instance;
 pub mod node;
 pub mod node_act;
+pub mod node_console;
 pub mod operation;
 pub mod port;
 pub mod rack;

@@ -85,6 +85,8 @@ pub enum Verb {
         #[arg(long, value_name = "URL")]
         address: Option<String>,
     },
+    /// Shows the serial console of a node, or what it said before.
+    Console(super::node_console::Args),
     #[command(flatten)]
     Act(Act),
 }
@@ -215,6 +217,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         }
         Verb::Explain { name } => super::explain::run(session, &name).await,
         Verb::BootTrace { name, mac, address } => boot_trace(session, &name, mac, address).await,
+        Verb::Console(args) => super::node_console::run(args, session).await,
         Verb::Act(act) => super::node_act::run(act, session).await,
     }
 }

@@ -52,6 +52,14 @@ impl Bmcs {
         Ok(Opened { bmc, passed_over })
     }
 
+    /// A handle for a node's serial console. Of what `auto` may find only IPMI has one.
+    pub(crate) fn console(&self, access: Access) -> Bmc {
+        match access.driver {
+            DriverChoice::Ipmi | DriverChoice::Auto => self.ipmi.bmc(access.ipmi),
+            DriverChoice::Redfish => self.redfish.bmc(access.redfish),
+        }
+    }
+
     /// Closes all sessions and waits for that.
     pub(crate) async fn shutdown(&self) {
         tokio::join!(self.ipmi.shutdown(), self.redfish.shutdown());

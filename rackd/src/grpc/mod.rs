@@ -1,7 +1,9 @@
-//! The two gRPC surfaces of rackd.
+//! The gRPC surfaces of rackd: for the centre, and for ramdisks.
 
 mod agent;
+mod console;
 mod rack;
 
 pub(crate) use agent::AgentApi;
+pub(crate) use console::ConsoleApi;
 pub(crate) use rack::RackApi;

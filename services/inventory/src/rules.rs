@@ -79,6 +79,7 @@ pub const RULES: RuleTable = rules! {
         "TransitionNode": SCHEDULER,
         "HoldNode": SCHEDULER,
         "ReleaseNode": SCHEDULER,
+        "RecordAction": SCHEDULER,
         "GetDispatch": SCHEDULER,
     }
 };

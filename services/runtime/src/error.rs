@@ -55,6 +55,10 @@ reasons! {
     NotDiskless = "NOT_DISKLESS",
     /// Another operation has the node.
     NodeBusy = "NODE_BUSY",
+    /// Somebody else has the console.
+    ConsoleTaken = "CONSOLE_TAKEN",
+    /// A BMC did not do what it was asked.
+    BmcFailed = "BMC_FAILED",
     /// No node fits the request.
     NoNodeFits = "NO_NODE_FITS",
     /// The bytes do not have the digest that was promised.

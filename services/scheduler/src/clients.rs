@@ -7,6 +7,7 @@ use farrier_proto::inventory::dispatch_service_client::DispatchServiceClient;
 use farrier_proto::inventory::flavor_service_client::FlavorServiceClient;
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::inventory::rack_registry_service_client::RackRegistryServiceClient;
+use farrier_proto::rack::console_service_client::ConsoleServiceClient;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +22,7 @@ const MAX_MESSAGE: usize = 256 << 20;
 const CALL: Duration = Duration::from_secs(30);
 
 /// A rack's address and the channel to it.
-type Link = (String, RackServiceClient<Channel>);
+type Link = (String, Channel);
 
 /// Channels connect when used and again after each break. Cheap to clone.
 #[derive(Clone)]
@@ -71,16 +72,28 @@ impl Clients {
         rack: &str,
         address: &str,
     ) -> Result<RackServiceClient<Channel>, IdentityError> {
+        self.link(rack, address).map(RackServiceClient::new)
+    }
+
+    /// Its consoles.
+    pub(crate) fn consoles(
+        &self,
+        rack: &str,
+        address: &str,
+    ) -> Result<ConsoleServiceClient<Channel>, IdentityError> {
+        self.link(rack, address).map(ConsoleServiceClient::new)
+    }
+
+    fn link(&self, rack: &str, address: &str) -> Result<Channel, IdentityError> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, client)) = links.get(rack)
+        if let Some((known, link)) = links.get(rack)
             && known == address
         {
-            return Ok(client.clone());
+            return Ok(link.clone());
         }
         let id = rack.rsplit('/').next().unwrap_or_default().to_owned();
-        let client =
-            RackServiceClient::new(channel(address, &self.credentials, Expect::Exactly(Identity::Rack(id)))?);
-        links.insert(rack.to_owned(), (address.to_owned(), client.clone()));
-        Ok(client)
+        let link = channel(address, &self.credentials, Expect::Exactly(Identity::Rack(id)))?;
+        links.insert(rack.to_owned(), (address.to_owned(), link.clone()));
+        Ok(link)
     }
 }

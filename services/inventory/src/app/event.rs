@@ -3,7 +3,7 @@ use super::{App, List, check, error};
 use farrier_identity::Identity;
 use farrier_inventory_store::EventQuery;
 use farrier_model::Collection;
-use farrier_proto::inventory::{Event, Node, RackEvent, RackEventKind};
+use farrier_proto::inventory::{Event, Node, RackEvent, RackEventKind, RecordActionRequest};
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, internal, invalid, refuse};
 use farrier_runtime::filter;
@@ -48,6 +48,23 @@ impl App {
             rows.push(Event { detail: reported.detail, ..event(caller, &resource, action) });
         }
         self.store.record_events(rows).await.map_err(error::store)
+    }
+
+    /// What somebody does to a node that changes nothing here.
+    pub(crate) async fn record_action(
+        &self,
+        caller: &Caller,
+        request: RecordActionRequest,
+    ) -> Result<(), Status> {
+        let RecordActionRequest { node, action, detail, actor } = request;
+        check::text("action", &action)?;
+        check::text("detail", &detail)?;
+        if action.is_empty() || actor.is_empty() {
+            return Err(invalid("action", "expected what was done, and by whom"));
+        }
+        let node = self.get::<Node>(caller, &node).await?.name;
+        let row = Event { actor, detail, ..event(caller, &node, &action) };
+        self.store.record_events(vec![row]).await.map_err(error::store)
     }
 
     /// A node of this rack, or else the rack: a node may be gone, or be only somebody's claim.

@@ -2,8 +2,8 @@ use super::{Api, split};
 use farrier_proto::inventory::dispatch_service_server::DispatchService;
 use farrier_proto::inventory::{
     Dispatch, GetDispatchRequest, HoldNodeRequest, HoldNodeResponse, ListCandidatesRequest,
-    ListCandidatesResponse, ReleaseNodeRequest, ReleaseNodeResponse, TransitionNodeRequest,
-    TransitionNodeResponse,
+    ListCandidatesResponse, RecordActionRequest, RecordActionResponse, ReleaseNodeRequest,
+    ReleaseNodeResponse, TransitionNodeRequest, TransitionNodeResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -38,6 +38,15 @@ impl DispatchService for Api {
     ) -> Result<Response<ReleaseNodeResponse>, Status> {
         let (caller, r) = split(request);
         self.app.release(&caller, r).await.map(Response::new)
+    }
+
+    async fn record_action(
+        &self,
+        request: Request<RecordActionRequest>,
+    ) -> Result<Response<RecordActionResponse>, Status> {
+        let (caller, r) = split(request);
+        self.app.record_action(&caller, r).await?;
+        Ok(Response::new(RecordActionResponse {}))
     }
 
     async fn get_dispatch(&self, request: Request<GetDispatchRequest>) -> Result<Response<Dispatch>, Status> {

@@ -1,6 +1,7 @@
 //! What callers may ask for: checked, stored, answered. The engine does the rest.
 
 mod check;
+mod console;
 mod instance;
 mod node_action;
 mod operation;

@@ -12,7 +12,7 @@ pub(crate) mod placement;
 pub(crate) mod recover;
 mod secret;
 mod snapshot;
-mod spec;
+pub(crate) mod spec;
 mod start;
 mod watch;
 

@@ -5,9 +5,15 @@ use farrier_proto::rack::{Machine, MachinePort, TaskSpec};
 
 /// Completes an operation's work with its machine.
 pub(super) fn complete(mut work: TaskSpec, dispatch: Dispatch) -> TaskSpec {
+    work.machine = Some(machine(dispatch));
+    work
+}
+
+/// The node as its rack needs to know it.
+pub(crate) fn machine(dispatch: Dispatch) -> Machine {
     let node = dispatch.node.unwrap_or_default();
     let bmc = node.bmc.unwrap_or_default();
-    work.machine = Some(Machine {
+    Machine {
         name: node.name,
         uid: node.uid,
         bmc_driver: bmc.driver,
@@ -32,8 +38,7 @@ pub(super) fn complete(mut work: TaskSpec, dispatch: Dispatch) -> TaskSpec {
             .collect(),
         root_device: node.root_device,
         hardware: node.hardware,
-    });
-    work
+    }
 }
 
 #[cfg(test)]

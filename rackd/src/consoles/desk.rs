@@ -1,0 +1,273 @@
+//! A console while it is open.
+
+use super::AttachError;
+use super::lines::{Line, Lines};
+use super::log::Log;
+use super::seat::{Input, Mode, Output, Seat};
+use farrier_bmc::{Bmc, BmcError, ConsoleEvent, ConsoleInput, ConsoleLine, Deadline};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Pieces of output that a slow reader may be behind.
+const BEHIND: usize = 256;
+/// Inputs on their way.
+const INPUTS: usize = 64;
+/// What a newcomer sees of what was said before, in bytes.
+const SCROLLBACK: usize = 16 << 10;
+/// An open console that nobody is at any more: a viewer whose network broke comes back to it.
+const LINGER: Duration = Duration::from_secs(30);
+/// Between tries to open a line that was lost: doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) struct Desk {
+    node: String,
+    state: Mutex<State>,
+    output: broadcast::Sender<Output>,
+    input: mpsc::Sender<Input>,
+    /// Where the task takes it from.
+    inputs: Mutex<Option<mpsc::Receiver<Input>>>,
+    got_up: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    open: bool,
+    /// Who sits there, by number of the seat.
+    seats: BTreeMap<u64, String>,
+    next: u64,
+    writer: Option<u64>,
+    scrollback: VecDeque<u8>,
+    lines: Lines,
+}
+
+/// Why a line is done with.
+enum End {
+    /// Nobody wants it any more, or rackd ends.
+    Unwanted,
+    Lost(BmcError),
+}
+
+impl Desk {
+    pub(super) fn new(node: &str) -> Arc<Self> {
+        let (output, _) = broadcast::channel(BEHIND);
+        let (input, inputs) = mpsc::channel(INPUTS);
+        tracing::debug!(node.id = node, "console opened");
+        let state = State {
+            open: true,
+            seats: BTreeMap::new(),
+            next: 0,
+            writer: None,
+            scrollback: VecDeque::new(),
+            lines: Lines::default(),
+        };
+        let inputs = Mutex::new(Some(inputs));
+        let node = node.to_owned();
+        Arc::new(Self { node, state: Mutex::new(state), output, input, inputs, got_up: Notify::new() })
+    }
+
+    /// Somebody sits down; `None`: it has closed.
+    pub(super) fn sit(desk: &Arc<Self>, mode: Mode, actor: &str) -> Option<Result<Seat, AttachError>> {
+        let mut state = desk.state();
+        if !state.open {
+            return None;
+        }
+        let writer = state.writer.and_then(|seat| state.seats.get(&seat)).cloned();
+        if mode == Mode::Write
+            && let Some(writer) = writer
+        {
+            return Some(Err(AttachError::Taken { node: desk.node.clone(), writer }));
+        }
+        let id = state.next;
+        state.next += 1;
+        let what = match (mode, writer) {
+            (Mode::ReadOnly, _) => "looks on".to_owned(),
+            (_, None) => "types".to_owned(),
+            (_, Some(writer)) => format!("types now, not {writer}"),
+        };
+        if mode != Mode::ReadOnly {
+            state.writer = Some(id);
+        }
+        // Nothing comes between the two: output is sent under the same lock.
+        let (scrollback, output) = (state.scrollback.iter().copied().collect(), desk.output.subscribe());
+        state.seats.insert(id, actor.to_owned());
+        drop(state);
+        desk.notice(&format!("{actor} {what}"));
+        Some(Ok(Seat { id, desk: Arc::clone(desk), scrollback, output }))
+    }
+
+    pub(super) fn get_up(&self, seat: u64) {
+        let mut state = self.state();
+        state.seats.remove(&seat);
+        if state.writer == Some(seat) {
+            state.writer = None;
+        }
+        drop(state);
+        self.got_up.notify_one();
+    }
+
+    pub(super) fn input(&self, seat: u64, input: Input) -> Result<(), &'static str> {
+        if self.state().writer != Some(seat) {
+            return Err("you only look on: what you typed goes nowhere");
+        }
+        self.input.try_send(input).map_err(|_| "the machine takes nothing: what you typed is thrown away")
+    }
+
+    /// The line of the log that has not ended.
+    pub(super) fn unfinished(&self) -> Option<Line> {
+        self.state().lines.unfinished()
+    }
+
+    /// Keeps the line until nobody wants it any more.
+    pub(super) async fn run(
+        desk: Arc<Self>,
+        bmc: Bmc,
+        line: ConsoleLine,
+        mut log: Log,
+        stop: CancellationToken,
+    ) {
+        let inputs = desk.inputs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut inputs) = inputs else { return };
+        let mut line = Some(line);
+        let ended = loop {
+            let lost = match line.take() {
+                Some(line) => match desk.serve(line, &mut inputs, &mut log, &stop).await {
+                    End::Unwanted => break None,
+                    End::Lost(error) => error,
+                },
+                None => break None,
+            };
+            if is_final(&lost) {
+                break Some(lost);
+            }
+            desk.notice(&format!("the line is lost, opening it again: {lost}"));
+            line = match desk.open_again(&bmc, &stop).await {
+                Ok(line) => Some(line),
+                Err(End::Unwanted) => break None,
+                Err(End::Lost(error)) => break Some(error),
+            };
+            // Meant for a machine that may be another by now.
+            while inputs.try_recv().is_ok() {}
+            desk.notice("the line is back; what was said or typed meanwhile is lost");
+        };
+        let last = {
+            let mut state = desk.state();
+            state.open = false;
+            state.lines.end()
+        };
+        if let Some(error) = ended {
+            tracing::info!(node.id = %desk.node, %error, "console ended");
+            let _nobody = desk.output.send(Output::Ended(Arc::new(error)));
+        }
+        log.append(last.into_iter().collect()).await;
+    }
+
+    /// One line, until its end.
+    async fn serve(
+        &self,
+        mut line: ConsoleLine,
+        inputs: &mut mpsc::Receiver<Input>,
+        log: &mut Log,
+        stop: &CancellationToken,
+    ) -> End {
+        let mut typed: VecDeque<ConsoleInput> = VecDeque::new();
+        let mut empty_since: Option<Instant> = None;
+        loop {
+            empty_since =
+                if self.state().seats.is_empty() { empty_since.or(Some(Instant::now())) } else { None };
+            let closes = empty_since.map(|since| since + LINGER);
+            tokio::select! {
+                () = stop.cancelled() => return End::Unwanted,
+                () = self.got_up.notified() => {}
+                () = tokio::time::sleep_until(closes.unwrap_or_else(Instant::now)), if closes.is_some() => {
+                    let mut state = self.state();
+                    if state.seats.is_empty() {
+                        state.open = false;
+                        return End::Unwanted;
+                    }
+                }
+                event = line.events.recv() => match event {
+                    Some(ConsoleEvent::Output(chars)) => log.append(self.say(&chars)).await,
+                    Some(ConsoleEvent::Break) => self.notice("the machine sent a BREAK"),
+                    Some(ConsoleEvent::Overrun) => self.notice("the BMC lost characters of the machine"),
+                    Some(ConsoleEvent::Unavailable) => {
+                        self.notice("the serial port takes nothing now: the machine is off or in reset");
+                    }
+                    Some(ConsoleEvent::Ended(error)) => return End::Lost(error),
+                    None => return End::Lost(BmcError::ShuttingDown),
+                },
+                input = inputs.recv(), if typed.is_empty() => match input {
+                    Some(Input::Chars(chars)) => typed.push_back(ConsoleInput::Chars(chars)),
+                    Some(Input::Break) => typed.push_back(ConsoleInput::Break),
+                    Some(Input::MagicSysRq(key)) => {
+                        typed.extend([ConsoleInput::Break, ConsoleInput::Chars(vec![key])]);
+                    }
+                    None => return End::Unwanted,
+                },
+                permit = line.input.reserve(), if !typed.is_empty() => match (permit, typed.pop_front()) {
+                    (Ok(permit), Some(input)) => permit.send(input),
+                    // It has ended; the last event says why.
+                    _ => typed.clear(),
+                },
+            }
+        }
+    }
+
+    /// Tries until there is a line. Who took the console meanwhile keeps it: nobody fights a person for it.
+    async fn open_again(&self, bmc: &Bmc, stop: &CancellationToken) -> Result<ConsoleLine, End> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let wait = pause.mul_f64(rand::random_range(0.75..1.25));
+            tokio::select! {
+                () = stop.cancelled() => return Err(End::Unwanted),
+                () = tokio::time::sleep(wait) => {}
+            }
+            if self.state().seats.is_empty() {
+                return Err(End::Unwanted);
+            }
+            pause = (pause * 2).min(LAST_PAUSE);
+            match bmc.open_console(false, Deadline::after(super::OPEN)).await {
+                Ok(line) => return Ok(line),
+                Err(error) if is_final(&error) => return Err(End::Lost(error)),
+                Err(error) => tracing::debug!(%error, "console not opened yet"),
+            }
+        }
+    }
+
+    /// The machine says something; the lines it ended.
+    fn say(&self, chars: &[u8]) -> Vec<Line> {
+        let mut state = self.state();
+        let excess = (state.scrollback.len() + chars.len()).saturating_sub(SCROLLBACK);
+        let excess = excess.min(state.scrollback.len());
+        state.scrollback.drain(..excess);
+        state.scrollback.extend(chars);
+        let _nobody = self.output.send(Output::Chars(chars.into()));
+        state.lines.push(SystemTime::now(), chars)
+    }
+
+    fn notice(&self, text: &str) {
+        let _nobody = self.output.send(Output::Notice(text.into()));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Trying again would do harm, or no good.
+fn is_final(error: &BmcError) -> bool {
+    matches!(
+        error,
+        BmcError::ConsoleTaken { .. }
+            | BmcError::Unsupported { .. }
+            | BmcError::WrongPassword { .. }
+            | BmcError::WrongKg { .. }
+            | BmcError::BadCredentials { .. }
+            | BmcError::ShuttingDown
+    )
+}

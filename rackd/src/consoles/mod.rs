@@ -1,0 +1,96 @@
+//! Serial consoles: of each node one line to its BMC, shared by all who are attached, and a log.
+//!
+//! A **desk** is a node's console while it is open: it has the line, opens it again when the BMC loses it, and keeps
+//! the log. A **seat** is somebody at a desk: all seats read, one of them types.
+
+mod desk;
+mod lines;
+mod log;
+mod seat;
+
+pub(crate) use log::{LogLine, Query};
+pub(crate) use seat::{Input, Mode, Output, Seat};
+
+use crate::bmc::{Access, Bmcs};
+use desk::Desk;
+use farrier_bmc::{BmcError, Deadline};
+use log::Log;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Opening a line: two sessions at worst, of a slow BMC.
+const OPEN: Duration = Duration::from_secs(30);
+
+/// Why somebody cannot sit down.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AttachError {
+    #[error("{node}: {writer} types there already: look on with --read-only, or take over with --steal")]
+    Taken { node: String, writer: String },
+    #[error(transparent)]
+    Bmc(#[from] BmcError),
+}
+
+/// A node's desk, if it has one. Locked while a line is opened: those who come together wait for one line.
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Desk>>>>;
+
+/// All consoles of one rackd.
+pub(crate) struct Consoles {
+    dir: PathBuf,
+    /// By node, as many as were ever asked for: nodes of one rack.
+    slots: Mutex<HashMap<String, Slot>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Consoles {
+    pub(crate) fn new(dir: PathBuf, stop: CancellationToken, tasks: TaskTracker) -> Self {
+        Self { dir, slots: Mutex::default(), stop, tasks }
+    }
+
+    /// Sits down at `node`'s console; `id` is its name without the collection.
+    pub(crate) async fn attach(
+        &self,
+        bmcs: &Bmcs,
+        id: &str,
+        access: Access,
+        mode: Mode,
+        actor: &str,
+    ) -> Result<Seat, AttachError> {
+        let slot = self.slot(id);
+        let mut slot = slot.lock().await;
+        if let Some(desk) = &*slot
+            && let Some(seat) = Desk::sit(desk, mode, actor)
+        {
+            return seat;
+        }
+        let bmc = bmcs.console(access);
+        let line = bmc.open_console(mode == Mode::Steal, Deadline::after(OPEN)).await?;
+        let desk = Desk::new(id);
+        // Before its task starts: a desk without a seat closes.
+        let seat = Desk::sit(&desk, mode, actor).unwrap_or(Err(AttachError::Bmc(BmcError::ShuttingDown)));
+        let log = Log::new(self.dir.join(id));
+        self.tasks.spawn(Desk::run(Arc::clone(&desk), bmc, line, log, self.stop.clone()));
+        *slot = Some(desk);
+        seat
+    }
+
+    /// The log of `id`'s console, oldest first; `None`: there never was one.
+    pub(crate) async fn read_log(&self, id: &str, query: Query) -> std::io::Result<Option<Vec<LogLine>>> {
+        let unfinished = match &*self.slot(id).lock().await {
+            Some(desk) => desk.unfinished(),
+            None => None,
+        };
+        let dir = self.dir.join(id);
+        let read = tokio::task::spawn_blocking(move || log::read(&dir, &query, unfinished));
+        read.await.map_err(std::io::Error::other)?
+    }
+
+    fn slot(&self, id: &str) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(id.to_owned()).or_default())
+    }
+}

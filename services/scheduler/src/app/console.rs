@@ -1,0 +1,206 @@
+//! Consoles: who may, which rack, and what of it goes into the audit log. The rack does the rest.
+
+use super::App;
+use crate::engine::spec;
+use farrier_model::{Collection, parse_name};
+use farrier_proto::inventory::{Dispatch, GetDispatchRequest, RecordActionRequest};
+use farrier_proto::rack::console_service_client::ConsoleServiceClient;
+use farrier_proto::rack::{
+    AttachConsoleRequest, ConsoleAttach, ConsoleInput, ConsoleLogPage, ConsoleMode, ConsoleOutput,
+    ReadConsoleLogRequest, attach_console_request, console_input,
+};
+use farrier_proto::scheduler::{
+    AttachNodeConsoleRequest, NodeConsoleAttach, ReadNodeConsoleLogRequest, attach_node_console_request,
+};
+use farrier_runtime::authz::Caller;
+use farrier_runtime::error::{Reason, asked, invalid, refuse};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+/// For the first message.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Messages ahead of a slow reader, either way.
+const AHEAD: usize = 16;
+
+type Outputs = ReceiverStream<Result<ConsoleOutput, Status>>;
+
+impl App {
+    pub(crate) async fn attach_console(
+        &self,
+        caller: &Caller,
+        mut inbound: Streaming<AttachNodeConsoleRequest>,
+    ) -> Result<Outputs, Status> {
+        let first = tokio::time::timeout(PATIENCE, inbound.message()).await;
+        let first = first.map_err(|_| invalid("attach", "expected it within 30 s"))??;
+        let Some(attach_node_console_request::What::Attach(attach)) = first.and_then(|first| first.what)
+        else {
+            return Err(invalid("attach", "expected it as the first message"));
+        };
+        let mode = mode(&attach)?;
+        let (dispatch, mut rack) = self.rack_of(&attach.name).await?;
+        let audit = Audit { clients: self.clients.clone(), node: attach.name, actor: caller.actor() };
+        audit.record("console attach", mode).await?;
+        let attach = ConsoleAttach {
+            machine: Some(spec::machine(dispatch)),
+            mode: attach.mode,
+            actor: audit.actor.clone(),
+        };
+        let (inputs, to_rack) = mpsc::channel(AHEAD);
+        let first = AttachConsoleRequest { what: Some(attach_console_request::What::Attach(attach)) };
+        let _ = inputs.try_send(first);
+        let answer = rack.attach_console(ReceiverStream::new(to_rack)).await;
+        let outputs = answer.map_err(|status| asked("the rack", status))?.into_inner();
+        let (tx, rx) = mpsc::channel(AHEAD);
+        let shutdown = self.engine.shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {
+                    let _ = tx.try_send(Err(refuse(
+                        Code::Unavailable,
+                        Reason::Unavailable,
+                        "the scheduler is shutting down: attach again",
+                    )));
+                }
+                () = tx.closed() => {}
+                () = down(outputs, &tx) => {}
+                status = up(inbound, inputs, &audit) => {
+                    let _ = tx.send(Err(status)).await;
+                }
+            }
+        });
+        Ok(ReceiverStream::new(rx))
+    }
+
+    pub(crate) async fn read_console_log(
+        &self,
+        caller: &Caller,
+        request: ReadNodeConsoleLogRequest,
+    ) -> Result<ReceiverStream<Result<ConsoleLogPage, Status>>, Status> {
+        let ReadNodeConsoleLogRequest { name, contains, last } = request;
+        let (_, mut rack) = self.rack_of(&name).await?;
+        let audit = Audit { clients: self.clients.clone(), node: name.clone(), actor: caller.actor() };
+        audit.record("console log", "").await?;
+        let answer = rack.read_console_log(ReadConsoleLogRequest { node: name, contains, last }).await;
+        let mut pages = answer.map_err(|status| asked("the rack", status))?.into_inner();
+        let (tx, rx) = mpsc::channel(1);
+        let shutdown = self.engine.shutdown.clone();
+        tokio::spawn(shutdown.run_until_cancelled_owned(async move {
+            while let Some(page) = pages.message().await.transpose() {
+                let ends = page.is_err();
+                if tx.send(page).await.is_err() || ends {
+                    return;
+                }
+            }
+        }));
+        Ok(ReceiverStream::new(rx))
+    }
+
+    async fn rack_of(&self, node: &str) -> Result<(Dispatch, ConsoleServiceClient<Channel>), Status> {
+        parse_name(Collection::Nodes, node).map_err(|error| invalid("name", error))?;
+        let request = GetDispatchRequest { node: node.to_owned(), flavor: String::new() };
+        let answer = self.clients.dispatch.clone().get_dispatch(request).await;
+        let dispatch = answer.map_err(|status| asked("inventory", status))?.into_inner();
+        let rack = dispatch.node.as_ref().map(|node| node.rack.clone()).unwrap_or_default();
+        if dispatch.rack_address.is_empty() {
+            let id = rack.trim_start_matches("racks/");
+            return Err(refuse(
+                Code::FailedPrecondition,
+                Reason::Unavailable,
+                format!(
+                    "{rack} has no address: set it with `farrier rack update {id} --address https://HOST:7400`"
+                ),
+            ));
+        }
+        let client = self.clients.consoles(&rack, &dispatch.rack_address);
+        let client = client.map_err(|error| {
+            refuse(Code::Unavailable, Reason::Unavailable, farrier_runtime::telemetry::chain(&error))
+        })?;
+        Ok((dispatch, client))
+    }
+}
+
+/// What is written down about one caller at one console.
+struct Audit {
+    clients: crate::clients::Clients,
+    node: String,
+    actor: String,
+}
+
+impl Audit {
+    /// Before it happens: what cannot be written down does not happen.
+    async fn record(&self, action: &str, detail: &str) -> Result<(), Status> {
+        let request = RecordActionRequest {
+            node: self.node.clone(),
+            action: action.to_owned(),
+            detail: detail.to_owned(),
+            actor: self.actor.clone(),
+        };
+        let answer = self.clients.dispatch.clone().record_action(request).await;
+        answer.map(drop).map_err(|status| asked("inventory", status))
+    }
+
+    /// What one types is not written down; what may stop or crash a machine is.
+    async fn input(&self, input: &ConsoleInput) -> Result<(), Status> {
+        match &input.what {
+            Some(console_input::What::SendBreak(_)) => self.record("console break", "").await,
+            Some(console_input::What::MagicSysrq(key)) => {
+                let key: String = key.chars().filter(char::is_ascii_alphanumeric).take(1).collect();
+                self.record("console magic-sysrq", &key).await
+            }
+            Some(console_input::What::Chars(_)) | None => Ok(()),
+        }
+    }
+}
+
+/// From the rack to the caller.
+async fn down(mut outputs: Streaming<ConsoleOutput>, tx: &mpsc::Sender<Result<ConsoleOutput, Status>>) {
+    loop {
+        let (output, last) = match outputs.message().await {
+            Ok(Some(output)) => (Ok(output), false),
+            Ok(None) => return,
+            Err(status) => (Err(asked("the rack", status)), true),
+        };
+        if tx.send(output).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// From the caller to the rack; ends only with what stops the whole.
+async fn up(
+    mut inbound: Streaming<AttachNodeConsoleRequest>,
+    inputs: mpsc::Sender<AttachConsoleRequest>,
+    audit: &Audit,
+) -> Status {
+    loop {
+        let input = match inbound.message().await {
+            Ok(Some(AttachNodeConsoleRequest {
+                what: Some(attach_node_console_request::What::Input(input)),
+            })) => input,
+            Ok(Some(_)) => return invalid("input", "expected input after the first message"),
+            // Nothing more to type; whoever only looks does so.
+            Ok(None) => std::future::pending().await,
+            Err(status) => return status,
+        };
+        if let Err(status) = audit.input(&input).await {
+            return status;
+        }
+        let request = AttachConsoleRequest { what: Some(attach_console_request::What::Input(input)) };
+        if inputs.send(request).await.is_err() {
+            // The rack has ended it, and says why on the way down.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn mode(attach: &NodeConsoleAttach) -> Result<&'static str, Status> {
+    match attach.mode() {
+        ConsoleMode::ReadOnly => Ok("read only"),
+        ConsoleMode::Write => Ok("write"),
+        ConsoleMode::Steal => Ok("steal"),
+        ConsoleMode::Unspecified => Err(invalid("attach.mode", "expected read only, write or steal")),
+    }
+}
