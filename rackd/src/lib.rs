@@ -11,6 +11,7 @@ mod boot;
 mod cache;
 mod config;
 mod grpc;
+mod housekeeping;
 mod join;
 mod phone_home;
 mod rack;
@@ -21,6 +22,7 @@ mod secrets;
 mod serve;
 mod signed;
 mod snapshots;
+mod space;
 mod tasks;
 mod volumes;
 

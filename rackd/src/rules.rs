@@ -19,6 +19,8 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.RackService/WatchTasks", READ),
     ("farrier.rack.v1.RackService/GetRackStatus", READ),
     ("farrier.rack.v1.RackService/GetBootTrace", READ),
+    ("farrier.rack.v1.RackService/ListVolumes", READ),
+    ("farrier.rack.v1.RackService/ResizeVolume", Rule::User(Role::Operator)),
 ];
 
 /// Ramdisks. Another listener, with rackd's own authority: a machine on the provisioning network cannot

@@ -18,6 +18,7 @@ mod rack_status;
 mod site;
 pub mod table;
 pub mod value;
+mod volume;
 
 pub use rack_status::MacBootEvent;
 
