@@ -33,6 +33,23 @@ pub struct Config {
     /// How ports are plugged into segments.
     pub switch: SwitchDriver,
     pub timeouts: Timeouts,
+    pub cache: CacheConfig,
+}
+
+/// How much disk the image cache takes. What a running task or a volume needs is never removed for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// Images beyond this go, those first that were not used for longest; unset: no limit.
+    pub most_mib: Option<u64>,
+    /// The same when less than this is free on its disk.
+    pub keep_free_mib: u64,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { most_mib: None, keep_free_mib: 4096 }
+    }
 }
 
 /// The deploy ramdisk.
@@ -116,6 +133,8 @@ struct Raw {
     switch: SwitchDriver,
     #[serde(default)]
     timeouts: Timeouts,
+    #[serde(default)]
+    cache: CacheConfig,
     segment: Vec<RawSegment>,
 }
 
@@ -186,6 +205,7 @@ impl Config {
             segments,
             switch: raw.switch,
             timeouts: raw.timeouts,
+            cache: raw.cache,
         })
     }
 }
@@ -259,6 +279,7 @@ mod tests {
             ("10.90.0.10-10.90.0.99", "10.91.0.10-10.91.0.99", "pool"),
             ("role = \"provisioning\"", "role = \"tenant\"", "provisioning"),
             ("data =", "dta =", "dta"),
+            ("ramdisk =", "cache = { most = 1 }\nramdisk =", "most"),
         ] {
             let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();
             let text = farrier_runtime::telemetry::chain(&error);

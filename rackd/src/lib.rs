@@ -12,6 +12,7 @@ mod cache;
 mod config;
 mod consoles;
 mod grpc;
+mod housekeeping;
 mod join;
 mod phone_home;
 mod rack;
@@ -22,6 +23,7 @@ mod secrets;
 mod serve;
 mod signed;
 mod snapshots;
+mod space;
 mod tasks;
 mod volumes;
 

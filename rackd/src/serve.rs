@@ -1,10 +1,11 @@
 //! Starting and ending rackd.
 
 use crate::bmc::Bmcs;
-use crate::cache::ImageCache;
+use crate::cache::{ImageCache, Room};
 use crate::config::{Config, SegmentConfig, SwitchDriver};
 use crate::consoles::Consoles;
 use crate::grpc::{AgentApi, ConsoleApi, RackApi};
+use crate::housekeeping;
 use crate::phone_home;
 use crate::rack::Rack;
 use crate::renewal::Renewal;
@@ -103,7 +104,7 @@ pub async fn start(
         consoles: Consoles::new(config.data.join("consoles"), shutdown.clone(), tracker.clone()),
         signer: Signer::new(signing_key(&vault, &config.data.join("url.key"))?),
         snapshots: Snapshots::new(&config.data, images.clone()),
-        cache: ImageCache::new(config.data.join("images"), images),
+        cache: ImageCache::new(config.data.join("images"), images, room(&config)),
         switch: switch(&config),
         volumes: Volumes::new(&config, bound.block.port()),
         bmc: Bmcs::bind().await.context("no UDP socket for IPMI")?,
@@ -125,6 +126,7 @@ pub async fn start(
     report(&rack, &credentials)?;
     tasks::resume(&rack).await?;
     rack.tracker.spawn(renew_tokens(rack.clone()));
+    rack.tracker.spawn(housekeeping::keep_room(rack.clone()));
     keep_certificate(&rack, &credentials);
 
     let agent_credentials = agent_credentials(&rack)?;
@@ -166,6 +168,11 @@ pub async fn start(
         block.context("the iSCSI target failed")
     };
     Ok((bound, running))
+}
+
+fn room(config: &Config) -> Room {
+    let mib = |count: u64| count.saturating_mul(1 << 20);
+    Room { most: config.cache.most_mib.map_or(u64::MAX, mib), free: mib(config.cache.keep_free_mib) }
 }
 
 /// What a server comes to; the others are told to end when it does.

@@ -3,6 +3,7 @@
 //! Nothing but the changed blocks is written here: the upload is compressed while it is sent, twice, since its
 //! digest goes ahead of it. A full disk would stop every machine that lives on this rack.
 
+use crate::space::{self, NoRoom};
 use crate::volumes::Volume;
 use farrier_block::{Backing as _, Overlay, OverlayError};
 use farrier_proto::images::image_service_client::ImageServiceClient;
@@ -23,6 +24,7 @@ use tonic::transport::Channel;
 pub(crate) struct Snapshots {
     dir: PathBuf,
     images: ImageServiceClient<Channel>,
+    free: space::Probe,
 }
 
 /// What will be sent, known before it is.
@@ -42,6 +44,8 @@ pub(crate) enum SnapshotError {
     Refused { image: String, message: String },
     #[error("the images service did not answer: {0}")]
     Unreachable(String),
+    #[error("no room for a picture of the disk: {0}")]
+    NoRoom(#[from] NoRoom),
     #[error("stopped")]
     Stopped,
 }
@@ -52,7 +56,8 @@ impl SnapshotError {
         match self {
             SnapshotError::Io { .. } | SnapshotError::Unreachable(_) | SnapshotError::Stopped => true,
             SnapshotError::Overlay(error) => matches!(error, OverlayError::Busy | OverlayError::Io(_)),
-            SnapshotError::Refused { .. } => false,
+            // Asked again it would hold the node for hours; whoever makes room asks anew.
+            SnapshotError::Refused { .. } | SnapshotError::NoRoom(_) => false,
         }
     }
 }
@@ -62,13 +67,13 @@ pub(crate) type Progress = Box<dyn Fn(u64, u64) + Send>;
 
 impl Snapshots {
     pub(crate) fn new(data: &Path, images: Channel) -> Self {
-        Self { dir: data.join("snapshots"), images: ImageServiceClient::new(images) }
+        Self { dir: data.join("snapshots"), images: ImageServiceClient::new(images), free: space::free }
     }
 
     /// Takes a task's picture of a volume, unless it has one. The machine's writes go on.
     pub(crate) async fn take(&self, task: &str, volume: &Volume) -> Result<(), SnapshotError> {
         let (dir, whole, part) = (self.dir.clone(), self.whole(task), self.part(task));
-        let overlay = volume.overlay.clone();
+        let (overlay, free) = (volume.overlay.clone(), self.free);
         let stop = Stop::default();
         let stopped = stop.flag();
         blocking(move || {
@@ -79,6 +84,9 @@ impl Snapshots {
             made.map_err(io_error("making", &dir))?;
             // Half of one, from before a crash.
             remove(&part)?;
+            // Its blocks are copied; what the machine writes meanwhile comes out of the reserve.
+            let own = overlay.usage().map_err(io_error("reading", overlay.path()))?.allocated;
+            space::check(free, &dir, own).map_err(io_error("reading", &dir))??;
             if stopped.load(Ordering::Acquire) {
                 return Err(SnapshotError::Stopped);
             }

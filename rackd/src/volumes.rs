@@ -3,20 +3,22 @@
 //! Targets are in memory, what they are made of is on disk: a restarted rackd offers them again, and initiators that
 //! watch their sessions (iPXE's next boot, Linux with iscsid) log in again.
 
+mod held;
 mod moving;
+mod shown;
 
 use crate::config::Config;
 use farrier_block::{
     AddError, Backing as _, Chap, Credentials, FileBacking, Image, Limits, LunSpec, Mode, Overlay,
     OverlayError, OverlayOptions, Secret, TargetSpec, Targets,
 };
+use held::{Slots, Turn};
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::Mutex;
 
 /// The rack's targets and volumes.
 pub(crate) struct Volumes {
@@ -24,9 +26,8 @@ pub(crate) struct Volumes {
     port: u16,
     rack: String,
     dir: PathBuf,
-    /// Open volumes by their instances' labels. Never two open overlays over one file: it is opened once, and stays
-    /// open while it is there. Held over every change of whose a volume is.
-    open: Arc<Mutex<HashMap<String, Volume>>>,
+    /// Open volumes. Never two open overlays over one file: it is opened once, and stays open while it is there.
+    open: Slots,
 }
 
 /// An open volume. Cheap to clone.
@@ -92,6 +93,10 @@ pub(crate) enum VolumeError {
     NoImage { manifest_sha256: String },
     #[error("instance {instance}: expected its volume with {expected}, it is {seen}")]
     Elsewhere { instance: String, expected: String, seen: String },
+    #[error("instance {instance}: expected its disk offered to a machine, it is not; look at the rack's log")]
+    NotOffered { instance: String },
+    #[error("{wanted} bytes: expected at least {now}, which the disk has now; it can only grow")]
+    Shrinks { wanted: u64, now: u64 },
 }
 
 impl Volumes {
@@ -101,7 +106,7 @@ impl Volumes {
             port,
             rack: config.rack.clone(),
             dir: config.data.join("volumes"),
-            open: Arc::default(),
+            open: Slots::default(),
         }
     }
 
@@ -142,13 +147,13 @@ impl Volumes {
             manifest_sha256: new.manifest_sha256.to_owned(),
             seed_of: String::new(),
         };
-        let mut open = self.open.lock().await;
+        let mut turn = self.open.turn(new.instance).await;
         let files = self.files(new.instance);
         if read_record(&files.record)? == Some(record.clone()) && files.seed.exists() {
             return Ok(());
         }
         self.targets.remove(&self.access(VOLUME, new.instance, new.node).target).await;
-        open.remove(label(new.instance));
+        *turn = None;
         let (image, bytes, seed, dir) = (new.image, new.bytes, new.seed, self.dir.clone());
         blocking(move || {
             // The NoCloud file system has user data in it, the overlay everything else of the tenant.
@@ -177,7 +182,7 @@ impl Volumes {
         secret: &str,
     ) -> Result<Access, VolumeError> {
         let access = self.access(VOLUME, instance, node);
-        let mut open = self.open.lock().await;
+        let mut turn = self.open.turn(instance).await;
         let files = self.files(instance);
         let record = self.record(instance)?;
         // A task of a machine that the volume was taken from may still be restored: never to two machines.
@@ -185,7 +190,7 @@ impl Volumes {
             return Err(elsewhere(&record, node));
         }
         self.targets.remove(&access.target).await;
-        let volume = self.opened(&mut open, &record, image).await?;
+        let volume = self.opened(&mut turn, &record, image).await?;
         let luns = blocking(move || {
             let seed =
                 FileBacking::open(&files.seed, Mode::ReadOnly).map_err(io_error("opening", &files.seed))?;
@@ -212,15 +217,19 @@ impl Volumes {
 
     /// Ends the sessions of a node and removes its volumes. Returns the instances they were of.
     pub(crate) async fn drop_volumes(&self, node: &str) -> Result<Vec<String>, VolumeError> {
-        // First the lock: nobody offers one again between its withdrawal and its removal.
-        let mut open = self.open.lock().await;
         self.withdraw(node).await;
         let mut dropped = Vec::new();
-        for record in self.records(node)? {
-            open.remove(label(&record.instance));
-            let files = self.files(&record.instance);
+        for instance in self.records(node)?.into_iter().map(|record| record.instance) {
+            // Nobody offers it again between its withdrawal and its removal, or gives it to another node.
+            let mut turn = self.open.turn(&instance).await;
+            let files = self.files(&instance);
+            if read_record(&files.record)?.is_none_or(|record| label(&record.node) != label(node)) {
+                continue;
+            }
+            self.targets.remove(&self.access(VOLUME, &instance, node).target).await;
+            *turn = None;
             blocking(move || files.remove()).await?;
-            dropped.push(record.instance);
+            dropped.push(instance);
         }
         Ok(dropped)
     }
@@ -232,18 +241,18 @@ impl Volumes {
         node: &str,
         image: impl FnOnce(&str) -> Option<PathBuf>,
     ) -> Result<Volume, VolumeError> {
-        let mut open = self.open.lock().await;
+        let mut turn = self.open.turn(instance).await;
         let record = self.record(instance)?;
         if label(&record.node) != label(node) {
             return Err(elsewhere(&record, node));
         }
-        if let Some(volume) = open.get(label(instance)) {
+        if let Some(volume) = &*turn {
             return Ok(volume.clone());
         }
         let missing = || VolumeError::NoImage { manifest_sha256: record.manifest_sha256.clone() };
         let path = image(&record.manifest_sha256).ok_or_else(missing)?;
         let image = blocking(move || open_image(&path)).await?;
-        self.opened(&mut open, &record, image).await
+        self.opened(&mut turn, &record, image).await
     }
 
     fn record(&self, instance: &str) -> Result<Record, VolumeError> {
@@ -253,11 +262,11 @@ impl Volumes {
 
     async fn opened(
         &self,
-        open: &mut HashMap<String, Volume>,
+        turn: &mut Turn,
         record: &Record,
         base: Arc<dyn Image>,
     ) -> Result<Volume, VolumeError> {
-        if let Some(volume) = open.get(label(&record.instance)) {
+        if let Some(volume) = &**turn {
             return Ok(volume.clone());
         }
         let (path, base_id) = (self.files(&record.instance).overlay, record.manifest_sha256.clone());
@@ -266,7 +275,7 @@ impl Volumes {
             Ok(Volume { overlay, base, base_id })
         })
         .await?;
-        open.insert(label(&record.instance).to_owned(), volume.clone());
+        **turn = Some(volume.clone());
         Ok(volume)
     }
 
@@ -294,12 +303,17 @@ impl Volumes {
         }
     }
 
-    /// The volumes of a node.
     /// Tasks that a volume still needs: the one that offers it, and the one whose secrets have its user data.
     pub(crate) fn tasks(&self) -> Result<HashSet<String>, VolumeError> {
         Ok(self.all_records()?.into_iter().flat_map(|record| [record.task, record.seed_of]).collect())
     }
 
+    /// Images that a volume builds on.
+    pub(crate) fn images(&self) -> Result<HashSet<String>, VolumeError> {
+        Ok(self.all_records()?.into_iter().map(|record| record.manifest_sha256).collect())
+    }
+
+    /// The volumes of a node.
     fn records(&self, node: &str) -> Result<Vec<Record>, VolumeError> {
         let mut records = self.all_records()?;
         records.retain(|record| label(&record.node) == label(node));

@@ -14,8 +14,8 @@ use farrier_proto::images::{Compression, Image, ImageFormat, UploadImageRequest}
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{
-    AbortTaskRequest, Deploy, Machine, MachinePort, StartTaskRequest, Task, TaskSpec, TaskState,
-    WatchTasksRequest,
+    AbortTaskRequest, Deploy, ListVolumesRequest, Machine, MachinePort, StartTaskRequest, Task, TaskSpec,
+    TaskState, Volume, WatchTasksRequest,
 };
 use farrier_proto::types::BootMode;
 use farrier_rackd::{Bound, Config, Timeouts};
@@ -194,6 +194,24 @@ impl Bench {
     /// Names of the pictures that rackd has.
     pub(crate) fn snapshots(&self) -> Vec<String> {
         names(&self.snapshot_dir())
+    }
+
+    /// rackd, as somebody.
+    pub(crate) fn rackd(&self, who: Identity) -> RackServiceClient<Channel> {
+        let credentials = credentials(&self.authority, who);
+        let uri = format!("https://{}", self.bound.listen);
+        RackServiceClient::new(channel(&uri, &credentials, Expect::AnyRack).unwrap())
+    }
+
+    /// Its disks, as it shows them.
+    pub(crate) async fn shown(&self) -> Vec<Volume> {
+        let mut rack = self.rack.clone();
+        within(rack.list_volumes(ListVolumesRequest::default())).await.unwrap().into_inner().volumes
+    }
+
+    /// The rack's copy of an image.
+    pub(crate) fn cached(&self, image: &Image) -> PathBuf {
+        self.dir.path().join(format!("rackd/images/{}.raw", image.manifest_sha256))
     }
 
     /// Names of the files of volumes that rackd has.

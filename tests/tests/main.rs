@@ -19,6 +19,7 @@ mod demo;
 mod diskless;
 mod kill;
 mod kill_diskless;
+mod pretend_cache;
 mod pretend_diskless;
 mod pretend_faults;
 mod pretend_rack;

@@ -8,7 +8,9 @@ use farrier_proto::images::{
     GetManifestRequest, Image, ReadChunksRequest, ReleaseImageRequest, ReserveImageRequest,
 };
 use farrier_proto::rack::task_spec::Work;
-use farrier_proto::rack::{Clean, Deploy, Fence, Power, PowerAction, Recovery, Snapshot, Task, TaskState};
+use farrier_proto::rack::{
+    Clean, Deploy, Fence, Power, PowerAction, Recovery, ResizeVolumeRequest, Snapshot, Task, TaskState,
+};
 use farrier_proto::types::DeployMethod;
 use farrier_sim::bmc::{Faults, PowerState};
 use farrier_sim::pretend::{Event, Mishaps, PretendNode, San};
@@ -304,4 +306,53 @@ async fn a_recovery_that_breaks_off_loses_no_disk_and_can_be_asked_again() {
     assert_done(&bench.run("on-attach", 3, &third, attach(&image, "web", &new, &third)).await);
     guest(&third, &["read -P 0x42 1M 64k"]).await;
     bench.stop(vec![old, new, third]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_that_takes_no_disk_leaves_its_machine_running_as_it_was() {
+    let bench = Bench::start().await;
+    let (image, _) = bench.image("debian", IMAGE).await;
+    let (old, new) = (bench.node(1).await, bench.node(2).await);
+    assert_done(&bench.run("deploy", 1, &old, Work::Deploy(diskless(&image, "web"))).await);
+    guest(&old, &["write -P 0x42 1M 64k", "flush"]).await;
+    // Of an instance that has no disk here: found out when the machine is off and its address gone.
+    let failed = bench.run("wrong", 2, &old, fence("db", &new, false)).await;
+    assert_eq!(failed.state(), TaskState::Failed);
+    assert!(failed.error.contains("instances/db") && !failed.error.contains("its disk"), "{}", failed.error);
+    let cut = |events: &[Event]| events.iter().filter(|event| **event == Event::PowerCut).count();
+    assert!(cut(&old.events()) > 0, "{:?}", old.events());
+    // On again, booted from its disk, and its power is known.
+    assert_eq!(failed.result.unwrap().power_state(), farrier_proto::types::PowerState::On);
+    let ups =
+        |events: &[Event]| events.iter().filter(|event| matches!(event, Event::SystemUp { .. })).count();
+    within(old.wait_for(|events| ups(events) == 2)).await;
+    guest(&old, &["read -P 0x42 1M 64k", "write -P 0x43 2M 4k", "flush"]).await;
+    bench.stop(vec![old, new]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_grows_under_a_running_system() {
+    let bench = Bench::start().await;
+    let (image, _) = bench.image("debian", IMAGE).await;
+    let node = bench.node(1).await;
+    assert_done(&bench.run("deploy", 1, &node, Work::Deploy(diskless(&image, "web"))).await);
+    let operator =
+        Identity::User { name: "olga".into(), role: farrier_identity::Role::Operator, project: "".into() };
+    let mut rack = bench.rackd(operator);
+    let request = ResizeVolumeRequest { instance: "instances/web".into(), size_bytes: 48 << 20 };
+    let grown = within(rack.resize_volume(request.clone())).await.unwrap().into_inner();
+    assert_eq!((grown.size_bytes, grown.node.as_str()), (48 << 20, name(&node).as_str()));
+    guest(&node, &["write -P 0x42 47M 64k", "flush"]).await;
+    let smaller = ResizeVolumeRequest { size_bytes: 40 << 20, ..request.clone() };
+    let refused = within(rack.resize_volume(smaller)).await.unwrap_err();
+    assert!(refused.message().contains("can only grow"), "{}", refused.message());
+    let mut scheduler = bench.rackd(Identity::Service("scheduler".into()));
+    let refused = within(scheduler.resize_volume(request)).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    // It stays so.
+    let bench = bench.restart_rackd().await;
+    within(node.wait_for(|events| events.contains(&Event::DiskBack))).await;
+    guest(&node, &["read -P 0x42 47M 64k"]).await;
+    assert_eq!(bench.shown().await[0].size_bytes, 48 << 20);
+    bench.stop(vec![node]).await;
 }

@@ -54,6 +54,10 @@ async fn machines_start_and_live_while_their_image_comes_over_a_bad_link() {
     assert_done(&bench.ended("deploy-1").await);
     assert!(!bench.has_whole(&image), "the system was up only after the whole image");
     assert_eq!(read(&n1), Some(bench.image_sha256("debian", first)));
+    // Whoever asks hears that this disk lives on the link.
+    let disk = bench.shown().await.remove(0);
+    assert_eq!((disk.instance.as_str(), disk.session_count), ("instances/anvil", 1));
+    assert!(0 < disk.image_here_bytes && disk.image_here_bytes < disk.image_bytes, "{disk:?}");
     assert!(n1.events().contains(&Event::SystemUp { hostname: "anvil".into() }), "{:?}", n1.events());
 
     // rackd begins anew without the centre: what is here is served, the rest is waited for.
@@ -69,6 +73,9 @@ async fn machines_start_and_live_while_their_image_comes_over_a_bad_link() {
 
     // All of it is here in the end, and it came once, but for what was cut off on its way.
     within(bench.until_whole(&image)).await;
+    for disk in bench.shown().await {
+        assert_eq!((disk.image_here_bytes, disk.image_bytes), (disk.image_bytes, IMAGE_BYTES.cast_signed()));
+    }
     let carried = bench.link().carried();
     assert!(carried >= IMAGE_BYTES, "{carried}");
     assert!(carried < IMAGE_BYTES + 20 * MIB, "{carried}");

@@ -6,10 +6,11 @@ use crate::call;
 use crate::failure::Failure;
 use crate::names::{full, short};
 use crate::output::value::{between, duration, system_time};
+use crate::size::human;
 use farrier_model::Collection::{Instances, Nodes};
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
-use farrier_proto::inventory::{ExplainNodeRequest, Explanation};
-use farrier_proto::rack::StepState;
+use farrier_proto::inventory::{ExplainNodeRequest, Explanation, Node};
+use farrier_proto::rack::{StepState, Volume};
 use farrier_proto::scheduler::instance_service_client::InstanceServiceClient;
 use farrier_proto::scheduler::operation_service_client::OperationServiceClient;
 use farrier_proto::scheduler::{GetInstanceRequest, GetOperationRequest, Instance, InstanceState, Operation};
@@ -19,6 +20,9 @@ pub(super) async fn run(session: &Session, name: &str) -> Result<(), Failure> {
     let link = session.services.inventory()?;
     let request = ExplainNodeRequest { name: full(Nodes, name)? };
     let mut told = call!(link, NodeServiceClient, explain_node, request)?;
+    if let Some(node) = told.node.clone().filter(|node| !node.instance.is_empty()) {
+        told.observed = joined(&told.observed, &disks(session, &node).await);
+    }
     let operation = told.node.as_ref().map(|node| node.operation.clone()).filter(|name| !name.is_empty());
     if let Some(name) = operation {
         let doing = match doing(session, &name).await {
@@ -26,8 +30,7 @@ pub(super) async fn run(session: &Session, name: &str) -> Result<(), Failure> {
             // What inventory knows is worth having without the scheduler.
             Err(failure) => format!("the scheduler cannot be asked what {name} does ({})", failure.message),
         };
-        told.observed =
-            [told.observed.as_str(), doing.as_str()].join("; ").trim_start_matches("; ").to_owned();
+        told.observed = joined(&told.observed, &doing);
     }
     session.printer.one(&told)
 }
@@ -78,6 +81,43 @@ fn of_instance(instance: &Instance, operation: Option<&Operation>, now: SystemTi
 
 fn state_word(name: &str) -> String {
     name.trim_start_matches("INSTANCE_STATE_").to_ascii_lowercase()
+}
+
+fn joined(before: &str, more: &str) -> String {
+    [before, more].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// What its rack says of the disks that the node lives on, where there is something to say.
+async fn disks(session: &Session, node: &Node) -> String {
+    let asked = match super::rack::daemon(session, &node.rack, None).await {
+        Ok(link) => super::rack::volumes(&link, node.name.clone()).await,
+        Err(failure) => Err(failure),
+    };
+    match asked {
+        Ok(volumes) => volumes
+            .iter()
+            .filter_map(|volume| describe_disk(volume, &node.rack))
+            .collect::<Vec<_>>()
+            .join("; "),
+        // Inventory's word is worth having without the rack; who may not ask it does not learn of it here.
+        Err(failure) if failure.reason.as_deref() == Some("NOT_ALLOWED") => String::new(),
+        Err(failure) => format!("{} cannot be asked about its disks ({})", node.rack, failure.message),
+    }
+}
+
+/// A disk whose image is not whole lives on the link to the centre.
+fn describe_disk(volume: &Volume, rack: &str) -> Option<String> {
+    if volume.image_here_bytes >= volume.image_bytes {
+        return None;
+    }
+    let (here, all) = (human(volume.image_here_bytes), human(volume.image_bytes));
+    let trouble = match volume.image_trouble.as_str() {
+        "" => String::new(),
+        why => format!("; the rest does not come: {why}"),
+    };
+    Some(format!(
+        "the image below its disk is not whole at {rack} yet, {here} of {all}: while the centre is away, reads of the rest wait, and after three minutes its system sees I/O errors{trouble}"
+    ))
 }
 
 async fn doing(session: &Session, name: &str) -> Result<Operation, Failure> {
@@ -139,6 +179,28 @@ mod tests {
         assert_eq!(told.observed, "the disk is too small");
         let actions = ["farrier operation get 7", "farrier instance delete web", "farrier node explain n1"];
         assert_eq!(told.actions, actions);
+    }
+
+    #[test]
+    fn a_disk_is_told_of_as_long_as_its_image_is_not_whole() {
+        let mut volume = Volume { image_bytes: 2 << 30, image_here_bytes: 512 << 20, ..Volume::default() };
+        let told = describe_disk(&volume, "racks/r1").unwrap();
+        assert!(
+            told.starts_with("the image below its disk is not whole at racks/r1 yet, 512 MiB of 2 GiB: "),
+            "{told}"
+        );
+        assert!(told.ends_with("sees I/O errors"), "{told}");
+        volume.image_trouble = "the images service did not answer".into();
+        let told = describe_disk(&volume, "racks/r1").unwrap();
+        assert!(told.ends_with("; the rest does not come: the images service did not answer"), "{told}");
+        volume.image_here_bytes = 2 << 30;
+        assert_eq!(describe_disk(&volume, "racks/r1"), None);
+        // Of one that is not known nothing is said.
+        assert_eq!(describe_disk(&Volume::default(), "racks/r1"), None);
+        assert_eq!(
+            (joined("", "b"), joined("a", ""), joined("a", "b")),
+            ("b".into(), "a".into(), "a; b".into())
+        );
     }
 
     #[test]

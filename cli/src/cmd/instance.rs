@@ -8,7 +8,8 @@ use crate::names::{full, full_or_empty};
 use crate::{call, list};
 use clap::{Subcommand, ValueEnum};
 use farrier_model::Collection::{Flavors, Images, Instances, Nodes, Racks, Sites};
-use farrier_proto::rack::ReadyGate;
+use farrier_proto::rack::rack_service_client::RackServiceClient;
+use farrier_proto::rack::{ReadyGate, ResizeVolumeRequest};
 use farrier_proto::scheduler::instance_service_client::InstanceServiceClient;
 use farrier_proto::scheduler::{
     CreateInstanceRequest, DeleteInstanceRequest, GetInstanceRequest, Instance, ListInstancesRequest,
@@ -66,6 +67,19 @@ pub enum Verb {
         description: Option<String>,
         #[command(flatten)]
         wait: WaitArgs,
+    },
+    /// Makes the disk of a running diskless instance larger.
+    ///
+    /// Its system hears of it at once; partition and file system it grows itself (growpart, resize2fs). A disk does not
+    /// shrink.
+    Resize {
+        name: String,
+        /// Its new size.
+        #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
+        disk: i64,
+        /// rackd's address, instead of the one that inventory has.
+        #[arg(long, value_name = "URL")]
+        address: Option<String>,
     },
     /// Moves a diskless instance from a node that broke onto another of its rack.
     ///
@@ -221,6 +235,18 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             };
             let operation = call!(link, InstanceServiceClient, snapshot_instance, request)?;
             session.operation(&link, operation, wait.wait).await
+        }
+        Verb::Resize { name, disk, address } => {
+            let name = full(Instances, &name)?;
+            let request = GetInstanceRequest { name: name.clone() };
+            let node = call!(link, InstanceServiceClient, get_instance, request)?.placed_node;
+            if node.is_empty() {
+                return Err(Failure::refused(format!("{name} has no node yet")));
+            }
+            let rack = super::node::get(&session.services.inventory()?, &node).await?.rack;
+            let daemon = super::rack::daemon(session, &rack, address).await?;
+            let request = ResizeVolumeRequest { instance: name, size_bytes: disk };
+            session.printer.one(&call!(daemon, RackServiceClient, resize_volume, request)?)
         }
         Verb::Recover { name, onto, force, wait } => {
             let (name, onto) = (full(Instances, &name)?, full(Nodes, &onto)?);

@@ -4,19 +4,19 @@ use super::{LabelArgs, Session, mask, set};
 use crate::args::{EtagArg, ListArgs, key_value};
 use crate::client::{Link, request_id};
 use crate::failure::Failure;
-use crate::names::{full, short};
+use crate::names::{full, full_or_empty, short};
 use crate::output::{Format, emit};
 use crate::{call, list};
 use clap::Subcommand;
-use farrier_model::Collection::{Racks, Sites};
+use farrier_model::Collection::{Nodes, Racks, Sites};
 use farrier_proto::inventory::join_service_client::JoinServiceClient;
 use farrier_proto::inventory::rack_registry_service_client::RackRegistryServiceClient;
 use farrier_proto::inventory::{
     CreateJoinTokenRequest, CreateRackRequest, DeleteRackRequest, GetRackRequest, ListRacksRequest, Rack,
     UpdateRackRequest,
 };
-use farrier_proto::rack::GetRackStatusRequest;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
+use farrier_proto::rack::{GetRackStatusRequest, ListVolumesRequest, Volume};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -79,6 +79,16 @@ pub enum Verb {
         /// Seconds it may be used [default: the server's, 3600].
         #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true, value_parser = seconds)]
         valid_seconds: i32,
+    },
+    /// Lists the disks of the rack's diskless instances, and how much of their images is there.
+    Volumes {
+        name: String,
+        /// Only of this node.
+        #[arg(long)]
+        node: Option<String>,
+        /// rackd's address, instead of the one that inventory has.
+        #[arg(long, value_name = "URL")]
+        address: Option<String>,
     },
     /// Asks the rack's daemon what it serves.
     Status {
@@ -173,6 +183,11 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             session.say(&format!("give it to `rackd join`; it works once, until {until}"));
             Ok(())
         }
+        Verb::Volumes { name, node, address } => {
+            let (name, node) = (full(Racks, &name)?, full_or_empty(Nodes, node.as_deref())?);
+            let link = daemon(session, &name, address).await?;
+            session.printer.list(&volumes(&link, node).await?)
+        }
         Verb::Status { name, address } => {
             let name = full(Racks, &name)?;
             let link = daemon(session, &name, address).await?;
@@ -188,6 +203,11 @@ pub async fn daemon(session: &Session, name: &str, address: Option<String>) -> R
     }
     let rack = get(&session.services.inventory()?, name).await?;
     session.services.rack(short(name), &rack.address, &format!("{name} in inventory"))
+}
+
+/// The disks that a rack's daemon has for a node, for all nodes when it is empty.
+pub async fn volumes(link: &Link, node: String) -> Result<Vec<Volume>, Failure> {
+    Ok(call!(link, RackServiceClient, list_volumes, ListVolumesRequest { node })?.volumes)
 }
 
 async fn get(link: &Link, name: &str) -> Result<Rack, Failure> {

@@ -19,6 +19,7 @@ mod rack_status;
 mod site;
 pub mod table;
 pub mod value;
+mod volume;
 
 pub use rack_status::MacBootEvent;
 

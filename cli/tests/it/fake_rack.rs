@@ -35,6 +35,24 @@ impl RackService for FakeRack {
             ..RackStatus::default()
         }))
     }
+    async fn list_volumes(&self, request: Request<ListVolumesRequest>) -> Answer<ListVolumesResponse> {
+        let node = request.into_inner().node;
+        let volume = Volume {
+            instance: "instances/web".into(),
+            node: "nodes/n1".into(),
+            size_bytes: 8 << 30,
+            image_bytes: 2 << 30,
+            image_here_bytes: 1 << 30,
+            session_count: 1,
+            ..Volume::default()
+        };
+        let volumes = if node.is_empty() || node == volume.node { vec![volume] } else { Vec::new() };
+        Ok(Response::new(ListVolumesResponse { volumes }))
+    }
+    async fn resize_volume(&self, request: Request<ResizeVolumeRequest>) -> Answer<Volume> {
+        let ResizeVolumeRequest { instance, size_bytes } = request.into_inner();
+        Ok(Response::new(Volume { instance, size_bytes, ..Volume::default() }))
+    }
     async fn get_boot_trace(&self, _: Request<GetBootTraceRequest>) -> Answer<BootTrace> {
         Ok(Response::new(BootTrace::default()))
     }

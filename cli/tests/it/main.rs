@@ -225,6 +225,17 @@ async fn an_image_arrives_whole() {
 }
 
 #[tokio::test]
+async fn the_disks_of_a_rack_are_shown_with_what_of_their_images_is_there() {
+    let world = World::start_as(farrier_identity::Identity::Rack("r1".into())).await;
+    let shown = world.farrier(&["rack", "volumes", "r1", "--address", &world.url]).await;
+    assert!(stdout(&shown).contains("1 GiB of 2 GiB"), "{} {}", stdout(&shown), stderr(&shown));
+    let other = world.farrier(&["rack", "volumes", "r1", "--node", "n2", "--address", &world.url]).await;
+    assert!(other.status.success() && !stdout(&other).contains("web"), "{}", stdout(&other));
+    let usage = world.farrier(&["instance", "resize", "web"]).await;
+    assert_eq!(usage.status.code(), Some(2), "{}", stderr(&usage));
+}
+
+#[tokio::test]
 async fn only_the_rack_itself_speaks_for_a_rack() {
     let world = World::start_as(farrier_identity::Identity::Rack("r1".into())).await;
     let right = world.farrier(&["rack", "status", "racks/r1", "--address", &world.url, "-o", "yaml"]).await;

@@ -83,6 +83,14 @@ impl Chunks {
         })
     }
 
+    /// What was compared once is compared again before it is read: the disk may have changed its mind.
+    pub(super) fn doubt(&self, index: usize) {
+        if let Some(state) = self.states.get(index) {
+            let (from, to) = (State::Good as u8, State::Claimed as u8);
+            let _ = state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+
     /// The chunk is on disk, or is not. A mark that cannot be written costs a second transfer after a crash.
     pub(super) fn set(&self, index: usize, state: State) -> io::Result<()> {
         if let Some(cell) = self.states.get(index) {

@@ -1,3 +1,4 @@
+use crate::space::NoRoom;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,12 +19,14 @@ pub(crate) enum CacheError {
     Manifest { image: String, why: &'static str },
     #[error("the image cache at {path} cannot be used")]
     Disk { path: PathBuf, source: Arc<io::Error> },
+    #[error("no room for the image: {0}")]
+    NoRoom(NoRoom),
 }
 
 impl CacheError {
     pub(crate) fn is_transient(&self) -> bool {
         // A full disk may be emptied.
-        matches!(self, CacheError::Unreachable(_) | CacheError::Disk { .. })
+        matches!(self, CacheError::Unreachable(_) | CacheError::Disk { .. } | CacheError::NoRoom(_))
     }
 
     pub(super) fn of(image: &str, status: Status) -> Self {

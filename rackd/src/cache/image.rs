@@ -146,6 +146,45 @@ impl Shared {
         }
     }
 
+    /// Compares every chunk, and fetches again what is not what it was. Returns how many those were.
+    pub(super) async fn repair(self: &Arc<Self>) -> Result<usize, CacheError> {
+        let mut news = self.news.subscribe();
+        let known = news.borrow().troubles;
+        let mut damaged = 0;
+        for index in (0..self.manifest.count()).filter(|index| !self.manifest.is_empty(*index)) {
+            self.chunks.doubt(index);
+            let mut missed = false;
+            loop {
+                // Before looking: what happens from here on is heard.
+                let now = news.borrow_and_update().clone();
+                match self.chunks.get(index) {
+                    State::Good => break,
+                    State::Claimed => self.compare(index),
+                    State::Checking => {}
+                    State::Missing => {
+                        missed = true;
+                        if let Some(error) = now.trouble.filter(|_| now.troubles != known) {
+                            return Err(error);
+                        }
+                        self.want(index).map_err(|error| self.why(error))?;
+                    }
+                }
+                // Its sender is this very image.
+                let _ = news.changed().await;
+            }
+            damaged += usize::from(missed);
+        }
+        Ok(damaged)
+    }
+
+    /// What is behind an error that a reader got.
+    fn why(&self, error: io::Error) -> CacheError {
+        match error.downcast::<CacheError>() {
+            Ok(known) => known,
+            Err(other) => disk_error(&self.path)(other),
+        }
+    }
+
     /// Puts the chunk at the head of what is fetched.
     fn want(&self, index: usize) -> io::Result<()> {
         let mut queue = self.queue();
@@ -300,6 +339,13 @@ impl CachedImage {
     pub(crate) fn progress(&self) -> (u64, u64) {
         let manifest = &self.shared.manifest;
         (manifest.offset(self.shared.chunks.here()).min(manifest.size), manifest.size)
+    }
+}
+
+impl Shared {
+    /// Why the rest does not come, if it does not.
+    pub(super) fn trouble_now(&self) -> Option<CacheError> {
+        self.hopeless().or_else(|| self.news.borrow().trouble.clone())
     }
 }
 

@@ -57,6 +57,11 @@ impl Manifest {
         self.digest(index) == EMPTY_CHUNK
     }
 
+    /// Bytes of the chunks that are stored.
+    pub(super) fn stored(&self) -> u64 {
+        (0..self.count()).filter(|index| !self.is_empty(*index)).map(|index| self.len(index) as u64).sum()
+    }
+
     pub(super) fn offset(&self, index: usize) -> u64 {
         u64::try_from(index).unwrap_or(u64::MAX).saturating_mul(self.chunk)
     }

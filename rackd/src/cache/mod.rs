@@ -6,6 +6,7 @@
 
 mod chunks;
 mod error;
+mod evict;
 mod fill;
 mod image;
 mod manifest;
@@ -15,8 +16,10 @@ mod run;
 mod tests;
 
 pub(crate) use error::CacheError;
+pub(crate) use evict::Room;
 pub(crate) use image::CachedImage;
 
+use crate::space;
 use chunks::Chunks;
 use error::disk_error;
 use farrier_block::{FileBacking, Mode};
@@ -28,10 +31,12 @@ use origin::{Centre, Origin};
 use prost::Message as _;
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -40,6 +45,12 @@ pub(crate) struct ImageCache {
     dir: PathBuf,
     origin: Arc<dyn Origin>,
     timing: Timing,
+    room: Room,
+    free: space::Probe,
+    /// Bytes that the next image needs, and that there may be no room for.
+    coming: AtomicU64,
+    /// Somebody should make room.
+    pub(crate) cramped: Notify,
     /// Images that are open, by digest: one each, whoever reads it.
     images: Mutex<HashMap<String, Arc<Mutex<Slot>>>>,
 }
@@ -50,13 +61,29 @@ struct Slot {
     keeper: Option<JoinHandle<()>>,
 }
 
+impl Slot {
+    /// Nobody has the image, and nothing of it is being written any more.
+    fn is_idle(&self) -> bool {
+        self.image.strong_count() == 0 && self.keeper.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
 impl ImageCache {
-    pub(crate) fn new(dir: PathBuf, images: Channel) -> Self {
-        Self::with_origin(dir, Arc::new(Centre::new(images)), Timing::default())
+    pub(crate) fn new(dir: PathBuf, images: Channel, room: Room) -> Self {
+        Self { room, ..Self::with_origin(dir, Arc::new(Centre::new(images)), Timing::default()) }
     }
 
     fn with_origin(dir: PathBuf, origin: Arc<dyn Origin>, timing: Timing) -> Self {
-        Self { dir, origin, timing, images: Mutex::default() }
+        Self {
+            dir,
+            origin,
+            timing,
+            room: Room::default(),
+            free: space::free,
+            coming: AtomicU64::new(0),
+            cramped: Notify::new(),
+            images: Mutex::default(),
+        }
     }
 
     /// The raw disk of a complete image, or `None`.
@@ -95,6 +122,25 @@ impl ImageCache {
         }
     }
 
+    /// How much of an image is here: bytes, all its bytes, and why the rest does not come. `None`: nothing is known.
+    pub(crate) async fn arrived(&self, manifest_sha256: &str) -> Option<(u64, u64, Option<CacheError>)> {
+        let slot = self.images.lock().await.get(manifest_sha256).cloned();
+        // Whoever opens it now may wait for the centre: the file is asked then.
+        let open = slot.and_then(|slot| slot.try_lock().ok()?.image.upgrade());
+        if let Some(image) = open {
+            let (here, all) = image.progress();
+            return Some((here, all, image.shared.trouble_now().filter(|_| here < all)));
+        }
+        let size = self.path(manifest_sha256)?.metadata().ok()?.len();
+        Some((size, size, None))
+    }
+
+    /// Looks through all of the image for chunks that are not what they were, and fetches those again. Returns how many
+    /// there were. For whoever read it by its path, and was told so by a digest.
+    pub(crate) async fn repair(&self, name: &str, manifest_sha256: &str) -> Result<usize, CacheError> {
+        self.open(name, manifest_sha256).await?.shared.repair().await
+    }
+
     /// The image for reading, however much of it is here: the rest is being fetched as long as it is held.
     pub(crate) async fn open(
         &self,
@@ -126,6 +172,7 @@ impl ImageCache {
         };
         let (whole, part, marks) = (file(WHOLE)?, file(PART)?, file(MARKS)?);
         let manifest = self.manifest(name, digest, &file(MANIFEST)?).await?;
+        self.fits(&manifest, &whole, &part).await?;
         let (name, digest) = (name.to_owned(), digest.to_owned());
         let path = part.clone();
         let read = move || {
@@ -154,11 +201,35 @@ impl ImageCache {
         blocking(read).await.map_err(disk_error(&path))
     }
 
+    /// Whether what is still to come of an image has room. If not somebody is asked to make some.
+    async fn fits(&self, manifest: &Manifest, whole: &Path, part: &Path) -> Result<(), CacheError> {
+        let (all, probe, dir) = (manifest.stored(), self.free, self.dir.clone());
+        let (whole, part) = (whole.to_owned(), part.to_owned());
+        let look = move || {
+            if whole.exists() {
+                return Ok((0, Ok(())));
+            }
+            let here = part.metadata().map_or(0, |about| about.blocks().saturating_mul(512));
+            let coming = all.saturating_sub(here);
+            Ok((coming, space::check(probe, &dir, coming)?))
+        };
+        let (coming, fits) = blocking(look).await.map_err(disk_error(&self.dir))?;
+        if coming > 0 {
+            self.coming.fetch_max(coming, Ordering::AcqRel);
+            self.cramped.notify_one();
+        }
+        fits.map_err(CacheError::NoRoom)
+    }
+
     async fn manifest(&self, name: &str, digest: &str, path: &Path) -> Result<Manifest, CacheError> {
         // It is named by its content: what is here needs no centre.
         if let Ok(bytes) = tokio::fs::read(path).await
             && let Ok(manifest) = Manifest::check(name, digest, &bytes)
         {
+            let path = path.to_owned();
+            if let Err(error) = blocking(move || evict::touch(&path)).await {
+                tracing::warn!(image = name, %error, "when the image was used is not noted");
+            }
             return Ok(manifest);
         }
         let asked = tokio::time::timeout(IDLE, self.origin.manifest(name, digest)).await;

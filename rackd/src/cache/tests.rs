@@ -310,6 +310,99 @@ async fn a_chunk_that_rots_in_the_cache_is_fetched_again() {
 }
 
 #[tokio::test]
+async fn what_rots_unseen_is_found_by_who_looks_and_fetched_again() {
+    let (fake, dir) = (Fake::new(), tempfile::tempdir().unwrap());
+    let cache = fake.cache(dir.path());
+    // Held: its chunks were compared when they came.
+    let image = cache.open("images/x", &fake.digest).await.unwrap();
+    whole(&image).await;
+    let path = cache.path(&fake.digest).unwrap();
+    let rot = |indices: &[usize]| {
+        let mut bytes = std::fs::read(&path).unwrap();
+        indices.iter().for_each(|index| bytes[index * CHUNK + 9] ^= 0x10);
+        let mut file = std::fs::File::options().write(true).open(&path).unwrap();
+        io::Write::write_all(&mut file, &bytes).unwrap();
+    };
+    rot(&[4, 17, 39]);
+    assert_eq!(cache.repair("images/x", &fake.digest).await.unwrap(), 3);
+    assert_eq!(std::fs::read(&path).unwrap(), fake.disk);
+    assert_eq!(cache.repair("images/x", &fake.digest).await.unwrap(), 0);
+    assert_eq!(fake.sent(), once_each(&[4, 17, 39]));
+    // The centre cannot help: it says why, and so does the next try.
+    rot(&[5]);
+    fake.be(|now| now.rotten = BTreeSet::from([5]));
+    let error = cache.repair("images/x", &fake.digest).await.unwrap_err();
+    assert!(matches!(error, CacheError::Checksum { .. }), "{error}");
+    fake.be(|now| *now = Behaviour { refuses: true, ..Behaviour::default() });
+    let error = cache.repair("images/x", &fake.digest).await.unwrap_err();
+    assert!(!error.is_transient(), "{error}");
+    fake.be(|now| *now = Behaviour::default());
+    wait_until_repaired(&cache, &fake).await;
+    assert_eq!(std::fs::read(&path).unwrap(), fake.disk);
+}
+
+/// The fetcher forgives after a while.
+async fn wait_until_repaired(cache: &ImageCache, fake: &Fake) {
+    while cache.repair("images/x", &fake.digest).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_image_goes_when_room_is_needed_and_nobody_needs_it() {
+    let (fake, dir) = (Fake::new(), tempfile::tempdir().unwrap());
+    let mut cache = fake.cache(dir.path());
+    cache.room = Room { most: 1, free: 0 };
+    let evict = async |cache: &ImageCache, needed: &[&str]| {
+        let needed = needed.iter().map(|digest| (*digest).to_owned()).collect();
+        cache.make_room(|| Ok::<_, CacheError>(needed)).await.unwrap()
+    };
+    let image = cache.open("images/x", &fake.digest).await.unwrap();
+    whole(&image).await;
+    // Somebody holds it; a volume needs it; what is needed is not known.
+    assert!(evict(&cache, &[]).await.is_empty());
+    drop(image);
+    assert!(evict(&cache, &[&fake.digest]).await.is_empty());
+    let unknown = || Err(CacheError::silent("x", 1));
+    assert!(cache.make_room(unknown).await.is_err());
+    assert!(cache.path(&fake.digest).is_some());
+    // The keeper ends soon after the last holder.
+    let gone = async {
+        loop {
+            let gone = evict(&cache, &[]).await;
+            if !gone.is_empty() {
+                return gone;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(gone.await, std::slice::from_ref(&fake.digest));
+    assert_eq!(std::fs::read_dir(dir.path().join("images")).unwrap().count(), 0);
+    // Whoever wants it fetches it again; within its limits nothing goes.
+    cache.room = Room { most: 1 << 30, free: 0 };
+    let image = cache.open("images/x", &fake.digest).await.unwrap();
+    whole(&image).await;
+    drop(image);
+    assert!(evict(&cache, &[]).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_image_without_room_is_not_begun_and_room_is_asked_for() {
+    let (fake, dir) = (Fake::new(), tempfile::tempdir().unwrap());
+    let mut cache = fake.cache(dir.path());
+    cache.free = |_| Ok(1000);
+    let error = cache.open("images/x", &fake.digest).await.unwrap_err();
+    assert!(matches!(error, CacheError::NoRoom(_)) && error.is_transient(), "{error}");
+    cache.cramped.notified().await;
+    assert!(fake.sent().is_empty());
+    cache.free = |_| Ok(u64::MAX);
+    whole(&cache.open("images/x", &fake.digest).await.unwrap()).await;
+    // What is here needs no room.
+    cache.free = |_| Ok(0);
+    cache.open("images/x", &fake.digest).await.unwrap();
+}
+
+#[tokio::test]
 async fn nothing_but_a_digest_names_a_file() {
     let (fake, dir) = (Fake::new(), tempfile::tempdir().unwrap());
     let cache = fake.cache(dir.path());

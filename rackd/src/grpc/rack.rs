@@ -3,16 +3,20 @@
 use crate::rack::Rack;
 use crate::secrets::Secrets;
 use crate::tasks;
+use crate::volumes::VolumeError;
+use farrier_block::OverlayError;
 use farrier_journal::{JournalError, Record};
 use farrier_proto::rack::rack_service_server::RackService;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{
     AbortTaskRequest, BootEvent, BootTrace, GetBootTraceRequest, GetRackStatusRequest, GetTaskRequest,
-    ListTasksRequest, ListTasksResponse, RackStatus, Segment, StartTaskRequest, Step, StepState, Task,
-    TaskState, WatchTasksRequest,
+    ListTasksRequest, ListTasksResponse, ListVolumesRequest, ListVolumesResponse, RackStatus,
+    ResizeVolumeRequest, Segment, StartTaskRequest, Step, StepState, Task, TaskState, Volume,
+    WatchTasksRequest,
 };
 use farrier_runtime::error::{Reason, internal, invalid, not_found, refuse, refuse_with};
 use farrier_runtime::page::Page;
+use farrier_runtime::telemetry::chain;
 use farrier_runtime::time::now;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -168,6 +172,30 @@ impl RackService for RackApi {
         }))
     }
 
+    async fn list_volumes(
+        &self,
+        request: Request<ListVolumesRequest>,
+    ) -> Result<Response<ListVolumesResponse>, Status> {
+        let node = request.into_inner().node;
+        if !node.is_empty() {
+            farrier_model::parse_name(farrier_model::Collection::Nodes, &node)
+                .map_err(|e| invalid("node", e))?;
+        }
+        Ok(Response::new(ListVolumesResponse { volumes: self.volumes(&node).await? }))
+    }
+
+    async fn resize_volume(&self, request: Request<ResizeVolumeRequest>) -> Result<Response<Volume>, Status> {
+        let ResizeVolumeRequest { instance, size_bytes } = request.into_inner();
+        farrier_model::parse_name(farrier_model::Collection::Instances, &instance)
+            .map_err(|e| invalid("instance", e))?;
+        let bytes = u64::try_from(size_bytes).map_err(|_| invalid("size_bytes", "expected more than 0"))?;
+        let node = self.rack.volumes.grow(&instance, bytes).await.map_err(volume_refused)?;
+        tracing::info!(node.id = %node, %instance, bytes, "disk resized");
+        let mut volumes = self.volumes(&node).await?;
+        volumes.retain(|volume| volume.instance == instance);
+        volumes.pop().map(Response::new).ok_or_else(|| not_found(&instance))
+    }
+
     async fn get_boot_trace(
         &self,
         request: Request<GetBootTraceRequest>,
@@ -181,6 +209,36 @@ impl RackService for RackApi {
             detail: event.detail.clone(),
         });
         Ok(Response::new(BootTrace { events: events.collect() }))
+    }
+}
+
+impl RackApi {
+    /// Volumes, with how much of their images is here.
+    async fn volumes(&self, node: &str) -> Result<Vec<Volume>, Status> {
+        let (rack, of) = (self.rack.clone(), node.to_owned());
+        let shown = tokio::task::spawn_blocking(move || rack.volumes.shown(&of)).await.map_err(internal)?;
+        let mut volumes = shown.map_err(volume_refused)?;
+        for volume in &mut volumes {
+            let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+            if let Some((here, all, trouble)) = self.rack.cache.arrived(&volume.manifest_sha256).await {
+                (volume.image_here_bytes, volume.image_bytes) = (number(here), number(all));
+                volume.image_trouble = trouble.map(|why| chain(&why)).unwrap_or_default();
+            }
+        }
+        Ok(volumes)
+    }
+}
+
+fn volume_refused(error: VolumeError) -> Status {
+    match &error {
+        VolumeError::NoVolume { instance } => not_found(instance),
+        VolumeError::Shrinks { .. } | VolumeError::Overlay { source: OverlayError::BadSize { .. }, .. } => {
+            invalid("size_bytes", chain(&error))
+        }
+        VolumeError::NotOffered { .. } => {
+            refuse(Code::FailedPrecondition, Reason::LifecycleRefused, error.to_string())
+        }
+        _ => internal(chain(&error)),
     }
 }
 

@@ -95,3 +95,18 @@ fn work_that_nobody_waits_for_ends() {
     let packed = pack(&path, &bench.volume, silent(), running, sender);
     assert!(packed.is_ok() || matches!(packed, Err(SnapshotError::Stopped)));
 }
+
+#[tokio::test]
+async fn a_picture_that_has_no_room_is_not_begun() {
+    let mut bench = Bench::new();
+    bench.snapshots.free = |_| Ok(BLOCK as u64);
+    let error = bench.snapshots.take("t1", &bench.volume).await.unwrap_err();
+    assert!(matches!(error, SnapshotError::NoRoom(_)) && !error.is_transient(), "{error}");
+    assert!(error.to_string().contains("0 MiB free"), "{error}");
+    assert!(bench.left().is_empty());
+    bench.snapshots.free = |_| Ok(u64::MAX);
+    bench.snapshots.take("t1", &bench.volume).await.unwrap();
+    // It is there: nobody asks again.
+    bench.snapshots.free = |_| Ok(0);
+    bench.snapshots.take("t1", &bench.volume).await.unwrap();
+}

@@ -1,5 +1,6 @@
 use super::handle::{HandleError, TaskHandle};
 use super::step::StepError;
+use crate::agents::Outcome;
 use crate::bmc::{Access, Opened};
 use crate::cache::CachedImage;
 use crate::rack::Rack;
@@ -128,7 +129,17 @@ impl Context<'_> {
         &self,
         command: session_response::Command,
     ) -> Result<session_request::Done, StepError> {
-        let id = format!("{}/{}", self.task.id, self.name);
+        self.agent_again(0, command).await?.map_err(refused_by_agent)
+    }
+
+    /// The same after `tries` that failed: the agent answers what it has been asked before from memory.
+    pub(crate) async fn agent_again(
+        &self,
+        tries: u32,
+        command: session_response::Command,
+    ) -> Result<Outcome, StepError> {
+        let again = if tries == 0 { String::new() } else { format!("/{tries}") };
+        let id = format!("{}/{}{again}", self.task.id, self.name);
         let meter = Meter::new(self);
         let silence = self.rack.timeouts.silence;
         let gone_since: Mutex<Option<Instant>> = Mutex::new(None);
@@ -146,7 +157,7 @@ impl Context<'_> {
             tokio::select! {
                 outcome = &mut command => {
                     meter.finish().await;
-                    return outcome.map_err(|f| StepError::Fatal(format!("agent: {}", f.message)));
+                    return Ok(outcome);
                 }
                 () = tokio::time::sleep(PROGRESS_EVERY) => {
                     meter.flush().await;
@@ -161,6 +172,10 @@ impl Context<'_> {
             }
         }
     }
+}
+
+pub(crate) fn refused_by_agent(failure: session_request::Failure) -> StepError {
+    StepError::Fatal(format!("agent: {}", failure.message))
 }
 
 /// Keeps the newest progress and journals it now and then.

@@ -2,14 +2,14 @@
 
 use super::context::Context;
 use super::handle::{HandleError, TaskHandle};
-use super::move_volume::MOVE_VOLUME;
+use super::settle_fence::settle_fence;
 use super::step::{Step, StepError};
 use super::{history, plan};
 use crate::rack::Rack;
 use farrier_bmc::{Deadline, PowerState};
 use farrier_journal::Record;
 use farrier_proto::rack::task_spec::Work;
-use farrier_proto::rack::{Fence, StepState, TaskState};
+use farrier_proto::rack::{StepState, TaskState};
 use farrier_runtime::crash;
 use farrier_runtime::time::now;
 use futures::FutureExt as _;
@@ -26,7 +26,7 @@ const CLEAN_UP: Duration = Duration::from_secs(30);
 const SUPERSEDED: &str = "a newer operation owns the node";
 
 /// How a task ended, if it did.
-enum End {
+pub(super) enum End {
     Done,
     Failed(String),
     Aborted(String),
@@ -102,18 +102,18 @@ async fn fail_unopened(rack: Arc<Rack>, mut record: Record, error: String) {
 }
 
 /// Serves again what a finished deployment left served: the address of its machine, its disk when that is here. What
-/// cannot be served now is tried again in the background: a running machine waits for its disk.
-pub(super) async fn restore_finished(rack: &Arc<Rack>, record: Record) {
+/// cannot be served now is tried again in the background: a running machine waits for its disk. Whether all is served.
+pub(super) async fn restore_finished(rack: &Arc<Rack>, record: Record) -> bool {
     let id = record.task.id.clone();
     let handle = match TaskHandle::open(rack, record) {
         Ok(handle) => Arc::new(handle),
         Err(error) => {
             tracing::error!(operation.id = %id, %error, "a deployed machine's task cannot be opened: its address is not served");
-            return;
+            return false;
         }
     };
     if restore_lasting(rack, &handle).await.is_ok() {
-        return;
+        return true;
     }
     let rack = rack.clone();
     rack.tracker.clone().spawn(async move {
@@ -134,17 +134,20 @@ pub(super) async fn restore_finished(rack: &Arc<Rack>, record: Record) {
             }
         }
     });
+    false
 }
 
+/// All that lasts, also behind one that fails: a switch that does not answer keeps no machine from its disk.
 async fn restore_lasting(rack: &Arc<Rack>, handle: &Arc<TaskHandle>) -> Result<(), StepError> {
+    let mut outcome = Ok(());
     for (index, step) in plan(&handle.spec).into_iter().enumerate().filter(|(_, step)| step.lasts()) {
         let cx = Context { rack, task: handle, index, name: step.name() };
         if let Err(error) = step.restore(&cx).await {
             tracing::error!(node.id = %handle.node, step = step.name(), error = error.message(), "what a deployed machine needs is not served, trying again");
-            return Err(error);
+            outcome = outcome.and(Err(error));
         }
     }
-    Ok(())
+    outcome
 }
 
 async fn still_served(rack: &Rack, handle: &TaskHandle) -> bool {
@@ -278,7 +281,7 @@ async fn run_step(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
 
 /// Journals a change of the step. A disk that is full now may be emptied: it tries until that is written, and an
 /// hour of work is not thrown away for it. Ends without when the task is stopped, by being dropped.
-async fn journal(cx: &Context<'_>, change: impl FnOnce(&mut farrier_proto::rack::Step) + Send) {
+pub(super) async fn journal(cx: &Context<'_>, change: impl FnOnce(&mut farrier_proto::rack::Step) + Send) {
     let mut saved = cx.task.edit_step(cx.index, change).await;
     let mut pause = FIRST_PAUSE;
     while let Err(error) = saved {
@@ -354,38 +357,4 @@ async fn close(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, end: End) {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
         }
     }
-}
-
-/// What a fence came to is what the disk says: given away is done, however the task ended. Otherwise its machine is
-/// served again, as it was.
-async fn settle_fence(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, fence: &Fence, end: End) -> End {
-    let given = match rack.volumes.owner(&fence.instance).await {
-        Ok(owner) => owner.node == fence.onto && owner.task.is_empty(),
-        Err(error) => {
-            tracing::warn!(operation.id = %handle.id, %error, "whose the disk is cannot be read");
-            false
-        }
-    };
-    if given {
-        if let Some(index) = plan(&handle.spec).iter().position(|step| step.name() == MOVE_VOLUME) {
-            let cx = Context { rack, task: handle, index, name: MOVE_VOLUME };
-            tokio::select! {
-                // As after a kill: the next start finds the disk given away, and says so.
-                () = rack.shutdown.cancelled() => {}
-                () = journal(&cx, |step| step.set_state(StepState::Done)) => {}
-            }
-        }
-        return End::Done;
-    }
-    // A machine that was not switched off runs on undisturbed: its disk is not even offered anew.
-    let steps = handle.task().await.steps;
-    if steps.iter().skip(1).all(|step| step.state() == StepState::Pending) {
-        return end;
-    }
-    match rack.journal.of_node(&handle.node).await.map(|records| history::served(&records).cloned()) {
-        Ok(Some(record)) => restore_finished(rack, record).await,
-        Ok(None) => {}
-        Err(error) => tracing::warn!(node.id = %handle.node, %error, "its disk is not offered again"),
-    }
-    end
 }

@@ -28,6 +28,7 @@ mod publish_boot;
 mod report_hardware;
 mod seed;
 mod set_boot_entry;
+mod settle_fence;
 mod take_snapshot;
 mod upload_image;
 mod verify_bmc;

@@ -35,6 +35,12 @@ impl Step for Tenant {
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         plug(cx, tenant(cx)?).await
     }
+    fn lasts(&self) -> bool {
+        true
+    }
+    async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        plug_ports(cx, tenant(cx)?).await
+    }
 }
 
 /// The segment that the instance asked for.
@@ -50,6 +56,11 @@ pub(super) fn tenant<'a>(cx: &Context<'a>) -> Result<&'a SegmentConfig, StepErro
 }
 
 async fn plug(cx: &Context<'_>, segment: &SegmentConfig) -> Result<(), StepError> {
+    plug_ports(cx, segment).await?;
+    cx.note(format!("in {} ({})", segment.name, cx.rack.switch.driver())).await
+}
+
+async fn plug_ports(cx: &Context<'_>, segment: &SegmentConfig) -> Result<(), StepError> {
     for port in cx.machine()?.ports.iter().filter(|p| p.pxe_enabled) {
         if port.switch_port.is_empty() && cx.rack.switch.driver() != "none" {
             return Err(StepError::fatal(format!(
@@ -61,5 +72,5 @@ async fn plug(cx: &Context<'_>, segment: &SegmentConfig) -> Result<(), StepError
         let place = SwitchPort { switch: port.switch_name.clone(), port: port.switch_port.clone() };
         cx.rack.switch.plug(&place, &segment.name).await?;
     }
-    cx.note(format!("in {} ({})", segment.name, cx.rack.switch.driver())).await
+    Ok(())
 }

@@ -90,7 +90,9 @@ impl From<VolumeError> for StepError {
             VolumeError::Overlay { .. }
             | VolumeError::Target(_)
             | VolumeError::NoVolume { .. }
-            | VolumeError::Elsewhere { .. } => StepError::Fatal(chain(&e)),
+            | VolumeError::Elsewhere { .. }
+            | VolumeError::NotOffered { .. }
+            | VolumeError::Shrinks { .. } => StepError::Fatal(chain(&e)),
         }
     }
 }

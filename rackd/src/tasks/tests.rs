@@ -36,6 +36,16 @@ fn no_task_is_empty_and_none_has_a_step_twice() {
 }
 
 #[test]
+fn what_a_machine_needs_to_run_is_made_again_network_and_disk_included() {
+    let lasting =
+        |spec: &TaskSpec| plan(spec).into_iter().filter(|s| s.lasts()).map(Step::name).collect::<Vec<_>>();
+    assert_eq!(lasting(&specs()[3]), ["plug_tenant", "publish_local_disk"]);
+    for diskless in &specs()[4..6] {
+        assert_eq!(lasting(diskless), ["plug_tenant", "offer_volume", "publish_san"]);
+    }
+}
+
+#[test]
 fn a_deployment_has_two_power_cycles_and_ends_with_the_systems_word() {
     let names = step_names(&specs()[3]);
     assert_eq!(names.iter().filter(|n| matches!(**n, "power_on" | "start_system")).count(), 2);

@@ -1,6 +1,8 @@
-use super::context::Context;
+use super::context::{Context, refused_by_agent};
 use super::step::{Step, StepError, Timeouts};
+use crate::agents::Outcome;
 use crate::volumes::Access;
+use farrier_proto::agent::FailureReason;
 use farrier_proto::agent::session_response::{Command, WriteImage as Write};
 use farrier_proto::types::DeployMethod;
 use std::net::Ipv4Addr;
@@ -18,29 +20,16 @@ impl Step for WriteImage {
         timeouts.write
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        let deploy = cx.deploy()?;
-        let manifest = cx.rack.cache.ensure(&deploy.image, &deploy.manifest_sha256, |_, _| ()).await?;
-        let segment = cx
-            .rack
-            .provisioning()
-            .ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?;
-        let by_iscsi = deploy.method() == DeployMethod::Iscsi;
-        let url = if by_iscsi {
-            offer(cx, segment.address).await?
-        } else {
-            let path = cx.rack.signer.path(&deploy.manifest_sha256, cx.rack.timeouts.write);
-            format!("http://{}:{}{path}", segment.address, cx.rack.http_port)
-        };
-        let command = Command::WriteImage(Write {
-            root_device: cx.machine()?.root_device.clone(),
-            manifest: Some(manifest),
-            url,
-        });
-        let done = cx.agent(command).await;
-        if by_iscsi {
-            cx.rack.volumes.withdraw_image(&cx.machine()?.name).await;
+        let mut outcome = write(cx, 0).await?;
+        let mut repaired = String::new();
+        // The agent compares each chunk with the manifest, the cache only what it reads itself.
+        if outcome.as_ref().is_err_and(|failure| failure.reason() == FailureReason::Checksum) {
+            let deploy = cx.deploy()?;
+            let count = cx.rack.cache.repair(&deploy.image, &deploy.manifest_sha256).await?;
+            repaired = format!("; {count} damaged chunks of it in the rack's cache were fetched again");
+            outcome = write(cx, 1).await?;
         }
-        let done = done?;
+        let done = outcome.map_err(refused_by_agent)?;
         cx.task
             .edit(|task| {
                 let result = task.result.get_or_insert_default();
@@ -48,8 +37,32 @@ impl Step for WriteImage {
                 result.written_bytes = done.written_bytes;
             })
             .await?;
-        cx.note(done.detail).await
+        cx.note(done.detail + &repaired).await
     }
+}
+
+async fn write(cx: &Context<'_>, tries: u32) -> Result<Outcome, StepError> {
+    let deploy = cx.deploy()?;
+    let manifest = cx.rack.cache.ensure(&deploy.image, &deploy.manifest_sha256, |_, _| ()).await?;
+    let segment =
+        cx.rack.provisioning().ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?;
+    let by_iscsi = deploy.method() == DeployMethod::Iscsi;
+    let url = if by_iscsi {
+        offer(cx, segment.address).await?
+    } else {
+        let path = cx.rack.signer.path(&deploy.manifest_sha256, cx.rack.timeouts.write);
+        format!("http://{}:{}{path}", segment.address, cx.rack.http_port)
+    };
+    let command = Command::WriteImage(Write {
+        root_device: cx.machine()?.root_device.clone(),
+        manifest: Some(manifest),
+        url,
+    });
+    let outcome = cx.agent_again(tries, command).await;
+    if by_iscsi {
+        cx.rack.volumes.withdraw_image(&cx.machine()?.name).await;
+    }
+    outcome
 }
 
 /// The image as a read-only iSCSI disk for this machine's ramdisk, and its address with the proof in it.

@@ -14,7 +14,7 @@ impl Volumes {
     /// task has taken it over. Once begun it goes on when its caller is dropped, and whoever asks for the owner waits
     /// for its end.
     pub(crate) async fn give(&self, instance: &str, from: &str, onto: &str) -> Result<(), VolumeError> {
-        let turn = self.open.clone().lock_owned().await;
+        let turn = self.open.turn(instance).await;
         let targets = self.targets.clone();
         let target = self.access(VOLUME, instance, from).target;
         let (files, dir) = (self.files(instance), self.dir.clone());
@@ -51,7 +51,7 @@ impl Volumes {
         task: &str,
         seed: Vec<u8>,
     ) -> Result<(), VolumeError> {
-        let _turn = self.open.lock().await;
+        let _turn = self.open.turn(instance).await;
         let mut record = self.record(instance)?;
         let ours = label(&record.node) == label(node) && (record.task.is_empty() || record.task == task);
         if !ours {
@@ -74,7 +74,7 @@ impl Volumes {
 
     /// Whose an instance's volume is. Waits for a change of it that is under way.
     pub(crate) async fn owner(&self, instance: &str) -> Result<Owner, VolumeError> {
-        let _turn = self.open.lock().await;
+        let _turn = self.open.turn(instance).await;
         let Record { node, task, seed_of, .. } = self.record(instance)?;
         let seed_of = if seed_of.is_empty() { task.clone() } else { seed_of };
         Ok(Owner { node, task, seed_of })

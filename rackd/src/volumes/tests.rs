@@ -15,7 +15,7 @@ impl Bench {
             port: 3260,
             rack: "r1".into(),
             dir: dir.path().join("volumes"),
-            open: Arc::default(),
+            open: Slots::default(),
         };
         Self { dir, volumes }
     }
@@ -162,4 +162,56 @@ async fn tasks_that_a_volume_needs_are_known_also_after_it_moved() {
     bench.make("web", "nodes/n1", "t1").await;
     bench.volumes.give("web", "nodes/n1", "nodes/n2").await.unwrap();
     assert!(bench.volumes.tasks().unwrap().contains("t1"), "its user data is in this task's secrets");
+}
+
+#[tokio::test]
+async fn what_is_done_to_one_volume_does_not_wait_for_another() {
+    let bench = Bench::new();
+    bench.make("web", "nodes/n1", "t1").await;
+    let turn = bench.volumes.open.turn("web").await;
+    // As long as this is held nothing happens to it; to others everything.
+    bench.make("db", "nodes/n2", "t2").await;
+    bench.offer("db", "nodes/n2").await.unwrap();
+    bench.volumes.give("db", "nodes/n2", "nodes/n3").await.unwrap();
+    assert_eq!(bench.volumes.drop_volumes("nodes/n3").await.unwrap(), ["db"]);
+    let mut dropping = std::pin::pin!(bench.volumes.drop_volumes("nodes/n1"));
+    assert!(futures::poll!(&mut dropping).is_pending());
+    drop(turn);
+    assert_eq!(dropping.await.unwrap(), ["web"]);
+}
+
+#[tokio::test]
+async fn a_volume_that_moves_while_its_node_is_cleaned_is_not_dropped() {
+    let bench = Bench::new();
+    bench.make("web", "nodes/n1", "t1").await;
+    let turn = bench.volumes.open.turn("web").await;
+    // It waits behind the one who is about to give the volume away.
+    let mut dropping = std::pin::pin!(bench.volumes.drop_volumes("nodes/n1"));
+    assert!(futures::poll!(&mut dropping).is_pending());
+    let files = bench.volumes.files("web");
+    let record = Record { node: "nodes/n2".into(), ..bench.volumes.record("web").unwrap() };
+    write_record(&files.record, &record).unwrap();
+    drop(turn);
+    assert!(dropping.await.unwrap().is_empty());
+    assert!(files.overlay.exists());
+}
+
+#[tokio::test]
+async fn a_volume_grows_under_its_machine_and_never_shrinks() {
+    let bench = Bench::new();
+    bench.make("web", "nodes/n1", "t1").await;
+    let volumes = &bench.volumes;
+    assert!(matches!(volumes.grow("web", 4 << 20).await, Err(VolumeError::NotOffered { .. })));
+    assert!(matches!(volumes.grow("db", 4 << 20).await, Err(VolumeError::NoVolume { .. })));
+    bench.offer("web", "nodes/n1").await.unwrap();
+    assert!(matches!(volumes.grow("web", 1 << 20).await, Err(VolumeError::Shrinks { .. })));
+    assert!(matches!(volumes.grow("web", (4 << 20) + 1).await, Err(VolumeError::Overlay { .. })));
+    assert_eq!(volumes.grow("web", 4 << 20).await.unwrap(), "nodes/n1");
+    let shown = volumes.shown("").unwrap();
+    assert_eq!(shown.len(), 1);
+    assert_eq!((shown[0].instance.as_str(), shown[0].size_bytes), ("web", 4 << 20));
+    assert!(volumes.shown("nodes/n2").unwrap().is_empty());
+    // It has that size in its file.
+    volumes.withdraw("nodes/n1").await;
+    assert_eq!(Overlay::peek(&volumes.files("web").overlay).unwrap().size, 4 << 20);
 }

@@ -19,6 +19,8 @@ pub(crate) const RULES: RuleTable = &[
     ("farrier.rack.v1.RackService/WatchTasks", Rule::Authenticated),
     ("farrier.rack.v1.RackService/GetRackStatus", Rule::Authenticated),
     ("farrier.rack.v1.RackService/GetBootTrace", Rule::Authenticated),
+    ("farrier.rack.v1.RackService/ListVolumes", Rule::Authenticated),
+    ("farrier.rack.v1.RackService/ResizeVolume", Rule::Authenticated),
 ];
 
 #[derive(Clone)]
@@ -164,6 +166,17 @@ impl RackService for PlayedRack {
         _: Request<GetRackStatusRequest>,
     ) -> Result<Response<RackStatus>, Status> {
         Ok(Response::new(RackStatus::default()))
+    }
+
+    async fn list_volumes(
+        &self,
+        _: Request<ListVolumesRequest>,
+    ) -> Result<Response<ListVolumesResponse>, Status> {
+        Ok(Response::new(ListVolumesResponse::default()))
+    }
+
+    async fn resize_volume(&self, _: Request<ResizeVolumeRequest>) -> Result<Response<Volume>, Status> {
+        Err(Status::unimplemented("played"))
     }
 
     async fn get_boot_trace(&self, _: Request<GetBootTraceRequest>) -> Result<Response<BootTrace>, Status> {

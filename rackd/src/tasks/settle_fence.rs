@@ -1,0 +1,156 @@
+//! The end of a fence: the disk is the other machine's, or everything is again as it was.
+
+use super::context::Context;
+use super::executor::{End, journal, restore_finished};
+use super::handle::TaskHandle;
+use super::move_volume::MOVE_VOLUME;
+use super::power::observed;
+use super::{history, plan};
+use crate::rack::Rack;
+use farrier_bmc::{Deadline, PowerState};
+use farrier_proto::rack::{Fence, StepState, Task};
+use farrier_proto::types;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a fence came to is what the disk says: given away is done, however the task ended. Otherwise its machine is
+/// as it was: in its network, with its disk, and switched on if it was on.
+pub(super) async fn settle_fence(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, fence: &Fence, end: End) -> End {
+    let given = match rack.volumes.owner(&fence.instance).await {
+        Ok(owner) => owner.node == fence.onto && owner.task.is_empty(),
+        Err(error) => {
+            tracing::warn!(operation.id = %handle.id, %error, "whose the disk is cannot be read");
+            false
+        }
+    };
+    if given {
+        if let Some(index) = plan(&handle.spec).iter().position(|step| step.name() == MOVE_VOLUME) {
+            let cx = Context { rack, task: handle, index, name: MOVE_VOLUME };
+            tokio::select! {
+                // As after a kill: the next start finds the disk given away, and says so.
+                () = rack.shutdown.cancelled() => {}
+                () = journal(&cx, |step| step.set_state(StepState::Done)) => {}
+            }
+        }
+        return End::Done;
+    }
+    let cx = Context { rack, task: handle, index: 0, name: "restore" };
+    let task = handle.task().await;
+    if !was_touched(&task, fence.force, power_now(&cx, &task).await) {
+        return end;
+    }
+    let restored = match rack.journal.of_node(&handle.node).await {
+        Ok(records) => match history::served(&records) {
+            Some(record) => restore_finished(rack, record.clone()).await,
+            // Its instance never came up here: nothing was served.
+            None => return end,
+        },
+        Err(error) => {
+            tracing::warn!(node.id = %handle.node, %error, "its disk is not offered again");
+            false
+        }
+    };
+    let was_on = task.result.as_ref().is_some_and(|r| r.power_before() == types::PowerState::On);
+    let left = match (restored, was_on) {
+        // Without its disk or its network it would only hang in its firmware.
+        (false, _) => {
+            "its disk or its ports are not as they were yet, and it stays as it is: look at the rack's log"
+        }
+        (true, false) => return end,
+        (true, true) => match switch_on(&cx).await {
+            true => return end,
+            false => "it was on before and could not be switched on again: `farrier node power on NODE`",
+        },
+    };
+    match end {
+        End::Failed(why) => End::Failed(format!("{why}; {left}")),
+        End::Aborted(why) => End::Aborted(format!("{why}; {left}")),
+        end => end,
+    }
+}
+
+/// Whether the fence did anything to its machine. One that was not switched off runs on undisturbed: its disk is not
+/// even offered anew.
+fn was_touched(task: &Task, force: bool, power: Option<PowerState>) -> bool {
+    let began = |step: &farrier_proto::rack::Step| step.state() != StepState::Pending;
+    if task.steps.iter().skip(1).any(began) {
+        return true;
+    }
+    if !task.steps.first().is_some_and(began) {
+        return false;
+    }
+    let before = task.result.as_ref().map_or(types::PowerState::Unspecified, |r| r.power_before());
+    match (before, power) {
+        // Nobody could ask its BMC: only by force is anything done then.
+        (types::PowerState::Unspecified, _) => force,
+        (types::PowerState::On, Some(PowerState::On)) => false,
+        // Not known: it may be off, and then it needs everything again.
+        (types::PowerState::On, _) => true,
+        // It was off, and lost at most its network.
+        (types::PowerState::Off, _) => true,
+    }
+}
+
+/// `None`: the BMC does not say, or was never heard.
+async fn power_now(cx: &Context<'_>, task: &Task) -> Option<PowerState> {
+    if task.result.as_ref().is_none_or(|r| r.power_before() == types::PowerState::Unspecified) {
+        return None;
+    }
+    cx.bmc().await.ok()?.power_status(cx.call()).await.ok()
+}
+
+async fn switch_on(cx: &Context<'_>) -> bool {
+    let on = match cx.bmc().await {
+        Ok(bmc) => {
+            bmc.ensure_power(PowerState::On, Deadline::after(PATIENCE.min(cx.rack.timeouts.bmc))).await
+        }
+        Err(error) => {
+            tracing::warn!(node.id = %cx.task.node, error = error.message(), "its BMC is not there");
+            return false;
+        }
+    };
+    match on {
+        Ok(true) => {
+            if let Err(error) = observed(cx, PowerState::On).await {
+                tracing::warn!(node.id = %cx.task.node, error = error.message(), "its power is not journaled");
+            }
+            true
+        }
+        Ok(false) => false,
+        Err(error) => {
+            tracing::warn!(node.id = %cx.task.node, %error, "it cannot be switched on again");
+            false
+        }
+    }
+}
+
+/// Of a BMC, at the end of a task that somebody waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use farrier_proto::rack::{Step, TaskResult};
+
+    #[test]
+    fn only_a_machine_that_something_was_done_to_is_served_anew() {
+        use types::PowerState as Before;
+        let touched = |first: StepState, second: StepState, before: Before, force, now| {
+            let steps = [first, second].map(|state| Step { state: state.into(), ..Step::default() });
+            let result = Some(TaskResult { power_before: before.into(), ..TaskResult::default() });
+            was_touched(&Task { steps: steps.into(), result, ..Task::default() }, force, now)
+        };
+        let (pending, done, failed) = (StepState::Pending, StepState::Done, StepState::Failed);
+        let (on, off) = (Some(PowerState::On), Some(PowerState::Off));
+        assert!(!touched(pending, pending, Before::Unspecified, false, None));
+        // Its BMC was silent from the beginning.
+        assert!(!touched(failed, pending, Before::Unspecified, false, None));
+        assert!(touched(failed, pending, Before::Unspecified, true, None));
+        // Seen on and never switched off; switched off; nobody knows.
+        assert!(!touched(failed, pending, Before::On, false, on));
+        assert!(touched(failed, pending, Before::On, false, off));
+        assert!(touched(failed, pending, Before::On, false, None));
+        assert!(touched(done, pending, Before::Off, false, off));
+        assert!(touched(done, failed, Before::On, false, on));
+    }
+}
