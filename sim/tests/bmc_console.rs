@@ -33,9 +33,9 @@ async fn output(line: &mut ConsoleLine, count: usize) -> String {
 
 async fn ended(line: &mut ConsoleLine) -> BmcError {
     loop {
-        match within(line.events.recv()).await.expect("it is told why") {
-            ConsoleEvent::Ended(error) => return error,
-            _ => {}
+        let event = within(line.events.recv()).await.expect("it is told why");
+        if let ConsoleEvent::Ended(error) = event {
+            return error;
         }
     }
 }

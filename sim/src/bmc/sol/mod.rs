@@ -40,6 +40,9 @@ pub(super) struct Sol {
     active: Option<Active>,
 }
 
+/// How a command is carried out.
+type Command = fn(&mut Sol, &Request, SocketAddr) -> Answer;
+
 struct Active {
     session_id: u32,
     packets: mpsc::Sender<(Vec<u8>, SocketAddr)>,
@@ -82,23 +85,22 @@ impl Sol {
     /// The answer to a command about SOL; `None`: it is about something else.
     pub(super) fn execute(&mut self, request: &Request, peer: SocketAddr) -> Option<Answer> {
         let message = &request.message;
-        let (needed, command): (u8, fn(&mut Self, &Request, SocketAddr) -> Answer) =
-            match (NetFn::from(message.netfn), message.cmd) {
-                (NetFn::App, 0x48) => (OPERATOR, Self::activate),
-                (NetFn::App, 0x49) => (OPERATOR, |sol, request, _| sol.deactivate(request)),
-                (NetFn::App, 0x4A) => (USER, |sol, request, _| sol.status(request)),
-                (NetFn::App, 0x4B) => (USER, |sol, request, _| sol.instance(request)),
-                (NetFn::App, 0x4D) => (OPERATOR, |_, _, _| (completion::OK, vec![0x02, 0, 0, 0])),
-                (NetFn::App, 0x4E) => (USER, |_, _, _| channel_support()),
-                (NetFn::App, 0x4F) => (USER, |_, request, _| version(request)),
-                (NetFn::Transport, 0x21) => {
-                    (ADMINISTRATOR, |sol, request, _| sol.parameters.set(&request.message.data))
-                }
-                (NetFn::Transport, 0x22) => {
-                    (OPERATOR, |sol, request, _| sol.parameters.get(&request.message.data))
-                }
-                _ => return None,
-            };
+        let (needed, command): (u8, Command) = match (NetFn::from(message.netfn), message.cmd) {
+            (NetFn::App, 0x48) => (OPERATOR, Self::activate),
+            (NetFn::App, 0x49) => (OPERATOR, |sol, request, _| sol.deactivate(request)),
+            (NetFn::App, 0x4A) => (USER, |sol, request, _| sol.status(request)),
+            (NetFn::App, 0x4B) => (USER, |sol, request, _| sol.instance(request)),
+            (NetFn::App, 0x4D) => (OPERATOR, |_, _, _| (completion::OK, vec![0x02, 0, 0, 0])),
+            (NetFn::App, 0x4E) => (USER, |_, _, _| channel_support()),
+            (NetFn::App, 0x4F) => (USER, |_, request, _| version(request)),
+            (NetFn::Transport, 0x21) => {
+                (ADMINISTRATOR, |sol, request, _| sol.parameters.set(&request.message.data))
+            }
+            (NetFn::Transport, 0x22) => {
+                (OPERATOR, |sol, request, _| sol.parameters.get(&request.message.data))
+            }
+            _ => return None,
+        };
         if self.port.is_none() {
             return Some((completion::INVALID_COMMAND, Vec::new()));
         }
