@@ -33,7 +33,8 @@ async fn output(line: &mut ConsoleLine, count: usize) -> String {
 
 async fn ended(line: &mut ConsoleLine) -> BmcError {
     loop {
-        if let ConsoleEvent::Ended(error) = within(line.events.recv()).await.expect("it is told why") {
+        let event = within(line.events.recv()).await.expect("it is told why");
+        if let ConsoleEvent::Ended(error) = event {
             return error;
         }
     }

@@ -23,6 +23,8 @@ const LINGER: Duration = Duration::from_secs(30);
 /// Between tries to open a line that was lost: doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// A session that nobody uses ends after 60 s ± 3 s (IPMI 2.0 §6.12.15).
+const OWN_SESSION: Duration = Duration::from_secs(75);
 
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -220,6 +222,7 @@ impl Desk {
 
     /// Tries until there is a line. Who took the console meanwhile keeps it: nobody fights a person for it.
     async fn open_again(&self, bmc: &Bmc, stop: &CancellationToken) -> Result<ConsoleLine, End> {
+        let begin = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
             let wait = pause.mul_f64(rand::random_range(0.75..1.25));
@@ -233,7 +236,7 @@ impl Desk {
             pause = (pause * 2).min(LAST_PAUSE);
             match bmc.open_console(false, Deadline::after(super::OPEN)).await {
                 Ok(line) => return Ok(line),
-                Err(error) if is_final(&error) => return Err(End::Lost(error)),
+                Err(error) if is_over(&error, begin.elapsed()) => return Err(End::Lost(error)),
                 Err(error) => tracing::debug!(%error, "console not opened yet"),
             }
         }
@@ -259,6 +262,15 @@ impl Desk {
     }
 }
 
+/// Whether a line that was lost so long ago is lost for good.
+fn is_over(error: &BmcError, lost_for: Duration) -> bool {
+    match error {
+        // A BMC that a broken network kept us from holds the console for our own last session until that times out.
+        BmcError::ConsoleTaken { .. } => lost_for > OWN_SESSION,
+        error => is_final(error),
+    }
+}
+
 /// Trying again would do harm, or no good.
 fn is_final(error: &BmcError) -> bool {
     matches!(
@@ -270,4 +282,21 @@ fn is_final(error: &BmcError) -> bool {
             | BmcError::BadCredentials { .. }
             | BmcError::ShuttingDown
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_last_session_is_waited_for_and_a_persons_is_not_fought() {
+        let addr = ([127, 0, 0, 1], 623).into();
+        let (soon, late) = (Duration::from_secs(60), Duration::from_secs(80));
+        assert!(!is_over(&BmcError::ConsoleTaken { addr }, soon));
+        assert!(is_over(&BmcError::ConsoleTaken { addr }, late));
+        assert!(!is_over(&BmcError::StillQueued { addr }, late));
+        assert!(is_over(&BmcError::WrongPassword { addr, user: String::new() }, soon));
+        // Told by the BMC, not found when asking: somebody took it just now.
+        assert!(is_final(&BmcError::ConsoleTaken { addr }));
+    }
 }

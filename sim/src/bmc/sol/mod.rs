@@ -40,6 +40,9 @@ pub(super) struct Sol {
     active: Option<Active>,
 }
 
+/// How a command is carried out.
+type Command = fn(&mut Sol, &Request, SocketAddr) -> Answer;
+
 struct Active {
     session_id: u32,
     packets: mpsc::Sender<(Vec<u8>, SocketAddr)>,
@@ -47,9 +50,6 @@ struct Active {
     stop: CancellationToken,
     _guard: DropGuard,
 }
-
-/// What answers one command.
-type Command = fn(&mut Sol, &Request, SocketAddr) -> Answer;
 
 impl Sol {
     pub(super) fn new(
