@@ -56,6 +56,40 @@ async fn rackd_killed_before_and_after_every_step_of_a_diskless_deployment_goes_
     rackd_killed(Site::diskless(points.len()).await, DeployMethod::Diskless, points).await;
 }
 
+/// The method `iscsi` has the steps of `direct`; what it does in one of them is its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn rackd_killed_around_the_copy_over_iscsi_goes_on() {
+    assert_eq!(steps(DeployMethod::Iscsi), steps(DeployMethod::Direct));
+    let mut points = points(DeployMethod::Iscsi);
+    points.retain(|point| point.starts_with("write_image:"));
+    assert_eq!(points.len(), 3);
+    rackd_killed(Site::start(points.len()).await, DeployMethod::Iscsi, points).await;
+}
+
+/// And in the middle of it: bytes of the image are on the machine's disk, and its session is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn rackd_killed_in_the_copy_over_iscsi_goes_on() {
+    let mut site = Site::start(1).await;
+    let mut reports = RackServiceClient::new(site.scheduler_to_rack())
+        .watch_tasks(WatchTasksRequest { after_sequence: site.rack_sequence().await })
+        .await
+        .unwrap()
+        .into_inner();
+    let operation = site.create_instance_by("i0", DeployMethod::Iscsi).await;
+    loop {
+        let task = reports.message().await.unwrap().expect("rackd stays up");
+        let writes = task.steps.iter().find(|step| step.name == "write_image").map(|step| step.state());
+        if matches!(writes, Some(StepState::Running | StepState::Done)) {
+            break;
+        }
+    }
+    site.installation.kill(Service::Rackd);
+    site.installation.restart(Service::Rackd).await.unwrap();
+    let operation = site.succeeds(operation, "the copy").await;
+    assert_deployed(&site, "i0", &operation).await;
+    site.shutdown().await;
+}
+
 fn points(method: DeployMethod) -> Vec<String> {
     let each = |step| ["before", "after", "done"].map(|when| format!("{step}:{when}"));
     steps(method).into_iter().flat_map(each).collect()

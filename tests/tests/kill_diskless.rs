@@ -127,6 +127,38 @@ async fn centre_killed(service: Service) {
     site.shutdown().await;
 }
 
+/// The scheduler's own windows: between what it tells inventory of two nodes and what it notes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scheduler_killed_around_all_that_it_says_of_a_recovery_goes_on() {
+    const POINTS: &[&str] = &[
+        "recover_hold_from:after",
+        "recover_hold_onto:after",
+        "recover_attach:after",
+        "recover_moved:after",
+    ];
+    let (mut site, mut at) = start(POINTS.len() + 1).await;
+    for (point, to) in POINTS.iter().zip(way(&site, at)) {
+        site.installation.restart_with(Service::Scheduler, &[("FARRIER_CRASH_AT", point)]).await.unwrap();
+        let onto = site.nodes[to].name().to_owned();
+        // It may die before it answers; what it has stored by then it does.
+        let answer = site.client.recover_instance("web", &onto, false).await;
+        let died = site.installation.wait_ended(Service::Scheduler).await;
+        died.unwrap_or_else(|e| panic!("{point}: {e:#}\n{}", site.tails()));
+        site.installation.restart(Service::Scheduler).await.unwrap();
+        let operation = match answer {
+            Ok(operation) => operation,
+            Err(_) => {
+                let held = site.client.node(site.nodes[at].name()).await.unwrap();
+                site.client.operation(&held.operation).await.unwrap()
+            }
+        };
+        let operation = site.succeeds(operation, point).await;
+        assert_moved(&site, &operation, &site.nodes[at], &site.nodes[to]).await;
+        at = to;
+    }
+    site.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_scheduler_killed_at_every_step_of_a_recovery_goes_on() {
     centre_killed(Service::Scheduler).await;

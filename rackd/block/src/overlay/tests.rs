@@ -311,6 +311,15 @@ const SECTOR: usize = 512;
 const SECTORS: usize = 1024;
 const BOOT: [u8; 16] = [7; 16];
 
+/// Counts when it goes.
+struct Counted<'a>(&'a std::sync::atomic::AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Release);
+    }
+}
+
 /// Writers of neighbouring sectors, whose blocks are copied for one picture after the other: nobody's sector goes back
 /// to what it was before.
 #[test]
@@ -321,6 +330,8 @@ fn no_write_is_lost_when_pictures_begin_and_end() {
         for writer in 0..WRITERS {
             let (disk, done) = (&disk, &done);
             scope.spawn(move || {
+                // Also when it fails: nobody waits for one that is gone.
+                let _done = Counted(done);
                 for round in 0..ROUNDS {
                     // Each has one sector of each of the first blocks.
                     let offset = ((round as usize % 4) * 8 + writer) * SECTOR;
@@ -329,7 +340,6 @@ fn no_write_is_lost_when_pictures_begin_and_end() {
                     disk.read(&mut read, offset as u64).expect("read");
                     assert_eq!(read, filled(round), "writer {writer}, round {round}");
                 }
-                done.fetch_add(1, std::sync::atomic::Ordering::Release);
             });
         }
         while done.load(std::sync::atomic::Ordering::Acquire) < WRITERS {

@@ -15,6 +15,7 @@ use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Fence, Recovery, TaskSpec};
 use farrier_proto::scheduler::{Instance, InstanceState, Operation, OperationPhase, OperationType};
 use farrier_proto::types::BootMode;
+use farrier_runtime::crash;
 use farrier_runtime::time::now;
 use farrier_scheduler_store::{OperationRow, StoreError};
 use tonic::Status;
@@ -132,10 +133,11 @@ pub(super) async fn place(engine: &Engine, row: &OperationRow) -> Result<Next, B
         let why = format!("{} lives on {:?} meanwhile", instance.name, instance.placed_node);
         return Ok(Next::Fail(failure("LIFECYCLE_REFUSED", why)));
     }
-    for node in [&recovery.from, &recovery.onto] {
+    for (node, point) in [(&recovery.from, "recover_hold_from"), (&recovery.onto, "recover_hold_onto")] {
         if let Held::Others(why) = hold::take(engine, row, node).await? {
             return Ok(Next::Wait(why));
         }
+        crash::point(point, "after");
     }
     // Judged when both are held: what is true now stays true.
     let (from, onto) = (dispatch(engine, &recovery.from).await?, dispatch(engine, &recovery.onto).await?);
@@ -173,12 +175,14 @@ async fn attach(engine: &Engine, row: &OperationRow, recovery: &Recovery) -> Res
             return Ok(Next::Wait(why));
         }
     };
+    crash::point("recover_attach", "after");
     if recovery.from != recovery.onto {
         match moved(engine, op, recovery).await {
             Ok(()) => {}
             Err(status) if superseded(&status) => {}
             Err(status) => return Err(Broken::of("inventory", &status)),
         }
+        crash::point("recover_moved", "after");
     }
     engine
         .store

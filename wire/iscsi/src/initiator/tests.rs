@@ -114,6 +114,33 @@ fn a_capacity_is_read_and_an_insane_one_is_not() {
     assert_eq!(Capacity::parse(&data[..11]), None);
 }
 
+/// Seeds that break off at their first byte would lead the fuzzer nowhere.
+#[test]
+fn the_fuzzers_seeds_reach_the_data() {
+    for (seed, chap, ended) in [
+        (&include_bytes!("../../../../fuzz/seeds/iscsi_initiator/plain")[..], false, [0, 2].as_slice()),
+        (include_bytes!("../../../../fuzz/seeds/iscsi_initiator/chap"), true, &[0]),
+    ] {
+        let (how, data) = seed.split_first().unwrap();
+        assert_eq!(how & 1 == 1, chap);
+        let (mut initiator, mut out) = (Initiator::new(login(chap)), Vec::new());
+        initiator.login(&mut out);
+        let mut events = Vec::new();
+        for piece in data.chunks(usize::from(how >> 1)) {
+            events.extend(initiator.receive(piece, &mut out).unwrap());
+            if initiator.may_send() {
+                initiator.read(0, 0, 8, 512, &mut out);
+            }
+        }
+        assert!(events.contains(&Event::LoggedIn));
+        let statuses: Vec<u8> = events
+            .iter()
+            .filter_map(|event| if let Event::Ended { status, .. } = event { Some(*status) } else { None })
+            .collect();
+        assert_eq!(statuses, ended);
+    }
+}
+
 proptest! {
     #[test]
     fn no_target_panics_it(bytes in proptest::collection::vec(any::<u8>(), 0..400), logged_in: bool) {
