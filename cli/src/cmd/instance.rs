@@ -73,6 +73,7 @@ pub enum Verb {
     /// Its system hears of it at once; partition and file system it grows itself (growpart, resize2fs). A disk does not
     /// shrink.
     Resize {
+        /// The instance, by its name.
         name: String,
         /// Its new size.
         #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]

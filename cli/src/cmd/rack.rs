@@ -82,6 +82,7 @@ pub enum Verb {
     },
     /// Lists the disks of the rack's diskless instances, and how much of their images is there.
     Volumes {
+        /// The rack, by its name.
         name: String,
         /// Only of this node.
         #[arg(long)]

@@ -27,6 +27,7 @@ const AHEAD: usize = 64;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// The node, by its name.
     name: String,
     /// Only looks.
     #[arg(long, conflicts_with_all = ["steal", "log", "search"])]
