@@ -3,7 +3,7 @@
 //!
 //! Real processes, real IPMI on the wire, the real agent; only the machines are pretended.
 
-use crate::pretend_site::Site;
+use crate::pretend_site::{BMC_PASSWORD, Site};
 use farrier_proto::inventory::{Explanation, Node};
 use farrier_proto::scheduler::{Instance, InstanceState, Operation};
 use farrier_proto::types::{NodeVerb, ProvisionState};
@@ -64,7 +64,7 @@ async fn a_wrong_password_and_a_silent_bmc_are_named_and_overcome() {
     let mut site = Site::enrolled(2).await;
     let (wrong, right) = (site.dir.join("wrong"), site.dir.join("right"));
     std::fs::write(&wrong, "guess\n").unwrap();
-    std::fs::write(&right, "pretend\n").unwrap();
+    std::fs::write(&right, format!("{BMC_PASSWORD}\n")).unwrap();
     let (wrong, right) = (wrong.to_string_lossy().into_owned(), right.to_string_lossy().into_owned());
     let addresses: Vec<String> = site.nodes.iter().map(|n| n.bmc_address().to_string()).collect();
 

@@ -249,7 +249,7 @@ impl Site {
 }
 
 /// Secrets of a site, not to be found by chance.
-const BMC_PASSWORD: &str = "bmc-3VqT7xw1";
+pub(crate) const BMC_PASSWORD: &str = "bmc-3VqT7xw1";
 const USER_DATA: &str = "tenant-Pz81LmcQ";
 
 /// Longer than anything takes that succeeds on a loaded machine.
