@@ -16,22 +16,22 @@ use farrier_proto::types::DeployMethod;
 use farrier_sim::lab::{ImageFile, Service, compress};
 use farrier_sim::machine::Firmware;
 use farrier_sim::media::MediaStore;
+use farrier_sim::tool::install_missing;
 use farrier_sim::virtual_server::ServerOptions;
 
 use crate::qemu::{Lab, boot_mode, make_available, on_a_rack};
 
 #[test]
 fn a_debian_outlives_its_rackd() {
+    // Before there is a rack: its namespace has no way to where packages come from.
+    install_missing(|text| eprintln!("{text}")).unwrap();
+    let guest = MediaStore::of_workspace().unwrap().debian().unwrap();
+    let debian = ImageFile::raw(&compress(&guest.path).unwrap()).unwrap();
     let options = ServerOptions { disks: Vec::new(), ..ServerOptions::default() };
-    on_a_rack(Firmware::Bios, options, |lab| Box::pin(outlive(lab)));
+    on_a_rack(Firmware::Bios, options, |lab| Box::pin(outlive(lab, debian)));
 }
 
-async fn outlive(lab: &mut Lab) -> Result<()> {
-    let disk = tokio::task::spawn_blocking(|| {
-        let guest = MediaStore::of_workspace()?.debian()?;
-        anyhow::Ok(ImageFile::raw(&compress(&guest.path)?)?)
-    });
-    let debian = disk.await??;
+async fn outlive(lab: &mut Lab, debian: ImageFile) -> Result<()> {
     make_available(&lab.client, &lab.server, &debian, boot_mode(Firmware::Bios)).await?;
     let start = lab.server.machine.serial_position();
     let instance = Instance {

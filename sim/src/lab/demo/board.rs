@@ -66,14 +66,16 @@ impl Board {
         }
         bar.set_prefix(format!("{who} {what}"));
         bar.enable_steady_tick(Duration::from_millis(200));
+        // Asked once: a guard lives as long as the expression it is in.
+        let start = self.timeline().elapsed();
         Task {
             board: self,
             who: who.to_owned(),
             what: what.to_owned(),
-            start: self.timeline().elapsed(),
+            start,
             line: Line(bar),
             told: BTreeSet::new(),
-            heard: self.timeline().elapsed(),
+            heard: start,
             last: None,
             ended: false,
         }
