@@ -12,19 +12,18 @@ pub(crate) fn root() -> PathBuf {
 
 /// The cargo that runs us.
 pub(crate) fn cargo() -> Command {
-    let mut command = program(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-    // What cargo tells the programs it runs is about us. Build scripts (ring's) start again when it
-    // changes, and with them half of the tree.
-    for (name, _) in std::env::vars().filter(|(name, _)| ABOUT_US.iter().any(|part| name.starts_with(part))) {
-        command.env_remove(name);
-    }
-    command
+    program(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
 }
 
 /// A program that runs in the root.
 pub(crate) fn program(name: &str) -> Command {
     let mut command = Command::new(name);
     command.current_dir(root()).stdin(Stdio::null());
+    // What cargo tells the programs it runs is about us. Build scripts (ring's) start again when it changes, and with
+    // them half of the tree: also below nextest, which runs cargo in its turn.
+    for (name, _) in std::env::vars().filter(|(name, _)| ABOUT_US.iter().any(|part| name.starts_with(part))) {
+        command.env_remove(name);
+    }
     command
 }
 
