@@ -90,6 +90,25 @@ async fn a_wrong_password_and_a_silent_bmc_are_named_and_overcome() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_enrolled_again_under_its_name_is_taken_by_its_rack() {
+    let site = Site::start(1).await;
+    let address = site.nodes[0].bmc_address().to_string();
+    let password = site.dir.join("password");
+    std::fs::write(&password, format!("{BMC_PASSWORD}\n")).unwrap();
+    let before = site.client.node("n0").await.unwrap();
+    assert!(before.fence > 0, "its rack has seen tokens");
+    let farrier = |args: &[&str]| site.installation.farrier(args).unwrap();
+    farrier(&["node", "delete", "n0", "--yes"]);
+    let described =
+        ["--bmc-driver", "ipmi", "--bmc-address", &address, "--bmc-user", "admin", "--boot-mode", "bios"];
+    let enrol = ["node", "create", "n0", "--rack", "r", "--bmc-password-file", &password.to_string_lossy()];
+    farrier(&[&enrol[..], &described].concat());
+    assert_eq!(site.client.node("n0").await.unwrap().fence, 0);
+    farrier(&["node", "manage", "n0", "--wait"]);
+    site.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_never_calls_leads_to_the_boot_trace_and_on() {
     let mut site = Site::enrolled(1).await;
     let operation = site.client.act("n0", NodeVerb::Manage).await.unwrap();

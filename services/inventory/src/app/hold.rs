@@ -2,7 +2,7 @@
 
 use super::dispatch::TRIES;
 use super::transition::holder;
-use super::{App, check, error};
+use super::{App, check, error, fence};
 use farrier_inventory_store::{Applied, StoreError, Stored, Transition};
 use farrier_model::Collection;
 use farrier_proto::inventory::{
@@ -29,7 +29,7 @@ impl App {
             .write(&node, &operation, HOLD, |node| {
                 holder(node, &operation, false)?;
                 node.operation.clone_from(&operation);
-                node.fence = node.fence.saturating_add(1);
+                node.fence = fence::next(node.fence, time::now());
                 Ok(Event { actor: who(caller, &actor), action: action.clone(), ..Event::default() })
             })
             .await?;

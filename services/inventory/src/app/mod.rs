@@ -6,6 +6,7 @@ mod dispatch;
 mod error;
 mod event;
 pub(crate) mod explain;
+mod fence;
 mod flavor;
 mod hold;
 mod join;

@@ -1,6 +1,6 @@
 //! How a node moves: a pure function from what is stored and what is asked.
 
-use super::state;
+use super::{fence, state};
 use farrier_inventory_store::{Applied, Stored};
 use farrier_model::lifecycle::{Event, State, next};
 use farrier_model::{Collection, MacAddress, parse_name};
@@ -78,7 +78,7 @@ pub(super) fn decide(
         };
     } else {
         node.last_error.clear();
-        node.fence = node.fence.saturating_add(1);
+        node.fence = fence::next(node.fence, now);
         // A verb that only changes the state leaves no work behind, so nobody has the node afterwards.
         node.operation = if to.is_working() { request.operation.clone() } else { String::new() };
     }
