@@ -42,14 +42,14 @@ pub(super) async fn close(engine: &Engine, row: &OperationRow) -> Result<Next, B
         }
     }
     // Before the instance may be gone: another of its name has a hold of its own.
-    image_hold::settle(engine, &row).await.map_err(|s| away("images", &s))?;
+    image_hold::settle(engine, &row).await?;
     crash::point("close", "after");
     finish(engine, &row).await?;
     crash::point("close", "done");
     Ok(Next::Advance)
 }
 
-fn away(who: &str, status: &Status) -> Broken {
+pub(super) fn away(who: &str, status: &Status) -> Broken {
     Broken::Away { who: who.to_owned(), message: status.message().to_owned() }
 }
 

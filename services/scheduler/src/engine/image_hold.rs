@@ -1,13 +1,13 @@
 //! The image's bytes are kept at the centre as long as an instance needs them: a rack may have no copy yet, or lose it.
 
 use super::Engine;
+use super::close::away;
 use super::drive::Broken;
 use farrier_proto::images::{DropHoldRequest, HoldImageRequest};
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::scheduler::{Operation, OperationType};
 use farrier_proto::types::DeployMethod;
 use farrier_scheduler_store::OperationRow;
-use tonic::Status;
 
 /// Before the rack is told: from here on the image that the task names stays.
 pub(super) async fn take(engine: &Engine, row: &OperationRow) -> Result<(), Broken> {
@@ -25,13 +25,22 @@ pub(super) async fn take(engine: &Engine, row: &OperationRow) -> Result<(), Brok
     held.map(drop).map_err(|status| Broken::of("images", &status))
 }
 
-/// At the end of an operation: whoever needs the bytes no more lets go of them. Asked again it is no error.
-pub(super) async fn settle(engine: &Engine, row: &OperationRow) -> Result<(), Status> {
-    if !ends(&row.operation, row.work.work.as_ref()) {
+/// At the end of an operation: whoever needs the bytes no more lets go of them. Asked again it is no error. A system
+/// that runs does not wait for the images service to be told so: then the hold goes with its instance, and that waits.
+pub(super) async fn settle(engine: &Engine, row: &OperationRow) -> Result<(), Broken> {
+    let op = &row.operation;
+    if !ends(op, row.work.work.as_ref()) {
         return Ok(());
     }
-    let request = DropHoldRequest { instance: row.operation.target.clone() };
-    engine.clients.images.clone().drop_hold(request).await.map(drop)
+    let request = DropHoldRequest { instance: op.target.clone() };
+    match engine.clients.images.clone().drop_hold(request).await {
+        Ok(_) => Ok(()),
+        Err(status) if op.r#type() == OperationType::Deploy => {
+            tracing::warn!(operation.id = %op.name, error = status.message(), "the image stays held until its instance is taken back");
+            Ok(())
+        }
+        Err(status) => Err(away("images", &status)),
+    }
 }
 
 /// Whether the instance needs no bytes of its image after this operation. A diskless one does until it is taken back:

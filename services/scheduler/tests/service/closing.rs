@@ -1,6 +1,8 @@
 //! An operation lets go of its node, whatever stands in the way, or a person can make it.
 
-use crate::fixture::{Clients, Fixture, within};
+use crate::fixture::{Clients, Fixture, delete, within};
+use farrier_identity::{Identity, Role};
+use farrier_proto::images::GetImageRequest;
 use farrier_proto::rack::{TaskResult, TaskState};
 use farrier_proto::scheduler::*;
 use farrier_proto::types::{NodeVerb, ProvisionState};
@@ -27,6 +29,31 @@ async fn an_outcome_that_inventory_refuses_is_kept_until_inventory_takes_it() {
     assert_eq!(operator.done(&work).await.error, None);
     let node = f.operator().node("n1").await;
     assert_eq!((node.state(), node.operation.as_str()), (ProvisionState::Manageable, ""));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_system_that_runs_does_not_wait_for_the_images_service_and_its_taking_back_lets_go_of_the_image() {
+    let mut f = Fixture::start().await;
+    f.rack.open();
+    f.available("n1").await;
+    let mut operator = f.operator();
+    let deploy = operator.create("web").await.unwrap().name;
+    let task = within(f.rack.taken(&deploy)).await;
+    f.stop_images().await;
+    f.rack.end(&task.id, TaskState::Done, "", TaskResult::default());
+    assert_eq!(operator.done(&deploy).await.error, None);
+    assert_eq!(operator.instance("web").await.unwrap().state(), InstanceState::Active);
+    // Its node is free at once; that the image is too waits.
+    let undeploy = operator.delete(delete("web")).await.unwrap().name;
+    let task = within(f.rack.taken(&undeploy)).await;
+    f.rack.end(&task.id, TaskState::Done, "", TaskResult::default());
+    operator.until(&undeploy, |op| op.waiting.contains("images does not answer")).await;
+    assert_eq!(operator.node("n1").await.state(), ProvisionState::Available);
+    f.start_images().await;
+    assert_eq!(operator.done(&undeploy).await.error, None);
+    let olga = Identity::User { name: "olga".into(), role: Role::Operator, project: String::new() };
+    let request = GetImageRequest { name: "images/os".into() };
+    assert!(f.images(olga).get_image(request).await.unwrap().into_inner().used_by.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,7 +44,8 @@ pub(crate) struct Fixture {
     pub(crate) rack: PlayedRack,
     /// The scheduler's own, as it reads them from its directory.
     pub(crate) credentials: Credentials,
-    inventory_server: Option<(CancellationToken, JoinHandle<anyhow::Result<()>>)>,
+    inventory_server: Option<Running>,
+    images_server: Option<Running>,
     _stop: DropGuard,
     dir: tempfile::TempDir,
 }
@@ -60,16 +61,7 @@ impl Fixture {
         let stop = CancellationToken::new();
 
         let (listener, images) = listen().await;
-        tokio::spawn(farrier_images::run(
-            farrier_images::Config {
-                listener,
-                credentials: credentials(&authority, &Identity::Service("images".into())),
-                database_url: database(dir.path(), "images"),
-                data_dir: dir.path().join("images"),
-                max_image_bytes: 1 << 30,
-            },
-            stop.clone(),
-        ));
+        let images_server = serve_images(&authority, dir.path(), listener);
 
         let (listener, rack_uri) = listen().await;
         let rack = PlayedRack::closed();
@@ -98,6 +90,7 @@ impl Fixture {
             rack,
             credentials: own.clone(),
             inventory_server: None,
+            images_server: Some(images_server),
             _stop: stop.clone().drop_guard(),
             dir,
         };
@@ -133,6 +126,20 @@ impl Fixture {
         };
         let stop = CancellationToken::new();
         self.inventory_server = Some((stop.clone(), tokio::spawn(farrier_inventory::run(config, stop))));
+    }
+
+    /// Ends the images service; with it every connection to it.
+    pub(crate) async fn stop_images(&mut self) {
+        let (stop, server) = self.images_server.take().unwrap();
+        stop.cancel();
+        within(server).await.unwrap().unwrap();
+    }
+
+    /// Starts the images service again, at its address.
+    pub(crate) async fn start_images(&mut self) {
+        let address = self.images.trim_start_matches("https://");
+        let listener = TcpListener::bind(address).await.unwrap();
+        self.images_server = Some(serve_images(&self.authority, self.dir.path(), listener));
     }
 
     /// Ends inventory; with it every connection to it.
@@ -436,6 +443,21 @@ fn issue_into(authority: &Authority, dir: &Path, service: &str) {
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// A service, and how it is told to end.
+type Running = (CancellationToken, JoinHandle<anyhow::Result<()>>);
+
+fn serve_images(authority: &Authority, dir: &Path, listener: TcpListener) -> Running {
+    let config = farrier_images::Config {
+        listener,
+        credentials: credentials(authority, &Identity::Service("images".into())),
+        database_url: database(dir, "images"),
+        data_dir: dir.join("images"),
+        max_image_bytes: 1 << 30,
+    };
+    let stop = CancellationToken::new();
+    (stop.clone(), tokio::spawn(farrier_images::run(config, stop)))
+}
 
 /// `images/os`.
 async fn upload(mut images: ImageServiceClient<Channel>) {
