@@ -78,7 +78,8 @@ impl Log {
     }
 
     async fn open(&self, full: bool) -> std::io::Result<(tokio::fs::File, u64)> {
-        tokio::fs::create_dir_all(&self.dir).await?;
+        // What a console says may hold secrets of the machine's.
+        tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).await?;
         let newest = path(&self.dir, 0);
         let size = match tokio::fs::metadata(&newest).await {
             Ok(metadata) => metadata.len(),

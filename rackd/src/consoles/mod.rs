@@ -80,10 +80,10 @@ impl Consoles {
 
     /// The log of `id`'s console, oldest first; `None`: there never was one.
     pub(crate) async fn read_log(&self, id: &str, query: Query) -> std::io::Result<Option<Vec<LogLine>>> {
-        let unfinished = match &*self.slot(id).lock().await {
-            Some(desk) => desk.unfinished(),
-            None => None,
-        };
+        // Locked: a line is being opened, of a BMC that may be dead, and nothing was said on it yet. Who wants the log
+        // then does not wait for that.
+        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        let unfinished = slot.and_then(|slot| slot.try_lock().ok()?.as_ref()?.unfinished());
         let dir = self.dir.join(id);
         let read = tokio::task::spawn_blocking(move || log::read(&dir, &query, unfinished));
         read.await.map_err(std::io::Error::other)?
