@@ -21,7 +21,7 @@ pub enum Verb {
     /// loads stays, so that it may run before every start; what has a --host more, or ends
     /// soon, gets a new certificate.
     Bootstrap {
-        /// Directory of the authority.
+        /// Directory of all of them.
         dir: PathBuf,
         /// A rack's id; repeat for more.
         #[arg(long = "rack", value_name = "RACK")]

@@ -120,7 +120,6 @@ fn change(
 /// A context in a list.
 struct Row {
     current: bool,
-    /// The context, by its name.
     name: String,
     context: Context,
 }

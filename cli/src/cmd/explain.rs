@@ -149,6 +149,7 @@ fn describe(operation: &Operation, now: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser as _;
     use farrier_proto::rack::Step;
     use prost_types::Timestamp;
     use std::time::Duration;
@@ -179,6 +180,9 @@ mod tests {
         assert_eq!(told.observed, "the disk is too small");
         let actions = ["farrier operation get 7", "farrier instance delete web", "farrier node explain n1"];
         assert_eq!(told.actions, actions);
+        for action in actions.iter().chain(&["farrier operation watch 7", "farrier operation cancel 7"]) {
+            crate::args::Cli::try_parse_from(action.split(' ')).unwrap();
+        }
     }
 
     #[test]

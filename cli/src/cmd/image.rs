@@ -28,7 +28,7 @@ pub enum Verb {
     },
     /// Lists images.
     List(ListArgs),
-    /// Removes an image; machines that run it go on.
+    /// Removes an image that no instance needs.
     Delete {
         /// The image, by its name.
         name: String,
