@@ -26,7 +26,9 @@ use farrier_netboot::{Artifact, ArtifactName, BootTable, EventKind, Netboot, Seg
 use farrier_proto::agent::agent_service_server::AgentServiceServer;
 use farrier_proto::rack::console_service_server::ConsoleServiceServer;
 use farrier_proto::rack::rack_service_server::RackServiceServer;
+use farrier_runtime::health;
 use farrier_runtime::serve::Server;
+use farrier_runtime::telemetry::chain;
 use farrier_runtime::vault::Vault;
 use farrier_switch::{Bridges, Static, Switch};
 use std::net::SocketAddr;
@@ -130,6 +132,8 @@ pub async fn start(
     keep_certificate(&rack, &credentials);
 
     let agent_credentials = agent_credentials(&rack)?;
+    let journal = rack.journal.clone();
+    let probe = health::probe(move || ping(journal.clone()));
     let main = Server {
         listener,
         credentials: credentials.clone(),
@@ -138,6 +142,7 @@ pub async fn start(
         rules: RULES,
         routes: Routes::new(RackServiceServer::new(RackApi { rack: rack.clone() }))
             .add_service(ConsoleServiceServer::new(ConsoleApi { rack: rack.clone() })),
+        probe: probe.clone(),
     };
     let agents = Server {
         listener: agent_listener,
@@ -146,6 +151,7 @@ pub async fn start(
         services: AGENT_SERVICES,
         rules: AGENT_RULES,
         routes: Routes::new(AgentServiceServer::new(AgentApi { rack: rack.clone() })),
+        probe,
     };
     let router = rack.netboot.router().merge(phone_home::routes(rack.clone()));
     let web = http::serve(http_listener, router, http::Limits::default(), shutdown.clone());
@@ -225,6 +231,10 @@ async fn renew_tokens(rack: Arc<Rack>) {
             Err(RecvError::Closed) => return,
         }
     }
+}
+
+async fn ping(journal: Journal) -> Result<(), String> {
+    journal.ping().await.map_err(|error| chain(&error))
 }
 
 async fn start_netboot(

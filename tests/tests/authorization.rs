@@ -13,6 +13,7 @@ use farrier_identity::server::ClientAuth;
 use farrier_identity::{Credentials, Identity, Role};
 use farrier_runtime::authz::{RuleTable, methods, unruled};
 use farrier_runtime::error::reason_of;
+use farrier_runtime::health::probe;
 use farrier_runtime::serve::Server;
 use prost::Message as _;
 use std::collections::BTreeMap;
@@ -329,6 +330,7 @@ async fn every_rule_table_on_the_wire_does_what_the_page_says() {
             services: table.services,
             rules: table.rules,
             routes: Routes::default(),
+            probe: probe(|| async { Ok::<(), String>(()) }),
         };
         let stop = CancellationToken::new();
         let _stop: DropGuard = stop.clone().drop_guard();

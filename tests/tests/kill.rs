@@ -3,6 +3,7 @@
 //!
 //! Real processes, real IPMI on the wire, the real agent; only the machines are pretended.
 
+use crate::bench::within;
 use crate::pretend_site::Site;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use farrier_proto::rack::task_spec::Work;
@@ -11,6 +12,8 @@ use farrier_proto::scheduler::{InstanceState, Operation};
 use farrier_proto::types::DeployMethod;
 use farrier_sim::lab::Service;
 use std::collections::HashSet;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe;
 
 /// The steps of a deployment, from rackd itself: a new step is tested without anybody thinking of it.
 fn steps(method: DeployMethod) -> Vec<&'static str> {
@@ -168,34 +171,23 @@ async fn inventory_killed_around_all_that_it_writes_goes_on() {
     site.shutdown().await;
 }
 
-/// Kills `service` when rackd reports that a step has begun, and again when it is done; one deployment a step.
+/// Kills `service` while rackd waits before each step, and again when the step is done and journaled; one deployment a
+/// step.
 async fn centre_killed(service: Service) {
     let steps = steps(DeployMethod::Direct);
     let mut site = Site::start(steps.len()).await;
     let mut names = Vec::new();
     for (index, step) in steps.iter().enumerate() {
+        let mut gate = Gate::new();
+        let hold = format!("{step}={}", gate.dir.path().display());
+        site.installation.restart_with(Service::Rackd, &[("FARRIER_HOLD_AT", &hold)]).await.unwrap();
         let name = format!("i{index}");
-        // rackd's own word, not the scheduler's: the scheduler is what dies.
-        let mut reports = RackServiceClient::new(site.scheduler_to_rack())
-            .watch_tasks(WatchTasksRequest { after_sequence: site.rack_sequence().await })
-            .await
-            .unwrap()
-            .into_inner();
         let operation = site.create_instance(&name).await;
-        for wanted in [StepState::Running, StepState::Done] {
-            loop {
-                let task = reports.message().await.unwrap().expect("rackd stays up");
-                let state = task.steps.iter().find(|s| s.name == *step).map(|s| s.state());
-                // A quick step may be seen done at once.
-                if state.is_some_and(|s| s == wanted || s == StepState::Done) {
-                    break;
-                }
-            }
+        for _before_and_done in 0..2 {
+            gate.arrived().await;
             site.installation.kill(service);
             site.installation.restart(service).await.unwrap();
-            if wanted == StepState::Done {
-                break;
-            }
+            gate.open().await;
         }
         let operation = site.succeeds(operation, step).await;
         assert_deployed(&site, &name, &operation).await;
@@ -203,6 +195,38 @@ async fn centre_killed(service: Service) {
     }
     assert_no_node_twice(&site, &names).await;
     site.shutdown().await;
+}
+
+/// Where rackd waits until it is let on (`services/runtime/src/crash.rs`).
+struct Gate {
+    dir: tempfile::TempDir,
+    here: pipe::Receiver,
+    go: pipe::Sender,
+}
+
+impl Gate {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = |name: &str| {
+            let path = dir.path().join(name);
+            assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+            path
+        };
+        // Open at both ends: neither side waits for the other in open(2).
+        let both = || pipe::OpenOptions::new().read_write(true).clone();
+        let here = both().open_receiver(fifo("here")).unwrap();
+        let go = both().open_sender(fifo("go")).unwrap();
+        Self { dir, here, go }
+    }
+
+    async fn arrived(&mut self) {
+        let mut byte = [0];
+        within(self.here.read_exact(&mut byte)).await.unwrap();
+    }
+
+    async fn open(&mut self) {
+        within(self.go.write_all(b".")).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,6 +53,11 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Whether it can be read.
+    pub async fn ping(&self) -> Result<(), JournalError> {
+        Ok(self.db.ping().await?)
+    }
+
     /// Follows the highest sequence written.
     pub fn latest(&self) -> watch::Receiver<i64> {
         self.latest.subscribe()

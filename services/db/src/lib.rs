@@ -4,8 +4,8 @@
 //! It must never know a table. Start with [`Db::open`]; a write is [`Db::begin`] … [`Write::commit`].
 
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
+    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
+    DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
 use sea_orm_migration::MigratorTrait;
 use std::sync::Arc;
@@ -52,8 +52,11 @@ impl Db {
                     .pragma("foreign_keys", "ON")
             });
         }
-        let conn = Database::connect(options).await?;
-        M::up(&conn, None).await?;
+        let unusable = |error: DbErr| {
+            DbErr::Conn(sea_orm::RuntimeErr::Internal(format!("{} cannot be used: {error}", shown(url))))
+        };
+        let conn = Database::connect(options).await.map_err(unusable)?;
+        M::up(&conn, None).await.map_err(unusable)?;
         let writer = (conn.get_database_backend() == DbBackend::Sqlite).then(|| Arc::new(Semaphore::new(1)));
         Ok(Self { conn, writer })
     }
@@ -61,6 +64,12 @@ impl Db {
     /// For reads outside a transaction.
     pub fn conn(&self) -> &DatabaseConnection {
         &self.conn
+    }
+
+    /// Whether the database answers. SQLite reads its file for it, which a constant would not make it do.
+    pub async fn ping(&self) -> Result<(), DbErr> {
+        let ask = if self.is_sqlite() { "SELECT count(*) FROM sqlite_master" } else { "SELECT 1" };
+        self.conn.execute_unprepared(ask).await.map(|_| ())
     }
 
     /// Begins a transaction that will write. On SQLite it takes the write lock at once: a deferred one that
@@ -95,7 +104,39 @@ impl Write {
     }
 }
 
+/// A database's URL without what may be a secret: whoever is before the `@`, and the query.
+fn shown(url: &str) -> String {
+    let place = url.split('?').next().unwrap_or_default();
+    match (place.split_once("://"), place.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        _ => place.to_owned(),
+    }
+}
+
 /// Whether an insert failed because a unique column has the value already.
 pub fn is_duplicate(error: &DbErr) -> bool {
     matches!(error.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+    impl MigratorTrait for Nothing {
+        fn migrations() -> Vec<Box<dyn sea_orm_migration::MigrationTrait>> {
+            Vec::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_that_cannot_be_used_is_named_without_its_password() {
+        let error = Db::open::<Nothing>("sqlite:///nowhere/at/all.db").await.unwrap_err().to_string();
+        assert!(error.contains("sqlite:///nowhere/at/all.db cannot be used"), "{error}");
+        assert_eq!(
+            shown("postgres://f:s3cret@db.example/farrier?sslkey=s3cret"),
+            "postgres://db.example/farrier"
+        );
+        assert_eq!(shown("postgres://db/farrier"), "postgres://db/farrier");
+    }
 }

@@ -20,7 +20,9 @@ use farrier_identity::Credentials;
 use farrier_identity::server::ClientAuth;
 use farrier_images_store::Store;
 use farrier_proto::images::image_service_server::ImageServiceServer;
+use farrier_runtime::health::probe;
 use farrier_runtime::serve::Server;
+use farrier_runtime::telemetry::chain;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -46,6 +48,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Serves until `shutdown`.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let store = Store::open(&config.database_url).await.context("cannot open the database")?;
+    let asked = store.clone();
     let images = Images::start(store, config.data_dir, config.max_image_bytes).await?;
     let service = grpc::image::Service::new(images, shutdown.clone());
     let server = Server {
@@ -55,6 +58,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         services: SERVICES,
         rules: RULES,
         routes: Routes::new(ImageServiceServer::new(service)),
+        probe: probe(move || ping(asked.clone())),
     };
     let overdue = async {
         shutdown.cancelled().await;
@@ -67,4 +71,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             Ok(())
         }
     }
+}
+
+async fn ping(store: Store) -> Result<(), String> {
+    store.ping().await.map_err(|error| chain(&error))
 }

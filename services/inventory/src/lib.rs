@@ -16,7 +16,9 @@ use farrier_identity::Credentials;
 use farrier_identity::ca::Authority;
 use farrier_identity::server::ClientAuth;
 use farrier_inventory_store::Store;
+use farrier_runtime::health::probe;
 use farrier_runtime::serve::Server;
+use farrier_runtime::telemetry::chain;
 use farrier_runtime::vault::Vault;
 use std::path::PathBuf;
 use tokio::net::TcpListener;
@@ -45,6 +47,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         Some(dir) => Some(Authority::load(dir).context("cannot load the embedded authority")?),
         None => None,
     };
+    let asked = store.clone();
     let routes = grpc::routes(App::new(store, vault, authority));
     let addr = config.listener.local_addr().context("the listener has no address")?;
     tracing::info!(identity = %config.credentials.identity(), "listening on {addr}");
@@ -56,6 +59,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         services: rules::SERVICES,
         rules: rules::RULES,
         routes,
+        probe: probe(move || ping(asked.clone())),
     };
     server.run(shutdown).await.context("the inventory server ended")
+}
+
+async fn ping(store: Store) -> Result<(), String> {
+    store.ping().await.map_err(|error| chain(&error))
 }

@@ -7,6 +7,7 @@ pub mod authz;
 pub mod crash;
 pub mod error;
 pub mod filter;
+pub mod health;
 pub mod mask;
 pub mod page;
 pub mod serve;

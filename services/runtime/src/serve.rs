@@ -1,6 +1,7 @@
 //! Starting a gRPC server: mTLS listener, rules, health, reflection, graceful end.
 
 use crate::authz::{Authorize, RuleTable, unruled};
+use crate::health::{self, Probe};
 use farrier_identity::Credentials;
 use farrier_identity::server::{ClientAuth, Limits, accept};
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct Server {
     pub services: &'static [&'static str],
     pub rules: RuleTable,
     pub routes: Routes,
+    /// What `grpc.health.v1` says.
+    pub probe: Probe,
 }
 
 /// Why a server did not start or stopped.
@@ -45,10 +48,9 @@ impl Server {
         if !holes.is_empty() {
             return Err(ServeError::Rules(holes));
         }
-        let (health, health_service) = tonic_health::server::health_reporter();
-        for service in self.services {
-            health.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
-        }
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let kept = health::keep(reporter, self.services, self.probe, health::EVERY, shutdown.clone());
+        let health = tokio::spawn(kept);
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(farrier_proto::DESCRIPTORS)
@@ -85,6 +87,7 @@ impl Server {
             () = grace => Ok(()),
         };
         watch.abort();
+        health.abort();
         Ok(ended?)
     }
 }

@@ -14,6 +14,7 @@ use farrier_proto::inventory::{
     Event, ListEventsRequest, ListEventsResponse, ReportEventsRequest, ReportEventsResponse,
 };
 use farrier_runtime::authz::{Caller, Rule, RuleTable};
+use farrier_runtime::health::probe;
 use farrier_runtime::serve::{ServeError, Server};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -79,6 +80,7 @@ impl Fixture {
             services: SERVICES,
             rules: RULES,
             routes: Routes::new(EventServiceServer::new(Events)),
+            probe: probe(|| async { Ok::<(), String>(()) }),
         };
         let stop = CancellationToken::new();
         tokio::spawn(server.run(stop.clone()));
@@ -189,6 +191,7 @@ async fn a_server_with_a_hole_in_its_rules_does_not_start() {
             services: SERVICES,
             rules,
             routes: Routes::new(EventServiceServer::new(Events)),
+            probe: probe(|| async { Ok::<(), String>(()) }),
         };
         let error = server.run(CancellationToken::new()).await.unwrap_err();
         assert!(matches!(&error, ServeError::Rules(holes) if holes[0].contains(names)), "{error}");

@@ -13,7 +13,9 @@ pub mod rules;
 use anyhow::Context as _;
 use farrier_identity::Credentials;
 use farrier_identity::server::ClientAuth;
+use farrier_runtime::health::probe;
 use farrier_runtime::serve::Server;
+use farrier_runtime::telemetry::chain;
 use farrier_runtime::vault::Vault;
 use farrier_scheduler_store::Store;
 use std::path::PathBuf;
@@ -47,6 +49,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let engine =
         Arc::new(engine::Engine::new(store.clone(), clients.clone(), vault.clone(), shutdown.clone()));
     let running = tokio::spawn(engine::run(engine.clone()));
+    let asked = store.clone();
     let app = Arc::new(app::App { store, clients, vault, engine });
     tracing::info!(identity = %config.credentials.identity(), "listening on {addr}");
     let server = Server {
@@ -56,9 +59,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         services: rules::SERVICES,
         rules: rules::RULES,
         routes: grpc::routes(app),
+        probe: probe(move || ping(asked.clone())),
     };
     let served = server.run(shutdown.clone()).await.context("the scheduler server ended");
     shutdown.cancel();
     running.await.context("the engine ended badly")?;
     served
+}
+
+async fn ping(store: Store) -> Result<(), String> {
+    store.ping().await.map_err(|error| chain(&error))
 }

@@ -94,6 +94,11 @@ impl Store {
         Ok(Self { db: Db::open::<Migrations>(url).await? })
     }
 
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        Ok(self.db.ping().await?)
+    }
+
     /// Adds an image whose `name`, `uid`, `owner`, digests and `create_time` are filled in. `reserved`: under the
     /// reservation of the operation `request_id`; otherwise the name must not be reserved.
     pub async fn insert(

@@ -39,4 +39,9 @@ impl Store {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         Ok(Self { db: Db::open::<Migrator>(url).await? })
     }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        Ok(self.db.ping().await?)
+    }
 }

@@ -48,6 +48,11 @@ impl Store {
         Ok(Self { db, changed: Arc::new(watch::channel(0).0) })
     }
 
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        Ok(self.db.ping().await?)
+    }
+
     /// Follows writes of this process. Another replica's are found by looking again now and then.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()

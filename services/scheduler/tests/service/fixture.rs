@@ -72,6 +72,7 @@ impl Fixture {
             services: rack::SERVICES,
             rules: rack::RULES,
             routes: rack.routes(),
+            probe: farrier_runtime::health::probe(|| async { Ok::<(), String>(()) }),
         };
         tokio::spawn(server.run(stop.clone()));
 

@@ -49,6 +49,27 @@ async fn a_node_without_a_port_that_boots_is_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_does_not_exist_is_refused_and_keeps_no_name() {
+    let f = Fixture::start().await;
+    f.available("n1").await;
+    let mut operator = f.operator();
+    let base = || create("web").instance.unwrap_or_default();
+    for (field, instance) in [
+        ("instance.site", Instance { site: "sites/nope".into(), ..base() }),
+        ("instance.rack", Instance { rack: "racks/nope".into(), ..base() }),
+        ("instance.node", Instance { node: "nodes/nope".into(), ..base() }),
+    ] {
+        let asked = CreateInstanceRequest { instance: Some(instance), ..create("web") };
+        let status = operator.create_with(asked).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status:?}");
+        assert!(status.message().contains(field), "{status:?}");
+    }
+    let there =
+        Instance { site: "sites/s1".into(), rack: "racks/r1".into(), node: "nodes/n1".into(), ..base() };
+    operator.create_with(CreateInstanceRequest { instance: Some(there), ..create("web") }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn validating_only_names_a_node_and_stores_nothing() {
     let f = Fixture::start().await;
     f.available("n1").await;

@@ -23,6 +23,19 @@ async fn a_verb_is_answered_from_the_record_after_the_node_has_moved_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verbs_that_this_version_does_not_do_say_so_and_leave_the_node_alone() {
+    let f = Fixture::start().await;
+    let mut operator = f.operator();
+    operator.create_node("n1").await;
+    for verb in [NodeVerb::Rebuild, NodeVerb::Rescue, NodeVerb::Unrescue, NodeVerb::Adopt, NodeVerb::Service]
+    {
+        refused(operator.act("n1", verb, "").await, Code::Unimplemented, "NOT_DRIVEN");
+    }
+    let node = operator.node("n1").await;
+    assert_eq!((node.state(), node.operation.as_str()), (ProvisionState::Enroll, ""));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_abort_is_answered_from_the_record_after_nothing_is_left_to_stop() {
     let f = Fixture::start().await;
     let mut operator = f.operator();
