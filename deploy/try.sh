@@ -25,6 +25,10 @@ finish() {
 }
 trap finish EXIT
 
+if ! docker image inspect farrier:local >/dev/null 2>&1; then
+    echo "expected the image farrier:local, saw none: run deploy/build-images.sh first" >&2
+    exit 1
+fi
 compose up --detach
 
 # The administrator's identity, out of its volume.

@@ -202,6 +202,9 @@ fn next(failure: &Failure, status: &Status, called: &Called) -> Vec<String> {
         }
         (Some("IN_USE"), _) => one("remove what refers to it first"),
         (Some("CHECKSUM_MISMATCH"), _) => one("compare with `sha256sum FILE` and the publisher's list"),
+        (Some("BAD_FORMAT" | "TRUNCATED"), _) => one(
+            "look at the file with `file FILE` and `qemu-img info FILE`; `--format` says what it is to be read as",
+        ),
         (_, Exit::NotFound) => {
             fact("resource").as_deref().and_then(where_listed).map(one).unwrap_or_default()
         }

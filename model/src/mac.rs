@@ -6,8 +6,9 @@ use std::str::FromStr;
 pub struct MacAddress(pub [u8; 6]);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected a MAC address such as 52:54:00:aa:bb:cc, saw {seen:?}")]
+#[error("expected {expected}, saw {seen:?}")]
 pub struct ParseMacError {
+    pub expected: &'static str,
     pub seen: String,
 }
 
@@ -21,7 +22,8 @@ impl MacAddress {
 impl FromStr for MacAddress {
     type Err = ParseMacError;
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        let bad = || ParseMacError { seen: s.chars().take(40).collect() };
+        let refuse = |expected| ParseMacError { expected, seen: s.chars().take(40).collect() };
+        let bad = || refuse("a MAC address such as 52:54:00:aa:bb:cc");
         let mut out = [0u8; 6];
         let mut parts = s.split([':', '-']);
         for byte in &mut out {
@@ -31,9 +33,14 @@ impl FromStr for MacAddress {
             }
             *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
         }
-        // A group address is nobody's own address (IEEE 802, bit 0 of the first octet).
-        if parts.next().is_some() || out.first().is_none_or(|b| b & 1 == 1) || out == [0; 6] {
+        if parts.next().is_some() {
             return Err(bad());
+        }
+        // A group address is nobody's own address (IEEE 802, bit 0 of the first octet).
+        if out.first().is_none_or(|b| b & 1 == 1) || out == [0; 6] {
+            return Err(refuse(
+                "the address of one port, not of a group (an odd first byte) and not all zeroes",
+            ));
         }
         Ok(Self(out))
     }

@@ -270,6 +270,12 @@ mod tests {
     }
 
     #[test]
+    fn the_files_in_deploy_are_good() {
+        Config::parse(include_str!("../../deploy/rackd.real.toml")).unwrap();
+        Config::parse(include_str!("../../deploy/rackd.toml")).unwrap();
+    }
+
+    #[test]
     fn each_mistake_names_its_key() {
         for (from, to, key) in [
             ("rack = \"r1\"", "rack = \"R 1\"", "rack"),
@@ -279,6 +285,8 @@ mod tests {
             ("10.90.0.10-10.90.0.99", "10.91.0.10-10.91.0.99", "pool"),
             ("role = \"provisioning\"", "role = \"tenant\"", "provisioning"),
             ("data =", "dta =", "dta"),
+            ("ramdisk =", "timeouts = { bmc_seconds = 18446744073709551615 }\nramdisk =", "week"),
+            ("ramdisk =", "timeouts = { agent_seconds = 0 }\nramdisk =", "week"),
             ("ramdisk =", "cache = { most = 1 }\nramdisk =", "most"),
         ] {
             let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();

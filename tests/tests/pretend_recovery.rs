@@ -3,13 +3,14 @@
 //!
 //! Real processes, real IPMI on the wire, the real agent; only the machines are pretended.
 
+use crate::bench::within;
 use crate::pretend_site::{BMC_PASSWORD, Site};
 use farrier_proto::inventory::{Explanation, Node};
 use farrier_proto::scheduler::{Instance, InstanceState, Operation};
 use farrier_proto::types::{NodeVerb, ProvisionState};
 use farrier_sim::bmc::Faults;
 use farrier_sim::lab::{ImageFile, OperationFailed};
-use farrier_sim::pretend::{self, Mishaps};
+use farrier_sim::pretend::{self, Event, Mishaps};
 
 /// The operation must fail.
 async fn fails(site: &Site, operation: Operation) -> Operation {
@@ -163,6 +164,70 @@ async fn deployments_that_cannot_end_well_cost_no_node() {
     assert!(site.client.instance("mute").await.is_err());
 
     // And it takes the next one.
+    let operation = site.create_instance("web").await;
+    let operation = site.client.wait(operation, |_| ()).await.unwrap();
+    site.assert_disk_has_image(&operation.node).await;
+    site.shutdown().await;
+}
+
+/// The disk at the images service, below the installation's directory.
+fn central_disk(dir: &std::path::Path) -> std::path::PathBuf {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let (dirs, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    if dir.ends_with("disks") {
+        return files.into_iter().find(|path| path.extension().is_some_and(|e| e == "raw")).unwrap();
+    }
+    let below = dirs.iter().filter(|dir| dir.ends_with("images") || dir.ends_with("disks"));
+    below.map(|dir| central_disk(dir)).next().unwrap_or_else(|| panic!("no disks in {dirs:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_rotted_at_the_centre_reaches_no_disk_and_costs_no_node() {
+    let mut site = Site::start(1).await;
+    site.set_timeouts(&[("write_seconds", 6)]).await;
+    let disk = central_disk(&site.dir.join("installation"));
+    let good = std::fs::read(&disk).unwrap();
+    let mut bad = good.clone();
+    *bad.first_mut().unwrap() ^= 0xff;
+    std::fs::write(&disk, &bad).unwrap();
+
+    let operation = site.create_instance("web").await;
+    fails(&site, operation).await;
+    let words = ["fetch_image", "chunk 0", "expected", "saw"];
+    let (node, told) = stuck(&site, "n0", ProvisionState::DeployFailed, &words).await;
+    assert_eq!(node.instance, "instances/web");
+    assert_eq!(site.nodes[0].counters().network_boots, 2, "inspection and cleaning only");
+    obey(&site, &told, "farrier instance delete web", &[]);
+    assert_eq!(site.client.node("n0").await.unwrap().state(), ProvisionState::Available);
+
+    // A person puts the file back: the next deployment has it.
+    std::fs::write(&disk, &good).unwrap();
+    site.set_timeouts(&[]).await;
+    let operation = site.create_instance("web").await;
+    let operation = site.client.wait(operation, |_| ()).await.unwrap();
+    site.assert_disk_has_image(&operation.node).await;
+    site.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bmc_that_goes_away_in_mid_deploy_is_named_and_the_node_is_taken_back_when_it_is_there_again() {
+    let mut site = Site::start(1).await;
+    site.set_timeouts(&[("bmc_seconds", 6), ("bmc_call_seconds", 2), ("soft_off_seconds", 2)]).await;
+    let address = site.nodes[0].bmc_address().to_string();
+    site.nodes[0].set_mishaps(Mishaps { stall_after_bytes: Some(1), ..Mishaps::default() });
+    let operation = site.create_instance("web").await;
+    within(site.nodes[0].wait_for(|events| events.last() == Some(&Event::Struck("stall_after_bytes")))).await;
+    site.nodes[0].set_faults(Faults { silent: true, ..Faults::default() });
+    site.nodes[0].set_mishaps(Mishaps::default());
+    fails(&site, operation).await;
+    let (node, told) =
+        stuck(&site, "n0", ProvisionState::DeployFailed, &["agent_off", "BMC", &address]).await;
+    assert_eq!(node.instance, "instances/web");
+
+    site.nodes[0].set_faults(Faults::default());
+    site.set_timeouts(&[]).await;
+    obey(&site, &told, "farrier instance delete web", &[]);
+    assert_eq!(site.client.node("n0").await.unwrap().state(), ProvisionState::Available);
     let operation = site.create_instance("web").await;
     let operation = site.client.wait(operation, |_| ()).await.unwrap();
     site.assert_disk_has_image(&operation.node).await;

@@ -31,6 +31,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     let link = session.services.inventory()?;
     // Most questions are about a node: a bare name is one's.
     let resource = resource.map(|name| if name.contains('/') { name } else { format!("nodes/{name}") });
+    let asked = resource.clone();
     let filter = args.filter_with(resource.map(|name| format!("resource={name}")));
     let newest_first = descending || last.is_some();
     let mut events = list!(
@@ -44,6 +45,9 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     )?;
     if newest_first && !descending {
         events.reverse();
+    }
+    if let (true, Some(resource)) = (events.is_empty(), asked) {
+        session.say(&format!("nothing happened to {resource}, or there is no such thing"));
     }
     session.printer.list(&events)
 }

@@ -132,7 +132,12 @@ fn sentence(operation: &Operation) -> String {
             let done = operation.steps.iter().take_while(|s| s.name != step.name).count() + 1;
             let again = if step.attempt > 1 { format!(" (attempt {})", step.attempt) } else { String::new() };
             let detail = if step.detail.is_empty() { String::new() } else { format!(": {}", step.detail) };
-            format!("{done}/{} {}{again}{detail}", operation.steps.len(), step.name)
+            let waits = if operation.waiting.is_empty() {
+                String::new()
+            } else {
+                format!("; last heard of, waits: {}", operation.waiting)
+            };
+            format!("{done}/{} {}{again}{detail}{waits}", operation.steps.len(), step.name)
         }
         (None, false) => format!("waits: {}", operation.waiting),
         (None, true) => cell(&enum_word!(OperationPhase, "OPERATION_PHASE", operation.phase)),
@@ -204,5 +209,8 @@ mod tests {
         assert_eq!(sentence(&op), "i  placing");
         op.waiting = "rack r1 does not answer".into();
         assert_eq!(sentence(&op), "i  waits: rack r1 does not answer");
+        // Its rack went away in the middle of a step.
+        op.steps = vec![Step { name: "write".into(), state: StepState::Running.into(), ..Step::default() }];
+        assert_eq!(sentence(&op), "i  1/1 write; last heard of, waits: rack r1 does not answer");
     }
 }

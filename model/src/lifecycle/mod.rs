@@ -31,8 +31,16 @@ pub fn verbs(from: State) -> impl Iterator<Item = Event> {
 }
 
 fn allowed(from: State) -> String {
-    let verbs: Vec<_> = verbs(from).filter(|verb| verb.is_driven()).map(|v| format!("`{v}`")).collect();
+    let verbs: Vec<_> = verbs(from).filter(|verb| verb.is_driven()).map(asked).collect();
     if verbs.is_empty() { "nothing until its work ends".to_owned() } else { verbs.join(", ") }
+}
+
+/// How a person asks for it. What an instance asks for is not a verb of `farrier node`.
+fn asked(verb: Event) -> String {
+    match verb {
+        Event::Deploy | Event::Undeploy | Event::Recover => format!("`{verb}` (through an instance)"),
+        _ => format!("`{verb}`"),
+    }
 }
 
 #[cfg(test)]

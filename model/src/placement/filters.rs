@@ -30,6 +30,11 @@ fn or_unknown(text: &str) -> &str {
     if text.is_empty() { "none recorded" } else { text }
 }
 
+/// What a number is where nobody looked: an agent or a BMC writes down what a node has.
+fn or_not_inspected(has: u64) -> String {
+    if has == 0 { "none recorded (was it inspected?)".to_owned() } else { has.to_string() }
+}
+
 fn named(d: &Demand, c: &Candidate) -> Option<String> {
     differs("node", &d.node, &c.node)
 }
@@ -65,18 +70,21 @@ fn architecture(d: &Demand, c: &Candidate) -> Option<String> {
 }
 
 fn cpus(d: &Demand, c: &Candidate) -> Option<String> {
-    (c.cpu_count < d.cpu_count).then(|| format!("CPUs: asked for {}, has {}", d.cpu_count, c.cpu_count))
+    (c.cpu_count < d.cpu_count)
+        .then(|| format!("CPUs: asked for {}, has {}", d.cpu_count, or_not_inspected(c.cpu_count.into())))
 }
 
 fn memory(d: &Demand, c: &Candidate) -> Option<String> {
-    (c.memory_bytes < d.memory_bytes)
-        .then(|| format!("memory: asked for {} bytes, has {}", d.memory_bytes, c.memory_bytes))
+    (c.memory_bytes < d.memory_bytes).then(|| {
+        format!("memory: asked for {} bytes, has {}", d.memory_bytes, or_not_inspected(c.memory_bytes))
+    })
 }
 
 fn disk(d: &Demand, c: &Candidate) -> Option<String> {
     let largest = c.disk_bytes.iter().copied().max().unwrap_or(0);
-    (largest < d.disk_bytes)
-        .then(|| format!("disk: asked for {} bytes, its largest has {largest}", d.disk_bytes))
+    (largest < d.disk_bytes).then(|| {
+        format!("disk: asked for {} bytes, its largest has {}", d.disk_bytes, or_not_inspected(largest))
+    })
 }
 
 fn class(d: &Demand, c: &Candidate) -> Option<String> {

@@ -36,8 +36,8 @@ pub enum BmcError {
     },
     /// The circuit breaker is open: nothing was sent.
     #[error(
-        "BMC {addr} is left alone after {failures} failed calls in a row (last: {reason}); the next \
-         try is in {} ms", next_try_in.as_millis()
+        "{reason}; after {failures} failed calls in a row BMC {addr} is not asked again for {} s",
+        next_try_in.as_secs().saturating_add(1)
     )]
     CircuitOpen {
         /// The BMC.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     mem::{Discriminant, discriminant},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
@@ -109,6 +110,41 @@ pub enum EventKind {
     SegmentDown,
 }
 
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discover => "DHCPDISCOVER",
+            Self::Offer => "DHCPOFFER",
+            Self::Request => "DHCPREQUEST",
+            Self::Ack => "DHCPACK",
+            Self::Nak => "DHCPNAK",
+            Self::Inform => "DHCPINFORM",
+            Self::Decline => "DHCPDECLINE",
+            Self::Release => "DHCPRELEASE",
+            Self::OtherServer => "other DHCP server",
+            Self::UnknownMac => "unknown MAC",
+            Self::WrongNetwork => "wrong network",
+            Self::UnknownArchitecture { architecture } => {
+                return write!(f, "unknown architecture {architecture}");
+            }
+            Self::TftpStart => "TFTP begins",
+            Self::TftpDone { bytes, elapsed } => {
+                return write!(f, "TFTP done, {bytes} bytes in {} ms", elapsed.as_millis());
+            }
+            Self::TftpFailed { bytes } => return write!(f, "TFTP broke off after {bytes} bytes"),
+            Self::TftpRefused => "TFTP refused",
+            Self::HttpScript => "HTTP boot script",
+            Self::HttpScriptRefused => "HTTP boot script refused",
+            Self::HttpFirmware { name, bytes } | Self::HttpArtifact { name, bytes } => {
+                return write!(f, "HTTP {name}, {bytes} bytes");
+            }
+            Self::Flood => "flood",
+            Self::SegmentUp => "segment up",
+            Self::SegmentDown => "segment down",
+        })
+    }
+}
+
 /// Where events go: a channel for those who follow, a ring for each port for those who ask later.
 #[derive(Debug)]
 pub(crate) struct Events {
@@ -149,7 +185,7 @@ impl Events {
                 match ring.admit(&event.kind, Instant::now()) {
                     Admit::Yes => {}
                     Admit::Last => {
-                        event.detail = format!("more than {PER_SECOND} in a second: {:?}", event.kind);
+                        event.detail = format!("more than {PER_SECOND} in a second: {}", event.kind);
                         event.kind = EventKind::Flood;
                     }
                     Admit::No => return,
@@ -161,7 +197,7 @@ impl Events {
             None => Arc::new(event),
         };
         let mac = mac.map(|m| m.to_string());
-        tracing::info!(node.id = node, mac, kind = ?event.kind, detail = event.detail, "boot event");
+        tracing::info!(node.id = node, mac, kind = %event.kind, detail = event.detail, "boot event");
         let _ = self.sender.send(event); // nobody listens: fine
     }
 

@@ -26,6 +26,11 @@ pub(crate) struct Access {
 /// Why a task's words about a BMC cannot be used. A centre checks them too; an older one may not.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BadAccess {
+    #[error(
+        "the node has no BMC: say which driver, address, user and password it has, with `farrier node update NODE \
+         --bmc-driver auto --bmc-address HOST --bmc-user USER --bmc-password-file FILE`"
+    )]
+    Missing,
     #[error("BMC driver: expected ipmi, redfish or auto, saw {0:?}: this rackd may be older than the centre")]
     Driver(String),
     #[error("cipher suite: expected 17, 3 or 0, saw {0}")]
@@ -53,6 +58,7 @@ impl Access {
             "ipmi" => DriverChoice::Ipmi,
             "redfish" => DriverChoice::Redfish,
             "auto" => DriverChoice::Auto,
+            "" => return Err(BadAccess::Missing),
             other => return Err(BadAccess::Driver(other.to_owned())),
         };
         let cipher = match machine.bmc_cipher_suite {

@@ -205,7 +205,7 @@ impl RackService for RackApi {
         let trace = self.rack.netboot.trace(mac);
         let events = trace.iter().map(|event| BootEvent {
             time: Some(event.at.into()),
-            kind: format!("{:?}", event.kind),
+            kind: event.kind.to_string(),
             detail: event.detail.clone(),
         });
         Ok(Response::new(BootTrace { events: events.collect() }))

@@ -167,10 +167,17 @@ impl Default for Timeouts {
 }
 
 mod seconds {
+    use serde::de::{Error as _, Unexpected};
     use serde::{Deserialize as _, Deserializer};
     use std::time::Duration;
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-        u64::deserialize(d).map(Duration::from_secs)
+        match u64::deserialize(d)? {
+            seconds @ 1..=WEEK => Ok(Duration::from_secs(seconds)),
+            seen => Err(D::Error::invalid_value(Unexpected::Unsigned(seen), &"1 to 604800 seconds (a week)")),
+        }
     }
+
+    /// Longer is a typing error, and much longer is no instant any more.
+    const WEEK: u64 = 7 * 86_400;
 }

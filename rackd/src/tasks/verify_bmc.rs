@@ -1,7 +1,8 @@
 use super::context::Context;
 use super::power::observed;
-use super::step::{Step, StepError};
+use super::step::{Step, StepError, Timeouts};
 use farrier_bmc::{BmcError, Inventory};
+use std::time::Duration;
 
 /// The BMC answers with these credentials, says what it is and whether the machine is on.
 pub(super) struct VerifyBmc;
@@ -10,6 +11,11 @@ pub(super) struct VerifyBmc;
 impl Step for VerifyBmc {
     fn name(&self) -> &'static str {
         "verify_bmc"
+    }
+    /// A person waits for it, and what is wrong is mostly a word of theirs: a tenth of what a working BMC is given to
+    /// restart in would not reach a slow one, all of it is minutes of waiting for a typing error.
+    fn deadline(&self, timeouts: &Timeouts) -> Duration {
+        timeouts.bmc.min(timeouts.bmc_call * 2)
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let opened = cx.opened_bmc().await?;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 #[command(name = "farrier-images", version)]
 struct Args {
     /// Address and port to listen on.
-    #[arg(long, env = "FARRIER_LISTEN", default_value = "[::]:7443")]
+    #[arg(long, env = "FARRIER_LISTEN", default_value = "[::]:7003")]
     listen: SocketAddr,
     /// Directory with cert.pem, key.pem and ca.pem.
     #[arg(long, env = "FARRIER_IDENTITY", value_name = "DIR")]

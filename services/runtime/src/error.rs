@@ -157,11 +157,16 @@ pub fn not_found(name: &str) -> Status {
     )
 }
 
-pub fn stale_etag(name: &str) -> Status {
-    refuse(
+///
+/// `etags`: what the caller sent and what is there, where that is known.
+pub fn stale_etag(name: &str, etags: Option<(&str, &str)>) -> Status {
+    let told = etags.map(|(sent, has)| format!(" (expected etag {has:?}, saw {sent:?})")).unwrap_or_default();
+    let message = format!("{name} changed since it was read{told}: read it again and retry");
+    refuse_with(
         Code::Aborted,
         Reason::StaleEtag,
-        format!("{name} changed since it was read: read it again and retry"),
+        message,
+        etags.into_iter().flat_map(|(sent, has)| [("expected", has.to_owned()), ("seen", sent.to_owned())]),
     )
 }
 

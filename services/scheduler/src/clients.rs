@@ -7,6 +7,7 @@ use farrier_proto::inventory::dispatch_service_client::DispatchServiceClient;
 use farrier_proto::inventory::flavor_service_client::FlavorServiceClient;
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::inventory::rack_registry_service_client::RackRegistryServiceClient;
+use farrier_proto::inventory::site_service_client::SiteServiceClient;
 use farrier_proto::rack::console_service_client::ConsoleServiceClient;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ pub(crate) struct Clients {
     pub(crate) dispatch: DispatchServiceClient<Channel>,
     pub(crate) flavors: FlavorServiceClient<Channel>,
     pub(crate) racks: RackRegistryServiceClient<Channel>,
+    pub(crate) sites: SiteServiceClient<Channel>,
     pub(crate) images: ImageServiceClient<Channel>,
     /// One channel a rack, by rack name and address: a moved rack gets a new one.
     links: Arc<Mutex<HashMap<String, Link>>>,
@@ -60,7 +62,8 @@ impl Clients {
             nodes: NodeServiceClient::new(inventory.clone()),
             dispatch: DispatchServiceClient::new(inventory.clone()).max_decoding_message_size(MAX_MESSAGE),
             flavors: FlavorServiceClient::new(inventory.clone()),
-            racks: RackRegistryServiceClient::new(inventory),
+            racks: RackRegistryServiceClient::new(inventory.clone()),
+            sites: SiteServiceClient::new(inventory),
             images: ImageServiceClient::new(images),
             links: Arc::default(),
         })

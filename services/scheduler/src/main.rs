@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
-/// Farrier's scheduler.
+/// Places instances on nodes and drives the operations that make them.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "farrier-scheduler", version)]
 struct Cli {
     /// Address to serve on.
     #[arg(long, env = "FARRIER_LISTEN", default_value = "[::]:7002")]
@@ -33,8 +33,8 @@ struct Cli {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    farrier_runtime::telemetry::start();
     let cli = Cli::parse();
+    farrier_runtime::telemetry::start();
     let listener = tokio::net::TcpListener::bind(cli.listen)
         .await
         .with_context(|| format!("cannot listen on {}", cli.listen))?;

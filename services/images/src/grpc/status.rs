@@ -27,7 +27,7 @@ pub(super) fn status(error: AppError) -> Status {
         AppError::RequestIdReused(_) => {
             refuse(Code::InvalidArgument, Reason::RequestIdReused, error.to_string())
         }
-        AppError::Stale(name) => stale_etag(&name),
+        AppError::Stale(name) => stale_etag(&name, None),
         AppError::InUse { name, by, others } => in_use(&name, &by, others),
         AppError::ImageChanged { name, now } => refuse_with(
             Code::FailedPrecondition,

@@ -65,7 +65,7 @@ impl App {
                 Err(other) => return Err(error::store(other)),
             }
         }
-        Err(stale_etag(&request.node))
+        Err(stale_etag(&request.node, None))
     }
 
     pub(crate) async fn dispatch(&self, node: &str, flavor: &str) -> Result<Dispatch, Status> {

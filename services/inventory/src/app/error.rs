@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 pub(crate) fn store(error: StoreError) -> Status {
     match error {
         StoreError::NotFound { name } => not_found(&name),
-        StoreError::Conflict { name } => stale_etag(&name),
+        StoreError::Conflict { name } => stale_etag(&name, None),
         StoreError::Taken { name } if name.starts_with("ports/") => refuse(
             Code::AlreadyExists,
             Reason::MacTaken,

@@ -98,7 +98,7 @@ impl App {
                 Err(other) => return Err(error::store(other)),
             }
         }
-        Err(stale_etag(name))
+        Err(stale_etag(name, None))
     }
 }
 

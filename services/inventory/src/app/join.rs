@@ -81,7 +81,8 @@ impl App {
             Redeemed::Used => {
                 return Err(refused(
                     Reason::TokenUsed,
-                    "another key used this token: make a new one, and find out whose",
+                    "the token was used already, with another key: make a new one. `rackd join` makes a key each time it runs; if it \
+                     did not run here before, find out who joined: `farrier event list`",
                 ));
             }
             Redeemed::Expired => {

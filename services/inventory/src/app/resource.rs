@@ -114,7 +114,7 @@ impl App {
                 other => return other.map_err(error::store),
             }
         }
-        Err(stale_etag(wanted.name()))
+        Err(stale_etag(wanted.name(), None))
     }
 
     /// Deletes what `removable` lets go.
@@ -134,7 +134,7 @@ impl App {
                 other => return other.map_err(error::store),
             }
         }
-        Err(stale_etag(name))
+        Err(stale_etag(name, None))
     }
 
     /// A request may hold a password, so even its digest is not kept in the clear.
@@ -159,7 +159,7 @@ impl App {
 /// The revision to write over, if the caller's etag (empty: any) is of it.
 pub(super) fn expect_etag<R: Noun>(stored: &R, etag: &str) -> Result<i64, Status> {
     if !etag.is_empty() && etag != stored.etag() {
-        return Err(stale_etag(stored.name()));
+        return Err(stale_etag(stored.name(), Some((etag, stored.etag()))));
     }
     stored.etag().parse().map_err(|_| internal(format!("{} has no revision", stored.name())))
 }

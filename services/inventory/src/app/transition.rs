@@ -51,7 +51,7 @@ pub(super) fn decide(
     }
     let node = &stored.node;
     if !request.etag.is_empty() && request.etag != node.etag {
-        return Err(stale_etag(&node.name));
+        return Err(stale_etag(&node.name, Some((&request.etag, &node.etag))));
     }
     // Stopping is asked by a person and told by whoever works on the node: here it is the end of that work.
     let outcome = !event.is_verb() || event == Event::Abort;

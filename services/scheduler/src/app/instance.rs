@@ -1,7 +1,7 @@
 use super::{App, check, new_operation, request_key, store_error};
 use crate::engine::{placement, seal};
 use farrier_proto::images::GetImageRequest;
-use farrier_proto::inventory::GetFlavorRequest;
+use farrier_proto::inventory::{GetFlavorRequest, GetNodeRequest, GetRackRequest, GetSiteRequest};
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Clean, Deploy, TaskSpec};
 use farrier_proto::scheduler::{
@@ -53,6 +53,7 @@ impl App {
         if !image.owner.is_empty() && image.owner != instance.owner {
             return Err(not_found(&instance.image));
         }
+        self.check_place(caller, &instance).await?;
         let work = Work::Deploy(Deploy {
             image: instance.image.clone(),
             // Pinned now: an image that is replaced later does not change what was asked for.
@@ -105,6 +106,27 @@ impl App {
             .map_err(store_error)?;
         self.engine.nudge();
         Ok(stored)
+    }
+
+    /// Where it is to go must be: on what does not exist nothing is ever placed.
+    async fn check_place(&self, caller: &Caller, instance: &Instance) -> Result<(), Status> {
+        if !instance.site.is_empty() {
+            let request = GetSiteRequest { name: instance.site.clone() };
+            self.clients.sites.clone().get_site(request).await.map_err(|s| foreign("instance.site", s))?;
+        }
+        if !instance.rack.is_empty() {
+            let request = GetRackRequest { name: instance.rack.clone() };
+            self.clients.racks.clone().get_rack(request).await.map_err(|s| foreign("instance.rack", s))?;
+        }
+        if !instance.node.is_empty() {
+            let request = GetNodeRequest { name: instance.node.clone() };
+            let node = self.clients.nodes.clone().get_node(request).await;
+            let node = node.map_err(|s| foreign("instance.node", s))?.into_inner();
+            if !caller.sees(&node.owner) {
+                return Err(foreign("instance.node", not_found(&instance.node)));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn instance(&self, caller: &Caller, name: &str) -> Result<Instance, Status> {
@@ -162,7 +184,7 @@ impl App {
         }
         let instance = self.own_instance(caller, &request.name).await?;
         if !request.etag.is_empty() && request.etag != instance.etag {
-            return Err(stale_etag(&instance.name));
+            return Err(stale_etag(&instance.name, Some((&request.etag, &instance.etag))));
         }
         // Asking twice is one request.
         let current = self.store.operation(&instance.operation).await.map_err(store_error)?;
@@ -213,7 +235,14 @@ fn state(text: &str) -> Result<i32, Status> {
 fn foreign(field: &str, status: Status) -> Status {
     match status.code() {
         Code::NotFound | Code::PermissionDenied => {
-            invalid(field, "expected one that exists; see `farrier flavor list` and `farrier image list`")
+            let list = match field {
+                "instance.flavor" => "`farrier flavor list`",
+                "instance.image" => "`farrier image list`",
+                "instance.site" => "`farrier site list`",
+                "instance.rack" => "`farrier rack list`",
+                _ => "`farrier node list`",
+            };
+            invalid(field, format!("expected one that exists; see {list}"))
         }
         _ => asked(&format!("what knows {field}"), status),
     }

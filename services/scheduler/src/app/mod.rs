@@ -90,7 +90,7 @@ pub(crate) fn store_error(error: StoreError) -> Status {
         StoreError::NameTaken { name } => {
             refuse(Code::AlreadyExists, Reason::NameTaken, format!("{name} is taken: choose another name"))
         }
-        StoreError::Stale { name } => stale_etag(&name),
+        StoreError::Stale { name } => stale_etag(&name, None),
         StoreError::RequestIdReused { id } => refuse(
             Code::InvalidArgument,
             Reason::RequestIdReused,

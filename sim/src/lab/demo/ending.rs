@@ -40,7 +40,7 @@ pub(super) fn success(board: &Board, installation: &Installation, guest: &Guest,
          \n  inventory {}\n  scheduler {}\n  images    {}\n  rackd     {}\n  identity  {identity}\n\
          \n  alias farrier='{farrier}'\n  farrier node list\n  farrier node explain {}\n  farrier event list\n  \
          farrier instance delete {INSTANCE} --wait --yes\n\
-         \n  {prefix}grpcurl {one} {authority} list\n  \
+         \n  With grpcurl, or with buf (neither is installed by the demo):\n  {prefix}grpcurl {one} {authority} list\n  \
          {prefix}grpcurl {one} -d '{{}}' {authority} farrier.inventory.v1.NodeService/ListNodes\n  \
          {prefix}buf curl {two} --protocol grpc -d '{{}}' {}/farrier.inventory.v1.NodeService/ListNodes",
         endpoints.inventory,
