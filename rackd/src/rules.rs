@@ -3,7 +3,8 @@
 use farrier_identity::Role;
 use farrier_runtime::authz::{Rule, RuleTable};
 
-pub const SERVICES: &[&str] = &["farrier.rack.v1.RackService", "farrier.rack.v1.ConsoleService"];
+pub const SERVICES: &[&str] =
+    &["farrier.rack.v1.RackService", "farrier.rack.v1.ConsoleService", "farrier.rack.v1.BmcService"];
 pub const AGENT_SERVICES: &[&str] = &["farrier.agent.v1.AgentService"];
 
 const SCHEDULER: Rule = Rule::Service(&["scheduler"]);
@@ -24,6 +25,8 @@ pub const RULES: RuleTable = &[
     // The scheduler writes down who does what, and has the BMC's password.
     ("farrier.rack.v1.ConsoleService/AttachConsole", SCHEDULER),
     ("farrier.rack.v1.ConsoleService/ReadConsoleLog", Rule::Any(&[SCHEDULER, Rule::User(Role::Operator)])),
+    ("farrier.rack.v1.BmcService/ReadBmcEventLog", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ClearBmcEventLog", SCHEDULER),
 ];
 
 /// Ramdisks. Another listener, with rackd's own authority: a machine on the provisioning network cannot

@@ -4,7 +4,7 @@ use crate::bmc::Bmcs;
 use crate::cache::{ImageCache, Room};
 use crate::config::{Config, SegmentConfig, SwitchDriver};
 use crate::consoles::Consoles;
-use crate::grpc::{AgentApi, ConsoleApi, RackApi};
+use crate::grpc::{AgentApi, BmcApi, ConsoleApi, RackApi};
 use crate::housekeeping;
 use crate::phone_home;
 use crate::rack::Rack;
@@ -24,6 +24,7 @@ use farrier_identity::{Credentials, Identity};
 use farrier_journal::Journal;
 use farrier_netboot::{Artifact, ArtifactName, BootTable, EventKind, Netboot, Segment, http};
 use farrier_proto::agent::agent_service_server::AgentServiceServer;
+use farrier_proto::rack::bmc_service_server::BmcServiceServer;
 use farrier_proto::rack::console_service_server::ConsoleServiceServer;
 use farrier_proto::rack::rack_service_server::RackServiceServer;
 use farrier_runtime::health;
@@ -141,7 +142,8 @@ pub async fn start(
         services: SERVICES,
         rules: RULES,
         routes: Routes::new(RackServiceServer::new(RackApi { rack: rack.clone() }))
-            .add_service(ConsoleServiceServer::new(ConsoleApi { rack: rack.clone() })),
+            .add_service(ConsoleServiceServer::new(ConsoleApi { rack: rack.clone() }))
+            .add_service(BmcServiceServer::new(BmcApi { rack: rack.clone() })),
         probe: probe.clone(),
     };
     let agents = Server {

@@ -317,3 +317,24 @@ async fn ipmitool_has_the_console_with_suite_3() {
 async fn ipmitool_has_the_console_with_suite_17() {
     ipmitool_has_the_console(17).await;
 }
+
+#[tokio::test]
+async fn ipmitool_reads_and_clears_the_event_log() {
+    let lab = Lab::start(|_| ()).await;
+    lab.ipmitool(17, "sel info").await.succeeds().says("Entries          : 0");
+    for action in ["on", "reset", "off"] {
+        lab.ipmitool(17, &format!("chassis power {action}")).await.succeeds();
+    }
+    // Upper critical of a temperature (Tables 42-2 and 42-3).
+    lab.bmc.log_event([0, 0, 2, 0, 0, 0, 0x65, 0x20, 0, 4, 0x01, 0x30, 0x01, 0x59, 0x5F, 0x5A]);
+    lab.ipmitool(17, "sel info").await.succeeds().says("Entries          : 4");
+    let list = lab.ipmitool(3, "sel list").await;
+    list.succeeds()
+        .says("Power off/down | Deasserted")
+        .says("Power cycle | Asserted")
+        .says("Power off/down | Asserted");
+    list.says("Temperature #0x30 | Upper Critical going high | Asserted");
+    lab.ipmitool(17, "sel get 0x4").await.succeeds().says("Upper Critical going high");
+    lab.ipmitool(17, "sel clear").await.succeeds();
+    lab.ipmitool(17, "sel list").await.succeeds().says("SEL has no entries");
+}

@@ -17,6 +17,7 @@ mod compose;
 mod console;
 mod demo;
 mod diskless;
+mod event_log;
 mod kill;
 mod kill_diskless;
 mod pretend_cache;

@@ -12,6 +12,7 @@ pub mod instance;
 pub mod node;
 pub mod node_act;
 pub mod node_console;
+pub mod node_sel;
 pub mod operation;
 pub mod port;
 pub mod rack;

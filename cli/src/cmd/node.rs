@@ -87,6 +87,8 @@ pub enum Verb {
     },
     /// Shows the serial console of a node, or what it said before.
     Console(super::node_console::Args),
+    /// Shows the System Event Log of the node's BMC, oldest first.
+    Sel(super::node_sel::Args),
     #[command(flatten)]
     Act(Act),
 }
@@ -218,6 +220,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Explain { name } => super::explain::run(session, &name).await,
         Verb::BootTrace { name, mac, address } => boot_trace(session, &name, mac, address).await,
         Verb::Console(args) => super::node_console::run(args, session).await,
+        Verb::Sel(args) => super::node_sel::run(args, session).await,
         Verb::Act(act) => super::node_act::run(act, session).await,
     }
 }

@@ -4,6 +4,7 @@
 //! field names of its proto message, every field always there, enums as words, times as RFC 3339, unset
 //! as null.
 
+mod bmc_event;
 mod console;
 mod event;
 mod explanation;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    BmcError, BmcIdentity, BootDevice, BootOverride, Console, ConsoleLine, Deadline, Identify, Identity,
-    Inventory, Led, Power, PowerState, ReadInventory,
+    BmcError, BmcEvents, BmcIdentity, BootDevice, BootOverride, Console, ConsoleLine, Deadline, EventLog,
+    Identify, Identity, Inventory, Led, Power, PowerState, ReadInventory,
 };
 
 /// One BMC. Cheap to clone. A capability the driver lacks answers [`BmcError::Unsupported`].
@@ -20,6 +20,7 @@ pub struct Bmc {
     identify: Option<Arc<dyn Identify>>,
     inventory: Option<Arc<dyn ReadInventory>>,
     console: Option<Arc<dyn Console>>,
+    event_log: Option<Arc<dyn EventLog>>,
 }
 
 impl Bmc {
@@ -34,6 +35,7 @@ impl Bmc {
             identify: None,
             inventory: None,
             console: None,
+            event_log: None,
         }
     }
 
@@ -76,6 +78,13 @@ impl Bmc {
     #[must_use]
     pub fn with_console(mut self, console: Arc<dyn Console>) -> Self {
         self.console = Some(console);
+        self
+    }
+
+    /// Adds the event log.
+    #[must_use]
+    pub fn with_event_log(mut self, event_log: Arc<dyn EventLog>) -> Self {
+        self.event_log = Some(event_log);
         self
     }
 
@@ -183,6 +192,20 @@ impl Bmc {
             .ok_or(self.unsupported("serial console"))?
             .open_console(take_over, deadline)
             .await
+    }
+
+    /// See [`EventLog::event_log`].
+    pub async fn event_log(&self, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
+        self.events()?.event_log(last, deadline).await
+    }
+
+    /// See [`EventLog::clear_event_log`].
+    pub async fn clear_event_log(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.events()?.clear_event_log(deadline).await
+    }
+
+    fn events(&self) -> Result<&dyn EventLog, BmcError> {
+        self.event_log.as_deref().ok_or(self.unsupported("event log"))
     }
 
     fn power(&self) -> Result<&dyn Power, BmcError> {

@@ -250,3 +250,32 @@ async fn sessions_are_given_back() {
         hub.shutdown().await;
     }
 }
+
+/// `ipmitool` puts records into another author's BMC, we read and clear them.
+#[tokio::test]
+async fn the_event_log_is_read_and_cleared() {
+    let sim = IpmiSim::start().await;
+    let hub = IpmiHub::bind_with(quick()).await.unwrap();
+    let bmc = hub.bmc(sim.address());
+    assert_eq!(bmc.event_log(10, soon()).await.unwrap().events, []);
+    // More than one call's worth. Format: revision, sensor type and number, event type, data (ipmitool(1), sel add).
+    let records = sim.directory.path().join("records");
+    std::fs::write(&records, "0x04 0x09 0x01 0x6f 0x00 0xff 0xff # power off\n".repeat(40)).unwrap();
+    let added = Command::new("ipmitool")
+        .args(["-I", "lanplus", "-C", "3", "-U", USER, "-P", PASSWORD, "-H", "127.0.0.1", "-p"])
+        .arg(sim.addr.port().to_string())
+        .args(["sel", "add"])
+        .arg(&records)
+        .output()
+        .await
+        .expect("ipmitool is installed: apt-get install ipmitool");
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+    let log = bmc.event_log(25, soon()).await.unwrap();
+    assert_eq!((log.events.len(), log.total, log.overflow), (25, 40, false));
+    let newest = log.events.last().unwrap();
+    assert!(newest.sensor.starts_with("Power Unit"), "{newest:?}");
+    assert_eq!(newest.asserted, Some(true));
+    bmc.clear_event_log(soon()).await.unwrap();
+    assert_eq!(bmc.event_log(10, soon()).await.unwrap().total, 0);
+    hub.shutdown().await;
+}

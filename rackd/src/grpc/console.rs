@@ -192,7 +192,7 @@ fn log_line(line: LogLine) -> ConsoleLogLine {
     ConsoleLogLine { time: line.time, text: line.text }
 }
 
-fn bmc_failed(error: &BmcError) -> Status {
+pub(super) fn bmc_failed(error: &BmcError) -> Status {
     match error {
         BmcError::ConsoleTaken { .. } => {
             refuse(Code::FailedPrecondition, Reason::ConsoleTaken, error.to_string())

@@ -1,9 +1,11 @@
 //! The gRPC surfaces of rackd: for the centre, and for ramdisks.
 
 mod agent;
+mod bmc;
 mod console;
 mod rack;
 
 pub(crate) use agent::AgentApi;
+pub(crate) use bmc::BmcApi;
 pub(crate) use console::ConsoleApi;
 pub(crate) use rack::RackApi;

@@ -8,6 +8,7 @@ use farrier_proto::inventory::flavor_service_client::FlavorServiceClient;
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::inventory::rack_registry_service_client::RackRegistryServiceClient;
 use farrier_proto::inventory::site_service_client::SiteServiceClient;
+use farrier_proto::rack::bmc_service_client::BmcServiceClient;
 use farrier_proto::rack::console_service_client::ConsoleServiceClient;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use std::collections::HashMap;
@@ -76,6 +77,11 @@ impl Clients {
         address: &str,
     ) -> Result<RackServiceClient<Channel>, IdentityError> {
         self.link(rack, address).map(RackServiceClient::new)
+    }
+
+    /// What its machines' BMCs know.
+    pub(crate) fn bmcs(&self, rack: &str, address: &str) -> Result<BmcServiceClient<Channel>, IdentityError> {
+        self.link(rack, address).map(BmcServiceClient::new)
     }
 
     /// Its consoles.

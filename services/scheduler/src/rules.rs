@@ -8,6 +8,7 @@ pub const SERVICES: &[&str] = &[
     "farrier.scheduler.v1.OperationService",
     "farrier.scheduler.v1.NodeActionService",
     "farrier.scheduler.v1.NodeConsoleService",
+    "farrier.scheduler.v1.NodeBmcService",
 ];
 
 const READ: Rule = Rule::Any(&[Rule::User(Role::Reader), Rule::Service(&["console"])]);
@@ -30,6 +31,8 @@ pub const RULES: RuleTable = &[
     // A console shows what its machine shows, and a machine trusts whoever sits at it.
     ("farrier.scheduler.v1.NodeConsoleService/AttachNodeConsole", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeConsoleService/ReadNodeConsoleLog", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodeEventLog", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ClearNodeEventLog", Rule::User(Role::Operator)),
 ];
 
 #[cfg(test)]

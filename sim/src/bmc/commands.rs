@@ -9,6 +9,7 @@ use ipmi_rs_core::connection::NetFn;
 
 use super::boot::{BootOptions, Set};
 use super::chassis::press;
+use super::server::Shared;
 use super::{BmcConfig, Chassis, ChassisError, PowerAction, PowerState};
 
 const USER: u8 = 2;
@@ -22,6 +23,7 @@ pub(super) async fn execute(
     config: &BmcConfig,
     boot: &mut BootOptions,
     chassis: &dyn Chassis,
+    shared: &Shared,
     request: &Request,
 ) -> Answer {
     let message = &request.message;
@@ -46,7 +48,7 @@ pub(super) async fn execute(
             };
             (completion::OK, status.to_bytes().to_vec())
         }
-        (NetFn::Chassis, 0x02) => control(boot, chassis, &message.data).await,
+        (NetFn::Chassis, 0x02) => control(boot, chassis, shared, &message.data).await,
         (NetFn::Chassis, 0x04) => match ChassisIdentify::from_request(&message.data) {
             Some(identify) => {
                 chassis.identify(identify).await;
@@ -62,6 +64,9 @@ pub(super) async fn execute(
                 Err(code) => (code, Vec::new()),
             }
         }
+        (NetFn::Storage, cmd) => {
+            shared.sel().execute(cmd, &message.data).unwrap_or((completion::INVALID_COMMAND, Vec::new()))
+        }
         _ => (completion::INVALID_COMMAND, Vec::new()),
     }
 }
@@ -70,13 +75,13 @@ pub(super) async fn execute(
 fn privilege(netfn: NetFn, cmd: u8) -> Option<u8> {
     Some(match (netfn, cmd) {
         (NetFn::App, 0x37) => 0,
-        (NetFn::App, 0x01) | (NetFn::Chassis, 0x01) => USER,
-        (NetFn::Chassis, 0x02 | 0x04 | 0x08 | 0x09) => OPERATOR,
+        (NetFn::App, 0x01) | (NetFn::Chassis, 0x01) | (NetFn::Storage, 0x40 | 0x42 | 0x43) => USER,
+        (NetFn::Chassis, 0x02 | 0x04 | 0x08 | 0x09) | (NetFn::Storage, 0x47) => OPERATOR,
         _ => return None,
     })
 }
 
-async fn control(boot: &mut BootOptions, chassis: &dyn Chassis, data: &[u8]) -> Answer {
+async fn control(boot: &mut BootOptions, chassis: &dyn Chassis, shared: &Shared, data: &[u8]) -> Answer {
     let [code] = data else { return (completion::LENGTH_INVALID, Vec::new()) };
     let action = match ChassisControl::try_from(*code) {
         Ok(ChassisControl::PowerDown) => PowerAction::Off,
@@ -88,6 +93,7 @@ async fn control(boot: &mut BootOptions, chassis: &dyn Chassis, data: &[u8]) -> 
     };
     forget_expired(boot, chassis).await;
     answer(press(chassis, action).await.map(|booted| {
+        shared.sel().pressed(action);
         if booted {
             boot.used();
         }

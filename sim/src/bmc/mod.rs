@@ -16,6 +16,7 @@ mod config;
 mod faults;
 mod memory;
 pub mod redfish;
+mod sel;
 mod serial;
 mod server;
 mod sol;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::boot::BootOptions;
+use super::sel::Sel;
 use super::sol::Sol;
 use super::{BmcConfig, Chassis, Faults, commands};
 
@@ -35,6 +36,7 @@ impl BmcServer {
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             protocol: Mutex::new(Server::new(config.server())),
+            sel: Mutex::default(),
             datagrams: AtomicU64::new(0),
             faults: faults_seen,
             counted: AtomicU32::new(0),
@@ -87,6 +89,11 @@ impl BmcHandle {
         self.shared.protocol().session_count(Instant::now())
     }
 
+    /// Puts a record into the event log (IPMI 2.0 Table 32-1); its first two bytes, the id, are the log's to give.
+    pub fn log_event(&self, record: [u8; 16]) {
+        self.shared.sel().add(record);
+    }
+
     /// Datagrams received so far, lost ones included.
     #[must_use]
     pub fn datagrams(&self) -> u64 {
@@ -113,6 +120,7 @@ impl Drop for BmcHandle {
 /// What the BMC and the bridge to its serial port use together.
 pub(super) struct Shared {
     protocol: Mutex<Server>,
+    sel: Mutex<Sel>,
     datagrams: AtomicU64,
     faults: watch::Receiver<Faults>,
     /// Datagrams in and out, for [`Faults::drop_every`].
@@ -125,6 +133,11 @@ impl Shared {
     /// Never held across an await.
     pub(super) fn protocol(&self) -> MutexGuard<'_, Server> {
         self.protocol.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Never held across an await.
+    pub(super) fn sel(&self) -> MutexGuard<'_, Sel> {
+        self.sel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_lost(&self, faults: &Faults) -> bool {
@@ -209,7 +222,14 @@ impl Bmc {
                     (Some(refusal), _) => (refusal.completion_code, Vec::new()),
                     (None, Some(answer)) => answer,
                     (None, None) => {
-                        commands::execute(&self.config, &mut self.boot, &*self.chassis, &request).await
+                        commands::execute(
+                            &self.config,
+                            &mut self.boot,
+                            &*self.chassis,
+                            &self.shared,
+                            &request,
+                        )
+                        .await
                     }
                 };
                 let mut entropy = |bytes: &mut [u8]| rand::rng().fill_bytes(bytes);

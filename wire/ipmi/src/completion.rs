@@ -24,6 +24,10 @@ pub const LENGTH_INVALID: u8 = 0xC7;
 pub const OUT_OF_RANGE: u8 = 0xC9;
 /// Invalid data field in request.
 pub const INVALID_FIELD: u8 = 0xCC;
+/// Requested sensor, data, or record not present.
+pub const NOT_PRESENT: u8 = 0xCB;
+/// The reservation is not the one that was given out last.
+pub const RESERVATION_INVALID: u8 = 0xC5;
 /// BMC initialisation in progress.
 pub const BMC_INITIALIZING: u8 = 0xD2;
 /// Insufficient privilege level.
@@ -52,13 +56,13 @@ impl CompletionCode {
             0xC2 => "command invalid for given LUN",
             PROCESSING_TIMEOUT => "timeout while processing command",
             OUT_OF_SPACE => "out of space",
-            0xC5 => "reservation canceled or invalid reservation ID",
+            RESERVATION_INVALID => "reservation canceled or invalid reservation ID",
             0xC6 => "request data truncated",
             LENGTH_INVALID => "request data length invalid",
             0xC8 => "request data field length limit exceeded",
             OUT_OF_RANGE => "parameter out of range",
             0xCA => "cannot return number of requested data bytes",
-            0xCB => "requested sensor, data, or record not present",
+            NOT_PRESENT => "requested sensor, data, or record not present",
             INVALID_FIELD => "invalid data field in request",
             0xCD => "command illegal for specified sensor or record type",
             0xCE => "command response could not be provided",
@@ -98,6 +102,7 @@ fn command_specific(netfn: NetFn, cmd: u8, code: u8) -> &'static str {
         (NetFn::App, 0x48, 0x83) => "cannot activate payload with encryption",
         (NetFn::App, 0x48, 0x84) => "cannot activate payload without encryption",
         (NetFn::App, 0x49, 0x80) => "payload is not active",
+        (NetFn::Storage, 0x40..=0x49, 0x81) => "the event log is being erased",
         _ => "command-specific completion code",
     }
 }
@@ -119,6 +124,10 @@ pub fn command_name(netfn: u8, cmd: u8) -> &'static str {
         (NetFn::App, 0x48) => "Activate Payload (SOL)",
         (NetFn::App, 0x49) => "Deactivate Payload (SOL)",
         (NetFn::App, 0x54) => "Get Channel Cipher Suites",
+        (NetFn::Storage, 0x40) => "Get SEL Info",
+        (NetFn::Storage, 0x42) => "Reserve SEL",
+        (NetFn::Storage, 0x43) => "Get SEL Entry",
+        (NetFn::Storage, 0x47) => "Clear SEL",
         _ => "IPMI command",
     }
 }

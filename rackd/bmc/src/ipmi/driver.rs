@@ -32,7 +32,7 @@ impl IpmiBmc {
         Self { addr, mailbox }
     }
 
-    async fn call<T, F>(&self, deadline: Deadline, operation: F) -> Result<T, BmcError>
+    pub(super) async fn call<T, F>(&self, deadline: Deadline, operation: F) -> Result<T, BmcError>
     where
         T: Send + 'static,
         F: for<'a> FnOnce(&'a mut Link, &'a mut Call) -> BoxFuture<'a, Result<T, BmcError>> + Send + 'static,

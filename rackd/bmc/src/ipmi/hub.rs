@@ -125,7 +125,8 @@ impl IpmiHub {
             .with_power(driver.clone())
             .with_boot_device(driver.clone())
             .with_identity(driver.clone())
-            .with_identify(driver)
+            .with_identify(driver.clone())
+            .with_event_log(driver)
             .with_console(Arc::new(console))
     }
 

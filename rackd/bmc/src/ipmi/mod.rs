@@ -17,6 +17,7 @@
 
 mod address;
 mod driver;
+mod event_log;
 mod exchange;
 mod hub;
 mod link;

@@ -1,9 +1,10 @@
 //! Consoles: who may, which rack, and what of it goes into the audit log. The rack does the rest.
 
 use super::App;
+use super::node_bmc::unreachable;
+use super::node_rack::Audit;
 use crate::engine::spec;
-use farrier_model::{Collection, parse_name};
-use farrier_proto::inventory::{Dispatch, GetDispatchRequest, RecordActionRequest};
+use farrier_proto::inventory::Dispatch;
 use farrier_proto::rack::console_service_client::ConsoleServiceClient;
 use farrier_proto::rack::{
     AttachConsoleRequest, ConsoleAttach, ConsoleInput, ConsoleLogPage, ConsoleMode, ConsoleOutput,
@@ -40,7 +41,7 @@ impl App {
             return Err(invalid("attach", "expected it as the first message"));
         };
         let mode = mode(&attach)?;
-        let (dispatch, mut rack) = self.rack_of(&attach.name).await?;
+        let (dispatch, mut rack) = self.console_of(&attach.name).await?;
         let audit = Audit { clients: self.clients.clone(), node: attach.name, actor: caller.actor() };
         audit.record("console attach", mode).await?;
         let attach = ConsoleAttach {
@@ -80,7 +81,7 @@ impl App {
         request: ReadNodeConsoleLogRequest,
     ) -> Result<ReceiverStream<Result<ConsoleLogPage, Status>>, Status> {
         let ReadNodeConsoleLogRequest { name, contains, last } = request;
-        let (_, mut rack) = self.rack_of(&name).await?;
+        let (_, mut rack) = self.console_of(&name).await?;
         let audit = Audit { clients: self.clients.clone(), node: name.clone(), actor: caller.actor() };
         audit.record("console log", "").await?;
         let answer = rack.read_console_log(ReadConsoleLogRequest { node: name, contains, last }).await;
@@ -98,50 +99,14 @@ impl App {
         Ok(ReceiverStream::new(rx))
     }
 
-    async fn rack_of(&self, node: &str) -> Result<(Dispatch, ConsoleServiceClient<Channel>), Status> {
-        parse_name(Collection::Nodes, node).map_err(|error| invalid("name", error))?;
-        let request = GetDispatchRequest { node: node.to_owned(), flavor: String::new() };
-        let answer = self.clients.dispatch.clone().get_dispatch(request).await;
-        let dispatch = answer.map_err(|status| asked("inventory", status))?.into_inner();
-        let rack = dispatch.node.as_ref().map(|node| node.rack.clone()).unwrap_or_default();
-        if dispatch.rack_address.is_empty() {
-            let id = rack.trim_start_matches("racks/");
-            return Err(refuse(
-                Code::FailedPrecondition,
-                Reason::Unavailable,
-                format!(
-                    "{rack} has no address: set it with `farrier rack update {id} --address https://HOST:7400`"
-                ),
-            ));
-        }
-        let client = self.clients.consoles(&rack, &dispatch.rack_address);
-        let client = client.map_err(|error| {
-            refuse(Code::Unavailable, Reason::Unavailable, farrier_runtime::telemetry::chain(&error))
-        })?;
-        Ok((dispatch, client))
+    async fn console_of(&self, node: &str) -> Result<(Dispatch, ConsoleServiceClient<Channel>), Status> {
+        let found = self.rack_of(node).await?;
+        let client = self.clients.consoles(&found.rack, found.address()).map_err(unreachable)?;
+        Ok((found.dispatch, client))
     }
-}
-
-/// What is written down about one caller at one console.
-struct Audit {
-    clients: crate::clients::Clients,
-    node: String,
-    actor: String,
 }
 
 impl Audit {
-    /// Before it happens: what cannot be written down does not happen.
-    async fn record(&self, action: &str, detail: &str) -> Result<(), Status> {
-        let request = RecordActionRequest {
-            node: self.node.clone(),
-            action: action.to_owned(),
-            detail: detail.to_owned(),
-            actor: self.actor.clone(),
-        };
-        let answer = self.clients.dispatch.clone().record_action(request).await;
-        answer.map(drop).map_err(|status| asked("inventory", status))
-    }
-
     /// What one types is not written down; what may stop or crash a machine is.
     async fn input(&self, input: &ConsoleInput) -> Result<(), Status> {
         match &input.what {

@@ -4,6 +4,8 @@ mod check;
 mod console;
 mod instance;
 mod node_action;
+mod node_bmc;
+mod node_rack;
 mod operation;
 mod recover;
 mod snapshot;

@@ -1,0 +1,43 @@
+//! `farrier node sel NODE`: the event log of a node's BMC.
+
+use super::Session;
+use crate::call;
+use crate::failure::Failure;
+use crate::names::full;
+use farrier_model::Collection::Nodes;
+use farrier_proto::scheduler::node_bmc_service_client::NodeBmcServiceClient;
+use farrier_proto::scheduler::{ClearNodeEventLogRequest, ReadNodeEventLogRequest};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The node, by its name.
+    name: String,
+    /// Only the newest N records.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    last: Option<i32>,
+    /// Forgets all records instead; that is an event of the node.
+    #[arg(long, conflicts_with = "last")]
+    clear: bool,
+}
+
+pub async fn run(args: Args, session: &Session) -> Result<(), Failure> {
+    let name = full(Nodes, &args.name)?;
+    let link = session.services.scheduler()?;
+    if args.clear {
+        session.confirm(&format!("the event log of {name}'s BMC will be erased"))?;
+        call!(
+            link,
+            NodeBmcServiceClient,
+            clear_node_event_log,
+            ClearNodeEventLogRequest { name: name.clone() }
+        )?;
+        session.say(&format!("the event log of {name}'s BMC is empty"));
+        return Ok(());
+    }
+    let request = ReadNodeEventLogRequest { name, last: args.last.unwrap_or(0) };
+    let log = call!(link, NodeBmcServiceClient, read_node_event_log, request)?;
+    if log.overflow {
+        session.say("the log was full and has lost records: `farrier node sel NODE --clear` makes room");
+    }
+    session.printer.list(&log.events)
+}

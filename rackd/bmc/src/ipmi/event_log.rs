@@ -1,0 +1,94 @@
+//! The System Event Log (IPMI 2.0 section 31).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use farrier_ipmi::command::sel::{FIRST, GetSelRecord, LAST, SelRecord, SelTime};
+use farrier_ipmi::completion::{CompletionCode, NOT_PRESENT};
+use ipmi_rs_core::storage::sel::{ClearSel, ErasureProgress, GetSelInfo, ReserveSel};
+
+use super::driver::IpmiBmc;
+use super::link::Link;
+use crate::actor::Call;
+use crate::{BmcError, BmcEvent, BmcEvents, Deadline, EventLog};
+
+/// Records of one call: between two, others have their turn.
+const BATCH: usize = 16;
+/// Records that may come while we read, beyond those that the BMC counted. Also ends a chain that goes in a circle.
+const SLACK: u64 = 256;
+/// Between two questions whether the log is erased.
+const ERASING: Duration = Duration::from_millis(200);
+
+/// What one call brought.
+struct Batch {
+    records: Vec<SelRecord>,
+    next: u16,
+}
+
+#[async_trait]
+impl EventLog for IpmiBmc {
+    async fn event_log(&self, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
+        let info = self.call(deadline, |link, call| Box::pin(link.command(call, GetSelInfo))).await?;
+        let mut newest = VecDeque::new();
+        let (mut seen, most) = (0_u64, u64::from(info.entries) + SLACK);
+        let mut next = if info.entries == 0 { LAST } else { FIRST };
+        while next != LAST && seen < most {
+            let batch = self.call(deadline, move |link, call| Box::pin(link.sel_batch(call, next))).await?;
+            // A record that is its own successor would keep us here.
+            next = if batch.next == next { LAST } else { batch.next };
+            for record in batch.records {
+                seen += 1;
+                newest.push_back(event(record));
+                if newest.len() > last {
+                    newest.pop_front();
+                }
+            }
+        }
+        Ok(BmcEvents { events: newest.into(), total: seen, overflow: info.overflow })
+    }
+
+    async fn clear_event_log(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.clear_sel(call))).await
+    }
+}
+
+impl Link {
+    /// Some records from `next` on.
+    async fn sel_batch(&mut self, call: &mut Call, mut next: u16) -> Result<Batch, BmcError> {
+        let mut records = Vec::with_capacity(BATCH);
+        while next != LAST && records.len() < BATCH {
+            match self.command(call, GetSelRecord(next)).await {
+                Ok(reply) => {
+                    records.push(SelRecord::read(&reply.record));
+                    next = reply.next;
+                }
+                // Erased while we read: that is its end.
+                Err(BmcError::Refused { code: CompletionCode(NOT_PRESENT), .. }) => next = LAST,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Batch { records, next })
+    }
+
+    async fn clear_sel(&mut self, call: &mut Call) -> Result<(), BmcError> {
+        let reservation = self.command(call, ReserveSel).await?;
+        let mut progress = self.command(call, ClearSel::initiate(Some(reservation))).await?;
+        // The call's deadline ends this.
+        while progress == ErasureProgress::InProgress {
+            tokio::time::sleep(ERASING).await;
+            progress = self.command(call, ClearSel::get_status(Some(reservation))).await?;
+        }
+        Ok(())
+    }
+}
+
+fn event(record: SelRecord) -> BmcEvent {
+    let SelRecord { id, time, sensor, event, asserted } = record;
+    let (time, message) = match time {
+        SelTime::Unix(seconds) => (Some(i64::from(seconds)), event),
+        SelTime::SinceStart(seconds) => (None, format!("{event}, {seconds} s after the BMC started")),
+        SelTime::Unspecified => (None, event),
+    };
+    BmcEvent { id: id.to_string(), time, sensor, message, asserted }
+}

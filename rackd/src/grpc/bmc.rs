@@ -1,0 +1,89 @@
+//! `farrier.rack.v1.BmcService`: what the BMCs of this rack's machines know.
+
+use super::console::bmc_failed;
+use crate::bmc::Access;
+use crate::rack::Rack;
+use farrier_bmc::{Bmc, Deadline};
+use farrier_model::{Collection, parse_name};
+use farrier_proto::rack::bmc_service_server::BmcService;
+use farrier_proto::rack::{
+    BmcEvent, BmcEventDirection, BmcEventLog, ClearBmcEventLogRequest, Machine, ReadBmcEventLogRequest,
+};
+use farrier_runtime::error::{Reason, invalid, refuse};
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::{Code, Request, Response, Status};
+
+/// Reading a log of thousands of records takes a slow BMC so long.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Records of one answer.
+const MOST: usize = 10_000;
+
+pub(crate) struct BmcApi {
+    pub(crate) rack: Arc<Rack>,
+}
+
+#[tonic::async_trait]
+impl BmcService for BmcApi {
+    async fn read_bmc_event_log(
+        &self,
+        request: Request<ReadBmcEventLogRequest>,
+    ) -> Result<Response<BmcEventLog>, Status> {
+        let ReadBmcEventLogRequest { machine, last } = request.into_inner();
+        let last = match usize::try_from(last) {
+            Ok(0) => MOST,
+            Ok(last) if last <= MOST => last,
+            _ => return Err(invalid("last", format!("expected 0 to {MOST}, saw {last}"))),
+        };
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(machine, deadline).await?;
+        let log = bmc.event_log(last, deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(BmcEventLog {
+            events: log.events.into_iter().map(event).collect(),
+            total: i64::try_from(log.total).unwrap_or(i64::MAX),
+            overflow: log.overflow,
+            driver: bmc.driver().to_owned(),
+        }))
+    }
+
+    async fn clear_bmc_event_log(
+        &self,
+        request: Request<ClearBmcEventLogRequest>,
+    ) -> Result<Response<()>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        bmc.clear_event_log(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(()))
+    }
+}
+
+impl BmcApi {
+    async fn open(&self, machine: Option<Machine>, deadline: Deadline) -> Result<Bmc, Status> {
+        let mut machine = machine.ok_or_else(|| invalid("machine", "expected whose BMC it is"))?;
+        let id = parse_name(Collection::Nodes, &machine.name)
+            .map_err(|error| invalid("machine.name", error))?
+            .to_owned();
+        let password = zeroize::Zeroizing::new(std::mem::take(&mut machine.bmc_password));
+        let access = Access::of(&machine, &password).await.map_err(|error| {
+            let code = if error.is_transient() { Code::Unavailable } else { Code::FailedPrecondition };
+            refuse(code, Reason::BmcFailed, error.to_string())
+        })?;
+        let opened = self.rack.bmc.open(&id, access, deadline).await;
+        Ok(opened.map_err(|error| bmc_failed(&error))?.bmc)
+    }
+}
+
+fn event(event: farrier_bmc::BmcEvent) -> BmcEvent {
+    let direction = match event.asserted {
+        None => BmcEventDirection::Unspecified,
+        Some(true) => BmcEventDirection::Asserted,
+        Some(false) => BmcEventDirection::Deasserted,
+    };
+    BmcEvent {
+        id: event.id,
+        time: event.time.map(|seconds| prost_types::Timestamp { seconds, nanos: 0 }),
+        sensor: event.sensor,
+        message: event.message,
+        direction: direction.into(),
+    }
+}

@@ -1,0 +1,30 @@
+//! The event log of a node's BMC, from the command line to the BMC on the wire.
+
+use crate::pretend_site::Site;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_reads_what_a_bmc_wrote_down_and_clears_it() {
+    let site = Site::enrolled(1).await;
+    let farrier = |args: &[&str]| site.installation.farrier(args).unwrap();
+    assert_eq!(farrier(&["node", "sel", "n0", "-o", "json"]).trim(), "[]");
+    farrier(&["node", "manage", "n0", "--wait"]);
+    farrier(&["node", "power", "on", "n0", "--wait"]);
+    farrier(&["node", "power", "off", "n0", "--wait", "--yes"]);
+    let told = farrier(&["node", "sel", "n0", "-o", "json"]);
+    let events: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let events = events.as_array().unwrap();
+    assert_eq!(events.len(), 2, "{told}");
+    assert_eq!(
+        (&events[0]["direction"], &events[1]["direction"]),
+        (&"deasserted".into(), &"asserted".into())
+    );
+    assert!(events[1]["sensor"].as_str().unwrap().starts_with("Power Unit"), "{told}");
+    assert!(events[1]["time"].as_str().unwrap().starts_with("20"), "{told}");
+    let newest = farrier(&["node", "sel", "n0", "--last", "1"]);
+    assert_eq!(newest.lines().count(), 2, "{newest}");
+    farrier(&["node", "sel", "n0", "--clear", "--yes"]);
+    assert_eq!(farrier(&["node", "sel", "n0", "-o", "json"]).trim(), "[]");
+    let history = farrier(&["event", "list", "--resource", "n0"]);
+    assert!(history.contains("clear bmc event log"), "{history}");
+    site.shutdown().await;
+}
