@@ -6,7 +6,9 @@ mod support;
 use std::time::Duration;
 
 use farrier_bmc::ipmi::{BmcAddress, Cipher, Tuning};
-use farrier_bmc::{BmcError, BootMode, BootOverride, Deadline, Device, Led, PowerState, Secret};
+use farrier_bmc::{
+    BmcError, BootMode, BootOverride, Deadline, Device, Led, PowerState, Secret, SensorHealth,
+};
 use farrier_sim::bmc::{BootDeviceSelector, ChassisIdentify, CipherSuite, Faults, PowerAction, Refusal};
 use support::{Lab, Weather, proxy, quick, soon};
 
@@ -321,6 +323,36 @@ async fn a_hundred_bmcs_share_one_socket() {
     hub.shutdown().await;
     for lab in labs {
         assert_eq!(lab.bmc.session_count(), 0);
+        lab.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn sensors_are_read_from_bmcs_that_return_records_whole_and_from_those_that_do_not() {
+    for largest_sdr_part in [255, 22] {
+        let lab = Lab::start(|config| config.largest_sdr_part = largest_sdr_part).await;
+        let bmc = lab.client();
+        let value = |read: &farrier_bmc::Sensors, name: &str| {
+            read.sensors.iter().find(|sensor| sensor.name == name).unwrap().clone()
+        };
+        let off = bmc.sensors(soon()).await.unwrap();
+        assert_eq!((off.sensors.len(), off.warnings.len()), (6, 0), "{off:?}");
+        let cpu = value(&off, "CPU Temp");
+        assert_eq!(
+            (cpu.value, cpu.health),
+            (None, SensorHealth::Unknown),
+            "it does not measure while power is off"
+        );
+        assert_eq!(value(&off, "Inlet Temp").value, Some(22.0));
+        assert_eq!(bmc.ensure_power(PowerState::On, soon()).await, Ok(true));
+        let on = bmc.sensors(soon()).await.unwrap();
+        let cpu = value(&on, "CPU Temp");
+        assert_eq!((cpu.value, cpu.unit, cpu.health), (Some(47.0), "°C", SensorHealth::Ok));
+        assert!((value(&on, "12V").value.unwrap() - 12.033).abs() < 1e-6);
+        assert_eq!(value(&on, "FAN1").unit, "rpm");
+        let supply = value(&on, "PS1 Status");
+        assert_eq!((supply.value, supply.states.len()), (None, 1), "{supply:?}");
+        assert!(supply.states[0].to_lowercase().contains("presence"), "{supply:?}");
         lab.stop().await;
     }
 }

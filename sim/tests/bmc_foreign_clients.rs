@@ -338,3 +338,17 @@ async fn ipmitool_reads_and_clears_the_event_log() {
     lab.ipmitool(17, "sel clear").await.succeeds();
     lab.ipmitool(17, "sel list").await.succeeds().says("SEL has no entries");
 }
+
+#[tokio::test]
+async fn ipmitool_reads_the_sensors() {
+    let lab = Lab::start(|_| ()).await;
+    let off = lab.ipmitool(17, "sdr elist").await;
+    off.succeeds()
+        .says("CPU Temp         | 30h | ns")
+        .says("Inlet Temp       | 31h | ok  |  7.1 | 22 degrees C");
+    lab.ipmitool(17, "chassis power on").await.succeeds();
+    let on = lab.ipmitool(3, "sdr elist").await;
+    on.succeeds().says("47 degrees C").says("12.03 Volts").says("5400 RPM").says("180 Watts");
+    on.says("PS1 Status       | 40h | ok  | 10.1 | Presence detected");
+    lab.ipmitool(17, "sensor get 12V").await.succeeds().says("Upper Critical        : 13.230");
+}

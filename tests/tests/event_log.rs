@@ -1,4 +1,4 @@
-//! The event log of a node's BMC, from the command line to the BMC on the wire.
+//! What a node's BMC knows, from the command line to the BMC on the wire.
 
 use crate::pretend_site::Site;
 
@@ -26,5 +26,20 @@ async fn the_command_line_reads_what_a_bmc_wrote_down_and_clears_it() {
     assert_eq!(farrier(&["node", "sel", "n0", "-o", "json"]).trim(), "[]");
     let history = farrier(&["event", "list", "--resource", "n0"]);
     assert!(history.contains("clear bmc event log"), "{history}");
+    site.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_reads_sensors_and_says_why_it_cannot() {
+    let site = Site::enrolled(1).await;
+    let farrier = |args: &[&str]| site.installation.farrier(args);
+    farrier(&["node", "manage", "n0", "--wait"]).unwrap();
+    farrier(&["node", "power", "on", "n0", "--wait"]).unwrap();
+    let told = farrier(&["node", "sensors", "n0"]).unwrap();
+    for words in ["CPU Temp", "47 °C", "12.033 V", "5400 rpm", "180 W", "PS1 Status", "ok"] {
+        assert!(told.contains(words), "expected {words:?} in\n{told}");
+    }
+    let nobody = farrier(&["node", "sensors", "nobody"]).unwrap_err().to_string();
+    assert!(nobody.contains("nodes/nobody") && nobody.contains("farrier node list"), "{nobody}");
     site.shutdown().await;
 }

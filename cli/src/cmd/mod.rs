@@ -13,6 +13,7 @@ pub mod node;
 pub mod node_act;
 pub mod node_console;
 pub mod node_sel;
+pub mod node_sensors;
 pub mod operation;
 pub mod port;
 pub mod rack;

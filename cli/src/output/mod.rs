@@ -17,6 +17,7 @@ mod operation;
 mod port;
 mod rack;
 mod rack_status;
+mod sensor;
 mod site;
 pub mod table;
 pub mod value;

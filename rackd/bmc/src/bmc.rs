@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     BmcError, BmcEvents, BmcIdentity, BootDevice, BootOverride, Console, ConsoleLine, Deadline, EventLog,
-    Identify, Identity, Inventory, Led, Power, PowerState, ReadInventory,
+    Identify, Identity, Inventory, Led, Power, PowerState, ReadInventory, ReadSensors, Sensors,
 };
 
 /// One BMC. Cheap to clone. A capability the driver lacks answers [`BmcError::Unsupported`].
@@ -21,6 +21,7 @@ pub struct Bmc {
     inventory: Option<Arc<dyn ReadInventory>>,
     console: Option<Arc<dyn Console>>,
     event_log: Option<Arc<dyn EventLog>>,
+    sensors: Option<Arc<dyn ReadSensors>>,
 }
 
 impl Bmc {
@@ -36,6 +37,7 @@ impl Bmc {
             inventory: None,
             console: None,
             event_log: None,
+            sensors: None,
         }
     }
 
@@ -85,6 +87,13 @@ impl Bmc {
     #[must_use]
     pub fn with_event_log(mut self, event_log: Arc<dyn EventLog>) -> Self {
         self.event_log = Some(event_log);
+        self
+    }
+
+    /// Adds the sensors.
+    #[must_use]
+    pub fn with_sensors(mut self, sensors: Arc<dyn ReadSensors>) -> Self {
+        self.sensors = Some(sensors);
         self
     }
 
@@ -202,6 +211,11 @@ impl Bmc {
     /// See [`EventLog::clear_event_log`].
     pub async fn clear_event_log(&self, deadline: Deadline) -> Result<(), BmcError> {
         self.events()?.clear_event_log(deadline).await
+    }
+
+    /// See [`ReadSensors::sensors`].
+    pub async fn sensors(&self, deadline: Deadline) -> Result<Sensors, BmcError> {
+        self.sensors.as_ref().ok_or(self.unsupported("sensors"))?.sensors(deadline).await
     }
 
     fn events(&self) -> Result<&dyn EventLog, BmcError> {

@@ -38,6 +38,7 @@ mod inventory;
 pub mod ipmi;
 mod power;
 pub mod redfish;
+mod sensors;
 
 pub use auto::Auto;
 pub use bmc::Bmc;
@@ -52,3 +53,4 @@ pub use identify::{Identify, Led};
 pub use identity::{BmcIdentity, Identity};
 pub use inventory::{Inventory, InventoryNic, ReadInventory};
 pub use power::{Power, PowerState};
+pub use sensors::{ReadSensors, SensorHealth, SensorValue, Sensors};

@@ -34,6 +34,11 @@ impl IpmiSim {
 
     /// With further lines of its LAN configuration.
     async fn start_with(lines: &str) -> Self {
+        Self::start_emulating(lines, "").await
+    }
+
+    /// And of what it emulates.
+    async fn start_emulating(lines: &str, emulated: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let path = |name: &str| directory.path().join(name);
         // ipmi_sim takes no port 0: borrow a free one from the kernel.
@@ -66,9 +71,10 @@ impl IpmiSim {
             chassis.display()
         );
         std::fs::write(path("lan.conf"), lan).unwrap();
-        let emulation = "mc_setbmc 0x20\n\
-                         mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\n\
-                         sel_enable 0x20 1000 0x0a\nmc_enable 0x20\n";
+        let emulation = format!(
+            "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\n\
+             sel_enable 0x20 1000 0x0a\n{emulated}mc_enable 0x20\n"
+        );
         std::fs::write(path("emu"), emulation).unwrap();
         let child = Command::new("ipmi_sim")
             .args(["-n", "-c"])
@@ -277,5 +283,28 @@ async fn the_event_log_is_read_and_cleared() {
     assert_eq!(newest.asserted, Some(true));
     bmc.clear_event_log(soon()).await.unwrap();
     assert_eq!(bmc.event_log(10, soon()).await.unwrap().total, 0);
+    hub.shutdown().await;
+}
+
+/// Records and a reading as ipmi_sim keeps them: an inlet temperature of 36 degrees.
+#[tokio::test]
+async fn sensors_are_read() {
+    let mut record = vec![0x00, 0x00, 0x51, 0x01, 0x31, 0x20, 0x00, 0x31, 0x07, 0x01, 0x7F, 0x68, 0x01, 0x01];
+    record.extend([0, 0, 0, 0, 0, 0, 0x80, 0x01, 0, 0, 0x01, 0, 0, 0, 0, 0]);
+    record.extend([0; 17]);
+    record.push(0xC5);
+    record.extend(b"Inlet");
+    record[4] = u8::try_from(record.len() - 5).unwrap();
+    let bytes: String = record.iter().map(|byte| format!(" {byte:#04x}")).collect();
+    let emulated = format!(
+        "sensor_add 0x20 0 0x31 0x01 0x01\nsensor_set_value 0x20 0 0x31 0x24 0\n\
+         sensor_set_event_support 0x20 0 0x31 enable scanning per-state 000000000000000 000000000000000 \
+         000000000000000 000000000000000\nmain_sdr_add 0x20{bytes}\n"
+    );
+    let sim = IpmiSim::start_emulating("", &emulated).await;
+    let hub = IpmiHub::bind_with(quick()).await.unwrap();
+    let read = hub.bmc(sim.address()).sensors(soon()).await.unwrap();
+    let [inlet] = read.sensors.as_slice() else { panic!("{read:?}") };
+    assert_eq!((inlet.name.as_str(), inlet.value, inlet.unit), ("Inlet", Some(36.0), "°C"), "{read:?}");
     hub.shutdown().await;
 }

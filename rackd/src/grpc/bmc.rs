@@ -3,11 +3,12 @@
 use super::console::bmc_failed;
 use crate::bmc::Access;
 use crate::rack::Rack;
-use farrier_bmc::{Bmc, Deadline};
+use farrier_bmc::{Bmc, Deadline, SensorHealth, SensorValue};
 use farrier_model::{Collection, parse_name};
 use farrier_proto::rack::bmc_service_server::BmcService;
 use farrier_proto::rack::{
-    BmcEvent, BmcEventDirection, BmcEventLog, ClearBmcEventLogRequest, Machine, ReadBmcEventLogRequest,
+    BmcEvent, BmcEventDirection, BmcEventLog, BmcSensor, BmcSensorHealth, BmcSensors,
+    ClearBmcEventLogRequest, Machine, ReadBmcEventLogRequest, ReadBmcSensorsRequest,
 };
 use farrier_runtime::error::{Reason, invalid, refuse};
 use std::sync::Arc;
@@ -42,6 +43,20 @@ impl BmcService for BmcApi {
             events: log.events.into_iter().map(event).collect(),
             total: i64::try_from(log.total).unwrap_or(i64::MAX),
             overflow: log.overflow,
+            driver: bmc.driver().to_owned(),
+        }))
+    }
+
+    async fn read_bmc_sensors(
+        &self,
+        request: Request<ReadBmcSensorsRequest>,
+    ) -> Result<Response<BmcSensors>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        let read = bmc.sensors(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(BmcSensors {
+            sensors: read.sensors.into_iter().map(sensor).collect(),
+            warnings: read.warnings,
             driver: bmc.driver().to_owned(),
         }))
     }
@@ -85,5 +100,22 @@ fn event(event: farrier_bmc::BmcEvent) -> BmcEvent {
         sensor: event.sensor,
         message: event.message,
         direction: direction.into(),
+    }
+}
+
+fn sensor(sensor: SensorValue) -> BmcSensor {
+    let health = match sensor.health {
+        SensorHealth::Unknown => BmcSensorHealth::Unspecified,
+        SensorHealth::Ok => BmcSensorHealth::Ok,
+        SensorHealth::Warning => BmcSensorHealth::Warning,
+        SensorHealth::Critical => BmcSensorHealth::Critical,
+    };
+    BmcSensor {
+        name: sensor.name,
+        kind: sensor.kind,
+        value: sensor.value,
+        unit: sensor.unit.to_owned(),
+        health: health.into(),
+        states: sensor.states,
     }
 }

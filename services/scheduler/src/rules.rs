@@ -32,6 +32,7 @@ pub const RULES: RuleTable = &[
     ("farrier.scheduler.v1.NodeConsoleService/AttachNodeConsole", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeConsoleService/ReadNodeConsoleLog", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeEventLog", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodeSensors", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ClearNodeEventLog", Rule::User(Role::Operator)),
 ];
 

@@ -17,6 +17,7 @@ mod faults;
 mod memory;
 pub mod redfish;
 mod sel;
+mod sensors;
 mod serial;
 mod server;
 mod sol;

@@ -24,6 +24,8 @@ pub const LENGTH_INVALID: u8 = 0xC7;
 pub const OUT_OF_RANGE: u8 = 0xC9;
 /// Invalid data field in request.
 pub const INVALID_FIELD: u8 = 0xCC;
+/// Cannot return number of requested data bytes.
+pub const CANNOT_RETURN_SO_MANY: u8 = 0xCA;
 /// Requested sensor, data, or record not present.
 pub const NOT_PRESENT: u8 = 0xCB;
 /// The reservation is not the one that was given out last.
@@ -61,7 +63,7 @@ impl CompletionCode {
             LENGTH_INVALID => "request data length invalid",
             0xC8 => "request data field length limit exceeded",
             OUT_OF_RANGE => "parameter out of range",
-            0xCA => "cannot return number of requested data bytes",
+            CANNOT_RETURN_SO_MANY => "cannot return number of requested data bytes",
             NOT_PRESENT => "requested sensor, data, or record not present",
             INVALID_FIELD => "invalid data field in request",
             0xCD => "command illegal for specified sensor or record type",
@@ -124,6 +126,10 @@ pub fn command_name(netfn: u8, cmd: u8) -> &'static str {
         (NetFn::App, 0x48) => "Activate Payload (SOL)",
         (NetFn::App, 0x49) => "Deactivate Payload (SOL)",
         (NetFn::App, 0x54) => "Get Channel Cipher Suites",
+        (NetFn::SensorEvent, 0x2D) => "Get Sensor Reading",
+        (NetFn::Storage, 0x20) => "Get SDR Repository Info",
+        (NetFn::Storage, 0x22) => "Reserve SDR Repository",
+        (NetFn::Storage, 0x23) => "Get SDR",
         (NetFn::Storage, 0x40) => "Get SEL Info",
         (NetFn::Storage, 0x42) => "Reserve SEL",
         (NetFn::Storage, 0x43) => "Get SEL Entry",

@@ -126,7 +126,8 @@ impl IpmiHub {
             .with_boot_device(driver.clone())
             .with_identity(driver.clone())
             .with_identify(driver.clone())
-            .with_event_log(driver)
+            .with_event_log(driver.clone())
+            .with_sensors(driver)
             .with_console(Arc::new(console))
     }
 

@@ -23,6 +23,7 @@ mod hub;
 mod link;
 mod open;
 mod quirks;
+mod sensors;
 mod sol;
 mod tuning;
 mod wire;

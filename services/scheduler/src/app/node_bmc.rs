@@ -5,8 +5,10 @@ use super::node_rack::Audit;
 use crate::engine::spec;
 use farrier_identity::IdentityError;
 use farrier_proto::rack::bmc_service_client::BmcServiceClient;
-use farrier_proto::rack::{BmcEventLog, ClearBmcEventLogRequest, Machine, ReadBmcEventLogRequest};
-use farrier_proto::scheduler::{ClearNodeEventLogRequest, ReadNodeEventLogRequest};
+use farrier_proto::rack::{
+    BmcEventLog, BmcSensors, ClearBmcEventLogRequest, Machine, ReadBmcEventLogRequest, ReadBmcSensorsRequest,
+};
+use farrier_proto::scheduler::{ClearNodeEventLogRequest, ReadNodeEventLogRequest, ReadNodeSensorsRequest};
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, asked, refuse};
 use farrier_runtime::telemetry::chain;
@@ -24,6 +26,12 @@ impl App {
         let (machine, mut rack) = self.bmc_of(&request.name).await?;
         let request = ReadBmcEventLogRequest { machine: Some(machine), last: request.last };
         let answer = rack.read_bmc_event_log(request).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn read_sensors(&self, request: ReadNodeSensorsRequest) -> Result<BmcSensors, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        let answer = rack.read_bmc_sensors(ReadBmcSensorsRequest { machine: Some(machine) }).await;
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
     }
 

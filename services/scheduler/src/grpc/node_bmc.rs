@@ -1,7 +1,7 @@
 use crate::app::App;
-use farrier_proto::rack::BmcEventLog;
+use farrier_proto::rack::{BmcEventLog, BmcSensors};
 use farrier_proto::scheduler::node_bmc_service_server::NodeBmcService;
-use farrier_proto::scheduler::{ClearNodeEventLogRequest, ReadNodeEventLogRequest};
+use farrier_proto::scheduler::{ClearNodeEventLogRequest, ReadNodeEventLogRequest, ReadNodeSensorsRequest};
 use farrier_runtime::authz::Caller;
 use tonic::{Request, Response, Status};
 
@@ -12,6 +12,13 @@ impl NodeBmcService for App {
         request: Request<ReadNodeEventLogRequest>,
     ) -> Result<Response<BmcEventLog>, Status> {
         Ok(Response::new(self.read_event_log(request.into_inner()).await?))
+    }
+
+    async fn read_node_sensors(
+        &self,
+        request: Request<ReadNodeSensorsRequest>,
+    ) -> Result<Response<BmcSensors>, Status> {
+        Ok(Response::new(self.read_sensors(request.into_inner()).await?))
     }
 
     async fn clear_node_event_log(

@@ -5,6 +5,7 @@ mod chassis_control;
 mod chassis_identify;
 mod chassis_status;
 pub mod payload;
+pub mod sdr;
 pub mod sel;
 mod session;
 mod system_guid;
