@@ -12,5 +12,6 @@ mod hostile;
 mod http_clients;
 mod lab;
 mod lifecycle;
+mod pools;
 mod router_advertisement;
 mod tftp_clients;
