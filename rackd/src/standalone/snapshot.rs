@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use farrier_netboot::{
     Artifact, ArtifactName, Boot, BootEntry, BootTable, KernelArgs, MacAddr, Pool, Segment,
 };
@@ -33,6 +33,10 @@ pub(super) struct SegmentText {
     interface: String,
     /// Our address and the prefix length, 10.90.0.1/24.
     address: String,
+    /// The subnet, 10.91.0.0/24, where its machines are behind a relay agent; `address` is then ours as they reach
+    /// it, and there is no interface.
+    #[serde(default)]
+    behind_relay: Option<String>,
     #[serde(default)]
     gateway: Option<Ipv4Addr>,
     #[serde(default)]
@@ -135,14 +139,15 @@ impl Snapshot {
 
     fn segment(&self, text: &SegmentText) -> anyhow::Result<Segment> {
         ensure!(farrier_model::is_label(&text.name), "expected a name of 1 to 63 of a-z, 0-9 and '-'");
-        let parts = text.address.split_once('/').and_then(|(address, prefix)| {
-            let prefix = prefix.parse().ok().filter(|p| (8..=30).contains(p))?;
-            Some((address.parse().ok()?, prefix))
-        });
-        let Some((address, prefix)) = parts else {
-            bail!("address: expected address/prefix such as 10.90.0.1/24, saw {:?}", text.address);
-        };
+        let (address, mut prefix) = network("address", &text.address)?;
+        let behind_relay =
+            text.behind_relay.as_deref().map(|text| network("behind_relay", text)).transpose()?;
+        if let Some((_, theirs)) = behind_relay {
+            ensure!(text.interface.is_empty(), "behind_relay: expected no interface, saw {}", text.interface);
+            prefix = theirs;
+        }
         let mut segment = Segment::new(&text.name, &text.interface, address, prefix);
+        segment.behind_relay = behind_relay.map(|(subnet, _)| subnet);
         segment.gateway = text.gateway;
         segment.dns.clone_from(&text.dns);
         segment.domain.clone_from(&text.domain);
@@ -195,6 +200,15 @@ impl Snapshot {
             }
         })
     }
+}
+
+/// An address and the length of its prefix.
+fn network(key: &str, text: &str) -> anyhow::Result<(Ipv4Addr, u8)> {
+    let parts = text.split_once('/').and_then(|(address, prefix)| {
+        let prefix = prefix.parse().ok().filter(|p| (8..=30).contains(p))?;
+        Some((address.parse().ok()?, prefix))
+    });
+    parts.with_context(|| format!("{key}: expected address/prefix such as 10.90.0.1/24, saw {text:?}"))
 }
 
 fn an_hour() -> u32 {

@@ -31,6 +31,20 @@ fn yaml_and_json_say_the_same() {
 }
 
 #[test]
+fn a_subnet_behind_a_relay_is_not_ours() {
+    let text =
+        GOOD.replace("  interface: br0\n", "  behind_relay: 10.91.0.0/24\n").replace("0.90.0.1", "0.91.0.1");
+    let text = text.replace("address: 10.91.0.1/24", "address: 10.90.0.1/16");
+    let table = Snapshot::parse(&text).unwrap().table().unwrap();
+    let segment = table.segment_of([10, 91, 0, 254].into()).unwrap();
+    assert_eq!((segment.server_ip, segment.netmask()), ([10, 90, 0, 1].into(), [255, 255, 255, 0].into()));
+    assert!(table.segment_of([10, 90, 0, 1].into()).is_none());
+    let both = text.replace("  behind_relay", "  interface: br0\n  behind_relay");
+    let error = Snapshot::parse(&both).unwrap().table().unwrap_err();
+    assert!(format!("{error:#}").contains("expected no interface, saw br0"), "{error:#}");
+}
+
+#[test]
 fn each_mistake_names_its_place() {
     for (from, to, place) in [
         ("generation: 7", "", "generation"),
@@ -81,4 +95,17 @@ fn the_last_good_one_is_kept_over_bad_old_and_changed_ones() {
     let half = std::fs::read(&path).unwrap();
     std::fs::write(&path, &half[..half.len() / 2]).unwrap();
     assert_eq!(Kept::open(path).last(), None);
+}
+
+#[test]
+fn the_example_of_the_documents_is_a_snapshot() {
+    let text = include_str!("../../../deploy/README.md");
+    let example = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    // Its files are nobody's here.
+    let example = example
+        .replace("/srv/boot/vmlinuz", "/etc/hostname")
+        .replace("/srv/boot/initrd.img", "/etc/hostname");
+    let table = Snapshot::parse(&example).unwrap().table().unwrap();
+    assert_eq!(table.entries().count(), 1);
+    assert!(table.segment_of([10, 91, 0, 7].into()).is_some());
 }

@@ -187,12 +187,19 @@ fn ask(request: &Request) -> Ask {
 
 /// The segment a packet is about: the relay's if it came through one, else the one of the socket.
 fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Request) -> Option<Arc<Segment>> {
-    if request.giaddr.is_unspecified() {
-        // The table's version, so that changed settings hold at once.
-        let current = table.segments().iter().find(|s| s.interface == here.interface);
-        return Some(Arc::clone(current.unwrap_or(here)));
+    if !request.giaddr.is_unspecified() {
+        return table.segment_of(request.giaddr).cloned();
     }
-    table.served().find(|s| s.contains(request.giaddr)).cloned()
+    // A machine behind a relay renews and releases by itself, over the router (RFC 2131 §4.3.2, RENEWING): the
+    // subnet of its address says where it is. A broadcast never comes from there.
+    if !request.ciaddr.is_unspecified()
+        && let Some(far) = table.segment_of(request.ciaddr).filter(|s| s.behind_relay.is_some())
+    {
+        return Some(Arc::clone(far));
+    }
+    // The table's version, so that changed settings hold at once.
+    let current = table.segments().iter().find(|s| s.interface == here.interface);
+    Some(Arc::clone(current.unwrap_or(here)))
 }
 
 /// Who was told of lately, so that a machine in a boot loop, or a storm, is one event.

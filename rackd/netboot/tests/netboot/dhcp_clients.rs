@@ -7,7 +7,7 @@ use farrier_netboot::{Boot, Config, EventKind, Pool};
 use crate::lab::{CLIENT_IP, Cable, HTTP_PORT, MAC, Running, entry, segment, table, text};
 
 /// A script as DHCP clients call it: writes what it is told to a file.
-fn script(cable: &Cable) -> String {
+pub(crate) fn script(cable: &Cable) -> String {
     let path = cable.path("script");
     std::fs::write(
         &path,

@@ -13,5 +13,6 @@ mod http_clients;
 mod lab;
 mod lifecycle;
 mod pools;
+mod relay;
 mod router_advertisement;
 mod tftp_clients;
