@@ -24,6 +24,7 @@ mod serve;
 mod signed;
 mod snapshots;
 mod space;
+mod standalone;
 mod tasks;
 mod volumes;
 
@@ -32,4 +33,5 @@ pub use config::{BadConfig, Config, RamdiskConfig, Role, SegmentConfig, SwitchDr
 pub use join::{JoinRequest, join};
 pub use rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
 pub use serve::{Bound, run, start};
+pub use standalone::{StandaloneArgs, standalone};
 pub use tasks::{Timeouts, step_names};

@@ -2,15 +2,22 @@
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use farrier_rackd::{Config, JoinRequest};
+use farrier_rackd::{Config, JoinRequest, StandaloneArgs};
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Parser)]
-#[command(version, about = "The rack daemon of Farrier")]
+#[command(
+    version,
+    about = "The rack daemon of Farrier",
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true
+)]
 struct Cli {
+    #[command(flatten)]
+    standalone: StandaloneArgs,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -45,7 +52,14 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     farrier_runtime::telemetry::start();
-    match Cli::parse().command {
+    let cli = Cli::parse();
+    let Some(command) = cli.command else {
+        if !cli.standalone.is_given() {
+            anyhow::bail!("nothing to do: expected `run`, `join`, `block`, or --standalone FILE");
+        }
+        return farrier_rackd::standalone(cli.standalone, until_signal()).await;
+    };
+    match command {
         Command::Run { config } => {
             let text = std::fs::read_to_string(&config)
                 .with_context(|| format!("cannot read {}", config.display()))?;

@@ -22,7 +22,7 @@ use farrier_identity::client::{Expect, channel};
 use farrier_identity::server::ClientAuth;
 use farrier_identity::{Credentials, Identity};
 use farrier_journal::Journal;
-use farrier_netboot::{Artifact, ArtifactName, BootTable, EventKind, Netboot, Segment, http};
+use farrier_netboot::{Artifact, ArtifactName, BootTable, EventKind, Leases, Netboot, Segment, http};
 use farrier_proto::agent::agent_service_server::AgentServiceServer;
 use farrier_proto::rack::bmc_service_server::BmcServiceServer;
 use farrier_proto::rack::console_service_server::ConsoleServiceServer;
@@ -249,6 +249,8 @@ async fn start_netboot(
     if let Some(dir) = &config.boot_files {
         netboot.load_files(dir).with_context(|| format!("cannot read boot files in {}", dir.display()))?;
     }
+    let leases = config.data.join("leases");
+    netboot.leases = Leases::open(&leases).with_context(|| format!("cannot use {}", leases.display()))?;
     for path in [&config.ramdisk.kernel, &config.ramdisk.initrd] {
         anyhow::ensure!(
             path.is_file(),

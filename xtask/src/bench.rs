@@ -15,6 +15,7 @@ use crate::tools;
 mod block;
 mod deploy;
 mod diskless;
+mod netboot;
 
 /// Which benchmark; `cargo xtask bench NAME --help` lists its options.
 #[derive(Subcommand)]
@@ -28,6 +29,9 @@ pub(crate) enum Bench {
     /// The iSCSI target, beside tgt and nginx
     #[command(disable_help_flag = true)]
     Block(Options),
+    /// DHCP, TFTP and HTTP, beside Kea, ISC dhcpd, dnsmasq, tftpd-hpa and nginx
+    #[command(disable_help_flag = true)]
+    Netboot(Options),
 }
 
 /// Handed on to the program that measures.
@@ -43,6 +47,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Deploy(options) => deploy::run(&options.options),
         Bench::Diskless(options) => diskless::run(&options.options),
         Bench::Block(options) => block::run(&options.options),
+        Bench::Netboot(options) => netboot::run(&options.options),
     }
 }
 

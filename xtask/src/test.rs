@@ -180,6 +180,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("atftp", "/usr/bin/atftp"),
     ("isc-dhcp-client", "/sbin/dhclient"),
     ("udhcpc", "/sbin/udhcpc"),
+    ("isc-dhcp-relay", "/usr/sbin/dhcrelay"),
     ("ipmitool", "/usr/bin/ipmitool"),
     ("freeipmi-tools", "/usr/sbin/ipmipower"),
     ("openipmi", "/usr/bin/ipmi_sim"),

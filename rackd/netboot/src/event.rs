@@ -61,6 +61,8 @@ pub enum EventKind {
     OtherServer,
     /// A machine that is not in the table. Told once a minute for each address.
     UnknownMac,
+    /// A machine that is not in the table, and no address of the pool is free. Told once a minute.
+    PoolExhausted,
     /// A known machine on a network where nothing is reserved for it.
     WrongNetwork,
     /// Firmware of a kind we have no boot file for (option 93).
@@ -140,6 +142,7 @@ impl fmt::Display for EventKind {
             }
             Self::Flood => "flood",
             Self::SegmentUp => "segment up",
+            Self::PoolExhausted => "address pool exhausted",
             Self::SegmentDown => "segment down",
         })
     }

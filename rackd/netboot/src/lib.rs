@@ -31,7 +31,7 @@ mod tftp;
 pub use args::{KernelArgs, KernelArgsError};
 pub use dhcp::BootFiles;
 pub use event::{BootEvent, EventKind};
-pub use lease::{Lease, LeaseChange};
+pub use lease::{ClientKey, Lease, LeaseChange, LeaseKind, Leases};
 pub use mac::{MacAddr, ParseMacError};
 pub use san::{ChapWord, IscsiName, San, SanError};
 pub use server::{Config, LoadError, Netboot, SegmentStatus};

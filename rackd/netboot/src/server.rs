@@ -16,8 +16,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::malformed::Malformed;
 use crate::{
-    BootEvent, BootFiles, BootTable, EventKind, Lease, MacAddr, Segment, dhcp, event::Events, http,
-    lease::Leases, ra, socket, tftp,
+    BootEvent, BootFiles, BootTable, EventKind, Lease, Leases, MacAddr, Segment, dhcp, event::Events, http,
+    ra, socket, tftp,
 };
 
 /// How often interfaces are looked at: one that was deleted and made again has a new number, and a socket bound
@@ -36,6 +36,8 @@ pub struct Config {
     pub boot_files: BootFiles,
     /// Whether router solicitations are answered.
     pub router_advertisements: bool,
+    /// Addresses given from pools; on disk where they are opened with [`Leases::open`].
+    pub leases: Leases,
 }
 
 /// A boot file directory that cannot be read.
@@ -61,7 +63,12 @@ impl Config {
     /// No boot files yet, the usual names, router solicitations answered.
     #[must_use]
     pub fn new(http_port: u16) -> Self {
-        Self { files: BTreeMap::new(), boot_files: BootFiles::new(http_port), router_advertisements: true }
+        Self {
+            files: BTreeMap::new(),
+            boot_files: BootFiles::new(http_port),
+            router_advertisements: true,
+            leases: Leases::default(),
+        }
     }
 
     /// Reads the files named in `boot_files` from a directory, those that are there. Symbolic links are followed:
@@ -93,7 +100,6 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) table: ArcSwap<BootTable>,
     pub(crate) events: Events,
-    pub(crate) leases: Leases,
     pub(crate) tftp: tftp::Transfers,
     pub(crate) malformed: Malformed,
 }
@@ -105,7 +111,7 @@ impl Shared {
         if let Some(entry) = self.table.load().entry_by_ip(ip) {
             return (Some(entry.mac), Some(entry.node.clone()));
         }
-        (self.leases.by_ip(ip, SystemTime::now()).map(|lease| lease.mac), None)
+        (self.config.leases.by_ip(ip, SystemTime::now()).map(|lease| lease.mac), None)
     }
 }
 
@@ -152,7 +158,6 @@ impl Netboot {
             config,
             table: ArcSwap::from_pointee(table),
             events: Events::new(),
-            leases: Leases::default(),
             tftp: tftp::Transfers::default(),
             malformed: Malformed::default(),
         });
@@ -212,7 +217,7 @@ impl Netboot {
     /// The running leases, by address.
     #[must_use]
     pub fn leases(&self) -> Vec<Lease> {
-        self.shared.leases.list(SystemTime::now())
+        self.shared.config.leases.list(SystemTime::now())
     }
 
     /// The routes `/boot/{mac}.ipxe`, `/artifacts/{name}` and `/firmware/{name}`. Serve them, alone or merged with
@@ -221,11 +226,12 @@ impl Netboot {
         http::router(Arc::clone(&self.shared))
     }
 
-    /// Stops listening and waits for every task. HTTP has its own shutdown, see [`http::serve`].
+    /// Stops listening, waits for every task and closes the leases. HTTP has its own shutdown, see [`http::serve`].
     pub async fn shutdown(&self) {
         self.shutdown.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        self.shared.config.leases.close();
     }
 }
 

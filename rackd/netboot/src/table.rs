@@ -32,6 +32,9 @@ pub struct Segment {
     pub interface: String,
     /// Our address on it: DHCP server identifier, TFTP and HTTP server.
     pub server_ip: Ipv4Addr,
+    /// Any address of the subnet, where relay agents bring its machines' packets to one of our other interfaces; then
+    /// `interface` is empty, and `server_ip` is our address as the machines reach it.
+    pub behind_relay: Option<Ipv4Addr>,
     /// Prefix length of the subnet, 0 to 32.
     pub prefix: u8,
     /// Default gateway (option 3), if the network has one.
@@ -65,6 +68,7 @@ impl Segment {
             network: network.to_owned(),
             interface: interface.to_owned(),
             server_ip,
+            behind_relay: None,
             prefix: prefix.min(32),
             gateway: None,
             dns: Vec::new(),
@@ -84,7 +88,8 @@ impl Segment {
     /// Whether an address is in the segment's subnet.
     #[must_use]
     pub fn contains(&self, ip: Ipv4Addr) -> bool {
-        (ip.to_bits() ^ self.server_ip.to_bits()) & self.netmask().to_bits() == 0
+        let subnet = self.behind_relay.unwrap_or(self.server_ip);
+        (ip.to_bits() ^ subnet.to_bits()) & self.netmask().to_bits() == 0
     }
 }
 
@@ -193,6 +198,13 @@ impl BootTable {
     /// The segments where DHCP and TFTP are ours.
     pub fn served(&self) -> impl Iterator<Item = &Arc<Segment>> {
         self.segments.iter().filter(|s| !s.interface.is_empty())
+    }
+
+    /// The segment whose subnet has an address, if its DHCP is ours: that of a relay agent, or of a machine that renews.
+    #[must_use]
+    pub fn segment_of(&self, ip: Ipv4Addr) -> Option<&Arc<Segment>> {
+        let ours = |s: &&Arc<Segment>| !s.interface.is_empty() || s.behind_relay.is_some();
+        self.segments.iter().filter(ours).find(|s| s.contains(ip))
     }
 
     /// The segment of a network.

@@ -72,12 +72,20 @@ pub fn decide(
             &entry.hostname,
             &boot,
         )),
-        MessageType::Release if request.ciaddr == entry.ip => {
-            decision.event(EventKind::Release, request.describe()).lease(LeaseChange::Gone)
+        MessageType::Release if request.ciaddr == entry.ip && ours(segment, request) => {
+            decision.event(EventKind::Release, request.describe()).lease(LeaseChange::Released)
         }
-        MessageType::Decline => decision
-            .event(EventKind::Decline, format!("another machine uses {}: {}", entry.ip, request.describe()))
-            .lease(LeaseChange::Gone),
+        // Of an address that is not its own it knows nothing (RFC 2131 §4.3.3: option 50 names it).
+        MessageType::Decline
+            if request.requested_ip.is_none_or(|ip| ip == entry.ip) && ours(segment, request) =>
+        {
+            decision
+                .event(
+                    EventKind::Decline,
+                    format!("another machine uses {}: {}", entry.ip, request.describe()),
+                )
+                .lease(LeaseChange::Declined { ip: entry.ip, seconds: segment.lease_seconds.max(60) })
+        }
         _ => decision,
     }
 }
@@ -145,7 +153,12 @@ fn nak(decision: Decision, segment: &Segment, request: &Request, asked: Ipv4Addr
     decision
         .event(EventKind::Nak, format!("{asked}: {why}"))
         .reply(Reply::nak(request, segment, "wrong address"))
-        .lease(LeaseChange::Gone)
+        .lease(LeaseChange::Refused)
+}
+
+/// Whether it is said to us: DHCPDECLINE and DHCPRELEASE name their server (RFC 2131 table 5).
+fn ours(segment: &Segment, request: &Request) -> bool {
+    request.server_id.is_none_or(|server| server == segment.server_ip)
 }
 
 fn with_unknown_architecture(decision: Decision, boot: &BootFile) -> Decision {

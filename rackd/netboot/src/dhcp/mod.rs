@@ -8,6 +8,7 @@ mod pxe;
 mod reply;
 mod request;
 mod server;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -15,5 +16,5 @@ mod tests;
 pub use decide::{Decision, decide};
 pub use pxe::BootFiles;
 pub use reply::{Destination, Reply};
-pub use request::{Request, RequestError};
+pub use request::{Client, Request, RequestError};
 pub(crate) use server::Server;

@@ -8,7 +8,7 @@ use dhcproto::{
 };
 use proptest::prelude::*;
 
-use super::{request::Client, *};
+use super::*;
 use crate::{Boot, BootEntry, BootTable, EventKind, KernelArgs, LeaseChange, MacAddr, Segment};
 
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
@@ -233,12 +233,15 @@ fn requests_are_told_apart_as_rfc_2131_4_3_2_says() {
 #[test]
 fn leases_follow_the_conversation() {
     let bound = LeaseChange::Bound { ip: IP, seconds: 3600 };
+    let declined = LeaseChange::Declined { ip: IP, seconds: 3600 };
     for (kind, options, ciaddr, expect) in [
         (MessageType::Discover, vec![], None, None),
         (MessageType::Request, vec![DhcpOption::RequestedIpAddress(IP)], None, Some(bound)),
-        (MessageType::Release, vec![], Some(IP), Some(LeaseChange::Gone)),
+        (MessageType::Release, vec![], Some(IP), Some(LeaseChange::Released)),
         (MessageType::Release, vec![], Some(SERVER), None),
-        (MessageType::Decline, vec![DhcpOption::RequestedIpAddress(IP)], None, Some(LeaseChange::Gone)),
+        (MessageType::Decline, vec![DhcpOption::RequestedIpAddress(IP)], None, Some(declined)),
+        (MessageType::Decline, vec![DhcpOption::RequestedIpAddress(SERVER)], None, None),
+        (MessageType::Release, vec![DhcpOption::ServerIdentifier(IP)], Some(IP), None),
     ] {
         let bytes = packet(kind, &options, |m| {
             m.set_ciaddr(ciaddr.unwrap_or(Ipv4Addr::UNSPECIFIED));

@@ -70,7 +70,7 @@ fn script_for(
         return None;
     }
     // A machine that is not in the table, with an address of a pool.
-    let lease = shared.leases.by_ip(peer, SystemTime::now()).filter(|lease| lease.mac == mac)?;
+    let lease = shared.config.leases.by_ip(peer, SystemTime::now()).filter(|lease| lease.mac == mac)?;
     let segment = table.segment(&lease.network)?;
     let boot: &Boot = &segment.pool.as_ref()?.boot;
     Some((None, script::render(boot, shared.config.boot_files.server(segment.server_ip))?))

@@ -7,7 +7,7 @@ use farrier_netboot::{Boot, Config, EventKind, Pool};
 use crate::lab::{CLIENT_IP, Cable, HTTP_PORT, MAC, Running, entry, segment, table, text};
 
 /// A script as DHCP clients call it: writes what it is told to a file.
-fn script(cable: &Cable) -> String {
+pub(crate) fn script(cable: &Cable) -> String {
     let path = cable.path("script");
     std::fs::write(
         &path,
@@ -18,11 +18,11 @@ fn script(cable: &Cable) -> String {
     path.display().to_string()
 }
 
-fn told(cable: &Cable) -> String {
+pub(crate) fn told(cable: &Cable) -> String {
     std::fs::read_to_string(cable.path("told")).unwrap_or_default()
 }
 
-fn udhcpc(cable: &Cable, more: &[&str]) -> std::process::Output {
+pub(crate) fn udhcpc(cable: &Cable, more: &[&str]) -> std::process::Output {
     let script = script(cable);
     let args = [&["-f", "-q", "-n", "-t", "5", "-T", "1", "-i", "c0", "-s", &script], more].concat();
     cable.client.client(20, "udhcpc", "udhcpc", &args)
@@ -91,9 +91,11 @@ fn udhcpc_is_refused_an_address_of_another_time() {
     server.wait(5, |kind| *kind == EventKind::Ack);
 }
 
-fn dhclient(cable: &Cable, seconds: u32, what: &str) -> std::process::Output {
+pub(crate) fn dhclient(cable: &Cable, seconds: u32, what: &str) -> std::process::Output {
     let path = |name: &str| cable.path(name).display().to_string();
-    std::fs::write(cable.path("conf"), "timeout 10; retry 1; initial-interval 1;").unwrap();
+    if !cable.path("conf").exists() {
+        std::fs::write(cable.path("conf"), "timeout 10; retry 1; initial-interval 1;").unwrap();
+    }
     let args = ["-4", "-d", what, "-v", "-cf", &path("conf"), "-lf", &path("leases"), "-pf", &path("pid")];
     let script = script(cable);
     cable.client.client(

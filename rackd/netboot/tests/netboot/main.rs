@@ -12,5 +12,7 @@ mod hostile;
 mod http_clients;
 mod lab;
 mod lifecycle;
+mod pools;
+mod relay;
 mod router_advertisement;
 mod tftp_clients;

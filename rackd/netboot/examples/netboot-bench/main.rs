@@ -1,0 +1,48 @@
+//! `cargo xtask bench netboot`: `rackd --standalone` beside other people's servers, each alone in the same network
+//! namespace at the end of the same cable, under the same load.
+//!
+//! `netboot-bench --rackd PROGRAM [--seconds N] [--runs N] [--only dhcp|tftp|http]`
+
+mod dhcp;
+mod files;
+mod place;
+mod servers;
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+#[derive(Parser)]
+struct Options {
+    /// Our program, in the release profile.
+    #[arg(long)]
+    rackd: PathBuf,
+    /// Length of one DHCP try.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Transfers of each kind, of which the median is told.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Only this part.
+    #[arg(long)]
+    only: Option<String>,
+    /// Where leases and files are; a real disk, since leases are synced to it.
+    #[arg(long, default_value = "/var/tmp")]
+    directory: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let place = place::Place::new(&options.directory)?;
+    let wants = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
+    if wants("dhcp") {
+        dhcp::run(&place, &options.rackd, options.seconds)?;
+    }
+    if wants("tftp") {
+        files::tftp(&place, &options.rackd, options.runs)?;
+    }
+    if wants("http") {
+        files::http(&place, &options.rackd, options.runs)?;
+    }
+    Ok(())
+}

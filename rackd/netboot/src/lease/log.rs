@@ -1,0 +1,107 @@
+//! The leases on disk: records one after another, each with a checksum, the last one for an address holds.
+//!
+//! Crash safe: a record counts once it is whole and synced, and nobody is told of a lease before that. A torn end,
+//! which a crash leaves, is cut off. Grown large, it is written anew beside itself and renamed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::record::Record;
+
+#[derive(Debug)]
+pub(super) struct Log {
+    path: PathBuf,
+    file: File,
+    len: u64,
+    /// A write failed half way: what the file ends with is unknown.
+    torn: bool,
+}
+
+impl Log {
+    /// Opens or makes the file and reads what is in it. It is this process's until it ends.
+    pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<Record>)> {
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        file.try_lock().map_err(|error| {
+            io::Error::new(io::ErrorKind::ResourceBusy, format!("another process has it: {error}"))
+        })?;
+        let mut bytes = Vec::new();
+        (&mut file).take(MOST + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MOST {
+            return Err(io::Error::other(format!("larger than {MOST} bytes: not a file of leases")));
+        }
+        let mut log = Self { path: path.to_owned(), file, len: 0, torn: false };
+        if bytes.is_empty() {
+            log.rewrite(&[])?;
+            return Ok((log, Vec::new()));
+        }
+        let Some(mut rest) = bytes.strip_prefix(HEADER) else {
+            return Err(io::Error::other("does not begin as a file of leases: name another one"));
+        };
+        let mut records = Vec::new();
+        while let Some(record) = Record::read(&mut rest) {
+            records.push(record);
+        }
+        log.len = (bytes.len() - rest.len()) as u64;
+        if !rest.is_empty() {
+            log.cut(rest)?;
+        }
+        log.file.seek(SeekFrom::Start(log.len))?;
+        Ok((log, records))
+    }
+
+    /// Writes records and waits until the disk has them.
+    pub(super) fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(records.len() * 64);
+        records.iter().for_each(|record| record.write(&mut bytes));
+        let done = self.file.write_all(&bytes).and_then(|()| self.file.sync_data());
+        match done {
+            Ok(()) => self.len += bytes.len() as u64,
+            Err(_) => self.torn = true,
+        }
+        done
+    }
+
+    /// Whether it is time to write it anew, with this many records that hold.
+    pub(super) fn wants_rewrite(&self, records: usize) -> bool {
+        self.torn || self.len > LARGE.max(records as u64 * 64 * 4)
+    }
+
+    /// Writes it anew with these records only.
+    pub(super) fn rewrite(&mut self, records: &[Record]) -> io::Result<()> {
+        let mut bytes = HEADER.to_vec();
+        records.iter().for_each(|record| record.write(&mut bytes));
+        let new = self.path.with_extension("new");
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&new)?;
+        file.try_lock()?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&new, &self.path)?;
+        // The name is on disk with its directory.
+        File::open(self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
+            .sync_all()?;
+        (self.file, self.len, self.torn) = (file, bytes.len() as u64, false);
+        Ok(())
+    }
+
+    /// Cuts off what is no record. More than a crash leaves is kept beside it: somebody may want to look.
+    fn cut(&mut self, rest: &[u8]) -> io::Result<()> {
+        let (path, bytes) = (self.path.display(), rest.len());
+        if bytes > A_BATCH {
+            std::fs::write(self.path.with_extension("damaged"), rest)?;
+            tracing::error!(%path, bytes, "leases are damaged: those that follow are lost, and kept in .damaged");
+        } else {
+            tracing::info!(%path, bytes, "the last write of leases was interrupted: nobody was told of it");
+        }
+        self.file.set_len(self.len)?;
+        self.file.sync_all()
+    }
+}
+
+const HEADER: &[u8] = b"farrier leases 1\n";
+/// Largest file that is read: a full /16 written anew is 5 MB.
+const MOST: u64 = 1 << 30;
+/// Below this nobody minds old records.
+const LARGE: u64 = 4 << 20;
+/// What one interrupted write can leave.
+const A_BATCH: usize = 1 << 20;

@@ -1,0 +1,274 @@
+//! Who has which address.
+//!
+//! Two kinds. An address that is reserved in the table belongs to its machine whatever happens: its lease is a view,
+//! nothing is decided from it. An address of a pool belongs to whom it was given: that is written to disk before the
+//! machine is told ([`Leases::commit`]), many at a time, and read again at the next start.
+
+mod book;
+mod client;
+mod log;
+mod record;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    io,
+    net::Ipv4Addr,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tokio::task::JoinHandle;
+
+use crate::{BootTable, MacAddr, Pool, Segment};
+use book::Book;
+use log::Log;
+use record::State;
+
+pub(crate) use book::Ask;
+pub use client::ClientKey;
+pub(crate) use record::Record;
+
+/// An address a machine holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The port.
+    pub mac: MacAddr,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// Its network.
+    pub network: String,
+    /// When the lease ends unless it is renewed.
+    pub expires_at: SystemTime,
+    /// Which kind it is.
+    pub kind: LeaseKind,
+}
+
+/// Why an address is not free.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseKind {
+    /// It is reserved for this port, which has asked for it.
+    Reserved,
+    /// Given from a pool.
+    Pool(ClientKey),
+    /// A machine that did not get it from us uses it: nobody is given it for a lease's time.
+    Declined,
+}
+
+/// What a packet does to a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// The machine has the address for this many seconds.
+    Bound {
+        /// Address given.
+        ip: Ipv4Addr,
+        /// Lease time in seconds.
+        seconds: u32,
+    },
+    /// The machine has given it back.
+    Released,
+    /// The machine found it in use by another.
+    Declined {
+        /// The address.
+        ip: Ipv4Addr,
+        /// For how long it is left alone.
+        seconds: u32,
+    },
+    /// It was told that it may not have what it asked for.
+    Refused,
+}
+
+/// All leases. Clones are handles to the same ones.
+#[derive(Debug, Clone, Default)]
+pub struct Leases(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Reservations by port and network.
+    reserved: Mutex<HashMap<(MacAddr, String), Lease>>,
+    /// Pools by network.
+    pools: Mutex<HashMap<String, Book>>,
+    /// Empty when it was closed.
+    log: Option<Mutex<Option<Log>>>,
+}
+
+impl Leases {
+    /// Those of a file, which is made if there is none; `Leases::default()` keeps them in memory only.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, is another process's, or is no file of leases.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let (log, records) = Log::open(path)?;
+        let mut pools: HashMap<String, Book> = HashMap::new();
+        for record in records {
+            pools.entry(record.network.clone()).or_default().put(record);
+        }
+        let inner = Inner { pools: Mutex::new(pools), log: Some(Mutex::new(Some(log))), ..Inner::default() };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// What a packet of a machine with a reservation does.
+    pub(crate) fn reserved(&self, mac: MacAddr, network: &str, change: &LeaseChange, now: SystemTime) {
+        let mut leases = lock(&self.0.reserved);
+        match change {
+            LeaseChange::Bound { ip, seconds } => {
+                let expires_at = now + Duration::from_secs(u64::from(*seconds));
+                let network = network.to_owned();
+                let lease =
+                    Lease { mac, ip: *ip, network: network.clone(), expires_at, kind: LeaseKind::Reserved };
+                if leases.len() >= TIDY_AT {
+                    leases.retain(|_, lease| lease.expires_at > now);
+                }
+                leases.insert((mac, network), lease);
+            }
+            LeaseChange::Released | LeaseChange::Declined { .. } | LeaseChange::Refused => {
+                leases.remove(&(mac, network.to_owned()));
+            }
+        }
+    }
+
+    /// What a packet of a machine with an address of a pool does; the record is to be committed before anybody is told.
+    pub(crate) fn pooled(
+        &self,
+        ask: &Ask,
+        network: &str,
+        change: &LeaseChange,
+        now: SystemTime,
+    ) -> Option<Record> {
+        let mut pools = lock(&self.0.pools);
+        let book = pools.get_mut(network)?;
+        let after = |seconds: &u32| now + Duration::from_secs(u64::from(*seconds));
+        let (ip, state, until) = match change {
+            LeaseChange::Bound { ip, seconds } => (*ip, State::Bound, after(seconds)),
+            LeaseChange::Released => (book.held(&ask.client, now)?, State::Bound, now),
+            LeaseChange::Declined { ip, seconds } => (*ip, State::Declined, after(seconds)),
+            LeaseChange::Refused => return None,
+        };
+        let client = ask.client.clone();
+        let record = Record { network: network.to_owned(), ip, client, mac: ask.mac, state, until };
+        book.put(record.clone());
+        Some(record)
+    }
+
+    /// An address of a pool for who asks, kept for it for a moment. `None` when the pool is used up.
+    pub(crate) fn offer(
+        &self,
+        ask: &Ask,
+        segment: &Segment,
+        pool: &Pool,
+        table: &BootTable,
+        now: SystemTime,
+    ) -> Option<Ipv4Addr> {
+        let mut pools = lock(&self.0.pools);
+        if !pools.contains_key(&segment.network) {
+            pools.insert(segment.network.clone(), Book::default());
+        }
+        let book = pools.get_mut(&segment.network)?;
+        let ip = book.address(ask, pool, |ip| usable(ip, segment, table), now)?;
+        book.offer(&segment.network, ask, ip, now);
+        Some(ip)
+    }
+
+    /// The address of a pool that a client has or is offered.
+    pub(crate) fn held(&self, client: &ClientKey, network: &str, now: SystemTime) -> Option<Ipv4Addr> {
+        lock(&self.0.pools).get(network)?.held(client, now)
+    }
+
+    /// It took another server's offer: ours is free again.
+    pub(crate) fn withdraw(&self, client: &ClientKey, network: &str) {
+        if let Some(book) = lock(&self.0.pools).get_mut(network) {
+            book.withdraw(client);
+        }
+    }
+
+    /// Whether there is a file.
+    pub(crate) fn durable(&self) -> bool {
+        self.0.log.is_some()
+    }
+
+    /// The file is somebody else's to open; nothing is given from a pool any more.
+    pub(crate) fn close(&self) {
+        if let Some(log) = &self.0.log {
+            lock(log).take();
+        }
+    }
+
+    /// Writes records to disk; over when they are there.
+    pub(crate) fn commit(&self, records: Vec<Record>) -> JoinHandle<io::Result<()>> {
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || inner.write(&records))
+    }
+
+    /// The lease of an address, while it runs.
+    pub(crate) fn by_ip(&self, ip: Ipv4Addr, now: SystemTime) -> Option<Lease> {
+        let pool = lock(&self.0.pools).values().find_map(|book| {
+            book.get(ip).filter(|r| r.until > now && r.state == State::Bound).and_then(lease)
+        });
+        pool.or_else(|| lock(&self.0.reserved).values().find(|l| l.ip == ip && l.expires_at > now).cloned())
+    }
+
+    /// Running leases, by network and address.
+    pub(crate) fn list(&self, now: SystemTime) -> Vec<Lease> {
+        let mut reserved = lock(&self.0.reserved);
+        reserved.retain(|_, lease| lease.expires_at > now);
+        let mut out: Vec<_> = reserved.values().cloned().collect();
+        drop(reserved);
+        let pools = lock(&self.0.pools);
+        out.extend(pools.values().flat_map(Book::records).filter(|r| r.until > now).filter_map(lease));
+        drop(pools);
+        out.sort_by(|a, b| (&a.network, a.ip).cmp(&(&b.network, b.ip)));
+        out
+    }
+}
+
+impl Inner {
+    fn write(&self, records: &[Record]) -> io::Result<()> {
+        let Some(log) = &self.log else { return Ok(()) };
+        let mut log = lock(log);
+        let Some(log) = log.as_mut() else { return Err(io::Error::other("rackd is ending")) };
+        let known = lock(&self.pools).values().map(Book::len).sum();
+        if !log.wants_rewrite(known) {
+            return log.append(records);
+        }
+        // What is to be written is in memory already.
+        let all: Vec<Record> = {
+            let pools = lock(&self.pools);
+            let records = pools.values().flat_map(Book::records);
+            records.filter(|r| r.state != State::Offered).cloned().collect()
+        };
+        log.rewrite(&all)
+    }
+}
+
+fn lease(record: &Record) -> Option<Lease> {
+    let kind = match record.state {
+        State::Offered => return None,
+        State::Bound => LeaseKind::Pool(record.client.clone()),
+        State::Declined => LeaseKind::Declined,
+    };
+    let (mac, ip, network) = (record.mac, record.ip, record.network.clone());
+    Some(Lease { mac, ip, network, expires_at: record.until, kind })
+}
+
+/// Whether an address of a pool may be given to anybody: not ours, not the gateway's, not the subnet's own two, and
+/// reserved for nobody.
+fn usable(ip: Ipv4Addr, segment: &Segment, table: &BootTable) -> bool {
+    let host = ip.to_bits() & !segment.netmask().to_bits();
+    let broadcast = !segment.netmask().to_bits();
+    segment.contains(ip)
+        && (segment.prefix > 30 || (host != 0 && host != broadcast))
+        && ip != segment.server_ip
+        && segment.gateway != Some(ip)
+        && table.entry_by_ip(ip).is_none()
+}
+
+/// A poisoned lock still guards whole records: every change is one insertion.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reservations in the view before ended ones are cleared out; more than a rack has ports.
+const TIDY_AT: usize = 4096;

@@ -1,0 +1,181 @@
+//! Pools by example, and a disk that is cut off anywhere.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::Boot;
+
+fn mac(n: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, n])
+}
+
+fn ask(n: u8, wish: Option<Ipv4Addr>) -> Ask {
+    Ask { client: ClientKey::Mac(mac(n)), mac: mac(n), wish }
+}
+
+fn ip(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 1, 0, n)
+}
+
+fn segment(first: u8, last: u8) -> (Segment, Pool) {
+    let pool = Pool { first: ip(first), last: ip(last), boot: Boot::None };
+    (Segment { gateway: Some(ip(12)), ..Segment::new("lab", "br0", ip(11), 24) }, pool)
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn bound(ip: Ipv4Addr) -> LeaseChange {
+    LeaseChange::Bound { ip, seconds: 3600 }
+}
+
+#[test]
+fn a_client_keeps_its_address_and_others_get_it_only_when_they_must() {
+    let (leases, now, table) = (Leases::default(), SystemTime::now(), BootTable::new());
+    let (segment, pool) = segment(20, 21);
+    let offer = |n, wish, now| leases.offer(&ask(n, wish), &segment, &pool, &table, now);
+    let first = offer(1, None, now).unwrap();
+    assert_eq!(offer(1, None, now), Some(first), "an offer is kept");
+    let second = offer(2, Some(first), now).unwrap();
+    assert_ne!(first, second, "what is offered to one is not offered to another");
+    assert_eq!(offer(3, None, now), None);
+    assert!(leases.pooled(&ask(1, None), "lab", &bound(first), now).is_some());
+    // The second offer has ended unused, the first is a lease.
+    let later = now + Duration::from_secs(60);
+    assert_eq!(offer(3, Some(first), later), Some(second));
+    assert_eq!(leases.list(later).len(), 1);
+    assert_eq!(leases.by_ip(first, later).map(|lease| lease.mac), Some(mac(1)));
+    // The lease has ended: it is still the first client's before it is anybody's.
+    let evening = now + HOUR * 2;
+    assert_eq!(offer(1, Some(second), evening), Some(first));
+}
+
+#[test]
+fn what_was_released_is_free_and_what_was_declined_is_not() {
+    let (leases, now, table) = (Leases::default(), SystemTime::now(), BootTable::new());
+    let (segment, pool) = segment(20, 20);
+    let offer = |n, now| leases.offer(&ask(n, None), &segment, &pool, &table, now);
+    let taken = offer(1, now).unwrap();
+    leases.pooled(&ask(1, None), "lab", &bound(taken), now).unwrap();
+    assert_eq!(offer(2, now), None);
+    leases.pooled(&ask(1, None), "lab", &LeaseChange::Released, now).unwrap();
+    assert_eq!(offer(2, now), Some(taken), "a search that found nothing does not hide what is free since");
+    let declined = LeaseChange::Declined { ip: taken, seconds: 600 };
+    leases.pooled(&ask(2, None), "lab", &declined, now).unwrap();
+    assert_eq!((offer(1, now), offer(2, now)), (None, None));
+    assert_eq!(leases.list(now).first().map(|l| l.kind.clone()), Some(LeaseKind::Declined));
+    assert_eq!(offer(2, now + Duration::from_secs(601)), Some(taken));
+}
+
+#[test]
+fn reserved_addresses_ours_and_the_gateways_are_given_to_nobody() {
+    let (leases, now, mut table) = (Leases::default(), SystemTime::now(), BootTable::new());
+    let (segment, pool) = segment(10, 13);
+    table.publish(crate::BootEntry {
+        mac: mac(99),
+        node: String::new(),
+        hostname: String::new(),
+        ip: ip(10),
+        network: "lab".into(),
+        boot: Boot::None,
+    });
+    let offer = |n: u8| leases.offer(&ask(n, Some(ip(9 + n))), &segment, &pool, &table, now);
+    let given: Vec<_> = (1..=4).filter_map(offer).collect();
+    assert_eq!(given, [ip(13)]);
+    // An address that becomes reserved while somebody has it goes at the next question.
+    table.publish(crate::BootEntry { ip: ip(13), ..(**table.entry(mac(99), "lab").unwrap()).clone() });
+    let later = now + Duration::from_secs(2);
+    assert_eq!(leases.offer(&ask(1, None), &segment, &pool, &table, later), Some(ip(10)));
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leases");
+    let (now, table) = (SystemTime::now(), BootTable::new());
+    let (segment, pool) = segment(20, 40);
+    let leases = Leases::open(&path).unwrap();
+    assert!(Leases::open(&path).is_err(), "a file has one owner");
+    for n in 1..=10 {
+        let ip = leases.offer(&ask(n, None), &segment, &pool, &table, now).unwrap();
+        let record = leases.pooled(&ask(n, None), "lab", &bound(ip), now).unwrap();
+        leases.commit(vec![record]).await.unwrap().unwrap();
+    }
+    let named = Ask { client: ClientKey::Id(b"\x00name"[..].into()), mac: mac(1), wish: None };
+    let ip = leases.offer(&named, &segment, &pool, &table, now).unwrap();
+    leases.commit(vec![leases.pooled(&named, "lab", &bound(ip), now).unwrap()]).await.unwrap().unwrap();
+    leases.offer(&ask(12, None), &segment, &pool, &table, now).unwrap();
+    let before = leases.list(now);
+    assert_eq!(before.len(), 11);
+    // A handle that somebody still has does not keep the file.
+    leases.close();
+    let after = Leases::open(&path).unwrap();
+    assert!(leases.commit(Vec::new()).await.unwrap().is_err());
+    let kept: Vec<_> = after.list(now).into_iter().map(|l| (l.ip, l.mac, l.kind)).collect();
+    assert_eq!(kept, before.into_iter().map(|l| (l.ip, l.mac, l.kind)).collect::<Vec<_>>());
+    assert_eq!(after.held(&named.client, "lab", now), Some(ip));
+}
+
+#[test]
+fn a_file_that_is_none_of_ours_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leases");
+    std::fs::write(&path, "something of somebody's").unwrap();
+    assert!(Leases::open(&path).is_err());
+    assert_eq!(std::fs::read(&path).unwrap(), b"something of somebody's");
+}
+
+#[test]
+fn a_file_that_grew_is_written_anew_and_says_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leases");
+    let now = SystemTime::now();
+    let (segment, pool) = segment(20, 20);
+    let leases = Leases::open(&path).unwrap();
+    leases.offer(&ask(1, None), &segment, &pool, &BootTable::new(), now).unwrap();
+    let record = leases.pooled(&ask(1, None), "lab", &bound(ip(20)), now).unwrap();
+    let renewals = vec![record; 10_000];
+    for _ in 0..20 {
+        leases.0.write(&renewals).unwrap();
+    }
+    assert!(std::fs::metadata(&path).unwrap().len() < 3 << 20, "20 times 300 kB were written");
+    drop(leases);
+    assert_eq!(Leases::open(&path).unwrap().list(now).len(), 1);
+}
+
+proptest! {
+    /// Killed at any byte of a write, and with rubbish where the write would have gone on: everything before is there,
+    /// nothing that never was.
+    #[test]
+    fn a_torn_file_has_what_was_whole(
+        count in 1usize..12, cut in any::<prop::sample::Index>(), rubbish in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("leases");
+        let (mut log, _) = Log::open(&path).unwrap();
+        let until = std::time::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+        let records: Vec<Record> = (0..count).map(|n| {
+            let n = n as u8;
+            let client = if n.is_multiple_of(2) { ClientKey::Mac(mac(n)) } else { ClientKey::Id(vec![n; 9].into()) };
+            Record { network: "lab".into(), ip: ip(n), client, mac: mac(n), state: State::Bound, until }
+        }).collect();
+        let mut ends = vec![std::fs::metadata(&path).unwrap().len()];
+        for record in &records {
+            log.append(std::slice::from_ref(record)).unwrap();
+            ends.push(std::fs::metadata(&path).unwrap().len());
+        }
+        drop(log);
+        let whole = std::fs::read(&path).unwrap();
+        let header = ends[0] as usize;
+        let at = header + cut.index(whole.len() - header + 1);
+        std::fs::write(&path, [&whole[..at], &rubbish].concat()).unwrap();
+        let (mut log, read) = Log::open(&path).unwrap();
+        let kept = ends.iter().filter(|end| **end <= at as u64).count() - 1;
+        // Rubbish may happen to be the byte that was missing.
+        prop_assert!(read.len() >= kept && read.len() <= count);
+        prop_assert_eq!(&read[..], &records[..read.len()]);
+        // And it goes on from there.
+        log.append(&records[..1]).unwrap();
+        drop(log);
+        prop_assert_eq!(Log::open(&path).unwrap().1.len(), read.len() + 1);
+    }
+}

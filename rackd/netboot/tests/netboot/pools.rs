@@ -1,0 +1,79 @@
+//! Addresses of pools, which must outlive the server: udhcpc and dhclient.
+
+use farrier_netboot::{Boot, Config, EventKind, LeaseKind, Leases, Pool, Segment};
+
+use crate::dhcp_clients::{dhclient, told, udhcpc};
+use crate::lab::{Cable, HTTP_PORT, MAC, Running, segment, table, text};
+
+fn pool(first: &str, last: &str) -> Segment {
+    let pool = Pool { first: first.parse().unwrap(), last: last.parse().unwrap(), boot: Boot::None };
+    Segment { pool: Some(pool), ..segment() }
+}
+
+fn serve(cable: &Cable, segment: Segment) -> Running {
+    let mut config = Config::new(HTTP_PORT);
+    config.leases = Leases::open(&cable.path("given")).unwrap();
+    let mut table = table(segment, Boot::None);
+    table.unpublish_mac(MAC);
+    Running::start(&cable.server, config, table)
+}
+
+#[test]
+fn a_lease_is_on_disk_before_udhcpc_is_told_and_outlives_the_server() {
+    let cable = Cable::new();
+    let server = serve(&cable, pool("10.77.0.200", "10.77.0.209"));
+    let output = udhcpc(&cable, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let leases = server.netboot.leases();
+    assert_eq!(leases.len(), 1);
+    let ip = leases[0].ip;
+    assert!(told(&cable).contains(&format!("ip={ip}")));
+    // What is on disk at this moment, as after a power cut: the running server is not asked.
+    std::fs::copy(cable.path("given"), cable.path("copy")).unwrap();
+    drop(server);
+    let mut config = Config::new(HTTP_PORT);
+    config.leases = Leases::open(&cable.path("copy")).unwrap();
+    let mut table = table(pool("10.77.0.200", "10.77.0.209"), Boot::None);
+    table.unpublish_mac(MAC);
+    let server = Running::start(&cable.server, config, table);
+    assert_eq!(server.netboot.leases()[0].ip, ip);
+    // It asks for another one and keeps its own.
+    let output = udhcpc(&cable, &["-r", "10.77.0.205"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(told(&cable).lines().filter(|line| *line == format!("ip={ip}")).count(), 2);
+}
+
+#[test]
+fn dhclient_with_an_identifier_of_its_own_is_another_client() {
+    let cable = Cable::new();
+    let server = serve(&cable, pool("10.77.0.200", "10.77.0.209"));
+    assert!(udhcpc(&cable, &[]).status.success());
+    std::fs::write(
+        cable.path("conf"),
+        "timeout 10; retry 1; initial-interval 1; send dhcp-client-identifier \"installer\";",
+    )
+    .unwrap();
+    let output = dhclient(&cable, 6, "-1");
+    assert!(text(&output).contains("bound to 10.77.0.20"), "{}", text(&output));
+    let kinds: Vec<_> = server.netboot.leases().into_iter().map(|lease| (lease.mac, lease.kind)).collect();
+    assert_eq!(kinds.len(), 2, "{kinds:?}");
+    assert!(kinds.iter().all(|(mac, kind)| *mac == MAC && matches!(kind, LeaseKind::Pool(_))), "{kinds:?}");
+}
+
+#[test]
+fn an_address_that_udhcpc_finds_in_use_is_left_alone() {
+    let cable = Cable::new();
+    // Somebody has taken the pool's first address by hand, and answers ARP for it.
+    cable.server.sh("ip addr add 10.77.0.200/24 dev s0");
+    let mut server = serve(&cable, pool("10.77.0.200", "10.77.0.201"));
+    let output = udhcpc(&cable, &["-a", "-A", "1", "-r", "10.77.0.200"]);
+    assert!(output.status.success(), "{}", text(&output));
+    server.wait(5, |kind| *kind == EventKind::Decline);
+    assert!(told(&cable).contains("ip=10.77.0.201"), "{}", told(&cable));
+    let leases: Vec<_> = server.netboot.leases();
+    assert_eq!((leases.len(), leases[0].kind.clone()), (2, LeaseKind::Declined));
+    drop(server);
+    // Nor does a restart give it to anybody.
+    let server = serve(&cable, pool("10.77.0.200", "10.77.0.201"));
+    assert_eq!(server.netboot.leases()[0].kind, LeaseKind::Declined);
+}

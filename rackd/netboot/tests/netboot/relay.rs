@@ -1,0 +1,97 @@
+//! Machines behind a router with ISC's dhcrelay: option 82 goes both ways, renewals come without it.
+
+use std::process::Stdio;
+
+use farrier_netboot::{Boot, BootEntry, Config, EventKind, Segment};
+
+use crate::dhcp_clients::{script, told};
+use crate::lab::{Cable, HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, segment, table, text, tool};
+
+const FAR_IP: &str = "10.79.0.50";
+const ROUTER: &str = "10.77.0.2";
+
+/// The server's cable leads to a router, behind which the client is.
+struct Routed {
+    near: Cable,
+    far: Cable,
+    _relay: Killed,
+}
+
+impl Routed {
+    fn new() -> Self {
+        // Of the second cable only the client's end: its other end moves into the router.
+        let (near, far) = (Cable::new(), Cable::new());
+        let router: &Namespace = &near.client;
+        far.server.sh(&format!("ip addr flush dev s0; ip link set s0 netns {} name down0", router.name()));
+        router.sh(&format!(
+            "ip addr add {ROUTER}/24 dev c0; ip addr add 10.79.0.1/24 dev down0; ip link set down0 up; \
+             echo 1 > /proc/sys/net/ipv4/ip_forward"
+        ));
+        near.server.sh(&format!("ip route add 10.79.0.0/24 via {ROUTER}"));
+        let mut relay = router.command(&tool("dhcrelay", "isc-dhcp-relay"));
+        // -a adds option 82 and takes it out again; -D drops answers in which it is not what it sent.
+        relay.args(["-4", "-d", "-a", "-D", "-iu", "c0", "-id", "down0", "-pf"]).arg(near.path("pid"));
+        let relay = relay.arg(SERVER_IP).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let relay = Killed(relay.spawn().unwrap());
+        Self { near, far, _relay: relay }
+    }
+}
+
+#[test]
+fn udhcpc_behind_dhcrelay_gets_its_subnets_address_and_renews_it_over_the_router() {
+    let routed = Routed::new();
+    let behind = Segment {
+        behind_relay: Some("10.79.0.0".parse().unwrap()),
+        gateway: Some("10.79.0.1".parse().unwrap()),
+        ..Segment::new("far", "", SERVER_IP.parse().unwrap(), 24)
+    };
+    let mut table = table(segment(), Boot::None);
+    table.unpublish_mac(MAC);
+    table.set_segments(vec![segment(), behind]);
+    table.publish(BootEntry {
+        mac: MAC,
+        node: "node-1".into(),
+        hostname: "host-1".into(),
+        ip: FAR_IP.parse().unwrap(),
+        network: "far".into(),
+        boot: Boot::LocalDisk,
+    });
+    let mut server = Running::start(&routed.near.server, Config::new(HTTP_PORT), table);
+    // The script sets no address: this is what it would do.
+    routed.far.client.sh(&format!("ip addr add {FAR_IP}/24 dev c0; ip route add default via 10.79.0.1"));
+    let mut udhcpc = routed.far.client.command(&tool("udhcpc", "udhcpc"));
+    udhcpc.args(["-f", "-t", "10", "-T", "1", "-i", "c0", "-s", &script(&routed.far)]);
+    udhcpc.arg("-p").arg(routed.far.path("udhcpc.pid"));
+    let udhcpc = Killed(udhcpc.stdin(Stdio::null()).spawn().unwrap());
+    server.wait(20, |kind| *kind == EventKind::Ack);
+    let asked = server.netboot.trace(MAC);
+    assert!(asked.iter().any(|e| e.detail.contains("through relay 10.79.0.1")), "{asked:#?}");
+    // Bound when its script has run: a signal before that means something else.
+    let begun = std::time::Instant::now();
+    while !told(&routed.far).contains("ip=") {
+        assert!(begun.elapsed().as_secs() < 30, "udhcpc got an answer and has no address");
+        std::thread::yield_now();
+    }
+    // RENEWING: unicast to the server, from the address, with no relay in between.
+    let pid = std::fs::read_to_string(routed.far.path("udhcpc.pid")).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::USR1).unwrap();
+    let renewal = server.wait(20, |kind| *kind == EventKind::Request);
+    assert!(renewal.detail.contains(&format!("has {FAR_IP}")), "{renewal:?}");
+    assert!(!renewal.detail.contains("relay"), "{renewal:?}");
+    server.wait(20, |kind| *kind == EventKind::Ack);
+    drop(udhcpc);
+    let told = told(&routed.far);
+    assert!(told.contains(&format!("ip={FAR_IP}")) && told.contains("router=10.79.0.1"), "{told}");
+    assert_eq!(server.netboot.leases()[0].network, "far");
+}
+
+#[test]
+fn a_relay_of_a_subnet_that_is_not_ours_gets_no_answer() {
+    let routed = Routed::new();
+    let server = Running::start(&routed.near.server, Config::new(HTTP_PORT), table(segment(), Boot::None));
+    let args = ["-f", "-q", "-n", "-t", "2", "-T", "1", "-i", "c0", "-s", "/bin/true"];
+    let output = routed.far.client.client(20, "udhcpc", "udhcpc", &args);
+    assert!(!output.status.success(), "{}", text(&output));
+    assert_eq!(server.kinds(), []);
+}

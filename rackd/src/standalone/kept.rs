@@ -1,0 +1,81 @@
+//! The last good snapshot, on disk.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+
+use super::snapshot::Snapshot;
+
+/// Written whole or not at all, never replaced by an older generation.
+pub(super) struct Kept {
+    path: PathBuf,
+    last: Option<Snapshot>,
+}
+
+impl Kept {
+    /// One that cannot be read is as good as none: it is only ever a copy.
+    pub(super) fn open(path: PathBuf) -> Self {
+        let last = match std::fs::read_to_string(&path) {
+            Ok(text) => Snapshot::parse(&text)
+                .inspect_err(
+                    |error| tracing::error!(path = %path.display(), %error, "the kept snapshot is damaged"),
+                )
+                .ok(),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::error!(path = %path.display(), %error, "the kept snapshot cannot be read");
+                }
+                None
+            }
+        };
+        Self { path, last }
+    }
+
+    pub(super) fn last(&self) -> Option<&Snapshot> {
+        self.last.as_ref()
+    }
+
+    /// Reads `file`, checks all of it, and keeps it.
+    pub(super) fn take(&mut self, file: &Path) -> anyhow::Result<Snapshot> {
+        let name = file.display();
+        let len = std::fs::metadata(file).with_context(|| format!("cannot read {name}"))?.len();
+        ensure!(len <= MOST, "{name} has {len} bytes: expected at most {MOST}");
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+        let new = Snapshot::parse(&text).with_context(|| format!("{name} cannot be used"))?;
+        new.table().with_context(|| format!("{name} cannot be used"))?;
+        if let Some(last) = &self.last {
+            let (seen, known) = (new.generation, last.generation);
+            ensure!(
+                seen >= known,
+                "{name} is generation {seen}, {known} was served already: expected a later one"
+            );
+            ensure!(
+                seen > known || new == *last,
+                "{name} is generation {seen} with another content than was served under that number: raise `generation`"
+            );
+        }
+        if self.last.as_ref() != Some(&new) {
+            self.write(&new).with_context(|| format!("cannot keep it in {}", self.path.display()))?;
+            self.last = Some(new.clone());
+        }
+        Ok(new)
+    }
+
+    fn write(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
+        let new = self.path.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(&serde_json::to_vec_pretty(snapshot)?)?;
+        file.sync_all()?;
+        std::fs::rename(&new, &self.path)?;
+        // The name is on disk with its directory.
+        if let Some(parent) = self.path.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+/// Ten thousand machines have some four million bytes.
+const MOST: u64 = 64 << 20;

@@ -1,0 +1,137 @@
+//! `rackd --standalone FILE`: network boot of a rack without a centre, from a file that says all of it.
+//!
+//! The file is read at the start and at every SIGHUP. What was good is kept beside the leases ([`Kept`]); one that
+//! cannot be used changes nothing, and after a restart the last good one is served.
+
+mod kept;
+mod snapshot;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use farrier_netboot::{Leases, Netboot, http};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use kept::Kept;
+use snapshot::Snapshot;
+
+#[derive(Debug, Args)]
+pub struct StandaloneArgs {
+    /// Serve network boot without a centre, from this snapshot (YAML or JSON); SIGHUP reads it again.
+    #[arg(long, value_name = "FILE")]
+    standalone: Option<PathBuf>,
+    /// With --standalone: directory for leases and the last good snapshot.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/farrier/standalone", requires = "standalone")]
+    data: PathBuf,
+    /// With --standalone: address and port of boot scripts and files.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080", requires = "standalone")]
+    http: SocketAddr,
+    /// With --standalone: directory with undionly.kpxe, snponly.efi and so on.
+    #[arg(long, value_name = "DIR", requires = "standalone")]
+    boot_files: Option<PathBuf>,
+}
+
+impl StandaloneArgs {
+    /// Whether it was asked for.
+    pub fn is_given(&self) -> bool {
+        self.standalone.is_some()
+    }
+}
+
+/// Serves until `shutdown`. What is served is printed, one line a snapshot.
+pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let file = args.standalone.context("--standalone FILE is missing")?;
+    std::fs::create_dir_all(&args.data).with_context(|| format!("cannot make {}", args.data.display()))?;
+    let listener =
+        TcpListener::bind(args.http).await.with_context(|| format!("cannot listen on {}", args.http))?;
+    let mut config = farrier_netboot::Config::new(listener.local_addr()?.port());
+    if let Some(dir) = &args.boot_files {
+        config.load_files(dir).with_context(|| format!("cannot read boot files in {}", dir.display()))?;
+    }
+    let path = args.data.join("leases");
+    config.leases = Leases::open(&path).with_context(|| format!("cannot use {}", path.display()))?;
+    // Before anything is said to be ready: its default is to end the process.
+    let hangup = signal(SignalKind::hangup())?;
+    let mut kept = Kept::open(args.data.join("snapshot.json"));
+    let snapshot = kept.take(&file).or_else(|error| {
+        let last = kept.last().cloned();
+        let problem = farrier_runtime::telemetry::chain(error.as_ref());
+        match last {
+            Some(last) => {
+                tracing::error!(
+                    error = problem,
+                    generation = last.generation,
+                    "serving the last good snapshot"
+                );
+                Ok(last)
+            }
+            None => Err(anyhow::anyhow!("{problem}; and no earlier one is kept in {}", args.data.display())),
+        }
+    })?;
+    let netboot = Netboot::start(config, snapshot.table()?).await;
+    say(&netboot, &snapshot)?;
+    let web =
+        tokio::spawn(http::serve(listener, netboot.router(), http::Limits::default(), shutdown.clone()));
+    reload(&netboot, &mut kept, &file, hangup, &shutdown).await;
+    netboot.shutdown().await;
+    web.await.context("the HTTP server failed")
+}
+
+/// Takes the file again at every SIGHUP, until `shutdown`.
+async fn reload(
+    netboot: &Netboot,
+    kept: &mut Kept,
+    file: &std::path::Path,
+    mut hangup: Signal,
+    shutdown: &CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            more = hangup.recv() => if more.is_none() { return shutdown.cancelled().await },
+        }
+        let taken = kept.take(file).and_then(|snapshot| {
+            let table = snapshot.table()?;
+            netboot.update(|old| *old = table);
+            Ok(snapshot)
+        });
+        match taken {
+            Ok(snapshot) => {
+                netboot.settled().await;
+                if let Err(error) = say(netboot, &snapshot) {
+                    tracing::debug!(%error, "nobody listens");
+                }
+            }
+            Err(error) => {
+                let error = farrier_runtime::telemetry::chain(error.as_ref());
+                tracing::error!(error, "snapshot not taken, serving as before");
+            }
+        }
+    }
+}
+
+/// One line on standard output, for whoever waits for it.
+fn say(netboot: &Netboot, snapshot: &Snapshot) -> anyhow::Result<()> {
+    for status in netboot.segments() {
+        if let Some(error) = status.error {
+            tracing::error!(interface = %status.interface, %error, "segment not served, trying again");
+        }
+    }
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "serving generation {}: {} segments, {} machines",
+        snapshot.generation,
+        snapshot.segments.len(),
+        snapshot.machines.len()
+    )?;
+    Ok(out.flush()?)
+}

@@ -1,0 +1,216 @@
+//! What a rack serves, as a file: raw text in, a checked boot table out.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+use farrier_netboot::{
+    Artifact, ArtifactName, Boot, BootEntry, BootTable, KernelArgs, MacAddr, Pool, Segment,
+};
+use serde::{Deserialize, Serialize};
+
+/// Everything that is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Snapshot {
+    /// Grows with every change; an older one is refused.
+    pub(super) generation: u64,
+    pub(super) segments: Vec<SegmentText>,
+    #[serde(default)]
+    pub(super) machines: Vec<MachineText>,
+    /// Kernels and initrds, by the name they are served under.
+    #[serde(default)]
+    pub(super) artifacts: BTreeMap<String, PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SegmentText {
+    name: String,
+    /// With our address; missing: DHCP and TFTP are somebody else's here.
+    #[serde(default)]
+    interface: String,
+    /// Our address and the prefix length, 10.90.0.1/24.
+    address: String,
+    /// The subnet, 10.91.0.0/24, where its machines are behind a relay agent; `address` is then ours as they reach
+    /// it, and there is no interface.
+    #[serde(default)]
+    behind_relay: Option<String>,
+    #[serde(default)]
+    gateway: Option<Ipv4Addr>,
+    #[serde(default)]
+    dns: Vec<Ipv4Addr>,
+    #[serde(default)]
+    domain: Option<String>,
+    #[serde(default = "an_hour")]
+    lease_seconds: u32,
+    /// Addresses for machines that are not named; missing: they get no answer.
+    #[serde(default)]
+    pool: Option<PoolText>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PoolText {
+    first: Ipv4Addr,
+    last: Ipv4Addr,
+    #[serde(default, with = "serde_yaml_ng::with::singleton_map")]
+    boot: BootText,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MachineText {
+    name: String,
+    mac: String,
+    segment: String,
+    address: Ipv4Addr,
+    /// Missing: its name.
+    #[serde(default)]
+    hostname: Option<String>,
+    #[serde(default, with = "serde_yaml_ng::with::singleton_map")]
+    boot: BootText,
+}
+
+/// What a machine boots.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub(super) enum BootText {
+    /// An address and nothing else.
+    #[default]
+    None,
+    /// An address, and for iPXE: go on to the disk.
+    LocalDisk,
+    /// A kernel and an initrd.
+    Linux {
+        kernel: String,
+        initrd: String,
+        #[serde(default)]
+        args: String,
+    },
+}
+
+impl Snapshot {
+    /// Reads YAML, of which JSON is a part. Unknown keys are refused: a typing error must not become a default.
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
+        Ok(serde_yaml_ng::from_str(text)?)
+    }
+
+    /// The table it describes, if all of it makes sense.
+    pub(super) fn table(&self) -> anyhow::Result<BootTable> {
+        let mut table = BootTable::new();
+        for (name, path) in &self.artifacts {
+            ensure!(path.is_file(), "artifact {name}: expected a file at {}, saw none", path.display());
+            let served: ArtifactName = name.parse().with_context(|| format!("artifact {name:?}"))?;
+            table.publish_artifact(served, Artifact::File(path.clone()));
+        }
+        let mut segments = Vec::new();
+        for text in &self.segments {
+            let segment = self.segment(text).with_context(|| format!("segment {}", text.name))?;
+            let twice = |other: &Segment| {
+                other.network == segment.network
+                    || (!segment.interface.is_empty() && other.interface == segment.interface)
+            };
+            ensure!(!segments.iter().any(twice), "segment {}: name or interface is used twice", text.name);
+            segments.push(segment);
+        }
+        let (mut addresses, mut ports) = (HashSet::new(), HashSet::new());
+        for text in &self.machines {
+            let entry = self.machine(text, &segments).with_context(|| format!("machine {}", text.name))?;
+            ensure!(
+                addresses.insert(entry.ip),
+                "machine {}: {} is another machine's too",
+                text.name,
+                entry.ip
+            );
+            ensure!(
+                ports.insert((entry.mac, entry.network.clone())),
+                "machine {}: {} has two addresses in segment {}",
+                text.name,
+                entry.mac,
+                entry.network
+            );
+            table.publish(entry);
+        }
+        table.set_segments(segments);
+        Ok(table)
+    }
+
+    fn segment(&self, text: &SegmentText) -> anyhow::Result<Segment> {
+        ensure!(farrier_model::is_label(&text.name), "expected a name of 1 to 63 of a-z, 0-9 and '-'");
+        let (address, mut prefix) = network("address", &text.address)?;
+        let behind_relay =
+            text.behind_relay.as_deref().map(|text| network("behind_relay", text)).transpose()?;
+        if let Some((_, theirs)) = behind_relay {
+            ensure!(text.interface.is_empty(), "behind_relay: expected no interface, saw {}", text.interface);
+            prefix = theirs;
+        }
+        let mut segment = Segment::new(&text.name, &text.interface, address, prefix);
+        segment.behind_relay = behind_relay.map(|(subnet, _)| subnet);
+        segment.gateway = text.gateway;
+        segment.dns.clone_from(&text.dns);
+        segment.domain.clone_from(&text.domain);
+        segment.lease_seconds = text.lease_seconds;
+        if let Some(pool) = &text.pool {
+            let inside = segment.contains(pool.first) && segment.contains(pool.last);
+            ensure!(
+                inside && pool.first <= pool.last,
+                "pool: expected first and last inside {}",
+                text.address
+            );
+            segment.pool = Some(Pool { first: pool.first, last: pool.last, boot: self.boot(&pool.boot)? });
+        }
+        Ok(segment)
+    }
+
+    fn machine(&self, text: &MachineText, segments: &[Segment]) -> anyhow::Result<BootEntry> {
+        ensure!(farrier_model::is_label(&text.name), "expected a name of 1 to 63 of a-z, 0-9 and '-'");
+        let mac: MacAddr = text.mac.parse().with_context(|| format!("mac {:?}", text.mac))?;
+        let segment = segments.iter().find(|s| s.network == text.segment);
+        let segment = segment.with_context(|| format!("there is no segment {:?}", text.segment))?;
+        ensure!(
+            segment.contains(text.address) && text.address != segment.server_ip,
+            "address: expected one of segment {} that is not ours, saw {}",
+            text.segment,
+            text.address
+        );
+        let hostname = text.hostname.as_ref().unwrap_or(&text.name);
+        ensure!(farrier_model::is_label(hostname), "hostname: expected 1 to 63 of a-z, 0-9 and '-'");
+        Ok(BootEntry {
+            mac,
+            node: text.name.clone(),
+            hostname: hostname.clone(),
+            ip: text.address,
+            network: text.segment.clone(),
+            boot: self.boot(&text.boot)?,
+        })
+    }
+
+    fn boot(&self, text: &BootText) -> anyhow::Result<Boot> {
+        Ok(match text {
+            BootText::None => Boot::None,
+            BootText::LocalDisk => Boot::LocalDisk,
+            BootText::Linux { kernel, initrd, args } => {
+                for name in [kernel, initrd] {
+                    ensure!(self.artifacts.contains_key(name), "boot: {name:?} is not among the artifacts");
+                }
+                let args = KernelArgs::parse(args).context("boot: args")?;
+                Boot::Script { kernel: kernel.parse()?, initrd: initrd.parse()?, args }
+            }
+        })
+    }
+}
+
+/// An address and the length of its prefix.
+fn network(key: &str, text: &str) -> anyhow::Result<(Ipv4Addr, u8)> {
+    let parts = text.split_once('/').and_then(|(address, prefix)| {
+        let prefix = prefix.parse().ok().filter(|p| (8..=30).contains(p))?;
+        Some((address.parse().ok()?, prefix))
+    });
+    parts.with_context(|| format!("{key}: expected address/prefix such as 10.90.0.1/24, saw {text:?}"))
+}
+
+fn an_hour() -> u32 {
+    3600
+}

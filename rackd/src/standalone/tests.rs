@@ -1,0 +1,111 @@
+//! Snapshots that are refused, and which one is served after that.
+
+use super::kept::Kept;
+use super::snapshot::Snapshot;
+
+const GOOD: &str = r#"
+generation: 7
+segments:
+- name: lab
+  interface: br0
+  address: 10.90.0.1/24
+  pool: { first: 10.90.0.100, last: 10.90.0.199 }
+machines:
+- { name: web-1, mac: "52:54:00:00:00:01", segment: lab, address: 10.90.0.10, boot: local_disk }
+- name: web-2
+  mac: 52-54-00-00-00-02
+  segment: lab
+  address: 10.90.0.11
+  boot: { linux: { kernel: k, initrd: i, args: quiet } }
+artifacts: { k: /etc/hostname, i: /etc/hostname }
+"#;
+
+#[test]
+fn yaml_and_json_say_the_same() {
+    let yaml = Snapshot::parse(GOOD).unwrap();
+    let json = Snapshot::parse(&serde_json::to_string(&yaml).unwrap()).unwrap();
+    assert_eq!(yaml, json);
+    let table = json.table().unwrap();
+    assert_eq!(table.entries().count(), 2);
+    assert!(table.segment("lab").unwrap().pool.is_some());
+}
+
+#[test]
+fn a_subnet_behind_a_relay_is_not_ours() {
+    let text =
+        GOOD.replace("  interface: br0\n", "  behind_relay: 10.91.0.0/24\n").replace("0.90.0.1", "0.91.0.1");
+    let text = text.replace("address: 10.91.0.1/24", "address: 10.90.0.1/16");
+    let table = Snapshot::parse(&text).unwrap().table().unwrap();
+    let segment = table.segment_of([10, 91, 0, 254].into()).unwrap();
+    assert_eq!((segment.server_ip, segment.netmask()), ([10, 90, 0, 1].into(), [255, 255, 255, 0].into()));
+    assert!(table.segment_of([10, 90, 0, 1].into()).is_none());
+    let both = text.replace("  behind_relay", "  interface: br0\n  behind_relay");
+    let error = Snapshot::parse(&both).unwrap().table().unwrap_err();
+    assert!(format!("{error:#}").contains("expected no interface, saw br0"), "{error:#}");
+}
+
+#[test]
+fn each_mistake_names_its_place() {
+    for (from, to, place) in [
+        ("generation: 7", "", "generation"),
+        ("interface:", "interfaces:", "interfaces"),
+        ("10.90.0.1/24", "10.90.0.1", "segment lab: address"),
+        ("last: 10.90.0.199", "last: 10.91.0.1", "segment lab: pool"),
+        ("address: 10.90.0.10,", "address: 10.91.0.10,", "machine web-1: address"),
+        ("address: 10.90.0.11", "address: 10.90.0.10", "machine web-2: 10.90.0.10 is another"),
+        ("52-54-00-00-00-02", "52-54-00-00-00-01", "machine web-2: 52:54:00:00:00:01 has two"),
+        ("52-54-00-00-00-02", "5254", "machine web-2: mac"),
+        ("segment: lab, a", "segment: lap, a", "machine web-1: there is no segment"),
+        ("initrd: i", "initrd: j", "machine web-2: boot: \"j\""),
+        ("args: quiet", "args: \"a\\nb\"", "machine web-2: boot: args"),
+        ("k: /etc/hostname", "k: /nowhere", "artifact k"),
+    ] {
+        assert!(GOOD.contains(from), "{from}");
+        let parsed = Snapshot::parse(&GOOD.replacen(from, to, 1));
+        let error = parsed.and_then(|snapshot| snapshot.table().map(|_| snapshot)).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains(place), "{place}: {text}");
+    }
+}
+
+#[test]
+fn the_last_good_one_is_kept_over_bad_old_and_changed_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, path) = (dir.path().join("rack.yaml"), dir.path().join("snapshot.json"));
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    let mut kept = Kept::open(path.clone());
+    write(GOOD);
+    assert_eq!(kept.take(&file).unwrap().generation, 7);
+    kept.take(&file).unwrap();
+    for (text, why) in [
+        (GOOD.replace("generation: 7", "generation: 6"), "expected a later one"),
+        (GOOD.replace("web-1", "web-9"), "raise `generation`"),
+        (GOOD.replace("generation: 7", "generation: 8").replace("/24", ""), "address"),
+        ("{".to_owned(), "cannot be used"),
+    ] {
+        write(&text);
+        let error = format!("{:#}", kept.take(&file).unwrap_err());
+        assert!(error.contains(why), "{why}: {error}");
+        assert_eq!(Kept::open(path.clone()).last().map(|s| s.generation), Some(7));
+    }
+    write(&GOOD.replace("generation: 7", "generation: 8").replace("web-1", "web-9"));
+    kept.take(&file).unwrap();
+    assert_eq!(Kept::open(path.clone()).last().map(|s| s.generation), Some(8));
+    // Half a copy is as good as none, and no reason not to start.
+    let half = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &half[..half.len() / 2]).unwrap();
+    assert_eq!(Kept::open(path).last(), None);
+}
+
+#[test]
+fn the_example_of_the_documents_is_a_snapshot() {
+    let text = include_str!("../../../deploy/README.md");
+    let example = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    // Its files are nobody's here.
+    let example = example
+        .replace("/srv/boot/vmlinuz", "/etc/hostname")
+        .replace("/srv/boot/initrd.img", "/etc/hostname");
+    let table = Snapshot::parse(&example).unwrap().table().unwrap();
+    assert_eq!(table.entries().count(), 1);
+    assert!(table.segment_of([10, 91, 0, 7].into()).is_some());
+}

@@ -1,0 +1,153 @@
+//! `rackd --standalone` in a network namespace of its own: udhcpc gets what the snapshot says, also after the server
+//! was killed, and the last good snapshot is served when the file is broken. Run as root.
+
+use std::io::{BufRead as _, BufReader, Lines};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Two namespaces and a cable.
+struct Cable {
+    server: String,
+    client: String,
+    dir: tempfile::TempDir,
+}
+
+impl Cable {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = |end| format!("fra-{}-{}-{end}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let cable = Self { server: name("s"), client: name("c"), dir: tempfile::tempdir().unwrap() };
+        let (server, client) = (&cable.server, &cable.client);
+        for line in [
+            format!("netns add {server}"),
+            format!("netns add {client}"),
+            format!("link add s0 netns {server} type veth peer name c0 netns {client} address {MAC}"),
+            format!("-n {server} addr add 10.78.0.1/24 dev s0"),
+            format!("-n {server} link set s0 up"),
+            format!("-n {client} link set c0 up"),
+        ] {
+            let done = Command::new("ip").args(line.split(' ')).status().unwrap();
+            assert!(done.success(), "ip {line}");
+        }
+        let script = cable.path("script");
+        std::fs::write(&script, format!("#!/bin/sh\nenv >> {}\n", cable.path("told").display())).unwrap();
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        cable
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn snapshot(&self, text: &str) {
+        std::fs::write(self.path("rack.yaml"), text).unwrap();
+    }
+
+    fn rackd(&self) -> Rackd {
+        let mut command = inside(&self.server, Path::new(env!("CARGO_BIN_EXE_rackd")));
+        command.arg("--standalone").arg(self.path("rack.yaml")).arg("--data").arg(self.path("data"));
+        command.args(["--http", "0.0.0.0:8080"]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Rackd { child, lines }
+    }
+
+    /// The addresses udhcpc was told of; empty when nobody answered.
+    fn udhcpc(&self) -> Vec<String> {
+        let _ = std::fs::remove_file(self.path("told"));
+        let mut command = inside(&self.client, Path::new("timeout"));
+        command.args(["30", "udhcpc", "-f", "-q", "-n", "-t", "5", "-T", "1", "-i", "c0", "-s"]);
+        let done = command.arg(self.path("script")).stdin(Stdio::null()).output().unwrap();
+        let told = std::fs::read_to_string(self.path("told")).unwrap_or_default();
+        let ips: Vec<_> =
+            told.lines().filter_map(|line| line.strip_prefix("ip=").map(str::to_owned)).collect();
+        assert_eq!(done.status.success(), !ips.is_empty(), "{done:?}");
+        ips
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        for namespace in [&self.server, &self.client] {
+            let _ = Command::new("ip").args(["netns", "del", namespace]).status();
+        }
+    }
+}
+
+struct Rackd {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Rackd {
+    /// What it says it serves.
+    fn says(&mut self) -> String {
+        self.lines.next().expect("rackd ended").unwrap()
+    }
+
+    fn send(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for Rackd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_lease_of_a_killed_rackd_holds_and_a_broken_snapshot_changes_nothing() {
+    let cable = Cable::new();
+    cable.snapshot(POOL);
+    let mut rackd = cable.rackd();
+    assert_eq!(rackd.says(), "serving generation 1: 1 segments, 0 machines");
+    let first = cable.udhcpc();
+    assert!(first[0].starts_with("10.78.0.1"), "{first:?}");
+    rackd.send(Signal::KILL);
+    drop(rackd);
+    // The file is broken while nobody looks; the new process has what the old one kept.
+    cable.snapshot("generation: 2\nsegments: [");
+    let mut rackd = cable.rackd();
+    assert_eq!(rackd.says(), "serving generation 1: 1 segments, 0 machines");
+    assert_eq!(cable.udhcpc(), first);
+    // A good one is taken at SIGHUP: the machine has a reservation now.
+    cable.snapshot(&format!(
+        "{}machines:\n- {{ name: web-1, mac: \"{MAC}\", segment: lab, address: 10.78.0.50 }}\n",
+        POOL.replace("generation: 1", "generation: 2")
+    ));
+    rackd.send(Signal::HUP);
+    assert_eq!(rackd.says(), "serving generation 2: 1 segments, 1 machines");
+    assert_eq!(cable.udhcpc(), ["10.78.0.50"]);
+    rackd.send(Signal::TERM);
+    assert!(rackd.child.wait().unwrap().success());
+    assert_eq!(cable.udhcpc(), [] as [&str; 0]);
+}
+
+#[test]
+fn nothing_to_serve_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_rackd")).args(args).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let data = dir.path().display().to_string();
+    let said = run(&["--standalone", "/nowhere", "--data", &data, "--http", "127.0.0.1:0"]);
+    assert!(said.contains("cannot read /nowhere") && said.contains("no earlier one is kept"), "{said}");
+    assert!(run(&["--data", &data]).contains("--standalone"));
+}
+
+fn inside(namespace: &str, program: &Path) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{namespace}")).arg("--").arg(program);
+    command
+}
+
+const MAC: &str = "52:54:00:78:00:01";
+const POOL: &str = "generation: 1\nsegments:\n- name: lab\n  interface: s0\n  address: 10.78.0.1/24\n  \
+                    pool: { first: 10.78.0.100, last: 10.78.0.199 }\n";

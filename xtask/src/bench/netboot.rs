@@ -1,0 +1,34 @@
+//! `cargo xtask bench netboot`: `rackd --standalone` beside Kea, ISC dhcpd, dnsmasq, tftpd-hpa and nginx.
+
+use anyhow::Result;
+
+use crate::shell::{self, cargo, program};
+use crate::tools;
+
+pub(super) fn run(options: &[String]) -> Result<()> {
+    let missing = tools::missing(PACKAGES);
+    if !missing.is_empty() {
+        tools::apt_install(&missing)?;
+    }
+    eprintln!("building in the release profile (the first time takes minutes)");
+    shell::run(cargo().args(["build", "--release", "--package", "farrier-rackd", "--bin", "rackd"]))?;
+    let example = ["--package", "farrier-netboot", "--example", "netboot-bench"];
+    shell::run(cargo().args(["build", "--release"]).args(example))?;
+    let release = tools::release_dir()?;
+    let mut bench = program(&release.join("examples/netboot-bench").to_string_lossy());
+    shell::run(bench.arg("--rackd").arg(release.join("rackd")).args(options))
+}
+
+/// perfdhcp is in kea-admin.
+const PACKAGES: &[(&str, &str)] = &[
+    ("kea-admin", "/usr/sbin/perfdhcp"),
+    ("kea-dhcp4-server", "/usr/sbin/kea-dhcp4"),
+    ("isc-dhcp-server", "/usr/sbin/dhcpd"),
+    ("dnsmasq-base", "/usr/sbin/dnsmasq"),
+    ("tftpd-hpa", "/usr/sbin/in.tftpd"),
+    ("atftp", "/usr/bin/atftp"),
+    ("nginx", "/usr/sbin/nginx"),
+    ("curl", "/usr/bin/curl"),
+    ("iproute2", "/sbin/ip"),
+    ("util-linux", "/usr/bin/nsenter"),
+];
