@@ -27,6 +27,7 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.ConsoleService/ReadConsoleLog", Rule::Any(&[SCHEDULER, Rule::User(Role::Operator)])),
     ("farrier.rack.v1.BmcService/ReadBmcEventLog", SCHEDULER),
     ("farrier.rack.v1.BmcService/ReadBmcSensors", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ReadBmcInventory", SCHEDULER),
     ("farrier.rack.v1.BmcService/ClearBmcEventLog", SCHEDULER),
 ];
 

@@ -352,3 +352,13 @@ async fn ipmitool_reads_the_sensors() {
     on.says("PS1 Status       | 40h | ok  | 10.1 | Presence detected");
     lab.ipmitool(17, "sensor get 12V").await.succeeds().says("Upper Critical        : 13.230");
 }
+
+#[tokio::test]
+async fn ipmitool_reads_what_the_board_is() {
+    let lab = Lab::start(|config| config.guid = [0xAB; 16]).await;
+    let fru = lab.ipmitool(17, "fru print 0").await;
+    fru.succeeds()
+        .says("Board Mfg Date        : Thu Jan  1 00:00:00 2026")
+        .says("Board Serial          : ABABABABABAB");
+    fru.says("Product Name          : Simulated Server").says("Product Serial        : ABABABABABAB");
+}

@@ -39,6 +39,14 @@ async fn the_command_line_reads_sensors_and_says_why_it_cannot() {
     for words in ["CPU Temp", "47 °C", "12.033 V", "5400 rpm", "180 W", "PS1 Status", "ok"] {
         assert!(told.contains(words), "expected {words:?} in\n{told}");
     }
+    let told = farrier(&["node", "inventory", "n0", "-o", "json"]).unwrap();
+    let inventory: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (&inventory["model"], &inventory["driver"]),
+        (&"Simulated Server".into(), &"ipmi".into()),
+        "{told}"
+    );
+    assert_eq!(inventory["firmware"][0]["name"], "BMC", "{told}");
     let nobody = farrier(&["node", "sensors", "nobody"]).unwrap_err().to_string();
     assert!(nobody.contains("nodes/nobody") && nobody.contains("farrier node list"), "{nobody}");
     site.shutdown().await;

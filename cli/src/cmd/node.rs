@@ -89,6 +89,8 @@ pub enum Verb {
     Console(super::node_console::Args),
     /// Shows the System Event Log of the node's BMC, oldest first.
     Sel(super::node_sel::Args),
+    /// Shows what the BMC knows of its machine: model, serial number, firmware, NICs.
+    Inventory(super::node_inventory::Args),
     /// Shows what the node's sensors say now: temperatures, voltages, fans, power.
     Sensors(super::node_sensors::Args),
     #[command(flatten)]
@@ -223,6 +225,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::BootTrace { name, mac, address } => boot_trace(session, &name, mac, address).await,
         Verb::Console(args) => super::node_console::run(args, session).await,
         Verb::Sel(args) => super::node_sel::run(args, session).await,
+        Verb::Inventory(args) => super::node_inventory::run(args, session).await,
         Verb::Sensors(args) => super::node_sensors::run(args, session).await,
         Verb::Act(act) => super::node_act::run(act, session).await,
     }

@@ -5,6 +5,7 @@
 //! as null.
 
 mod bmc_event;
+mod bmc_inventory;
 mod console;
 mod event;
 mod explanation;

@@ -308,3 +308,23 @@ async fn sensors_are_read() {
     assert_eq!((inlet.name.as_str(), inlet.value, inlet.unit), ("Inlet", Some(36.0), "°C"), "{read:?}");
     hub.shutdown().await;
 }
+
+/// A board's FRU information as ipmi_sim has it, and none.
+#[tokio::test]
+async fn what_the_board_is_is_read() {
+    let bytes = include_bytes!("../../../fuzz/seeds/ipmi_fru/whole");
+    let text: String = bytes.iter().map(|byte| format!(" {byte:#04x}")).collect();
+    let emulated = format!("mc_add_fru_data 0x20 0 {} data{text}\n", bytes.len());
+    let sim = IpmiSim::start_emulating("", &emulated).await;
+    let hub = IpmiHub::bind_with(quick()).await.unwrap();
+    let read = hub.bmc(sim.address()).inventory(soon()).await.unwrap();
+    assert!(
+        !read.manufacturer.is_empty() && !read.model.is_empty() && !read.serial_number.is_empty(),
+        "{read:?}"
+    );
+    assert_eq!(read.warnings, Vec::<String>::new());
+    let bare = IpmiSim::start().await;
+    let read = hub.bmc(bare.address()).inventory(soon()).await.unwrap();
+    assert_eq!((read.model.as_str(), read.warnings.len(), read.firmware.len()), ("", 1, 1), "{read:?}");
+    hub.shutdown().await;
+}

@@ -3,12 +3,13 @@
 use super::console::bmc_failed;
 use crate::bmc::Access;
 use crate::rack::Rack;
-use farrier_bmc::{Bmc, Deadline, SensorHealth, SensorValue};
+use farrier_bmc::{Bmc, Deadline, Inventory, SensorHealth, SensorValue};
 use farrier_model::{Collection, parse_name};
 use farrier_proto::rack::bmc_service_server::BmcService;
 use farrier_proto::rack::{
-    BmcEvent, BmcEventDirection, BmcEventLog, BmcSensor, BmcSensorHealth, BmcSensors,
-    ClearBmcEventLogRequest, Machine, ReadBmcEventLogRequest, ReadBmcSensorsRequest,
+    BmcEvent, BmcEventDirection, BmcEventLog, BmcFirmware, BmcInventory, BmcNic, BmcSensor, BmcSensorHealth,
+    BmcSensors, ClearBmcEventLogRequest, Machine, ReadBmcEventLogRequest, ReadBmcInventoryRequest,
+    ReadBmcSensorsRequest,
 };
 use farrier_runtime::error::{Reason, invalid, refuse};
 use std::sync::Arc;
@@ -59,6 +60,16 @@ impl BmcService for BmcApi {
             warnings: read.warnings,
             driver: bmc.driver().to_owned(),
         }))
+    }
+
+    async fn read_bmc_inventory(
+        &self,
+        request: Request<ReadBmcInventoryRequest>,
+    ) -> Result<Response<BmcInventory>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        let read = bmc.inventory(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(inventory(read, bmc.driver())))
     }
 
     async fn clear_bmc_event_log(
@@ -117,5 +128,29 @@ fn sensor(sensor: SensorValue) -> BmcSensor {
         unit: sensor.unit.to_owned(),
         health: health.into(),
         states: sensor.states,
+    }
+}
+
+fn inventory(read: Inventory, driver: &str) -> BmcInventory {
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let nics = read.nics.into_iter().map(|nic| BmcNic {
+        name: nic.name,
+        mac_address: nic.mac_address,
+        link_up: nic.link_up,
+    });
+    let firmware = read.firmware.into_iter().map(|(name, version)| BmcFirmware { name, version });
+    BmcInventory {
+        manufacturer: read.manufacturer,
+        model: read.model,
+        serial_number: read.serial_number,
+        uuid: read.uuid,
+        cpu_model: read.cpu_model,
+        cpu_count: count(read.cpu_count),
+        thread_count: count(read.thread_count),
+        memory_bytes: count(read.memory_bytes),
+        nics: nics.collect(),
+        firmware: firmware.collect(),
+        warnings: read.warnings,
+        driver: driver.to_owned(),
     }
 }

@@ -12,10 +12,9 @@ impl Step for VerifyBmc {
     fn name(&self) -> &'static str {
         "verify_bmc"
     }
-    /// A person waits for it, and what is wrong is mostly a word of theirs: a tenth of what a working BMC is given to
-    /// restart in would not reach a slow one, all of it is minutes of waiting for a typing error.
+    /// A person waits for it, and what is wrong is mostly a word of theirs: a BMC that restarts is not waited for.
     fn deadline(&self, timeouts: &Timeouts) -> Duration {
-        timeouts.bmc.min(timeouts.bmc_call * 2)
+        timeouts.bmc.min(timeouts.bmc_call * 3)
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let opened = cx.opened_bmc().await?;
@@ -51,13 +50,22 @@ fn macs(cx: &Context<'_>) -> Result<Vec<String>, StepError> {
 
 /// What the BMC knows of its machine, and where it contradicts the node's ports.
 fn hardware(seen: &Inventory, ports: &[String]) -> String {
-    let mut told = format!(
-        "; the BMC sees {} threads, {} MiB, {} NICs, {} firmware versions",
-        seen.thread_count,
-        seen.memory_bytes >> 20,
-        seen.nics.len(),
-        seen.firmware.len()
-    );
+    let mut told = String::new();
+    for (what, text) in [("model", &seen.model), ("serial number", &seen.serial_number)] {
+        if !text.is_empty() {
+            told.push_str(&format!("; {what} {text}"));
+        }
+    }
+    // Over IPMI a BMC knows nothing of these.
+    if seen.thread_count > 0 || seen.memory_bytes > 0 || !seen.nics.is_empty() {
+        told.push_str(&format!(
+            "; the BMC sees {} threads, {} MiB, {} NICs, {} firmware versions",
+            seen.thread_count,
+            seen.memory_bytes >> 20,
+            seen.nics.len(),
+            seen.firmware.len()
+        ));
+    }
     // A BMC that lists some NICs need not list those on cards: a hint, no failure.
     let strangers = ports.iter().filter(|port| seen.nics.iter().all(|nic| nic.mac_address != **port));
     for port in strangers.filter(|_| !seen.nics.is_empty()) {

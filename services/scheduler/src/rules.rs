@@ -33,6 +33,7 @@ pub const RULES: RuleTable = &[
     ("farrier.scheduler.v1.NodeConsoleService/ReadNodeConsoleLog", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeEventLog", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeSensors", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodeInventory", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ClearNodeEventLog", Rule::User(Role::Operator)),
 ];
 

@@ -10,7 +10,7 @@ use ipmi_rs_core::connection::NetFn;
 use super::boot::{BootOptions, Set};
 use super::chassis::press;
 use super::server::Shared;
-use super::{BmcConfig, Chassis, ChassisError, PowerAction, PowerState, sensors};
+use super::{BmcConfig, Chassis, ChassisError, PowerAction, PowerState, fru, sensors};
 
 const USER: u8 = 2;
 const OPERATOR: u8 = 3;
@@ -67,6 +67,7 @@ pub(super) async fn execute(
         (NetFn::SensorEvent, 0x27) => sensors::thresholds(&message.data),
         (NetFn::SensorEvent, 0x2D) => sensors::reading(&message.data, chassis.power().await),
         (NetFn::Storage, cmd) => sensors::storage(cmd, &message.data, config.largest_sdr_part)
+            .or_else(|| fru::execute(cmd, &message.data, config.guid))
             .or_else(|| shared.sel().execute(cmd, &message.data))
             .unwrap_or((completion::INVALID_COMMAND, Vec::new())),
         _ => (completion::INVALID_COMMAND, Vec::new()),
@@ -78,7 +79,7 @@ fn privilege(netfn: NetFn, cmd: u8) -> Option<u8> {
     Some(match (netfn, cmd) {
         (NetFn::App, 0x37) => 0,
         (NetFn::App, 0x01) | (NetFn::Chassis, 0x01) | (NetFn::SensorEvent, 0x27 | 0x2D) => USER,
-        (NetFn::Storage, 0x20 | 0x22 | 0x23 | 0x40 | 0x42 | 0x43) => USER,
+        (NetFn::Storage, 0x10 | 0x11 | 0x20 | 0x22 | 0x23 | 0x40 | 0x42 | 0x43) => USER,
         (NetFn::Chassis, 0x02 | 0x04 | 0x08 | 0x09) | (NetFn::Storage, 0x47) => OPERATOR,
         _ => return None,
     })

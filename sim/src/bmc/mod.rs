@@ -14,6 +14,7 @@ pub mod cli;
 mod commands;
 mod config;
 mod faults;
+mod fru;
 mod memory;
 pub mod redfish;
 mod sel;

@@ -104,6 +104,7 @@ fn command_specific(netfn: NetFn, cmd: u8, code: u8) -> &'static str {
         (NetFn::App, 0x48, 0x83) => "cannot activate payload with encryption",
         (NetFn::App, 0x48, 0x84) => "cannot activate payload without encryption",
         (NetFn::App, 0x49, 0x80) => "payload is not active",
+        (NetFn::Storage, 0x11, 0x81) => "the FRU device is busy",
         (NetFn::Storage, 0x40..=0x49, 0x81) => "the event log is being erased",
         _ => "command-specific completion code",
     }
@@ -127,6 +128,8 @@ pub fn command_name(netfn: u8, cmd: u8) -> &'static str {
         (NetFn::App, 0x49) => "Deactivate Payload (SOL)",
         (NetFn::App, 0x54) => "Get Channel Cipher Suites",
         (NetFn::SensorEvent, 0x2D) => "Get Sensor Reading",
+        (NetFn::Storage, 0x10) => "Get FRU Inventory Area Info",
+        (NetFn::Storage, 0x11) => "Read FRU Data",
         (NetFn::Storage, 0x20) => "Get SDR Repository Info",
         (NetFn::Storage, 0x22) => "Reserve SDR Repository",
         (NetFn::Storage, 0x23) => "Get SDR",

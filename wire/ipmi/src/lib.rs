@@ -24,6 +24,7 @@ pub mod completion;
 mod crypto;
 pub mod datagram;
 mod error;
+pub mod fru;
 pub mod lan;
 pub mod open_session;
 pub mod rakp;

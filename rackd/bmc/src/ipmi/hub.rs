@@ -127,7 +127,8 @@ impl IpmiHub {
             .with_identity(driver.clone())
             .with_identify(driver.clone())
             .with_event_log(driver.clone())
-            .with_sensors(driver)
+            .with_sensors(driver.clone())
+            .with_inventory(driver)
             .with_console(Arc::new(console))
     }
 

@@ -20,6 +20,7 @@ mod driver;
 mod event_log;
 mod exchange;
 mod hub;
+mod inventory;
 mod link;
 mod open;
 mod quirks;

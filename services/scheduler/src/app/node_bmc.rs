@@ -6,9 +6,12 @@ use crate::engine::spec;
 use farrier_identity::IdentityError;
 use farrier_proto::rack::bmc_service_client::BmcServiceClient;
 use farrier_proto::rack::{
-    BmcEventLog, BmcSensors, ClearBmcEventLogRequest, Machine, ReadBmcEventLogRequest, ReadBmcSensorsRequest,
+    BmcEventLog, BmcInventory, BmcSensors, ClearBmcEventLogRequest, Machine, ReadBmcEventLogRequest,
+    ReadBmcInventoryRequest, ReadBmcSensorsRequest,
 };
-use farrier_proto::scheduler::{ClearNodeEventLogRequest, ReadNodeEventLogRequest, ReadNodeSensorsRequest};
+use farrier_proto::scheduler::{
+    ClearNodeEventLogRequest, ReadNodeEventLogRequest, ReadNodeInventoryRequest, ReadNodeSensorsRequest,
+};
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, asked, refuse};
 use farrier_runtime::telemetry::chain;
@@ -32,6 +35,15 @@ impl App {
     pub(crate) async fn read_sensors(&self, request: ReadNodeSensorsRequest) -> Result<BmcSensors, Status> {
         let (machine, mut rack) = self.bmc_of(&request.name).await?;
         let answer = rack.read_bmc_sensors(ReadBmcSensorsRequest { machine: Some(machine) }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn read_inventory(
+        &self,
+        request: ReadNodeInventoryRequest,
+    ) -> Result<BmcInventory, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        let answer = rack.read_bmc_inventory(ReadBmcInventoryRequest { machine: Some(machine) }).await;
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
     }
 

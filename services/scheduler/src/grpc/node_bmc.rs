@@ -1,7 +1,9 @@
 use crate::app::App;
-use farrier_proto::rack::{BmcEventLog, BmcSensors};
+use farrier_proto::rack::{BmcEventLog, BmcInventory, BmcSensors};
 use farrier_proto::scheduler::node_bmc_service_server::NodeBmcService;
-use farrier_proto::scheduler::{ClearNodeEventLogRequest, ReadNodeEventLogRequest, ReadNodeSensorsRequest};
+use farrier_proto::scheduler::{
+    ClearNodeEventLogRequest, ReadNodeEventLogRequest, ReadNodeInventoryRequest, ReadNodeSensorsRequest,
+};
 use farrier_runtime::authz::Caller;
 use tonic::{Request, Response, Status};
 
@@ -19,6 +21,13 @@ impl NodeBmcService for App {
         request: Request<ReadNodeSensorsRequest>,
     ) -> Result<Response<BmcSensors>, Status> {
         Ok(Response::new(self.read_sensors(request.into_inner()).await?))
+    }
+
+    async fn read_node_inventory(
+        &self,
+        request: Request<ReadNodeInventoryRequest>,
+    ) -> Result<Response<BmcInventory>, Status> {
+        Ok(Response::new(self.read_inventory(request.into_inner()).await?))
     }
 
     async fn clear_node_event_log(
