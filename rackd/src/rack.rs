@@ -56,8 +56,26 @@ impl Rack {
     /// Where a finished machine lives: the one asked for, else the first tenant segment, else where it is.
     pub(crate) fn tenant(&self, asked: &str) -> Option<&SegmentConfig> {
         if !asked.is_empty() {
-            return self.config.segments.iter().find(|s| s.name == asked);
+            // Never where ramdisks boot: whoever is there could answer them.
+            return self.tenants().find(|s| s.name == asked);
         }
-        self.config.segments.iter().find(|s| s.role == Role::Tenant).or_else(|| self.provisioning())
+        self.tenants().next().or_else(|| self.provisioning())
+    }
+
+    /// Networks that an instance may ask for.
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = &SegmentConfig> {
+        self.config.segments.iter().filter(|s| s.role == Role::Tenant)
+    }
+
+    /// Why an instance cannot have this network, if it cannot.
+    pub(crate) fn refuse_network(&self, asked: &str) -> Option<String> {
+        if self.tenant(asked).is_some() {
+            return None;
+        }
+        let known: Vec<_> = self.tenants().map(|s| s.name.as_str()).collect();
+        Some(format!(
+            "network {asked}: expected a tenant network of this rack ({}), saw none",
+            known.join(", ")
+        ))
     }
 }

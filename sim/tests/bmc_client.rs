@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use farrier_bmc::ipmi::{BmcAddress, Cipher, Tuning};
+use farrier_bmc::ipmi::{BmcAddress, Cipher, IpmiHub, Tuning};
 use farrier_bmc::{
     BmcError, BootMode, BootOverride, Deadline, Device, Led, PowerState, Secret, SensorHealth,
 };
@@ -355,4 +355,21 @@ async fn sensors_are_read_from_bmcs_that_return_records_whole_and_from_those_tha
         assert!(supply.states[0].to_lowercase().contains("presence"), "{supply:?}");
         lab.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_bmc_is_not_asked_faster_than_it_is_said_to_bear() {
+    const INTERVAL: Duration = Duration::from_millis(40);
+    let lab = Lab::start(|_| {}).await;
+    let hub = IpmiHub::bind_with(Tuning { min_interval: INTERVAL, ..quick() }).await.unwrap();
+    let bmc = hub.bmc(lab.address());
+    bmc.power_status(soon()).await.unwrap();
+    let begin = std::time::Instant::now();
+    for _ in 0..5 {
+        bmc.power_status(soon()).await.unwrap();
+    }
+    // No upper limit: a busy machine may take any time.
+    assert!(begin.elapsed() >= INTERVAL * 5, "{:?}", begin.elapsed());
+    hub.shutdown().await;
+    lab.stop().await;
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use farrier_proto::rack::task_spec::Work;
-use farrier_proto::rack::{Inspect, Power, PowerAction, Step, StepState, Task, TaskState, Verify};
+use farrier_proto::rack::{Deploy, Inspect, Power, PowerAction, Step, StepState, Task, TaskState, Verify};
 use farrier_rackd::Timeouts;
 use farrier_runtime::error::reason_of;
 use farrier_sim::bmc::{Faults, PowerState};
@@ -265,5 +265,24 @@ async fn a_restart_of_rackd_in_mid_write_costs_a_deployment_neither_a_boot_nor_a
     let counters = node.counters();
     assert_eq!((counters.network_boots, counters.agent_runs, counters.phone_homes), (1, 1, 1));
     assert!(counters.bytes_written < 24 * MIB, "{}", counters.bytes_written);
+    bench.stop(vec![node]).await;
+}
+
+#[tokio::test]
+async fn an_instance_gets_no_network_that_is_not_a_tenants() {
+    let bench = Bench::start().await;
+    let (image, _) = bench.image("debian", 24 * MIB).await;
+    let node = bench.node(1).await;
+    for network in ["provisioning", "nowhere"] {
+        let Work::Deploy(deploy) = deploy(&image, "anvil") else { unreachable!() };
+        let work = Work::Deploy(Deploy { network: network.to_owned(), ..deploy });
+        let status = bench.start_task(network, 1, spec(&node, work)).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert!(
+            status.message().contains(&format!("network {network}: expected a tenant network")),
+            "{status:?}"
+        );
+    }
+    assert_eq!(node.events(), []);
     bench.stop(vec![node]).await;
 }

@@ -46,13 +46,7 @@ impl Step for Tenant {
 /// The segment that the instance asked for.
 pub(super) fn tenant<'a>(cx: &Context<'a>) -> Result<&'a SegmentConfig, StepError> {
     let asked = cx.deploy()?.network.clone();
-    cx.rack.tenant(&asked).ok_or_else(|| {
-        let known: Vec<_> = cx.rack.config.segments.iter().map(|s| s.name.as_str()).collect();
-        StepError::fatal(format!(
-            "network {asked}: expected a segment of this rack ({}), saw none",
-            known.join(", ")
-        ))
-    })
+    cx.rack.tenant(&asked).ok_or_else(|| StepError::fatal(cx.rack.refuse_network(&asked).unwrap_or_default()))
 }
 
 async fn plug(cx: &Context<'_>, segment: &SegmentConfig) -> Result<(), StepError> {

@@ -157,8 +157,7 @@ pub fn not_found(name: &str) -> Status {
     )
 }
 
-///
-/// `etags`: what the caller sent and what is there, where that is known.
+/// Somebody changed it meanwhile. `etags`: what the caller sent and what is there, where that is known.
 pub fn stale_etag(name: &str, etags: Option<(&str, &str)>) -> Status {
     let told = etags.map(|(sent, has)| format!(" (expected etag {has:?}, saw {sent:?})")).unwrap_or_default();
     let message = format!("{name} changed since it was read{told}: read it again and retry");
