@@ -87,7 +87,8 @@ impl Failure {
         let info = status.get_details_error_info();
         let reason = info.map(|i| i.reason).filter(|r| !r.is_empty());
         let exit = exit_of(status, reason.as_deref());
-        let mut failure = Failure { reason, ..Failure::new(exit, sentence(status, called, exit)) };
+        let unreached = exit == Exit::Unreachable && reason.is_none();
+        let mut failure = Failure { reason, ..Failure::new(exit, sentence(status, called, unreached)) };
         if failure.reason.as_deref() == Some("NO_NODE_FITS") {
             failure.rejections = rejections(status);
         }
@@ -158,8 +159,9 @@ pub fn of_transport(status: &Status) -> bool {
     std::error::Error::source(status).is_some() || status.message().eq_ignore_ascii_case("timeout expired")
 }
 
-fn sentence(status: &Status, called: &Called, exit: Exit) -> String {
-    if exit == Exit::Unreachable {
+/// `unreached`: nobody gave a reason, so nobody answered. Who answers may still say that another does not.
+fn sentence(status: &Status, called: &Called, unreached: bool) -> String {
+    if unreached {
         let cause = std::error::Error::source(status).map_or_else(|| status.message().to_owned(), chain);
         return format!("cannot reach {} at {}: {cause}", called.service, called.url);
     }
@@ -189,7 +191,9 @@ fn next(failure: &Failure, status: &Status, called: &Called) -> Vec<String> {
         format!("`farrier node explain {node}`")
     };
     match (failure.reason.as_deref(), failure.exit) {
-        (_, Exit::Unreachable) => vec![format!(
+        (Some("BMC_FAILED"), _) => vec![format!("correct what is known of the BMC, or see: {}", explain())],
+        (Some(_), Exit::Unreachable) => Vec::new(),
+        (None, Exit::Unreachable) => vec![format!(
             "the address is from {}: `farrier context show`; is {} running there?",
             called.source, called.service
         )],
@@ -321,6 +325,16 @@ mod tests {
             let status = Status::with_error_details(code, "why", details);
             let text = Failure::of_status(&status, &called()).render(false);
             assert!(text.contains(hint), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_answers_that_another_does_not_is_not_told_as_absent() {
+        for (reason, hinted) in [("BMC_FAILED", true), ("UNAVAILABLE", false)] {
+            let failure = Failure::of_status(&status(Code::Unavailable, reason), &called());
+            assert_eq!((failure.exit, failure.message.as_str()), (Exit::Unreachable, "why"));
+            assert_eq!(failure.next.iter().any(|next| next.contains("farrier node explain NODE")), hinted);
+            assert!(!failure.next.iter().any(|next| next.contains("context")), "{:?}", failure.next);
         }
     }
 
