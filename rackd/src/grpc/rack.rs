@@ -46,8 +46,11 @@ impl RackService for RackApi {
         secrets.bmc_password = std::mem::take(&mut machine.bmc_password);
         let node = machine.name.clone();
         if let Some(Work::Deploy(deploy)) = &mut spec.work {
-            // Known now: an hour of writing an image is not begun for it.
-            if let Some(why) = self.rack.refuse_network(&deploy.network) {
+            // Known now: an hour of writing an image is not begun for it. A task that is here already goes on, whatever
+            // the configuration says since.
+            if let Some(why) = self.rack.refuse_network(&deploy.network)
+                && self.rack.journal.get(&id).await.map_err(refused)?.is_none()
+            {
                 return Err(invalid("spec.deploy.network", why));
             }
             secrets.user_data = std::mem::take(&mut deploy.user_data);
