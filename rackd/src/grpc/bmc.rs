@@ -1,9 +1,8 @@
 //! `farrier.rack.v1.BmcService`: what the BMCs of this rack's machines know.
 
-use super::console::bmc_failed;
 use crate::bmc::Access;
 use crate::rack::Rack;
-use farrier_bmc::{Bmc, Deadline, Inventory, SensorHealth, SensorValue};
+use farrier_bmc::{Bmc, BmcError, Deadline, Inventory, SensorHealth, SensorValue};
 use farrier_model::{Collection, parse_name};
 use farrier_proto::rack::bmc_service_server::BmcService;
 use farrier_proto::rack::{
@@ -85,17 +84,34 @@ impl BmcService for BmcApi {
 
 impl BmcApi {
     async fn open(&self, machine: Option<Machine>, deadline: Deadline) -> Result<Bmc, Status> {
-        let mut machine = machine.ok_or_else(|| invalid("machine", "expected whose BMC it is"))?;
-        let id = parse_name(Collection::Nodes, &machine.name)
-            .map_err(|error| invalid("machine.name", error))?
-            .to_owned();
-        let password = zeroize::Zeroizing::new(std::mem::take(&mut machine.bmc_password));
-        let access = Access::of(&machine, &password).await.map_err(|error| {
-            let code = if error.is_transient() { Code::Unavailable } else { Code::FailedPrecondition };
-            refuse(code, Reason::BmcFailed, error.to_string())
-        })?;
+        let (id, access) = access_of(machine).await?;
         let opened = self.rack.bmc.open(&id, access, deadline).await;
         Ok(opened.map_err(|error| bmc_failed(&error))?.bmc)
+    }
+}
+
+/// A node's id, and the way to its BMC.
+pub(super) async fn access_of(machine: Option<Machine>) -> Result<(String, Access), Status> {
+    let mut machine = machine.ok_or_else(|| invalid("machine", "expected whose BMC it is"))?;
+    let id = parse_name(Collection::Nodes, &machine.name)
+        .map_err(|error| invalid("machine.name", error))?
+        .to_owned();
+    let password = zeroize::Zeroizing::new(std::mem::take(&mut machine.bmc_password));
+    let access = Access::of(&machine, &password).await.map_err(|error| {
+        let code = if error.is_transient() { Code::Unavailable } else { Code::FailedPrecondition };
+        refuse(code, Reason::BmcFailed, error.to_string())
+    })?;
+    Ok((id, access))
+}
+
+pub(super) fn bmc_failed(error: &BmcError) -> Status {
+    match error {
+        BmcError::ConsoleTaken { .. } => {
+            refuse(Code::FailedPrecondition, Reason::ConsoleTaken, error.to_string())
+        }
+        BmcError::ShuttingDown => refuse(Code::Unavailable, Reason::Unavailable, error.to_string()),
+        error if error.is_transient() => refuse(Code::Unavailable, Reason::BmcFailed, error.to_string()),
+        error => refuse(Code::FailedPrecondition, Reason::BmcFailed, error.to_string()),
     }
 }
 

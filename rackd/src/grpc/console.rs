@@ -1,9 +1,8 @@
 //! `farrier.rack.v1.ConsoleService`: serial consoles of this rack's machines.
 
-use crate::bmc::Access;
+use super::bmc::{access_of, bmc_failed};
 use crate::consoles::{AttachError, Input, LogLine, Mode, Output, Query, Seat};
 use crate::rack::Rack;
-use farrier_bmc::BmcError;
 use farrier_model::{Collection, parse_name};
 use farrier_proto::rack::console_service_server::ConsoleService;
 use farrier_proto::rack::{
@@ -98,16 +97,7 @@ impl ConsoleApi {
                 return Err(invalid("attach.mode", "expected read only, write or steal"));
             }
         };
-        let mut machine =
-            attach.machine.ok_or_else(|| invalid("attach.machine", "expected whose console it is"))?;
-        let id = parse_name(Collection::Nodes, &machine.name)
-            .map_err(|error| invalid("attach.machine.name", error))?
-            .to_owned();
-        let password = zeroize::Zeroizing::new(std::mem::take(&mut machine.bmc_password));
-        let access = Access::of(&machine, &password).await.map_err(|error| {
-            let code = if error.is_transient() { Code::Unavailable } else { Code::FailedPrecondition };
-            refuse(code, Reason::BmcFailed, error.to_string())
-        })?;
+        let (id, access) = access_of(attach.machine).await?;
         let actor = if attach.actor.is_empty() { "somebody" } else { &attach.actor };
         let seat = self.rack.consoles.attach(&self.rack.bmc, &id, access, mode, actor).await;
         seat.map_err(|error| match error {
@@ -190,15 +180,4 @@ fn notice(text: &str) -> ConsoleOutput {
 
 fn log_line(line: LogLine) -> ConsoleLogLine {
     ConsoleLogLine { time: line.time, text: line.text }
-}
-
-pub(super) fn bmc_failed(error: &BmcError) -> Status {
-    match error {
-        BmcError::ConsoleTaken { .. } => {
-            refuse(Code::FailedPrecondition, Reason::ConsoleTaken, error.to_string())
-        }
-        BmcError::ShuttingDown => refuse(Code::Unavailable, Reason::Unavailable, error.to_string()),
-        error if error.is_transient() => refuse(Code::Unavailable, Reason::BmcFailed, error.to_string()),
-        error => refuse(Code::FailedPrecondition, Reason::BmcFailed, error.to_string()),
-    }
 }
