@@ -13,8 +13,9 @@ use super::link::Link;
 use crate::actor::Call;
 use crate::{BmcError, BmcEvent, BmcEvents, Deadline, EventLog};
 
-/// Records of one call: between two, others have their turn.
-const BATCH: usize = 16;
+/// Records of one call: between two, others have their turn. A slow BMC takes seconds for an answer, and a
+/// power command waits for a whole call.
+const BATCH: usize = 4;
 /// Records that may come while we read, beyond those that the BMC counted. Also ends a chain that goes in a circle.
 const SLACK: u64 = 256;
 /// Between two questions whether the log is erased.

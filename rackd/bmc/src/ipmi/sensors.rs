@@ -14,8 +14,9 @@ use super::link::Link;
 use crate::actor::Call;
 use crate::{BmcError, Deadline, ReadSensors, SensorHealth, SensorValue, Sensors};
 
-/// Records, or readings, of one call: between two, others have their turn.
-const BATCH: usize = 16;
+/// Records, or readings, of one call: between two, others have their turn. A slow BMC takes seconds for an answer, and a
+/// power command waits for a whole call.
+const BATCH: usize = 4;
 /// Records of one BMC; more is a chain that goes in a circle.
 const MOST: usize = 1024;
 /// Bytes of a partial read that every BMC can answer (section 33.12 asks for 16 at least).
