@@ -17,7 +17,7 @@ use super::driver::IpmiBmc;
 use super::link::Link;
 use super::sol::Sol;
 use super::tuning::Tuning;
-use super::wire::Wire;
+use super::wire::{Rubbish, Wire};
 use crate::Bmc;
 use crate::actor::{self, Job, MAILBOX};
 
@@ -152,7 +152,8 @@ impl IpmiHub {
         known.push(Known { address: Arc::clone(address), mailbox: mailbox.downgrade() });
         let shared = Arc::clone(&self.inner.shared);
         let (route, inbox) = shared.add_route(address.addr);
-        let wire = Wire { socket: Arc::clone(socket), peer: address.addr, inbox };
+        let wire =
+            Wire { socket: Arc::clone(socket), peer: address.addr, inbox, rubbish: Rubbish::default() };
         let link = Link::new(Arc::clone(address), Arc::clone(&shared), wire);
         let (addr, stop) = (address.addr, self.inner.stop.clone());
         self.inner.tasks.spawn(async move {

@@ -12,6 +12,23 @@ pub(crate) struct Wire {
     pub(crate) socket: Arc<UdpSocket>,
     pub(crate) peer: SocketAddr,
     pub(crate) inbox: mpsc::Receiver<Vec<u8>>,
+    /// What came instead of an answer to the last question.
+    pub(crate) rubbish: Rubbish,
+}
+
+/// Datagrams that nobody can read: a BMC that sends only such is not away.
+#[derive(Debug, Default)]
+pub(crate) struct Rubbish {
+    pub(crate) count: u32,
+    /// Why the last one could not be read: what was expected and what was seen.
+    pub(crate) last: String,
+}
+
+impl Rubbish {
+    pub(crate) fn add(&mut self, why: String) {
+        self.count = self.count.saturating_add(1);
+        self.last = why;
+    }
 }
 
 impl Wire {
