@@ -8,7 +8,7 @@ use crate::secrets::random_chap_secret;
 use farrier_bmc::{Bmc, BootMode, Deadline};
 use farrier_proto::agent::{session_request, session_response};
 use farrier_proto::rack::{Deploy, Fence, Machine, Snapshot, task_spec};
-use farrier_proto::types;
+use farrier_proto::types::{self, RootDeviceHints};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -41,6 +41,13 @@ impl Context<'_> {
             Some(task_spec::Work::Deploy(deploy)) => Ok(deploy),
             _ => Err(StepError::fatal("this step belongs to a deployment")),
         }
+    }
+
+    /// Which disk takes the operating system: the node's hints, and large enough.
+    pub(crate) fn root_device(&self) -> Result<Option<RootDeviceHints>, StepError> {
+        let mut hints = self.machine()?.root_device.clone().unwrap_or_default();
+        hints.min_size_bytes = hints.min_size_bytes.max(self.deploy()?.root_disk_bytes);
+        Ok(Some(hints))
     }
 
     pub(crate) fn snapshot(&self) -> Result<&Snapshot, StepError> {

@@ -68,6 +68,7 @@ impl App {
             ready_seconds: instance.ready_seconds,
             method: instance.method,
             volume_bytes: flavor.disk_bytes,
+            root_disk_bytes: placement::root_disk_bytes(&flavor, &image),
             recovery: None,
         });
         let mut row = new_operation(
