@@ -20,6 +20,14 @@ pub(crate) fn store(error: StoreError) -> Status {
             Reason::NameTaken,
             format!("{name} exists already: choose another name"),
         ),
+        StoreError::Rival { name, other } => refuse(
+            Code::AlreadyExists,
+            Reason::BmcTaken,
+            format!(
+                "{name}: expected a BMC of its own, saw that of {other}: each would switch the other's machine off; \
+                 correct the address, or name the system of a BMC that has several"
+            ),
+        ),
         StoreError::NoParent { name } => refuse(
             Code::NotFound,
             Reason::NotFound,

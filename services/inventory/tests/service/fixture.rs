@@ -195,7 +195,7 @@ pub(crate) fn node(id: &str) -> Node {
         rack: "racks/r1".into(),
         bmc: Some(Bmc {
             driver: "ipmi".into(),
-            address: "10.0.0.1:6230".into(),
+            address: format!("{id}:6230"),
             user: "admin".into(),
             password: PASSWORD.into(),
             ..Bmc::default()
