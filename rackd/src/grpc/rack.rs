@@ -1,5 +1,6 @@
 //! `farrier.rack.v1.RackService`: the centre starts work and follows it.
 
+use crate::config::Role;
 use crate::rack::Rack;
 use crate::secrets::Secrets;
 use crate::tasks;
@@ -11,7 +12,7 @@ use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{
     AbortTaskRequest, BootEvent, BootTrace, GetBootTraceRequest, GetRackStatusRequest, GetTaskRequest,
     ListTasksRequest, ListTasksResponse, ListVolumesRequest, ListVolumesResponse, RackStatus,
-    ResizeVolumeRequest, Segment, StartTaskRequest, Step, StepState, Task, TaskState, Volume,
+    ResizeVolumeRequest, Segment, SegmentRole, StartTaskRequest, Step, StepState, Task, TaskState, Volume,
     WatchTasksRequest,
 };
 use farrier_runtime::error::{Reason, internal, invalid, not_found, refuse, refuse_with};
@@ -169,6 +170,10 @@ impl RackService for RackApi {
             name: s.name.clone(),
             interface: s.interface.clone(),
             address: format!("{}/{}", s.address, s.prefix),
+            role: match s.role {
+                Role::Provisioning => SegmentRole::Provisioning.into(),
+                Role::Tenant => SegmentRole::Tenant.into(),
+            },
         });
         Ok(Response::new(RackStatus {
             rack: format!("racks/{}", self.rack.config.rack),

@@ -1,6 +1,7 @@
 //! From the API's nouns to the model's placement and back.
 
 use super::Engine;
+use super::networks::Networks;
 use crate::app::state_of;
 use farrier_model::placement::{Candidate, Demand, Placement, place};
 use farrier_model::root_device;
@@ -92,9 +93,11 @@ fn hints(hints: &types::RootDeviceHints) -> root_device::Hints {
 }
 
 impl Engine {
-    /// What fits now, best first, and why the others do not.
-    pub(crate) async fn placement(&self, demand: &Demand) -> Result<Placement, Status> {
-        Ok(self.candidates(demand).await?.0)
+    /// What fits now, best first, and why the others do not. The racks are asked for the network up to the first
+    /// that has it.
+    pub(crate) async fn placement(&self, demand: &Demand, network: &str) -> Result<Placement, Status> {
+        let (placed, nodes) = self.candidates(demand).await?;
+        Ok(Networks::new(network).first(self, placed, &nodes).await)
     }
 
     /// The same with the nodes' etags, for the reservation.
