@@ -19,6 +19,7 @@ mod site;
 mod state;
 mod transition;
 
+pub(crate) use node::bmc_context;
 pub(crate) use resource::List;
 
 use farrier_identity::ca::Authority;

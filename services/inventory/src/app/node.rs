@@ -50,7 +50,7 @@ impl App {
 }
 
 /// Where a node's BMC password is sealed for.
-pub(super) fn bmc_context(node: &str) -> String {
+pub(crate) fn bmc_context(node: &str) -> String {
     format!("{node}/bmc")
 }
 

@@ -247,6 +247,18 @@ async fn validating_only_stores_nothing_and_checks_everything() {
 }
 
 #[tokio::test]
+async fn a_key_that_opens_no_password_is_told_at_the_start_and_no_new_one_is_made() {
+    let f = Fixture::start().await;
+    f.with_nodes(&["n1"]).await;
+    let absent = f.refuses_to_start_with_key("lost.key").await;
+    assert!(absent.contains("lost.key, saw no file"), "{absent}");
+    assert!(!f.dir.path().join("lost.key").exists());
+    std::fs::write(f.dir.path().join("other.key"), [7; 32]).unwrap();
+    let other = f.refuses_to_start_with_key("other.key").await;
+    assert!(other.contains("nodes/n1, saw another one") && other.contains("other.key"), "{other}");
+}
+
+#[tokio::test]
 async fn no_two_nodes_have_one_bmc() {
     let f = Fixture::start().await;
     let mut op = f.with_nodes(&["n1", "n2"]).await;
