@@ -1,5 +1,6 @@
 //! `farrier.rack.v1.RackService`: the centre starts work and follows it.
 
+use crate::boot::bootable;
 use crate::config::Role;
 use crate::rack::Rack;
 use crate::secrets::Secrets;
@@ -46,12 +47,18 @@ impl RackService for RackApi {
         let mut secrets = Secrets::default();
         secrets.bmc_password = std::mem::take(&mut machine.bmc_password);
         let node = machine.name.clone();
+        // Known now: a machine is not switched off, nor an hour of writing an image begun, for work that cannot end
+        // well. A task that is here already goes on, whatever is configured since.
+        let is_new = self.rack.journal.get(&id).await.map_err(refused)?.is_none();
+        let boots = matches!(&spec.work, Some(Work::Inspect(_) | Work::Clean(_) | Work::Deploy(_)));
+        if is_new
+            && boots
+            && let Err(error) = bootable(machine)
+        {
+            return Err(invalid("spec.machine.ports", chain(&error)));
+        }
         if let Some(Work::Deploy(deploy)) = &mut spec.work {
-            // Known now: an hour of writing an image is not begun for it. A task that is here already goes on, whatever
-            // the configuration says since.
-            if let Some(why) = self.rack.refuse_network(&deploy.network)
-                && self.rack.journal.get(&id).await.map_err(refused)?.is_none()
-            {
+            if is_new && let Some(why) = self.rack.refuse_network(&deploy.network) {
                 return Err(invalid("spec.deploy.network", why));
             }
             secrets.user_data = std::mem::take(&mut deploy.user_data);

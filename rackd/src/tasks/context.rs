@@ -160,6 +160,7 @@ impl Context<'_> {
             },
         );
         tokio::pin!(command);
+        let mut told = false;
         loop {
             tokio::select! {
                 outcome = &mut command => {
@@ -169,6 +170,19 @@ impl Context<'_> {
                 () = tokio::time::sleep(PROGRESS_EVERY) => {
                     meter.flush().await;
                     let gone = *gone_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    // What was written stays to be seen in numbers; that nobody writes now is said.
+                    if gone.is_some() != told {
+                        told = gone.is_some();
+                        let detail = match told {
+                            true => format!(
+                                "the agent is gone: it has {}s to come back; the machine may have crashed or lost its \
+                                 network or power",
+                                silence.as_secs()
+                            ),
+                            false => "the agent is back".to_owned(),
+                        };
+                        self.note(detail).await?;
+                    }
                     if gone.is_some_and(|since| since.elapsed() > silence) {
                         return Err(StepError::Fatal(format!(
                             "no agent for {}s: expected it to reconnect; look at the machine's console, it may have crashed or lost its network",

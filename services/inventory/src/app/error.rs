@@ -34,7 +34,11 @@ pub(crate) fn store(error: StoreError) -> Status {
             format!("what {name} belongs to does not exist: create that first"),
         ),
         StoreError::InUse { name } => {
-            in_use(&format!("{name} still holds others: delete or move them first"))
+            let (what, list) = match name.split('/').next() {
+                Some("sites") => ("racks", "farrier rack list --filter site="),
+                _ => ("nodes", "farrier node list --filter rack="),
+            };
+            in_use(&format!("{name} still has {what}: `{list}{name}` shows them; delete those first"))
         }
         StoreError::UnknownField { field } => {
             refuse(Code::InvalidArgument, Reason::InvalidFilter, format!("filter: cannot search by {field}"))
