@@ -10,7 +10,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Init)]
+        vec![Box::new(Init), Box::new(Observations)]
     }
 }
 
@@ -45,6 +45,28 @@ impl MigrationTrait for Init {
             .values(["event".into(), 0i64.into()])
             .map_err(|error| DbErr::Migration(error.to_string()))?;
         m.execute(start).await
+    }
+}
+
+/// What racks see of nodes.
+struct Observations;
+
+impl MigrationName for Observations {
+    fn name(&self) -> &str {
+        "m20261128_observation"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Observations {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        let table = Table::create()
+            .table("observation")
+            .col(string("node").primary_key())
+            .col(binary("body"))
+            .foreign_key(&mut parent("observation", "node", "node", ForeignKeyAction::Cascade))
+            .take();
+        m.create_table(table).await
     }
 }
 

@@ -43,6 +43,8 @@ on_both! {
     secrets_are_kept_changed_and_cleared,
     a_transition_takes_new_ports_and_leaves_known_ones,
     a_join_token_serves_one_key,
+    what_a_rack_sees_is_kept_beside_its_nodes,
+    a_rack_watches_its_own_nodes_page_by_page,
 }
 
 #[tokio::test]
