@@ -34,6 +34,21 @@ pub struct Config {
     pub switch: SwitchDriver,
     pub timeouts: Timeouts,
     pub cache: CacheConfig,
+    pub watch: WatchConfig,
+}
+
+/// Looking at BMCs without being asked; what is seen goes to inventory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WatchConfig {
+    /// Each BMC once in so long; 0: never.
+    pub every_seconds: u32,
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        Self { every_seconds: 60 }
+    }
 }
 
 /// How much disk the image cache takes. What a running task or a volume needs is never removed for it.
@@ -135,6 +150,8 @@ struct Raw {
     timeouts: Timeouts,
     #[serde(default)]
     cache: CacheConfig,
+    #[serde(default)]
+    watch: WatchConfig,
     segment: Vec<RawSegment>,
 }
 
@@ -206,6 +223,7 @@ impl Config {
             switch: raw.switch,
             timeouts: raw.timeouts,
             cache: raw.cache,
+            watch: raw.watch,
         })
     }
 }
@@ -288,6 +306,7 @@ mod tests {
             ("ramdisk =", "timeouts = { bmc_seconds = 18446744073709551615 }\nramdisk =", "week"),
             ("ramdisk =", "timeouts = { agent_seconds = 0 }\nramdisk =", "week"),
             ("ramdisk =", "cache = { most = 1 }\nramdisk =", "most"),
+            ("ramdisk =", "watch = { every_seconds = -1 }\nramdisk =", "every_seconds"),
         ] {
             let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();
             let text = farrier_runtime::telemetry::chain(&error);

@@ -27,9 +27,10 @@ mod space;
 mod standalone;
 mod tasks;
 mod volumes;
+mod watch;
 
 pub use block::{BlockCommand, ServeArgs, block};
-pub use config::{BadConfig, Config, RamdiskConfig, Role, SegmentConfig, SwitchDriver};
+pub use config::{BadConfig, Config, RamdiskConfig, Role, SegmentConfig, SwitchDriver, WatchConfig};
 pub use join::{JoinRequest, join};
 pub use rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
 pub use serve::{Bound, run, start};

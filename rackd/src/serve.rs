@@ -15,6 +15,7 @@ use crate::signed::Signer;
 use crate::snapshots::Snapshots;
 use crate::tasks::{self, Tasks};
 use crate::volumes::Volumes;
+use crate::watch::Watch;
 use anyhow::Context as _;
 use farrier_block::Portal;
 use farrier_identity::ca::Authority;
@@ -127,6 +128,7 @@ pub async fn start(
         initrd,
     });
     report(&rack, &credentials)?;
+    watch(&rack, &credentials)?;
     tasks::resume(&rack).await?;
     rack.tracker.spawn(renew_tokens(rack.clone()));
     rack.tracker.spawn(housekeeping::keep_room(rack.clone()));
@@ -207,6 +209,14 @@ fn report(rack: &Arc<Rack>, credentials: &Credentials) -> anyhow::Result<()> {
     let reporter = Reporter::new(inventory, credentials)?;
     let events = rack.volumes.targets().subscribe();
     rack.tracker.spawn(reporter.run(rack.clone(), events));
+    Ok(())
+}
+
+/// What the machines' BMCs say without a task is looked at, where there is somebody to tell.
+fn watch(rack: &Arc<Rack>, credentials: &Credentials) -> anyhow::Result<()> {
+    let every = Duration::from_secs(rack.config.watch.every_seconds.into());
+    let Some(inventory) = rack.config.inventory.as_ref().filter(|_| !every.is_zero()) else { return Ok(()) };
+    rack.tracker.spawn(Watch::new(inventory, credentials, every)?.run(rack.clone()));
     Ok(())
 }
 

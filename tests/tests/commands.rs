@@ -4,8 +4,8 @@
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use farrier_cli::args::Cli;
-use farrier_proto::inventory::{Bmc, Node};
-use farrier_proto::types::ProvisionState;
+use farrier_proto::inventory::{Bmc, Node, Observation};
+use farrier_proto::types::{PowerState, ProvisionState};
 use std::path::{Path, PathBuf};
 
 #[test]
@@ -13,7 +13,7 @@ fn every_command_that_explain_prints_can_be_typed() {
     let mut typed = 0;
     for number in 1..=23 {
         let state = ProvisionState::try_from(number).unwrap();
-        for bits in 0..32u8 {
+        for bits in 0..64u8 {
             let has = |bit: u8| bits & (1 << bit) != 0;
             let words = |bit: u8, text: &str| if has(bit) { text.to_owned() } else { String::new() };
             let node = Node {
@@ -24,6 +24,8 @@ fn every_command_that_explain_prints_can_be_typed() {
                 operation: words(2, "operations/o1"),
                 instance: words(3, "instances/web"),
                 last_error: words(4, "the BMC is silent"),
+                power_state: PowerState::On.into(),
+                observation: has(5).then(|| Observation { power_differs: true, ..Observation::default() }),
                 ..Node::default()
             };
             for action in farrier_inventory::explain(node.clone(), 0).actions {

@@ -31,3 +31,4 @@ mod qemu;
 mod redfish;
 mod refused_login;
 mod renewal;
+mod watch;

@@ -145,6 +145,12 @@ impl Site {
         self.installation.configure_rack(&self.rack_config).await.unwrap();
     }
 
+    /// Starts rackd again, which then looks at each BMC once in so many seconds.
+    pub(crate) async fn set_watch(&mut self, seconds: u32) {
+        self.rack_config.watch_seconds = Some(seconds);
+        self.installation.configure_rack(&self.rack_config).await.unwrap();
+    }
+
     pub(crate) async fn create_instance(&self, name: &str) -> Operation {
         self.try_create_instance(name).await.unwrap()
     }

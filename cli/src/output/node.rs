@@ -5,7 +5,7 @@ use super::value::{age, cell, labels, labels_cell, time};
 use super::{Column, Resource, column, wide};
 use crate::enum_word;
 use crate::names::short;
-use farrier_proto::inventory::{Bmc, Node};
+use farrier_proto::inventory::{Bmc, BmcHealth, Node, Observation};
 use farrier_proto::types::{BootMode, Hardware, PowerState, ProvisionState, RootDeviceHints};
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ impl Resource for Node {
             column("RACK", |n, _| short(&n.rack).to_owned()),
             column("STATE", |n, _| state(n)),
             column("SINCE", |n, now| age(&n.state_time, now)),
-            column("POWER", |n, _| cell(&enum_word!(PowerState, "POWER_STATE", n.power_state))),
+            column("POWER", |n, _| power(n)),
             column("MAINT", |n, _| if n.maintenance { "yes".to_owned() } else { String::new() }),
             column("INSTANCE", |n, _| short(&n.instance).to_owned()),
             wide("UNIT", |n, _| if n.rack_unit == 0 { String::new() } else { n.rack_unit.to_string() }),
@@ -25,6 +25,10 @@ impl Resource for Node {
             wide("BMC", |n, _| {
                 n.bmc.as_ref().map(|b| format!("{}:{}", b.driver, b.address)).unwrap_or_default()
             }),
+            wide("SEEN", |n, now| {
+                n.observation.as_ref().map(|o| age(&o.power_time, now)).unwrap_or_default()
+            }),
+            wide("BMC HEALTH", |n, _| n.observation.as_ref().map(|o| cell(&health(o))).unwrap_or_default()),
             wide("OWNER", |n, _| n.owner.clone()),
             wide("LABELS", |n, _| labels_cell(&n.labels)),
             wide("OPERATION", |n, _| short(&n.operation).to_owned()),
@@ -38,6 +42,7 @@ impl Resource for Node {
         "state",
         "state_time",
         "power_state",
+        "observation",
         "maintenance",
         "maintenance_reason",
         "instance",
@@ -78,6 +83,7 @@ impl Resource for Node {
             "state": enum_word!(ProvisionState, "PROVISION_STATE", self.state),
             "state_time": time(&self.state_time),
             "power_state": enum_word!(PowerState, "POWER_STATE", self.power_state),
+            "observation": self.observation.as_ref().map(observation),
             "hardware": self.hardware.as_ref().map(hardware),
             "inspect_time": time(&self.inspect_time),
             "instance": self.instance,
@@ -94,6 +100,34 @@ impl Resource for Node {
 /// The provision state in words.
 pub(super) fn state(node: &Node) -> String {
     cell(&enum_word!(ProvisionState, "PROVISION_STATE", node.state))
+}
+
+/// As it is seen, and as Farrier left it where that is something else.
+fn power(node: &Node) -> String {
+    let left = cell(&enum_word!(PowerState, "POWER_STATE", node.power_state));
+    match &node.observation {
+        Some(seen) if seen.power_differs => {
+            format!("{} (left {left})", cell(&enum_word!(PowerState, "POWER_STATE", seen.power_state)))
+        }
+        _ => left,
+    }
+}
+
+fn health(seen: &Observation) -> Value {
+    enum_word!(BmcHealth, "BMC_HEALTH", seen.bmc_health)
+}
+
+/// What the node's rack sees.
+fn observation(seen: &Observation) -> Value {
+    json!({
+        "power_state": enum_word!(PowerState, "POWER_STATE", seen.power_state),
+        "power_time": time(&seen.power_time),
+        "power_differs": seen.power_differs,
+        "bmc_health": health(seen),
+        "bmc_time": time(&seen.bmc_time),
+        "bmc_problem": seen.bmc_problem,
+        "driver": seen.driver,
+    })
 }
 
 fn bmc(bmc: &Bmc) -> Value {

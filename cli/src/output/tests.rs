@@ -1,7 +1,9 @@
 //! Golden outputs of each noun. The clock stands still, so no time has to be redacted.
 
 use super::*;
-use farrier_proto::inventory::{Bmc, Event, Explanation, Flavor, JoinToken, Node, Port, Rack, Site};
+use farrier_proto::inventory::{
+    Bmc, BmcHealth, Event, Explanation, Flavor, JoinToken, Node, Observation, Port, Rack, Site,
+};
 use farrier_proto::rack::{BootEvent, RackStatus, Segment, SegmentRole, Step, StepState, TaskResult};
 use farrier_proto::scheduler::{
     Instance, InstanceState, Operation, OperationError, OperationPhase, OperationType, Rejection,
@@ -55,6 +57,15 @@ fn node() -> Node {
         state: ProvisionState::DeployFailed.into(),
         state_time: at(200),
         power_state: PowerState::On.into(),
+        observation: Some(Observation {
+            power_state: PowerState::Off.into(),
+            power_time: at(75),
+            power_differs: true,
+            bmc_health: BmcHealth::Unreachable.into(),
+            bmc_time: at(15),
+            bmc_problem: "BMC 10.0.0.9:623 is unreachable".into(),
+            driver: "ipmi".into(),
+        }),
         hardware: Some(Hardware {
             cpu: Some(Cpu { architecture: "x86_64".into(), thread_count: 64, ..Cpu::default() }),
             memory_bytes: 256 << 30,

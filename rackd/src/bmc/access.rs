@@ -53,6 +53,11 @@ impl BadAccess {
 }
 
 impl Access {
+    /// Whether another try would go to the same driver and address, whatever happens meanwhile.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.driver != DriverChoice::Auto && self.redfish.host.parse::<IpAddr>().is_ok()
+    }
+
     pub(crate) async fn of(machine: &Machine, password: &str) -> Result<Self, BadAccess> {
         let driver = match machine.bmc_driver.as_str() {
             "ipmi" => DriverChoice::Ipmi,

@@ -3,7 +3,7 @@
 mod access;
 mod dial;
 
-pub(crate) use access::{Access, DriverChoice};
+pub(crate) use access::{Access, BadAccess, DriverChoice};
 pub(crate) use dial::TlsDial;
 
 use farrier_bmc::ipmi::IpmiHub;

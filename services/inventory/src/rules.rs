@@ -13,6 +13,7 @@ pub const SERVICES: &[&str] = &[
     "farrier.inventory.v1.EventService",
     "farrier.inventory.v1.JoinService",
     "farrier.inventory.v1.DispatchService",
+    "farrier.inventory.v1.WatchService",
 ];
 
 const SERVICES_THAT_READ: Rule = Rule::Service(&["scheduler", "images", "console"]);
@@ -81,6 +82,10 @@ pub const RULES: RuleTable = rules! {
         "ReleaseNode": SCHEDULER,
         "RecordAction": SCHEDULER,
         "GetDispatch": SCHEDULER,
+    }
+    "WatchService" {
+        "ListWatchedNodes": Rule::Rack,
+        "ReportObservations": Rule::Rack,
     }
 };
 

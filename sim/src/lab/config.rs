@@ -25,6 +25,8 @@ pub struct RackConfig {
     pub boot_files: Option<PathBuf>,
     /// Keys of `[timeouts]`, in seconds; what is not named keeps rackd's default.
     pub timeouts: BTreeMap<String, u64>,
+    /// Seconds between two looks at each BMC, 0 for never; none: rackd's default.
+    pub watch_seconds: Option<u32>,
     /// The images service, when the rack has another way to it than everybody.
     pub images: Option<String>,
 }
@@ -64,6 +66,7 @@ impl RackConfig {
             kernel_args: KERNEL_ARGS.to_owned(),
             boot_files: Some(PathBuf::from(IPXE)),
             timeouts: BTreeMap::new(),
+            watch_seconds: None,
             images: None,
         }
     }
@@ -87,6 +90,8 @@ impl RackConfig {
             kernel_args: String::new(),
             boot_files: None,
             timeouts: BTreeMap::new(),
+            // A test that counts what a BMC is asked has it to itself.
+            watch_seconds: Some(0),
             images: None,
         }
     }
@@ -115,6 +120,7 @@ impl RackConfig {
             boot_files: self.boot_files.as_deref(),
             ramdisk: RamdiskTable { kernel: &self.kernel, initrd: &self.initrd, args: &self.kernel_args },
             timeouts: &self.timeouts,
+            watch: self.watch_seconds.map(|every_seconds| WatchTable { every_seconds }),
             segment: &self.segments,
         };
         Ok(toml::to_string_pretty(&file)?)
@@ -138,6 +144,8 @@ struct File<'a> {
     boot_files: Option<&'a Path>,
     ramdisk: RamdiskTable<'a>,
     timeouts: &'a BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watch: Option<WatchTable>,
     segment: &'a [Segment],
 }
 
@@ -146,6 +154,11 @@ struct RamdiskTable<'a> {
     kernel: &'a Path,
     initrd: &'a Path,
     args: &'a str,
+}
+
+#[derive(Serialize)]
+struct WatchTable {
+    every_seconds: u32,
 }
 
 /// For a ramdisk's kernel under emulation: a slow serial port and probing are most of a chatty boot.

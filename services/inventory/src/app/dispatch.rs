@@ -1,4 +1,3 @@
-use super::node::bmc_context;
 use super::transition::{Decision, decide, new_ports};
 use super::{App, check, error};
 use farrier_inventory_store::{Candidates, StoreError, Transition};
@@ -71,14 +70,7 @@ impl App {
     pub(crate) async fn dispatch(&self, node: &str, flavor: &str) -> Result<Dispatch, Status> {
         check::name("node", Collection::Nodes, node)?;
         let stored = self.store.stored_node(node).await.map_err(error::store)?;
-        let bmc_password = match &stored.secret {
-            None => String::new(),
-            Some(sealed) => {
-                let opened = self.vault.open(&bmc_context(node), sealed).map_err(internal)?;
-                String::from_utf8(opened.to_vec())
-                    .map_err(|_| internal("a BMC password that is not UTF-8"))?
-            }
-        };
+        let bmc_password = self.bmc_password(node, stored.secret.as_deref())?;
         let rack: Rack = self.store.get(&stored.node.rack).await.map_err(error::store)?;
         let flavor = match flavor {
             "" => None,

@@ -1,11 +1,13 @@
 //! Why a node is where it is. Pure: the node and the time in, sentences out. `tests/tests/commands.rs` types
 //! every command that is printed here.
 
+use super::observe::power_word;
 use super::state;
 use farrier_model::lifecycle::{Event, State, verbs};
-use farrier_proto::inventory::{Bmc, Explanation, Node};
+use farrier_proto::inventory::{Bmc, Explanation, Node, Observation};
 use farrier_proto::types::PowerState;
 use farrier_runtime::time::{ago_since, millis};
+use prost_types::Timestamp;
 
 /// Explains a node as it is at `now_ms`.
 pub fn explain(node: Node, now_ms: i64) -> Explanation {
@@ -21,7 +23,7 @@ pub fn explain(node: Node, now_ms: i64) -> Explanation {
     Explanation {
         summary,
         expected: expected(at).to_owned(),
-        observed: observed(&node, at),
+        observed: observed(&node, at, now_ms),
         actions: actions(&node, at),
         verbs: verbs(at).filter(|v| v.is_driven()).map(|v| v.to_string()).collect(),
         node: Some(node),
@@ -59,7 +61,7 @@ fn expected(state: State) -> &'static str {
 }
 
 /// What is seen instead, or so far.
-fn observed(node: &Node, at: State) -> String {
+fn observed(node: &Node, at: State, now_ms: i64) -> String {
     let mut seen = Vec::new();
     if !node.last_error.is_empty() {
         seen.push(format!("the last work failed: {}", node.last_error));
@@ -79,16 +81,36 @@ fn observed(node: &Node, at: State) -> String {
     }
     seen.push(
         match node.power_state() {
-            PowerState::On => "power was on when last read",
-            PowerState::Off => "power was off when last read",
-            PowerState::Unspecified => "its power state was never read",
+            PowerState::On => "Farrier left its power on",
+            PowerState::Off => "Farrier left its power off",
+            PowerState::Unspecified => "Farrier never set or read its power",
         }
         .to_owned(),
     );
+    if let Some(observation) = &node.observation {
+        seen.extend(seen_by_rack(node, observation, now_ms));
+    }
     if node.bmc.is_none() {
         seen.push("no BMC is described".to_owned());
     }
     seen.join("; ")
+}
+
+/// What the rack sees without being asked.
+fn seen_by_rack(node: &Node, seen: &Observation, now_ms: i64) -> Vec<String> {
+    let ago = |time: &Option<Timestamp>| {
+        time.as_ref().map_or_else(String::new, |t| format!(" {} ago", ago_since(millis(t), now_ms)))
+    };
+    let mut told = Vec::new();
+    let power = power_word(seen.power_state());
+    if !power.is_empty() {
+        let by = if seen.power_differs { ": Farrier did not do that" } else { "" };
+        told.push(format!("{} saw it {power}{}{by}", node.rack, ago(&seen.power_time)));
+    }
+    if !seen.bmc_problem.is_empty() {
+        told.push(format!("its BMC is in trouble, asked{}: {}", ago(&seen.bmc_time), seen.bmc_problem));
+    }
+    told
 }
 
 /// Whether Redfish over https is asked for, and no certificate is right.
@@ -140,11 +162,14 @@ fn actions(node: &Node, at: State) -> Vec<String> {
     {
         actions.push(format!("farrier instance delete {instance}"));
     }
-    if at == Active && node.power_state() == PowerState::Off && node.operation.is_empty() {
-        actions.push(format!("farrier node power on {name}"));
-    }
     if at == Available {
         actions.push("farrier instance create --flavor FLAVOR --image IMAGE NAME".to_owned());
+    }
+    let left = power_word(node.power_state());
+    if node.observation.as_ref().is_some_and(|seen| seen.power_differs) && !left.is_empty() {
+        actions.push(format!("farrier node power {left} {name}"));
+    } else if at == Active && node.power_state() == PowerState::Off && node.operation.is_empty() {
+        actions.push(format!("farrier node power on {name}"));
     }
     // Instances are asked for, not states: `deploy` and `undeploy` are no commands for a node.
     let verbs = preferred(at)
@@ -270,6 +295,28 @@ mod tests {
         known.set_power_state(PowerState::Off);
         assert!(explain(known, 0).actions.contains(&switch));
         assert!(!explain(on, 0).actions.contains(&switch) && !explain(off, 0).actions.contains(&switch));
+    }
+
+    #[test]
+    fn power_that_somebody_else_switched_is_told_with_the_way_back() {
+        let mut seen = Observation {
+            power_differs: true,
+            power_time: Some(timestamp(180_000)),
+            bmc_time: Some(timestamp(180_000)),
+            ..Observation::default()
+        };
+        seen.set_power_state(PowerState::Off);
+        let mut node = Node { rack: "racks/r1".into(), bmc: Some(Default::default()), ..node(State::Active) };
+        node.set_power_state(PowerState::On);
+        node.observation = Some(seen.clone());
+        let told = explain(node.clone(), 192_000);
+        let words = "Farrier left its power on; racks/r1 saw it off 12s ago: Farrier did not do that";
+        assert!(told.observed.contains(words), "{}", told.observed);
+        assert!(told.actions.contains(&"farrier node power on n1".to_owned()), "{:?}", told.actions);
+        seen.bmc_problem = "no answer".into();
+        node.observation = Some(seen);
+        let told = explain(node, 192_000).observed;
+        assert!(told.contains("its BMC is in trouble, asked 12s ago: no answer"), "{told}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Work that moves no state: power. The node is its operation's meanwhile, as it is while its state moves.
 
 use super::dispatch::TRIES;
+use super::observe::power_word;
 use super::transition::holder;
 use super::{App, check, error, fence};
 use farrier_inventory_store::{Applied, StoreError, Stored, Transition};
@@ -54,8 +55,8 @@ impl App {
                 Ok(Event {
                     actor: who(caller, &actor),
                     action: if error.is_empty() { "done" } else { "fail" }.to_owned(),
-                    before: word(before),
-                    after: word(node.power_state()),
+                    before: power_word(before),
+                    after: power_word(node.power_state()),
                     detail: error.clone(),
                     ..Event::default()
                 })
@@ -108,11 +109,4 @@ const RELEASE: &str = "release";
 
 fn who(caller: &Caller, actor: &str) -> String {
     if actor.is_empty() { caller.actor() } else { actor.to_owned() }
-}
-
-fn word(power: PowerState) -> String {
-    match power {
-        PowerState::Unspecified => String::new(),
-        other => other.as_str_name().trim_start_matches("POWER_STATE_").to_lowercase(),
-    }
 }

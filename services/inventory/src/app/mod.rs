@@ -12,12 +12,14 @@ mod hold;
 mod join;
 mod node;
 mod noun;
+mod observe;
 mod port;
 mod rack;
 mod resource;
 mod site;
 mod state;
 mod transition;
+mod watch;
 
 pub(crate) use node::bmc_context;
 pub(crate) use resource::List;

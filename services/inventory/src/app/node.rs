@@ -19,7 +19,7 @@ const RACK_UNITS: i32 = 100;
 
 impl App {
     pub(crate) async fn explain(&self, caller: &Caller, name: &str) -> Result<Explanation, Status> {
-        let node: Node = self.get(caller, name).await?;
+        let node = self.with_observation(self.get(caller, name).await?).await?;
         Ok(explain::explain(node, time::now_ms()))
     }
 

@@ -8,6 +8,7 @@ mod node;
 mod port;
 mod rack;
 mod site;
+mod watch;
 
 use crate::app::{App, List};
 use farrier_proto::inventory::dispatch_service_server::DispatchServiceServer;
@@ -18,6 +19,7 @@ use farrier_proto::inventory::node_service_server::NodeServiceServer;
 use farrier_proto::inventory::port_service_server::PortServiceServer;
 use farrier_proto::inventory::rack_registry_service_server::RackRegistryServiceServer;
 use farrier_proto::inventory::site_service_server::SiteServiceServer;
+use farrier_proto::inventory::watch_service_server::WatchServiceServer;
 use farrier_runtime::authz::Caller;
 use tonic::Request;
 use tonic::service::Routes;
@@ -38,7 +40,8 @@ pub(crate) fn routes(app: App) -> Routes {
         .add_service(FlavorServiceServer::new(api.clone()))
         .add_service(EventServiceServer::new(api.clone()))
         .add_service(JoinServiceServer::new(api.clone()))
-        .add_service(DispatchServiceServer::new(api))
+        .add_service(DispatchServiceServer::new(api.clone()))
+        .add_service(WatchServiceServer::new(api))
 }
 
 /// Who asks, and what.

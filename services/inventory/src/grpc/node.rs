@@ -15,7 +15,8 @@ impl NodeService for Api {
 
     async fn get_node(&self, request: Request<GetNodeRequest>) -> Result<Response<Node>, Status> {
         let (caller, r) = split(request);
-        self.app.get(&caller, &r.name).await.map(Response::new)
+        let node = self.app.get(&caller, &r.name).await?;
+        self.app.with_observation(node).await.map(Response::new)
     }
 
     async fn list_nodes(
@@ -25,12 +26,14 @@ impl NodeService for Api {
         let (caller, r) = split(request);
         let (nodes, next_page_token) =
             self.app.list(&caller, &list(r.page_size, r.page_token, r.filter)).await?;
+        let nodes = self.app.with_observations(nodes).await?;
         Ok(Response::new(ListNodesResponse { nodes, next_page_token }))
     }
 
     async fn update_node(&self, request: Request<UpdateNodeRequest>) -> Result<Response<Node>, Status> {
         let (caller, r) = split(request);
-        self.app.update(&caller, r.node, r.update_mask.as_ref()).await.map(Response::new)
+        let node = self.app.update(&caller, r.node, r.update_mask.as_ref()).await?;
+        self.app.with_observation(node).await.map(Response::new)
     }
 
     async fn delete_node(&self, request: Request<DeleteNodeRequest>) -> Result<Response<()>, Status> {

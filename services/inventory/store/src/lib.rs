@@ -14,6 +14,7 @@ mod error;
 mod event;
 mod join;
 mod migration;
+mod observation;
 mod request;
 mod resource;
 
@@ -23,6 +24,7 @@ pub use error::StoreError;
 pub use event::EventQuery;
 pub use join::{JoinToken, Redeemed};
 pub use migration::Migrator;
+pub use observation::Watchable;
 pub use request::RequestRecord;
 pub use resource::{Created, New, Query, Resource};
 

@@ -12,7 +12,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Init), Box::new(OneBmcOneNode)]
+        vec![Box::new(Init), Box::new(OneBmcOneNode), Box::new(Observations)]
     }
 }
 
@@ -69,6 +69,28 @@ impl MigrationTrait for OneBmcOneNode {
         let mut index = Index::create();
         index.name("ux_node_bmc_place").table("node").col("bmc_place").unique();
         m.create_index(index).await
+    }
+}
+
+/// What racks see of nodes.
+struct Observations;
+
+impl MigrationName for Observations {
+    fn name(&self) -> &str {
+        "m20261128_observation"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Observations {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        let table = Table::create()
+            .table("observation")
+            .col(string("node").primary_key())
+            .col(binary("body"))
+            .foreign_key(&mut parent("observation", "node", "node", ForeignKeyAction::Cascade))
+            .take();
+        m.create_table(table).await
     }
 }
 

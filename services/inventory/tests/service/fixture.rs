@@ -10,6 +10,7 @@ use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::inventory::port_service_client::PortServiceClient;
 use farrier_proto::inventory::rack_registry_service_client::RackRegistryServiceClient;
 use farrier_proto::inventory::site_service_client::SiteServiceClient;
+use farrier_proto::inventory::watch_service_client::WatchServiceClient;
 use farrier_proto::inventory::*;
 use farrier_runtime::error::reason_of;
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub(crate) struct Clients {
     pub(crate) events: EventServiceClient<Channel>,
     pub(crate) joins: JoinServiceClient<Channel>,
     pub(crate) dispatch: DispatchServiceClient<Channel>,
+    pub(crate) watch: WatchServiceClient<Channel>,
 }
 
 impl Fixture {
@@ -132,7 +134,8 @@ impl Clients {
             flavors: FlavorServiceClient::new(channel.clone()),
             events: EventServiceClient::new(channel.clone()),
             joins: JoinServiceClient::new(channel.clone()),
-            dispatch: DispatchServiceClient::new(channel),
+            dispatch: DispatchServiceClient::new(channel.clone()),
+            watch: WatchServiceClient::new(channel),
         }
     }
 

@@ -7,3 +7,4 @@ mod dispatch;
 mod fixture;
 mod join;
 mod report;
+mod watch;

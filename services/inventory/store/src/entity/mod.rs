@@ -8,6 +8,7 @@ pub(crate) mod flavor;
 pub(crate) mod join_token;
 pub(crate) mod label;
 pub(crate) mod node;
+pub(crate) mod observation;
 pub(crate) mod port;
 pub(crate) mod rack;
 pub(crate) mod request;

@@ -1,5 +1,5 @@
 use farrier_inventory_store::*;
-use farrier_proto::inventory::{Event, Node, Port, Rack, Site};
+use farrier_proto::inventory::{Event, Node, Observation, Port, Rack, Site};
 use farrier_proto::types::ProvisionState;
 use prost::Message as _;
 use prost_types::Timestamp;
@@ -393,4 +393,58 @@ pub(crate) async fn two_openings_share_everything(first: Store, second: Store) {
     assert_eq!(names::<Site>(&second, by(&[])).await, ["sites/s1"]);
     make(&second, site("s2")).await;
     assert_eq!(all_events(&first).await.last().unwrap().sequence, 2);
+}
+
+pub(crate) async fn what_a_rack_sees_is_kept_beside_its_nodes(store: Store) {
+    make(&store, site("s1")).await;
+    make(&store, rack("r1", "s1")).await;
+    make(&store, rack("r2", "s1")).await;
+    let known = make(&store, node("n1")).await;
+    make(&store, Node { rack: "racks/r2".into(), ..node("n2") }).await;
+    let names = ["nodes/n1", "nodes/n2", "nodes/gone"].map(str::to_owned);
+    for round in 1..=2 {
+        let mut asked = Vec::new();
+        let judge = |node: &Node, before: Option<&Observation>| {
+            asked.push((node.name.clone(), before.map(|before| before.bmc_problem.clone())));
+            let seen = Observation { bmc_problem: format!("round {round}"), ..Observation::default() };
+            Some((seen, vec![event(&node.name, "power differs")]))
+        };
+        store.observe("racks/r1", &names, judge).await.unwrap();
+        let before = (round > 1).then(|| format!("round {}", round - 1));
+        assert_eq!(asked, [("nodes/n1".to_owned(), before)], "its own nodes only");
+    }
+    let seen = store.observations(&names).await.unwrap();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen["nodes/n1"].bmc_problem, "round 2");
+    // The node itself was not written: whoever read it may write it.
+    assert_eq!(store.get::<Node>("nodes/n1").await.unwrap(), known);
+    let query = EventQuery {
+        terms: vec![("action".into(), "power differs".into())],
+        limit: 10,
+        ..Default::default()
+    };
+    assert_eq!(store.events(&query).await.unwrap().len(), 2);
+    store.delete::<Node>("nodes/n1", None, event("nodes/n1", "delete")).await.unwrap();
+    assert_eq!(store.observations(&names).await.unwrap().len(), 0);
+}
+
+pub(crate) async fn a_rack_watches_its_own_nodes_page_by_page(store: Store) {
+    make(&store, site("s1")).await;
+    make(&store, rack("r1", "s1")).await;
+    make(&store, rack("r2", "s1")).await;
+    let at = |state: ProvisionState, name| Node { state: state.into(), ..node(name) };
+    let sealed = NodeExtra { secret: SecretChange::Store(b"sealed".to_vec()), ..NodeExtra::default() };
+    let first = New { extra: sealed, ..new(at(ProvisionState::Active, "n1")) };
+    store.create(first).await.unwrap();
+    make(&store, at(ProvisionState::Enroll, "n2")).await;
+    make(&store, Node { maintenance: true, ..at(ProvisionState::Active, "n3") }).await;
+    make(&store, Node { rack: "racks/r2".into(), ..at(ProvisionState::Active, "n4") }).await;
+    make(&store, at(ProvisionState::DeployFailed, "n5")).await;
+    let page = |after: Option<&'static str>, limit| store.watchable("racks/r1", &["enroll"], after, limit);
+    let names = |rows: Vec<Watchable>| rows.into_iter().map(|row| row.node.name).collect::<Vec<_>>();
+    let all = page(None, 10).await.unwrap();
+    assert_eq!(all[0].secret.as_deref(), Some(b"sealed".as_slice()));
+    assert_eq!(names(all), ["nodes/n1", "nodes/n5"]);
+    assert_eq!(names(page(None, 1).await.unwrap()), ["nodes/n1"]);
+    assert_eq!(names(page(Some("nodes/n1"), 10).await.unwrap()), ["nodes/n5"]);
 }

@@ -1,0 +1,99 @@
+//! Which BMCs are looked at.
+
+use crate::bmc::{Access, BadAccess};
+use farrier_bmc::Bmc;
+use farrier_proto::inventory::watch_service_client::WatchServiceClient;
+use farrier_proto::inventory::{ListWatchedNodesRequest, WatchedNode};
+use farrier_proto::rack::Machine;
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::transport::Channel;
+use zeroize::Zeroizing;
+
+/// A BMC that is looked at, and what is kept of it between two looks.
+pub(super) struct Watched {
+    /// `nodes/{node}`
+    pub(super) node: String,
+    pub(super) words: Words,
+    /// What the words came to, from the first look on. Held so that its breaker stays.
+    pub(super) bmc: Option<Known>,
+    /// Not looked at before this.
+    pub(super) not_before: Option<Instant>,
+}
+
+pub(super) struct Known {
+    pub(super) bmc: Bmc,
+    /// The words cannot come to anything else.
+    pub(super) settled: bool,
+}
+
+/// What inventory says of a BMC.
+pub(super) struct Words {
+    machine: Machine,
+    password: Zeroizing<String>,
+    /// Tells whether they are the same as before without keeping them twice.
+    digest: [u8; 32],
+}
+
+impl Words {
+    fn of(mut node: WatchedNode) -> Self {
+        let password = Zeroizing::new(std::mem::take(&mut node.bmc_password));
+        let bmc = node.bmc.unwrap_or_default();
+        let machine = Machine {
+            name: node.node,
+            bmc_driver: bmc.driver,
+            bmc_address: bmc.address,
+            bmc_user: bmc.user,
+            bmc_cipher_suite: bmc.cipher_suite,
+            bmc_scheme: bmc.scheme,
+            bmc_certificate_sha256: bmc.certificate_sha256,
+            bmc_ca_pem: bmc.ca_pem,
+            bmc_system: bmc.system,
+            ..Machine::default()
+        };
+        let mut hash = Sha256::new();
+        hash.update(prost::Message::encode_length_delimited_to_vec(&machine));
+        hash.update(password.as_bytes());
+        Self { machine, password, digest: hash.finalize().into() }
+    }
+
+    pub(super) async fn access(&self) -> Result<Access, BadAccess> {
+        Access::of(&self.machine, &self.password).await
+    }
+}
+
+/// All nodes that inventory wants to be looked at.
+pub(super) async fn list(mut inventory: WatchServiceClient<Channel>) -> Result<Vec<WatchedNode>, Status> {
+    let (mut nodes, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListWatchedNodesRequest { page_size: PAGE, page_token };
+        let page = inventory.list_watched_nodes(request).await?.into_inner();
+        nodes.extend(page.nodes);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(nodes);
+        }
+        if nodes.len() > MOST {
+            return Err(Status::out_of_range(format!("expected at most {MOST} nodes in a rack, saw more")));
+        }
+    }
+}
+
+/// The new list; what is kept of a BMC stays while the words about it do.
+pub(super) fn renew(old: Vec<Watched>, nodes: Vec<WatchedNode>) -> Vec<Watched> {
+    let mut old: HashMap<String, Watched> = old.into_iter().map(|w| (w.node.clone(), w)).collect();
+    let renewed = nodes.into_iter().map(|node| {
+        let (name, words) = (node.node.clone(), Words::of(node));
+        match old.remove(&name) {
+            Some(known) if known.words.digest == words.digest => known,
+            _ => Watched { node: name, words, bmc: None, not_before: None },
+        }
+    });
+    renewed.collect()
+}
+
+const PAGE: i32 = 500;
+/// More than any rack has: an inventory that pages for ever is not followed.
+const MOST: usize = 100_000;

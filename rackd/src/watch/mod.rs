@@ -1,0 +1,113 @@
+//! Truth in power: whether each machine of the rack is on, and whether its BMC answers, read now and then and told to
+//! inventory, which says what it means. Nothing is corrected here.
+//!
+//! Which BMCs, with which passwords, inventory says before each round; while it is away, those of the last round are
+//! looked at, and the newest of what was seen of each waits. A restarted rackd knows none until inventory answers.
+
+mod list;
+mod look;
+mod tell;
+
+use crate::rack::Rack;
+use farrier_identity::client::{Expect, channel_with_deadline};
+use farrier_identity::{Credentials, Identity};
+use farrier_proto::inventory::watch_service_client::WatchServiceClient;
+use futures::StreamExt as _;
+use list::Watched;
+use look::Sighting;
+use rand::Rng as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+/// Looks at the rack's BMCs.
+pub(crate) struct Watch {
+    inventory: WatchServiceClient<Channel>,
+    every: Duration,
+}
+
+impl Watch {
+    pub(crate) fn new(inventory: &str, credentials: &Credentials, every: Duration) -> anyhow::Result<Self> {
+        let expect = Expect::Exactly(Identity::Service("inventory".to_owned()));
+        let channel = channel_with_deadline(inventory, credentials, expect, CALL)?;
+        let inventory = WatchServiceClient::new(channel).max_decoding_message_size(MOST_BYTES);
+        Ok(Self { inventory, every })
+    }
+
+    /// Looks and tells until shutdown.
+    pub(crate) async fn run(self, rack: Arc<Rack>) {
+        let (told, seen) = mpsc::channel(WAITING);
+        let work = async {
+            tokio::join!(self.look(&rack, told), tell::tell(self.inventory.clone(), seen));
+        };
+        rack.shutdown.run_until_cancelled(work).await;
+    }
+
+    async fn look(&self, rack: &Rack, told: mpsc::Sender<Sighting>) {
+        let mut watched = Vec::new();
+        loop {
+            let begin = Instant::now();
+            match list::list(self.inventory.clone()).await {
+                Ok(nodes) => watched = list::renew(watched, nodes),
+                Err(status) => {
+                    tracing::warn!(%status, nodes = watched.len(), "not told which BMCs to look at, looking at the last ones");
+                }
+            }
+            watched = round(watched, self.every, |mut node| {
+                let told = told.clone();
+                async move {
+                    // A task has the machine's BMC for itself, and tells what it makes of it.
+                    if rack.tasks.of_node(&node.node).is_empty()
+                        && let Some(sighting) = look::look(&rack.bmc, &mut node).await
+                    {
+                        // The receiver is gone when rackd ends.
+                        let _ending = told.send(sighting).await;
+                    }
+                    node
+                }
+            })
+            .await;
+            tokio::time::sleep_until(begin + self.every).await;
+        }
+    }
+}
+
+/// Looks once at each, spread at random over most of the round: neither the network nor those who share a BMC see a
+/// burst. One that is slow delays another only when very many are.
+async fn round<F>(watched: Vec<Watched>, every: Duration, look: impl Fn(Watched) -> F) -> Vec<Watched>
+where
+    F: Future<Output = Watched>,
+{
+    let begin = Instant::now();
+    let spread = every.mul_f64(SPREAD);
+    let mut due: Vec<(Duration, Watched)> =
+        watched.into_iter().map(|node| (spread.mul_f64(rand::rng().random_range(0.0..1.0)), node)).collect();
+    due.sort_by_key(|(after, _)| *after);
+    futures::stream::iter(due)
+        .map(|(after, node)| {
+            let looked = look(node);
+            async move {
+                tokio::time::sleep_until(begin + after).await;
+                looked.await
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await
+}
+
+/// Inventory reads or writes some rows.
+const CALL: Duration = Duration::from_secs(30);
+/// A page of nodes with their authorities.
+const MOST_BYTES: usize = 64 << 20;
+/// Sightings that nobody has taken yet; whoever looks waits then.
+const WAITING: usize = 256;
+/// Looks under way. A dead BMC takes a look of some seconds, until its breaker opens.
+const AT_ONCE: usize = 512;
+/// The part of a round in which looks begin.
+const SPREAD: f64 = 0.8;
+
+#[cfg(test)]
+mod tests;

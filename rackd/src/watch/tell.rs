@@ -1,0 +1,137 @@
+//! Telling inventory what was seen. While it is away, the newest of each node waits.
+
+use super::look::{Seen, Sighting};
+use farrier_bmc::PowerState;
+use farrier_proto::inventory::watch_service_client::WatchServiceClient;
+use farrier_proto::inventory::{BmcHealth, ReportObservationsRequest, ReportedObservation};
+use farrier_proto::types;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+/// Tells until nobody looks any more.
+pub(super) async fn tell(mut inventory: WatchServiceClient<Channel>, mut seen: mpsc::Receiver<Sighting>) {
+    let mut waiting = Waiting::default();
+    let mut retry_at: Option<Instant> = None;
+    let mut taken = Vec::new();
+    loop {
+        tokio::select! {
+            count = seen.recv_many(&mut taken, BATCH) => {
+                if count == 0 {
+                    return;
+                }
+                taken.drain(..).for_each(|sighting| waiting.saw(sighting));
+            }
+            () = until(retry_at), if retry_at.is_some() => retry_at = None,
+        }
+        while retry_at.is_none() && !waiting.is_empty() {
+            let batch = waiting.take(BATCH);
+            let observations = batch.iter().map(|sighting| reported(sighting, Instant::now())).collect();
+            let request = ReportObservationsRequest { observations };
+            if let Err(status) = inventory.report_observations(request).await {
+                tracing::warn!(%status, nodes = batch.len(), "what was seen of BMCs is not told yet");
+                batch.into_iter().for_each(|sighting| waiting.give_back(sighting));
+                retry_at = Some(Instant::now() + RETRY);
+            }
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// By node: as many as are looked at.
+#[derive(Debug, Default)]
+struct Waiting(BTreeMap<String, Sighting>);
+
+impl Waiting {
+    fn saw(&mut self, sighting: Sighting) {
+        self.0.insert(sighting.node.clone(), sighting);
+    }
+
+    /// Something newer may have come meanwhile.
+    fn give_back(&mut self, sighting: Sighting) {
+        self.0.entry(sighting.node.clone()).or_insert(sighting);
+    }
+
+    fn take(&mut self, most: usize) -> Vec<Sighting> {
+        std::iter::from_fn(|| self.0.pop_first()).take(most).map(|(_, sighting)| sighting).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn reported(sighting: &Sighting, now: Instant) -> ReportedObservation {
+    let mut reported = ReportedObservation {
+        node: sighting.node.clone(),
+        age: now.saturating_duration_since(sighting.at).try_into().ok(),
+        ..ReportedObservation::default()
+    };
+    match &sighting.seen {
+        Seen::Power { state, driver } => {
+            reported.set_bmc_health(BmcHealth::Ok);
+            reported.set_power_state(match state {
+                PowerState::On => types::PowerState::On,
+                PowerState::Off => types::PowerState::Off,
+            });
+            reported.driver = (*driver).to_owned();
+        }
+        Seen::Unreachable(problem) => {
+            reported.set_bmc_health(BmcHealth::Unreachable);
+            reported.bmc_problem.clone_from(problem);
+        }
+        Seen::Failing(problem) => {
+            reported.set_bmc_health(BmcHealth::Failing);
+            reported.bmc_problem.clone_from(problem);
+        }
+    }
+    reported
+}
+
+/// What inventory takes at once.
+const BATCH: usize = 100;
+/// After a report that did not get through.
+const RETRY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sighting(node: &str, at: Instant, seen: Seen) -> Sighting {
+        Sighting { node: node.to_owned(), at, seen }
+    }
+
+    #[test]
+    fn what_waits_is_the_newest_of_each_node() {
+        let now = Instant::now();
+        let power = |state| Seen::Power { state, driver: "ipmi" };
+        let mut waiting = Waiting::default();
+        waiting.saw(sighting("nodes/a", now, power(PowerState::On)));
+        waiting.saw(sighting("nodes/b", now, power(PowerState::On)));
+        let batch = waiting.take(BATCH);
+        assert_eq!(batch.len(), 2);
+        // While these are told in vain, one is looked at again.
+        waiting.saw(sighting("nodes/b", now + RETRY, power(PowerState::Off)));
+        batch.into_iter().for_each(|sighting| waiting.give_back(sighting));
+        assert_eq!(waiting.take(1).len(), 1);
+        let last = waiting.take(BATCH);
+        assert_eq!(last, [sighting("nodes/b", now + RETRY, power(PowerState::Off))]);
+        assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn its_age_is_of_when_it_is_told() {
+        let at = Instant::now();
+        let told = reported(&sighting("nodes/a", at, Seen::Unreachable("x".into())), at + RETRY);
+        assert_eq!(told.age, Some(prost_types::Duration { seconds: 10, nanos: 0 }));
+        assert_eq!((told.bmc_health(), told.bmc_problem.as_str()), (BmcHealth::Unreachable, "x"));
+    }
+}

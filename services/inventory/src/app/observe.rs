@@ -1,0 +1,214 @@
+//! What an observation means: a pure function from what is known and what is seen.
+
+use farrier_proto::inventory::{BmcHealth, Node, Observation, ReportedObservation};
+use farrier_proto::types::PowerState;
+use farrier_runtime::time::{millis, timestamp};
+
+/// What is kept, and what is told.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Judged {
+    pub(super) observation: Observation,
+    pub(super) happened: Vec<Happened>,
+}
+
+/// An event to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Happened {
+    pub(super) action: &'static str,
+    pub(super) before: String,
+    pub(super) after: String,
+    pub(super) detail: String,
+}
+
+pub(super) fn judge(
+    node: &Node,
+    before: Option<&Observation>,
+    reported: &ReportedObservation,
+    now_ms: i64,
+) -> Judged {
+    let unseen = Observation::default();
+    let before = before.unwrap_or(&unseen);
+    let seen_ms = now_ms.saturating_sub(age_ms(reported));
+    let health = reported.bmc_health();
+    let mut now = Observation {
+        bmc_health: health.into(),
+        bmc_time: Some(timestamp(seen_ms)),
+        bmc_problem: reported.bmc_problem.clone(),
+        ..before.clone()
+    };
+    let mut happened: Vec<Happened> = health_event(before, &now).into_iter().collect();
+    let power = reported.power_state();
+    if health == BmcHealth::Ok && power != PowerState::Unspecified {
+        now.set_power_state(power);
+        now.power_time = Some(timestamp(seen_ms));
+        now.driver.clone_from(&reported.driver);
+        // While Farrier works on a node its power is Farrier's to change; and what was seen before the last write of
+        // the node may be from the middle of work that has ended since.
+        let at_rest =
+            node.operation.is_empty() && node.update_time.as_ref().is_none_or(|t| millis(t) <= seen_ms);
+        if at_rest {
+            now.power_differs = node.power_state() != PowerState::Unspecified && node.power_state() != power;
+            happened.extend(power_event(node, before, &now));
+        }
+    }
+    Judged { observation: now, happened }
+}
+
+fn health_event(before: &Observation, now: &Observation) -> Option<Happened> {
+    let was_well = matches!(before.bmc_health(), BmcHealth::Ok | BmcHealth::Unspecified);
+    let action = match (was_well, now.bmc_health() == BmcHealth::Ok) {
+        (true, false) => "bmc lost",
+        (false, true) => "bmc back",
+        _ => return None,
+    };
+    Some(Happened { action, before: String::new(), after: String::new(), detail: now.bmc_problem.clone() })
+}
+
+fn power_event(node: &Node, before: &Observation, now: &Observation) -> Option<Happened> {
+    let seen = now.power_state();
+    let left = node.power_state();
+    let (action, was, detail) = if now.power_differs {
+        if before.power_differs && before.power_state() == seen {
+            return None;
+        }
+        let name = node.name.strip_prefix("nodes/").unwrap_or(&node.name);
+        let left = power_word(left);
+        let back = format!("farrier node power {left} {name}");
+        let detail = format!(
+            "expected {left}, as Farrier left it; somebody else switched the machine, or it did so itself; Farrier \
+             leaves it so: `{back}` brings it back"
+        );
+        ("power differs", node.power_state(), detail)
+    } else if before.power_differs {
+        ("power agrees", before.power_state(), String::new())
+    } else if left == PowerState::Unspecified && !matches!(before.power_state(), PowerState::Unspecified) {
+        if before.power_state() == seen {
+            return None;
+        }
+        ("power changed", before.power_state(), "Farrier never set it".to_owned())
+    } else {
+        return None;
+    };
+    Some(Happened { action, before: power_word(was), after: power_word(seen), detail })
+}
+
+/// `on`, `off`, or nothing.
+pub(super) fn power_word(power: PowerState) -> String {
+    match power {
+        PowerState::Unspecified => String::new(),
+        other => other.as_str_name().trim_start_matches("POWER_STATE_").to_lowercase(),
+    }
+}
+
+/// An age that makes no sense is none.
+fn age_ms(reported: &ReportedObservation) -> i64 {
+    let Some(age) = &reported.age else { return 0 };
+    age.seconds.saturating_mul(1000).saturating_add(i64::from(age.nanos) / 1_000_000).clamp(0, OLDEST_MS)
+}
+
+/// A rack that the centre did not hear of for longer looks again before it reports.
+const OLDEST_MS: i64 = 86_400_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost_types::Duration;
+
+    const NOW: i64 = 1_000_000;
+
+    fn node(power: PowerState) -> Node {
+        Node {
+            name: "nodes/n1".into(),
+            power_state: power.into(),
+            update_time: Some(timestamp(NOW - 10_000)),
+            ..Node::default()
+        }
+    }
+
+    fn seen(power: PowerState) -> ReportedObservation {
+        ReportedObservation {
+            node: "nodes/n1".into(),
+            bmc_health: BmcHealth::Ok.into(),
+            power_state: power.into(),
+            driver: "ipmi".into(),
+            ..ReportedObservation::default()
+        }
+    }
+
+    fn silent() -> ReportedObservation {
+        ReportedObservation {
+            bmc_health: BmcHealth::Unreachable.into(),
+            bmc_problem: "no answer".into(),
+            ..ReportedObservation::default()
+        }
+    }
+
+    /// The actions that reports, one after the other, lead to.
+    fn told(node: &Node, reports: &[ReportedObservation]) -> Vec<&'static str> {
+        let (mut before, mut told) = (None, Vec::new());
+        for reported in reports {
+            let judged = judge(node, before.as_ref(), reported, NOW);
+            told.extend(judged.happened.iter().map(|happened| happened.action));
+            before = Some(judged.observation);
+        }
+        told
+    }
+
+    #[test]
+    fn power_that_is_as_farrier_left_it_is_no_news() {
+        use PowerState::{Off, On, Unspecified};
+        assert_eq!(told(&node(On), &[seen(On), seen(On)]), [""; 0]);
+        assert_eq!(told(&node(Unspecified), &[seen(On), seen(On)]), [""; 0]);
+        assert_eq!(told(&node(Unspecified), &[seen(On), seen(Off), seen(Off)]), ["power changed"]);
+    }
+
+    #[test]
+    fn a_difference_is_told_once_and_so_is_its_end() {
+        use PowerState::{Off, On};
+        let reports = [seen(On), seen(Off), seen(Off), silent(), seen(Off), seen(On)];
+        let told = told(&node(On), &reports);
+        assert_eq!(told, ["power differs", "bmc lost", "bmc back", "power agrees"]);
+        let judged = judge(&node(On), None, &seen(Off), NOW);
+        let told = judged.happened.first().unwrap();
+        assert_eq!((told.before.as_str(), told.after.as_str()), ("on", "off"));
+        assert!(told.detail.contains("`farrier node power on n1`"), "{}", told.detail);
+        assert!(judged.observation.power_differs);
+    }
+
+    #[test]
+    fn work_on_a_node_is_no_difference_and_neither_is_what_was_seen_before_it_ended() {
+        use PowerState::{Off, On};
+        let held = Node { operation: "operations/o1".into(), ..node(On) };
+        assert_eq!(told(&held, &[seen(Off), seen(On), seen(Off)]), [""; 0]);
+        let age = |seconds| Some(Duration { seconds, nanos: 0 });
+        assert_eq!(told(&node(On), &[ReportedObservation { age: age(11), ..seen(Off) }]), [""; 0]);
+        assert_eq!(told(&node(On), &[ReportedObservation { age: age(9), ..seen(Off) }]), ["power differs"]);
+        // Nor does it end one that there was.
+        let before = judge(&node(On), None, &seen(Off), NOW).observation;
+        assert!(judge(&held, Some(&before), &seen(Off), NOW).observation.power_differs);
+    }
+
+    #[test]
+    fn a_bmc_that_says_nothing_leaves_what_was_read_last() {
+        let first = judge(&node(PowerState::On), None, &seen(PowerState::On), NOW).observation;
+        let then = judge(&node(PowerState::On), Some(&first), &silent(), NOW + 60_000).observation;
+        assert_eq!((then.power_state(), then.power_time), (PowerState::On, Some(timestamp(NOW))));
+        assert_eq!(
+            (then.bmc_health(), then.bmc_time),
+            (BmcHealth::Unreachable, Some(timestamp(NOW + 60_000)))
+        );
+        assert_eq!(then.bmc_problem, "no answer");
+        let back = judge(&node(PowerState::On), Some(&then), &seen(PowerState::On), NOW).observation;
+        assert_eq!((back.bmc_problem.as_str(), back.driver.as_str()), ("", "ipmi"));
+    }
+
+    #[test]
+    fn an_absurd_age_is_bounded() {
+        for seconds in [i64::MIN, -1, i64::MAX] {
+            let age = Some(Duration { seconds, nanos: i32::MAX });
+            let reported = ReportedObservation { age, ..seen(PowerState::On) };
+            let at = judge(&node(PowerState::On), None, &reported, NOW).observation.bmc_time.unwrap();
+            assert!((NOW - OLDEST_MS..=NOW).contains(&millis(&at)), "{seconds}: {at:?}");
+        }
+    }
+}

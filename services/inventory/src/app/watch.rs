@@ -1,0 +1,110 @@
+//! What racks look at, and what comes of what they see.
+
+use super::node::bmc_context;
+use super::resource::{event, one_more};
+use super::{App, check, error, observe};
+use farrier_identity::Identity;
+use farrier_inventory_store::Watchable;
+use farrier_model::Collection;
+use farrier_model::lifecycle::State;
+use farrier_proto::inventory::{BmcHealth, Node, ReportedObservation, WatchedNode};
+use farrier_runtime::authz::Caller;
+use farrier_runtime::error::{internal, invalid};
+use farrier_runtime::page::Page;
+use farrier_runtime::time;
+use std::collections::HashMap;
+use tonic::Status;
+
+impl App {
+    pub(crate) async fn watched(
+        &self,
+        caller: &Caller,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<(Vec<WatchedNode>, String), Status> {
+        let rack = rack(caller)?;
+        let page = Page::parse(page_size, page_token)?;
+        let states: Vec<&str> = UNVERIFIED.iter().map(|state| state.as_str()).collect();
+        let rows = self.store.watchable(&rack, &states, page.after.as_deref(), one_more(&page)).await;
+        let (rows, next) = page.finish(rows.map_err(error::store)?, |row| row.node.name.clone());
+        let watched = rows.into_iter().filter_map(|row| self.watched_node(row).transpose());
+        Ok((watched.collect::<Result<_, _>>()?, next))
+    }
+
+    pub(crate) async fn report_observations(
+        &self,
+        caller: &Caller,
+        reported: Vec<ReportedObservation>,
+    ) -> Result<(), Status> {
+        let rack = rack(caller)?;
+        if reported.len() > OBSERVATIONS {
+            let seen = reported.len();
+            return Err(invalid("observations", format!("expected at most {OBSERVATIONS}, saw {seen}")));
+        }
+        for one in &reported {
+            check::name("observations.node", Collection::Nodes, &one.node)?;
+            check::text("observations.bmc_problem", &one.bmc_problem)?;
+            check::word("observations.driver", &one.driver)?;
+            if one.bmc_health() == BmcHealth::Unspecified {
+                return Err(invalid("observations.bmc_health", "expected how the BMC took it"));
+            }
+        }
+        let by_name: HashMap<String, ReportedObservation> =
+            reported.into_iter().map(|one| (one.node.clone(), one)).collect();
+        let names: Vec<String> = by_name.keys().cloned().collect();
+        let now_ms = time::now_ms();
+        let judge = |node: &Node, before: Option<&_>| {
+            let judged = observe::judge(node, before, by_name.get(&node.name)?, now_ms);
+            let whole = |happened: observe::Happened| farrier_proto::inventory::Event {
+                before: happened.before,
+                after: happened.after,
+                detail: happened.detail,
+                ..event(caller, &node.name, happened.action)
+            };
+            Some((judged.observation, judged.happened.into_iter().map(whole).collect()))
+        };
+        self.store.observe(&rack, &names, judge).await.map_err(error::store)
+    }
+
+    /// Adds what is seen of nodes to what is known of them.
+    pub(crate) async fn with_observations(&self, mut nodes: Vec<Node>) -> Result<Vec<Node>, Status> {
+        let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
+        let mut seen = self.store.observations(&names).await.map_err(error::store)?;
+        for node in &mut nodes {
+            node.observation = seen.remove(&node.name);
+        }
+        Ok(nodes)
+    }
+
+    pub(crate) async fn with_observation(&self, node: Node) -> Result<Node, Status> {
+        let mut nodes = self.with_observations(vec![node]).await?;
+        nodes.pop().ok_or_else(|| internal("a node was lost"))
+    }
+
+    /// Nothing, where no BMC is described.
+    fn watched_node(&self, row: Watchable) -> Result<Option<WatchedNode>, Status> {
+        let Some(bmc) = row.node.bmc else { return Ok(None) };
+        let node = row.node.name;
+        let bmc_password = self.bmc_password(&node, row.secret.as_deref())?;
+        Ok(Some(WatchedNode { node, bmc: Some(bmc), bmc_password }))
+    }
+
+    /// The password that is sealed for a node's BMC.
+    pub(super) fn bmc_password(&self, node: &str, sealed: Option<&[u8]>) -> Result<String, Status> {
+        let Some(sealed) = sealed else { return Ok(String::new()) };
+        let opened = self.vault.open(&bmc_context(node), sealed).map_err(internal)?;
+        String::from_utf8(opened.to_vec()).map_err(|_| internal("a BMC password that is not UTF-8"))
+    }
+}
+
+fn rack(caller: &Caller) -> Result<String, Status> {
+    match caller.identity() {
+        Some(Identity::Rack(id)) => Ok(Collection::Racks.name(id)),
+        _ => Err(internal("only racks look at BMCs")),
+    }
+}
+
+/// Nobody knows yet that these words open the BMC: a wrong password, said every minute, locks accounts.
+const UNVERIFIED: &[State] = &[State::Enroll, State::Verifying, State::VerifyFailed];
+/// Observations of one report.
+const OBSERVATIONS: usize = 100;

@@ -1,0 +1,100 @@
+//! What racks look at, and what they see.
+
+use crate::entity::{node, observation};
+use crate::{Store, StoreError, event};
+use farrier_proto::inventory::{Event, Node, Observation};
+use prost::Message as _;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    Set,
+};
+use std::collections::HashMap;
+
+/// A node that a rack may look at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watchable {
+    pub node: Node,
+    /// BMC password, sealed.
+    pub secret: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// Nodes of `rack` out of maintenance and in none of `states`, after `after`, by name.
+    pub async fn watchable(
+        &self,
+        rack: &str,
+        states: &[&str],
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<Vec<Watchable>, StoreError> {
+        let mut select = node::Entity::find()
+            .select_only()
+            .columns([node::Column::Body, node::Column::BmcSecret])
+            .filter(node::Column::Rack.eq(rack))
+            .filter(node::Column::Maintenance.eq(false))
+            .filter(node::Column::State.is_not_in(states.iter().copied()));
+        if let Some(after) = after {
+            select = select.filter(node::Column::Name.gt(after));
+        }
+        let rows: Vec<(Vec<u8>, Option<Vec<u8>>)> =
+            select.order_by_asc(node::Column::Name).limit(limit).into_tuple().all(self.db.conn()).await?;
+        let read =
+            |(body, secret): (Vec<u8>, _)| Ok(Watchable { node: Node::decode(body.as_slice())?, secret });
+        rows.into_iter().map(read).collect()
+    }
+
+    /// What was seen of these nodes, by name.
+    pub async fn observations(&self, nodes: &[String]) -> Result<HashMap<String, Observation>, StoreError> {
+        observations(self.db.conn(), nodes).await
+    }
+
+    /// Writes down what `rack` saw of some of its nodes. `judge` has each node that is the rack's, and what was seen of
+    /// it before, and says what is to be kept and what happened.
+    pub async fn observe(
+        &self,
+        rack: &str,
+        nodes: &[String],
+        mut judge: impl FnMut(&Node, Option<&Observation>) -> Option<(Observation, Vec<Event>)> + Send,
+    ) -> Result<(), StoreError> {
+        let write = self.db.begin().await?;
+        let conn = write.conn();
+        let bodies: Vec<Vec<u8>> = node::Entity::find()
+            .select_only()
+            .column(node::Column::Body)
+            .filter(node::Column::Name.is_in(nodes))
+            .filter(node::Column::Rack.eq(rack))
+            .order_by_asc(node::Column::Name)
+            .into_tuple()
+            .all(conn)
+            .await?;
+        let before = observations(conn, nodes).await?;
+        let (mut rows, mut events) = (Vec::new(), Vec::new());
+        for body in &bodies {
+            let node = Node::decode(body.as_slice())?;
+            if let Some((seen, happened)) = judge(&node, before.get(&node.name)) {
+                let row = observation::ActiveModel { node: Set(node.name), body: Set(seen.encode_to_vec()) };
+                rows.push(row);
+                events.extend(happened);
+            }
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let newer =
+            OnConflict::column(observation::Column::Node).update_column(observation::Column::Body).to_owned();
+        observation::Entity::insert_many(rows).on_conflict(newer).exec_without_returning(conn).await?;
+        if !events.is_empty() {
+            event::record(conn, events).await?;
+        }
+        Ok(write.commit().await?)
+    }
+}
+
+async fn observations(
+    conn: &impl ConnectionTrait,
+    nodes: &[String],
+) -> Result<HashMap<String, Observation>, StoreError> {
+    let rows = observation::Entity::find().filter(observation::Column::Node.is_in(nodes)).all(conn).await?;
+    rows.into_iter().map(|row| Ok((row.node, Observation::decode(row.body.as_slice())?))).collect()
+}

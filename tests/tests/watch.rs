@@ -1,0 +1,103 @@
+//! What somebody else does to a machine, seen by its rack: with ipmitool, behind Farrier's back.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use farrier_sim::bmc::Faults;
+use farrier_sim::lab::Service;
+use farrier_sim::pretend::PretendNode;
+use serde_json::Value;
+
+use crate::bench::within;
+use crate::pretend_site::{BMC_PASSWORD, Site};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_somebody_else_switches_is_in_the_history_and_left_as_it_is() {
+    let mut site = Site::enrolled(1).await;
+    site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
+    site.installation.farrier(&["node", "power", "on", "n0", "--wait"]).unwrap();
+    site.set_watch(1).await;
+    let node = until(&site, |node| node["observation"]["power_state"] == "on").await;
+    assert_eq!(node["observation"]["power_differs"], false, "{node}");
+    assert_eq!(
+        (&node["observation"]["bmc_health"], &node["observation"]["driver"]),
+        (&"ok".into(), &"ipmi".into())
+    );
+
+    ipmitool(&site.nodes[0], &["chassis", "power", "off"]);
+    let node = until(&site, |node| node["observation"]["power_differs"] == true).await;
+    assert_eq!((&node["power_state"], &node["observation"]["power_state"]), (&"on".into(), &"off".into()));
+    let listed = site.installation.farrier(&["node", "list"]).unwrap();
+    assert!(listed.contains("off (left on)"), "{listed}");
+    let explained = site.installation.farrier(&["node", "explain", "n0"]).unwrap();
+    assert!(explained.contains("Farrier did not do that"), "{explained}");
+    // Looked at again, it is told no second time, and nobody switched it back.
+    let first = node["observation"]["bmc_time"].clone();
+    until(&site, |node| node["observation"]["bmc_time"] != first).await;
+    assert_eq!(told(&site), ["power differs: on off"]);
+    site.installation.farrier(&["node", "power", "off", "n0", "--wait", "--yes"]).unwrap();
+    until(&site, |node| node["observation"]["power_differs"] == false).await;
+
+    // What happens while inventory is away is told when it is back.
+    site.installation.kill(Service::Inventory);
+    ipmitool(&site.nodes[0], &["chassis", "power", "on"]);
+    site.installation.restart(Service::Inventory).await.unwrap();
+    until(&site, |node| node["observation"]["power_differs"] == true).await;
+
+    site.nodes[0].set_faults(Faults { silent: true, ..Faults::default() });
+    let node = until(&site, |node| node["observation"]["bmc_health"] == "unreachable").await;
+    let problem = node["observation"]["bmc_problem"].as_str().unwrap();
+    assert!(problem.contains("check that the BMC is powered"), "{problem}");
+    site.nodes[0].set_faults(Faults::default());
+    until(&site, |node| node["observation"]["bmc_health"] == "ok").await;
+    let history =
+        ["power differs: on off", "power agrees: off off", "power differs: off on", "bmc lost", "bmc back"];
+    assert_eq!(told(&site), history);
+    site.shutdown().await;
+}
+
+/// The node, when it is as it should be.
+async fn until(site: &Site, wanted: impl Fn(&Value) -> bool) -> Value {
+    within(async {
+        loop {
+            let shown = site.installation.farrier(&["node", "get", "n0", "-o", "json"]);
+            let shown = shown.unwrap_or_else(|error| panic!("{error:#}\n{}", site.tails()));
+            let node: Value = serde_json::from_str(&shown).unwrap();
+            if wanted(&node) {
+                return node;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+}
+
+/// What the rack's observations led to, with power before and after.
+fn told(site: &Site) -> Vec<String> {
+    let listed = site.installation.farrier(&["event", "list", "--resource", "n0", "-o", "json"]).unwrap();
+    let events: Value = serde_json::from_str(&listed).unwrap();
+    let mut seen: Vec<(i64, String)> = Vec::new();
+    for event in events.as_array().unwrap() {
+        let word = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        let (action, before, after) = (word("action"), word("before"), word("after"));
+        if word("actor") == "spiffe://farrier/rack/r" {
+            let power = if after.is_empty() { String::new() } else { format!(": {before} {after}") };
+            seen.push((event["sequence"].as_i64().unwrap(), action + &power));
+        }
+    }
+    seen.sort_unstable();
+    seen.into_iter().map(|(_, told)| told).collect()
+}
+
+fn ipmitool(node: &PretendNode, words: &[&str]) {
+    let address = node.bmc_address();
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let done = Command::new("timeout")
+        .args(["60", "ipmitool", "-I", "lanplus", "-C", "17", "-H", &host, "-p", &port, "-U", "admin"])
+        .args(["-P", BMC_PASSWORD])
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .expect("ipmitool runs");
+    assert!(done.status.success(), "{done:?}");
+}
