@@ -53,20 +53,54 @@ fn typed(text: &mut String) -> std::io::Result<usize> {
     let stdin = std::io::stdin();
     let before = tcgetattr(&stdin)?;
     let mut hidden = before.clone();
-    hidden.local_modes.remove(LocalModes::ECHO);
-    // The end of the line is shown, or what follows would be behind the question.
-    hidden.local_modes.insert(LocalModes::ECHONL);
+    // Key by key, Ctrl-C too: the terminal shows what is typed again whatever ends this.
+    hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
     tcsetattr(&stdin, OptionalActions::Now, &hidden)?;
     eprint!("password: ");
     let _ = std::io::stderr().flush();
-    let read = stdin.lock().take(MAX_SECRET).read_line(text);
+    let read = keys(stdin.lock().take(MAX_SECRET), text);
+    eprintln!();
     tcsetattr(&stdin, OptionalActions::Now, &before)?;
     read
 }
 
+/// Keys up to Enter, as a terminal that edits lines would have them.
+fn keys(from: impl std::io::Read, text: &mut String) -> std::io::Result<usize> {
+    let mut line = Vec::new();
+    for key in from.bytes() {
+        match key? {
+            b'\n' | b'\r' | END => break,
+            INTERRUPT => return Err(std::io::Error::new(std::io::ErrorKind::Interrupted, "interrupted")),
+            BACKSPACE | DELETE => drop(line.pop()),
+            byte => line.push(byte),
+        }
+    }
+    *text = String::from_utf8(line)
+        .map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "expected UTF-8"))?;
+    Ok(text.len())
+}
+
+/// Ctrl-C, Ctrl-D, Ctrl-H and the key that most terminals send for it.
+const INTERRUPT: u8 = 0x03;
+const END: u8 = 0x04;
+const BACKSPACE: u8 = 0x08;
+const DELETE: u8 = 0x7f;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_edited_and_interrupted() {
+        let line = |bytes: &[u8]| {
+            let mut text = String::new();
+            keys(bytes, &mut text).map(|_| text).map_err(|error| error.kind())
+        };
+        assert_eq!(line(b"s3x\x7fcret\nrest").as_deref(), Ok("s3cret"));
+        assert_eq!(line(b"\x08\x04").as_deref(), Ok(""));
+        assert_eq!(line(b"s3\x03"), Err(std::io::ErrorKind::Interrupted));
+        assert_eq!(line(b"\xff\n"), Err(std::io::ErrorKind::InvalidData));
+    }
 
     #[test]
     fn a_secret_is_the_first_line() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Deploy, Inspect, Power, PowerAction, Step, StepState, Task, TaskState, Verify};
+use farrier_proto::types;
 use farrier_rackd::Timeouts;
 use farrier_runtime::error::reason_of;
 use farrier_sim::bmc::{Faults, PowerState};
@@ -61,6 +62,19 @@ async fn a_wrong_bmc_password_ends_the_task_at_once_and_says_so() {
         assert_failed(&task, step, &["password", "admin", &node.bmc_address().to_string()]);
         assert!(!format!("{task:?}").contains("guess"));
     }
+    assert_eq!(node.events(), []);
+    bench.stop(vec![node]).await;
+}
+
+#[tokio::test]
+async fn a_machine_without_a_port_that_boots_is_refused_before_it_is_switched_off() {
+    let bench = Bench::start().await;
+    let node = bench.node(1).await;
+    let mut portless = spec(&node, Work::Inspect(Inspect {}));
+    portless.machine.as_mut().unwrap().ports.clear();
+    let status = bench.start_task("inspect", 1, portless).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert!(status.message().contains("farrier port create"), "{status:?}");
     assert_eq!(node.events(), []);
     bench.stop(vec![node]).await;
 }
@@ -149,9 +163,14 @@ async fn a_ramdisk_that_dies_while_it_writes_is_noticed_and_the_next_deployment_
     let (image, content) = bench.image("debian", 24 * MIB).await;
     let node = bench.node(1).await;
     node.set_mishaps(Mishaps { die_after_bytes: Some(9 * MIB), ..Mishaps::default() });
-    let task = bench.run("first", 1, &node, deploy(&image, "anvil")).await;
+    bench.start_task("first", 1, spec(&node, deploy(&image, "anvil"))).await.unwrap();
+    bench
+        .until("first", |task| of(task, "write_image").detail.contains("the agent is gone: it has 5s"))
+        .await;
+    let task = bench.ended("first").await;
     assert_failed(&task, "write_image", &["no agent for 5s"]);
     assert_eq!(node.power().await, PowerState::Off);
+    assert_eq!(task.result.as_ref().map(|result| result.power_state()), Some(types::PowerState::Off));
     let written = node.counters().bytes_written;
     assert!((8 * MIB..=9 * MIB).contains(&written), "{written}");
 

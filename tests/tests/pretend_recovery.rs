@@ -156,6 +156,20 @@ async fn an_agent_that_never_calls_leads_to_the_boot_trace_and_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deployments_that_cannot_end_well_cost_no_node() {
     let site = Site::start(1).await;
+    // A network that the rack does not have: no node is touched.
+    for network in ["dmz", "provisioning"] {
+        let asked = Instance {
+            name: network.to_owned(),
+            flavor: "flavors/any".to_owned(),
+            image: "images/os".to_owned(),
+            network: network.to_owned(),
+            ..Instance::default()
+        };
+        let operation = site.client.create_instance(asked).await.unwrap();
+        let error = fails(&site, operation).await.error.unwrap();
+        let why = format!("network: asked for {network}, racks/r has tenant");
+        assert_eq!((error.reason.as_str(), error.rejections[0].reason.as_str()), ("NO_NODE_FITS", &*why));
+    }
     // Larger than any disk: no node is touched.
     let path = site.dir.join("big.raw");
     pretend::write_image(&path, 96 << 20, 3).unwrap();

@@ -239,9 +239,14 @@ impl Site {
         for service in Service::ALL {
             let said = std::fs::read_to_string(self.installation.log(service)).unwrap();
             assert!(!said.is_empty(), "{} said nothing", service.name());
-            for secret in [BMC_PASSWORD, USER_DATA, "PRIVATE KEY"] {
+            let token = std::fs::read_to_string(self.installation.join_token()).unwrap();
+            assert!(token.trim().len() > 20, "{token}");
+            for secret in [BMC_PASSWORD, USER_DATA, "PRIVATE KEY", token.trim()] {
                 assert!(!said.contains(secret), "{} says {secret}", service.name());
             }
+            // A ramdisk's token stands in its kernel's arguments, which are logged without it.
+            let mut arguments = said.match_indices("farrier.token=").map(|(at, key)| &said[at + key.len()..]);
+            assert!(arguments.all(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric())));
         }
     }
 

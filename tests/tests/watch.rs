@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use farrier_sim::bmc::Faults;
 use farrier_sim::lab::Service;
-use farrier_sim::pretend::PretendNode;
+use farrier_sim::pretend::{Mishaps, PretendNode};
 use serde_json::Value;
 
 use crate::bench::within;
@@ -53,6 +53,28 @@ async fn a_machine_that_somebody_else_switches_is_in_the_history_and_left_as_it_
     let history =
         ["power differs: on off", "power agrees: off off", "power differs: off on", "bmc lost", "bmc back"];
     assert_eq!(told(&site), history);
+    site.shutdown().await;
+}
+
+/// Farrier switches the machine of failed work off: that is no news, and nobody else's doing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_farrier_switches_off_after_a_failure_is_its_own_doing() {
+    let mut site = Site::enrolled(1).await;
+    site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
+    site.set_timeouts(&[("agent_seconds", 3)]).await;
+    site.set_watch(1).await;
+    site.nodes[0].set_mishaps(Mishaps { agent_never_calls: true, ..Mishaps::default() });
+    let failed = site.installation.farrier(&["node", "inspect", "n0", "--wait"]);
+    assert!(failed.is_err(), "{failed:?}");
+    let node = until(&site, |node| node["state"] == "inspect failed").await;
+    assert_eq!(node["power_state"], "off", "{node}");
+    // Two looks that began after it.
+    for _ in 0..2 {
+        let before = until(&site, |_| true).await["observation"]["power_time"].clone();
+        let after = until(&site, |node| node["observation"]["power_time"] != before).await;
+        assert_eq!(after["observation"]["power_differs"], false, "{after}");
+    }
+    assert_eq!(told(&site), Vec::<String>::new());
     site.shutdown().await;
 }
 

@@ -45,9 +45,7 @@ impl Context<'_> {
 
     /// Which disk takes the operating system: the node's hints, and large enough.
     pub(crate) fn root_device(&self) -> Result<Option<RootDeviceHints>, StepError> {
-        let mut hints = self.machine()?.root_device.clone().unwrap_or_default();
-        hints.min_size_bytes = hints.min_size_bytes.max(self.deploy()?.root_disk_bytes);
-        Ok(Some(hints))
+        Ok(Some(root_device(self.machine()?, self.deploy()?)))
     }
 
     pub(crate) fn snapshot(&self) -> Result<&Snapshot, StepError> {
@@ -195,6 +193,12 @@ impl Context<'_> {
     }
 }
 
+fn root_device(machine: &Machine, deploy: &Deploy) -> RootDeviceHints {
+    let mut hints = machine.root_device.clone().unwrap_or_default();
+    hints.min_size_bytes = hints.min_size_bytes.max(deploy.root_disk_bytes);
+    hints
+}
+
 pub(crate) fn refused_by_agent(failure: session_request::Failure) -> StepError {
     StepError::Fatal(format!("agent: {}", failure.message))
 }
@@ -251,5 +255,25 @@ impl<'a> Meter<'a> {
                 () = tokio::time::sleep(PROGRESS_EVERY) => self.flush().await,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The agent picks the smallest disk that matches: what is too small for the image or the flavor must not.
+    #[test]
+    fn a_root_disk_is_as_large_as_hints_and_deployment_want() {
+        let hinted = |min_size_bytes| Machine {
+            root_device: Some(RootDeviceHints { min_size_bytes, model: "nvme".into(), ..Default::default() }),
+            ..Machine::default()
+        };
+        let wanted = |root_disk_bytes| Deploy { root_disk_bytes, ..Deploy::default() };
+        for (hint, asked, least) in [(0, 20, 20), (30, 20, 30), (0, 0, 0)] {
+            let hints = root_device(&hinted(hint), &wanted(asked));
+            assert_eq!((hints.min_size_bytes, hints.model.as_str()), (least, "nvme"));
+        }
+        assert_eq!(root_device(&Machine::default(), &wanted(20)).min_size_bytes, 20);
     }
 }

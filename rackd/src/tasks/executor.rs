@@ -307,11 +307,18 @@ async fn make_safe(cx: &Context<'_>) {
         cx.rack.unpublish(machine, segment);
     }
     cx.rack.volumes.withdraw(&machine.name).await;
-    if let Ok(bmc) = cx.bmc().await
-        && let Err(error) =
-            bmc.ensure_power(PowerState::Off, Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc))).await
-    {
-        tracing::warn!(node.id = %cx.task.node, %error, "the machine of a failed task could not be switched off");
+    let Ok(bmc) = cx.bmc().await else { return };
+    let deadline = Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc));
+    // What Farrier left is what the task's result says: otherwise it would seem to be somebody else's doing.
+    let off = match bmc.ensure_power(PowerState::Off, deadline).await {
+        Ok(true) => {
+            super::power::observed(cx, PowerState::Off).await.map_err(|error| error.message().to_owned())
+        }
+        Ok(false) => Err("it still reads on".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = off {
+        tracing::warn!(node.id = %cx.task.node, error, "the machine of a failed task could not be switched off");
     }
 }
 

@@ -67,7 +67,7 @@ impl Words {
 /// All nodes that inventory wants to be looked at.
 pub(super) async fn list(mut inventory: WatchServiceClient<Channel>) -> Result<Vec<WatchedNode>, Status> {
     let (mut nodes, mut page_token) = (Vec::new(), String::new());
-    loop {
+    for _ in 0..MOST / 100 {
         let request = ListWatchedNodesRequest { page_size: PAGE, page_token };
         let page = inventory.list_watched_nodes(request).await?.into_inner();
         nodes.extend(page.nodes);
@@ -76,9 +76,12 @@ pub(super) async fn list(mut inventory: WatchServiceClient<Channel>) -> Result<V
             return Ok(nodes);
         }
         if nodes.len() > MOST {
-            return Err(Status::out_of_range(format!("expected at most {MOST} nodes in a rack, saw more")));
+            break;
         }
     }
+    Err(Status::out_of_range(format!(
+        "expected at most {MOST} nodes in a rack, saw more pages than they have"
+    )))
 }
 
 /// The new list; what is kept of a BMC stays while the words about it do.

@@ -22,6 +22,12 @@ pub enum VaultError {
     KeyLength { path: PathBuf, seen: usize },
     #[error("a stored secret cannot be opened: is this the key file that sealed it?")]
     Open,
+    #[error(
+        "expected the key of the stored secrets at {}, saw no file; {}", path.display(), restore(path)
+    )]
+    Lost { path: PathBuf },
+    #[error("expected the key that sealed {context} in {}, saw another one; {}", path.display(), restore(path))]
+    Foreign { path: PathBuf, context: String },
     #[error("the system's random generator failed")]
     Random,
 }
@@ -68,6 +74,20 @@ impl Vault {
         Ok(Self { key: LessSafeKey::new(key) })
     }
 
+    /// The same for a store that has secrets: `sealed` is one of them and its context. A key that does not open it is
+    /// told now, not when it is needed; and none is made where another is missing.
+    pub fn open_beside(path: &Path, sealed: Option<(String, Vec<u8>)>) -> Result<Self, VaultError> {
+        let Some((context, sealed)) = sealed else { return Self::open_or_create(path) };
+        if !path.exists() {
+            return Err(VaultError::Lost { path: path.to_owned() });
+        }
+        let vault = Self::open_or_create(path)?;
+        match vault.open(&context, &sealed) {
+            Ok(_) => Ok(vault),
+            Err(_) => Err(VaultError::Foreign { path: path.to_owned(), context }),
+        }
+    }
+
     /// Seals `secret` for one place: `context` (for example `nodes/n1/bmc`) must be the same at opening,
     /// so that a sealed secret cannot be moved to another row.
     pub fn seal(&self, context: &str, secret: &[u8]) -> Result<Vec<u8>, VaultError> {
@@ -99,6 +119,13 @@ impl Vault {
         body.truncate(len);
         Ok(body)
     }
+}
+
+fn restore(path: &Path) -> String {
+    format!(
+        "bring back the file that was {} when they were stored; without it the secrets have to be given again",
+        path.display()
+    )
 }
 
 #[cfg(test)]

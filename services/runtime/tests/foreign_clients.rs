@@ -102,6 +102,25 @@ impl Fixture {
     }
 }
 
+#[tokio::test]
+async fn a_server_does_not_start_under_another_services_certificate() {
+    let (authority, _) = Authority::generate("test").unwrap();
+    let images = Identity::Service("images".into());
+    let issued = authority.issue(&images, &["127.0.0.1".to_owned()], Duration::from_secs(600)).unwrap();
+    let server = Server {
+        listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        credentials: Credentials::from_pem(&issued.cert_pem, &issued.key_pem, authority.cert_pem()).unwrap(),
+        client_auth: ClientAuth::Required,
+        services: SERVICES,
+        rules: RULES,
+        routes: Routes::new(EventServiceServer::new(Events)),
+        probe: probe(|| async { Ok::<(), String>(()) }),
+    };
+    let refused = server.run(CancellationToken::new()).await.unwrap_err().to_string();
+    assert!(refused.contains("spiffe://farrier/service/images"), "{refused}");
+    assert!(refused.contains("farrier.inventory.v1."), "{refused}");
+}
+
 fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

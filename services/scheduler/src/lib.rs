@@ -43,7 +43,10 @@ pub struct Config {
 /// Serves until `shutdown`.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let store = Store::open(&config.database_url).await.context("cannot open the database")?;
-    let vault = Arc::new(Vault::open_or_create(&config.secrets_key).context("cannot open the secrets key")?);
+    let secret = store.a_secret().await.context("cannot read the database")?;
+    let secret = secret.map(|(operation, sealed)| (engine::secret_context(&operation), sealed));
+    let vault = Vault::open_beside(&config.secrets_key, secret).context("cannot open the secrets key")?;
+    let vault = Arc::new(vault);
     let clients = clients::Clients::new(&config.credentials, &config.inventory, &config.images)?;
     let addr = config.listener.local_addr().context("the listener has no address")?;
     let engine =

@@ -114,7 +114,7 @@ impl Installation {
         let token: serde_json::Value = serde_json::from_str(&token).context("join token")?;
         let token =
             token.get("token").and_then(serde_json::Value::as_str).context("no token in the answer")?;
-        let token_file = self.dir.join("join-token");
+        let token_file = self.join_token();
         std::fs::write(&token_file, token)?;
         let host = self.place.host();
         self.write_rack_config(rack, config)?;
@@ -122,7 +122,6 @@ impl Installation {
         join.args(["join", "--inventory", &self.endpoints.inventory, "--host", &host.to_string()]);
         join.arg("--token-file").arg(&token_file).arg("--identity").arg(self.dir.join("id/rack"));
         tool::output(join, &[]).context("rackd join")?;
-        std::fs::remove_file(&token_file)?;
         self.rack = Some(rack.to_owned());
         self.restart(Service::Rackd).await
     }
@@ -225,6 +224,11 @@ impl Installation {
     /// What a service said, over all its lives.
     pub fn log(&self, service: Service) -> PathBuf {
         self.dir.join("log").join(format!("{}.log", service.name()))
+    }
+
+    /// The token that the last rack joined with.
+    pub fn join_token(&self) -> PathBuf {
+        self.dir.join("join-token")
     }
 
     /// The ends of all logs, for a report of a failure.

@@ -53,7 +53,10 @@ pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
 pub(super) fn place(rack: &str, bmc: &Bmc) -> String {
     let address = bmc.address.to_ascii_lowercase();
     // IPMI's and HTTPS's ports go without saying; the BMC is one.
-    let host = [":623", ":443"].iter().find_map(|port| address.strip_suffix(port)).unwrap_or(&address);
+    // An IPv6 address without brackets has no port.
+    let has_port = address.starts_with('[') || address.matches(':').count() == 1;
+    let port = [":623", ":443"].iter().find_map(|port| address.strip_suffix(port)).filter(|_| has_port);
+    let host = port.unwrap_or(&address);
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     format!("{rack} {host} {}", bmc.system.trim_end_matches('/'))
 }
@@ -113,6 +116,7 @@ mod tests {
         ] {
             assert_eq!(at(one, ""), at(other, ""), "{one} {other}");
         }
+        assert_ne!(at("2001:db8::1:623", ""), at("2001:db8::1", ""), "a port has brackets");
         assert_ne!(at("10.0.0.1:6230", ""), at("10.0.0.1:6231", ""), "simulators");
         assert_ne!(at("10.0.0.1", "1"), at("10.0.0.1", "2"), "blades");
         let elsewhere = Bmc { address: "10.0.0.1".into(), ..Bmc::default() };

@@ -27,8 +27,15 @@ impl App {
         let states: Vec<&str> = UNVERIFIED.iter().map(|state| state.as_str()).collect();
         let rows = self.store.watchable(&rack, &states, page.after.as_deref(), one_more(&page)).await;
         let (rows, next) = page.finish(rows.map_err(error::store)?, |row| row.node.name.clone());
-        let watched = rows.into_iter().filter_map(|row| self.watched_node(row).transpose());
-        Ok((watched.collect::<Result<_, _>>()?, next))
+        // One node whose password cannot be opened keeps nobody from looking at the others.
+        let watched = rows.into_iter().filter_map(|row| {
+            let node = row.node.name.clone();
+            self.watched_node(row).unwrap_or_else(|status| {
+                tracing::error!(node.id = %node, why = status.message(), "its BMC is not looked at");
+                None
+            })
+        });
+        Ok((watched.collect(), next))
     }
 
     pub(crate) async fn report_observations(

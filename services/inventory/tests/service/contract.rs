@@ -255,7 +255,7 @@ async fn a_key_that_opens_no_password_is_told_at_the_start_and_no_new_one_is_mad
     assert!(!f.dir.path().join("lost.key").exists());
     std::fs::write(f.dir.path().join("other.key"), [7; 32]).unwrap();
     let other = f.refuses_to_start_with_key("other.key").await;
-    assert!(other.contains("nodes/n1, saw another one") && other.contains("other.key"), "{other}");
+    assert!(other.contains("sealed nodes/n1/bmc in") && other.contains("other.key"), "{other}");
 }
 
 #[tokio::test]

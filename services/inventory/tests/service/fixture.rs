@@ -60,7 +60,7 @@ impl Fixture {
         };
         let ended =
             tokio::time::timeout(Duration::from_secs(60), run(config, CancellationToken::new())).await;
-        ended.expect("it does not serve").unwrap_err().to_string()
+        format!("{:#}", ended.expect("it does not serve").unwrap_err())
     }
 
     pub(crate) async fn with_ca(embedded: bool) -> Self {

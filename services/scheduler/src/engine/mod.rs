@@ -17,7 +17,7 @@ pub(crate) mod spec;
 mod start;
 mod watch;
 
-pub(crate) use secret::seal;
+pub(crate) use secret::{context as secret_context, seal};
 
 use crate::clients::Clients;
 use farrier_runtime::vault::Vault;

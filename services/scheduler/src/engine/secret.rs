@@ -26,7 +26,7 @@ pub(super) fn open(vault: &Vault, row: &OperationRow) -> Result<TaskSpec, Broken
     Ok(work)
 }
 
-fn context(operation: &str) -> String {
+pub(crate) fn context(operation: &str) -> String {
     format!("{operation}/user_data")
 }
 

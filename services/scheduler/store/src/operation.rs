@@ -88,6 +88,18 @@ impl Store {
         Ok(new.row.operation)
     }
 
+    /// Any operation's sealed user data, to try a key on.
+    pub async fn a_secret(&self) -> Result<Option<(String, Vec<u8>)>, StoreError> {
+        let row = operation::Entity::find()
+            .select_only()
+            .columns([operation::Column::Name, operation::Column::Sealed])
+            .filter(operation::Column::Sealed.is_not_null())
+            .into_tuple::<(String, Vec<u8>)>()
+            .one(self.db.conn())
+            .await?;
+        Ok(row)
+    }
+
     /// What the same request got before, if it came before.
     pub async fn answered(&self, id: &str, content: &[u8]) -> Result<Option<Operation>, StoreError> {
         answered(self.db.conn(), id, content).await
