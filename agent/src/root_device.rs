@@ -1,116 +1,35 @@
-//! Which disk takes the operating system: Ironic's root device hints, as a pure function.
+//! Which disk takes the operating system, in the words of the protocol.
+use farrier_model::root_device;
+pub use farrier_model::root_device::Rejection;
 use farrier_proto::types::{Disk, RootDeviceHints};
-
-/// Why a disk was not taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    pub disk: String,
-    pub because: String,
-}
 
 /// The smallest disk that matches every hint that is set, ties by name; else why each disk does not match.
 pub fn pick<'a>(disks: &'a [Disk], hints: &RootDeviceHints) -> Result<&'a Disk, Vec<Rejection>> {
-    let mut rejections = Vec::new();
-    let mut best: Option<&Disk> = None;
-    for disk in disks {
-        if let Some(because) = mismatch(disk, hints) {
-            rejections.push(Rejection { disk: disk.name.clone(), because });
-        } else if best.is_none_or(|b| (disk.size_bytes, &disk.name) < (b.size_bytes, &b.name)) {
-            best = Some(disk);
-        }
-    }
-    best.ok_or(rejections)
+    let known: Vec<_> = disks.iter().map(disk).collect();
+    let index = root_device::pick(&known, &wanted(hints))?;
+    disks.get(index).ok_or_else(Vec::new)
 }
 
-fn mismatch(disk: &Disk, hints: &RootDeviceHints) -> Option<String> {
-    let differs = |what: &str, expected: &str, seen: &str| {
-        (!expected.is_empty() && !expected.trim().eq_ignore_ascii_case(seen))
-            .then(|| format!("{what} is {seen:?}, expected {expected:?}"))
-    };
-    let wwn = hints.wwn.trim().trim_start_matches("0x");
-    let (model, wanted_model) = (disk.model.to_lowercase(), hints.model.to_lowercase());
-
-    differs("name", &hints.name, &disk.name)
-        .or_else(|| differs("serial number", &hints.serial_number, &disk.serial_number))
-        .or_else(|| differs("wwn", wwn, &disk.wwn))
-        .or_else(|| differs("by-path", hints.by_path.trim_start_matches("/dev/disk/by-path/"), &disk.by_path))
-        .or_else(|| {
-            (!model.contains(&wanted_model))
-                .then(|| format!("model is {:?}, expected one with {:?} in it", disk.model, hints.model))
-        })
-        .or_else(|| {
-            (disk.size_bytes < hints.min_size_bytes)
-                .then(|| format!("has {} bytes, expected at least {}", disk.size_bytes, hints.min_size_bytes))
-        })
-        .or_else(|| {
-            hints.rotational.filter(|wanted| *wanted != disk.rotational).map(|wanted| {
-                let kind = |rotational| if rotational { "rotational" } else { "solid-state" };
-                format!("is {}, expected {}", kind(disk.rotational), kind(wanted))
-            })
-        })
+fn disk(disk: &Disk) -> root_device::Disk {
+    root_device::Disk {
+        name: disk.name.clone(),
+        size_bytes: u64::try_from(disk.size_bytes).unwrap_or(0),
+        model: disk.model.clone(),
+        serial_number: disk.serial_number.clone(),
+        wwn: disk.wwn.clone(),
+        rotational: disk.rotational,
+        by_path: disk.by_path.clone(),
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn disks() -> Vec<Disk> {
-        let disk = |name: &str, size_bytes, serial: &str, model: &str, rotational| Disk {
-            name: name.into(),
-            size_bytes,
-            serial_number: serial.into(),
-            model: model.into(),
-            rotational,
-            wwn: format!("5000{serial}"),
-            by_path: format!("pci-{serial}"),
-            ..Disk::default()
-        };
-        vec![
-            disk("/dev/sda", 4000, "a1", "ST4000NM", true),
-            disk("/dev/nvme0n1", 1000, "b2", "SAMSUNG MZQL2", false),
-            disk("/dev/nvme1n1", 1000, "c3", "SAMSUNG MZQL2", false),
-        ]
-    }
-
-    fn check(hints: RootDeviceHints, expect: Result<&str, &[&str]>) {
-        let disks = disks();
-        let seen = pick(&disks, &hints);
-        match expect {
-            Ok(name) => assert_eq!(seen.map(|d| d.name.as_str()), Ok(name), "{hints:?}"),
-            Err(reasons) => {
-                let seen: Vec<_> = seen.unwrap_err().into_iter().map(|r| r.because).collect();
-                assert_eq!(seen, reasons, "{hints:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_hint_that_is_set_must_match_and_the_smallest_disk_wins() {
-        let none = RootDeviceHints::default;
-        check(none(), Ok("/dev/nvme0n1"));
-        check(RootDeviceHints { name: "/dev/sda".into(), ..none() }, Ok("/dev/sda"));
-        check(RootDeviceHints { serial_number: "C3".into(), ..none() }, Ok("/dev/nvme1n1"));
-        check(RootDeviceHints { wwn: "0x5000A1".into(), ..none() }, Ok("/dev/sda"));
-        check(RootDeviceHints { model: "samsung".into(), ..none() }, Ok("/dev/nvme0n1"));
-        check(RootDeviceHints { rotational: Some(true), ..none() }, Ok("/dev/sda"));
-        check(RootDeviceHints { min_size_bytes: 1001, ..none() }, Ok("/dev/sda"));
-        check(RootDeviceHints { by_path: "/dev/disk/by-path/pci-c3".into(), ..none() }, Ok("/dev/nvme1n1"));
-    }
-
-    #[test]
-    fn each_rejection_has_its_reason() {
-        check(
-            RootDeviceHints { model: "st4000".into(), min_size_bytes: 5000, ..RootDeviceHints::default() },
-            Err(&[
-                "has 4000 bytes, expected at least 5000",
-                "model is \"SAMSUNG MZQL2\", expected one with \"st4000\" in it",
-                "model is \"SAMSUNG MZQL2\", expected one with \"st4000\" in it",
-            ]),
-        );
-    }
-
-    #[test]
-    fn no_disks_match_nothing() {
-        assert_eq!(pick(&[], &RootDeviceHints::default()), Err(vec![]));
+fn wanted(hints: &RootDeviceHints) -> root_device::Hints {
+    root_device::Hints {
+        name: hints.name.clone(),
+        serial_number: hints.serial_number.clone(),
+        wwn: hints.wwn.clone(),
+        model: hints.model.clone(),
+        min_size_bytes: u64::try_from(hints.min_size_bytes).unwrap_or(0),
+        rotational: hints.rotational,
+        by_path: hints.by_path.clone(),
     }
 }

@@ -139,9 +139,10 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 fn exit_of(status: &Status, reason: Option<&str>) -> Exit {
     match (status.code(), reason) {
-        (_, Some("NAME_TAKEN" | "MAC_TAKEN" | "STALE_ETAG" | "NODE_BUSY" | "REQUEST_ID_REUSED")) => {
-            Exit::Conflict
-        }
+        (
+            _,
+            Some("NAME_TAKEN" | "MAC_TAKEN" | "BMC_TAKEN" | "STALE_ETAG" | "NODE_BUSY" | "REQUEST_ID_REUSED"),
+        ) => Exit::Conflict,
         (Code::NotFound, _) => Exit::NotFound,
         // The same mistake is the same exit code, whoever sees it first.
         (Code::InvalidArgument | Code::OutOfRange, _) => Exit::Usage,
@@ -193,12 +194,22 @@ fn next(failure: &Failure, status: &Status, called: &Called) -> Vec<String> {
     match (failure.reason.as_deref(), failure.exit) {
         (Some("BMC_FAILED"), _) => vec![format!("correct what is known of the BMC, or see: {}", explain())],
         (Some(_), Exit::Unreachable) => Vec::new(),
-        (None, Exit::Unreachable) => vec![format!(
-            "the address is from {}: `farrier context show`; is {} running there?",
-            called.source, called.service
-        )],
+        (None, Exit::Unreachable) => {
+            let shown = match called.source.strip_prefix("racks/").and_then(|source| source.split_once(' ')) {
+                Some((rack, _)) => format!("farrier rack get {rack}"),
+                None => "farrier context show".to_owned(),
+            };
+            vec![format!(
+                "the address is from {}: `{shown}`; is {} running there?",
+                called.source, called.service
+            )]
+        }
         (Some("STALE_ETAG"), _) => one("somebody changed it meanwhile: read it again and repeat"),
         (Some("NAME_TAKEN"), _) => one("choose another name, or `get` the one that is there"),
+        (Some("MAC_TAKEN"), _) => {
+            one("`farrier port list` shows whose it is; `farrier port delete` frees it")
+        }
+        (Some("BMC_TAKEN"), _) => one("`farrier node list -o wide` shows each node's BMC"),
         (Some("NODE_BUSY"), _) => vec![format!("see what works on it: {}", explain())],
         (Some("LIFECYCLE_REFUSED"), _) => vec![format!("see what its state allows: {}", explain())],
         (Some("NO_NODE_FITS"), _) => {

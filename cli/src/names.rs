@@ -33,7 +33,7 @@ pub fn mac(typed: &str) -> Result<String, Failure> {
         .replace('-', ":")
         .parse::<MacAddress>()
         .map(|mac| mac.to_string())
-        .map_err(|_| Failure::usage(format!("{typed:?} is no MAC address: expected 52:54:00:12:34:56")))
+        .map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn port_id(typed: &str) -> String {

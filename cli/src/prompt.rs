@@ -1,6 +1,7 @@
 //! Questions before something is destroyed, and secrets that must not be arguments.
 
 use crate::failure::Failure;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 
@@ -31,7 +32,8 @@ pub fn secret(file: Option<&Path>, from_env: Option<&str>) -> Result<Option<Stri
     let Some(path) = file else { return Ok(from_env.filter(|s| !s.is_empty()).map(str::to_owned)) };
     let mut text = String::new();
     let read = if path == Path::new("-") {
-        std::io::stdin().take(MAX_SECRET).read_to_string(&mut text)
+        let stdin = std::io::stdin();
+        if stdin.is_terminal() { typed(&mut text) } else { stdin.take(MAX_SECRET).read_to_string(&mut text) }
     } else {
         std::fs::File::open(path).and_then(|file| file.take(MAX_SECRET).read_to_string(&mut text))
     };
@@ -44,6 +46,22 @@ pub fn secret(file: Option<&Path>, from_env: Option<&str>) -> Result<Option<Stri
         )));
     }
     Ok(Some(first.to_owned()))
+}
+
+/// A line of the terminal that is not shown while it is typed.
+fn typed(text: &mut String) -> std::io::Result<usize> {
+    let stdin = std::io::stdin();
+    let before = tcgetattr(&stdin)?;
+    let mut hidden = before.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    // The end of the line is shown, or what follows would be behind the question.
+    hidden.local_modes.insert(LocalModes::ECHONL);
+    tcsetattr(&stdin, OptionalActions::Now, &hidden)?;
+    eprint!("password: ");
+    let _ = std::io::stderr().flush();
+    let read = stdin.lock().take(MAX_SECRET).read_line(text);
+    tcsetattr(&stdin, OptionalActions::Now, &before)?;
+    read
 }
 
 #[cfg(test)]

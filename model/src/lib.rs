@@ -9,6 +9,7 @@ pub mod lifecycle;
 mod mac;
 mod name;
 pub mod placement;
+pub mod root_device;
 mod shares;
 
 pub use mac::{MacAddress, ParseMacError};

@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PublishError {
     #[error(
-        "node {node}: expected at least one port with network boot enabled, saw none; enable it with `farrier port update`"
+        "node {node}: expected at least one port with network boot enabled, saw none; give it one with `farrier port create`, or enable one with `farrier port update`"
     )]
     NoPort { node: String },
     #[error("{seen:?} is no MAC address")]
@@ -122,7 +122,7 @@ fn san(segment: &SegmentConfig, access: &Access, secret: &str) -> Result<San, Sa
 }
 
 /// The ports that may boot from the network.
-fn bootable(machine: &Machine) -> Result<Vec<MacAddr>, PublishError> {
+pub(crate) fn bootable(machine: &Machine) -> Result<Vec<MacAddr>, PublishError> {
     let macs: Vec<MacAddr> = machine
         .ports
         .iter()

@@ -73,9 +73,7 @@ impl Rack {
             return None;
         }
         let known: Vec<_> = self.tenants().map(|s| s.name.as_str()).collect();
-        Some(format!(
-            "network {asked}: expected a tenant network of this rack ({}), saw none",
-            known.join(", ")
-        ))
+        let known = if known.is_empty() { "it has none".to_owned() } else { known.join(", ") };
+        Some(format!("expected a tenant network of this rack ({known}), saw {asked:?}"))
     }
 }

@@ -78,14 +78,14 @@ pub async fn start(
         config.identity.display(),
         credentials.identity()
     );
-    let bind = |address: SocketAddr| async move {
-        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+    let bind = |key: &'static str, address: SocketAddr| async move {
+        TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
     };
-    let listener = bind(config.listen).await?;
-    let agent_listener = bind(config.agent_listen).await?;
-    let http_listener = bind(config.http_listen).await?;
+    let listener = bind("listen", config.listen).await?;
+    let agent_listener = bind("agent_listen", config.agent_listen).await?;
+    let http_listener = bind("http_listen", config.http_listen).await?;
     let portal = Portal::bind(config.block_listen)
-        .with_context(|| format!("cannot listen on {}", config.block_listen))?;
+        .with_context(|| format!("block_listen: cannot listen on {}", config.block_listen))?;
     let bound = Bound {
         block: portal.local_addr()?,
         listen: listener.local_addr()?,

@@ -9,7 +9,7 @@ use farrier_bmc::ipmi::{BmcAddress, Cipher, IpmiHub, Tuning};
 use farrier_bmc::{
     BmcError, BootMode, BootOverride, Deadline, Device, Led, PowerState, Secret, SensorHealth,
 };
-use farrier_sim::bmc::{BootDeviceSelector, ChassisIdentify, CipherSuite, Faults, PowerAction, Refusal};
+use farrier_sim::bmc::{BootDeviceSelector, ChassisIdentify, CipherSuite, Cut, Faults, PowerAction, Refusal};
 use support::{Lab, Weather, proxy, quick, soon};
 
 const DEVICES: [Device; 4] = [Device::Network, Device::Disk, Device::Cdrom, Device::BiosSetup];
@@ -152,6 +152,49 @@ async fn a_dead_bmc_is_unreachable_then_left_alone_then_found_again() {
         }
     };
     assert_eq!(status, Ok(PowerState::Off));
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn rubbish_is_named_and_is_not_taken_for_silence() {
+    let lab = Lab::start(|_| {}).await;
+    // Before there is a session, and in one.
+    for open in [false, true] {
+        let hub = IpmiHub::bind_with(Tuning { tries: 3, tries_in_old_session: 3, ..quick() }).await.unwrap();
+        let bmc = hub.bmc(lab.address());
+        if open {
+            bmc.power_status(soon()).await.unwrap();
+        }
+        lab.bmc.set_faults(Faults { garbled: true, ..Faults::default() });
+        let error = bmc.power_status(soon()).await.unwrap_err();
+        let BmcError::Garbled { count, .. } = &error else { panic!("{error}") };
+        assert!(*count >= 3 && error.is_transient(), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("expected an answer to Get Channel Authentication") || open, "{text}");
+        assert!(text.contains("RMCP header: version expected 06h"), "{text}");
+        assert!(text.contains("seen 0xf9"), "what came: {text}");
+        lab.bmc.set_faults(Faults::default());
+        hub.shutdown().await;
+    }
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_too_early_is_shown_with_its_bytes() {
+    let lab = Lab::start(|_| {}).await;
+    let bmc = lab.client();
+    bmc.power_on(soon()).await.unwrap();
+    for (cmd, keep, seen) in [(0x01, 0, "no data"), (0x01, 1, "1 bytes: 01"), (0x09, 1, "1 bytes: ")] {
+        lab.bmc.set_faults(Faults { cut: vec![Cut { netfn: 0, cmd, keep }], ..Faults::default() });
+        let error = match cmd {
+            0x01 => bmc.power_status(soon()).await.map(drop),
+            _ => bmc.boot_device(soon()).await.map(drop),
+        };
+        let error = error.unwrap_err();
+        assert!(matches!(error, BmcError::Malformed { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("expected at least") && text.contains(&format!("seen {seen}")), "{text}");
+    }
     lab.stop().await;
 }
 

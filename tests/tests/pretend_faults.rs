@@ -279,7 +279,8 @@ async fn an_instance_gets_no_network_that_is_not_a_tenants() {
         let status = bench.start_task(network, 1, spec(&node, work)).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
         assert!(
-            status.message().contains(&format!("network {network}: expected a tenant network")),
+            status.message().contains("expected a tenant network of this rack (it has none)")
+                && status.message().contains(&format!("saw {network:?}")),
             "{status:?}"
         );
     }

@@ -8,7 +8,7 @@ use crate::pretend_site::{BMC_PASSWORD, Site};
 use farrier_proto::inventory::{Explanation, Node};
 use farrier_proto::scheduler::{Instance, InstanceState, Operation};
 use farrier_proto::types::{NodeVerb, ProvisionState};
-use farrier_sim::bmc::Faults;
+use farrier_sim::bmc::{Cut, Faults};
 use farrier_sim::lab::{ImageFile, OperationFailed};
 use farrier_sim::pretend::{self, Event, Mishaps};
 
@@ -87,6 +87,33 @@ async fn a_wrong_password_and_a_silent_bmc_are_named_and_overcome() {
     site.set_timeouts(&[]).await;
     obey(&site, &told, "farrier node manage n1", &[]);
     to_available(&site, "n1").await;
+    site.shutdown().await;
+}
+
+/// A BMC whose answers nobody can read is not told as one that is away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rubbish_from_a_bmc_is_named_and_overcome() {
+    let mut site = Site::enrolled(1).await;
+    site.set_timeouts(&[("bmc_seconds", 6), ("bmc_call_seconds", 2)]).await;
+    let garbled = Faults { garbled: true, ..Faults::default() };
+    let cut = Cut { netfn: 0, cmd: 0x01, keep: 1 };
+    for (faults, words) in [
+        (garbled, ["cannot be read", "version expected 06h"]),
+        (
+            Faults { cut: vec![cut], ..Faults::default() },
+            ["Get Chassis Status", "expected at least 3 bytes, seen 1"],
+        ),
+    ] {
+        site.nodes[0].set_faults(faults);
+        verb_fails(&site, "n0", NodeVerb::Manage).await;
+        let (_, told) = stuck(&site, "n0", ProvisionState::VerifyFailed, &words).await;
+        assert!(told.actions.iter().any(|action| action == "farrier node manage n0"), "{told:?}");
+        site.nodes[0].set_faults(Faults::default());
+    }
+    site.set_timeouts(&[]).await;
+    let told = site.client.explain("n0").await.unwrap();
+    obey(&site, &told, "farrier node manage n0", &[]);
+    to_available(&site, "n0").await;
     site.shutdown().await;
 }
 

@@ -240,7 +240,14 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Resize { name, disk, address } => {
             let name = full(Instances, &name)?;
             let request = GetInstanceRequest { name: name.clone() };
-            let node = call!(link, InstanceServiceClient, get_instance, request)?.placed_node;
+            let instance = call!(link, InstanceServiceClient, get_instance, request)?;
+            if instance.method() != DeployMethod::Diskless {
+                return Err(Failure::refused(format!(
+                    "{name}: expected a diskless instance, whose disk is at its rack; the disk of this one is in its \
+                     machine"
+                )));
+            }
+            let node = instance.placed_node;
             if node.is_empty() {
                 return Err(Failure::refused(format!("{name} has no node yet")));
             }

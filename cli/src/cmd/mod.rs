@@ -24,7 +24,7 @@ use crate::args::Cli;
 use crate::client::{Link, Services};
 use crate::context::{self as settings, Environment};
 use crate::failure::Failure;
-use crate::output::Printer;
+use crate::output::{Format, Printer};
 use crate::{progress, prompt};
 use clap::Subcommand;
 use farrier_proto::scheduler::Operation;
@@ -107,7 +107,11 @@ impl Session {
             return Ok(());
         }
         let last = progress::wait(link, operation).await?;
-        self.printer.one(&last)?;
+        match self.printer.format {
+            // Its steps were told just now.
+            Format::Table | Format::Wide => self.printer.list(std::slice::from_ref(&last))?,
+            Format::Json | Format::Yaml => self.printer.one(&last)?,
+        }
         progress::outcome(&last)
     }
 }

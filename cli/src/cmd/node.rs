@@ -258,6 +258,7 @@ async fn boot_trace(
     }
     let rack = super::rack::daemon(session, &node.rack, address).await?;
     let mut events = Vec::new();
+    let looked_for = macs.join(", ");
     for mac_address in macs {
         let request = GetBootTraceRequest { mac_address: mac_address.clone() };
         let trace = call!(rack, RackServiceClient, get_boot_trace, request)?;
@@ -268,7 +269,7 @@ async fn boot_trace(
     events.sort_by_key(|e| e.event.time.as_ref().map(|t| (t.seconds, t.nanos)));
     if events.is_empty() {
         session.say(&format!(
-            "{} has seen nothing of {name}: is it powered on, and its port plugged in?",
+            "{} has seen nothing of {looked_for}: is {name} powered on, its port plugged in, and is that its MAC address?",
             node.rack
         ));
     }

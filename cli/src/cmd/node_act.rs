@@ -58,7 +58,7 @@ pub enum Act {
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Switches a node that nobody else works on.
+    /// Switches a node, once what is being done to it is over.
     Power {
         /// What the power is to do.
         #[arg(value_enum)]

@@ -2,7 +2,8 @@
 
 use super::value::{rfc3339, time};
 use super::{Column, Resource, column};
-use farrier_proto::rack::{BootEvent, RackStatus};
+use crate::enum_word;
+use farrier_proto::rack::{BootEvent, RackStatus, SegmentRole};
 use serde_json::{Value, json};
 
 impl Resource for RackStatus {
@@ -20,6 +21,7 @@ impl Resource for RackStatus {
                 "name": segment.name,
                 "interface": segment.interface,
                 "address": segment.address,
+                "role": enum_word!(SegmentRole, "SEGMENT_ROLE", segment.role),
             })).collect::<Vec<_>>(),
             "running_task_count": self.running_task_count,
             "start_time": time(&self.start_time),

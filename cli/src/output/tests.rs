@@ -4,7 +4,7 @@ use super::*;
 use farrier_proto::inventory::{
     Bmc, BmcHealth, Event, Explanation, Flavor, JoinToken, Node, Observation, Port, Rack, Site,
 };
-use farrier_proto::rack::{BootEvent, RackStatus, Segment, Step, StepState, TaskResult};
+use farrier_proto::rack::{BootEvent, RackStatus, Segment, SegmentRole, Step, StepState, TaskResult};
 use farrier_proto::scheduler::{
     Instance, InstanceState, Operation, OperationError, OperationPhase, OperationType, Rejection,
 };
@@ -295,6 +295,7 @@ fn rack_daemon() {
                 name: "prov".into(),
                 interface: "br0".into(),
                 address: "10.90.0.1/24".into(),
+                role: SegmentRole::Provisioning.into(),
             }],
             running_task_count: 2,
             start_time: at(100),

@@ -5,6 +5,7 @@ mod fake;
 mod fake_rack;
 
 use fake::{World, farrier, stderr, stdout};
+use tokio::io::AsyncReadExt as _;
 
 async fn inventory() -> World {
     World::start("inventory").await
@@ -128,6 +129,45 @@ async fn the_bmc_password_comes_from_a_file_and_is_not_echoed() {
         "s3cret"
     );
     assert!(!stdout(&output).contains("s3cret") && !stderr(&output).contains("s3cret"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_is_asked_for_on_a_terminal_and_not_shown_while_it_is_typed() {
+    let world = inventory().await;
+    let (terminal, end) = terminal();
+    let args = ["node", "update", "n1", "--bmc-password-file", "-", "-o", "json", "--inventory", &world.url];
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_farrier"))
+        .args(args)
+        .env_clear()
+        .env("HOME", world.dir.path())
+        .env("FARRIER_IDENTITY", world.dir.path().join("me"))
+        .stdin(end)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut asked = [0; 10];
+    child.stderr.as_mut().unwrap().read_exact(&mut asked).await.unwrap();
+    assert_eq!(&asked, b"password: ");
+    rustix::io::write(&terminal, b"s3cret\n").unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let update = world.seen.updates.lock().unwrap()[0].node.clone().unwrap();
+    assert_eq!(update.bmc.unwrap().password, "s3cret");
+    // What the terminal showed: the end of the line.
+    let mut shown = [0; 64];
+    let length = rustix::io::read(&terminal, &mut shown).unwrap();
+    assert_eq!(String::from_utf8_lossy(&shown[..length]).trim(), "");
+}
+
+/// A terminal, and the end that a program has.
+fn terminal() -> (std::os::fd::OwnedFd, std::fs::File) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let path = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    (terminal, std::fs::File::options().read(true).write(true).open(path).unwrap())
 }
 
 #[tokio::test]

@@ -1,5 +1,9 @@
 use super::{Candidate, Demand};
 use crate::lifecycle::State;
+use crate::root_device::{Hints, pick};
+
+/// Disks of one node whose reasons are told.
+const DISKS_TOLD: usize = 4;
 
 /// A filter: `None` when the node passes, else why it does not: what is asked for, what it has.
 pub(super) type Filter = fn(&Demand, &Candidate) -> Option<String>;
@@ -81,10 +85,23 @@ fn memory(d: &Demand, c: &Candidate) -> Option<String> {
 }
 
 fn disk(d: &Demand, c: &Candidate) -> Option<String> {
-    let largest = c.disk_bytes.iter().copied().max().unwrap_or(0);
-    (largest < d.disk_bytes).then(|| {
-        format!("disk: asked for {} bytes, its largest has {}", d.disk_bytes, or_not_inspected(largest))
-    })
+    if d.disk_bytes == 0 {
+        return None;
+    }
+    // As the agent will pick it: the smallest that the hints allow and that is large enough.
+    let wanted =
+        Hints { min_size_bytes: d.disk_bytes.max(c.root_device.min_size_bytes), ..c.root_device.clone() };
+    let rejections = pick(&c.disks, &wanted).err()?;
+    let asked = format!("disk: asked for {} bytes on the root disk", d.disk_bytes);
+    if rejections.is_empty() {
+        return Some(format!("{asked}, has {}", or_not_inspected(0)));
+    }
+    let mut each: Vec<String> =
+        rejections.iter().take(DISKS_TOLD).map(|r| format!("{} {}", r.disk, r.because)).collect();
+    if rejections.len() > DISKS_TOLD {
+        each.push(format!("{} more do not fit either", rejections.len() - DISKS_TOLD));
+    }
+    Some(format!("{asked}, but {}", each.join("; ")))
 }
 
 fn class(d: &Demand, c: &Candidate) -> Option<String> {

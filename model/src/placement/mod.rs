@@ -4,6 +4,7 @@ mod filters;
 mod weigh;
 
 use crate::lifecycle::State;
+use crate::root_device::{Disk, Hints};
 use std::collections::BTreeMap;
 
 /// What an instance needs (a flavor plus where it may go).
@@ -15,7 +16,7 @@ pub struct Demand {
     pub cpu_count: u32,
     /// Bytes, at least.
     pub memory_bytes: u64,
-    /// Bytes of the largest disk, at least: the flavor's or the image's, whichever is more.
+    /// Bytes of the root disk, at least: the flavor's or the image's, whichever is more. 0: none is needed.
     pub disk_bytes: u64,
     /// Empty: any.
     pub resource_class: String,
@@ -42,7 +43,9 @@ pub struct Candidate {
     pub architecture: String,
     pub cpu_count: u32,
     pub memory_bytes: u64,
-    pub disk_bytes: Vec<u64>,
+    pub disks: Vec<Disk>,
+    /// Which of them takes the operating system.
+    pub root_device: Hints,
     pub resource_class: String,
     pub traits: Vec<String>,
     pub labels: BTreeMap<String, String>,

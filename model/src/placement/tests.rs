@@ -11,7 +11,8 @@ fn node(name: &str) -> Candidate {
         architecture: "x86_64".into(),
         cpu_count: 8,
         memory_bytes: 32 << 30,
-        disk_bytes: vec![100 << 30],
+        disks: vec![disk("/dev/sda", 100 << 30), disk("/dev/sdb", 10 << 30)],
+        root_device: Hints::default(),
         resource_class: "general".into(),
         traits: vec!["NVME".into()],
         labels: BTreeMap::from([("row".into(), "a".into())]),
@@ -19,6 +20,10 @@ fn node(name: &str) -> Candidate {
         bootable: true,
         idle_since: 0,
     }
+}
+
+fn disk(name: &str, size_bytes: u64) -> Disk {
+    Disk { name: name.into(), size_bytes, ..Disk::default() }
 }
 
 /// Each row: a change to a node that fits, and the word its rejection must begin with.
@@ -37,7 +42,18 @@ fn each_filter_says_what_was_asked_and_what_is_there() {
         ("architecture of the image: asked for aarch64", |_, d| d.image_architecture = "aarch64".into()),
         ("CPUs: asked for 9, has 8", |_, d| d.cpu_count = 9),
         ("memory: asked for", |_, d| d.memory_bytes = 33 << 30),
-        ("disk: asked for", |_, d| d.disk_bytes = 101 << 30),
+        (
+            "disk: asked for 108447924224 bytes on the root disk, but /dev/sda has 107374182400 bytes",
+            |_, d| d.disk_bytes = 101 << 30,
+        ),
+        ("disk: asked for 21474836480 bytes on the root disk, but /dev/sda name is", |c, d| {
+            c.root_device.name = "/dev/sdb".into();
+            d.disk_bytes = 20 << 30;
+        }),
+        ("disk: asked for 1 bytes on the root disk, has none recorded (was it inspected?)", |c, d| {
+            c.disks.clear();
+            d.disk_bytes = 1;
+        }),
         ("resource class: asked for gpu, has general", |_, d| d.resource_class = "gpu".into()),
         ("traits: lacks GPU", |_, d| d.traits = vec!["NVME".into(), "GPU".into()]),
         ("label row: asked for b, has a", |_, d| drop(d.labels.insert("row".into(), "b".into()))),

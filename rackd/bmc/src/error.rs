@@ -117,14 +117,37 @@ pub enum BmcError {
         meaning: &'static str,
     },
     /// The BMC answered with something that is no answer to the command.
-    #[error("BMC {addr} answered {command} with data we cannot read: {detail}")]
+    #[error(
+        "BMC {addr} answered {command} with something else: {expected}; seen {seen}; update the BMC's firmware, or \
+         use driver redfish"
+    )]
     Malformed {
         /// The BMC.
         addr: SocketAddr,
         /// The command.
         command: &'static str,
-        /// What was expected and seen.
-        detail: String,
+        /// What the specification says.
+        expected: String,
+        /// The answer's data, in part.
+        seen: String,
+    },
+    /// What came back is not the protocol.
+    #[error(
+        "BMC {addr} answers, but not as IPMI 2.0 says: expected {waiting_for}, seen {count} datagrams in {} ms that \
+         cannot be read, the last because {last}; check that this is the address of the BMC, then restart the BMC or \
+         update its firmware", elapsed.as_millis()
+    )]
+    Garbled {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The answer that did not come.
+        waiting_for: &'static str,
+        /// Datagrams that came instead.
+        count: u32,
+        /// Why the last of them could not be read.
+        last: String,
+        /// How long the call took.
+        elapsed: Duration,
     },
     /// A command that must not be sent twice got no answer: it may or may not have happened.
     #[error(
@@ -323,6 +346,7 @@ impl BmcError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. }
+            | Self::Garbled { .. }
             | Self::NoSessionSlot { .. }
             | Self::StillQueued { .. }
             | Self::NoConnection { .. }
@@ -343,7 +367,10 @@ impl BmcError {
             // A caller in a hurry, who gives up after a datagram or two, proves nothing.
             Self::Unreachable { tried, .. } => *tried >= 3,
             Self::NoAnswer { elapsed, .. } => *elapsed >= Duration::from_secs(2),
-            Self::NoConnection { .. } | Self::WrongPassword { .. } | Self::WrongKg { .. } => true,
+            Self::Garbled { .. }
+            | Self::NoConnection { .. }
+            | Self::WrongPassword { .. }
+            | Self::WrongKg { .. } => true,
             _ => false,
         }
     }

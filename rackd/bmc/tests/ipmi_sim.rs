@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use farrier_bmc::ipmi::{BmcAddress, Cipher, IpmiHub, Tuning};
 use farrier_bmc::{
-    BmcError, BootMode, BootOverride, CipherSuite, ConsoleEvent, ConsoleInput, Deadline, Device, PowerState,
-    Secret,
+    BmcError, BootMode, BootOverride, CipherSuite, ConsoleEvent, ConsoleInput, Deadline, Device, Led,
+    PowerState, Secret,
 };
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
@@ -55,9 +55,11 @@ impl IpmiSim {
              set:power) printf %s \"$2\" > {s}; shift 2;;\n  \
              get:boot) echo \"boot:$(cat {b})\"; shift;;\n  \
              set:boot) printf %s \"$2\" > {b}; shift 2;;\n  \
+             set:identify) echo $2 $3 >> {i}; exit 0;;\n  \
              set:*) shift 2;;\n  *) exit 1;;\n  esac\ndone\n",
             s = state.display(),
-            b = boot.display()
+            b = boot.display(),
+            i = path("identify").display()
         );
         std::fs::write(&chassis, script).unwrap();
         std::fs::set_permissions(&chassis, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -137,6 +139,12 @@ async fn power_boot_device_and_identity() {
     bmc.set_boot_device(network, soon()).await.unwrap();
     let boot = std::fs::read_to_string(sim.directory.path().join("boot")).unwrap();
     assert_eq!(boot, "pxe");
+    for led in [Led::Seconds(7), Led::On, Led::Off] {
+        bmc.identify(led, soon()).await.unwrap();
+    }
+    // Seconds, and whether for ever.
+    let identified = std::fs::read_to_string(sim.directory.path().join("identify")).unwrap();
+    assert_eq!(identified, "7 0\n0 1\n0 0\n");
     hub.shutdown().await;
 }
 

@@ -9,7 +9,7 @@ use farrier_proto::rack::{
     AttachConsoleRequest, ConsoleAttach, ConsoleInput, ConsoleLogLine, ConsoleLogPage, ConsoleMode,
     ConsoleOutput, ReadConsoleLogRequest, attach_console_request, console_input, console_output,
 };
-use farrier_runtime::error::{Reason, internal, invalid, not_found, refuse};
+use farrier_runtime::error::{Reason, internal, invalid, refuse};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -72,7 +72,12 @@ impl ConsoleService for ConsoleApi {
         let id = parse_name(Collection::Nodes, &node).map_err(|error| invalid("node", error))?;
         let last = usize::try_from(last).map_err(|_| invalid("last", "expected 0 or more"))?;
         let read = self.rack.consoles.read_log(id, Query { contains, last }).await;
-        let lines = read.map_err(internal)?.ok_or_else(|| not_found(&format!("console log of {node}")))?;
+        let lines = read.map_err(internal)?.ok_or_else(|| {
+            let why = format!(
+                "{node}: expected a console log, saw none yet: it is written while somebody is attached"
+            );
+            refuse(Code::NotFound, Reason::NotFound, why)
+        })?;
         let (tx, rx) = mpsc::channel(1);
         let shutdown = self.rack.shutdown.clone();
         self.rack.tracker.spawn(shutdown.run_until_cancelled_owned(async move {

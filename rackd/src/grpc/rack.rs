@@ -1,5 +1,7 @@
 //! `farrier.rack.v1.RackService`: the centre starts work and follows it.
 
+use crate::boot::bootable;
+use crate::config::Role;
 use crate::rack::Rack;
 use crate::secrets::Secrets;
 use crate::tasks;
@@ -11,7 +13,7 @@ use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{
     AbortTaskRequest, BootEvent, BootTrace, GetBootTraceRequest, GetRackStatusRequest, GetTaskRequest,
     ListTasksRequest, ListTasksResponse, ListVolumesRequest, ListVolumesResponse, RackStatus,
-    ResizeVolumeRequest, Segment, StartTaskRequest, Step, StepState, Task, TaskState, Volume,
+    ResizeVolumeRequest, Segment, SegmentRole, StartTaskRequest, Step, StepState, Task, TaskState, Volume,
     WatchTasksRequest,
 };
 use farrier_runtime::error::{Reason, internal, invalid, not_found, refuse, refuse_with};
@@ -45,12 +47,18 @@ impl RackService for RackApi {
         let mut secrets = Secrets::default();
         secrets.bmc_password = std::mem::take(&mut machine.bmc_password);
         let node = machine.name.clone();
+        // Known now: a machine is not switched off, nor an hour of writing an image begun, for work that cannot end
+        // well. A task that is here already goes on, whatever is configured since.
+        let is_new = self.rack.journal.get(&id).await.map_err(refused)?.is_none();
+        let boots = matches!(&spec.work, Some(Work::Inspect(_) | Work::Clean(_) | Work::Deploy(_)));
+        if is_new
+            && boots
+            && let Err(error) = bootable(machine)
+        {
+            return Err(invalid("spec.machine.ports", chain(&error)));
+        }
         if let Some(Work::Deploy(deploy)) = &mut spec.work {
-            // Known now: an hour of writing an image is not begun for it. A task that is here already goes on, whatever
-            // the configuration says since.
-            if let Some(why) = self.rack.refuse_network(&deploy.network)
-                && self.rack.journal.get(&id).await.map_err(refused)?.is_none()
-            {
+            if is_new && let Some(why) = self.rack.refuse_network(&deploy.network) {
                 return Err(invalid("spec.deploy.network", why));
             }
             secrets.user_data = std::mem::take(&mut deploy.user_data);
@@ -169,6 +177,10 @@ impl RackService for RackApi {
             name: s.name.clone(),
             interface: s.interface.clone(),
             address: format!("{}/{}", s.address, s.prefix),
+            role: match s.role {
+                Role::Provisioning => SegmentRole::Provisioning.into(),
+                Role::Tenant => SegmentRole::Tenant.into(),
+            },
         });
         Ok(Response::new(RackStatus {
             rack: format!("racks/{}", self.rack.config.rack),

@@ -8,7 +8,7 @@ use crate::secrets::random_chap_secret;
 use farrier_bmc::{Bmc, BootMode, Deadline};
 use farrier_proto::agent::{session_request, session_response};
 use farrier_proto::rack::{Deploy, Fence, Machine, Snapshot, task_spec};
-use farrier_proto::types;
+use farrier_proto::types::{self, RootDeviceHints};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -41,6 +41,13 @@ impl Context<'_> {
             Some(task_spec::Work::Deploy(deploy)) => Ok(deploy),
             _ => Err(StepError::fatal("this step belongs to a deployment")),
         }
+    }
+
+    /// Which disk takes the operating system: the node's hints, and large enough.
+    pub(crate) fn root_device(&self) -> Result<Option<RootDeviceHints>, StepError> {
+        let mut hints = self.machine()?.root_device.clone().unwrap_or_default();
+        hints.min_size_bytes = hints.min_size_bytes.max(self.deploy()?.root_disk_bytes);
+        Ok(Some(hints))
     }
 
     pub(crate) fn snapshot(&self) -> Result<&Snapshot, StepError> {
@@ -153,6 +160,7 @@ impl Context<'_> {
             },
         );
         tokio::pin!(command);
+        let mut told = false;
         loop {
             tokio::select! {
                 outcome = &mut command => {
@@ -162,6 +170,19 @@ impl Context<'_> {
                 () = tokio::time::sleep(PROGRESS_EVERY) => {
                     meter.flush().await;
                     let gone = *gone_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    // What was written stays to be seen in numbers; that nobody writes now is said.
+                    if gone.is_some() != told {
+                        told = gone.is_some();
+                        let detail = match told {
+                            true => format!(
+                                "the agent is gone: it has {}s to come back; the machine may have crashed or lost its \
+                                 network or power",
+                                silence.as_secs()
+                            ),
+                            false => "the agent is back".to_owned(),
+                        };
+                        self.note(detail).await?;
+                    }
                     if gone.is_some_and(|since| since.elapsed() > silence) {
                         return Err(StepError::Fatal(format!(
                             "no agent for {}s: expected it to reconnect; look at the machine's console, it may have crashed or lost its network",

@@ -11,10 +11,8 @@ impl Step for SetBootEntry {
         "set_boot_entry"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        let command = Command::SetBootEntry(Set {
-            root_device: cx.machine()?.root_device.clone(),
-            label: "Farrier".to_owned(),
-        });
+        let command =
+            Command::SetBootEntry(Set { root_device: cx.root_device()?, label: "Farrier".to_owned() });
         let done = cx.agent(command).await?;
         cx.note(done.detail).await
     }

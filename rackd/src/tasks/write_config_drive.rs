@@ -13,7 +13,7 @@ impl Step for WriteConfigDrive {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let command = Command::WriteConfigDrive(Write {
-            root_device: cx.machine()?.root_device.clone(),
+            root_device: cx.root_device()?,
             files: seed::files(cx).await?,
         });
         let done = cx.agent(command).await?;

@@ -53,11 +53,8 @@ async fn write(cx: &Context<'_>, tries: u32) -> Result<Outcome, StepError> {
         let path = cx.rack.signer.path(&deploy.manifest_sha256, cx.rack.timeouts.write);
         format!("http://{}:{}{path}", segment.address, cx.rack.http_port)
     };
-    let command = Command::WriteImage(Write {
-        root_device: cx.machine()?.root_device.clone(),
-        manifest: Some(manifest),
-        url,
-    });
+    let command =
+        Command::WriteImage(Write { root_device: cx.root_device()?, manifest: Some(manifest), url });
     let outcome = cx.agent_again(tries, command).await;
     if by_iscsi {
         cx.rack.volumes.withdraw_image(&cx.machine()?.name).await;

@@ -36,6 +36,11 @@ impl Db {
     /// Opens `sqlite://PATH` (made if missing) or `postgres://…` and migrates it forward.
     pub async fn open<M: MigratorTrait>(url: &str) -> Result<Self, DbErr> {
         let sqlite = url.starts_with("sqlite:");
+        if !sqlite && !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
+            let why =
+                format!("{}: expected sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE", shown(url));
+            return Err(DbErr::Conn(sea_orm::RuntimeErr::Internal(why)));
+        }
         let mut options = ConnectOptions::new(if sqlite && !url.contains('?') {
             format!("{url}?mode=rwc")
         } else {

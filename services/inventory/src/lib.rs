@@ -20,7 +20,7 @@ use farrier_runtime::health::probe;
 use farrier_runtime::serve::Server;
 use farrier_runtime::telemetry::chain;
 use farrier_runtime::vault::Vault;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +42,7 @@ pub struct Config {
 /// Serves until `shutdown`.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let store = Store::open(&config.database_url).await.context("cannot open the database")?;
-    let vault = Vault::open_or_create(&config.secrets_key).context("cannot open the secrets key")?;
+    let vault = open_vault(&store, &config.secrets_key).await?;
     let authority = match &config.ca_dir {
         Some(dir) => Some(Authority::load(dir).context("cannot load the embedded authority")?),
         None => None,
@@ -62,6 +62,30 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         probe: probe(move || ping(asked.clone())),
     };
     server.run(shutdown).await.context("the inventory server ended")
+}
+
+/// The key of the BMC passwords. One that does not fit what is stored is told now, not when a node is worked on; and
+/// none is made where another is missing.
+async fn open_vault(store: &Store, path: &Path) -> anyhow::Result<Vault> {
+    let secret = store.a_secret().await.context("cannot read the database")?;
+    let restore = format!(
+        "bring back the file that was {} when the passwords were stored; without it every node's BMC password has to \
+         be given again",
+        path.display()
+    );
+    if secret.is_some() && !path.exists() {
+        anyhow::bail!(
+            "expected the key of the stored BMC passwords at {}, saw no file; {restore}",
+            path.display()
+        );
+    }
+    let vault = Vault::open_or_create(path).context("cannot open the secrets key")?;
+    if let Some((node, sealed)) = secret
+        && vault.open(&app::bmc_context(&node), &sealed).is_err()
+    {
+        anyhow::bail!("expected the key that sealed the BMC password of {node}, saw another one; {restore}");
+    }
+    Ok(vault)
 }
 
 async fn ping(store: Store) -> Result<(), String> {

@@ -32,6 +32,25 @@ pub enum Rule {
     Any(&'static [Rule]),
 }
 
+/// Whom it admits, for whoever is refused.
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Rule::Bearer => f.write_str("anybody with a token"),
+            Rule::Authenticated => f.write_str("any certificate of this installation"),
+            Rule::User(role) => write!(f, "a user who is {} or more", role.as_str()),
+            Rule::Service([name]) => write!(f, "service {name}"),
+            Rule::Service(names) => write!(f, "one of the services {}", names.join(", ")),
+            Rule::Rack => f.write_str("a rack"),
+            Rule::Node => f.write_str("the agent of a node"),
+            Rule::Any(rules) => {
+                let each: Vec<String> = rules.iter().map(Rule::to_string).collect();
+                f.write_str(&each.join(", or "))
+            }
+        }
+    }
+}
+
 impl Rule {
     /// Whether this rule lets the identity through.
     pub fn admits(&self, identity: Option<&Identity>) -> bool {
@@ -163,7 +182,7 @@ impl Authorize {
         let who = identity.map_or_else(|| "a caller without a certificate".to_owned(), Identity::to_string);
         tracing::warn!(actor = %who, method, "call refused");
         let code = if identity.is_none() { Code::Unauthenticated } else { Code::PermissionDenied };
-        Err(refuse(code, Reason::NotAllowed, format!("{who} may not call {method}: expected {rule:?}")))
+        Err(refuse(code, Reason::NotAllowed, format!("{who} may not call {method}: expected {rule}")))
     }
 }
 
@@ -227,6 +246,12 @@ mod tests {
             assert!(!rule.admits(None), "{rule:?}");
         }
         assert!(Rule::Bearer.admits(None));
+    }
+
+    #[test]
+    fn rules_are_told_in_words() {
+        const RULE: Rule = Rule::Any(&[Rule::Service(&["a", "b"]), Rule::User(Role::Operator)]);
+        assert_eq!(RULE.to_string(), "one of the services a, b, or a user who is operator or more");
     }
 
     #[test]

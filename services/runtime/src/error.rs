@@ -33,6 +33,8 @@ reasons! {
     NameTaken = "NAME_TAKEN",
     /// Another node has the MAC address.
     MacTaken = "MAC_TAKEN",
+    /// Another node has the BMC.
+    BmcTaken = "BMC_TAKEN",
     /// The resource changed since it was read.
     StaleEtag = "STALE_ETAG",
     /// Other resources refer to it.

@@ -2,8 +2,8 @@
 
 use crate::authz::{Authorize, RuleTable, unruled};
 use crate::health::{self, Probe};
-use farrier_identity::Credentials;
 use farrier_identity::server::{ClientAuth, Limits, accept};
+use farrier_identity::{Credentials, Identity};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,11 @@ pub struct Server {
 pub enum ServeError {
     #[error("the rule table is not whole: {}", .0.join("; "))]
     Rules(Vec<String>),
+    #[error(
+        "the certificate is for {seen}, which is another service than the one that serves {served}: give the directory \
+         of this one's identity"
+    )]
+    OtherIdentity { seen: Identity, served: &'static str },
     #[error("the API descriptors cannot be served")]
     Reflection(#[from] tonic_reflection::server::Error),
     #[error("the server failed")]
@@ -41,6 +46,17 @@ pub enum ServeError {
 }
 
 impl Server {
+    /// Callers expect each service under its name; under another's certificate nobody would talk to it.
+    fn check_identity(&self) -> Result<(), ServeError> {
+        let seen = self.credentials.identity();
+        let Identity::Service(name) = &seen else { return Ok(()) };
+        let own = format!("farrier.{name}.");
+        match self.services.iter().find(|served| !served.starts_with(&own)) {
+            Some(served) => Err(ServeError::OtherIdentity { seen, served }),
+            None => Ok(()),
+        }
+    }
+
     /// Serves until `shutdown`, then lets calls under way finish. Streams that never end by themselves
     /// must watch the token too.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
@@ -48,6 +64,7 @@ impl Server {
         if !holes.is_empty() {
             return Err(ServeError::Rules(holes));
         }
+        self.check_identity()?;
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let kept = health::keep(reporter, self.services, self.probe, health::EVERY, shutdown.clone());
         let health = tokio::spawn(kept);

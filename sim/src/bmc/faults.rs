@@ -16,6 +16,21 @@ pub struct Faults {
     pub silent: bool,
     /// Commands are carried out but their answers are lost.
     pub mute: bool,
+    /// Every answer is sent as bytes that are no RMCP.
+    pub garbled: bool,
+    /// Commands whose answers end after so many bytes of data.
+    pub cut: Vec<Cut>,
+}
+
+/// End one command's answers too early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Network function of the request.
+    pub netfn: u8,
+    /// Command number.
+    pub cmd: u8,
+    /// Bytes of data, without the completion code, that are left.
+    pub keep: usize,
 }
 
 /// Refuse one command with a completion code.

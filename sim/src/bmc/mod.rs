@@ -27,7 +27,7 @@ pub use chassis::{Chassis, ChassisError, PowerAction, PowerState};
 pub use config::BmcConfig;
 pub use farrier_ipmi::command::{BootDeviceSelector, BootFlags, ChassisIdentify};
 pub use farrier_ipmi::{CipherSuite, Secret};
-pub use faults::{Faults, Refusal};
+pub use faults::{Cut, Faults, Refusal};
 pub use memory::MemoryChassis;
 pub use serial::{Heard, Line, PretendSerial, Pretended, SerialPort};
 pub use server::{BmcHandle, BmcServer};

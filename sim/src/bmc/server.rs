@@ -146,10 +146,13 @@ impl Shared {
     }
 
     /// Sends, or does what the faults say instead.
-    pub(super) async fn send(&self, socket: &Arc<UdpSocket>, datagram: Vec<u8>, peer: SocketAddr) {
+    pub(super) async fn send(&self, socket: &Arc<UdpSocket>, mut datagram: Vec<u8>, peer: SocketAddr) {
         let faults = self.faults.borrow().clone();
         if faults.silent || faults.mute || self.is_lost(&faults) {
             return;
+        }
+        if faults.garbled {
+            datagram.iter_mut().for_each(|byte| *byte = !*byte);
         }
         if faults.delay.is_zero() {
             send(socket, &datagram, peer).await;
@@ -218,7 +221,7 @@ impl Bmc {
                     .refuse
                     .iter()
                     .find(|r| r.netfn == request.message.netfn && r.cmd == request.message.cmd);
-                let (code, data) = match (refused, self.sol.execute(&request, peer)) {
+                let (code, mut data) = match (refused, self.sol.execute(&request, peer)) {
                     (Some(refusal), _) => (refusal.completion_code, Vec::new()),
                     (None, Some(answer)) => answer,
                     (None, None) => {
@@ -232,6 +235,10 @@ impl Bmc {
                         .await
                     }
                 };
+                let (netfn, cmd) = (request.message.netfn, request.message.cmd);
+                if let Some(cut) = faults.cut.iter().find(|cut| (cut.netfn, cut.cmd) == (netfn, cmd)) {
+                    data.truncate(cut.keep);
+                }
                 let mut entropy = |bytes: &mut [u8]| rand::rng().fill_bytes(bytes);
                 self.shared.protocol().respond(&request, code, &data, &mut entropy)
             }

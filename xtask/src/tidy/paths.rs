@@ -23,7 +23,7 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
 /// What describes the tree as it is. The changelog tells what was.
 fn documents(root: &Path) -> Result<Vec<PathBuf>> {
     let mut all = Vec::new();
-    for dir in [root.to_owned(), root.join("docs"), root.join("docs/adr")] {
+    for dir in [root.to_owned(), root.join("docs"), root.join("docs/adr"), root.join("deploy")] {
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
         for entry in entries {
             let path = entry?.path();

@@ -1,5 +1,6 @@
 //! Chunks over HTTP/1.1, on a connection that is kept alive (RFC 9110 §14: `Range`).
 
+use super::content_range;
 use super::{Reading, SourceError};
 use crate::limits::Limits;
 use crate::manifest::Chunk;
@@ -159,7 +160,7 @@ fn check(
         return Err(HttpError::Status(response.status()));
     }
     let text = response.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok()).unwrap_or("");
-    match parse_content_range(text) {
+    match content_range::parse(text) {
         Some((first, last, total))
             if first == start && last < end && total.is_none_or(|t| t == image_bytes) =>
         {
@@ -167,12 +168,4 @@ fn check(
         }
         _ => Err(HttpError::Range(text.chars().take(64).collect())),
     }
-}
-
-/// `bytes 0-4095/8192` or `bytes 0-4095/*` (RFC 9110 §14.4).
-fn parse_content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
-    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
-    Some((first.parse().ok()?, last.parse().ok()?, total))
 }

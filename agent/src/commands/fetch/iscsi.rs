@@ -1,11 +1,11 @@
 //! Chunks over iSCSI: a small initiator around `farrier_iscsi::initiator`, in user space, so that the ramdisk needs
 //! neither a daemon nor a kernel module for it.
 
+use super::iscsi_url::{self, Address};
 use super::{Reading, SourceError};
 use crate::limits::Limits;
 use crate::manifest::Chunk;
-use farrier_iscsi::initiator::{Capacity, Event, Initiator, InitiatorError, Login};
-use farrier_iscsi::{Credentials, Secret};
+use farrier_iscsi::initiator::{Capacity, Event, Initiator, InitiatorError};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -49,13 +49,6 @@ struct Session {
     buffer: Vec<u8>,
 }
 
-/// `iscsi://[user%secret@]host:port/target/lun?initiator=name`, the syntax of libiscsi with our name behind it.
-struct Address {
-    host: String,
-    login: Login,
-    lun: u16,
-}
-
 impl Iscsi {
     pub(super) fn disconnect(&mut self) {
         self.session = None;
@@ -78,7 +71,7 @@ impl Iscsi {
 
 impl Session {
     async fn open(url: &str, limits: &Limits, image_bytes: u64) -> Result<Self, IscsiError> {
-        let Address { host, login, lun } = parse(url).ok_or(IscsiError::Url)?;
+        let Address { host, login, lun } = iscsi_url::parse(url, rand::random()).ok_or(IscsiError::Url)?;
         let tcp = timeout(limits.connect_timeout, TcpStream::connect(&host))
             .await
             .map_err(|_| IscsiError::Timeout(limits.connect_timeout))?
@@ -260,23 +253,6 @@ fn check_status(status: u8, sense: &[u8]) -> Result<(), IscsiError> {
     })
 }
 
-fn parse(url: &str) -> Option<Address> {
-    let rest = url.strip_prefix("iscsi://")?;
-    let (rest, initiator) = rest.split_once("?initiator=")?;
-    let (authority, path) = rest.split_once('/')?;
-    let (target, lun) = path.split_once('/')?;
-    let (chap, host) = match authority.rsplit_once('@') {
-        None => (None, authority),
-        Some((proof, host)) => {
-            let (user, secret) = proof.split_once('%')?;
-            (Some(Credentials { user: user.to_owned(), secret: Secret::new(secret.as_bytes()) }), host)
-        }
-    };
-    let login =
-        Login { initiator: initiator.to_owned(), target: target.to_owned(), chap, isid: rand::random() };
-    Some(Address { host: host.to_owned(), login, lun: lun.parse().ok()? })
-}
-
 /// Sense key (SPC-4 section 4.5.6).
 const UNIT_ATTENTION: u8 = 6;
 /// Events that a target may have waiting; more is no sane target.
@@ -311,24 +287,5 @@ mod tests {
         let opened = timeout(Duration::from_secs(60), Session::open(&url, &limits, 0)).await;
         assert!(matches!(opened, Ok(Err(IscsiError::Timeout(_)))));
         drip.await.unwrap();
-    }
-
-    #[test]
-    fn an_address_has_all_its_parts_or_is_none() {
-        let address =
-            parse("iscsi://n1%s3cret@10.0.0.1:3260/iqn.2026-01.dev.farrier:x/0?initiator=iqn.i").unwrap();
-        assert_eq!((address.host.as_str(), address.lun), ("10.0.0.1:3260", 0));
-        assert_eq!(address.login.target, "iqn.2026-01.dev.farrier:x");
-        assert_eq!(address.login.initiator, "iqn.i");
-        assert_eq!(address.login.chap.unwrap().user, "n1");
-        for bad in [
-            "http://10.0.0.1/t/0?initiator=i",
-            "iscsi://10.0.0.1:3260/t?initiator=i",
-            "iscsi://10.0.0.1:3260/t/0",
-            "iscsi://user@10.0.0.1:3260/t/0?initiator=i",
-            "iscsi://10.0.0.1:3260/t/x?initiator=i",
-        ] {
-            assert!(parse(bad).is_none(), "{bad}");
-        }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! A transfer that breaks goes on at the byte where it broke, on a new connection; only a chunk whose digest is
 //! wrong is read again from its start.
+mod content_range;
 mod http;
 mod iscsi;
+mod iscsi_url;
 
 use super::CommandError;
 use crate::limits::{Backoff, Limits};

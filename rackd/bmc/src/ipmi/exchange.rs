@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use farrier_ipmi::client::{ClientSession, Handshake, HandshakeError, Step};
+use farrier_ipmi::OpenError;
+use farrier_ipmi::client::{ClientSession, Handshake, HandshakeError, Ignored, Step};
 use farrier_ipmi::datagram::Datagram;
 use farrier_ipmi::lan::LanMessage;
 use farrier_ipmi::v15;
 use tokio::time::Instant;
 
 use super::tuning::Tuning;
-use super::wire::Wire;
+use super::wire::{Rubbish, Wire};
 use crate::Deadline;
 
 /// A question and how to recognise its answer.
@@ -27,6 +28,8 @@ pub(crate) enum Seen<A> {
     Answer(A),
     /// Not for this question: late, foreign or forged.
     Stale,
+    /// Not what the protocol says, and what of it is not.
+    Unreadable(String),
     /// An answer nothing authenticates, and an unwelcome one: it stands only if no better one comes.
     Doubtful(A),
 }
@@ -46,7 +49,8 @@ pub(crate) struct Effort<'a> {
 }
 
 /// Puts the question until it is answered, the tries are used up or the deadline passes; `sent`
-/// counts datagrams. A datagram that is not the answer (late, foreign, forged) changes nothing.
+/// counts datagrams. A datagram that is not the answer (late, foreign, forged) changes nothing, but
+/// one that nobody can read is noted in `wire.rubbish`, for the error's text.
 pub(crate) async fn ask<Q: Question>(
     wire: &mut Wire,
     effort: Effort<'_>,
@@ -54,6 +58,7 @@ pub(crate) async fn ask<Q: Question>(
     question: &mut Q,
 ) -> Option<Q::Answer> {
     wire.drain();
+    wire.rubbish = Rubbish::default();
     let (mut doubtful, begin) = (None, Instant::now());
     for attempt in 0..effort.tries {
         if attempt > 0 && effort.deadline.is_past() {
@@ -80,6 +85,10 @@ pub(crate) async fn ask<Q: Question>(
                 Seen::Stale => {
                     tracing::debug!(bmc.addr = %wire.peer, "stale or foreign datagram dropped");
                 }
+                Seen::Unreadable(why) => {
+                    tracing::debug!(bmc.addr = %wire.peer, why, "unreadable datagram dropped");
+                    wire.rubbish.add(why);
+                }
             }
         }
         // Alone it is the BMC's word. Among other things heard it may be a forger's, and the true
@@ -102,10 +111,15 @@ impl Question for PreSession {
     }
 
     fn answer(&mut self, datagram: &[u8]) -> Seen<LanMessage> {
-        let Ok(Datagram::V15(packet)) = Datagram::parse(datagram) else { return Seen::Stale };
+        let packet = match Datagram::parse(datagram) {
+            Ok(Datagram::V15(packet)) => packet,
+            Ok(_) => return Seen::Stale,
+            Err(error) => return Seen::Unreadable(error.to_string()),
+        };
         match LanMessage::parse(packet.payload) {
             Ok(response) if response.answers(&self.0) => Seen::Answer(response),
-            _ => Seen::Stale,
+            Ok(_) => Seen::Stale,
+            Err(error) => Seen::Unreadable(error.to_string()),
         }
     }
 }
@@ -123,7 +137,8 @@ impl Question for HandshakeStep<'_> {
 
     fn answer(&mut self, datagram: &[u8]) -> Seen<Self::Answer> {
         match self.0.handle_datagram(datagram) {
-            Step::Ignored(_) => Seen::Stale,
+            Step::Ignored(Ignored::Other) => Seen::Stale,
+            Step::Ignored(Ignored::Malformed(error)) => Seen::Unreadable(error.to_string()),
             Step::Advanced => Seen::Answer(Ok(None)),
             Step::Established(session) => Seen::Answer(Ok(Some(session))),
             Step::Failed(error) => Seen::Doubtful(Err(error)),
@@ -148,10 +163,9 @@ impl Question for InSession<'_> {
         match self.session.open(datagram) {
             Ok(response) if response.answers(&self.request) => Seen::Answer(response),
             Ok(_) => Seen::Stale,
-            Err(error) => {
-                tracing::debug!(%error, "datagram not opened");
-                Seen::Stale
-            }
+            // Of another session, or a late copy.
+            Err(OpenError::OtherSession { .. } | OpenError::Replayed(_)) => Seen::Stale,
+            Err(error) => Seen::Unreadable(error.to_string()),
         }
     }
 }

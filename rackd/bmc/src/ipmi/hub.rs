@@ -153,7 +153,7 @@ impl IpmiHub {
         known.push(Known { address: Arc::clone(address), mailbox: mailbox.downgrade() });
         let shared = Arc::clone(&self.inner.shared);
         let (route, inbox) = shared.add_route(address.addr);
-        let wire = Wire { socket: Arc::clone(socket), peer: address.addr, inbox, pace: Duration::ZERO };
+        let wire = Wire::new(Arc::clone(socket), address.addr, inbox);
         let link = Link::new(Arc::clone(address), Arc::clone(&shared), wire);
         let (addr, stop) = (address.addr, self.inner.stop.clone());
         self.inner.tasks.spawn(async move {

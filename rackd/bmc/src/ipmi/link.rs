@@ -17,6 +17,7 @@ use super::address::BmcAddress;
 use super::exchange::{self, Effort, InSession};
 use super::hub::Shared;
 use super::quirks::Quirks;
+use super::reason::{Reason, excerpt};
 use super::tuning::Tuning;
 use super::wire::Wire;
 use crate::actor::{Call, Line, Repeat};
@@ -80,7 +81,7 @@ impl Link {
     pub(crate) async fn command<C>(&mut self, call: &mut Call, command: C) -> Result<C::Output, BmcError>
     where
         C: IpmiCommand + Send,
-        C::Error: std::fmt::Debug,
+        C::Error: Reason,
     {
         self.send(call, command, Repeat::Harmless).await
     }
@@ -93,7 +94,7 @@ impl Link {
     ) -> Result<Option<C::Output>, BmcError>
     where
         C: IpmiCommand + Send,
-        C::Error: std::fmt::Debug,
+        C::Error: Reason,
     {
         match self.send(call, command, Repeat::Never).await {
             Err(BmcError::AnswerLost { .. }) => Ok(None),
@@ -104,7 +105,7 @@ impl Link {
     async fn send<C>(&mut self, call: &mut Call, command: C, repeat: Repeat) -> Result<C::Output, BmcError>
     where
         C: IpmiCommand + Send,
-        C::Error: std::fmt::Debug,
+        C::Error: Reason,
     {
         let message: Message = command.into();
         let name = command_name(message.netfn_raw(), message.cmd());
@@ -124,8 +125,12 @@ impl Link {
                 let meaning = code.meaning(message.netfn_raw(), message.cmd());
                 return Err(BmcError::Refused { addr: self.address.addr, command: name, code, meaning });
             }
-            return C::parse_success_response(data.get(1..).unwrap_or_default()).map_err(|error| {
-                BmcError::Malformed { addr: self.address.addr, command: name, detail: format!("{error:?}") }
+            let body = data.get(1..).unwrap_or_default();
+            return C::parse_success_response(body).map_err(|error| BmcError::Malformed {
+                addr: self.address.addr,
+                command: name,
+                expected: error.reason(),
+                seen: excerpt(body),
             });
         }
     }
@@ -248,6 +253,16 @@ impl Link {
     }
 
     pub(super) fn unreachable(&self, call: &Call, waiting_for: &'static str) -> BmcError {
+        let rubbish = &self.wire.rubbish;
+        if rubbish.count > 0 {
+            return BmcError::Garbled {
+                addr: self.address.addr,
+                waiting_for,
+                count: rubbish.count,
+                last: rubbish.last.clone(),
+                elapsed: call.elapsed(),
+            };
+        }
         BmcError::Unreachable {
             addr: self.address.addr,
             tried: call.sent,

@@ -24,6 +24,7 @@ mod inventory;
 mod link;
 mod open;
 mod quirks;
+mod reason;
 mod sensors;
 mod sol;
 mod tuning;

@@ -37,7 +37,9 @@ impl Link {
             match self.open_with_any_suite(call).await {
                 Ok(session) => return Ok(session),
                 // The deadline cut the last try short: the reason is still the one seen before.
-                Err(Failed::Final(BmcError::Unreachable { .. })) if busy > 0 && call.deadline.is_past() => {
+                Err(Failed::Final(BmcError::Unreachable { .. } | BmcError::Garbled { .. }))
+                    if busy > 0 && call.deadline.is_past() =>
+                {
                     return Err(self.no_slot(call));
                 }
                 Err(Failed::Final(error)) => return Err(error),

@@ -53,7 +53,7 @@ impl Console for Sol {
         // A task of its own, so that a caller who goes away leaves no session open at the BMC.
         self.tasks.spawn(async move {
             let (route, inbox) = shared.add_route(addr);
-            let wire = Wire { socket, peer: addr, inbox, pace: Duration::ZERO };
+            let wire = Wire::new(socket, addr, inbox);
             let mut link = Link::new(address, Arc::clone(&shared), wire);
             serve(&mut link, take_over, deadline, opened, &stop).await;
             link.close().await;

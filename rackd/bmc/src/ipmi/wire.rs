@@ -14,10 +14,31 @@ pub(crate) struct Wire {
     pub(crate) peer: SocketAddr,
     pub(crate) inbox: mpsc::Receiver<Vec<u8>>,
     /// How long the last answer took, from the first datagram of its question on.
-    pub(crate) pace: Duration,
+    pace: Duration,
+    /// What came instead of an answer to the last question.
+    pub(crate) rubbish: Rubbish,
+}
+
+/// Datagrams that nobody can read: a BMC that sends only such is not away.
+#[derive(Debug, Default)]
+pub(crate) struct Rubbish {
+    pub(crate) count: u32,
+    /// Why the last one could not be read: what was expected and what was seen.
+    pub(crate) last: String,
+}
+
+impl Rubbish {
+    pub(crate) fn add(&mut self, why: String) {
+        self.count = self.count.saturating_add(1);
+        self.last = why;
+    }
 }
 
 impl Wire {
+    pub(crate) fn new(socket: Arc<UdpSocket>, peer: SocketAddr, inbox: mpsc::Receiver<Vec<u8>>) -> Self {
+        Self { socket, peer, inbox, pace: Duration::ZERO, rubbish: Rubbish::default() }
+    }
+
     /// A datagram that cannot be sent is a lost datagram: the retry rule deals with both.
     pub(crate) async fn send(&self, datagram: &[u8]) {
         if let Err(error) = self.socket.send_to(datagram, self.peer).await {

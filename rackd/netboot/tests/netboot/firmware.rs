@@ -137,7 +137,6 @@ fn a_bios_machine_with_ipxe_in_its_option_rom_fetches_its_kernel() {
     let kinds = server.kinds();
     let steps: Vec<_> = kinds.iter().filter(|k| [Discover, Request, Ack, HttpScript].contains(k)).collect();
     assert!(steps.ends_with(&[&Request, &Ack, &HttpScript]) && kinds.contains(&Offer), "{kinds:?}");
-    assert!(started.elapsed().as_secs() < PATIENCE);
 }
 
 #[test]

@@ -48,6 +48,16 @@ pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
     Ok(())
 }
 
+/// Which BMC this is, so that no other node is given the same: racks may use the same addresses, and one
+/// Redfish service may have many systems.
+pub(super) fn place(rack: &str, bmc: &Bmc) -> String {
+    let address = bmc.address.to_ascii_lowercase();
+    // IPMI's and HTTPS's ports go without saying; the BMC is one.
+    let host = [":623", ":443"].iter().find_map(|port| address.strip_suffix(port)).unwrap_or(&address);
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    format!("{rack} {host} {}", bmc.system.trim_end_matches('/'))
+}
+
 fn check_trust(bmc: &Bmc) -> Result<(), Status> {
     match bmc.scheme.as_str() {
         "" | "https" => {}
@@ -84,4 +94,28 @@ fn check_trust(bmc: &Bmc) -> Result<(), Status> {
 fn is_sha256(text: &str) -> bool {
     let digits = text.bytes().filter(|byte| *byte != b':');
     digits.clone().count() == 64 && digits.clone().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bmc_has_one_place_however_it_is_written() {
+        let at = |address: &str, system: &str| {
+            place("racks/r", &Bmc { address: address.into(), system: system.into(), ..Bmc::default() })
+        };
+        for (one, other) in [
+            ("10.0.0.1", "10.0.0.1:623"),
+            ("10.0.0.1:623", "10.0.0.1:443"),
+            ("BMC1.example", "bmc1.example"),
+            ("fe80::1", "[fe80::1]:623"),
+        ] {
+            assert_eq!(at(one, ""), at(other, ""), "{one} {other}");
+        }
+        assert_ne!(at("10.0.0.1:6230", ""), at("10.0.0.1:6231", ""), "simulators");
+        assert_ne!(at("10.0.0.1", "1"), at("10.0.0.1", "2"), "blades");
+        let elsewhere = Bmc { address: "10.0.0.1".into(), ..Bmc::default() };
+        assert_ne!(at("10.0.0.1", ""), place("racks/other", &elsewhere));
+    }
 }

@@ -20,13 +20,25 @@ pub(crate) fn store(error: StoreError) -> Status {
             Reason::NameTaken,
             format!("{name} exists already: choose another name"),
         ),
+        StoreError::Rival { name, other } => refuse(
+            Code::AlreadyExists,
+            Reason::BmcTaken,
+            format!(
+                "{name}: expected a BMC of its own, saw that of {other}: each would switch the other's machine off; \
+                 correct the address, or name the system of a BMC that has several"
+            ),
+        ),
         StoreError::NoParent { name } => refuse(
             Code::NotFound,
             Reason::NotFound,
             format!("what {name} belongs to does not exist: create that first"),
         ),
         StoreError::InUse { name } => {
-            in_use(&format!("{name} still holds others: delete or move them first"))
+            let (what, list) = match name.split('/').next() {
+                Some("sites") => ("racks", "farrier rack list --filter site="),
+                _ => ("nodes", "farrier node list --filter rack="),
+            };
+            in_use(&format!("{name} still has {what}: `{list}{name}` shows them; delete those first"))
         }
         StoreError::UnknownField { field } => {
             refuse(Code::InvalidArgument, Reason::InvalidFilter, format!("filter: cannot search by {field}"))

@@ -168,6 +168,8 @@ fn actions(node: &Node, at: State) -> Vec<String> {
     let left = power_word(node.power_state());
     if node.observation.as_ref().is_some_and(|seen| seen.power_differs) && !left.is_empty() {
         actions.push(format!("farrier node power {left} {name}"));
+    } else if at == Active && node.power_state() == PowerState::Off && node.operation.is_empty() {
+        actions.push(format!("farrier node power on {name}"));
     }
     // Instances are asked for, not states: `deploy` and `undeploy` are no commands for a node.
     let verbs = preferred(at)
@@ -175,7 +177,9 @@ fn actions(node: &Node, at: State) -> Vec<String> {
         .copied()
         .chain(verbs(at).map(|v| v.as_str()).filter(|v| !preferred(at).contains(v)))
         .filter(|verb| verbs_driven(at).any(|v| v == *verb))
-        .filter(|verb| !matches!(*verb, "deploy" | "undeploy" | "recover"));
+        .filter(|verb| !matches!(*verb, "deploy" | "undeploy" | "recover"))
+        // Which disks are to be erased is known from an inspection.
+        .filter(|verb| node.hardware.is_some() || at != Manageable || !matches!(*verb, "provide" | "clean"));
     actions.extend(verbs.map(|verb| format!("farrier node {verb} {name}")));
     actions
 }
@@ -268,6 +272,29 @@ mod tests {
         let told = explain(Node { bmc: Some(Default::default()), ..node(State::InspectFailed) }, 0);
         assert_eq!(told.actions.first().map(String::as_str), Some("farrier node boot-trace n1"));
         assert!(told.actions.contains(&"farrier node inspect n1".to_owned()), "{:?}", told.actions);
+    }
+
+    #[test]
+    fn what_was_never_inspected_is_inspected_first() {
+        let actions = |hardware| {
+            let bmc = Some(Default::default());
+            explain(Node { hardware, bmc, ..node(State::Manageable) }, 0).actions
+        };
+        assert_eq!(actions(None).first().map(String::as_str), Some("farrier node inspect n1"));
+        assert!(!actions(None).contains(&"farrier node provide n1".to_owned()));
+        assert!(actions(Some(Default::default())).contains(&"farrier node provide n1".to_owned()));
+    }
+
+    #[test]
+    fn an_instance_whose_machine_is_off_can_be_switched_on() {
+        let off = Node { bmc: Some(Default::default()), ..node(State::Active) };
+        let mut on = off.clone();
+        on.set_power_state(PowerState::On);
+        let switch = "farrier node power on n1".to_owned();
+        let mut known = off.clone();
+        known.set_power_state(PowerState::Off);
+        assert!(explain(known, 0).actions.contains(&switch));
+        assert!(!explain(on, 0).actions.contains(&switch) && !explain(off, 0).actions.contains(&switch));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod state;
 mod transition;
 mod watch;
 
+pub(crate) use node::bmc_context;
 pub(crate) use resource::List;
 
 use farrier_identity::ca::Authority;

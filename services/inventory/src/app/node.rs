@@ -1,7 +1,7 @@
 use super::noun::{Noun, etag, fields, labelled, whole};
 use super::rack::is_own_rack;
 use super::{App, bmc, check, error, explain, state};
-use farrier_inventory_store::{NodeExtra, SecretChange};
+use farrier_inventory_store::{BmcPlace, NodeExtra, SecretChange};
 use farrier_model::Collection;
 use farrier_model::lifecycle::State;
 use farrier_proto::inventory::{Explanation, Node};
@@ -50,7 +50,7 @@ impl App {
 }
 
 /// Where a node's BMC password is sealed for.
-pub(super) fn bmc_context(node: &str) -> String {
+pub(crate) fn bmc_context(node: &str) -> String {
     format!("{node}/bmc")
 }
 
@@ -140,7 +140,8 @@ impl Noun for Node {
                 SecretChange::Store(vault.seal(&context, password.as_bytes()).map_err(internal)?)
             }
         };
-        Ok(NodeExtra { secret, applied: None })
+        let place = self.bmc.as_ref().map(|bmc| bmc::place(&self.rack, bmc));
+        Ok(NodeExtra { secret, bmc_place: Some(BmcPlace(place)), applied: None })
     }
 
     fn visible_to(&self, caller: &Caller) -> bool {

@@ -50,6 +50,18 @@ pub struct Candidates {
 }
 
 impl Store {
+    /// Any node's sealed password, to try a key on.
+    pub async fn a_secret(&self) -> Result<Option<(String, Vec<u8>)>, StoreError> {
+        let row = node::Entity::find()
+            .select_only()
+            .columns([node::Column::Name, node::Column::BmcSecret])
+            .filter(node::Column::BmcSecret.is_not_null())
+            .into_tuple::<(String, Vec<u8>)>()
+            .one(self.db.conn())
+            .await?;
+        Ok(row)
+    }
+
     /// A node with its sealed password and last transition.
     pub async fn stored_node(&self, name: &str) -> Result<Stored, StoreError> {
         let row = node::Entity::find()

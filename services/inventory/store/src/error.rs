@@ -12,6 +12,9 @@ pub enum StoreError {
     /// Another row has the name.
     #[error("{name} exists already")]
     Taken { name: String },
+    /// `other` has what only one may have.
+    #[error("{name} cannot have what {other} has")]
+    Rival { name: String, other: String },
     /// The resource that `name` belongs to does not exist.
     #[error("what {name} belongs to does not exist")]
     NoParent { name: String },

@@ -1,7 +1,9 @@
 //! The schema, forward only.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::schema::{big_integer, big_integer_null, binary, binary_null, boolean, string, text};
+use sea_orm_migration::schema::{
+    big_integer, big_integer_null, binary, binary_null, boolean, string, string_null, text,
+};
 
 /// All migrations, in order. Never change one that was released: add another.
 #[derive(Debug)]
@@ -10,7 +12,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Init), Box::new(Observations)]
+        vec![Box::new(Init), Box::new(OneBmcOneNode), Box::new(Observations)]
     }
 }
 
@@ -45,6 +47,28 @@ impl MigrationTrait for Init {
             .values(["event".into(), 0i64.into()])
             .map_err(|error| DbErr::Migration(error.to_string()))?;
         m.execute(start).await
+    }
+}
+
+/// No two nodes have one BMC: each would switch the other's machine off.
+struct OneBmcOneNode;
+
+impl MigrationName for OneBmcOneNode {
+    fn name(&self) -> &str {
+        "m20261128_one_bmc_one_node"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for OneBmcOneNode {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        let mut place = Table::alter();
+        // Nodes of before get theirs when their BMC is next written.
+        place.table("node").add_column(string_null("bmc_place"));
+        m.alter_table(place).await?;
+        let mut index = Index::create();
+        index.name("ux_node_bmc_place").table("node").col("bmc_place").unique();
+        m.create_index(index).await
     }
 }
 

@@ -37,6 +37,10 @@ pub trait Resource: Message + Default + Clone + Send + Sync + 'static {
     fn row(&self, revision: i64, extra: &Self::Extra) -> <Self::Table as EntityTrait>::ActiveModel;
     /// Rows whose `field` has `value`; none: lists cannot be searched by it.
     fn matches(field: &str, value: &str) -> Option<Condition>;
+    /// Rows that this one cannot be beside, other than by its name.
+    fn rivals(_extra: &Self::Extra) -> Option<Condition> {
+        None
+    }
     /// Rows that a project sees.
     fn visible(_project: &str) -> Condition {
         Condition::all()
@@ -179,6 +183,7 @@ async fn insert<R: Resource>(
     extra: &R::Extra,
 ) -> Result<R, StoreError> {
     *resource.etag_mut() = FIRST.to_string();
+    no_rival::<R>(conn, resource.name(), extra).await?;
     let name = resource.name().to_owned();
     R::Table::insert(resource.row(FIRST, extra)).exec_without_returning(conn).await.map_err(|error| {
         match error.sql_err() {
@@ -198,18 +203,39 @@ pub(crate) async fn replace<R: Resource>(
     extra: &R::Extra,
 ) -> Result<R, StoreError> {
     let next = revision.saturating_add(1);
+    no_rival::<R>(conn, resource.name(), extra).await?;
     *resource.etag_mut() = next.to_string();
     let updated = R::Table::update_many()
         .set(resource.row(next, extra))
         .filter(R::NAME.eq(resource.name()))
         .filter(R::REVISION.eq(revision))
         .exec(conn)
-        .await?;
+        .await
+        .map_err(|error| match error.sql_err() {
+            Some(SqlErr::UniqueConstraintViolation(_)) => {
+                StoreError::Taken { name: resource.name().to_owned() }
+            }
+            _ => error.into(),
+        })?;
     if updated.rows_affected == 0 {
         return Err(missed::<R>(conn, resource.name()).await?);
     }
     write_labels(conn, &resource).await?;
     Ok(resource)
+}
+
+/// Tells who has it already, which a violated index does not; whoever comes in between meets the index.
+async fn no_rival<R: Resource>(
+    conn: &DatabaseTransaction,
+    name: &str,
+    extra: &R::Extra,
+) -> Result<(), StoreError> {
+    let Some(rivals) = R::rivals(extra) else { return Ok(()) };
+    let select = R::Table::find().select_only().column(R::NAME).filter(rivals).filter(R::NAME.ne(name));
+    match select.into_tuple::<String>().one(conn).await? {
+        Some(other) => Err(StoreError::Rival { name: name.to_owned(), other }),
+        None => Ok(()),
+    }
 }
 
 /// Why a compare-and-set touched no row.

@@ -247,6 +247,42 @@ async fn validating_only_stores_nothing_and_checks_everything() {
 }
 
 #[tokio::test]
+async fn a_key_that_opens_no_password_is_told_at_the_start_and_no_new_one_is_made() {
+    let f = Fixture::start().await;
+    f.with_nodes(&["n1"]).await;
+    let absent = f.refuses_to_start_with_key("lost.key").await;
+    assert!(absent.contains("lost.key, saw no file"), "{absent}");
+    assert!(!f.dir.path().join("lost.key").exists());
+    std::fs::write(f.dir.path().join("other.key"), [7; 32]).unwrap();
+    let other = f.refuses_to_start_with_key("other.key").await;
+    assert!(other.contains("nodes/n1, saw another one") && other.contains("other.key"), "{other}");
+}
+
+#[tokio::test]
+async fn no_two_nodes_have_one_bmc() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&["n1", "n2"]).await;
+    let with = |id: &str, address: &str| {
+        let mut node = node(id);
+        node.bmc.as_mut().unwrap().address = address.to_owned();
+        node
+    };
+    let message = refused(op.create_node(with("n3", "N1:6230")).await, Code::AlreadyExists, "BMC_TAKEN");
+    assert!(message.contains("nodes/n3") && message.contains("that of nodes/n1"), "{message}");
+    let taken = op.update_node(with("n2", "n1:6230"), &["bmc"]).await;
+    refused(taken, Code::AlreadyExists, "BMC_TAKEN");
+    assert_eq!(op.node("n2").await.unwrap().bmc.unwrap().address, "n2:6230");
+    // Its own address is no other's, and a blade is told from its neighbours.
+    op.update_node(with("n2", "n2:6230"), &["bmc"]).await.unwrap();
+    let mut blade = with("n3", "n1:6230");
+    blade.bmc.as_mut().unwrap().system = "2".into();
+    op.create_node(blade).await.unwrap();
+    // What one gives up another may have.
+    op.update_node(with("n1", "elsewhere"), &["bmc"]).await.unwrap();
+    op.update_node(with("n2", "n1:6230"), &["bmc"]).await.unwrap();
+}
+
+#[tokio::test]
 async fn pages_and_filters() {
     let f = Fixture::start().await;
     let mut op = f.with_nodes(&["n1", "n2", "n3", "n4", "n5"]).await;

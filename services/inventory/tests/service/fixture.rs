@@ -49,6 +49,20 @@ impl Fixture {
         Self::with_ca(true).await
     }
 
+    /// Another process with the same database: why it does not start.
+    pub(crate) async fn refuses_to_start_with_key(&self, key: &str) -> String {
+        let config = Config {
+            listener: tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            credentials: credentials(&self.authority, &Identity::Service("inventory".into())),
+            database_url: format!("sqlite://{}", self.dir.path().join("db").display()),
+            secrets_key: self.dir.path().join(key),
+            ca_dir: None,
+        };
+        let ended =
+            tokio::time::timeout(Duration::from_secs(60), run(config, CancellationToken::new())).await;
+        ended.expect("it does not serve").unwrap_err().to_string()
+    }
+
     pub(crate) async fn with_ca(embedded: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca_dir = dir.path().join("ca");
@@ -198,7 +212,7 @@ pub(crate) fn node(id: &str) -> Node {
         rack: "racks/r1".into(),
         bmc: Some(Bmc {
             driver: "ipmi".into(),
-            address: "10.0.0.1:6230".into(),
+            address: format!("{id}:6230"),
             user: "admin".into(),
             password: PASSWORD.into(),
             ..Bmc::default()

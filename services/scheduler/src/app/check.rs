@@ -58,7 +58,11 @@ pub(super) fn instance(mut instance: Instance) -> Result<Instance, Status> {
         if words < 2 || !plain || key.len() > MAX_KEY {
             return Err(invalid(
                 "instance.ssh_keys",
-                "expected one OpenSSH public key a line: type, base64, comment",
+                format!(
+                    "expected one OpenSSH public key a line (type, base64, comment), saw one of {words} words and {} \
+                     bytes",
+                    key.len()
+                ),
             ));
         }
     }

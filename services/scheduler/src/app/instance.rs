@@ -40,7 +40,7 @@ impl App {
             .clone()
             .get_flavor(GetFlavorRequest { name: instance.flavor.clone() })
             .await
-            .map_err(|s| foreign("instance.flavor", s))?
+            .map_err(|s| foreign("instance.flavor", &instance.flavor, s))?
             .into_inner();
         let image = self
             .clients
@@ -48,7 +48,7 @@ impl App {
             .clone()
             .get_image(GetImageRequest { name: instance.image.clone() })
             .await
-            .map_err(|s| foreign("instance.image", s))?
+            .map_err(|s| foreign("instance.image", &instance.image, s))?
             .into_inner();
         if !image.owner.is_empty() && image.owner != instance.owner {
             return Err(not_found(&instance.image));
@@ -68,6 +68,7 @@ impl App {
             ready_seconds: instance.ready_seconds,
             method: instance.method,
             volume_bytes: flavor.disk_bytes,
+            root_disk_bytes: placement::root_disk_bytes(&flavor, &image),
             recovery: None,
         });
         let mut row = new_operation(
@@ -81,7 +82,8 @@ impl App {
         seal(&self.vault, &mut row).map_err(internal)?;
         if request.validate_only {
             let demand = placement::demand(&instance, &flavor, &image);
-            let placed = self.engine.placement(&demand).await.map_err(|s| asked("inventory", s))?;
+            let placed = self.engine.placement(&demand, &instance.network).await;
+            let placed = placed.map_err(|s| asked("inventory", s))?;
             return match placed.fits.first() {
                 Some(node) => {
                     row.operation.name = String::new();
@@ -112,18 +114,20 @@ impl App {
     async fn check_place(&self, caller: &Caller, instance: &Instance) -> Result<(), Status> {
         if !instance.site.is_empty() {
             let request = GetSiteRequest { name: instance.site.clone() };
-            self.clients.sites.clone().get_site(request).await.map_err(|s| foreign("instance.site", s))?;
+            let site = self.clients.sites.clone().get_site(request).await;
+            site.map_err(|s| foreign("instance.site", &instance.site, s))?;
         }
         if !instance.rack.is_empty() {
             let request = GetRackRequest { name: instance.rack.clone() };
-            self.clients.racks.clone().get_rack(request).await.map_err(|s| foreign("instance.rack", s))?;
+            let rack = self.clients.racks.clone().get_rack(request).await;
+            rack.map_err(|s| foreign("instance.rack", &instance.rack, s))?;
         }
         if !instance.node.is_empty() {
             let request = GetNodeRequest { name: instance.node.clone() };
             let node = self.clients.nodes.clone().get_node(request).await;
-            let node = node.map_err(|s| foreign("instance.node", s))?.into_inner();
+            let node = node.map_err(|s| foreign("instance.node", &instance.node, s))?.into_inner();
             if !caller.sees(&node.owner) {
-                return Err(foreign("instance.node", not_found(&instance.node)));
+                return Err(foreign("instance.node", &instance.node, not_found(&instance.node)));
             }
         }
         Ok(())
@@ -232,7 +236,7 @@ fn state(text: &str) -> Result<i32, Status> {
 }
 
 /// Another service's refusal, in terms of the field that named the thing.
-fn foreign(field: &str, status: Status) -> Status {
+fn foreign(field: &str, named: &str, status: Status) -> Status {
     match status.code() {
         Code::NotFound | Code::PermissionDenied => {
             let list = match field {
@@ -242,7 +246,7 @@ fn foreign(field: &str, status: Status) -> Status {
                 "instance.rack" => "`farrier rack list`",
                 _ => "`farrier node list`",
             };
-            invalid(field, format!("expected one that exists; see {list}"))
+            invalid(field, format!("expected one that exists, saw {named}; see {list}"))
         }
         _ => asked(&format!("what knows {field}"), status),
     }

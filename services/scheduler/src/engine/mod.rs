@@ -7,6 +7,7 @@ mod close;
 mod drive;
 mod hold;
 mod image_hold;
+mod networks;
 mod place;
 pub(crate) mod placement;
 pub(crate) mod recover;

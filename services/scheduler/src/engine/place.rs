@@ -1,8 +1,10 @@
 //! Phase *placing*: choose a node and reserve it, or take the node that was named.
 
 use super::drive::{Broken, Next, failure};
+use super::networks::Networks;
 use super::{Engine, hold, placement, recover, snapshot};
 use farrier_model::lifecycle::Event;
+use farrier_model::placement::Rejection;
 use farrier_proto::images::GetImageRequest;
 use farrier_proto::inventory::{
     GetFlavorRequest, ListNodesRequest, Node, TransitionNodeRequest, TransitionNodeResponse,
@@ -78,9 +80,15 @@ async fn choose(engine: &Engine, row: &OperationRow) -> Result<Next, Broken> {
         .map_err(|s| Broken::of("images", &s))?
         .into_inner();
     let demand = placement::demand(&instance, &flavor, &image);
-    let (placed, nodes) = engine.candidates(&demand).await.map_err(|s| Broken::of("inventory", &s))?;
-    for name in &placed.fits {
-        let etag = nodes.iter().find(|n| n.name == *name).map(|n| n.etag.clone()).unwrap_or_default();
+    let (mut placed, nodes) = engine.candidates(&demand).await.map_err(|s| Broken::of("inventory", &s))?;
+    let mut networks = Networks::new(&instance.network);
+    let mut taken = 0;
+    for name in std::mem::take(&mut placed.fits) {
+        let Some(Node { etag, rack, .. }) = nodes.iter().find(|n| n.name == name).cloned() else { continue };
+        if let Some(reason) = networks.refuse(engine, &rack).await {
+            placed.rejections.push(Rejection { node: name, reason });
+            continue;
+        }
         let request = TransitionNodeRequest {
             node: name.clone(),
             event: Event::Deploy.to_string(),
@@ -98,14 +106,14 @@ async fn choose(engine: &Engine, row: &OperationRow) -> Result<Next, Broken> {
                 return reserve_noted(engine, row, &node).await;
             }
             // Another took it between our look and our hand: the next best.
-            Err(status) if lost(&status) => {}
+            Err(status) if lost(&status) => taken += 1,
             Err(status) => return Err(Broken::of("inventory", &status)),
         }
     }
-    if placed.fits.is_empty() {
+    if taken == 0 {
         return Ok(Next::Fail(placement::error(&placed)));
     }
-    Ok(Next::Wait(format!("{} nodes fit, all were taken by others meanwhile", placed.fits.len())))
+    Ok(Next::Wait(format!("{taken} nodes fit, all were taken by others meanwhile")))
 }
 
 /// Takes the instance's node back; an instance that never got one is just removed.

@@ -1,12 +1,14 @@
 //! From the API's nouns to the model's placement and back.
 
 use super::Engine;
+use super::networks::Networks;
 use crate::app::state_of;
 use farrier_model::placement::{Candidate, Demand, Placement, place};
+use farrier_model::root_device;
 use farrier_proto::images::Image;
 use farrier_proto::inventory::{Flavor, ListCandidatesRequest, ListCandidatesResponse, Node};
 use farrier_proto::scheduler::{Instance, OperationError, Rejection};
-use farrier_proto::types::DeployMethod;
+use farrier_proto::types::{self, DeployMethod};
 use farrier_runtime::error::{PreconditionViolation, Reason, refuse_each};
 use std::collections::{HashMap, HashSet};
 use tonic::{Code, Status};
@@ -18,6 +20,11 @@ const MAX_VIOLATIONS: usize = 20;
 /// Bytes of a reason in a status; labels and traits may be long.
 const MAX_REASON: usize = 200;
 
+/// Bytes that the disk of a machine has at least, for this image in this flavor.
+pub(crate) fn root_disk_bytes(flavor: &Flavor, image: &Image) -> i64 {
+    flavor.disk_bytes.max(image.disk_bytes)
+}
+
 pub(crate) fn demand(instance: &Instance, flavor: &Flavor, image: &Image) -> Demand {
     Demand {
         architecture: flavor.architecture.clone(),
@@ -26,7 +33,7 @@ pub(crate) fn demand(instance: &Instance, flavor: &Flavor, image: &Image) -> Dem
         disk_bytes: match instance.method() {
             // Its disk is at the rack.
             DeployMethod::Diskless => 0,
-            _ => u64::try_from(flavor.disk_bytes.max(image.disk_bytes)).unwrap_or(0),
+            _ => u64::try_from(root_disk_bytes(flavor, image)).unwrap_or(0),
         },
         resource_class: flavor.resource_class.clone(),
         traits: flavor.traits.clone(),
@@ -50,7 +57,8 @@ fn candidate(node: &Node, sites: &HashMap<String, String>, bootable: &HashSet<&s
         architecture: node.architecture.clone(),
         cpu_count: hardware.cpu.map_or(0, |c| u32::try_from(c.thread_count).unwrap_or(0)),
         memory_bytes: u64::try_from(hardware.memory_bytes).unwrap_or(0),
-        disk_bytes: hardware.disks.iter().map(|d| u64::try_from(d.size_bytes).unwrap_or(0)).collect(),
+        disks: hardware.disks.into_iter().map(disk).collect(),
+        root_device: node.root_device.as_ref().map(hints).unwrap_or_default(),
         resource_class: node.resource_class.clone(),
         traits: node.traits.clone(),
         labels: node.labels.clone().into_iter().collect(),
@@ -60,10 +68,36 @@ fn candidate(node: &Node, sites: &HashMap<String, String>, bootable: &HashSet<&s
     }
 }
 
+fn disk(disk: types::Disk) -> root_device::Disk {
+    root_device::Disk {
+        name: disk.name,
+        size_bytes: u64::try_from(disk.size_bytes).unwrap_or(0),
+        model: disk.model,
+        serial_number: disk.serial_number,
+        wwn: disk.wwn,
+        rotational: disk.rotational,
+        by_path: disk.by_path,
+    }
+}
+
+fn hints(hints: &types::RootDeviceHints) -> root_device::Hints {
+    root_device::Hints {
+        name: hints.name.clone(),
+        serial_number: hints.serial_number.clone(),
+        wwn: hints.wwn.clone(),
+        model: hints.model.clone(),
+        min_size_bytes: u64::try_from(hints.min_size_bytes).unwrap_or(0),
+        rotational: hints.rotational,
+        by_path: hints.by_path.clone(),
+    }
+}
+
 impl Engine {
-    /// What fits now, best first, and why the others do not.
-    pub(crate) async fn placement(&self, demand: &Demand) -> Result<Placement, Status> {
-        Ok(self.candidates(demand).await?.0)
+    /// What fits now, best first, and why the others do not. The racks are asked for the network up to the first
+    /// that has it.
+    pub(crate) async fn placement(&self, demand: &Demand, network: &str) -> Result<Placement, Status> {
+        let (placed, nodes) = self.candidates(demand).await?;
+        Ok(Networks::new(network).first(self, placed, &nodes).await)
     }
 
     /// The same with the nodes' etags, for the reservation.

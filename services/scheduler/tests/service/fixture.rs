@@ -286,7 +286,7 @@ impl Clients {
     pub(crate) async fn create_node_in(&mut self, id: &str, rack: &str) {
         let bmc = Bmc {
             driver: "ipmi".into(),
-            address: "10.0.0.1".into(),
+            address: id.to_owned(),
             user: "admin".into(),
             password: "secret".into(),
             ..Bmc::default()

@@ -49,6 +49,37 @@ async fn a_node_without_a_port_that_boots_is_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_the_rack_does_not_have_costs_no_node() {
+    let f = Fixture::start().await;
+    f.available("n1").await;
+    let mut operator = f.operator();
+    let on = |name: &str, network: &str, dry: bool| {
+        let mut request = CreateInstanceRequest { validate_only: dry, ..create(name) };
+        request.instance.as_mut().unwrap().network = network.to_owned();
+        request
+    };
+    // A rack that is away says nothing against it.
+    assert_eq!(operator.create_with(on("web", "dmz", true)).await.unwrap().node, "nodes/n1");
+    f.rack.open();
+    for network in ["dmz", "provisioning"] {
+        let expected = format!("network: asked for {network}, racks/r1 has blue");
+        let status = operator.create_with(on("web", network, true)).await.unwrap_err();
+        assert_eq!(status.get_details_precondition_failure().unwrap().violations[0].description, expected);
+        let operation = operator.create_with(on(network, network, false)).await.unwrap();
+        let error = operator.done(&operation.name).await.error.unwrap();
+        assert_eq!(
+            (error.reason.as_str(), error.rejections[0].reason.as_str()),
+            ("NO_NODE_FITS", &*expected)
+        );
+    }
+    let node = operator.node("n1").await;
+    assert_eq!((node.state(), node.operation.as_str()), (ProvisionState::Available, ""));
+    assert_eq!(operator.create_with(on("web", "blue", true)).await.unwrap().node, "nodes/n1");
+    let operation = operator.create_with(on("web", "blue", false)).await.unwrap().name;
+    within(f.rack.taken(&operation)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_place_that_does_not_exist_is_refused_and_keeps_no_name() {
     let f = Fixture::start().await;
     f.available("n1").await;

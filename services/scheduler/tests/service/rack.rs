@@ -165,7 +165,17 @@ impl RackService for PlayedRack {
         &self,
         _: Request<GetRackStatusRequest>,
     ) -> Result<Response<RackStatus>, Status> {
-        Ok(Response::new(RackStatus::default()))
+        if !*self.inner.open.lock().unwrap() {
+            return Err(Status::unavailable("the rack is closed"));
+        }
+        let segment = |name: &str, role: SegmentRole| Segment {
+            name: name.into(),
+            role: role.into(),
+            ..Segment::default()
+        };
+        let provisioning = segment("provisioning", SegmentRole::Provisioning);
+        let segments = vec![provisioning, segment("blue", SegmentRole::Tenant)];
+        Ok(Response::new(RackStatus { segments, ..RackStatus::default() }))
     }
 
     async fn list_volumes(

@@ -58,6 +58,8 @@ impl Bridge {
         mut packets: mpsc::Receiver<(Vec<u8>, SocketAddr)>,
         stop: CancellationToken,
     ) {
+        // Before the first packet: the console would be told of a machine that is off.
+        self.line = self.port.connect().await.ok();
         let mut connect = tokio::time::interval(CONNECT_EVERY);
         let mut look = tokio::time::interval(LOOK_EVERY);
         connect.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -13,7 +13,13 @@ use crate::lab::process::tail;
 use crate::virtual_server::VirtualServer;
 
 /// Timeline, then how to go on.
-pub(super) fn success(board: &Board, installation: &Installation, guest: &Guest, deployed: &Deployed) {
+pub(super) fn success(
+    board: &Board,
+    installation: &Installation,
+    guest: &Guest,
+    deployed: &Deployed,
+    keeps: bool,
+) {
     board.say(&format!("\n{}", board.timeline_text()));
     let answered = match guest.image {
         Image::Debian => "called and answered on SSH",
@@ -25,6 +31,15 @@ pub(super) fn success(board: &Board, installation: &Installation, guest: &Guest,
         deployed.address,
         board.elapsed()
     ));
+    if !keeps {
+        // What could be typed here would find nobody.
+        board.say(
+            "What to try next:\n\n  cargo xtask demo --keep\n\n\
+             leaves everything running and prints what can be typed then: farrier, grpcurl and ssh, ready made. \
+             `--image mini --nodes 1` makes it quick. README.md goes on with a rack of your own.",
+        );
+        return;
+    }
     let endpoints = installation.endpoints();
     let prefix = installation.place().prefix();
     let farrier = installation.farrier_line().unwrap_or_default();
@@ -36,7 +51,7 @@ pub(super) fn success(board: &Board, installation: &Installation, guest: &Guest,
     };
     let (one, two) = (files("-"), files("--"));
     board.say(&format!(
-        "What to try next (with --keep everything stays; without it the demo ends here):\n\
+        "What to try next:\n\
          \n  inventory {}\n  scheduler {}\n  images    {}\n  rackd     {}\n  identity  {identity}\n\
          \n  alias farrier='{farrier}'\n  farrier node list\n  farrier node explain {}\n  farrier event list\n  \
          farrier instance delete {INSTANCE} --wait --yes\n\

@@ -157,7 +157,7 @@ impl Ready {
         match ended {
             Ok(deployed) => {
                 board.write_json(true)?;
-                ending::success(board, &installation, &guest, &deployed);
+                ending::success(board, &installation, &guest, &deployed, args.keep);
                 if args.keep {
                     // The BMCs live in this process: it has to stay. Signals end it and clean up.
                     ending::how_to_stop(board);

@@ -27,6 +27,8 @@ pub struct Model {
     pub maintenance: bool,
     /// BMC password, sealed for `nodes/<name>/bmc`.
     pub bmc_secret: Option<Vec<u8>>,
+    /// What its BMC is: no two nodes have the same. None: no BMC, or one that was given before this was kept.
+    pub bmc_place: Option<String>,
     /// The last transition, so that the same call again gets the same answer.
     pub applied_operation: String,
     pub applied_event: String,
@@ -47,10 +49,16 @@ pub enum SecretChange {
     Clear,
 }
 
+/// A BMC among those of the installation; none: the node has no BMC.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BmcPlace(pub Option<String>);
+
 /// Columns of a node that are not in its message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeExtra {
     pub secret: SecretChange,
+    /// What its BMC is, from now on; none: as it was.
+    pub bmc_place: Option<BmcPlace>,
     /// Set by a transition.
     pub applied: Option<Applied>,
 }
@@ -75,6 +83,7 @@ impl Resource for Node {
                     SecretChange::Store(sealed) => Set(Some(sealed.clone())),
                     SecretChange::Clear => Set(None),
                 },
+                bmc_place: extra.bmc_place.as_ref().map_or(NotSet, |place| Set(place.0.clone())),
                 applied_operation: extra.applied.as_ref().map_or(NotSet, |a| Set(a.operation.clone())),
                 applied_event: extra.applied.as_ref().map_or(NotSet, |a| Set(a.event.clone())),
             }
@@ -92,6 +101,11 @@ impl Resource for Node {
             "maintenance" => Some(Column::Maintenance.eq(value == "true").into_condition()),
             _ => label_matches(Column::Name, field, value),
         }
+    }
+
+    fn rivals(extra: &NodeExtra) -> Option<Condition> {
+        let BmcPlace(place) = extra.bmc_place.as_ref()?;
+        place.as_ref().map(|place| Column::BmcPlace.eq(place.as_str()).into_condition())
     }
 
     fn labels(&self) -> Option<&HashMap<String, String>> {

@@ -285,7 +285,7 @@ async fn all_events(store: &Store) -> Vec<Event> {
 
 pub(crate) async fn secrets_are_kept_changed_and_cleared(store: Store) {
     rack_with(&store, &[]).await;
-    let extra = NodeExtra { secret: SecretChange::Store(b"sealed".to_vec()), applied: None };
+    let extra = NodeExtra { secret: SecretChange::Store(b"sealed".to_vec()), ..NodeExtra::default() };
     store.create(New { extra, ..new(node("a")) }).await.unwrap();
     for (revision, change, left) in [
         (1, SecretChange::Keep, Some(b"sealed".to_vec())),
@@ -294,10 +294,34 @@ pub(crate) async fn secrets_are_kept_changed_and_cleared(store: Store) {
     ] {
         let stored = store.stored_node("nodes/a").await.unwrap();
         assert!(!stored.node.encode_to_vec().windows(6).any(|w| w == b"sealed"));
-        let extra = NodeExtra { secret: change, applied: None };
+        let extra = NodeExtra { secret: change, ..NodeExtra::default() };
         store.replace(stored.node, revision, &extra, event("nodes/a", "update")).await.unwrap();
         assert_eq!(store.stored_node("nodes/a").await.unwrap().secret, left);
     }
+}
+
+pub(crate) async fn one_bmc_has_one_node_whoever_comes_first(store: Store) {
+    rack_with(&store, &["a", "b"]).await;
+    let place =
+        |place: &str| NodeExtra { bmc_place: Some(BmcPlace(Some(place.to_owned()))), ..NodeExtra::default() };
+    let give = async |name: &str, at: &str| {
+        let stored = store.stored_node(name).await.unwrap();
+        let revision = stored.node.etag.parse().unwrap();
+        store.replace(stored.node, revision, &place(at), event(name, "update")).await.map(drop)
+    };
+    // Two at once: one has it.
+    let (one, other) = tokio::join!(give("nodes/a", "here"), give("nodes/b", "here"));
+    assert_eq!([&one, &other].iter().filter(|outcome| outcome.is_ok()).count(), 1, "{one:?} {other:?}");
+    let (first, second) = if one.is_ok() { ("nodes/a", "nodes/b") } else { ("nodes/b", "nodes/a") };
+    let again = give(second, "here").await;
+    assert!(matches!(&again, Err(StoreError::Rival { other, .. }) if other == first), "{again:?}");
+    // A write that says nothing of the BMC leaves it.
+    let stored = store.stored_node(first).await.unwrap();
+    let revision = stored.node.etag.parse().unwrap();
+    store.replace(stored.node, revision, &NodeExtra::default(), event(first, "update")).await.unwrap();
+    assert!(give(second, "here").await.is_err());
+    give(first, "there").await.unwrap();
+    give(second, "here").await.unwrap();
 }
 
 pub(crate) async fn a_transition_takes_new_ports_and_leaves_known_ones(store: Store) {

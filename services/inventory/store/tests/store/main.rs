@@ -42,6 +42,7 @@ on_both! {
     events_have_no_gaps_whoever_writes,
     secrets_are_kept_changed_and_cleared,
     a_transition_takes_new_ports_and_leaves_known_ones,
+    one_bmc_has_one_node_whoever_comes_first,
     a_join_token_serves_one_key,
     what_a_rack_sees_is_kept_beside_its_nodes,
     a_rack_watches_its_own_nodes_page_by_page,
