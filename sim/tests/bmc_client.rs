@@ -416,3 +416,19 @@ async fn a_bmc_is_not_asked_faster_than_it_is_said_to_bear() {
     hub.shutdown().await;
     lab.stop().await;
 }
+
+#[tokio::test]
+async fn a_bmc_that_takes_longer_for_an_answer_than_a_handshake_waits_is_read() {
+    // The first question is asked often enough; a step of the handshake would be given up after a third of a second.
+    let tuning =
+        Tuning { tries: 30, tries_in_old_session: 3, max_timeout: Duration::from_millis(150), ..quick() };
+    let lab = Lab::start_with(tuning, |_| {}).await;
+    lab.bmc.set_faults(Faults { delay: Duration::from_secs(1), ..Faults::default() });
+    let bmc = lab.client();
+    assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
+    // Most of the datagrams were for the first question, which is where the pace was learnt.
+    let first = lab.bmc.datagrams();
+    bmc.power_on(soon()).await.unwrap();
+    assert!(lab.bmc.datagrams() - first < first, "{first}, then {}", lab.bmc.datagrams());
+    lab.stop().await;
+}

@@ -13,6 +13,7 @@ use crate::shell::{self, cargo};
 use crate::tools;
 
 mod block;
+mod bmc;
 mod deploy;
 mod diskless;
 mod netboot;
@@ -32,6 +33,9 @@ pub(crate) enum Bench {
     /// DHCP, TFTP and HTTP, beside Kea, ISC dhcpd, dnsmasq, tftpd-hpa and nginx
     #[command(disable_help_flag = true)]
     Netboot(Options),
+    /// Reading the power of thousands of BMCs, beside ipmitool and pyghmi
+    #[command(disable_help_flag = true)]
+    Bmc(Options),
 }
 
 /// Handed on to the program that measures.
@@ -48,6 +52,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Diskless(options) => diskless::run(&options.options),
         Bench::Block(options) => block::run(&options.options),
         Bench::Netboot(options) => netboot::run(&options.options),
+        Bench::Bmc(options) => bmc::run(&options.options),
     }
 }
 

@@ -94,8 +94,8 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// For a look: all datagrams of one call to a BMC that does not answer, and some.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// For a look: one that takes five seconds for each answer is read. One that is dead is given up after some twelve.
+const PATIENCE: Duration = Duration::from_secs(35);
 /// Until one that refuses its password is asked again: it may lock the account. New words are tried at once.
 const REFUSED: Duration = Duration::from_secs(15 * 60);
 /// Bytes of a problem: what inventory takes.

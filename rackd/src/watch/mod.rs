@@ -74,7 +74,7 @@ impl Watch {
     }
 }
 
-/// Looks once at each, spread at random over most of the round: neither the network nor those who share a BMC see a
+/// Looks once at each, spread at random over less than half of the round: neither the network nor those who share a BMC see a
 /// burst. One that is slow delays another only when very many are.
 async fn round<F>(watched: Vec<Watched>, every: Duration, look: impl Fn(Watched) -> F) -> Vec<Watched>
 where
@@ -105,9 +105,9 @@ const MOST_BYTES: usize = 64 << 20;
 /// Sightings that nobody has taken yet; whoever looks waits then.
 const WAITING: usize = 256;
 /// Looks under way. A dead BMC takes a look of some seconds, until its breaker opens.
-const AT_ONCE: usize = 512;
-/// The part of a round in which looks begin.
-const SPREAD: f64 = 0.8;
+const AT_ONCE: usize = 2048;
+/// The part of a round in which looks begin; the slowest have the rest to end in, so that nobody waits for them.
+const SPREAD: f64 = 0.4;
 
 #[cfg(test)]
 mod tests;

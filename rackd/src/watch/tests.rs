@@ -23,7 +23,7 @@ fn what_is_kept_of_a_bmc_stays_while_its_words_do() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_round_looks_once_at_each_spread_over_most_of_it() {
+async fn a_round_looks_once_at_each_spread_over_part_of_it() {
     let (every, begin) = (Duration::from_secs(60), Instant::now());
     let first_half = AtomicUsize::new(0);
     let looked = round(many(1000), every, |node| {

@@ -67,7 +67,7 @@ impl BmcConfig {
             suites: self.suites.clone(),
             max_sessions: self.max_sessions,
             idle_timeout: self.idle_timeout,
-            handshake_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(30),
         }
     }
 }

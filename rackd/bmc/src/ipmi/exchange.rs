@@ -59,7 +59,7 @@ pub(crate) async fn ask<Q: Question>(
 ) -> Option<Q::Answer> {
     wire.drain();
     wire.rubbish = Rubbish::default();
-    let mut doubtful = None;
+    let (mut doubtful, begin) = (None, Instant::now());
     for attempt in 0..effort.tries {
         if attempt > 0 && effort.deadline.is_past() {
             break;
@@ -67,13 +67,17 @@ pub(crate) async fn ask<Q: Question>(
         let datagram = question.datagram();
         wire.send(&datagram).await;
         *sent = sent.saturating_add(1);
-        let wait = effort.single_wait.unwrap_or_else(|| effort.tuning.timeout(attempt));
+        let rising = || effort.tuning.timeout(attempt).max(wire.least_wait());
+        let wait = effort.single_wait.unwrap_or_else(rising);
         let mut until = (Instant::now() + wait).min(effort.deadline.instant());
         let mut heard = 0_u32;
         while let Some(datagram) = wire.receive_until(until).await {
             heard += 1;
             match question.answer(&datagram) {
-                Seen::Answer(answer) => return Some(answer),
+                Seen::Answer(answer) => {
+                    wire.learn(begin.elapsed());
+                    return Some(answer);
+                }
                 Seen::Doubtful(answer) => {
                     doubtful = Some(answer);
                     until = until.min(Instant::now() + DOUBT);

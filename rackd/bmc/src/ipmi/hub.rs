@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
@@ -17,7 +18,7 @@ use super::driver::IpmiBmc;
 use super::link::Link;
 use super::sol::Sol;
 use super::tuning::Tuning;
-use super::wire::{Rubbish, Wire};
+use super::wire::Wire;
 use crate::Bmc;
 use crate::actor::{self, Job, MAILBOX};
 
@@ -152,8 +153,7 @@ impl IpmiHub {
         known.push(Known { address: Arc::clone(address), mailbox: mailbox.downgrade() });
         let shared = Arc::clone(&self.inner.shared);
         let (route, inbox) = shared.add_route(address.addr);
-        let wire =
-            Wire { socket: Arc::clone(socket), peer: address.addr, inbox, rubbish: Rubbish::default() };
+        let wire = Wire::new(Arc::clone(socket), address.addr, inbox);
         let link = Link::new(Arc::clone(address), Arc::clone(&shared), wire);
         let (addr, stop) = (address.addr, self.inner.stop.clone());
         self.inner.tasks.spawn(async move {
@@ -218,7 +218,7 @@ async fn receive(socket: Arc<UdpSocket>, shared: Arc<Shared>, stop: Cancellation
 async fn stopped(stop: &CancellationToken, shared: &Shared) {
     stop.cancelled().await;
     while !lock(&shared.routes).is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use super::address::BmcAddress;
 use super::hub::Shared;
 use super::link::Link;
-use super::wire::{Rubbish, Wire};
+use super::wire::Wire;
 use crate::actor::Call;
 use crate::{BmcError, Console, ConsoleEvent, ConsoleInput, ConsoleLine, Deadline};
 
@@ -53,7 +53,7 @@ impl Console for Sol {
         // A task of its own, so that a caller who goes away leaves no session open at the BMC.
         self.tasks.spawn(async move {
             let (route, inbox) = shared.add_route(addr);
-            let wire = Wire { socket, peer: addr, inbox, rubbish: Rubbish::default() };
+            let wire = Wire::new(socket, addr, inbox);
             let mut link = Link::new(address, Arc::clone(&shared), wire);
             serve(&mut link, take_over, deadline, opened, &stop).await;
             link.close().await;

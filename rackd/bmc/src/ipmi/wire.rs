@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -12,6 +13,8 @@ pub(crate) struct Wire {
     pub(crate) socket: Arc<UdpSocket>,
     pub(crate) peer: SocketAddr,
     pub(crate) inbox: mpsc::Receiver<Vec<u8>>,
+    /// How long the last answer took, from the first datagram of its question on.
+    pace: Duration,
     /// What came instead of an answer to the last question.
     pub(crate) rubbish: Rubbish,
 }
@@ -32,11 +35,26 @@ impl Rubbish {
 }
 
 impl Wire {
+    pub(crate) fn new(socket: Arc<UdpSocket>, peer: SocketAddr, inbox: mpsc::Receiver<Vec<u8>>) -> Self {
+        Self { socket, peer, inbox, pace: Duration::ZERO, rubbish: Rubbish::default() }
+    }
+
     /// A datagram that cannot be sent is a lost datagram: the retry rule deals with both.
     pub(crate) async fn send(&self, datagram: &[u8]) {
         if let Err(error) = self.socket.send_to(datagram, self.peer).await {
             tracing::debug!(bmc.addr = %self.peer, %error, "send failed");
         }
+    }
+
+    /// An answer took so long. A BMC that restarts may need minutes for one: that says nothing of the next.
+    pub(crate) fn learn(&mut self, took: Duration) {
+        self.pace = took.min(SLOWEST);
+    }
+
+    /// The least that its next answer should be waited for. Asked again sooner, a slow BMC answers each question several
+    /// times, and takes the next datagram of a handshake for a new one.
+    pub(crate) fn least_wait(&self) -> Duration {
+        self.pace + self.pace / 4
     }
 
     /// `None` when the time has come. Cancel-safe.
@@ -49,3 +67,6 @@ impl Wire {
         while self.inbox.try_recv().is_ok() {}
     }
 }
+
+/// BMCs that take longer for an answer as a rule are of no use.
+const SLOWEST: Duration = Duration::from_secs(8);
