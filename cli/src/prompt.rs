@@ -65,7 +65,7 @@ fn typed(text: &mut String) -> std::io::Result<usize> {
 }
 
 /// Keys up to Enter, as a terminal that edits lines would have them.
-fn keys(from: impl std::io::Read, text: &mut String) -> std::io::Result<usize> {
+fn keys(from: impl std::io::BufRead, text: &mut String) -> std::io::Result<usize> {
     let mut line = Vec::new();
     for key in from.bytes() {
         match key? {
