@@ -71,7 +71,8 @@ fn keys(from: impl std::io::BufRead, text: &mut String) -> std::io::Result<usize
         match key? {
             b'\n' | b'\r' | END => break,
             INTERRUPT => return Err(std::io::Error::new(std::io::ErrorKind::Interrupted, "interrupted")),
-            BACKSPACE | DELETE => drop(line.pop()),
+            // A whole character: its last byte, and those before it that begin none.
+            BACKSPACE | DELETE => while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {},
             byte => line.push(byte),
         }
     }
@@ -97,6 +98,7 @@ mod tests {
             keys(bytes, &mut text).map(|_| text).map_err(|error| error.kind())
         };
         assert_eq!(line(b"s3x\x7fcret\nrest").as_deref(), Ok("s3cret"));
+        assert_eq!(line("sé\x7f3\n".as_bytes()).as_deref(), Ok("s3"), "two bytes, one key");
         assert_eq!(line(b"\x08\x04").as_deref(), Ok(""));
         assert_eq!(line(b"s3\x03"), Err(std::io::ErrorKind::Interrupted));
         assert_eq!(line(b"\xff\n"), Err(std::io::ErrorKind::InvalidData));
