@@ -47,11 +47,22 @@ impl<'a> Networks<'a> {
         mut placed: Placement,
         nodes: &[Node],
     ) -> Placement {
-        while let Some(node) = placed.fits.first() {
-            let rack = nodes.iter().find(|n| n.name == *node).map_or("", |n| n.rack.as_str());
-            let Some(reason) = self.refuse(engine, rack).await else { break };
-            placed.rejections.push(Rejection { node: placed.fits.remove(0), reason });
+        if self.wanted.is_empty() {
+            return placed;
         }
+        let racks: HashMap<&str, &str> = nodes.iter().map(|n| (n.name.as_str(), n.rack.as_str())).collect();
+        let mut fits = std::mem::take(&mut placed.fits).into_iter();
+        for node in fits.by_ref() {
+            let rack = racks.get(node.as_str()).copied().unwrap_or_default();
+            match self.refuse(engine, rack).await {
+                Some(reason) => placed.rejections.push(Rejection { node, reason }),
+                None => {
+                    placed.fits.push(node);
+                    break;
+                }
+            }
+        }
+        placed.fits.extend(fits);
         placed
     }
 }
