@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use farrier_iscsi::scsi::{InitiatorPort, MediaError, MediaOp, MediaReply, Refusal, Unit};
 use farrier_iscsi::{
-    Admission, Chap, Denied, Discovered, Grant, Host, LoginRefused, Now, Refused, Room, SessionKind,
-    SessionStart, TaskKey,
+    Admission, Chap, Denied, Discovered, DiscoveryAccess, Grant, Host, LoginRefused, Now, Refused, Room,
+    SessionKind, SessionStart, TaskKey,
 };
 use farrier_model::Share;
 use rand::RngCore as _;
@@ -112,15 +112,28 @@ impl Host for ConnectionHost {
         Ok(admission)
     }
 
-    /// Names are not secret; what is shown is what the initiator's name may log in to.
-    fn discovery_auth(&mut self, _initiator: &str) -> Option<Chap> {
-        None
+    /// Anybody can call itself by another's name: a target with a secret is shown to who knows that.
+    fn discovery_access(&mut self, initiator: &str) -> DiscoveryAccess {
+        let mut accounts: Vec<Chap> = Vec::new();
+        let visible = self.targets.visible(initiator);
+        for chap in visible.iter().filter_map(|entry| entry.chap.as_ref()) {
+            if !accounts.contains(chap) {
+                accounts.push(chap.clone());
+            }
+        }
+        // Nobody is asked for a secret where there is none to know.
+        let anonymous = visible.is_empty() || visible.iter().any(|entry| entry.chap.is_none());
+        DiscoveryAccess { anonymous, accounts }
     }
 
-    fn discover(&mut self, initiator: &str) -> Vec<Discovered> {
+    fn discover(&mut self, session: &SessionStart) -> Vec<Discovered> {
         let addresses = self.addresses();
-        let names = self.targets.visible(initiator);
-        names.into_iter().map(|name| Discovered { name, addresses: addresses.clone() }).collect()
+        let shown = self.targets.visible(&session.initiator);
+        let shown = shown.iter().filter(|entry| entry.chap.is_none() || entry.chap == session.proved);
+        shown
+            .map(|entry| entry.target.name.clone())
+            .map(|name| Discovered { name, addresses: addresses.clone() })
+            .collect()
     }
 
     fn random(&mut self, bytes: &mut [u8]) {

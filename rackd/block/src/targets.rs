@@ -163,12 +163,8 @@ impl Targets {
     }
 
     /// Targets that an initiator may log in to.
-    pub(crate) fn visible(&self, initiator: &str) -> Vec<String> {
-        self.all()
-            .values()
-            .filter(|entry| entry.admits(initiator))
-            .map(|entry| entry.target.name.clone())
-            .collect()
+    pub(crate) fn visible(&self, initiator: &str) -> Vec<Arc<Entry>> {
+        self.all().values().filter(|entry| entry.admits(initiator)).cloned().collect()
     }
 
     /// The next target port, for a portal that was opened.

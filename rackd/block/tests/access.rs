@@ -14,6 +14,7 @@ use support::{Server, file, target, with_chap};
 
 const NODE: &str = "iqn.2026-01.dev.farrier:node";
 const OTHER: &str = "iqn.2026-01.dev.farrier:other";
+const OPEN: &str = "iqn.2026-01.dev.farrier:open";
 
 #[test]
 fn chap_lets_in_who_knows_and_proves_the_target_to_who_asks() {
@@ -72,6 +73,44 @@ fn an_initiator_sees_and_reaches_only_its_own_targets() {
     assert_eq!(text.matches("Portal:127.0.0.1").count(), 2, "both portals: {text}");
     assert!(iscsi_inq(&server.url(NODE), "iqn.x:one").status.success());
     assert!(!iscsi_inq(&server.url(OTHER), "iqn.x:one").status.success());
+}
+
+#[test]
+fn a_target_with_a_secret_is_shown_to_who_knows_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server =
+        Server::start(Limits { wrong_secret_delay: Duration::from_millis(1), ..Limits::default() }, 1);
+    let add = |name: &str, user: Option<&str>| {
+        let lun = LunSpec::new(0, file(directory.path(), name, 1 << 20));
+        let spec = TargetSpec { initiators: vec!["iqn.x:one".into()], ..target(name, lun) };
+        let secret = user.map(|user| Chap {
+            initiator: Credentials {
+                user: user.into(),
+                secret: Secret::new(format!("the secret of {user}").into_bytes()),
+            },
+            target: None,
+        });
+        server.targets.add(TargetSpec { chap: secret, ..spec }).expect("added");
+    };
+    let list = |login: &str| {
+        let listed = Command::new("timeout")
+            .args(["60", "iscsi-ls", "-i", "iqn.x:one", &format!("iscsi://{login}{}", server.portals[0])])
+            .stdin(Stdio::null())
+            .output()
+            .expect("iscsi-ls of libiscsi-bin runs");
+        let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let shown = [NODE, OTHER, OPEN].into_iter().filter(|name| text.contains(name)).collect::<Vec<_>>();
+        listed.status.success().then_some(shown)
+    };
+    add(NODE, Some("node"));
+    add(OTHER, Some("other"));
+    assert_eq!(list("node%the secret of node@"), Some(vec![NODE]));
+    assert_eq!(list("other%the secret of other@"), Some(vec![OTHER]));
+    assert_eq!(list("node%the secret of other@"), None, "a secret of another user");
+    assert_eq!(list(""), None, "there is nothing to show to who proves nothing");
+    add(OPEN, None);
+    assert_eq!(list(""), Some(vec![OPEN]));
+    assert_eq!(list("node%the secret of node@"), Some(vec![NODE, OPEN]));
 }
 
 #[test]

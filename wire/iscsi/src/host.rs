@@ -32,6 +32,15 @@ pub enum Denied {
     Unavailable,
 }
 
+/// What a discovery session may have to prove, since what it is shown depends on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiscoveryAccess {
+    /// One who proves nothing is let in too, and is shown what needs no secret.
+    pub anonymous: bool,
+    /// Secrets of which one may be proved; none: there is nothing to prove.
+    pub accounts: Vec<Chap>,
+}
+
 /// A line of SendTargets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovered {
@@ -46,6 +55,8 @@ pub struct SessionStart {
     pub initiator: String,
     pub isid: [u8; 6],
     pub kind: SessionKind,
+    /// What it has proved.
+    pub proved: Option<Chap>,
 }
 
 #[derive(Debug, Clone)]
@@ -103,10 +114,10 @@ pub trait Host {
     fn admit(&mut self, initiator: &str, target: &str) -> Result<Admission, Denied>;
 
     /// What a discovery session has to prove.
-    fn discovery_auth(&mut self, initiator: &str) -> Option<Chap>;
+    fn discovery_access(&mut self, initiator: &str) -> DiscoveryAccess;
 
-    /// The targets this initiator may log in to.
-    fn discover(&mut self, initiator: &str) -> Vec<Discovered>;
+    /// The targets that a session is shown: those it may log in to with what it has proved.
+    fn discover(&mut self, session: &SessionStart) -> Vec<Discovered>;
 
     fn random(&mut self, bytes: &mut [u8]);
 

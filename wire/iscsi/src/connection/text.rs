@@ -70,8 +70,10 @@ impl Session {
                 ("", Some(own)) => Some(own.to_owned()),
                 (name, _) => Some(name.to_owned()),
             };
-            for found in host.discover(&self.start.initiator) {
-                if wanted.as_ref().is_some_and(|wanted| *wanted != found.name) {
+            for found in host.discover(&self.start) {
+                // A session with a target asks about that one only.
+                let asked = wanted.as_ref().is_none_or(|wanted| *wanted == found.name);
+                if !asked || own.is_some_and(|own| own != found.name) {
                     continue;
                 }
                 text.extend_from_slice(format!("TargetName={}\0", found.name).as_bytes());
