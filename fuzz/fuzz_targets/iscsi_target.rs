@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use farrier_fuzz::{head, messages};
-use farrier_iscsi::scsi::{Geometry, Identity, MediaError, MediaOp, MediaReply, Unit};
+use farrier_iscsi::scsi::{Geometry, Identity, MediaError, MediaOp, MediaReply, TaskAge, Unit};
 use farrier_iscsi::{
     Admission, Bhs, Connection, Credentials, Chap, Denied, Discovered, DiscoveryAccess, Grant, Host, LoginRefused, Now, Offer, Refused,
     Secret, SessionStart, Target, TaskKey, opcode,
@@ -126,7 +126,7 @@ fn perform(op: &MediaOp) -> Result<MediaReply, MediaError> {
             inside(*offset, 1);
             return Ok(MediaReply::Extents(Vec::new()));
         }
-        MediaOp::Flush | MediaOp::Sanitize { .. } => {}
+        MediaOp::Flush | MediaOp::Sanitize { .. } | MediaOp::Settle => {}
     }
     Ok(MediaReply::Done)
 }
@@ -170,7 +170,7 @@ impl Host for World {
         Now::Done(())
     }
 
-    fn run(&mut self, task: TaskKey, unit: &Arc<Unit>, op: &MediaOp, data: &[u8]) -> Now<MediaReply> {
+    fn run(&mut self, task: TaskKey, unit: &Arc<Unit>, _: TaskAge, op: &MediaOp, data: &[u8]) -> Now<MediaReply> {
         assert_eq!(op.data_out(), data.len());
         if self.later {
             self.waiting.push((task, Arc::clone(unit), op.clone()));

@@ -40,7 +40,8 @@ pub struct ServeArgs {
 pub async fn block(command: BlockCommand, shutdown: CancellationToken) -> anyhow::Result<()> {
     let BlockCommand::Serve(args) = command;
     let chap = args.chap.as_deref().map(read_chap).transpose()?;
-    let targets = Targets::new(Limits { threads: args.threads, ..Limits::default() });
+    let portals = u16::try_from(args.listen.len()).context("too many times --listen")?;
+    let targets = Targets::new(Limits { threads: args.threads, portals, ..Limits::default() });
     for target in &args.targets {
         let (name, file) =
             target.split_once('=').with_context(|| format!("--target {target:?} is not IQN=FILE"))?;

@@ -140,6 +140,9 @@ fn removing_a_target_ends_its_sessions_and_no_others() {
     wait_until("both sessions", || server.targets.sessions().len() == 2);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     assert!(runtime.block_on(server.targets.remove(NODE)));
+    let mut message = [0; 48];
+    mine.read_exact(&mut message).expect("an async message");
+    assert_eq!((message[0], message[36], message[39]), (0x32, 2, 7), "this connection is dropped");
     assert_eq!(mine.read(&mut [0; 1]).unwrap_or(0), 0, "the connection is closed");
     assert_eq!(server.targets.names(), [OTHER]);
     nop(&mut others);
@@ -268,6 +271,8 @@ fn login(server: &Server, name: &str) -> TcpStream {
     let mut header = [0; 48];
     header[..8].copy_from_slice(&[0x43, 0x87, 0, 0, 0, 0, 0, len]);
     header[8..14].copy_from_slice(&[0x80, 1, 2, 3, 0, 0]);
+    // The connection's number.
+    header[21] = 7;
     stream.write_all(&[&header[..], &text].concat()).expect("sent");
     let mut answer = [0; 48];
     stream.read_exact(&mut answer).expect("an answer");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::chap::Chap;
-use crate::scsi::{MediaError, MediaOp, MediaReply, Unit};
+use crate::scsi::{MediaError, MediaOp, MediaReply, TaskAge, Unit};
 
 /// A target: a name and its logical units.
 #[derive(Debug)]
@@ -139,7 +139,17 @@ pub trait Host {
     /// Does `op` at once, or says [`Now::Later`] and does it then. `data` is what the initiator sent for it,
     /// exactly [`MediaOp::data_out`] bytes.
     ///
+    /// Just before it touches the medium, [`Unit::is_current`] says whether the task is still there: one that was
+    /// aborted, or whose session was replaced, must not happen any more. A sanitize happens all the same.
+    ///
     /// Done later, the result goes to [`Unit::finish`], also if the connection is gone, and what that gives
     /// to [`crate::Connection::complete`].
-    fn run(&mut self, task: TaskKey, unit: &Arc<Unit>, op: &MediaOp, data: &[u8]) -> Now<MediaReply>;
+    fn run(
+        &mut self,
+        task: TaskKey,
+        unit: &Arc<Unit>,
+        age: TaskAge,
+        op: &MediaOp,
+        data: &[u8],
+    ) -> Now<MediaReply>;
 }

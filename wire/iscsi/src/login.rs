@@ -46,6 +46,8 @@ pub(crate) struct Established {
     pub(crate) start: SessionStart,
     pub(crate) grant: Grant,
     pub(crate) params: Params,
+    /// The connection's number, which the initiator gave.
+    pub(crate) cid: u16,
 }
 
 /// Why a login is refused: status class and detail, and a reason for the log.
@@ -157,7 +159,7 @@ impl Login {
         if next != FULL_FEATURE {
             return Ok(Reply::More(answer, flags));
         }
-        let established = self.establish(bound.0, host)?;
+        let established = self.establish(bound.0, bound.1, host)?;
         Ok(Reply::Through(answer, flags, Box::new(established)))
     }
 
@@ -258,14 +260,14 @@ impl Login {
         may
     }
 
-    fn establish<H: Host>(&mut self, isid: [u8; 6], host: &mut H) -> Result<Established, Refusal> {
+    fn establish<H: Host>(&mut self, isid: [u8; 6], cid: u16, host: &mut H) -> Result<Established, Refusal> {
         let (Some(initiator), Some(kind)) = (self.initiator.clone(), self.kind.clone()) else {
             return Err(Refusal(MISSING_PARAMETER, "no InitiatorName".into()));
         };
         let start = SessionStart { initiator, isid, kind, proved: self.proved.clone() };
         let grant =
             host.session(&start).map_err(|_| Refusal(OUT_OF_RESOURCES, "too many sessions".into()))?;
-        Ok(Established { start, grant, params: self.params.clone() })
+        Ok(Established { start, grant, params: self.params.clone(), cid })
     }
 }
 

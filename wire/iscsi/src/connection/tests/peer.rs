@@ -10,7 +10,7 @@ use crate::host::{
     Target, TaskKey,
 };
 use crate::params::Offer;
-use crate::scsi::{Geometry, Identity, MediaError, MediaOp, MediaReply, Unit};
+use crate::scsi::{Geometry, Identity, MediaError, MediaOp, MediaReply, TaskAge, Unit};
 use crate::text::{binary, to_hex};
 
 use super::super::{Closed, Connection};
@@ -135,7 +135,14 @@ impl Host for MemoryHost {
         Now::Done(())
     }
 
-    fn run(&mut self, task: TaskKey, unit: &Arc<Unit>, op: &MediaOp, data: &[u8]) -> Now<MediaReply> {
+    fn run(
+        &mut self,
+        task: TaskKey,
+        unit: &Arc<Unit>,
+        _: TaskAge,
+        op: &MediaOp,
+        data: &[u8],
+    ) -> Now<MediaReply> {
         assert_eq!(op.data_out(), data.len(), "{op:?}");
         if self.later {
             self.waiting.push((task, Arc::clone(unit), op.clone(), data.to_vec()));
