@@ -21,6 +21,8 @@ const GREEDY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const HONEST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const NODE: &str = "iqn.2026-01.dev.farrier:node";
 const OTHER: &str = "iqn.2026-01.dev.farrier:other";
+/// Login status (RFC 7143 section 11.13.5).
+const OUT_OF_RESOURCES: u16 = 0x0302;
 
 #[test]
 fn discoveries_are_few_for_one_address_and_end_and_others_still_discover() {
@@ -89,6 +91,26 @@ fn a_refused_login_keeps_its_place_until_it_is_answered_and_a_wrong_secret_is_an
         // Initiator error, authentication failure (RFC 7143 section 11.13.5).
         assert_eq!((answer[0], answer[36], answer[37]), (0x23, 2, 1));
     }
+}
+
+#[test]
+fn sessions_of_one_initiator_have_their_number() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let limits = Limits { sessions_per_initiator: 2, sessions_per_target: 3, ..Limits::default() };
+    let server = started(limits, directory.path());
+    let status = |from, number| {
+        let mut stream = begin(&server, from, number, &normal(NODE));
+        let mut answer = [0; 48];
+        std::io::Read::read_exact(&mut stream, &mut answer).expect("an answer");
+        (stream, u16::from_be_bytes([answer[36], answer[37]]))
+    };
+    let (_first, one) = status(GREEDY, 1);
+    let (_second, two) = status(GREEDY, 2);
+    let (_third, three) = status(GREEDY, 3);
+    assert_eq!((one, two, three), (0, 0, OUT_OF_RESOURCES), "for this initiator");
+    let (_honest, four) = status(HONEST, 1);
+    let (_other, five) = status(Ipv4Addr::new(127, 0, 0, 3), 1);
+    assert_eq!((four, five), (0, OUT_OF_RESOURCES), "for this target");
 }
 
 #[test]

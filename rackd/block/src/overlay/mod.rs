@@ -87,6 +87,8 @@ pub enum OverlayError {
     BadBlock(u32),
     #[error("the name of the image below has {0} bytes, at most 1024 fit")]
     LongName(usize),
+    #[error("it is in use: expected nobody else to have it open; stop what serves it first")]
+    InUse,
     #[error("another snapshot of it is being made: wait for its end")]
     Busy,
 }
@@ -100,7 +102,7 @@ impl Overlay {
         base_id: &str,
     ) -> Result<Arc<Overlay>, OverlayError> {
         let header = new_header(options, base.size(), base_id)?;
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let file = locked(OpenOptions::new().read(true).write(true).create_new(true).open(path)?)?;
         let disk = Disk::create(FileStore::new(file)?, header, base)?;
         sync_directory(path)?;
         Ok(Arc::new(Overlay { disk, path: path.to_owned(), abandoned: AtomicBool::new(false) }))
@@ -108,7 +110,7 @@ impl Overlay {
 
     /// Opens one, and makes good what a crash left.
     pub fn open(path: &Path, base: Arc<dyn Image>, base_id: &str) -> Result<Arc<Overlay>, OverlayError> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = locked(OpenOptions::new().read(true).write(true).open(path)?)?;
         let disk = Disk::open(FileStore::new(file)?, base, base_id, layout::boot_id()?)?;
         Ok(Arc::new(Overlay { disk, path: path.to_owned(), abandoned: AtomicBool::new(false) }))
     }
@@ -242,6 +244,15 @@ impl Drop for Overlay {
         if let Err(error) = self.disk.flush() {
             tracing::warn!(path = %self.path.display(), %error, "overlay not flushed at its end");
         }
+    }
+}
+
+/// Two that write to one overlay destroy it: whoever has it open keeps all others out, of this process too.
+fn locked(file: File) -> Result<File, OverlayError> {
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OverlayError::InUse),
+        Err(error) => Err(io::Error::from(error).into()),
     }
 }
 

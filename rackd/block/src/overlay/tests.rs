@@ -301,6 +301,8 @@ fn an_overlay_in_a_file_lives_through_its_whole_life() {
     let copy = directory.path().join("copy.overlay");
     overlay.snapshot(&copy).expect("copied");
     overlay.write_at(&[6; 512], 0).expect("written");
+    let twice = Overlay::open(&path, image.clone(), "golden");
+    assert!(matches!(twice, Err(super::OverlayError::InUse)), "one writer at a time");
     drop(overlay);
     assert_eq!(Overlay::peek(&path).expect("readable").base_id, "golden");
     assert!(matches!(
