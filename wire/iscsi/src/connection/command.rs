@@ -171,6 +171,10 @@ impl Session {
         let result = match host.run(TaskKey(key), &work.unit, work.age, &op, data) {
             Now::Done(reply) => Ok(reply),
             Now::Failed(error) => Err(error),
+            // IMMED: it has begun, and goes on (SBC-3 section 5.24.1).
+            Now::Later if matches!(op, MediaOp::Sanitize { .. }) && work.request.cdb()[1] & 0x80 != 0 => {
+                return self.good(link, work);
+            }
             Now::Later => {
                 self.outstanding += cost;
                 let task =

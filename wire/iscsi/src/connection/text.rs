@@ -21,6 +21,7 @@ impl Session {
         if !continues {
             // A new exchange ends the one before (section 11.10.4).
             self.text.clear();
+            self.text_partial.clear();
         }
         if self.text_partial.len() + data.len() > MAX_TEXT {
             reject(link, bhs, REASON_PROTOCOL);
