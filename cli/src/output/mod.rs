@@ -7,6 +7,7 @@
 mod bmc_event;
 mod bmc_inventory;
 mod console;
+mod dhcp;
 mod event;
 mod explanation;
 mod flavor;
