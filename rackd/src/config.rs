@@ -1,9 +1,14 @@
 //! What an operator writes in `rackd.toml`: raw text in, checked values out.
 
+mod segment;
+
 use crate::tasks::Timeouts;
+use segment::RawSegment;
 use serde::Deserialize;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
+
+pub use segment::{Role, SegmentConfig};
 
 /// Checked configuration.
 #[derive(Debug, Clone)]
@@ -78,16 +83,6 @@ pub struct RamdiskConfig {
     pub args: String,
 }
 
-/// What a segment is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Ramdisks boot here.
-    Provisioning,
-    /// Finished machines live here.
-    Tenant,
-}
-
 /// Switch driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
@@ -97,22 +92,6 @@ pub enum SwitchDriver {
     None,
     /// One Linux bridge a segment on this machine; a switch port is an interface name.
     Bridge,
-}
-
-/// A layer-2 network that rackd serves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SegmentConfig {
-    pub name: String,
-    pub role: Role,
-    /// Interface with rackd's address; empty: DHCP is somebody else's here.
-    pub interface: String,
-    pub address: Ipv4Addr,
-    /// Prefix length.
-    pub prefix: u8,
-    pub gateway: Option<Ipv4Addr>,
-    pub dns: Vec<Ipv4Addr>,
-    /// Addresses for machines, first and last.
-    pub pool: (Ipv4Addr, Ipv4Addr),
 }
 
 /// A configuration that cannot be used.
@@ -169,20 +148,6 @@ fn block_listen() -> String {
     "0.0.0.0:3260".to_owned()
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSegment {
-    name: String,
-    role: Role,
-    #[serde(default)]
-    interface: String,
-    address: String,
-    pool: String,
-    gateway: Option<Ipv4Addr>,
-    #[serde(default)]
-    dns: Vec<Ipv4Addr>,
-}
-
 impl Config {
     /// Reads `rackd.toml`. Unknown keys are refused: a typing error must not become a default.
     pub fn parse(text: &str) -> Result<Self, BadConfig> {
@@ -202,7 +167,17 @@ impl Config {
                 return Err(bad(key, "https://host:port", url));
             }
         }
-        let segments = raw.segment.into_iter().map(segment).collect::<Result<Vec<_>, _>>()?;
+        let segments = segment::check(raw.segment)?;
+        if let Some(far) = segments.iter().find(|s| s.behind_relay.is_some())
+            && raw.switch != SwitchDriver::None
+        {
+            let key = format!("segment {}: behind_relay", far.name);
+            return Err(bad(
+                &key,
+                "switch = \"none\": no bridge of this host is there",
+                "switch = \"bridge\"",
+            ));
+        }
         let provisioning = segments.iter().filter(|s| s.role == Role::Provisioning).count();
         if provisioning != 1 {
             return Err(BadConfig::Provisioning { seen: provisioning });
@@ -228,43 +203,10 @@ impl Config {
     }
 }
 
-fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
-    let bad = |key: &str, expected, seen: &str| BadConfig::Value {
-        key: format!("segment {}: {key}", raw.name),
-        expected,
-        seen: seen.to_owned(),
-    };
-    if !farrier_model::is_label(&raw.name) {
-        return Err(bad("name", "1 to 63 of a-z, 0-9 and '-'", &raw.name));
-    }
-    let address_error = || bad("address", "address/prefix such as 10.90.0.1/24", &raw.address);
-    let (address, prefix) = raw.address.split_once('/').ok_or_else(address_error)?;
-    let address: Ipv4Addr = address.parse().map_err(|_| address_error())?;
-    let prefix: u8 = prefix.parse().ok().filter(|p| (8..=30).contains(p)).ok_or_else(address_error)?;
-    let pool_error = || bad("pool", "first-last inside the subnet, without rackd's own address", &raw.pool);
-    let (first, last) = raw.pool.split_once('-').ok_or_else(pool_error)?;
-    let first: Ipv4Addr = first.trim().parse().map_err(|_| pool_error())?;
-    let last: Ipv4Addr = last.trim().parse().map_err(|_| pool_error())?;
-    let mask = u32::MAX << (32 - u32::from(prefix));
-    let inside = |ip: Ipv4Addr| u32::from(ip) & mask == u32::from(address) & mask;
-    if !inside(first) || !inside(last) || first > last || (first..=last).contains(&address) {
-        return Err(pool_error());
-    }
-    Ok(SegmentConfig {
-        name: raw.name,
-        role: raw.role,
-        interface: raw.interface,
-        address,
-        prefix,
-        gateway: raw.gateway,
-        dns: raw.dns,
-        pool: (first, last),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     const GOOD: &str = r#"
         rack = "r1"
@@ -291,6 +233,39 @@ mod tests {
     fn the_files_in_deploy_are_good() {
         Config::parse(include_str!("../../deploy/rackd.real.toml")).unwrap();
         Config::parse(include_str!("../../deploy/rackd.toml")).unwrap();
+    }
+
+    const BEHIND: &str = r#"
+        [[segment]]
+        name = "far"
+        role = "tenant"
+        address = "10.90.0.1/24"
+        behind_relay = "10.91.0.0/24"
+        gateway = "10.91.0.1"
+        pool = "10.91.0.10-10.91.0.99"
+    "#;
+
+    #[test]
+    fn a_segment_behind_a_relay_has_its_own_subnet_and_our_address() {
+        let config = Config::parse(&format!("{GOOD}{BEHIND}")).unwrap();
+        let far = &config.segments[1];
+        assert_eq!((far.behind_relay, far.prefix), (Some(Ipv4Addr::new(10, 91, 0, 0)), 24));
+        assert_eq!((far.address, far.interface.as_str()), (Ipv4Addr::new(10, 90, 0, 1), ""));
+        for (from, to, key) in [
+            ("gateway = \"10.91.0.1\"", "", "far: gateway"),
+            ("gateway = \"10.91.0.1\"", "gateway = \"10.90.0.9\"", "far: gateway"),
+            ("role = \"tenant\"", "role = \"tenant\"\ninterface = \"br1\"", "far: interface"),
+            ("10.91.0.0/24", "10.91.0.0", "far: behind_relay"),
+            ("10.91.0.0/24", "10.88.0.0/14", "far: behind_relay"),
+            ("10.90.0.1/24", "10.90.0.2/24", "far: address"),
+            ("10.91.0.10-10.91.0.99", "10.90.0.10-10.90.0.99", "far: pool"),
+            ("10.91.0.10-10.91.0.99", "10.91.0.1-10.91.0.99", "far: pool"),
+        ] {
+            let error = Config::parse(&format!("{GOOD}{}", BEHIND.replace(from, to))).unwrap_err();
+            assert!(error.to_string().contains(key), "{key}: {error}");
+        }
+        let bridged = format!("switch = \"bridge\"\n{GOOD}{BEHIND}");
+        assert!(Config::parse(&bridged).unwrap_err().to_string().contains("far: behind_relay"));
     }
 
     #[test]

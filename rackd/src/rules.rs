@@ -20,6 +20,8 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.RackService/WatchTasks", READ),
     ("farrier.rack.v1.RackService/GetRackStatus", READ),
     ("farrier.rack.v1.RackService/GetBootTrace", READ),
+    ("farrier.rack.v1.RackService/ListLeases", READ),
+    ("farrier.rack.v1.RackService/ListReservations", READ),
     ("farrier.rack.v1.RackService/ListVolumes", READ),
     ("farrier.rack.v1.RackService/ResizeVolume", Rule::User(Role::Operator)),
     // The scheduler writes down who does what, and has the BMC's password.

@@ -286,6 +286,7 @@ async fn start_netboot(
 
 fn segment(config: &SegmentConfig) -> Segment {
     let mut segment = Segment::new(&config.name, &config.interface, config.address, config.prefix);
+    segment.behind_relay = config.behind_relay;
     segment.gateway = config.gateway;
     segment.dns.clone_from(&config.dns);
     segment

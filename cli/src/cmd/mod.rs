@@ -19,6 +19,7 @@ pub mod node_sensors;
 pub mod operation;
 pub mod port;
 pub mod rack;
+pub mod rack_dhcp;
 pub mod site;
 
 use crate::args::Cli;

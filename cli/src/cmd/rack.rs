@@ -1,6 +1,6 @@
 //! `farrier rack …`
 
-use super::{LabelArgs, Session, mask, set};
+use super::{LabelArgs, Session, mask, rack_dhcp, set};
 use crate::args::{EtagArg, ListArgs, key_value};
 use crate::client::{Link, request_id};
 use crate::failure::Failure;
@@ -79,6 +79,11 @@ pub enum Verb {
         /// Seconds it may be used [default: the server's, 3600].
         #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true, value_parser = seconds)]
         valid_seconds: i32,
+    },
+    /// Shows the addresses of the rack's machines.
+    Dhcp {
+        #[command(subcommand)]
+        verb: rack_dhcp::Verb,
     },
     /// Lists the disks of the rack's diskless instances, and how much of their images is there.
     Volumes {
@@ -184,6 +189,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             session.say(&format!("give it to `rackd join`; it works once, until {until}"));
             Ok(())
         }
+        Verb::Dhcp { verb } => rack_dhcp::run(verb, session).await,
         Verb::Volumes { name, node, address } => {
             let (name, node) = (full(Racks, &name)?, full_or_empty(Nodes, node.as_deref())?);
             let link = daemon(session, &name, address).await?;

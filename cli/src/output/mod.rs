@@ -8,6 +8,7 @@ mod bmc_capability;
 mod bmc_event;
 mod bmc_inventory;
 mod console;
+mod dhcp;
 mod event;
 mod explanation;
 mod flavor;

@@ -35,6 +35,42 @@ impl RackService for FakeRack {
             ..RackStatus::default()
         }))
     }
+    /// Two pages of one lease each.
+    async fn list_leases(&self, request: Request<ListLeasesRequest>) -> Answer<ListLeasesResponse> {
+        let last = request.into_inner().page_token == "more";
+        let mut lease = Lease {
+            network: "lab".into(),
+            ip_address: if last { "10.90.0.100" } else { "10.90.0.10" }.into(),
+            mac_address: "52:54:00:00:00:01".into(),
+            expire_time: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+            ..Lease::default()
+        };
+        if last {
+            lease.set_kind(LeaseKind::Pool);
+        } else {
+            lease.set_kind(LeaseKind::Reserved);
+            lease.node = "nodes/n1".into();
+        }
+        let next_page_token = if last { String::new() } else { "more".to_owned() };
+        Ok(Response::new(ListLeasesResponse { leases: vec![lease], next_page_token }))
+    }
+    async fn list_reservations(
+        &self,
+        request: Request<ListReservationsRequest>,
+    ) -> Answer<ListReservationsResponse> {
+        let mut reservation = Reservation {
+            network: request.into_inner().network,
+            ip_address: "10.90.0.10".into(),
+            mac_address: "52:54:00:00:00:01".into(),
+            node: "nodes/n1".into(),
+            ..Reservation::default()
+        };
+        reservation.set_boot(ReservedBoot::LocalDisk);
+        Ok(Response::new(ListReservationsResponse {
+            reservations: vec![reservation],
+            next_page_token: String::new(),
+        }))
+    }
     async fn list_volumes(&self, request: Request<ListVolumesRequest>) -> Answer<ListVolumesResponse> {
         let node = request.into_inner().node;
         let volume = Volume {

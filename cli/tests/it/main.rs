@@ -275,6 +275,25 @@ async fn the_disks_of_a_rack_are_shown_with_what_of_their_images_is_there() {
 }
 
 #[tokio::test]
+async fn the_addresses_of_a_rack_are_shown() {
+    let world = World::start_as(farrier_identity::Identity::Rack("r1".into())).await;
+    let leases = world.farrier(&["rack", "dhcp", "leases", "r1", "--address", &world.url]).await;
+    let shown = stdout(&leases);
+    let kinds = |row: &str| row.split_whitespace().nth(3).map(str::to_owned);
+    assert_eq!(
+        shown.lines().map(kinds).collect::<Vec<_>>(),
+        ["KIND", "reserved", "pool"].map(|k| Some(k.to_owned())),
+        "{shown} {}",
+        stderr(&leases)
+    );
+    let args = ["rack", "dhcp", "reservations", "r1", "--network", "lab", "--address", &world.url];
+    let reservations = world.farrier(&[&args[..], &["-o", "json"]].concat()).await;
+    let shown: serde_json::Value = serde_json::from_str(&stdout(&reservations)).unwrap();
+    assert_eq!(shown[0]["network"], "lab");
+    assert_eq!(shown[0]["boot"], "local disk");
+}
+
+#[tokio::test]
 async fn only_the_rack_itself_speaks_for_a_rack() {
     let world = World::start_as(farrier_identity::Identity::Rack("r1".into())).await;
     let right = world.farrier(&["rack", "status", "racks/r1", "--address", &world.url, "-o", "yaml"]).await;

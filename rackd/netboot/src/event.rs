@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     mem::{Discriminant, discriminant},
+    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -59,6 +60,15 @@ pub enum EventKind {
     Release,
     /// It took another server's offer.
     OtherServer,
+    /// A DHCP server that is not ours answers on a network that is. Told once a minute for each.
+    ForeignServer {
+        /// Its address.
+        server: Ipv4Addr,
+        /// The network.
+        network: String,
+    },
+    /// An address of a pool is used by somebody who did not get it from us; it is left alone.
+    AddressInUse,
     /// A machine that is not in the table. Told once a minute for each address.
     UnknownMac,
     /// A machine that is not in the table, and no address of the pool is free. Told once a minute.
@@ -124,6 +134,10 @@ impl fmt::Display for EventKind {
             Self::Decline => "DHCPDECLINE",
             Self::Release => "DHCPRELEASE",
             Self::OtherServer => "other DHCP server",
+            Self::ForeignServer { server, network } => {
+                return write!(f, "foreign DHCP server {server} on {network}");
+            }
+            Self::AddressInUse => "address in use",
             Self::UnknownMac => "unknown MAC",
             Self::WrongNetwork => "wrong network",
             Self::UnknownArchitecture { architecture } => {

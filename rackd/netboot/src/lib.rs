@@ -23,6 +23,7 @@ mod malformed;
 mod ra;
 mod san;
 mod script;
+mod seldom;
 mod server;
 mod socket;
 mod table;

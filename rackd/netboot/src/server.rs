@@ -36,6 +36,10 @@ pub struct Config {
     pub boot_files: BootFiles,
     /// Whether router solicitations are answered.
     pub router_advertisements: bool,
+    /// Whether other DHCP servers on our segments are looked for.
+    pub foreign_servers: bool,
+    /// Whether an address of a pool is looked for on the wire before it is given the first time.
+    pub conflict_check: bool,
     /// Addresses given from pools; on disk where they are opened with [`Leases::open`].
     pub leases: Leases,
 }
@@ -67,6 +71,8 @@ impl Config {
             files: BTreeMap::new(),
             boot_files: BootFiles::new(http_port),
             router_advertisements: true,
+            foreign_servers: true,
+            conflict_check: true,
             leases: Leases::default(),
         }
     }
@@ -102,6 +108,7 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) tftp: tftp::Transfers,
     pub(crate) malformed: Malformed,
+    pub(crate) foreign: dhcp::Foreign,
 }
 
 impl Shared {
@@ -160,6 +167,7 @@ impl Netboot {
             events: Events::new(),
             tftp: tftp::Transfers::default(),
             malformed: Malformed::default(),
+            foreign: dhcp::Foreign::default(),
         });
         let (generation, wanted) = watch::channel(1);
         let (status, status_receiver) = watch::channel(Status::default());
@@ -320,6 +328,15 @@ impl Listener {
                 // A host without IPv6 boots machines too, only slower.
                 Err(error) => {
                     tracing::warn!(interface = segment.interface, %error, "router solicitations go unanswered");
+                }
+            }
+        }
+        if shared.config.foreign_servers {
+            match dhcp::Watcher::bind(Arc::clone(shared), Arc::clone(segment)) {
+                Ok(watcher) => drop(tasks.spawn(watcher.run(shutdown.clone()))),
+                // This host's own DHCP client may have the port.
+                Err(error) => {
+                    tracing::warn!(interface = segment.interface, %error, "other DHCP servers are not looked for");
                 }
             }
         }

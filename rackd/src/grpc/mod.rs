@@ -3,6 +3,7 @@
 mod agent;
 mod bmc;
 mod console;
+mod dhcp;
 mod rack;
 
 pub(crate) use agent::AgentApi;

@@ -1,5 +1,6 @@
 //! `farrier.rack.v1.RackService`: the centre starts work and follows it.
 
+use super::dhcp;
 use crate::boot::bootable;
 use crate::config::Role;
 use crate::rack::Rack;
@@ -12,6 +13,7 @@ use farrier_proto::rack::rack_service_server::RackService;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{
     AbortTaskRequest, BootEvent, BootTrace, GetBootTraceRequest, GetRackStatusRequest, GetTaskRequest,
+    ListLeasesRequest, ListLeasesResponse, ListReservationsRequest, ListReservationsResponse,
     ListTasksRequest, ListTasksResponse, ListVolumesRequest, ListVolumesResponse, RackStatus,
     ResizeVolumeRequest, Segment, SegmentRole, StartTaskRequest, Step, StepState, Task, TaskState, Volume,
     WatchTasksRequest,
@@ -189,6 +191,30 @@ impl RackService for RackApi {
             running_task_count: i32::try_from(self.rack.tasks.all().len()).unwrap_or(i32::MAX),
             start_time: Some(self.rack.started),
         }))
+    }
+
+    async fn list_leases(
+        &self,
+        request: Request<ListLeasesRequest>,
+    ) -> Result<Response<ListLeasesResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::parse(request.page_size, &request.page_token)?;
+        let netboot = &self.rack.netboot;
+        let rows = dhcp::leases(netboot.leases(), &netboot.table(), &request.network, &page);
+        let (leases, next_page_token) = page.finish(rows, |row| dhcp::key(&row.network, &row.ip_address));
+        Ok(Response::new(ListLeasesResponse { leases, next_page_token }))
+    }
+
+    async fn list_reservations(
+        &self,
+        request: Request<ListReservationsRequest>,
+    ) -> Result<Response<ListReservationsResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::parse(request.page_size, &request.page_token)?;
+        let rows = dhcp::reservations(&self.rack.netboot.table(), &request.network, &page);
+        let (reservations, next_page_token) =
+            page.finish(rows, |row| dhcp::key(&row.network, &row.ip_address));
+        Ok(Response::new(ListReservationsResponse { reservations, next_page_token }))
     }
 
     async fn list_volumes(

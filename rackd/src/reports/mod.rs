@@ -1,5 +1,5 @@
-//! What the centre should know although no task tells it: logins to iSCSI disks that were refused, and machines that
-//! ask to boot and are nobody's, as events of the node or the rack.
+//! What the centre should know although no task tells it: logins to iSCSI disks that were refused, machines that
+//! ask to boot and are nobody's, and DHCP servers beside ours, as events of the node or the rack.
 //!
 //! It is rate-limited, since strangers can cause it at will, and it is not journaled: while the centre is away it is
 //! counted.
@@ -16,7 +16,7 @@ use farrier_proto::inventory::event_service_client::EventServiceClient;
 use farrier_proto::inventory::{RackEvent, RackEventKind, ReportEventsRequest};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use subject::{Login, Stranger};
+use subject::{ForeignServer, Login, Stranger};
 use tally::{Line, Subject, Tally};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -37,9 +37,10 @@ impl Reporter {
     /// Reports until shutdown.
     pub(crate) async fn run(mut self, rack: Arc<Rack>, mut disks: Receiver<Event>) {
         let (mut logins, mut strangers) = (Tally::<Login>::default(), Tally::<Stranger>::default());
+        let mut servers = Tally::<ForeignServer>::default();
         let mut boots = rack.netboot.events();
         loop {
-            let due = [logins.due_at(), strangers.due_at()].into_iter().flatten().min();
+            let due = [logins.due_at(), strangers.due_at(), servers.due_at()].into_iter().flatten().min();
             let wait = async {
                 match due {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -57,13 +58,16 @@ impl Reporter {
                     Err(RecvError::Closed) => return,
                 },
                 event = boots.recv() => match event {
-                    Ok(event) if event.kind == EventKind::UnknownMac => {
-                        if let Some(mac) = event.mac {
-                            strangers.saw(Stranger(mac), Instant::now());
+                    Ok(event) => match (&event.kind, event.mac) {
+                        (EventKind::UnknownMac, Some(mac)) => strangers.saw(Stranger(mac), Instant::now()),
+                        (EventKind::ForeignServer { server, network }, _) => {
+                            let server = ForeignServer { server: *server, network: network.clone() };
+                            servers.saw(server, Instant::now());
                         }
-                    }
+                        _ => {}
+                    },
                     // Most of what is missed is not about strangers, and those ask again.
-                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 },
                 () = wait => {
@@ -71,6 +75,7 @@ impl Reporter {
                     let tell = async {
                         self.tell(&mut logins, RackEventKind::RefuseLogin, node).await;
                         self.tell(&mut strangers, RackEventKind::UnknownMachine, |_| None).await;
+                        self.tell(&mut servers, RackEventKind::ForeignDhcpServer, |_| None).await;
                     };
                     if rack.shutdown.run_until_cancelled(tell).await.is_none() {
                         return;

@@ -3,7 +3,7 @@
 use super::tally::Subject;
 use farrier_netboot::MacAddr;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// Who tried what, and why that failed.
@@ -61,6 +61,29 @@ impl fmt::Display for Stranger {
         write!(
             f,
             "{mac} asked to boot from the network: expected a port of a node of this rack, saw none with this address; `farrier port create {mac} --node NODE` makes it one"
+        )
+    }
+}
+
+/// A DHCP server that is not ours.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ForeignServer {
+    pub(super) server: Ipv4Addr,
+    pub(super) network: String,
+}
+
+impl Subject for ForeignServer {
+    /// It answers machines until somebody switches it off.
+    const EVERY: Duration = Duration::from_secs(3600);
+    const OTHERS: &'static str = "other DHCP servers answer on the rack's networks; rackd's log has each";
+}
+
+impl fmt::Display for ForeignServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { server, network } = self;
+        write!(
+            f,
+            "the DHCP server {server} answers on network {network}: expected none beside rackd's, since machines take whichever answers first; switch it off there, or leave DHCP to it with `interface = \"\"` in this segment of rackd.toml"
         )
     }
 }

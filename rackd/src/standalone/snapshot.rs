@@ -115,6 +115,15 @@ impl Snapshot {
             ensure!(!segments.iter().any(twice), "segment {}: name or interface is used twice", text.name);
             segments.push(segment);
         }
+        for far in segments.iter().filter(|s| s.behind_relay.is_some()) {
+            let near = |s: &Segment| !s.interface.is_empty() && s.server_ip == far.server_ip;
+            ensure!(
+                segments.iter().any(near),
+                "segment {}: address: expected that of a segment with an interface, where the relay brings packets to, saw {}",
+                far.network,
+                far.server_ip
+            );
+        }
         let (mut addresses, mut ports) = (HashSet::new(), HashSet::new());
         for text in &self.machines {
             let entry = self.machine(text, &segments).with_context(|| format!("machine {}", text.name))?;

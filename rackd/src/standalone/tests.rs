@@ -32,16 +32,23 @@ fn yaml_and_json_say_the_same() {
 
 #[test]
 fn a_subnet_behind_a_relay_is_not_ours() {
-    let text =
-        GOOD.replace("  interface: br0\n", "  behind_relay: 10.91.0.0/24\n").replace("0.90.0.1", "0.91.0.1");
-    let text = text.replace("address: 10.91.0.1/24", "address: 10.90.0.1/16");
+    let far = "- { name: far, address: 10.90.0.1/16, behind_relay: 10.91.0.0/24 }\nmachines:";
+    let text = GOOD.replace("machines:", far);
     let table = Snapshot::parse(&text).unwrap().table().unwrap();
     let segment = table.segment_of([10, 91, 0, 254].into()).unwrap();
     assert_eq!((segment.server_ip, segment.netmask()), ([10, 90, 0, 1].into(), [255, 255, 255, 0].into()));
-    assert!(table.segment_of([10, 90, 0, 1].into()).is_none());
-    let both = text.replace("  behind_relay", "  interface: br0\n  behind_relay");
-    let error = Snapshot::parse(&both).unwrap().table().unwrap_err();
-    assert!(format!("{error:#}").contains("expected no interface, saw br0"), "{error:#}");
+    assert_eq!(table.segment_of([10, 90, 0, 1].into()).unwrap().network, "lab");
+    for (from, to, place) in [
+        ("behind_relay", "interface: br1, behind_relay", "expected no interface, saw br1"),
+        (
+            "10.90.0.1/16",
+            "10.90.0.2/16",
+            "segment far: address: expected that of a segment with an interface",
+        ),
+    ] {
+        let error = Snapshot::parse(&text.replace(from, to)).unwrap().table().unwrap_err();
+        assert!(format!("{error:#}").contains(place), "{error:#}");
+    }
 }
 
 #[test]

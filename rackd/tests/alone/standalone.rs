@@ -128,6 +128,40 @@ fn a_lease_of_a_killed_rackd_holds_and_a_broken_snapshot_changes_nothing() {
     assert_eq!(cable.udhcpc(), [] as [&str; 0]);
 }
 
+/// The cable leads to a router with ISC's dhcrelay; the machine is behind it.
+#[test]
+fn udhcpc_behind_dhcrelay_has_an_address_of_the_subnet_that_the_snapshot_gives_the_relay() {
+    let cable = Cable::new();
+    let far = Cable::new();
+    for line in [
+        format!("-n {} addr flush dev s0", far.server),
+        format!("-n {} link set s0 netns {} name down0", far.server, cable.client),
+        format!("-n {} addr add 10.79.0.1/24 dev down0", cable.client),
+        format!("-n {} link set down0 up", cable.client),
+        format!("-n {} addr add 10.78.0.2/24 dev c0", cable.client),
+        format!("-n {} route add 10.79.0.0/24 via 10.78.0.2", cable.server),
+    ] {
+        let done = Command::new("ip").args(line.split(' ')).status().unwrap();
+        assert!(done.success(), "ip {line}");
+    }
+    let mut relay = inside(&cable.client, Path::new("dhcrelay"));
+    relay.args(["-4", "-d", "-a", "-D", "-iu", "c0", "-id", "down0", "-pf"]).arg(cable.path("pid"));
+    let relay = relay.arg("10.78.0.1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut relay = relay.spawn().expect("dhcrelay is missing: install the Debian package isc-dhcp-relay");
+    cable.snapshot(&format!(
+        "{POOL}- name: far\n  address: 10.78.0.1/24\n  behind_relay: 10.79.0.0/24\n  gateway: 10.79.0.1\n  \
+         pool: {{ first: 10.79.0.100, last: 10.79.0.199 }}\n"
+    ));
+    let mut rackd = cable.rackd();
+    assert_eq!(rackd.says(), "serving generation 1: 2 segments, 0 machines");
+    let given = far.udhcpc();
+    let told = std::fs::read_to_string(far.path("told")).unwrap();
+    relay.kill().unwrap();
+    relay.wait().unwrap();
+    assert!(given[0].starts_with("10.79.0.1"), "{given:?}");
+    assert!(told.lines().any(|line| line == "router=10.79.0.1"), "{told}");
+}
+
 #[test]
 fn nothing_to_serve_is_said() {
     let dir = tempfile::tempdir().unwrap();

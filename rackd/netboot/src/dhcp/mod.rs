@@ -3,7 +3,9 @@
 //! `request.rs` reads untrusted bytes, `decide.rs` is the whole policy as a pure function, `pxe.rs` picks boot
 //! files, `reply.rs` writes bytes, `server.rs` is the only one that does I/O.
 
+mod conflict;
 mod decide;
+mod foreign;
 mod pxe;
 mod reply;
 mod request;
@@ -14,6 +16,7 @@ mod waiting;
 mod tests;
 
 pub use decide::{Decision, decide};
+pub(crate) use foreign::{Foreign, Watcher};
 pub use pxe::BootFiles;
 pub use reply::{Destination, Reply};
 pub use request::{Client, Request, RequestError};

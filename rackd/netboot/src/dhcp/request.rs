@@ -10,8 +10,8 @@ use dhcproto::{
 use crate::MacAddr;
 
 /// Fixed fields and magic cookie, in bytes (RFC 2131 §2).
-const HEADER: usize = 240;
-const COOKIE: [u8; 4] = [99, 130, 83, 99];
+pub(super) const HEADER: usize = 240;
+pub(super) const COOKIE: [u8; 4] = [99, 130, 83, 99];
 
 /// What a client sent. Options that cannot be read are as good as absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,7 +169,7 @@ impl Request {
 }
 
 /// Options by code, parts of long ones joined (RFC 3396). Stops where the packet does.
-fn options_of(mut bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+pub(super) fn options_of(mut bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
     let mut out: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
     loop {
         match bytes {

@@ -13,9 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use dhcproto::v4::MessageType;
 
+use super::conflict::{Check, Checks, Prober, Verdict};
 use super::{Decision, Destination, Reply, Request, decide, waiting::Waiting};
 use crate::lease::Ask;
-use crate::{BootEntry, BootTable, ClientKey, EventKind, Leases, MacAddr, Segment, server::Shared, socket};
+use crate::{
+    BootEntry, BootTable, ClientKey, EventKind, LeaseChange, Leases, MacAddr, Segment, server::Shared, socket,
+};
 
 /// How often the same unknown machine makes an event.
 const UNKNOWN_EVERY: Duration = Duration::from_secs(60);
@@ -36,6 +39,18 @@ pub(crate) struct Server {
     /// When it was last told that the pool is used up.
     exhausted: Option<Instant>,
     waiting: Waiting,
+    checks: Checks,
+    /// `None`: addresses of pools are given without looking for them.
+    prober: Option<Prober>,
+}
+
+/// Who is told what, if anybody is.
+enum Guest {
+    Entry(BootEntry),
+    /// No pool, or nothing left in it, or no word of ours.
+    Nothing,
+    /// It is answered when its address was looked for.
+    Later,
 }
 
 impl Server {
@@ -43,7 +58,24 @@ impl Server {
         let socket = socket::udp_on(&segment.interface, Ipv4Addr::UNSPECIFIED, SERVER_PORT)?;
         socket::widen(&socket);
         let waiting = Waiting::new(shared.config.leases.clone());
-        Ok(Self { shared, segment, socket, unknown: UnknownMachines::default(), exhausted: None, waiting })
+        let prober = match Prober::bind(&segment.interface) {
+            _ if !shared.config.conflict_check => None,
+            Ok(prober) => Some(prober),
+            Err(error) => {
+                tracing::warn!(interface = segment.interface, %error, "addresses of pools are not looked for before they are given");
+                None
+            }
+        };
+        Ok(Self {
+            shared,
+            segment,
+            socket,
+            unknown: UnknownMachines::default(),
+            exhausted: None,
+            waiting,
+            checks: Checks::default(),
+            prober,
+        })
     }
 
     /// Answers until `shutdown`. Offers go out at once; while the disk takes the leases of one batch, the next one
@@ -58,6 +90,19 @@ impl Server {
                     for reply in replies {
                         self.send(&reply).await;
                     }
+                    continue;
+                }
+                ip = answer(self.prober.as_ref(), self.checks.due_at().is_some()) => {
+                    if let Some(check) = self.checks.answered(ip) {
+                        self.looked_for(check, true).await;
+                    }
+                    continue;
+                }
+                () = until(self.checks.due_at()) => {
+                    while let Some(check) = self.checks.over(Instant::now()) {
+                        self.looked_for(check, false).await;
+                    }
+                    self.waiting.begin();
                     continue;
                 }
                 received = self.socket.recv_from(&mut buffer) => received,
@@ -89,24 +134,39 @@ impl Server {
                 return;
             }
         };
+        if self.shared.foreign.asked_by_us(request.mac) {
+            return;
+        }
+        self.request(&request).await;
+    }
+
+    async fn request(&mut self, request: &Request) {
         let table = self.shared.table.load_full();
-        let Some(segment) = segment_for(&table, &self.segment, &request) else {
+        let Some(segment) = segment_for(&table, &self.segment, request) else {
             tracing::debug!(giaddr = %request.giaddr, mac = %request.mac, "dhcp relay of no segment of ours");
             return;
         };
-        let guest = self.guest(&segment, &table, &request);
-        let decision = decide(&segment, &table, &self.shared.config.boot_files, &request, guest.as_ref());
+        if let Some(server) = request.server_id {
+            let how = format!("{} chose it: {}", request.mac, request.describe());
+            self.shared.foreign.tell(&self.shared, &segment, server, &how);
+        }
+        let guest = match self.guest(&segment, &table, request).await {
+            Guest::Entry(entry) => Some(entry),
+            Guest::Nothing => None,
+            Guest::Later => return,
+        };
+        let decision = decide(&segment, &table, &self.shared.config.boot_files, request, guest.as_ref());
         let known = table.entry(request.mac, &segment.network).map(AsRef::as_ref);
-        self.tell(&request, known, &decision);
+        self.tell(request, known, &decision);
         let record = decision.lease.as_ref().and_then(|change| {
             if guest.is_some() {
-                return self.leases().pooled(&ask(&request), &segment.network, change, SystemTime::now());
+                return self.leases().pooled(&ask(request), &segment.network, change, SystemTime::now());
             }
             self.leases().reserved(request.mac, &segment.network, change, SystemTime::now());
             None
         });
         let now = match record {
-            Some(record) => self.waiting.add(&request, record, decision.reply),
+            Some(record) => self.waiting.add(request, record, decision.reply),
             None => decision.reply,
         };
         if let Some(reply) = now {
@@ -115,30 +175,79 @@ impl Server {
     }
 
     /// What a machine that is not in the table gets, when the segment has a pool for such.
-    fn guest(&mut self, segment: &Segment, table: &BootTable, request: &Request) -> Option<BootEntry> {
-        let pool = segment.pool.as_ref()?;
+    async fn guest(&mut self, segment: &Segment, table: &BootTable, request: &Request) -> Guest {
+        let Some(pool) = segment.pool.as_ref() else { return Guest::Nothing };
         if !table.entries_of(request.mac).is_empty() {
-            return None;
+            return Guest::Nothing;
         }
         let (ask, now) = (ask(request), SystemTime::now());
         let ip = match request.kind {
             MessageType::Request if request.server_id.is_some_and(|server| server != segment.server_ip) => {
                 self.leases().withdraw(&ask.client, &segment.network);
-                Ipv4Addr::UNSPECIFIED
+                Some(Ipv4Addr::UNSPECIFIED)
             }
             MessageType::Discover | MessageType::Request => {
-                let ip = self.leases().offer(&ask, segment, pool, table, now);
-                if ip.is_none() {
+                let Some(ip) = self.leases().offer(&ask, segment, pool, table, now) else {
                     self.pool_exhausted(segment, request);
+                    return Guest::Nothing;
+                };
+                let looked_for = request.kind != MessageType::Discover
+                    || self.leases().was_given(&ask.client, &segment.network, ip);
+                if !looked_for && !self.may_offer(ip, request).await {
+                    return Guest::Later;
                 }
-                ip?
+                Some(ip)
             }
             // It has an address that it did not ask us for; it wants the settings.
-            MessageType::Inform => request.ciaddr,
-            _ => self.leases().held(&ask.client, &segment.network, now)?,
+            MessageType::Inform => Some(request.ciaddr),
+            _ => self.leases().held(&ask.client, &segment.network, now),
         };
+        let Some(ip) = ip else { return Guest::Nothing };
         let (mac, network, boot) = (request.mac, segment.network.clone(), pool.boot.clone());
-        Some(BootEntry { mac, node: String::new(), hostname: String::new(), ip, network, boot })
+        Guest::Entry(BootEntry { mac, node: String::new(), hostname: String::new(), ip, network, boot })
+    }
+
+    /// Whether an address may be offered at once; else it is looked for first. Behind a relay there is no ARP.
+    async fn may_offer(&mut self, ip: Ipv4Addr, request: &Request) -> bool {
+        let Some(prober) = self.prober.as_ref().filter(|_| request.giaddr.is_unspecified()) else {
+            return true;
+        };
+        let now = Instant::now();
+        match self.checks.judge(ip, request, now) {
+            Verdict::Free => true,
+            Verdict::Wait => false,
+            Verdict::Ask => {
+                let old_neighbour = prober.neighbours().contains_key(&ip);
+                prober.ask(ip).await;
+                self.checks.begin(ip, request.clone(), old_neighbour, now);
+                false
+            }
+        }
+    }
+
+    /// An address was looked for; who waits for it is answered, with this one or another.
+    async fn looked_for(&mut self, check: Check, echoed: bool) {
+        let Check { ip, request, old_neighbour, .. } = check;
+        let neighbours = self.prober.as_ref().map(Prober::neighbours).unwrap_or_default();
+        let who = neighbours.get(&ip).filter(|_| echoed || !old_neighbour);
+        let gateway = self.segment.gateway.and_then(|gateway| neighbours.get(&gateway));
+        // A router that answers ARP for everybody (proxy ARP) proves nothing, nor does the machine itself.
+        let nobody = who == Some(&request.mac) || (!echoed && (who.is_none() || who == gateway));
+        if nobody {
+            self.checks.is_free(ip, Instant::now());
+        } else {
+            let (table, now) = (self.shared.table.load_full(), SystemTime::now());
+            let Some(segment) = segment_for(&table, &self.segment, &request) else { return };
+            let who = who.map_or_else(|| "somebody".to_owned(), MacAddr::to_string);
+            let detail = format!("{who} uses {ip} on {}: not given to {}", segment.network, request.mac);
+            self.shared.events.emit(Some(request.mac), None, EventKind::AddressInUse, detail);
+            let change = LeaseChange::Declined { ip, seconds: segment.lease_seconds.max(60) };
+            if let Some(record) = self.leases().pooled(&ask(&request), &segment.network, &change, now) {
+                // Nobody waits for this record.
+                let _ = self.waiting.add(&request, record, None);
+            }
+        }
+        self.request(&request).await;
     }
 
     fn pool_exhausted(&mut self, segment: &Segment, request: &Request) {
@@ -177,6 +286,21 @@ impl Server {
         if let Err(error) = self.socket.send_to(&bytes, to).await {
             tracing::warn!(interface = self.segment.interface, %to, %error, "dhcp answer not sent");
         }
+    }
+}
+
+/// The next address that answers, while one is looked for.
+async fn answer(prober: Option<&Prober>, wanted: bool) -> Ipv4Addr {
+    match prober.filter(|_| wanted) {
+        Some(prober) => prober.answer().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -106,6 +106,14 @@ fn boot_of(boot: Boot, options: &[DhcpOption]) -> (String, Vec<EventKind>) {
     (file, kinds(&decision))
 }
 
+/// A DHCPDISCOVER with this transaction id.
+pub(super) fn discover(xid: u32) -> Request {
+    let bytes = packet(MessageType::Discover, &[], |m| {
+        m.set_xid(xid);
+    });
+    Request::parse(&bytes).unwrap()
+}
+
 #[test]
 fn each_firmware_gets_its_boot_file() {
     let plain = [EventKind::Discover, EventKind::Offer];

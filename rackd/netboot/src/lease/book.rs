@@ -60,6 +60,11 @@ impl Book {
         ip
     }
 
+    /// Whether a client was given this address before: nobody else has it from us since.
+    pub(super) fn was_given(&self, client: &ClientKey, ip: Ipv4Addr) -> bool {
+        self.records.get(&ip).is_some_and(|r| r.client == *client && r.state == State::Bound)
+    }
+
     /// The address a client has, or is offered.
     pub(super) fn held(&self, client: &ClientKey, now: SystemTime) -> Option<Ipv4Addr> {
         let ip = self.clients.get(client)?;

@@ -172,6 +172,11 @@ impl Leases {
         Some(ip)
     }
 
+    /// Whether a client was given this address of a pool before: nobody else has it from us since.
+    pub(crate) fn was_given(&self, client: &ClientKey, network: &str, ip: Ipv4Addr) -> bool {
+        lock(&self.0.pools).get(network).is_some_and(|book| book.was_given(client, ip))
+    }
+
     /// The address of a pool that a client has or is offered.
     pub(crate) fn held(&self, client: &ClientKey, network: &str, now: SystemTime) -> Option<Ipv4Addr> {
         lock(&self.0.pools).get(network)?.held(client, now)

@@ -8,6 +8,7 @@
 
 mod dhcp_clients;
 mod firmware;
+mod foreign;
 mod hostile;
 mod http_clients;
 mod lab;

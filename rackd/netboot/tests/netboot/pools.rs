@@ -11,8 +11,13 @@ fn pool(first: &str, last: &str) -> Segment {
 }
 
 fn serve(cable: &Cable, segment: Segment) -> Running {
+    serve_with(cable, segment, |_| {})
+}
+
+fn serve_with(cable: &Cable, segment: Segment, change: impl FnOnce(&mut Config)) -> Running {
     let mut config = Config::new(HTTP_PORT);
     config.leases = Leases::open(&cable.path("given")).unwrap();
+    change(&mut config);
     let mut table = table(segment, Boot::None);
     table.unpublish_mac(MAC);
     Running::start(&cable.server, config, table)
@@ -65,7 +70,8 @@ fn an_address_that_udhcpc_finds_in_use_is_left_alone() {
     let cable = Cable::new();
     // Somebody has taken the pool's first address by hand, and answers ARP for it.
     cable.server.sh("ip addr add 10.77.0.200/24 dev s0");
-    let mut server = serve(&cable, pool("10.77.0.200", "10.77.0.201"));
+    let mut server =
+        serve_with(&cable, pool("10.77.0.200", "10.77.0.201"), |config| config.conflict_check = false);
     let output = udhcpc(&cable, &["-a", "-A", "1", "-r", "10.77.0.200"]);
     assert!(output.status.success(), "{}", text(&output));
     server.wait(5, |kind| *kind == EventKind::Decline);
@@ -76,4 +82,30 @@ fn an_address_that_udhcpc_finds_in_use_is_left_alone() {
     // Nor does a restart give it to anybody.
     let server = serve(&cable, pool("10.77.0.200", "10.77.0.201"));
     assert_eq!(server.netboot.leases()[0].kind, LeaseKind::Declined);
+}
+
+#[test]
+fn an_address_that_somebody_answers_for_is_not_offered() {
+    for deaf_to_echo in [false, true] {
+        let cable = Cable::new();
+        // The kernel at the other end has it, and answers ARP for it on every interface.
+        cable.client.sh("ip addr add 10.77.0.200/32 dev lo");
+        if deaf_to_echo {
+            cable.client.sh("echo 1 > /proc/sys/net/ipv4/icmp_echo_ignore_all");
+        }
+        // Whose MAC address that is, is not who asks: the machine itself would be no conflict.
+        cable.client.sh("ip link add m0 link c0 address 52:54:00:77:00:02 type macvlan mode bridge; \
+             echo 1 > /proc/sys/net/ipv4/conf/m0/arp_ignore; ip link set m0 up");
+        let mut server = serve(&cable, pool("10.77.0.200", "10.77.0.201"));
+        let args = ["-f", "-q", "-n", "-t", "5", "-T", "1", "-i", "m0", "-r", "10.77.0.200", "-s"];
+        let script = crate::dhcp_clients::script(&cable);
+        let output = cable.client.client(20, "udhcpc", "udhcpc", &[&args[..], &[&script]].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        let found = server.wait(5, |kind| *kind == EventKind::AddressInUse);
+        assert!(found.detail.contains("uses 10.77.0.200"), "{found:?}");
+        assert!(told(&cable).contains("ip=10.77.0.201"), "{}", told(&cable));
+        assert!(!told(&cable).contains("ip=10.77.0.200"), "{}", told(&cable));
+        let kinds: Vec<_> = server.netboot.leases().into_iter().map(|lease| lease.kind).collect();
+        assert!(matches!(kinds[..], [LeaseKind::Declined, LeaseKind::Pool(_)]), "{kinds:?}");
+    }
 }

@@ -41,6 +41,7 @@ impl App {
             let action = match reported.kind() {
                 RackEventKind::RefuseLogin => "refuse login",
                 RackEventKind::UnknownMachine => "unknown machine",
+                RackEventKind::ForeignDhcpServer => "foreign dhcp server",
                 RackEventKind::Unspecified => return Err(invalid("events.kind", "expected what happened")),
             };
             check::text("events.detail", &reported.detail)?;

@@ -19,6 +19,8 @@ pub(crate) const RULES: RuleTable = &[
     ("farrier.rack.v1.RackService/WatchTasks", Rule::Authenticated),
     ("farrier.rack.v1.RackService/GetRackStatus", Rule::Authenticated),
     ("farrier.rack.v1.RackService/GetBootTrace", Rule::Authenticated),
+    ("farrier.rack.v1.RackService/ListLeases", Rule::Authenticated),
+    ("farrier.rack.v1.RackService/ListReservations", Rule::Authenticated),
     ("farrier.rack.v1.RackService/ListVolumes", Rule::Authenticated),
     ("farrier.rack.v1.RackService/ResizeVolume", Rule::Authenticated),
 ];
@@ -176,6 +178,20 @@ impl RackService for PlayedRack {
         let provisioning = segment("provisioning", SegmentRole::Provisioning);
         let segments = vec![provisioning, segment("blue", SegmentRole::Tenant)];
         Ok(Response::new(RackStatus { segments, ..RackStatus::default() }))
+    }
+
+    async fn list_leases(
+        &self,
+        _: Request<ListLeasesRequest>,
+    ) -> Result<Response<ListLeasesResponse>, Status> {
+        Err(Status::unimplemented("played"))
+    }
+
+    async fn list_reservations(
+        &self,
+        _: Request<ListReservationsRequest>,
+    ) -> Result<Response<ListReservationsResponse>, Status> {
+        Err(Status::unimplemented("played"))
     }
 
     async fn list_volumes(

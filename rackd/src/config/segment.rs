@@ -1,0 +1,142 @@
+//! `[[segment]]`: a network that rackd serves.
+
+use super::BadConfig;
+use serde::Deserialize;
+use std::net::Ipv4Addr;
+
+/// What a segment is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Ramdisks boot here.
+    Provisioning,
+    /// Finished machines live here.
+    Tenant,
+}
+
+/// A layer-2 network that rackd serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentConfig {
+    pub name: String,
+    pub role: Role,
+    /// Interface with rackd's address; empty: DHCP is somebody else's here.
+    pub interface: String,
+    pub address: Ipv4Addr,
+    /// The subnet of its machines, where they are behind a router that relays their DHCP; `address` is then rackd's in
+    /// another segment, as they reach it, and there is no interface.
+    pub behind_relay: Option<Ipv4Addr>,
+    /// Prefix length of the machines' subnet.
+    pub prefix: u8,
+    pub gateway: Option<Ipv4Addr>,
+    pub dns: Vec<Ipv4Addr>,
+    /// Addresses for machines, first and last.
+    pub pool: (Ipv4Addr, Ipv4Addr),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSegment {
+    name: String,
+    role: Role,
+    #[serde(default)]
+    interface: String,
+    address: String,
+    #[serde(default)]
+    behind_relay: Option<String>,
+    pool: String,
+    gateway: Option<Ipv4Addr>,
+    #[serde(default)]
+    dns: Vec<Ipv4Addr>,
+}
+
+/// Each by itself, and those behind relays against the others.
+pub(super) fn check(raw: Vec<RawSegment>) -> Result<Vec<SegmentConfig>, BadConfig> {
+    let segments = raw.into_iter().map(segment).collect::<Result<Vec<_>, _>>()?;
+    for far in segments.iter().filter(|s| s.behind_relay.is_some()) {
+        let near = |s: &&SegmentConfig| !s.interface.is_empty() && s.address == far.address;
+        if !segments.iter().any(|s| near(&s)) {
+            let expected =
+                "rackd's address in a segment with an interface, where the relay brings packets to";
+            return Err(bad(&far.name, "address", expected, &far.address.to_string()));
+        }
+        // Whose machine it is that a relay speaks for is told by the subnet alone.
+        let others = segments.iter().filter(|s| s.name != far.name);
+        if let Some(other) = others.into_iter().find(|s| s.overlaps(far)) {
+            let seen = format!("{}/{}, where segment {} is", far.subnet(), far.prefix, other.name);
+            return Err(bad(&far.name, "behind_relay", "a subnet that no other segment has", &seen));
+        }
+    }
+    Ok(segments)
+}
+
+impl SegmentConfig {
+    /// An address of the machines' subnet.
+    fn subnet(&self) -> Ipv4Addr {
+        self.behind_relay.unwrap_or(self.address)
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        same_subnet(self.subnet(), other.subnet(), self.prefix.min(other.prefix))
+    }
+}
+
+fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
+    let bad = |key, expected, seen: &str| bad(&raw.name, key, expected, seen);
+    if !farrier_model::is_label(&raw.name) {
+        return Err(bad("name", "1 to 63 of a-z, 0-9 and '-'", &raw.name));
+    }
+    let (address, mut prefix) = network(&raw.address)
+        .ok_or_else(|| bad("address", "address/prefix such as 10.90.0.1/24", &raw.address))?;
+    let mut behind_relay = None;
+    if let Some(text) = &raw.behind_relay {
+        let parsed = network(text);
+        let (subnet, theirs) =
+            parsed.ok_or_else(|| bad("behind_relay", "a subnet such as 10.91.0.0/24", text))?;
+        if !raw.interface.is_empty() {
+            return Err(bad("interface", "none beside behind_relay", &raw.interface));
+        }
+        // Machines answer rackd through it, ramdisks too.
+        let seen = raw.gateway.map_or_else(|| "none".to_owned(), |ip| ip.to_string());
+        if !raw.gateway.is_some_and(|ip| same_subnet(ip, subnet, theirs)) {
+            return Err(bad("gateway", "the router's address in the subnet that is behind_relay", &seen));
+        }
+        (behind_relay, prefix) = (Some(subnet), theirs);
+    }
+    let pool_error = || {
+        bad("pool", "first-last inside the subnet, without rackd's own address and the gateway", &raw.pool)
+    };
+    let (first, last) = raw.pool.split_once('-').ok_or_else(pool_error)?;
+    let first: Ipv4Addr = first.trim().parse().map_err(|_| pool_error())?;
+    let last: Ipv4Addr = last.trim().parse().map_err(|_| pool_error())?;
+    let inside = |ip| same_subnet(ip, behind_relay.unwrap_or(address), prefix);
+    let taken = [Some(address), raw.gateway].into_iter().flatten().any(|ip| (first..=last).contains(&ip));
+    if !inside(first) || !inside(last) || first > last || taken {
+        return Err(pool_error());
+    }
+    Ok(SegmentConfig {
+        name: raw.name,
+        role: raw.role,
+        interface: raw.interface,
+        address,
+        behind_relay,
+        prefix,
+        gateway: raw.gateway,
+        dns: raw.dns,
+        pool: (first, last),
+    })
+}
+
+fn bad(segment: &str, key: &str, expected: &'static str, seen: &str) -> BadConfig {
+    BadConfig::Value { key: format!("segment {segment}: {key}"), expected, seen: seen.to_owned() }
+}
+
+/// An address and the length of its prefix.
+fn network(text: &str) -> Option<(Ipv4Addr, u8)> {
+    let (address, prefix) = text.split_once('/')?;
+    Some((address.parse().ok()?, prefix.parse().ok().filter(|p| (8..=30).contains(p))?))
+}
+
+fn same_subnet(one: Ipv4Addr, other: Ipv4Addr, prefix: u8) -> bool {
+    let mask = u32::MAX << (32 - u32::from(prefix));
+    one.to_bits() & mask == other.to_bits() & mask
+}
