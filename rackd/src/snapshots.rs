@@ -1,11 +1,12 @@
 //! Images made of volumes: a picture of the disk beside it, and the picture's way to the images service.
 //!
-//! Nothing but the changed blocks is written here: the upload is compressed while it is sent, twice, since its
-//! digest goes ahead of it. A full disk would stop every machine that lives on this rack.
+//! Nothing but the changed blocks is written here, and nothing but the chunks with changes is sent: compressed while they
+//! are sent, twice, since their digest goes ahead of them. A full disk would stop every machine that lives on this rack.
 
 use crate::space::{self, NoRoom};
 use crate::volumes::Volume;
 use farrier_block::{Backing as _, Overlay, OverlayError};
+use farrier_model::chunks::CHUNK_BYTES;
 use farrier_proto::images::image_service_client::ImageServiceClient;
 use farrier_proto::images::upload_image_request::{Header, Part};
 use farrier_proto::images::{Compression, Image, ImageFormat, UploadImageRequest};
@@ -55,7 +56,9 @@ impl SnapshotError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             SnapshotError::Io { .. } | SnapshotError::Unreachable(_) | SnapshotError::Stopped => true,
-            SnapshotError::Overlay(error) => matches!(error, OverlayError::Busy | OverlayError::Io(_)),
+            SnapshotError::Overlay(error) => {
+                matches!(error, OverlayError::Busy | OverlayError::InUse | OverlayError::Io(_))
+            }
             // Asked again it would hold the node for hours; whoever makes room asks anew.
             SnapshotError::Refused { .. } | SnapshotError::NoRoom(_) => false,
         }
@@ -131,12 +134,13 @@ impl Snapshots {
             image: Some(Image {
                 name: image.to_owned(),
                 sha256: packed.sha256.clone(),
-                format: ImageFormat::Raw.into(),
+                format: ImageFormat::Changes.into(),
                 compression: Compression::Zstd.into(),
                 ..Image::default()
             }),
             file_bytes: i64::try_from(packed.bytes).unwrap_or(i64::MAX),
             request_id: format!("operations/{task}"),
+            base_manifest_sha256: volume.base_id.clone(),
         };
         let (pieces, received) = mpsc::channel(PIECES);
         let first = UploadImageRequest { part: Some(Part::Header(header)) };
@@ -218,7 +222,8 @@ impl Drop for Stop {
     }
 }
 
-/// Writes the whole disk of a picture, compressed, to `to`. The same picture gives the same bytes every time.
+/// Writes what a picture has that its image has not, chunk by chunk and compressed, to `to`; how it is told stands in the
+/// images service's contract. The same picture gives the same bytes every time.
 fn pack<W: Write>(
     path: &Path,
     volume: &Volume,
@@ -228,14 +233,25 @@ fn pack<W: Write>(
 ) -> Result<W, SnapshotError> {
     let picture = Overlay::open(path, volume.base.clone(), &volume.base_id)?;
     let encoder = zstd::Encoder::new(to, LEVEL).map_err(io_error("compressing", path))?;
-    let total = picture.size();
+    let (size, changed) = (picture.size(), picture.changed(CHUNK_BYTES));
+    let length = |chunk: u64| size.saturating_sub(chunk.saturating_mul(CHUNK_BYTES)).min(CHUNK_BYTES);
+    let total = 8 + changed.iter().map(|chunk| 8 + length(*chunk)).sum::<u64>();
     let mut plain = Plain { encoder, done: 0, total, told: 0, progress, stopped };
-    match picture.export(&mut plain) {
-        // Nobody takes it any more.
-        Err(OverlayError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            return Err(SnapshotError::Stopped);
+    let mut buffer = Vec::new();
+    let mut tell = || -> io::Result<()> {
+        plain.write_all(&size.to_le_bytes())?;
+        for chunk in &changed {
+            buffer.resize(usize::try_from(length(*chunk)).unwrap_or(0), 0);
+            picture.read_at(&mut buffer, chunk.saturating_mul(CHUNK_BYTES))?;
+            plain.write_all(&chunk.to_le_bytes())?;
+            plain.write_all(&buffer)?;
         }
-        exported => exported?,
+        Ok(())
+    };
+    match tell() {
+        // Nobody takes it any more.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(SnapshotError::Stopped),
+        told => told.map_err(OverlayError::Io)?,
     }
     plain.encoder.finish().map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => SnapshotError::Stopped,
@@ -243,7 +259,7 @@ fn pack<W: Write>(
     })
 }
 
-/// The disk's bytes on their way into the encoder, counted.
+/// Bytes on their way into the encoder, counted.
 struct Plain<W: Write> {
     encoder: zstd::Encoder<'static, W>,
     done: u64,

@@ -132,6 +132,7 @@ async fn import(link: &Link, args: ImportArgs) -> Result<Image, Failure> {
         image: Some(image),
         file_bytes: i64::try_from(size).unwrap_or(i64::MAX),
         request_id: request_id(),
+        ..Header::default()
     };
     let file =
         tokio::fs::File::open(&args.file).await.map_err(|error| Failure::file(&args.file, "read", &error))?;

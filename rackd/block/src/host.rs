@@ -12,18 +12,18 @@ use farrier_iscsi::{
 use farrier_model::Share;
 use rand::RngCore as _;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::arrival;
 use crate::budget::{Purse, Turn};
 use crate::events::Event;
-use crate::media::{Medium, read_error};
+use crate::media::{Medium, changes, read_error};
 use crate::targets::{Entry, SessionGuard, Targets};
 
 /// What the medium took longer for, and the memory that it holds.
 pub(crate) type Completion = (TaskKey, Result<Vec<u8>, Refusal>, Memory);
-/// A share of the address's budget and one of the target's.
-type Memory = (Share<IpAddr>, Share<()>);
+/// A share of the address's budget and one of the target's; none for what only waits.
+type Memory = Option<(Share<IpAddr>, Share<()>)>;
 
 /// Says what became of an operation.
 type Finish = Box<dyn FnOnce(&MediaOp, Result<MediaReply, MediaError>) + Send>;
@@ -41,8 +41,11 @@ pub(crate) struct ConnectionHost {
     /// What the session draws on.
     purse: Option<Purse>,
     discovery: Option<Share<IpAddr>>,
-    /// Nothing of an older session touches the media any more.
+    /// Nothing of an older session changes the media any more.
     first: bool,
+    /// Cancelled when the session is replaced, and when the connection is over however it ends.
+    ended: CancellationToken,
+    _ends: DropGuard,
 }
 
 /// Where a connection came in.
@@ -63,6 +66,7 @@ impl ConnectionHost {
         completions: mpsc::UnboundedSender<Completion>,
     ) -> ConnectionHost {
         let Arrival { peer, local, portals, target_port } = arrival;
+        let ended = kill.child_token();
         ConnectionHost {
             targets,
             peer,
@@ -76,6 +80,8 @@ impl ConnectionHost {
             purse: None,
             discovery: None,
             first: false,
+            _ends: ended.clone().drop_guard(),
+            ended,
         }
     }
 
@@ -221,7 +227,7 @@ impl Host for ConnectionHost {
             if settles {
                 return Now::Done(MediaReply::Done);
             }
-            let _touch = medium.running.begin();
+            let _touch = changes(op).then(|| medium.running.begin());
             let done = unit.is_current(age).then(|| medium.try_perform(op, data));
             match done {
                 Some(Some(Ok(reply))) => return Now::Done(reply),
@@ -231,13 +237,21 @@ impl Host for ConnectionHost {
             }
         }
         // Held until the answer is made, or dropped with the connection: also by tasks that the initiator aborts.
-        let Some(memory) = purse.memory(held(op, data)) else {
-            return Now::Failed(MediaError::Busy);
+        let memory = if settles {
+            // It has none, and must not fail for want of it: an abort has happened, and is told when it is over.
+            None
+        } else {
+            match purse.memory(held(op, data)) {
+                Some(memory) => Some(memory),
+                None => return Now::Failed(MediaError::Busy),
+            }
         };
         let (medium, unit, purse) = (Arc::clone(medium), Arc::clone(unit), purse.clone());
         let (op, data) = (op.clone(), data.to_vec());
         let (completions, token) = (self.completions.clone(), session.token());
         let (gone, limit) = (session.entry.gone().clone(), self.targets.limits().arrival_timeout);
+        // Nobody waits for the answer any more. A sanitize happens all the same, while there is a target.
+        let over = if matches!(op, MediaOp::Sanitize { .. }) { gone.clone() } else { self.ended.clone() };
         let missing = arrival::missing(&*medium.backing, &op);
         let finish = {
             let unit = Arc::clone(&unit);
@@ -248,7 +262,7 @@ impl Host for ConnectionHost {
             }
         };
         let perform = {
-            let (medium, gone) = (Arc::clone(&medium), gone.clone());
+            let medium = Arc::clone(&medium);
             move |op: MediaOp, turn: Turn, finish: Finish| {
                 tokio::task::spawn_blocking(move || {
                     let result = touch(&medium, &unit, age, &op, &data, &gone);
@@ -268,22 +282,20 @@ impl Host for ConnectionHost {
             if let Some(before) = before {
                 tokio::select! {
                     () = medium.running.over(before) => {}
-                    // Nobody waits for the answer any more.
-                    () = gone.cancelled() => return finish(&op, Err(MediaError::Busy)),
+                    () = over.cancelled() => return finish(&op, Err(MediaError::Busy)),
                 }
             }
             if settles {
                 return finish(&op, Ok(MediaReply::Done));
             }
             if let Some(missing) = missing
-                && let Err(error) = arrival::all(missing, &*medium.backing, &op, limit, &gone).await
+                && let Err(error) = arrival::all(missing, &*medium.backing, &op, limit, &over).await
             {
                 return finish(&op, Err(error));
             }
             let turn = tokio::select! {
                 turn = purse.turn() => turn,
-                // Nobody waits for the answer any more.
-                () = gone.cancelled() => None,
+                () = over.cancelled() => None,
             };
             match turn {
                 Some(turn) => perform(op, turn, Box::new(finish)),
@@ -306,10 +318,12 @@ fn touch(
 ) -> Result<MediaReply, MediaError> {
     // It goes on whatever happens to its task (SBC-3 section 4.11.1), and nobody waits for it.
     if matches!(op, MediaOp::Sanitize { .. }) {
-        return medium.perform(op, data, gone);
+        return medium.perform(op, data, &|| gone.is_cancelled());
     }
-    let _touch = medium.running.begin();
-    if unit.is_current(age) { medium.perform(op, data, gone) } else { Err(MediaError::Busy) }
+    // What only looks is nobody's trouble, however long it takes.
+    let _touch = changes(op).then(|| medium.running.begin());
+    let over = || gone.is_cancelled() || !unit.is_current(age);
+    if over() { Err(MediaError::Busy) } else { medium.perform(op, data, &over) }
 }
 
 /// Bytes that an operation holds while it waits: its data, and the task itself.

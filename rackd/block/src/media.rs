@@ -5,8 +5,6 @@ use std::sync::{PoisonError, RwLock};
 
 use farrier_iscsi::scsi::{Compare, CopySegment, MediaError, MediaOp, MediaReply};
 
-use tokio_util::sync::CancellationToken;
-
 use crate::backing::Backing;
 use crate::running::Running;
 
@@ -40,12 +38,12 @@ impl Medium {
         }
     }
 
-    /// Long operations end early when `stop` says so: the target goes, and nobody asks for the outcome.
+    /// Long operations end early when `stop` says so: nobody asks for the outcome any more.
     pub(crate) fn perform(
         &self,
         op: &MediaOp,
         data: &[u8],
-        stop: &CancellationToken,
+        stop: &dyn Fn() -> bool,
     ) -> Result<MediaReply, MediaError> {
         let backing = &*self.backing;
         let alone =
@@ -126,6 +124,23 @@ impl Medium {
     }
 }
 
+/// Whether it changes what the medium holds. A sanitize is apart: it goes on whatever happens to its task.
+pub(crate) fn changes(op: &MediaOp) -> bool {
+    let writes = matches!(
+        op,
+        MediaOp::Write { .. }
+            | MediaOp::WriteAndVerify { .. }
+            | MediaOp::WriteSame { .. }
+            | MediaOp::Unmap { .. }
+    );
+    writes || reads_and_writes(op)
+}
+
+/// Whether what it writes depends on what it has read.
+fn reads_and_writes(op: &MediaOp) -> bool {
+    matches!(op, MediaOp::CompareAndWrite { .. } | MediaOp::OrWrite { .. } | MediaOp::Copy { .. })
+}
+
 fn write(backing: &dyn Backing, data: &[u8], offset: u64) -> Result<(), MediaError> {
     backing.write_at(data, offset).map_err(|error| write_error(&error))
 }
@@ -155,7 +170,7 @@ fn verify(
     how: Compare,
     block: u32,
     data: &[u8],
-    stop: &CancellationToken,
+    stop: &dyn Fn() -> bool,
 ) -> Result<(), MediaError> {
     match how {
         Compare::Data => compare(backing, data, offset),
@@ -186,7 +201,7 @@ fn repeat(
     block: &[u8],
     offset: u64,
     len: u64,
-    stop: &CancellationToken,
+    stop: &dyn Fn() -> bool,
 ) -> Result<(), MediaError> {
     if block.is_empty() {
         return Err(MediaError::Write);
@@ -204,7 +219,7 @@ fn repeat(
 }
 
 /// Copies so that an overlap comes out as if all was read first (SPC-4 section 6.4.5).
-fn copy(backing: &dyn Backing, segment: &CopySegment, stop: &CancellationToken) -> Result<(), MediaError> {
+fn copy(backing: &dyn Backing, segment: &CopySegment, stop: &dyn Fn() -> bool) -> Result<(), MediaError> {
     let mut buffer = vec![0; CHUNK];
     let mut parts: Vec<(u64, usize)> = chunks(segment.len).collect();
     if segment.to > segment.from {
@@ -222,7 +237,7 @@ fn copy(backing: &dyn Backing, segment: &CopySegment, stop: &CancellationToken) 
 fn sanitize(
     backing: &dyn Backing,
     pattern: Option<&[u8]>,
-    stop: &CancellationToken,
+    stop: &dyn Fn() -> bool,
 ) -> Result<(), MediaError> {
     let size = backing.size();
     match pattern {
@@ -237,8 +252,8 @@ fn sanitize(
     flush_if(backing, true)
 }
 
-fn go_on(stop: &CancellationToken) -> Result<(), MediaError> {
-    if stop.is_cancelled() { Err(MediaError::Busy) } else { Ok(()) }
+fn go_on(stop: &dyn Fn() -> bool) -> Result<(), MediaError> {
+    if stop() { Err(MediaError::Busy) } else { Ok(()) }
 }
 
 fn chunks(len: u64) -> impl Iterator<Item = (u64, usize)> {
@@ -285,8 +300,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(1 << 40).unwrap();
         let medium = Medium::new(FileBacking::open(file.path(), Mode::ReadWrite).unwrap());
-        let (len, stop) = (1 << 40, CancellationToken::new());
-        stop.cancel();
+        let len = 1 << 40;
         // A tebibyte each: no test would see their end.
         let copy = CopySegment { from: 0, to: 512, len: len - 512 };
         for op in [
@@ -295,7 +309,7 @@ mod tests {
             MediaOp::Verify { offset: 0, len, compare: Compare::Nothing, block: 512 },
             MediaOp::Copy { segments: vec![copy], by: 0, list: 0 },
         ] {
-            assert_eq!(medium.perform(&op, &[7; 512], &stop), Err(MediaError::Busy), "{op:?}");
+            assert_eq!(medium.perform(&op, &[7; 512], &|| true), Err(MediaError::Busy), "{op:?}");
         }
     }
 }

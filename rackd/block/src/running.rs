@@ -1,4 +1,4 @@
-//! Which operations touch a medium now. Whoever comes after the end of somebody's session, or after an abort, waits
+//! Which operations change a medium now. Whoever comes after the end of somebody's session, or after an abort, waits
 //! until the last of them is over: a late write must not come over a newer one.
 
 use std::collections::BTreeSet;
@@ -67,8 +67,14 @@ impl Running {
 
 impl Drop for Touch<'_> {
     fn drop(&mut self) {
-        self.running.state().active.remove(&self.number);
-        self.running.ended.notify_waiters();
+        let mut state = self.running.state();
+        // Whoever waits, waits for the oldest: the end of a later one is no news.
+        let oldest = state.active.first() == Some(&self.number);
+        state.active.remove(&self.number);
+        drop(state);
+        if oldest {
+            self.running.ended.notify_waiters();
+        }
     }
 }
 

@@ -22,6 +22,7 @@ const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 struct Slow {
     gate: Arc<Gate>,
     written: Arc<Mutex<Vec<u8>>>,
+    flushes_wait: bool,
 }
 
 impl Drop for Slow {
@@ -69,6 +70,9 @@ impl Backing for Slow {
     }
 
     fn flush(&self) -> io::Result<()> {
+        if self.flushes_wait {
+            self.gate.pass();
+        }
         Ok(())
     }
 
@@ -135,6 +139,24 @@ fn so_does_one_that_comes_when_the_old_one_is_gone() {
     gate.open();
     assert_eq!(new.status(), GOOD);
     assert_eq!(*written.lock().unwrap(), [1, 3]);
+}
+
+/// What changes nothing keeps nobody out, however long it takes.
+#[test]
+fn a_flush_that_never_ends_does_not_keep_the_next_session_waiting() {
+    let server = Server::start(Limits::default(), 1);
+    let disk = Slow { flushes_wait: true, ..Slow::default() };
+    let (gate, written) = (Arc::clone(&disk.gate), Arc::clone(&disk.written));
+    server.targets.add(target(NODE, LunSpec::new(0, Arc::new(disk)))).expect("added");
+    let mut old = login(&server, ADDRESS, 1, &normal(NODE)).expect("logs in");
+    // SYNCHRONIZE CACHE (10).
+    old.command(0x35, 0, 0);
+    gate.wait_for(1);
+    let mut new = login(&server, ADDRESS, 1, &normal(NODE)).expect("logs in again");
+    send_write(&mut new, 3);
+    assert_eq!(new.status(), GOOD);
+    assert_eq!(*written.lock().unwrap(), [3]);
+    gate.open();
 }
 
 /// I/O fencing: when the answer comes, nothing of the node that was fenced off happens any more.

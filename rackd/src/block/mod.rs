@@ -31,8 +31,8 @@ pub struct ServeArgs {
     /// Address and port, 127.0.0.1:3260; several times for several paths. Port 0 takes a free one.
     #[arg(long, required = true)]
     listen: Vec<SocketAddr>,
-    /// A target and what is its LUN 0, a raw disk or an overlay: iqn.2026-01.com.example:disk=/path/disk.img; several
-    /// times.
+    /// A target and what is its LUN 0: a raw disk, iqn.2026-01.com.example:disk=/path/disk.img, or one that `rackd block
+    /// overlay` made, iqn.2026-01.com.example:disk=overlay:/path/disk.overlay; several times.
     #[arg(long = "target", value_name = "IQN=FILE", required = true)]
     targets: Vec<String>,
     /// Initiators must know this user's secret: the first line of a file, 12 characters or more.
@@ -68,8 +68,7 @@ pub async fn block(command: BlockCommand, shutdown: CancellationToken) -> anyhow
     for target in &args.targets {
         let (name, file) =
             target.split_once('=').with_context(|| format!("--target {target:?} is not IQN=FILE"))?;
-        let backing =
-            backing(Path::new(file), args.readonly).with_context(|| format!("cannot serve {name}"))?;
+        let backing = backing(file, args.readonly).with_context(|| format!("cannot serve {name}"))?;
         let lun = LunSpec::new(0, backing);
         targets.add(TargetSpec {
             name: name.to_owned(),
@@ -90,12 +89,14 @@ pub async fn block(command: BlockCommand, shutdown: CancellationToken) -> anyhow
     serve(portals, targets, shutdown).await.context("the iSCSI server ended")
 }
 
-fn backing(file: &Path, readonly: bool) -> anyhow::Result<Arc<dyn Backing>> {
-    if overlay::peek(file)?.is_some() {
-        return Ok(overlay::open(file)?);
+/// What it is, is said and never guessed: a guest writes what it likes into its raw disk, an overlay's header too, with
+/// the name of a file that is not its own.
+fn backing(what: &str, readonly: bool) -> anyhow::Result<Arc<dyn Backing>> {
+    if let Some(file) = what.strip_prefix("overlay:") {
+        return Ok(overlay::open(Path::new(file))?);
     }
     let mode = if readonly { Mode::ReadOnly } else { Mode::ReadWrite };
-    Ok(FileBacking::open(file, mode).with_context(|| format!("cannot open {}", file.display()))?)
+    Ok(FileBacking::open(Path::new(what), mode).with_context(|| format!("cannot open {what}"))?)
 }
 
 fn read_secret(text: &str) -> anyhow::Result<Credentials> {

@@ -1,4 +1,4 @@
-//! `rackd block overlay`: copy-on-write disks over an image, by hand. `rackd block serve` takes them like raw files.
+//! `rackd block overlay`: copy-on-write disks over an image, by hand. `rackd block serve` serves them like raw files.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use farrier_block::{FileBacking, Image, Mode, Overlay, OverlayError, OverlayInfo, OverlayOptions};
+use farrier_block::{FileBacking, Image, Mode, Overlay, OverlayError, OverlayOptions};
 
 /// Commands for disks that nobody serves at the moment.
 #[derive(Debug, Subcommand)]
@@ -86,23 +86,15 @@ pub(super) fn run(command: OverlayCommand) -> anyhow::Result<()> {
     }
 }
 
-/// What a file is, if it is an overlay.
-pub(super) fn peek(file: &Path) -> anyhow::Result<Option<OverlayInfo>> {
-    match Overlay::peek(file) {
-        Ok(info) => Ok(Some(info)),
-        Err(OverlayError::Damaged(_)) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
-    }
-}
-
 /// Opens one that was made here: it names its image by its path.
 pub(super) fn open(file: &Path) -> anyhow::Result<Arc<Overlay>> {
-    let info = peek(file)?;
-    let Some(info) = info else {
-        bail!(
-            "{}: expected an overlay, saw none; make one with `rackd block overlay create`",
+    let info = match Overlay::peek(file) {
+        Ok(info) => info,
+        Err(OverlayError::Damaged(why)) => bail!(
+            "{}: expected an overlay, saw none ({why}); make one with `rackd block overlay create`",
             file.display()
-        );
+        ),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
     };
     let base = Path::new(&info.base_id);
     if !base.is_absolute() {

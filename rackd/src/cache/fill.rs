@@ -15,6 +15,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How patient fetching is.
@@ -60,6 +61,8 @@ async fn work(shared: &Arc<Shared>, origin: &dyn Origin, timing: &Timing) {
     let mut fill = Fill { run: None, cursor: 0 };
     let mut wanted = FuturesUnordered::new();
     let mut pause = timing.first_pause;
+    // When what came damaged is asked for again; whatever else happens meanwhile does not put it off.
+    let mut forgive_at: Option<Instant> = None;
     loop {
         while wanted.len() < WANTED_AT_ONCE
             && let Some(index) = shared.next_wanted(fill.coming(shared))
@@ -83,15 +86,21 @@ async fn work(shared: &Arc<Shared>, origin: &dyn Origin, timing: &Timing) {
         let go_on = !whole && (wanted.is_empty() || awaited);
         let rest =
             async { if go_on { fill.next(shared, origin, timing.fill_idle).await } else { pending().await } };
+        forgive_at =
+            shared.is_damaged().then(|| forgive_at.unwrap_or_else(|| Instant::now() + timing.forgive_after));
         let (index, outcome) = tokio::select! {
             biased;
+            () = until(forgive_at), if forgive_at.is_some() => {
+                forgive_at = None;
+                shared.forgive();
+                continue;
+            }
             Some((index, outcome)) = wanted.next(), if !wanted.is_empty() => {
                 shared.landed(index, outcome.is_ok());
                 fill.cursor = index.saturating_add(1);
                 (Some(index), outcome)
             }
             () = shared.work.notified() => continue,
-            () = forgive(shared, timing) => continue,
             (index, outcome) = rest => (index, outcome),
         };
         match outcome {
@@ -126,12 +135,11 @@ async fn wait(
 }
 
 /// Chunks that came damaged are asked for again after a while: somebody may have repaired the centre's disk.
-async fn forgive(shared: &Shared, timing: &Timing) {
-    if !shared.is_damaged() {
-        return pending().await;
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => pending().await,
     }
-    tokio::time::sleep(timing.forgive_after).await;
-    shared.forgive();
 }
 
 /// One chunk for somebody who waits.

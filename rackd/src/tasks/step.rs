@@ -86,7 +86,9 @@ impl From<VolumeError> for StepError {
             // A full disk may be emptied.
             VolumeError::Io { .. } | VolumeError::NoImage { .. } => StepError::Again(chain(&e)),
             // A full disk may be emptied, a wire be plugged in again.
-            VolumeError::Overlay { source: OverlayError::Io(_), .. } => StepError::Again(chain(&e)),
+            VolumeError::Overlay { source: OverlayError::Io(_) | OverlayError::InUse, .. } => {
+                StepError::Again(chain(&e))
+            }
             VolumeError::Overlay { .. }
             | VolumeError::Target(_)
             | VolumeError::NoVolume { .. }

@@ -163,7 +163,7 @@ fn a_copy_on_write_disk_is_made_served_copied_rebased_and_exported() {
     assert!(!overlay(&["create", &disk, "--base", &path("golden")]).0, "never over another");
 
     let args = ["block", "serve", "--listen", "127.0.0.1:0"].map(str::to_owned);
-    let target = format!("--target={FIRST}={disk}");
+    let target = format!("--target={FIRST}=overlay:{disk}");
     let mut served = Served::start_with(dir, &[&args[..], &[target]].concat());
     let written = served.qemu_io(&[], FIRST, "write -P 0x42 64k 64k");
     assert!(written.status.success(), "{written:?}");
@@ -172,6 +172,15 @@ fn a_copy_on_write_disk_is_made_served_copied_rebased_and_exported() {
     let (ok, said) = overlay(&["show", &disk]);
     assert!(!ok && said.contains("stop what serves it"), "{said}");
     assert!(served.terminate().success());
+
+    // A raw disk is one whatever its guest has written into it.
+    let elsewhere = tempfile::tempdir().unwrap();
+    open_to_all(elsewhere.path(), 0o777);
+    let raw = format!("--target={FIRST}={disk}");
+    let mut plain = Served::start_with(elsewhere, &[&args[..], &[raw]].concat());
+    let first = plain.qemu_io(&["-r"], FIRST, "read -v 0 512");
+    assert!(String::from_utf8_lossy(&first.stdout).contains("FARROVL1"), "{first:?}");
+    assert!(plain.terminate().success());
 
     let said = done(&["show", &disk]);
     assert!(said.contains("own        65536 bytes") && said.contains("size       8388608 bytes"), "{said}");

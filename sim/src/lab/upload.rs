@@ -50,6 +50,7 @@ impl ImageFile {
             image: Some(image),
             file_bytes: i64::try_from(size)?,
             request_id: uuid::Uuid::new_v4().to_string(),
+            ..Header::default()
         };
         let (sender, receiver) = tokio::sync::mpsc::channel(4);
         tokio::task::spawn_blocking(move || {

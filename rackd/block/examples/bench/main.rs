@@ -1,8 +1,9 @@
 //! `cargo xtask bench block`: our target beside tgt, in one run, with the same load generator; and beside nginx, for
 //! what a file server can do.
 //!
-//! `bench --rackd PROGRAM [--seconds N] [--runs N] [--size MIB] [--only WORD] [--directory DIR]`
+//! `bench --rackd PROGRAM [--seconds N] [--runs N] [--size MIB] [--only WORD] [--directory DIR] [--awake yes]`
 
+mod awake;
 mod foreign;
 mod http;
 mod load;
@@ -17,6 +18,7 @@ use load::{Case, Kind, Order};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::read()?;
     let directory = tempfile::tempdir_in(&options.directory)?;
+    let _awake = options.awake.then(awake::Awake::start).transpose()?;
     let disk = directory.path().join("disk.img");
     // Written, not sparse: holes are cheaper to read than data.
     let pattern: Vec<u8> =
@@ -135,6 +137,7 @@ struct Options {
     size_mib: u64,
     only: String,
     directory: PathBuf,
+    awake: bool,
 }
 
 impl Options {
@@ -146,6 +149,7 @@ impl Options {
             size_mib: 1024,
             only: String::new(),
             directory: PathBuf::from("/dev/shm"),
+            awake: false,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(option) = arguments.next() {
@@ -157,6 +161,7 @@ impl Options {
                 "--size" => options.size_mib = value.parse()?,
                 "--only" => options.only = value,
                 "--directory" => options.directory = value.into(),
+                "--awake" => options.awake = value == "yes",
                 _ => return Err(format!("{option}: not an option").into()),
             }
         }

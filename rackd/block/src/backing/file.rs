@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use farrier_iscsi::scsi::Extent;
 use rustix::fs::{FallocateFlags, SeekFrom};
@@ -26,6 +27,8 @@ pub struct FileBacking {
     size: u64,
     mode: Mode,
     cached: CachedReads,
+    /// A sync failed: the kernel tells of it once, and what was lost is not known.
+    lost: AtomicBool,
 }
 
 /// How bytes that are in memory are read without waiting for those that are not.
@@ -44,7 +47,14 @@ impl FileBacking {
         let file = OpenOptions::new().read(true).write(mode == Mode::ReadWrite).open(path)?;
         let size = file.metadata()?.len();
         let cached = cached_reads(&file)?;
-        Ok(Arc::new(FileBacking { file, path: path.to_owned(), size, mode, cached }))
+        Ok(Arc::new(FileBacking {
+            file,
+            path: path.to_owned(),
+            size,
+            mode,
+            cached,
+            lost: AtomicBool::new(false),
+        }))
     }
 
     pub fn path(&self) -> &Path {
@@ -87,7 +97,12 @@ impl Backing for FileBacking {
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.file.sync_data()
+        if self.lost.load(Ordering::Acquire) {
+            return Err(io::Error::other(
+                "the disk below failed to write earlier: what it lost is not known",
+            ));
+        }
+        self.file.sync_data().inspect_err(|_| self.lost.store(true, Ordering::Release))
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {

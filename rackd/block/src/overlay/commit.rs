@@ -46,16 +46,21 @@ impl<S: Store> Disk<S> {
             Ok(()) => {
                 state.header.sequence = header.sequence;
                 state.header.epoch = header.epoch;
+                // Records of the epoch that the header names, and of the next, count after a crash; older ones do not.
+                if state.torn.is_some_and(|torn| torn != header.epoch) {
+                    state.torn = None;
+                }
                 drop(state);
                 // Holes before the blocks are used again. Without them the blocks are as free, and take more space.
-                let mut punched = Ok(());
                 for (entry, count) in entry_runs(given_up.clone()) {
                     let hole = self.store.punch(self.data_offset(entry), u64::from(count) * self.block);
-                    punched = punched.and(hole);
+                    if let Err(error) = hole {
+                        tracing::warn!(%error, "space that an overlay gave up is not given back");
+                    }
                 }
                 let mut state = self.write_state();
                 given_up.into_iter().rev().for_each(|entry| state.space.put_back(entry));
-                punched
+                Ok(())
             }
             Err(error) => {
                 state.dirty.extend(dirty);

@@ -37,6 +37,9 @@ pub(super) struct State {
     /// Of new records.
     pub(super) epoch: u32,
     pub(super) position: u32,
+    /// A write of records failed half way in this epoch: whole ones may stand in the log that nobody was told of. Nothing
+    /// is written, in place neither, until the disk's header says that the epoch is past.
+    pub(super) torn: Option<u32>,
     /// A picture that is being copied: its blocks are not written over.
     pub(super) picture: Option<Map>,
     data_blocks: u64,
@@ -69,6 +72,7 @@ impl<S: Store> Disk<S> {
             dirty: BTreeSet::new(),
             epoch,
             position: 0,
+            torn: None,
             picture: None,
             data_blocks,
             zero_blocks,
@@ -143,7 +147,8 @@ impl<S: Store> Disk<S> {
 
     /// What the image below lacks of the blocks that are read from it.
     pub(crate) fn arrival(&self, offset: u64, len: u64) -> Option<Arrival> {
-        let state = self.read_state();
+        // While somebody changes the map nobody waits here: the reader does, on a thread that may.
+        let state = self.state.try_read().ok()?;
         let end = offset.saturating_add(len.min(ARRIVAL_STEP)).min(state.header.size).min(state.base.size());
         let mut at = offset;
         while at < end {
@@ -181,12 +186,12 @@ impl<S: Store> Disk<S> {
                 Patience::Wait => self.write_state(),
                 Patience::Now => self.try_write_state()?,
             };
-            if state.position >= RECORDS - SPARE {
+            if state.needs_commit() {
                 if patience == Patience::Now {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
                 drop(state);
-                self.commit(false)?;
+                self.commit(true)?;
                 continue;
             }
             // Somebody was here between.
@@ -204,7 +209,7 @@ impl<S: Store> Disk<S> {
     fn write_over(&self, data: &[u8], offset: u64, patience: Patience) -> io::Result<bool> {
         let state = self.state_for(patience)?;
         check_range(offset, data.len(), state.header.size)?;
-        if state.picture.is_some() {
+        if state.picture.is_some() || state.torn.is_some() {
             return Ok(false);
         }
         let mut parts: Vec<(usize, usize, u64)> = Vec::new();
@@ -357,7 +362,11 @@ impl<S: Store> Disk<S> {
             // Cannot be: a write is at most a transfer, and `SPARE` records were left for it.
             return Err(io::Error::other("the log of the overlay is full"));
         }
-        self.store.write_at(&bytes, Record::offset(state.epoch, state.position))?;
+        let logged = self.store.write_at(&bytes, Record::offset(state.epoch, state.position));
+        if logged.is_err() {
+            state.torn = Some(state.epoch);
+        }
+        logged?;
         state.position += u32::try_from(changes.len()).unwrap_or(0);
         for (block, entry, count) in changes {
             for step in 0..*count {
@@ -403,9 +412,9 @@ impl<S: Store> Disk<S> {
         loop {
             let mut state = self.write_state();
             check_range(first * self.block, 0, state.header.size)?;
-            if state.position >= RECORDS - SPARE {
+            if state.needs_commit() {
                 drop(state);
-                self.commit(false)?;
+                self.commit(true)?;
                 continue;
             }
             let blocks = state.header.blocks().min(first + count);
@@ -416,6 +425,22 @@ impl<S: Store> Disk<S> {
             let changes = runs(changed.map(|block| (block, wanted(block))));
             return self.apply(&mut state, &changes);
         }
+    }
+
+    pub(crate) fn changed(&self, piece: u64) -> Vec<u64> {
+        let state = self.read_state();
+        let pieces = state.header.size.div_ceil(piece.max(1));
+        let mut found: Vec<u64> = Vec::new();
+        for (block, _) in state.map.entries() {
+            let first = block * self.block / piece.max(1);
+            let last = ((block + 1) * self.block - 1) / piece.max(1);
+            for number in first..=last {
+                if number < pieces && found.last().is_none_or(|known| *known < number) {
+                    found.push(number);
+                }
+            }
+        }
+        found
     }
 
     pub(crate) fn extents(&self, offset: u64, max: usize) -> Vec<Extent> {
@@ -497,6 +522,11 @@ impl<S: Store> Disk<S> {
 }
 
 impl State {
+    /// Before the next record is written: the log is full, or has records that must not count.
+    fn needs_commit(&self) -> bool {
+        self.position >= RECORDS - SPARE || self.torn.is_some()
+    }
+
     /// Changes an entry; the place it had is given up, or kept for a picture.
     pub(super) fn put(&mut self, block: u64, entry: u32) {
         let old = self.map.set(block, entry);

@@ -163,6 +163,11 @@ impl Overlay {
         Ok(sync_directory(path)?)
     }
 
+    /// Pieces of the disk, by their numbers, that may differ from the image below.
+    pub fn changed(&self, piece: u64) -> Vec<u64> {
+        self.disk.changed(piece)
+    }
+
     /// The whole disk as raw bytes, as it is now.
     pub fn export(&self, to: &mut dyn Write) -> Result<(), OverlayError> {
         self.disk.export(to)

@@ -73,7 +73,7 @@ impl Receiving {
             self.images.conversions.clone().acquire_owned().await.map_err(|_| AppError::ShuttingDown)?;
         let cancel = CancellationToken::new();
         let guard = cancel.clone().drop_guard();
-        let (disks, declared) = (self.images.disks.clone(), self.wanted.declared);
+        let (disks, declared) = (self.images.disks.clone(), self.wanted.declared.clone());
         let cut = spawn_blocking(move || {
             let _turn = turn;
             import::convert(&disks, file, declared, &cancel)

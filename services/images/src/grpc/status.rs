@@ -74,6 +74,7 @@ fn import(error: ImportError) -> Status {
             refuse_with(Code::InvalidArgument, Reason::ChecksumMismatch, error.to_string(), facts)
         }
         ImportError::BadFormat(why) => refused(Reason::BadFormat, why),
+        ImportError::NoBase(_) => refuse(Code::FailedPrecondition, Reason::NotFound, error.to_string()),
         ImportError::TooLarge { limit } => refuse_with(
             Code::InvalidArgument,
             Reason::ImageTooLarge,

@@ -35,6 +35,12 @@ pub(super) fn wanted(
     }
     let format = match ImageFormat::try_from(image.format) {
         Ok(format @ (ImageFormat::Raw | ImageFormat::Qcow2)) => format,
+        Ok(ImageFormat::Changes) if reservation.is_some() => {
+            if !is_digest(&header.base_manifest_sha256) {
+                return bad("header.base_manifest_sha256", "expected the manifest of the disk below");
+            }
+            ImageFormat::Changes
+        }
         _ => return bad("header.image.format", "expected RAW or QCOW2"),
     };
     let compression = match Compression::try_from(image.compression) {
@@ -72,7 +78,12 @@ pub(super) fn wanted(
             ..Image::default()
         },
         promise: Promise { file_bytes, sha256 },
-        declared: Declared { format, compression, max_bytes: images.max_bytes() },
+        declared: Declared {
+            format,
+            compression,
+            max_bytes: images.max_bytes(),
+            base: header.base_manifest_sha256,
+        },
         request_id: header.request_id,
         reserved,
         actor: caller.actor(),

@@ -2,7 +2,7 @@
 
 use super::{ImportError, decompress, writing};
 use crate::disks::Temp;
-use farrier_model::chunks::{CHUNK_BYTES, EMPTY_CHUNK};
+use farrier_model::chunks::{CHUNK_BYTES, DIGEST_BYTES, EMPTY_CHUNK};
 use farrier_proto::types::ChunkManifest;
 use sha2::{Digest as _, Sha256};
 use std::io::Read;
@@ -25,6 +25,8 @@ pub(super) enum Piece {
     Data(usize),
     /// So many bytes are zero; the buffer was not touched.
     Zeros(usize),
+    /// So many bytes are in the buffer: a whole chunk, with this digest.
+    Known(usize, [u8; DIGEST_BYTES]),
 }
 
 /// A disk, read from front to back.
@@ -58,7 +60,7 @@ pub(super) fn cut(
         }
         let piece = source.next(&mut chunk)?;
         let seen = match piece {
-            Piece::Data(n) | Piece::Zeros(n) => n,
+            Piece::Data(n) | Piece::Zeros(n) | Piece::Known(n, _) => n,
         };
         if seen == 0 {
             break;
@@ -68,10 +70,18 @@ pub(super) fn cut(
             padding.fill(0);
         }
         let data = chunk.get(..length).unwrap_or_default();
-        if matches!(piece, Piece::Zeros(_)) || is_zero(data) {
+        let zero = match piece {
+            Piece::Zeros(_) => true,
+            Piece::Data(_) => is_zero(data),
+            Piece::Known(..) => false,
+        };
+        if zero {
             digests.extend_from_slice(&EMPTY_CHUNK);
         } else {
-            digests.extend_from_slice(&Sha256::digest(data));
+            match piece {
+                Piece::Known(_, digest) => digests.extend_from_slice(&digest),
+                _ => digests.extend_from_slice(&Sha256::digest(data)),
+            }
             raw.file().write_all_at(data, size).map_err(writing)?;
             stored_bytes += length as u64;
         }

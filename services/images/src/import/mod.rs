@@ -3,6 +3,7 @@
 //! All of it is blocking code for a thread of its own. A file is parsed only as a [`receive::Verified`], so
 //! nothing looks into bytes whose digest was not checked. Start with [`convert`].
 
+mod changes;
 mod cut;
 mod decompress;
 mod qcow2;
@@ -10,6 +11,7 @@ pub(crate) mod receive;
 
 use crate::disks::{Disks, Temp};
 pub(crate) use cut::Cut;
+use farrier_model::chunks::CHUNK_BYTES;
 use farrier_proto::images::{Compression, ImageFormat};
 use receive::Verified;
 use std::io;
@@ -17,12 +19,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio_util::sync::CancellationToken;
 
 /// What a file is said to be, and how large it may become.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Declared {
     pub(crate) format: ImageFormat,
     pub(crate) compression: Compression,
     /// Most bytes that may come out of decompression, and largest disk.
     pub(crate) max_bytes: u64,
+    /// Manifest of the disk that [`ImageFormat::Changes`] are changes of.
+    pub(crate) base: String,
 }
 
 /// Why a file did not become a disk.
@@ -36,6 +40,8 @@ pub(crate) enum ImportError {
     Checksum { expected: String, seen: String },
     #[error("{0}")]
     BadFormat(String),
+    #[error("expected the disk {0:.64} here, of which these are changes; saw none: send all of it")]
+    NoBase(String),
     #[error("the image is larger than the {limit} bytes taken here")]
     TooLarge { limit: u64 },
     #[error("the caller went away")]
@@ -56,7 +62,7 @@ pub(crate) fn convert(
     cancel: &CancellationToken,
 ) -> Result<Cut, ImportError> {
     // The qcow2 reader is somebody else's code on a stranger's bytes: a panic there is a bad image.
-    catch_unwind(AssertUnwindSafe(|| pipeline(disks, file, declared, cancel))).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(|| pipeline(disks, file, &declared, cancel))).unwrap_or_else(|_| {
         tracing::error!(format = ?declared.format, "the image reader panicked: refused the image");
         Err(ImportError::BadFormat("the image cannot be read".to_owned()))
     })
@@ -65,12 +71,21 @@ pub(crate) fn convert(
 fn pipeline(
     disks: &Disks,
     file: Verified,
-    declared: Declared,
+    declared: &Declared,
     cancel: &CancellationToken,
 ) -> Result<Cut, ImportError> {
     let out = disks.temp().map_err(writing)?;
-    let Declared { format, compression, max_bytes } = declared;
+    let Declared { format, compression, max_bytes, ref base } = *declared;
     match format {
+        ImageFormat::Changes => {
+            let manifest = disks.manifest(base).map_err(reading)?;
+            let manifest = manifest.ok_or_else(|| ImportError::NoBase(base.clone()))?;
+            let base = changes::Base { file: disks.raw(base).map_err(reading)?, manifest };
+            // Numbers between the chunks.
+            let most = max_bytes.saturating_add((max_bytes / CHUNK_BYTES + 3) * 8);
+            let mut told = decompress::reader(&file, compression, most)?;
+            cut::cut(&mut changes::Changes::open(&mut *told, base, max_bytes)?, out, max_bytes, cancel)
+        }
         ImageFormat::Qcow2 => {
             let plain = match compression {
                 Compression::Zstd | Compression::Gzip => unpack(disks, &file, declared, cancel)?,
@@ -91,7 +106,7 @@ fn pipeline(
 fn unpack(
     disks: &Disks,
     file: &Verified,
-    declared: Declared,
+    declared: &Declared,
     cancel: &CancellationToken,
 ) -> Result<Temp, ImportError> {
     use std::io::Write as _;

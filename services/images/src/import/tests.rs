@@ -13,12 +13,14 @@ const CHUNK: usize = CHUNK_BYTES as usize;
 struct Bench {
     _dir: tempfile::TempDir,
     disks: Disks,
+    /// Of what changes are told.
+    base: String,
 }
 
 impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { disks: Disks::open(dir.path().into()).unwrap(), _dir: dir }
+        Self { disks: Disks::open(dir.path().into()).unwrap(), _dir: dir, base: String::new() }
     }
 
     fn convert(
@@ -27,7 +29,7 @@ impl Bench {
         format: ImageFormat,
         compression: Compression,
     ) -> Result<Cut, ImportError> {
-        let declared = Declared { format, compression, max_bytes: LIMIT };
+        let declared = Declared { format, compression, max_bytes: LIMIT, base: self.base.clone() };
         convert(&self.disks, Verified::trusting(&self.disks, file), declared, &CancellationToken::new())
     }
 
@@ -68,6 +70,76 @@ fn reason(result: Result<Cut, ImportError>) -> String {
         Err(ImportError::BadFormat(why)) => why,
         other => panic!("expected a bad format, saw {other:?}"),
     }
+}
+
+/// With `sample` as the disk that changes are told of.
+fn over_sample() -> Bench {
+    let mut bench = Bench::new();
+    let cut = bench.convert(&sample(), ImageFormat::Raw, Compression::None).unwrap();
+    bench.base = manifest_digest(&cut.manifest);
+    bench.disks.publish(cut.raw, &cut.manifest).unwrap();
+    bench
+}
+
+/// As a rack tells it.
+fn changes(disk: &[u8], chunks: &[usize]) -> Vec<u8> {
+    let mut told = (disk.len() as u64).to_le_bytes().to_vec();
+    for chunk in chunks {
+        told.extend_from_slice(&(*chunk as u64).to_le_bytes());
+        told.extend_from_slice(&disk[chunk * CHUNK..disk.len().min((chunk + 1) * CHUNK)]);
+    }
+    told
+}
+
+#[test]
+fn a_disk_told_by_its_changes_is_the_disk() {
+    let bench = over_sample();
+    let same = sample();
+    // Longer: what was the last chunk goes on, with zeros and with data behind it.
+    let mut longer = sample();
+    longer.resize(5 * CHUNK + 512, 0);
+    longer[4 * CHUNK + 7] = 9;
+    let mut shorter = sample()[..CHUNK + 512].to_vec();
+    shorter[9] ^= 1;
+    // A chunk of zeros over data, data over a hole.
+    let mut other = sample();
+    other[..CHUNK].fill(0);
+    other[2 * CHUNK + 1] = 1;
+    for (disk, chunks) in
+        [(&same, &[][..]), (&longer, &[4]), (&longer, &[0, 3, 4, 5]), (&shorter, &[0]), (&other, &[0, 2])]
+    {
+        let told = zstd::encode_all(&changes(disk, chunks)[..], 1).unwrap();
+        let cut = bench.convert(&told, ImageFormat::Changes, Compression::Zstd).unwrap();
+        let whole = bench.convert(disk, ImageFormat::Raw, Compression::None).unwrap();
+        assert_eq!(cut.manifest, whole.manifest, "{chunks:?}");
+        assert_eq!(cut.stored_bytes, whole.stored_bytes);
+        assert!(std::fs::read(cut.raw.path()).unwrap() == *disk, "{chunks:?}");
+    }
+}
+
+#[test]
+fn changes_that_are_badly_told_are_refused() {
+    let bench = over_sample();
+    let disk = sample();
+    let number = |number: u64| number.to_le_bytes().to_vec();
+    let convert = |file: &[u8]| bench.convert(file, ImageFormat::Changes, Compression::None);
+    let whole = changes(&disk, &[0, 1]);
+    for file in [
+        &whole[..5],
+        &whole[..12],
+        &whole[..whole.len() - 1],
+        &changes(&disk, &[1, 0]),
+        &changes(&disk, &[1, 1]),
+        &[changes(&disk, &[3]), number(4)].concat(),
+        &[number(1024), number(1)].concat(),
+    ] {
+        assert!(reason(convert(file)).contains("not well told"));
+    }
+    assert!(matches!(convert(&number(0)), Err(ImportError::BadFormat(_))), "an empty disk");
+    assert!(matches!(convert(&number(u64::MAX)), Err(ImportError::TooLarge { .. })));
+    let elsewhere = Bench { base: "0".repeat(64), ..Bench::new() };
+    let refused = elsewhere.convert(&whole, ImageFormat::Changes, Compression::None);
+    assert!(matches!(refused, Err(ImportError::NoBase(_))));
 }
 
 #[test]
@@ -228,7 +300,12 @@ fn broken_compression_is_a_bad_format() {
 #[test]
 fn a_cancelled_conversion_stops_and_leaves_nothing() {
     let bench = Bench::new();
-    let declared = Declared { format: ImageFormat::Raw, compression: Compression::None, max_bytes: LIMIT };
+    let declared = Declared {
+        format: ImageFormat::Raw,
+        compression: Compression::None,
+        max_bytes: LIMIT,
+        base: String::new(),
+    };
     let cancel = CancellationToken::new();
     cancel.cancel();
     let file = Verified::trusting(&bench.disks, b"x");

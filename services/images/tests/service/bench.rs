@@ -152,7 +152,7 @@ impl Upload {
             ..Image::default()
         };
         let file_bytes = file.len() as i64;
-        Self { header: Header { image: Some(image), file_bytes, request_id: String::new() }, file }
+        Self { header: Header { image: Some(image), file_bytes, ..Header::default() }, file }
     }
 
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Image)) -> Self {

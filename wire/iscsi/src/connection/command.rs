@@ -28,9 +28,12 @@ impl Session {
         // ORDERED: after all before it, before all after it (SAM-5 section 8.6). Data of those before it that still
         // collect comes behind it on the connection: it cannot wait for them here.
         let ordered = bhs.flags() & 0x07 == ORDERED;
-        if ordered && self.is_collecting() {
+        if ordered && self.is_collecting() && self.unit(bhs.lun()).is_some() {
             self.refuse(link, bhs, None, &Refusal::TaskSetFull);
             return Ok(());
+        }
+        if ordered {
+            self.ordered = Some(bhs.itt());
         }
         if ordered && self.in_flight() > 0 {
             self.barrier = Some(Box::new((*bhs, ahs.to_vec(), data.to_vec())));
@@ -46,9 +49,8 @@ impl Session {
         {
             let (bhs, ahs, data) = *barrier;
             self.start_command(link, &bhs, &ahs, &data, host)?;
-            return self.deliver_held(link, host);
         }
-        Ok(())
+        self.deliver_held(link, host)
     }
 
     fn start_command<H: Host>(

@@ -37,6 +37,8 @@ pub(super) struct Session {
     held: BTreeMap<u32, Option<Kept>>,
     /// An ORDERED command waits until the ones before it are done.
     pub(super) barrier: Option<Box<Kept>>,
+    /// The last ORDERED command that was begun: nothing begins while the medium works on it.
+    pub(super) ordered: Option<u32>,
 }
 
 /// A PDU that waits: header, additional headers, data.
@@ -98,6 +100,7 @@ impl Session {
             text_partial: Vec::new(),
             held: BTreeMap::new(),
             barrier: None,
+            ordered: None,
         }
     }
 
@@ -133,7 +136,8 @@ impl Session {
     }
 
     pub(super) fn is_blocked(&self) -> bool {
-        self.barrier.is_some()
+        let ordered = self.ordered.and_then(|itt| self.tasks.get(&itt));
+        self.barrier.is_some() || ordered.is_some_and(|task| matches!(task.stage, Stage::InFlight(_)))
     }
 
     pub(super) fn pdu<H: Host>(
@@ -190,7 +194,7 @@ impl Session {
 
     /// Those whose turn it is now.
     pub(super) fn deliver_held<H: Host>(&mut self, link: &mut Link, host: &mut H) -> Result<(), Closed> {
-        while self.barrier.is_none()
+        while !self.is_blocked()
             && let Some(kept) = self.held.remove(&link.exp_cmd_sn)
         {
             link.exp_cmd_sn = link.exp_cmd_sn.wrapping_add(1);
@@ -207,10 +211,11 @@ impl Session {
         let ahead = cmd_sn.wrapping_sub(link.exp_cmd_sn);
         let before = of_request.wrapping_sub(cmd_sn);
         let to_come = ahead < crate::link::WINDOW && (1..=crate::link::WINDOW).contains(&before);
-        if to_come && (self.held.len() < MAX_HELD || self.held.contains_key(&cmd_sn)) {
+        let kept = to_come && (self.held.len() < MAX_HELD || self.held.contains_key(&cmd_sn));
+        if kept {
             self.held.insert(cmd_sn, None);
         }
-        to_come
+        kept
     }
 
     fn deliver<H: Host>(

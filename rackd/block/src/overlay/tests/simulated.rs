@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::super::disk::Disk;
+use super::super::layout::RECORD;
 use super::super::map::is_data;
 use super::super::store::Store;
 
@@ -147,8 +148,10 @@ impl Store for SimulatedStore {
     /// A crash in the middle of a long write leaves its first half.
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         let mut inner = self.inner();
-        if inner.left == Some(0) && data.len() > SECTOR {
-            let half = data.len() / 2 / SECTOR * SECTOR;
+        if inner.left == Some(0) {
+            // What is no whole sector is records of the log, of which some may be whole.
+            let unit = if data.len().is_multiple_of(SECTOR) { SECTOR } else { RECORD };
+            let half = data.len() / 2 / unit * unit;
             inner.put(&data[..half], offset);
         }
         inner.step()?;
