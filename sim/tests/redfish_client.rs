@@ -158,6 +158,24 @@ async fn what_happens_once_happens_once_and_leaves_a_record() {
 }
 
 #[tokio::test]
+async fn a_password_is_changed_in_place() {
+    for needs_etag in [false, true] {
+        let lab = Lab::start(|config| config.needs_etag = needs_etag).await;
+        let bmc = lab.client();
+        let short = bmc.set_password(&Secret::new("short"), soon()).await.unwrap_err();
+        assert!(matches!(short, BmcError::Http { status: 400, .. }) && !short.to_string().contains("short"));
+        bmc.set_password(&Secret::new("another-One-4now"), soon()).await.unwrap();
+        let fresh = RedfishHub::with(Arc::new(PlainDial), quick());
+        let error = fresh.bmc(lab.address()).power_status(soon()).await.unwrap_err();
+        assert!(matches!(error, BmcError::WrongPassword { .. }), "{error}");
+        let new = RedfishAddress { password: Secret::new("another-One-4now"), ..lab.address() };
+        assert_eq!(fresh.bmc(new).power_status(soon()).await, Ok(PowerState::Off));
+        fresh.shutdown().await;
+        lab.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn sensors_and_draw_are_read_in_both_models() {
     let mut told = Vec::new();
     for new in [false, true] {

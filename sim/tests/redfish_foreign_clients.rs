@@ -102,6 +102,15 @@ readings = {r["Name"]: (r["Reading"], r["Units"], r["Health"]) for r in chassis[
 assert readings["CPU Temp"] == (47, "Cel", "OK"), readings
 assert readings["FAN1"] == (5400, "RPM", "OK"), readings
 assert abs(readings["12V"][0] - 12.033) < 0.001, readings
+assert [(u["UserName"], u["RoleId"]) for u in utilities.get_users(client)] == [("admin", "Administrator")]
+utilities.add_user(client, "bob", "Bobs-password1", "Operator")
+assert len(utilities.get_users(client)) == 2
+utilities.modify_user(client, "bob", new_password="Bobs-password2")
+bob = redfish.redfish_client(base_url=url, username="bob", password="Bobs-password2", cafile=ca)
+bob.login(auth="session")
+bob.logout()
+utilities.delete_user(client, "bob")
+assert len(utilities.get_users(client)) == 1
 utilities.manager_reset(client, None, "GracefulRestart")
 print("all of it")
 "#;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    BmcError, BmcEvents, BmcIdentity, BootDevice, BootOverride, Capability, Console, ConsoleLine, Deadline,
-    EventLog, Identify, Identity, Interrupt, Inventory, Led, Power, PowerDraw, PowerState, ReadInventory,
-    ReadPowerDraw, ReadSensors, ResetBmc, Sensors,
+    Accounts, BmcError, BmcEvents, BmcIdentity, BootDevice, BootOverride, Capability, Console, ConsoleLine,
+    Deadline, EventLog, Identify, Identity, Interrupt, Inventory, Led, Power, PowerDraw, PowerState,
+    ReadInventory, ReadPowerDraw, ReadSensors, ResetBmc, Secret, Sensors,
 };
 
 /// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].
@@ -26,6 +26,7 @@ pub struct Bmc {
     console: Given<dyn Console>,
     identify: Given<dyn Identify>,
     reset: Given<dyn ResetBmc>,
+    accounts: Given<dyn Accounts>,
 }
 
 /// A capability and the driver that gives it, if one does.
@@ -48,6 +49,7 @@ impl Bmc {
             console: None,
             identify: None,
             reset: None,
+            accounts: None,
         }
     }
 
@@ -128,6 +130,13 @@ impl Bmc {
         self
     }
 
+    /// Adds the accounts.
+    #[must_use]
+    pub fn with_accounts(mut self, accounts: Arc<dyn Accounts>) -> Self {
+        self.accounts = Some((self.driver, accounts));
+        self
+    }
+
     /// This one, and of another driver for the same BMC what this one lacks.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
@@ -144,6 +153,7 @@ impl Bmc {
             console: self.console.or(other.console),
             identify: self.identify.or(other.identify),
             reset: self.reset.or(other.reset),
+            accounts: self.accounts.or(other.accounts),
         }
     }
 
@@ -165,6 +175,7 @@ impl Bmc {
             Capability::Console => of(&self.console),
             Capability::Identify => of(&self.identify),
             Capability::ResetBmc => of(&self.reset),
+            Capability::Accounts => of(&self.accounts),
         }
     }
 
@@ -298,6 +309,11 @@ impl Bmc {
     /// See [`ResetBmc::reset_bmc`].
     pub async fn reset_bmc(&self, deadline: Deadline) -> Result<(), BmcError> {
         self.give(&self.reset, Capability::ResetBmc)?.reset_bmc(deadline).await
+    }
+
+    /// See [`Accounts::set_password`].
+    pub async fn set_password(&self, new: &Secret, deadline: Deadline) -> Result<(), BmcError> {
+        self.give(&self.accounts, Capability::Accounts)?.set_password(new, deadline).await
     }
 
     fn power(&self) -> Result<&dyn Power, BmcError> {

@@ -27,6 +27,8 @@ pub enum Capability {
     Identify,
     /// [`crate::ResetBmc`]
     ResetBmc,
+    /// [`crate::Accounts`]
+    Accounts,
 }
 
 impl Capability {
@@ -43,6 +45,7 @@ impl Capability {
         Self::Console,
         Self::Identify,
         Self::ResetBmc,
+        Self::Accounts,
     ];
 
     /// In words, also part of the API.
@@ -60,6 +63,7 @@ impl Capability {
             Self::Console => "serial console",
             Self::Identify => "locator LED",
             Self::ResetBmc => "BMC reset",
+            Self::Accounts => "accounts",
         }
     }
 }

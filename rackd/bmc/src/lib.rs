@@ -23,6 +23,7 @@
 //! credentials and answers with typed results. Retrying a whole operation is the task's business;
 //! getting one answer through a lossy network is ours.
 
+mod accounts;
 mod actor;
 mod auto;
 mod bmc;
@@ -44,6 +45,7 @@ mod power;
 pub mod redfish;
 mod sensors;
 
+pub use accounts::Accounts;
 pub use auto::Auto;
 pub use bmc::Bmc;
 pub use bmc_reset::ResetBmc;

@@ -146,7 +146,8 @@ pub(super) async fn access_of(machine: Option<Machine>) -> Result<(String, Acces
         .map_err(|error| invalid("machine.name", error))?
         .to_owned();
     let password = zeroize::Zeroizing::new(std::mem::take(&mut machine.bmc_password));
-    let access = Access::of(&machine, &password).await.map_err(|error| {
+    let next = zeroize::Zeroizing::new(std::mem::take(&mut machine.bmc_next_password));
+    let access = Access::of(&machine, &password, &next).await.map_err(|error| {
         let code = if error.is_transient() { Code::Unavailable } else { Code::FailedPrecondition };
         refuse(code, Reason::BmcFailed, error.to_string())
     })?;

@@ -121,7 +121,7 @@ fn boot(config: &RedfishConfig, now: BootFlags, value: &Value) -> Result<BootFla
     Ok(if enabled == "Disabled" { BootFlags::NONE } else { flags })
 }
 
-fn bad(id: &str, message: &str) -> (StatusCode, Value) {
+pub(super) fn bad(id: &str, message: &str) -> (StatusCode, Value) {
     (StatusCode::BAD_REQUEST, refusal(id, message))
 }
 

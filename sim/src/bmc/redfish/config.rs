@@ -5,13 +5,13 @@ use std::time::Duration;
 use farrier_identity::device::SelfSigned;
 use farrier_ipmi::Secret;
 
+use crate::bmc::Accounts;
+
 /// Start from [`RedfishConfig::new`] and change what the test is about.
 #[derive(Debug, Clone)]
 pub struct RedfishConfig {
-    /// The one account.
-    pub user: String,
-    /// Its password.
-    pub password: Secret,
+    /// Who is let in; give IPMI of the same BMC a clone.
+    pub accounts: Accounts,
     /// `None`: http.
     pub tls: Option<SelfSigned>,
     /// The machine.
@@ -34,6 +34,8 @@ pub struct RedfishConfig {
     pub action_info: bool,
 }
 
+const ADMINISTRATOR: u8 = 4;
+
 /// What it says about its machine.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
@@ -52,8 +54,7 @@ impl RedfishConfig {
     #[must_use]
     pub fn new(user: impl Into<String>, password: Secret, facts: Facts) -> Self {
         Self {
-            user: user.into(),
-            password,
+            accounts: Accounts::new(&user.into(), &password, ADMINISTRATOR),
             tls: None,
             facts,
             systems: vec!["1".to_owned()],
