@@ -59,6 +59,14 @@ temperatures = {t.name: t.reading_celsius for t in chassis.thermal.temperatures}
 assert temperatures == {"CPU Temp": 47, "Inlet Temp": 24}, temperatures
 assert [(f.name, f.reading, f.reading_units.value) for f in chassis.thermal.fans] == [("FAN1", 5400, "RPM")]
 assert [p.last_power_output_watts for p in chassis.power.power_supplies] == [180]
+[drive] = manager.virtual_media.get_members()
+assert sushy.VirtualMediaType.CD in drive.media_types and not drive.inserted
+drive.insert_media("http://192.0.2.1/a.iso")
+drive.refresh(force=True)
+assert drive.inserted and drive.image == "http://192.0.2.1/a.iso", drive.image
+drive.eject_media()
+drive.refresh(force=True)
+assert not drive.inserted
 system.reset_system(sushy.ResetType.FORCE_OFF)
 firmware = root.get_update_service().firmware_inventory.get_members()
 assert sorted(f.identity for f in firmware) == ["BMC", "NIC"], firmware

@@ -29,6 +29,8 @@ pub enum Capability {
     ResetBmc,
     /// [`crate::Accounts`]
     Accounts,
+    /// [`crate::VirtualMedia`]
+    VirtualMedia,
 }
 
 impl Capability {
@@ -46,6 +48,7 @@ impl Capability {
         Self::Identify,
         Self::ResetBmc,
         Self::Accounts,
+        Self::VirtualMedia,
     ];
 
     /// In words, also part of the API.
@@ -64,6 +67,7 @@ impl Capability {
             Self::Identify => "locator LED",
             Self::ResetBmc => "BMC reset",
             Self::Accounts => "accounts",
+            Self::VirtualMedia => "virtual media",
         }
     }
 }

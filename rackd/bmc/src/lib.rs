@@ -44,6 +44,7 @@ pub mod ipmi;
 mod power;
 pub mod redfish;
 mod sensors;
+mod virtual_media;
 
 pub use accounts::Accounts;
 pub use auto::Auto;
@@ -64,3 +65,4 @@ pub use interrupt::Interrupt;
 pub use inventory::{Inventory, InventoryNic, ReadInventory};
 pub use power::{Power, PowerState};
 pub use sensors::{ReadSensors, SensorHealth, SensorValue, Sensors};
+pub use virtual_media::{Media, VirtualMedia};

@@ -38,6 +38,7 @@ pub const RULES: RuleTable = &[
     ("farrier.scheduler.v1.NodeBmcService/ClearNodeEventLog", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeCapabilities", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodePowerDraw", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/UseNodeVirtualMedia", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/InterruptNode", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ResetNodeBmc", Rule::User(Role::Operator)),
 ];

@@ -119,10 +119,11 @@ impl PretendNode {
             memory_bytes: options.memory_bytes,
             macs: vec![address::colons(mac)],
         };
-        let redfish =
+        let mut redfish =
             RedfishConfig { tls, ..RedfishConfig::new(bmc.user.clone(), bmc.password.clone(), facts) };
         // One BMC has one set of accounts, whatever it speaks.
-        let accounts = redfish.accounts.clone();
+        let accounts = bmc.accounts();
+        redfish.accounts = accounts.clone();
         let disk = (!diskless).then_some(disk);
         let parts = Parts { name, mac, source, disk, san_reads, hardware, efi_vars, retry, limits, http };
         let board = Arc::new(Board::new(parts));

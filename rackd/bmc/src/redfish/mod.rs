@@ -9,7 +9,7 @@
 //! - `link`: one request: authentication, ETags, repetition, redirects; `session`: logging in and out
 //! - `http`: one exchange on the connection, bounded in time and size
 //! - `document`: what came, of which anything may be missing or of another type
-//! - `accounts`, `events`, `event_log`, `sensors`: capabilities with a file of their own
+//! - `accounts`, `events`, `event_log`, `media`, `sensors`: capabilities with a file of their own
 //! - `power`, `boot`, `inventory`, `entry`, `readings`: what documents mean; pure
 //! - `tuning`: policy as data
 //!
@@ -29,6 +29,7 @@ mod http;
 mod hub;
 mod inventory;
 mod link;
+mod media;
 mod places;
 mod power;
 mod readings;

@@ -30,6 +30,8 @@ pub struct RedfishConfig {
     pub refuses_mode: bool,
     /// Whether sensors are told by a collection (DSP0268 of 2020), not by Thermal and Power.
     pub sensor_collection: bool,
+    /// Whether an image must come with its protocol, as some vendors ask.
+    pub media_needs_protocol: bool,
     /// Whether reset types are told by an ActionInfo instead of inline.
     pub action_info: bool,
 }
@@ -64,6 +66,7 @@ impl RedfishConfig {
             needs_etag: false,
             refuses_mode: false,
             sensor_collection: false,
+            media_needs_protocol: false,
             action_info: false,
         }
     }

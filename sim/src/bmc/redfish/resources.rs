@@ -8,6 +8,7 @@ use super::{accounts, chassis, log};
 use crate::bmc::{Accounts, BootDeviceSelector, BootFlags, PowerState};
 
 pub(super) const ROOT: &str = "/redfish/v1";
+const MEDIA: &str = "/redfish/v1/Managers/1/VirtualMedia";
 pub(super) const SESSIONS: &str = "/redfish/v1/SessionService/Sessions";
 pub(super) const RESETS: &[&str] =
     &["On", "ForceOff", "GracefulShutdown", "ForceRestart", "PowerCycle", "Nmi"];
@@ -32,6 +33,8 @@ pub(super) struct View<'a> {
     pub(super) sessions: Vec<(u32, String)>,
     pub(super) log: &'a Log,
     pub(super) accounts: &'a Accounts,
+    /// What the virtual CD drive has in it.
+    pub(super) media: Option<&'a str>,
     /// What stands behind the `?`.
     pub(super) query: &'a str,
 }
@@ -68,9 +71,20 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
             "@odata.id": path, "@odata.type": "#Manager.v1_11_0.Manager", "Id": "1", "Name": "BMC",
             "ManagerType": "BMC", "Model": "Farrier Simulator", "FirmwareVersion": env!("CARGO_PKG_VERSION"),
             "Status": { "State": "Enabled", "Health": "OK" },
+            "VirtualMedia": link(MEDIA),
             "Actions": { "#Manager.Reset": {
                 "target": format!("{path}/Actions/Manager.Reset"), "ResetType@Redfish.AllowableValues": RESTARTS,
             }},
+        }),
+        MEDIA => collection(path, "VirtualMediaCollection", &list(&["Cd"])),
+        "/redfish/v1/Managers/1/VirtualMedia/Cd" => json!({
+            "@odata.id": path, "@odata.type": "#VirtualMedia.v1_4_0.VirtualMedia", "Id": "Cd", "Name": "Virtual CD",
+            "MediaTypes": ["CD", "DVD"], "Image": view.media, "Inserted": view.media.is_some(),
+            "ConnectedVia": if view.media.is_some() { "URI" } else { "NotConnected" }, "WriteProtected": true,
+            "Actions": {
+                "#VirtualMedia.InsertMedia": { "target": format!("{path}/Actions/VirtualMedia.InsertMedia") },
+                "#VirtualMedia.EjectMedia": { "target": format!("{path}/Actions/VirtualMedia.EjectMedia") },
+            },
         }),
         "/redfish/v1/UpdateService" => json!({
             "@odata.id": path, "@odata.type": "#UpdateService.v1_8_0.UpdateService", "Id": "UpdateService",

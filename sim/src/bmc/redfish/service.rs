@@ -28,6 +28,7 @@ pub(super) struct Service {
     chassis: Arc<dyn Chassis>,
     led: bool,
     log: Log,
+    media: Option<String>,
     /// How often the BMC was restarted.
     pub(super) restarts: u32,
 }
@@ -53,7 +54,7 @@ pub(super) struct Reply {
 impl Service {
     pub(super) fn new(config: RedfishConfig, chassis: Arc<dyn Chassis>) -> Self {
         let sessions = Sessions::new(config.max_sessions, config.idle_timeout);
-        Self { config, sessions, chassis, led: false, log: Log::default(), restarts: 0 }
+        Self { config, sessions, chassis, led: false, log: Log::default(), media: None, restarts: 0 }
     }
 
     pub(super) fn tls(&self) -> Option<SelfSigned> {
@@ -82,6 +83,7 @@ impl Service {
             sessions: self.sessions.all(Instant::now()),
             accounts: &self.config.accounts,
             log: &self.log,
+            media: self.media.as_deref(),
             query: &asked.query,
         };
         if let (&Method::POST, Some((resource, action))) = (&asked.method, path.split_once("/Actions/")) {
@@ -160,6 +162,10 @@ impl Service {
                 self.log.clear();
                 Reply::of(Ok(()))
             }
+            "VirtualMedia.InsertMedia" => {
+                Reply::of(changes::insert(&mut self.media, self.config.media_needs_protocol, body))
+            }
+            "VirtualMedia.EjectMedia" => Reply::of(changes::eject(&mut self.media)),
             "Manager.Reset" => {
                 let outcome = changes::restart(body);
                 if outcome.is_ok() {
