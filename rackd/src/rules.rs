@@ -33,6 +33,7 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.BmcService/ClearBmcEventLog", SCHEDULER),
     ("farrier.rack.v1.BmcService/ReadBmcCapabilities", SCHEDULER),
     ("farrier.rack.v1.BmcService/ReadBmcPowerDraw", SCHEDULER),
+    ("farrier.rack.v1.BmcService/UseVirtualMedia", SCHEDULER),
     ("farrier.rack.v1.BmcService/InterruptMachine", SCHEDULER),
     ("farrier.rack.v1.BmcService/ResetBmc", SCHEDULER),
 ];

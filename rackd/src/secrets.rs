@@ -9,6 +9,9 @@ use zeroize::Zeroize;
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Secrets {
     pub(crate) bmc_password: String,
+    /// One that the BMC may have instead, or gets.
+    #[serde(default)]
+    pub(crate) bmc_next_password: String,
     /// cloud-init user data, as given: people put passwords into it.
     #[serde(default)]
     pub(crate) user_data: Vec<u8>,
@@ -40,6 +43,7 @@ impl std::fmt::Debug for Secrets {
 impl Drop for Secrets {
     fn drop(&mut self) {
         self.bmc_password.zeroize();
+        self.bmc_next_password.zeroize();
         self.phone_secret.zeroize();
         self.chap_secret.zeroize();
         self.user_data.zeroize();

@@ -10,7 +10,7 @@ use farrier_bmc::{
     BmcError, BootMode, BootOverride, Capability, Deadline, Device, Led, PowerState, Secret, SensorHealth,
 };
 use farrier_sim::bmc::{BootDeviceSelector, ChassisIdentify, CipherSuite, Cut, Faults, PowerAction, Refusal};
-use support::{Lab, Weather, proxy, quick, soon};
+use support::{Lab, USER, Weather, proxy, quick, soon};
 
 const DEVICES: [Device; 4] = [Device::Network, Device::Disk, Device::Cdrom, Device::BiosSetup];
 
@@ -73,6 +73,32 @@ async fn what_happens_once_happens_once_and_what_is_drawn_is_read() {
     let refused = bmc.reset_bmc(soon()).await.unwrap_err();
     assert!(refused.to_string().contains("refused Cold Reset"), "{refused}");
     assert_eq!(lab.bmc.restarts(), 1);
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_password_is_changed_in_place() {
+    let lab = Lab::start(|_| {}).await;
+    for new in ["sixteen-bytes-ok", "twenty-bytes-for-you"] {
+        let mut address = lab.address();
+        address.password = lab.bmc.accounts().password(USER).unwrap();
+        let bmc = lab.hub.bmc(address.clone());
+        bmc.set_password(&Secret::new(new), soon()).await.unwrap();
+        assert!(lab.bmc.accounts().knows(USER, new.as_bytes()));
+        // Of the session that is open the BMC asks no password again.
+        bmc.power_status(soon()).await.unwrap();
+        drop(bmc);
+        let fresh = IpmiHub::bind_with(quick()).await.unwrap();
+        let error = fresh.bmc(address.clone()).power_status(soon()).await.unwrap_err();
+        assert!(matches!(error, BmcError::WrongPassword { .. }), "{error}");
+        address.password = Secret::new(new);
+        assert_eq!(fresh.bmc(address).power_status(soon()).await, Ok(PowerState::Off));
+        fresh.shutdown().await;
+    }
+    let mut address = lab.address();
+    address.password = lab.bmc.accounts().password(USER).unwrap();
+    let long = lab.hub.bmc(address).set_password(&Secret::new("x".repeat(21)), soon()).await.unwrap_err();
+    assert!(matches!(long, BmcError::Unsupported { driver: "ipmi", .. }), "{long}");
     lab.stop().await;
 }
 

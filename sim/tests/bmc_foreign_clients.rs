@@ -363,6 +363,25 @@ async fn ipmitool_interrupts_restarts_and_reads_the_power_draw() {
 }
 
 #[tokio::test]
+async fn ipmitool_lists_users_and_changes_their_passwords() {
+    let lab = Lab::start(|_| {}).await;
+    lab.ipmitool(17, "user list 1").await.succeeds().says("2   admin").says("ADMINISTRATOR");
+    lab.ipmitool(17, "user summary 1").await.succeeds().says("Maximum IDs	    : 10");
+    lab.ipmitool(17, "user set name 3 bob").await.succeeds();
+    lab.ipmitool(17, "user set password 3 Twenty-bytes-of-bob! 20").await.succeeds();
+    lab.ipmitool(17, "user test 3 20 Twenty-bytes-of-bob!").await.succeeds().says("Success");
+    let wrong = lab.ipmitool(17, "user test 3 16 Twenty-bytes").await;
+    assert!(!wrong.ok, "{}", wrong.text);
+    lab.ipmitool(17, "user enable 3").await.succeeds();
+    lab.ipmitool(17, "user list 1").await.succeeds().says("3   bob");
+    assert!(lab.bmc.accounts().knows("bob", b"Twenty-bytes-of-bob!"));
+    lab.ipmitool(17, "user set password 2 another-one-now").await.succeeds();
+    assert!(!lab.ipmitool(17, "power status").await.ok, "the old password is no more");
+    lab.ipmitool_as(17, "another-one-now", "power status").await.succeeds().says("Chassis Power is off");
+    lab.bmc.shutdown().await;
+}
+
+#[tokio::test]
 async fn ipmitool_reads_the_sensors() {
     let lab = Lab::start(|_| ()).await;
     let off = lab.ipmitool(17, "sdr elist").await;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use farrier_bmc::redfish::{PlainDial, RedfishAddress, RedfishHub, Trust, Tuning};
 use farrier_bmc::{
-    Auto, Bmc, BmcError, BootMode, BootOverride, Capability, Deadline, Device, Led, PowerState, Secret,
-    SensorHealth, ipmi,
+    Auto, Bmc, BmcError, BootMode, BootOverride, Capability, Deadline, Device, Led, Media, PowerState,
+    Secret, SensorHealth, ipmi,
 };
 use farrier_sim::bmc::redfish::{Facts, RedfishConfig, RedfishFaults, RedfishHandle, RedfishServer};
 use farrier_sim::bmc::{BootDeviceSelector, ChassisIdentify, MemoryChassis, PowerAction};
@@ -155,6 +155,43 @@ async fn what_happens_once_happens_once_and_leaves_a_record() {
     assert_eq!((lab.service.restarts().await, lab.service.session_count().await), (1, 0));
     assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::On), "the machine keeps running");
     lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_password_is_changed_in_place() {
+    for needs_etag in [false, true] {
+        let lab = Lab::start(|config| config.needs_etag = needs_etag).await;
+        let bmc = lab.client();
+        let short = bmc.set_password(&Secret::new("short"), soon()).await.unwrap_err();
+        assert!(matches!(short, BmcError::Http { status: 400, .. }) && !short.to_string().contains("short"));
+        bmc.set_password(&Secret::new("another-One-4now"), soon()).await.unwrap();
+        let fresh = RedfishHub::with(Arc::new(PlainDial), quick());
+        let error = fresh.bmc(lab.address()).power_status(soon()).await.unwrap_err();
+        assert!(matches!(error, BmcError::WrongPassword { .. }), "{error}");
+        let new = RedfishAddress { password: Secret::new("another-One-4now"), ..lab.address() };
+        assert_eq!(fresh.bmc(new).power_status(soon()).await, Ok(PowerState::Off));
+        fresh.shutdown().await;
+        lab.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn virtual_media_is_changed_and_read_back() {
+    for needs in [false, true] {
+        let lab = Lab::start(|config| config.media_needs_protocol = needs).await;
+        let bmc = lab.client();
+        assert_eq!(bmc.eject_media(soon()).await, Ok(Media::default()), "it was empty");
+        // Twice the same, then another one.
+        for url in ["http://192.0.2.1/a.iso", "http://192.0.2.1/a.iso", "https://192.0.2.1/b.iso"] {
+            let wanted = Media { inserted: true, image: url.into() };
+            assert_eq!(bmc.insert_media(url, soon()).await.as_ref(), Ok(&wanted));
+            assert_eq!(bmc.media(soon()).await, Ok(wanted));
+        }
+        assert_eq!(bmc.eject_media(soon()).await, Ok(Media::default()));
+        let error = bmc.insert_media("nowhere", soon()).await.unwrap_err();
+        assert!(error.to_string().contains("Image is required"), "{error}");
+        lab.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -59,6 +59,14 @@ temperatures = {t.name: t.reading_celsius for t in chassis.thermal.temperatures}
 assert temperatures == {"CPU Temp": 47, "Inlet Temp": 24}, temperatures
 assert [(f.name, f.reading, f.reading_units.value) for f in chassis.thermal.fans] == [("FAN1", 5400, "RPM")]
 assert [p.last_power_output_watts for p in chassis.power.power_supplies] == [180]
+[drive] = manager.virtual_media.get_members()
+assert sushy.VirtualMediaType.CD in drive.media_types and not drive.inserted
+drive.insert_media("http://192.0.2.1/a.iso")
+drive.refresh(force=True)
+assert drive.inserted and drive.image == "http://192.0.2.1/a.iso", drive.image
+drive.eject_media()
+drive.refresh(force=True)
+assert not drive.inserted
 system.reset_system(sushy.ResetType.FORCE_OFF)
 firmware = root.get_update_service().firmware_inventory.get_members()
 assert sorted(f.identity for f in firmware) == ["BMC", "NIC"], firmware
@@ -102,6 +110,15 @@ readings = {r["Name"]: (r["Reading"], r["Units"], r["Health"]) for r in chassis[
 assert readings["CPU Temp"] == (47, "Cel", "OK"), readings
 assert readings["FAN1"] == (5400, "RPM", "OK"), readings
 assert abs(readings["12V"][0] - 12.033) < 0.001, readings
+assert [(u["UserName"], u["RoleId"]) for u in utilities.get_users(client)] == [("admin", "Administrator")]
+utilities.add_user(client, "bob", "Bobs-password1", "Operator")
+assert len(utilities.get_users(client)) == 2
+utilities.modify_user(client, "bob", new_password="Bobs-password2")
+bob = redfish.redfish_client(base_url=url, username="bob", password="Bobs-password2", cafile=ca)
+bob.login(auth="session")
+bob.logout()
+utilities.delete_user(client, "bob")
+assert len(utilities.get_users(client)) == 1
 utilities.manager_reset(client, None, "GracefulRestart")
 print("all of it")
 "#;

@@ -58,6 +58,9 @@ async fn the_command_line_reads_sensors_and_says_why_it_cannot() {
     farrier(&["node", "reset-bmc", "n0", "--yes"]).unwrap();
     let history = farrier(&["event", "list", "--resource", "n0"]).unwrap();
     assert!(history.contains("diagnostic interrupt") && history.contains("reset bmc"), "{history}");
+    // What a driver lacks is refused by its name.
+    let lacks = farrier(&["node", "virtual-media", "show", "n0"]).unwrap_err().to_string();
+    assert!(lacks.contains("driver ipmi has no virtual media"), "{lacks}");
     let nobody = farrier(&["node", "sensors", "nobody"]).unwrap_err().to_string();
     assert!(nobody.contains("nodes/nobody") && nobody.contains("farrier node list"), "{nobody}");
     site.shutdown().await;

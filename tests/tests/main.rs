@@ -31,4 +31,5 @@ mod qemu;
 mod redfish;
 mod refused_login;
 mod renewal;
+mod rotation;
 mod watch;

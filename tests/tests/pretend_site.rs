@@ -176,6 +176,11 @@ impl Site {
         self.client.create_instance(instance).await
     }
 
+    /// The password that the first node's BMC has.
+    pub(crate) fn password(&self) -> Secret {
+        self.nodes[0].accounts().password("admin").unwrap()
+    }
+
     /// Waits for an operation that must succeed; `at`: what was done to it meanwhile.
     pub(crate) async fn succeeds(&self, operation: Operation, at: &str) -> Operation {
         let ended = self.client.wait(operation, |_| ()).await;

@@ -12,7 +12,7 @@ use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::inventory::{Node, UpdateNodeRequest};
 use farrier_proto::rack::PowerAction;
 use farrier_proto::scheduler::node_action_service_client::NodeActionServiceClient;
-use farrier_proto::scheduler::{ActOnNodeRequest, SetNodePowerRequest};
+use farrier_proto::scheduler::{ActOnNodeRequest, RotateNodeBmcCredentialsRequest, SetNodePowerRequest};
 use farrier_proto::types::NodeVerb;
 
 #[derive(Debug, Subcommand)]
@@ -68,6 +68,13 @@ pub enum Act {
         #[command(flatten)]
         wait: WaitArgs,
     },
+    /// Gives the node's BMC a new password that nobody sees, and proves it; the old one ends.
+    RotateBmcCredentials {
+        /// The node, by its name.
+        name: String,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
     /// Takes a node out of placement, or puts it back.
     Maintenance {
         /// On or off.
@@ -109,6 +116,7 @@ pub async fn run(act: Act, session: &Session) -> Result<(), Failure> {
             ask(session, &name, NodeVerb::Abort, false, &wait, Some("its work will be stopped")).await
         }
         Act::Power { action, name, wait } => power(session, action, &name, &wait).await,
+        Act::RotateBmcCredentials { name, wait } => rotate(session, &name, &wait).await,
         Act::Maintenance { switch, name, reason } => maintenance(session, switch, &name, reason).await,
     }
 }
@@ -145,6 +153,16 @@ async fn power(session: &Session, action: PowerArg, name: &str, wait: &WaitArgs)
     let link = session.services.scheduler()?;
     let request = SetNodePowerRequest { name, action: action.into(), request_id: request_id() };
     let operation = call!(link, NodeActionServiceClient, set_node_power, request)?;
+    session.operation(&link, operation, wait.wait).await
+}
+
+async fn rotate(session: &Session, name: &str, wait: &WaitArgs) -> Result<(), Failure> {
+    let name = full(Nodes, name)?;
+    session
+        .confirm(&format!("whoever uses the password of {name}'s BMC besides Farrier will be locked out"))?;
+    let link = session.services.scheduler()?;
+    let request = RotateNodeBmcCredentialsRequest { name, request_id: request_id() };
+    let operation = call!(link, NodeActionServiceClient, rotate_node_bmc_credentials, request)?;
     session.operation(&link, operation, wait.wait).await
 }
 

@@ -1,14 +1,16 @@
-//! `farrier node capabilities|power-draw|nmi|reset-bmc NODE`: what a node's BMC can do, and does at once.
+//! `farrier node capabilities|power-draw|virtual-media|nmi|reset-bmc NODE`: what a node's BMC can do, and does at once.
 
 use super::Session;
 use crate::call;
 use crate::failure::Failure;
 use crate::names::full;
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use farrier_model::Collection::Nodes;
+use farrier_proto::rack::MediaAction;
 use farrier_proto::scheduler::node_bmc_service_client::NodeBmcServiceClient;
 use farrier_proto::scheduler::{
     InterruptNodeRequest, ReadNodeCapabilitiesRequest, ReadNodePowerDrawRequest, ResetNodeBmcRequest,
+    UseNodeVirtualMediaRequest,
 };
 
 #[derive(Debug, Subcommand)]
@@ -23,6 +25,20 @@ pub enum Ask {
         /// The node, by its name.
         name: String,
     },
+    /// Looks into the node's virtual CD drive, or changes what is in it.
+    VirtualMedia {
+        /// What to do.
+        #[arg(value_enum)]
+        action: MediaArg,
+        /// The node, by its name.
+        name: String,
+        /// With `insert`: where the BMC reads the image from, `http://` or `https://`.
+        #[arg(long, value_name = "URL", required_if_eq("action", "insert"))]
+        url: Option<String>,
+        /// With `insert`: boot from it the next time the node starts, and not after that.
+        #[arg(long, requires = "url")]
+        boot_once: bool,
+    },
     /// Sends the node a diagnostic interrupt (NMI): an operating system that hangs then writes down why.
     Nmi {
         /// The node, by its name.
@@ -33,6 +49,13 @@ pub enum Ask {
         /// The node, by its name.
         name: String,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MediaArg {
+    Show,
+    Insert,
+    Eject,
 }
 
 pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
@@ -49,6 +72,20 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
         Ask::PowerDraw { name } => {
             let request = ReadNodePowerDrawRequest { name: full(Nodes, &name)? };
             session.printer.one(&call!(link, NodeBmcServiceClient, read_node_power_draw, request)?)
+        }
+        Ask::VirtualMedia { action, name, url, boot_once } => {
+            let action = match action {
+                MediaArg::Show => MediaAction::Show,
+                MediaArg::Insert => MediaAction::Insert,
+                MediaArg::Eject => MediaAction::Eject,
+            };
+            let request = UseNodeVirtualMediaRequest {
+                name: full(Nodes, &name)?,
+                action: action.into(),
+                image_url: url.unwrap_or_default(),
+                boot_once,
+            };
+            session.printer.one(&call!(link, NodeBmcServiceClient, use_node_virtual_media, request)?)
         }
         Ask::Nmi { name } => {
             let name = full(Nodes, &name)?;

@@ -25,6 +25,7 @@ mod sensor;
 mod site;
 pub mod table;
 pub mod value;
+mod virtual_media;
 mod volume;
 
 pub use rack_status::MacBootEvent;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    BmcError, BmcEvents, BmcIdentity, BootDevice, BootOverride, Capability, Console, ConsoleLine, Deadline,
-    EventLog, Identify, Identity, Interrupt, Inventory, Led, Power, PowerDraw, PowerState, ReadInventory,
-    ReadPowerDraw, ReadSensors, ResetBmc, Sensors,
+    Accounts, BmcError, BmcEvents, BmcIdentity, BootDevice, BootOverride, Capability, Console, ConsoleLine,
+    Deadline, EventLog, Identify, Identity, Interrupt, Inventory, Led, Media, Power, PowerDraw, PowerState,
+    ReadInventory, ReadPowerDraw, ReadSensors, ResetBmc, Secret, Sensors, VirtualMedia,
 };
 
 /// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].
@@ -26,6 +26,8 @@ pub struct Bmc {
     console: Given<dyn Console>,
     identify: Given<dyn Identify>,
     reset: Given<dyn ResetBmc>,
+    accounts: Given<dyn Accounts>,
+    virtual_media: Given<dyn VirtualMedia>,
 }
 
 /// A capability and the driver that gives it, if one does.
@@ -48,6 +50,8 @@ impl Bmc {
             console: None,
             identify: None,
             reset: None,
+            accounts: None,
+            virtual_media: None,
         }
     }
 
@@ -128,6 +132,20 @@ impl Bmc {
         self
     }
 
+    /// Adds the accounts.
+    #[must_use]
+    pub fn with_accounts(mut self, accounts: Arc<dyn Accounts>) -> Self {
+        self.accounts = Some((self.driver, accounts));
+        self
+    }
+
+    /// Adds virtual media.
+    #[must_use]
+    pub fn with_virtual_media(mut self, virtual_media: Arc<dyn VirtualMedia>) -> Self {
+        self.virtual_media = Some((self.driver, virtual_media));
+        self
+    }
+
     /// This one, and of another driver for the same BMC what this one lacks.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
@@ -144,6 +162,8 @@ impl Bmc {
             console: self.console.or(other.console),
             identify: self.identify.or(other.identify),
             reset: self.reset.or(other.reset),
+            accounts: self.accounts.or(other.accounts),
+            virtual_media: self.virtual_media.or(other.virtual_media),
         }
     }
 
@@ -165,6 +185,8 @@ impl Bmc {
             Capability::Console => of(&self.console),
             Capability::Identify => of(&self.identify),
             Capability::ResetBmc => of(&self.reset),
+            Capability::Accounts => of(&self.accounts),
+            Capability::VirtualMedia => of(&self.virtual_media),
         }
     }
 
@@ -298,6 +320,26 @@ impl Bmc {
     /// See [`ResetBmc::reset_bmc`].
     pub async fn reset_bmc(&self, deadline: Deadline) -> Result<(), BmcError> {
         self.give(&self.reset, Capability::ResetBmc)?.reset_bmc(deadline).await
+    }
+
+    /// See [`Accounts::set_password`].
+    pub async fn set_password(&self, new: &Secret, deadline: Deadline) -> Result<(), BmcError> {
+        self.give(&self.accounts, Capability::Accounts)?.set_password(new, deadline).await
+    }
+
+    /// See [`VirtualMedia::media`].
+    pub async fn media(&self, deadline: Deadline) -> Result<Media, BmcError> {
+        self.give(&self.virtual_media, Capability::VirtualMedia)?.media(deadline).await
+    }
+
+    /// See [`VirtualMedia::insert_media`].
+    pub async fn insert_media(&self, url: &str, deadline: Deadline) -> Result<Media, BmcError> {
+        self.give(&self.virtual_media, Capability::VirtualMedia)?.insert_media(url, deadline).await
+    }
+
+    /// See [`VirtualMedia::eject_media`].
+    pub async fn eject_media(&self, deadline: Deadline) -> Result<Media, BmcError> {
+        self.give(&self.virtual_media, Capability::VirtualMedia)?.eject_media(deadline).await
     }
 
     fn power(&self) -> Result<&dyn Power, BmcError> {

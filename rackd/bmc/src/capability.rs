@@ -27,6 +27,10 @@ pub enum Capability {
     Identify,
     /// [`crate::ResetBmc`]
     ResetBmc,
+    /// [`crate::Accounts`]
+    Accounts,
+    /// [`crate::VirtualMedia`]
+    VirtualMedia,
 }
 
 impl Capability {
@@ -43,6 +47,8 @@ impl Capability {
         Self::Console,
         Self::Identify,
         Self::ResetBmc,
+        Self::Accounts,
+        Self::VirtualMedia,
     ];
 
     /// In words, also part of the API.
@@ -60,6 +66,8 @@ impl Capability {
             Self::Console => "serial console",
             Self::Identify => "locator LED",
             Self::ResetBmc => "BMC reset",
+            Self::Accounts => "accounts",
+            Self::VirtualMedia => "virtual media",
         }
     }
 }

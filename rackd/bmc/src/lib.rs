@@ -23,6 +23,7 @@
 //! credentials and answers with typed results. Retrying a whole operation is the task's business;
 //! getting one answer through a lossy network is ours.
 
+mod accounts;
 mod actor;
 mod auto;
 mod bmc;
@@ -43,7 +44,9 @@ pub mod ipmi;
 mod power;
 pub mod redfish;
 mod sensors;
+mod virtual_media;
 
+pub use accounts::Accounts;
 pub use auto::Auto;
 pub use bmc::Bmc;
 pub use bmc_reset::ResetBmc;
@@ -62,3 +65,4 @@ pub use interrupt::Interrupt;
 pub use inventory::{Inventory, InventoryNic, ReadInventory};
 pub use power::{Power, PowerState};
 pub use sensors::{ReadSensors, SensorHealth, SensorValue, Sensors};
+pub use virtual_media::{Media, VirtualMedia};

@@ -273,6 +273,39 @@ async fn sessions_are_given_back() {
     }
 }
 
+/// `ipmitool` judges: the new password opens another author's BMC, the old one does not.
+#[tokio::test]
+async fn a_password_is_changed_in_place() {
+    let sim = IpmiSim::start().await;
+    let hub = IpmiHub::bind_with(quick()).await.unwrap();
+    hub.bmc(sim.address()).set_password(&Secret::new("another-One-4now"), soon()).await.unwrap();
+    for (password, good) in [("another-One-4now", true), (PASSWORD, false)] {
+        let status = Command::new("ipmitool")
+            .args([
+                "-I",
+                "lanplus",
+                "-C",
+                "3",
+                "-R",
+                "2",
+                "-U",
+                USER,
+                "-P",
+                password,
+                "-H",
+                "127.0.0.1",
+                "-p",
+            ])
+            .arg(sim.addr.port().to_string())
+            .args(["power", "status"])
+            .output()
+            .await
+            .expect("ipmitool is installed: apt-get install ipmitool");
+        assert_eq!(status.status.success(), good, "{}", String::from_utf8_lossy(&status.stderr));
+    }
+    hub.shutdown().await;
+}
+
 /// `ipmitool` puts records into another author's BMC, we read and clear them.
 #[tokio::test]
 async fn the_event_log_is_read_and_cleared() {

@@ -12,7 +12,7 @@ use farrier_bmc::redfish::{PlainDial, RedfishAddress, RedfishHub, Trust};
 use farrier_bmc::{
     BmcError, BootMode, BootOverride, Deadline, Device, Led, PowerState, Secret, SensorHealth,
 };
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 const USER: &str = "admin";
@@ -89,6 +89,24 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(90))
 }
 
+/// A web server with one image, and where it is. It ends with the test.
+async fn images() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/small.iso", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            while stream.read_line(&mut line).await.is_ok_and(|length| length > 2) {
+                line.clear();
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nsmall";
+            let _gone = stream.write_all(answer).await;
+        }
+    });
+    url
+}
+
 /// One test, so that the environment is made by one.
 #[tokio::test]
 async fn sushy_tools_emulator_is_driven() {
@@ -124,6 +142,11 @@ async fn sushy_tools_emulator_is_driven() {
     for error in [bmc.event_log(9, soon()).await.map(drop), bmc.power_draw(soon()).await.map(drop)] {
         assert!(matches!(error, Err(BmcError::Unsupported { driver: "redfish", .. })), "{error:?}");
     }
+    // The emulator fetches the image.
+    let iso = images().await;
+    let media = bmc.insert_media(&iso, soon()).await.unwrap();
+    assert_eq!((media.inserted, media.image.as_str()), (true, iso.as_str()));
+    assert!(!bmc.eject_media(soon()).await.unwrap().inserted);
     bmc.identify(Led::On, soon()).await.unwrap();
     bmc.identify(Led::Off, soon()).await.unwrap();
 

@@ -21,6 +21,8 @@ pub(crate) struct Access {
     pub(crate) driver: DriverChoice,
     pub(crate) ipmi: BmcAddress,
     pub(crate) redfish: RedfishAddress,
+    /// A password that the BMC may have instead: a rotation has not been settled.
+    pub(crate) next: Option<Secret>,
 }
 
 /// Why a task's words about a BMC cannot be used. A centre checks them too; an older one may not.
@@ -55,10 +57,21 @@ impl BadAccess {
 impl Access {
     /// Whether another try would go to the same driver and address, whatever happens meanwhile.
     pub(crate) fn is_settled(&self) -> bool {
-        self.driver != DriverChoice::Auto && self.redfish.host.parse::<IpAddr>().is_ok()
+        self.next.is_none()
+            && self.driver != DriverChoice::Auto
+            && self.redfish.host.parse::<IpAddr>().is_ok()
     }
 
-    pub(crate) async fn of(machine: &Machine, password: &str) -> Result<Self, BadAccess> {
+    /// The same with the other password, where there is one.
+    pub(crate) fn with_next(&self) -> Option<Self> {
+        let next = self.next.clone()?;
+        let mut other = Self { next: None, ..self.clone() };
+        other.ipmi.password = next.clone();
+        other.redfish.password = next;
+        Some(other)
+    }
+
+    pub(crate) async fn of(machine: &Machine, password: &str, next: &str) -> Result<Self, BadAccess> {
         let driver = match machine.bmc_driver.as_str() {
             "ipmi" => DriverChoice::Ipmi,
             "redfish" => DriverChoice::Redfish,
@@ -77,6 +90,7 @@ impl Access {
         let (user, secret) = (machine.bmc_user.clone(), Secret::new(password));
         Ok(Self {
             driver,
+            next: (!next.is_empty()).then(|| Secret::new(next)),
             ipmi: BmcAddress {
                 cipher,
                 ..BmcAddress::new(at(ip, port.unwrap_or(RMCP_PORT)), user.clone(), secret.clone())
@@ -142,7 +156,7 @@ mod tests {
     }
 
     async fn ports(machine: Machine) -> (String, u16, u16) {
-        let access = Access::of(&machine, "x").await.unwrap();
+        let access = Access::of(&machine, "x", "").await.unwrap();
         (access.redfish.host, access.ipmi.addr.port(), access.redfish.addr.port())
     }
 
@@ -161,7 +175,7 @@ mod tests {
         let trust = |change: fn(&mut Machine)| {
             let mut machine = machine("redfish", "192.0.2.1");
             change(&mut machine);
-            async move { Access::of(&machine, "x").await.map(|access| access.redfish.trust) }
+            async move { Access::of(&machine, "x", "").await.map(|access| access.redfish.trust) }
         };
         assert_eq!(trust(|_| ()).await.unwrap(), Trust::Nothing);
         let pin = trust(|m| m.bmc_certificate_sha256 = "AA:".repeat(31) + "aa").await.unwrap();

@@ -40,8 +40,27 @@ impl Bmcs {
         Ok(Self { ipmi: IpmiHub::bind().await?, redfish, remembered })
     }
 
-    /// A handle for a node's BMC; only `auto` asks the BMC something for it.
+    /// A handle for a node's BMC; only `auto` asks the BMC something for it, and where a rotation has left two passwords,
+    /// which of them it has.
     pub(crate) async fn open(
+        &self,
+        node: &str,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<Opened, BmcError> {
+        let Some(next) = access.with_next() else { return self.open_with(node, access, deadline).await };
+        let first = async {
+            let opened = self.open_with(node, access, deadline).await?;
+            opened.bmc.power_status(deadline).await.map(|_| opened)
+        };
+        match first.await {
+            Err(BmcError::WrongPassword { .. }) => self.open_with(node, next, deadline).await,
+            other => other,
+        }
+    }
+
+    /// As [`Bmcs::open`], with the one password.
+    pub(crate) async fn open_with(
         &self,
         node: &str,
         access: Access,

@@ -2,15 +2,20 @@
 
 use crate::bmc::Access;
 use crate::rack::Rack;
-use farrier_bmc::{Bmc, BmcError, Capability, Deadline, Inventory, PowerDraw, SensorHealth, SensorValue};
+use farrier_bmc::{
+    Bmc, BmcError, BootMode, BootOverride, Capability, Deadline, Device, Inventory, PowerDraw, SensorHealth,
+    SensorValue,
+};
 use farrier_model::{Collection, parse_name};
 use farrier_proto::rack::bmc_service_server::BmcService;
 use farrier_proto::rack::{
     BmcCapabilities, BmcCapability, BmcDone, BmcEvent, BmcEventDirection, BmcEventLog, BmcFirmware,
-    BmcInventory, BmcNic, BmcPowerDraw, BmcSensor, BmcSensorHealth, BmcSensors, ClearBmcEventLogRequest,
-    InterruptMachineRequest, Machine, ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest,
-    ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ResetBmcRequest,
+    BmcInventory, BmcNic, BmcPowerDraw, BmcSensor, BmcSensorHealth, BmcSensors, BmcVirtualMedia,
+    ClearBmcEventLogRequest, InterruptMachineRequest, Machine, MediaAction, ReadBmcCapabilitiesRequest,
+    ReadBmcEventLogRequest, ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest,
+    ResetBmcRequest, UseVirtualMediaRequest,
 };
+use farrier_proto::types;
 use farrier_runtime::error::{Reason, invalid, refuse};
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +108,36 @@ impl BmcService for BmcApi {
         Ok(Response::new(power_draw(read, driver(&bmc, Capability::PowerDraw))))
     }
 
+    async fn use_virtual_media(
+        &self,
+        request: Request<UseVirtualMediaRequest>,
+    ) -> Result<Response<BmcVirtualMedia>, Status> {
+        let request = request.into_inner();
+        let action = request.action();
+        let UseVirtualMediaRequest { machine, image_url, boot_once, .. } = request;
+        let uefi = machine.as_ref().is_none_or(|machine| machine.boot_mode() != types::BootMode::Bios);
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(machine, deadline).await?;
+        let (media, boots_once) = match action {
+            MediaAction::Unspecified => return Err(invalid("action", "expected show, insert or eject")),
+            MediaAction::Show => (bmc.media(deadline).await, false),
+            MediaAction::Eject => (bmc.eject_media(deadline).await, false),
+            MediaAction::Insert => (bmc.insert_media(&image_url, deadline).await, boot_once),
+        };
+        let media = media.map_err(|error| bmc_failed(&error))?;
+        if boots_once {
+            let mode = if uefi { BootMode::Uefi } else { BootMode::Bios };
+            let cd = BootOverride { device: Device::Cdrom, persistent: false, mode };
+            bmc.set_boot_device(cd, deadline).await.map_err(|error| bmc_failed(&error))?;
+        }
+        Ok(Response::new(BmcVirtualMedia {
+            inserted: media.inserted,
+            image_url: media.image,
+            boots_once,
+            driver: driver(&bmc, Capability::VirtualMedia),
+        }))
+    }
+
     async fn interrupt_machine(
         &self,
         request: Request<InterruptMachineRequest>,
@@ -146,7 +181,8 @@ pub(super) async fn access_of(machine: Option<Machine>) -> Result<(String, Acces
         .map_err(|error| invalid("machine.name", error))?
         .to_owned();
     let password = zeroize::Zeroizing::new(std::mem::take(&mut machine.bmc_password));
-    let access = Access::of(&machine, &password).await.map_err(|error| {
+    let next = zeroize::Zeroizing::new(std::mem::take(&mut machine.bmc_next_password));
+    let access = Access::of(&machine, &password, &next).await.map_err(|error| {
         let code = if error.is_transient() { Code::Unavailable } else { Code::FailedPrecondition };
         refuse(code, Reason::BmcFailed, error.to_string())
     })?;

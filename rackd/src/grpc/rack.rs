@@ -48,6 +48,7 @@ impl RackService for RackApi {
             .map_err(|e| invalid("spec.machine.name", e))?;
         let mut secrets = Secrets::default();
         secrets.bmc_password = std::mem::take(&mut machine.bmc_password);
+        secrets.bmc_next_password = std::mem::take(&mut machine.bmc_next_password);
         let node = machine.name.clone();
         // Known now: a machine is not switched off, nor an hour of writing an image begun, for work that cannot end
         // well. A task that is here already goes on, whatever is configured since.
@@ -69,7 +70,7 @@ impl RackService for RackApi {
         if names.is_empty() {
             return Err(invalid(
                 "spec.work",
-                "expected one of verify, inspect, clean, deploy, power, snapshot, fence",
+                "expected one of verify, inspect, clean, deploy, power, snapshot, fence, rotate BMC credentials",
             ));
         }
         let steps = names

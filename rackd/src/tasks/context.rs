@@ -12,6 +12,7 @@ use farrier_proto::types::{self, RootDeviceHints};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// Progress is journaled at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -75,16 +76,26 @@ impl Context<'_> {
 
     async fn open_bmc(&self) -> Result<Opened, StepError> {
         let machine = self.machine()?;
-        let password = self.task.with_secrets(|s| s.bmc_password.clone()).await;
-        let access = Access::of(machine, &password).await.map_err(|error| {
-            if error.is_transient() { StepError::Again(error.to_string()) } else { StepError::fatal(error) }
-        })?;
+        let access = self.access().await?;
         let opened = self.rack.bmc.open(&machine.name, access, self.call()).await?;
         if let Some(error) = &opened.passed_over {
             let driver = opened.bmc.driver();
             tracing::info!(node.id = %self.task.node, driver, %error, "another bmc driver does not work");
         }
         Ok(opened)
+    }
+
+    /// The way to the BMC, with both passwords where there are two.
+    pub(crate) async fn access(&self) -> Result<Access, StepError> {
+        let (password, next) = self
+            .task
+            .with_secrets(|s| {
+                (Zeroizing::new(s.bmc_password.clone()), Zeroizing::new(s.bmc_next_password.clone()))
+            })
+            .await;
+        Access::of(self.machine()?, &password, &next).await.map_err(|error| {
+            if error.is_transient() { StepError::Again(error.to_string()) } else { StepError::fatal(error) }
+        })
     }
 
     /// The image to deploy, however much of it is here. One handle a task, as for the BMC.

@@ -298,7 +298,13 @@ async fn make_safe(cx: &Context<'_>) {
     // A snapshot leaves its machine alone; what a fence has not taken from its machine stays there.
     if matches!(
         &cx.task.spec.work,
-        Some(Work::Verify(_) | Work::Power(_) | Work::Snapshot(_) | Work::Fence(_)) | None
+        Some(
+            Work::Verify(_)
+                | Work::Power(_)
+                | Work::Snapshot(_)
+                | Work::Fence(_)
+                | Work::RotateBmcCredentials(_)
+        ) | None
     ) {
         return;
     }

@@ -26,6 +26,7 @@ mod plug;
 mod power;
 mod publish_boot;
 mod report_hardware;
+mod rotate_bmc_credentials;
 mod seed;
 mod set_boot_entry;
 mod settle_fence;
@@ -117,6 +118,7 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
             PowerAction::Unspecified => vec![],
         },
         Some(Work::Snapshot(_)) => vec![&[&take_snapshot::TakeSnapshot, &upload_image::UploadImage]],
+        Some(Work::RotateBmcCredentials(_)) => vec![&[&rotate_bmc_credentials::RotateBmcCredentials]],
         Some(Work::Fence(_)) => {
             vec![&[&fence_node::FenceNode, &forget_secrets::ForgetSecrets, &move_volume::MoveVolume]]
         }

@@ -1,5 +1,7 @@
 use super::*;
-use farrier_proto::rack::{Clean, Deploy, Fence, Inspect, Power, Recovery, Snapshot, Verify};
+use farrier_proto::rack::{
+    Clean, Deploy, Fence, Inspect, Power, Recovery, RotateBmcCredentials, Snapshot, Verify,
+};
 
 fn specs() -> Vec<TaskSpec> {
     let mut works = vec![
@@ -15,6 +17,7 @@ fn specs() -> Vec<TaskSpec> {
         }),
         Work::Snapshot(Snapshot::default()),
         Work::Fence(Fence::default()),
+        Work::RotateBmcCredentials(RotateBmcCredentials {}),
     ];
     for action in [PowerAction::On, PowerAction::Off, PowerAction::SoftOff, PowerAction::Cycle] {
         works.push(Work::Power(Power { action: action.into() }));

@@ -21,6 +21,8 @@ pub(super) struct Watched {
     pub(super) bmc: Option<Known>,
     /// Not looked at before this.
     pub(super) not_before: Option<Instant>,
+    /// Its password was refused once: it may have been changed since inventory was asked for it.
+    pub(super) doubted: bool,
 }
 
 pub(super) struct Known {
@@ -33,6 +35,7 @@ pub(super) struct Known {
 pub(super) struct Words {
     machine: Machine,
     password: Zeroizing<String>,
+    next: Zeroizing<String>,
     /// Tells whether they are the same as before without keeping them twice.
     digest: [u8; 32],
 }
@@ -40,6 +43,7 @@ pub(super) struct Words {
 impl Words {
     fn of(mut node: WatchedNode) -> Self {
         let password = Zeroizing::new(std::mem::take(&mut node.bmc_password));
+        let next = Zeroizing::new(std::mem::take(&mut node.bmc_next_password));
         let bmc = node.bmc.unwrap_or_default();
         let machine = Machine {
             name: node.node,
@@ -56,11 +60,13 @@ impl Words {
         let mut hash = Sha256::new();
         hash.update(prost::Message::encode_length_delimited_to_vec(&machine));
         hash.update(password.as_bytes());
-        Self { machine, password, digest: hash.finalize().into() }
+        hash.update([0]);
+        hash.update(next.as_bytes());
+        Self { machine, password, next, digest: hash.finalize().into() }
     }
 
     pub(super) async fn access(&self) -> Result<Access, BadAccess> {
-        Access::of(&self.machine, &self.password).await
+        Access::of(&self.machine, &self.password, &self.next).await
     }
 }
 
@@ -91,7 +97,7 @@ pub(super) fn renew(old: Vec<Watched>, nodes: Vec<WatchedNode>) -> Vec<Watched> 
         let (name, words) = (node.node.clone(), Words::of(node));
         match old.remove(&name) {
             Some(known) if known.words.digest == words.digest => known,
-            _ => Watched { node: name, words, bmc: None, not_before: None },
+            _ => Watched { node: name, words, bmc: None, not_before: None, doubted: false },
         }
     });
     renewed.collect()

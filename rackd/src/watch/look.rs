@@ -33,8 +33,16 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
         return None;
     }
     let seen = match power(bmcs, watched, Deadline::after(PATIENCE)).await {
-        Ok((state, driver)) => Seen::Power { state, driver },
+        Ok((state, driver)) => {
+            watched.doubted = false;
+            Seen::Power { state, driver }
+        }
         Err(Failure::Bmc(BmcError::ShuttingDown)) => return None,
+        // Inventory is asked again first.
+        Err(failure) if failure.is_wrong_password() && !watched.doubted => {
+            watched.doubted = true;
+            return None;
+        }
         Err(failure) => {
             let problem = plain(&failure.to_string());
             if failure.is_transient() { Seen::Unreachable(problem) } else { Seen::Failing(problem) }
@@ -54,6 +62,10 @@ enum Failure {
 }
 
 impl Failure {
+    fn is_wrong_password(&self) -> bool {
+        matches!(self, Self::Bmc(BmcError::WrongPassword { .. }))
+    }
+
     fn is_transient(&self) -> bool {
         match self {
             Self::Words(bad) => bad.is_transient(),

@@ -28,6 +28,7 @@ pub const RULES: RuleTable = &[
     ("farrier.scheduler.v1.OperationService/CancelOperation", Rule::User(Role::Member)),
     ("farrier.scheduler.v1.NodeActionService/ActOnNode", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeActionService/SetNodePower", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeActionService/RotateNodeBmcCredentials", Rule::User(Role::Operator)),
     // A console shows what its machine shows, and a machine trusts whoever sits at it.
     ("farrier.scheduler.v1.NodeConsoleService/AttachNodeConsole", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeConsoleService/ReadNodeConsoleLog", Rule::User(Role::Operator)),
@@ -37,6 +38,7 @@ pub const RULES: RuleTable = &[
     ("farrier.scheduler.v1.NodeBmcService/ClearNodeEventLog", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeCapabilities", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodePowerDraw", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/UseNodeVirtualMedia", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/InterruptNode", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ResetNodeBmc", Rule::User(Role::Operator)),
 ];

@@ -11,7 +11,7 @@ use ipmi_rs_core::connection::NetFn;
 use super::boot::{BootOptions, Set};
 use super::chassis::press;
 use super::server::Shared;
-use super::{BmcConfig, Chassis, ChassisError, PowerAction, PowerState, fru, sensors};
+use super::{BmcConfig, Chassis, ChassisError, PowerAction, PowerState, fru, sensors, users};
 
 const USER: u8 = 2;
 const OPERATOR: u8 = 3;
@@ -40,6 +40,8 @@ pub(super) async fn execute(
     }
     match (netfn, message.cmd) {
         (NetFn::App, 0x01) => (completion::OK, device_id(config)),
+        (NetFn::App, 0x43..=0x47) => users::execute(&shared.accounts, message.cmd, &message.data)
+            .unwrap_or((completion::INVALID_COMMAND, Vec::new())),
         // What it does follows its answer.
         (NetFn::App, COLD_RESET) => (completion::OK, Vec::new()),
         (NetFn::App, 0x37) => (completion::OK, config.guid.to_vec()),
@@ -87,7 +89,8 @@ pub(super) async fn execute(
 fn privilege(netfn: NetFn, cmd: u8) -> Option<u8> {
     Some(match (netfn, cmd) {
         (NetFn::App, 0x37) => 0,
-        (NetFn::App, COLD_RESET) => ADMINISTRATOR,
+        (NetFn::App, COLD_RESET | 0x43 | 0x45 | 0x47) => ADMINISTRATOR,
+        (NetFn::App, 0x44 | 0x46) => OPERATOR,
         (NetFn::Reserved(dcmi::NETFN), dcmi::GET_POWER_READING) => USER,
         (NetFn::App, 0x01) | (NetFn::Chassis, 0x01) | (NetFn::SensorEvent, 0x27 | 0x2D) => USER,
         (NetFn::Storage, 0x10 | 0x11 | 0x20 | 0x22 | 0x23 | 0x40 | 0x42 | 0x43) => USER,

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use super::Accounts;
 use farrier_ipmi::server::{ServerConfig, User};
 use farrier_ipmi::{CipherSuite, Secret};
 
 /// Start from [`BmcConfig::new`] and change what the test is about.
 #[derive(Debug, Clone)]
 pub struct BmcConfig {
-    /// The one account.
+    /// The first account.
     pub user: String,
     /// Its password, at most 20 bytes.
     pub password: Secret,
@@ -58,13 +59,15 @@ impl BmcConfig {
         }
     }
 
-    pub(crate) fn server(&self) -> ServerConfig {
+    /// The accounts that it begins with.
+    #[must_use]
+    pub fn accounts(&self) -> Accounts {
+        Accounts::new(&self.user, &self.password, self.max_privilege)
+    }
+
+    pub(crate) fn server(&self, users: Vec<User>) -> ServerConfig {
         ServerConfig {
-            users: vec![User {
-                name: self.user.clone(),
-                password: self.password.clone(),
-                max_privilege: self.max_privilege,
-            }],
+            users,
             kg: self.kg.clone(),
             guid: self.guid,
             suites: self.suites.clone(),

@@ -8,6 +8,7 @@
 //!
 //! Start at [`BmcServer::start`]; implement [`Chassis`] for what has a power button.
 
+mod accounts;
 mod boot;
 mod chassis;
 pub mod cli;
@@ -22,7 +23,9 @@ mod sensors;
 mod serial;
 mod server;
 mod sol;
+mod users;
 
+pub use accounts::Accounts;
 pub use chassis::{Chassis, ChassisError, PowerAction, PowerState};
 pub use config::BmcConfig;
 pub use farrier_ipmi::command::{BootDeviceSelector, BootFlags, ChassisIdentify};

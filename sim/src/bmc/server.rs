@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::boot::BootOptions;
 use super::sel::Sel;
 use super::sol::Sol;
-use super::{BmcConfig, Chassis, Faults, commands};
+use super::{Accounts, BmcConfig, Chassis, Faults, commands};
 
 /// Longest datagram looked at, in bytes; IPMI messages are far shorter.
 const MAX_DATAGRAM: usize = 2048;
@@ -33,11 +33,26 @@ impl BmcServer {
     /// # Errors
     /// The socket has no local address.
     pub fn start(socket: UdpSocket, config: BmcConfig, chassis: Arc<dyn Chassis>) -> io::Result<BmcHandle> {
+        let accounts = config.accounts();
+        Self::start_with(socket, config, accounts, chassis)
+    }
+
+    /// With accounts that another protocol has too.
+    ///
+    /// # Errors
+    /// The socket has no local address.
+    pub fn start_with(
+        socket: UdpSocket,
+        config: BmcConfig,
+        accounts: Accounts,
+        chassis: Arc<dyn Chassis>,
+    ) -> io::Result<BmcHandle> {
         let address = socket.local_addr()?;
         let (faults, faults_seen) = watch::channel(Faults::default());
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
-            protocol: Mutex::new(Server::new(config.server())),
+            protocol: Mutex::new(Server::new(config.server(accounts.users()))),
+            accounts,
             sel: Mutex::default(),
             datagrams: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
@@ -55,6 +70,7 @@ impl BmcServer {
             config,
             chassis,
             deaf_until: None,
+            accounts_seen: 0,
             shared: Arc::clone(&shared),
         };
         Ok(BmcHandle { address, shared, faults, stop, task: Some(tokio::spawn(bmc.run())) })
@@ -104,6 +120,12 @@ impl BmcHandle {
         self.shared.datagrams.load(Ordering::Relaxed)
     }
 
+    /// Who is let in.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.shared.accounts
+    }
+
     /// Cold resets so far.
     #[must_use]
     pub fn restarts(&self) -> u64 {
@@ -129,6 +151,7 @@ impl Drop for BmcHandle {
 
 /// What the BMC and the bridge to its serial port use together.
 pub(super) struct Shared {
+    pub(super) accounts: Accounts,
     protocol: Mutex<Server>,
     sel: Mutex<Sel>,
     datagrams: AtomicU64,
@@ -185,6 +208,8 @@ struct Bmc {
     config: BmcConfig,
     chassis: Arc<dyn Chassis>,
     boot: BootOptions,
+    /// Version of the accounts that the protocol knows.
+    accounts_seen: u64,
     /// It restarts.
     deaf_until: Option<Instant>,
     shared: Arc<Shared>,
@@ -217,6 +242,11 @@ impl Bmc {
         let deaf = self.deaf_until.is_some_and(|until| Instant::now() < until);
         if faults.silent || deaf || self.shared.is_lost(&faults) {
             return;
+        }
+        let version = self.shared.accounts.version();
+        if version != self.accounts_seen {
+            self.accounts_seen = version;
+            self.shared.protocol().set_users(self.shared.accounts.users());
         }
         let mut restarts = false;
         let mut entropy = |bytes: &mut [u8]| rand::rng().fill_bytes(bytes);

@@ -23,7 +23,8 @@ use farrier_proto::scheduler::node_action_service_client::NodeActionServiceClien
 use farrier_proto::scheduler::operation_service_client::OperationServiceClient;
 use farrier_proto::scheduler::{
     ActOnNodeRequest, CreateInstanceRequest, DeleteInstanceRequest, GetInstanceRequest, GetOperationRequest,
-    Instance, Operation, RecoverInstanceRequest, SetNodePowerRequest, SnapshotInstanceRequest,
+    Instance, Operation, RecoverInstanceRequest, RotateNodeBmcCredentialsRequest, SetNodePowerRequest,
+    SnapshotInstanceRequest,
 };
 use farrier_proto::types::{BootMode, NodeVerb};
 use tonic::transport::Channel;
@@ -213,6 +214,15 @@ impl Client {
         };
         let answer = NodeActionServiceClient::new(self.scheduler.clone()).set_node_power(request).await;
         Ok(answer.with_context(|| format!("{} of {node}", action.as_str_name()))?.into_inner())
+    }
+
+    /// Asks for a new BMC password.
+    pub async fn rotate_bmc_credentials(&self, node: &str) -> Result<Operation> {
+        let request =
+            RotateNodeBmcCredentialsRequest { name: format!("nodes/{node}"), request_id: request_id() };
+        let mut client = NodeActionServiceClient::new(self.scheduler.clone());
+        let answer = client.rotate_node_bmc_credentials(request).await;
+        Ok(answer.with_context(|| format!("another BMC password for {node}"))?.into_inner())
     }
 
     /// Asks for an instance; its names whole (`flavors/…`), its own without `instances/`.

@@ -39,6 +39,7 @@ pub use observe::{Counters, Event};
 pub use options::{BmcSockets, PretendOptions};
 pub use san::San;
 
+use crate::bmc::Accounts;
 use crate::bmc::redfish::{Facts, RedfishConfig, RedfishFaults, RedfishHandle, RedfishServer};
 use crate::bmc::{BmcHandle, BmcServer, Chassis as _, Faults, PowerState, PretendSerial};
 use board::{Board, Hands, Parts};
@@ -50,6 +51,7 @@ pub struct PretendNode {
     bmc: Option<BmcHandle>,
     redfish: Option<RedfishHandle>,
     bmc_address: SocketAddr,
+    accounts: Accounts,
 }
 
 impl PretendNode {
@@ -117,8 +119,11 @@ impl PretendNode {
             memory_bytes: options.memory_bytes,
             macs: vec![address::colons(mac)],
         };
-        let redfish =
+        let mut redfish =
             RedfishConfig { tls, ..RedfishConfig::new(bmc.user.clone(), bmc.password.clone(), facts) };
+        // One BMC has one set of accounts, whatever it speaks.
+        let accounts = bmc.accounts();
+        redfish.accounts = accounts.clone();
         let disk = (!diskless).then_some(disk);
         let parts = Parts { name, mac, source, disk, san_reads, hardware, efi_vars, retry, limits, http };
         let board = Arc::new(Board::new(parts));
@@ -126,12 +131,15 @@ impl PretendNode {
         let maker = Arc::clone(&board);
         tokio::task::spawn_blocking(move || maker.machine()).await.map_err(io::Error::other)??;
         let hands = Arc::new(Hands(Arc::clone(&board)));
-        let ipmi = sockets.ipmi.map(|socket| BmcServer::start(socket, bmc, hands.clone())).transpose()?;
+        let ipmi = sockets
+            .ipmi
+            .map(|socket| BmcServer::start_with(socket, bmc, accounts.clone(), hands.clone()))
+            .transpose()?;
         let redfish =
             sockets.redfish.map(|listener| RedfishServer::start(listener, redfish, hands)).transpose()?;
         let addresses = (ipmi.as_ref().map(BmcHandle::address), redfish.as_ref().map(RedfishHandle::address));
         let bmc_address = addresses.0.or(addresses.1).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { board, bmc_address, bmc: ipmi, redfish })
+        Ok(Self { board, bmc_address, bmc: ipmi, redfish, accounts })
     }
 
     pub fn name(&self) -> &str {
@@ -141,6 +149,11 @@ impl PretendNode {
     /// Where its BMC listens.
     pub fn bmc_address(&self) -> SocketAddr {
         self.bmc_address
+    }
+
+    /// Who its BMC lets in.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     /// With colons.

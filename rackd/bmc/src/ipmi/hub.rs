@@ -132,6 +132,7 @@ impl IpmiHub {
             .with_power_draw(driver.clone())
             .with_interrupt(driver.clone())
             .with_bmc_reset(driver.clone())
+            .with_accounts(driver.clone())
             .with_inventory(driver)
             .with_console(Arc::new(console))
     }

@@ -15,6 +15,7 @@
 //!
 //! The actor and its circuit breaker are `crate::actor` and `crate::breaker`: every driver's.
 
+mod accounts;
 mod address;
 mod draw;
 mod driver;

@@ -63,6 +63,8 @@ impl RedfishHub {
             .with_identify(driver.clone())
             .with_interrupt(driver.clone())
             .with_bmc_reset(driver.clone())
+            .with_accounts(driver.clone())
+            .with_virtual_media(driver.clone())
             .with_event_log(driver.clone())
             .with_sensors(driver.clone())
             .with_power_draw(driver.clone())

@@ -9,13 +9,14 @@
 //! - `link`: one request: authentication, ETags, repetition, redirects; `session`: logging in and out
 //! - `http`: one exchange on the connection, bounded in time and size
 //! - `document`: what came, of which anything may be missing or of another type
-//! - `events`, `event_log`, `sensors`: capabilities with a file of their own
+//! - `accounts`, `events`, `event_log`, `media`, `sensors`: capabilities with a file of their own
 //! - `power`, `boot`, `inventory`, `entry`, `readings`: what documents mean; pure
 //! - `tuning`: policy as data
 //!
 //! Our own small client rather than a generated one: BMCs in the field leave out what schemas require, and each
 //! capability needs a dozen properties. What is read from where is said in the last of these.
 
+mod accounts;
 mod address;
 mod boot;
 mod dial;
@@ -28,6 +29,7 @@ mod http;
 mod hub;
 mod inventory;
 mod link;
+mod media;
 mod places;
 mod power;
 mod readings;

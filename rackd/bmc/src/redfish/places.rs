@@ -21,6 +21,7 @@ pub(super) struct Root {
     systems: Path,
     managers: Option<Path>,
     chassis: Option<Path>,
+    pub(super) accounts: Option<Path>,
     update: Option<Path>,
 }
 
@@ -62,6 +63,7 @@ impl Link {
             systems: document.link("Systems").unwrap_or_else(|| default("Systems")),
             managers: document.link("Managers"),
             chassis: document.link("Chassis"),
+            accounts: document.link("AccountService"),
             update: document.link("UpdateService"),
         })
     }

@@ -1,6 +1,6 @@
 use super::transition::{Decision, decide, new_ports};
 use super::{App, check, error};
-use farrier_inventory_store::{Candidates, StoreError, Transition};
+use farrier_inventory_store::{Candidates, Secrets, StoreError, Transition};
 use farrier_model::Collection;
 use farrier_proto::inventory::{
     Dispatch, Event, Flavor, ListCandidatesResponse, Rack, TransitionNodeRequest, TransitionNodeResponse,
@@ -51,8 +51,14 @@ impl App {
                 detail: detail(&request),
                 ..Event::default()
             };
-            let transition =
-                Transition { node: decided.node, revision, applied: decided.applied, ports, event };
+            let transition = Transition {
+                node: decided.node,
+                revision,
+                applied: decided.applied,
+                secrets: Secrets::default(),
+                ports,
+                event,
+            };
             crash::point(&request.event, "before");
             match self.store.transition(transition).await {
                 Ok(node) => {
@@ -71,6 +77,7 @@ impl App {
         check::name("node", Collection::Nodes, node)?;
         let stored = self.store.stored_node(node).await.map_err(error::store)?;
         let bmc_password = self.bmc_password(node, stored.secret.as_deref())?;
+        let bmc_next_password = self.bmc_next_password(node, stored.next_secret.as_deref())?;
         let rack: Rack = self.store.get(&stored.node.rack).await.map_err(error::store)?;
         let flavor = match flavor {
             "" => None,
@@ -80,7 +87,14 @@ impl App {
             }
         };
         let ports = self.store.ports_of(node).await.map_err(error::store)?;
-        Ok(Dispatch { node: Some(stored.node), ports, bmc_password, rack_address: rack.address, flavor })
+        Ok(Dispatch {
+            node: Some(stored.node),
+            ports,
+            bmc_password,
+            bmc_next_password,
+            rack_address: rack.address,
+            flavor,
+        })
     }
 }
 

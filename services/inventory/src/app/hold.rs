@@ -3,8 +3,8 @@
 use super::dispatch::TRIES;
 use super::observe::power_word;
 use super::transition::holder;
-use super::{App, check, error, fence};
-use farrier_inventory_store::{Applied, StoreError, Stored, Transition};
+use super::{App, check, error, fence, rotation};
+use farrier_inventory_store::{Applied, Secrets, StoreError, Stored, Transition};
 use farrier_model::Collection;
 use farrier_proto::inventory::{
     Event, HoldNodeRequest, HoldNodeResponse, Node, ReleaseNodeRequest, ReleaseNodeResponse,
@@ -12,7 +12,7 @@ use farrier_proto::inventory::{
 use farrier_proto::types::PowerState;
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{internal, invalid, stale_etag};
-use farrier_runtime::time;
+use farrier_runtime::{crash, time};
 use tonic::Status;
 
 impl App {
@@ -21,17 +21,22 @@ impl App {
         caller: &Caller,
         request: HoldNodeRequest,
     ) -> Result<HoldNodeResponse, Status> {
-        let HoldNodeRequest { node, operation, action, actor } = request;
+        let HoldNodeRequest { node, operation, action, actor, rotates_bmc_credentials } = request;
         check::text("action", &action)?;
         if action.is_empty() {
             return Err(invalid("action", "expected what the node is held for"));
         }
         let node = self
-            .write(&node, &operation, HOLD, |node| {
+            .write(&node, &operation, HOLD, |node, next| {
                 holder(node, &operation, false)?;
+                let secrets = match rotates_bmc_credentials {
+                    true => rotation::begin(node, next, &self.vault)?,
+                    false => Secrets::default(),
+                };
                 node.operation.clone_from(&operation);
                 node.fence = fence::next(node.fence, time::now());
-                Ok(Event { actor: who(caller, &actor), action: action.clone(), ..Event::default() })
+                let event = Event { actor: who(caller, &actor), action: action.clone(), ..Event::default() };
+                Ok((event, secrets))
             })
             .await?;
         Ok(HoldNodeResponse { fence: node.fence, node: Some(node) })
@@ -43,57 +48,69 @@ impl App {
         request: ReleaseNodeRequest,
     ) -> Result<ReleaseNodeResponse, Status> {
         let power = request.power_state();
-        let ReleaseNodeRequest { node, operation, error, actor, .. } = request;
+        let ReleaseNodeRequest { node, operation, error, actor, bmc_credentials_rotated, .. } = request;
         let node = self
-            .write(&node, &operation, RELEASE, |node| {
+            .write(&node, &operation, RELEASE, |node, next| {
                 holder(node, &operation, true)?;
+                let secrets = match bmc_credentials_rotated {
+                    true => rotation::settle(node, next, &self.vault)?,
+                    false => Secrets::default(),
+                };
                 node.operation.clear();
                 let before = node.power_state();
                 if power != PowerState::Unspecified {
                     node.set_power_state(power);
                 }
-                Ok(Event {
+                let event = Event {
                     actor: who(caller, &actor),
                     action: if error.is_empty() { "done" } else { "fail" }.to_owned(),
                     before: power_word(before),
                     after: power_word(node.power_state()),
                     detail: error.clone(),
                     ..Event::default()
-                })
+                };
+                Ok((event, secrets))
             })
             .await?;
         Ok(ReleaseNodeResponse { node: Some(node) })
     }
 
-    /// Changes a node by compare-and-set, once for an operation and step.
+    /// Changes a node by compare-and-set, once for an operation and step. `change` also has the sealed password that a
+    /// rotation gives to the BMC.
     async fn write(
         &self,
         name: &str,
         operation: &str,
         step: &str,
-        change: impl Fn(&mut Node) -> Result<Event, Status>,
+        change: impl Fn(&mut Node, Option<&[u8]>) -> Result<(Event, Secrets), Status>,
     ) -> Result<Node, Status> {
         check::name("node", Collection::Nodes, name)?;
         check::name("operation", Collection::Operations, operation)?;
         let applied = Applied { operation: operation.to_owned(), event: step.to_owned() };
         for _ in 0..TRIES {
-            let Stored { mut node, applied: last, .. } =
+            let Stored { mut node, applied: last, next_secret, .. } =
                 self.store.stored_node(name).await.map_err(error::store)?;
             if last == applied {
                 return Ok(node);
             }
             let revision = node.etag.parse().map_err(|_| internal("a node without a revision"))?;
             let now = time::now();
+            let (event, secrets) = change(&mut node, next_secret.as_deref())?;
             let event = Event {
                 time: Some(now),
                 resource: name.to_owned(),
                 operation: operation.to_owned(),
-                ..change(&mut node)?
+                ..event
             };
             node.update_time = Some(now);
-            let write = Transition { node, revision, applied: applied.clone(), ports: Vec::new(), event };
+            let applied = applied.clone();
+            let write = Transition { node, revision, applied, secrets, ports: Vec::new(), event };
+            crash::point(step, "before");
             match self.store.transition(write).await {
-                Ok(node) => return Ok(node),
+                Ok(node) => {
+                    crash::point(step, "after");
+                    return Ok(node);
+                }
                 // Somebody else wrote the node: whether this may still happen is decided anew.
                 Err(StoreError::Conflict { .. }) => {}
                 Err(other) => return Err(error::store(other)),

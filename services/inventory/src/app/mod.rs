@@ -16,6 +16,7 @@ mod observe;
 mod port;
 mod rack;
 mod resource;
+mod rotation;
 mod site;
 mod state;
 mod transition;

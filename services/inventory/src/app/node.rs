@@ -1,7 +1,7 @@
 use super::noun::{Noun, etag, fields, labelled, whole};
 use super::rack::is_own_rack;
 use super::{App, bmc, check, error, explain, state};
-use farrier_inventory_store::{BmcPlace, NodeExtra, SecretChange};
+use farrier_inventory_store::{BmcPlace, NodeExtra, SecretChange, Secrets};
 use farrier_model::Collection;
 use farrier_model::lifecycle::State;
 use farrier_proto::inventory::{Explanation, Node};
@@ -52,6 +52,11 @@ impl App {
 /// Where a node's BMC password is sealed for.
 pub(crate) fn bmc_context(node: &str) -> String {
     format!("{node}/bmc")
+}
+
+/// What the password that a rotation gives to a BMC is sealed for.
+pub(super) fn next_context(node: &str) -> String {
+    format!("{node}/bmc/next")
 }
 
 impl Noun for Node {
@@ -128,20 +133,25 @@ impl Noun for Node {
     fn seal(&mut self, before: Option<&Self>, vault: &Vault) -> Result<NodeExtra, Status> {
         let context = bmc_context(&self.name);
         let stored = before.and_then(|b| b.bmc.as_ref()).is_some_and(|b| b.password_set);
-        let secret = match &mut self.bmc {
-            None => SecretChange::Clear,
+        let rotates = before.and_then(|b| b.bmc.as_ref()).is_some_and(|b| b.rotation_pending);
+        let secrets = match &mut self.bmc {
+            None => Secrets { current: SecretChange::Clear, next: SecretChange::Clear },
             Some(bmc) if bmc.password.is_empty() => {
                 bmc.password_set = stored;
-                SecretChange::Keep
+                bmc.rotation_pending = rotates;
+                Secrets::default()
             }
             Some(bmc) => {
                 let password = std::mem::take(&mut bmc.password);
                 bmc.password_set = true;
-                SecretChange::Store(vault.seal(&context, password.as_bytes()).map_err(internal)?)
+                // Whoever says the password knows what became of a rotation.
+                bmc.rotation_pending = false;
+                let current = vault.seal(&context, password.as_bytes()).map_err(internal)?;
+                Secrets { current: SecretChange::Store(current), next: SecretChange::Clear }
             }
         };
         let place = self.bmc.as_ref().map(|bmc| bmc::place(&self.rack, bmc));
-        Ok(NodeExtra { secret, bmc_place: Some(BmcPlace(place)), applied: None })
+        Ok(NodeExtra { secrets, bmc_place: Some(BmcPlace(place)), applied: None })
     }
 
     fn visible_to(&self, caller: &Caller) -> bool {

@@ -1,6 +1,6 @@
 //! What racks look at, and what comes of what they see.
 
-use super::node::bmc_context;
+use super::node::{bmc_context, next_context};
 use super::resource::{event, one_more};
 use super::{App, check, error, observe};
 use farrier_identity::Identity;
@@ -93,13 +93,23 @@ impl App {
         let Some(bmc) = row.node.bmc else { return Ok(None) };
         let node = row.node.name;
         let bmc_password = self.bmc_password(&node, row.secret.as_deref())?;
-        Ok(Some(WatchedNode { node, bmc: Some(bmc), bmc_password }))
+        let bmc_next_password = self.bmc_next_password(&node, row.next_secret.as_deref())?;
+        Ok(Some(WatchedNode { node, bmc: Some(bmc), bmc_password, bmc_next_password }))
     }
 
     /// The password that is sealed for a node's BMC.
     pub(super) fn bmc_password(&self, node: &str, sealed: Option<&[u8]>) -> Result<String, Status> {
+        self.opened(&bmc_context(node), sealed)
+    }
+
+    /// The one that a rotation gives to it.
+    pub(super) fn bmc_next_password(&self, node: &str, sealed: Option<&[u8]>) -> Result<String, Status> {
+        self.opened(&next_context(node), sealed)
+    }
+
+    fn opened(&self, context: &str, sealed: Option<&[u8]>) -> Result<String, Status> {
         let Some(sealed) = sealed else { return Ok(String::new()) };
-        let opened = self.vault.open(&bmc_context(node), sealed).map_err(internal)?;
+        let opened = self.vault.open(context, sealed).map_err(internal)?;
         String::from_utf8(opened.to_vec()).map_err(|_| internal("a BMC password that is not UTF-8"))
     }
 }

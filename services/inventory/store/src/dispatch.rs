@@ -3,7 +3,7 @@
 use crate::entity::{node, port, rack};
 use crate::event;
 use crate::resource::{Resource as _, replace};
-use crate::{NodeExtra, Store, StoreError};
+use crate::{NodeExtra, Secrets, Store, StoreError};
 use farrier_proto::inventory::{Event, Node, Port};
 use prost::Message as _;
 use sea_orm::sea_query::OnConflict;
@@ -22,6 +22,8 @@ pub struct Stored {
     pub node: Node,
     /// BMC password, sealed.
     pub secret: Option<Vec<u8>>,
+    /// The one that a rotation gives to the BMC, sealed.
+    pub next_secret: Option<Vec<u8>>,
     pub applied: Applied,
 }
 
@@ -33,6 +35,7 @@ pub struct Transition {
     /// Revision that was read.
     pub revision: i64,
     pub applied: Applied,
+    pub secrets: Secrets,
     /// Interfaces that were found; those whose address is known already are left alone.
     pub ports: Vec<Port>,
     pub event: Event,
@@ -69,16 +72,18 @@ impl Store {
             .columns([
                 node::Column::Body,
                 node::Column::BmcSecret,
+                node::Column::BmcNextSecret,
                 node::Column::AppliedOperation,
                 node::Column::AppliedEvent,
             ])
             .filter(node::Column::Name.eq(name))
-            .into_tuple::<(Vec<u8>, Option<Vec<u8>>, String, String)>()
+            .into_tuple::<(Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>, String, String)>()
             .one(self.db.conn())
             .await?;
-        let (body, secret, operation, event) =
+        let (body, secret, next_secret, operation, event) =
             row.ok_or_else(|| StoreError::NotFound { name: name.to_owned() })?;
-        Ok(Stored { node: Node::decode(body.as_slice())?, secret, applied: Applied { operation, event } })
+        let node = Node::decode(body.as_slice())?;
+        Ok(Stored { node, secret, next_secret, applied: Applied { operation, event } })
     }
 
     /// Every node with what placement looks at.
@@ -133,7 +138,8 @@ impl Store {
     pub async fn transition(&self, transition: Transition) -> Result<Node, StoreError> {
         let write = self.db.begin().await?;
         let conn = write.conn();
-        let extra = NodeExtra { applied: Some(transition.applied), ..NodeExtra::default() };
+        let (secrets, applied) = (transition.secrets, Some(transition.applied));
+        let extra = NodeExtra { secrets, applied, ..NodeExtra::default() };
         let node = replace(conn, transition.node, transition.revision, &extra).await?;
         let mut events = vec![transition.event];
         for mut port in transition.ports {

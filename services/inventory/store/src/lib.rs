@@ -19,7 +19,7 @@ mod request;
 mod resource;
 
 pub use dispatch::{Applied, Candidates, Stored, Transition};
-pub use entity::node::{BmcPlace, NodeExtra, SecretChange};
+pub use entity::node::{BmcPlace, NodeExtra, SecretChange, Secrets};
 pub use error::StoreError;
 pub use event::EventQuery;
 pub use join::{JoinToken, Redeemed};

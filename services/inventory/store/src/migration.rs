@@ -12,7 +12,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Init), Box::new(OneBmcOneNode), Box::new(Observations)]
+        vec![Box::new(Init), Box::new(OneBmcOneNode), Box::new(Observations), Box::new(Rotations)]
     }
 }
 
@@ -91,6 +91,24 @@ impl MigrationTrait for Observations {
             .foreign_key(&mut parent("observation", "node", "node", ForeignKeyAction::Cascade))
             .take();
         m.create_table(table).await
+    }
+}
+
+/// Passwords that BMCs are about to get.
+struct Rotations;
+
+impl MigrationName for Rotations {
+    fn name(&self) -> &str {
+        "m20261128_rotation"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Rotations {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        let mut next = Table::alter();
+        next.table("node").add_column(binary_null("bmc_next_secret"));
+        m.alter_table(next).await
     }
 }
 

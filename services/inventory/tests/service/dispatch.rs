@@ -203,6 +203,7 @@ fn hold(operation: &str) -> HoldNodeRequest {
         operation: format!("operations/{operation}"),
         action: "power off".into(),
         actor: "spiffe://farrier/user/olga".into(),
+        rotates_bmc_credentials: false,
     }
 }
 

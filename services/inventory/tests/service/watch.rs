@@ -35,6 +35,7 @@ async fn leave(scheduler: &mut Clients, node: &str, operation: &str, power: Powe
         operation: operation.clone(),
         action: "work".into(),
         actor: String::new(),
+        rotates_bmc_credentials: false,
     };
     inner(scheduler.dispatch.hold_node(hold).await).unwrap();
     let power_state = power.into();

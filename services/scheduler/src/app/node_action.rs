@@ -4,9 +4,10 @@ use farrier_model::lifecycle::{Event, State, next};
 use farrier_model::{Collection, parse_name};
 use farrier_proto::inventory::{GetNodeRequest, Node};
 use farrier_proto::rack::task_spec::Work;
-use farrier_proto::rack::{Clean, Inspect, Power, PowerAction, TaskSpec, Verify};
+use farrier_proto::rack::{Clean, Inspect, Power, PowerAction, RotateBmcCredentials, TaskSpec, Verify};
 use farrier_proto::scheduler::{
-    ActOnNodeRequest, Operation, OperationError, OperationPhase, OperationType, SetNodePowerRequest,
+    ActOnNodeRequest, Operation, OperationError, OperationPhase, OperationType,
+    RotateNodeBmcCredentialsRequest, SetNodePowerRequest,
 };
 use farrier_proto::types::{NodeVerb, ProvisionState};
 use farrier_runtime::authz::Caller;
@@ -53,6 +54,24 @@ impl App {
         self.node(&request.name).await?;
         let work = TaskSpec { machine: None, work: Some(Work::Power(Power { action: request.action })) };
         let row = new_operation(caller, OperationType::Power, &request.name, &request.name, work);
+        self.store_and_nudge(NewOperation { row, request: key, create: None }).await
+    }
+
+    pub(crate) async fn rotate_bmc_credentials(
+        &self,
+        caller: &Caller,
+        request: RotateNodeBmcCredentialsRequest,
+    ) -> Result<Operation, Status> {
+        let key = request_key(caller, &request.request_id, &request);
+        if let Some(before) = self.answered(&key).await? {
+            return Ok(before);
+        }
+        parse_name(Collection::Nodes, &request.name).map_err(|e| invalid("name", e))?;
+        self.node(&request.name).await?;
+        let work =
+            TaskSpec { machine: None, work: Some(Work::RotateBmcCredentials(RotateBmcCredentials {})) };
+        let row =
+            new_operation(caller, OperationType::RotateBmcCredentials, &request.name, &request.name, work);
         self.store_and_nudge(NewOperation { row, request: key, create: None }).await
     }
 

@@ -6,16 +6,18 @@ use crate::engine::spec;
 use farrier_identity::IdentityError;
 use farrier_proto::rack::bmc_service_client::BmcServiceClient;
 use farrier_proto::rack::{
-    BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcPowerDraw, BmcSensors, ClearBmcEventLogRequest,
-    InterruptMachineRequest, Machine, ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest,
-    ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ResetBmcRequest,
+    BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcPowerDraw, BmcSensors, BmcVirtualMedia,
+    ClearBmcEventLogRequest, InterruptMachineRequest, Machine, MediaAction, ReadBmcCapabilitiesRequest,
+    ReadBmcEventLogRequest, ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest,
+    ResetBmcRequest, UseVirtualMediaRequest,
 };
 use farrier_proto::scheduler::{
     ClearNodeEventLogRequest, InterruptNodeRequest, ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest,
     ReadNodeInventoryRequest, ReadNodePowerDrawRequest, ReadNodeSensorsRequest, ResetNodeBmcRequest,
+    UseNodeVirtualMediaRequest,
 };
 use farrier_runtime::authz::Caller;
-use farrier_runtime::error::{Reason, asked, refuse};
+use farrier_runtime::error::{Reason, asked, invalid, refuse};
 use farrier_runtime::telemetry::chain;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -78,6 +80,36 @@ impl App {
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
     }
 
+    pub(crate) async fn use_virtual_media(
+        &self,
+        caller: &Caller,
+        request: UseNodeVirtualMediaRequest,
+    ) -> Result<BmcVirtualMedia, Status> {
+        let action = request.action();
+        let UseNodeVirtualMediaRequest { name, image_url, boot_once, .. } = request;
+        let detail = match action {
+            MediaAction::Unspecified => return Err(invalid("action", "expected show, insert or eject")),
+            MediaAction::Insert => check_image_url(&image_url)?,
+            MediaAction::Show | MediaAction::Eject if image_url.is_empty() && !boot_once => "",
+            MediaAction::Show | MediaAction::Eject => {
+                return Err(invalid("image_url", "expected nothing where nothing is inserted"));
+            }
+        };
+        let (machine, mut rack) = self.bmc_of(&name).await?;
+        let done = match action {
+            MediaAction::Insert => "insert virtual media",
+            MediaAction::Eject => "eject virtual media",
+            MediaAction::Show | MediaAction::Unspecified => "",
+        };
+        if !done.is_empty() {
+            self.audit(caller, name).record(done, detail).await?;
+        }
+        let action = action.into();
+        let request = UseVirtualMediaRequest { machine: Some(machine), action, image_url, boot_once };
+        let answer = rack.use_virtual_media(request).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
     pub(crate) async fn interrupt(
         &self,
         caller: &Caller,
@@ -111,6 +143,37 @@ impl App {
     }
 }
 
+/// It goes into the history and to the BMC: nothing secret may be in it.
+fn check_image_url(url: &str) -> Result<&str, Status> {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    let authority = rest.map(|rest| rest.split('/').next().unwrap_or_default()).unwrap_or_default();
+    let good = url.len() <= URL_BYTES && url.bytes().all(|byte| byte.is_ascii_graphic());
+    if !good || authority.is_empty() || authority.contains('@') {
+        return Err(invalid(
+            "image_url",
+            format!("expected http:// or https:// with a host and no user, at most {URL_BYTES} bytes"),
+        ));
+    }
+    Ok(url)
+}
+
+/// What BMCs take, and the history.
+const URL_BYTES: usize = 512;
+
 pub(super) fn unreachable(error: IdentityError) -> Status {
     refuse(Code::Unavailable, Reason::Unavailable, chain(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_image_url;
+
+    #[test]
+    fn an_image_is_somewhere_and_has_no_password() {
+        assert!(check_image_url("https://192.0.2.1:8443/a/i.iso").is_ok());
+        let long = format!("http://h/{}", "x".repeat(600));
+        for bad in ["", "ftp://h/i", "http://", "http:///i", "http://u:p@h/i", "http://h/a b", &long] {
+            assert!(check_image_url(bad).is_err(), "{bad}");
+        }
+    }
 }

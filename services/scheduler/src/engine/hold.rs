@@ -7,7 +7,7 @@ use farrier_model::lifecycle::Event;
 use farrier_proto::inventory::{HoldNodeRequest, Node, ReleaseNodeRequest, TransitionNodeRequest};
 use farrier_proto::rack::PowerAction;
 use farrier_proto::rack::task_spec::Work;
-use farrier_proto::scheduler::Operation;
+use farrier_proto::scheduler::{Operation, OperationType};
 use farrier_runtime::error::asked;
 use farrier_scheduler_store::OperationRow;
 use tonic::{Code, Status};
@@ -35,6 +35,7 @@ pub(super) async fn take(engine: &Engine, row: &OperationRow, node: &str) -> Res
         operation: row.operation.name.clone(),
         action: action(row),
         actor: row.operation.actor.clone(),
+        rotates_bmc_credentials: row.operation.r#type() == OperationType::RotateBmcCredentials,
     };
     match engine.clients.dispatch.clone().hold_node(request).await {
         Ok(answer) => Ok(Held::Ours(Box::new(answer.into_inner().node.unwrap_or_default()))),
@@ -61,6 +62,7 @@ async fn release_as(engine: &Engine, op: &Operation, node: &str, power_state: i3
         error: op.error.as_ref().map(|e| e.message.clone()).unwrap_or_default(),
         power_state,
         actor: op.actor.clone(),
+        bmc_credentials_rotated: op.r#type() == OperationType::RotateBmcCredentials && op.error.is_none(),
     };
     engine.clients.dispatch.clone().release_node(request).await.map(drop)
 }
@@ -82,7 +84,8 @@ impl Engine {
             };
             dispatch.transition_node(request).await.map(drop)
         } else {
-            let request = ReleaseNodeRequest { node: name, operation, error, actor, power_state: 0 };
+            let request =
+                ReleaseNodeRequest { node: name, operation, error, actor, ..ReleaseNodeRequest::default() };
             dispatch.release_node(request).await.map(drop)
         };
         freed.map_err(|s| asked("inventory", s))?;
@@ -96,6 +99,7 @@ fn action(row: &OperationRow) -> String {
         Some(Work::Power(power)) => power.action(),
         Some(Work::Snapshot(snapshot)) => return format!("snapshot of {}", snapshot.instance),
         Some(Work::Deploy(deploy)) => return format!("recovery of {}", deploy.instance),
+        Some(Work::RotateBmcCredentials(_)) => return "rotate bmc credentials".to_owned(),
         _ => PowerAction::Unspecified,
     };
     action.as_str_name().replace("POWER_ACTION", "power").replace('_', " ").to_lowercase()

@@ -37,7 +37,7 @@ pub(super) async fn place(engine: &Engine, row: &OperationRow) -> Result<Next, B
     match op.r#type() {
         OperationType::Deploy => choose(engine, row).await,
         OperationType::Undeploy => undeploy(engine, row).await,
-        OperationType::Power => hold::node(engine, row, &op.node).await,
+        OperationType::Power | OperationType::RotateBmcCredentials => hold::node(engine, row, &op.node).await,
         OperationType::Snapshot => snapshot::place(engine, row).await,
         _ => verb(engine, row, &op.node).await,
     }
@@ -149,6 +149,7 @@ async fn verb(engine: &Engine, row: &OperationRow, node: &str) -> Result<Next, B
         OperationType::Undeploy => Event::Undeploy,
         OperationType::Deploy
         | OperationType::Power
+        | OperationType::RotateBmcCredentials
         | OperationType::Snapshot
         | OperationType::Recover
         | OperationType::Unspecified => {
@@ -177,7 +178,8 @@ async fn verb(engine: &Engine, row: &OperationRow, node: &str) -> Result<Next, B
 
 /// The node is ours: note it, and go on to the rack if there is work for it.
 pub(super) async fn reserve_noted(engine: &Engine, row: &OperationRow, node: &Node) -> Result<Next, Broken> {
-    let works = is_working(node.state()) || matches!(row.work.work, Some(Work::Power(_) | Work::Snapshot(_)));
+    let works = is_working(node.state())
+        || matches!(row.work.work, Some(Work::Power(_) | Work::Snapshot(_) | Work::RotateBmcCredentials(_)));
     let deploy = row.operation.r#type() == OperationType::Deploy;
     let undeploy = row.operation.r#type() == OperationType::Undeploy;
     engine

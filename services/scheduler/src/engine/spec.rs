@@ -20,6 +20,7 @@ pub(crate) fn machine(dispatch: Dispatch) -> Machine {
         bmc_address: bmc.address,
         bmc_user: bmc.user,
         bmc_password: dispatch.bmc_password,
+        bmc_next_password: dispatch.bmc_next_password,
         bmc_cipher_suite: bmc.cipher_suite,
         bmc_scheme: bmc.scheme,
         bmc_certificate_sha256: bmc.certificate_sha256,

@@ -1,6 +1,8 @@
 use crate::app::App;
 use farrier_proto::scheduler::node_action_service_server::NodeActionService;
-use farrier_proto::scheduler::{ActOnNodeRequest, Operation, SetNodePowerRequest};
+use farrier_proto::scheduler::{
+    ActOnNodeRequest, Operation, RotateNodeBmcCredentialsRequest, SetNodePowerRequest,
+};
 use farrier_runtime::authz::Caller;
 use tonic::{Request, Response, Status};
 
@@ -17,5 +19,13 @@ impl NodeActionService for App {
     ) -> Result<Response<Operation>, Status> {
         let caller = Caller::of(&request);
         Ok(Response::new(self.set_power(&caller, request.into_inner()).await?))
+    }
+
+    async fn rotate_node_bmc_credentials(
+        &self,
+        request: Request<RotateNodeBmcCredentialsRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.rotate_bmc_credentials(&caller, request.into_inner()).await?))
     }
 }

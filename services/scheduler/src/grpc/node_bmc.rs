@@ -1,9 +1,12 @@
 use crate::app::App;
-use farrier_proto::rack::{BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcPowerDraw, BmcSensors};
+use farrier_proto::rack::{
+    BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcPowerDraw, BmcSensors, BmcVirtualMedia,
+};
 use farrier_proto::scheduler::node_bmc_service_server::NodeBmcService;
 use farrier_proto::scheduler::{
     ClearNodeEventLogRequest, InterruptNodeRequest, ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest,
     ReadNodeInventoryRequest, ReadNodePowerDrawRequest, ReadNodeSensorsRequest, ResetNodeBmcRequest,
+    UseNodeVirtualMediaRequest,
 };
 use farrier_runtime::authz::Caller;
 use tonic::{Request, Response, Status};
@@ -51,6 +54,14 @@ impl NodeBmcService for App {
         request: Request<ReadNodePowerDrawRequest>,
     ) -> Result<Response<BmcPowerDraw>, Status> {
         Ok(Response::new(self.read_power_draw(request.into_inner()).await?))
+    }
+
+    async fn use_node_virtual_media(
+        &self,
+        request: Request<UseNodeVirtualMediaRequest>,
+    ) -> Result<Response<BmcVirtualMedia>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.use_virtual_media(&caller, request.into_inner()).await?))
     }
 
     async fn interrupt_node(

@@ -89,6 +89,29 @@ pub(super) fn restart(body: &Value) -> Outcome {
     }
 }
 
+/// POST to VirtualMedia.InsertMedia.
+pub(super) fn insert(media: &mut Option<String>, needs_protocol: bool, body: &Value) -> Outcome {
+    let Some(image) = body.get("Image").and_then(Value::as_str).filter(|image| image.contains("://")) else {
+        return Err(bad("ActionParameterMissing", "Image is required"));
+    };
+    if needs_protocol && body.get("TransferProtocolType").is_none() {
+        return Err(bad("ActionParameterMissing", "TransferProtocolType is required"));
+    }
+    if media.is_some() {
+        return Err((StatusCode::CONFLICT, refusal("ResourceInUse", "something is in the drive")));
+    }
+    *media = Some(image.to_owned());
+    Ok(())
+}
+
+/// POST to VirtualMedia.EjectMedia.
+pub(super) fn eject(media: &mut Option<String>) -> Outcome {
+    match media.take() {
+        Some(_) => Ok(()),
+        None => Err((StatusCode::CONFLICT, refusal("ResourceInUse", "nothing is in the drive"))),
+    }
+}
+
 /// The flags that a Boot object makes of the present ones.
 fn boot(config: &RedfishConfig, now: BootFlags, value: &Value) -> Result<BootFlags, (StatusCode, Value)> {
     let Some(properties) = value.as_object() else { return Err(bad("PropertyValueTypeError", "Boot")) };
@@ -121,7 +144,7 @@ fn boot(config: &RedfishConfig, now: BootFlags, value: &Value) -> Result<BootFla
     Ok(if enabled == "Disabled" { BootFlags::NONE } else { flags })
 }
 
-fn bad(id: &str, message: &str) -> (StatusCode, Value) {
+pub(super) fn bad(id: &str, message: &str) -> (StatusCode, Value) {
     (StatusCode::BAD_REQUEST, refusal(id, message))
 }
 

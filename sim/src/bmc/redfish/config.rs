@@ -5,13 +5,13 @@ use std::time::Duration;
 use farrier_identity::device::SelfSigned;
 use farrier_ipmi::Secret;
 
+use crate::bmc::Accounts;
+
 /// Start from [`RedfishConfig::new`] and change what the test is about.
 #[derive(Debug, Clone)]
 pub struct RedfishConfig {
-    /// The one account.
-    pub user: String,
-    /// Its password.
-    pub password: Secret,
+    /// Who is let in; give IPMI of the same BMC a clone.
+    pub accounts: Accounts,
     /// `None`: http.
     pub tls: Option<SelfSigned>,
     /// The machine.
@@ -30,9 +30,13 @@ pub struct RedfishConfig {
     pub refuses_mode: bool,
     /// Whether sensors are told by a collection (DSP0268 of 2020), not by Thermal and Power.
     pub sensor_collection: bool,
+    /// Whether an image must come with its protocol, as some vendors ask.
+    pub media_needs_protocol: bool,
     /// Whether reset types are told by an ActionInfo instead of inline.
     pub action_info: bool,
 }
+
+const ADMINISTRATOR: u8 = 4;
 
 /// What it says about its machine.
 #[derive(Debug, Clone, Default)]
@@ -52,8 +56,7 @@ impl RedfishConfig {
     #[must_use]
     pub fn new(user: impl Into<String>, password: Secret, facts: Facts) -> Self {
         Self {
-            user: user.into(),
-            password,
+            accounts: Accounts::new(&user.into(), &password, ADMINISTRATOR),
             tls: None,
             facts,
             systems: vec!["1".to_owned()],
@@ -63,6 +66,7 @@ impl RedfishConfig {
             needs_etag: false,
             refuses_mode: false,
             sensor_collection: false,
+            media_needs_protocol: false,
             action_info: false,
         }
     }

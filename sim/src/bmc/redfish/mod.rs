@@ -3,10 +3,11 @@
 //!
 //! - `server`: sockets, TLS, faults; one request at a time as small BMCs do it
 //! - `service`: who may do what: sessions, Basic, ETags, and the way to a resource
-//! - `resources`, `chassis`, `log`: what each path holds, as a pure function of the machine
+//! - `resources`, `accounts`, `chassis`, `log`: what each path holds, as a pure function of the machine
 //! - `changes`: PATCH and actions
 //! - `config`, `faults`: what it is, and how it misbehaves
 
+mod accounts;
 mod changes;
 mod chassis;
 mod config;

@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 
 use super::config::RedfishConfig;
 use super::log::Log;
-use super::{chassis, log};
-use crate::bmc::{BootDeviceSelector, BootFlags, PowerState};
+use super::{accounts, chassis, log};
+use crate::bmc::{Accounts, BootDeviceSelector, BootFlags, PowerState};
 
 pub(super) const ROOT: &str = "/redfish/v1";
+const MEDIA: &str = "/redfish/v1/Managers/1/VirtualMedia";
 pub(super) const SESSIONS: &str = "/redfish/v1/SessionService/Sessions";
 pub(super) const RESETS: &[&str] =
     &["On", "ForceOff", "GracefulShutdown", "ForceRestart", "PowerCycle", "Nmi"];
@@ -29,8 +30,11 @@ pub(super) struct View<'a> {
     pub(super) power: PowerState,
     pub(super) flags: BootFlags,
     pub(super) led: bool,
-    pub(super) sessions: Vec<u32>,
+    pub(super) sessions: Vec<(u32, String)>,
     pub(super) log: &'a Log,
+    pub(super) accounts: &'a Accounts,
+    /// What the virtual CD drive has in it.
+    pub(super) media: Option<&'a str>,
     /// What stands behind the `?`.
     pub(super) query: &'a str,
 }
@@ -45,10 +49,13 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
     }
     if let Some(id) = below(SESSIONS) {
         let id: u32 = id.parse().ok()?;
-        return view.sessions.contains(&id).then(|| session(id, &view.config.user));
+        return view.sessions.iter().find(|(one, _)| *one == id).map(|(id, user)| session(*id, user));
     }
     if let Some(rest) = below("/redfish/v1/Chassis/1").or((path == "/redfish/v1/Chassis/1").then_some("")) {
         return chassis::get(view, path, rest);
+    }
+    if path.starts_with(accounts::SERVICE) {
+        return accounts::get(view, path);
     }
     let list = |names: &[&str]| names.iter().map(|n| format!("{path}/{n}")).collect::<Vec<_>>();
     Some(match path {
@@ -64,9 +71,20 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
             "@odata.id": path, "@odata.type": "#Manager.v1_11_0.Manager", "Id": "1", "Name": "BMC",
             "ManagerType": "BMC", "Model": "Farrier Simulator", "FirmwareVersion": env!("CARGO_PKG_VERSION"),
             "Status": { "State": "Enabled", "Health": "OK" },
+            "VirtualMedia": link(MEDIA),
             "Actions": { "#Manager.Reset": {
                 "target": format!("{path}/Actions/Manager.Reset"), "ResetType@Redfish.AllowableValues": RESTARTS,
             }},
+        }),
+        MEDIA => collection(path, "VirtualMediaCollection", &list(&["Cd"])),
+        "/redfish/v1/Managers/1/VirtualMedia/Cd" => json!({
+            "@odata.id": path, "@odata.type": "#VirtualMedia.v1_4_0.VirtualMedia", "Id": "Cd", "Name": "Virtual CD",
+            "MediaTypes": ["CD", "DVD"], "Image": view.media, "Inserted": view.media.is_some(),
+            "ConnectedVia": if view.media.is_some() { "URI" } else { "NotConnected" }, "WriteProtected": true,
+            "Actions": {
+                "#VirtualMedia.InsertMedia": { "target": format!("{path}/Actions/VirtualMedia.InsertMedia") },
+                "#VirtualMedia.EjectMedia": { "target": format!("{path}/Actions/VirtualMedia.EjectMedia") },
+            },
         }),
         "/redfish/v1/UpdateService" => json!({
             "@odata.id": path, "@odata.type": "#UpdateService.v1_8_0.UpdateService", "Id": "UpdateService",
@@ -84,7 +102,7 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
             "SessionTimeout": view.config.idle_timeout.as_secs(), "Sessions": link(SESSIONS),
         }),
         SESSIONS if view.config.sessions => {
-            let ids: Vec<_> = view.sessions.iter().map(|id| format!("{SESSIONS}/{id}")).collect();
+            let ids: Vec<_> = view.sessions.iter().map(|(id, _)| format!("{SESSIONS}/{id}")).collect();
             collection(path, "SessionCollection", &ids)
         }
         _ => return None,
@@ -112,7 +130,7 @@ fn root(config: &RedfishConfig) -> Value {
         "@odata.id": "/redfish/v1/", "@odata.type": "#ServiceRoot.v1_9_0.ServiceRoot", "Id": "RootService",
         "Name": "Root Service", "RedfishVersion": "1.15.0", "UUID": uuid(config.facts.uuid),
         "Systems": link("/redfish/v1/Systems"), "Chassis": link("/redfish/v1/Chassis"),
-        "Managers": link("/redfish/v1/Managers"), "UpdateService": link("/redfish/v1/UpdateService"),
+        "Managers": link("/redfish/v1/Managers"), "AccountService": link(accounts::SERVICE), "UpdateService": link("/redfish/v1/UpdateService"),
         "Links": {},
     });
     if config.sessions

@@ -84,7 +84,7 @@ impl RedfishHandle {
 
     /// Sessions now.
     pub async fn session_count(&self) -> usize {
-        self.shared.service.lock().await.sessions.ids(Instant::now()).len()
+        self.shared.service.lock().await.sessions.all(Instant::now()).len()
     }
 
     /// How often the BMC was restarted.

@@ -16,7 +16,7 @@ use super::faults::RedfishFaults;
 use super::log::Log;
 use super::resources::{self, SESSIONS, View, refusal};
 use super::sessions::Sessions;
-use super::{changes, resources::ROOT};
+use super::{accounts, changes, resources::ROOT};
 use crate::bmc::Chassis;
 
 const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
@@ -28,6 +28,7 @@ pub(super) struct Service {
     chassis: Arc<dyn Chassis>,
     led: bool,
     log: Log,
+    media: Option<String>,
     /// How often the BMC was restarted.
     pub(super) restarts: u32,
 }
@@ -53,7 +54,7 @@ pub(super) struct Reply {
 impl Service {
     pub(super) fn new(config: RedfishConfig, chassis: Arc<dyn Chassis>) -> Self {
         let sessions = Sessions::new(config.max_sessions, config.idle_timeout);
-        Self { config, sessions, chassis, led: false, log: Log::default(), restarts: 0 }
+        Self { config, sessions, chassis, led: false, log: Log::default(), media: None, restarts: 0 }
     }
 
     pub(super) fn tls(&self) -> Option<SelfSigned> {
@@ -79,8 +80,10 @@ impl Service {
             power: self.chassis.power().await,
             flags: self.chassis.boot_flags().await,
             led: self.led,
-            sessions: self.sessions.ids(Instant::now()),
+            sessions: self.sessions.all(Instant::now()),
+            accounts: &self.config.accounts,
             log: &self.log,
+            media: self.media.as_deref(),
             query: &asked.query,
         };
         if let (&Method::POST, Some((resource, action))) = (&asked.method, path.split_once("/Actions/")) {
@@ -96,7 +99,9 @@ impl Service {
                 let etag = etag(&resource);
                 Reply { status: StatusCode::OK, body: Some(resource), headers: vec![(header::ETAG, etag)] }
             }
-            Method::PATCH if path.starts_with("/redfish/v1/Systems/") => {
+            Method::PATCH
+                if path.starts_with("/redfish/v1/Systems/") || path.starts_with(accounts::ACCOUNTS) =>
+            {
                 let condition = asked.headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok());
                 match condition {
                     None if self.config.needs_etag => {
@@ -110,8 +115,30 @@ impl Service {
                     _ => {}
                 }
                 let body = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
+                if let Some(account) = path.strip_prefix(accounts::ACCOUNTS) {
+                    let id = account.trim_start_matches('/');
+                    return Reply::of(accounts::change(&self.config.accounts, id, &body));
+                }
                 let chassis = Arc::clone(&self.chassis);
                 Reply::of(changes::system(&self.config, faults, &*chassis, &mut self.led, &body).await)
+            }
+            Method::POST if path == accounts::ACCOUNTS => {
+                let body = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
+                match accounts::create(&self.config.accounts, &body) {
+                    Ok((location, account)) => Reply {
+                        status: StatusCode::CREATED,
+                        body: Some(account),
+                        headers: vec![(header::LOCATION, location)],
+                    },
+                    Err((status, body)) => Reply { status, body: Some(body), headers: Vec::new() },
+                }
+            }
+            Method::DELETE if path.starts_with(accounts::ACCOUNTS) => {
+                let id = path.trim_start_matches(accounts::ACCOUNTS).trim_start_matches('/');
+                match accounts::delete(&self.config.accounts, id) {
+                    true => Reply::of(Ok(())),
+                    false => Reply::missing(path),
+                }
             }
             Method::DELETE if path.starts_with(SESSIONS) => {
                 let id = path.rsplit('/').next().and_then(|id| id.parse().ok());
@@ -135,6 +162,10 @@ impl Service {
                 self.log.clear();
                 Reply::of(Ok(()))
             }
+            "VirtualMedia.InsertMedia" => {
+                Reply::of(changes::insert(&mut self.media, self.config.media_needs_protocol, body))
+            }
+            "VirtualMedia.EjectMedia" => Reply::of(changes::eject(&mut self.media)),
             "Manager.Reset" => {
                 let outcome = changes::restart(body);
                 if outcome.is_ok() {
@@ -154,13 +185,13 @@ impl Service {
             let words = "the user name or the password is wrong";
             return Reply::refusal(StatusCode::UNAUTHORIZED, "ResourceAtUriUnauthorized", words);
         }
-        let Some((id, token)) = self.sessions.open(Instant::now()) else {
+        let Some((id, token)) = self.sessions.open(text("UserName"), Instant::now()) else {
             let words = "all sessions are taken";
             return Reply::refusal(StatusCode::SERVICE_UNAVAILABLE, "SessionLimitExceeded", words);
         };
         Reply {
             status: StatusCode::CREATED,
-            body: Some(resources::session(id, &self.config.user)),
+            body: Some(resources::session(id, text("UserName"))),
             headers: vec![(X_AUTH_TOKEN, token), (header::LOCATION, format!("{SESSIONS}/{id}"))],
         }
     }
@@ -175,7 +206,7 @@ impl Service {
     }
 
     fn knows(&self, user: &str, password: &str) -> bool {
-        user == self.config.user && password.as_bytes() == self.config.password.expose()
+        self.config.accounts.knows(user, password.as_bytes())
     }
 }
 

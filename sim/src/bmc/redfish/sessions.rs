@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 struct Session {
     id: u32,
     token: String,
+    user: String,
     last_used: Instant,
 }
 
@@ -23,14 +24,15 @@ impl Sessions {
     }
 
     /// Id and token; `None`: all slots are taken.
-    pub(super) fn open(&mut self, now: Instant) -> Option<(u32, String)> {
+    pub(super) fn open(&mut self, user: &str, now: Instant) -> Option<(u32, String)> {
         self.expire(now);
         if self.open.len() >= self.most {
             return None;
         }
         self.last_id += 1;
         let token = hex::encode(rand::random::<[u8; 16]>());
-        self.open.push(Session { id: self.last_id, token: token.clone(), last_used: now });
+        let user = user.to_owned();
+        self.open.push(Session { id: self.last_id, token: token.clone(), user, last_used: now });
         Some((self.last_id, token))
     }
 
@@ -41,9 +43,10 @@ impl Sessions {
         found.map(|session| session.last_used = now).is_some()
     }
 
-    pub(super) fn ids(&mut self, now: Instant) -> Vec<u32> {
+    /// Ids, and whose they are.
+    pub(super) fn all(&mut self, now: Instant) -> Vec<(u32, String)> {
         self.expire(now);
-        self.open.iter().map(|session| session.id).collect()
+        self.open.iter().map(|session| (session.id, session.user.clone())).collect()
     }
 
     /// Whether there was one.

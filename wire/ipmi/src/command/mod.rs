@@ -11,6 +11,7 @@ pub mod sdr;
 pub mod sel;
 mod session;
 mod system_guid;
+pub mod user;
 
 pub use boot_options::{
     BootDeviceSelector, BootFlags, BootFlagsReply, GetBootFlags, SetBootOption, parameter,

@@ -107,6 +107,11 @@ impl Server {
         Self { config, sessions: Sessions::default() }
     }
 
+    /// Other accounts from now on. Sessions that are open stay.
+    pub fn set_users(&mut self, users: Vec<User>) {
+        self.config.users = users;
+    }
+
     /// Sessions that exist now, half-open ones included.
     pub fn session_count(&mut self, now: Instant) -> usize {
         self.expire(now);

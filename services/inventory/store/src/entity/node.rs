@@ -4,7 +4,7 @@ use farrier_proto::inventory::Node;
 use farrier_proto::types::ProvisionState;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::IntoCondition as _;
-use sea_orm::{Condition, NotSet, Set};
+use sea_orm::{ActiveValue, Condition, NotSet, Set};
 use std::collections::HashMap;
 
 /// Physical servers.
@@ -27,6 +27,8 @@ pub struct Model {
     pub maintenance: bool,
     /// BMC password, sealed for `nodes/<name>/bmc`.
     pub bmc_secret: Option<Vec<u8>>,
+    /// The password that a rotation gives to the BMC, sealed for `nodes/<name>/bmc/next`.
+    pub bmc_next_secret: Option<Vec<u8>>,
     /// What its BMC is: no two nodes have the same. None: no BMC, or one that was given before this was kept.
     pub bmc_place: Option<String>,
     /// The last transition, so that the same call again gets the same answer.
@@ -49,6 +51,14 @@ pub enum SecretChange {
     Clear,
 }
 
+/// What a write does to both passwords.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Secrets {
+    pub current: SecretChange,
+    /// The one that a rotation gives to the BMC.
+    pub next: SecretChange,
+}
+
 /// A BMC among those of the installation; none: the node has no BMC.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BmcPlace(pub Option<String>);
@@ -56,7 +66,7 @@ pub struct BmcPlace(pub Option<String>);
 /// Columns of a node that are not in its message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeExtra {
-    pub secret: SecretChange,
+    pub secrets: Secrets,
     /// What its BMC is, from now on; none: as it was.
     pub bmc_place: Option<BmcPlace>,
     /// Set by a transition.
@@ -78,11 +88,8 @@ impl Resource for Node {
                 resource_class: Set(self.resource_class.clone()),
                 owner: Set(self.owner.clone()),
                 maintenance: Set(self.maintenance),
-                bmc_secret: match &extra.secret {
-                    SecretChange::Keep => NotSet,
-                    SecretChange::Store(sealed) => Set(Some(sealed.clone())),
-                    SecretChange::Clear => Set(None),
-                },
+                bmc_secret: changed(&extra.secrets.current),
+                bmc_next_secret: changed(&extra.secrets.next),
                 bmc_place: extra.bmc_place.as_ref().map_or(NotSet, |place| Set(place.0.clone())),
                 applied_operation: extra.applied.as_ref().map_or(NotSet, |a| Set(a.operation.clone())),
                 applied_event: extra.applied.as_ref().map_or(NotSet, |a| Set(a.event.clone())),
@@ -114,6 +121,14 @@ impl Resource for Node {
 
     fn visible(project: &str) -> Condition {
         Condition::any().add(Column::Owner.eq("")).add(Column::Owner.eq(project))
+    }
+}
+
+fn changed(change: &SecretChange) -> ActiveValue<Option<Vec<u8>>> {
+    match change {
+        SecretChange::Keep => NotSet,
+        SecretChange::Store(sealed) => Set(Some(sealed.clone())),
+        SecretChange::Clear => Set(None),
     }
 }
 

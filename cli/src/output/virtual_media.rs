@@ -1,0 +1,26 @@
+//! A machine's virtual CD drive.
+
+use super::{Column, Resource, column};
+use farrier_proto::rack::BmcVirtualMedia;
+use serde_json::{Value, json};
+
+impl Resource for BmcVirtualMedia {
+    fn columns() -> Vec<Column<Self>> {
+        vec![
+            column("INSERTED", |m, _| m.inserted.to_string()),
+            column("IMAGE", |m, _| m.image_url.clone()),
+            column("BOOTS ONCE", |m, _| m.boots_once.to_string()),
+        ]
+    }
+
+    const FIRST: &'static [&'static str] = &["inserted", "image_url", "boots_once", "driver"];
+
+    fn value(&self) -> Value {
+        json!({
+            "inserted": self.inserted,
+            "image_url": self.image_url,
+            "boots_once": self.boots_once,
+            "driver": self.driver,
+        })
+    }
+}

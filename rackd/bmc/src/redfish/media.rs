@@ -1,0 +1,208 @@
+//! Virtual media (DSP0268: VirtualMedia), of the system or of its BMC.
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::document::{Document, Path};
+use super::driver::{DRIVER, RedfishBmc, optional};
+use super::link::{Ask, Link};
+use crate::actor::Call;
+use crate::{BmcError, Deadline, Media, VirtualMedia};
+
+#[async_trait]
+impl VirtualMedia for RedfishBmc {
+    async fn media(&self, deadline: Deadline) -> Result<Media, BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.media(call))).await
+    }
+
+    async fn insert_media(&self, url: &str, deadline: Deadline) -> Result<Media, BmcError> {
+        let url = url.to_owned();
+        self.call(deadline, move |link, call| Box::pin(link.insert(call, url))).await
+    }
+
+    async fn eject_media(&self, deadline: Deadline) -> Result<Media, BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.eject(call))).await
+    }
+}
+
+impl Link {
+    async fn media(&mut self, call: &mut Call) -> Result<Media, BmcError> {
+        let (_, drive) = self.drive(call).await?;
+        Ok(media(&drive))
+    }
+
+    async fn insert(&mut self, call: &mut Call, url: String) -> Result<Media, BmcError> {
+        let (path, mut drive) = self.drive(call).await?;
+        let before = media(&drive);
+        if before.inserted && before.image == url {
+            return Ok(before);
+        }
+        // Most refuse a second CD.
+        if before.inserted {
+            self.eject(call).await?;
+            drive = self.get(call, &path).await?;
+        }
+        match action(&path, &drive, "InsertMedia") {
+            Some(target) => self.insert_by_action(call, &target, &url).await?,
+            // Before 2018 the resource itself was written.
+            None => {
+                let body = json!({ "Image": url, "Inserted": true, "WriteProtected": true });
+                let (ask, answer) = self.patch(call, &path, &body, drive.etag).await?;
+                if !answer.status.is_success() {
+                    return Err(self.refused(&ask, &answer));
+                }
+            }
+        }
+        self.read_back(call, &path, true).await
+    }
+
+    /// Some BMCs refuse what others require: the least first.
+    async fn insert_by_action(&mut self, call: &mut Call, target: &Path, url: &str) -> Result<(), BmcError> {
+        let bodies = bodies(url);
+        let mut refused = None;
+        for body in bodies {
+            let ask = Ask::post(target, body).once("inserting virtual media");
+            let answer = self.send(call, &ask).await?;
+            if answer.status.is_success() {
+                return Ok(());
+            }
+            let error = self.refused(&ask, &answer);
+            if answer.status.as_u16() != 400 {
+                return Err(error);
+            }
+            // The first refusal is of what everybody has to take.
+            refused.get_or_insert(error);
+        }
+        Err(refused.unwrap_or(BmcError::Unsupported { driver: DRIVER, capability: "virtual media" }))
+    }
+
+    async fn eject(&mut self, call: &mut Call) -> Result<Media, BmcError> {
+        let (path, drive) = self.drive(call).await?;
+        let before = media(&drive);
+        if !before.inserted {
+            return Ok(before);
+        }
+        let (ask, answer) = match action(&path, &drive, "EjectMedia") {
+            Some(target) => {
+                let ask = Ask::post(&target, json!({}));
+                let answer = self.send(call, &ask).await?;
+                (ask, answer)
+            }
+            None => {
+                let body = json!({ "Image": null, "Inserted": false });
+                self.patch(call, &path, &body, drive.etag).await?
+            }
+        };
+        // Repeated after an answer that was lost, it is refused: there is nothing any more.
+        match self.read_back(call, &path, false).await {
+            Err(BmcError::NotApplied { .. }) if !answer.status.is_success() => {
+                Err(self.refused(&ask, &answer))
+            }
+            other => other,
+        }
+    }
+
+    /// Until the drive is as it was asked to be: several BMCs answer before they have fetched the image.
+    async fn read_back(&mut self, call: &mut Call, path: &Path, inserted: bool) -> Result<Media, BmcError> {
+        let mut attempt = 0;
+        loop {
+            let seen = media(&self.get(call, path).await?);
+            if seen.inserted == inserted {
+                return Ok(seen);
+            }
+            let pause = self.tuning.busy(attempt);
+            attempt += 1;
+            if attempt >= self.tuning.tries || pause >= call.deadline.remaining() {
+                let word = |inserted| if inserted { "inserted" } else { "empty" };
+                return Err(BmcError::NotApplied {
+                    addr: self.address.addr,
+                    what: "virtual media",
+                    expected: word(inserted).to_owned(),
+                    seen: word(seen.inserted).to_owned(),
+                });
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// The drive for CDs, of the system where it has some (DSP0268 of 2020), else of its BMC.
+    async fn drive(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
+        let (_, system) = self.system(call).await?;
+        let manager = self.manager(call, &system).await;
+        let manager = optional(manager, &mut Vec::new(), "Managers")?.flatten();
+        let places = [system.link("VirtualMedia"), manager.and_then(|(_, m)| m.link("VirtualMedia"))];
+        for place in places.into_iter().flatten() {
+            let Some(list) = optional(self.get(call, &place).await, &mut Vec::new(), "VirtualMedia")? else {
+                continue;
+            };
+            for path in list.links("Members", self.tuning.max_members) {
+                let drive = optional(self.get(call, &path).await, &mut Vec::new(), "a drive")?;
+                if let Some(drive) = drive.filter(is_for_cds) {
+                    return Ok((path, drive));
+                }
+            }
+        }
+        Err(BmcError::Unsupported { driver: DRIVER, capability: "virtual CD drive on this BMC" })
+    }
+}
+
+fn is_for_cds(drive: &Document) -> bool {
+    drive.words("MediaTypes").iter().any(|kind| matches!(kind.as_str(), "CD" | "DVD"))
+}
+
+fn media(drive: &Document) -> Media {
+    let image = drive.text("Image").unwrap_or_default();
+    let inserted = drive.at("Inserted").and_then(Value::as_bool);
+    Media { inserted: inserted.unwrap_or(!image.is_empty()), image }
+}
+
+/// `None`: the drive does not offer it.
+fn action(path: &Path, drive: &Document, name: &str) -> Option<Path> {
+    let action = drive.at(&format!("Actions/#VirtualMedia.{name}"))?;
+    let target = action.get("target").and_then(|target| Path::of(target.as_str()?));
+    target.or_else(|| path.member(&format!("Actions/VirtualMedia.{name}")))
+}
+
+/// What is tried in turn.
+fn bodies(url: &str) -> [Value; 3] {
+    let protocol = url.split(':').next().unwrap_or_default().to_ascii_uppercase();
+    [
+        json!({ "Image": url }),
+        json!({ "Image": url, "Inserted": true, "WriteProtected": true }),
+        json!({ "Image": url, "TransferProtocolType": protocol, "TransferMethod": "Stream" }),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(text: &str) -> Document {
+        Document::parse(text.as_bytes(), None).unwrap()
+    }
+
+    #[test]
+    fn a_drive_is_empty_unless_it_says_otherwise() {
+        let media = |text: &str| media(&document(text));
+        assert_eq!(media("{}"), Media::default());
+        assert!(media(r#"{"Image": "http://h/i.iso"}"#).inserted);
+        let stale = media(r#"{"Image": "http://h/i.iso", "Inserted": false}"#);
+        assert_eq!((stale.inserted, stale.image.as_str()), (false, "http://h/i.iso"));
+        assert!(is_for_cds(&document(r#"{"MediaTypes": ["USBStick", "DVD"]}"#)));
+        assert!(!is_for_cds(&document(r#"{"MediaTypes": ["Floppy"]}"#)) && !is_for_cds(&document("{}")));
+    }
+
+    #[test]
+    fn actions_are_those_that_are_offered() {
+        let path = Path::ours("/m/1");
+        let offered = document(
+            r##"{"Actions": {"#VirtualMedia.InsertMedia": {"target": "/m/1/insert"},
+            "#VirtualMedia.EjectMedia": {}}}"##,
+        );
+        let at = |name| action(&path, &offered, name).map(|path| path.as_str().to_owned());
+        assert_eq!(at("InsertMedia").as_deref(), Some("/m/1/insert"));
+        assert_eq!(at("EjectMedia").as_deref(), Some("/m/1/Actions/VirtualMedia.EjectMedia"));
+        assert_eq!(action(&path, &document("{}"), "InsertMedia"), None);
+        assert_eq!(bodies("https://h/i.iso")[2]["TransferProtocolType"], "HTTPS");
+    }
+}

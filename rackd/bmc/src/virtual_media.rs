@@ -1,0 +1,28 @@
+//! Capability: virtual media, a CD that the BMC reads from elsewhere.
+
+use async_trait::async_trait;
+
+use crate::{BmcError, Deadline};
+
+/// Puts a CD into the drive that a BMC pretends to its machine.
+#[async_trait]
+pub trait VirtualMedia: Send + Sync {
+    /// What is in it.
+    async fn media(&self, deadline: Deadline) -> Result<Media, BmcError>;
+
+    /// Puts in what is at a URL that the BMC can reach, in place of what was there, and reads back that it is in.
+    /// Idempotent. What it boots is the boot device's business.
+    async fn insert_media(&self, url: &str, deadline: Deadline) -> Result<Media, BmcError>;
+
+    /// Takes out what is there. Idempotent.
+    async fn eject_media(&self, deadline: Deadline) -> Result<Media, BmcError>;
+}
+
+/// The drive.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Media {
+    /// Whether something is in it.
+    pub inserted: bool,
+    /// Where the BMC says that it reads it from; may be empty.
+    pub image: String,
+}

@@ -1,0 +1,63 @@
+use super::context::Context;
+use super::power::observed;
+use super::step::{Step, StepError};
+use crate::bmc::Opened;
+use farrier_bmc::{BmcError, Capability, PowerState};
+use farrier_runtime::crash;
+
+/// The BMC's account gets its next password, and is opened with it. Inventory has both, sealed, until this is done: one that
+/// dies anywhere in here, or is not told what the BMC made of it, finds out by asking.
+pub(super) struct RotateBmcCredentials;
+
+#[async_trait::async_trait]
+impl Step for RotateBmcCredentials {
+    fn name(&self) -> &'static str {
+        "rotate_bmc_credentials"
+    }
+    fn power_off_after_failure(&self) -> bool {
+        false
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        let both = cx.access().await?;
+        let (Some(next), Some(with_next)) = (both.next.clone(), both.with_next()) else {
+            return Err(StepError::fatal("expected a password that the BMC shall get, saw none"));
+        };
+        let old = crate::bmc::Access { next: None, ..both };
+        let bmcs = &cx.rack.bmc;
+        let node = &cx.machine()?.name;
+        // Check: the old one first, since a wrong password may count against the account.
+        let mut refused = None;
+        match login(bmcs.open_with(node, old, cx.call()).await, cx).await {
+            Ok((opened, _)) => {
+                let set = opened.bmc.set_password(&next, cx.call()).await;
+                crash::point(self.name(), "told");
+                // What it says is not what counts: a lost answer may mean either.
+                refused = set.err();
+            }
+            Err(BmcError::WrongPassword { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Read back: a handle with the new password has a session of its own.
+        match login(bmcs.open_with(node, with_next, cx.call()).await, cx).await {
+            Ok((opened, power)) => {
+                observed(cx, power).await?;
+                let driver = opened.bmc.driver_of(Capability::Accounts).unwrap_or(opened.bmc.driver());
+                cx.note(format!("driver {driver}, opened with the new password")).await
+            }
+            Err(wrong @ BmcError::WrongPassword { .. }) => Err(match refused {
+                Some(error) => error.into(),
+                None => {
+                    StepError::fatal(format!("{wrong}; it took neither the old password nor the new one"))
+                }
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Proves that the BMC lets us in.
+async fn login(opened: Result<Opened, BmcError>, cx: &Context<'_>) -> Result<(Opened, PowerState), BmcError> {
+    let opened = opened?;
+    let power = opened.bmc.power_status(cx.call()).await?;
+    Ok((opened, power))
+}

@@ -1,0 +1,78 @@
+//! Another password for a node's BMC: made and sealed here before the BMC hears of it, so that whatever dies on the way,
+//! both passwords are known, and one of them opens the BMC.
+
+use super::node::{bmc_context, next_context};
+use farrier_inventory_store::{SecretChange, Secrets};
+use farrier_proto::inventory::Node;
+use farrier_runtime::error::{Reason, internal, refuse};
+use farrier_runtime::vault::Vault;
+use rand::seq::IndexedRandom as _;
+use tonic::{Code, Status};
+use zeroize::Zeroizing;
+
+/// The password that the node's BMC shall get: one that an earlier rotation has left without knowing what became of it, or
+/// a new one.
+pub(super) fn begin(node: &mut Node, next: Option<&[u8]>, vault: &Vault) -> Result<Secrets, Status> {
+    let name = node.name.clone();
+    let Some(bmc) = &mut node.bmc else {
+        return Err(refuse(
+            Code::FailedPrecondition,
+            Reason::BmcFailed,
+            format!(
+                "{name} has no BMC: say which with `farrier node update NODE --bmc-driver auto --bmc-address HOST --bmc-user USER --bmc-password-file FILE`"
+            ),
+        ));
+    };
+    bmc.rotation_pending = true;
+    if next.is_some() {
+        return Ok(Secrets::default());
+    }
+    let sealed = vault.seal(&next_context(&name), generate().as_bytes()).map_err(internal)?;
+    Ok(Secrets { next: SecretChange::Store(sealed), ..Secrets::default() })
+}
+
+/// The BMC has it: it is the password from now on.
+pub(super) fn settle(node: &mut Node, next: Option<&[u8]>, vault: &Vault) -> Result<Secrets, Status> {
+    // Somebody has given the node another password meanwhile, and that one counts.
+    let Some(next) = next else { return Ok(Secrets::default()) };
+    let password = vault.open(&next_context(&node.name), next).map_err(internal)?;
+    let current = vault.seal(&bmc_context(&node.name), &password).map_err(internal)?;
+    if let Some(bmc) = &mut node.bmc {
+        bmc.rotation_pending = false;
+        bmc.password_set = true;
+    }
+    Ok(Secrets { current: SecretChange::Store(current), next: SecretChange::Clear })
+}
+
+/// One that every BMC takes: 16 bytes, since IPMI's short passwords have so many, with something of each kind that rules
+/// ask for, and nothing that one mistakes for something else or a shell minds.
+fn generate() -> Zeroizing<String> {
+    let mut rng = rand::rng();
+    loop {
+        let letters = (0..LENGTH).filter_map(|_| ALPHABET.choose(&mut rng));
+        let password = Zeroizing::new(letters.map(|letter| char::from(*letter)).collect::<String>());
+        if KINDS.iter().all(|kind| password.bytes().any(|byte| kind(&byte))) {
+            return password;
+        }
+    }
+}
+
+const LENGTH: usize = 16;
+const ALPHABET: &[u8; 60] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789-_.";
+const KINDS: [fn(&u8) -> bool; 4] =
+    [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit, u8::is_ascii_punctuation];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_what_bmcs_ask_for_and_never_the_same() {
+        let passwords: std::collections::HashSet<String> = (0..200).map(|_| generate().to_string()).collect();
+        assert_eq!(passwords.len(), 200);
+        for password in passwords {
+            assert_eq!(password.len(), LENGTH);
+            assert!(KINDS.iter().all(|kind| password.bytes().any(|byte| kind(&byte))), "{password}");
+        }
+    }
+}

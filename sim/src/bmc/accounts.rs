@@ -1,0 +1,99 @@
+//! The accounts of a simulated BMC: what IPMI and Redfish of one BMC both let in and change.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use farrier_ipmi::Secret;
+use farrier_ipmi::server::User;
+
+/// Slots, as IPMI numbers them: from 1 on.
+pub(super) const SLOTS: usize = 10;
+
+/// One account.
+#[derive(Debug, Clone)]
+pub(super) struct Account {
+    pub(super) name: String,
+    pub(super) password: Secret,
+    /// 2 user, 3 operator, 4 administrator.
+    pub(super) privilege: u8,
+    pub(super) enabled: bool,
+}
+
+/// All accounts. Cheap to clone; clones are the same accounts.
+#[derive(Debug, Clone)]
+pub struct Accounts(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    slots: [Option<Account>; SLOTS],
+    /// Grows with every change.
+    version: u64,
+}
+
+impl Accounts {
+    /// One account, in slot 2: slot 1 is the null user's, and nobody's here.
+    #[must_use]
+    pub fn new(user: &str, password: &Secret, privilege: u8) -> Self {
+        let mut slots = [const { None }; SLOTS];
+        if let Some(slot) = slots.get_mut(1) {
+            let (name, password) = (user.to_owned(), password.clone());
+            *slot = Some(Account { name, password, privilege, enabled: true });
+        }
+        Self(Arc::new(Mutex::new(State { slots, version: 0 })))
+    }
+
+    /// Whether an account is let in.
+    #[must_use]
+    pub fn knows(&self, user: &str, password: &[u8]) -> bool {
+        let state = self.state();
+        let mut all = state.slots.iter().flatten();
+        all.any(|one| one.enabled && one.name == user && one.password.expose() == password)
+    }
+
+    /// The password of an account, for a test that logs in with it.
+    #[must_use]
+    pub fn password(&self, user: &str) -> Option<Secret> {
+        let state = self.state();
+        state.slots.iter().flatten().find(|one| one.name == user).map(|one| one.password.clone())
+    }
+
+    /// Those that may log in, as the protocol core wants them.
+    pub(super) fn users(&self) -> Vec<User> {
+        let state = self.state();
+        let enabled = state.slots.iter().flatten().filter(|account| account.enabled);
+        let user = |account: &Account| User {
+            name: account.name.clone(),
+            password: account.password.clone(),
+            max_privilege: account.privilege,
+        };
+        enabled.map(user).collect()
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.state().version
+    }
+
+    /// The account in a slot, from 1 on; `None`: there is no such slot.
+    pub(super) fn slot(&self, id: usize) -> Option<Option<Account>> {
+        self.state().slots.get(id.checked_sub(1)?).cloned()
+    }
+
+    /// Slots that are taken, with their accounts.
+    pub(super) fn taken(&self) -> Vec<(usize, Account)> {
+        let state = self.state();
+        let slots = state.slots.iter().zip(1..);
+        slots.filter_map(|(slot, id)| Some((id, slot.clone()?))).collect()
+    }
+
+    /// Changes what is in a slot; `None`: there is no such slot.
+    pub(super) fn change<T>(&self, id: usize, change: impl FnOnce(&mut Option<Account>) -> T) -> Option<T> {
+        let mut state = self.state();
+        let changed = change(state.slots.get_mut(id.checked_sub(1)?)?);
+        state.version += 1;
+        Some(changed)
+    }
+
+    /// Never held across an await.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,98 @@
+//! BMC passwords are changed, whoever dies on the way: never is a BMC locked out.
+
+use crate::bench::{Bench, spec};
+use crate::pretend_site::Site;
+use farrier_proto::rack::task_spec::Work;
+use farrier_proto::rack::{Machine, RotateBmcCredentials, TaskState, Verify};
+use farrier_sim::bmc::Secret;
+use farrier_sim::lab::Service;
+use tokio::process::Command;
+
+/// Before and after each word that one says to another, and right after the BMC has taken the password.
+const POINTS: &[(Service, &str)] = &[
+    (Service::Inventory, "hold:before"),
+    (Service::Inventory, "hold:after"),
+    (Service::Scheduler, "start:before"),
+    (Service::Scheduler, "start:after"),
+    (Service::Rackd, "rotate_bmc_credentials:before"),
+    (Service::Rackd, "rotate_bmc_credentials:told"),
+    (Service::Rackd, "rotate_bmc_credentials:after"),
+    (Service::Rackd, "rotate_bmc_credentials:done"),
+    (Service::Scheduler, "close:before"),
+    (Service::Inventory, "release:before"),
+    (Service::Inventory, "release:after"),
+    (Service::Scheduler, "close:after"),
+];
+
+async fn ipmitool_is_let_in(site: &Site, password: &Secret) -> bool {
+    let address = site.nodes[0].bmc_address();
+    let done = Command::new("ipmitool")
+        .args(["-I", "lanplus", "-C", "17", "-R", "2", "-U", "admin", "-P"])
+        .arg(std::str::from_utf8(password.expose()).unwrap())
+        .args(["-H", &address.ip().to_string(), "-p", &address.port().to_string(), "power", "status"])
+        .output()
+        .await
+        .expect("ipmitool is installed: apt-get install ipmitool");
+    done.status.success()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_goes_on_whoever_is_killed_and_the_old_password_ends() {
+    let mut site = Site::enrolled(1).await;
+    site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
+    let mut old = site.password();
+    for (service, point) in POINTS {
+        site.installation.restart_with(*service, &[("FARRIER_CRASH_AT", point)]).await.unwrap();
+        let operation = site.client.rotate_bmc_credentials("n0").await.unwrap();
+        site.installation.wait_ended(*service).await.unwrap();
+        site.installation.restart(*service).await.unwrap();
+        site.succeeds(operation, point).await;
+        let new = site.password();
+        assert_ne!(new, old, "{point}");
+        let node = site.client.node("n0").await.unwrap();
+        assert!(!node.bmc.unwrap().rotation_pending, "{point}");
+        old = new;
+    }
+    // Another author's client with the one and the other; and Farrier, by the command line.
+    let told =
+        site.installation.farrier(&["node", "rotate-bmc-credentials", "n0", "--wait", "--yes"]).unwrap();
+    assert!(told.contains("done"), "{told}");
+    assert!(!ipmitool_is_let_in(&site, &old).await);
+    assert!(ipmitool_is_let_in(&site, &site.password()).await);
+    site.installation.farrier(&["node", "power", "on", "n0", "--wait"]).unwrap();
+    let history = site.installation.farrier(&["event", "list", "--resource", "n0"]).unwrap();
+    assert!(history.contains("rotate bmc credentials"), "{history}");
+    site.shutdown().await;
+}
+
+/// What a rotation left that nobody settled: the next contact finds out which password it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn either_of_two_passwords_opens_a_bmc_and_neither_is_said_to_be_wrong() {
+    let bench = Bench::start().await;
+    let node = bench.node(1).await;
+    let run = async |id: &str, fence, work, change: &dyn Fn(&mut Machine)| {
+        let mut ordered = spec(&node, work);
+        change(ordered.machine.as_mut().unwrap());
+        bench.start_task(id, fence, ordered).await.unwrap();
+        bench.ended(id).await
+    };
+    let rotate = || Work::RotateBmcCredentials(RotateBmcCredentials {});
+    let verify = || Work::Verify(Verify {});
+    // The BMC has the next one already.
+    let had =
+        |m: &mut Machine| (m.bmc_password, m.bmc_next_password) = ("forgotten".into(), "pretend".into());
+    let done = |task: &farrier_proto::rack::Task| assert_eq!(task.state(), TaskState::Done, "{}", task.error);
+    done(&run("verify", 1, verify(), &had).await);
+    done(&run("again", 2, rotate(), &had).await);
+    // It has it not yet.
+    let gets = |m: &mut Machine| m.bmc_next_password = "another-One-4now".into();
+    done(&run("rotate", 3, rotate(), &gets).await);
+    let accounts = node.accounts().clone();
+    assert!(accounts.knows("admin", b"another-One-4now") && !accounts.knows("admin", b"pretend"));
+    done(&run("after", 4, verify(), &gets).await);
+    let neither = run("neither", 5, rotate(), &had).await;
+    assert!(neither.error.contains("neither the old password nor the new one"), "{}", neither.error);
+    let none = run("none", 6, rotate(), &|_| ()).await;
+    assert!(none.error.contains("expected a password that the BMC shall get"), "{}", none.error);
+    bench.stop(vec![node]).await;
+}
