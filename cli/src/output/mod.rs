@@ -8,6 +8,7 @@ mod bmc_event;
 mod bmc_inventory;
 mod console;
 mod dhcp;
+mod discovered;
 mod event;
 mod explanation;
 mod flavor;

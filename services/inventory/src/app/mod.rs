@@ -2,6 +2,7 @@
 
 mod bmc;
 mod check;
+mod discovered;
 mod dispatch;
 mod error;
 mod event;
@@ -16,6 +17,7 @@ mod observe;
 mod port;
 mod rack;
 mod resource;
+mod same_machine;
 mod site;
 mod state;
 mod transition;

@@ -12,7 +12,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Init), Box::new(OneBmcOneNode), Box::new(Observations)]
+        vec![Box::new(Init), Box::new(OneBmcOneNode), Box::new(Observations), Box::new(Discovered)]
     }
 }
 
@@ -89,6 +89,25 @@ impl MigrationTrait for Observations {
             .col(string("node").primary_key())
             .col(binary("body"))
             .foreign_key(&mut parent("observation", "node", "node", ForeignKeyAction::Cascade))
+            .take();
+        m.create_table(table).await
+    }
+}
+
+/// Machines that are no nodes.
+struct Discovered;
+
+impl MigrationName for Discovered {
+    fn name(&self) -> &str {
+        "m20261128_discovered"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Discovered {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        let table = resource("discovered", [string("rack")])
+            .foreign_key(&mut parent("discovered", "rack", "rack", ForeignKeyAction::Cascade))
             .take();
         m.create_table(table).await
     }
