@@ -1,10 +1,11 @@
 //! `cargo xtask bench netboot`: `rackd --standalone` beside other people's servers, each alone in the same network
 //! namespace at the end of the same cable, under the same load.
 //!
-//! `netboot-bench --rackd PROGRAM [--seconds N] [--runs N] [--only dhcp|tftp|http]`
+//! `netboot-bench --rackd PROGRAM [--seconds N] [--runs N] [--only dhcp|tftp|http|links]`
 
 mod dhcp;
 mod files;
+mod links;
 mod place;
 mod servers;
 
@@ -23,6 +24,12 @@ struct Options {
     /// Transfers of each kind, of which the median is told.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// `farrier-sim`, whose bad cable the files also go over; without it that part is left out.
+    #[arg(long)]
+    sim: Option<PathBuf>,
+    /// Of those cables only the ones with this round trip in milliseconds.
+    #[arg(long)]
+    round_trip: Option<u64>,
     /// Only this part.
     #[arg(long)]
     only: Option<String>,
@@ -43,6 +50,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wants("http") {
         files::http(&place, &options.rackd, options.runs)?;
+    }
+    if let Some(sim) = options.sim.as_ref().filter(|_| wants("links")) {
+        links::run(&options.directory, &options.rackd, sim, options.round_trip)?;
     }
     Ok(())
 }
