@@ -7,8 +7,12 @@ use farrier_model::{Collection, MacAddress, is_label};
 pub fn full(collection: Collection, typed: &str) -> Result<String, Failure> {
     let prefix = collection.as_str();
     let id = typed.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).unwrap_or(typed);
-    // An operation's id is a UUID, which is a label too; a port's is its MAC address.
-    let id = if collection == Collection::Ports { port_id(id) } else { id.to_owned() };
+    // An operation's id is a UUID, which is a label too; a port's is its MAC address, a discovered machine's too.
+    let id = if matches!(collection, Collection::Ports | Collection::Discovered) {
+        port_id(id)
+    } else {
+        id.to_owned()
+    };
     if is_label(&id) {
         return Ok(collection.name(&id));
     }

@@ -9,6 +9,8 @@ pub enum Collection {
     Images,
     Instances,
     Operations,
+    /// Machines that nobody described yet.
+    Discovered,
 }
 
 impl Collection {
@@ -22,6 +24,7 @@ impl Collection {
             Collection::Images => "images",
             Collection::Instances => "instances",
             Collection::Operations => "operations",
+            Collection::Discovered => "discovered",
         }
     }
 

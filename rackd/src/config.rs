@@ -40,6 +40,7 @@ pub struct Config {
     pub timeouts: Timeouts,
     pub cache: CacheConfig,
     pub watch: WatchConfig,
+    pub discovery: DiscoveryConfig,
 }
 
 /// Looking at BMCs without being asked; what is seen goes to inventory.
@@ -54,6 +55,24 @@ impl Default for WatchConfig {
     fn default() -> Self {
         Self { every_seconds: 60 }
     }
+}
+
+/// Machines that nobody described, when they ask to boot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiscoveryConfig {
+    pub mode: DiscoveryMode,
+}
+
+/// What becomes of an unknown machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiscoveryMode {
+    /// It gets no answer.
+    #[default]
+    Off,
+    /// It boots the ramdisk, and waits in inventory to be accepted.
+    Wait,
 }
 
 /// How much disk the image cache takes. What a running task or a volume needs is never removed for it.
@@ -131,6 +150,8 @@ struct Raw {
     cache: CacheConfig,
     #[serde(default)]
     watch: WatchConfig,
+    #[serde(default)]
+    discovery: DiscoveryConfig,
     segment: Vec<RawSegment>,
 }
 
@@ -182,6 +203,9 @@ impl Config {
         if provisioning != 1 {
             return Err(BadConfig::Provisioning { seen: provisioning });
         }
+        if raw.discovery.mode != DiscoveryMode::Off && raw.inventory.is_none() {
+            return Err(bad("inventory", "https://host:port, which keeps what is discovered", "none"));
+        }
         Ok(Self {
             listen: socket("listen", &raw.listen)?,
             agent_listen: socket("agent_listen", &raw.agent_listen)?,
@@ -199,6 +223,7 @@ impl Config {
             timeouts: raw.timeouts,
             cache: raw.cache,
             watch: raw.watch,
+            discovery: raw.discovery,
         })
     }
 }
@@ -282,6 +307,8 @@ mod tests {
             ("ramdisk =", "timeouts = { agent_seconds = 0 }\nramdisk =", "week"),
             ("ramdisk =", "cache = { most = 1 }\nramdisk =", "most"),
             ("ramdisk =", "watch = { every_seconds = -1 }\nramdisk =", "every_seconds"),
+            ("ramdisk =", "discovery = { mode = \"maybe\" }\nramdisk =", "mode"),
+            ("ramdisk =", "discovery = { mode = \"wait\" }\nramdisk =", "inventory"),
         ] {
             let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();
             let text = farrier_runtime::telemetry::chain(&error);

@@ -11,6 +11,7 @@ mod boot;
 mod cache;
 mod config;
 mod consoles;
+mod discovery;
 mod grpc;
 mod housekeeping;
 mod join;

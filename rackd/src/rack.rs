@@ -4,6 +4,7 @@ use crate::bmc::Bmcs;
 use crate::cache::ImageCache;
 use crate::config::{Config, Role, SegmentConfig};
 use crate::consoles::Consoles;
+use crate::discovery::Discovery;
 use crate::signed::Signer;
 use crate::snapshots::Snapshots;
 use crate::tasks::{Tasks, Timeouts};
@@ -25,6 +26,7 @@ pub(crate) struct Rack {
     pub(crate) netboot: Netboot,
     pub(crate) bmc: Bmcs,
     pub(crate) consoles: Consoles,
+    pub(crate) discovery: Discovery,
     pub(crate) switch: Arc<dyn Switch>,
     pub(crate) cache: ImageCache,
     pub(crate) volumes: Volumes,

@@ -4,6 +4,7 @@ use crate::bmc::Bmcs;
 use crate::cache::{ImageCache, Room};
 use crate::config::{Config, SegmentConfig, SwitchDriver};
 use crate::consoles::Consoles;
+use crate::discovery::{self, Discovery};
 use crate::grpc::{AgentApi, BmcApi, ConsoleApi, RackApi};
 use crate::housekeeping;
 use crate::phone_home;
@@ -106,6 +107,7 @@ pub async fn start(
     let tracker = TaskTracker::new();
     let rack = Arc::new(Rack {
         consoles: Consoles::new(config.data.join("consoles"), shutdown.clone(), tracker.clone()),
+        discovery: Discovery::new(&config, &credentials)?,
         signer: Signer::new(signing_key(&vault, &config.data.join("url.key"))?),
         snapshots: Snapshots::new(&config.data, images.clone()),
         cache: ImageCache::new(config.data.join("images"), images, room(&config)),
@@ -131,6 +133,7 @@ pub async fn start(
     watch(&rack, &credentials)?;
     tasks::resume(&rack).await?;
     rack.tracker.spawn(renew_tokens(rack.clone()));
+    rack.tracker.spawn(discovery::run(rack.clone()));
     rack.tracker.spawn(housekeeping::keep_room(rack.clone()));
     keep_certificate(&rack, &credentials);
 

@@ -151,6 +151,12 @@ impl Site {
         self.installation.configure_rack(&self.rack_config).await.unwrap();
     }
 
+    /// Starts rackd again, which then boots the ramdisk on unknown machines.
+    pub(crate) async fn set_discovery(&mut self) {
+        self.rack_config.discovery = true;
+        self.installation.configure_rack(&self.rack_config).await.unwrap();
+    }
+
     pub(crate) async fn create_instance(&self, name: &str) -> Operation {
         self.try_create_instance(name).await.unwrap()
     }

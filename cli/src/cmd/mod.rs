@@ -3,6 +3,7 @@
 pub mod ca;
 pub mod completion;
 pub mod context;
+pub mod discovered;
 pub mod event;
 mod explain;
 pub mod flavor;
@@ -48,6 +49,9 @@ pub enum Command {
     /// Network interfaces of nodes.
     #[command(subcommand)]
     Port(port::Verb),
+    /// Machines that asked to boot and are no nodes yet.
+    #[command(subcommand)]
+    Discovered(discovered::Verb),
     /// Operating system images.
     #[command(subcommand)]
     Image(image::Verb),
@@ -144,6 +148,7 @@ pub async fn dispatch(cli: Cli, env: &Environment) -> Result<(), Failure> {
         Command::Node(verb) => node::run(*verb, &session).await,
         Command::Port(verb) => port::run(verb, &session).await,
         Command::Image(verb) => image::run(verb, &session).await,
+        Command::Discovered(verb) => discovered::run(verb, &session).await,
         Command::Flavor(verb) => flavor::run(verb, &session).await,
         Command::Instance(verb) => instance::run(verb, &session).await,
         Command::Operation(verb) => operation::run(verb, &session).await,

@@ -293,7 +293,11 @@ impl Fields {
     }
 
     /// Writes what was typed into the node; returns the mask fields it touched.
-    fn apply(&self, node: &mut Node, password: Option<&str>) -> Result<Vec<&'static str>, Failure> {
+    pub(super) fn apply(
+        &self,
+        node: &mut Node,
+        password: Option<&str>,
+    ) -> Result<Vec<&'static str>, Failure> {
         let mut paths = Vec::new();
         let password = prompt::secret(self.bmc_password_file.as_deref(), password)?;
         let ca_pem = self.bmc_ca_file.as_deref().map(read_text).transpose()?;

@@ -9,6 +9,7 @@ mod bmc_event;
 mod bmc_inventory;
 mod console;
 mod dhcp;
+mod discovered;
 mod event;
 mod explanation;
 mod flavor;

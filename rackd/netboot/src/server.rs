@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::malformed::Malformed;
+use crate::seldom::Seldom;
 use crate::{
     BootEvent, BootFiles, BootTable, EventKind, Lease, Leases, MacAddr, Segment, dhcp, event::Events, http,
     ra, socket, tftp,
@@ -108,6 +109,8 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) tftp: tftp::Transfers,
     pub(crate) malformed: Malformed,
+    /// Machines that ask for a script, are not in the table and were told of lately, by their addresses.
+    pub(crate) strangers: Seldom,
     pub(crate) foreign: dhcp::Foreign,
 }
 
@@ -167,6 +170,7 @@ impl Netboot {
             events: Events::new(),
             tftp: tftp::Transfers::default(),
             malformed: Malformed::default(),
+            strangers: Seldom::default(),
             foreign: dhcp::Foreign::default(),
         });
         let (generation, wanted) = watch::channel(1);

@@ -83,8 +83,8 @@ impl Server {
         // The client sends its request again when the first answer is lost or late: one transfer is enough.
         let permit = match self.shared.tftp.open(from) {
             Ok(permit) => permit,
-            Err(Busy::Already) => return,
-            Err(Busy::Full) => {
+            Err(Busy::Later) => return,
+            Err(Busy::Share) => {
                 return self
                     .refuse(from, ErrorCode::NotDefined, "too many transfers", "too many transfers")
                     .await;
@@ -211,8 +211,10 @@ impl Running {
 pub(crate) struct Transfers(Arc<Mutex<HashMap<IpAddr, Vec<u16>>>>);
 
 enum Busy {
-    Already,
-    Full,
+    /// This port has one; or all together have too many, and it asks again when some have ended.
+    Later,
+    /// This client has too many.
+    Share,
 }
 
 struct Permit(Arc<Mutex<HashMap<IpAddr, Vec<u16>>>>, SocketAddr);
@@ -221,14 +223,15 @@ impl Transfers {
     fn open(&self, client: SocketAddr) -> Result<Permit, Busy> {
         let mut clients = lock(&self.0);
         if clients.values().map(Vec::len).sum::<usize>() >= MAX_TRANSFERS {
-            return Err(Busy::Full);
+            // An error would end the machine's boot; silence makes it ask again.
+            return Err(Busy::Later);
         }
         let ports = clients.entry(client.ip()).or_default();
         if ports.contains(&client.port()) {
-            return Err(Busy::Already);
+            return Err(Busy::Later);
         }
         if ports.len() >= MAX_PER_CLIENT {
-            return Err(Busy::Full);
+            return Err(Busy::Share);
         }
         ports.push(client.port());
         Ok(Permit(Arc::clone(&self.0), client))
@@ -249,4 +252,29 @@ impl Drop for Permit {
 
 fn lock(clients: &Mutex<HashMap<IpAddr, Vec<u16>>>) -> MutexGuard<'_, HashMap<IpAddr, Vec<u16>>> {
     clients.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_waits_and_only_a_greedy_client_is_refused() {
+        let transfers = Transfers::default();
+        let client = |n: usize, port: u16| {
+            let [a, b] = u16::try_from(n).unwrap().to_be_bytes();
+            SocketAddr::from(([10, 0, a, b], port))
+        };
+        let greedy: Vec<_> =
+            (0..MAX_PER_CLIENT).map(|port| transfers.open(client(0, 1000 + port as u16))).collect();
+        assert!(greedy.iter().all(Result::is_ok));
+        assert!(matches!(transfers.open(client(0, 1000)), Err(Busy::Later)), "its request came twice");
+        assert!(matches!(transfers.open(client(0, 2000)), Err(Busy::Share)));
+        let rest: Vec<_> =
+            (1..=MAX_TRANSFERS - MAX_PER_CLIENT).map(|n| transfers.open(client(n, 1000))).collect();
+        assert!(rest.iter().all(Result::is_ok));
+        assert!(matches!(transfers.open(client(9000, 1000)), Err(Busy::Later)), "it asks again");
+        drop(rest);
+        assert!(transfers.open(client(9000, 1000)).is_ok());
+    }
 }

@@ -1,5 +1,7 @@
 //! `farrier.agent.v1.AgentService`: ramdisks prove themselves and take orders.
 
+use crate::agents::AgentSlot;
+use crate::discovery;
 use crate::rack::Rack;
 use crate::secrets::TokenUse;
 use crate::tasks::TaskHandle;
@@ -43,11 +45,7 @@ impl AgentService for AgentApi {
                     task.agent.refuse(
                         "a second ramdisk came with a token that was used already: it was refused".to_owned(),
                     );
-                    return Err(refuse(
-                        Code::PermissionDenied,
-                        Reason::TokenUsed,
-                        "this boot token was used by another ramdisk: boot the machine again to get a new one",
-                    ));
+                    return Err(used_by_another());
                 }
                 TokenUse::First | TokenUse::Again => {
                     let certificate_der = self
@@ -59,6 +57,18 @@ impl AgentService for AgentApi {
                     return Ok(Response::new(RegisterResponse { certificate_der, node: task.node.clone() }));
                 }
             }
+        }
+        if let Some((mac, used)) = self.rack.discovery.found.use_token(&request.token, &key) {
+            if used == TokenUse::UsedByAnother {
+                tracing::warn!(%mac, "a boot token was used twice");
+                return Err(used_by_another());
+            }
+            let sign = |identity| {
+                self.rack.agent_ca.sign_request(&request.csr_der, &identity, &[], CERTIFICATE_VALID)
+            };
+            let certificate_der = sign(discovery::identity(mac)).map_err(|e| invalid("csr_der", e))?;
+            discovery::registered(&self.rack, mac, used, request.hardware);
+            return Ok(Response::new(RegisterResponse { certificate_der, node: discovery::name(mac) }));
         }
         Err(refuse(
             Code::PermissionDenied,
@@ -75,6 +85,9 @@ impl AgentService for AgentApi {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let peer = request.extensions().get::<Peer>().and_then(|p| p.identity.clone());
         let mut reports = request.into_inner();
+        if let Some(agent) = peer.as_ref().and_then(|peer| self.rack.discovery.found.agent_of(peer)) {
+            return self.discovered(agent, reports).await;
+        }
         // An agent belongs to the one task whose boot it is; a ramdisk left over from another gets nothing.
         let task = self
             .rack
@@ -89,10 +102,7 @@ impl AgentService for AgentApi {
                     "this agent's task has ended: switch the machine off",
                 )
             })?;
-        let first = reports.message().await?;
-        let Some(session_request::Report::Hello(hello)) = first.and_then(|m| m.report) else {
-            return Err(invalid("report", "expected hello as the first message of a session"));
-        };
+        let hello = hello(&mut reports).await?;
         let (outgoing, orders) = mpsc::channel(ORDERS);
         let serial = task.agent.attach(hello, outgoing);
         tracing::info!(node.id = %task.node, operation.id = %task.id, "agent connected");
@@ -114,6 +124,45 @@ impl AgentService for AgentApi {
         });
         Ok(Response::new(ReceiverStream::new(orders)))
     }
+}
+
+impl AgentApi {
+    /// An unknown machine's session: it ends with the order to switch itself off.
+    async fn discovered(
+        &self,
+        agent: Arc<AgentSlot>,
+        mut reports: Streaming<SessionRequest>,
+    ) -> Result<Response<ReceiverStream<Result<SessionResponse, Status>>>, Status> {
+        let hello = hello(&mut reports).await?;
+        let (outgoing, orders) = mpsc::channel(ORDERS);
+        let serial = agent.attach(hello, outgoing);
+        let rack = self.rack.clone();
+        self.rack.tracker.spawn(async move {
+            let work = async {
+                while let Ok(Some(report)) = reports.message().await {
+                    agent.report(report);
+                }
+            };
+            rack.shutdown.run_until_cancelled(work).await;
+            agent.detach(serial);
+        });
+        Ok(Response::new(ReceiverStream::new(orders)))
+    }
+}
+
+async fn hello(reports: &mut Streaming<SessionRequest>) -> Result<session_request::Hello, Status> {
+    match reports.message().await?.and_then(|message| message.report) {
+        Some(session_request::Report::Hello(hello)) => Ok(hello),
+        _ => Err(invalid("report", "expected hello as the first message of a session")),
+    }
+}
+
+fn used_by_another() -> Status {
+    refuse(
+        Code::PermissionDenied,
+        Reason::TokenUsed,
+        "this boot token was used by another ramdisk: boot the machine again to get a new one",
+    )
 }
 
 /// Who the agent of a task is: its node and its task.

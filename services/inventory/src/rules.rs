@@ -14,6 +14,7 @@ pub const SERVICES: &[&str] = &[
     "farrier.inventory.v1.JoinService",
     "farrier.inventory.v1.DispatchService",
     "farrier.inventory.v1.WatchService",
+    "farrier.inventory.v1.DiscoveredService",
 ];
 
 const SERVICES_THAT_READ: Rule = Rule::Service(&["scheduler", "images", "console"]);
@@ -82,6 +83,15 @@ pub const RULES: RuleTable = rules! {
         "ReleaseNode": SCHEDULER,
         "RecordAction": SCHEDULER,
         "GetDispatch": SCHEDULER,
+    }
+    // Machines that are no project's.
+    "DiscoveredService" {
+        "GetDiscoveredMachine": WRITE,
+        "ListDiscoveredMachines": WRITE,
+        "AcceptDiscoveredMachine": WRITE,
+        "DeleteDiscoveredMachine": WRITE,
+        "SightMachine": Rule::Rack,
+        "ReportMachine": Rule::Rack,
     }
     "WatchService" {
         "ListWatchedNodes": Rule::Rack,

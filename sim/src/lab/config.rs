@@ -27,6 +27,8 @@ pub struct RackConfig {
     pub timeouts: BTreeMap<String, u64>,
     /// Seconds between two looks at each BMC, 0 for never; none: rackd's default.
     pub watch_seconds: Option<u32>,
+    /// Whether unknown machines boot the ramdisk and wait to be accepted.
+    pub discovery: bool,
     /// The images service, when the rack has another way to it than everybody.
     pub images: Option<String>,
 }
@@ -67,6 +69,7 @@ impl RackConfig {
             boot_files: Some(PathBuf::from(IPXE)),
             timeouts: BTreeMap::new(),
             watch_seconds: None,
+            discovery: false,
             images: None,
         }
     }
@@ -92,6 +95,7 @@ impl RackConfig {
             timeouts: BTreeMap::new(),
             // A test that counts what a BMC is asked has it to itself.
             watch_seconds: Some(0),
+            discovery: false,
             images: None,
         }
     }
@@ -121,6 +125,7 @@ impl RackConfig {
             ramdisk: RamdiskTable { kernel: &self.kernel, initrd: &self.initrd, args: &self.kernel_args },
             timeouts: &self.timeouts,
             watch: self.watch_seconds.map(|every_seconds| WatchTable { every_seconds }),
+            discovery: self.discovery.then_some(DiscoveryTable { mode: "wait" }),
             segment: &self.segments,
         };
         Ok(toml::to_string_pretty(&file)?)
@@ -146,6 +151,8 @@ struct File<'a> {
     timeouts: &'a BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     watch: Option<WatchTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discovery: Option<DiscoveryTable>,
     segment: &'a [Segment],
 }
 
@@ -154,6 +161,11 @@ struct RamdiskTable<'a> {
     kernel: &'a Path,
     initrd: &'a Path,
     args: &'a str,
+}
+
+#[derive(Serialize)]
+struct DiscoveryTable {
+    mode: &'static str,
 }
 
 #[derive(Serialize)]

@@ -16,6 +16,7 @@ use crate::tool::{self, ToolError};
 mod bridge;
 mod enter;
 mod owner;
+pub mod wan;
 
 pub use bridge::{Bridge, Tap};
 pub use owner::sweep;

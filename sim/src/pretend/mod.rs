@@ -180,6 +180,12 @@ impl PretendNode {
         Hands(Arc::clone(&self.board)).power().await
     }
 
+    /// Somebody presses its power button while it is off.
+    pub async fn switch_on(&self) {
+        let on = Hands(Arc::clone(&self.board)).set_power(crate::bmc::PowerAction::On).await;
+        debug_assert!(on.is_ok(), "switching on has no error");
+    }
+
     /// Everything that happened, in order.
     pub fn events(&self) -> Vec<Event> {
         self.board.diary.events()

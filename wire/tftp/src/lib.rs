@@ -14,6 +14,7 @@
 //! No input makes this crate panic; `tests.rs` tries.
 
 mod options;
+mod pace;
 mod packet;
 mod transfer;
 

@@ -12,9 +12,10 @@ pub struct Limits {
     pub block_bytes: u16,
     /// Largest window in blocks (RFC 7440). 64 blocks of 1468 bytes fit any switch buffer.
     pub window_blocks: u16,
-    /// How long to wait for an ACK the first time, when the client has no `timeout` option. Doubles each try.
+    /// How long to wait for an ACK the first time, when the client has no `timeout` option. Doubles each try; once
+    /// answers are measured the wait follows them.
     pub timeout: Duration,
-    /// How often one window is sent again before the client is given up.
+    /// How often one window is sent again before the client is given up, were each wait as long as agreed.
     pub retries: u32,
 }
 
@@ -31,7 +32,7 @@ pub struct Negotiated {
     pub block_bytes: u16,
     /// Window in blocks; 1 without the option, which is RFC 1350's lock step.
     pub window_blocks: u16,
-    /// Retransmission interval the client asked for; constant then, no doubling (RFC 2349).
+    /// Retransmission interval the client asked for (RFC 2349): no wait is longer.
     pub timeout: Option<Duration>,
     /// What the OACK says, in the order asked. Empty: no OACK, the first DATA is the answer.
     pub accepted: Vec<(&'static str, u64)>,

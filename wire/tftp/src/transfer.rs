@@ -1,11 +1,9 @@
 //! One client reading one file: lock step (RFC 1350 §2) or windows (RFC 7440).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::pace::Pace;
 use crate::{Limits, Negotiated, Packet, ReadRequest};
-
-/// Longest wait between two tries; doubling stops here.
-const MAX_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// What the caller sends next to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +60,11 @@ pub struct Transfer {
     sent: u64,
     /// `acked` when a repeated ACK last rewound the window.
     rewound_at: Option<u64>,
+    /// Of the window that is out.
     tries: u32,
-    retries: u32,
-    first_timeout: Duration,
+    /// When the client was last heard to go on, and the window that is out began.
+    progressed_at: Instant,
+    pace: Pace,
     deadline: Instant,
     outcome: Outcome,
 }
@@ -75,7 +75,7 @@ impl Transfer {
     pub fn accept(request: &ReadRequest<'_>, size: u64, limits: &Limits, now: Instant) -> Self {
         let agreed = Negotiated::new(request, size, limits);
         let negotiating = !agreed.accepted.is_empty();
-        let first_timeout = agreed.timeout.unwrap_or(limits.timeout);
+        let pace = Pace::new(agreed.timeout, limits);
         Self {
             size,
             last: size / u64::from(agreed.block_bytes) + 1,
@@ -86,9 +86,9 @@ impl Transfer {
             sent: 0,
             rewound_at: None,
             tries: 0,
-            retries: limits.retries,
-            first_timeout,
-            deadline: now + first_timeout,
+            progressed_at: now,
+            deadline: now + pace.wait(0),
+            pace,
             outcome: Outcome::Running,
         }
     }
@@ -155,7 +155,7 @@ impl Transfer {
             {
                 self.rewound_at = Some(self.acked);
                 self.sent = self.acked;
-                self.deadline = now + self.wait();
+                self.deadline = now + self.pace.wait(self.tries);
             }
             return;
         }
@@ -172,8 +172,13 @@ impl Transfer {
     }
 
     fn progressed(&mut self, now: Instant) {
+        // What was sent twice tells nothing: which of the two is answered? (Karn's algorithm, RFC 6298 §3)
+        if self.tries == 0 && self.rewound_at.take().is_none() {
+            self.pace.heard_after(now.saturating_duration_since(self.progressed_at));
+        }
         self.tries = 0;
-        self.deadline = now + self.wait();
+        self.progressed_at = now;
+        self.deadline = now + self.pace.wait(0);
     }
 
     /// Takes the time. When the deadline has passed the window is sent again, or the client is given up.
@@ -181,21 +186,14 @@ impl Transfer {
         if self.outcome != Outcome::Running || now < self.deadline {
             return;
         }
-        if self.tries >= self.retries {
+        if now.saturating_duration_since(self.progressed_at) >= self.pace.patience() {
             self.outcome = if self.sent == self.last { Outcome::Unconfirmed } else { Outcome::TimedOut };
             return;
         }
         self.tries += 1;
         self.send_oack = self.negotiating;
         self.sent = self.acked;
-        self.deadline = now + self.wait();
-    }
-
-    fn wait(&self) -> Duration {
-        if self.agreed.timeout.is_some() {
-            return self.first_timeout;
-        }
-        self.first_timeout.saturating_mul(1 << self.tries.min(6)).min(MAX_TIMEOUT.max(self.first_timeout))
+        self.deadline = now + self.pace.wait(self.tries);
     }
 
     /// The next datagram to send, until `None`: then wait for a datagram or for [`Self::poll_timeout`].

@@ -1,4 +1,4 @@
-//! `cargo xtask bench netboot`: `rackd --standalone` beside Kea, ISC dhcpd, dnsmasq, tftpd-hpa and nginx.
+//! `cargo xtask bench netboot`: `rackd --standalone` beside Kea, ISC dhcpd, dnsmasq, tftpd-hpa and nginx; and over bad links.
 
 use anyhow::Result;
 
@@ -14,9 +14,17 @@ pub(super) fn run(options: &[String]) -> Result<()> {
     shell::run(cargo().args(["build", "--release", "--package", "farrier-rackd", "--bin", "rackd"]))?;
     let example = ["--package", "farrier-netboot", "--example", "netboot-bench"];
     shell::run(cargo().args(["build", "--release"]).args(example))?;
+    shell::run(cargo().args(["build", "--release", "--package", "farrier-sim", "--bin", "farrier-sim"]))?;
     let release = tools::release_dir()?;
     let mut bench = program(&release.join("examples/netboot-bench").to_string_lossy());
-    shell::run(bench.arg("--rackd").arg(release.join("rackd")).args(options))
+    shell::run(
+        bench
+            .arg("--rackd")
+            .arg(release.join("rackd"))
+            .arg("--sim")
+            .arg(release.join("farrier-sim"))
+            .args(options),
+    )
 }
 
 /// perfdhcp is in kea-admin.
@@ -30,5 +38,6 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nginx", "/usr/sbin/nginx"),
     ("curl", "/usr/bin/curl"),
     ("iproute2", "/sbin/ip"),
+    ("ethtool", "/usr/sbin/ethtool"),
     ("util-linux", "/usr/bin/nsenter"),
 ];

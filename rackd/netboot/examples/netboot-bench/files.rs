@@ -93,7 +93,7 @@ fn measure(
 }
 
 /// The files, the same every time.
-fn make(place: &Place) -> anyhow::Result<()> {
+pub(crate) fn make(place: &Place) -> anyhow::Result<()> {
     let files = place.path("files");
     std::fs::create_dir_all(&files)?;
     for (name, mib) in [(SMALL, 1u32), (BIG, 50)] {

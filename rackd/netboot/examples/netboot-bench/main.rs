@@ -1,12 +1,14 @@
 //! `cargo xtask bench netboot`: `rackd --standalone` beside other people's servers, each alone in the same network
 //! namespace at the end of the same cable, under the same load.
 //!
-//! `netboot-bench --rackd PROGRAM [--seconds N] [--runs N] [--only dhcp|tftp|http]`
+//! `netboot-bench --rackd PROGRAM [--seconds N] [--runs N] [--only dhcp|tftp|http|storm|links]`
 
 mod dhcp;
 mod files;
+mod links;
 mod place;
 mod servers;
+mod storm;
 
 use std::path::PathBuf;
 
@@ -23,6 +25,18 @@ struct Options {
     /// Transfers of each kind, of which the median is told.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// `farrier-sim`, whose bad cable the files also go over; without it that part is left out.
+    #[arg(long)]
+    sim: Option<PathBuf>,
+    /// Of those cables only the ones with this round trip in milliseconds.
+    #[arg(long)]
+    round_trip: Option<u64>,
+    /// How many machines power on at once.
+    #[arg(long, default_value_t = 1000)]
+    machines: u16,
+    /// This process is the machines: the benchmark's own.
+    #[arg(long, hide = true)]
+    play_machines: bool,
     /// Only this part.
     #[arg(long)]
     only: Option<String>,
@@ -33,6 +47,9 @@ struct Options {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    if options.play_machines {
+        return storm::play(options.machines);
+    }
     let place = place::Place::new(&options.directory)?;
     let wants = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
     if wants("dhcp") {
@@ -43,6 +60,12 @@ fn main() -> anyhow::Result<()> {
     }
     if wants("http") {
         files::http(&place, &options.rackd, options.runs)?;
+    }
+    if wants("storm") {
+        storm::run(&place, &options.rackd, options.machines)?;
+    }
+    if let Some(sim) = options.sim.as_ref().filter(|_| wants("links")) {
+        links::run(&options.directory, &options.rackd, sim, options.round_trip)?;
     }
     Ok(())
 }

@@ -63,12 +63,27 @@ impl Drop for Server {
 
 /// Ours, all in one. Leases are written and synced before they are told.
 pub(crate) fn rackd(place: &Place, program: &Path, wait: (&str, u16)) -> anyhow::Result<Server> {
+    rackd_with(place, program, wait, "")
+}
+
+/// The same with these machines, whose kernel is `k`.
+pub(crate) fn rackd_with(
+    place: &Place,
+    program: &Path,
+    wait: (&str, u16),
+    machines: &str,
+) -> anyhow::Result<Server> {
     let data = fresh(place, "farrier")?;
     let files = place.path("files");
     let snapshot = data.join("rack.yaml");
     let artifact = files.join(BIG);
-    let artifacts =
-        if artifact.exists() { format!("{{ {BIG}: {} }}", artifact.display()) } else { "{}".to_owned() };
+    let artifacts = if !machines.is_empty() {
+        format!("{{ k: {} }}\n{machines}", files.join(SMALL).display())
+    } else if artifact.exists() {
+        format!("{{ {BIG}: {} }}", artifact.display())
+    } else {
+        "{}".to_owned()
+    };
     let text = format!(
         "generation: 1\nsegments:\n- name: lab\n  interface: s0\n  address: {SERVER}/16\n  \
          pool: {{ first: {FIRST}, last: {LAST}, boot: local_disk }}\nartifacts: {artifacts}\n"

@@ -7,7 +7,7 @@ mod serve;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use axum::{
@@ -46,6 +46,10 @@ async fn boot_script(
         if let Some(entry) = table.entries_of(mac).first() {
             let detail = format!("asked for by {}", peer.ip());
             shared.events.emit(Some(mac), Some(&entry.node), EventKind::HttpScriptRefused, detail);
+        } else if shared.strangers.due(peer.ip(), Instant::now()) {
+            // Where DHCP is somebody else's, this is all that is seen of it.
+            let detail = format!("asks for a boot script from {}", peer.ip());
+            shared.events.emit(Some(mac), None, EventKind::UnknownMac, detail);
         }
         return StatusCode::NOT_FOUND.into_response();
     };

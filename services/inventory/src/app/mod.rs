@@ -2,6 +2,7 @@
 
 mod bmc;
 mod check;
+mod discovered;
 mod dispatch;
 mod error;
 mod event;
@@ -17,6 +18,7 @@ mod port;
 mod rack;
 mod resource;
 mod rotation;
+mod same_machine;
 mod site;
 mod state;
 mod transition;

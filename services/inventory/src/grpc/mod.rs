@@ -1,5 +1,6 @@
 //! The gRPC face: a request is taken apart, `app` answers, a response is put together. One service a file.
 
+mod discovered;
 mod dispatch;
 mod event;
 mod flavor;
@@ -11,6 +12,7 @@ mod site;
 mod watch;
 
 use crate::app::{App, List};
+use farrier_proto::inventory::discovered_service_server::DiscoveredServiceServer;
 use farrier_proto::inventory::dispatch_service_server::DispatchServiceServer;
 use farrier_proto::inventory::event_service_server::EventServiceServer;
 use farrier_proto::inventory::flavor_service_server::FlavorServiceServer;
@@ -41,6 +43,7 @@ pub(crate) fn routes(app: App) -> Routes {
         .add_service(EventServiceServer::new(api.clone()))
         .add_service(JoinServiceServer::new(api.clone()))
         .add_service(DispatchServiceServer::new(api.clone()))
+        .add_service(DiscoveredServiceServer::new(api.clone()))
         .add_service(WatchServiceServer::new(api))
 }
 

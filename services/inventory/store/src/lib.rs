@@ -8,6 +8,7 @@
 //! **Invariant:** one function of [`Store`] is one transaction, and each that changes something writes the
 //! event row in it.
 
+mod discovered;
 mod dispatch;
 mod entity;
 mod error;

@@ -12,7 +12,13 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Init), Box::new(OneBmcOneNode), Box::new(Observations), Box::new(Rotations)]
+        vec![
+            Box::new(Init),
+            Box::new(OneBmcOneNode),
+            Box::new(Observations),
+            Box::new(Rotations),
+            Box::new(Discovered),
+        ]
     }
 }
 
@@ -109,6 +115,25 @@ impl MigrationTrait for Rotations {
         let mut next = Table::alter();
         next.table("node").add_column(binary_null("bmc_next_secret"));
         m.alter_table(next).await
+    }
+}
+
+/// Machines that are no nodes.
+struct Discovered;
+
+impl MigrationName for Discovered {
+    fn name(&self) -> &str {
+        "m20261128_discovered"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Discovered {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        let table = resource("discovered", [string("rack")])
+            .foreign_key(&mut parent("discovered", "rack", "rack", ForeignKeyAction::Cascade))
+            .take();
+        m.create_table(table).await
     }
 }
 

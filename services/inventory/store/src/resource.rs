@@ -177,7 +177,7 @@ pub(crate) async fn get<R: Resource>(conn: &impl ConnectionTrait, name: &str) ->
     Ok(R::decode(body.as_slice())?)
 }
 
-async fn insert<R: Resource>(
+pub(crate) async fn insert<R: Resource>(
     conn: &DatabaseTransaction,
     mut resource: R,
     extra: &R::Extra,

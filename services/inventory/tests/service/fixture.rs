@@ -2,6 +2,7 @@ use farrier_identity::ca::Authority;
 use farrier_identity::client::{Expect, channel};
 use farrier_identity::{Credentials, Identity, Role};
 use farrier_inventory::{Config, run};
+use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
 use farrier_proto::inventory::dispatch_service_client::DispatchServiceClient;
 use farrier_proto::inventory::event_service_client::EventServiceClient;
 use farrier_proto::inventory::flavor_service_client::FlavorServiceClient;
@@ -42,6 +43,7 @@ pub(crate) struct Clients {
     pub(crate) joins: JoinServiceClient<Channel>,
     pub(crate) dispatch: DispatchServiceClient<Channel>,
     pub(crate) watch: WatchServiceClient<Channel>,
+    pub(crate) discovered: DiscoveredServiceClient<Channel>,
 }
 
 impl Fixture {
@@ -135,6 +137,7 @@ impl Clients {
             events: EventServiceClient::new(channel.clone()),
             joins: JoinServiceClient::new(channel.clone()),
             dispatch: DispatchServiceClient::new(channel.clone()),
+            discovered: DiscoveredServiceClient::new(channel.clone()),
             watch: WatchServiceClient::new(channel),
         }
     }

@@ -3,6 +3,7 @@
 
 mod access;
 mod contract;
+mod discovered;
 mod dispatch;
 mod fixture;
 mod join;

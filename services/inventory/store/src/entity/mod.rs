@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)]
 
 pub(crate) mod counter;
+pub(crate) mod discovered;
 pub(crate) mod event;
 pub(crate) mod flavor;
 pub(crate) mod join_token;

@@ -1,0 +1,95 @@
+//! The same files over long and bad links: how long until a machine has iPXE, and its ramdisk.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+
+use crate::files;
+use crate::place::{Cable, Place, SERVER};
+use crate::servers::{self, BIG, SMALL};
+
+pub(crate) fn run(directory: &Path, rackd: &Path, wan: &Path, only: Option<u64>) -> anyhow::Result<()> {
+    println!(
+        "\n| link | {} |\n|---|{}",
+        TRANSFERS.map(|t| t.what).join(" | "),
+        "--:|".repeat(TRANSFERS.len())
+    );
+    for round_trip in ROUND_TRIPS.iter().copied().filter(|ms| only.is_none_or(|only| only == *ms)) {
+        for loss in [0, 10] {
+            let place = Place::far(directory, &Cable { program: wan, round_trip, loss })?;
+            files::make(&place)?;
+            let _server = servers::rackd(&place, rackd, ("udp", 69))?;
+            let cells: Vec<String> = TRANSFERS
+                .iter()
+                .map(|transfer| match fetch(&place, transfer) {
+                    Ok(took) => format!("{:.1} s", took.as_secs_f64()),
+                    Err(error) => format!("failed: {error:#}"),
+                })
+                .collect();
+            println!("| {round_trip} ms, {} % lost | {} |", loss / 10, cells.join(" | "));
+        }
+    }
+    Ok(())
+}
+
+struct Transfer {
+    what: &'static str,
+    file: &'static str,
+    program: &'static str,
+    arguments: &'static [&'static str],
+}
+
+/// Whole, every byte compared.
+fn fetch(place: &Place, transfer: &Transfer) -> anyhow::Result<Duration> {
+    let whole = std::fs::read(place.path("files").join(transfer.file))?;
+    let out = tempfile::tempdir_in("/dev/shm")?;
+    let out = out.path().join("got");
+    let mut command: Command = place.client("timeout");
+    command.arg(LONGEST.as_secs().to_string()).arg(transfer.program).args(transfer.arguments);
+    let file = transfer.file;
+    if transfer.program.ends_with("atftp") {
+        command.args(["-g", "-r", file, "-l"]).arg(&out).arg(SERVER);
+    } else if transfer.arguments.contains(&"--tftp-blksize") {
+        command.arg("-o").arg(&out).arg(format!("tftp://{SERVER}/{file}"));
+    } else {
+        command.arg("-o").arg(&out).arg(format!("http://{SERVER}:8080/{}/{file}", place_of(file)));
+    }
+    let begun = Instant::now();
+    let done = command.output().with_context(|| format!("{command:?}"))?;
+    let took = begun.elapsed();
+    let complaint = String::from_utf8_lossy(&done.stderr).into_owned();
+    ensure!(done.status.success(), "{} {}", done.status, complaint.trim().replace('\n', " "));
+    ensure!(std::fs::read(&out)? == whole, "got something else than {file}");
+    Ok(took)
+}
+
+fn place_of(file: &str) -> &'static str {
+    if file == BIG { "artifacts" } else { "firmware" }
+}
+
+const ROUND_TRIPS: &[u64] = &[0, 50, 150, 300];
+/// Of one transfer.
+const LONGEST: Duration = Duration::from_secs(1800);
+const TRANSFERS: [Transfer; 4] = [
+    Transfer {
+        what: "iPXE, TFTP, 1428",
+        file: SMALL,
+        program: "/usr/bin/curl",
+        arguments: &["-sS", "--tftp-blksize", "1428"],
+    },
+    Transfer {
+        what: "iPXE, TFTP, 1428, window 16",
+        file: SMALL,
+        program: "/usr/bin/atftp",
+        arguments: &["--option", "blksize 1428", "--option", "windowsize 16"],
+    },
+    Transfer { what: "iPXE, HTTP", file: SMALL, program: "/usr/bin/curl", arguments: &["-sS", "--fail"] },
+    Transfer {
+        what: "ramdisk of 50 MiB, HTTP",
+        file: BIG,
+        program: "/usr/bin/curl",
+        arguments: &["-sS", "--fail"],
+    },
+];

@@ -1,0 +1,193 @@
+//! Machines that nobody described: one that asks to boot gets the ramdisk, says what it is made of, and is switched off.
+//! Inventory keeps it as discovered until somebody accepts it.
+//!
+//! Whether a machine is unknown is inventory's word, asked for each boot: a node without a task is unknown here too. So
+//! without the centre nothing is discovered; what was found meanwhile is told when it is back.
+
+mod found;
+
+use crate::boot::Serve;
+use crate::config::{Config, DiscoveryMode};
+use crate::rack::Rack;
+use crate::secrets::TokenUse;
+use farrier_identity::client::{Expect, channel_with_deadline};
+use farrier_identity::{Credentials, Identity};
+use farrier_netboot::{BootEvent, EventKind, MacAddr};
+use farrier_proto::agent::session_response::{Command, PowerOff};
+use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
+use farrier_proto::inventory::{ReportMachineRequest, SightMachineRequest};
+use farrier_proto::rack::{Machine, MachinePort};
+use farrier_proto::types::Hardware;
+use found::Found;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::broadcast::error::RecvError;
+use tonic::Code;
+use tonic::transport::Channel;
+
+/// What this rack does about unknown machines, and those under way.
+pub(crate) struct Discovery {
+    /// `None`: nothing is discovered.
+    inventory: Option<DiscoveredServiceClient<Channel>>,
+    pub(crate) found: Found,
+}
+
+impl Discovery {
+    pub(crate) fn new(config: &Config, credentials: &Credentials) -> anyhow::Result<Self> {
+        let inventory = match (config.discovery.mode, &config.inventory) {
+            (DiscoveryMode::Off, _) | (_, None) => None,
+            (DiscoveryMode::Wait, Some(inventory)) => {
+                let expect = Expect::Exactly(Identity::Service("inventory".to_owned()));
+                let channel = channel_with_deadline(inventory, credentials, expect, CALL)?;
+                Some(DiscoveredServiceClient::new(channel))
+            }
+        };
+        Ok(Self { inventory, found: Found::default() })
+    }
+}
+
+/// Boots the machines that netboot does not know, until shutdown.
+pub(crate) async fn run(rack: Arc<Rack>) {
+    let Some(mut inventory) = rack.discovery.inventory.clone() else { return };
+    let mut events = rack.netboot.events();
+    loop {
+        let event = tokio::select! {
+            () = rack.shutdown.cancelled() => return,
+            event = events.recv() => event,
+        };
+        match event {
+            Ok(event) => {
+                let work = one(&rack, &mut inventory, &event);
+                if rack.shutdown.run_until_cancelled(work).await.is_none() {
+                    return;
+                }
+            }
+            // Machines ask again.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn one(rack: &Arc<Rack>, inventory: &mut DiscoveredServiceClient<Channel>, event: &BootEvent) {
+    let Some(mac) = event.mac else { return };
+    match event.kind {
+        EventKind::UnknownMac => {
+            let request = SightMachineRequest { mac_address: mac.to_string() };
+            match inventory.sight_machine(request).await.map(|answer| answer.into_inner().node) {
+                Ok(node) if node.is_empty() => {
+                    if rack.discovery.found.begin(mac, Instant::now()) {
+                        tracing::info!(%mac, "an unknown machine gets the ramdisk");
+                        serve(rack, mac).await;
+                    } else {
+                        tracing::warn!(%mac, "too many unknown machines at once: this one has to ask again");
+                    }
+                }
+                Ok(node) => tracing::debug!(%mac, node.id = %node, "a node without a task asks to boot"),
+                Err(status) => {
+                    tracing::warn!(%mac, %status, "not told whether this machine is known: nothing is booted");
+                }
+            }
+        }
+        // A token lives for one boot.
+        EventKind::HttpScript if event.node.as_deref() == Some(&name(mac)) => serve(rack, mac).await,
+        _ => {}
+    }
+}
+
+/// The ramdisk's script with a new token, where no task has taken the machine meanwhile.
+async fn serve(rack: &Rack, mac: MacAddr) {
+    let Some(segment) = rack.provisioning() else { return };
+    let name = name(mac);
+    if rack.netboot.table().entries_of(mac).iter().any(|entry| entry.node != name) {
+        return;
+    }
+    let Some(token) = rack.discovery.found.new_token(mac) else { return };
+    let hostname = mac.hyphenated();
+    if let Err(error) =
+        rack.publish(&machine(mac), &hostname, segment, &Serve::Ramdisk { token: &token }).await
+    {
+        let error = farrier_runtime::telemetry::chain(&error);
+        tracing::warn!(%mac, error, "an unknown machine gets nothing to boot");
+    }
+}
+
+/// Its ramdisk is there, for the first time in this boot: inventory is told, and it is switched off.
+pub(crate) fn registered(rack: &Arc<Rack>, mac: MacAddr, used: TokenUse, hardware: Option<Hardware>) {
+    let Some(inventory) = rack.discovery.inventory.clone().filter(|_| used == TokenUse::First) else {
+        return;
+    };
+    let rack = rack.clone();
+    rack.clone().tracker.spawn(async move {
+        let work = finish(&rack, inventory, mac, hardware);
+        rack.shutdown.run_until_cancelled(work).await;
+    });
+}
+
+async fn finish(
+    rack: &Rack,
+    mut inventory: DiscoveredServiceClient<Channel>,
+    mac: MacAddr,
+    hardware: Option<Hardware>,
+) {
+    let request = ReportMachineRequest { boot_mac_address: mac.to_string(), hardware };
+    loop {
+        match inventory.report_machine(request.clone()).await {
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                tracing::info!(%mac, machine = answer.machine, node.id = answer.node, "machine discovered");
+                break;
+            }
+            // The same words again are refused again.
+            Err(status) if matches!(status.code(), Code::InvalidArgument | Code::ResourceExhausted) => {
+                tracing::error!(%mac, %status, "a discovered machine is not written down");
+                break;
+            }
+            Err(status) => {
+                tracing::warn!(%mac, %status, "a discovered machine is not told yet");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+    if let Some(agent) = rack.discovery.found.agent(mac) {
+        let order = async {
+            let outcome = agent.command("off", Command::PowerOff(PowerOff {}), |_| {}, |_| {}).await;
+            agent.hang_up();
+            outcome
+        };
+        match tokio::time::timeout(OFF, order).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(failure)) => tracing::warn!(%mac, why = failure.message, "a discovered machine stays on"),
+            Err(_) => tracing::warn!(%mac, "a discovered machine does not answer, and may stay on"),
+        }
+    }
+    rack.discovery.found.end(mac);
+    let (Some(segment), name) = (rack.provisioning(), name(mac)) else { return };
+    rack.netboot.update(|table| {
+        // A task may have it by now.
+        if table.entry(mac, &segment.name).is_some_and(|entry| entry.node == name) {
+            table.unpublish(mac, &segment.name);
+        }
+    });
+}
+
+/// Who the ramdisk of an unknown machine is.
+pub(crate) fn identity(mac: MacAddr) -> Identity {
+    Identity::Node(format!("discovered.{}", mac.hyphenated()))
+}
+
+/// As events and boot scripts have it.
+pub(crate) fn name(mac: MacAddr) -> String {
+    format!("discovered/{}", mac.hyphenated())
+}
+
+fn machine(mac: MacAddr) -> Machine {
+    let port = MachinePort { mac_address: mac.to_string(), pxe_enabled: true, ..MachinePort::default() };
+    Machine { name: name(mac), ports: vec![port], ..Machine::default() }
+}
+
+/// Inventory reads some rows.
+const CALL: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(10);
+/// An agent that is connected, or connects again, takes its order in seconds.
+const OFF: Duration = Duration::from_secs(300);

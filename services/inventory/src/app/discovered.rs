@@ -1,0 +1,236 @@
+//! Machines that nobody described, as their racks found them.
+
+use super::noun::{Noun, etag, whole};
+use super::resource::event;
+use super::same_machine::Identifiers;
+use super::{App, check, error};
+use farrier_identity::Identity;
+use farrier_inventory_store::{New, Query, StoreError};
+use farrier_model::{Collection, MacAddress};
+use farrier_proto::inventory::{DiscoveredMachine, Event, Node, Port, ReportMachineResponse};
+use farrier_proto::types::Hardware;
+use farrier_runtime::authz::Caller;
+use farrier_runtime::error::{Reason, internal, invalid, refuse, stale_etag};
+use farrier_runtime::filter::Term;
+use farrier_runtime::time;
+use prost_types::Timestamp;
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+impl App {
+    /// The node whose port has this address; empty: nobody's.
+    pub(crate) async fn sight_machine(&self, mac_address: &str) -> Result<String, Status> {
+        self.owner_of(&[mac("mac_address", mac_address)?]).await
+    }
+
+    /// What a rack found. Written down under the name that the machine has already, if it was seen before.
+    pub(crate) async fn report_machine(
+        &self,
+        caller: &Caller,
+        boot_mac_address: &str,
+        hardware: Option<Hardware>,
+    ) -> Result<ReportMachineResponse, Status> {
+        let Some(Identity::Rack(rack)) = caller.identity() else {
+            return Err(internal("only racks find machines"));
+        };
+        let boot = mac("boot_mac_address", boot_mac_address)?;
+        let hardware = hardware.ok_or_else(|| invalid("hardware", "expected what it is made of"))?;
+        check_hardware(&hardware)?;
+        let node = self.owner_of(&macs(boot, &hardware)).await?;
+        if !node.is_empty() {
+            return Ok(ReportMachineResponse { node, ..ReportMachineResponse::default() });
+        }
+        let seen = DiscoveredMachine {
+            name: Collection::Discovered.name(&boot.hexhyp()),
+            rack: Collection::Racks.name(rack),
+            boot_mac_address: boot.to_string(),
+            hardware: Some(hardware),
+            boot_count: 1,
+            ..DiscoveredMachine::default()
+        };
+        for _ in 0..TRIES {
+            match self.write_machine(caller, seen.clone()).await {
+                // Somebody else wrote it meanwhile.
+                Err(StoreError::Conflict { .. } | StoreError::Taken { .. } | StoreError::NotFound { .. }) => {
+                }
+                Err(other) => return Err(error::store(other)),
+                Ok(Some(machine)) => {
+                    return Ok(ReportMachineResponse { machine, ..ReportMachineResponse::default() });
+                }
+                Ok(None) => {
+                    let text = format!(
+                        "{MOST} discovered machines are kept: accept or forget some, `farrier discovered list` has them"
+                    );
+                    return Err(refuse(Code::ResourceExhausted, Reason::Unavailable, text));
+                }
+            }
+        }
+        Err(stale_etag(&seen.name, None))
+    }
+
+    /// Its name, or none where there is no room for one more.
+    async fn write_machine(
+        &self,
+        caller: &Caller,
+        seen: DiscoveredMachine,
+    ) -> Result<Option<String>, StoreError> {
+        let all: Vec<DiscoveredMachine> = self.store.list(&Query { limit: MOST, ..Query::default() }).await?;
+        let room = (all.len() as u64) < MOST;
+        let its = identifiers(&seen);
+        let mut same: Vec<_> = all.into_iter().filter(|known| identifiers(known).same(&its)).collect();
+        same.sort_by_key(|known| known.create_time.map(|time| (time.seconds, time.nanos)));
+        let now = time::now();
+        let mut same = same.into_iter();
+        let Some(first) = same.next() else {
+            if !room {
+                return Ok(None);
+            }
+            let uid = Uuid::now_v7().to_string();
+            let resource = DiscoveredMachine { uid, create_time: Some(now), seen_time: Some(now), ..seen };
+            let event = Event { detail: describe(&resource), ..event(caller, &resource.name, "create") };
+            let name = resource.name.clone();
+            let new = New { resource, extra: (), event, request: None, dry: false };
+            return self.store.create(new).await.map(|_| Some(name));
+        };
+        // Seen by other interfaces before it was whole: one machine, one row.
+        for other in same {
+            let event =
+                Event { detail: format!("it is {}", first.name), ..event(caller, &other.name, "delete") };
+            self.store.delete::<DiscoveredMachine>(&other.name, None, event).await?;
+        }
+        let name = first.name.clone();
+        let revision = first.etag.parse().unwrap_or(0);
+        let event = Event { detail: describe(&seen), ..event(caller, &name, "update") };
+        let written = DiscoveredMachine {
+            name: first.name,
+            uid: first.uid,
+            create_time: first.create_time,
+            seen_time: Some(now),
+            boot_count: first.boot_count.saturating_add(1),
+            ..seen
+        };
+        self.store.replace(written, revision, &(), event).await.map(|_| Some(name))
+    }
+
+    /// A node with all of its ports, instead of the machine.
+    pub(crate) async fn accept_machine(
+        &self,
+        caller: &Caller,
+        name: &str,
+        node: Option<Node>,
+    ) -> Result<Node, Status> {
+        let machine: DiscoveredMachine = self.get(caller, name).await?;
+        let mut node = node.ok_or_else(|| invalid("node", "expected what it is to be"))?;
+        if node.rack.is_empty() {
+            node.rack.clone_from(&machine.rack);
+        } else if node.rack != machine.rack {
+            let text =
+                format!("expected {}, where the machine is, or nothing; saw {}", machine.rack, node.rack);
+            return Err(invalid("node.rack", text));
+        }
+        let now = time::now();
+        let mut node = node.born(Uuid::now_v7().to_string(), now)?;
+        let extra = node.seal(None, &self.vault)?;
+        let boot = mac("boot_mac_address", &machine.boot_mac_address)?;
+        let hardware = machine.hardware.clone().unwrap_or_default();
+        let mut ports = Vec::new();
+        let mut events = vec![
+            Event { detail: format!("as {}", node.name), ..event(caller, name, "accept") },
+            Event { detail: format!("from {name}"), ..event(caller, &node.name, "create") },
+        ];
+        for mac in macs(boot, &hardware) {
+            let port = Port {
+                node: node.name.clone(),
+                mac_address: mac.to_string(),
+                pxe_enabled: mac == boot,
+                ..Port::default()
+            };
+            let port = port.born(Uuid::now_v7().to_string(), now)?;
+            events.push(event(caller, &port.name, "create"));
+            ports.push(port);
+        }
+        self.store.accept(name, node, &extra, ports, events).await.map_err(error::store)
+    }
+
+    async fn owner_of(&self, macs: &[MacAddress]) -> Result<String, Status> {
+        for mac in macs {
+            match self.store.get::<Port>(&Collection::Ports.name(&mac.hexhyp())).await {
+                Ok(port) => return Ok(port.node),
+                Err(StoreError::NotFound { .. }) => {}
+                Err(other) => return Err(error::store(other)),
+            }
+        }
+        Ok(String::new())
+    }
+}
+
+impl Noun for DiscoveredMachine {
+    const COLLECTION: Collection = Collection::Discovered;
+    const FIELD: &'static str = "machine";
+    const FILTER: &'static [&'static str] = &["rack"];
+    etag!();
+
+    fn born(self, uid: String, now: Timestamp) -> Result<Self, Status> {
+        Ok(Self { uid, create_time: Some(now), seen_time: Some(now), ..self })
+    }
+
+    fn check(&self) -> Result<(), Status> {
+        Ok(())
+    }
+
+    fn term(term: Term) -> Result<Term, Status> {
+        Ok(Term { value: whole(Collection::Racks, term.value), ..term })
+    }
+}
+
+fn identifiers(machine: &DiscoveredMachine) -> Identifiers {
+    let none = Hardware::default();
+    Identifiers::of(&machine.boot_mac_address, machine.hardware.as_ref().unwrap_or(&none))
+}
+
+/// Its interfaces, each once, the one it booted from first. What is no Ethernet address is passed over.
+fn macs(boot: MacAddress, hardware: &Hardware) -> Vec<MacAddress> {
+    let mut macs = vec![boot];
+    for mac in hardware.nics.iter().filter_map(|nic| nic.mac_address.parse().ok()) {
+        if !macs.contains(&mac) {
+            macs.push(mac);
+        }
+    }
+    macs
+}
+
+/// A stranger's machine says what it likes.
+fn check_hardware(hardware: &Hardware) -> Result<(), Status> {
+    if hardware.nics.len() > PARTS || hardware.disks.len() > PARTS {
+        return Err(invalid("hardware", format!("expected at most {PARTS} interfaces and {PARTS} disks")));
+    }
+    let system =
+        hardware.system.iter().flat_map(|s| [&s.manufacturer, &s.product, &s.serial_number, &s.uuid]);
+    let cpu = hardware.cpu.iter().flat_map(|c| [&c.architecture, &c.model]);
+    let disks = hardware.disks.iter().flat_map(|d| [&d.name, &d.serial_number, &d.wwn, &d.model, &d.by_path]);
+    let nics = hardware.nics.iter().flat_map(|n| [&n.name, &n.mac_address, &n.driver]);
+    system
+        .chain(cpu)
+        .chain(disks)
+        .chain(nics)
+        .chain([&hardware.kernel_release])
+        .try_for_each(|text| check::text("hardware", text))
+}
+
+fn describe(machine: &DiscoveredMachine) -> String {
+    let system = machine.hardware.as_ref().and_then(|h| h.system.clone()).unwrap_or_default();
+    let words = [system.manufacturer, system.product, system.serial_number];
+    let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    format!("in {}, booted from {}: {}", machine.rack, machine.boot_mac_address, words.join(" "))
+}
+
+fn mac(field: &str, text: &str) -> Result<MacAddress, Status> {
+    text.parse().map_err(|e| invalid(field, e))
+}
+
+/// Machines that are kept: a stranger on the network can make up more.
+const MOST: u64 = 2048;
+/// Interfaces, or disks, of one machine.
+const PARTS: usize = 256;
+/// Tries of a write that meets another one.
+const TRIES: usize = 16;

@@ -1,0 +1,139 @@
+//! Whether two reports are of one machine: pure.
+//!
+//! Any identifier may be missing, or be a vendor's placeholder that a thousand machines share; an interface may move to
+//! another machine. So one that agrees is enough, unless all others that both have disagree.
+
+use farrier_proto::types::{Hardware, System};
+use std::collections::BTreeSet;
+
+/// What a machine is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identifiers {
+    uuid: Option<String>,
+    /// With the maker, who alone keeps it unique.
+    serial: Option<(String, String)>,
+    macs: BTreeSet<String>,
+}
+
+impl Identifiers {
+    pub(super) fn of(boot_mac: &str, hardware: &Hardware) -> Self {
+        let none = System::default();
+        let system = hardware.system.as_ref().unwrap_or(&none);
+        let uuid = system.uuid.trim().to_ascii_lowercase();
+        let serial = system.serial_number.trim().to_ascii_lowercase();
+        let macs = hardware.nics.iter().map(|nic| nic.mac_address.as_str()).chain([boot_mac]);
+        Self {
+            uuid: is_uuid(&uuid).then_some(uuid),
+            serial: is_serial(&serial).then(|| (system.manufacturer.trim().to_ascii_lowercase(), serial)),
+            macs: macs.map(str::to_ascii_lowercase).collect(),
+        }
+    }
+
+    /// Whether both are one machine's.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        let uuid = agree(&self.uuid, &other.uuid);
+        let serial = agree(&self.serial, &other.serial);
+        match (uuid, serial) {
+            (Some(true), Some(true)) => true,
+            // A board that was changed, or a placeholder that we do not know.
+            (Some(true), Some(false)) | (Some(false), Some(true)) => self.shares_mac(other),
+            // A network card that moved.
+            (Some(false), Some(false)) => false,
+            (Some(true), None) | (None, Some(true)) => true,
+            (Some(false), None) | (None, Some(false)) => false,
+            (None, None) => self.shares_mac(other),
+        }
+    }
+
+    fn shares_mac(&self, other: &Self) -> bool {
+        !self.macs.is_disjoint(&other.macs)
+    }
+}
+
+/// `None`: one of them does not know.
+fn agree<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> Option<bool> {
+    Some(one.as_ref()? == other.as_ref()?)
+}
+
+fn is_uuid(uuid: &str) -> bool {
+    let digits: String = uuid.chars().filter(|c| *c != '-').collect();
+    let one_digit = digits.bytes().all(|b| Some(&b) == digits.as_bytes().first());
+    digits.len() == 32
+        && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        && !one_digit
+        && !PLACEHOLDER_UUIDS.contains(&uuid)
+}
+
+fn is_serial(serial: &str) -> bool {
+    let one_digit = serial.bytes().all(|b| Some(&b) == serial.as_bytes().first());
+    serial.len() > 2 && !one_digit && !PLACEHOLDER_SERIALS.contains(&serial)
+}
+
+/// What boards say that were never told who they are.
+const PLACEHOLDER_UUIDS: &[&str] =
+    &["03000200-0400-0500-0006-000700080009", "12345678-1234-5678-90ab-cddeefaabbcc"];
+const PLACEHOLDER_SERIALS: &[&str] = &[
+    "0123456789",
+    "1234567890",
+    "123456789",
+    "default string",
+    "n/a",
+    "none",
+    "not applicable",
+    "not specified",
+    "system serial number",
+    "to be filled by o.e.m.",
+    "unknown",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use farrier_proto::types::Nic;
+
+    const A: &str = "4c4c4544-0031-3010-8052-b4c04f4a3532";
+    const B: &str = "4c4c4544-0031-3010-8052-b4c04f4a3533";
+
+    fn machine(uuid: &str, serial: &str, macs: &[u8]) -> Identifiers {
+        let mac = |n: &u8| format!("52:54:00:00:00:{n:02x}");
+        let nics = macs.iter().map(|n| Nic { mac_address: mac(n), ..Nic::default() }).collect();
+        let system = System {
+            manufacturer: "Dell Inc.".into(),
+            uuid: uuid.into(),
+            serial_number: serial.into(),
+            ..System::default()
+        };
+        let boot = mac(macs.first().unwrap());
+        Identifiers::of(&boot, &Hardware { system: Some(system), nics, ..Hardware::default() })
+    }
+
+    #[test]
+    fn one_identifier_is_enough_unless_the_others_disagree() {
+        let known = machine(A, "ABC123", &[1, 2]);
+        for (same, what, other) in [
+            (true, "everything", machine(A, "ABC123", &[1, 2])),
+            (true, "new network cards", machine(A, "ABC123", &[8, 9])),
+            (true, "another case of letters", machine(&A.to_uppercase(), "abc123", &[8])),
+            (true, "a new board: another uuid", machine(B, "ABC123", &[2])),
+            (true, "a serial that was lost", machine(A, "To Be Filled By O.E.M.", &[9])),
+            (true, "nothing but a network card", machine("", "", &[2, 3])),
+            (false, "a network card that moved", machine(B, "ABC124", &[1, 9])),
+            (false, "nothing in common", machine(B, "ABC124", &[8])),
+            (false, "the serial of another board and other cards", machine(B, "ABC123", &[8])),
+            (false, "no name and other cards", machine("", "", &[8])),
+        ] {
+            assert_eq!(known.same(&other), same, "{what}");
+            assert_eq!(other.same(&known), same, "{what}, the other way round");
+        }
+    }
+
+    #[test]
+    fn placeholders_are_nobodys_name() {
+        let placeholder = "03000200-0400-0500-0006-000700080009";
+        for (uuid, serial) in
+            [(placeholder, "Default string"), ("", "0000000"), ("00000000-0000-0000-0000-000000000000", "NA")]
+        {
+            assert!(!machine(uuid, serial, &[1]).same(&machine(uuid, serial, &[2])), "{uuid} {serial}");
+        }
+    }
+}

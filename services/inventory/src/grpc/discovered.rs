@@ -1,0 +1,62 @@
+use super::{Api, list, split};
+use farrier_proto::inventory::discovered_service_server::DiscoveredService;
+use farrier_proto::inventory::{
+    AcceptDiscoveredMachineRequest, DeleteDiscoveredMachineRequest, DiscoveredMachine,
+    GetDiscoveredMachineRequest, ListDiscoveredMachinesRequest, ListDiscoveredMachinesResponse, Node,
+    ReportMachineRequest, ReportMachineResponse, SightMachineRequest, SightMachineResponse,
+};
+use tonic::{Request, Response, Status};
+
+#[tonic::async_trait]
+impl DiscoveredService for Api {
+    async fn get_discovered_machine(
+        &self,
+        request: Request<GetDiscoveredMachineRequest>,
+    ) -> Result<Response<DiscoveredMachine>, Status> {
+        let (caller, r) = split(request);
+        self.app.get(&caller, &r.name).await.map(Response::new)
+    }
+
+    async fn list_discovered_machines(
+        &self,
+        request: Request<ListDiscoveredMachinesRequest>,
+    ) -> Result<Response<ListDiscoveredMachinesResponse>, Status> {
+        let (caller, r) = split(request);
+        let (machines, next_page_token) =
+            self.app.list(&caller, &list(r.page_size, r.page_token, r.filter)).await?;
+        Ok(Response::new(ListDiscoveredMachinesResponse { machines, next_page_token }))
+    }
+
+    async fn accept_discovered_machine(
+        &self,
+        request: Request<AcceptDiscoveredMachineRequest>,
+    ) -> Result<Response<Node>, Status> {
+        let (caller, r) = split(request);
+        self.app.accept_machine(&caller, &r.name, r.node).await.map(Response::new)
+    }
+
+    async fn delete_discovered_machine(
+        &self,
+        request: Request<DeleteDiscoveredMachineRequest>,
+    ) -> Result<Response<()>, Status> {
+        let (caller, r) = split(request);
+        self.app.delete::<DiscoveredMachine>(&caller, &r.name, &r.etag, |_| Ok(())).await.map(Response::new)
+    }
+
+    async fn sight_machine(
+        &self,
+        request: Request<SightMachineRequest>,
+    ) -> Result<Response<SightMachineResponse>, Status> {
+        let (_, r) = split(request);
+        let node = self.app.sight_machine(&r.mac_address).await?;
+        Ok(Response::new(SightMachineResponse { node }))
+    }
+
+    async fn report_machine(
+        &self,
+        request: Request<ReportMachineRequest>,
+    ) -> Result<Response<ReportMachineResponse>, Status> {
+        let (caller, r) = split(request);
+        self.app.report_machine(&caller, &r.boot_mac_address, r.hardware).await.map(Response::new)
+    }
+}

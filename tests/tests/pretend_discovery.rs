@@ -1,0 +1,73 @@
+//! A machine that nobody described is switched on: it boots the ramdisk, is found, accepted, verified, inspected.
+
+use crate::pretend_site::{BMC_PASSWORD, Site};
+use farrier_proto::inventory::DeleteNodeRequest;
+use farrier_proto::inventory::node_service_client::NodeServiceClient;
+use farrier_proto::types::NodeVerb;
+use farrier_sim::bmc::PowerState;
+use farrier_sim::pretend::Event;
+use serde_json::Value;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_machine_is_found_and_becomes_a_node() {
+    let mut site = Site::enrolled(1).await;
+    let mut nodes = NodeServiceClient::new(site.client.inventory.clone());
+    nodes.delete_node(DeleteNodeRequest { name: "nodes/n0".into(), ..Default::default() }).await.unwrap();
+    site.set_discovery().await;
+
+    site.nodes[0].switch_on().await;
+    let machine = found(&site).await;
+    let (mac, bmc) = (site.nodes[0].mac_address(), site.nodes[0].bmc_address().to_string());
+    assert_eq!(machine["name"], format!("discovered/{}", mac.replace(':', "-")));
+    assert_eq!((&machine["rack"], &machine["boot_mac_address"]), (&"racks/r".into(), &mac.as_str().into()));
+    assert_eq!(machine["hardware"]["system"]["serial_number"], "n0");
+    let off = async {
+        while site.nodes[0].power().await != PowerState::Off {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(&site, "it switches itself off", off).await;
+    assert_eq!(site.nodes[0].events().last(), Some(&Event::SwitchedOff));
+
+    let password = site.dir.join("bmc-password");
+    std::fs::write(&password, BMC_PASSWORD).unwrap();
+    let accept =
+        ["discovered", "accept", &mac, "--as", "found", "--bmc-driver", "ipmi", "--bmc-address", &bmc];
+    let account = ["--bmc-user", "admin", "--bmc-password-file", password.to_str().unwrap(), "-o", "json"];
+    let node = site.installation.farrier(&[&accept[..], &account].concat()).unwrap();
+    let node: Value = serde_json::from_str(&node).unwrap();
+    assert_eq!((&node["name"], &node["rack"]), (&"nodes/found".into(), &"racks/r".into()));
+    assert_eq!(listed(&site), [] as [Value; 0]);
+    for verb in [NodeVerb::Manage, NodeVerb::Inspect] {
+        let operation = site.client.act("found", verb).await.unwrap();
+        site.succeeds(operation, "a node that was discovered").await;
+    }
+    assert_eq!(site.nodes[0].counters().agent_runs, 2, "one of them discovered it, one inspected it");
+    site.shutdown().await;
+}
+
+/// The one machine that was discovered.
+async fn found(site: &Site) -> Value {
+    let search = async {
+        loop {
+            if let Some(machine) = listed(site).pop() {
+                return machine;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    within(site, "a machine is discovered", search).await
+}
+
+fn listed(site: &Site) -> Vec<Value> {
+    let listed = site.installation.farrier(&["discovered", "list", "--rack", "r", "-o", "json"]).unwrap();
+    serde_json::from_str(&listed).unwrap()
+}
+
+async fn within<T>(site: &Site, what: &str, work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    done.unwrap_or_else(|_| panic!("not in time: {what}\n{}", site.tails()))
+}
+
+const PATIENCE: Duration = Duration::from_secs(180);
