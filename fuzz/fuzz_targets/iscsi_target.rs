@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use farrier_fuzz::{head, messages};
-use farrier_iscsi::scsi::{Geometry, Identity, MediaError, MediaOp, MediaReply, Unit};
+use farrier_iscsi::scsi::{Geometry, Identity, MediaError, MediaOp, MediaReply, TaskAge, Unit};
 use farrier_iscsi::{
-    Admission, Bhs, Connection, Credentials, Chap, Denied, Discovered, Grant, Host, LoginRefused, Now, Offer, Refused,
+    Admission, Bhs, Connection, Credentials, Chap, Denied, Discovered, DiscoveryAccess, Grant, Host, LoginRefused, Now, Offer, Refused,
     Secret, SessionStart, Target, TaskKey, opcode,
 };
 use libfuzzer_sys::fuzz_target;
@@ -126,7 +126,7 @@ fn perform(op: &MediaOp) -> Result<MediaReply, MediaError> {
             inside(*offset, 1);
             return Ok(MediaReply::Extents(Vec::new()));
         }
-        MediaOp::Flush | MediaOp::Sanitize { .. } => {}
+        MediaOp::Flush | MediaOp::Sanitize { .. } | MediaOp::Settle => {}
     }
     Ok(MediaReply::Done)
 }
@@ -141,11 +141,13 @@ impl Host for World {
         Ok(Admission { target: Arc::clone(&self.target), auth })
     }
 
-    fn discovery_auth(&mut self, _: &str) -> Option<Chap> {
-        None
+    fn discovery_access(&mut self, _: &str) -> DiscoveryAccess {
+        let initiator = Credentials { user: "u".into(), secret: Secret::new(*b"s") };
+        let accounts = self.secret.then_some(Chap { initiator, target: None });
+        DiscoveryAccess { anonymous: !self.later, accounts: accounts.into_iter().collect() }
     }
 
-    fn discover(&mut self, _: &str) -> Vec<Discovered> {
+    fn discover(&mut self, _: &SessionStart) -> Vec<Discovered> {
         vec![Discovered { name: "iqn.t".into(), addresses: vec!["10.0.0.1:3260,1".into()] }; 50]
     }
 
@@ -168,7 +170,7 @@ impl Host for World {
         Now::Done(())
     }
 
-    fn run(&mut self, task: TaskKey, unit: &Arc<Unit>, op: &MediaOp, data: &[u8]) -> Now<MediaReply> {
+    fn run(&mut self, task: TaskKey, unit: &Arc<Unit>, _: TaskAge, op: &MediaOp, data: &[u8]) -> Now<MediaReply> {
         assert_eq!(op.data_out(), data.len());
         if self.later {
             self.waiting.push((task, Arc::clone(unit), op.clone()));

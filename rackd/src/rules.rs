@@ -31,6 +31,10 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.BmcService/ReadBmcSensors", SCHEDULER),
     ("farrier.rack.v1.BmcService/ReadBmcInventory", SCHEDULER),
     ("farrier.rack.v1.BmcService/ClearBmcEventLog", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ReadBmcCapabilities", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ReadBmcPowerDraw", SCHEDULER),
+    ("farrier.rack.v1.BmcService/InterruptMachine", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ResetBmc", SCHEDULER),
 ];
 
 /// Ramdisks. Another listener, with rackd's own authority: a machine on the provisioning network cannot

@@ -113,7 +113,7 @@ pub async fn start(
         cache: ImageCache::new(config.data.join("images"), images, room(&config)),
         switch: switch(&config),
         volumes: Volumes::new(&config, bound.block.port()),
-        bmc: Bmcs::bind().await.context("no UDP socket for IPMI")?,
+        bmc: Bmcs::bind(&config.data).await.context("no UDP socket for IPMI")?,
         tasks: Tasks::default(),
         timeouts: config.timeouts.clone(),
         started: farrier_runtime::time::now(),

@@ -153,13 +153,13 @@ impl Volumes {
             return Ok(());
         }
         self.targets.remove(&self.access(VOLUME, new.instance, new.node).target).await;
-        *turn = None;
+        let old = turn.take();
         let (image, bytes, seed, dir) = (new.image, new.bytes, new.seed, self.dir.clone());
         blocking(move || {
             // The NoCloud file system has user data in it, the overlay everything else of the tenant.
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
             made.map_err(io_error("making", &dir))?;
-            files.remove()?;
+            files.remove(old)?;
             // First: whatever happens now, somebody knows that there is something to remove.
             write_record(&files.record, &record)?;
             let size = Some(bytes.max(image.size()).next_multiple_of(SECTOR));
@@ -167,7 +167,8 @@ impl Volumes {
             let overlay = Overlay::create(&files.overlay, &options, image, &record.manifest_sha256);
             overlay.and_then(|o| Ok(o.flush()?)).map_err(overlay_error(&files.overlay))?;
             // Last: a volume with it is whole.
-            write_synced(&files.seed, &seed)
+            write_synced(&files.seed, &seed)?;
+            sync_dir(&dir)
         })
         .await
     }
@@ -210,7 +211,17 @@ impl Volumes {
     pub(crate) async fn withdraw(&self, node: &str) {
         self.withdraw_image(node).await;
         // A volume that cannot be read here is offered under its instance's name, which only the record knows.
-        for record in self.records(node).unwrap_or_default() {
+        let (records, unreadable) = match self.read_all() {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!(node.id = node, error = %farrier_runtime::telemetry::chain(&error), "volumes not withdrawn");
+                return;
+            }
+        };
+        for error in unreadable {
+            tracing::error!(error = %farrier_runtime::telemetry::chain(&error), "a volume's record cannot be read");
+        }
+        for record in records.into_iter().filter(|record| label(&record.node) == label(node)) {
             self.targets.remove(&self.access(VOLUME, &record.instance, node).target).await;
         }
     }
@@ -227,8 +238,8 @@ impl Volumes {
                 continue;
             }
             self.targets.remove(&self.access(VOLUME, &instance, node).target).await;
-            *turn = None;
-            blocking(move || files.remove()).await?;
+            let (old, dir) = (turn.take(), self.dir.clone());
+            blocking(move || files.remove(old).and_then(|()| sync_dir(&dir))).await?;
             dropped.push(instance);
         }
         Ok(dropped)
@@ -320,21 +331,30 @@ impl Volumes {
         Ok(records)
     }
 
+    /// All of them, or the error of the first that cannot be read.
     fn all_records(&self) -> Result<Vec<Record>, VolumeError> {
+        let (records, unreadable) = self.read_all()?;
+        unreadable.into_iter().next().map_or(Ok(records), Err)
+    }
+
+    /// Those that can be read, and why the others cannot.
+    fn read_all(&self) -> Result<(Vec<Record>, Vec<VolumeError>), VolumeError> {
         let entries = match std::fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
             entries => entries.map_err(io_error("reading", &self.dir))?,
         };
-        let mut records = Vec::new();
+        let (mut records, mut unreadable) = (Vec::new(), Vec::new());
         for entry in entries {
             let path = entry.map_err(io_error("reading", &self.dir))?.path();
-            if path.extension().is_some_and(|extension| extension == RECORD)
-                && let Some(record) = read_record(&path)?
-            {
-                records.push(record);
+            if path.extension().is_none_or(|extension| extension != RECORD) {
+                continue;
+            }
+            match read_record(&path) {
+                Ok(record) => records.extend(record),
+                Err(error) => unreadable.push(error),
             }
         }
-        Ok(records)
+        Ok((records, unreadable))
     }
 
     fn files(&self, instance: &str) -> Files {
@@ -356,8 +376,12 @@ struct Files {
 }
 
 impl Files {
-    /// The record goes last: as long as it is there, somebody knows that there is something to remove.
-    fn remove(&self) -> Result<(), VolumeError> {
+    /// The record goes last: as long as it is there, somebody knows that there is something to remove. `open`: the volume,
+    /// if it was; what it has not written yet is not written any more.
+    fn remove(&self, open: Option<Volume>) -> Result<(), VolumeError> {
+        if let Some(volume) = open {
+            volume.overlay.abandon();
+        }
         for path in [&self.overlay, &self.seed, &self.record] {
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

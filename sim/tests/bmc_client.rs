@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use farrier_bmc::ipmi::{BmcAddress, Cipher, IpmiHub, Tuning};
 use farrier_bmc::{
-    BmcError, BootMode, BootOverride, Deadline, Device, Led, PowerState, Secret, SensorHealth,
+    BmcError, BootMode, BootOverride, Capability, Deadline, Device, Led, PowerState, Secret, SensorHealth,
 };
 use farrier_sim::bmc::{BootDeviceSelector, ChassisIdentify, CipherSuite, Cut, Faults, PowerAction, Refusal};
 use support::{Lab, Weather, proxy, quick, soon};
@@ -46,6 +46,33 @@ async fn every_capability_works() {
     assert_eq!(lab.chassis.identify_state(), ChassisIdentify::Indefinitely);
     let identity = bmc.identity(soon()).await.unwrap();
     assert_eq!((identity.guid, identity.protocol.as_str()), (Some(lab.config.guid), "IPMI 2.0"));
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn what_happens_once_happens_once_and_what_is_drawn_is_read() {
+    let lab = Lab::start(|_| {}).await;
+    let bmc = lab.client();
+    let every = Capability::ALL.iter().all(|capability| bmc.driver_of(*capability) == Some("ipmi"));
+    assert!(every, "IPMI has them all");
+    let off = bmc.diagnostic_interrupt(soon()).await.unwrap_err();
+    assert!(matches!(off, BmcError::Refused { command: "Chassis Control", .. }), "{off}");
+    assert_eq!(bmc.power_draw(soon()).await.unwrap().now, Some(12.0));
+    bmc.power_on(soon()).await.unwrap();
+    bmc.diagnostic_interrupt(soon()).await.unwrap();
+    assert_eq!(lab.chassis.actions()[1..], [PowerAction::On, PowerAction::Interrupt]);
+    let draw = bmc.power_draw(soon()).await.unwrap();
+    assert_eq!((draw.now, draw.least, draw.most), (Some(180.0), Some(12.0), Some(180.0)));
+    assert_eq!(draw.period, Some(Duration::from_secs(3600)));
+    bmc.reset_bmc(soon()).await.unwrap();
+    assert_eq!((lab.bmc.restarts(), lab.bmc.session_count()), (1, 0));
+    assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::On), "the machine keeps running");
+    // One that restarts without an answer has done it; one that goes on without an answer may have.
+    let refusal = Refusal { netfn: 0x06, cmd: 0x02, completion_code: 0xC1 };
+    lab.bmc.set_faults(Faults { refuse: vec![refusal], ..Faults::default() });
+    let refused = bmc.reset_bmc(soon()).await.unwrap_err();
+    assert!(refused.to_string().contains("refused Cold Reset"), "{refused}");
+    assert_eq!(lab.bmc.restarts(), 1);
     lab.stop().await;
 }
 

@@ -340,6 +340,29 @@ async fn ipmitool_reads_and_clears_the_event_log() {
 }
 
 #[tokio::test]
+async fn ipmitool_interrupts_restarts_and_reads_the_power_draw() {
+    let lab = Lab::start(|_| {}).await;
+    lab.ipmitool(17, "dcmi power reading")
+        .await
+        .succeeds()
+        .says("Instantaneous power reading:                    12 Watts")
+        .says("Power reading state is:                   activated");
+    lab.ipmitool(17, "power on").await.succeeds();
+    lab.ipmitool(17, "power diag").await.succeeds().says("Diag");
+    assert_eq!(lab.chassis.actions(), [PowerAction::On, PowerAction::Interrupt]);
+    lab.ipmitool(17, "sel list").await.succeeds().says("NMI/Diag Interrupt");
+    let arguments = freeipmi(lab.bmc.address(), 17, PASSWORD, "--get-system-power-statistics");
+    run("ipmi-dcmi", "freeipmi-tools", &arguments)
+        .await
+        .succeeds()
+        .says("Current Power                        : 180 Watts")
+        .says("Power Measurement                    : Active");
+    lab.ipmitool(17, "mc reset cold").await.succeeds().says("Sent cold reset command to MC");
+    assert_eq!(lab.bmc.restarts(), 1);
+    lab.bmc.shutdown().await;
+}
+
+#[tokio::test]
 async fn ipmitool_reads_the_sensors() {
     let lab = Lab::start(|_| ()).await;
     let off = lab.ipmitool(17, "sdr elist").await;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use farrier_bmc::redfish::{PlainDial, RedfishAddress, RedfishHub, Trust, Tuning};
 use farrier_bmc::{
-    Auto, Bmc, BmcError, BootMode, BootOverride, Deadline, Device, Led, PowerState, Secret, ipmi,
+    Auto, Bmc, BmcError, BootMode, BootOverride, Capability, Deadline, Device, Led, PowerState, Secret,
+    SensorHealth, ipmi,
 };
 use farrier_sim::bmc::redfish::{Facts, RedfishConfig, RedfishFaults, RedfishHandle, RedfishServer};
 use farrier_sim::bmc::{BootDeviceSelector, ChassisIdentify, MemoryChassis, PowerAction};
@@ -125,6 +126,63 @@ async fn every_capability_works() {
         assert_eq!(seen.warnings, [""; 0]);
         lab.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_happens_once_happens_once_and_leaves_a_record() {
+    let lab = Lab::start(|_| {}).await;
+    let bmc = lab.client();
+    assert_eq!(bmc.event_log(9, soon()).await.unwrap().events, []);
+    let off = bmc.diagnostic_interrupt(soon()).await.unwrap_err();
+    assert!(matches!(off, BmcError::Http { status: 409, .. }), "{off}");
+    bmc.power_on(soon()).await.unwrap();
+    bmc.diagnostic_interrupt(soon()).await.unwrap();
+    assert_eq!(lab.chassis.actions()[1..], [PowerAction::On, PowerAction::Interrupt]);
+    let log = bmc.event_log(9, soon()).await.unwrap();
+    let told: Vec<_> = log.events.iter().map(|e| (e.message.as_str(), e.asserted)).collect();
+    assert_eq!(told, [("Power off", Some(false)), ("Front panel NMI (critical)", Some(true))]);
+    // More than one page.
+    for _ in 0..20 {
+        bmc.power_reset(soon()).await.unwrap();
+    }
+    let log = bmc.event_log(18, soon()).await.unwrap();
+    assert_eq!((log.events.len(), log.total), (18, 22));
+    let ids: Vec<_> = log.events.iter().map(|event| event.id.as_str()).collect();
+    assert_eq!((ids[0], ids[17]), ("5", "22"), "oldest first");
+    bmc.clear_event_log(soon()).await.unwrap();
+    assert_eq!(bmc.event_log(9, soon()).await.unwrap().total, 0);
+    bmc.reset_bmc(soon()).await.unwrap();
+    assert_eq!((lab.service.restarts().await, lab.service.session_count().await), (1, 0));
+    assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::On), "the machine keeps running");
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn sensors_and_draw_are_read_in_both_models() {
+    let mut told = Vec::new();
+    for new in [false, true] {
+        let lab = Lab::start(|config| config.sensor_collection = new).await;
+        let bmc = lab.client();
+        bmc.power_on(soon()).await.unwrap();
+        let read = bmc.sensors(soon()).await.unwrap();
+        let mut sensors: Vec<_> =
+            read.sensors.into_iter().map(|s| (s.name, s.value, s.unit, s.health)).collect();
+        assert!(sensors.contains(&("CPU Temp".into(), Some(47.0), "°C", SensorHealth::Ok)), "{sensors:?}");
+        assert!(sensors.contains(&("FAN1".into(), Some(5400.0), "rpm", SensorHealth::Ok)), "{sensors:?}");
+        let draw = bmc.power_draw(soon()).await.unwrap();
+        assert_eq!((draw.now, draw.average), (Some(180.0), (!new).then_some(96.0)));
+        bmc.power_off(soon()).await.unwrap();
+        let off = bmc.sensors(soon()).await.unwrap().sensors;
+        let cpu = off.iter().find(|sensor| sensor.name == "CPU Temp").unwrap();
+        assert_eq!((cpu.value, cpu.health), (None, SensorHealth::Unknown), "it does not measure");
+        assert_eq!(cpu.states, ["UnavailableOffline"]);
+        // The power of the whole machine is a sensor in the first model only.
+        sensors.retain(|(name, ..)| name != "System Power Control");
+        sensors.sort_by(|a, b| a.0.cmp(&b.0));
+        told.push(sensors);
+        lab.stop().await;
+    }
+    assert_eq!(told[0], told[1]);
 }
 
 #[tokio::test]
@@ -404,6 +462,9 @@ async fn auto_remembers_what_worked_and_does_not_hide_a_wrong_password() {
     let auto = Auto::default();
     let (bmc, passed_over) = auto.open("n1", lab.client(), ipmi(), soon()).await.unwrap();
     assert_eq!((bmc.driver(), passed_over, auto.worked("n1")), ("redfish", None, Some("redfish")));
+    // What Redfish has not got is IPMI's to give.
+    assert_eq!(bmc.driver_of(Capability::Console), Some("ipmi"));
+    assert_eq!(bmc.driver_of(Capability::Sensors), Some("redfish"));
     let wrong = lab.hub.bmc(RedfishAddress { password: Secret::new("wrong"), ..lab.address() });
     let error = auto.open("n1", wrong, ipmi(), soon()).await.unwrap_err();
     assert!(matches!(error, BmcError::WrongPassword { .. }), "{error}");

@@ -44,14 +44,22 @@ system.reset_system(sushy.ResetType.FORCE_RESTART)
 system.reset_system(sushy.ResetType.GRACEFUL_SHUTDOWN)
 system.set_indicator_led(sushy.IndicatorLED.BLINKING)
 try:
-    system.reset_system(sushy.ResetType.NMI)
-    raise SystemExit("NMI was taken")
+    system.reset_system(sushy.ResetType.SUSPEND)
+    raise SystemExit("a suspension was taken")
 except sushy.exceptions.InvalidParameterValueError:
     pass
+system.reset_system(sushy.ResetType.ON)
+system.reset_system(sushy.ResetType.NMI)
 [manager] = root.get_manager_collection().get_members()
 assert manager.firmware_version and manager.manager_type == sushy.ManagerType.BMC
+assert sushy.ResetType.FORCE_RESTART in manager.get_allowed_reset_manager_values()
 [chassis] = root.get_chassis_collection().get_members()
 assert chassis.model == "M1"
+temperatures = {t.name: t.reading_celsius for t in chassis.thermal.temperatures}
+assert temperatures == {"CPU Temp": 47, "Inlet Temp": 24}, temperatures
+assert [(f.name, f.reading, f.reading_units.value) for f in chassis.thermal.fans] == [("FAN1", 5400, "RPM")]
+assert [p.last_power_output_watts for p in chassis.power.power_supplies] == [180]
+system.reset_system(sushy.ResetType.FORCE_OFF)
 firmware = root.get_update_service().firmware_inventory.get_members()
 assert sorted(f.identity for f in firmware) == ["BMC", "NIC"], firmware
 assert len(root.get_session_service().sessions.get_members()) == 1
@@ -72,6 +80,32 @@ assert sushy.Sushy(url, auth=basic, verify=ca).get_system("/redfish/v1/Systems/1
 print("all of it")
 "#;
 
+/// What DMTF's own command line tools do (redfish-utilities), by their library.
+const TACKLEBOX: &str = r#"
+import redfish, redfish_utilities as utilities, sys
+url, ca = sys.argv[1:3]
+client = redfish.redfish_client(base_url=url, username="admin", password="S3cret", cafile=ca)
+client.login(auth="session")
+utilities.system_reset(client, None, "On")
+utilities.system_reset(client, None, "Nmi")
+for _ in range(20):
+    utilities.system_reset(client, None, "ForceRestart")
+system_logs = dict(container_type=utilities.log_container.SYSTEM)
+entries = utilities.get_log_entries(client, **system_logs)
+assert len(entries) == 22, entries
+assert entries[-2]["Message"] == "Front panel NMI" and entries[-2]["EntryCode"] == "Assert", entries[-2]
+utilities.print_log_entries(entries, True)
+utilities.clear_log_entries(client, **system_logs)
+assert utilities.get_log_entries(client, **system_logs) == []
+[chassis] = utilities.get_sensors(client)
+readings = {r["Name"]: (r["Reading"], r["Units"], r["Health"]) for r in chassis["Readings"]}
+assert readings["CPU Temp"] == (47, "Cel", "OK"), readings
+assert readings["FAN1"] == (5400, "RPM", "OK"), readings
+assert abs(readings["12V"][0] - 12.033) < 0.001, readings
+utilities.manager_reset(client, None, "GracefulRestart")
+print("all of it")
+"#;
+
 struct Lab {
     service: RedfishHandle,
     chassis: Arc<MemoryChassis>,
@@ -79,7 +113,7 @@ struct Lab {
 }
 
 impl Lab {
-    async fn start() -> Self {
+    async fn start(change: impl FnOnce(&mut RedfishConfig)) -> Self {
         let facts = Facts {
             manufacturer: "Farrier".into(),
             model: "M1".into(),
@@ -94,10 +128,21 @@ impl Lab {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), tls.cert_pem()).unwrap();
         config.tls = Some(tls);
+        change(&mut config);
         let chassis = Arc::new(MemoryChassis::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let service = RedfishServer::start(listener, config, chassis.clone()).unwrap();
         Self { service, chassis, dir }
+    }
+
+    /// Runs a program that says at its end that it is through.
+    async fn python(&self, python: &Path, program: &str) {
+        let mut command = Command::new(python);
+        command.args(["-c", program, &self.url("")]).arg(self.ca()).kill_on_drop(true);
+        let output = tokio::time::timeout(Duration::from_secs(180), command.output()).await;
+        let output = output.expect("it is done in three minutes").unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && out.contains("all of it"), "{out}\n{err}");
     }
 
     fn url(&self, path: &str) -> String {
@@ -138,7 +183,12 @@ async fn python() -> PathBuf {
     let python = directory.join("bin/python");
     let imports = |python: PathBuf| async move {
         let mut import = Command::new(python);
-        import.args(["-c", "import sushy"]).stderr(Stdio::null()).status().await.is_ok_and(|s| s.success())
+        import
+            .args(["-c", "import sushy, redfish_utilities"])
+            .stderr(Stdio::null())
+            .status()
+            .await
+            .is_ok_and(|s| s.success())
     };
     if imports(python.clone()).await {
         return python;
@@ -147,36 +197,49 @@ async fn python() -> PathBuf {
     let made = status.is_ok_and(|status| status.success());
     assert!(made, "python3 -m venv failed: apt-get install python3-venv");
     let pip = Command::new(directory.join("bin/pip"))
-        .args(["install", "--quiet", "--disable-pip-version-check", "sushy==5.14.0"])
+        .args([
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "sushy==5.14.0",
+            "redfish-utilities==3.5.2",
+        ])
         .status()
         .await
         .unwrap();
-    assert!(pip.success(), "pip install sushy==5.14.0 failed: the package index must be reachable once");
+    assert!(
+        pip.success(),
+        "pip install sushy redfish-utilities failed: the package index must be reachable once"
+    );
     python
 }
 
 /// One test, so that the environment is made by one.
 #[tokio::test]
-async fn sushy_drives_everything() {
-    let lab = Lab::start().await;
-    let mut sushy = Command::new(python().await);
-    sushy.args(["-c", SUSHY, &lab.url("")]).arg(lab.ca()).kill_on_drop(true);
-    let output = tokio::time::timeout(Duration::from_secs(180), sushy.output()).await;
-    let output = output.expect("sushy is done in three minutes").unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.contains("all of it"), "{out}\n{err}");
+async fn sushy_and_dmtfs_tools_drive_everything() {
+    let python = python().await;
+    let lab = Lab::start(|_| ()).await;
+    lab.python(&python, SUSHY).await;
     let flags = BootFlags { valid: true, persistent: false, efi: true, device: BootDeviceSelector::PXE };
-    assert_eq!(lab.chassis.boots(), [flags, BootFlags::NONE]);
-    use PowerAction::{On, Reset, Soft};
-    assert_eq!(lab.chassis.actions(), [On, Reset, Soft]);
+    assert_eq!(lab.chassis.boots(), [flags, BootFlags::NONE, BootFlags::NONE]);
+    use PowerAction::{Interrupt, Off, On, Reset, Soft};
+    assert_eq!(lab.chassis.actions(), [On, Reset, Soft, On, Interrupt, Off]);
     assert_eq!(lab.chassis.identify_state(), ChassisIdentify::Indefinitely);
     assert_eq!(lab.service.session_count().await, 0, "sushy deletes its session");
     lab.service.shutdown().await;
+    // Both models of sensors.
+    for new in [false, true] {
+        let lab = Lab::start(|config| config.sensor_collection = new).await;
+        lab.python(&python, TACKLEBOX).await;
+        assert_eq!(lab.chassis.actions()[..2], [On, Interrupt]);
+        assert_eq!(lab.service.restarts().await, 1);
+        lab.service.shutdown().await;
+    }
 }
 
 #[tokio::test]
 async fn curl_opens_a_session_changes_with_an_etag_and_is_refused_without_a_right() {
-    let lab = Lab::start().await;
+    let lab = Lab::start(|_| ()).await;
     let (status, text) = lab.curl("/redfish/v1/", &[]).await;
     assert_eq!(status, "200", "{text}");
     assert_eq!(lab.curl("/redfish/v1/Systems", &[]).await.0, "401");

@@ -1,5 +1,5 @@
 //! The README's first command: its exit code, its timeline, what it prints to try, and that nothing is left of it. Once
-//! as it is (three machines, Debian, SSH), then with one machine and the small image.
+//! as it is (three machines, Debian, SSH), then with one machine and the small image, without a disk.
 
 // Helpers of tests may fail like tests; clippy's allowance covers only the test functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -34,12 +34,26 @@ fn the_demo_ends_with_an_answer_on_ssh_and_leaves_nothing() {
 #[test]
 fn what_it_prints_to_try_works_while_it_is_kept_and_ctrl_c_leaves_nothing() {
     let json = tempfile::NamedTempFile::new().unwrap();
-    let mut demo =
-        Demo::start(&["--image", "mini", "--nodes", "1", "--keep", "--json", &json.path().to_string_lossy()]);
+    let mut demo = Demo::start(&[
+        "--image",
+        "mini",
+        "--nodes",
+        "1",
+        "--method",
+        "diskless",
+        "--keep",
+        "--json",
+        &json.path().to_string_lossy(),
+    ]);
     let said = demo.read_until(|line| line.contains("until Ctrl-C"));
     assert!(said.contains("until Ctrl-C"), "it ended early:\n{said}");
     let timeline: Value = serde_json::from_slice(&std::fs::read(json.path()).unwrap()).unwrap();
     assert_eq!(timeline["ok"], true);
+    for step in ["make_volume", "offer_volume", "wait_system"] {
+        let entries = timeline["entries"].as_array().unwrap();
+        let entry = entries.iter().find(|entry| entry["step"] == step);
+        assert!(entry.is_some_and(|entry| entry["seconds"].as_f64().is_some()), "{step}: {timeline:#}");
+    }
 
     let alias = said.lines().find_map(|line| line.trim().strip_prefix("alias farrier='")).unwrap();
     let farrier = alias.strip_suffix('\'').unwrap();

@@ -1,6 +1,7 @@
 //! What a node's BMC knows, from the command line to the BMC on the wire.
 
 use crate::pretend_site::Site;
+use farrier_sim::pretend::Event;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_reads_what_a_bmc_wrote_down_and_clears_it() {
@@ -47,6 +48,16 @@ async fn the_command_line_reads_sensors_and_says_why_it_cannot() {
         "{told}"
     );
     assert_eq!(inventory["firmware"][0]["name"], "BMC", "{told}");
+    let told = farrier(&["node", "power-draw", "n0", "-o", "json"]).unwrap();
+    let draw: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&draw["now_watts"], &draw["driver"]), (&180.0.into(), &"ipmi".into()), "{told}");
+    let told = farrier(&["node", "capabilities", "n0"]).unwrap();
+    assert!(told.contains("diagnostic interrupt  ipmi"), "{told}");
+    farrier(&["node", "nmi", "n0", "--yes"]).unwrap();
+    assert!(site.nodes[0].events().contains(&Event::Interrupted));
+    farrier(&["node", "reset-bmc", "n0", "--yes"]).unwrap();
+    let history = farrier(&["event", "list", "--resource", "n0"]).unwrap();
+    assert!(history.contains("diagnostic interrupt") && history.contains("reset bmc"), "{history}");
     let nobody = farrier(&["node", "sensors", "nobody"]).unwrap_err().to_string();
     assert!(nobody.contains("nodes/nobody") && nobody.contains("farrier node list"), "{nobody}");
     site.shutdown().await;

@@ -331,6 +331,25 @@ async fn a_recovery_that_takes_no_disk_leaves_its_machine_running_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_taken_back_is_gone_before_its_machine_is_off() {
+    let bench = Bench::start().await;
+    let (image, _) = bench.image("debian", IMAGE).await;
+    let node = bench.node(1).await;
+    assert_done(&bench.run("deploy", 1, &node, Work::Deploy(diskless(&image, "web"))).await);
+    let known = node.san().unwrap();
+    node.set_faults(Faults { silent: true, ..Faults::default() });
+    bench.start_task("back", 2, spec(&node, Work::Clean(Clean::default()))).await.unwrap();
+    within(node.wait_for(|events| events.contains(&Event::DiskLost))).await;
+    assert!(is_refused(known).await);
+    assert_eq!(node.power().await, PowerState::On, "its BMC has not been heard of");
+    assert!(!bench.volumes().is_empty(), "the volume goes when it is off");
+    node.set_faults(Faults::default());
+    assert_done(&bench.ended("back").await);
+    assert_eq!(bench.volumes(), Vec::<String>::new());
+    bench.stop(vec![node]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_grows_under_a_running_system() {
     let bench = Bench::start().await;
     let (image, _) = bench.image("debian", IMAGE).await;

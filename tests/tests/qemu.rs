@@ -57,6 +57,8 @@ pub(crate) struct Lab {
     pub(crate) client: Client,
     pub(crate) server: VirtualServer,
     pub(crate) image: ImageFile,
+    /// What everything runs in: it goes last.
+    pub(crate) rack: Rack,
 }
 
 /// Runs `work` inside a rack of its own. What the processes and the machine said is the story of a failure.
@@ -82,7 +84,7 @@ where
         client.create_site("s1").await?;
         client.create_rack("r1", "s1").await?;
         farrier.start_rack("r1", &RackConfig::of_rack(&rack, &ramdisk)).await?;
-        let mut lab = Lab { farrier, client, server, image };
+        let mut lab = Lab { farrier, client, server, image, rack };
         let ended = work(&mut lab).await;
         let console = farrier_sim::lab::tail(&lab.server.machine.spec().serial_log(), 40);
         ended.with_context(|| format!("{}── console\n{console}", lab.farrier.tails(40)))?;
@@ -106,8 +108,20 @@ pub(crate) async fn make_available(
     image: &ImageFile,
     mode: BootMode,
 ) -> Result<NewNode> {
+    client.import_image("mini", image, |_, _| {}).await?;
+    client.create_flavor(Flavor { name: "any".into(), ..Flavor::default() }).await?;
+    enrol(client, "n1", server, mode).await
+}
+
+/// Enrols a server and makes it available.
+pub(crate) async fn enrol(
+    client: &Client,
+    name: &str,
+    server: &VirtualServer,
+    mode: BootMode,
+) -> Result<NewNode> {
     let new = NewNode {
-        name: "n1".into(),
+        name: name.into(),
         rack: "r1".into(),
         bmc_address: server.bmc_address.to_string(),
         bmc_user: "admin".into(),
@@ -117,10 +131,8 @@ pub(crate) async fn make_available(
         switch_port: server.tap.name().to_owned(),
     };
     client.create_node(&new).await?;
-    client.import_image("mini", image, |_, _| {}).await?;
-    client.create_flavor(Flavor { name: "any".into(), ..Flavor::default() }).await?;
     for verb in [NodeVerb::Manage, NodeVerb::Inspect, NodeVerb::Provide] {
-        client.wait(client.act("n1", verb).await?, |_| {}).await?;
+        client.wait(client.act(name, verb).await?, |_| {}).await?;
     }
     Ok(new)
 }
@@ -190,7 +202,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
 
 async fn straight_path(lab: &Lab, mode: BootMode, method: DeployMethod) -> Result<()> {
-    let Lab { farrier, client, server, image } = lab;
+    let Lab { farrier, client, server, image, .. } = lab;
     if method == DeployMethod::Iscsi {
         an_unknown_machine_is_history(client, server).await?;
     }

@@ -70,8 +70,8 @@ pub enum Verb {
     },
     /// Makes the disk of a running diskless instance larger.
     ///
-    /// Its system hears of it at once; partition and file system it grows itself (growpart, resize2fs). A disk does not
-    /// shrink.
+    /// Its system hears of it; Linux takes the new size when it is told to (`echo 1 > /sys/class/block/sda/device/rescan`),
+    /// then partition and file system are grown there (growpart, resize2fs). A disk does not shrink.
     Resize {
         /// The instance, by its name.
         name: String,

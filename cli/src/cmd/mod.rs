@@ -12,6 +12,7 @@ pub mod image;
 pub mod instance;
 pub mod node;
 pub mod node_act;
+pub mod node_bmc;
 pub mod node_console;
 pub mod node_inventory;
 pub mod node_sel;

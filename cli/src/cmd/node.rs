@@ -94,6 +94,8 @@ pub enum Verb {
     /// Shows what the node's sensors say now: temperatures, voltages, fans, power.
     Sensors(super::node_sensors::Args),
     #[command(flatten)]
+    Bmc(super::node_bmc::Ask),
+    #[command(flatten)]
     Act(Act),
 }
 
@@ -227,6 +229,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Sel(args) => super::node_sel::run(args, session).await,
         Verb::Inventory(args) => super::node_inventory::run(args, session).await,
         Verb::Sensors(args) => super::node_sensors::run(args, session).await,
+        Verb::Bmc(ask) => super::node_bmc::run(ask, session).await,
         Verb::Act(act) => super::node_act::run(act, session).await,
     }
 }

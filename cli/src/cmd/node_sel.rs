@@ -25,13 +25,9 @@ pub async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     let link = session.services.scheduler()?;
     if args.clear {
         session.confirm(&format!("the event log of {name}'s BMC will be erased"))?;
-        call!(
-            link,
-            NodeBmcServiceClient,
-            clear_node_event_log,
-            ClearNodeEventLogRequest { name: name.clone() }
-        )?;
-        session.say(&format!("the event log of {name}'s BMC is empty"));
+        let request = ClearNodeEventLogRequest { name: name.clone() };
+        let done = call!(link, NodeBmcServiceClient, clear_node_event_log, request)?;
+        session.say(&format!("the event log of {name}'s BMC is empty, by driver {}", done.driver));
         return Ok(());
     }
     let request = ReadNodeEventLogRequest { name, last: args.last.unwrap_or(0) };
@@ -39,5 +35,6 @@ pub async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     if log.overflow {
         session.say("the log was full and has lost records: `farrier node sel NODE --clear` makes room");
     }
+    session.say(&format!("{} of {} records, by driver {}", log.events.len(), log.total, log.driver));
     session.printer.list(&log.events)
 }

@@ -21,5 +21,6 @@ pub async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     for warning in &read.warnings {
         session.say(warning);
     }
+    session.say(&format!("{} sensors, by driver {}", read.sensors.len(), read.driver));
     session.printer.list(&read.sensors)
 }

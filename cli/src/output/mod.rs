@@ -4,6 +4,7 @@
 //! field names of its proto message, every field always there, enums as words, times as RFC 3339, unset
 //! as null.
 
+mod bmc_capability;
 mod bmc_event;
 mod bmc_inventory;
 mod console;
@@ -18,6 +19,7 @@ mod join_token;
 mod node;
 mod operation;
 mod port;
+mod power_draw;
 mod rack;
 mod rack_status;
 mod sensor;

@@ -61,7 +61,7 @@ fn reads(op: &MediaOp, block: u64) -> Vec<(u64, u64)> {
                 [vec![(segment.from, segment.len)], edges(segment.to, segment.len, block)].concat()
             })
             .collect(),
-        MediaOp::Flush | MediaOp::Extents { .. } | MediaOp::Sanitize { .. } => Vec::new(),
+        MediaOp::Flush | MediaOp::Extents { .. } | MediaOp::Sanitize { .. } | MediaOp::Settle => Vec::new(),
     }
 }
 

@@ -31,8 +31,10 @@ pub(crate) enum End {
     DiscoveryTimeout(Duration),
     #[error("no sign of the initiator for {0:?}")]
     Dead(Duration),
-    #[error("replaced by a newer session, or its target was removed")]
+    #[error("replaced by a newer session")]
     Killed,
+    #[error("its target was removed")]
+    Removed,
     #[error("the server stops")]
     Shutdown,
 }
@@ -142,10 +144,14 @@ impl Served {
         let mut blocked = false;
         loop {
             let pending = !self.connection.output().pending().is_empty();
+            let full = self.connection.is_full();
             tokio::select! {
                 biased;
                 () = &mut killed => return End::Killed,
-                () = &mut removed => return End::Killed,
+                () = &mut removed => {
+                    self.connection.say_drop();
+                    return End::Removed;
+                }
                 () = &mut stopped => {
                     self.connection.say_drop();
                     return End::Shutdown;
@@ -159,14 +165,21 @@ impl Served {
                     }
                     pool::give_back(self.connection.output());
                     stuck = 0;
+                    // More waits, so this was room that the initiator made: it is there, though it has nothing to ask.
+                    if !self.connection.output().pending().is_empty() {
+                        (silent, asked) = (0, false);
+                    }
                 }
-                Some((task, result, _memory)) = self.completed.recv() => {
+                // What is done waits with the memory it was given until there is room for its answer.
+                Some((task, result, _memory)) = self.completed.recv(), if !full => {
                     pool::lend(self.connection.output());
                     if let Err(closed) = self.connection.complete(task, result, &mut self.host) {
                         return closed.into();
                     }
                     // More may be there: one write for all their answers.
-                    while let Ok((task, result, _memory)) = self.completed.try_recv() {
+                    while !self.connection.is_full()
+                        && let Ok((task, result, _memory)) = self.completed.try_recv()
+                    {
                         if let Err(closed) = self.connection.complete(task, result, &mut self.host) {
                             return closed.into();
                         }
@@ -225,6 +238,12 @@ impl Served {
             }
         }
         if matches!(end, End::Eof | End::Io(_) | End::Killed | End::Dead(_)) {
+            return Ok(());
+        }
+        if matches!(end, End::Removed) {
+            // Who takes a target away waits for this: what goes at once goes.
+            let sent = self.stream.try_write(self.connection.output().pending())?;
+            self.connection.output().advance(sent);
             return Ok(());
         }
         loop {

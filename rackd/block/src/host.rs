@@ -4,10 +4,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use farrier_iscsi::scsi::{InitiatorPort, MediaError, MediaOp, MediaReply, Refusal, Unit};
+use farrier_iscsi::scsi::{InitiatorPort, MediaError, MediaOp, MediaReply, Refusal, TaskAge, Unit};
 use farrier_iscsi::{
-    Admission, Chap, Denied, Discovered, Grant, Host, LoginRefused, Now, Refused, Room, SessionKind,
-    SessionStart, TaskKey,
+    Admission, Chap, Denied, Discovered, DiscoveryAccess, Grant, Host, LoginRefused, Now, Refused, Room,
+    SessionKind, SessionStart, TaskKey,
 };
 use farrier_model::Share;
 use rand::RngCore as _;
@@ -41,6 +41,8 @@ pub(crate) struct ConnectionHost {
     /// What the session draws on.
     purse: Option<Purse>,
     discovery: Option<Share<IpAddr>>,
+    /// Nothing of an older session touches the media any more.
+    first: bool,
 }
 
 /// Where a connection came in.
@@ -73,12 +75,18 @@ impl ConnectionHost {
             session: None,
             purse: None,
             discovery: None,
+            first: false,
         }
     }
 
     /// Cancelled when the target goes.
     pub(crate) fn gone(&self) -> Option<CancellationToken> {
         self.session.as_ref().map(|session| session.entry.gone().clone())
+    }
+
+    fn is_first(&mut self) -> bool {
+        self.first = self.first || self.session.as_ref().is_some_and(SessionGuard::is_first);
+        self.first
     }
 
     fn medium(&self, unit: &Unit) -> Option<&Arc<Medium>> {
@@ -112,15 +120,28 @@ impl Host for ConnectionHost {
         Ok(admission)
     }
 
-    /// Names are not secret; what is shown is what the initiator's name may log in to.
-    fn discovery_auth(&mut self, _initiator: &str) -> Option<Chap> {
-        None
+    /// Anybody can call itself by another's name: a target with a secret is shown to who knows that.
+    fn discovery_access(&mut self, initiator: &str) -> DiscoveryAccess {
+        let mut accounts: Vec<Chap> = Vec::new();
+        let visible = self.targets.visible(initiator);
+        for chap in visible.iter().filter_map(|entry| entry.chap.as_ref()) {
+            if !accounts.contains(chap) {
+                accounts.push(chap.clone());
+            }
+        }
+        // Nobody is asked for a secret where there is none to know.
+        let anonymous = visible.is_empty() || visible.iter().any(|entry| entry.chap.is_none());
+        DiscoveryAccess { anonymous, accounts }
     }
 
-    fn discover(&mut self, initiator: &str) -> Vec<Discovered> {
+    fn discover(&mut self, session: &SessionStart) -> Vec<Discovered> {
         let addresses = self.addresses();
-        let names = self.targets.visible(initiator);
-        names.into_iter().map(|name| Discovered { name, addresses: addresses.clone() }).collect()
+        let shown = self.targets.visible(&session.initiator);
+        let shown = shown.iter().filter(|entry| entry.chap.is_none() || entry.chap == session.proved);
+        shown
+            .map(|entry| entry.target.name.clone())
+            .map(|name| Discovered { name, addresses: addresses.clone() })
+            .collect()
     }
 
     fn random(&mut self, bytes: &mut [u8]) {
@@ -166,6 +187,9 @@ impl Host for ConnectionHost {
     }
 
     fn read(&mut self, unit: &Arc<Unit>, offset: u64, place: &mut [u8]) -> Now<()> {
+        if !self.is_first() {
+            return Now::Later;
+        }
         let Some(medium) = self.medium(unit) else {
             return Now::Failed(MediaError::Read);
         };
@@ -176,15 +200,35 @@ impl Host for ConnectionHost {
         }
     }
 
-    fn run(&mut self, task: TaskKey, unit: &Arc<Unit>, op: &MediaOp, data: &[u8]) -> Now<MediaReply> {
+    fn run(
+        &mut self,
+        task: TaskKey,
+        unit: &Arc<Unit>,
+        age: TaskAge,
+        op: &MediaOp,
+        data: &[u8],
+    ) -> Now<MediaReply> {
+        let first = self.is_first();
         let (Some(medium), Some(session), Some(purse)) = (self.medium(unit), &self.session, &self.purse)
         else {
             return Now::Failed(MediaError::Write);
         };
-        match medium.try_perform(op, data) {
-            Some(Ok(reply)) => return Now::Done(reply),
-            Some(Err(error)) => return Now::Failed(error),
-            None => {}
+        let settles = matches!(op, MediaOp::Settle);
+        let before =
+            if settles { Some(medium.running.now()) } else { session.before(medium).filter(|_| !first) };
+        let before = before.filter(|before| !medium.running.are_over(*before));
+        if before.is_none() {
+            if settles {
+                return Now::Done(MediaReply::Done);
+            }
+            let _touch = medium.running.begin();
+            let done = unit.is_current(age).then(|| medium.try_perform(op, data));
+            match done {
+                Some(Some(Ok(reply))) => return Now::Done(reply),
+                Some(Some(Err(error))) => return Now::Failed(error),
+                // It would have to wait, or is aborted already: as if it had not been tried.
+                Some(None) | None => {}
+            }
         }
         // Held until the answer is made, or dropped with the connection: also by tasks that the initiator aborts.
         let Some(memory) = purse.memory(held(op, data)) else {
@@ -195,28 +239,42 @@ impl Host for ConnectionHost {
         let (completions, token) = (self.completions.clone(), session.token());
         let (gone, limit) = (session.entry.gone().clone(), self.targets.limits().arrival_timeout);
         let missing = arrival::missing(&*medium.backing, &op);
-        let finish = move |op: &MediaOp, result| {
-            // The connection may be gone: then nobody waits for an answer.
-            let _ = completions.send((task, unit.finish(op, result), memory));
-            drop(token);
+        let finish = {
+            let unit = Arc::clone(&unit);
+            move |op: &MediaOp, result| {
+                // The connection may be gone: then nobody waits for an answer.
+                let _ = completions.send((task, unit.finish(op, result), memory));
+                drop(token);
+            }
         };
         let perform = {
             let (medium, gone) = (Arc::clone(&medium), gone.clone());
             move |op: MediaOp, turn: Turn, finish: Finish| {
                 tokio::task::spawn_blocking(move || {
-                    let result = medium.perform(&op, &data, &gone);
+                    let result = touch(&medium, &unit, age, &op, &data, &gone);
                     drop(turn);
                     finish(&op, result);
                 });
             }
         };
-        if missing.is_none()
+        if before.is_none()
+            && missing.is_none()
             && let Some(turn) = purse.try_turn()
         {
             perform(op, turn, Box::new(finish));
             return Now::Later;
         }
         tokio::spawn(async move {
+            if let Some(before) = before {
+                tokio::select! {
+                    () = medium.running.over(before) => {}
+                    // Nobody waits for the answer any more.
+                    () = gone.cancelled() => return finish(&op, Err(MediaError::Busy)),
+                }
+            }
+            if settles {
+                return finish(&op, Ok(MediaReply::Done));
+            }
             if let Some(missing) = missing
                 && let Err(error) = arrival::all(missing, &*medium.backing, &op, limit, &gone).await
             {
@@ -236,7 +294,28 @@ impl Host for ConnectionHost {
     }
 }
 
-/// Bytes that an operation holds while it waits.
-fn held(op: &MediaOp, data: &[u8]) -> usize {
-    if let MediaOp::Read { len, .. } = op { *len } else { data.len() }
+/// On a thread that may wait. Begun first and judged then: whoever aborts the task, or replaces its session, either
+/// waits for it or is seen here.
+fn touch(
+    medium: &Medium,
+    unit: &Unit,
+    age: TaskAge,
+    op: &MediaOp,
+    data: &[u8],
+    gone: &CancellationToken,
+) -> Result<MediaReply, MediaError> {
+    // It goes on whatever happens to its task (SBC-3 section 4.11.1), and nobody waits for it.
+    if matches!(op, MediaOp::Sanitize { .. }) {
+        return medium.perform(op, data, gone);
+    }
+    let _touch = medium.running.begin();
+    if unit.is_current(age) { medium.perform(op, data, gone) } else { Err(MediaError::Busy) }
 }
+
+/// Bytes that an operation holds while it waits: its data, and the task itself.
+fn held(op: &MediaOp, data: &[u8]) -> usize {
+    TASK + if let MediaOp::Read { len, .. } = op { *len } else { data.len() }
+}
+
+/// Bytes of an operation without any data.
+const TASK: usize = 1024;

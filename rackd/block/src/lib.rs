@@ -14,6 +14,7 @@ mod limits;
 mod media;
 mod overlay;
 mod pool;
+mod running;
 mod serve;
 
 mod spec;

@@ -40,6 +40,8 @@ pub struct Limits {
     /// How long a command waits for bytes that come from far; then it hears BUSY and comes again. Less than the
     /// 15 s after which iPXE gives a command up, and the 30 s after which Linux asks to abort it.
     pub arrival_timeout: Duration,
+    /// Addresses it is served at: so many target ports each target announces (SPC-4 section 6.37).
+    pub portals: u16,
     /// Threads that serve connections; `None`: as many as there are processors, at most four.
     pub threads: Option<usize>,
 }
@@ -66,6 +68,7 @@ impl Default for Limits {
             idle: Duration::from_secs(60),
             dead: Duration::from_secs(180),
             arrival_timeout: Duration::from_secs(10),
+            portals: 1,
             threads: None,
         }
     }

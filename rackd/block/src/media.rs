@@ -1,35 +1,41 @@
 //! What a command does to a backing, on a thread that may wait.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
 use farrier_iscsi::scsi::{Compare, CopySegment, MediaError, MediaOp, MediaReply};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::backing::Backing;
+use crate::running::Running;
 
 /// One medium: its backing, and the order of what must not mix.
 #[derive(Debug)]
 pub(crate) struct Medium {
     pub(crate) backing: std::sync::Arc<dyn Backing>,
-    /// Held by what reads and then writes: COMPARE AND WRITE is one step to everybody else.
-    exclusive: Mutex<()>,
+    /// What touches it now.
+    pub(crate) running: Running,
+    /// Held alone by what reads and then writes, shared by what writes: COMPARE AND WRITE is one step to everybody else.
+    turns: RwLock<()>,
 }
 
 impl Medium {
     pub(crate) fn new(backing: std::sync::Arc<dyn Backing>) -> Medium {
-        Medium { backing, exclusive: Mutex::new(()) }
+        Medium { backing, running: Running::default(), turns: RwLock::default() }
     }
 
     /// Does what needs no waiting at once: `None` is not among it.
     pub(crate) fn try_perform(&self, op: &MediaOp, data: &[u8]) -> Option<Result<MediaReply, MediaError>> {
         match op {
-            MediaOp::Write { offset, durable: false, .. } => match self.backing.try_write_at(data, *offset) {
-                Ok(()) => Some(Ok(MediaReply::Done)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-                Err(error) => Some(Err(write_error(&error))),
-            },
+            MediaOp::Write { offset, durable: false, .. } => {
+                let _shared = self.turns.try_read().ok()?;
+                match self.backing.try_write_at(data, *offset) {
+                    Ok(()) => Some(Ok(MediaReply::Done)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                    Err(error) => Some(Err(write_error(&error))),
+                }
+            }
             _ => None,
         }
     }
@@ -42,6 +48,17 @@ impl Medium {
         stop: &CancellationToken,
     ) -> Result<MediaReply, MediaError> {
         let backing = &*self.backing;
+        let alone =
+            matches!(op, MediaOp::CompareAndWrite { .. } | MediaOp::OrWrite { .. } | MediaOp::Copy { .. });
+        let writes = matches!(
+            op,
+            MediaOp::Write { .. }
+                | MediaOp::WriteAndVerify { .. }
+                | MediaOp::WriteSame { .. }
+                | MediaOp::Unmap { .. }
+        );
+        let _alone = alone.then(|| self.turns.write().unwrap_or_else(PoisonError::into_inner));
+        let _shared = writes.then(|| self.turns.read().unwrap_or_else(PoisonError::into_inner));
         match op {
             MediaOp::Read { offset, len } => {
                 let mut buffer = vec![0; *len];
@@ -66,14 +83,12 @@ impl Medium {
                 verify(backing, *offset, *len, *how, *block, data, stop)?
             }
             MediaOp::CompareAndWrite { offset, len, durable } => {
-                let _alone = self.exclusive.lock().unwrap_or_else(PoisonError::into_inner);
                 let (expected, new) = data.split_at_checked(*len).ok_or(MediaError::Write)?;
                 compare(backing, expected, *offset)?;
                 write(backing, new, *offset)?;
                 flush_if(backing, *durable)?;
             }
             MediaOp::OrWrite { offset, durable, .. } => {
-                let _alone = self.exclusive.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut stored = vec![0; data.len()];
                 backing.read_at(&mut stored, *offset).map_err(|error| read_error(&error))?;
                 for (old, new) in stored.iter_mut().zip(data) {
@@ -101,10 +116,11 @@ impl Medium {
                 let _ = backing.prefetch(*offset, *len);
             }
             MediaOp::Copy { segments, .. } => {
-                let _alone = self.exclusive.lock().unwrap_or_else(PoisonError::into_inner);
                 segments.iter().try_for_each(|segment| copy(backing, segment, stop))?;
             }
             MediaOp::Sanitize { pattern } => sanitize(backing, pattern.as_deref(), stop)?,
+            // Whoever runs operations waits; there is nothing to do.
+            MediaOp::Settle => {}
         }
         Ok(MediaReply::Done)
     }

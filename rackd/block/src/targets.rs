@@ -17,6 +17,7 @@ use crate::budget::{Budget, TargetBudget};
 use crate::events::{Event, SessionInfo};
 use crate::limits::Limits;
 use crate::media::Medium;
+use crate::running::Before;
 use crate::spec::{AddError, TargetSpec};
 
 /// A handle to all targets of a server.
@@ -67,6 +68,8 @@ pub(crate) struct SessionGuard {
     pub(crate) entry: Arc<Entry>,
     pub(crate) nexus: u64,
     pub(crate) tsih: u16,
+    /// What sessions before this one had under way, in the order of the media: it comes first.
+    before: Vec<Before>,
     token: TaskTrackerToken,
 }
 
@@ -94,7 +97,7 @@ impl Targets {
     }
 
     pub fn add(&self, spec: TargetSpec) -> Result<(), AddError> {
-        let (target, backings) = spec.build(MAX_PORTS)?;
+        let (target, backings) = spec.build(self.0.limits.portals.max(1))?;
         let entry = Entry {
             target,
             media: backings.into_iter().map(|backing| Arc::new(Medium::new(backing))).collect(),
@@ -163,18 +166,14 @@ impl Targets {
     }
 
     /// Targets that an initiator may log in to.
-    pub(crate) fn visible(&self, initiator: &str) -> Vec<String> {
-        self.all()
-            .values()
-            .filter(|entry| entry.admits(initiator))
-            .map(|entry| entry.target.name.clone())
-            .collect()
+    pub(crate) fn visible(&self, initiator: &str) -> Vec<Arc<Entry>> {
+        self.all().values().filter(|entry| entry.admits(initiator)).cloned().collect()
     }
 
     /// The next target port, for a portal that was opened.
     pub(crate) fn next_port(&self) -> u16 {
         let port = self.0.ports.fetch_add(1, Ordering::Relaxed);
-        (port - 1) % MAX_PORTS + 1
+        (port.max(1) - 1) % self.0.limits.portals.max(1) + 1
     }
 
     /// Begins a session, and ends one of the same initiator port before (RFC 7143 section 6.3.5).
@@ -185,10 +184,11 @@ impl Targets {
         peer: SocketAddr,
         kill: CancellationToken,
     ) -> Option<SessionGuard> {
+        // In this order: who removes the target waits for the token, or is seen here.
+        let token = entry.tracker.token();
         if entry.gone.is_cancelled() {
             return None;
         }
-        let token = entry.tracker.token();
         let mut sessions = entry.sessions();
         let old: Vec<u64> =
             sessions.iter().filter(|(_, open)| open.nexus.port == port).map(|(id, _)| *id).collect();
@@ -218,7 +218,8 @@ impl Targets {
         self.tell(Event::SessionStarted(info));
         // Zero means a new session (RFC 7143 section 11.12.6).
         let tsih = self.0.tsih.fetch_add(1, Ordering::Relaxed).max(1);
-        Some(SessionGuard { targets: self.clone(), entry: Arc::clone(entry), nexus: id, tsih, token })
+        let before = entry.media.iter().map(|medium| medium.running.now()).collect();
+        Some(SessionGuard { targets: self.clone(), entry: Arc::clone(entry), nexus: id, tsih, before, token })
     }
 
     /// A number for a session that has no target.
@@ -256,6 +257,18 @@ impl Entry {
 }
 
 impl SessionGuard {
+    /// Whether nothing of an older session touches the media any more.
+    pub(crate) fn is_first(&self) -> bool {
+        let mut media = self.entry.media.iter().zip(&self.before);
+        media.all(|(medium, before)| medium.running.are_over(*before))
+    }
+
+    /// What an older session may still do to this medium.
+    pub(crate) fn before(&self, medium: &Arc<Medium>) -> Option<Before> {
+        let at = self.entry.media.iter().position(|known| Arc::ptr_eq(known, medium))?;
+        self.before.get(at).copied()
+    }
+
     /// For work that may last longer than the session.
     pub(crate) fn token(&self) -> TaskTrackerToken {
         self.token.clone()
@@ -272,7 +285,5 @@ impl Drop for SessionGuard {
     }
 }
 
-/// Target ports that are announced: portals a rack may have.
-pub(crate) const MAX_PORTS: u16 = 4;
 /// Events that wait for a slow listener.
 const EVENTS: usize = 1024;

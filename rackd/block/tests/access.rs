@@ -14,6 +14,7 @@ use support::{Server, file, target, with_chap};
 
 const NODE: &str = "iqn.2026-01.dev.farrier:node";
 const OTHER: &str = "iqn.2026-01.dev.farrier:other";
+const OPEN: &str = "iqn.2026-01.dev.farrier:open";
 
 #[test]
 fn chap_lets_in_who_knows_and_proves_the_target_to_who_asks() {
@@ -75,6 +76,44 @@ fn an_initiator_sees_and_reaches_only_its_own_targets() {
 }
 
 #[test]
+fn a_target_with_a_secret_is_shown_to_who_knows_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server =
+        Server::start(Limits { wrong_secret_delay: Duration::from_millis(1), ..Limits::default() }, 1);
+    let add = |name: &str, user: Option<&str>| {
+        let lun = LunSpec::new(0, file(directory.path(), name, 1 << 20));
+        let spec = TargetSpec { initiators: vec!["iqn.x:one".into()], ..target(name, lun) };
+        let secret = user.map(|user| Chap {
+            initiator: Credentials {
+                user: user.into(),
+                secret: Secret::new(format!("the secret of {user}").into_bytes()),
+            },
+            target: None,
+        });
+        server.targets.add(TargetSpec { chap: secret, ..spec }).expect("added");
+    };
+    let list = |login: &str| {
+        let listed = Command::new("timeout")
+            .args(["60", "iscsi-ls", "-i", "iqn.x:one", &format!("iscsi://{login}{}", server.portals[0])])
+            .stdin(Stdio::null())
+            .output()
+            .expect("iscsi-ls of libiscsi-bin runs");
+        let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let shown = [NODE, OTHER, OPEN].into_iter().filter(|name| text.contains(name)).collect::<Vec<_>>();
+        listed.status.success().then_some(shown)
+    };
+    add(NODE, Some("node"));
+    add(OTHER, Some("other"));
+    assert_eq!(list("node%the secret of node@"), Some(vec![NODE]));
+    assert_eq!(list("other%the secret of other@"), Some(vec![OTHER]));
+    assert_eq!(list("node%the secret of other@"), None, "a secret of another user");
+    assert_eq!(list(""), None, "there is nothing to show to who proves nothing");
+    add(OPEN, None);
+    assert_eq!(list(""), Some(vec![OPEN]));
+    assert_eq!(list("node%the secret of node@"), Some(vec![NODE, OPEN]));
+}
+
+#[test]
 fn digests_are_spoken_with_libiscsi() {
     let directory = tempfile::tempdir().expect("a directory");
     let server = Server::start(Limits::default(), 1);
@@ -101,6 +140,9 @@ fn removing_a_target_ends_its_sessions_and_no_others() {
     wait_until("both sessions", || server.targets.sessions().len() == 2);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     assert!(runtime.block_on(server.targets.remove(NODE)));
+    let mut message = [0; 48];
+    mine.read_exact(&mut message).expect("an async message");
+    assert_eq!((message[0], message[36], message[39]), (0x32, 2, 7), "this connection is dropped");
     assert_eq!(mine.read(&mut [0; 1]).unwrap_or(0), 0, "the connection is closed");
     assert_eq!(server.targets.names(), [OTHER]);
     nop(&mut others);
@@ -229,6 +271,8 @@ fn login(server: &Server, name: &str) -> TcpStream {
     let mut header = [0; 48];
     header[..8].copy_from_slice(&[0x43, 0x87, 0, 0, 0, 0, 0, len]);
     header[8..14].copy_from_slice(&[0x80, 1, 2, 3, 0, 0]);
+    // The connection's number.
+    header[21] = 7;
     stream.write_all(&[&header[..], &text].concat()).expect("sent");
     let mut answer = [0; 48];
     stream.read_exact(&mut answer).expect("an answer");

@@ -14,6 +14,12 @@ pub struct Auto {
 }
 
 impl Auto {
+    /// Where `worked` says what worked before.
+    #[must_use]
+    pub fn knowing(worked: impl IntoIterator<Item = (String, &'static str)>) -> Self {
+        Self { worked: Mutex::new(worked.into_iter().collect()) }
+    }
+
     /// The handle of the driver that works: the one that worked last is asked first, Redfish where none did. Its
     /// [`Bmc::driver`] says which it is; the other's failure, if it was asked first, comes along.
     ///
@@ -28,6 +34,8 @@ impl Auto {
         deadline: Deadline,
     ) -> Result<(Bmc, Option<BmcError>), BmcError> {
         let ipmi_first = self.worked(node) == Some(ipmi.driver());
+        // What Redfish lacks, IPMI may have on the same BMC; the other way round Redfish has just failed.
+        let redfish = redfish.or(ipmi.clone());
         let (first, second) = if ipmi_first { (ipmi, redfish) } else { (redfish, ipmi) };
         // The second must have its time too.
         let half = Deadline::at(Instant::now() + deadline.remaining() / 2);
@@ -45,6 +53,12 @@ impl Auto {
                 Err(BmcError::NoDriver { redfish, ipmi })
             }
         }
+    }
+
+    /// What worked last, by node.
+    #[must_use]
+    pub fn all(&self) -> HashMap<String, &'static str> {
+        self.worked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The driver that worked last.

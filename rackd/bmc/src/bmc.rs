@@ -6,23 +6,30 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    BmcError, BmcEvents, BmcIdentity, BootDevice, BootOverride, Console, ConsoleLine, Deadline, EventLog,
-    Identify, Identity, Inventory, Led, Power, PowerState, ReadInventory, ReadSensors, Sensors,
+    BmcError, BmcEvents, BmcIdentity, BootDevice, BootOverride, Capability, Console, ConsoleLine, Deadline,
+    EventLog, Identify, Identity, Interrupt, Inventory, Led, Power, PowerDraw, PowerState, ReadInventory,
+    ReadPowerDraw, ReadSensors, ResetBmc, Sensors,
 };
 
-/// One BMC. Cheap to clone. A capability the driver lacks answers [`BmcError::Unsupported`].
+/// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].
 #[derive(Clone)]
 pub struct Bmc {
     driver: &'static str,
-    power: Option<Arc<dyn Power>>,
-    boot_device: Option<Arc<dyn BootDevice>>,
-    identity: Option<Arc<dyn Identity>>,
-    identify: Option<Arc<dyn Identify>>,
-    inventory: Option<Arc<dyn ReadInventory>>,
-    console: Option<Arc<dyn Console>>,
-    event_log: Option<Arc<dyn EventLog>>,
-    sensors: Option<Arc<dyn ReadSensors>>,
+    power: Given<dyn Power>,
+    interrupt: Given<dyn Interrupt>,
+    boot_device: Given<dyn BootDevice>,
+    identity: Given<dyn Identity>,
+    inventory: Given<dyn ReadInventory>,
+    sensors: Given<dyn ReadSensors>,
+    power_draw: Given<dyn ReadPowerDraw>,
+    event_log: Given<dyn EventLog>,
+    console: Given<dyn Console>,
+    identify: Given<dyn Identify>,
+    reset: Given<dyn ResetBmc>,
 }
+
+/// A capability and the driver that gives it, if one does.
+type Given<T> = Option<(&'static str, Arc<T>)>;
 
 impl Bmc {
     /// A handle with no capability; drivers add theirs.
@@ -31,73 +38,137 @@ impl Bmc {
         Self {
             driver,
             power: None,
+            interrupt: None,
             boot_device: None,
             identity: None,
-            identify: None,
             inventory: None,
-            console: None,
-            event_log: None,
             sensors: None,
+            power_draw: None,
+            event_log: None,
+            console: None,
+            identify: None,
+            reset: None,
         }
     }
 
     /// Adds power.
     #[must_use]
     pub fn with_power(mut self, power: Arc<dyn Power>) -> Self {
-        self.power = Some(power);
+        self.power = Some((self.driver, power));
+        self
+    }
+
+    /// Adds the diagnostic interrupt.
+    #[must_use]
+    pub fn with_interrupt(mut self, interrupt: Arc<dyn Interrupt>) -> Self {
+        self.interrupt = Some((self.driver, interrupt));
         self
     }
 
     /// Adds the boot device.
     #[must_use]
     pub fn with_boot_device(mut self, boot_device: Arc<dyn BootDevice>) -> Self {
-        self.boot_device = Some(boot_device);
+        self.boot_device = Some((self.driver, boot_device));
         self
     }
 
     /// Adds identity.
     #[must_use]
     pub fn with_identity(mut self, identity: Arc<dyn Identity>) -> Self {
-        self.identity = Some(identity);
-        self
-    }
-
-    /// Adds the locator LED.
-    #[must_use]
-    pub fn with_identify(mut self, identify: Arc<dyn Identify>) -> Self {
-        self.identify = Some(identify);
+        self.identity = Some((self.driver, identity));
         self
     }
 
     /// Adds the inventory.
     #[must_use]
     pub fn with_inventory(mut self, inventory: Arc<dyn ReadInventory>) -> Self {
-        self.inventory = Some(inventory);
-        self
-    }
-
-    /// Adds the serial console.
-    #[must_use]
-    pub fn with_console(mut self, console: Arc<dyn Console>) -> Self {
-        self.console = Some(console);
-        self
-    }
-
-    /// Adds the event log.
-    #[must_use]
-    pub fn with_event_log(mut self, event_log: Arc<dyn EventLog>) -> Self {
-        self.event_log = Some(event_log);
+        self.inventory = Some((self.driver, inventory));
         self
     }
 
     /// Adds the sensors.
     #[must_use]
     pub fn with_sensors(mut self, sensors: Arc<dyn ReadSensors>) -> Self {
-        self.sensors = Some(sensors);
+        self.sensors = Some((self.driver, sensors));
         self
     }
 
-    /// The driver's name: `ipmi`, `redfish`, …
+    /// Adds the power draw.
+    #[must_use]
+    pub fn with_power_draw(mut self, power_draw: Arc<dyn ReadPowerDraw>) -> Self {
+        self.power_draw = Some((self.driver, power_draw));
+        self
+    }
+
+    /// Adds the event log.
+    #[must_use]
+    pub fn with_event_log(mut self, event_log: Arc<dyn EventLog>) -> Self {
+        self.event_log = Some((self.driver, event_log));
+        self
+    }
+
+    /// Adds the serial console.
+    #[must_use]
+    pub fn with_console(mut self, console: Arc<dyn Console>) -> Self {
+        self.console = Some((self.driver, console));
+        self
+    }
+
+    /// Adds the locator LED.
+    #[must_use]
+    pub fn with_identify(mut self, identify: Arc<dyn Identify>) -> Self {
+        self.identify = Some((self.driver, identify));
+        self
+    }
+
+    /// Adds the BMC's own restart.
+    #[must_use]
+    pub fn with_bmc_reset(mut self, reset: Arc<dyn ResetBmc>) -> Self {
+        self.reset = Some((self.driver, reset));
+        self
+    }
+
+    /// This one, and of another driver for the same BMC what this one lacks.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            driver: self.driver,
+            power: self.power.or(other.power),
+            interrupt: self.interrupt.or(other.interrupt),
+            boot_device: self.boot_device.or(other.boot_device),
+            identity: self.identity.or(other.identity),
+            inventory: self.inventory.or(other.inventory),
+            sensors: self.sensors.or(other.sensors),
+            power_draw: self.power_draw.or(other.power_draw),
+            event_log: self.event_log.or(other.event_log),
+            console: self.console.or(other.console),
+            identify: self.identify.or(other.identify),
+            reset: self.reset.or(other.reset),
+        }
+    }
+
+    /// The driver that gives a capability; `None`: none does.
+    #[must_use]
+    pub fn driver_of(&self, capability: Capability) -> Option<&'static str> {
+        fn of<T: ?Sized>(given: &Given<T>) -> Option<&'static str> {
+            given.as_ref().map(|(driver, _)| *driver)
+        }
+        match capability {
+            Capability::Power => of(&self.power),
+            Capability::Interrupt => of(&self.interrupt),
+            Capability::BootDevice => of(&self.boot_device),
+            Capability::Identity => of(&self.identity),
+            Capability::Inventory => of(&self.inventory),
+            Capability::Sensors => of(&self.sensors),
+            Capability::PowerDraw => of(&self.power_draw),
+            Capability::EventLog => of(&self.event_log),
+            Capability::Console => of(&self.console),
+            Capability::Identify => of(&self.identify),
+            Capability::ResetBmc => of(&self.reset),
+        }
+    }
+
+    /// The driver's name: `ipmi`, `redfish`, … See also [`Bmc::driver_of`].
     #[must_use]
     pub fn driver(&self) -> &'static str {
         self.driver
@@ -179,59 +250,67 @@ impl Bmc {
         self.boot()?.boot_device(deadline).await
     }
 
+    /// See [`Interrupt::diagnostic_interrupt`].
+    pub async fn diagnostic_interrupt(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.give(&self.interrupt, Capability::Interrupt)?.diagnostic_interrupt(deadline).await
+    }
+
     /// See [`Identity::identity`].
     pub async fn identity(&self, deadline: Deadline) -> Result<BmcIdentity, BmcError> {
-        self.identity.as_ref().ok_or(self.unsupported("identity"))?.identity(deadline).await
+        self.give(&self.identity, Capability::Identity)?.identity(deadline).await
     }
 
     /// See [`Identify::identify`].
     pub async fn identify(&self, led: Led, deadline: Deadline) -> Result<(), BmcError> {
-        self.identify.as_ref().ok_or(self.unsupported("locator LED"))?.identify(led, deadline).await
+        self.give(&self.identify, Capability::Identify)?.identify(led, deadline).await
     }
 
     /// See [`ReadInventory::inventory`].
     pub async fn inventory(&self, deadline: Deadline) -> Result<Inventory, BmcError> {
-        self.inventory.as_ref().ok_or(self.unsupported("inventory"))?.inventory(deadline).await
+        self.give(&self.inventory, Capability::Inventory)?.inventory(deadline).await
     }
 
     /// See [`Console::open_console`].
     pub async fn open_console(&self, take_over: bool, deadline: Deadline) -> Result<ConsoleLine, BmcError> {
-        self.console
-            .as_ref()
-            .ok_or(self.unsupported("serial console"))?
-            .open_console(take_over, deadline)
-            .await
+        self.give(&self.console, Capability::Console)?.open_console(take_over, deadline).await
     }
 
     /// See [`EventLog::event_log`].
     pub async fn event_log(&self, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
-        self.events()?.event_log(last, deadline).await
+        self.give(&self.event_log, Capability::EventLog)?.event_log(last, deadline).await
     }
 
     /// See [`EventLog::clear_event_log`].
     pub async fn clear_event_log(&self, deadline: Deadline) -> Result<(), BmcError> {
-        self.events()?.clear_event_log(deadline).await
+        self.give(&self.event_log, Capability::EventLog)?.clear_event_log(deadline).await
     }
 
     /// See [`ReadSensors::sensors`].
     pub async fn sensors(&self, deadline: Deadline) -> Result<Sensors, BmcError> {
-        self.sensors.as_ref().ok_or(self.unsupported("sensors"))?.sensors(deadline).await
+        self.give(&self.sensors, Capability::Sensors)?.sensors(deadline).await
     }
 
-    fn events(&self) -> Result<&dyn EventLog, BmcError> {
-        self.event_log.as_deref().ok_or(self.unsupported("event log"))
+    /// See [`ReadPowerDraw::power_draw`].
+    pub async fn power_draw(&self, deadline: Deadline) -> Result<PowerDraw, BmcError> {
+        self.give(&self.power_draw, Capability::PowerDraw)?.power_draw(deadline).await
+    }
+
+    /// See [`ResetBmc::reset_bmc`].
+    pub async fn reset_bmc(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.give(&self.reset, Capability::ResetBmc)?.reset_bmc(deadline).await
     }
 
     fn power(&self) -> Result<&dyn Power, BmcError> {
-        self.power.as_deref().ok_or(self.unsupported("power control"))
+        self.give(&self.power, Capability::Power)
     }
 
     fn boot(&self) -> Result<&dyn BootDevice, BmcError> {
-        self.boot_device.as_deref().ok_or(self.unsupported("boot device"))
+        self.give(&self.boot_device, Capability::BootDevice)
     }
 
-    fn unsupported(&self, capability: &'static str) -> BmcError {
-        BmcError::Unsupported { driver: self.driver, capability }
+    fn give<'a, T: ?Sized>(&self, given: &'a Given<T>, capability: Capability) -> Result<&'a T, BmcError> {
+        let absent = BmcError::Unsupported { driver: self.driver, capability: capability.as_str() };
+        given.as_ref().map(|(_, give)| &**give).ok_or(absent)
     }
 }
 

@@ -322,7 +322,7 @@ pub enum BmcError {
         addr: SocketAddr,
     },
     /// The driver does not have this capability.
-    #[error("driver {driver} has no {capability}")]
+    #[error("driver {driver} has no {capability}; `farrier node capabilities NODE` tells what it has")]
     Unsupported {
         /// The driver.
         driver: &'static str,

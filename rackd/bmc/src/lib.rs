@@ -1,7 +1,7 @@
 //! Drives baseboard management controllers: one trait per capability, drivers compose them.
 //!
-//! **What it is.** [`Power`], [`BootDevice`], [`Identity`], [`Identify`], [`ReadInventory`] and [`Console`] say what a BMC can
-//! do; [`Bmc`] is a handle made of those a driver offers. The drivers are [`ipmi`] (start at
+//! **What it is.** [`Capability`] lists what a BMC can do, with a trait for each: [`Power`], [`BootDevice`], [`Console`]
+//! and so on; [`Bmc`] is a handle made of those a driver offers. The drivers are [`ipmi`] (start at
 //! [`ipmi::IpmiHub::bind`]) and [`redfish`] (start at [`redfish::RedfishHub::new`]); [`Auto`] finds out which.
 //!
 //! ```no_run
@@ -26,14 +26,18 @@
 mod actor;
 mod auto;
 mod bmc;
+mod bmc_reset;
 mod boot_device;
 mod breaker;
+mod capability;
 mod console;
 mod deadline;
+mod draw;
 mod error;
 mod event_log;
 mod identify;
 mod identity;
+mod interrupt;
 mod inventory;
 pub mod ipmi;
 mod power;
@@ -42,15 +46,19 @@ mod sensors;
 
 pub use auto::Auto;
 pub use bmc::Bmc;
+pub use bmc_reset::ResetBmc;
 pub use boot_device::{BootDevice, BootMode, BootOverride, Device};
+pub use capability::Capability;
 pub use console::{Console, ConsoleEvent, ConsoleInput, ConsoleLine};
 pub use deadline::Deadline;
+pub use draw::{PowerDraw, ReadPowerDraw};
 pub use error::BmcError;
 pub use event_log::{BmcEvent, BmcEvents, EventLog};
 pub use farrier_ipmi::completion::CompletionCode;
 pub use farrier_ipmi::{CipherSuite, Secret};
 pub use identify::{Identify, Led};
 pub use identity::{BmcIdentity, Identity};
+pub use interrupt::Interrupt;
 pub use inventory::{Inventory, InventoryNic, ReadInventory};
 pub use power::{Power, PowerState};
 pub use sensors::{ReadSensors, SensorHealth, SensorValue, Sensors};

@@ -145,6 +145,14 @@ async fn power_boot_device_and_identity() {
     // Seconds, and whether for ever.
     let identified = std::fs::read_to_string(sim.directory.path().join("identify")).unwrap();
     assert_eq!(identified, "7 0\n0 1\n0 0\n");
+    // OpenIPMI has neither, and says so.
+    for (error, words) in [
+        (bmc.reset_bmc(soon()).await.map(drop), "refused Cold Reset: completion code C1h (invalid command)"),
+        (bmc.power_draw(soon()).await.map(drop), "refused Get Power Reading (DCMI)"),
+    ] {
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
     hub.shutdown().await;
 }
 

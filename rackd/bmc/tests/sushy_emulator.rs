@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farrier_bmc::redfish::{PlainDial, RedfishAddress, RedfishHub, Trust};
-use farrier_bmc::{BmcError, BootMode, BootOverride, Deadline, Device, Led, PowerState, Secret};
+use farrier_bmc::{
+    BmcError, BootMode, BootOverride, Deadline, Device, Led, PowerState, Secret, SensorHealth,
+};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
@@ -113,6 +115,15 @@ async fn sushy_tools_emulator_is_driven() {
 
     assert_eq!(bmc.ensure_power(PowerState::On, soon()).await, Ok(true));
     assert_eq!(bmc.ensure_power(PowerState::Off, soon()).await, Ok(true));
+    let sensors = bmc.sensors(soon()).await.unwrap();
+    let shown: Vec<_> =
+        sensors.sensors.iter().map(|s| (s.name.as_str(), s.value, s.unit, s.health)).collect();
+    assert!(shown.contains(&("Chassis Intake Temp", Some(25.0), "°C", SensorHealth::Ok)), "{shown:?}");
+    assert!(shown.contains(&("BaseBoard System Fan", Some(2100.0), "rpm", SensorHealth::Ok)), "{shown:?}");
+    // The emulator keeps no log and no power meter.
+    for error in [bmc.event_log(9, soon()).await.map(drop), bmc.power_draw(soon()).await.map(drop)] {
+        assert!(matches!(error, Err(BmcError::Unsupported { driver: "redfish", .. })), "{error:?}");
+    }
     bmc.identify(Led::On, soon()).await.unwrap();
     bmc.identify(Led::Off, soon()).await.unwrap();
 

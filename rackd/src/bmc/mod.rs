@@ -2,13 +2,16 @@
 
 mod access;
 mod dial;
+mod remembered;
 
 pub(crate) use access::{Access, BadAccess, DriverChoice};
 pub(crate) use dial::TlsDial;
 
 use farrier_bmc::ipmi::IpmiHub;
 use farrier_bmc::redfish::RedfishHub;
-use farrier_bmc::{Auto, Bmc, BmcError, Deadline};
+use farrier_bmc::{Bmc, BmcError, Deadline};
+use remembered::Remembered;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A BMC that a driver was found for.
@@ -23,15 +26,18 @@ pub(crate) struct Opened {
 pub(crate) struct Bmcs {
     ipmi: IpmiHub,
     redfish: RedfishHub,
-    auto: Auto,
+    remembered: Arc<Remembered>,
 }
 
 impl Bmcs {
+    /// What `auto` finds out is remembered in a file of `data`.
+    ///
     /// # Errors
     /// No UDP socket can be had.
-    pub(crate) async fn bind() -> std::io::Result<Self> {
+    pub(crate) async fn bind(data: &Path) -> std::io::Result<Self> {
         let redfish = RedfishHub::new(Arc::new(TlsDial));
-        Ok(Self { ipmi: IpmiHub::bind().await?, redfish, auto: Auto::default() })
+        let remembered = Arc::new(Remembered::open(data.join("bmc-drivers.json")));
+        Ok(Self { ipmi: IpmiHub::bind().await?, redfish, remembered })
     }
 
     /// A handle for a node's BMC; only `auto` asks the BMC something for it.
@@ -46,7 +52,15 @@ impl Bmcs {
             DriverChoice::Redfish => (self.redfish.bmc(access.redfish), None),
             DriverChoice::Auto => {
                 let (redfish, ipmi) = (self.redfish.bmc(access.redfish), self.ipmi.bmc(access.ipmi));
-                self.auto.open(node, redfish, ipmi, deadline).await?
+                // Tasks say it in full.
+                let node = node.strip_prefix("nodes/").unwrap_or(node);
+                let auto = &self.remembered.auto;
+                let before = auto.worked(node);
+                let found = auto.open(node, redfish, ipmi, deadline).await?;
+                if auto.worked(node) != before {
+                    self.remembered.changed();
+                }
+                found
             }
         };
         Ok(Opened { bmc, passed_over })

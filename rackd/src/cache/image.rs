@@ -94,7 +94,8 @@ impl Shared {
         }
     }
 
-    /// Until the chunk is here, or cannot be had.
+    /// Until the chunk is here. What cannot be had, damaged or refused, may be had when the centre is well again: a running
+    /// system is told to come again, as long as it does, and not that its disk is broken.
     async fn arrive(self: Arc<Self>, index: usize) -> io::Result<()> {
         let mut news = self.news.subscribe();
         loop {
@@ -104,7 +105,7 @@ impl Shared {
                 State::Good => return Ok(()),
                 State::Claimed => self.compare(index),
                 State::Checking => {}
-                State::Missing => self.want(index)?,
+                State::Missing => self.want(index),
             }
             news.changed().await.map_err(io::Error::other)?;
         }
@@ -166,7 +167,8 @@ impl Shared {
                         if let Some(error) = now.trouble.filter(|_| now.troubles != known) {
                             return Err(error);
                         }
-                        self.want(index).map_err(|error| self.why(error))?;
+                        self.hope_for(index)?;
+                        self.want(index);
                     }
                 }
                 // Its sender is this very image.
@@ -177,26 +179,24 @@ impl Shared {
         Ok(damaged)
     }
 
-    /// What is behind an error that a reader got.
-    fn why(&self, error: io::Error) -> CacheError {
-        match error.downcast::<CacheError>() {
-            Ok(known) => known,
-            Err(other) => disk_error(&self.path)(other),
-        }
+    /// Whether it is worth asking for the chunk now.
+    fn hope_for(&self, index: usize) -> Result<(), CacheError> {
+        let queue = self.queue();
+        queue.damaged.get(&index).or(queue.refused.as_ref()).map_or(Ok(()), |error| Err(error.clone()))
     }
 
-    /// Puts the chunk at the head of what is fetched.
-    fn want(&self, index: usize) -> io::Result<()> {
+    /// Puts the chunk at the head of what is fetched. One that cannot be had now is wanted again when [`Shared::forgive`]
+    /// has said so.
+    fn want(&self, index: usize) {
         let mut queue = self.queue();
-        if let Some(error) = queue.damaged.get(&index).or(queue.refused.as_ref()) {
-            return Err(io::Error::other(error.clone()));
+        if queue.damaged.contains_key(&index) || queue.refused.is_some() {
+            return;
         }
         if !queue.under_way.contains(&index) && !queue.wanted.contains(&index) {
             queue.wanted.push(index);
             drop(queue);
             self.work.notify_one();
         }
-        Ok(())
     }
 
     /// The chunk that has been waited for longest, but for the one that is coming anyway; [`Shared::landed`] must
@@ -316,6 +316,10 @@ impl Shared {
         let any = queue.refused.is_some() || !queue.damaged.is_empty();
         queue.refused = None;
         queue.damaged.clear();
+        drop(queue);
+        if any {
+            self.news.send_modify(|_| ());
+        }
         any
     }
 

@@ -225,29 +225,34 @@ async fn a_chunk_that_comes_damaged_is_nobodys_until_it_comes_right() {
     fake.be(|now| now.rotten = BTreeSet::from([5]));
     let cache = fake.cache(dir.path());
     let image = cache.open("images/x", &fake.digest).await.unwrap();
-    let error = image.arrival(5 * CHUNK as u64, 1).unwrap().await.unwrap_err();
-    assert!(error.to_string().contains("chunk 5 of images/x: expected SHA-256"), "{error}");
+    let arrival = tokio::spawn(image.arrival(5 * CHUNK as u64, 1).unwrap());
     let error = cache.ensure("images/x", &fake.digest, |_, _| ()).await.unwrap_err();
+    assert!(error.to_string().contains("chunk 5 of images/x: expected SHA-256"), "{error}");
+    assert!(!arrival.is_finished(), "a running system is not told that its disk is broken");
     assert!(matches!(error, CacheError::Checksum { .. }) && !error.is_transient(), "{error}");
     // All others are good.
     assert_eq!(read(&image, 6 * CHUNK as u64, CHUNK).await.unwrap(), fake.chunk(6));
     fake.be(|now| now.rotten.clear());
+    arrival.await.unwrap().unwrap();
     whole(&image).await;
     assert_eq!(read(&image, 5 * CHUNK as u64, CHUNK).await.unwrap(), fake.chunk(5));
 }
 
 #[tokio::test]
-async fn an_image_that_the_centre_has_no_more_is_an_error_at_once_and_none_when_it_is_back() {
+async fn who_deploys_hears_at_once_that_the_centre_refuses_and_who_runs_waits_for_it() {
     let (fake, dir) = (Fake::new(), tempfile::tempdir().unwrap());
     fake.be(|now| now.slow = true);
     let cache = fake.cache(dir.path());
     let image = cache.open("images/x", &fake.digest).await.unwrap();
     fake.be(|now| now.refuses = true);
-    let error = image.arrival(0, 1).unwrap().await.unwrap_err();
-    assert!(error.to_string().contains("no such disk"), "{error}");
+    let arrival = tokio::spawn(image.arrival(0, 1).unwrap());
     let error = cache.ensure("images/x", &fake.digest, |_, _| ()).await.unwrap_err();
     assert!(matches!(error, CacheError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("no such disk") && !arrival.is_finished(), "{error}");
+    let (_, _, trouble) = cache.arrived(&fake.digest).await.unwrap();
+    assert!(matches!(trouble, Some(CacheError::Refused { .. })), "the operator sees it: {trouble:?}");
     fake.be(|now| *now = Behaviour::default());
+    arrival.await.unwrap().unwrap();
     whole(&image).await;
 }
 

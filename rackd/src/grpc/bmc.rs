@@ -2,13 +2,14 @@
 
 use crate::bmc::Access;
 use crate::rack::Rack;
-use farrier_bmc::{Bmc, BmcError, Deadline, Inventory, SensorHealth, SensorValue};
+use farrier_bmc::{Bmc, BmcError, Capability, Deadline, Inventory, PowerDraw, SensorHealth, SensorValue};
 use farrier_model::{Collection, parse_name};
 use farrier_proto::rack::bmc_service_server::BmcService;
 use farrier_proto::rack::{
-    BmcEvent, BmcEventDirection, BmcEventLog, BmcFirmware, BmcInventory, BmcNic, BmcSensor, BmcSensorHealth,
-    BmcSensors, ClearBmcEventLogRequest, Machine, ReadBmcEventLogRequest, ReadBmcInventoryRequest,
-    ReadBmcSensorsRequest,
+    BmcCapabilities, BmcCapability, BmcDone, BmcEvent, BmcEventDirection, BmcEventLog, BmcFirmware,
+    BmcInventory, BmcNic, BmcPowerDraw, BmcSensor, BmcSensorHealth, BmcSensors, ClearBmcEventLogRequest,
+    InterruptMachineRequest, Machine, ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest,
+    ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ResetBmcRequest,
 };
 use farrier_runtime::error::{Reason, invalid, refuse};
 use std::sync::Arc;
@@ -43,7 +44,7 @@ impl BmcService for BmcApi {
             events: log.events.into_iter().map(event).collect(),
             total: i64::try_from(log.total).unwrap_or(i64::MAX),
             overflow: log.overflow,
-            driver: bmc.driver().to_owned(),
+            driver: driver(&bmc, Capability::EventLog),
         }))
     }
 
@@ -57,7 +58,7 @@ impl BmcService for BmcApi {
         Ok(Response::new(BmcSensors {
             sensors: read.sensors.into_iter().map(sensor).collect(),
             warnings: read.warnings,
-            driver: bmc.driver().to_owned(),
+            driver: driver(&bmc, Capability::Sensors),
         }))
     }
 
@@ -68,17 +69,65 @@ impl BmcService for BmcApi {
         let deadline = Deadline::after(PATIENCE);
         let bmc = self.open(request.into_inner().machine, deadline).await?;
         let read = bmc.inventory(deadline).await.map_err(|error| bmc_failed(&error))?;
-        Ok(Response::new(inventory(read, bmc.driver())))
+        Ok(Response::new(inventory(read, driver(&bmc, Capability::Inventory))))
     }
 
     async fn clear_bmc_event_log(
         &self,
         request: Request<ClearBmcEventLogRequest>,
-    ) -> Result<Response<()>, Status> {
+    ) -> Result<Response<BmcDone>, Status> {
         let deadline = Deadline::after(PATIENCE);
         let bmc = self.open(request.into_inner().machine, deadline).await?;
         bmc.clear_event_log(deadline).await.map_err(|error| bmc_failed(&error))?;
-        Ok(Response::new(()))
+        Ok(done(&bmc, Capability::EventLog))
+    }
+
+    async fn read_bmc_capabilities(
+        &self,
+        request: Request<ReadBmcCapabilitiesRequest>,
+    ) -> Result<Response<BmcCapabilities>, Status> {
+        let (id, access) = access_of(request.into_inner().machine).await?;
+        let opened = self.rack.bmc.open(&id, access, Deadline::after(PATIENCE)).await;
+        let opened = opened.map_err(|error| bmc_failed(&error))?;
+        let passed_over = opened.passed_over.map(|error| error.to_string()).unwrap_or_default();
+        Ok(Response::new(capabilities(&opened.bmc, passed_over)))
+    }
+
+    async fn read_bmc_power_draw(
+        &self,
+        request: Request<ReadBmcPowerDrawRequest>,
+    ) -> Result<Response<BmcPowerDraw>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        let read = bmc.power_draw(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(power_draw(read, driver(&bmc, Capability::PowerDraw))))
+    }
+
+    async fn interrupt_machine(
+        &self,
+        request: Request<InterruptMachineRequest>,
+    ) -> Result<Response<BmcDone>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        bmc.diagnostic_interrupt(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(done(&bmc, Capability::Interrupt))
+    }
+
+    async fn reset_bmc(&self, request: Request<ResetBmcRequest>) -> Result<Response<BmcDone>, Status> {
+        let machine = request.into_inner().machine;
+        let name = machine.as_ref().map(|machine| machine.name.as_str()).unwrap_or_default();
+        if let Some(task) = self.rack.tasks.of_node(name).first() {
+            let task = task.task().await;
+            return Err(refuse(
+                Code::FailedPrecondition,
+                Reason::NodeBusy,
+                format!("operations/{} works on {name} and needs its BMC: wait for it, or stop it", task.id),
+            ));
+        }
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(machine, deadline).await?;
+        bmc.reset_bmc(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(done(&bmc, Capability::ResetBmc))
     }
 }
 
@@ -115,6 +164,42 @@ pub(super) fn bmc_failed(error: &BmcError) -> Status {
     }
 }
 
+fn driver(bmc: &Bmc, capability: Capability) -> String {
+    bmc.driver_of(capability).unwrap_or_default().to_owned()
+}
+
+fn done(bmc: &Bmc, capability: Capability) -> Response<BmcDone> {
+    Response::new(BmcDone { driver: driver(bmc, capability) })
+}
+
+fn capabilities(bmc: &Bmc, passed_over: String) -> BmcCapabilities {
+    let one = |capability: &Capability| {
+        let driver = driver(bmc, *capability);
+        let reason = if driver.is_empty() {
+            format!("driver {} has no {capability}", bmc.driver())
+        } else {
+            String::new()
+        };
+        BmcCapability { name: capability.as_str().to_owned(), driver, reason }
+    };
+    BmcCapabilities {
+        capabilities: Capability::ALL.iter().map(one).collect(),
+        driver: bmc.driver().to_owned(),
+        passed_over,
+    }
+}
+
+fn power_draw(draw: PowerDraw, driver: String) -> BmcPowerDraw {
+    BmcPowerDraw {
+        now: draw.now,
+        average: draw.average,
+        least: draw.least,
+        most: draw.most,
+        period_seconds: draw.period.map(|period| i64::try_from(period.as_secs()).unwrap_or(i64::MAX)),
+        driver,
+    }
+}
+
 fn event(event: farrier_bmc::BmcEvent) -> BmcEvent {
     let direction = match event.asserted {
         None => BmcEventDirection::Unspecified,
@@ -147,7 +232,7 @@ fn sensor(sensor: SensorValue) -> BmcSensor {
     }
 }
 
-fn inventory(read: Inventory, driver: &str) -> BmcInventory {
+fn inventory(read: Inventory, driver: String) -> BmcInventory {
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let nics = read.nics.into_iter().map(|nic| BmcNic {
         name: nic.name,
@@ -167,6 +252,6 @@ fn inventory(read: Inventory, driver: &str) -> BmcInventory {
         nics: nics.collect(),
         firmware: firmware.collect(),
         warnings: read.warnings,
-        driver: driver.to_owned(),
+        driver,
     }
 }

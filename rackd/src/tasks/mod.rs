@@ -34,6 +34,7 @@ mod upload_image;
 mod verify_bmc;
 mod wait_agent;
 mod wait_system;
+mod withdraw_disks;
 mod write_config_drive;
 mod write_image;
 
@@ -67,7 +68,7 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
         Some(Work::Inspect(_)) => vec![OFF, RAMDISK, &[&report_hardware::ReportHardware], END_RAMDISK],
         // Also where the inspection saw no disk: it may have looked too early.
         Some(Work::Clean(_)) => vec![
-            &[&forget_secrets::ForgetSecrets],
+            &[&forget_secrets::ForgetSecrets, &withdraw_disks::WithdrawDisks],
             OFF,
             &[&drop_volumes::DropVolumes],
             RAMDISK,

@@ -7,7 +7,10 @@ use farrier_proto::rack::Volume as Shown;
 impl Volumes {
     /// The volumes of a node, of all nodes when it is empty. What is known of their images the cache says.
     pub(crate) fn shown(&self, node: &str) -> Result<Vec<Shown>, VolumeError> {
-        let mut records = self.all_records()?;
+        let (mut records, unreadable) = self.read_all()?;
+        for error in unreadable {
+            tracing::error!(error = %farrier_runtime::telemetry::chain(&error), "a volume's record cannot be read");
+        }
         records.retain(|record| node.is_empty() || label(&record.node) == label(node));
         records.sort_by(|a, b| a.instance.cmp(&b.instance));
         let sessions = self.targets.sessions();

@@ -28,15 +28,18 @@ impl Served {
             open_to_all(&path, 0o666);
             args.push(format!("--target={name}={}", path.display()));
         }
-        let secret = dir.path().join("secret");
-        std::fs::write(&secret, "a-secret-of-sixteen\n").unwrap();
-        open_to_all(&secret, 0o644);
-        args.extend(more.iter().map(|arg| arg.replace("SECRET", &secret.display().to_string())));
-        let mut command = Command::new(program(dir.path()));
-        command.args(&args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        if rustix::process::geteuid().is_root() {
-            command.uid(NOBODY).gid(NOBODY);
+        for (file, text) in [("secret", "a-secret-of-sixteen\n"), ("own-secret", "another-of-sixteen\n")] {
+            let secret = dir.path().join(file);
+            std::fs::write(&secret, text).unwrap();
+            open_to_all(&secret, 0o644);
         }
+        args.extend(more.iter().map(|arg| arg.replace("DIR", &dir.path().display().to_string())));
+        Self::start_with(dir, &args)
+    }
+
+    fn start_with(dir: tempfile::TempDir, args: &[String]) -> Self {
+        let mut command = unprivileged(dir.path());
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -95,7 +98,7 @@ fn two_targets_are_listed_read_and_written_without_rights_and_end_by_sigterm() {
 
 #[test]
 fn chap_and_readonly_are_what_they_say() {
-    let mut served = Served::start(&["--chap", "me:SECRET", "--readonly"]);
+    let mut served = Served::start(&["--chap", "me:DIR/secret", "--readonly"]);
     assert!(served.inquiry("me%a-secret-of-sixteen@", FIRST).status.success());
     for wrong in ["", "me%another-secret!!@", "you%a-secret-of-sixteen@"] {
         assert!(!served.inquiry(wrong, FIRST).status.success(), "{wrong:?}");
@@ -109,6 +112,83 @@ fn chap_and_readonly_are_what_they_say() {
     assert!(said.contains("read 65536/65536 bytes") && !said.contains("failed"), "{said}");
     assert!(!served.qemu_io(&[], FIRST, "write -P 0x42 0 4k").status.success());
     assert!(std::fs::read(served.dir.path().join("first")).unwrap().iter().all(|byte| *byte == 7));
+}
+
+#[test]
+fn the_target_proves_itself_and_lets_in_who_is_named() {
+    let served = Served::start(&[
+        "--chap=me:DIR/secret",
+        "--mutual-chap=rack:DIR/own-secret",
+        "--initiator=iqn.x:i",
+        "--initiator=iqn.x:j",
+    ]);
+    let inquiry = |initiator: &str, own: &str| {
+        let login = "me%a-secret-of-sixteen@";
+        let proof = format!("?target_user=rack&target_password={own}");
+        let url = format!("iscsi://{login}{}/{FIRST}/0{proof}", served.portal);
+        run("iscsi-inq", &["-i", initiator, &url]).status.success()
+    };
+    assert!(inquiry("iqn.x:i", "another-of-sixteen") && inquiry("iqn.x:j", "another-of-sixteen"));
+    assert!(!inquiry("iqn.x:i", "something-wrong-here"), "the initiator finds out");
+    assert!(!inquiry("iqn.x:k", "another-of-sixteen"), "not named");
+}
+
+#[test]
+fn a_copy_on_write_disk_is_made_served_copied_rebased_and_exported() {
+    let dir = tempfile::tempdir().unwrap();
+    open_to_all(dir.path(), 0o777);
+    let at = dir.path().to_owned();
+    let path = |name: &str| at.join(name).display().to_string();
+    // The second image has what will be written, at the same place.
+    let golden = vec![7; 4 << 20];
+    let mut newer = golden.clone();
+    newer[64 << 10..128 << 10].fill(0x42);
+    for (name, content) in [("golden", &golden), ("newer", &newer)] {
+        std::fs::write(at.join(name), content).unwrap();
+        open_to_all(&at.join(name), 0o444);
+    }
+    let overlay = |args: &[&str]| {
+        let output = unprivileged(&at).args(["block", "overlay"]).args(args).output().unwrap();
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), said)
+    };
+    let done = |args: &[&str]| {
+        let (ok, said) = overlay(args);
+        assert!(ok, "{args:?}: {said}");
+        said
+    };
+    let disk = path("disk");
+    done(&["create", &disk, "--base", &path("golden"), "--size", "8388608"]);
+    assert!(!overlay(&["create", &disk, "--base", &path("golden")]).0, "never over another");
+
+    let args = ["block", "serve", "--listen", "127.0.0.1:0"].map(str::to_owned);
+    let target = format!("--target={FIRST}={disk}");
+    let mut served = Served::start_with(dir, &[&args[..], &[target]].concat());
+    let written = served.qemu_io(&[], FIRST, "write -P 0x42 64k 64k");
+    assert!(written.status.success(), "{written:?}");
+    assert!(served.qemu_io(&[], FIRST, "read -P 7 0 64k").status.success());
+    // Two that write to one file would destroy it.
+    let (ok, said) = overlay(&["show", &disk]);
+    assert!(!ok && said.contains("stop what serves it"), "{said}");
+    assert!(served.terminate().success());
+
+    let said = done(&["show", &disk]);
+    assert!(said.contains("own        65536 bytes") && said.contains("size       8388608 bytes"), "{said}");
+    done(&["snapshot", &disk, &path("copy")]);
+    done(&["rebase", &disk, "--onto", &path("newer")]);
+    let said = done(&["show", &disk]);
+    assert!(said.contains("own        0 bytes") && said.contains("/newer"), "{said}");
+    done(&["resize", &disk, "4194304"]);
+    for (from, raw) in [("disk", "disk.raw"), ("copy", "copy.raw")] {
+        done(&["export", &path(from), &path(raw)]);
+        let mut content = std::fs::read(at.join(raw)).unwrap();
+        content.truncate(4 << 20);
+        assert!(content == newer, "{raw}");
+    }
+    assert_eq!(std::fs::read(at.join("golden")).unwrap(), golden, "the image below is untouched");
+    let (ok, said) = overlay(&["show", &path("golden")]);
+    assert!(!ok && said.contains("rackd block overlay create"), "{said}");
 }
 
 #[test]
@@ -139,10 +219,22 @@ fn what_cannot_be_served_is_said() {
 fn program(dir: &Path) -> PathBuf {
     let built = Path::new(env!("CARGO_BIN_EXE_rackd"));
     let ours = dir.join("rackd");
+    if ours.exists() {
+        return ours;
+    }
     if std::fs::hard_link(built, &ours).is_err() {
         std::fs::copy(built, &ours).unwrap();
     }
     ours
+}
+
+/// The program as somebody without rights.
+fn unprivileged(dir: &Path) -> Command {
+    let mut command = Command::new(program(dir));
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
 }
 
 fn open_to_all(path: &Path, mode: u32) {

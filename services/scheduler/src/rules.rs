@@ -35,6 +35,10 @@ pub const RULES: RuleTable = &[
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeSensors", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeInventory", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ClearNodeEventLog", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodeCapabilities", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodePowerDraw", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/InterruptNode", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ResetNodeBmc", Rule::User(Role::Operator)),
 ];
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub enum PowerAction {
     Cycle,
     /// Hard reset.
     Reset,
+    /// Diagnostic interrupt (NMI); the power stays.
+    Interrupt,
 }
 
 impl PowerAction {
@@ -38,7 +40,7 @@ impl PowerAction {
         match self {
             Self::On => before == PowerState::Off,
             Self::Cycle | Self::Reset => before == PowerState::On,
-            Self::Off | Self::Soft => false,
+            Self::Off | Self::Soft | Self::Interrupt => false,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The commands a session may give, and the privilege each needs (IPMI 2.0 appendix G).
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use farrier_ipmi::command::dcmi::{self, PowerReading};
 use farrier_ipmi::command::{BootFlags, ChassisControl, ChassisIdentify, ChassisStatus};
 use farrier_ipmi::completion;
 use farrier_ipmi::server::Request;
@@ -14,6 +15,9 @@ use super::{BmcConfig, Chassis, ChassisError, PowerAction, PowerState, fru, sens
 
 const USER: u8 = 2;
 const OPERATOR: u8 = 3;
+const ADMINISTRATOR: u8 = 4;
+/// §20.2
+pub(super) const COLD_RESET: u8 = 0x02;
 
 /// Completion code and data.
 pub(super) type Answer = (u8, Vec<u8>);
@@ -36,6 +40,8 @@ pub(super) async fn execute(
     }
     match (netfn, message.cmd) {
         (NetFn::App, 0x01) => (completion::OK, device_id(config)),
+        // What it does follows its answer.
+        (NetFn::App, COLD_RESET) => (completion::OK, Vec::new()),
         (NetFn::App, 0x37) => (completion::OK, config.guid.to_vec()),
         (NetFn::Chassis, 0x01) => {
             let power_on = chassis.power().await == PowerState::On;
@@ -64,6 +70,9 @@ pub(super) async fn execute(
                 Err(code) => (code, Vec::new()),
             }
         }
+        (NetFn::Reserved(dcmi::NETFN), dcmi::GET_POWER_READING) => {
+            power_reading(&message.data, chassis.power().await)
+        }
         (NetFn::SensorEvent, 0x27) => sensors::thresholds(&message.data),
         (NetFn::SensorEvent, 0x2D) => sensors::reading(&message.data, chassis.power().await),
         (NetFn::Storage, cmd) => sensors::storage(cmd, &message.data, config.largest_sdr_part)
@@ -78,6 +87,8 @@ pub(super) async fn execute(
 fn privilege(netfn: NetFn, cmd: u8) -> Option<u8> {
     Some(match (netfn, cmd) {
         (NetFn::App, 0x37) => 0,
+        (NetFn::App, COLD_RESET) => ADMINISTRATOR,
+        (NetFn::Reserved(dcmi::NETFN), dcmi::GET_POWER_READING) => USER,
         (NetFn::App, 0x01) | (NetFn::Chassis, 0x01) | (NetFn::SensorEvent, 0x27 | 0x2D) => USER,
         (NetFn::Storage, 0x10 | 0x11 | 0x20 | 0x22 | 0x23 | 0x40 | 0x42 | 0x43) => USER,
         (NetFn::Chassis, 0x02 | 0x04 | 0x08 | 0x09) | (NetFn::Storage, 0x47) => OPERATOR,
@@ -93,7 +104,8 @@ async fn control(boot: &mut BootOptions, chassis: &dyn Chassis, shared: &Shared,
         Ok(ChassisControl::PowerCycle) => PowerAction::Cycle,
         Ok(ChassisControl::HardReset) => PowerAction::Reset,
         Ok(ChassisControl::SoftShutdown) => PowerAction::Soft,
-        Ok(ChassisControl::DiagnosticInterrupt) | Err(_) => return (completion::INVALID_FIELD, Vec::new()),
+        Ok(ChassisControl::DiagnosticInterrupt) => PowerAction::Interrupt,
+        Err(_) => return (completion::INVALID_FIELD, Vec::new()),
     };
     forget_expired(boot, chassis).await;
     answer(press(chassis, action).await.map(|booted| {
@@ -129,6 +141,26 @@ fn answer(outcome: Result<(), ChassisError>) -> Answer {
             (completion::UNSPECIFIED, Vec::new())
         }
     }
+}
+
+/// What the power supply's sensor says, over an hour in which the machine was on and off.
+fn power_reading(data: &[u8], power: PowerState) -> Answer {
+    let [dcmi::GROUP, mode, _, _] = data else { return (completion::LENGTH_INVALID, Vec::new()) };
+    if *mode != dcmi::SYSTEM_POWER {
+        return (completion::INVALID_FIELD, Vec::new());
+    }
+    let draw = sensors::draw(power);
+    let watts = |watts: f64| watts as u16;
+    let reading = PowerReading {
+        current: watts(draw.now),
+        minimum: watts(draw.least),
+        maximum: watts(draw.most),
+        average: watts(draw.average),
+        period: u32::try_from(draw.period.as_millis()).unwrap_or(u32::MAX),
+        active: true,
+    };
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (completion::OK, reading.to_bytes(u32::try_from(since.as_secs()).unwrap_or(u32::MAX)))
 }
 
 /// Get Device ID (§20.1): device 20h, firmware 1.00, IPMI 2.0, a chassis device.

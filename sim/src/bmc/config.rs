@@ -31,6 +31,8 @@ pub struct BmcConfig {
     pub manufacturer_id: u32,
     /// Whether parameters 3 and 4 exist; OpenBMC lacks 3.
     pub boot_parameters_3_and_4: bool,
+    /// How long it is deaf after a cold reset; real ones take a minute.
+    pub restart: Duration,
     /// Bytes of a sensor record that it returns at once; 255: any.
     pub largest_sdr_part: u8,
 }
@@ -51,6 +53,7 @@ impl BmcConfig {
             guid: rand::random(),
             manufacturer_id: 0xF_FFFF,
             boot_parameters_3_and_4: true,
+            restart: Duration::from_millis(300),
             largest_sdr_part: 255,
         }
     }

@@ -84,9 +84,10 @@ impl Chassis for MemoryChassis {
             state.boots.push(flags);
         }
         state.power = match (action, state.power) {
-            (PowerAction::Cycle | PowerAction::Reset, PowerState::Off) => {
+            (PowerAction::Cycle | PowerAction::Reset | PowerAction::Interrupt, PowerState::Off) => {
                 return Err(ChassisError::PresentState);
             }
+            (PowerAction::Interrupt, PowerState::On) => PowerState::On,
             (PowerAction::On | PowerAction::Cycle | PowerAction::Reset, _) => PowerState::On,
             (PowerAction::Off | PowerAction::Soft, _) => PowerState::Off,
         };

@@ -20,6 +20,9 @@ const OVERFLOW: u8 = 0x80;
 const POWER_UNIT: u8 = 0x09;
 const POWER_OFF: u8 = 0x00;
 const POWER_CYCLE: u8 = 0x01;
+/// Critical Interrupt, and its offset: Front Panel NMI / Diagnostic Interrupt.
+const CRITICAL_INTERRUPT: u8 = 0x13;
+const FRONT_PANEL_NMI: u8 = 0x00;
 const SENSOR_SPECIFIC: u8 = 0x6F;
 const DEASSERTED: u8 = 0x80;
 
@@ -55,14 +58,15 @@ impl Sel {
 
     /// The button was pressed, and it did something.
     pub(super) fn pressed(&mut self, action: PowerAction) {
-        let (offset, direction) = match action {
-            PowerAction::Off | PowerAction::Soft => (POWER_OFF, 0),
-            PowerAction::On => (POWER_OFF, DEASSERTED),
-            PowerAction::Cycle | PowerAction::Reset => (POWER_CYCLE, 0),
+        let (kind, offset, direction) = match action {
+            PowerAction::Off | PowerAction::Soft => (POWER_UNIT, POWER_OFF, 0),
+            PowerAction::On => (POWER_UNIT, POWER_OFF, DEASSERTED),
+            PowerAction::Cycle | PowerAction::Reset => (POWER_UNIT, POWER_CYCLE, 0),
+            PowerAction::Interrupt => (CRITICAL_INTERRUPT, FRONT_PANEL_NMI, 0),
         };
         let [a, b, c, d] = now().to_le_bytes();
         let event = SENSOR_SPECIFIC | direction;
-        self.add([0, 0, 0x02, a, b, c, d, 0x20, 0, 0x04, POWER_UNIT, 0x01, event, offset, 0xFF, 0xFF]);
+        self.add([0, 0, 0x02, a, b, c, d, 0x20, 0, 0x04, kind, 0x01, event, offset, 0xFF, 0xFF]);
     }
 
     /// One of the log's commands; `None`: it is none.

@@ -1,5 +1,7 @@
 //! The sensors of a simulated machine, and their records (IPMI 2.0 sections 33, 35.14, 43).
 
+use std::time::Duration;
+
 use farrier_ipmi::command::sdr::{FIRST, LAST, WHOLE};
 use farrier_ipmi::completion;
 
@@ -106,6 +108,69 @@ pub(super) fn storage(cmd: u8, data: &[u8], largest_part: u8) -> Option<Answer> 
     })
 }
 
+/// What a sensor says, for whoever speaks another protocol.
+pub(super) struct Reading {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// `None`: it does not measure now.
+    pub(super) value: Option<f64>,
+    pub(super) upper_critical: f64,
+}
+
+/// Of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Temperature,
+    Voltage,
+    Fan,
+    PowerSupply,
+}
+
+/// The sensors with a number.
+pub(super) fn readings(power: PowerState) -> Vec<Reading> {
+    let scaled = |sensor: &Analog, raw: u8| {
+        // Four bits, two's complement.
+        let exponent = i32::from(sensor.result_exponent) - if sensor.result_exponent > 7 { 16 } else { 0 };
+        f64::from(sensor.m) * f64::from(raw) * 10_f64.powi(exponent)
+    };
+    let read = |sensor: &Analog| Reading {
+        name: sensor.name,
+        kind: match sensor.kind {
+            0x01 => Kind::Temperature,
+            0x02 => Kind::Voltage,
+            0x04 => Kind::Fan,
+            _ => Kind::PowerSupply,
+        },
+        value: raw(sensor, power).map(|raw| scaled(sensor, raw)),
+        upper_critical: scaled(sensor, sensor.upper_critical),
+    };
+    ANALOG.iter().map(read).collect()
+}
+
+/// Watts of the whole machine.
+pub(super) struct Draw {
+    pub(super) now: f64,
+    pub(super) least: f64,
+    pub(super) most: f64,
+    pub(super) average: f64,
+    pub(super) period: Duration,
+}
+
+/// The power supply's sensor, over an hour.
+pub(super) fn draw(power: PowerState) -> Draw {
+    let watts = |power| {
+        let mut all = readings(power).into_iter();
+        all.find(|r| r.kind == Kind::PowerSupply).and_then(|r| r.value).unwrap_or_default()
+    };
+    let (on, off) = (watts(PowerState::On), watts(PowerState::Off));
+    let average = (on + off) / 2.0;
+    Draw { now: watts(power), least: off, most: on, average, period: Duration::from_secs(3600) }
+}
+
+fn raw(sensor: &Analog, power: PowerState) -> Option<u8> {
+    if power == PowerState::On { Some(sensor.on) } else { sensor.off }
+}
+
 /// Get Sensor Reading.
 pub(super) fn reading(data: &[u8], power: PowerState) -> Answer {
     let [number] = data else { return (completion::LENGTH_INVALID, Vec::new()) };
@@ -116,8 +181,7 @@ pub(super) fn reading(data: &[u8], power: PowerState) -> Answer {
     let Some(sensor) = ANALOG.iter().find(|sensor| sensor.number == *number) else {
         return (completion::NOT_PRESENT, Vec::new());
     };
-    let raw = if power == PowerState::On { Some(sensor.on) } else { sensor.off };
-    let Some(raw) = raw else {
+    let Some(raw) = raw(sensor, power) else {
         return (completion::OK, vec![0, EVENTS_AND_SCANNING | UNAVAILABLE, 0xC0]);
     };
     let crossed = if raw >= sensor.upper_critical { ABOVE_UPPER_CRITICAL } else { 0 };

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use farrier_ipmi::completion;
 use farrier_ipmi::server::{Outcome, Server};
+use ipmi_rs_core::connection::NetFn;
 use rand::RngCore;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
@@ -38,6 +40,7 @@ impl BmcServer {
             protocol: Mutex::new(Server::new(config.server())),
             sel: Mutex::default(),
             datagrams: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
             faults: faults_seen,
             counted: AtomicU32::new(0),
             delayed: TaskTracker::new(),
@@ -51,6 +54,7 @@ impl BmcServer {
             sol,
             config,
             chassis,
+            deaf_until: None,
             shared: Arc::clone(&shared),
         };
         Ok(BmcHandle { address, shared, faults, stop, task: Some(tokio::spawn(bmc.run())) })
@@ -100,6 +104,12 @@ impl BmcHandle {
         self.shared.datagrams.load(Ordering::Relaxed)
     }
 
+    /// Cold resets so far.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.shared.restarts.load(Ordering::Relaxed)
+    }
+
     /// Stops it and waits for its task.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
@@ -122,6 +132,7 @@ pub(super) struct Shared {
     protocol: Mutex<Server>,
     sel: Mutex<Sel>,
     datagrams: AtomicU64,
+    restarts: AtomicU64,
     faults: watch::Receiver<Faults>,
     /// Datagrams in and out, for [`Faults::drop_every`].
     counted: AtomicU32,
@@ -174,6 +185,8 @@ struct Bmc {
     config: BmcConfig,
     chassis: Arc<dyn Chassis>,
     boot: BootOptions,
+    /// It restarts.
+    deaf_until: Option<Instant>,
     shared: Arc<Shared>,
 }
 
@@ -201,9 +214,11 @@ impl Bmc {
     async fn handle(&mut self, datagram: &[u8], peer: SocketAddr) {
         self.shared.datagrams.fetch_add(1, Ordering::Relaxed);
         let faults = self.shared.faults.borrow().clone();
-        if faults.silent || self.shared.is_lost(&faults) {
+        let deaf = self.deaf_until.is_some_and(|until| Instant::now() < until);
+        if faults.silent || deaf || self.shared.is_lost(&faults) {
             return;
         }
+        let mut restarts = false;
         let mut entropy = |bytes: &mut [u8]| rand::rng().fill_bytes(bytes);
         let outcome = self.shared.protocol().handle_datagram(Instant::now(), datagram, &mut entropy);
         let reply = match outcome {
@@ -239,12 +254,19 @@ impl Bmc {
                 if let Some(cut) = faults.cut.iter().find(|cut| (cut.netfn, cut.cmd) == (netfn, cmd)) {
                     data.truncate(cut.keep);
                 }
+                restarts =
+                    (NetFn::from(netfn), cmd, code) == (NetFn::App, commands::COLD_RESET, completion::OK);
                 let mut entropy = |bytes: &mut [u8]| rand::rng().fill_bytes(bytes);
                 self.shared.protocol().respond(&request, code, &data, &mut entropy)
             }
         };
         if let Some(reply) = reply {
             self.shared.send(&self.socket, reply, peer).await;
+        }
+        if restarts {
+            self.shared.protocol().forget_sessions();
+            self.shared.restarts.fetch_add(1, Ordering::Relaxed);
+            self.deaf_until = Some(Instant::now() + self.config.restart);
         }
     }
 }

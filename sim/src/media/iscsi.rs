@@ -16,7 +16,7 @@ pub(super) struct Iscsistart {
 }
 
 /// Modules that carry an iSCSI disk; the list serves all kernels.
-pub(super) const MODULES: &[&str] = &["iscsi_tcp", "iscsi_ibft", "sd_mod"];
+pub(super) const MODULES: &[&str] = &["iscsi_tcp", "iscsi_ibft", "sd_mod", "crc32c_generic"];
 
 /// To be sourced by an initramfs's `/init` when `/sys/firmware/ibft` is there.
 pub(super) const INIT: &str = include_str!("iscsi/init.sh");

@@ -181,7 +181,10 @@ impl Chassis for Hands {
             (PowerAction::Soft, Some(supply)) => supply.button.cancel(),
             (PowerAction::Soft, None) => {}
             (PowerAction::Cycle | PowerAction::Reset, Some(_)) => board.start(&mut boot).await,
-            (PowerAction::Cycle | PowerAction::Reset, None) => return Err(ChassisError::PresentState),
+            (PowerAction::Interrupt, Some(_)) => board.diary.note(Event::Interrupted),
+            (PowerAction::Cycle | PowerAction::Reset | PowerAction::Interrupt, None) => {
+                return Err(ChassisError::PresentState);
+            }
         }
         Ok(())
     }

@@ -16,6 +16,8 @@ pub enum Event {
     PowerCut,
     /// It switched itself off: the agent was told to, or the button was pressed.
     SwitchedOff,
+    /// The BMC sent it a diagnostic interrupt.
+    Interrupted,
     /// It fetched a boot script, a kernel and an initrd.
     NetworkBoot,
     /// The agent runs.
@@ -98,7 +100,8 @@ impl Diary {
                 Event::DiskBoot => counters.disk_boots += 1,
                 Event::SanBoot => counters.san_boots += 1,
                 Event::PhonedHome { .. } => counters.phone_homes += 1,
-                Event::DiskLost
+                Event::Interrupted
+                | Event::DiskLost
                 | Event::DiskBack
                 | Event::DiskRefused
                 | Event::SanRead { .. }

@@ -114,7 +114,10 @@ impl Chassis for QemuChassis {
             PowerAction::On => self.start(plan).await,
             PowerAction::Off => self.machine.power_off().await,
             PowerAction::Soft => self.machine.power_soft().await,
-            PowerAction::Cycle | PowerAction::Reset if !on => return Err(ChassisError::PresentState),
+            PowerAction::Cycle | PowerAction::Reset | PowerAction::Interrupt if !on => {
+                return Err(ChassisError::PresentState);
+            }
+            PowerAction::Interrupt => self.machine.diagnostic_interrupt().await,
             PowerAction::Reset => self.restart(plan).await,
             PowerAction::Cycle => match self.machine.power_off().await {
                 Ok(()) => self.start(plan).await,

@@ -18,9 +18,9 @@ use farrier_proto::scheduler::{Instance, InstanceState};
 use farrier_proto::types::{DeployMethod, PowerState, ProvisionState};
 use farrier_sim::lab::Service;
 use farrier_sim::machine::Firmware;
-use farrier_sim::virtual_server::ServerOptions;
+use farrier_sim::virtual_server::{ServerOptions, VirtualServer};
 
-use crate::qemu::{Lab, boot_mode, make_available, on_a_rack};
+use crate::qemu::{Lab, boot_mode, enrol, make_available, on_a_rack};
 
 #[test]
 fn a_bios_machine_without_a_disk_lives_on_its_rack() {
@@ -55,6 +55,7 @@ async fn live(lab: &mut Lab, firmware: Firmware) -> Result<()> {
     let instance = lab.client.instance("anvil").await?;
     ensure!(instance.state() == InstanceState::Active && instance.placed_node == "nodes/n1");
     let address = instance.addresses.first().context("an instance without an address")?.clone();
+    expect(lab, before, "FARRIER-MINI-ISCSI-DIGESTS header=1 data=1.").await?;
     expect(lab, before, "FARRIER-MINI-ISCSI-BOOT count=1").await?;
     let up = format!("FARRIER-MINI-UP hostname=hammer address={address}/");
     expect(lab, before, &up).await?;
@@ -73,21 +74,48 @@ async fn live(lab: &mut Lab, firmware: Firmware) -> Result<()> {
     expect(lab, before, "FARRIER-MINI-ISCSI-BOOT count=2").await?;
     expect(lab, before, &up).await?;
 
-    // A power cycle is the node's last task now: the disk and the address are there after a restart all the same.
-    lab.farrier.restart(Service::Rackd).await?;
-    let before = lab.server.machine.serial_position();
-    lab.client.wait(lab.client.power("n1", PowerAction::Cycle).await?, |_| {}).await?;
-    expect(lab, before, "FARRIER-MINI-ISCSI-BOOT count=3").await?;
+    let node = match firmware {
+        Firmware::Uefi => {
+            // A power cycle is the node's last task now: the disk and the address are there after a restart all the same.
+            lab.farrier.restart(Service::Rackd).await?;
+            let before = lab.server.machine.serial_position();
+            lab.client.wait(lab.client.power("n1", PowerAction::Cycle).await?, |_| {}).await?;
+            expect(lab, before, "FARRIER-MINI-ISCSI-BOOT count=3").await?;
+            "n1"
+        }
+        Firmware::Bios => {
+            moves_to_another_machine(lab).await?;
+            "n2"
+        }
+    };
 
     let begin = Instant::now();
     lab.client.wait(lab.client.delete_instance("anvil").await?, |_| {}).await?;
     eprintln!("taken back in {:.2?}", begin.elapsed());
-    let node = lab.client.node("n1").await?;
+    let node = lab.client.node(node).await?;
     ensure!(node.state() == ProvisionState::Available && node.instance.is_empty());
     ensure!(node.power_state() == PowerState::Off);
     let volumes = lab.farrier.data(Service::Rackd).join("volumes");
     let left: Vec<_> = std::fs::read_dir(&volumes)?.flatten().map(|entry| entry.path()).collect();
     ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+/// Its machine breaks, and another one boots what the first had written; as an operator types it.
+async fn moves_to_another_machine(lab: &mut Lab) -> Result<()> {
+    let options = ServerOptions { disks: Vec::new(), ..ServerOptions::default() };
+    let second = VirtualServer::start(&lab.rack, 2, Firmware::Bios, options)?;
+    enrol(&lab.client, "n2", &second, boot_mode(Firmware::Bios)).await?;
+    let before = second.machine.serial_position();
+    let moved = ["instance", "recover", "anvil", "--onto", "n2", "--wait", "--yes"];
+    tokio::task::block_in_place(|| lab.farrier.farrier(&moved))?;
+    second.machine.wait_serial(before, "FARRIER-MINI-ISCSI-BOOT count=3", BOOT).await?;
+    let instance = lab.client.instance("anvil").await?;
+    ensure!(instance.state() == InstanceState::Active && instance.placed_node == "nodes/n2");
+    // Off, and without an instance; its machine is the other one from here on.
+    let broken = lab.client.node("n1").await?;
+    ensure!(broken.instance.is_empty() && broken.power_state() == PowerState::Off, "{broken:?}");
+    std::mem::replace(&mut lab.server, second).shutdown().await?;
     Ok(())
 }
 

@@ -120,6 +120,7 @@ pub fn command_name(netfn: u8, cmd: u8) -> &'static str {
         (NetFn::Chassis, 0x08) => "Set System Boot Options",
         (NetFn::Chassis, 0x09) => "Get System Boot Options",
         (NetFn::App, 0x01) => "Get Device ID",
+        (NetFn::App, 0x02) => "Cold Reset",
         (NetFn::App, 0x37) => "Get System GUID",
         (NetFn::App, 0x38) => "Get Channel Authentication Capabilities",
         (NetFn::App, 0x3B) => "Set Session Privilege Level",
@@ -137,6 +138,7 @@ pub fn command_name(netfn: u8, cmd: u8) -> &'static str {
         (NetFn::Storage, 0x42) => "Reserve SEL",
         (NetFn::Storage, 0x43) => "Get SEL Entry",
         (NetFn::Storage, 0x47) => "Clear SEL",
+        (NetFn::Reserved(0x2C), 0x02) => "Get Power Reading (DCMI)",
         _ => "IPMI command",
     }
 }

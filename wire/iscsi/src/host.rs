@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::chap::Chap;
-use crate::scsi::{MediaError, MediaOp, MediaReply, Unit};
+use crate::scsi::{MediaError, MediaOp, MediaReply, TaskAge, Unit};
 
 /// A target: a name and its logical units.
 #[derive(Debug)]
@@ -32,6 +32,15 @@ pub enum Denied {
     Unavailable,
 }
 
+/// What a discovery session may have to prove, since what it is shown depends on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiscoveryAccess {
+    /// One who proves nothing is let in too, and is shown what needs no secret.
+    pub anonymous: bool,
+    /// Secrets of which one may be proved; none: there is nothing to prove.
+    pub accounts: Vec<Chap>,
+}
+
 /// A line of SendTargets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovered {
@@ -46,6 +55,8 @@ pub struct SessionStart {
     pub initiator: String,
     pub isid: [u8; 6],
     pub kind: SessionKind,
+    /// What it has proved.
+    pub proved: Option<Chap>,
 }
 
 #[derive(Debug, Clone)]
@@ -103,10 +114,10 @@ pub trait Host {
     fn admit(&mut self, initiator: &str, target: &str) -> Result<Admission, Denied>;
 
     /// What a discovery session has to prove.
-    fn discovery_auth(&mut self, initiator: &str) -> Option<Chap>;
+    fn discovery_access(&mut self, initiator: &str) -> DiscoveryAccess;
 
-    /// The targets this initiator may log in to.
-    fn discover(&mut self, initiator: &str) -> Vec<Discovered>;
+    /// The targets that a session is shown: those it may log in to with what it has proved.
+    fn discover(&mut self, session: &SessionStart) -> Vec<Discovered>;
 
     fn random(&mut self, bytes: &mut [u8]);
 
@@ -128,7 +139,17 @@ pub trait Host {
     /// Does `op` at once, or says [`Now::Later`] and does it then. `data` is what the initiator sent for it,
     /// exactly [`MediaOp::data_out`] bytes.
     ///
+    /// Just before it touches the medium, [`Unit::is_current`] says whether the task is still there: one that was
+    /// aborted, or whose session was replaced, must not happen any more. A sanitize happens all the same.
+    ///
     /// Done later, the result goes to [`Unit::finish`], also if the connection is gone, and what that gives
     /// to [`crate::Connection::complete`].
-    fn run(&mut self, task: TaskKey, unit: &Arc<Unit>, op: &MediaOp, data: &[u8]) -> Now<MediaReply>;
+    fn run(
+        &mut self,
+        task: TaskKey,
+        unit: &Arc<Unit>,
+        age: TaskAge,
+        op: &MediaOp,
+        data: &[u8],
+    ) -> Now<MediaReply>;
 }

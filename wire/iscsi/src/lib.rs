@@ -23,8 +23,8 @@ pub use chap::{Algorithm, Challenge, Chap, ChapError, Credentials, Secret};
 pub use connection::{Closed, Connection, Received};
 pub use frame::{Frame, FrameError, FrameRules, Step, next as next_frame};
 pub use host::{
-    Admission, Denied, Discovered, Grant, Host, LoginRefused, Now, Refused, Room, SessionKind, SessionStart,
-    Target, TaskKey,
+    Admission, Denied, Discovered, DiscoveryAccess, Grant, Host, LoginRefused, Now, Refused, Room,
+    SessionKind, SessionStart, Target, TaskKey,
 };
 pub use output::Output;
 pub use params::{NegotiationError, Offer, Params, negotiate};

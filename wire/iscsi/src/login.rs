@@ -21,7 +21,11 @@ pub(crate) struct Login {
     initiator: Option<String>,
     target_name: Option<String>,
     kind: Option<SessionKind>,
-    auth: Option<Chap>,
+    /// Secrets of which one is to be proved.
+    accounts: Vec<Chap>,
+    /// Proving nothing is allowed as well.
+    anonymous: bool,
+    proved: Option<Chap>,
     chap: ChapStep,
     params: Params,
     declared: bool,
@@ -42,6 +46,8 @@ pub(crate) struct Established {
     pub(crate) start: SessionStart,
     pub(crate) grant: Grant,
     pub(crate) params: Params,
+    /// The connection's number, which the initiator gave.
+    pub(crate) cid: u16,
 }
 
 /// Why a login is refused: status class and detail, and a reason for the log.
@@ -132,7 +138,7 @@ impl Login {
         self.greet(&pairs, &mut answer, host)?;
         if current == SECURITY {
             self.security(&pairs, &mut answer, host)?;
-        } else if self.auth.is_some() && !matches!(self.chap, ChapStep::Done) {
+        } else if !self.is_proved() && !self.goes_on_anonymously() {
             return Err(Refusal(
                 AUTHENTICATION_FAILED,
                 "no authentication, and the target asks for CHAP".into(),
@@ -145,8 +151,7 @@ impl Login {
             self.declared = true;
             answer.push("MaxRecvDataSegmentLength", offer.max_recv_data.to_string());
         }
-        let proved = self.auth.is_none() || matches!(self.chap, ChapStep::Done);
-        if !transit || !proved {
+        if !transit || !self.is_proved() {
             return Ok(Reply::More(answer, current << 2));
         }
         self.stage = next;
@@ -154,7 +159,7 @@ impl Login {
         if next != FULL_FEATURE {
             return Ok(Reply::More(answer, flags));
         }
-        let established = self.establish(bound.0, host)?;
+        let established = self.establish(bound.0, bound.1, host)?;
         Ok(Reply::Through(answer, flags, Box::new(established)))
     }
 
@@ -169,7 +174,9 @@ impl Login {
         match pairs.value("SessionType").unwrap_or("Normal") {
             "Discovery" => {
                 self.kind = Some(SessionKind::Discovery);
-                self.auth = host.discovery_auth(name);
+                let access = host.discovery_access(name);
+                self.accounts = access.accounts;
+                self.anonymous = access.anonymous;
             }
             "Normal" => {
                 let target = pairs.value("TargetName");
@@ -184,7 +191,7 @@ impl Login {
                 }
                 answer.push("TargetPortalGroupTag", "1");
                 self.kind = Some(SessionKind::Normal(Arc::clone(&admission.target)));
-                self.auth = admission.auth;
+                self.accounts = admission.auth.into_iter().collect();
             }
             other => return Err(Refusal(NO_SUCH_SESSION_TYPE, format!("session type {other:.32}"))),
         }
@@ -194,7 +201,7 @@ impl Login {
 
     fn security<H: Host>(&mut self, pairs: &Pairs, answer: &mut Pairs, host: &mut H) -> Result<(), Refusal> {
         let denied = |error: ChapError| Refusal(AUTHENTICATION_FAILED, error.to_string());
-        let Some(auth) = &self.auth else {
+        if self.accounts.is_empty() {
             return match pairs.value("AuthMethod") {
                 None => Ok(()),
                 Some(offered) if offered.split(',').any(|method| method == "None") => {
@@ -206,11 +213,14 @@ impl Login {
                     format!("the initiator insists on one of {offered:.64}, and the target has no secret"),
                 )),
             };
-        };
+        }
         match &self.chap {
             ChapStep::Method => {
                 let offered = pairs.value("AuthMethod").unwrap_or("None");
                 if !offered.split(',').any(|method| method == "CHAP") {
+                    if self.goes_on_anonymously() {
+                        return self.security(pairs, answer, host);
+                    }
                     return Err(Refusal(AUTHENTICATION_FAILED, "the initiator does not offer CHAP".into()));
                 }
                 answer.push("AuthMethod", "CHAP");
@@ -229,7 +239,7 @@ impl Login {
                 Ok(())
             }
             ChapStep::Response(challenge) => {
-                challenge.judge(auth, pairs, answer).map_err(denied)?;
+                self.proved = Some(prove(challenge, &self.accounts, pairs, answer).map_err(denied)?);
                 self.chap = ChapStep::Done;
                 Ok(())
             }
@@ -237,15 +247,45 @@ impl Login {
         }
     }
 
-    fn establish<H: Host>(&mut self, isid: [u8; 6], host: &mut H) -> Result<Established, Refusal> {
+    fn is_proved(&self) -> bool {
+        self.accounts.is_empty() || matches!(self.chap, ChapStep::Done)
+    }
+
+    /// Nothing was proved, and nothing has to be. A proof that was begun is not left again.
+    fn goes_on_anonymously(&mut self) -> bool {
+        let may = self.anonymous && matches!(self.chap, ChapStep::Method);
+        if may {
+            self.accounts.clear();
+        }
+        may
+    }
+
+    fn establish<H: Host>(&mut self, isid: [u8; 6], cid: u16, host: &mut H) -> Result<Established, Refusal> {
         let (Some(initiator), Some(kind)) = (self.initiator.clone(), self.kind.clone()) else {
             return Err(Refusal(MISSING_PARAMETER, "no InitiatorName".into()));
         };
-        let start = SessionStart { initiator, isid, kind };
+        let start = SessionStart { initiator, isid, kind, proved: self.proved.clone() };
         let grant =
             host.session(&start).map_err(|_| Refusal(OUT_OF_RESOURCES, "too many sessions".into()))?;
-        Ok(Established { start, grant, params: self.params.clone() })
+        Ok(Established { start, grant, params: self.params.clone(), cid })
     }
+}
+
+/// The account that the answer to a challenge is of. Whose it is not changes nothing.
+fn prove(
+    challenge: &Challenge,
+    accounts: &[Chap],
+    request: &Pairs,
+    answer: &mut Pairs,
+) -> Result<Chap, ChapError> {
+    for account in accounts {
+        match challenge.judge(account, request, answer) {
+            Ok(()) => return Ok(account.clone()),
+            Err(ChapError::Wrong) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(ChapError::Wrong)
 }
 
 enum Reply {

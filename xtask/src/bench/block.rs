@@ -19,4 +19,9 @@ pub(super) fn run(options: &[String]) -> Result<()> {
     shell::run(bench.arg("--rackd").arg(release.join("rackd")).args(options))
 }
 
-const PACKAGES: &[(&str, &str)] = &[("tgt", "/usr/sbin/tgtd"), ("nginx", "/usr/sbin/nginx")];
+const PACKAGES: &[(&str, &str)] = &[
+    ("tgt", "/usr/sbin/tgtd"),
+    ("nginx", "/usr/sbin/nginx"),
+    ("qemu-utils", "/usr/bin/qemu-img"),
+    ("qemu-block-extra", "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so"),
+];

@@ -3,6 +3,7 @@
 //!
 //! `bench --rackd PROGRAM [--seconds N] [--runs N] [--size MIB] [--only WORD] [--directory DIR]`
 
+mod foreign;
 mod http;
 mod load;
 mod overlay;
@@ -61,6 +62,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if let [ours, tgt] = costs[..] {
             println!("| | | IOPS per core, ours to tgt's | {:.1} | | | | | |", tgt / ours);
         }
+    }
+    if "qemu-img bench".contains(&options.only) {
+        foreign::run(&servers, options.runs)?;
     }
     if "sequential read beside nginx".contains(&options.only) {
         beside_nginx(&options, directory.path(), &disk, &ours)?;
@@ -186,5 +190,9 @@ const CASES: &[Case] = &[
     case("4k random read QD1 each", Kind::Read, Order::Random, 4096, 1, 64),
     case("4k random read QD4 each", Kind::Read, Order::Random, 4096, 4, 64),
     case("4k random write QD1 each", Kind::Write, Order::Random, 4096, 1, 64),
+    case("4k random read QD32 each", Kind::Read, Order::Random, 4096, 32, 64),
     case("128k sequential read QD1 each", Kind::Read, Order::Sequential, 128 << 10, 1, 64),
+    case("1M sequential read QD1 each", Kind::Read, Order::Sequential, 1 << 20, 1, 64),
+    case("128k sequential write QD1 each", Kind::Write, Order::Sequential, 128 << 10, 1, 64),
+    case("1M sequential write QD1 each", Kind::Write, Order::Sequential, 1 << 20, 1, 64),
 ];

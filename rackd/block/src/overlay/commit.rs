@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::Ordering;
 
 use super::disk::{Disk, runs};
 use super::layout::{Header, MAP, PAGE};
@@ -24,14 +25,17 @@ impl<S: Store> Disk<S> {
         let mut state = self.write_state();
         if state.dirty.is_empty() && state.space.given_up.is_empty() && !always {
             drop(state);
-            return self.store.sync();
+            return self.sync();
         }
         let dirty = std::mem::take(&mut state.dirty);
         let given_up = std::mem::take(&mut state.space.given_up);
         let picture = state.map.clone();
-        // Records from now on belong to the next epoch, and to the other half of the log.
-        state.epoch = state.epoch.wrapping_add(1);
-        state.position = 0;
+        // Records from now on belong to the next epoch, and to the other half of the log. After a commit that failed
+        // they do already: the half before is what the header on the disk still needs.
+        if state.epoch == state.header.epoch {
+            state.epoch = state.epoch.wrapping_add(1);
+            state.position = 0;
+        }
         let mut header = state.header.clone();
         header.epoch = state.epoch;
         header.sequence += 1;
@@ -43,13 +47,15 @@ impl<S: Store> Disk<S> {
                 state.header.sequence = header.sequence;
                 state.header.epoch = header.epoch;
                 drop(state);
-                // Holes before the blocks are used again.
+                // Holes before the blocks are used again. Without them the blocks are as free, and take more space.
+                let mut punched = Ok(());
                 for (entry, count) in entry_runs(given_up.clone()) {
-                    self.store.punch(self.data_offset(entry), u64::from(count) * self.block)?;
+                    let hole = self.store.punch(self.data_offset(entry), u64::from(count) * self.block);
+                    punched = punched.and(hole);
                 }
                 let mut state = self.write_state();
                 given_up.into_iter().rev().for_each(|entry| state.space.put_back(entry));
-                Ok(())
+                punched
             }
             Err(error) => {
                 state.dirty.extend(dirty);
@@ -61,13 +67,24 @@ impl<S: Store> Disk<S> {
 
     /// The order that makes it safe: data, then the map that points to it, then what forgets the log.
     fn write_map(&self, map: &Map, dirty: &BTreeSet<usize>, header: &Header) -> io::Result<()> {
-        self.store.sync()?;
+        self.sync()?;
         for page in dirty {
             self.store.write_at(&map.page_bytes(*page), MAP + (*page * PAGE * 4) as u64)?;
         }
-        self.store.sync()?;
+        self.sync()?;
         self.store.write_at(&header.emit(), header.slot())?;
-        self.store.sync()
+        self.sync()
+    }
+
+    /// A sync that fails is told once: the kernel takes what it could not write for written, and the next sync succeeds.
+    /// So the first failure is the last word, until the file is opened again.
+    fn sync(&self) -> io::Result<()> {
+        if self.lost.load(Ordering::Acquire) {
+            return Err(io::Error::other(
+                "the disk below failed to write earlier: what it lost is not known",
+            ));
+        }
+        self.store.sync().inspect_err(|_| self.lost.store(true, Ordering::Release))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use farrier_iscsi::scsi::Extent;
@@ -19,6 +20,8 @@ pub(crate) struct Disk<S> {
     state: RwLock<State>,
     /// One commit at a time.
     committing: Mutex<()>,
+    /// A sync failed.
+    pub(super) lost: AtomicBool,
     pub(super) block: u64,
     data_start: u64,
 }
@@ -70,7 +73,8 @@ impl<S: Store> Disk<S> {
             data_blocks,
             zero_blocks,
         };
-        Disk { store, state: RwLock::new(state), committing: Mutex::new(()), block, data_start }
+        let (state, committing, lost) = (RwLock::new(state), Mutex::new(()), AtomicBool::new(false));
+        Disk { store, state, committing, lost, block, data_start }
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -100,7 +104,7 @@ impl<S: Store> Disk<S> {
     }
 
     fn read_with(&self, buffer: &mut [u8], offset: u64, patience: Patience) -> io::Result<()> {
-        let state = self.read_state();
+        let state = self.state_for(patience)?;
         check_range(offset, buffer.len(), state.header.size)?;
         let mut below: Vec<(usize, usize)> = Vec::new();
         let mut done = 0;
@@ -167,7 +171,7 @@ impl<S: Store> Disk<S> {
         if data.is_empty() {
             return Ok(());
         }
-        if self.write_over(data, offset)? {
+        if self.write_over(data, offset, patience)? {
             return Ok(());
         }
         loop {
@@ -197,8 +201,8 @@ impl<S: Store> Disk<S> {
     }
 
     /// Writes where every block has its place already. False: not so.
-    fn write_over(&self, data: &[u8], offset: u64) -> io::Result<bool> {
-        let state = self.read_state();
+    fn write_over(&self, data: &[u8], offset: u64, patience: Patience) -> io::Result<bool> {
+        let state = self.state_for(patience)?;
         check_range(offset, data.len(), state.header.size)?;
         if state.picture.is_some() {
             return Ok(false);
@@ -233,7 +237,7 @@ impl<S: Store> Disk<S> {
         if !end.is_multiple_of(self.block) && blocks.first() != Some(&(end / self.block)) {
             blocks.push(end / self.block);
         }
-        let state = self.read_state();
+        let state = self.state_for(patience)?;
         let size = state.header.size;
         let entries: Vec<(u64, u32)> =
             blocks.into_iter().map(|block| (block, state.map.get(block))).collect();
@@ -415,15 +419,19 @@ impl<S: Store> Disk<S> {
     }
 
     pub(crate) fn extents(&self, offset: u64, max: usize) -> Vec<Extent> {
-        let state = self.read_state();
-        let size = state.header.size;
-        let below = state.header.base_size;
         let mut extents: Vec<Extent> = Vec::new();
         let mut at = offset;
-        while at < size {
+        loop {
+            // Anew for each step: nobody waits for a large disk to be looked through.
+            let state = self.read_state();
+            let (size, below) = (state.header.size, state.header.base_size);
+            if at >= size {
+                break;
+            }
             let block = at / self.block;
             let (entry, count) =
                 state.map.run(block, ((size - at).div_ceil(self.block) + 1).min(EXTENT_STEP));
+            drop(state);
             let mut end = ((block + count) * self.block).min(size);
             let mut allocated = is_data(entry);
             if entry == BASE {
@@ -470,6 +478,13 @@ impl<S: Store> Disk<S> {
 
     pub(super) fn write_state(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_for(&self, patience: Patience) -> io::Result<RwLockReadGuard<'_, State>> {
+        match patience {
+            Patience::Wait => Ok(self.read_state()),
+            Patience::Now => self.state.try_read().map_err(|_| io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     fn try_write_state(&self) -> io::Result<RwLockWriteGuard<'_, State>> {

@@ -65,6 +65,11 @@ impl Map {
         let entry = self.get(block);
         let mut len = 1;
         while len < max {
+            let (page, at) = place(block + len);
+            if entry == BASE && at == 0 && self.pages.get(page).is_none_or(Option::is_none) {
+                len += PAGE as u64;
+                continue;
+            }
             let next = self.get(block + len);
             let follows = if entry >= FIRST {
                 next.checked_sub(entry) == u32::try_from(len).ok()
@@ -76,7 +81,7 @@ impl Map {
             }
             len += 1;
         }
-        (entry, len)
+        (entry, len.min(max.max(1)))
     }
 }
 

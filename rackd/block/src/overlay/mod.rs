@@ -15,6 +15,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use farrier_iscsi::scsi::Extent;
 
@@ -29,6 +30,8 @@ use store::FileStore;
 pub struct Overlay {
     disk: Disk<FileStore>,
     path: PathBuf,
+    /// It is about to be removed: nothing of it has to reach the disk.
+    abandoned: AtomicBool,
 }
 
 /// How an overlay is made.
@@ -84,6 +87,8 @@ pub enum OverlayError {
     BadBlock(u32),
     #[error("the name of the image below has {0} bytes, at most 1024 fit")]
     LongName(usize),
+    #[error("it is in use: expected nobody else to have it open; stop what serves it first")]
+    InUse,
     #[error("another snapshot of it is being made: wait for its end")]
     Busy,
 }
@@ -97,17 +102,17 @@ impl Overlay {
         base_id: &str,
     ) -> Result<Arc<Overlay>, OverlayError> {
         let header = new_header(options, base.size(), base_id)?;
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let file = locked(OpenOptions::new().read(true).write(true).create_new(true).open(path)?)?;
         let disk = Disk::create(FileStore::new(file)?, header, base)?;
         sync_directory(path)?;
-        Ok(Arc::new(Overlay { disk, path: path.to_owned() }))
+        Ok(Arc::new(Overlay { disk, path: path.to_owned(), abandoned: AtomicBool::new(false) }))
     }
 
     /// Opens one, and makes good what a crash left.
     pub fn open(path: &Path, base: Arc<dyn Image>, base_id: &str) -> Result<Arc<Overlay>, OverlayError> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = locked(OpenOptions::new().read(true).write(true).open(path)?)?;
         let disk = Disk::open(FileStore::new(file)?, base, base_id, layout::boot_id()?)?;
-        Ok(Arc::new(Overlay { disk, path: path.to_owned() }))
+        Ok(Arc::new(Overlay { disk, path: path.to_owned(), abandoned: AtomicBool::new(false) }))
     }
 
     /// What a file says, without the image below.
@@ -125,6 +130,11 @@ impl Overlay {
     pub fn delete(path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)?;
         sync_directory(path)
+    }
+
+    /// It is not flushed when it is dropped: its file is about to be removed.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
     }
 
     pub fn path(&self) -> &Path {
@@ -228,9 +238,21 @@ impl Backing for Overlay {
 impl Drop for Overlay {
     fn drop(&mut self) {
         // Not needed for safety: what is not flushed may be lost. It saves the next start the replay.
+        if self.abandoned.load(Ordering::Relaxed) {
+            return;
+        }
         if let Err(error) = self.disk.flush() {
             tracing::warn!(path = %self.path.display(), %error, "overlay not flushed at its end");
         }
+    }
+}
+
+/// Two that write to one overlay destroy it: whoever has it open keeps all others out, of this process too.
+fn locked(file: File) -> Result<File, OverlayError> {
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OverlayError::InUse),
+        Err(error) => Err(io::Error::from(error).into()),
     }
 }
 

@@ -84,9 +84,13 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn life() -> impl Strategy<Value = (Vec<Op>, usize, End)> {
+fn life() -> impl Strategy<Value = (Vec<Op>, Crash, End)> {
     let end = prop_oneof![Just(End::Kill), any::<u64>().prop_map(|seed| End::PowerCut { seed })];
-    (proptest::collection::vec(op(), 1..12), 0..32usize, end)
+    let crash = prop_oneof![
+        (0..32usize).prop_map(Crash::AfterWrites),
+        (0..24usize, 1..6usize).prop_map(|(after, failures)| Crash::Passing { after, failures }),
+    ];
+    (proptest::collection::vec(op(), 1..12), crash, end)
 }
 
 /// What each sector may hold after a crash: the last value is what it holds before one.
@@ -176,12 +180,20 @@ proptest! {
         let mut disk = Disk::create(store.clone(), header(), image.clone()).expect("made");
         let mut boot = BOOT;
         let mut model = Model::new();
-        for (ops, crash_after, end) in lives {
-            store.crash_after(Crash::AfterWrites(crash_after));
+        for (ops, crash, end) in lives {
+            store.crash_after(crash);
             let mut interrupted = false;
             for op in &ops {
                 let before: Vec<u32> = model.sectors.iter().map(|sector| *sector.last().expect("one")).collect();
                 if perform(&disk, op, &mut model).is_err() {
+                    // The process goes on: what it touched holds the old or the new, and stays that from now on.
+                    if matches!(crash, Crash::Passing { .. }) {
+                        for ((sector, old), now) in model.sectors.iter_mut().zip(before).zip(contents(&disk)) {
+                            prop_assert!(now == old || now == *sector.last().expect("one"));
+                            sector.push(now);
+                        }
+                        continue;
+                    }
                     interrupted = true;
                     // Neither the old nor the new is promised for what it touched.
                     if matches!(end, End::Kill) {
@@ -216,6 +228,19 @@ proptest! {
             store.check_no_shared_blocks(&disk);
         }
     }
+}
+
+/// The kernel tells of a lost write once. Whoever flushes after that must not be told that all is well.
+#[test]
+fn a_sync_that_failed_is_not_forgotten() {
+    let store = SimulatedStore::default();
+    let disk = Disk::create(store.clone(), header(), below()).expect("made");
+    disk.write(&filled(1), 0).expect("written");
+    store.crash_after(Crash::AfterWrites(0));
+    assert!(disk.flush().is_err());
+    store.killed();
+    disk.write(&filled(2), 0).expect("written");
+    assert!(disk.flush().is_err(), "what was lost then is lost now");
 }
 
 #[test]
@@ -276,6 +301,8 @@ fn an_overlay_in_a_file_lives_through_its_whole_life() {
     let copy = directory.path().join("copy.overlay");
     overlay.snapshot(&copy).expect("copied");
     overlay.write_at(&[6; 512], 0).expect("written");
+    let twice = Overlay::open(&path, image.clone(), "golden");
+    assert!(matches!(twice, Err(super::OverlayError::InUse)), "one writer at a time");
     drop(overlay);
     assert_eq!(Overlay::peek(&path).expect("readable").base_id, "golden");
     assert!(matches!(

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod hand;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +22,7 @@ pub(crate) struct Server {
 impl Server {
     /// With this many portals on the loopback.
     pub(crate) fn start(limits: Limits, portals: usize) -> Server {
-        let targets = Targets::new(limits);
+        let targets = Targets::new(Limits { portals: portals as u16, ..limits });
         let sockets: Vec<Portal> =
             (0..portals).map(|_| Portal::bind(([127, 0, 0, 1], 0).into()).expect("a free port")).collect();
         let addresses = sockets.iter().map(|portal| portal.local_addr().expect("bound")).collect();

@@ -125,7 +125,11 @@ impl Link {
 
     /// Sends an event once. The state is read first: that proves the session alive, so that a lost
     /// answer is not merely a lost session.
-    async fn power_event(&mut self, call: &mut Call, control: ChassisControl) -> Result<(), BmcError> {
+    pub(super) async fn power_event(
+        &mut self,
+        call: &mut Call,
+        control: ChassisControl,
+    ) -> Result<(), BmcError> {
         self.power(call).await?;
         if self.command_once(call, control).await?.is_some() {
             return Ok(());
@@ -133,6 +137,7 @@ impl Link {
         let power_now = self.power(call).await.ok();
         let command = match control {
             ChassisControl::PowerCycle => "Chassis Control (power cycle)",
+            ChassisControl::DiagnosticInterrupt => "Chassis Control (diagnostic interrupt)",
             _ => "Chassis Control (hard reset)",
         };
         Err(BmcError::AnswerLost { addr: self.address.addr, command, power_now })

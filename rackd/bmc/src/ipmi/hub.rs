@@ -129,6 +129,9 @@ impl IpmiHub {
             .with_identify(driver.clone())
             .with_event_log(driver.clone())
             .with_sensors(driver.clone())
+            .with_power_draw(driver.clone())
+            .with_interrupt(driver.clone())
+            .with_bmc_reset(driver.clone())
             .with_inventory(driver)
             .with_console(Arc::new(console))
     }

@@ -189,6 +189,11 @@ impl Link {
         self.session.take()
     }
 
+    /// The BMC has forgotten it: nothing is left to close.
+    pub(super) fn forget_session(&mut self) {
+        self.session = None;
+    }
+
     /// Gives a session back, in use until now.
     pub(super) fn put_session(&mut self, session: ClientSession) {
         self.session = Some(session);

@@ -16,8 +16,10 @@
 //! The actor and its circuit breaker are `crate::actor` and `crate::breaker`: every driver's.
 
 mod address;
+mod draw;
 mod driver;
 mod event_log;
+mod events;
 mod exchange;
 mod hub;
 mod inventory;

@@ -43,6 +43,18 @@ impl Document {
         value.as_u64().or_else(|| value.as_f64().filter(|f| (0.0..1e15).contains(f)).map(|f| f as u64))
     }
 
+    /// A number with a fraction; JSON has none that is not finite.
+    pub(super) fn float(&self, path: &str) -> Option<f64> {
+        self.at(path)?.as_f64()
+    }
+
+    /// The objects in an array, as many as `most`.
+    pub(super) fn parts(&self, path: &str, most: usize) -> Vec<Self> {
+        let parts = self.at(path).and_then(Value::as_array).into_iter().flatten();
+        let parts = parts.filter(|part| part.is_object()).take(most);
+        parts.map(|part| Self { value: part.clone(), etag: None }).collect()
+    }
+
     pub(super) fn link(&self, path: &str) -> Option<Path> {
         Path::of(self.at(path)?.get("@odata.id")?.as_str()?)
     }
@@ -131,6 +143,8 @@ mod tests {
         assert_eq!(document.link("L").unwrap().as_str(), "/redfish/v1/S");
         assert_eq!(document.links("Ls", 9), [Path("/a".to_owned())]);
         assert_eq!(document.words("W"), ["On"]);
+        assert_eq!((document.float("N"), document.float("A")), (Some(96.5), None));
+        assert_eq!(document.parts("Ls", 9).len(), 3, "a number is no object");
         assert_eq!(document.etag.as_deref(), Some("W/\"1\""));
         for bad in [&b"[]"[..], b"", b"nope", b"\xff", "[".repeat(100_000).as_bytes()] {
             assert_eq!(Document::parse(bad, None), None);

@@ -31,7 +31,7 @@ impl RedfishBmc {
         Self { addr, mailbox }
     }
 
-    async fn call<T, F>(&self, deadline: Deadline, operation: F) -> Result<T, BmcError>
+    pub(super) async fn call<T, F>(&self, deadline: Deadline, operation: F) -> Result<T, BmcError>
     where
         T: Send + 'static,
         F: for<'a> FnOnce(&'a mut Link, &'a mut Call) -> BoxFuture<'a, Result<T, BmcError>> + Send + 'static,
@@ -39,7 +39,7 @@ impl RedfishBmc {
         actor::call(self.addr, &self.mailbox, deadline, operation).await
     }
 
-    async fn reset(&self, reset: &'static Reset, deadline: Deadline) -> Result<(), BmcError> {
+    pub(super) async fn reset(&self, reset: &'static Reset, deadline: Deadline) -> Result<(), BmcError> {
         self.call(deadline, |link, call| Box::pin(link.reset(call, reset))).await
     }
 }
@@ -108,7 +108,7 @@ impl ReadInventory for RedfishBmc {
 }
 
 impl Link {
-    async fn power(&mut self, call: &mut Call) -> Result<PowerState, BmcError> {
+    pub(super) async fn power(&mut self, call: &mut Call) -> Result<PowerState, BmcError> {
         let (path, system) = self.system(call).await?;
         power::state(&system).ok_or_else(|| {
             let seen = system.at("PowerState").map_or("none".to_owned(), ToString::to_string);
@@ -118,11 +118,34 @@ impl Link {
 
     async fn reset(&mut self, call: &mut Call, reset: &'static Reset) -> Result<(), BmcError> {
         let (path, system) = self.system(call).await?;
-        let target = system.at(&format!("{}/target", power::ACTION)).and_then(|t| Path::of(t.as_str()?));
-        let target = target.or_else(|| path.member("Actions/ComputerSystem.Reset")).unwrap_or(path);
-        let mut offered = power::offered(&system);
+        match self.press(call, path, &system, power::OF_SYSTEM, reset).await {
+            Err(BmcError::AnswerLost { addr, command, .. }) => {
+                Err(BmcError::AnswerLost { addr, command, power_now: self.power(call).await.ok() })
+            }
+            // Many BMCs refuse "on" when it is on already, instead of doing nothing.
+            Err(refused @ BmcError::Http { .. }) => match reset.reaches {
+                Some(wanted) if self.power(call).await? == wanted => Ok(()),
+                _ => Err(refused),
+            },
+            other => other,
+        }
+    }
+
+    /// A reset action, of the types that a resource offers.
+    pub(super) async fn press(
+        &mut self,
+        call: &mut Call,
+        path: Path,
+        resource: &Document,
+        action: power::Action,
+        reset: &'static Reset,
+    ) -> Result<(), BmcError> {
+        let at = |name: &str| resource.at(&format!("{}/{name}", action.property));
+        let target = at("target").and_then(|target| Path::of(target.as_str()?));
+        let target = target.or_else(|| path.member(action.path)).unwrap_or(path);
+        let mut offered = power::offered(resource, action);
         if offered.is_empty()
-            && let Some(info) = system.at(&format!("{}/@Redfish.ActionInfo", power::ACTION))
+            && let Some(info) = at("@Redfish.ActionInfo")
             && let Some(info) = info.as_str().and_then(Path::of)
         {
             offered = power::offered_by_info(&self.get(call, &info).await?);
@@ -133,21 +156,8 @@ impl Link {
         };
         let ask = Ask::post(&target, json!({ "ResetType": kind }));
         let ask = if reset.reaches.is_some() { ask } else { ask.once(reset.name) };
-        let answer = match self.send(call, &ask).await {
-            Err(BmcError::AnswerLost { addr, command, .. }) => {
-                return Err(BmcError::AnswerLost { addr, command, power_now: self.power(call).await.ok() });
-            }
-            other => other?,
-        };
-        if answer.status.is_success() {
-            return Ok(());
-        }
-        let refused = self.refused(&ask, &answer);
-        // Many BMCs refuse "on" when it is on already, instead of doing nothing.
-        match reset.reaches {
-            Some(wanted) if self.power(call).await? == wanted => Ok(()),
-            _ => Err(refused),
-        }
+        let answer = self.send(call, &ask).await?;
+        if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) }
     }
 
     async fn set_boot_device(
@@ -248,7 +258,7 @@ impl Link {
         let nics = system.link("EthernetInterfaces");
         self.members(call, "EthernetInterfaces", nics, &mut seen, inventory::nic).await?;
         let firmware = self.firmware_list(call).await;
-        let firmware = optional(firmware, &mut seen, "UpdateService")?.flatten();
+        let firmware = optional(firmware, &mut seen.warnings, "UpdateService")?.flatten();
         self.members(call, "FirmwareInventory", firmware, &mut seen, inventory::firmware).await?;
         Ok(seen)
     }
@@ -263,14 +273,14 @@ impl Link {
         read: fn(&mut Inventory, &Document),
     ) -> Result<(), BmcError> {
         let Some(collection) = collection else {
-            inventory::warn(seen, format!("there are no {name}"));
+            inventory::warn(&mut seen.warnings, format!("there are no {name}"));
             return Ok(());
         };
         let list = self.get(call, &collection).await;
-        let Some(list) = optional(list, seen, collection.as_str())? else { return Ok(()) };
+        let Some(list) = optional(list, &mut seen.warnings, collection.as_str())? else { return Ok(()) };
         for member in list.links("Members", self.tuning.max_members) {
             let document = self.get(call, &member).await;
-            if let Some(document) = optional(document, seen, member.as_str())? {
+            if let Some(document) = optional(document, &mut seen.warnings, member.as_str())? {
                 read(seen, &document);
             }
         }
@@ -283,7 +293,8 @@ impl Link {
         system: &Document,
     ) -> Result<Option<Document>, BmcError> {
         let manager = self.manager(call, system).await;
-        Ok(optional(manager, &mut Inventory::default(), "Managers")?.flatten())
+        let manager = optional(manager, &mut Inventory::default().warnings, "Managers")?.flatten();
+        Ok(manager.map(|(_, document)| document))
     }
 
     fn impossible(&self, why: Impossible) -> BmcError {
@@ -310,15 +321,19 @@ impl Link {
 }
 
 /// A resource that may be missing or broken: a warning. A BMC that is away still ends the call.
-fn optional<T>(read: Result<T, BmcError>, seen: &mut Inventory, what: &str) -> Result<Option<T>, BmcError> {
+pub(super) fn optional<T>(
+    read: Result<T, BmcError>,
+    warnings: &mut Vec<String>,
+    what: &str,
+) -> Result<Option<T>, BmcError> {
     match read {
         Ok(value) => Ok(Some(value)),
         Err(BmcError::Http { status, .. }) => {
-            inventory::warn(seen, format!("{what}: HTTP {status}"));
+            inventory::warn(warnings, format!("{what}: HTTP {status}"));
             Ok(None)
         }
         Err(BmcError::BadAnswer { seen: came, .. }) => {
-            inventory::warn(seen, format!("{what}: {came}"));
+            inventory::warn(warnings, format!("{what}: {came}"));
             Ok(None)
         }
         Err(error) => Err(error),

@@ -61,6 +61,11 @@ impl RedfishHub {
             .with_boot_device(driver.clone())
             .with_identity(driver.clone())
             .with_identify(driver.clone())
+            .with_interrupt(driver.clone())
+            .with_bmc_reset(driver.clone())
+            .with_event_log(driver.clone())
+            .with_sensors(driver.clone())
+            .with_power_draw(driver.clone())
             .with_inventory(driver)
     }
 

@@ -24,18 +24,20 @@ pub(super) fn system(inventory: &mut Inventory, system: &Document) {
     for (path, field) in TEXTS {
         match system.text(path) {
             Some(text) => *field(inventory) = text,
-            None => warn(inventory, format!("the system has no {path}")),
+            None => warn(&mut inventory.warnings, format!("the system has no {path}")),
         }
     }
     for (path, field) in NUMBERS {
         match system.number(path) {
             Some(number) => *field(inventory) = number,
-            None => warn(inventory, format!("the system has no {path}")),
+            None => warn(&mut inventory.warnings, format!("the system has no {path}")),
         }
     }
     match memory(system) {
         Some(bytes) => inventory.memory_bytes = bytes,
-        None => warn(inventory, "the system has no MemorySummary/TotalSystemMemoryGiB".to_owned()),
+        None => {
+            warn(&mut inventory.warnings, "the system has no MemorySummary/TotalSystemMemoryGiB".to_owned())
+        }
     }
     if let Some(version) = system.text("BiosVersion") {
         inventory.firmware.push(("BIOS".to_owned(), version));
@@ -46,7 +48,7 @@ pub(super) fn system(inventory: &mut Inventory, system: &Document) {
 pub(super) fn manager(inventory: &mut Inventory, manager: Option<&Document>) {
     match manager.and_then(|manager| manager.text("FirmwareVersion")) {
         Some(version) => inventory.firmware.push(("BMC".to_owned(), version)),
-        None => warn(inventory, "no manager has a FirmwareVersion".to_owned()),
+        None => warn(&mut inventory.warnings, "no manager has a FirmwareVersion".to_owned()),
     }
 }
 
@@ -59,27 +61,27 @@ pub(super) fn nic(inventory: &mut Inventory, document: &Document) {
             let link_up = document.text("LinkStatus").map(|status| status == "LinkUp");
             inventory.nics.push(InventoryNic { name, mac_address, link_up });
         }
-        None => warn(inventory, format!("NIC {name} has no MAC address")),
+        None => warn(&mut inventory.warnings, format!("NIC {name} has no MAC address")),
     }
 }
 
 /// One SoftwareInventory.
 pub(super) fn firmware(inventory: &mut Inventory, document: &Document) {
     let name = document.text("Name").or_else(|| document.text("Id"));
-    let Some(name) = name else { return warn(inventory, "firmware without a name".to_owned()) };
+    let Some(name) = name else { return warn(&mut inventory.warnings, "firmware without a name".to_owned()) };
     match document.text("Version") {
         Some(version) if !inventory.firmware.contains(&(name.clone(), version.clone())) => {
             inventory.firmware.push((name, version));
         }
         Some(_) => {}
-        None => warn(inventory, format!("firmware {name} has no version")),
+        None => warn(&mut inventory.warnings, format!("firmware {name} has no version")),
     }
 }
 
 /// Says what is wrong, as long as there are not too many.
-pub(super) fn warn(inventory: &mut Inventory, warning: String) {
-    if inventory.warnings.len() < 32 {
-        inventory.warnings.push(warning);
+pub(super) fn warn(warnings: &mut Vec<String>, warning: String) {
+    if warnings.len() < 32 {
+        warnings.push(warning);
     }
 }
 

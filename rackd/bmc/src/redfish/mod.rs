@@ -9,23 +9,29 @@
 //! - `link`: one request: authentication, ETags, repetition, redirects; `session`: logging in and out
 //! - `http`: one exchange on the connection, bounded in time and size
 //! - `document`: what came, of which anything may be missing or of another type
-//! - `power`, `boot`, `inventory`: what documents mean; pure
+//! - `events`, `event_log`, `sensors`: capabilities with a file of their own
+//! - `power`, `boot`, `inventory`, `entry`, `readings`: what documents mean; pure
 //! - `tuning`: policy as data
 //!
 //! Our own small client rather than a generated one: BMCs in the field leave out what schemas require, and each
-//! capability needs a dozen properties. What is read from where is said in `power`, `boot` and `inventory`.
+//! capability needs a dozen properties. What is read from where is said in the last of these.
 
 mod address;
 mod boot;
 mod dial;
 mod document;
 mod driver;
+mod entry;
+mod event_log;
+mod events;
 mod http;
 mod hub;
 mod inventory;
 mod link;
 mod places;
 mod power;
+mod readings;
+mod sensors;
 mod session;
 mod tuning;
 

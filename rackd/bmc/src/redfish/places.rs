@@ -8,6 +8,9 @@ use crate::actor::Call;
 /// The service root (DSP0266 §7.2.2).
 pub(super) const ROOT: &str = "/redfish/v1/";
 
+/// A node, its box, and the power shelf behind it.
+const MOST_CHASSIS: usize = 4;
+
 /// The service root, as far as we need it.
 #[derive(Debug, Clone)]
 pub(super) struct Root {
@@ -17,6 +20,7 @@ pub(super) struct Root {
     pub(super) sessions: Option<Path>,
     systems: Path,
     managers: Option<Path>,
+    chassis: Option<Path>,
     update: Option<Path>,
 }
 
@@ -57,6 +61,7 @@ impl Link {
                 .or_else(|| document.link("SessionService").map(|_| default("SessionService/Sessions"))),
             systems: document.link("Systems").unwrap_or_else(|| default("Systems")),
             managers: document.link("Managers"),
+            chassis: document.link("Chassis"),
             update: document.link("UpdateService"),
         })
     }
@@ -121,7 +126,7 @@ impl Link {
         &mut self,
         call: &mut Call,
         system: &Document,
-    ) -> Result<Option<Document>, BmcError> {
+    ) -> Result<Option<(Path, Document)>, BmcError> {
         let path = match system.links("Links/ManagedBy", 1).pop() {
             Some(path) => path,
             None => {
@@ -131,7 +136,23 @@ impl Link {
                 only.clone()
             }
         };
-        self.get(call, &path).await.map(Some)
+        let manager = self.get(call, &path).await?;
+        Ok(Some((path, manager)))
+    }
+
+    /// What the system is in: as many as it names, else the only one there is.
+    pub(super) async fn chassis(
+        &mut self,
+        call: &mut Call,
+        system: &Document,
+    ) -> Result<Vec<Path>, BmcError> {
+        let named = system.links("Links/Chassis", MOST_CHASSIS);
+        if !named.is_empty() {
+            return Ok(named);
+        }
+        let Some(all) = self.root(call).await?.chassis.clone() else { return Ok(Vec::new()) };
+        let members = self.get(call, &all).await?.links("Members", 2);
+        Ok(if members.len() == 1 { members } else { Vec::new() })
     }
 
     /// The list of everything that has firmware, where there is one.

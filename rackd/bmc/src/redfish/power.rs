@@ -19,10 +19,25 @@ pub(super) const OFF: Reset =
 pub(super) const SOFT: Reset =
     Reset { name: "soft power off", types: &["GracefulShutdown"], reaches: Some(PowerState::Off) };
 pub(super) const CYCLE: Reset = Reset { name: "power cycle", types: &["PowerCycle"], reaches: None };
+pub(super) const INTERRUPT: Reset = Reset { name: "a diagnostic interrupt", types: &["Nmi"], reaches: None };
+/// Of the BMC itself.
+pub(super) const RESTART: Reset =
+    Reset { name: "a BMC reset", types: &["GracefulRestart", "ForceRestart"], reaches: None };
 pub(super) const RESET: Reset = Reset { name: "hard reset", types: &["ForceRestart"], reaches: None };
 
-/// Where the system's reset action is.
-pub(super) const ACTION: &str = "Actions/#ComputerSystem.Reset";
+/// A reset action: where a resource says what it offers, and where it is if it does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Action {
+    pub(super) property: &'static str,
+    pub(super) path: &'static str,
+}
+
+/// The system's.
+pub(super) const OF_SYSTEM: Action =
+    Action { property: "Actions/#ComputerSystem.Reset", path: "Actions/ComputerSystem.Reset" };
+/// The BMC's.
+pub(super) const OF_MANAGER: Action =
+    Action { property: "Actions/#Manager.Reset", path: "Actions/Manager.Reset" };
 
 /// A state in between is the one it comes from: nobody may count on the other yet.
 pub(super) fn state(system: &Document) -> Option<PowerState> {
@@ -34,8 +49,8 @@ pub(super) fn state(system: &Document) -> Option<PowerState> {
 }
 
 /// The reset types the action names; none: it does not say.
-pub(super) fn offered(system: &Document) -> Vec<String> {
-    system.words(&format!("{ACTION}/ResetType@Redfish.AllowableValues"))
+pub(super) fn offered(resource: &Document, action: Action) -> Vec<String> {
+    resource.words(&format!("{}/ResetType@Redfish.AllowableValues", action.property))
 }
 
 /// The reset types an ActionInfo names (DSP0266 §9.8.3).

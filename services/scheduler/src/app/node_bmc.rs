@@ -6,11 +6,13 @@ use crate::engine::spec;
 use farrier_identity::IdentityError;
 use farrier_proto::rack::bmc_service_client::BmcServiceClient;
 use farrier_proto::rack::{
-    BmcEventLog, BmcInventory, BmcSensors, ClearBmcEventLogRequest, Machine, ReadBmcEventLogRequest,
-    ReadBmcInventoryRequest, ReadBmcSensorsRequest,
+    BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcPowerDraw, BmcSensors, ClearBmcEventLogRequest,
+    InterruptMachineRequest, Machine, ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest,
+    ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ResetBmcRequest,
 };
 use farrier_proto::scheduler::{
-    ClearNodeEventLogRequest, ReadNodeEventLogRequest, ReadNodeInventoryRequest, ReadNodeSensorsRequest,
+    ClearNodeEventLogRequest, InterruptNodeRequest, ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest,
+    ReadNodeInventoryRequest, ReadNodePowerDrawRequest, ReadNodeSensorsRequest, ResetNodeBmcRequest,
 };
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, asked, refuse};
@@ -51,12 +53,55 @@ impl App {
         &self,
         caller: &Caller,
         request: ClearNodeEventLogRequest,
-    ) -> Result<(), Status> {
+    ) -> Result<BmcDone, Status> {
         let (machine, mut rack) = self.bmc_of(&request.name).await?;
-        let audit = Audit { clients: self.clients.clone(), node: request.name, actor: caller.actor() };
-        audit.record("clear bmc event log", "").await?;
+        self.audit(caller, request.name).record("clear bmc event log", "").await?;
         let answer = rack.clear_bmc_event_log(ClearBmcEventLogRequest { machine: Some(machine) }).await;
-        answer.map(drop).map_err(|status| asked("the rack", status))
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn read_capabilities(
+        &self,
+        request: ReadNodeCapabilitiesRequest,
+    ) -> Result<BmcCapabilities, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        let answer = rack.read_bmc_capabilities(ReadBmcCapabilitiesRequest { machine: Some(machine) }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn read_power_draw(
+        &self,
+        request: ReadNodePowerDrawRequest,
+    ) -> Result<BmcPowerDraw, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        let answer = rack.read_bmc_power_draw(ReadBmcPowerDrawRequest { machine: Some(machine) }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn interrupt(
+        &self,
+        caller: &Caller,
+        request: InterruptNodeRequest,
+    ) -> Result<BmcDone, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        self.audit(caller, request.name).record("diagnostic interrupt", "").await?;
+        let answer = rack.interrupt_machine(InterruptMachineRequest { machine: Some(machine) }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn reset_bmc(
+        &self,
+        caller: &Caller,
+        request: ResetNodeBmcRequest,
+    ) -> Result<BmcDone, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        self.audit(caller, request.name).record("reset bmc", "").await?;
+        let answer = rack.reset_bmc(ResetBmcRequest { machine: Some(machine) }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    fn audit(&self, caller: &Caller, node: String) -> Audit {
+        Audit { clients: self.clients.clone(), node, actor: caller.actor() }
     }
 
     async fn bmc_of(&self, node: &str) -> Result<(Machine, BmcServiceClient<Channel>), Status> {

@@ -1,8 +1,9 @@
 use crate::app::App;
-use farrier_proto::rack::{BmcEventLog, BmcInventory, BmcSensors};
+use farrier_proto::rack::{BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcPowerDraw, BmcSensors};
 use farrier_proto::scheduler::node_bmc_service_server::NodeBmcService;
 use farrier_proto::scheduler::{
-    ClearNodeEventLogRequest, ReadNodeEventLogRequest, ReadNodeInventoryRequest, ReadNodeSensorsRequest,
+    ClearNodeEventLogRequest, InterruptNodeRequest, ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest,
+    ReadNodeInventoryRequest, ReadNodePowerDrawRequest, ReadNodeSensorsRequest, ResetNodeBmcRequest,
 };
 use farrier_runtime::authz::Caller;
 use tonic::{Request, Response, Status};
@@ -33,9 +34,38 @@ impl NodeBmcService for App {
     async fn clear_node_event_log(
         &self,
         request: Request<ClearNodeEventLogRequest>,
-    ) -> Result<Response<()>, Status> {
+    ) -> Result<Response<BmcDone>, Status> {
         let caller = Caller::of(&request);
-        self.clear_event_log(&caller, request.into_inner()).await?;
-        Ok(Response::new(()))
+        Ok(Response::new(self.clear_event_log(&caller, request.into_inner()).await?))
+    }
+
+    async fn read_node_capabilities(
+        &self,
+        request: Request<ReadNodeCapabilitiesRequest>,
+    ) -> Result<Response<BmcCapabilities>, Status> {
+        Ok(Response::new(self.read_capabilities(request.into_inner()).await?))
+    }
+
+    async fn read_node_power_draw(
+        &self,
+        request: Request<ReadNodePowerDrawRequest>,
+    ) -> Result<Response<BmcPowerDraw>, Status> {
+        Ok(Response::new(self.read_power_draw(request.into_inner()).await?))
+    }
+
+    async fn interrupt_node(
+        &self,
+        request: Request<InterruptNodeRequest>,
+    ) -> Result<Response<BmcDone>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.interrupt(&caller, request.into_inner()).await?))
+    }
+
+    async fn reset_node_bmc(
+        &self,
+        request: Request<ResetNodeBmcRequest>,
+    ) -> Result<Response<BmcDone>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.reset_bmc(&caller, request.into_inner()).await?))
     }
 }

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::config::RedfishConfig;
 use super::faults::RedfishFaults;
-use super::resources::{TARGETS, TIMES, refusal};
+use super::log::Log;
+use super::resources::{RESTARTS, TARGETS, TIMES, refusal};
 use crate::bmc::chassis::press;
 use crate::bmc::{BootFlags, Chassis, ChassisError, ChassisIdentify, PowerAction};
 
@@ -46,7 +47,12 @@ pub(super) async fn system(
 }
 
 /// POST to ComputerSystem.Reset.
-pub(super) async fn reset(faults: &RedfishFaults, chassis: &dyn Chassis, body: &Value) -> Outcome {
+pub(super) async fn reset(
+    faults: &RedfishFaults,
+    chassis: &dyn Chassis,
+    log: &mut Log,
+    body: &Value,
+) -> Outcome {
     let kind = body.get("ResetType").unwrap_or(&Value::Null);
     let action = match kind.as_str() {
         Some("On") => PowerAction::On,
@@ -54,18 +60,32 @@ pub(super) async fn reset(faults: &RedfishFaults, chassis: &dyn Chassis, body: &
         Some("GracefulShutdown") => PowerAction::Soft,
         Some("ForceRestart") => PowerAction::Reset,
         Some("PowerCycle") => PowerAction::Cycle,
+        Some("Nmi") => PowerAction::Interrupt,
         _ => return Err(not_in_list("ResetType", kind)),
     };
     if faults.forgets_power {
         return Ok(());
     }
     match press(chassis, action).await {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            log.pressed(action);
+            Ok(())
+        }
         Err(ChassisError::PresentState) => {
             let words = "not possible in the present state";
             Err((StatusCode::CONFLICT, refusal("ResourceInUse", words)))
         }
         Err(error) => Err(failed(&error)),
+    }
+}
+
+/// POST to Manager.Reset.
+pub(super) fn restart(body: &Value) -> Outcome {
+    // The parameter is optional (DSP0268).
+    match body.get("ResetType") {
+        None => Ok(()),
+        Some(kind) if kind.as_str().is_some_and(|kind| RESTARTS.contains(&kind)) => Ok(()),
+        Some(kind) => Err(not_in_list("ResetType", kind)),
     }
 }
 

@@ -28,6 +28,8 @@ pub struct RedfishConfig {
     pub needs_etag: bool,
     /// Whether a PATCH of the boot mode is refused, as some vendors do.
     pub refuses_mode: bool,
+    /// Whether sensors are told by a collection (DSP0268 of 2020), not by Thermal and Power.
+    pub sensor_collection: bool,
     /// Whether reset types are told by an ActionInfo instead of inline.
     pub action_info: bool,
 }
@@ -60,6 +62,7 @@ impl RedfishConfig {
             idle_timeout: Duration::from_secs(60),
             needs_etag: false,
             refuses_mode: false,
+            sensor_collection: false,
             action_info: false,
         }
     }

@@ -3,13 +3,15 @@
 //!
 //! - `server`: sockets, TLS, faults; one request at a time as small BMCs do it
 //! - `service`: who may do what: sessions, Basic, ETags, and the way to a resource
-//! - `resources`: what each path holds, as a pure function of the machine
+//! - `resources`, `chassis`, `log`: what each path holds, as a pure function of the machine
 //! - `changes`: PATCH and actions
 //! - `config`, `faults`: what it is, and how it misbehaves
 
 mod changes;
+mod chassis;
 mod config;
 mod faults;
+mod log;
 mod resources;
 mod server;
 mod service;

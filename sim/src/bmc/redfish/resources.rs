@@ -3,11 +3,16 @@
 use serde_json::{Value, json};
 
 use super::config::RedfishConfig;
+use super::log::Log;
+use super::{chassis, log};
 use crate::bmc::{BootDeviceSelector, BootFlags, PowerState};
 
 pub(super) const ROOT: &str = "/redfish/v1";
 pub(super) const SESSIONS: &str = "/redfish/v1/SessionService/Sessions";
-pub(super) const RESETS: &[&str] = &["On", "ForceOff", "GracefulShutdown", "ForceRestart", "PowerCycle"];
+pub(super) const RESETS: &[&str] =
+    &["On", "ForceOff", "GracefulShutdown", "ForceRestart", "PowerCycle", "Nmi"];
+/// Of the BMC itself.
+pub(super) const RESTARTS: &[&str] = &["GracefulRestart", "ForceRestart"];
 pub(super) const TIMES: &[&str] = &["Disabled", "Once", "Continuous"];
 /// Boot flags and the targets that mean them.
 pub(super) const TARGETS: &[(BootDeviceSelector, &str)] = &[
@@ -25,6 +30,9 @@ pub(super) struct View<'a> {
     pub(super) flags: BootFlags,
     pub(super) led: bool,
     pub(super) sessions: Vec<u32>,
+    pub(super) log: &'a Log,
+    /// What stands behind the `?`.
+    pub(super) query: &'a str,
 }
 
 /// The resource at a path without a slash at its end.
@@ -39,6 +47,9 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
         let id: u32 = id.parse().ok()?;
         return view.sessions.contains(&id).then(|| session(id, &view.config.user));
     }
+    if let Some(rest) = below("/redfish/v1/Chassis/1").or((path == "/redfish/v1/Chassis/1").then_some("")) {
+        return chassis::get(view, path, rest);
+    }
     let list = |names: &[&str]| names.iter().map(|n| format!("{path}/{n}")).collect::<Vec<_>>();
     Some(match path {
         "/redfish" => json!({ "v1": "/redfish/v1/" }),
@@ -48,17 +59,14 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
             collection(path, "ComputerSystemCollection", &list(&ids))
         }
         "/redfish/v1/Chassis" => collection(path, "ChassisCollection", &list(&["1"])),
-        "/redfish/v1/Chassis/1" => json!({
-            "@odata.id": path, "@odata.type": "#Chassis.v1_14_0.Chassis", "Id": "1", "Name": "Chassis",
-            "ChassisType": "RackMount", "Manufacturer": view.config.facts.manufacturer,
-            "Model": view.config.facts.model, "PowerState": power(view.power),
-            "Links": { "ManagedBy": [link("/redfish/v1/Managers/1")] },
-        }),
         "/redfish/v1/Managers" => collection(path, "ManagerCollection", &list(&["1"])),
         "/redfish/v1/Managers/1" => json!({
             "@odata.id": path, "@odata.type": "#Manager.v1_11_0.Manager", "Id": "1", "Name": "BMC",
             "ManagerType": "BMC", "Model": "Farrier Simulator", "FirmwareVersion": env!("CARGO_PKG_VERSION"),
             "Status": { "State": "Enabled", "Health": "OK" },
+            "Actions": { "#Manager.Reset": {
+                "target": format!("{path}/Actions/Manager.Reset"), "ResetType@Redfish.AllowableValues": RESTARTS,
+            }},
         }),
         "/redfish/v1/UpdateService" => json!({
             "@odata.id": path, "@odata.type": "#UpdateService.v1_8_0.UpdateService", "Id": "UpdateService",
@@ -146,6 +154,7 @@ fn of_system(view: &View<'_>, id: &str, rest: &str) -> Option<Value> {
             "Name": "Reset Action Info",
             "Parameters": [{ "Name": "ResetType", "Required": true, "DataType": "String", "AllowableValues": RESETS }],
         }),
+        ["LogServices", rest @ ..] => return log::get(view, &path, &format!("{system}/LogServices"), rest),
         _ => return None,
     })
 }
@@ -185,12 +194,13 @@ fn whole_system(view: &View<'_>, id: &str, path: &str) -> Value {
         },
         "EthernetInterfaces": link(&format!("{path}/EthernetInterfaces")),
         "Processors": link(&format!("{path}/Processors")),
+        "LogServices": link(&format!("{path}/LogServices")),
         "Links": { "Chassis": [link("/redfish/v1/Chassis/1")], "ManagedBy": [link("/redfish/v1/Managers/1")] },
         "Actions": { "#ComputerSystem.Reset": reset },
     })
 }
 
-fn collection(path: &str, kind: &str, members: &[String]) -> Value {
+pub(super) fn collection(path: &str, kind: &str, members: &[String]) -> Value {
     json!({
         "@odata.id": path, "@odata.type": format!("#{kind}.{kind}"), "Name": kind,
         "Members": members.iter().map(|member| link(member)).collect::<Vec<_>>(),
@@ -205,11 +215,11 @@ fn firmware(path: &str, name: &str, version: &str) -> Value {
     })
 }
 
-fn link(path: &str) -> Value {
+pub(super) fn link(path: &str) -> Value {
     json!({ "@odata.id": path })
 }
 
-fn power(state: PowerState) -> &'static str {
+pub(super) fn power(state: PowerState) -> &'static str {
     match state {
         PowerState::On => "On",
         PowerState::Off => "Off",

@@ -87,6 +87,11 @@ impl RedfishHandle {
         self.shared.service.lock().await.sessions.ids(Instant::now()).len()
     }
 
+    /// How often the BMC was restarted.
+    pub async fn restarts(&self) -> u32 {
+        self.shared.service.lock().await.restarts
+    }
+
     /// Requests so far.
     #[must_use]
     pub fn request_count(&self) -> u32 {
@@ -169,7 +174,13 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Resu
     let every = |n: Option<NonZeroU32>| n.is_some_and(|n| count.is_multiple_of(n.get()));
     let (head, body) = request.into_parts();
     let body = Limited::new(body, MAX_BODY).collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
-    let asked = Asked { method: head.method, path: head.uri.path().to_owned(), headers: head.headers, body };
+    let asked = Asked {
+        method: head.method,
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        headers: head.headers,
+        body,
+    };
     let faults = shared.faults.borrow().clone();
     if faults.silent {
         std::future::pending::<()>().await;

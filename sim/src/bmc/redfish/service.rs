@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::config::RedfishConfig;
 use super::faults::RedfishFaults;
+use super::log::Log;
 use super::resources::{self, SESSIONS, View, refusal};
 use super::sessions::Sessions;
 use super::{changes, resources::ROOT};
@@ -26,12 +27,17 @@ pub(super) struct Service {
     pub(super) sessions: Sessions,
     chassis: Arc<dyn Chassis>,
     led: bool,
+    log: Log,
+    /// How often the BMC was restarted.
+    pub(super) restarts: u32,
 }
 
 /// A request that came whole.
 pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) path: String,
+    /// What stands behind the `?`.
+    pub(super) query: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
@@ -47,7 +53,7 @@ pub(super) struct Reply {
 impl Service {
     pub(super) fn new(config: RedfishConfig, chassis: Arc<dyn Chassis>) -> Self {
         let sessions = Sessions::new(config.max_sessions, config.idle_timeout);
-        Self { config, sessions, chassis, led: false }
+        Self { config, sessions, chassis, led: false, log: Log::default(), restarts: 0 }
     }
 
     pub(super) fn tls(&self) -> Option<SelfSigned> {
@@ -74,14 +80,15 @@ impl Service {
             flags: self.chassis.boot_flags().await,
             led: self.led,
             sessions: self.sessions.ids(Instant::now()),
+            log: &self.log,
+            query: &asked.query,
         };
-        let is_reset = path.strip_suffix("/Actions/ComputerSystem.Reset");
-        if let (&Method::POST, Some(system)) = (&asked.method, is_reset) {
-            if resources::get(&view, system).is_none() {
+        if let (&Method::POST, Some((resource, action))) = (&asked.method, path.split_once("/Actions/")) {
+            if resources::get(&view, resource).is_none() {
                 return Reply::missing(path);
             }
             let body = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
-            return Reply::of(changes::reset(faults, &*self.chassis, &body).await);
+            return self.act(action, faults, &body).await.unwrap_or_else(|| Reply::missing(path));
         }
         let Some(resource) = resources::get(&view, path) else { return Reply::missing(path) };
         match asked.method {
@@ -115,6 +122,29 @@ impl Service {
             }
             _ => Reply::refusal(StatusCode::METHOD_NOT_ALLOWED, "OperationNotAllowed", "not here"),
         }
+    }
+
+    /// An action of a resource that is there; `None`: there is no such action.
+    async fn act(&mut self, action: &str, faults: &RedfishFaults, body: &Value) -> Option<Reply> {
+        Some(match action {
+            "ComputerSystem.Reset" => {
+                let chassis = Arc::clone(&self.chassis);
+                Reply::of(changes::reset(faults, &*chassis, &mut self.log, body).await)
+            }
+            "LogService.ClearLog" => {
+                self.log.clear();
+                Reply::of(Ok(()))
+            }
+            "Manager.Reset" => {
+                let outcome = changes::restart(body);
+                if outcome.is_ok() {
+                    self.restarts += 1;
+                    self.sessions.forget_all();
+                }
+                Reply::of(outcome)
+            }
+            _ => return None,
+        })
     }
 
     fn log_in(&mut self, body: &[u8]) -> Reply {

@@ -11,8 +11,9 @@ ip address add "$(cat $ibft/ip-addr)/$(cat $ibft/prefix-len 2>/dev/null || echo 
 gateway=$(cat $ibft/gateway 2>/dev/null)
 [ -n "$gateway" ] && [ "$gateway" != 0.0.0.0 ] && ip route add default via "$gateway" dev "$boot_nic"
 mkdir -p /run/lock/iscsi
+# iscsi_options: what the guest wants beside what the iBFT says.
 tries=0
-until /sbin/iscsistart -b > /run/iscsistart.log 2>&1 || [ $tries -ge 30 ]; do
+until /sbin/iscsistart -b $iscsi_options > /run/iscsistart.log 2>&1 || [ $tries -ge 30 ]; do
     tries=$((tries + 1))
     sleep 1
 done

@@ -15,6 +15,8 @@ button=$!
 
 say() { echo "FARRIER-MINI-$*" > /dev/console; }
 
+# With digests: nobody else's initiator that we know of speaks the data digest.
+iscsi_options="-P node.conn[0].iscsi.HeaderDigest=CRC32C -P node.conn[0].iscsi.DataDigest=CRC32C"
 [ -d /sys/firmware/ibft/ethernet0 ] && . /etc/ibft.sh
 
 # value KEY FILE: the value of a top-level or nested "KEY: value" line of YAML, or of JSON with a key a line,
@@ -43,6 +45,8 @@ if [ -n "$boot_mac" ]; then
         echo $count > /mnt/boots
         sync
         umount /mnt
+        connection=/sys/class/iscsi_connection/connection1:0
+        say "ISCSI-DIGESTS header=$(cat $connection/header_digest) data=$(cat $connection/data_digest)."
         say "ISCSI-BOOT count=$count"
     else
         say ISCSI-NO-DISK

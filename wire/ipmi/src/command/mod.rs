@@ -4,6 +4,8 @@ mod boot_options;
 mod chassis_control;
 mod chassis_identify;
 mod chassis_status;
+mod cold_reset;
+pub mod dcmi;
 pub mod payload;
 pub mod sdr;
 pub mod sel;
@@ -16,6 +18,7 @@ pub use boot_options::{
 pub use chassis_control::{ChassisControl, UnknownControl};
 pub use chassis_identify::ChassisIdentify;
 pub use chassis_status::{ChassisStatus, GetChassisStatus};
+pub use cold_reset::ColdReset;
 pub use payload::{ActivatePayload, Activated, DeactivatePayload};
 pub use session::{CloseSession, SetSessionPrivilegeLevel};
 pub use system_guid::{GetSystemGuid, guid_to_uuid};

@@ -25,8 +25,14 @@ impl Session {
             reject(link, bhs, REASON_PROTOCOL);
             return Ok(());
         }
-        // ORDERED: after all before it, before all after it (SAM-5 section 8.6).
-        if bhs.flags() & 0x07 == ORDERED && self.in_flight() > 0 {
+        // ORDERED: after all before it, before all after it (SAM-5 section 8.6). Data of those before it that still
+        // collect comes behind it on the connection: it cannot wait for them here.
+        let ordered = bhs.flags() & 0x07 == ORDERED;
+        if ordered && self.is_collecting() {
+            self.refuse(link, bhs, None, &Refusal::TaskSetFull);
+            return Ok(());
+        }
+        if ordered && self.in_flight() > 0 {
             self.barrier = Some(Box::new((*bhs, ahs.to_vec(), data.to_vec())));
             return Ok(());
         }
@@ -39,7 +45,8 @@ impl Session {
             && let Some(barrier) = self.barrier.take()
         {
             let (bhs, ahs, data) = *barrier;
-            return self.start_command(link, &bhs, &ahs, &data, host);
+            self.start_command(link, &bhs, &ahs, &data, host)?;
+            return self.deliver_held(link, host);
         }
         Ok(())
     }
@@ -69,7 +76,8 @@ impl Session {
             self.refuse(link, bhs, None, &sense::LUN_NOT_SUPPORTED.into());
             return Ok(());
         };
-        if self.tasks.len() >= MAX_TASKS {
+        // Those that were aborted count until the medium is done with them.
+        if self.tasks.len() + self.orphans.len() >= MAX_TASKS {
             self.refuse(link, bhs, Some(&unit), &Refusal::TaskSetFull);
             return Ok(());
         }
@@ -160,9 +168,13 @@ impl Session {
             return self.refuse(link, &work.request, Some(&work.unit), &Refusal::TaskSetFull);
         }
         let key = self.key(work.request.itt());
-        let result = match host.run(TaskKey(key), &work.unit, &op, data) {
+        let result = match host.run(TaskKey(key), &work.unit, work.age, &op, data) {
             Now::Done(reply) => Ok(reply),
             Now::Failed(error) => Err(error),
+            // IMMED: it has begun, and goes on (SBC-3 section 5.24.1).
+            Now::Later if matches!(op, MediaOp::Sanitize { .. }) && work.request.cdb()[1] & 0x80 != 0 => {
+                return self.good(link, work);
+            }
             Now::Later => {
                 self.outstanding += cost;
                 let task =
@@ -190,14 +202,13 @@ impl Session {
         host: &mut H,
     ) -> Result<(), Closed> {
         let itt = (key.0 & 0xffff_ffff) as u32;
-        if let Some(at) = self.orphans.iter().position(|orphan| *orphan == key.0) {
-            self.orphans.swap_remove(at);
+        if self.orphans.remove(&key.0) {
         } else if self.tasks.get(&itt).is_some_and(|task| task.key == key.0)
             && let Some(task) = self.tasks.remove(&itt)
         {
             self.outstanding = self.outstanding.saturating_sub(task.promised);
             // Aborted by somebody's reset or preemption: no answer (SAM-5 section 5.6, TAS 0).
-            if task.work.unit.is_current(&self.nexus, task.work.age)
+            if task.work.unit.is_current(task.work.age)
                 && let Stage::InFlight(op) = &task.stage
             {
                 self.conclude(link, &task.work, op, result);

@@ -143,7 +143,7 @@ impl Session {
             self.tasks.insert(bhs.itt(), task);
             return Ok(());
         };
-        if !task.work.unit.is_current(&self.nexus, task.work.age) {
+        if !task.work.unit.is_current(task.work.age) {
             self.outstanding = self.outstanding.saturating_sub(task.promised);
             return Ok(());
         }

@@ -129,6 +129,11 @@ impl Connection {
         matches!(&self.phase, Phase::Full(session) if session.in_flight() > 0)
     }
 
+    /// Whether so much waits to be sent that nothing should be made ready before it is.
+    pub fn is_full(&self) -> bool {
+        self.link.out.pending().len() >= ENOUGH_OUTPUT
+    }
+
     /// Asks whether the initiator is there (RFC 7143 section 11.19). Any PDU of it is an answer.
     pub fn ping(&mut self) {
         if let Phase::Full(session) = &mut self.phase {

@@ -1,6 +1,6 @@
 //! The full feature phase: the order of commands, and which PDU goes where.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::be;
@@ -21,10 +21,11 @@ pub(super) struct Session {
     pub(super) params: Params,
     pub(super) limits: Limits,
     pub(super) nexus: Nexus,
+    cid: u16,
     /// By initiator task tag.
     pub(super) tasks: HashMap<u32, Task>,
     /// Tasks that were aborted while the medium worked on them.
-    pub(super) orphans: Vec<u64>,
+    pub(super) orphans: BTreeSet<u64>,
     pub(super) waiting: Vec<Waiting>,
     /// Bytes of write data promised to tasks.
     pub(super) outstanding: usize,
@@ -32,8 +33,8 @@ pub(super) struct Session {
     pub(super) next_ttt: u32,
     pub(super) text: VecDeque<u8>,
     pub(super) text_partial: Vec<u8>,
-    /// Commands that came before their turn.
-    held: BTreeMap<u32, Kept>,
+    /// Commands that came before their turn; `None`: one that was aborted before it came.
+    held: BTreeMap<u32, Option<Kept>>,
     /// An ORDERED command waits until the ones before it are done.
     pub(super) barrier: Option<Box<Kept>>,
 }
@@ -72,7 +73,7 @@ pub(super) enum Stage {
 
 impl Session {
     pub(super) fn new(established: Established, limits: Limits) -> Session {
-        let Established { start, grant, params } = established;
+        let Established { start, grant, params, cid } = established;
         let port =
             InitiatorPort { name: start.initiator.clone(), isid: start.isid, target_port: grant.target_port };
         let nexus = Nexus { id: grant.nexus, port };
@@ -86,8 +87,9 @@ impl Session {
             params,
             limits,
             nexus,
+            cid,
             tasks: HashMap::new(),
-            orphans: Vec::new(),
+            orphans: BTreeSet::new(),
             waiting: Vec::new(),
             outstanding: 0,
             serial: 0,
@@ -123,6 +125,11 @@ impl Session {
     pub(super) fn in_flight(&self) -> usize {
         let flying = self.tasks.values().filter(|task| matches!(task.stage, Stage::InFlight(_))).count();
         flying + self.orphans.len()
+    }
+
+    /// Whether a command waits for data.
+    pub(super) fn is_collecting(&self) -> bool {
+        self.tasks.values().any(|task| matches!(task.stage, Stage::Collecting(_)))
     }
 
     pub(super) fn is_blocked(&self) -> bool {
@@ -169,20 +176,41 @@ impl Session {
         }
         if ahead > 0 {
             // One TCP connection keeps the order: only an initiator that skips numbers comes here.
-            let held: usize = self.held.values().map(|(_, _, data)| data.len()).sum();
+            let held: usize = self.held.values().flatten().map(|(_, _, data)| data.len()).sum();
             if self.held.len() >= MAX_HELD || held + data.len() > MAX_HELD_BYTES {
                 return Err(Closed::Protocol("too many commands before their turn".into()));
             }
-            self.held.insert(bhs.cmd_sn(), (*bhs, ahs.to_vec(), data.to_vec()));
+            self.held.entry(bhs.cmd_sn()).or_insert_with(|| Some((*bhs, ahs.to_vec(), data.to_vec())));
             return Ok(());
         }
         link.exp_cmd_sn = link.exp_cmd_sn.wrapping_add(1);
         self.deliver(link, bhs, ahs, data, host)?;
-        while let Some((bhs, ahs, data)) = self.held.remove(&link.exp_cmd_sn) {
+        self.deliver_held(link, host)
+    }
+
+    /// Those whose turn it is now.
+    pub(super) fn deliver_held<H: Host>(&mut self, link: &mut Link, host: &mut H) -> Result<(), Closed> {
+        while self.barrier.is_none()
+            && let Some(kept) = self.held.remove(&link.exp_cmd_sn)
+        {
             link.exp_cmd_sn = link.exp_cmd_sn.wrapping_add(1);
-            self.deliver(link, &bhs, &ahs, &data, host)?;
+            if let Some((bhs, ahs, data)) = kept {
+                self.deliver(link, &bhs, &ahs, &data, host)?;
+            }
         }
         Ok(())
+    }
+
+    /// ABORT TASK of a command that has not had its turn: counted as received, never run (RFC 7143 section 11.6.1).
+    /// False: its number is none that is still to come.
+    pub(super) fn abort_ahead(&mut self, link: &Link, cmd_sn: u32, of_request: u32) -> bool {
+        let ahead = cmd_sn.wrapping_sub(link.exp_cmd_sn);
+        let before = of_request.wrapping_sub(cmd_sn);
+        let to_come = ahead < crate::link::WINDOW && (1..=crate::link::WINDOW).contains(&before);
+        if to_come && (self.held.len() < MAX_HELD || self.held.contains_key(&cmd_sn)) {
+            self.held.insert(cmd_sn, None);
+        }
+        to_come
     }
 
     fn deliver<H: Host>(
@@ -196,8 +224,9 @@ impl Session {
         match bhs.opcode() {
             opcode::SCSI_COMMAND => self.command(link, bhs, ahs, data, host),
             opcode::TASK_MANAGEMENT => {
-                self.task_management(link, bhs);
-                Ok(())
+                self.task_management(link, bhs, host);
+                // An abort may have filled a gap.
+                self.deliver_held(link, host)
             }
             opcode::TEXT_REQUEST => self.text(link, bhs, data, host),
             opcode::LOGOUT_REQUEST => logout(link, bhs),
@@ -230,6 +259,7 @@ impl Session {
         let message = Bhs::new(opcode::ASYNC, 0x80)
             .with_itt(RESERVED_TAG)
             .with_u8(36, 2)
+            .with_u16(38, self.cid)
             .with_u16(40, self.params.time2wait)
             .with_u16(42, 0);
         link.send(message, &[]);

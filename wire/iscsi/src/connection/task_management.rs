@@ -1,10 +1,14 @@
-//! Task management (RFC 7143 section 11.5 and 11.6, SAM-5 chapter 7). An answer says that nothing of the
+//! Task management (RFC 7143 section 11.5 and 11.6, RFC 7144 section 6, SAM-5 chapter 7). An answer says that nothing of the
 //! aborted tasks happens any more, so it waits for what the medium is doing.
+
+use std::sync::Arc;
 
 use crate::be;
 use crate::bhs::{Bhs, opcode};
+use crate::host::{Host, Now, TaskKey};
 use crate::link::Link;
-use crate::scsi::MediaOp;
+use crate::scsi::sense::key;
+use crate::scsi::{MediaOp, Unit};
 
 use super::session::{Session, Stage};
 
@@ -16,14 +20,18 @@ pub(super) struct Waiting {
 }
 
 impl Session {
-    pub(super) fn task_management(&mut self, link: &mut Link, bhs: &Bhs) {
+    pub(super) fn task_management<H: Host>(&mut self, link: &mut Link, bhs: &Bhs, host: &mut H) {
         let function = bhs.flags() & 0x7f;
-        let (response, keys) = self.manage(function, bhs);
-        let answer =
+        let full = self.waiting.len() >= MAX_WAITING || self.orphans.len() >= MAX_ORPHANS;
+        let (response, mut keys) =
+            if full { (REJECTED, Vec::new()) } else { self.manage(function, bhs, link) };
+        if response == COMPLETE {
+            keys.extend(self.settle(function, bhs, host));
+        }
+        let mut answer =
             Bhs::new(opcode::TASK_MANAGEMENT_RESPONSE, 0x80).with_u8(2, response).with_itt(bhs.itt());
-        if self.waiting.len() >= MAX_WAITING {
-            link.send(answer.with_u8(2, REJECTED), &[]);
-            return;
+        if function == QUERY_ASYNC_EVENT {
+            be::put(&mut answer.0, 8, &self.pending_event(bhs.lun()));
         }
         self.waiting.push(Waiting { answer, keys });
         self.after_abort(link);
@@ -42,19 +50,28 @@ impl Session {
     }
 
     /// Response code, and the tasks that must end before it is sent.
-    fn manage(&mut self, function: u8, bhs: &Bhs) -> (u8, Vec<u64>) {
+    fn manage(&mut self, function: u8, bhs: &Bhs, link: &Link) -> (u8, Vec<u64>) {
         let unit = self.unit(bhs.lun()).cloned();
         let lun = bhs.lun();
         match (function, unit) {
             (ABORT_TASK, Some(_)) => {
                 let referenced = be::u32(&bhs.0, 20);
-                let known = self.tasks.get(&referenced).is_some_and(|task| task.work.request.lun() == lun);
-                if known {
+                if self.has_task(referenced, lun) {
                     (COMPLETE, self.abort(|itt, _| itt == referenced))
+                } else if self.abort_ahead(link, be::u32(&bhs.0, 32), bhs.cmd_sn()) {
+                    (COMPLETE, Vec::new())
                 } else {
                     // Over already, or never seen: its answer is on the wire (section 11.6.1).
                     (NO_TASK, Vec::new())
                 }
+            }
+            (QUERY_TASK, Some(_)) => (present(self.has_task(be::u32(&bhs.0, 20), lun)), Vec::new()),
+            (QUERY_TASK_SET, Some(_)) => {
+                let any = self.tasks.values().any(|task| task.work.request.lun() == lun);
+                (present(any), Vec::new())
+            }
+            (QUERY_ASYNC_EVENT, Some(unit)) => {
+                (present(unit.pending_attention(&self.nexus).is_some()), Vec::new())
             }
             (ABORT_TASK_SET, Some(unit)) => {
                 unit.abort_tasks(&self.nexus);
@@ -68,7 +85,13 @@ impl Session {
                 unit.reset();
                 (COMPLETE, self.abort(|_, task_lun| task_lun == lun))
             }
-            (ABORT_TASK | ABORT_TASK_SET | CLEAR_TASK_SET | LOGICAL_UNIT_RESET, None) => (NO_LUN, Vec::new()),
+            (ABORT_TASK | ABORT_TASK_SET | CLEAR_TASK_SET | LOGICAL_UNIT_RESET, None)
+            | (QUERY_TASK | QUERY_TASK_SET | QUERY_ASYNC_EVENT, None) => (NO_LUN, Vec::new()),
+            (NEXUS_RESET, _) => {
+                let units = self.target().map(|target| target.units.clone()).unwrap_or_default();
+                units.iter().for_each(|unit| unit.lose_nexus(&self.nexus));
+                (COMPLETE, self.abort(|_, _| true))
+            }
             (TARGET_WARM_RESET | TARGET_COLD_RESET, _) => {
                 let units = self.target().map(|target| target.units.clone()).unwrap_or_default();
                 for unit in &units {
@@ -80,6 +103,41 @@ impl Session {
             (TASK_REASSIGN, _) => (NO_REASSIGN, Vec::new()),
             _ => (NOT_SUPPORTED, Vec::new()),
         }
+    }
+
+    fn has_task(&self, itt: u32, lun: u64) -> bool {
+        self.tasks.get(&itt).is_some_and(|task| task.work.request.lun() == lun)
+    }
+
+    /// Additional response information of QUERY ASYNCHRONOUS EVENT: one or more of them, sense key, code, qualifier
+    /// (SAM-5 section 7.9).
+    fn pending_event(&self, lun: u64) -> [u8; 3] {
+        let waiting = self.unit(lun).and_then(|unit| unit.pending_attention(&self.nexus));
+        let Some((count, (asc, ascq))) = waiting else { return [0; 3] };
+        let depth = if count == 1 { 0x10 } else { 0x20 };
+        [depth | key::UNIT_ATTENTION, asc, ascq]
+    }
+
+    /// Waits for what other sessions have under way on the units that a function takes it from. Returns what to wait
+    /// for.
+    fn settle<H: Host>(&mut self, function: u8, bhs: &Bhs, host: &mut H) -> Vec<u64> {
+        let units: Vec<Arc<Unit>> = match function {
+            CLEAR_TASK_SET | LOGICAL_UNIT_RESET => self.unit(bhs.lun()).cloned().into_iter().collect(),
+            TARGET_WARM_RESET | TARGET_COLD_RESET => {
+                self.target().map(|target| target.units.clone()).unwrap_or_default()
+            }
+            _ => return Vec::new(),
+        };
+        let mut keys = Vec::new();
+        for unit in units {
+            let key = self.key(bhs.itt());
+            let age = unit.begin(&self.nexus);
+            if let Now::Later = host.run(TaskKey(key), &unit, age, &MediaOp::Settle, &[]) {
+                self.orphans.insert(key);
+                keys.push(key);
+            }
+        }
+        keys
     }
 
     /// Takes tasks away; those the medium works on are remembered until it is done.
@@ -98,12 +156,17 @@ impl Session {
             let waits =
                 !matches!(task.stage, Stage::InFlight(MediaOp::Sanitize { .. }) | Stage::Collecting(_));
             if waits {
-                self.orphans.push(task.key);
+                self.orphans.insert(task.key);
                 keys.push(task.key);
             }
         }
         keys
     }
+}
+
+/// FUNCTION SUCCEEDED says that there is one (RFC 7144 section 6.2).
+fn present(there: bool) -> u8 {
+    if there { SUCCEEDED } else { COMPLETE }
 }
 
 const ABORT_TASK: u8 = 1;
@@ -113,6 +176,10 @@ const LOGICAL_UNIT_RESET: u8 = 5;
 const TARGET_WARM_RESET: u8 = 6;
 const TARGET_COLD_RESET: u8 = 7;
 const TASK_REASSIGN: u8 = 8;
+const QUERY_TASK: u8 = 9;
+const QUERY_TASK_SET: u8 = 10;
+const NEXUS_RESET: u8 = 11;
+const QUERY_ASYNC_EVENT: u8 = 12;
 
 /// Responses (section 11.6.1).
 const COMPLETE: u8 = 0;
@@ -120,7 +187,9 @@ const NO_TASK: u8 = 1;
 const NO_LUN: u8 = 2;
 const NO_REASSIGN: u8 = 4;
 const NOT_SUPPORTED: u8 = 5;
+const SUCCEEDED: u8 = 7;
 const REJECTED: u8 = 255;
 
-/// Task management requests that wait at once.
+/// Task management requests that wait at once, and aborted tasks that they wait for.
 const MAX_WAITING: usize = 64;
+const MAX_ORPHANS: usize = 1024;

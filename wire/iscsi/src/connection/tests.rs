@@ -129,6 +129,77 @@ fn commands_outside_the_window_are_ignored_and_early_ones_wait() {
 }
 
 #[test]
+fn tasks_are_asked_for_and_aborted_also_before_they_come() {
+    let (mut peer, mut host) = logged_in("");
+    peer.attentions(&mut host);
+    let manage = |peer: &mut Peer, host: &mut MemoryHost, function: u8, tag: u32, of: u32| {
+        let bhs = Bhs::new(opcode::TASK_MANAGEMENT | 0x40, 0x80 | function)
+            .with_itt(7777)
+            .with_u32(20, tag)
+            .with_u32(24, peer.cmd_sn)
+            .with_u32(32, of);
+        let mut answers = peer.exchange(&pdu(bhs, &[], false, false), host);
+        assert_eq!(answers.len(), 1, "function {function}");
+        let (answer, _) = answers.remove(0);
+        (answer.0[2], [answer.0[8], answer.0[9], answer.0[10]])
+    };
+    let nothing = [0; 3];
+    assert_eq!(manage(&mut peer, &mut host, 10, 0, 0), (0, nothing), "no task");
+    // A write that waits for its data.
+    let write = peer.command(&[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], 0xa0, 512);
+    let number = peer.cmd_sn;
+    peer.cmd_sn += 1;
+    peer.exchange(&pdu(write, &[], false, false), &mut host);
+    assert_eq!(manage(&mut peer, &mut host, 9, write.itt(), number), (7, nothing), "QUERY TASK");
+    assert_eq!(manage(&mut peer, &mut host, 10, 0, 0), (7, nothing), "QUERY TASK SET");
+    assert_eq!(manage(&mut peer, &mut host, 11, 0, 0), (0, nothing), "I_T NEXUS RESET");
+    assert_eq!(manage(&mut peer, &mut host, 9, write.itt(), number), (0, nothing), "its tasks are gone");
+    // One attention, UNIT ATTENTION, I_T NEXUS LOSS OCCURRED; asking leaves it there.
+    assert_eq!(manage(&mut peer, &mut host, 12, 0, 0), (7, [0x16, 0x29, 0x07]), "QUERY ASYNCHRONOUS EVENT");
+    peer.attentions(&mut host);
+    assert_eq!(manage(&mut peer, &mut host, 12, 0, 0), (0, nothing));
+
+    // A command that was lost on its way, and aborted: what comes behind it has its turn.
+    let lost = peer.cmd_sn;
+    let behind = peer.command(&[0; 6], 0x80, 0).with_u32(24, lost + 1);
+    assert!(peer.exchange(&pdu(behind, &[], false, false), &mut host).is_empty());
+    peer.cmd_sn = lost + 2;
+    let abort = Bhs::new(opcode::TASK_MANAGEMENT | 0x40, 0x81)
+        .with_itt(7777)
+        .with_u32(20, 4242)
+        .with_u32(24, peer.cmd_sn)
+        .with_u32(32, lost);
+    let answers = peer.exchange(&pdu(abort, &[], false, false), &mut host);
+    let codes: Vec<(u8, u8)> = answers.iter().map(|(bhs, _)| (bhs.opcode(), bhs.0[2])).collect();
+    assert_eq!(codes, [(opcode::TASK_MANAGEMENT_RESPONSE, 0), (opcode::SCSI_RESPONSE, 0)]);
+    assert_eq!(answers[1].0.itt(), behind.itt());
+    assert_eq!(manage(&mut peer, &mut host, 1, 4242, lost), (1, nothing), "no such number is to come");
+}
+
+/// An initiator that aborts for ever what the medium never ends has its bound, and its answers come when it does.
+#[test]
+fn aborted_tasks_count_until_the_medium_is_done_with_them() {
+    let (mut peer, mut host) = logged_in("");
+    peer.attentions(&mut host);
+    host.later = true;
+    let mut full = 0;
+    for _ in 0..2000 {
+        let flush = peer.command(&[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0x80, 0);
+        peer.cmd_sn += 1;
+        let answers = peer.exchange(&pdu(flush, &[], false, false), &mut host);
+        full += answers.iter().filter(|(bhs, _)| bhs.0[3] == 0x28).count();
+        let abort = Bhs::new(opcode::TASK_MANAGEMENT | 0x40, 0x82).with_itt(9).with_u32(24, peer.cmd_sn);
+        peer.exchange(&pdu(abort, &[], false, false), &mut host);
+    }
+    assert!(host.waiting.len() <= 256 && full >= 1700, "{} under way, {full} refused", host.waiting.len());
+    host.finish_some(&mut peer.connection, usize::MAX);
+    host.later = false;
+    let flush = peer.command(&[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0x80, 0);
+    let answers = peer.exchange(&pdu(flush, &[], false, false), &mut host);
+    assert_eq!(answers.last().map(|(bhs, _)| (bhs.opcode(), bhs.0[3])), Some((opcode::SCSI_RESPONSE, 0)));
+}
+
+#[test]
 fn send_targets_of_many_comes_in_parts_and_whole() {
     let mut host = MemoryHost { targets: 200, ..MemoryHost::default() };
     let mut peer = Peer::new(Offer::default());

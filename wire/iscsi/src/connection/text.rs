@@ -21,6 +21,7 @@ impl Session {
         if !continues {
             // A new exchange ends the one before (section 11.10.4).
             self.text.clear();
+            self.text_partial.clear();
         }
         if self.text_partial.len() + data.len() > MAX_TEXT {
             reject(link, bhs, REASON_PROTOCOL);
@@ -70,8 +71,10 @@ impl Session {
                 ("", Some(own)) => Some(own.to_owned()),
                 (name, _) => Some(name.to_owned()),
             };
-            for found in host.discover(&self.start.initiator) {
-                if wanted.as_ref().is_some_and(|wanted| *wanted != found.name) {
+            for found in host.discover(&self.start) {
+                // A session with a target asks about that one only.
+                let asked = wanted.as_ref().is_none_or(|wanted| *wanted == found.name);
+                if !asked || own.is_some_and(|own| own != found.name) {
                     continue;
                 }
                 text.extend_from_slice(format!("TargetName={}\0", found.name).as_bytes());

@@ -138,6 +138,9 @@ fn read_segment(state: &State, segment: &[u8], targets: usize) -> Result<CopySeg
     } else {
         (u64::from(be::u32(segment, 8)), u64::from(be::u16(segment, 28)), u64::from(be::u16(segment, 30)))
     };
+    if len > u64::from(MAX_SEGMENT_LENGTH) {
+        return Err(sense::INVALID_FIELD_IN_LIST.into());
+    }
     let size = geometry.blocks.saturating_mul(block);
     let place = |lba: u64, offset: u64| -> Option<u64> {
         let at = lba.checked_mul(block)?.checked_add(offset)?;
@@ -234,8 +237,9 @@ const MAX_TARGETS: usize = 2;
 const MAX_SEGMENTS: usize = 16;
 /// Bytes of all descriptors of a list.
 const MAX_DESCRIPTORS: usize = MAX_TARGETS * TARGET + MAX_SEGMENTS * 32;
-/// Bytes of one segment: 16 MiB, so that a copy is not minutes of one command.
-const MAX_SEGMENT_LENGTH: u32 = 16 << 20;
+/// Bytes of one segment: 32 MiB, all that a count of 16 bits says in blocks of 512, so that a copy is not minutes of one
+/// command.
+const MAX_SEGMENT_LENGTH: u32 = 32 << 20;
 /// More than the descriptors can fill.
 const MAX_LIST: usize = 4096;
 /// Results that are remembered.

@@ -116,6 +116,8 @@ pub enum MediaOp {
     Sanitize {
         pattern: Option<Vec<u8>>,
     },
+    /// Wait until what is under way is over, whoever asked for it.
+    Settle,
 }
 
 /// What VERIFY compares with (SBC-3 section 5.31, BYTCHK).

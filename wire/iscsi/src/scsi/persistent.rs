@@ -5,7 +5,7 @@ use crate::be;
 
 use super::sense::{self, Refusal, Sense, attention};
 use super::unit::State;
-use super::{InitiatorPort, Nexus, Plan};
+use super::{InitiatorPort, MediaOp, Nexus, Plan};
 
 /// Registrations and the reservation of a unit.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -178,7 +178,7 @@ pub(crate) fn length(cdb: &[u8; 16]) -> Result<Plan, Refusal> {
     Ok(Plan::Parameters(24))
 }
 
-pub(crate) fn out(state: &mut State, nexus: &Nexus, cdb: &[u8; 16], list: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn out(state: &mut State, nexus: &Nexus, cdb: &[u8; 16], list: &[u8]) -> Result<Plan, Refusal> {
     if list.len() < 24 {
         return Err(sense::PARAMETER_LIST_LENGTH.into());
     }
@@ -202,19 +202,18 @@ pub(crate) fn out(state: &mut State, nexus: &Nexus, cdb: &[u8; 16], list: &[u8])
         return Err(Sense::cdb_field(2, Some(7)).into());
     }
     match action {
-        REGISTER | REGISTER_AND_IGNORE => register(state, nexus, new_key),
-        RESERVE => reserve(state, port, kind.ok_or(Sense::cdb_field(2, Some(3)))?),
-        RELEASE => release(state, nexus, kind),
-        CLEAR => {
-            clear(state, nexus);
-            Ok(())
-        }
+        REGISTER | REGISTER_AND_IGNORE => register(state, nexus, new_key)?,
+        RESERVE => reserve(state, port, kind.ok_or(Sense::cdb_field(2, Some(3)))?)?,
+        RELEASE => release(state, nexus, kind)?,
+        CLEAR => clear(state, nexus),
         PREEMPT | PREEMPT_AND_ABORT => {
             let kind = kind.ok_or(Sense::cdb_field(2, Some(3)));
-            preempt(state, nexus, new_key, kind, action == PREEMPT_AND_ABORT)
+            preempt(state, nexus, new_key, kind, action == PREEMPT_AND_ABORT)?;
         }
-        _ => Err(Sense::cdb_field(1, Some(4)).into()),
+        _ => return Err(Sense::cdb_field(1, Some(4)).into()),
     }
+    // GOOD says that nothing of the aborted tasks happens any more (section 5.12.11.2.6).
+    Ok(if action == PREEMPT_AND_ABORT { Plan::Media(MediaOp::Settle) } else { Plan::Good })
 }
 
 fn register(state: &mut State, nexus: &Nexus, key: u64) -> Result<(), Refusal> {

@@ -139,13 +139,16 @@ fn one_opcode(row: &Opcode, timeouts: bool) -> Vec<u8> {
 /// Abort task, abort task set, clear task set, logical unit reset; target reset (SPC-4 section 6.36).
 pub(crate) fn task_management(cdb: &[u8; 16]) -> Plan {
     let mut data = if cdb[2] & 0x80 == 0 {
-        vec![0xd8, 0, 0, 0]
+        vec![FUNCTIONS[0], FUNCTIONS[1], 0, 0]
     } else {
-        vec![0xd8, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        vec![FUNCTIONS[0], FUNCTIONS[1], 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     };
     data.truncate(be::u32(cdb, 6) as usize);
     Plan::Data(data)
 }
 
+/// ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET, QUERY TASK; QUERY ASYNCHRONOUS EVENT, QUERY TASK
+/// SET, I_T NEXUS RESET.
+const FUNCTIONS: [u8; 2] = [0xdc, 0x07];
 /// A command timeouts descriptor that names none (SPC-4 section 6.35.4).
 const TIMEOUTS: [u8; 12] = [0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

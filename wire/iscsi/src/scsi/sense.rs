@@ -172,6 +172,7 @@ pub const INCORRECT_AMOUNT_OF_DATA: Sense = Sense::new(key::ABORTED_COMMAND, 0x0
 pub mod attention {
     pub const POWER_ON: (u8, u8) = (0x29, 0x00);
     pub const BUS_DEVICE_RESET: (u8, u8) = (0x29, 0x03);
+    pub const NEXUS_LOSS: (u8, u8) = (0x29, 0x07);
     pub const MODE_PARAMETERS_CHANGED: (u8, u8) = (0x2a, 0x01);
     pub const RESERVATIONS_PREEMPTED: (u8, u8) = (0x2a, 0x03);
     pub const RESERVATIONS_RELEASED: (u8, u8) = (0x2a, 0x04);

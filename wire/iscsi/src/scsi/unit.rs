@@ -95,6 +95,7 @@ pub(crate) enum SanitizeState {
 /// When a task began: whether it still counts is asked when it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskAge {
+    nexus: u64,
     resets: u64,
     number: u64,
 }
@@ -151,14 +152,15 @@ impl Unit {
             nexus.tasks += 1;
             nexus.tasks
         });
-        TaskAge { resets, number }
+        TaskAge { nexus: nexus.id, resets, number }
     }
 
-    /// Whether a task that began then was not aborted since, by this initiator's reset or another's.
-    pub fn is_current(&self, nexus: &Nexus, age: TaskAge) -> bool {
+    /// Whether a task that began then was not aborted since, by this initiator's reset or another's, or by the end of
+    /// its session.
+    pub fn is_current(&self, age: TaskAge) -> bool {
         let state = self.state();
         // A nexus that is gone has no tasks.
-        let Some(nexus) = state.nexuses.get(&nexus.id) else { return false };
+        let Some(nexus) = state.nexuses.get(&age.nexus) else { return false };
         age.resets == state.resets && age.number >= nexus.aborted_before
     }
 
@@ -181,6 +183,27 @@ impl Unit {
         let mut state = self.state();
         state.power = Power::Ready;
         state.attend(by.id, attention::POWER_ON);
+    }
+
+    /// I_T NEXUS RESET: as if the session had ended and begun again (SAM-5 section 6.3.4).
+    pub fn lose_nexus(&self, nexus: &Nexus) {
+        self.abort_tasks(nexus);
+        let mut state = self.state();
+        if state.reserved_by == Some(nexus.id) {
+            state.reserved_by = None;
+        }
+        if let Some(known) = state.nexuses.get_mut(&nexus.id) {
+            known.prevents_removal = false;
+        }
+        state.attend(nexus.id, attention::NEXUS_LOSS);
+    }
+
+    /// QUERY ASYNCHRONOUS EVENT: how many attentions wait for this initiator, and the next of them (SAM-5 section
+    /// 7.9). It stays.
+    pub fn pending_attention(&self, nexus: &Nexus) -> Option<(usize, (u8, u8))> {
+        let state = self.state();
+        let waiting = &state.nexuses.get(&nexus.id)?.attentions;
+        Some((waiting.len(), *waiting.front()?))
     }
 
     /// CLEAR TASK SET: everybody's tasks (SAM-5 section 7.4).
@@ -229,9 +252,7 @@ impl Unit {
         let row = Opcode::find(cdb)?;
         match row.command {
             Command::ModeSelect => mode::select(&mut state, nexus, cdb, list).map(|()| Plan::Good),
-            Command::PersistentReserveOut => {
-                persistent::out(&mut state, nexus, cdb, list).map(|()| Plan::Good)
-            }
+            Command::PersistentReserveOut => persistent::out(&mut state, nexus, cdb, list),
             Command::Unmap => blocks::unmap(&state, list),
             Command::Sanitize => start::sanitize(&mut state, cdb, list),
             Command::ExtendedCopy => copy::extended_copy(self, &mut state, nexus, list),

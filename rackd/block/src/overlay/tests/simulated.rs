@@ -19,16 +19,28 @@ struct Inner {
     versions: BTreeMap<u64, Vec<[u8; SECTOR]>>,
     durable: BTreeMap<u64, [u8; SECTOR]>,
     left: Option<usize>,
+    /// How many fail when `left` is used up; then all is well again. `None`: all.
+    failures: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Crash {
     AfterWrites(usize),
+    /// So many writes fail after so many that did not, and the process goes on. Syncs do not fail.
+    Passing {
+        after: usize,
+        failures: usize,
+    },
 }
 
 impl SimulatedStore {
-    pub(super) fn crash_after(&self, Crash::AfterWrites(count): Crash) {
-        self.inner().left = Some(count);
+    pub(super) fn crash_after(&self, crash: Crash) {
+        let (left, failures) = match crash {
+            Crash::AfterWrites(count) => (count, None),
+            Crash::Passing { after, failures } => (after, Some(failures)),
+        };
+        let mut inner = self.inner();
+        (inner.left, inner.failures) = (Some(left), failures);
     }
 
     /// Runs on with what the page cache has.
@@ -74,7 +86,16 @@ impl Inner {
     /// Counts a write; the one that is too much does not happen.
     fn step(&mut self) -> io::Result<()> {
         match &mut self.left {
-            Some(0) => Err(io::Error::other("crashed")),
+            Some(0) => {
+                if let Some(failures) = &mut self.failures {
+                    if *failures == 0 {
+                        (self.left, self.failures) = (None, None);
+                        return Ok(());
+                    }
+                    *failures -= 1;
+                }
+                Err(io::Error::from(io::ErrorKind::StorageFull))
+            }
             Some(left) => {
                 *left -= 1;
                 Ok(())
@@ -137,7 +158,9 @@ impl Store for SimulatedStore {
 
     fn sync(&self) -> io::Result<()> {
         let mut inner = self.inner();
-        inner.step()?;
+        if inner.failures.is_none() {
+            inner.step()?;
+        }
         for sector in std::mem::take(&mut inner.versions).into_keys() {
             if let Some(value) = inner.cached.get(&sector).copied() {
                 inner.durable.insert(sector, value);

@@ -6,10 +6,11 @@ use crate::bhs::{BHS_LEN, Bhs, RESERVED_TAG, opcode};
 use crate::chap::{Algorithm, Chap, Credentials, Secret};
 use crate::frame::{self, FrameRules, Step, digest};
 use crate::host::{
-    Admission, Denied, Discovered, Grant, Host, LoginRefused, Now, Refused, SessionStart, Target, TaskKey,
+    Admission, Denied, Discovered, DiscoveryAccess, Grant, Host, LoginRefused, Now, Refused, SessionStart,
+    Target, TaskKey,
 };
 use crate::params::Offer;
-use crate::scsi::{Geometry, Identity, MediaError, MediaOp, MediaReply, Unit};
+use crate::scsi::{Geometry, Identity, MediaError, MediaOp, MediaReply, TaskAge, Unit};
 use crate::text::{binary, to_hex};
 
 use super::super::{Closed, Connection};
@@ -103,11 +104,11 @@ impl Host for MemoryHost {
         Ok(Admission { target: Arc::clone(&self.target), auth })
     }
 
-    fn discovery_auth(&mut self, _: &str) -> Option<Chap> {
-        None
+    fn discovery_access(&mut self, _: &str) -> DiscoveryAccess {
+        DiscoveryAccess { anonymous: true, accounts: Vec::new() }
     }
 
-    fn discover(&mut self, _: &str) -> Vec<Discovered> {
+    fn discover(&mut self, _: &SessionStart) -> Vec<Discovered> {
         let found = |number| Discovered {
             name: format!("iqn.t:{number}"),
             addresses: vec!["10.0.0.1:3260,1".into()],
@@ -134,7 +135,14 @@ impl Host for MemoryHost {
         Now::Done(())
     }
 
-    fn run(&mut self, task: TaskKey, unit: &Arc<Unit>, op: &MediaOp, data: &[u8]) -> Now<MediaReply> {
+    fn run(
+        &mut self,
+        task: TaskKey,
+        unit: &Arc<Unit>,
+        _: TaskAge,
+        op: &MediaOp,
+        data: &[u8],
+    ) -> Now<MediaReply> {
         assert_eq!(op.data_out(), data.len(), "{op:?}");
         if self.later {
             self.waiting.push((task, Arc::clone(unit), op.clone(), data.to_vec()));

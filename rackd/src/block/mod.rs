@@ -1,13 +1,17 @@
-//! `rackd block serve`: the iSCSI target by itself, without a centre, a certificate or root.
+//! `rackd block`: the iSCSI target and its disks by themselves, without a centre, a certificate or root.
+
+mod overlay;
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use farrier_block::{
-    Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Portal, Secret, TargetSpec, Targets, serve,
+    Backing, Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Portal, Secret, TargetSpec, Targets,
+    serve,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +19,11 @@ use tokio_util::sync::CancellationToken;
 pub enum BlockCommand {
     /// Serve files as iSCSI targets until a signal ends it.
     Serve(ServeArgs),
+    /// Copy-on-write disks over an image.
+    Overlay {
+        #[command(subcommand)]
+        command: overlay::OverlayCommand,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -22,12 +31,19 @@ pub struct ServeArgs {
     /// Address and port, 127.0.0.1:3260; several times for several paths. Port 0 takes a free one.
     #[arg(long, required = true)]
     listen: Vec<SocketAddr>,
-    /// A target and the raw disk that is its LUN 0, iqn.2026-01.com.example:disk=/path/disk.img; several times.
+    /// A target and what is its LUN 0, a raw disk or an overlay: iqn.2026-01.com.example:disk=/path/disk.img; several
+    /// times.
     #[arg(long = "target", value_name = "IQN=FILE", required = true)]
     targets: Vec<String>,
     /// Initiators must know this user's secret: the first line of a file, 12 characters or more.
     #[arg(long, value_name = "USER:SECRETFILE")]
     chap: Option<String>,
+    /// The targets prove themselves with this one to initiators that ask (mutual CHAP); another secret than --chap's.
+    #[arg(long, value_name = "USER:SECRETFILE", requires = "chap")]
+    mutual_chap: Option<String>,
+    /// Only initiators of this name see the targets and may log in; several times. Left out: all.
+    #[arg(long = "initiator", value_name = "IQN")]
+    initiators: Vec<String>,
     /// Refuse writes.
     #[arg(long)]
     readonly: bool,
@@ -38,22 +54,29 @@ pub struct ServeArgs {
 
 /// Runs until `shutdown`. Where it listens is printed, one line a portal.
 pub async fn block(command: BlockCommand, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let BlockCommand::Serve(args) = command;
-    let chap = args.chap.as_deref().map(read_chap).transpose()?;
-    let targets = Targets::new(Limits { threads: args.threads, ..Limits::default() });
+    let args = match command {
+        BlockCommand::Serve(args) => args,
+        BlockCommand::Overlay { command } => {
+            return tokio::task::spawn_blocking(move || overlay::run(command)).await?;
+        }
+    };
+    let target = args.mutual_chap.as_deref().map(read_secret).transpose()?;
+    let initiator = args.chap.as_deref().map(read_secret).transpose()?;
+    let chap = initiator.map(|initiator| Chap { initiator, target });
+    let portals = u16::try_from(args.listen.len()).context("too many times --listen")?;
+    let targets = Targets::new(Limits { threads: args.threads, portals, ..Limits::default() });
     for target in &args.targets {
         let (name, file) =
             target.split_once('=').with_context(|| format!("--target {target:?} is not IQN=FILE"))?;
-        let mode = if args.readonly { Mode::ReadOnly } else { Mode::ReadWrite };
-        let backing = FileBacking::open(Path::new(file), mode)
-            .with_context(|| format!("cannot open {file} for {name}"))?;
+        let backing =
+            backing(Path::new(file), args.readonly).with_context(|| format!("cannot serve {name}"))?;
         let lun = LunSpec::new(0, backing);
         targets.add(TargetSpec {
             name: name.to_owned(),
             alias: String::new(),
             luns: vec![if args.readonly { lun.read_only() } else { lun }],
             chap: chap.clone(),
-            initiators: Vec::new(),
+            initiators: args.initiators.clone(),
         })?;
     }
     let mut portals = Vec::new();
@@ -67,8 +90,16 @@ pub async fn block(command: BlockCommand, shutdown: CancellationToken) -> anyhow
     serve(portals, targets, shutdown).await.context("the iSCSI server ended")
 }
 
-fn read_chap(text: &str) -> anyhow::Result<Chap> {
-    let (user, file) = text.split_once(':').context("--chap is not USER:SECRETFILE")?;
+fn backing(file: &Path, readonly: bool) -> anyhow::Result<Arc<dyn Backing>> {
+    if overlay::peek(file)?.is_some() {
+        return Ok(overlay::open(file)?);
+    }
+    let mode = if readonly { Mode::ReadOnly } else { Mode::ReadWrite };
+    Ok(FileBacking::open(file, mode).with_context(|| format!("cannot open {}", file.display()))?)
+}
+
+fn read_secret(text: &str) -> anyhow::Result<Credentials> {
+    let (user, file) = text.split_once(':').with_context(|| format!("{text:?}: expected USER:SECRETFILE"))?;
     let file = PathBuf::from(file);
     let mut secret = String::new();
     std::fs::File::open(&file)
@@ -79,8 +110,7 @@ fn read_chap(text: &str) -> anyhow::Result<Chap> {
     if user.is_empty() || secret.len() < MIN_SECRET {
         bail!("{}: expected a user and a secret of at least {MIN_SECRET} characters", file.display());
     }
-    let initiator = Credentials { user: user.to_owned(), secret: Secret::new(secret.as_bytes().to_vec()) };
-    Ok(Chap { initiator, target: None })
+    Ok(Credentials { user: user.to_owned(), secret: Secret::new(secret.as_bytes().to_vec()) })
 }
 
 const MIN_SECRET: usize = 12;

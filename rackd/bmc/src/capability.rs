@@ -1,0 +1,71 @@
+//! What a BMC can be asked for, by name: what people and programs are told of a node.
+
+use std::fmt;
+
+/// One capability; each is a trait of this crate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Capability {
+    /// [`crate::Power`]
+    Power,
+    /// [`crate::Interrupt`]
+    Interrupt,
+    /// [`crate::BootDevice`]
+    BootDevice,
+    /// [`crate::Identity`]
+    Identity,
+    /// [`crate::ReadInventory`]
+    Inventory,
+    /// [`crate::ReadSensors`]
+    Sensors,
+    /// [`crate::ReadPowerDraw`]
+    PowerDraw,
+    /// [`crate::EventLog`]
+    EventLog,
+    /// [`crate::Console`]
+    Console,
+    /// [`crate::Identify`]
+    Identify,
+    /// [`crate::ResetBmc`]
+    ResetBmc,
+}
+
+impl Capability {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: &'static [Self] = &[
+        Self::Power,
+        Self::Interrupt,
+        Self::BootDevice,
+        Self::Identity,
+        Self::Inventory,
+        Self::Sensors,
+        Self::PowerDraw,
+        Self::EventLog,
+        Self::Console,
+        Self::Identify,
+        Self::ResetBmc,
+    ];
+
+    /// In words, also part of the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Power => "power",
+            Self::Interrupt => "diagnostic interrupt",
+            Self::BootDevice => "boot device",
+            Self::Identity => "identity",
+            Self::Inventory => "inventory",
+            Self::Sensors => "sensors",
+            Self::PowerDraw => "power draw",
+            Self::EventLog => "event log",
+            Self::Console => "serial console",
+            Self::Identify => "locator LED",
+            Self::ResetBmc => "BMC reset",
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

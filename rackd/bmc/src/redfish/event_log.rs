@@ -1,0 +1,122 @@
+//! The event log of a machine (DSP0268: LogService), wherever the BMC keeps it.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::document::{Document, Path};
+use super::driver::{DRIVER, RedfishBmc, optional};
+use super::entry::{self, NO_LOG};
+use super::link::{Ask, Link};
+use crate::actor::Call;
+use crate::{BmcError, BmcEvent, BmcEvents, Deadline, EventLog};
+
+/// Entries of one log that are kept: the newest of them are looked for, and some BMCs begin with the oldest.
+const MOST: usize = 10_000;
+/// Pages of one log; more is a chain that goes in a circle.
+const MOST_PAGES: usize = 1024;
+/// Entries of one call that are only linked: between two, others have their turn.
+const BATCH: usize = 8;
+
+/// Some of a log.
+struct Page {
+    events: Vec<BmcEvent>,
+    /// Entries that the page only names.
+    linked: Vec<Path>,
+    next: Option<Path>,
+    total: Option<u64>,
+}
+
+#[async_trait]
+impl EventLog for RedfishBmc {
+    async fn event_log(&self, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
+        let (_, service) = self.call(deadline, |link, call| Box::pin(link.log_service(call))).await?;
+        let (mut events, mut total, mut seen) = (Vec::new(), None, HashSet::new());
+        let mut next = service.link("Entries");
+        while let Some(path) = next.filter(|path| seen.insert(path.clone()) && seen.len() <= MOST_PAGES) {
+            let page = self.call(deadline, move |link, call| Box::pin(link.page(call, path))).await?;
+            events.extend(page.events);
+            for batch in page.linked.chunks(BATCH) {
+                let batch = batch.to_vec();
+                events.extend(
+                    self.call(deadline, move |link, call| Box::pin(link.entries(call, batch))).await?,
+                );
+            }
+            if events.len() > MOST {
+                entry::sort(&mut events);
+                events.drain(..events.len() - MOST);
+            }
+            total = total.or(page.total);
+            next = page.next;
+        }
+        let total = total.unwrap_or(0).max(events.len() as u64);
+        entry::sort(&mut events);
+        events.drain(..events.len().saturating_sub(last));
+        // No BMC says over Redfish that it lost some; a log that wraps does it all the time.
+        Ok(BmcEvents { events, total, overflow: false })
+    }
+
+    async fn clear_event_log(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.clear_log(call))).await
+    }
+}
+
+impl Link {
+    /// The best log of the system, else of its BMC, else of its chassis.
+    async fn log_service(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
+        let (_, system) = self.system(call).await?;
+        let mut places = vec![system.link("LogServices")];
+        let manager = self.manager(call, &system).await;
+        let manager = optional(manager, &mut Vec::new(), "Managers")?.flatten();
+        places.push(manager.and_then(|(_, manager)| manager.link("LogServices")));
+        let mut best: Option<(u8, (Path, Document))> = None;
+        for place in places.into_iter().flatten() {
+            let services = optional(self.get(call, &place).await, &mut Vec::new(), "LogServices")?;
+            for path in services.map(|s| s.links("Members", self.tuning.max_members)).unwrap_or_default() {
+                let service = optional(self.get(call, &path).await, &mut Vec::new(), "a log")?;
+                let Some(service) = service else { continue };
+                let rank = entry::rank(&service);
+                if rank < best.as_ref().map_or(NO_LOG, |(rank, _)| *rank) {
+                    best = Some((rank, (path, service)));
+                }
+            }
+        }
+        best.map(|(_, found)| found)
+            .ok_or(BmcError::Unsupported { driver: DRIVER, capability: "event log on this BMC" })
+    }
+
+    async fn page(&mut self, call: &mut Call, path: Path) -> Result<Page, BmcError> {
+        let collection = self.get(call, &path).await?;
+        let members = collection.parts("Members", MOST);
+        // A member is a link, and in logs often all of the entry.
+        let (whole, linked): (Vec<_>, Vec<_>) =
+            members.into_iter().partition(|member| member.at("Id").is_some());
+        let linked = linked.iter().filter_map(|member| Path::of(member.at("@odata.id")?.as_str()?)).collect();
+        let next = collection.at("Members@odata.nextLink").and_then(|next| Path::of(next.as_str()?));
+        let total = collection.number("Members@odata.count");
+        Ok(Page { events: whole.iter().map(entry::event).collect(), linked, next, total })
+    }
+
+    async fn entries(&mut self, call: &mut Call, paths: Vec<Path>) -> Result<Vec<BmcEvent>, BmcError> {
+        let mut events = Vec::with_capacity(paths.len());
+        for path in paths {
+            match self.get(call, &path).await {
+                Ok(document) => events.push(entry::event(&document)),
+                // Erased while we read.
+                Err(BmcError::Http { status: 404, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(events)
+    }
+
+    async fn clear_log(&mut self, call: &mut Call) -> Result<(), BmcError> {
+        let (path, service) = self.log_service(call).await?;
+        let target = service.at("Actions/#LogService.ClearLog/target").and_then(|t| Path::of(t.as_str()?));
+        let target = target.or_else(|| path.member("Actions/LogService.ClearLog")).unwrap_or(path);
+        let ask = Ask::post(&target, json!({}));
+        let answer = self.send(call, &ask).await?;
+        if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) }
+    }
+}
