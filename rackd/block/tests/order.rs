@@ -145,7 +145,8 @@ fn so_does_one_that_comes_when_the_old_one_is_gone() {
 #[test]
 fn a_flush_that_never_ends_does_not_keep_the_next_session_waiting() {
     let server = Server::start(Limits::default(), 1);
-    let disk = Slow { flushes_wait: true, ..Slow::default() };
+    let mut disk = Slow::default();
+    disk.flushes_wait = true;
     let (gate, written) = (Arc::clone(&disk.gate), Arc::clone(&disk.written));
     server.targets.add(target(NODE, LunSpec::new(0, Arc::new(disk)))).expect("added");
     let mut old = login(&server, ADDRESS, 1, &normal(NODE)).expect("logs in");

@@ -5,8 +5,6 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use farrier_iscsi::scsi::Extent;
-
 use crate::backing::{Arrival, Image};
 
 use super::layout::{BASE, FIRST, Header, LOG_HALF, PAGE, RECORD, RECORDS, Record, ZERO};
@@ -427,56 +425,6 @@ impl<S: Store> Disk<S> {
         }
     }
 
-    pub(crate) fn changed(&self, piece: u64) -> Vec<u64> {
-        let state = self.read_state();
-        let pieces = state.header.size.div_ceil(piece.max(1));
-        let mut found: Vec<u64> = Vec::new();
-        for (block, _) in state.map.entries() {
-            let first = block * self.block / piece.max(1);
-            let last = ((block + 1) * self.block - 1) / piece.max(1);
-            for number in first..=last {
-                if number < pieces && found.last().is_none_or(|known| *known < number) {
-                    found.push(number);
-                }
-            }
-        }
-        found
-    }
-
-    pub(crate) fn extents(&self, offset: u64, max: usize) -> Vec<Extent> {
-        let mut extents: Vec<Extent> = Vec::new();
-        let mut at = offset;
-        loop {
-            // Anew for each step: nobody waits for a large disk to be looked through.
-            let state = self.read_state();
-            let (size, below) = (state.header.size, state.header.base_size);
-            if at >= size {
-                break;
-            }
-            let block = at / self.block;
-            let (entry, count) =
-                state.map.run(block, ((size - at).div_ceil(self.block) + 1).min(EXTENT_STEP));
-            drop(state);
-            let mut end = ((block + count) * self.block).min(size);
-            let mut allocated = is_data(entry);
-            if entry == BASE {
-                allocated = at < below;
-                end = if allocated { end.min(below.max(at + 1)) } else { end };
-            }
-            if let Some(last) = extents.last_mut()
-                && last.allocated == allocated
-            {
-                last.len += end - at;
-            } else if extents.len() == max {
-                break;
-            } else {
-                extents.push(Extent { offset: at, len: end - at, allocated });
-            }
-            at = end;
-        }
-        extents
-    }
-
     /// Another size. What is cut off is gone, also if it grows again.
     pub(crate) fn resize(&self, size: u64) -> Result<(), OverlayError> {
         let old = self.size();
@@ -598,7 +546,5 @@ const SPARE: u32 = 8 * 1024 + 16;
 const DISCARD_STEP: u64 = 4 * 1024;
 /// Blocks given up before space is returned unasked.
 const GIVE_BACK: usize = 8 * 1024;
-/// Blocks looked at in one step.
-const EXTENT_STEP: u64 = 1 << 20;
 /// Bytes looked at for what is still missing of the image below; what lies behind is asked for when this has come.
 const ARRIVAL_STEP: u64 = 256 << 20;

@@ -3,6 +3,7 @@
 
 mod commit;
 mod disk;
+mod extents;
 mod layout;
 mod map;
 mod open;

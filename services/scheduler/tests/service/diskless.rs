@@ -65,7 +65,8 @@ async fn upload(f: &Fixture, image: &str, operation: &str) -> Result<Image, Stat
         compression: Compression::None.into(),
         ..Image::default()
     };
-    let header = Header { image: Some(image), file_bytes: 4096, request_id: operation.into() };
+    let header =
+        Header { image: Some(image), file_bytes: 4096, request_id: operation.into(), ..Header::default() };
     let parts = [Part::Header(header), Part::Data(bytes)].map(|p| UploadImageRequest { part: Some(p) });
     let mut rack = f.images(Identity::Rack("r1".into()));
     inner(rack.upload_image(tokio_stream::iter(parts)).await)

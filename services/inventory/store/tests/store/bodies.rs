@@ -283,9 +283,13 @@ async fn all_events(store: &Store) -> Vec<Event> {
     store.events(&EventQuery { limit: 1000, ..EventQuery::default() }).await.unwrap()
 }
 
+fn secret(change: SecretChange) -> NodeExtra {
+    NodeExtra { secrets: Secrets { current: change, ..Secrets::default() }, ..NodeExtra::default() }
+}
+
 pub(crate) async fn secrets_are_kept_changed_and_cleared(store: Store) {
     rack_with(&store, &[]).await;
-    let extra = NodeExtra { secret: SecretChange::Store(b"sealed".to_vec()), ..NodeExtra::default() };
+    let extra = secret(SecretChange::Store(b"sealed".to_vec()));
     store.create(New { extra, ..new(node("a")) }).await.unwrap();
     for (revision, change, left) in [
         (1, SecretChange::Keep, Some(b"sealed".to_vec())),
@@ -294,7 +298,7 @@ pub(crate) async fn secrets_are_kept_changed_and_cleared(store: Store) {
     ] {
         let stored = store.stored_node("nodes/a").await.unwrap();
         assert!(!stored.node.encode_to_vec().windows(6).any(|w| w == b"sealed"));
-        let extra = NodeExtra { secret: change, ..NodeExtra::default() };
+        let extra = secret(change);
         store.replace(stored.node, revision, &extra, event("nodes/a", "update")).await.unwrap();
         assert_eq!(store.stored_node("nodes/a").await.unwrap().secret, left);
     }
@@ -332,6 +336,7 @@ pub(crate) async fn a_transition_takes_new_ports_and_leaves_known_ones(store: St
         node: Node { state: ProvisionState::Manageable.into(), ..store.get("nodes/a").await.unwrap() },
         revision: 1,
         applied: applied.clone(),
+        secrets: Secrets::default(),
         ports: vec![
             port("52:54:00:00:00:01", "a"),
             port("52:54:00:00:00:02", "a"),
@@ -433,7 +438,7 @@ pub(crate) async fn a_rack_watches_its_own_nodes_page_by_page(store: Store) {
     make(&store, rack("r1", "s1")).await;
     make(&store, rack("r2", "s1")).await;
     let at = |state: ProvisionState, name| Node { state: state.into(), ..node(name) };
-    let sealed = NodeExtra { secret: SecretChange::Store(b"sealed".to_vec()), ..NodeExtra::default() };
+    let sealed = secret(SecretChange::Store(b"sealed".to_vec()));
     let first = New { extra: sealed, ..new(at(ProvisionState::Active, "n1")) };
     store.create(first).await.unwrap();
     make(&store, at(ProvisionState::Enroll, "n2")).await;
