@@ -23,6 +23,21 @@ static BENCH: LazyLock<(tempfile::TempDir, Disks)> = LazyLock::new(|| {
     let disks = Disks::open(dir.path().into()).unwrap();
     (dir, disks)
 });
+/// The disk below changes: two chunks, the second cut short.
+static BASE: LazyLock<String> = LazyLock::new(|| {
+    let disk = vec![7; (4 << 20) + 1024];
+    let promise = receive::Promise { file_bytes: disk.len() as u64, sha256: hex::encode(Sha256::digest(&disk)) };
+    let (tx, rx) = tokio::sync::mpsc::channel(1);
+    tx.try_send(disk).unwrap();
+    drop(tx);
+    let file = receive::receive(&BENCH.1, &promise, rx).expect("the promise is kept");
+    let (format, compression) = (ImageFormat::Raw, Compression::None);
+    let declared = Declared { format, compression, max_bytes: MAX, base: String::new() };
+    let cut = convert(&BENCH.1, file, declared, &CancellationToken::new()).expect("a disk");
+    let digest = disks::manifest_digest(&cut.manifest);
+    BENCH.1.publish(cut.raw, &cut.manifest).unwrap();
+    digest
+});
 const MAX: u64 = 8 << 20;
 
 fuzz_target!(
@@ -33,7 +48,11 @@ fuzz_target!(
     },
     |data: &[u8]| {
         let ([mode], data) = farrier_fuzz::head::<1>(data);
-        let format = if mode & 1 == 0 { ImageFormat::Qcow2 } else { ImageFormat::Raw };
+        let format = match mode & 9 {
+            0 => ImageFormat::Qcow2,
+            1 => ImageFormat::Raw,
+            _ => ImageFormat::Changes,
+        };
         let compression = match mode >> 1 & 3 {
             1 => Compression::Zstd,
             2 => Compression::Gzip,
@@ -45,7 +64,7 @@ fuzz_target!(
         tx.try_send(data.to_vec()).unwrap();
         drop(tx);
         let file = receive::receive(&BENCH.1, &promise, rx).expect("the promise is kept");
-        let declared = Declared { format, compression, max_bytes: MAX };
+        let declared = Declared { format, compression, max_bytes: MAX, base: BASE.clone() };
         match convert(&BENCH.1, file, declared, &CancellationToken::new()) {
             Ok(cut) => {
                 let size = cut.manifest.size_bytes as u64;
