@@ -22,8 +22,8 @@ use found::Found;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::RecvError;
-use tonic::Code;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 /// What this rack does about unknown machines, and those under way.
 pub(crate) struct Discovery {
@@ -76,7 +76,10 @@ async fn one(rack: &Arc<Rack>, inventory: &mut DiscoveredServiceClient<Channel>,
             let request = SightMachineRequest { mac_address: mac.to_string() };
             match inventory.sight_machine(request).await.map(|answer| answer.into_inner().node) {
                 Ok(node) if node.is_empty() => {
-                    if rack.discovery.found.begin(mac, Instant::now()) {
+                    let (begun, forgotten) = rack.discovery.found.begin(mac, Instant::now());
+                    // They may begin anew, and their addresses are free.
+                    forgotten.into_iter().for_each(|mac| unpublish(rack, mac));
+                    if begun {
                         tracing::info!(%mac, "an unknown machine gets the ramdisk");
                         serve(rack, mac).await;
                     } else {
@@ -131,15 +134,15 @@ async fn finish(
     hardware: Option<Hardware>,
 ) {
     let request = ReportMachineRequest { boot_mac_address: mac.to_string(), hardware };
-    loop {
+    for attempt in 1..=ATTEMPTS {
         match inventory.report_machine(request.clone()).await {
             Ok(answer) => {
                 let answer = answer.into_inner();
                 tracing::info!(%mac, machine = answer.machine, node.id = answer.node, "machine discovered");
                 break;
             }
-            // The same words again are refused again.
-            Err(status) if matches!(status.code(), Code::InvalidArgument | Code::ResourceExhausted) => {
+            // Refused, it would be refused again; and what is kept for it is not kept for ever. It can boot again.
+            Err(status) if attempt == ATTEMPTS || !may_pass(&status) => {
                 tracing::error!(%mac, %status, "a discovered machine is not written down");
                 break;
             }
@@ -162,6 +165,19 @@ async fn finish(
         }
     }
     rack.discovery.found.end(mac);
+    unpublish(rack, mac);
+}
+
+/// Whether inventory may take the same later.
+fn may_pass(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::Unknown | Code::Cancelled
+    )
+}
+
+/// Nothing is served to an unknown machine any more.
+fn unpublish(rack: &Rack, mac: MacAddr) {
     let (Some(segment), name) = (rack.provisioning(), name(mac)) else { return };
     rack.netboot.update(|table| {
         // A task may have it by now.
@@ -188,6 +204,8 @@ fn machine(mac: MacAddr) -> Machine {
 
 /// Inventory reads some rows.
 const CALL: Duration = Duration::from_secs(10);
+/// How often a machine is told of: half an hour of an absent centre.
+const ATTEMPTS: u32 = 180;
 const RETRY: Duration = Duration::from_secs(10);
 /// An agent that is connected, or connects again, takes its order in seconds.
 const OFF: Duration = Duration::from_secs(300);

@@ -45,6 +45,17 @@ async fn a_rotation_goes_on_whoever_is_killed_and_the_old_password_ends() {
         site.installation.restart_with(*service, &[("FARRIER_CRASH_AT", point)]).await.unwrap();
         let operation = site.client.rotate_bmc_credentials("n0").await.unwrap();
         site.installation.wait_ended(*service).await.unwrap();
+        if *point == "rotate_bmc_credentials:told" {
+            // The BMC has a password that only inventory knows besides: nobody writes over it.
+            let mine = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(mine.path(), "mine").unwrap();
+            let path = mine.path().to_str().unwrap();
+            let refused = site
+                .installation
+                .farrier(&["node", "update", "n0", "--bmc-password-file", path])
+                .unwrap_err();
+            assert!(format!("{refused:#}").contains("a new password: retry"), "{refused:#}");
+        }
         site.installation.restart(*service).await.unwrap();
         site.succeeds(operation, point).await;
         let new = site.password();

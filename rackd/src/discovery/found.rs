@@ -20,16 +20,21 @@ struct One {
 }
 
 impl Found {
-    /// A machine begins, or begins again; `false`: there are too many.
-    pub(super) fn begin(&self, mac: MacAddr, now: Instant) -> bool {
+    /// A machine begins, or begins again; `false`: there are too many. And those that are forgotten for it.
+    pub(super) fn begin(&self, mac: MacAddr, now: Instant) -> (bool, Vec<MacAddr>) {
         let mut all = self.lock();
-        all.retain(|_, one| now.saturating_duration_since(one.since) < FORGOTTEN);
+        let old = |one: &One| now.saturating_duration_since(one.since) >= FORGOTTEN;
+        let forgotten: Vec<MacAddr> =
+            all.iter().filter(|(known, one)| **known != mac && old(one)).map(|(known, _)| *known).collect();
+        for known in &forgotten {
+            all.remove(known);
+        }
         if !all.contains_key(&mac) && all.len() >= MOST {
-            return false;
+            return (false, forgotten);
         }
         let new = || One { since: now, secrets: Secrets::default(), agent: Arc::default() };
         all.entry(mac).or_insert_with(new).since = now;
-        true
+        (true, forgotten)
     }
 
     pub(super) fn new_token(&self, mac: MacAddr) -> Option<String> {
@@ -63,8 +68,9 @@ impl Found {
     }
 }
 
-/// At once: a row of racks that was just cabled. Strangers cannot take more memory than this.
-const MOST: usize = 256;
+/// At once: a few racks that were just cabled. Strangers cannot take more memory, nor more addresses of the provisioning
+/// network, than this.
+const MOST: usize = 64;
 /// One that got no further than its script.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
 
@@ -76,7 +82,7 @@ mod tests {
     fn a_token_is_of_one_machine_and_its_agent_is_found_by_its_certificate() {
         let (found, now) = (Found::default(), Instant::now());
         let (one, two) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
-        assert!(found.begin(one, now) && found.begin(two, now));
+        assert!(found.begin(one, now).0 && found.begin(two, now).0);
         let token = found.new_token(one).unwrap();
         assert_eq!(found.use_token("guess", "k"), None);
         assert_eq!(found.use_token(&token, "k"), Some((one, TokenUse::First)));
@@ -95,9 +101,10 @@ mod tests {
             let [a, b] = u16::try_from(n).unwrap().to_be_bytes();
             MacAddr([2, 0, 0, 0, a, b])
         };
-        assert!((0..MOST).all(|n| found.begin(mac(n), now)));
-        assert!(!found.begin(mac(MOST), now));
-        assert!(found.begin(mac(0), now), "one that is here begins again");
-        assert!(found.begin(mac(MOST), now + FORGOTTEN));
+        assert!((0..MOST).all(|n| found.begin(mac(n), now).0));
+        assert_eq!(found.begin(mac(MOST), now), (false, Vec::new()));
+        assert!(found.begin(mac(0), now).0, "one that is here begins again");
+        let (begun, forgotten) = found.begin(mac(MOST), now + FORGOTTEN);
+        assert!(begun && forgotten.len() == MOST, "their addresses are given back");
     }
 }

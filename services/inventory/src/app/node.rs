@@ -7,7 +7,7 @@ use farrier_model::lifecycle::State;
 use farrier_proto::inventory::{Explanation, Node};
 use farrier_proto::types::{BootMode, ProvisionState, RootDeviceHints};
 use farrier_runtime::authz::Caller;
-use farrier_runtime::error::{Reason, internal, invalid, refuse};
+use farrier_runtime::error::{Reason, internal, invalid, refuse, refuse_with};
 use farrier_runtime::filter::Term;
 use farrier_runtime::time;
 use farrier_runtime::vault::Vault;
@@ -134,6 +134,17 @@ impl Noun for Node {
         let context = bmc_context(&self.name);
         let stored = before.and_then(|b| b.bmc.as_ref()).is_some_and(|b| b.password_set);
         let rotates = before.and_then(|b| b.bmc.as_ref()).is_some_and(|b| b.rotation_pending);
+        let holder = before.map(|b| b.operation.as_str()).unwrap_or_default();
+        let says = self.bmc.as_ref().is_none_or(|bmc| !bmc.password.is_empty());
+        if rotates && says && !holder.is_empty() {
+            // The BMC may have the new password already, and nobody else knows it.
+            return Err(refuse_with(
+                Code::Aborted,
+                Reason::NodeBusy,
+                format!("{holder} gives the BMC of {} a new password: retry when it has ended", self.name),
+                [("node", self.name.clone()), ("operation", holder.to_owned())],
+            ));
+        }
         let secrets = match &mut self.bmc {
             None => Secrets { current: SecretChange::Clear, next: SecretChange::Clear },
             Some(bmc) if bmc.password.is_empty() => {
