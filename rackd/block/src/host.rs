@@ -228,12 +228,11 @@ impl Host for ConnectionHost {
                 return Now::Done(MediaReply::Done);
             }
             let _touch = changes(op).then(|| medium.running.begin());
-            let done = unit.is_current(age).then(|| medium.try_perform(op, data));
-            match done {
-                Some(Some(Ok(reply))) => return Now::Done(reply),
-                Some(Some(Err(error))) => return Now::Failed(error),
+            match unit.is_current(age).then(|| medium.try_perform(op, data)).flatten() {
+                Some(Ok(reply)) => return Now::Done(reply),
+                Some(Err(error)) => return Now::Failed(error),
                 // It would have to wait, or is aborted already: as if it had not been tried.
-                Some(None) | None => {}
+                None => {}
             }
         }
         // Held until the answer is made, or dropped with the connection: also by tasks that the initiator aborts.

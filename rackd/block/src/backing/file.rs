@@ -5,13 +5,12 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use farrier_iscsi::scsi::Extent;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::{Backing, Image};
+use super::{Backing, Image, Synced};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -27,8 +26,7 @@ pub struct FileBacking {
     size: u64,
     mode: Mode,
     cached: CachedReads,
-    /// A sync failed: the kernel tells of it once, and what was lost is not known.
-    lost: AtomicBool,
+    synced: Synced,
 }
 
 /// How bytes that are in memory are read without waiting for those that are not.
@@ -53,7 +51,7 @@ impl FileBacking {
             size,
             mode,
             cached,
-            lost: AtomicBool::new(false),
+            synced: Synced::default(),
         }))
     }
 
@@ -97,12 +95,7 @@ impl Backing for FileBacking {
     }
 
     fn flush(&self) -> io::Result<()> {
-        if self.lost.load(Ordering::Acquire) {
-            return Err(io::Error::other(
-                "the disk below failed to write earlier: what it lost is not known",
-            ));
-        }
-        self.file.sync_data().inspect_err(|_| self.lost.store(true, Ordering::Release))
+        self.synced.sync(|| self.file.sync_data())
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {

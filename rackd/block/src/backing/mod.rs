@@ -1,9 +1,11 @@
 //! What the blocks of a logical unit are stored in.
 
 mod file;
+mod synced;
 
 pub(crate) use file::{CachedFile, punch};
 pub use file::{FileBacking, Mode};
+pub(crate) use synced::Synced;
 
 use std::io;
 use std::pin::Pin;

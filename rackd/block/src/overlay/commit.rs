@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::atomic::Ordering;
 
 use super::disk::{Disk, runs};
 use super::layout::{Header, MAP, PAGE};
@@ -81,15 +80,8 @@ impl<S: Store> Disk<S> {
         self.sync()
     }
 
-    /// A sync that fails is told once: the kernel takes what it could not write for written, and the next sync succeeds.
-    /// So the first failure is the last word, until the file is opened again.
     fn sync(&self) -> io::Result<()> {
-        if self.lost.load(Ordering::Acquire) {
-            return Err(io::Error::other(
-                "the disk below failed to write earlier: what it lost is not known",
-            ));
-        }
-        self.store.sync().inspect_err(|_| self.lost.store(true, Ordering::Release))
+        self.synced.sync(|| self.store.sync())
     }
 }
 

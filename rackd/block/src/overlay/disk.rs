@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::backing::{Arrival, Image};
+use crate::backing::{Arrival, Image, Synced};
 
 use super::layout::{BASE, FIRST, Header, LOG_HALF, PAGE, RECORD, RECORDS, Record, ZERO};
 use super::map::{Map, Space, is_data, is_zero};
@@ -18,8 +17,7 @@ pub(crate) struct Disk<S> {
     state: RwLock<State>,
     /// One commit at a time.
     committing: Mutex<()>,
-    /// A sync failed.
-    pub(super) lost: AtomicBool,
+    pub(super) synced: Synced,
     pub(super) block: u64,
     data_start: u64,
 }
@@ -75,8 +73,8 @@ impl<S: Store> Disk<S> {
             data_blocks,
             zero_blocks,
         };
-        let (state, committing, lost) = (RwLock::new(state), Mutex::new(()), AtomicBool::new(false));
-        Disk { store, state, committing, lost, block, data_start }
+        let (state, committing, synced) = (RwLock::new(state), Mutex::new(()), Synced::default());
+        Disk { store, state, committing, synced, block, data_start }
     }
 
     pub(crate) fn size(&self) -> u64 {
