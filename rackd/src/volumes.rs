@@ -464,7 +464,10 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), VolumeError> {
     let write = || {
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
-        file.write_all(bytes)?;
+        // A file system image is zeros behind what is in it.
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        file.write_all(bytes.get(..end).unwrap_or(bytes))?;
+        file.set_len(bytes.len() as u64)?;
         file.sync_all()?;
         std::fs::rename(&tmp, path)
     };
