@@ -7,7 +7,7 @@ use dhcproto::v4::MessageType;
 use super::{
     pxe::{BootFile, BootFiles, boot_file},
     reply::Reply,
-    request::Request,
+    request::{Client, Request},
 };
 use crate::{BootEntry, BootTable, EventKind, LeaseChange, Segment};
 
@@ -59,7 +59,7 @@ pub fn decide(
     }
     if known.is_none() {
         decision = decision
-            .event(EventKind::UnknownMac, format!("on {}: {}", segment.interface, request.describe()));
+            .event(unknown(segment, request), format!("on {}: {}", segment.interface, request.describe()));
     }
     let Some(entry) = known.or(guest) else { return decision };
     let boot = boot_file(segment, files, entry, request);
@@ -154,6 +154,11 @@ fn nak(decision: Decision, segment: &Segment, request: &Request, asked: Ipv4Addr
         .event(EventKind::Nak, format!("{asked}: {why}"))
         .reply(Reply::nak(request, segment, "wrong address"))
         .lease(LeaseChange::Refused)
+}
+
+fn unknown(segment: &Segment, request: &Request) -> EventKind {
+    let boots = request.client != Client::Other;
+    EventKind::UnknownMac { network: segment.network.clone(), boots }
 }
 
 /// Whether it is said to us: DHCPDECLINE and DHCPRELEASE name their server (RFC 2131 table 5).

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -16,6 +16,7 @@ use dhcproto::v4::MessageType;
 use super::conflict::{Check, Checks, Prober, Verdict};
 use super::{Decision, Destination, Reply, Request, decide, waiting::Waiting};
 use crate::lease::Ask;
+use crate::seldom::Seldom;
 use crate::{
     BootEntry, BootTable, ClientKey, EventKind, LeaseChange, Leases, MacAddr, Segment, server::Shared, socket,
 };
@@ -38,6 +39,8 @@ pub(crate) struct Server {
     unknown: UnknownMachines,
     /// When it was last told that the pool is used up.
     exhausted: Option<Instant>,
+    /// Addresses that were told to be somebody else's.
+    in_use: Seldom,
     waiting: Waiting,
     checks: Checks,
     /// `None`: addresses of pools are given without looking for them.
@@ -72,6 +75,7 @@ impl Server {
             socket,
             unknown: UnknownMachines::default(),
             exhausted: None,
+            in_use: Seldom::default(),
             waiting,
             checks: Checks::default(),
             prober,
@@ -96,6 +100,7 @@ impl Server {
                     if let Some(check) = self.checks.answered(ip) {
                         self.looked_for(check, true).await;
                     }
+                    self.waiting.begin();
                     continue;
                 }
                 () = until(self.checks.due_at()) => {
@@ -240,7 +245,10 @@ impl Server {
             let Some(segment) = segment_for(&table, &self.segment, &request) else { return };
             let who = who.map_or_else(|| "somebody".to_owned(), MacAddr::to_string);
             let detail = format!("{who} uses {ip} on {}: not given to {}", segment.network, request.mac);
-            self.shared.events.emit(Some(request.mac), None, EventKind::AddressInUse, detail);
+            // One that answers for every address is told of once a minute for each.
+            if self.in_use.due(IpAddr::V4(ip), Instant::now()) {
+                self.shared.events.emit(Some(request.mac), None, EventKind::AddressInUse, detail);
+            }
             let change = LeaseChange::Declined { ip, seconds: segment.lease_seconds.max(60) };
             if let Some(record) = self.leases().pooled(&ask(&request), &segment.network, &change, now) {
                 // Nobody waits for this record.
@@ -262,8 +270,13 @@ impl Server {
     fn tell(&mut self, request: &Request, entry: Option<&BootEntry>, decision: &Decision) {
         let node = entry.map(|e| e.node.as_str()).filter(|n| !n.is_empty());
         for (kind, detail) in &decision.events {
-            let rare = matches!(kind, EventKind::UnknownMac | EventKind::WrongNetwork);
-            if !rare || self.unknown.first_in_a_while(request.mac, Instant::now()) {
+            // Firmware that asks after a system did is news: it wants to boot.
+            let rare = match kind {
+                EventKind::UnknownMac { boots, .. } => Some(*boots),
+                EventKind::WrongNetwork => Some(false),
+                _ => None,
+            };
+            if rare.is_none_or(|boots| self.unknown.first_in_a_while((request.mac, boots), Instant::now())) {
                 self.shared.events.emit(Some(request.mac), node, kind.clone(), detail.clone());
             }
         }
@@ -329,13 +342,14 @@ fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Request) -> Opt
 /// Who was told of lately, so that a machine in a boot loop, or a storm, is one event.
 #[derive(Debug, Default)]
 struct UnknownMachines {
-    told: HashMap<MacAddr, Instant>,
+    told: HashMap<(MacAddr, bool), Instant>,
     /// When those of long ago were last taken out: not at every packet of a storm.
     tidied: Option<Instant>,
 }
 
 impl UnknownMachines {
-    fn first_in_a_while(&mut self, mac: MacAddr, now: Instant) -> bool {
+    /// Of one address, firmware that boots and all else apart.
+    fn first_in_a_while(&mut self, mac: (MacAddr, bool), now: Instant) -> bool {
         let recent = |at: &Instant| now.duration_since(*at) < UNKNOWN_EVERY;
         if self.told.get(&mac).is_some_and(recent) {
             return false;
@@ -365,9 +379,10 @@ mod tests {
         let now = Instant::now();
         let mac = |n: u16| {
             let [a, b] = n.to_be_bytes();
-            MacAddr([2, 0, 0, 0, a, b])
+            (MacAddr([2, 0, 0, 0, a, b]), false)
         };
         assert!(unknown.first_in_a_while(mac(0), now));
+        assert!(unknown.first_in_a_while((mac(0).0, true), now), "its firmware is another word");
         assert!(!unknown.first_in_a_while(mac(0), now + Duration::from_secs(59)));
         assert!(unknown.first_in_a_while(mac(0), now + Duration::from_secs(60)));
         let told = (0..5000).filter(|n| unknown.first_in_a_while(mac(*n), now)).count();

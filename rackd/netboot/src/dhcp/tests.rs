@@ -95,6 +95,10 @@ fn answer(decision: &Decision) -> String {
     )
 }
 
+fn unknown(boots: bool) -> EventKind {
+    EventKind::UnknownMac { network: "provisioning".into(), boots }
+}
+
 fn kinds(decision: &Decision) -> Vec<EventKind> {
     decision.events.iter().map(|(kind, _)| kind.clone()).collect()
 }
@@ -292,7 +296,7 @@ fn unknown_machines_get_silence_and_an_event() {
     let options = [DhcpOption::RequestedIpAddress(IP)];
     for kind in [MessageType::Discover, MessageType::Request, MessageType::Inform, MessageType::Decline] {
         let decision = run(&table, &packet(kind, &options, |_| {}));
-        assert_eq!((decision.reply.as_ref(), kinds(&decision)), (None, vec![EventKind::UnknownMac]));
+        assert_eq!((decision.reply.as_ref(), kinds(&decision)), (None, vec![unknown(false)]));
     }
 }
 
@@ -306,7 +310,7 @@ fn a_pool_answers_unknown_machines() {
         answer(&decision),
         "Offer yiaddr=10.1.0.200 siaddr=10.1.0.1 ciaddr=0.0.0.0 file=undionly.kpxe to=Broadcast"
     );
-    assert_eq!(kinds(&decision), [EventKind::UnknownMac, EventKind::Discover, EventKind::Offer]);
+    assert_eq!(kinds(&decision), [unknown(true), EventKind::Discover, EventKind::Offer]);
 }
 
 #[test]

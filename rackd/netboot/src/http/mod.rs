@@ -49,13 +49,20 @@ async fn boot_script(
         } else if shared.strangers.due(peer.ip(), Instant::now()) {
             // Where DHCP is somebody else's, this is all that is seen of it.
             let detail = format!("asks for a boot script from {}", peer.ip());
-            shared.events.emit(Some(mac), None, EventKind::UnknownMac, detail);
+            let network = network_of(&table, peer.ip());
+            shared.events.emit(Some(mac), None, EventKind::UnknownMac { network, boots: true }, detail);
         }
         return StatusCode::NOT_FOUND.into_response();
     };
     shared.events.emit(Some(mac), node.as_deref(), EventKind::HttpScript, format!("to {}", peer.ip()));
     let headers = [(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")];
     (headers, script).into_response()
+}
+
+/// The network of an address; empty: none of ours.
+fn network_of(table: &BootTable, peer: IpAddr) -> String {
+    let segment = ipv4(peer).and_then(|ip| table.segments().iter().find(|s| s.contains(ip)));
+    segment.map(|s| s.network.clone()).unwrap_or_default()
 }
 
 fn script_for(
