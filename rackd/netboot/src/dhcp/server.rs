@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use dhcproto::v4::MessageType;
 
 use super::conflict::{Check, Checks, Prober, Verdict};
-use super::{Decision, Destination, Reply, Request, decide, waiting::Waiting};
+use super::{Decision, Destination, Reply, Request, decide, proxy, waiting::Waiting};
 use crate::lease::Ask;
 use crate::seldom::Seldom;
 use crate::{
-    BootEntry, BootTable, ClientKey, EventKind, LeaseChange, Leases, MacAddr, Segment, server::Shared, socket,
+    BootEntry, BootTable, ClientKey, Dhcp, EventKind, LeaseChange, Leases, MacAddr, Segment, server::Shared,
+    socket,
 };
 
 /// How often the same unknown machine makes an event.
@@ -151,7 +152,14 @@ impl Server {
             tracing::debug!(giaddr = %request.giaddr, mac = %request.mac, "dhcp relay of no segment of ours");
             return;
         };
-        if let Some(server) = request.server_id {
+        if segment.dhcp == Dhcp::Proxy
+            && let Some(ip) = proxy::address(&segment, request)
+            && table.entry(request.mac, &segment.network).is_some()
+        {
+            self.shared.heard.note(&table, request.mac, ip);
+        }
+        // Elsewhere another server is no news.
+        if let Some(server) = request.server_id.filter(|_| segment.dhcp == Dhcp::Ours) {
             let how = format!("{} chose it: {}", request.mac, request.describe());
             self.shared.foreign.tell(&self.shared, &segment, server, &how);
         }
@@ -181,7 +189,8 @@ impl Server {
 
     /// What a machine that is not in the table gets, when the segment has a pool for such.
     async fn guest(&mut self, segment: &Segment, table: &BootTable, request: &Request) -> Guest {
-        let Some(pool) = segment.pool.as_ref() else { return Guest::Nothing };
+        let pool = segment.pool.as_ref().filter(|_| segment.dhcp == Dhcp::Ours);
+        let Some(pool) = pool else { return Guest::Nothing };
         if !table.entries_of(request.mac).is_empty() {
             return Guest::Nothing;
         }
@@ -323,7 +332,7 @@ fn ask(request: &Request) -> Ask {
 }
 
 /// The segment a packet is about: the relay's if it came through one, else the one of the socket.
-fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Request) -> Option<Arc<Segment>> {
+pub(super) fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Request) -> Option<Arc<Segment>> {
     if !request.giaddr.is_unspecified() {
         return table.segment_of(request.giaddr).cloned();
     }

@@ -9,7 +9,7 @@ use dhcproto::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Boot, BootEntry, BootTable, EventKind, KernelArgs, LeaseChange, MacAddr, Segment};
+use crate::{Boot, BootEntry, BootTable, Dhcp, EventKind, KernelArgs, LeaseChange, MacAddr, Segment};
 
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
@@ -288,6 +288,44 @@ fn a_relayed_packet_goes_back_through_its_relay_with_option_82_untouched() {
     );
     let nak = nak.reply.unwrap();
     assert_eq!((nak.to, nak.message.flags().broadcast()), (Destination::Relay(relay), true));
+}
+
+#[test]
+fn beside_another_server_we_say_what_to_boot_and_nothing_else() {
+    let beside = Segment { dhcp: Dhcp::Proxy, ..segment() };
+    let ask = |boot: Boot, kind, options: &[DhcpOption]| {
+        let request = Request::parse(&packet(kind, options, |_| {})).unwrap();
+        decide(&beside, &table(boot), &BootFiles::new(8080), &request, None)
+    };
+    let (discover, request) = (MessageType::Discover, MessageType::Request);
+    for (options, file) in [
+        (pxe(0), "undionly.kpxe"),
+        (pxe(7), "snponly.efi"),
+        (ipxe(), "http://10.1.0.1:8080/boot/52-54-00-00-00-01.ipxe"),
+    ] {
+        let decision = ask(script(), discover, &options);
+        let expect = format!("Offer yiaddr=0.0.0.0 siaddr=10.1.0.1 ciaddr=0.0.0.0 file={file} to=Broadcast");
+        assert_eq!((answer(&decision), decision.lease.clone()), (expect, None));
+        let reply = decision.reply.unwrap();
+        let option = |code| reply.message.opts().get(code).cloned();
+        assert_eq!(
+            option(OptionCode::ClassIdentifier),
+            Some(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()))
+        );
+        assert_eq!(option(OptionCode::SubnetMask), None);
+        // It took the other server's offer.
+        let took = ask(script(), request, &options);
+        assert_eq!((took.reply, took.lease), (None, None));
+    }
+    for (boot, options) in [(script(), vec![]), (Boot::LocalDisk, pxe(0)), (script(), pxe(99))] {
+        assert_eq!(ask(boot, discover, &options).reply, None);
+    }
+    // Nobody is told no, and a strange system is no event.
+    let request = Request::parse(&packet(request, &[], |_| {})).unwrap();
+    assert_eq!(decide(&beside, &BootTable::new(), &BootFiles::new(80), &request, None), Decision::default());
+    let off = Segment { dhcp: Dhcp::Off, ..segment() };
+    let request = Request::parse(&packet(discover, &pxe(0), |_| {})).unwrap();
+    assert_eq!(decide(&off, &table(script()), &BootFiles::new(80), &request, None), Decision::default());
 }
 
 #[test]

@@ -20,7 +20,9 @@ use axum::{
 pub use file::respond;
 pub use serve::{Limits, serve};
 
-use crate::{Artifact, Boot, BootTable, EventKind, MacAddr, script, server::Shared, server::ipv4};
+use crate::{
+    Artifact, Boot, BootEntry, BootTable, Dhcp, EventKind, MacAddr, script, server::Shared, server::ipv4,
+};
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -73,7 +75,11 @@ fn script_for(
 ) -> Option<(Option<String>, String)> {
     let peer = ipv4(peer)?;
     let known = table.entries_of(mac);
-    if let Some(entry) = known.iter().find(|e| e.ip == peer) {
+    // Beside another DHCP server it is the address that the machine was heard to take from it.
+    let heard = |entry: &BootEntry| {
+        table.segment(&entry.network).is_some_and(|s| s.dhcp == Dhcp::Proxy) && shared.heard.has(mac, peer)
+    };
+    if let Some(entry) = known.iter().find(|e| e.ip == peer || heard(e)) {
         let server = shared.config.boot_files.server(table.segment(&entry.network)?.server_ip);
         return Some((Some(entry.node.clone()), script::render(&entry.boot, server)?));
     }
