@@ -2,7 +2,7 @@
 
 use crate::bmc::Bmcs;
 use crate::cache::{ImageCache, Room};
-use crate::config::{Config, SegmentConfig, SwitchDriver};
+use crate::config::{Config, DhcpMode, SegmentConfig, SwitchDriver};
 use crate::consoles::Consoles;
 use crate::discovery::{self, Discovery};
 use crate::disk_access;
@@ -25,7 +25,9 @@ use farrier_identity::client::{Expect, channel};
 use farrier_identity::server::ClientAuth;
 use farrier_identity::{Credentials, Identity};
 use farrier_journal::Journal;
-use farrier_netboot::{Artifact, ArtifactName, BootTable, EventKind, Leases, Netboot, Segment, http};
+use farrier_netboot::{
+    Artifact, ArtifactName, Boot, BootTable, Dhcp, EventKind, Leases, Netboot, Pool, Segment, http,
+};
 use farrier_proto::agent::agent_service_server::AgentServiceServer;
 use farrier_proto::rack::bmc_service_server::BmcServiceServer;
 use farrier_proto::rack::console_service_server::ConsoleServiceServer;
@@ -296,6 +298,12 @@ fn segment(config: &SegmentConfig) -> Segment {
     segment.behind_relay = config.behind_relay;
     segment.gateway = config.gateway;
     segment.dns.clone_from(&config.dns);
+    segment.dhcp = match config.dhcp {
+        DhcpMode::Authoritative | DhcpMode::Reservations => Dhcp::Ours,
+        DhcpMode::Proxy => Dhcp::Proxy,
+        DhcpMode::Off => Dhcp::Off,
+    };
+    segment.pool = config.guests.map(|(first, last)| Pool { first, last, boot: Boot::None });
     segment
 }
 

@@ -35,4 +35,4 @@ pub use lease::{ClientKey, Lease, LeaseChange, LeaseKind, Leases};
 pub use mac::{MacAddr, ParseMacError};
 pub use san::{ChapWord, IscsiName, San, SanError};
 pub use server::{Config, LoadError, Netboot, SegmentStatus};
-pub use table::{Artifact, ArtifactName, ArtifactNameError, Boot, BootEntry, BootTable, Pool, Segment};
+pub use table::{Artifact, ArtifactName, ArtifactNameError, Boot, BootEntry, BootTable, Dhcp, Pool, Segment};
