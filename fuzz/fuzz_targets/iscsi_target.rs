@@ -97,7 +97,7 @@ impl World {
             let Some((key, unit, op)) = self.waiting.pop() else { return };
             let result = perform(&op);
             let result = unit.finish(&op, result);
-            let _ = connection.complete(key, result, self);
+            let _ = connection.complete(key, result, None, self);
         }
     }
 }

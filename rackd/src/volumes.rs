@@ -168,7 +168,9 @@ impl Volumes {
         };
         let mut turn = self.open.turn(new.instance).await;
         let files = self.files(new.instance);
-        if read_record(&files.record)?.is_some_and(|known| record.is_of(&known)) && files.seed.exists() {
+        // One that cannot be read is not of this task, and the instance has no other disk.
+        let known = read_record(&files.record).ok().flatten();
+        if known.is_some_and(|known| record.is_of(&known)) && files.seed.exists() {
             return Ok(());
         }
         self.targets.remove(&self.access(VOLUME, new.instance, new.node).target).await;
@@ -187,7 +189,10 @@ impl Volumes {
             overlay.and_then(|o| Ok(o.flush()?)).map_err(overlay_error(&files.overlay))?;
             // Last: a volume with it is whole.
             write_synced(&files.seed, &seed)?;
-            sync_dir(&dir)
+            sync_dir(&dir)?;
+            // Held until here, whoever waits for it.
+            drop(turn);
+            Ok(())
         })
         .await
     }
@@ -205,7 +210,7 @@ impl Volumes {
         let files = self.files(instance);
         let record = self.record(instance)?;
         // A task of a machine that the volume was taken from may still be restored: never to two machines.
-        if label(&record.node) != label(node) || record.task != task {
+        if !record.is_offered_by(node, task) {
             return Err(elsewhere(&record, node));
         }
         self.targets.remove(&access.target).await;
@@ -218,7 +223,7 @@ impl Volumes {
             Ok(luns.into_iter().map(|lun| lun.medium(&record.id)).collect())
         })
         .await?;
-        let accounts = self.accounts(instance, task).await?;
+        let (_turn, accounts) = self.accounts(turn, instance, task).await?;
         self.offer(&access, luns, accounts.chap()).await?;
         Ok(access)
     }
@@ -240,6 +245,10 @@ impl Volumes {
         for record in records.into_iter().filter(|record| label(&record.node) == label(node)) {
             self.targets.remove(&self.access(VOLUME, &record.instance, node).target).await;
         }
+        // Whatever the records say.
+        for target in self.targets.names_for(&self.access(VOLUME, "", node).initiator) {
+            self.targets.remove(&target).await;
+        }
     }
 
     /// Ends the sessions of a node and removes its volumes. Returns the instances they were of.
@@ -258,7 +267,13 @@ impl Volumes {
             }
             self.targets.remove(&self.access(VOLUME, &instance, node).target).await;
             let (old, dir) = (turn.take(), self.dir.clone());
-            blocking(move || files.remove(old).and_then(|()| sync_dir(&dir))).await?;
+            blocking(move || {
+                files.remove(old)?;
+                sync_dir(&dir)?;
+                drop(turn);
+                Ok(())
+            })
+            .await?;
             dropped.push(instance);
         }
         Ok(dropped)
@@ -400,7 +415,9 @@ impl Files {
         if let Some(volume) = open {
             volume.overlay.abandon();
         }
-        for path in [&self.overlay, &self.seed, &self.accounts, &self.record] {
+        let begun = [&self.seed, &self.accounts, &self.record].map(|path| beside(path));
+        let whole = [&self.overlay, &self.seed, &self.accounts, &self.record].into_iter();
+        for path in begun.iter().chain(whole) {
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(io_error("removing", path)(error));
@@ -413,6 +430,11 @@ impl Files {
 }
 
 impl Record {
+    /// Whether this task of this node may offer it.
+    fn is_offered_by(&self, node: &str, task: &str) -> bool {
+        label(&self.node) == label(node) && self.task == task
+    }
+
     /// Whether it was made for the same.
     fn is_of(&self, known: &Record) -> bool {
         Record { id: self.id.clone(), ..known.clone() } == *self
@@ -457,10 +479,17 @@ fn open_image(path: &Path) -> Result<Arc<FileBacking>, VolumeError> {
     FileBacking::open(path, Mode::ReadOnly).map_err(io_error("opening", path))
 }
 
+/// What a file is called until it is whole.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
 /// Whole or not at all.
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), VolumeError> {
     use std::io::Write as _;
-    let tmp = path.with_extension("new");
+    let tmp = beside(path);
     let write = || {
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;

@@ -21,9 +21,8 @@ use crate::media::{Medium, changes};
 use crate::targets::{Entry, SessionGuard, Targets};
 
 /// What the medium took longer for, and the memory that it holds.
-pub(crate) type Completion = (TaskKey, Result<Vec<u8>, Refusal>, Memory);
-/// A share of the address's budget and one of the target's; none for what only waits.
-type Memory = Option<(Share<IpAddr>, Share<()>)>;
+/// None for what only waits.
+pub(crate) type Completion = (TaskKey, Result<Vec<u8>, Refusal>, Option<Room>);
 
 /// Says what became of an operation.
 type Finish = Box<dyn FnOnce(&MediaOp, Result<MediaReply, MediaError>) + Send>;
@@ -244,7 +243,7 @@ impl Host for ConnectionHost {
             None
         } else {
             match purse.memory(held(op, data)) {
-                Some(memory) => Some(memory),
+                Some(memory) => Some(Box::new(memory) as Room),
                 None => return Now::Failed(MediaError::Busy),
             }
         };

@@ -63,6 +63,7 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 struct Open {
     info: SessionInfo,
+    proved: Option<Chap>,
     nexus: Nexus,
     kill: CancellationToken,
 }
@@ -133,15 +134,19 @@ impl Targets {
     ///
     /// CANCEL-SAFETY: the target is gone at once; only the waiting is lost, and who removes it again waits.
     pub async fn remove(&self, name: &str) -> bool {
-        let found = self.all().remove(name);
-        let was_there = found.is_some();
-        if let Some(entry) = found {
-            entry.gone.cancel();
-            entry.tracker.close();
-            self.leaving().push(entry);
-        }
-        let named: Vec<_> =
-            self.leaving().iter().filter(|entry| entry.target.name == name).cloned().collect();
+        // Held over both: another one who removes it finds it here or there.
+        let (named, was_there) = {
+            let mut leaving = self.leaving();
+            let found = self.all().remove(name);
+            let was_there = found.is_some();
+            if let Some(entry) = found {
+                entry.gone.cancel();
+                entry.tracker.close();
+                leaving.push(entry);
+            }
+            let named: Vec<_> = leaving.iter().filter(|entry| entry.target.name == name).cloned().collect();
+            (named, was_there)
+        };
         for entry in named {
             entry.tracker.wait().await;
         }
@@ -159,14 +164,18 @@ impl Targets {
         let Some(entry) = self.find(name) else { return Ok(false) };
         // In this order: a session that begins sees the new ones, or is seen here.
         *entry.locked_accounts() = accounts.clone();
-        let known =
-            |user: &Option<String>| accounts.iter().any(|chap| Some(&chap.initiator.user) == user.as_ref());
-        self.end_sessions(&entry, &mut entry.sessions(), |open| !known(&open.info.user));
+        let known = |open: &Open| open.proved.as_ref().is_some_and(|proved| accounts.contains(proved));
+        self.end_sessions(&entry, &mut entry.sessions(), |open| !known(open));
         Ok(true)
     }
 
     pub fn names(&self) -> Vec<String> {
         self.all().keys().cloned().collect()
+    }
+
+    /// Those that an initiator of this name may log in to.
+    pub fn names_for(&self, initiator: &str) -> Vec<String> {
+        self.visible(initiator).iter().map(|entry| entry.target.name.clone()).collect()
     }
 
     pub fn sessions(&self) -> Vec<SessionInfo> {
@@ -250,7 +259,8 @@ impl Targets {
             peer,
             since: SystemTime::now(),
         };
-        sessions.insert(id, Open { info: info.clone(), nexus: Nexus { id, port }, kill });
+        let proved = proved.cloned();
+        sessions.insert(id, Open { info: info.clone(), proved, nexus: Nexus { id, port }, kill });
         drop(sessions);
         self.0.sessions.fetch_add(1, Ordering::Relaxed);
         self.tell(Event::SessionStarted(info));

@@ -1,5 +1,6 @@
 //! A disk below that fails is told of, and not with each command that meets it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ pub(crate) struct Trouble {
     target: String,
     lun: u16,
     events: broadcast::Sender<Event>,
-    told: Mutex<Option<Instant>>,
+    /// When of what.
+    told: Mutex<BTreeMap<&'static str, Instant>>,
 }
 
 impl Trouble {
@@ -31,10 +33,10 @@ impl Trouble {
     pub(crate) fn tell(&self, done: &'static str, error: &io::Error) {
         let now = Instant::now();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_some_and(|at| now.saturating_duration_since(at) < EVERY) {
+        if told.get(done).is_some_and(|at| now.saturating_duration_since(*at) < EVERY) {
             return;
         }
-        *told = Some(now);
+        told.insert(done, now);
         drop(told);
         let reason = format!("it cannot be {done}: {error}");
         tracing::error!(target = %self.target, lun = self.lun, %reason, "iscsi disk fails");

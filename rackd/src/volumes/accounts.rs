@@ -4,7 +4,9 @@
 //! the next boot: what an earlier script said opens nothing any more. A running system keeps its own, also over a
 //! restart of rackd.
 
-use super::{Access, VOLUME, VolumeError, Volumes, blocking, io_error, label, sync_dir, write_synced};
+use super::{
+    Access, Turn, VOLUME, VolumeError, Volumes, blocking, elsewhere, io_error, label, sync_dir, write_synced,
+};
 use crate::secrets::random_chap_secret;
 use farrier_block::{Chap, Credentials, Secret};
 use farrier_runtime::vault::Vault;
@@ -91,32 +93,42 @@ impl Accounts {
 }
 
 impl Volumes {
-    /// Those of a volume that `task` offers; made when it has none. The caller has the volume's turn.
-    pub(super) async fn accounts(&self, instance: &str, task: &str) -> Result<Accounts, VolumeError> {
+    /// Those of a volume that `task` offers; made when it has none. `turn`: the volume's, given back, and held as long as
+    /// anything is written, whoever waits for it.
+    pub(super) async fn accounts(
+        &self,
+        turn: Turn,
+        instance: &str,
+        task: &str,
+    ) -> Result<(Turn, Accounts), VolumeError> {
         let (path, dir, vault) = (self.files(instance).accounts, self.dir.clone(), self.vault.clone());
         let (instance, task) = (label(instance).to_owned(), task.to_owned());
         blocking(move || {
             let known = Accounts::open(&vault, &path, &instance)?;
             if let Some(accounts) = known.filter(|known| known.task == task) {
-                return Ok(accounts);
+                return Ok((turn, accounts));
             }
             let accounts = Accounts::new(&task);
             accounts.keep(&vault, &path, &instance)?;
             sync_dir(&dir)?;
-            Ok(accounts)
+            Ok((turn, accounts))
         })
         .await
     }
 
-    /// How a node's next boot reaches an instance's volume.
+    /// How a node's next boot reaches an instance's volume, which `task` offers.
     pub(crate) async fn next_boot(
         &self,
         instance: &str,
         node: &str,
         task: &str,
     ) -> Result<(Access, Account), VolumeError> {
-        let _turn = self.open.turn(instance).await;
-        let accounts = self.accounts(instance, task).await?;
+        let turn = self.open.turn(instance).await;
+        let record = self.record(instance)?;
+        if !record.is_offered_by(node, task) {
+            return Err(elsewhere(&record, node));
+        }
+        let (_turn, accounts) = self.accounts(turn, instance, task).await?;
         let newest = accounts.accounts.last().cloned();
         let access = self.access(VOLUME, instance, node);
         newest
@@ -124,21 +136,31 @@ impl Volumes {
             .ok_or_else(|| VolumeError::NotOffered { instance: instance.to_owned() })
     }
 
-    /// Somebody has logged in to a target. A boot's first login ends what the boot before it had, and returns what the
-    /// next one is to have.
+    /// Somebody has logged in to a target. A boot's first login ends what the boot before it had. Returns what the next
+    /// boot is to have.
     pub(crate) async fn logged_in(&self, target: &str, user: &str) -> Result<Option<Account>, VolumeError> {
         let prefix = self.access(VOLUME, "", "").target;
         let instance = target.strip_prefix(&prefix).filter(|instance| farrier_model::is_label(instance));
         let Some(instance) = instance else { return Ok(None) };
-        let _turn = self.open.turn(instance).await;
+        let turn = self.open.turn(instance).await;
         let task = self.record(instance)?.task;
-        let mut accounts = self.accounts(instance, &task).await?;
-        if !accounts.used(user) {
+        // Between two machines: the login was before that, and its session is over.
+        if task.is_empty() {
             return Ok(None);
+        }
+        let (turn, mut accounts) = self.accounts(turn, instance, &task).await?;
+        if !accounts.used(user) {
+            return Ok(accounts.accounts.last().cloned());
         }
         let (chap, next) = (accounts.chap(), accounts.accounts.last().cloned());
         let (path, vault, name) = (self.files(instance).accounts, self.vault.clone(), instance.to_owned());
-        blocking(move || accounts.keep(&vault, &path, &name)).await?;
+        let dir = self.dir.clone();
+        let _turn = blocking(move || {
+            accounts.keep(&vault, &path, &name)?;
+            sync_dir(&dir)?;
+            Ok(turn)
+        })
+        .await?;
         self.targets.set_accounts(target, chap)?;
         Ok(next)
     }

@@ -97,7 +97,9 @@ impl Output {
 
     /// Kept until all is sent that is there now.
     pub(crate) fn hold(&mut self, room: Room) {
-        self.rooms.push_back((self.end, room));
+        if self.end > self.start {
+            self.rooms.push_back((self.end, room));
+        }
     }
 
     pub(crate) fn mark(&self) -> Mark {

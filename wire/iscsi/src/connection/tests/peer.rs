@@ -65,7 +65,7 @@ impl MemoryHost {
             let Some((key, unit, op, data)) = self.waiting.pop() else { return };
             let result = self.perform(&op, &data);
             let result = unit.finish(&op, result);
-            let _ = connection.complete(key, result, self);
+            let _ = connection.complete(key, result, None, self);
         }
     }
 
