@@ -13,3 +13,6 @@ pub trait Accounts: Send + Sync {
     /// handle has the old one still.
     async fn set_password(&self, new: &Secret, deadline: Deadline) -> Result<(), BmcError>;
 }
+
+/// What a driver says was to be so, where the BMC has no account of that name: nothing was sent.
+pub(crate) const NO_ACCOUNT: &str = "this login";

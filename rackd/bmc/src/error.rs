@@ -304,6 +304,70 @@ pub enum BmcError {
         /// Values of the BMC.
         offered: Vec<String>,
     },
+    /// A licence is missing.
+    #[error(
+        "BMC {addr} refused {request} for want of a licence: expected {licence}, seen none{detail}; install that licence on \
+         the BMC, or do without"
+    )]
+    Licence {
+        /// The BMC.
+        addr: SocketAddr,
+        /// Method and path.
+        request: String,
+        /// The licence that has it.
+        licence: &'static str,
+        /// The BMC's own words, after ": "; or nothing.
+        detail: String,
+    },
+    /// The node names one vendor's driver, and the BMC is another's.
+    #[error(
+        "BMC {addr} is not the node's: expected one for driver {expected}, seen one for driver {seen}; correct --bmc-driver or --bmc-address"
+    )]
+    OtherVendor {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The node's driver.
+        expected: &'static str,
+        /// The one for the BMC that answers.
+        seen: &'static str,
+    },
+    /// Something that the BMC does by itself failed, or did not end in time.
+    #[error(
+        "BMC {addr} has not finished {task}: expected it to complete, seen {seen}; look into the BMC's job queue and log"
+    )]
+    TaskUnfinished {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The task.
+        task: String,
+        /// How far it came.
+        seen: String,
+    },
+    /// There is no such BIOS setting.
+    #[error(
+        "BMC {addr} has no BIOS setting {name:?}: expected one that `farrier node bios show NODE` lists{}",
+        perhaps(near)
+    )]
+    NoSetting {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What was asked for.
+        name: String,
+        /// Names like it.
+        near: Vec<String>,
+    },
+    /// A BIOS setting cannot have this value.
+    #[error("BIOS setting {name} of BMC {addr}: expected {expected}, seen {seen:?}")]
+    BadSetting {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The setting.
+        name: String,
+        /// What it can be.
+        expected: &'static str,
+        /// What was asked for.
+        seen: String,
+    },
     /// `auto` found no driver that works.
     #[error("no driver works: expected Redfish or IPMI; seen: redfish: {redfish}; ipmi: {ipmi}")]
     NoDriver {
@@ -360,6 +424,39 @@ impl BmcError {
         }
     }
 
+    /// Whether the BMC does not take the password, or did not when it was last asked.
+    #[must_use]
+    pub fn is_wrong_password(&self) -> bool {
+        match self {
+            Self::CircuitOpen { reason, .. } => reason.is_wrong_password(),
+            Self::WrongPassword { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a change that failed so surely has changed nothing: it was not sent, or the BMC has said no to it. What it
+    /// answers 5xx to may have happened.
+    #[must_use]
+    pub fn changed_nothing(&self) -> bool {
+        match self {
+            Self::Unsupported { .. }
+            | Self::StillQueued { .. }
+            | Self::CircuitOpen { .. }
+            | Self::NotOffered { .. }
+            | Self::NoConnection { .. }
+            | Self::Certificate { .. }
+            | Self::NoSystem { .. }
+            | Self::NoRedfish { .. }
+            | Self::Licence { .. }
+            | Self::BadCredentials { .. } => true,
+            // What there is no account for was not sent either (see `NotApplied` of Redfish's accounts).
+            Self::NotApplied { what, .. } => *what == crate::accounts::NO_ACCOUNT,
+            Self::Http { status, .. } => (400..500).contains(status) && *status != 408,
+            Self::Refused { code, .. } => !code.is_transient(),
+            _ => false,
+        }
+    }
+
     /// Whether the failure should make the circuit breaker count: the BMC is away, or a further
     /// wrong password may lock its account.
     pub(crate) fn trips_breaker(&self) -> bool {
@@ -374,6 +471,10 @@ impl BmcError {
             _ => false,
         }
     }
+}
+
+fn perhaps(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!(", perhaps {}", near.join(" or ")) }
 }
 
 fn advice(status: u16) -> &'static str {

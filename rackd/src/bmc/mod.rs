@@ -9,7 +9,7 @@ pub(crate) use dial::TlsDial;
 
 use farrier_bmc::ipmi::IpmiHub;
 use farrier_bmc::redfish::RedfishHub;
-use farrier_bmc::{Bmc, BmcError, Deadline};
+use farrier_bmc::{Bmc, BmcError, Deadline, Unmanaged};
 use remembered::Remembered;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ pub(crate) struct Opened {
 pub(crate) struct Bmcs {
     ipmi: IpmiHub,
     redfish: RedfishHub,
+    unmanaged: Unmanaged,
     remembered: Arc<Remembered>,
 }
 
@@ -37,7 +38,7 @@ impl Bmcs {
     pub(crate) async fn bind(data: &Path) -> std::io::Result<Self> {
         let redfish = RedfishHub::new(Arc::new(TlsDial));
         let remembered = Arc::new(Remembered::open(data.join("bmc-drivers.json")));
-        Ok(Self { ipmi: IpmiHub::bind().await?, redfish, remembered })
+        Ok(Self { ipmi: IpmiHub::bind().await?, redfish, unmanaged: Unmanaged::default(), remembered })
     }
 
     /// A handle for a node's BMC; only `auto` asks the BMC something for it, and where a rotation has left two passwords,
@@ -54,7 +55,7 @@ impl Bmcs {
             opened.bmc.power_status(deadline).await.map(|_| opened)
         };
         match first.await {
-            Err(BmcError::WrongPassword { .. }) => self.open_with(node, next, deadline).await,
+            Err(error) if error.is_wrong_password() => self.open_with(node, next, deadline).await,
             other => other,
         }
     }
@@ -69,10 +70,11 @@ impl Bmcs {
         let (bmc, passed_over) = match access.driver {
             DriverChoice::Ipmi => (self.ipmi.bmc(access.ipmi), None),
             DriverChoice::Redfish => (self.redfish.bmc(access.redfish), None),
+            DriverChoice::Manual => (self.unmanaged.manual(plain(node)), None),
+            DriverChoice::Fake => (self.unmanaged.fake(plain(node)), None),
             DriverChoice::Auto => {
                 let (redfish, ipmi) = (self.redfish.bmc(access.redfish), self.ipmi.bmc(access.ipmi));
-                // Tasks say it in full.
-                let node = node.strip_prefix("nodes/").unwrap_or(node);
+                let node = plain(node);
                 let auto = &self.remembered.auto;
                 let before = auto.worked(node);
                 let found = auto.open(node, redfish, ipmi, deadline).await?;
@@ -86,10 +88,12 @@ impl Bmcs {
     }
 
     /// A handle for a node's serial console. Of what `auto` may find only IPMI has one.
-    pub(crate) fn console(&self, access: Access) -> Bmc {
+    pub(crate) fn console(&self, node: &str, access: Access) -> Bmc {
         match access.driver {
             DriverChoice::Ipmi | DriverChoice::Auto => self.ipmi.bmc(access.ipmi),
             DriverChoice::Redfish => self.redfish.bmc(access.redfish),
+            DriverChoice::Manual => self.unmanaged.manual(plain(node)),
+            DriverChoice::Fake => self.unmanaged.fake(plain(node)),
         }
     }
 
@@ -97,4 +101,9 @@ impl Bmcs {
     pub(crate) async fn shutdown(&self) {
         tokio::join!(self.ipmi.shutdown(), self.redfish.shutdown());
     }
+}
+
+/// Tasks say a node's name in full.
+fn plain(node: &str) -> &str {
+    node.strip_prefix("nodes/").unwrap_or(node)
 }

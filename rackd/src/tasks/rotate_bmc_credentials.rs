@@ -31,10 +31,14 @@ impl Step for RotateBmcCredentials {
             Ok((opened, _)) => {
                 let set = opened.bmc.set_password(&next, cx.call()).await;
                 crash::point(self.name(), "told");
-                // What it says is not what counts: a lost answer may mean either.
-                refused = set.err();
+                match set {
+                    // The old one is still the right one: another login would only count against the account.
+                    Err(error) if error.changed_nothing() => return Err(error.into()),
+                    // What it says is not what counts: a lost answer may mean either.
+                    said => refused = said.err(),
+                }
             }
-            Err(BmcError::WrongPassword { .. }) => {}
+            Err(error) if error.is_wrong_password() => {}
             Err(error) => return Err(error.into()),
         }
         // Read back: a handle with the new password has a session of its own.
@@ -44,7 +48,7 @@ impl Step for RotateBmcCredentials {
                 let driver = opened.bmc.driver_of(Capability::Accounts).unwrap_or(opened.bmc.driver());
                 cx.note(format!("driver {driver}, opened with the new password")).await
             }
-            Err(wrong @ BmcError::WrongPassword { .. }) => Err(match refused {
+            Err(wrong) if wrong.is_wrong_password() => Err(match refused {
                 Some(error) => error.into(),
                 None => {
                     StepError::fatal(format!("{wrong}; it took neither the old password nor the new one"))

@@ -41,7 +41,7 @@ impl Link {
         }
         Err(BmcError::NotApplied {
             addr: self.address.addr,
-            what: "this login",
+            what: crate::accounts::NO_ACCOUNT,
             expected: format!("a user named {:?} among its {most}", self.address.user),
             seen: "none".to_owned(),
         })

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc};
 use super::link::Link;
+use crate::accounts::NO_ACCOUNT;
 use crate::actor::Call;
 use crate::{Accounts, BmcError, Deadline};
 
@@ -55,7 +56,7 @@ impl Link {
         }
         Err(BmcError::NotApplied {
             addr: self.address.addr,
-            what: "this login",
+            what: NO_ACCOUNT,
             expected: format!("an account named {:?}", self.address.user),
             seen: format!("{seen} others"),
         })
