@@ -371,6 +371,11 @@ impl Bmc {
         self.give(&self.accounts, Capability::Accounts)?.set_password(new, deadline).await
     }
 
+    /// See [`Accounts::prove_password`].
+    pub async fn prove_password(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.give(&self.accounts, Capability::Accounts)?.prove_password(deadline).await
+    }
+
     /// See [`VirtualMedia::media`].
     pub async fn media(&self, deadline: Deadline) -> Result<Media, BmcError> {
         self.give(&self.virtual_media, Capability::VirtualMedia)?.media(deadline).await

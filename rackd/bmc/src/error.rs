@@ -434,25 +434,20 @@ impl BmcError {
         }
     }
 
-    /// Whether a change that failed so surely has changed nothing: it was not sent, or the BMC has said no to it. What it
-    /// answers 5xx to may have happened.
+    /// Whether a change that failed so was surely not sent, or not begun: what did not reach the BMC has changed nothing. A
+    /// refusal in words is not among these, since it may answer the repetition of a request that was obeyed.
     #[must_use]
-    pub fn changed_nothing(&self) -> bool {
+    pub fn was_not_begun(&self) -> bool {
         match self {
             Self::Unsupported { .. }
             | Self::StillQueued { .. }
             | Self::CircuitOpen { .. }
-            | Self::NotOffered { .. }
-            | Self::NoConnection { .. }
             | Self::Certificate { .. }
             | Self::NoSystem { .. }
             | Self::NoRedfish { .. }
-            | Self::Licence { .. }
+            | Self::OtherVendor { .. }
             | Self::BadCredentials { .. } => true,
-            // What there is no account for was not sent either (see `NotApplied` of Redfish's accounts).
             Self::NotApplied { what, .. } => *what == crate::accounts::NO_ACCOUNT,
-            Self::Http { status, .. } => (400..500).contains(status) && *status != 408,
-            Self::Refused { code, .. } => !code.is_transient(),
             _ => false,
         }
     }

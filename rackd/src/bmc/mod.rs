@@ -11,8 +11,9 @@ use farrier_bmc::ipmi::IpmiHub;
 use farrier_bmc::redfish::RedfishHub;
 use farrier_bmc::{Bmc, BmcError, Deadline, Unmanaged};
 use remembered::Remembered;
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A BMC that a driver was found for.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub(crate) struct Bmcs {
     ipmi: IpmiHub,
     redfish: RedfishHub,
     unmanaged: Unmanaged,
+    /// Nodes whose BMC took the next password last, while a rotation is not settled.
+    took_next: Mutex<HashSet<String>>,
     remembered: Arc<Remembered>,
 }
 
@@ -38,7 +41,13 @@ impl Bmcs {
     pub(crate) async fn bind(data: &Path) -> std::io::Result<Self> {
         let redfish = RedfishHub::new(Arc::new(TlsDial));
         let remembered = Arc::new(Remembered::open(data.join("bmc-drivers.json")));
-        Ok(Self { ipmi: IpmiHub::bind().await?, redfish, unmanaged: Unmanaged::default(), remembered })
+        Ok(Self {
+            ipmi: IpmiHub::bind().await?,
+            redfish,
+            unmanaged: Unmanaged::default(),
+            took_next: Mutex::default(),
+            remembered,
+        })
     }
 
     /// A handle for a node's BMC; only `auto` asks the BMC something for it, and where a rotation has left two passwords,
@@ -49,15 +58,40 @@ impl Bmcs {
         access: Access,
         deadline: Deadline,
     ) -> Result<Opened, BmcError> {
-        let Some(next) = access.with_next() else { return self.open_with(node, access, deadline).await };
+        let Some(next) = access.with_next() else {
+            self.has_next(plain(node), |has| std::mem::take(has));
+            return self.open_with(node, access, deadline).await;
+        };
+        // The one that it took last comes first: a wrong password may count against the account.
+        let (one, other) =
+            if self.has_next(plain(node), |has| *has) { (next, access) } else { (access, next) };
         let first = async {
-            let opened = self.open_with(node, access, deadline).await?;
+            let opened = self.open_with(node, one, deadline).await?;
             opened.bmc.power_status(deadline).await.map(|_| opened)
         };
         match first.await {
-            Err(error) if error.is_wrong_password() => self.open_with(node, next, deadline).await,
+            Err(error) if error.is_wrong_password() => {
+                self.has_next(plain(node), |has| {
+                    *has = !*has;
+                    *has
+                });
+                self.open_with(node, other, deadline).await
+            }
             other => other,
         }
+    }
+
+    /// Looks at, or changes, whether a node's BMC took the next password last.
+    fn has_next(&self, node: &str, change: impl FnOnce(&mut bool) -> bool) -> bool {
+        let mut nodes = self.took_next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut has = nodes.contains(node);
+        let told = change(&mut has);
+        if has {
+            nodes.insert(node.to_owned());
+        } else {
+            nodes.remove(node);
+        }
+        told
     }
 
     /// As [`Bmcs::open`], with the one password.

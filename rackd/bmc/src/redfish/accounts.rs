@@ -17,6 +17,16 @@ impl Accounts for RedfishBmc {
         let new = new.clone();
         self.call(deadline, move |link, call| Box::pin(link.set_password(call, new))).await
     }
+
+    async fn prove_password(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.call(deadline, |link, call| {
+            Box::pin(async move {
+                link.log_out().await;
+                link.power(call).await.map(drop)
+            })
+        })
+        .await
+    }
 }
 
 impl Link {
