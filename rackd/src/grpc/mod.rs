@@ -4,6 +4,7 @@ mod agent;
 mod bmc;
 mod console;
 mod dhcp;
+mod firmware;
 mod rack;
 
 pub(crate) use agent::AgentApi;
