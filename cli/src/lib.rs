@@ -16,7 +16,6 @@ pub mod names;
 pub mod output;
 pub mod progress;
 pub mod prompt;
-pub mod size;
 pub mod upload;
 
 use args::Cli;

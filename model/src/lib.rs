@@ -12,6 +12,7 @@ pub mod placement;
 pub mod root_device;
 mod seldom;
 mod shares;
+pub mod size;
 
 pub use mac::{MacAddress, ParseMacError};
 pub use name::{Collection, NameError, is_label, parse_name};

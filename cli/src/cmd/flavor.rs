@@ -5,9 +5,10 @@ use crate::args::{EtagArg, ListArgs, key_value};
 use crate::client::request_id;
 use crate::failure::Failure;
 use crate::names::full;
-use crate::{call, list, size};
+use crate::{call, list};
 use clap::Subcommand;
 use farrier_model::Collection::Flavors;
+use farrier_model::size;
 use farrier_proto::inventory::flavor_service_client::FlavorServiceClient;
 use farrier_proto::inventory::{
     CreateFlavorRequest, DeleteFlavorRequest, Flavor, GetFlavorRequest, ListFlavorsRequest,

@@ -76,7 +76,7 @@ pub enum Verb {
         /// The instance, by its name.
         name: String,
         /// Its new size.
-        #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
+        #[arg(long, value_name = "SIZE", value_parser = farrier_model::size::parse)]
         disk: i64,
         /// rackd's address, instead of the one that inventory has.
         #[arg(long, value_name = "URL")]

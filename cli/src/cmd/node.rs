@@ -7,10 +7,11 @@ use crate::client::{Link, request_id};
 use crate::failure::Failure;
 use crate::names::{full, mac, short};
 use crate::output::MacBootEvent;
-use crate::{call, list, prompt, size};
+use crate::{call, list, prompt};
 use clap::{Subcommand, ValueEnum};
 use farrier_model::Collection::{Nodes, Racks};
 use farrier_model::lifecycle::State;
+use farrier_model::size;
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::inventory::{
     Bmc, CreateNodeRequest, DeleteNodeRequest, GetNodeRequest, ListNodesRequest, Node, UpdateNodeRequest,

@@ -4,7 +4,7 @@ use super::node::hardware;
 use super::value::{age, time};
 use super::{Column, Resource, column, wide};
 use crate::names::short;
-use crate::size::human;
+use farrier_model::size::human;
 use farrier_proto::inventory::DiscoveredMachine;
 use farrier_proto::types::System;
 use serde_json::{Value, json};

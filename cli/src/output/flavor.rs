@@ -3,7 +3,7 @@
 use super::value::{age, labels, labels_cell, time};
 use super::{Column, Resource, column, wide};
 use crate::names::short;
-use crate::size::human;
+use farrier_model::size::human;
 use farrier_proto::inventory::Flavor;
 use serde_json::{Value, json};
 

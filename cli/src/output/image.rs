@@ -4,7 +4,7 @@ use super::value::{age, cell, time};
 use super::{Column, Resource, column, wide};
 use crate::enum_word;
 use crate::names::short;
-use crate::size::human;
+use farrier_model::size::human;
 use farrier_proto::images::{Compression, Image, ImageFormat};
 use serde_json::{Value, json};
 

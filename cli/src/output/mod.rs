@@ -178,8 +178,11 @@ fn flatten(path: &str, value: &Value, out: &mut Vec<(String, String)>) {
         }
         Value::Number(n) if path.ends_with("_bytes") => {
             let bytes = n.as_i64().unwrap_or(0);
-            let text =
-                if bytes == 0 { String::new() } else { format!("{bytes} ({})", crate::size::human(bytes)) };
+            let text = if bytes == 0 {
+                String::new()
+            } else {
+                format!("{bytes} ({})", farrier_model::size::human(bytes))
+            };
             out.push((path.to_owned(), text));
         }
         Value::Number(n) if n.as_i64() == Some(0) => out.push((path.to_owned(), String::new())),

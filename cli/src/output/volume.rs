@@ -2,7 +2,7 @@
 
 use super::{Column, Resource, column, wide};
 use crate::names::short;
-use crate::size::human;
+use farrier_model::size::human;
 use farrier_proto::rack::Volume;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use crate::enum_word;
 use crate::names::short;
 use crate::output::table::clean;
 use crate::output::value::{between, cell, duration};
-use crate::size::human;
+use farrier_model::size::human;
 use farrier_proto::rack::{Step, StepState};
 use farrier_proto::scheduler::{Operation, OperationPhase};
 use indicatif::{ProgressBar, ProgressStyle};

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use farrier_block::{
-    Backing, Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Portal, Secret, TargetSpec, Targets,
-    serve,
+    Backing, Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Overlay, Portal, Secret, TargetSpec,
+    Targets, serve,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +32,8 @@ pub struct ServeArgs {
     #[arg(long, required = true)]
     listen: Vec<SocketAddr>,
     /// A target and what is its LUN 0: a raw disk, iqn.2026-01.com.example:disk=/path/disk.img, or one that `rackd block
-    /// overlay` made, iqn.2026-01.com.example:disk=overlay:/path/disk.overlay; several times.
+    /// overlay` made, iqn.2026-01.com.example:disk=overlay:/path/disk.overlay; several times. A raw disk that begins like
+    /// an overlay is raw:/path/disk.img.
     #[arg(long = "target", value_name = "IQN=FILE", required = true)]
     targets: Vec<String>,
     /// Initiators must know this user's secret: the first line of a file, 12 characters or more.
@@ -42,14 +43,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "USER:SECRETFILE", requires = "chap")]
     mutual_chap: Option<String>,
     /// Only initiators of this name see the targets and may log in; several times. Left out: all.
-    #[arg(long = "initiator", value_name = "IQN")]
+    #[arg(long = "initiator", value_name = "IQN", value_parser = initiator)]
     initiators: Vec<String>,
     /// Refuse writes.
     #[arg(long)]
     readonly: bool,
     /// Threads that serve connections.
-    #[arg(long)]
-    threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: Option<u16>,
 }
 
 /// Runs until `shutdown`. Where it listens is printed, one line a portal.
@@ -64,7 +65,8 @@ pub async fn block(command: BlockCommand, shutdown: CancellationToken) -> anyhow
     let initiator = args.chap.as_deref().map(read_secret).transpose()?;
     let chap = initiator.map(|initiator| Chap { initiator, target });
     let portals = u16::try_from(args.listen.len()).context("too many times --listen")?;
-    let targets = Targets::new(Limits { threads: args.threads, portals, ..Limits::default() });
+    let targets =
+        Targets::new(Limits { threads: args.threads.map(usize::from), portals, ..Limits::default() });
     for target in &args.targets {
         let (name, file) =
             target.split_once('=').with_context(|| format!("--target {target:?} is not IQN=FILE"))?;
@@ -81,7 +83,9 @@ pub async fn block(command: BlockCommand, shutdown: CancellationToken) -> anyhow
     let mut portals = Vec::new();
     let mut out = std::io::stdout();
     for address in &args.listen {
-        let portal = Portal::bind(*address).with_context(|| format!("cannot listen on {address}"))?;
+        let portal = Portal::bind(*address).with_context(|| {
+            format!("cannot listen on {address}: expected a free port of an address of this machine; port 0 takes one")
+        })?;
         writeln!(out, "listening on {}", portal.local_addr()?)?;
         portals.push(portal);
     }
@@ -90,13 +94,34 @@ pub async fn block(command: BlockCommand, shutdown: CancellationToken) -> anyhow
 }
 
 /// What it is, is said and never guessed: a guest writes what it likes into its raw disk, an overlay's header too, with
-/// the name of a file that is not its own.
+/// the name of a file that is not its own. What looks like an overlay and is not called one is refused.
 fn backing(what: &str, readonly: bool) -> anyhow::Result<Arc<dyn Backing>> {
     if let Some(file) = what.strip_prefix("overlay:") {
         return Ok(overlay::open(Path::new(file))?);
     }
+    let said = what.strip_prefix("raw:");
+    let file = said.unwrap_or(what);
+    if said.is_none() && Overlay::peek(Path::new(file)).is_ok() {
+        bail!(
+            "{file}: it begins like an overlay: say overlay:{file}, or raw:{file} for its bytes as they are"
+        );
+    }
     let mode = if readonly { Mode::ReadOnly } else { Mode::ReadWrite };
-    Ok(FileBacking::open(Path::new(what), mode).with_context(|| format!("cannot open {what}"))?)
+    let backing =
+        FileBacking::open_locked(Path::new(file), mode).with_context(|| format!("cannot open {file}"))?;
+    if backing.size() == 0 {
+        bail!("{file}: expected a disk of at least one block of 512 bytes, saw an empty file");
+    }
+    Ok(backing)
+}
+
+fn initiator(text: &str) -> Result<String, String> {
+    let named = ["iqn.", "eui.", "naa."].iter().any(|prefix| text.starts_with(prefix)) && text.len() <= 223;
+    if named && !text.contains(char::is_whitespace) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected an initiator's name, iqn.YYYY-MM.domain:name, eui. or naa.".to_owned())
+    }
 }
 
 fn read_secret(text: &str) -> anyhow::Result<Credentials> {
@@ -109,7 +134,13 @@ fn read_secret(text: &str) -> anyhow::Result<Credentials> {
     let secret = secret.lines().next().unwrap_or_default().trim();
     // RFC 7143 section 9.2.1: 96 bits at least.
     if user.is_empty() || secret.len() < MIN_SECRET {
-        bail!("{}: expected a user and a secret of at least {MIN_SECRET} characters", file.display());
+        bail!(
+            "{}: expected a user before it and a secret of at least {MIN_SECRET} characters in its first line, saw {:?} and \
+             {} characters",
+            file.display(),
+            user,
+            secret.len()
+        );
     }
     Ok(Credentials { user: user.to_owned(), secret: Secret::new(secret.as_bytes().to_vec()) })
 }

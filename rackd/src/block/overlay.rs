@@ -1,6 +1,6 @@
 //! `rackd block overlay`: copy-on-write disks over an image, by hand. `rackd block serve` serves them like raw files.
 
-use std::io::Write as _;
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use farrier_block::{FileBacking, Image, Mode, Overlay, OverlayError, OverlayOptions};
 
-/// Commands for disks that nobody serves at the moment.
+/// Commands for disks that nobody serves at the moment: one that is served is in use.
 #[derive(Debug, Subcommand)]
 pub enum OverlayCommand {
     /// Make a disk that reads from an image what was not written to it. Takes no time and no space.
@@ -18,9 +18,9 @@ pub enum OverlayCommand {
         /// The raw image below; it must not change from now on.
         #[arg(long)]
         base: PathBuf,
-        /// Bytes of the disk; left out: as the image.
-        #[arg(long)]
-        size: Option<u64>,
+        /// Size of the disk, 40GiB for example or bytes; left out: as the image.
+        #[arg(long, value_parser = farrier_model::size::parse)]
+        size: Option<i64>,
     },
     /// Say what a disk is made of and what it takes.
     Show {
@@ -46,8 +46,9 @@ pub enum OverlayCommand {
     Resize {
         /// The overlay's file.
         file: PathBuf,
-        /// Its new size in bytes.
-        size: u64,
+        /// Its new size, 40GiB for example or bytes.
+        #[arg(value_parser = farrier_model::size::parse)]
+        size: i64,
     },
     /// Write the whole disk as a raw image.
     Export {
@@ -62,6 +63,10 @@ pub(super) fn run(command: OverlayCommand) -> anyhow::Result<()> {
     match command {
         OverlayCommand::Create { file, base, size } => {
             let (image, id) = image(&base)?;
+            if file.exists() {
+                bail!("{}: expected no such file, saw one; it is not overwritten", file.display());
+            }
+            let size = size.map(u64::try_from).transpose()?;
             let options = OverlayOptions { size, ..OverlayOptions::default() };
             let made = Overlay::create(&file, &options, image, &id);
             made.map(drop).with_context(|| format!("cannot make {}", file.display()))
@@ -74,15 +79,43 @@ pub(super) fn run(command: OverlayCommand) -> anyhow::Result<()> {
             let (image, id) = image(&onto)?;
             Ok(open(&file)?.rebase(image, &id)?)
         }
-        OverlayCommand::Resize { file, size } => Ok(open(&file)?.resize(size)?),
+        OverlayCommand::Resize { file, size } => Ok(open(&file)?.resize(u64::try_from(size)?)?),
         OverlayCommand::Export { file, raw } => {
             let overlay = open(&file)?;
             let mut options = std::fs::OpenOptions::new();
-            let made = options.write(true).create_new(true).open(&raw);
-            let mut out = made.with_context(|| format!("cannot make {}", raw.display()))?;
+            if raw.exists() {
+                bail!("{}: expected no such file, saw one; it is not overwritten", raw.display());
+            }
+            // Under its name when it is whole.
+            let mut part = raw.clone().into_os_string();
+            part.push(".part");
+            let made = options.write(true).create(true).truncate(true).open(&part);
+            let mut out =
+                Sparse(made.with_context(|| format!("cannot make {}", Path::new(&part).display()))?);
             overlay.export(&mut out)?;
-            Ok(out.sync_all()?)
+            out.0.set_len(overlay.usage()?.size)?;
+            out.0.sync_all()?;
+            Ok(std::fs::rename(&part, &raw)?)
         }
+    }
+}
+
+/// A file in which zeros are holes.
+struct Sparse(std::fs::File);
+
+impl std::io::Write for Sparse {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let piece = bytes.get(..PIECE).unwrap_or(bytes);
+        if piece.iter().all(|byte| *byte == 0) {
+            self.0.seek_relative(i64::try_from(piece.len()).unwrap_or(0))?;
+            Ok(piece.len())
+        } else {
+            self.0.write(piece)
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -104,7 +137,7 @@ pub(super) fn open(file: &Path) -> anyhow::Result<Arc<Overlay>> {
             info.base_id
         );
     }
-    let image = FileBacking::open(base, Mode::ReadOnly)
+    let image = FileBacking::open_locked(base, Mode::ReadOnly)
         .with_context(|| format!("cannot open {}, the image below {}", base.display(), file.display()))?;
     Overlay::open(file, image, &info.base_id).with_context(|| format!("cannot use {}", file.display()))
 }
@@ -112,8 +145,14 @@ pub(super) fn open(file: &Path) -> anyhow::Result<Arc<Overlay>> {
 fn image(path: &Path) -> anyhow::Result<(Arc<dyn Image>, String)> {
     let whole = path.canonicalize().with_context(|| format!("cannot open {}", path.display()))?;
     let name = whole.to_str().with_context(|| format!("{}: expected a path in UTF-8", whole.display()))?;
-    let image = FileBacking::open(&whole, Mode::ReadOnly)
+    let image = FileBacking::open_locked(&whole, Mode::ReadOnly)
         .with_context(|| format!("cannot open {}", path.display()))?;
+    if Overlay::peek(&whole).is_ok() {
+        bail!(
+            "{}: expected a raw image, saw an overlay; `rackd block overlay export` makes one of it",
+            path.display()
+        );
+    }
     Ok((image, name.to_owned()))
 }
 
@@ -135,3 +174,6 @@ fn show(file: &Path) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Written or left out at once.
+const PIECE: usize = 64 << 10;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use farrier_iscsi::scsi::Extent;
-use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{Backing, Image, Synced};
@@ -53,6 +53,21 @@ impl FileBacking {
             cached,
             synced: Synced::default(),
         }))
+    }
+
+    /// The same, and nobody writes to it who asks like this as long as it is open; with [`Mode::ReadWrite`] nobody reads it
+    /// either. Refused with [`io::ErrorKind::ResourceBusy`].
+    pub fn open_locked(path: &Path, mode: Mode) -> io::Result<Arc<FileBacking>> {
+        let opened = FileBacking::open(path, mode)?;
+        let lock = match mode {
+            Mode::ReadOnly => FlockOperation::NonBlockingLockShared,
+            Mode::ReadWrite => FlockOperation::NonBlockingLockExclusive,
+        };
+        match rustix::fs::flock(&opened.file, lock) {
+            Ok(()) => Ok(opened),
+            Err(Errno::WOULDBLOCK) => Err(io::Error::new(io::ErrorKind::ResourceBusy, IN_USE)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -222,3 +237,5 @@ fn try_read(file: &File, cached: CachedReads, buffer: &mut [u8], offset: u64) ->
 
 /// `statfs` type of tmpfs.
 const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+
+const IN_USE: &str = "it is in use: expected nobody else to write to it, or to read what is to be written; stop what has it open first";

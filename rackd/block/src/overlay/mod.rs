@@ -74,7 +74,7 @@ pub struct OverlayInfo {
 
 #[derive(Debug, thiserror::Error)]
 pub enum OverlayError {
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     #[error("the overlay file is damaged: {0}")]
     Damaged(&'static str),

@@ -2,8 +2,9 @@
 
 use farrier_proto::scheduler::Operation;
 
+use super::Method;
 use super::board::Board;
-use super::flow::{Deployed, Guest, INSTANCE};
+use super::flow::{Deployed, Guest, INSTANCE, RACK};
 use super::node_name;
 use crate::lab::client::Client;
 use crate::lab::guest::Image;
@@ -50,11 +51,18 @@ pub(super) fn success(
         format!("{dash}cacert {identity}/ca.pem {dash}cert {identity}/cert.pem {dash}key {identity}/key.pem")
     };
     let (one, two) = (files("-"), files("--"));
+    let more = match guest.method {
+        Method::Diskless => format!(
+            "farrier rack volumes {RACK}\n  farrier instance snapshot {INSTANCE} --image golden --wait\n  \
+             farrier instance resize {INSTANCE} --disk 4GiB\n  "
+        ),
+        _ => String::new(),
+    };
     board.say(&format!(
         "What to try next:\n\
          \n  inventory {}\n  scheduler {}\n  images    {}\n  rackd     {}\n  identity  {identity}\n\
          \n  alias farrier='{farrier}'\n  farrier node list\n  farrier node explain {}\n  farrier event list\n  \
-         farrier instance delete {INSTANCE} --wait --yes\n\
+         {more}farrier instance delete {INSTANCE} --wait --yes\n\
          \n  With grpcurl, or with buf (neither is installed by the demo):\n  {prefix}grpcurl {one} {authority} list\n  \
          {prefix}grpcurl {one} -d '{{}}' {authority} farrier.inventory.v1.NodeService/ListNodes\n  \
          {prefix}buf curl {two} --protocol grpc -d '{{}}' {}/farrier.inventory.v1.NodeService/ListNodes",
