@@ -120,6 +120,20 @@ fuzz_target!(|data: &[u8]| {
         let _ = handle.identify(Led::On, soon()).await.map_err(told);
         let _ = handle.power_reset(soon()).await.map_err(told);
         let _ = handle.power_off(soon()).await.map_err(told);
+        if let Ok(seen) = handle.bios(soon()).await {
+            assert!(seen.settings.len() <= 4096 && seen.settings.iter().all(|s| s.value.chars().count() <= 256));
+        }
+        let change = vec![("BootMode".to_owned(), "Uefi".to_owned())];
+        let _ = handle.set_bios(change, soon()).await.map_err(told);
+        let url = "http://192.0.2.2/i";
+        let _ = handle.firmware(soon()).await.map(|parts| assert!(parts.len() <= 4)).map_err(told);
+        let begun = handle.update_firmware(url, vec!["BMC".to_owned()], soon()).await.map_err(told);
+        let _ = handle.task(&begun.unwrap_or_else(|()| "/redfish/v1/t".to_owned()), soon()).await.map_err(told);
+        let _ = handle.insert_media(url, soon()).await.map_err(told);
+        let _ = handle.boot_media_once(BootMode::Uefi, soon()).await.map_err(told);
+        let _ = handle.sensors(soon()).await.map_err(told);
+        let _ = handle.event_log(4, soon()).await.map(|log| assert!(log.events.len() <= 4)).map_err(told);
+        let _ = handle.set_password(&Secret::new("hunter3"), soon()).await.map_err(told);
         hub.shutdown().await;
     });
     let heard = bmc.heard.lock().unwrap();

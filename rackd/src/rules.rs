@@ -35,6 +35,11 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.BmcService/ReadBmcCapabilities", SCHEDULER),
     ("farrier.rack.v1.BmcService/ReadBmcPowerDraw", SCHEDULER),
     ("farrier.rack.v1.BmcService/UseVirtualMedia", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ReadBios", SCHEDULER),
+    ("farrier.rack.v1.BmcService/SetBios", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ReadFirmware", SCHEDULER),
+    ("farrier.rack.v1.BmcService/UpdateFirmware", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ReadBmcTask", SCHEDULER),
     ("farrier.rack.v1.BmcService/InterruptMachine", SCHEDULER),
     ("farrier.rack.v1.BmcService/ResetBmc", SCHEDULER),
 ];

@@ -5,6 +5,7 @@ use crate::cache::{ImageCache, Room};
 use crate::config::{Config, DhcpMode, SegmentConfig, SwitchDriver};
 use crate::consoles::Consoles;
 use crate::discovery::{self, Discovery};
+use crate::disk_access;
 use crate::grpc::{AgentApi, BmcApi, ConsoleApi, RackApi};
 use crate::housekeeping;
 use crate::phone_home;
@@ -114,7 +115,7 @@ pub async fn start(
         snapshots: Snapshots::new(&config.data, images.clone()),
         cache: ImageCache::new(config.data.join("images"), images, room(&config)),
         switch: switch(&config),
-        volumes: Volumes::new(&config, bound.block.port()),
+        volumes: Volumes::new(&config, bound.block.port(), vault.clone()),
         bmc: Bmcs::bind(&config.data).await.context("no UDP socket for IPMI")?,
         tasks: Tasks::default(),
         timeouts: config.timeouts.clone(),
@@ -135,6 +136,9 @@ pub async fn start(
     watch(&rack, &credentials)?;
     tasks::resume(&rack).await?;
     rack.tracker.spawn(renew_tokens(rack.clone()));
+    // Before anybody can log in.
+    let sessions = rack.volumes.targets().subscribe();
+    rack.tracker.spawn(disk_access::renew(rack.clone(), sessions));
     rack.tracker.spawn(discovery::run(rack.clone()));
     rack.tracker.spawn(housekeeping::keep_room(rack.clone()));
     keep_certificate(&rack, &credentials);

@@ -1,6 +1,9 @@
 //! Our Redfish client against our simulated service: every capability, every failure, hostile answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "redfish_client/vendors.rs"]
+mod vendors;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,13 +2,16 @@
 //! over TLS with the service's own certificate as the only authority they are given.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "redfish_foreign_clients/vendors.rs"]
+mod vendors;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use farrier_identity::device::SelfSigned;
-use farrier_sim::bmc::redfish::{Facts, RedfishConfig, RedfishHandle, RedfishServer};
+use farrier_sim::bmc::redfish::{Facts, Personality, RedfishConfig, RedfishHandle, RedfishServer};
 use farrier_sim::bmc::{BootDeviceSelector, BootFlags, ChassisIdentify, MemoryChassis, PowerAction, Secret};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -194,14 +197,14 @@ fn header<'a>(text: &'a str, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("no {name} in {text}")).1.trim()
 }
 
-/// A virtual environment with sushy, made once per target directory.
+/// A virtual environment with the clients, made once per target directory.
 async fn python() -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sushy-5.14.0");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redfish-clients-2");
     let python = directory.join("bin/python");
     let imports = |python: PathBuf| async move {
         let mut import = Command::new(python);
         import
-            .args(["-c", "import sushy, redfish_utilities"])
+            .args(["-c", "import sushy, redfish_utilities, sushy_oem_idrac, proliantutils"])
             .stderr(Stdio::null())
             .status()
             .await
@@ -220,13 +223,15 @@ async fn python() -> PathBuf {
             "--disable-pip-version-check",
             "sushy==5.14.0",
             "redfish-utilities==3.5.2",
+            "sushy-oem-idrac==6.0.0",
+            "proliantutils==2.16.3",
         ])
         .status()
         .await
         .unwrap();
     assert!(
         pip.success(),
-        "pip install sushy redfish-utilities failed: the package index must be reachable once"
+        "pip install of the Redfish clients failed: the package index must be reachable once"
     );
     python
 }
@@ -244,6 +249,13 @@ async fn sushy_and_dmtfs_tools_drive_everything() {
     assert_eq!(lab.chassis.identify_state(), ChassisIdentify::Indefinitely);
     assert_eq!(lab.service.session_count().await, 0, "sushy deletes its session");
     lab.service.shutdown().await;
+    // Vendors' own clients, on services of their vendor's shape.
+    for (personality, program) in [(Personality::Idrac, vendors::IDRAC), (Personality::Ilo, vendors::ILO)] {
+        let lab = Lab::start(|config| *config = config.clone().of(personality)).await;
+        lab.python(&python, program).await;
+        assert_eq!(lab.chassis.boots()[0].device, BootDeviceSelector::CDROM, "{personality:?}");
+        lab.service.shutdown().await;
+    }
     // Both models of sensors.
     for new in [false, true] {
         let lab = Lab::start(|config| config.sensor_collection = new).await;

@@ -76,6 +76,25 @@ async fn a_rotation_goes_on_whoever_is_killed_and_the_old_password_ends() {
     site.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_a_bmc_refuses_is_forgotten_and_the_next_rotation_makes_another() {
+    let site = Site::enrolled(1).await;
+    site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
+    let old = site.password();
+    site.nodes[0].accounts().refuse_passwords(true);
+    let rotate = ["node", "rotate-bmc-credentials", "n0", "--wait", "--yes"];
+    let refused = format!("{:#}", site.installation.farrier(&rotate).unwrap_err());
+    assert!(refused.contains("refused"), "{refused}");
+    assert_eq!(site.password(), old);
+    let node = site.client.node("n0").await.unwrap();
+    assert!(!node.bmc.unwrap().rotation_pending, "nothing is left open");
+    site.nodes[0].accounts().refuse_passwords(false);
+    site.installation.farrier(&rotate).unwrap();
+    assert_ne!(site.password(), old);
+    assert!(ipmitool_is_let_in(&site, &site.password()).await);
+    site.shutdown().await;
+}
+
 /// What a rotation left that nobody settled: the next contact finds out which password it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn either_of_two_passwords_opens_a_bmc_and_neither_is_said_to_be_wrong() {

@@ -96,6 +96,12 @@ pub enum Verb {
     Inventory(super::node_inventory::Args),
     /// Shows what the node's sensors say now: temperatures, voltages, fans, power.
     Sensors(super::node_sensors::Args),
+    /// Shows and changes the settings of the node's BIOS or UEFI.
+    #[command(subcommand)]
+    Bios(super::node_bios::Verb),
+    /// Shows and updates the node's firmware.
+    #[command(subcommand)]
+    Firmware(super::node_firmware::Verb),
     #[command(flatten)]
     Bmc(super::node_bmc::Ask),
     #[command(flatten)]
@@ -111,7 +117,8 @@ pub struct Fields {
     /// Lowest rack unit it fills.
     #[arg(long, value_name = "U", value_parser = rack_unit)]
     rack_unit: Option<i32>,
-    /// `ipmi`, `redfish`, or `auto`: Redfish where the BMC answers it, else IPMI.
+    /// `ipmi`, `redfish`, `ilo` or `idrac` (Redfish of that vendor), `manual`, `fake`, or `auto`: Redfish where the BMC
+    /// answers it, else IPMI.
     #[arg(long, value_name = "DRIVER")]
     bmc_driver: Option<String>,
     /// `host` or `host:port`; the port is the protocol's when left out.
@@ -234,6 +241,8 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Sel(args) => super::node_sel::run(args, session).await,
         Verb::Inventory(args) => super::node_inventory::run(args, session).await,
         Verb::Sensors(args) => super::node_sensors::run(args, session).await,
+        Verb::Bios(verb) => super::node_bios::run(verb, session).await,
+        Verb::Firmware(verb) => super::node_firmware::run(verb, session).await,
         Verb::Bmc(ask) => super::node_bmc::run(ask, session).await,
         Verb::Act(act) => super::node_act::run(act, session).await,
     }

@@ -38,11 +38,17 @@ pub enum Ask {
         /// With `insert`: boot from it the next time the node starts, and not after that.
         #[arg(long, requires = "url")]
         boot_once: bool,
+        /// Change it though an operation works on the node.
+        #[arg(long)]
+        force: bool,
     },
     /// Sends the node a diagnostic interrupt (NMI): an operating system that hangs then writes down why.
     Nmi {
         /// The node, by its name.
         name: String,
+        /// Also while an operation works on the node.
+        #[arg(long)]
+        force: bool,
     },
     /// Restarts the node's BMC; the node keeps running.
     ResetBmc {
@@ -73,7 +79,7 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
             let request = ReadNodePowerDrawRequest { name: full(Nodes, &name)? };
             session.printer.one(&call!(link, NodeBmcServiceClient, read_node_power_draw, request)?)
         }
-        Ask::VirtualMedia { action, name, url, boot_once } => {
+        Ask::VirtualMedia { action, name, url, boot_once, force } => {
             let action = match action {
                 MediaArg::Show => MediaAction::Show,
                 MediaArg::Insert => MediaAction::Insert,
@@ -84,14 +90,15 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
                 action: action.into(),
                 image_url: url.unwrap_or_default(),
                 boot_once,
+                force,
             };
             session.printer.one(&call!(link, NodeBmcServiceClient, use_node_virtual_media, request)?)
         }
-        Ask::Nmi { name } => {
+        Ask::Nmi { name, force } => {
             let name = full(Nodes, &name)?;
             session
                 .confirm(&format!("{name} gets a diagnostic interrupt: its system may crash or restart"))?;
-            let request = InterruptNodeRequest { name: name.clone() };
+            let request = InterruptNodeRequest { name: name.clone(), force };
             let done = call!(link, NodeBmcServiceClient, interrupt_node, request)?;
             session.say(&format!("{name} got a diagnostic interrupt, by driver {}", done.driver));
             Ok(())

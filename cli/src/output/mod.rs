@@ -12,6 +12,7 @@ mod dhcp;
 mod discovered;
 mod event;
 mod explanation;
+mod firmware;
 mod flavor;
 mod image;
 mod instance;

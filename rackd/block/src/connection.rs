@@ -171,16 +171,16 @@ impl Served {
                     }
                 }
                 // What is done waits with the memory it was given until there is room for its answer.
-                Some((task, result, _memory)) = self.completed.recv(), if !full => {
+                Some((task, result, memory)) = self.completed.recv(), if !full => {
                     pool::lend(self.connection.output());
-                    if let Err(closed) = self.connection.complete(task, result, &mut self.host) {
+                    if let Err(closed) = self.connection.complete(task, result, memory, &mut self.host) {
                         return closed.into();
                     }
                     // More may be there: one write for all their answers.
                     while !self.connection.is_full()
-                        && let Ok((task, result, _memory)) = self.completed.try_recv()
+                        && let Ok((task, result, memory)) = self.completed.try_recv()
                     {
-                        if let Err(closed) = self.connection.complete(task, result, &mut self.host) {
+                        if let Err(closed) = self.connection.complete(task, result, memory, &mut self.host) {
                             return closed.into();
                         }
                     }

@@ -5,7 +5,16 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
+use async_trait::async_trait;
+
 use crate::{Bmc, BmcError, Deadline};
+
+/// A driver that learns from the BMC whose it is.
+#[async_trait]
+pub trait Recognise: Send + Sync {
+    /// The handle under the vendor's own driver name, with what that one can.
+    async fn recognised(&self, deadline: Deadline) -> Result<Bmc, BmcError>;
+}
 
 /// What worked for which node.
 #[derive(Debug, Default)]
@@ -40,12 +49,12 @@ impl Auto {
         // The second must have its time too.
         let half = Deadline::at(Instant::now() + deadline.remaining() / 2);
         let failed = match first.power_status(half).await {
-            Ok(_) => return Ok((self.remember(node, first), None)),
+            Ok(_) => return Ok((self.remember(node, first.recognised(half).await?), None)),
             Err(error) if is_final(&error) => return Err(error),
             Err(error) => error,
         };
         match second.power_status(deadline).await {
-            Ok(_) => Ok((self.remember(node, second), Some(failed))),
+            Ok(_) => Ok((self.remember(node, second.recognised(deadline).await?), Some(failed))),
             Err(error) if is_final(&error) => Err(error),
             Err(error) => {
                 let (failed, error) = (Box::new(failed), Box::new(error));

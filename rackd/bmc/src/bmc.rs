@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    Accounts, BmcError, BmcEvents, BmcIdentity, BootDevice, BootOverride, Capability, Console, ConsoleLine,
-    Deadline, EventLog, Identify, Identity, Interrupt, Inventory, Led, Media, Power, PowerDraw, PowerState,
-    ReadInventory, ReadPowerDraw, ReadSensors, ResetBmc, Secret, Sensors, VirtualMedia,
+    Accounts, Bios, BiosSettings, BmcError, BmcEvents, BmcIdentity, BmcTask, BootDevice, BootMode,
+    BootOverride, Capability, Console, ConsoleLine, Deadline, EventLog, Firmware, FirmwarePart, Identify,
+    Identity, Interrupt, Inventory, Led, Media, Power, PowerDraw, PowerState, ReadInventory, ReadPowerDraw,
+    ReadSensors, Recognise, ResetBmc, Secret, Sensors, VirtualMedia,
 };
 
 /// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].
@@ -28,6 +29,9 @@ pub struct Bmc {
     reset: Given<dyn ResetBmc>,
     accounts: Given<dyn Accounts>,
     virtual_media: Given<dyn VirtualMedia>,
+    bios: Given<dyn Bios>,
+    firmware: Given<dyn Firmware>,
+    recognise: Option<Arc<dyn Recognise>>,
 }
 
 /// A capability and the driver that gives it, if one does.
@@ -52,6 +56,9 @@ impl Bmc {
             reset: None,
             accounts: None,
             virtual_media: None,
+            bios: None,
+            firmware: None,
+            recognise: None,
         }
     }
 
@@ -146,6 +153,38 @@ impl Bmc {
         self
     }
 
+    /// Adds the BIOS settings.
+    #[must_use]
+    pub fn with_bios(mut self, bios: Arc<dyn Bios>) -> Self {
+        self.bios = Some((self.driver, bios));
+        self
+    }
+
+    /// Adds firmware.
+    #[must_use]
+    pub fn with_firmware(mut self, firmware: Arc<dyn Firmware>) -> Self {
+        self.firmware = Some((self.driver, firmware));
+        self
+    }
+
+    /// Adds that it learns whose BMC it is.
+    #[must_use]
+    pub fn with_recognise(mut self, recognise: Arc<dyn Recognise>) -> Self {
+        self.recognise = Some(recognise);
+        self
+    }
+
+    /// The same under the name of the BMC's vendor, where the driver learns it; what another driver gives stays.
+    ///
+    /// # Errors
+    /// The BMC cannot be asked.
+    pub async fn recognised(self, deadline: Deadline) -> Result<Self, BmcError> {
+        match &self.recognise {
+            Some(recognise) => Ok(recognise.recognised(deadline).await?.or(self)),
+            None => Ok(self),
+        }
+    }
+
     /// This one, and of another driver for the same BMC what this one lacks.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
@@ -164,6 +203,9 @@ impl Bmc {
             reset: self.reset.or(other.reset),
             accounts: self.accounts.or(other.accounts),
             virtual_media: self.virtual_media.or(other.virtual_media),
+            bios: self.bios.or(other.bios),
+            firmware: self.firmware.or(other.firmware),
+            recognise: self.recognise,
         }
     }
 
@@ -187,6 +229,8 @@ impl Bmc {
             Capability::ResetBmc => of(&self.reset),
             Capability::Accounts => of(&self.accounts),
             Capability::VirtualMedia => of(&self.virtual_media),
+            Capability::Bios => of(&self.bios),
+            Capability::Firmware => of(&self.firmware),
         }
     }
 
@@ -327,6 +371,11 @@ impl Bmc {
         self.give(&self.accounts, Capability::Accounts)?.set_password(new, deadline).await
     }
 
+    /// See [`Accounts::prove_password`].
+    pub async fn prove_password(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.give(&self.accounts, Capability::Accounts)?.prove_password(deadline).await
+    }
+
     /// See [`VirtualMedia::media`].
     pub async fn media(&self, deadline: Deadline) -> Result<Media, BmcError> {
         self.give(&self.virtual_media, Capability::VirtualMedia)?.media(deadline).await
@@ -340,6 +389,45 @@ impl Bmc {
     /// See [`VirtualMedia::eject_media`].
     pub async fn eject_media(&self, deadline: Deadline) -> Result<Media, BmcError> {
         self.give(&self.virtual_media, Capability::VirtualMedia)?.eject_media(deadline).await
+    }
+
+    /// See [`VirtualMedia::boot_media_once`].
+    pub async fn boot_media_once(&self, mode: BootMode, deadline: Deadline) -> Result<(), BmcError> {
+        self.give(&self.virtual_media, Capability::VirtualMedia)?.boot_media_once(mode, deadline).await
+    }
+
+    /// See [`Bios::bios`].
+    pub async fn bios(&self, deadline: Deadline) -> Result<BiosSettings, BmcError> {
+        self.give(&self.bios, Capability::Bios)?.bios(deadline).await
+    }
+
+    /// See [`Bios::set_bios`].
+    pub async fn set_bios(
+        &self,
+        changes: Vec<(String, String)>,
+        deadline: Deadline,
+    ) -> Result<BiosSettings, BmcError> {
+        self.give(&self.bios, Capability::Bios)?.set_bios(changes, deadline).await
+    }
+
+    /// See [`Firmware::firmware`].
+    pub async fn firmware(&self, deadline: Deadline) -> Result<Vec<FirmwarePart>, BmcError> {
+        self.give(&self.firmware, Capability::Firmware)?.firmware(deadline).await
+    }
+
+    /// See [`Firmware::update_firmware`].
+    pub async fn update_firmware(
+        &self,
+        url: &str,
+        parts: Vec<String>,
+        deadline: Deadline,
+    ) -> Result<String, BmcError> {
+        self.give(&self.firmware, Capability::Firmware)?.update_firmware(url, parts, deadline).await
+    }
+
+    /// See [`Firmware::task`].
+    pub async fn task(&self, task: &str, deadline: Deadline) -> Result<BmcTask, BmcError> {
+        self.give(&self.firmware, Capability::Firmware)?.task(task, deadline).await
     }
 
     fn power(&self) -> Result<&dyn Power, BmcError> {

@@ -31,6 +31,10 @@ pub enum Capability {
     Accounts,
     /// [`crate::VirtualMedia`]
     VirtualMedia,
+    /// [`crate::Bios`]
+    Bios,
+    /// [`crate::Firmware`]
+    Firmware,
 }
 
 impl Capability {
@@ -49,6 +53,8 @@ impl Capability {
         Self::ResetBmc,
         Self::Accounts,
         Self::VirtualMedia,
+        Self::Bios,
+        Self::Firmware,
     ];
 
     /// In words, also part of the API.
@@ -68,6 +74,8 @@ impl Capability {
             Self::ResetBmc => "BMC reset",
             Self::Accounts => "accounts",
             Self::VirtualMedia => "virtual media",
+            Self::Bios => "BIOS settings",
+            Self::Firmware => "firmware update",
         }
     }
 }

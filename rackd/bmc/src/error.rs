@@ -304,6 +304,70 @@ pub enum BmcError {
         /// Values of the BMC.
         offered: Vec<String>,
     },
+    /// A licence is missing.
+    #[error(
+        "BMC {addr} refused {request} for want of a licence: expected {licence}, seen none{detail}; install that licence on \
+         the BMC, or do without"
+    )]
+    Licence {
+        /// The BMC.
+        addr: SocketAddr,
+        /// Method and path.
+        request: String,
+        /// The licence that has it.
+        licence: &'static str,
+        /// The BMC's own words, after ": "; or nothing.
+        detail: String,
+    },
+    /// The node names one vendor's driver, and the BMC is another's.
+    #[error(
+        "BMC {addr} is not the node's: expected one for driver {expected}, seen one for driver {seen}; correct --bmc-driver or --bmc-address"
+    )]
+    OtherVendor {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The node's driver.
+        expected: &'static str,
+        /// The one for the BMC that answers.
+        seen: &'static str,
+    },
+    /// Something that the BMC does by itself failed, or did not end in time.
+    #[error(
+        "BMC {addr} has not finished {task}: expected it to complete, seen {seen}; look into the BMC's job queue and log"
+    )]
+    TaskUnfinished {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The task.
+        task: String,
+        /// How far it came.
+        seen: String,
+    },
+    /// There is no such BIOS setting.
+    #[error(
+        "BMC {addr} has no BIOS setting {name:?}: expected one that `farrier node bios show NODE` lists{}",
+        perhaps(near)
+    )]
+    NoSetting {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What was asked for.
+        name: String,
+        /// Names like it.
+        near: Vec<String>,
+    },
+    /// A BIOS setting cannot have this value.
+    #[error("BIOS setting {name} of BMC {addr}: expected {expected}, seen {seen:?}")]
+    BadSetting {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The setting.
+        name: String,
+        /// What it can be.
+        expected: &'static str,
+        /// What was asked for.
+        seen: String,
+    },
     /// `auto` found no driver that works.
     #[error("no driver works: expected Redfish or IPMI; seen: redfish: {redfish}; ipmi: {ipmi}")]
     NoDriver {
@@ -360,6 +424,34 @@ impl BmcError {
         }
     }
 
+    /// Whether the BMC does not take the password, or did not when it was last asked.
+    #[must_use]
+    pub fn is_wrong_password(&self) -> bool {
+        match self {
+            Self::CircuitOpen { reason, .. } => reason.is_wrong_password(),
+            Self::WrongPassword { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a change that failed so was surely not sent, or not begun: what did not reach the BMC has changed nothing. A
+    /// refusal in words is not among these, since it may answer the repetition of a request that was obeyed.
+    #[must_use]
+    pub fn was_not_begun(&self) -> bool {
+        match self {
+            Self::Unsupported { .. }
+            | Self::StillQueued { .. }
+            | Self::CircuitOpen { .. }
+            | Self::Certificate { .. }
+            | Self::NoSystem { .. }
+            | Self::NoRedfish { .. }
+            | Self::OtherVendor { .. }
+            | Self::BadCredentials { .. } => true,
+            Self::NotApplied { what, .. } => *what == crate::accounts::NO_ACCOUNT,
+            _ => false,
+        }
+    }
+
     /// Whether the failure should make the circuit breaker count: the BMC is away, or a further
     /// wrong password may lock its account.
     pub(crate) fn trips_breaker(&self) -> bool {
@@ -374,6 +466,10 @@ impl BmcError {
             _ => false,
         }
     }
+}
+
+fn perhaps(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!(", perhaps {}", near.join(" or ")) }
 }
 
 fn advice(status: u16) -> &'static str {

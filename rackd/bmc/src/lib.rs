@@ -2,7 +2,8 @@
 //!
 //! **What it is.** [`Capability`] lists what a BMC can do, with a trait for each: [`Power`], [`BootDevice`], [`Console`]
 //! and so on; [`Bmc`] is a handle made of those a driver offers. The drivers are [`ipmi`] (start at
-//! [`ipmi::IpmiHub::bind`]) and [`redfish`] (start at [`redfish::RedfishHub::new`]); [`Auto`] finds out which.
+//! [`ipmi::IpmiHub::bind`]) and [`redfish`] (start at [`redfish::RedfishHub::new`]); [`Auto`] finds out which. [`Unmanaged`] is for machines
+//! without a BMC.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,6 +27,7 @@
 mod accounts;
 mod actor;
 mod auto;
+mod bios;
 mod bmc;
 mod bmc_reset;
 mod boot_device;
@@ -36,6 +38,7 @@ mod deadline;
 mod draw;
 mod error;
 mod event_log;
+mod firmware;
 mod identify;
 mod identity;
 mod interrupt;
@@ -44,10 +47,12 @@ pub mod ipmi;
 mod power;
 pub mod redfish;
 mod sensors;
+mod unmanaged;
 mod virtual_media;
 
 pub use accounts::Accounts;
-pub use auto::Auto;
+pub use auto::{Auto, Recognise};
+pub use bios::{Bios, BiosSetting, BiosSettings};
 pub use bmc::Bmc;
 pub use bmc_reset::ResetBmc;
 pub use boot_device::{BootDevice, BootMode, BootOverride, Device};
@@ -59,10 +64,12 @@ pub use error::BmcError;
 pub use event_log::{BmcEvent, BmcEvents, EventLog};
 pub use farrier_ipmi::completion::CompletionCode;
 pub use farrier_ipmi::{CipherSuite, Secret};
+pub use firmware::{BmcTask, BmcTaskState, Firmware, FirmwarePart};
 pub use identify::{Identify, Led};
 pub use identity::{BmcIdentity, Identity};
 pub use interrupt::Interrupt;
 pub use inventory::{Inventory, InventoryNic, ReadInventory};
 pub use power::{Power, PowerState};
 pub use sensors::{ReadSensors, SensorHealth, SensorValue, Sensors};
+pub use unmanaged::{FAKE, MANUAL, Unmanaged};
 pub use virtual_media::{Media, VirtualMedia};

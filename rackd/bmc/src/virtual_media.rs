@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::{BmcError, Deadline};
+use crate::{BmcError, BootMode, Deadline};
 
 /// Puts a CD into the drive that a BMC pretends to its machine.
 #[async_trait]
@@ -11,11 +11,14 @@ pub trait VirtualMedia: Send + Sync {
     async fn media(&self, deadline: Deadline) -> Result<Media, BmcError>;
 
     /// Puts in what is at a URL that the BMC can reach, in place of what was there, and reads back that it is in.
-    /// Idempotent. What it boots is the boot device's business.
+    /// Idempotent.
     async fn insert_media(&self, url: &str, deadline: Deadline) -> Result<Media, BmcError>;
 
     /// Takes out what is there. Idempotent.
     async fn eject_media(&self, deadline: Deadline) -> Result<Media, BmcError>;
+
+    /// Makes the machine boot from it the next time it starts, and not after that, by whatever way the BMC has.
+    async fn boot_media_once(&self, mode: BootMode, deadline: Deadline) -> Result<(), BmcError>;
 }
 
 /// The drive.

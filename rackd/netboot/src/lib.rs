@@ -23,7 +23,6 @@ mod malformed;
 mod ra;
 mod san;
 mod script;
-mod seldom;
 mod server;
 mod socket;
 mod table;

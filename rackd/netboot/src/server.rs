@@ -15,11 +15,11 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::malformed::Malformed;
-use crate::seldom::Seldom;
 use crate::{
     BootEvent, BootFiles, BootTable, Dhcp, EventKind, Lease, Leases, MacAddr, Segment, dhcp, event::Events,
     http, ra, socket, tftp,
 };
+use farrier_model::Seldom;
 
 /// How often interfaces are looked at: one that was deleted and made again has a new number, and a socket bound
 /// to the old one is deaf.

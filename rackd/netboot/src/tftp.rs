@@ -13,7 +13,8 @@ use farrier_tftp::{ErrorCode, Limits, Outcome, Packet, ReadRequest, Transfer, Tr
 use tokio::net::UdpSocket;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{EventKind, MacAddr, Segment, seldom::Seldom, server::Shared, socket};
+use crate::{EventKind, MacAddr, Segment, server::Shared, socket};
+use farrier_model::Seldom;
 
 const SERVER_PORT: u16 = 69;
 /// Transfers at a time. A rack is some 50 machines; each has one, and a few that it forgot.

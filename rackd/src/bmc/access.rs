@@ -1,8 +1,8 @@
 //! A task's words about a BMC, checked once.
 
-use farrier_bmc::Secret;
 use farrier_bmc::ipmi::{BmcAddress, Cipher, RMCP_PORT};
-use farrier_bmc::redfish::{HTTP_PORT, HTTPS_PORT, RedfishAddress, Trust};
+use farrier_bmc::redfish::{DRIVERS, HTTP_PORT, HTTPS_PORT, RedfishAddress, Trust};
+use farrier_bmc::{FAKE, MANUAL, Secret};
 use farrier_identity::device::DeviceTrust;
 use farrier_proto::rack::Machine;
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +13,10 @@ pub(crate) enum DriverChoice {
     Ipmi,
     Redfish,
     Auto,
+    /// Somebody presses the buttons.
+    Manual,
+    /// Nothing is there.
+    Fake,
 }
 
 /// A BMC as every driver wants to be told of it.
@@ -33,7 +37,9 @@ pub(crate) enum BadAccess {
          --bmc-driver auto --bmc-address HOST --bmc-user USER --bmc-password-file FILE`"
     )]
     Missing,
-    #[error("BMC driver: expected ipmi, redfish or auto, saw {0:?}: this rackd may be older than the centre")]
+    #[error(
+        "BMC driver: expected ipmi, redfish, ilo, idrac, auto, manual or fake, saw {0:?}: this rackd may be older than the centre"
+    )]
     Driver(String),
     #[error("cipher suite: expected 17, 3 or 0, saw {0}")]
     Cipher(i32),
@@ -74,8 +80,10 @@ impl Access {
     pub(crate) async fn of(machine: &Machine, password: &str, next: &str) -> Result<Self, BadAccess> {
         let driver = match machine.bmc_driver.as_str() {
             "ipmi" => DriverChoice::Ipmi,
-            "redfish" => DriverChoice::Redfish,
+            driver if DRIVERS.contains(&driver) => DriverChoice::Redfish,
             "auto" => DriverChoice::Auto,
+            MANUAL => DriverChoice::Manual,
+            FAKE => DriverChoice::Fake,
             "" => return Err(BadAccess::Missing),
             other => return Err(BadAccess::Driver(other.to_owned())),
         };
@@ -85,7 +93,12 @@ impl Access {
         };
         let trust = trust(machine)?;
         let (host, port) = split(&machine.bmc_address);
-        let ip = resolve(host).await.ok_or_else(|| BadAccess::Unresolved(machine.bmc_address.clone()))?;
+        let ip = match driver {
+            // There is nothing to reach.
+            DriverChoice::Manual | DriverChoice::Fake => Some(SocketAddr::from(([0, 0, 0, 0], 0))),
+            _ => resolve(host).await,
+        };
+        let ip = ip.ok_or_else(|| BadAccess::Unresolved(machine.bmc_address.clone()))?;
         let web = if trust.is_tls() { HTTPS_PORT } else { HTTP_PORT };
         let (user, secret) = (machine.bmc_user.clone(), Secret::new(password));
         Ok(Self {
@@ -98,6 +111,10 @@ impl Access {
             redfish: RedfishAddress {
                 host: host.to_owned(),
                 system: machine.bmc_system.clone(),
+                driver: match driver {
+                    DriverChoice::Redfish => machine.bmc_driver.clone(),
+                    _ => DRIVERS.first().copied().unwrap_or_default().to_owned(),
+                },
                 ..RedfishAddress::new(at(ip, port.unwrap_or(web)), user, secret, trust)
             },
         })
@@ -186,7 +203,7 @@ mod tests {
         ));
         assert!(matches!(trust(|m| m.bmc_ca_pem = "x".into()).await, Err(BadAccess::Authorities(_))));
         assert!(matches!(trust(|m| m.bmc_scheme = "ftp".into()).await, Err(BadAccess::Scheme(_))));
-        assert!(matches!(trust(|m| m.bmc_driver = "ilo".into()).await, Err(BadAccess::Driver(_))));
+        assert!(matches!(trust(|m| m.bmc_driver = "lom".into()).await, Err(BadAccess::Driver(_))));
         assert!(matches!(trust(|m| m.bmc_cipher_suite = 8).await, Err(BadAccess::Cipher(8))));
     }
 }

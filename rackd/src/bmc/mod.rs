@@ -9,10 +9,11 @@ pub(crate) use dial::TlsDial;
 
 use farrier_bmc::ipmi::IpmiHub;
 use farrier_bmc::redfish::RedfishHub;
-use farrier_bmc::{Bmc, BmcError, Deadline};
+use farrier_bmc::{Bmc, BmcError, Deadline, Unmanaged};
 use remembered::Remembered;
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A BMC that a driver was found for.
 #[derive(Debug, Clone)]
@@ -26,6 +27,9 @@ pub(crate) struct Opened {
 pub(crate) struct Bmcs {
     ipmi: IpmiHub,
     redfish: RedfishHub,
+    unmanaged: Unmanaged,
+    /// Nodes whose BMC took the next password last, while a rotation is not settled.
+    took_next: Mutex<HashSet<String>>,
     remembered: Arc<Remembered>,
 }
 
@@ -37,7 +41,13 @@ impl Bmcs {
     pub(crate) async fn bind(data: &Path) -> std::io::Result<Self> {
         let redfish = RedfishHub::new(Arc::new(TlsDial));
         let remembered = Arc::new(Remembered::open(data.join("bmc-drivers.json")));
-        Ok(Self { ipmi: IpmiHub::bind().await?, redfish, remembered })
+        Ok(Self {
+            ipmi: IpmiHub::bind().await?,
+            redfish,
+            unmanaged: Unmanaged::default(),
+            took_next: Mutex::default(),
+            remembered,
+        })
     }
 
     /// A handle for a node's BMC; only `auto` asks the BMC something for it, and where a rotation has left two passwords,
@@ -48,15 +58,40 @@ impl Bmcs {
         access: Access,
         deadline: Deadline,
     ) -> Result<Opened, BmcError> {
-        let Some(next) = access.with_next() else { return self.open_with(node, access, deadline).await };
+        let Some(next) = access.with_next() else {
+            self.has_next(plain(node), |has| std::mem::take(has));
+            return self.open_with(node, access, deadline).await;
+        };
+        // The one that it took last comes first: a wrong password may count against the account.
+        let (one, other) =
+            if self.has_next(plain(node), |has| *has) { (next, access) } else { (access, next) };
         let first = async {
-            let opened = self.open_with(node, access, deadline).await?;
+            let opened = self.open_with(node, one, deadline).await?;
             opened.bmc.power_status(deadline).await.map(|_| opened)
         };
         match first.await {
-            Err(BmcError::WrongPassword { .. }) => self.open_with(node, next, deadline).await,
+            Err(error) if error.is_wrong_password() => {
+                self.has_next(plain(node), |has| {
+                    *has = !*has;
+                    *has
+                });
+                self.open_with(node, other, deadline).await
+            }
             other => other,
         }
+    }
+
+    /// Looks at, or changes, whether a node's BMC took the next password last.
+    fn has_next(&self, node: &str, change: impl FnOnce(&mut bool) -> bool) -> bool {
+        let mut nodes = self.took_next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut has = nodes.contains(node);
+        let told = change(&mut has);
+        if has {
+            nodes.insert(node.to_owned());
+        } else {
+            nodes.remove(node);
+        }
+        told
     }
 
     /// As [`Bmcs::open`], with the one password.
@@ -69,10 +104,11 @@ impl Bmcs {
         let (bmc, passed_over) = match access.driver {
             DriverChoice::Ipmi => (self.ipmi.bmc(access.ipmi), None),
             DriverChoice::Redfish => (self.redfish.bmc(access.redfish), None),
+            DriverChoice::Manual => (self.unmanaged.manual(plain(node)), None),
+            DriverChoice::Fake => (self.unmanaged.fake(plain(node)), None),
             DriverChoice::Auto => {
                 let (redfish, ipmi) = (self.redfish.bmc(access.redfish), self.ipmi.bmc(access.ipmi));
-                // Tasks say it in full.
-                let node = node.strip_prefix("nodes/").unwrap_or(node);
+                let node = plain(node);
                 let auto = &self.remembered.auto;
                 let before = auto.worked(node);
                 let found = auto.open(node, redfish, ipmi, deadline).await?;
@@ -86,10 +122,12 @@ impl Bmcs {
     }
 
     /// A handle for a node's serial console. Of what `auto` may find only IPMI has one.
-    pub(crate) fn console(&self, access: Access) -> Bmc {
+    pub(crate) fn console(&self, node: &str, access: Access) -> Bmc {
         match access.driver {
             DriverChoice::Ipmi | DriverChoice::Auto => self.ipmi.bmc(access.ipmi),
             DriverChoice::Redfish => self.redfish.bmc(access.redfish),
+            DriverChoice::Manual => self.unmanaged.manual(plain(node)),
+            DriverChoice::Fake => self.unmanaged.fake(plain(node)),
         }
     }
 
@@ -97,4 +135,9 @@ impl Bmcs {
     pub(crate) async fn shutdown(&self) {
         tokio::join!(self.ipmi.shutdown(), self.redfish.shutdown());
     }
+}
+
+/// Tasks say a node's name in full.
+fn plain(node: &str) -> &str {
+    node.strip_prefix("nodes/").unwrap_or(node)
 }

@@ -3,6 +3,7 @@
 //! A memory only: without it, or with an old one, each BMC is found again.
 
 use farrier_bmc::Auto;
+use farrier_bmc::redfish::DRIVERS;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -54,9 +55,11 @@ impl Remembered {
     }
 }
 
+const IPMI: &str = "ipmi";
+
 fn read(path: &Path) -> io::Result<Vec<(String, &'static str)>> {
     let worked: BTreeMap<String, String> = serde_json::from_slice(&std::fs::read(path)?)?;
-    let known = |driver: &str| ["ipmi", "redfish"].into_iter().find(|known| *known == driver);
+    let known = |driver: &str| [IPMI].iter().chain(DRIVERS).copied().find(|known| *known == driver);
     Ok(worked.into_iter().filter_map(|(node, driver)| Some((node, known(&driver)?))).collect())
 }
 

@@ -67,7 +67,7 @@ impl Consoles {
         {
             return seat;
         }
-        let bmc = bmcs.console(access);
+        let bmc = bmcs.console(id, access);
         let line = bmc.open_console(mode == Mode::Steal, Deadline::after(OPEN)).await?;
         let desk = Desk::new(id);
         // Before its task starts: a desk without a seat closes.

@@ -1,19 +1,20 @@
 //! `farrier.rack.v1.BmcService`: what the BMCs of this rack's machines know.
 
+use super::firmware;
 use crate::bmc::Access;
 use crate::rack::Rack;
 use farrier_bmc::{
-    Bmc, BmcError, BootMode, BootOverride, Capability, Deadline, Device, Inventory, PowerDraw, SensorHealth,
-    SensorValue,
+    Bmc, BmcError, BootMode, Capability, Deadline, Inventory, PowerDraw, SensorHealth, SensorValue,
 };
 use farrier_model::{Collection, parse_name};
 use farrier_proto::rack::bmc_service_server::BmcService;
 use farrier_proto::rack::{
-    BmcCapabilities, BmcCapability, BmcDone, BmcEvent, BmcEventDirection, BmcEventLog, BmcFirmware,
-    BmcInventory, BmcNic, BmcPowerDraw, BmcSensor, BmcSensorHealth, BmcSensors, BmcVirtualMedia,
-    ClearBmcEventLogRequest, InterruptMachineRequest, Machine, MediaAction, ReadBmcCapabilitiesRequest,
-    ReadBmcEventLogRequest, ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest,
-    ResetBmcRequest, UseVirtualMediaRequest,
+    BiosSettings, BmcCapabilities, BmcCapability, BmcDone, BmcEvent, BmcEventDirection, BmcEventLog,
+    BmcFirmware, BmcInventory, BmcNic, BmcPowerDraw, BmcSensor, BmcSensorHealth, BmcSensors, BmcTask,
+    BmcVirtualMedia, ClearBmcEventLogRequest, Firmware, FirmwareUpdate, InterruptMachineRequest, Machine,
+    MediaAction, ReadBiosRequest, ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest,
+    ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ReadBmcTaskRequest,
+    ReadFirmwareRequest, ResetBmcRequest, SetBiosRequest, UpdateFirmwareRequest, UseVirtualMediaRequest,
 };
 use farrier_proto::types;
 use farrier_runtime::error::{Reason, invalid, refuse};
@@ -114,7 +115,10 @@ impl BmcService for BmcApi {
     ) -> Result<Response<BmcVirtualMedia>, Status> {
         let request = request.into_inner();
         let action = request.action();
-        let UseVirtualMediaRequest { machine, image_url, boot_once, .. } = request;
+        let UseVirtualMediaRequest { machine, image_url, boot_once, force, .. } = request;
+        if action != MediaAction::Show && !force {
+            self.not_busy(&machine).await?;
+        }
         let uefi = machine.as_ref().is_none_or(|machine| machine.boot_mode() != types::BootMode::Bios);
         let deadline = Deadline::after(PATIENCE);
         let bmc = self.open(machine, deadline).await?;
@@ -127,8 +131,7 @@ impl BmcService for BmcApi {
         let media = media.map_err(|error| bmc_failed(&error))?;
         if boots_once {
             let mode = if uefi { BootMode::Uefi } else { BootMode::Bios };
-            let cd = BootOverride { device: Device::Cdrom, persistent: false, mode };
-            bmc.set_boot_device(cd, deadline).await.map_err(|error| bmc_failed(&error))?;
+            bmc.boot_media_once(mode, deadline).await.map_err(|error| bmc_failed(&error))?;
         }
         Ok(Response::new(BmcVirtualMedia {
             inserted: media.inserted,
@@ -138,27 +141,71 @@ impl BmcService for BmcApi {
         }))
     }
 
+    async fn read_bios(&self, request: Request<ReadBiosRequest>) -> Result<Response<BiosSettings>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        let read = bmc.bios(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(firmware::settings(read, driver(&bmc, Capability::Bios))))
+    }
+
+    async fn set_bios(&self, request: Request<SetBiosRequest>) -> Result<Response<BiosSettings>, Status> {
+        let SetBiosRequest { machine, changes } = request.into_inner();
+        self.not_busy(&machine).await?;
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(machine, deadline).await?;
+        let changes = changes.into_iter().map(|change| (change.name, change.value)).collect();
+        let set = bmc.set_bios(changes, deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(firmware::settings(set, driver(&bmc, Capability::Bios))))
+    }
+
+    async fn read_firmware(
+        &self,
+        request: Request<ReadFirmwareRequest>,
+    ) -> Result<Response<Firmware>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        let parts = bmc.firmware(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(firmware::parts(parts, driver(&bmc, Capability::Firmware))))
+    }
+
+    async fn update_firmware(
+        &self,
+        request: Request<UpdateFirmwareRequest>,
+    ) -> Result<Response<FirmwareUpdate>, Status> {
+        let UpdateFirmwareRequest { machine, image_url, parts } = request.into_inner();
+        self.not_busy(&machine).await?;
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(machine, deadline).await?;
+        let task = bmc.update_firmware(&image_url, parts, deadline).await;
+        let task = task.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(FirmwareUpdate { task, driver: driver(&bmc, Capability::Firmware) }))
+    }
+
+    async fn read_bmc_task(&self, request: Request<ReadBmcTaskRequest>) -> Result<Response<BmcTask>, Status> {
+        let ReadBmcTaskRequest { machine, task } = request.into_inner();
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(machine, deadline).await?;
+        let task = bmc.task(&task, deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(firmware::task(task)))
+    }
+
     async fn interrupt_machine(
         &self,
         request: Request<InterruptMachineRequest>,
     ) -> Result<Response<BmcDone>, Status> {
+        let InterruptMachineRequest { machine, force } = request.into_inner();
+        if !force {
+            self.not_busy(&machine).await?;
+        }
         let deadline = Deadline::after(PATIENCE);
-        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        let bmc = self.open(machine, deadline).await?;
         bmc.diagnostic_interrupt(deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(done(&bmc, Capability::Interrupt))
     }
 
     async fn reset_bmc(&self, request: Request<ResetBmcRequest>) -> Result<Response<BmcDone>, Status> {
         let machine = request.into_inner().machine;
-        let name = machine.as_ref().map(|machine| machine.name.as_str()).unwrap_or_default();
-        if let Some(task) = self.rack.tasks.of_node(name).first() {
-            let task = task.task().await;
-            return Err(refuse(
-                Code::FailedPrecondition,
-                Reason::NodeBusy,
-                format!("operations/{} works on {name} and needs its BMC: wait for it, or stop it", task.id),
-            ));
-        }
+        self.not_busy(&machine).await?;
         let deadline = Deadline::after(PATIENCE);
         let bmc = self.open(machine, deadline).await?;
         bmc.reset_bmc(deadline).await.map_err(|error| bmc_failed(&error))?;
@@ -167,6 +214,18 @@ impl BmcService for BmcApi {
 }
 
 impl BmcApi {
+    /// Nothing that changes how the machine starts or answers, while a task works on it.
+    async fn not_busy(&self, machine: &Option<Machine>) -> Result<(), Status> {
+        let name = machine.as_ref().map(|machine| machine.name.as_str()).unwrap_or_default();
+        let Some(task) = self.rack.tasks.of_node(name).first().cloned() else { return Ok(()) };
+        let task = task.task().await;
+        Err(refuse(
+            Code::FailedPrecondition,
+            Reason::NodeBusy,
+            format!("operations/{} works on {name} and needs its BMC: wait for it, or stop it", task.id),
+        ))
+    }
+
     async fn open(&self, machine: Option<Machine>, deadline: Deadline) -> Result<Bmc, Status> {
         let (id, access) = access_of(machine).await?;
         let opened = self.rack.bmc.open(&id, access, deadline).await;

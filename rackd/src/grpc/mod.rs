@@ -5,6 +5,7 @@ mod bmc;
 mod boot_events;
 mod console;
 mod dhcp;
+mod firmware;
 mod rack;
 
 pub(crate) use agent::AgentApi;

@@ -1,4 +1,4 @@
-use super::boot_network::read_back;
+use super::boot_network::set_boot_device;
 use super::context::Context;
 use super::step::{Step, StepError};
 use farrier_bmc::{BootOverride, Device};
@@ -13,7 +13,6 @@ impl Step for BootDisk {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let wanted = BootOverride { device: Device::Disk, persistent: true, mode: cx.boot_mode()? };
-        let seen = cx.bmc().await?.set_boot_device(wanted, cx.call()).await?;
-        cx.note(read_back(wanted, seen)).await
+        set_boot_device(cx, wanted).await
     }
 }

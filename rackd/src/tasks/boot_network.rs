@@ -1,6 +1,6 @@
 use super::context::Context;
 use super::step::{Step, StepError};
-use farrier_bmc::{BootOverride, Device};
+use farrier_bmc::{BootOverride, Device, MANUAL};
 
 /// Every boot from the network: the machine has no disk of its own. The BMC driver reads it back.
 pub(super) struct BootNetworkAlways;
@@ -12,17 +12,28 @@ impl Step for BootNetworkAlways {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let wanted = BootOverride { device: Device::Network, persistent: true, mode: cx.boot_mode()? };
-        let seen = cx.bmc().await?.set_boot_device(wanted, cx.call()).await?;
-        cx.note(read_back(wanted, seen)).await
+        set_boot_device(cx, wanted).await
     }
 }
 
+/// Sets it, and notes what was read back, or what somebody has to do.
+pub(super) async fn set_boot_device(cx: &Context<'_>, wanted: BootOverride) -> Result<(), StepError> {
+    let bmc = cx.bmc().await?;
+    let seen = bmc.set_boot_device(wanted, cx.call()).await?;
+    if bmc.driver() == MANUAL {
+        let (node, what) = (&cx.machine()?.name, words(wanted));
+        return cx.note(format!("driver manual: have {node} boot from {what}; it is taken for done")).await;
+    }
+    cx.note(read_back(wanted, seen)).await
+}
+
+fn words(o: BootOverride) -> String {
+    let times = if o.persistent { "always" } else { "once" };
+    format!("{:?} {times}, {:?}", o.device, o.mode).to_lowercase()
+}
+
 /// What the BMC keeps of a boot override; with what it does not keep, when that may matter later.
-pub(super) fn read_back(wanted: BootOverride, seen: BootOverride) -> String {
-    let words = |o: BootOverride| {
-        let times = if o.persistent { "always" } else { "once" };
-        format!("{:?} {times}, {:?}", o.device, o.mode).to_lowercase()
-    };
+fn read_back(wanted: BootOverride, seen: BootOverride) -> String {
     if wanted == seen {
         return format!("reads back {}", words(seen));
     }
@@ -39,7 +50,6 @@ impl Step for BootNetwork {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let wanted = BootOverride { device: Device::Network, persistent: false, mode: cx.boot_mode()? };
-        let seen = cx.bmc().await?.set_boot_device(wanted, cx.call()).await?;
-        cx.note(read_back(wanted, seen)).await
+        set_boot_device(cx, wanted).await
     }
 }

@@ -2,7 +2,7 @@ use super::context::Context;
 use super::plug;
 use super::power;
 use super::step::{Step, StepError};
-use farrier_bmc::PowerState;
+use farrier_bmc::{FAKE, MANUAL, PowerState};
 use farrier_proto::types;
 
 /// A machine that broke is switched off, read back, so that its system cannot answer for the instance any more. By
@@ -19,6 +19,7 @@ impl Step for FenceNode {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let force = cx.fence()?.force;
+        nobody_to_believe(cx, force).await?;
         match note_power_before(cx).await {
             Err(error) if !force => return Err(unanswered(error)),
             _ => {}
@@ -36,6 +37,18 @@ impl Step for FenceNode {
             Err(error) => format!("; its ports stay where they are: {}", error.message()),
         };
         cx.note(seen + &unplugged).await
+    }
+}
+
+/// Where there is no BMC nothing proves that a machine is off: only somebody can say so.
+async fn nobody_to_believe(cx: &Context<'_>, force: bool) -> Result<(), StepError> {
+    let driver = cx.bmc().await.map(|bmc| bmc.driver());
+    match driver {
+        Ok(driver @ (MANUAL | FAKE)) if !force => Err(StepError::fatal(format!(
+            "driver {driver} cannot prove that the machine is off: expected it off before its disk goes to another; switch \
+             it off and ask again with --force"
+        ))),
+        _ => Ok(()),
     }
 }
 

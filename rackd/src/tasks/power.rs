@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::step::{Step, StepError, Timeouts};
-use farrier_bmc::{Deadline, PowerState};
+use farrier_bmc::{Deadline, MANUAL, PowerState};
 use farrier_proto::types;
 use std::time::Duration;
 
@@ -52,6 +52,9 @@ impl Step for SoftOff {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let bmc = cx.bmc().await?;
+        if bmc.driver() == MANUAL {
+            return ensure(cx, PowerState::Off).await;
+        }
         if bmc.power_status(cx.call()).await? == PowerState::On {
             bmc.power_soft(cx.call()).await?;
             if bmc.wait_power(PowerState::Off, Deadline::after(cx.rack.timeouts.soft_off)).await? {
@@ -72,7 +75,15 @@ pub(super) async fn ensure(cx: &Context<'_>, wanted: PowerState) -> Result<(), S
             wanted.as_str()
         )));
     }
+    if bmc.driver() == MANUAL {
+        cx.note(by_hand(&cx.machine()?.name, wanted)).await?;
+    }
     observed(cx, wanted).await
+}
+
+/// What somebody is asked to do where there is no BMC.
+fn by_hand(node: &str, wanted: PowerState) -> String {
+    format!("driver manual: switch {node} {} by hand now; it is taken for done", wanted.as_str())
 }
 
 /// Records a power state that was read.

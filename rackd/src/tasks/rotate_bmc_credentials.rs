@@ -2,7 +2,7 @@ use super::context::Context;
 use super::power::observed;
 use super::step::{Step, StepError};
 use crate::bmc::Opened;
-use farrier_bmc::{BmcError, Capability, PowerState};
+use farrier_bmc::{Bmc, BmcError, Capability, PowerState};
 use farrier_runtime::crash;
 
 /// The BMC's account gets its next password, and is opened with it. Inventory has both, sealed, until this is done: one that
@@ -31,10 +31,15 @@ impl Step for RotateBmcCredentials {
             Ok((opened, _)) => {
                 let set = opened.bmc.set_password(&next, cx.call()).await;
                 crash::point(self.name(), "told");
-                // What it says is not what counts: a lost answer may mean either.
-                refused = set.err();
+                match set {
+                    // The old one is still the right one: another login would only count against the account.
+                    Err(error) if error.was_not_begun() => return Err(error.into()),
+                    // What it says is not what counts: a lost answer may mean either.
+                    Err(error) => refused = Some((opened, error)),
+                    Ok(()) => {}
+                }
             }
-            Err(BmcError::WrongPassword { .. }) => {}
+            Err(error) if error.is_wrong_password() => {}
             Err(error) => return Err(error.into()),
         }
         // Read back: a handle with the new password has a session of its own.
@@ -44,8 +49,11 @@ impl Step for RotateBmcCredentials {
                 let driver = opened.bmc.driver_of(Capability::Accounts).unwrap_or(opened.bmc.driver());
                 cx.note(format!("driver {driver}, opened with the new password")).await
             }
-            Err(wrong @ BmcError::WrongPassword { .. }) => Err(match refused {
-                Some(error) => error.into(),
+            Err(wrong) if wrong.is_wrong_password() => Err(match refused {
+                Some((old, error)) => {
+                    settle_refusal(cx, &old.bmc, &error).await?;
+                    error.into()
+                }
                 None => {
                     StepError::fatal(format!("{wrong}; it took neither the old password nor the new one"))
                 }
@@ -53,6 +61,15 @@ impl Step for RotateBmcCredentials {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// A BMC that says no, does not take the new password, and takes the old one by a login of its own keeps the old one: the
+/// new one is nobody's, and the next rotation makes another.
+async fn settle_refusal(cx: &Context<'_>, old: &Bmc, refused: &BmcError) -> Result<(), StepError> {
+    if !refused.is_transient() && old.prove_password(cx.call()).await.is_ok() {
+        cx.task.edit(|task| task.result.get_or_insert_default().bmc_password_refused = true).await?;
+    }
+    Ok(())
 }
 
 /// Proves that the BMC lets us in.

@@ -51,7 +51,7 @@ impl Volumes {
         task: &str,
         seed: Vec<u8>,
     ) -> Result<(), VolumeError> {
-        let _turn = self.open.turn(instance).await;
+        let turn = self.open.turn(instance).await;
         let mut record = self.record(instance)?;
         let ours = label(&record.node) == label(node) && (record.task.is_empty() || record.task == task);
         if !ours {
@@ -67,7 +67,9 @@ impl Volumes {
             write_synced(&files.seed, &seed)?;
             // Last: from here on the task offers it.
             write_record(&files.record, &record)?;
-            sync_dir(&dir)
+            sync_dir(&dir)?;
+            drop(turn);
+            Ok(())
         })
         .await
     }

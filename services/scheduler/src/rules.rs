@@ -39,6 +39,11 @@ pub const RULES: RuleTable = &[
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeCapabilities", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodePowerDraw", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/UseNodeVirtualMedia", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodeBios", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/SetNodeBios", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodeFirmware", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/UpdateNodeFirmware", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodeBmcTask", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/InterruptNode", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ResetNodeBmc", Rule::User(Role::Operator)),
 ];

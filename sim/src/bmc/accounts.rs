@@ -27,6 +27,8 @@ struct State {
     slots: [Option<Account>; SLOTS],
     /// Grows with every change.
     version: u64,
+    /// Whether a policy refuses every password.
+    refuses: bool,
 }
 
 impl Accounts {
@@ -38,7 +40,7 @@ impl Accounts {
             let (name, password) = (user.to_owned(), password.clone());
             *slot = Some(Account { name, password, privilege, enabled: true });
         }
-        Self(Arc::new(Mutex::new(State { slots, version: 0 })))
+        Self(Arc::new(Mutex::new(State { slots, version: 0, refuses: false })))
     }
 
     /// Whether an account is let in.
@@ -54,6 +56,15 @@ impl Accounts {
     pub fn password(&self, user: &str) -> Option<Secret> {
         let state = self.state();
         state.slots.iter().flatten().find(|one| one.name == user).map(|one| one.password.clone())
+    }
+
+    /// Sets whether a policy refuses every new password.
+    pub fn refuse_passwords(&self, refuse: bool) {
+        self.state().refuses = refuse;
+    }
+
+    pub(super) fn refuses_passwords(&self) -> bool {
+        self.state().refuses
     }
 
     /// Those that may log in, as the protocol core wants them.

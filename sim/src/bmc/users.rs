@@ -91,6 +91,7 @@ fn set_password(accounts: &Accounts, user: u8, what: u8, password: &[u8]) -> Ans
             Some(account) if account.password.expose().len() > length => (WRONG_LENGTH, Vec::new()),
             _ => (MISMATCH, Vec::new()),
         },
+        operation::SET if accounts.refuses_passwords() => (completion::INVALID_FIELD, Vec::new()),
         operation::SET => {
             let password = Secret::new(password);
             done(accounts.change(id, |slot| slot.get_or_insert_with(nobody).password = password))

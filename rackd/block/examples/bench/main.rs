@@ -196,6 +196,7 @@ const CASES: &[Case] = &[
     case("4k random read QD4 each", Kind::Read, Order::Random, 4096, 4, 64),
     case("4k random write QD1 each", Kind::Write, Order::Random, 4096, 1, 64),
     case("4k random read QD32 each", Kind::Read, Order::Random, 4096, 32, 64),
+    case("4k random write QD32 each", Kind::Write, Order::Random, 4096, 32, 64),
     case("128k sequential read QD1 each", Kind::Read, Order::Sequential, 128 << 10, 1, 64),
     case("1M sequential read QD1 each", Kind::Read, Order::Sequential, 1 << 20, 1, 64),
     case("128k sequential write QD1 each", Kind::Write, Order::Sequential, 128 << 10, 1, 64),

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use farrier_ipmi::Secret;
+use farrier_ipmi::command::GetChassisStatus;
 use farrier_ipmi::command::user::{GetUserAccess, GetUserName, MAX_USER_ID, SetUserPassword};
 
 use super::driver::IpmiBmc;
@@ -14,6 +15,16 @@ impl Accounts for IpmiBmc {
     async fn set_password(&self, new: &Secret, deadline: Deadline) -> Result<(), BmcError> {
         let new = new.clone();
         self.call(deadline, move |link, call| Box::pin(link.set_password(call, new))).await
+    }
+
+    async fn prove_password(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.call(deadline, |link, call| {
+            Box::pin(async move {
+                link.close().await;
+                link.command(call, GetChassisStatus).await.map(drop)
+            })
+        })
+        .await
     }
 }
 
@@ -41,7 +52,7 @@ impl Link {
         }
         Err(BmcError::NotApplied {
             addr: self.address.addr,
-            what: "this login",
+            what: crate::accounts::NO_ACCOUNT,
             expected: format!("a user named {:?} among its {most}", self.address.user),
             seen: "none".to_owned(),
         })

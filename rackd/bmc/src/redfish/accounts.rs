@@ -7,6 +7,7 @@ use serde_json::json;
 use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc};
 use super::link::Link;
+use crate::accounts::NO_ACCOUNT;
 use crate::actor::Call;
 use crate::{Accounts, BmcError, Deadline};
 
@@ -15,6 +16,16 @@ impl Accounts for RedfishBmc {
     async fn set_password(&self, new: &Secret, deadline: Deadline) -> Result<(), BmcError> {
         let new = new.clone();
         self.call(deadline, move |link, call| Box::pin(link.set_password(call, new))).await
+    }
+
+    async fn prove_password(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.call(deadline, |link, call| {
+            Box::pin(async move {
+                link.log_out().await;
+                link.power(call).await.map(drop)
+            })
+        })
+        .await
     }
 }
 
@@ -55,7 +66,7 @@ impl Link {
         }
         Err(BmcError::NotApplied {
             addr: self.address.addr,
-            what: "this login",
+            what: NO_ACCOUNT,
             expected: format!("an account named {:?}", self.address.user),
             seen: format!("{seen} others"),
         })

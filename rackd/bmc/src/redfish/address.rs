@@ -20,6 +20,8 @@ pub struct RedfishAddress {
     pub trust: Trust,
     /// Id or path of the system, where a BMC has several; empty: the only one.
     pub system: String,
+    /// One of [`super::DRIVERS`]: another than the first is refused by another vendor's BMC.
+    pub driver: String,
 }
 
 impl RedfishAddress {
@@ -27,7 +29,8 @@ impl RedfishAddress {
     #[must_use]
     pub fn new(addr: SocketAddr, user: impl Into<String>, password: Secret, trust: Trust) -> Self {
         let host = addr.ip().to_string();
-        Self { addr, host, user: user.into(), password, trust, system: String::new() }
+        let driver = super::DRIVERS.first().copied().unwrap_or_default().to_owned();
+        Self { addr, host, user: user.into(), password, trust, system: String::new(), driver }
     }
 }
 

@@ -18,11 +18,12 @@ use crate::{
     Power, PowerState, ReadInventory,
 };
 
-pub(super) const DRIVER: &str = "redfish";
+pub(super) use super::vendor::DRIVER;
 
 /// One BMC over Redfish: a mailbox to its actor.
+#[derive(Clone)]
 pub(super) struct RedfishBmc {
-    addr: SocketAddr,
+    pub(super) addr: SocketAddr,
     mailbox: mpsc::Sender<Job<Link>>,
 }
 
@@ -160,7 +161,7 @@ impl Link {
         if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) }
     }
 
-    async fn set_boot_device(
+    pub(super) async fn set_boot_device(
         &mut self,
         call: &mut Call,
         wanted: BootOverride,

@@ -10,9 +10,11 @@ use tokio_util::task::TaskTracker;
 
 use super::address::RedfishAddress;
 use super::dial::Dial;
-use super::driver::{DRIVER, RedfishBmc};
+use super::driver::RedfishBmc;
 use super::link::Link;
+use super::recognise::handle;
 use super::tuning::Tuning;
+use super::vendor;
 use crate::Bmc;
 use crate::actor::{self, Job, MAILBOX};
 
@@ -55,20 +57,8 @@ impl RedfishHub {
     /// tokio runtime.
     #[must_use]
     pub fn bmc(&self, address: RedfishAddress) -> Bmc {
-        let driver = Arc::new(RedfishBmc::new(address.addr, self.mailbox(Arc::new(address))));
-        Bmc::new(DRIVER)
-            .with_power(driver.clone())
-            .with_boot_device(driver.clone())
-            .with_identity(driver.clone())
-            .with_identify(driver.clone())
-            .with_interrupt(driver.clone())
-            .with_bmc_reset(driver.clone())
-            .with_accounts(driver.clone())
-            .with_virtual_media(driver.clone())
-            .with_event_log(driver.clone())
-            .with_sensors(driver.clone())
-            .with_power_draw(driver.clone())
-            .with_inventory(driver)
+        let name = vendor::of_driver(&address.driver).driver;
+        handle(Arc::new(RedfishBmc::new(address.addr, self.mailbox(Arc::new(address)))), name)
     }
 
     /// Stops all actors, lets them delete their sessions, and waits for them. Calls under way end

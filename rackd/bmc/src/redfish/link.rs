@@ -18,6 +18,7 @@ use super::http::{Answer, Failed, Http, X_AUTH_TOKEN};
 use super::places::Root;
 use super::session::Auth;
 use super::tuning::Tuning;
+use super::vendor;
 use crate::BmcError;
 use crate::actor::{Call, Line};
 use crate::breaker::Breaker;
@@ -236,7 +237,7 @@ impl Link {
     }
 
     /// The path of a URL on this BMC; `None` for everybody else's.
-    fn same_origin(&self, location: &str) -> Option<Path> {
+    pub(super) fn same_origin(&self, location: &str) -> Option<Path> {
         if let Some(path) = Path::of(location) {
             return Some(path);
         }
@@ -260,10 +261,13 @@ impl Link {
     }
 
     pub(super) fn refused(&self, ask: &Ask, answer: &Answer) -> BmcError {
-        let detail = match Document::parse(&answer.body, None).map(|document| document.complaint()) {
-            Some(complaint) if !complaint.is_empty() => format!(": {complaint}"),
-            _ => String::new(),
-        };
+        let document = Document::parse(&answer.body, None).unwrap_or_default();
+        let complaint = document.complaint();
+        let detail = if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
+        let licence = vendor::LICENCES.iter().find(|(id, _)| document.complains_of(id));
+        if let Some((_, licence)) = licence {
+            return BmcError::Licence { addr: self.address.addr, request: ask.name(), licence, detail };
+        }
         BmcError::Http {
             addr: self.address.addr,
             request: ask.name(),

@@ -7,7 +7,7 @@ use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc, optional};
 use super::link::{Ask, Link};
 use crate::actor::Call;
-use crate::{BmcError, Deadline, Media, VirtualMedia};
+use crate::{BmcError, BootMode, Deadline, Media, VirtualMedia};
 
 #[async_trait]
 impl VirtualMedia for RedfishBmc {
@@ -22,6 +22,14 @@ impl VirtualMedia for RedfishBmc {
 
     async fn eject_media(&self, deadline: Deadline) -> Result<Media, BmcError> {
         self.call(deadline, |link, call| Box::pin(link.eject(call))).await
+    }
+
+    async fn boot_media_once(&self, mode: BootMode, deadline: Deadline) -> Result<(), BmcError> {
+        let asked = self.call(deadline, move |link, call| Box::pin(link.boot_media_once(call, mode))).await?;
+        match asked {
+            Some(task) => self.finish(task, deadline).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -67,7 +75,7 @@ impl Link {
                 return Ok(());
             }
             let error = self.refused(&ask, &answer);
-            if answer.status.as_u16() != 400 {
+            if answer.status.as_u16() != 400 || matches!(error, BmcError::Licence { .. }) {
                 return Err(error);
             }
             // The first refusal is of what everybody has to take.
@@ -126,7 +134,7 @@ impl Link {
     }
 
     /// The drive for CDs, of the system where it has some (DSP0268 of 2020), else of its BMC.
-    async fn drive(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
+    pub(super) async fn drive(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
         let (_, system) = self.system(call).await?;
         let manager = self.manager(call, &system).await;
         let manager = optional(manager, &mut Vec::new(), "Managers")?.flatten();

@@ -5,11 +5,12 @@
 //! ```
 //! - `hub`: the table of actors and their lives
 //! - `driver`: the capabilities in terms of resources
+//! - `vendor`: how vendors differ, as data; `recognise`: whose this is
 //! - `places`: where on this BMC the system, its manager and the rest are
 //! - `link`: one request: authentication, ETags, repetition, redirects; `session`: logging in and out
 //! - `http`: one exchange on the connection, bounded in time and size
 //! - `document`: what came, of which anything may be missing or of another type
-//! - `accounts`, `events`, `event_log`, `media`, `sensors`: capabilities with a file of their own
+//! - `accounts`, `bios`, `events`, `event_log`, `firmware`, `media`, `media_boot`, `sensors`, `task`: capabilities with a file of their own
 //! - `power`, `boot`, `inventory`, `entry`, `readings`: what documents mean; pure
 //! - `tuning`: policy as data
 //!
@@ -18,6 +19,7 @@
 
 mod accounts;
 mod address;
+mod bios;
 mod boot;
 mod dial;
 mod document;
@@ -25,19 +27,25 @@ mod driver;
 mod entry;
 mod event_log;
 mod events;
+mod firmware;
 mod http;
 mod hub;
 mod inventory;
 mod link;
 mod media;
+mod media_boot;
 mod places;
 mod power;
 mod readings;
+mod recognise;
 mod sensors;
 mod session;
+mod task;
 mod tuning;
+mod vendor;
 
 pub use address::{HTTP_PORT, HTTPS_PORT, RedfishAddress, Trust};
 pub use dial::{Dial, DialError, PlainDial, Stream};
 pub use hub::RedfishHub;
 pub use tuning::Tuning;
+pub use vendor::DRIVERS;

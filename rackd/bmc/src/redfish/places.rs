@@ -2,6 +2,7 @@
 
 use super::document::{Document, Path};
 use super::link::{Ask, Link};
+use super::vendor::{self, Vendor};
 use crate::BmcError;
 use crate::actor::Call;
 
@@ -23,6 +24,7 @@ pub(super) struct Root {
     chassis: Option<Path>,
     pub(super) accounts: Option<Path>,
     update: Option<Path>,
+    pub(super) vendor: &'static Vendor,
 }
 
 impl Link {
@@ -53,6 +55,7 @@ impl Link {
         if version.is_none() && !typed {
             return Err(no_redfish("a JSON object that is no service root".to_owned()));
         }
+        let vendor = self.whose(&document)?;
         // Links are what the specification says; the paths are where everybody has them.
         let default = |path: &str| Path::ours(&format!("{ROOT}{path}"));
         Ok(Root {
@@ -65,7 +68,22 @@ impl Link {
             chassis: document.link("Chassis"),
             accounts: document.link("AccountService"),
             update: document.link("UpdateService"),
+            vendor,
         })
+    }
+
+    /// Whose BMC it is. One that the node takes for another vendor's is not worked on: it is not the one that is meant.
+    fn whose(&self, root: &Document) -> Result<&'static Vendor, BmcError> {
+        let named = vendor::of_driver(&self.address.driver);
+        match vendor::recognise(root) {
+            Some(seen) if named.driver != vendor::DRIVER && seen != named => Err(BmcError::OtherVendor {
+                addr: self.address.addr,
+                expected: named.driver,
+                seen: seen.driver,
+            }),
+            Some(seen) => Ok(seen),
+            None => Ok(named),
+        }
     }
 
     /// The system to work on.
@@ -157,9 +175,18 @@ impl Link {
         Ok(if members.len() == 1 { members } else { Vec::new() })
     }
 
+    /// What updates firmware, where there is something.
+    pub(super) async fn update_service(
+        &mut self,
+        call: &mut Call,
+    ) -> Result<Option<(Path, Document)>, BmcError> {
+        let Some(path) = self.root(call).await?.update.clone() else { return Ok(None) };
+        let service = self.get(call, &path).await?;
+        Ok(Some((path, service)))
+    }
+
     /// The list of everything that has firmware, where there is one.
     pub(super) async fn firmware_list(&mut self, call: &mut Call) -> Result<Option<Path>, BmcError> {
-        let Some(update) = self.root(call).await?.update.clone() else { return Ok(None) };
-        Ok(self.get(call, &update).await?.link("FirmwareInventory"))
+        Ok(self.update_service(call).await?.and_then(|(_, service)| service.link("FirmwareInventory")))
     }
 }

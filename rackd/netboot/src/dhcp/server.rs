@@ -16,11 +16,11 @@ use dhcproto::v4::MessageType;
 use super::conflict::{Check, Checks, Prober, Verdict};
 use super::{Decision, Destination, Reply, Request, decide, proxy, waiting::Waiting};
 use crate::lease::Ask;
-use crate::seldom::Seldom;
 use crate::{
     BootEntry, BootTable, ClientKey, Dhcp, EventKind, LeaseChange, Leases, MacAddr, Segment, server::Shared,
     socket,
 };
+use farrier_model::Seldom;
 
 /// How often the same unknown machine makes an event.
 const UNKNOWN_EVERY: Duration = Duration::from_secs(60);

@@ -7,7 +7,11 @@ use farrier_runtime::error::invalid;
 use tonic::Status;
 
 /// BMC drivers that racks have.
-const DRIVERS: &[&str] = &["ipmi", "redfish", "auto"];
+const DRIVERS: &[&str] = &["ipmi", "redfish", "ilo", "idrac", "auto", "manual", "fake"];
+/// Those of them that reach nothing.
+const WITHOUT: &[&str] = &["manual", "fake"];
+/// Those of them that are Redfish, and nothing else.
+const REDFISH: &[&str] = &["redfish", "ilo", "idrac"];
 /// Cipher suites of IPMI that a node may be pinned to; 0: the best that the BMC offers.
 const CIPHER_SUITES: &[i32] = &[0, 3, 17];
 /// RMCP+ user names and passwords (IPMI 2.0, 13.20 and 22.30): where IPMI may be spoken, nothing longer helps.
@@ -19,6 +23,16 @@ const CA_BYTES: usize = 64 << 10;
 /// An id or a path.
 const SYSTEM_BYTES: usize = 256;
 
+/// Whether there is a BMC to reach.
+pub(super) fn has_bmc(bmc: &Bmc) -> bool {
+    !WITHOUT.contains(&bmc.driver.as_str())
+}
+
+/// Whether Redfish alone is spoken.
+pub(super) fn is_redfish(bmc: &Bmc) -> bool {
+    REDFISH.contains(&bmc.driver.as_str())
+}
+
 pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
     if !DRIVERS.contains(&bmc.driver.as_str()) {
         return Err(invalid(
@@ -26,8 +40,15 @@ pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
             format!("expected one of {}, saw {:?}", DRIVERS.join(", "), bmc.driver),
         ));
     }
-    check::host_port("node.bmc.address", &bmc.address)?;
-    let (user, password) = if bmc.driver == "redfish" { REDFISH_BYTES } else { IPMI_BYTES };
+    if has_bmc(bmc) {
+        check::host_port("node.bmc.address", &bmc.address)?;
+    } else if !bmc.address.is_empty() {
+        return Err(invalid(
+            "node.bmc.address",
+            format!("expected nothing: driver {} reaches no BMC", bmc.driver),
+        ));
+    }
+    let (user, password) = if is_redfish(bmc) { REDFISH_BYTES } else { IPMI_BYTES };
     if bmc.user.len() > user {
         return Err(invalid("node.bmc.user", format!("expected at most {user} bytes")));
     }

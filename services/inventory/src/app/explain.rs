@@ -115,7 +115,7 @@ fn seen_by_rack(node: &Node, seen: &Observation, now_ms: i64) -> Vec<String> {
 
 /// Whether Redfish over https is asked for, and no certificate is right.
 fn trusts_nobody(bmc: &Bmc) -> bool {
-    bmc.driver == "redfish"
+    super::bmc::is_redfish(bmc)
         && bmc.scheme != "http"
         && bmc.certificate_sha256.is_empty()
         && bmc.ca_pem.is_empty()

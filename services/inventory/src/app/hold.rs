@@ -48,13 +48,22 @@ impl App {
         request: ReleaseNodeRequest,
     ) -> Result<ReleaseNodeResponse, Status> {
         let power = request.power_state();
-        let ReleaseNodeRequest { node, operation, error, actor, bmc_credentials_rotated, .. } = request;
+        let ReleaseNodeRequest {
+            node,
+            operation,
+            error,
+            actor,
+            bmc_credentials_rotated: rotated,
+            bmc_credentials_refused: refused,
+            ..
+        } = request;
         let node = self
             .write(&node, &operation, RELEASE, |node, next| {
                 holder(node, &operation, true)?;
-                let secrets = match bmc_credentials_rotated {
-                    true => rotation::settle(node, next, &self.vault)?,
-                    false => Secrets::default(),
+                let secrets = match (rotated, refused) {
+                    (true, _) => rotation::settle(node, next, &self.vault)?,
+                    (false, true) => rotation::forget(node),
+                    (false, false) => Secrets::default(),
                 };
                 node.operation.clear();
                 let before = node.power_state();

@@ -161,7 +161,8 @@ impl Noun for Node {
                 Secrets { current: SecretChange::Store(current), next: SecretChange::Clear }
             }
         };
-        let place = self.bmc.as_ref().map(|bmc| bmc::place(&self.rack, bmc));
+        let place = self.bmc.as_ref().filter(|bmc| bmc::has_bmc(bmc));
+        let place = place.map(|bmc| bmc::place(&self.rack, bmc));
         Ok(NodeExtra { secrets, bmc_place: Some(BmcPlace(place)), applied: None })
     }
 

@@ -44,6 +44,14 @@ pub(super) fn settle(node: &mut Node, next: Option<&[u8]>, vault: &Vault) -> Res
     Ok(Secrets { current: SecretChange::Store(current), next: SecretChange::Clear })
 }
 
+/// The BMC refused it, and was seen to have the old one still: the next rotation makes another.
+pub(super) fn forget(node: &mut Node) -> Secrets {
+    if let Some(bmc) = &mut node.bmc {
+        bmc.rotation_pending = false;
+    }
+    Secrets { next: SecretChange::Clear, ..Secrets::default() }
+}
+
 /// One that every BMC takes: 16 bytes, since IPMI's short passwords have so many, with something of each kind that rules
 /// ask for, and nothing that one mistakes for something else or a shell minds.
 fn generate() -> Zeroizing<String> {

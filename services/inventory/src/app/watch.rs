@@ -88,9 +88,9 @@ impl App {
         nodes.pop().ok_or_else(|| internal("a node was lost"))
     }
 
-    /// Nothing, where no BMC is described.
+    /// Nothing, where there is no BMC to look at.
     fn watched_node(&self, row: Watchable) -> Result<Option<WatchedNode>, Status> {
-        let Some(bmc) = row.node.bmc else { return Ok(None) };
+        let Some(bmc) = row.node.bmc.filter(super::bmc::has_bmc) else { return Ok(None) };
         let node = row.node.name;
         let bmc_password = self.bmc_password(&node, row.secret.as_deref())?;
         let bmc_next_password = self.bmc_next_password(&node, row.next_secret.as_deref())?;

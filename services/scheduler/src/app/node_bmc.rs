@@ -86,10 +86,10 @@ impl App {
         request: UseNodeVirtualMediaRequest,
     ) -> Result<BmcVirtualMedia, Status> {
         let action = request.action();
-        let UseNodeVirtualMediaRequest { name, image_url, boot_once, .. } = request;
+        let UseNodeVirtualMediaRequest { name, image_url, boot_once, force, .. } = request;
         let detail = match action {
             MediaAction::Unspecified => return Err(invalid("action", "expected show, insert or eject")),
-            MediaAction::Insert => check_image_url(&image_url)?,
+            MediaAction::Insert => told(check_image_url(&image_url)?),
             MediaAction::Show | MediaAction::Eject if image_url.is_empty() && !boot_once => "",
             MediaAction::Show | MediaAction::Eject => {
                 return Err(invalid("image_url", "expected nothing where nothing is inserted"));
@@ -105,7 +105,7 @@ impl App {
             self.audit(caller, name).record(done, detail).await?;
         }
         let action = action.into();
-        let request = UseVirtualMediaRequest { machine: Some(machine), action, image_url, boot_once };
+        let request = UseVirtualMediaRequest { machine: Some(machine), action, image_url, boot_once, force };
         let answer = rack.use_virtual_media(request).await;
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
     }
@@ -117,7 +117,9 @@ impl App {
     ) -> Result<BmcDone, Status> {
         let (machine, mut rack) = self.bmc_of(&request.name).await?;
         self.audit(caller, request.name).record("diagnostic interrupt", "").await?;
-        let answer = rack.interrupt_machine(InterruptMachineRequest { machine: Some(machine) }).await;
+        let answer = rack
+            .interrupt_machine(InterruptMachineRequest { machine: Some(machine), force: request.force })
+            .await;
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
     }
 
@@ -132,19 +134,19 @@ impl App {
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
     }
 
-    fn audit(&self, caller: &Caller, node: String) -> Audit {
+    pub(super) fn audit(&self, caller: &Caller, node: String) -> Audit {
         Audit { clients: self.clients.clone(), node, actor: caller.actor() }
     }
 
-    async fn bmc_of(&self, node: &str) -> Result<(Machine, BmcServiceClient<Channel>), Status> {
+    pub(super) async fn bmc_of(&self, node: &str) -> Result<(Machine, BmcServiceClient<Channel>), Status> {
         let found = self.rack_of(node).await?;
         let client = self.clients.bmcs(&found.rack, found.address()).map_err(unreachable)?;
         Ok((spec::machine(found.dispatch), client.max_decoding_message_size(MAX_MESSAGE)))
     }
 }
 
-/// It goes into the history and to the BMC: nothing secret may be in it.
-fn check_image_url(url: &str) -> Result<&str, Status> {
+/// It goes to the BMC, and what is in front of its `?` into the history: no user may be in it.
+pub(super) fn check_image_url(url: &str) -> Result<&str, Status> {
     let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
     let authority = rest.map(|rest| rest.split('/').next().unwrap_or_default()).unwrap_or_default();
     let good = url.len() <= URL_BYTES && url.bytes().all(|byte| byte.is_ascii_graphic());
@@ -157,6 +159,11 @@ fn check_image_url(url: &str) -> Result<&str, Status> {
     Ok(url)
 }
 
+/// What of a URL is written down: what stands behind the `?` may let somebody in.
+pub(super) fn told(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
+}
+
 /// What BMCs take, and the history.
 const URL_BYTES: usize = 512;
 
@@ -166,7 +173,7 @@ pub(super) fn unreachable(error: IdentityError) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use super::check_image_url;
+    use super::{check_image_url, told};
 
     #[test]
     fn an_image_is_somewhere_and_has_no_password() {
@@ -175,5 +182,8 @@ mod tests {
         for bad in ["", "ftp://h/i", "http://", "http:///i", "http://u:p@h/i", "http://h/a b", &long] {
             assert!(check_image_url(bad).is_err(), "{bad}");
         }
+        assert!(check_image_url("http://h/i.iso?token=s").is_ok());
+        assert_eq!(told("http://h/i.iso?token=s"), "http://h/i.iso");
+        assert_eq!(told("http://h/i.iso#s"), "http://h/i.iso");
     }
 }

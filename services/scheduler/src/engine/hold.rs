@@ -56,13 +56,16 @@ pub(super) async fn release_untouched(engine: &Engine, op: &Operation, node: &st
 }
 
 async fn release_as(engine: &Engine, op: &Operation, node: &str, power_state: i32) -> Result<(), Status> {
+    let rotates = op.r#type() == OperationType::RotateBmcCredentials;
+    let refused = op.result.as_ref().is_some_and(|result| result.bmc_password_refused);
     let request = ReleaseNodeRequest {
         node: node.to_owned(),
         operation: op.name.clone(),
         error: op.error.as_ref().map(|e| e.message.clone()).unwrap_or_default(),
         power_state,
         actor: op.actor.clone(),
-        bmc_credentials_rotated: op.r#type() == OperationType::RotateBmcCredentials && op.error.is_none(),
+        bmc_credentials_rotated: rotates && op.error.is_none(),
+        bmc_credentials_refused: rotates && op.error.is_some() && refused,
     };
     engine.clients.dispatch.clone().release_node(request).await.map(drop)
 }

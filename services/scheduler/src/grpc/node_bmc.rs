@@ -1,12 +1,14 @@
 use crate::app::App;
 use farrier_proto::rack::{
-    BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcPowerDraw, BmcSensors, BmcVirtualMedia,
+    BiosSettings, BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcPowerDraw, BmcSensors, BmcTask,
+    BmcVirtualMedia, Firmware, FirmwareUpdate,
 };
 use farrier_proto::scheduler::node_bmc_service_server::NodeBmcService;
 use farrier_proto::scheduler::{
-    ClearNodeEventLogRequest, InterruptNodeRequest, ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest,
-    ReadNodeInventoryRequest, ReadNodePowerDrawRequest, ReadNodeSensorsRequest, ResetNodeBmcRequest,
-    UseNodeVirtualMediaRequest,
+    ClearNodeEventLogRequest, InterruptNodeRequest, ReadNodeBiosRequest, ReadNodeBmcTaskRequest,
+    ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest, ReadNodeFirmwareRequest, ReadNodeInventoryRequest,
+    ReadNodePowerDrawRequest, ReadNodeSensorsRequest, ResetNodeBmcRequest, SetNodeBiosRequest,
+    UpdateNodeFirmwareRequest, UseNodeVirtualMediaRequest,
 };
 use farrier_runtime::authz::Caller;
 use tonic::{Request, Response, Status};
@@ -62,6 +64,43 @@ impl NodeBmcService for App {
     ) -> Result<Response<BmcVirtualMedia>, Status> {
         let caller = Caller::of(&request);
         Ok(Response::new(self.use_virtual_media(&caller, request.into_inner()).await?))
+    }
+
+    async fn read_node_bios(
+        &self,
+        request: Request<ReadNodeBiosRequest>,
+    ) -> Result<Response<BiosSettings>, Status> {
+        Ok(Response::new(self.read_bios(request.into_inner()).await?))
+    }
+
+    async fn set_node_bios(
+        &self,
+        request: Request<SetNodeBiosRequest>,
+    ) -> Result<Response<BiosSettings>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.set_bios(&caller, request.into_inner()).await?))
+    }
+
+    async fn read_node_firmware(
+        &self,
+        request: Request<ReadNodeFirmwareRequest>,
+    ) -> Result<Response<Firmware>, Status> {
+        Ok(Response::new(self.read_firmware(request.into_inner()).await?))
+    }
+
+    async fn update_node_firmware(
+        &self,
+        request: Request<UpdateNodeFirmwareRequest>,
+    ) -> Result<Response<FirmwareUpdate>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.update_firmware(&caller, request.into_inner()).await?))
+    }
+
+    async fn read_node_bmc_task(
+        &self,
+        request: Request<ReadNodeBmcTaskRequest>,
+    ) -> Result<Response<BmcTask>, Status> {
+        Ok(Response::new(self.read_bmc_task(request.into_inner()).await?))
     }
 
     async fn interrupt_node(

@@ -55,6 +55,9 @@ pub(super) fn change(accounts: &Accounts, id: &str, body: &Value) -> Outcome {
     let id: usize = id.parse().map_err(|_| missing())?;
     let mut account = accounts.slot(id).flatten().ok_or_else(missing)?;
     for (name, value) in properties {
+        if name == "Password" && accounts.refuses_passwords() {
+            return Err(bad("PropertyValueFormatError", "the password's policy refuses it"));
+        }
         set(&mut account, name, value)?;
     }
     accounts.change(id, |slot| *slot = Some(account)).ok_or_else(missing)

@@ -6,9 +6,12 @@ use serde_json::Value;
 use super::config::RedfishConfig;
 use super::faults::RedfishFaults;
 use super::log::Log;
+use super::personality::Personality;
 use super::resources::{RESTARTS, TARGETS, TIMES, refusal};
+use super::service::Reply;
+use super::tasks::Work;
 use crate::bmc::chassis::press;
-use crate::bmc::{BootFlags, Chassis, ChassisError, ChassisIdentify, PowerAction};
+use crate::bmc::{BootDeviceSelector, BootFlags, Chassis, ChassisError, ChassisIdentify, PowerAction};
 
 /// A status, and the body of a refusal.
 pub(super) type Outcome = Result<(), (StatusCode, Value)>;
@@ -110,6 +113,58 @@ pub(super) fn eject(media: &mut Option<String>) -> Outcome {
         Some(_) => Ok(()),
         None => Err((StatusCode::CONFLICT, refusal("ResourceInUse", "nothing is in the drive"))),
     }
+}
+
+/// Any insertion, where the licence for it is missing (HPE's iLO registry).
+pub(super) fn unlicensed() -> Reply {
+    let words = "This feature requires a license key: iLO Advanced";
+    Reply::with_id(StatusCode::FORBIDDEN, "iLO.2.14.LicenseKeyRequired", words)
+}
+
+/// PATCH of a virtual drive: whether the machine boots from it once. Only HPE's takes it.
+pub(super) async fn drive(
+    personality: Personality,
+    chassis: &dyn Chassis,
+    body: &Value,
+) -> Result<bool, (StatusCode, Value)> {
+    let wanted = body.pointer("/Oem/Hpe/BootOnNextServerReset").and_then(Value::as_bool);
+    let Some(wanted) = wanted.filter(|_| personality == Personality::Ilo) else {
+        return Err(bad("PropertyNotWritable", "nothing of this drive can be written"));
+    };
+    if wanted {
+        boot_cd_once(chassis).await.map_err(|error| failed(&error))?;
+    } else {
+        chassis.set_boot_flags(BootFlags::NONE).await.map_err(|error| failed(&error))?;
+    }
+    Ok(wanted)
+}
+
+/// What the machine does at its next start.
+pub(super) async fn boot_cd_once(chassis: &dyn Chassis) -> Result<(), ChassisError> {
+    let now = chassis.boot_flags().await;
+    let flags = BootFlags { valid: true, persistent: false, device: BootDeviceSelector::CDROM, ..now };
+    chassis.set_boot_flags(flags).await
+}
+
+/// POST to OemManager.ImportSystemConfiguration: what a profile asks for.
+pub(super) fn import(body: &Value) -> Result<Work, (StatusCode, Value)> {
+    let target = body.pointer("/ShareParameters/Target").and_then(Value::as_str);
+    let profile = body.get("ImportBuffer").and_then(Value::as_str).unwrap_or_default();
+    let shutdown = body.get("ShutdownType").and_then(Value::as_str).unwrap_or("Graceful");
+    if target.is_none() || !["Graceful", "Forced", "NoReboot"].contains(&shutdown) {
+        return Err(bad("ActionParameterMissing", "ShareParameters and a ShutdownType of those listed"));
+    }
+    let whole = profile.starts_with("<SystemConfiguration>") && profile.ends_with("</SystemConfiguration>");
+    // Its reader takes no space between elements.
+    if !whole || profile.contains("> <") || profile.contains(">\n<") {
+        return Ok(Work::Nothing);
+    }
+    let has = |name: &str, value: &str| {
+        let rest = profile.split_once(&format!("Name=\"ServerBoot.1#{name}\">")).map(|(_, rest)| rest);
+        rest.is_some_and(|rest| rest.trim_start().starts_with(value))
+    };
+    let boots = has("BootOnce", "Enabled") && has("FirstBootDevice", "VCD-DVD");
+    Ok(if boots { Work::MediaBoot } else { Work::Profile })
 }
 
 /// The flags that a Boot object makes of the present ones.

@@ -35,7 +35,7 @@ fn chassis(view: &View<'_>, path: &str) -> Value {
         "ChassisType": "RackMount", "Manufacturer": view.config.facts.manufacturer,
         "Model": view.config.facts.model, "PowerState": power(view.power),
         "Status": { "State": "Enabled", "Health": "OK" },
-        "Links": { "ManagedBy": [link("/redfish/v1/Managers/1")] },
+        "Links": { "ManagedBy": [link(&view.config.personality.manager_path())] },
     });
     let names: &[&str] = if view.config.sensor_collection {
         &["Sensors", "EnvironmentMetrics"]

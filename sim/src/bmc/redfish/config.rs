@@ -5,6 +5,7 @@ use std::time::Duration;
 use farrier_identity::device::SelfSigned;
 use farrier_ipmi::Secret;
 
+use super::personality::Personality;
 use crate::bmc::Accounts;
 
 /// Start from [`RedfishConfig::new`] and change what the test is about.
@@ -34,6 +35,12 @@ pub struct RedfishConfig {
     pub media_needs_protocol: bool,
     /// Whether reset types are told by an ActionInfo instead of inline.
     pub action_info: bool,
+    /// Whose service it pretends to be.
+    pub personality: Personality,
+    /// Whether the vendor's licence for virtual media is installed.
+    pub licensed: bool,
+    /// Whether its firmware is from before settings could say when they are applied.
+    pub old_firmware: bool,
 }
 
 const ADMINISTRATOR: u8 = 4;
@@ -68,6 +75,17 @@ impl RedfishConfig {
             sensor_collection: false,
             media_needs_protocol: false,
             action_info: false,
+            personality: Personality::Plain,
+            licensed: true,
+            old_firmware: false,
         }
+    }
+
+    /// The same as another vendor's.
+    #[must_use]
+    pub fn of(mut self, personality: Personality) -> Self {
+        self.personality = personality;
+        self.systems = vec![personality.system().to_owned()];
+        self
     }
 }

@@ -3,21 +3,27 @@
 //!
 //! - `server`: sockets, TLS, faults; one request at a time as small BMCs do it
 //! - `service`: who may do what: sessions, Basic, ETags, and the way to a resource
-//! - `resources`, `accounts`, `chassis`, `log`: what each path holds, as a pure function of the machine
+//! - `personality`: whose it pretends to be: Dell's, HPE's, or nobody's
+//! - `resources`, `accounts`, `bios`, `chassis`, `log`, `tasks`, `update`: what each path holds, as a pure function of the machine
 //! - `changes`: PATCH and actions
 //! - `config`, `faults`: what it is, and how it misbehaves
 
 mod accounts;
+mod bios;
 mod changes;
 mod chassis;
 mod config;
 mod faults;
 mod log;
+mod personality;
 mod resources;
 mod server;
 mod service;
 mod sessions;
+mod tasks;
+mod update;
 
 pub use config::{Facts, RedfishConfig};
 pub use faults::RedfishFaults;
+pub use personality::Personality;
 pub use server::{RedfishHandle, RedfishServer};

@@ -2,13 +2,16 @@
 
 use serde_json::{Value, json};
 
+use super::bios::{self, Bios};
 use super::config::RedfishConfig;
 use super::log::Log;
+use super::personality::dress;
+use super::tasks::{self, Tasks};
+use super::update::{self, Parts};
 use super::{accounts, chassis, log};
 use crate::bmc::{Accounts, BootDeviceSelector, BootFlags, PowerState};
 
 pub(super) const ROOT: &str = "/redfish/v1";
-const MEDIA: &str = "/redfish/v1/Managers/1/VirtualMedia";
 pub(super) const SESSIONS: &str = "/redfish/v1/SessionService/Sessions";
 pub(super) const RESETS: &[&str] =
     &["On", "ForceOff", "GracefulShutdown", "ForceRestart", "PowerCycle", "Nmi"];
@@ -35,6 +38,11 @@ pub(super) struct View<'a> {
     pub(super) accounts: &'a Accounts,
     /// What the virtual CD drive has in it.
     pub(super) media: Option<&'a str>,
+    /// The machine boots from it the next time, and it was the drive that was told so.
+    pub(super) media_boots: bool,
+    pub(super) bios: &'a Bios,
+    pub(super) tasks: &'a Tasks,
+    pub(super) parts: &'a Parts,
     /// What stands behind the `?`.
     pub(super) query: &'a str,
 }
@@ -57,6 +65,16 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
     if path.starts_with(accounts::SERVICE) {
         return accounts::get(view, path);
     }
+    if path.starts_with(update::SERVICE) {
+        return update::get(view, path);
+    }
+    if let Some(task) = tasks::get(view, path) {
+        return Some(task);
+    }
+    let manager = view.config.personality.manager_path();
+    if let Some(rest) = path.strip_prefix(&manager) {
+        return of_manager(view, path, rest);
+    }
     let list = |names: &[&str]| names.iter().map(|n| format!("{path}/{n}")).collect::<Vec<_>>();
     Some(match path {
         "/redfish" => json!({ "v1": "/redfish/v1/" }),
@@ -66,36 +84,7 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
             collection(path, "ComputerSystemCollection", &list(&ids))
         }
         "/redfish/v1/Chassis" => collection(path, "ChassisCollection", &list(&["1"])),
-        "/redfish/v1/Managers" => collection(path, "ManagerCollection", &list(&["1"])),
-        "/redfish/v1/Managers/1" => json!({
-            "@odata.id": path, "@odata.type": "#Manager.v1_11_0.Manager", "Id": "1", "Name": "BMC",
-            "ManagerType": "BMC", "Model": "Farrier Simulator", "FirmwareVersion": env!("CARGO_PKG_VERSION"),
-            "Status": { "State": "Enabled", "Health": "OK" },
-            "VirtualMedia": link(MEDIA),
-            "Actions": { "#Manager.Reset": {
-                "target": format!("{path}/Actions/Manager.Reset"), "ResetType@Redfish.AllowableValues": RESTARTS,
-            }},
-        }),
-        MEDIA => collection(path, "VirtualMediaCollection", &list(&["Cd"])),
-        "/redfish/v1/Managers/1/VirtualMedia/Cd" => json!({
-            "@odata.id": path, "@odata.type": "#VirtualMedia.v1_4_0.VirtualMedia", "Id": "Cd", "Name": "Virtual CD",
-            "MediaTypes": ["CD", "DVD"], "Image": view.media, "Inserted": view.media.is_some(),
-            "ConnectedVia": if view.media.is_some() { "URI" } else { "NotConnected" }, "WriteProtected": true,
-            "Actions": {
-                "#VirtualMedia.InsertMedia": { "target": format!("{path}/Actions/VirtualMedia.InsertMedia") },
-                "#VirtualMedia.EjectMedia": { "target": format!("{path}/Actions/VirtualMedia.EjectMedia") },
-            },
-        }),
-        "/redfish/v1/UpdateService" => json!({
-            "@odata.id": path, "@odata.type": "#UpdateService.v1_8_0.UpdateService", "Id": "UpdateService",
-            "Name": "Update Service", "ServiceEnabled": true, "Actions": {},
-            "FirmwareInventory": link("/redfish/v1/UpdateService/FirmwareInventory"),
-        }),
-        "/redfish/v1/UpdateService/FirmwareInventory" => {
-            collection(path, "SoftwareInventoryCollection", &list(&["BMC", "NIC"]))
-        }
-        "/redfish/v1/UpdateService/FirmwareInventory/BMC" => firmware(path, "BMC", env!("CARGO_PKG_VERSION")),
-        "/redfish/v1/UpdateService/FirmwareInventory/NIC" => firmware(path, "NIC", "1.2"),
+        "/redfish/v1/Managers" => collection(path, "ManagerCollection", &[manager]),
         "/redfish/v1/SessionService" if view.config.sessions => json!({
             "@odata.id": path, "@odata.type": "#SessionService.v1_1_8.SessionService", "Id": "SessionService",
             "Name": "Session Service", "ServiceEnabled": true,
@@ -127,6 +116,7 @@ pub(super) fn refusal(id: &str, message: &str) -> Value {
 
 fn root(config: &RedfishConfig) -> Value {
     let mut root = json!({
+        "Tasks": link("/redfish/v1/TaskService"),
         "@odata.id": "/redfish/v1/", "@odata.type": "#ServiceRoot.v1_9_0.ServiceRoot", "Id": "RootService",
         "Name": "Root Service", "RedfishVersion": "1.15.0", "UUID": uuid(config.facts.uuid),
         "Systems": link("/redfish/v1/Systems"), "Chassis": link("/redfish/v1/Chassis"),
@@ -139,7 +129,51 @@ fn root(config: &RedfishConfig) -> Value {
         root.insert("SessionService".to_owned(), link("/redfish/v1/SessionService"));
         root.insert("Links".to_owned(), json!({ "Sessions": link(SESSIONS) }));
     }
+    dress(&mut root, config.personality.root());
     root
+}
+
+/// The BMC, or something below it.
+fn of_manager(view: &View<'_>, path: &str, rest: &str) -> Option<Value> {
+    let personality = view.config.personality;
+    let (others, cd) = personality.drives();
+    let drives = format!("{}/VirtualMedia", personality.manager_path());
+    Some(match rest.split('/').skip(1).collect::<Vec<_>>().as_slice() {
+        [] => {
+            let mut manager = json!({
+                "@odata.id": path, "@odata.type": "#Manager.v1_11_0.Manager", "Id": personality.manager(), "Name": "BMC",
+                "ManagerType": "BMC", "Model": "Farrier Simulator", "FirmwareVersion": env!("CARGO_PKG_VERSION"),
+                "Status": { "State": "Enabled", "Health": "OK" },
+                "VirtualMedia": link(&drives),
+                "Actions": { "#Manager.Reset": {
+                    "target": format!("{path}/Actions/Manager.Reset"), "ResetType@Redfish.AllowableValues": RESTARTS,
+                }},
+            });
+            dress(&mut manager, personality.of_manager());
+            manager
+        }
+        ["VirtualMedia"] => {
+            let members: Vec<_> = others.iter().chain([&cd]).map(|id| format!("{drives}/{id}")).collect();
+            collection(path, "VirtualMediaCollection", &members)
+        }
+        ["VirtualMedia", id] if *id == cd => drive(view, path, id, &["CD", "DVD"], view.media),
+        ["VirtualMedia", id] if others.contains(id) => drive(view, path, id, &["Floppy", "USBStick"], None),
+        _ => return None,
+    })
+}
+
+fn drive(view: &View<'_>, path: &str, id: &str, types: &[&str], media: Option<&str>) -> Value {
+    let mut drive = json!({
+        "@odata.id": path, "@odata.type": "#VirtualMedia.v1_4_0.VirtualMedia", "Id": id, "Name": "Virtual drive",
+        "MediaTypes": types, "Image": media, "Inserted": media.is_some(),
+        "ConnectedVia": if media.is_some() { "URI" } else { "NotConnected" }, "WriteProtected": true,
+        "Actions": {
+            "#VirtualMedia.InsertMedia": { "target": format!("{path}/Actions/VirtualMedia.InsertMedia") },
+            "#VirtualMedia.EjectMedia": { "target": format!("{path}/Actions/VirtualMedia.EjectMedia") },
+        },
+    });
+    dress(&mut drive, view.config.personality.of_drive(path, view.media_boots));
+    drive
 }
 
 fn of_system(view: &View<'_>, id: &str, rest: &str) -> Option<Value> {
@@ -172,6 +206,7 @@ fn of_system(view: &View<'_>, id: &str, rest: &str) -> Option<Value> {
             "Name": "Reset Action Info",
             "Parameters": [{ "Name": "ResetType", "Required": true, "DataType": "String", "AllowableValues": RESETS }],
         }),
+        ["Bios", rest @ ..] => return bios::get(view, &path, rest),
         ["LogServices", rest @ ..] => return log::get(view, &path, &format!("{system}/LogServices"), rest),
         _ => return None,
     })
@@ -195,7 +230,7 @@ fn whole_system(view: &View<'_>, id: &str, path: &str) -> Value {
             reset.insert("ResetType@Redfish.AllowableValues".to_owned(), json!(RESETS));
         }
     }
-    json!({
+    let mut system = json!({
         "@odata.id": path, "@odata.type": "#ComputerSystem.v1_13_0.ComputerSystem", "Id": id, "Name": "System",
         "SystemType": "Physical", "Manufacturer": facts.manufacturer, "Model": facts.model,
         "SerialNumber": facts.serial_number, "UUID": uuid(facts.uuid), "BiosVersion": "1.0",
@@ -213,9 +248,12 @@ fn whole_system(view: &View<'_>, id: &str, path: &str) -> Value {
         "EthernetInterfaces": link(&format!("{path}/EthernetInterfaces")),
         "Processors": link(&format!("{path}/Processors")),
         "LogServices": link(&format!("{path}/LogServices")),
-        "Links": { "Chassis": [link("/redfish/v1/Chassis/1")], "ManagedBy": [link("/redfish/v1/Managers/1")] },
+        "Links": { "Chassis": [link("/redfish/v1/Chassis/1")], "ManagedBy": [link(&view.config.personality.manager_path())] },
+        "Bios": link(&format!("{path}/Bios")),
         "Actions": { "#ComputerSystem.Reset": reset },
-    })
+    });
+    dress(&mut system, view.config.personality.of_system(path));
+    system
 }
 
 pub(super) fn collection(path: &str, kind: &str, members: &[String]) -> Value {
@@ -223,13 +261,6 @@ pub(super) fn collection(path: &str, kind: &str, members: &[String]) -> Value {
         "@odata.id": path, "@odata.type": format!("#{kind}.{kind}"), "Name": kind,
         "Members": members.iter().map(|member| link(member)).collect::<Vec<_>>(),
         "Members@odata.count": members.len(),
-    })
-}
-
-fn firmware(path: &str, name: &str, version: &str) -> Value {
-    json!({
-        "@odata.id": path, "@odata.type": "#SoftwareInventory.v1_4_0.SoftwareInventory", "Id": name,
-        "Name": name, "Version": version,
     })
 }
 

@@ -11,13 +11,17 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::bios::Bios;
 use super::config::RedfishConfig;
 use super::faults::RedfishFaults;
 use super::log::Log;
+use super::personality::Personality;
 use super::resources::{self, SESSIONS, View, refusal};
 use super::sessions::Sessions;
+use super::tasks::{self, Tasks, Work};
+use super::update::{self, Parts};
 use super::{accounts, changes, resources::ROOT};
-use crate::bmc::Chassis;
+use crate::bmc::{Chassis, PowerState};
 
 const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
@@ -29,6 +33,10 @@ pub(super) struct Service {
     led: bool,
     log: Log,
     media: Option<String>,
+    media_boots: bool,
+    bios: Bios,
+    tasks: Tasks,
+    parts: Parts,
     /// How often the BMC was restarted.
     pub(super) restarts: u32,
 }
@@ -54,7 +62,19 @@ pub(super) struct Reply {
 impl Service {
     pub(super) fn new(config: RedfishConfig, chassis: Arc<dyn Chassis>) -> Self {
         let sessions = Sessions::new(config.max_sessions, config.idle_timeout);
-        Self { config, sessions, chassis, led: false, log: Log::default(), media: None, restarts: 0 }
+        Self {
+            config,
+            sessions,
+            chassis,
+            led: false,
+            log: Log::default(),
+            media: None,
+            media_boots: false,
+            bios: Bios::default(),
+            tasks: Tasks::default(),
+            parts: Parts::default(),
+            restarts: 0,
+        }
     }
 
     pub(super) fn tls(&self) -> Option<SelfSigned> {
@@ -75,6 +95,9 @@ impl Service {
         if !is_open && !self.admits(&asked.headers) {
             return Reply::refusal(StatusCode::UNAUTHORIZED, "NoValidSession", "no valid session");
         }
+        if matches!(asked.method, Method::GET) {
+            self.look(path).await;
+        }
         let view = View {
             config: &self.config,
             power: self.chassis.power().await,
@@ -84,6 +107,10 @@ impl Service {
             accounts: &self.config.accounts,
             log: &self.log,
             media: self.media.as_deref(),
+            media_boots: self.media_boots,
+            bios: &self.bios,
+            tasks: &self.tasks,
+            parts: &self.parts,
             query: &asked.query,
         };
         if let (&Method::POST, Some((resource, action))) = (&asked.method, path.split_once("/Actions/")) {
@@ -97,10 +124,14 @@ impl Service {
         match asked.method {
             Method::GET | Method::HEAD => {
                 let etag = etag(&resource);
-                Reply { status: StatusCode::OK, body: Some(resource), headers: vec![(header::ETAG, etag)] }
+                let under_way = tasks::is_under_way(&view, path);
+                let status = if under_way { StatusCode::ACCEPTED } else { StatusCode::OK };
+                Reply { status, body: Some(resource), headers: vec![(header::ETAG, etag)] }
             }
             Method::PATCH
-                if path.starts_with("/redfish/v1/Systems/") || path.starts_with(accounts::ACCOUNTS) =>
+                if path.starts_with("/redfish/v1/Systems/")
+                    || path.starts_with(accounts::ACCOUNTS)
+                    || path.contains("/VirtualMedia/") =>
             {
                 let condition = asked.headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok());
                 match condition {
@@ -119,8 +150,20 @@ impl Service {
                     let id = account.trim_start_matches('/');
                     return Reply::of(accounts::change(&self.config.accounts, id, &body));
                 }
+                if path.ends_with("/Bios/Settings") {
+                    return self.change_bios(&body);
+                }
                 let chassis = Arc::clone(&self.chassis);
+                if path.contains("/VirtualMedia/") {
+                    let outcome = changes::drive(self.config.personality, &*chassis, &body).await;
+                    self.media_boots = *outcome.as_ref().unwrap_or(&self.media_boots);
+                    return Reply::of(outcome.map(drop));
+                }
                 Reply::of(changes::system(&self.config, faults, &*chassis, &mut self.led, &body).await)
+            }
+            Method::POST if path.ends_with("/Jobs") => {
+                let body: Value = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
+                self.queue_bios(&body)
             }
             Method::POST if path == accounts::ACCOUNTS => {
                 let body = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
@@ -156,16 +199,52 @@ impl Service {
         Some(match action {
             "ComputerSystem.Reset" => {
                 let chassis = Arc::clone(&self.chassis);
-                Reply::of(changes::reset(faults, &*chassis, &mut self.log, body).await)
+                let before = chassis.power().await;
+                let outcome = changes::reset(faults, &*chassis, &mut self.log, body).await;
+                let restart = matches!(
+                    body.get("ResetType").and_then(Value::as_str),
+                    Some("ForceRestart" | "PowerCycle")
+                );
+                let starts = before == PowerState::Off || restart;
+                if outcome.is_ok() && starts && chassis.power().await == PowerState::On {
+                    self.start();
+                }
+                Reply::of(outcome)
             }
             "LogService.ClearLog" => {
                 self.log.clear();
                 Reply::of(Ok(()))
             }
-            "VirtualMedia.InsertMedia" => {
+            "VirtualMedia.InsertMedia" | "Oem/Hpe/HpeiLOVirtualMedia.InsertVirtualMedia"
+                if !self.config.licensed =>
+            {
+                changes::unlicensed()
+            }
+            "VirtualMedia.InsertMedia" | "Oem/Hpe/HpeiLOVirtualMedia.InsertVirtualMedia" => {
                 Reply::of(changes::insert(&mut self.media, self.config.media_needs_protocol, body))
             }
-            "VirtualMedia.EjectMedia" => Reply::of(changes::eject(&mut self.media)),
+            "Oem/EID_674_Manager.ImportSystemConfiguration" => match changes::import(body) {
+                Ok(work) => self.accept("Import Configuration", work),
+                Err((status, body)) => Reply { status, body: Some(body), headers: Vec::new() },
+            },
+            "Oem/EID_674_Manager.ExportSystemConfiguration" => {
+                self.accept("Export Configuration", Work::Profile)
+            }
+            "UpdateService.SimpleUpdate" => match update::simple(&self.parts, body) {
+                Ok(work) if self.config.personality == Personality::Ilo => {
+                    self.tasks.begin("Firmware Update", work);
+                    Reply {
+                        status: StatusCode::OK,
+                        body: Some(refusal("Success", "begun")),
+                        headers: Vec::new(),
+                    }
+                }
+                Ok(work) => self.accept("Firmware Update", work),
+                Err((status, body)) => Reply { status, body: Some(body), headers: Vec::new() },
+            },
+            "VirtualMedia.EjectMedia" | "Oem/Hpe/HpeiLOVirtualMedia.EjectVirtualMedia" => {
+                Reply::of(changes::eject(&mut self.media))
+            }
             "Manager.Reset" => {
                 let outcome = changes::restart(body);
                 if outcome.is_ok() {
@@ -176,6 +255,66 @@ impl Service {
             }
             _ => return None,
         })
+    }
+
+    /// A task is begun: where to look.
+    fn accept(&mut self, name: &'static str, work: Work) -> Reply {
+        let id = self.tasks.begin(name, work);
+        let location = tasks::location(self.config.personality, &id);
+        Reply { status: StatusCode::ACCEPTED, body: None, headers: vec![(header::LOCATION, location)] }
+    }
+
+    /// What becomes true because somebody looks at a task's path, or at HPE's update service.
+    async fn look(&mut self, path: &str) {
+        let at_service = path == update::SERVICE && self.config.personality == Personality::Ilo;
+        let newest = self.tasks.newest().map(|task| task.id().to_owned()).filter(|_| at_service);
+        match self.tasks.look(newest.as_deref().unwrap_or(path)) {
+            Some(Work::Firmware { part, version }) => self.parts.set(&part, version),
+            Some(Work::MediaBoot) => {
+                let chassis = Arc::clone(&self.chassis);
+                if let Err(error) = changes::boot_cd_once(&*chassis).await {
+                    tracing::warn!(error = format!("{error:#}"), "chassis failed");
+                }
+            }
+            Some(Work::Bios | Work::Profile | Work::Nothing) | None => {}
+        }
+    }
+
+    /// The machine starts.
+    fn start(&mut self) {
+        let queued = self.tasks.start();
+        // Dell's settings wait for their job, too.
+        if queued || self.config.personality != Personality::Idrac {
+            self.bios.start();
+        }
+        self.media_boots = false;
+    }
+
+    fn change_bios(&mut self, body: &Value) -> Reply {
+        if let Err((status, body)) = self.bios.change(body) {
+            return Reply { status, body: Some(body), headers: Vec::new() };
+        }
+        let times = body.pointer("/@Redfish.SettingsApplyTime/ApplyTime").and_then(Value::as_str);
+        match (self.config.personality, times) {
+            (Personality::Idrac, Some("OnReset")) => self.accept("BIOS Configuration", Work::Bios),
+            _ => Reply {
+                status: StatusCode::OK,
+                body: Some(refusal("Success", "stored")),
+                headers: Vec::new(),
+            },
+        }
+    }
+
+    /// POST to Dell's job queue.
+    fn queue_bios(&mut self, body: &Value) -> Reply {
+        let target = body.get("TargetSettingsURI").and_then(Value::as_str).unwrap_or_default();
+        if !target.ends_with("/Bios/Settings") {
+            let words = "TargetSettingsURI names nothing that waits";
+            return Reply::refusal(StatusCode::BAD_REQUEST, "PropertyValueFormatError", words);
+        }
+        let id = self.tasks.begin("BIOS Configuration", Work::Bios);
+        let location = format!("{}/Jobs/{id}", self.config.personality.manager_path());
+        Reply { status: StatusCode::OK, body: None, headers: vec![(header::LOCATION, location)] }
     }
 
     fn log_in(&mut self, body: &[u8]) -> Reply {
@@ -213,6 +352,15 @@ impl Service {
 impl Reply {
     pub(super) fn refusal(status: StatusCode, id: &str, message: &str) -> Self {
         Self { status, body: Some(refusal(id, message)), headers: Vec::new() }
+    }
+
+    /// With a message id of another registry.
+    pub(super) fn with_id(status: StatusCode, id: &str, message: &str) -> Self {
+        let body = json!({ "error": {
+            "code": "Base.1.8.GeneralError", "message": message,
+            "@Message.ExtendedInfo": [{ "MessageId": id, "Message": message }],
+        }});
+        Self { status, body: Some(body), headers: Vec::new() }
     }
 
     fn missing(path: &str) -> Self {

@@ -11,7 +11,7 @@ mod text;
 
 use crate::bhs::{Bhs, opcode};
 use crate::frame::{self, FrameError, FrameRules, Step};
-use crate::host::{Host, LoginRefused, SessionStart, TaskKey};
+use crate::host::{Host, LoginRefused, Room, SessionStart, TaskKey};
 use crate::link::Link;
 use crate::login::Login;
 use crate::output::Output;
@@ -94,15 +94,21 @@ impl Connection {
         }
     }
 
-    /// The medium is done with `task`: the result of [`crate::scsi::Unit::finish`].
+    /// The medium is done with `task`: the result of [`crate::scsi::Unit::finish`], and the memory it takes until its
+    /// answer is sent.
     pub fn complete<H: Host>(
         &mut self,
         task: TaskKey,
         result: Result<Vec<u8>, Refusal>,
+        room: Option<Room>,
         host: &mut H,
     ) -> Result<(), Closed> {
         let Phase::Full(session) = &mut self.phase else { return Ok(()) };
-        session.complete(&mut self.link, task, result, host)
+        session.complete(&mut self.link, task, result, host)?;
+        if let Some(room) = room {
+            self.link.out.hold(room);
+        }
+        Ok(())
     }
 
     pub fn output(&mut self) -> &mut Output {
@@ -209,7 +215,7 @@ impl Connection {
 }
 
 /// Answers that wait to be sent: more are not made before.
-const ENOUGH_OUTPUT: usize = 1 << 20;
+const ENOUGH_OUTPUT: usize = 512 << 10;
 
 #[cfg(test)]
 mod tests;

@@ -65,7 +65,7 @@ impl MemoryHost {
             let Some((key, unit, op, data)) = self.waiting.pop() else { return };
             let result = self.perform(&op, &data);
             let result = unit.finish(&op, result);
-            let _ = connection.complete(key, result, self);
+            let _ = connection.complete(key, result, None, self);
         }
     }
 
@@ -100,8 +100,8 @@ impl Host for MemoryHost {
             return Err(Denied::NotFound);
         }
         let initiator = Credentials { user: "node".into(), secret: Secret::new(*b"the secret of it") };
-        let auth = self.secret.then_some(Chap { initiator, target: None });
-        Ok(Admission { target: Arc::clone(&self.target), auth })
+        let accounts = self.secret.then_some(Chap { initiator, target: None }).into_iter().collect();
+        Ok(Admission { target: Arc::clone(&self.target), accounts })
     }
 
     fn discovery_access(&mut self, _: &str) -> DiscoveryAccess {

@@ -1,0 +1,122 @@
+//! Firmware: what has some, and `UpdateService.SimpleUpdate` (DSP0268 UpdateService, SoftwareInventory).
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::document::{Document, Path};
+use super::driver::{DRIVER, RedfishBmc, optional};
+use super::link::{Ask, Link};
+use crate::actor::Call;
+use crate::{BmcError, BmcTask, Deadline, Firmware, FirmwarePart};
+
+#[async_trait]
+impl Firmware for RedfishBmc {
+    async fn firmware(&self, deadline: Deadline) -> Result<Vec<FirmwarePart>, BmcError> {
+        let parts = self.call(deadline, |link, call| Box::pin(link.firmware_parts(call))).await?;
+        Ok(parts.into_iter().map(|(_, part)| part).collect())
+    }
+
+    async fn update_firmware(
+        &self,
+        url: &str,
+        parts: Vec<String>,
+        deadline: Deadline,
+    ) -> Result<String, BmcError> {
+        let url = url.to_owned();
+        self.call(deadline, move |link, call| Box::pin(link.update(call, url, parts))).await
+    }
+
+    async fn task(&self, task: &str, deadline: Deadline) -> Result<BmcTask, BmcError> {
+        let task = task.to_owned();
+        self.call(deadline, move |link, call| {
+            Box::pin(async move {
+                let path = Path::of(&task).filter(|path| path.as_str().starts_with("/redfish/"));
+                let path = path.ok_or_else(|| {
+                    let ask = Ask::get(&Path::ours(super::places::ROOT));
+                    link.bad_answer(&ask, "a task's path as an update or a change of settings told it", &task)
+                })?;
+                link.task(call, path).await
+            })
+        })
+        .await
+    }
+}
+
+impl Link {
+    async fn firmware_parts(&mut self, call: &mut Call) -> Result<Vec<(Path, FirmwarePart)>, BmcError> {
+        let unsupported =
+            BmcError::Unsupported { driver: DRIVER, capability: "list of firmware on this BMC" };
+        let list = self.firmware_list(call).await?.ok_or(unsupported)?;
+        let mut parts = Vec::new();
+        for path in self.get(call, &list).await?.links("Members", self.tuning.max_members) {
+            let Some(one) = optional(self.get(call, &path).await, &mut Vec::new(), "firmware")? else {
+                continue;
+            };
+            parts.push((path, part(&one)));
+        }
+        Ok(parts)
+    }
+
+    async fn update(&mut self, call: &mut Call, url: String, parts: Vec<String>) -> Result<String, BmcError> {
+        let unsupported = BmcError::Unsupported { driver: DRIVER, capability: "firmware update on this BMC" };
+        let (path, service) = self.update_service(call).await?.ok_or(unsupported.clone())?;
+        let action = service.at("Actions/#UpdateService.SimpleUpdate").ok_or(unsupported)?;
+        let target = action.get("target").and_then(|target| Path::of(target.as_str()?));
+        let target = target.or_else(|| path.member("Actions/UpdateService.SimpleUpdate"));
+        let protocols =
+            service.words("Actions/#UpdateService.SimpleUpdate/TransferProtocol@Redfish.AllowableValues");
+        let targets = if parts.is_empty() { Vec::new() } else { self.targets(call, &parts).await? };
+        let protocol = url.split(':').next().unwrap_or_default().to_ascii_uppercase();
+        if !protocols.is_empty() && !protocols.contains(&protocol) {
+            return Err(BmcError::NotOffered {
+                addr: self.address.addr,
+                wanted: "firmware from such a URL",
+                expected: vec!["HTTP", "HTTPS"],
+                offered: protocols,
+            });
+        }
+        let mut body = json!({ "ImageURI": url });
+        if let Some(body) = body.as_object_mut() {
+            // HPE's takes nothing that it does not list.
+            if !protocols.is_empty() {
+                body.insert("TransferProtocol".to_owned(), json!(protocol));
+            }
+            if !targets.is_empty() {
+                let targets: Vec<_> = targets.iter().map(Path::as_str).collect();
+                body.insert("Targets".to_owned(), json!(targets));
+            }
+        }
+        let ask = Ask::post(&target.unwrap_or_else(|| path.clone()), body).once("a firmware update");
+        let answer = self.send(call, &ask).await?;
+        if !answer.status.is_success() {
+            return Err(self.refused(&ask, &answer));
+        }
+        let told = self.task_of(&answer);
+        let task = if told.is_none() && self.vendor(call).await?.update_state { Some(path) } else { told };
+        Ok(task.map(|task| task.as_str().to_owned()).unwrap_or_default())
+    }
+
+    async fn targets(&mut self, call: &mut Call, wanted: &[String]) -> Result<Vec<Path>, BmcError> {
+        let parts = self.firmware_parts(call).await?;
+        let mut targets = Vec::new();
+        for id in wanted {
+            let found = parts.iter().find(|(_, part)| part.id == *id).ok_or_else(|| {
+                let offered = parts.iter().map(|(_, part)| part.id.clone()).collect();
+                let (wanted, expected) = ("an update of this part", vec!["the id of a part"]);
+                BmcError::NotOffered { addr: self.address.addr, wanted, expected, offered }
+            })?;
+            targets.push(found.0.clone());
+        }
+        Ok(targets)
+    }
+}
+
+fn part(document: &Document) -> FirmwarePart {
+    let text = |name| document.text(name).unwrap_or_default();
+    FirmwarePart {
+        id: text("Id"),
+        name: text("Name"),
+        version: text("Version"),
+        updateable: document.at("Updateable").and_then(serde_json::Value::as_bool),
+    }
+}

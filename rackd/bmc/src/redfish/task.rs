@@ -1,0 +1,151 @@
+//! What a BMC does that takes longer than an answer: tasks (DSP0266 §12.2, DSP0268 Task), Dell's jobs (DellJob), and the
+//! state of HPE's update service. Pure but for the reading.
+
+use std::time::Duration;
+
+use http::{StatusCode, header};
+
+use super::document::{Document, Path};
+use super::driver::RedfishBmc;
+use super::http::Answer;
+use super::link::{Ask, Link};
+use crate::actor::Call;
+use crate::{BmcError, BmcTask, BmcTaskState, Deadline};
+
+/// Words of three vocabularies, and what they come to. What is none of them is still running.
+const STATES: &[(&str, BmcTaskState)] = &[
+    // DSP0268 Task: TaskState.
+    ("New", BmcTaskState::Waiting),
+    ("Starting", BmcTaskState::Running),
+    ("Pending", BmcTaskState::Waiting),
+    ("Suspended", BmcTaskState::Waiting),
+    ("Completed", BmcTaskState::Done),
+    ("Exception", BmcTaskState::Failed),
+    ("Killed", BmcTaskState::Failed),
+    ("Cancelled", BmcTaskState::Failed),
+    ("Interrupted", BmcTaskState::Failed),
+    // DellJob: JobState.
+    ("Scheduled", BmcTaskState::Waiting),
+    ("Scheduling", BmcTaskState::Waiting),
+    ("ReadyForExecution", BmcTaskState::Waiting),
+    ("WaitingForLockout", BmcTaskState::Waiting),
+    ("Waiting", BmcTaskState::Waiting),
+    ("Paused", BmcTaskState::Waiting),
+    ("RebootPending", BmcTaskState::Waiting),
+    ("PendingActivation", BmcTaskState::Waiting),
+    ("Failed", BmcTaskState::Failed),
+    ("RebootFailed", BmcTaskState::Failed),
+    ("CompletedWithErrors", BmcTaskState::Failed),
+    // HpeiLOUpdateServiceExt: State.
+    ("Idle", BmcTaskState::Done),
+    ("Complete", BmcTaskState::Done),
+    ("Error", BmcTaskState::Failed),
+];
+/// Where a document says its state, its progress and its words. Dell's tasks have a job's words too.
+const STATE: &[&str] = &["JobState", "Oem/Dell/JobState", "TaskState", "Oem/Hpe/State"];
+const PERCENT: &[&str] = &["PercentComplete", "Oem/Dell/PercentComplete", "Oem/Hpe/FlashProgressPercent"];
+
+impl RedfishBmc {
+    /// Waits for a task between the calls of others, until it has done what it was to do.
+    pub(super) async fn finish(&self, path: Path, deadline: Deadline) -> Result<(), BmcError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let asked = path.clone();
+            let task = self.call(deadline, |link, call| Box::pin(link.task(call, asked))).await?;
+            match task.state {
+                BmcTaskState::Done => return Ok(()),
+                BmcTaskState::Failed => {
+                    return Err(self.unfinished(&path, &task));
+                }
+                _ if pause >= deadline.remaining() => return Err(self.unfinished(&path, &task)),
+                _ => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    fn unfinished(&self, path: &Path, task: &BmcTask) -> BmcError {
+        BmcError::TaskUnfinished {
+            addr: self.addr,
+            task: path.as_str().to_owned(),
+            seen: format!("{:?}: {}", task.state, task.message),
+        }
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+
+impl Link {
+    pub(super) async fn task(&mut self, call: &mut Call, path: Path) -> Result<BmcTask, BmcError> {
+        let ask = Ask::get(&path);
+        let answer = self.send(call, &ask).await?;
+        if answer.status == StatusCode::NO_CONTENT {
+            return Ok(BmcTask { state: BmcTaskState::Done, message: String::new(), percent: None });
+        }
+        let accepted = answer.status == StatusCode::ACCEPTED;
+        if accepted && answer.body.is_empty() {
+            return Ok(BmcTask { state: BmcTaskState::Running, message: String::new(), percent: None });
+        }
+        Ok(task(&self.document(&ask, &answer)?, accepted))
+    }
+
+    /// The task that an answer names (DSP0266 §12.2): a path on the same BMC, or nothing.
+    pub(super) fn task_of(&self, answer: &Answer) -> Option<Path> {
+        self.same_origin(answer.header(&header::LOCATION)?)
+    }
+}
+
+/// What a document says; `accepted`: it came with 202, and so is not at its end.
+fn task(document: &Document, accepted: bool) -> BmcTask {
+    let first = |places: &[&str]| places.iter().find_map(|place| document.text(place));
+    let word = first(STATE);
+    let state = match word.as_deref() {
+        Some(word) => {
+            STATES.iter().find(|(known, _)| *known == word).map_or(BmcTaskState::Running, |(_, s)| *s)
+        }
+        None if accepted => BmcTaskState::Running,
+        // A monitor that has become what was made.
+        None => BmcTaskState::Done,
+    };
+    let percent = PERCENT.iter().find_map(|place| document.number(place));
+    let said = document.parts("Messages", 64).iter().rev().find_map(|message| message.text("Message"));
+    let own = document.text("Message").or_else(|| document.text("Oem/Dell/Message"));
+    BmcTask {
+        state,
+        message: own.or(said).or(word).unwrap_or_default(),
+        percent: percent.map(|percent| u8::try_from(percent.min(100)).unwrap_or(100)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, accepted: bool) -> (BmcTaskState, Option<u8>, String) {
+        let task = task(&Document::parse(text.as_bytes(), None).unwrap(), accepted);
+        (task.state, task.percent, task.message)
+    }
+
+    #[test]
+    fn tasks_jobs_and_update_services_say_how_far_they_are() {
+        let standard = r#"{"TaskState": "Running", "PercentComplete": 40, "Messages": [{"Message": "a"}, {"Message": "b"}]}"#;
+        assert_eq!(read(standard, true), (BmcTaskState::Running, Some(40), "b".into()));
+        let dell =
+            r#"{"JobState": "Scheduled", "PercentComplete": 0, "Message": "Task successfully scheduled."}"#;
+        assert_eq!(
+            read(dell, false),
+            (BmcTaskState::Waiting, Some(0), "Task successfully scheduled.".into())
+        );
+        let failed = r#"{"TaskState": "Completed", "Oem": {"Dell": {"JobState": "CompletedWithErrors"}}}"#;
+        assert_eq!(read(failed, false).0, BmcTaskState::Failed, "the job knows more than its task");
+        let hpe = r#"{"Oem": {"Hpe": {"State": "Writing", "FlashProgressPercent": 900}}}"#;
+        assert_eq!(read(hpe, false), (BmcTaskState::Running, Some(100), "Writing".into()));
+        assert_eq!(read("{}", true).0, BmcTaskState::Running);
+        assert_eq!(read(r#"{"Id": "made"}"#, false).0, BmcTaskState::Done);
+        assert_eq!(
+            read(r#"{"TaskState": 7, "PercentComplete": -1}"#, false),
+            (BmcTaskState::Done, None, String::new())
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! What vendors do otherwise, as data: recognised by what the service root says, or named by the node.
+
+use super::document::Document;
+
+/// The driver of a BMC that is nobody's in particular.
+pub(super) const DRIVER: &str = "redfish";
+
+/// How one vendor's BMCs differ.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Vendor {
+    /// The driver's name.
+    pub(super) driver: &'static str,
+    /// What the root's `Vendor` says (DSP0268 ServiceRoot, since Redfish 1.5).
+    names: &'static [&'static str],
+    /// Keys of the root's `Oem`, also of BMCs that are older than `Vendor`.
+    oem: &'static [&'static str],
+    /// How a machine is made to boot from virtual media once.
+    pub(super) media_boot: MediaBoot,
+    /// Whether settings wait until a job for them is queued.
+    pub(super) queues_jobs: bool,
+    /// Whether the update service itself tells how far an update is, instead of a task.
+    pub(super) update_state: bool,
+}
+
+/// See [`Vendor::media_boot`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MediaBoot {
+    /// The boot override does it.
+    Override,
+    /// A property of the drive, `BootOnNextServerReset` below one of these keys of its `Oem`.
+    Drive(&'static [&'static str]),
+    /// The override knows real drives only: a configuration profile is imported.
+    Profile,
+}
+
+const PLAIN: Vendor = Vendor {
+    driver: DRIVER,
+    names: &[],
+    oem: &[],
+    media_boot: MediaBoot::Override,
+    queues_jobs: false,
+    update_state: false,
+};
+
+/// HPE's iLO 4 (`Hp`), 5 and 6 (`Hpe`): its Redfish reference, HpeiLOVirtualMedia and HpeiLOUpdateServiceExt. Dell's iDRAC
+/// 8, 9 and 10: its Redfish API guide, OemManager, DellJob.
+const VENDORS: &[Vendor] = &[
+    Vendor {
+        driver: "ilo",
+        names: &["HPE", "HP", "Hewlett Packard Enterprise"],
+        oem: &["Hpe", "Hp"],
+        media_boot: MediaBoot::Drive(&["Hpe", "Hp"]),
+        queues_jobs: false,
+        update_state: true,
+    },
+    Vendor {
+        driver: "idrac",
+        names: &["Dell", "Dell Inc."],
+        oem: &["Dell"],
+        media_boot: MediaBoot::Profile,
+        queues_jobs: true,
+        update_state: false,
+    },
+];
+
+/// Message ids that say that a licence is missing (HPE's iLO registry), and what would help.
+pub(super) const LICENCES: &[(&str, &str)] = &[("LicenseKeyRequired", "iLO Advanced")];
+
+/// Whose BMC it is, by its service root; `None`: it does not say, or nobody's we know of.
+pub(super) fn recognise(root: &Document) -> Option<&'static Vendor> {
+    let name = root.text("Vendor").unwrap_or_default();
+    let named = VENDORS.iter().find(|v| v.names.iter().any(|known| known.eq_ignore_ascii_case(&name)));
+    named
+        .or_else(|| VENDORS.iter().find(|v| v.oem.iter().any(|key| root.at(&format!("Oem/{key}")).is_some())))
+}
+
+/// What a driver's name stands for.
+pub(super) fn of_driver(driver: &str) -> &'static Vendor {
+    VENDORS.iter().find(|vendor| vendor.driver == driver).unwrap_or(&PLAIN)
+}
+
+/// The names of all drivers that are this one and a vendor's data.
+pub const DRIVERS: &[&str] = &[DRIVER, "ilo", "idrac"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vendor_is_recognised_by_name_or_by_its_extensions() {
+        let driver = |root: &str| {
+            recognise(&Document::parse(root.as_bytes(), None).unwrap()).map(|vendor| vendor.driver)
+        };
+        assert_eq!(driver(r#"{"Vendor": "HPE"}"#), Some("ilo"));
+        assert_eq!(driver(r#"{"Oem": {"Hp": {}}}"#), Some("ilo"), "iLO 4 has no Vendor");
+        assert_eq!(driver(r#"{"Vendor": "Dell", "Oem": {"Hpe": {}}}"#), Some("idrac"));
+        assert_eq!(driver(r#"{"Vendor": "Supermicro", "Oem": 7}"#), None);
+        assert_eq!(driver("{}"), None);
+        for name in DRIVERS {
+            assert_eq!(of_driver(name).driver, *name);
+        }
+    }
+}

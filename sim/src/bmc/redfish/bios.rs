@@ -1,0 +1,88 @@
+//! BIOS settings (DSP0268 Bios; DSP0266 §9.10): those of now, and those of after the next start.
+
+use serde_json::{Map, Value, json};
+
+use super::changes::{Outcome, bad};
+use super::personality::Personality;
+use super::resources::{View, link};
+
+/// Settings as they come, and what they may be; nothing: a whole number or a truth, as they come.
+const SETTINGS: &[(&str, &str, &[&str])] = &[
+    ("BootMode", "\"Uefi\"", &["Uefi", "Bios"]),
+    ("ProcVirtualization", "\"Disabled\"", &["Enabled", "Disabled"]),
+    ("NumLock", "true", &[]),
+    ("MemTestPasses", "4", &[]),
+];
+
+/// A machine's settings.
+#[derive(Debug)]
+pub(super) struct Bios {
+    now: Map<String, Value>,
+    later: Map<String, Value>,
+}
+
+impl Default for Bios {
+    fn default() -> Self {
+        let value = |text: &str| serde_json::from_str(text).unwrap_or_default();
+        let now: Map<_, _> =
+            SETTINGS.iter().map(|(name, text, _)| ((*name).to_owned(), value(text))).collect();
+        Self { later: now.clone(), now }
+    }
+}
+
+impl Bios {
+    /// The machine starts: what was to be is.
+    pub(super) fn start(&mut self) {
+        self.now.clone_from(&self.later);
+    }
+
+    /// PATCH of the settings to come: all or nothing.
+    pub(super) fn change(&mut self, body: &Value) -> Outcome {
+        let changes = body.get("Attributes").and_then(Value::as_object);
+        let changes = changes.ok_or_else(|| bad("PropertyMissing", "Attributes is required"))?;
+        for (name, value) in changes {
+            let known = SETTINGS.iter().find(|(known, _, _)| known == name);
+            let (_, _, allowed) =
+                known.ok_or_else(|| bad("PropertyUnknown", &format!("there is no setting {name}")))?;
+            let good = match value {
+                Value::String(word) => allowed.contains(&word.as_str()),
+                other => self.now.get(name).is_some_and(|now| {
+                    now.is_boolean() && other.is_boolean() || now.is_i64() && other.is_i64()
+                }),
+            };
+            if !good {
+                return Err(bad("PropertyValueNotInList", &format!("{value} is no value of {name}")));
+            }
+        }
+        self.later.extend(changes.clone());
+        Ok(())
+    }
+}
+
+/// Something at or below a system's `Bios`.
+pub(super) fn get(view: &View<'_>, path: &str, rest: &[&str]) -> Option<Value> {
+    let bios = |attributes: &Map<String, Value>, id: &str| {
+        json!({
+            "@odata.id": path, "@odata.type": "#Bios.v1_2_0.Bios", "Id": id, "Name": "BIOS Settings",
+            "AttributeRegistry": "BiosAttributeRegistry.v1_0_0", "Attributes": attributes,
+        })
+    };
+    match rest {
+        [] => {
+            let mut now = bios(&view.bios.now, "Bios");
+            let mut settings = json!({
+                "@odata.type": "#Settings.v1_3_0.Settings", "SettingsObject": link(&format!("{path}/Settings")),
+            });
+            if view.config.personality == Personality::Idrac
+                && !view.config.old_firmware
+                && let Some(settings) = settings.as_object_mut()
+            {
+                settings.insert("SupportedApplyTimes".to_owned(), json!(["OnReset"]));
+            }
+            now.as_object_mut()?.insert("@Redfish.Settings".to_owned(), settings);
+            Some(now)
+        }
+        ["Settings"] => Some(bios(&view.bios.later, "Settings")),
+        _ => None,
+    }
+}

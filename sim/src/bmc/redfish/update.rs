@@ -1,0 +1,96 @@
+//! Firmware: what has some, and how it gets other (DSP0268 UpdateService, SoftwareInventory).
+
+use serde_json::{Value, json};
+
+use super::changes::bad;
+use super::personality::{Personality, dress};
+use super::resources::{View, collection, link};
+use super::tasks::Work;
+
+pub(super) const SERVICE: &str = "/redfish/v1/UpdateService";
+const INVENTORY: &str = "/redfish/v1/UpdateService/FirmwareInventory";
+
+/// Parts and their versions.
+#[derive(Debug)]
+pub(super) struct Parts(pub(super) Vec<(String, String)>);
+
+impl Default for Parts {
+    fn default() -> Self {
+        let part = |name: &str, version: &str| (name.to_owned(), version.to_owned());
+        Self(vec![part("BMC", env!("CARGO_PKG_VERSION")), part("NIC", "1.2")])
+    }
+}
+
+impl Parts {
+    pub(super) fn set(&mut self, id: &str, version: String) {
+        if let Some((_, now)) = self.0.iter_mut().find(|(part, _)| part == id) {
+            *now = version;
+        }
+    }
+}
+
+/// POST to UpdateService.SimpleUpdate: what is to be done. An image is named PART-VERSION.bin; what is named otherwise is
+/// for another machine.
+pub(super) fn simple(parts: &Parts, body: &Value) -> Result<Work, (hyper::StatusCode, Value)> {
+    let text = |name: &str| body.get(name).and_then(Value::as_str);
+    let image = text("ImageURI").filter(|image| image.contains("://"));
+    let image = image.ok_or_else(|| bad("ActionParameterMissing", "ImageURI is required"))?;
+    if text("TransferProtocol").is_some_and(|protocol| !PROTOCOLS.contains(&protocol)) {
+        return Err(bad("ActionParameterNotSupported", "TransferProtocol is none of those listed"));
+    }
+    let file = image.rsplit('/').next().and_then(|file| file.strip_suffix(".bin"));
+    let Some((part, version)) = file.and_then(|file| file.split_once('-')) else { return Ok(Work::Nothing) };
+    for target in body.get("Targets").and_then(Value::as_array).into_iter().flatten() {
+        let id = target.as_str().and_then(|target| target.strip_prefix(INVENTORY)?.strip_prefix('/'));
+        if !parts.0.iter().any(|(part, _)| Some(part.as_str()) == id) {
+            return Err(bad("ActionParameterValueFormatError", "Targets names something that is not there"));
+        }
+        if id != Some(part) {
+            return Ok(Work::Nothing);
+        }
+    }
+    Ok(Work::Firmware { part: part.to_owned(), version: version.to_owned() })
+}
+
+const PROTOCOLS: &[&str] = &["HTTP", "HTTPS"];
+
+/// Something at or below the service.
+pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
+    let rest = path.strip_prefix(SERVICE)?;
+    Some(match rest.split('/').skip(1).collect::<Vec<_>>().as_slice() {
+        [] => {
+            let mut service = json!({
+                "@odata.id": path, "@odata.type": "#UpdateService.v1_8_0.UpdateService", "Id": "UpdateService",
+                "Name": "Update Service", "ServiceEnabled": true, "FirmwareInventory": link(INVENTORY),
+                "Actions": { "#UpdateService.SimpleUpdate": {
+                    "target": format!("{path}/Actions/UpdateService.SimpleUpdate"),
+                    "TransferProtocol@Redfish.AllowableValues": PROTOCOLS,
+                }},
+            });
+            if view.config.personality == Personality::Ilo {
+                let (state, percent) = view.tasks.newest().map_or(("Idle", 0), |task| task.update_state());
+                dress(
+                    &mut service,
+                    json!({ "Oem": { "Hpe": {
+                        "@odata.type": "#HpeiLOUpdateServiceExt.v2_1_1.HpeiLOUpdateServiceExt",
+                        "State": state, "FlashProgressPercent": percent,
+                    }}}),
+                );
+            }
+            service
+        }
+        ["FirmwareInventory"] => {
+            let members: Vec<_> = view.parts.0.iter().map(|(id, _)| format!("{path}/{id}")).collect();
+            collection(path, "SoftwareInventoryCollection", &members)
+        }
+        ["FirmwareInventory", id] => {
+            let (_, version) = view.parts.0.iter().find(|(part, _)| part == id)?;
+            json!({
+                "@odata.id": path, "@odata.type": "#SoftwareInventory.v1_4_0.SoftwareInventory", "Id": id,
+                "Name": id, "Version": version, "Updateable": true,
+                "Status": { "State": "Enabled", "Health": "OK" },
+            })
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,176 @@
+//! What vendors do otherwise: drivers `ilo` and `idrac` against services of their shape; BIOS settings and firmware on all.
+
+use farrier_bmc::{BiosSettings, BmcTask, BmcTaskState};
+use farrier_sim::bmc::redfish::Personality;
+
+use super::*;
+
+const ISO: &str = "http://192.0.2.1/a.iso";
+
+async fn lab(personality: Personality, change: impl FnOnce(&mut RedfishConfig)) -> Lab {
+    Lab::start(|config| {
+        *config = config.clone().of(personality);
+        change(config);
+    })
+    .await
+}
+
+fn driver(lab: &Lab, driver: &str) -> Bmc {
+    lab.hub.bmc(RedfishAddress { driver: driver.to_owned(), ..lab.address() })
+}
+
+fn value<'a>(settings: &'a BiosSettings, name: &str) -> (&'a str, Option<&'a str>) {
+    let setting = settings.settings.iter().find(|setting| setting.name == name).unwrap();
+    (&setting.value, setting.pending.as_deref())
+}
+
+fn change(name: &str, value: &str) -> Vec<(String, String)> {
+    vec![(name.to_owned(), value.to_owned())]
+}
+
+/// Until it ends: each look takes it a step on.
+async fn ended(bmc: &Bmc, task: &str) -> BmcTask {
+    for _ in 0..10 {
+        let seen = bmc.task(task, soon()).await.unwrap();
+        if matches!(seen.state, BmcTaskState::Done | BmcTaskState::Failed) {
+            return seen;
+        }
+        assert_eq!(seen.state, BmcTaskState::Running, "{seen:?}");
+    }
+    panic!("{task} does not end");
+}
+
+#[tokio::test]
+async fn auto_says_whose_bmc_it_is_and_a_node_cannot_name_another_vendor() {
+    let ipmi_hub = ipmi::IpmiHub::bind().await.unwrap();
+    for (personality, name, other) in [
+        (Personality::Plain, "redfish", None),
+        (Personality::Ilo, "ilo", Some("idrac")),
+        (Personality::Idrac, "idrac", Some("ilo")),
+    ] {
+        let lab = lab(personality, |_| ()).await;
+        let dead = ipmi::BmcAddress::new(([127, 0, 0, 1], 1).into(), USER, Secret::new(PASSWORD));
+        let auto = Auto::default();
+        let (bmc, _) = auto.open("n1", lab.client(), ipmi_hub.bmc(dead), soon()).await.unwrap();
+        assert_eq!((bmc.driver(), auto.worked("n1")), (name, Some(name)));
+        assert_eq!(bmc.driver_of(Capability::Firmware), Some(name));
+        assert_eq!(bmc.driver_of(Capability::Console), Some("ipmi"));
+        assert_eq!(driver(&lab, name).power_status(soon()).await, Ok(PowerState::Off));
+        if let Some(other) = other {
+            let error = driver(&lab, other).power_status(soon()).await.unwrap_err();
+            assert_eq!(
+                error,
+                BmcError::OtherVendor {
+                    addr: lab.service.address(),
+                    expected: other_static(other),
+                    seen: other_static(name)
+                }
+            );
+        }
+        lab.stop().await;
+    }
+    ipmi_hub.shutdown().await;
+}
+
+fn other_static(name: &str) -> &'static str {
+    farrier_bmc::redfish::DRIVERS.iter().find(|driver| **driver == name).unwrap()
+}
+
+#[tokio::test]
+async fn a_machine_boots_once_from_virtual_media_by_each_vendors_way() {
+    for personality in [Personality::Plain, Personality::Ilo, Personality::Idrac] {
+        let lab = lab(personality, |_| ()).await;
+        let bmc = lab.client();
+        assert_eq!(bmc.insert_media(ISO, soon()).await.unwrap().image, ISO);
+        bmc.boot_media_once(BootMode::Uefi, soon()).await.unwrap();
+        bmc.power_on(soon()).await.unwrap();
+        bmc.power_reset(soon()).await.unwrap();
+        let boots: Vec<_> = lab.chassis.boots().iter().map(|flags| flags.device).collect();
+        assert_eq!(boots, [BootDeviceSelector::CDROM, BootDeviceSelector::NONE], "{personality:?}");
+        lab.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_licence_that_is_missing_is_told_and_nothing_else_is_tried() {
+    let lab = lab(Personality::Ilo, |config| config.licensed = false).await;
+    let bmc = driver(&lab, "ilo");
+    let before = bmc.media(soon()).await.unwrap();
+    let asked = lab.service.request_count();
+    let error = bmc.insert_media(ISO, soon()).await.unwrap_err();
+    assert!(matches!(&error, BmcError::Licence { licence: "iLO Advanced", .. }), "{error}");
+    assert!(error.to_string().contains("requires a license key"), "{error}");
+    assert!(!error.is_transient() && lab.service.request_count() <= asked + 8);
+    assert_eq!(bmc.media(soon()).await.unwrap(), before);
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn bios_settings_wait_for_the_next_start_and_dells_for_their_job() {
+    for (personality, old_firmware) in [
+        (Personality::Plain, false),
+        (Personality::Ilo, false),
+        (Personality::Idrac, false),
+        (Personality::Idrac, true),
+    ] {
+        let lab =
+            lab(personality, |config| (config.old_firmware, config.needs_etag) = (old_firmware, true)).await;
+        let bmc = lab.client();
+        let before = bmc.bios(soon()).await.unwrap();
+        assert_eq!(value(&before, "ProcVirtualization"), ("Disabled", None));
+        let mut changes = change("ProcVirtualization", "Enabled");
+        changes.extend(change("NumLock", "false"));
+        changes.extend(change("MemTestPasses", "7"));
+        let set = bmc.set_bios(changes.clone(), soon()).await.unwrap();
+        assert_eq!(value(&set, "ProcVirtualization"), ("Disabled", Some("Enabled")));
+        assert_eq!(value(&set, "MemTestPasses"), ("4", Some("7")));
+        assert_eq!(set.task.is_empty(), personality != Personality::Idrac, "{}", set.task);
+        // Again changes nothing, and queues no second job.
+        assert_eq!(bmc.set_bios(changes, soon()).await.unwrap().task, "");
+        if !set.task.is_empty() {
+            assert_eq!(bmc.task(&set.task, soon()).await.unwrap().state, BmcTaskState::Waiting);
+        }
+        bmc.power_on(soon()).await.unwrap();
+        if !set.task.is_empty() {
+            assert_eq!(bmc.task(&set.task, soon()).await.unwrap().state, BmcTaskState::Done);
+        }
+        let after = bmc.bios(soon()).await.unwrap();
+        assert_eq!(value(&after, "ProcVirtualization"), ("Enabled", None));
+        assert_eq!((value(&after, "NumLock").0, value(&after, "MemTestPasses").0), ("false", "7"));
+        let unknown = bmc.set_bios(change("Virtualization", "Enabled"), soon()).await.unwrap_err();
+        assert!(unknown.to_string().contains("perhaps ProcVirtualization"), "{unknown}");
+        let typed = bmc.set_bios(change("NumLock", "maybe"), soon()).await.unwrap_err();
+        assert!(matches!(typed, BmcError::BadSetting { .. }), "{typed}");
+        let refused = bmc.set_bios(change("BootMode", "Fast"), soon()).await.unwrap_err();
+        assert!(matches!(refused, BmcError::Http { status: 400, .. }), "{refused}");
+        lab.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn firmware_is_updated_by_a_task_or_by_what_hpes_service_says() {
+    for personality in [Personality::Plain, Personality::Ilo, Personality::Idrac] {
+        let lab = lab(personality, |_| ()).await;
+        let bmc = lab.client();
+        let version = |parts: &[farrier_bmc::FirmwarePart]| {
+            let part = parts.iter().find(|part| part.id == "NIC").unwrap();
+            (part.version.clone(), part.updateable)
+        };
+        assert_eq!(version(&bmc.firmware(soon()).await.unwrap()), ("1.2".into(), Some(true)));
+        let task =
+            bmc.update_firmware("http://192.0.2.1/NIC-1.3.bin", vec!["NIC".into()], soon()).await.unwrap();
+        let done = ended(&bmc, &task).await;
+        assert_eq!((done.state, done.percent), (BmcTaskState::Done, Some(100)), "{personality:?} {done:?}");
+        assert_eq!(version(&bmc.firmware(soon()).await.unwrap()), ("1.3".into(), Some(true)));
+        let wrong = bmc.update_firmware("http://192.0.2.1/other.bin", Vec::new(), soon()).await.unwrap();
+        assert_eq!(ended(&bmc, &wrong).await.state, BmcTaskState::Failed, "{personality:?}");
+        let unknown = bmc.update_firmware("http://192.0.2.1/NIC-1.bin", vec!["GPU".into()], soon()).await;
+        assert!(matches!(unknown, Err(BmcError::NotOffered { .. })), "{unknown:?}");
+        let protocol = bmc.update_firmware("ftp://192.0.2.1/NIC-1.bin", Vec::new(), soon()).await;
+        assert!(matches!(protocol, Err(BmcError::NotOffered { .. })), "{protocol:?}");
+        for bad in ["", "/etc/passwd", "//elsewhere/redfish/v1/x"] {
+            assert!(matches!(bmc.task(bad, soon()).await, Err(BmcError::BadAnswer { .. })), "{bad}");
+        }
+        lab.stop().await;
+    }
+}
