@@ -12,10 +12,10 @@ use crate::rack::Rack;
 use crate::secrets::TokenUse;
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
-use farrier_netboot::{BootEvent, EventKind, MacAddr};
+use farrier_netboot::{BootEvent, EventKind, Lease, LeaseKind, MacAddr};
 use farrier_proto::agent::session_response::{Command, PowerOff};
 use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
-use farrier_proto::inventory::{ReportMachineRequest, SightMachineRequest};
+use farrier_proto::inventory::{GivenAddress, ReportMachineRequest, SightMachineRequest};
 use farrier_proto::rack::{Machine, MachinePort};
 use farrier_proto::types::Hardware;
 use found::Found;
@@ -182,7 +182,7 @@ pub(crate) fn registered(rack: &Arc<Rack>, mac: MacAddr, used: TokenUse, hardwar
 async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr) {
     for attempt in 1..=ATTEMPTS {
         let hardware = rack.discovery.found.said(mac);
-        let request = ReportMachineRequest { boot_mac_address: mac.to_string(), hardware };
+        let request = report(rack, mac, hardware);
         match inventory.report_machine(request).await {
             Ok(answer) => {
                 let answer = answer.into_inner();
@@ -219,6 +219,21 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
     unpublish(rack, mac);
 }
 
+fn report(rack: &Rack, mac: MacAddr, hardware: Option<Hardware>) -> ReportMachineRequest {
+    let network = rack.provisioning().map(|segment| segment.name.as_str()).unwrap_or_default();
+    let ip = rack.netboot.table().entry(mac, network).map(|entry| entry.ip.to_string());
+    let pool = |lease: &Lease| matches!(lease.kind, LeaseKind::Pool(_));
+    let given = rack.netboot.leases().into_iter().filter(pool).take(GIVEN);
+    let given = given
+        .map(|lease| GivenAddress { mac_address: lease.mac.to_string(), ip_address: lease.ip.to_string() });
+    ReportMachineRequest {
+        boot_mac_address: mac.to_string(),
+        hardware,
+        ip_address: ip.unwrap_or_default(),
+        given: given.collect(),
+    }
+}
+
 /// Whether inventory may take the same later.
 fn may_pass(status: &Status) -> bool {
     matches!(
@@ -253,6 +268,8 @@ fn machine(mac: MacAddr) -> Machine {
     Machine { name: name(mac), ports: vec![port], ..Machine::default() }
 }
 
+/// Leases of pools told beside a machine: the BMCs of a row.
+const GIVEN: usize = 1024;
 /// What got no further than its script is looked for this often.
 const TIDY: Duration = Duration::from_secs(60);
 const MINUTE: Duration = Duration::from_secs(60);

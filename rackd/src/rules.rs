@@ -20,6 +20,7 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.RackService/WatchTasks", READ),
     ("farrier.rack.v1.RackService/GetRackStatus", READ),
     ("farrier.rack.v1.RackService/GetBootTrace", READ),
+    ("farrier.rack.v1.RackService/WatchBootEvents", READ),
     ("farrier.rack.v1.RackService/ListLeases", READ),
     ("farrier.rack.v1.RackService/ListReservations", READ),
     ("farrier.rack.v1.RackService/ListVolumes", READ),

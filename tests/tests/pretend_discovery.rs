@@ -30,6 +30,11 @@ async fn an_unknown_machine_is_found_and_becomes_a_node() {
     within(&site, "it switches itself off", off).await;
     assert_eq!(site.nodes[0].events().last(), Some(&Event::SwitchedOff));
 
+    // What was seen of it, as it was decided.
+    let log = site.installation.farrier(&["rack", "dhcp", "log", "r", "--mac", &mac, "-o", "json"]).unwrap();
+    let first: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["kind"], &first["mac_address"]), (&"unknown MAC".into(), &mac.as_str().into()));
+
     let password = site.dir.join("bmc-password");
     std::fs::write(&password, BMC_PASSWORD).unwrap();
     let accept =

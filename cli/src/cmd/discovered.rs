@@ -1,10 +1,10 @@
 //! `farrier discovered …`: machines that asked to boot and are no nodes.
 
-use super::Session;
 use super::node::Fields;
+use super::{Session, discovery_plan};
 use crate::args::{EtagArg, ListArgs, key_value};
 use crate::failure::Failure;
-use crate::names::full;
+use crate::names::{full, full_or_empty};
 use crate::{call, list};
 use clap::Subcommand;
 use farrier_model::Collection::{Discovered, Nodes, Racks};
@@ -34,9 +34,9 @@ pub enum Verb {
     Accept {
         /// The machine: the MAC address that it was first seen by.
         name: String,
-        /// The node's name.
+        /// The node's name; as the plan proposes when left out.
         #[arg(long = "as", value_name = "NODE")]
-        node: String,
+        node: Option<String>,
         #[command(flatten)]
         fields: Box<Fields>,
         /// Repeat for more.
@@ -44,6 +44,11 @@ pub enum Verb {
         labels: Vec<(String, String)>,
         #[command(flatten)]
         etag: EtagArg,
+    },
+    /// The rules that say what becomes of discovered machines, and the machines that are expected.
+    Plan {
+        #[command(subcommand)]
+        verb: discovery_plan::Verb,
     },
     /// Forgets a machine, until it asks to boot again.
     Forget {
@@ -78,14 +83,18 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         }
         Verb::Accept { name, node, fields, labels, etag } => {
             let name = full(Discovered, &name)?;
-            let mut node =
-                Node { name: full(Nodes, &node)?, labels: labels.into_iter().collect(), ..Node::default() };
+            let mut node = Node {
+                name: full_or_empty(Nodes, node.as_deref())?,
+                labels: labels.into_iter().collect(),
+                ..Node::default()
+            };
             fields.apply(&mut node, session.env.bmc_password.as_deref())?;
             let link = session.services.inventory()?;
             let etag = etag.etag.unwrap_or_default();
             let request = AcceptDiscoveredMachineRequest { name, node: Some(node), etag };
             session.printer.one(&call!(link, DiscoveredServiceClient, accept_discovered_machine, request)?)
         }
+        Verb::Plan { verb } => discovery_plan::run(verb, session).await,
         Verb::Forget { name, etag } => {
             let link = session.services.inventory()?;
             let name = full(Discovered, &name)?;

@@ -1,9 +1,11 @@
 //! The nouns: one file each.
 
+mod boot_events;
 pub mod ca;
 pub mod completion;
 pub mod context;
 pub mod discovered;
+mod discovery_plan;
 pub mod event;
 mod explain;
 pub mod flavor;

@@ -16,8 +16,8 @@ use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::inventory::{
     Bmc, CreateNodeRequest, DeleteNodeRequest, GetNodeRequest, ListNodesRequest, Node, UpdateNodeRequest,
 };
-use farrier_proto::rack::GetBootTraceRequest;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
+use farrier_proto::rack::{GetBootTraceRequest, WatchBootEventsRequest};
 use farrier_proto::types::{BootMode, RootDeviceHints};
 use std::path::{Path, PathBuf};
 
@@ -82,6 +82,9 @@ pub enum Verb {
         /// Only of this port; all ports of the node when left out.
         #[arg(long)]
         mac: Option<String>,
+        /// And then what happens, until it is interrupted.
+        #[arg(long, short)]
+        follow: bool,
         /// rackd's address, instead of the one that inventory has.
         #[arg(long, value_name = "URL")]
         address: Option<String>,
@@ -232,7 +235,9 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             Ok(())
         }
         Verb::Explain { name } => super::explain::run(session, &name).await,
-        Verb::BootTrace { name, mac, address } => boot_trace(session, &name, mac, address).await,
+        Verb::BootTrace { name, mac, follow, address } => {
+            boot_trace(session, &name, mac, follow, address).await
+        }
         Verb::Console(args) => super::node_console::run(args, session).await,
         Verb::Sel(args) => super::node_sel::run(args, session).await,
         Verb::Inventory(args) => super::node_inventory::run(args, session).await,
@@ -253,6 +258,7 @@ async fn boot_trace(
     session: &Session,
     name: &str,
     only: Option<String>,
+    follow: bool,
     address: Option<String>,
 ) -> Result<(), Failure> {
     let inventory = session.services.inventory()?;
@@ -270,6 +276,10 @@ async fn boot_trace(
             .next(format!("`farrier port create MAC --node {}`, or --mac here", short(&name))));
     }
     let rack = super::rack::daemon(session, &node.rack, address).await?;
+    if follow {
+        let request = WatchBootEventsRequest { mac_addresses: macs, ..WatchBootEventsRequest::default() };
+        return super::boot_events::watch(session, &rack, request).await;
+    }
     let mut events = Vec::new();
     let looked_for = macs.join(", ");
     for mac_address in macs {

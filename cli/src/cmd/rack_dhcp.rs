@@ -1,7 +1,7 @@
 //! `farrier rack dhcp …`: the addresses of a rack's machines.
 
-use super::Session;
 use super::rack::daemon;
+use super::{Session, boot_events};
 use crate::call;
 use crate::client::pages;
 use crate::failure::Failure;
@@ -9,12 +9,26 @@ use crate::names::full;
 use clap::{Args, Subcommand};
 use farrier_model::Collection::Racks;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
-use farrier_proto::rack::{ListLeasesRequest, ListReservationsRequest};
+use farrier_proto::rack::{ListLeasesRequest, ListReservationsRequest, WatchBootEventsRequest};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Lists the addresses that machines hold now, those reserved for ports and those of pools.
     Leases(Which),
+    /// Shows what DHCP machines asked for and got, oldest first, and what was decided.
+    Log {
+        /// The rack, by its name.
+        rack: String,
+        /// Only of this interface; repeat for more.
+        #[arg(long)]
+        mac: Vec<String>,
+        /// And then what happens, until it is interrupted.
+        #[arg(long, short)]
+        follow: bool,
+        /// rackd's address, instead of the one that inventory has.
+        #[arg(long, value_name = "URL")]
+        address: Option<String>,
+    },
     /// Lists what is reserved for ports now, and what each is told to boot.
     Reservations(Which),
 }
@@ -47,6 +61,12 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
                 }
             });
             session.printer.list(&leases.await?)
+        }
+        Verb::Log { rack, mac, follow, address } => {
+            let link = daemon(session, &full(Racks, &rack)?, address).await?;
+            let mac_addresses = mac.iter().map(|text| crate::names::mac(text)).collect::<Result<_, _>>()?;
+            let request = WatchBootEventsRequest { mac_addresses, dhcp_only: true, past_only: !follow };
+            boot_events::watch(session, &link, request).await
         }
         Verb::Reservations(Which { rack, network, limit, address }) => {
             let link = &daemon(session, &full(Racks, &rack)?, address).await?;

@@ -5,7 +5,7 @@ use super::value::{age, time};
 use super::{Column, Resource, column, wide};
 use crate::names::short;
 use farrier_model::size::human;
-use farrier_proto::inventory::DiscoveredMachine;
+use farrier_proto::inventory::{Bmc, DiscoveredMachine, DiscoveryPlan, ProposedNode};
 use farrier_proto::types::System;
 use serde_json::{Value, json};
 
@@ -18,8 +18,13 @@ impl Resource for DiscoveredMachine {
             column("MODEL", |m, _| system(m).product),
             column("SERIAL", |m, _| system(m).serial_number),
             column("MEMORY", |m, _| human(m.hardware.as_ref().map_or(0, |h| h.memory_bytes))),
+            column("NODE", |m, _| short(&proposed(m).node).to_owned()),
             column("SEEN", |m, now| age(&m.seen_time, now)),
             wide("BOOTED FROM", |m, _| m.boot_mac_address.clone()),
+            wide("UNIT", |m, _| match proposed(m).rack_unit {
+                0 => String::new(),
+                unit => unit.to_string(),
+            }),
             wide("BOOTS", |m, _| m.boot_count.to_string()),
             wide("SYSTEM UUID", |m, _| system(m).uuid),
             wide("ETAG", |m, _| m.etag.clone()),
@@ -35,12 +40,81 @@ impl Resource for DiscoveredMachine {
             "rack": self.rack,
             "boot_mac_address": self.boot_mac_address,
             "hardware": self.hardware.as_ref().map(hardware),
+            "ip_address": self.ip_address,
+            "bmc_address": self.bmc_address,
+            "proposal": self.proposal.as_ref().map(|p| json!({
+                "node": p.node,
+                "rule": p.rule,
+                "expected": p.expected,
+                "rack_unit": p.rack_unit,
+                "resource_class": p.resource_class,
+                "bmc": p.bmc.as_ref().map(bmc),
+                "automatic": p.automatic,
+                "missing": p.missing,
+            })),
             "boot_count": self.boot_count,
             "create_time": time(&self.create_time),
             "seen_time": time(&self.seen_time),
             "etag": self.etag,
         })
     }
+}
+
+impl Resource for DiscoveryPlan {
+    fn columns() -> Vec<Column<Self>> {
+        vec![
+            column("RULES", |p, _| p.rules.len().to_string()),
+            column("MACHINES", |p, _| p.machines.len().to_string()),
+        ]
+    }
+
+    const FIRST: &'static [&'static str] = &["rules", "machines"];
+
+    fn value(&self) -> Value {
+        json!({
+            "rules": self.rules.iter().map(|r| json!({
+                "name": r.name,
+                "vendor": r.vendor,
+                "model": r.model,
+                "serial_number": r.serial_number,
+                "mac_prefix": r.mac_prefix,
+                "subnet": r.subnet,
+                "node_name": r.node_name,
+                "resource_class": r.resource_class,
+                "bmc": r.bmc.as_ref().map(bmc),
+                "automatic": r.automatic,
+            })).collect::<Vec<_>>(),
+            "machines": self.machines.iter().map(|m| json!({
+                "serial_number": m.serial_number,
+                "mac_address": m.mac_address,
+                "bmc_mac_address": m.bmc_mac_address,
+                "bmc_address": m.bmc_address,
+                "bmc_user": m.bmc_user,
+                "bmc_password_set": m.bmc_password_set,
+                "rack": m.rack,
+                "rack_unit": m.rack_unit,
+                "node": m.node,
+            })).collect::<Vec<_>>(),
+            "update_time": time(&self.update_time),
+            "etag": self.etag,
+        })
+    }
+}
+
+/// What matters of it here; a node shows all.
+fn bmc(bmc: &Bmc) -> Value {
+    json!({
+        "driver": bmc.driver,
+        "address": bmc.address,
+        "user": bmc.user,
+        "password_set": bmc.password_set,
+        "scheme": bmc.scheme,
+        "ca_pem": bmc.ca_pem,
+    })
+}
+
+fn proposed(machine: &DiscoveredMachine) -> ProposedNode {
+    machine.proposal.clone().unwrap_or_default()
 }
 
 fn system(machine: &DiscoveredMachine) -> System {

@@ -36,6 +36,15 @@ pub struct MacBootEvent {
     pub event: BootEvent,
 }
 
+impl MacBootEvent {
+    /// As a line that does not know what comes after it.
+    pub fn line(&self) -> String {
+        let time = self.event.time.as_ref().and_then(rfc3339).unwrap_or_default();
+        let (mac, kind) = (&self.mac_address, &self.event.kind);
+        format!("{time:<24}  {mac:<17}  {kind:<20}  {}\n", self.event.detail)
+    }
+}
+
 impl Resource for MacBootEvent {
     fn columns() -> Vec<Column<Self>> {
         vec![

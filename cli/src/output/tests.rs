@@ -305,7 +305,12 @@ fn rack_daemon() {
         "boot_trace",
         &[MacBootEvent {
             mac_address: "52:54:00:00:00:01".into(),
-            event: BootEvent { time: at(9), kind: "dhcp discover".into(), detail: "arch 7".into() },
+            event: BootEvent {
+                time: at(9),
+                kind: "dhcp discover".into(),
+                detail: "arch 7".into(),
+                ..BootEvent::default()
+            },
         }],
     );
     golden("join_token", &[JoinToken { token: "fj1.x.y".into(), expire_time: at(-3600) }]);

@@ -92,4 +92,21 @@ impl RackService for FakeRack {
     async fn get_boot_trace(&self, _: Request<GetBootTraceRequest>) -> Answer<BootTrace> {
         Ok(Response::new(BootTrace::default()))
     }
+    type WatchBootEventsStream = tokio_stream::wrappers::ReceiverStream<Result<BootEvent, Status>>;
+    async fn watch_boot_events(
+        &self,
+        _: Request<WatchBootEventsRequest>,
+    ) -> Answer<Self::WatchBootEventsStream> {
+        let (tx, rx) = tokio::sync::mpsc::channel(2);
+        let event = |kind: &str, sequence| BootEvent {
+            kind: kind.into(),
+            detail: "on br0".into(),
+            mac_address: "52:54:00:00:00:01".into(),
+            sequence,
+            ..BootEvent::default()
+        };
+        let _ = tx.try_send(Ok(event("DHCPDISCOVER", 1)));
+        let _ = tx.try_send(Ok(event("DHCPOFFER", 2)));
+        Ok(Response::new(tokio_stream::wrappers::ReceiverStream::new(rx)))
+    }
 }

@@ -15,6 +15,8 @@ use crate::MacAddr;
 
 /// Events kept for each port: several whole boots, each is about ten events.
 const RING: usize = 128;
+/// Events kept of all ports together: a row of racks that powers on.
+const LOG: usize = 4096;
 /// Ports with a ring. Those first seen longest ago go first, so a storm of made-up addresses cannot grow it.
 const RINGS: usize = 4096;
 /// Events of one kind and port in a second; a boot has about ten in all. Beyond it they are dropped, and one that
@@ -37,6 +39,8 @@ pub struct BootEvent {
     pub kind: EventKind,
     /// The rest, for people. Never a secret.
     pub detail: String,
+    /// Grows by one with each event of this process.
+    pub sequence: u64,
 }
 
 /// What happened.
@@ -129,6 +133,42 @@ pub enum EventKind {
     SegmentDown,
 }
 
+impl EventKind {
+    /// Whether it is about addresses: DHCP, its pools, and its servers.
+    #[must_use]
+    pub fn is_dhcp(&self) -> bool {
+        match self {
+            Self::Discover
+            | Self::Offer
+            | Self::Request
+            | Self::Ack
+            | Self::Nak
+            | Self::Inform
+            | Self::Decline
+            | Self::Release
+            | Self::OtherServer
+            | Self::ForeignServer { .. }
+            | Self::AddressInUse
+            | Self::UnknownMac { .. }
+            | Self::PoolExhausted
+            | Self::WrongNetwork
+            | Self::UnknownArchitecture { .. }
+            | Self::Flood
+            | Self::SegmentUp
+            | Self::SegmentDown => true,
+            Self::TftpStart
+            | Self::TftpDone { .. }
+            | Self::TftpFailed { .. }
+            | Self::TftpRefused
+            | Self::TftpFull
+            | Self::HttpScript
+            | Self::HttpScriptRefused
+            | Self::HttpFirmware { .. }
+            | Self::HttpArtifact { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -170,7 +210,7 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// Where events go: a channel for those who follow, a ring for each port for those who ask later.
+/// Where events go: a channel for those who follow, a ring for each port and one for all for those who ask later.
 #[derive(Debug)]
 pub(crate) struct Events {
     sender: broadcast::Sender<Arc<BootEvent>>,
@@ -181,6 +221,9 @@ pub(crate) struct Events {
 struct Rings {
     by_mac: HashMap<MacAddr, Ring>,
     order: VecDeque<MacAddr>,
+    /// The last of all ports, and of none.
+    log: VecDeque<Arc<BootEvent>>,
+    sequence: u64,
 }
 
 #[derive(Debug, Default)]
@@ -202,10 +245,12 @@ impl Events {
 
     /// Records an event. Everything we log about booting is logged here, once.
     pub(crate) fn emit(&self, mac: Option<MacAddr>, node: Option<&str>, kind: EventKind, detail: String) {
-        let mut event = BootEvent { at: SystemTime::now(), mac, node: node.map(str::to_owned), kind, detail };
+        let node_name = node.map(str::to_owned);
+        let mut event = BootEvent { at: SystemTime::now(), mac, node: node_name, kind, detail, sequence: 0 };
+        let mut rings = self.lock();
+        event.sequence = rings.sequence + 1;
         let event = match mac {
             Some(mac) => {
-                let mut rings = self.lock();
                 let ring = rings.ring(mac);
                 match ring.admit(&event.kind, Instant::now()) {
                     Admit::Yes => {}
@@ -221,9 +266,21 @@ impl Events {
             }
             None => Arc::new(event),
         };
+        rings.sequence = event.sequence;
+        if rings.log.len() >= LOG {
+            rings.log.pop_front();
+        }
+        rings.log.push_back(Arc::clone(&event));
+        // Under the lock: those who follow get them in order.
+        let _ = self.sender.send(Arc::clone(&event)); // nobody listens: fine
+        drop(rings);
         let mac = mac.map(|m| m.to_string());
         tracing::info!(node.id = node, mac, kind = %event.kind, detail = event.detail, "boot event");
-        let _ = self.sender.send(event); // nobody listens: fine
+    }
+
+    /// The last events of all ports, oldest first.
+    pub(crate) fn log(&self) -> Vec<Arc<BootEvent>> {
+        self.lock().log.iter().cloned().collect()
     }
 
     pub(crate) fn trace(&self, mac: MacAddr) -> Vec<Arc<BootEvent>> {
@@ -298,6 +355,10 @@ mod tests {
             events.emit(Some(mac(n)), None, unknown(), String::new());
         }
         assert_eq!(events.lock().by_mac.len(), RINGS);
+        let log = events.log();
+        assert_eq!(log.len(), LOG);
+        let numbers: Vec<_> = log.iter().map(|event| event.sequence).collect();
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1) && numbers.ends_with(&[5000]));
         assert_eq!((events.trace(mac(0)).len(), events.trace(mac(4999)).len()), (0, 1));
         let mut rings = Rings::default();
         for _ in 0..500 {

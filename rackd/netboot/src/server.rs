@@ -233,6 +233,13 @@ impl Netboot {
         self.shared.events.trace(mac)
     }
 
+    /// The last events of all ports and of none, oldest first. Whoever follows [`Self::events`] subscribes before, and
+    /// passes over what has a sequence that was here.
+    #[must_use]
+    pub fn log(&self) -> Vec<Arc<BootEvent>> {
+        self.shared.events.log()
+    }
+
     /// The running leases, by address.
     #[must_use]
     pub fn leases(&self) -> Vec<Lease> {

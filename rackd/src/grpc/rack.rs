@@ -1,5 +1,6 @@
 //! `farrier.rack.v1.RackService`: the centre starts work and follows it.
 
+use super::boot_events;
 use super::dhcp;
 use crate::boot::bootable;
 use crate::config::Role;
@@ -16,7 +17,7 @@ use farrier_proto::rack::{
     ListLeasesRequest, ListLeasesResponse, ListReservationsRequest, ListReservationsResponse,
     ListTasksRequest, ListTasksResponse, ListVolumesRequest, ListVolumesResponse, RackStatus,
     ResizeVolumeRequest, Segment, SegmentRole, StartTaskRequest, Step, StepState, Task, TaskState, Volume,
-    WatchTasksRequest,
+    WatchBootEventsRequest, WatchTasksRequest,
 };
 use farrier_runtime::error::{Reason, internal, invalid, not_found, refuse, refuse_with};
 use farrier_runtime::page::Page;
@@ -249,12 +250,16 @@ impl RackService for RackApi {
         let text = request.into_inner().mac_address;
         let mac = text.parse().map_err(|_| invalid("mac_address", "expected EUI-48 with colons"))?;
         let trace = self.rack.netboot.trace(mac);
-        let events = trace.iter().map(|event| BootEvent {
-            time: Some(event.at.into()),
-            kind: event.kind.to_string(),
-            detail: event.detail.clone(),
-        });
-        Ok(Response::new(BootTrace { events: events.collect() }))
+        Ok(Response::new(BootTrace { events: trace.iter().map(|event| boot_events::event(event)).collect() }))
+    }
+
+    type WatchBootEventsStream = ReceiverStream<Result<BootEvent, Status>>;
+
+    async fn watch_boot_events(
+        &self,
+        request: Request<WatchBootEventsRequest>,
+    ) -> Result<Response<Self::WatchBootEventsStream>, Status> {
+        boot_events::watch(&self.rack, request.get_ref()).map(Response::new)
     }
 }
 

@@ -43,7 +43,13 @@ pub struct Config {
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let store = Store::open(&config.database_url).await.context("cannot open the database")?;
     let secret = store.a_secret().await.context("cannot read the database")?;
-    let secret = secret.map(|(node, sealed)| (app::bmc_context(&node), sealed));
+    let secret = match secret {
+        Some((node, sealed)) => Some((app::bmc_context(&node), sealed)),
+        None => {
+            let (revision, sealed) = store.discovery_plan().await.context("cannot read the database")?;
+            (revision > 0).then(|| (app::PLAN.to_owned(), sealed))
+        }
+    };
     let vault = Vault::open_beside(&config.secrets_key, secret).context("cannot open the secrets key")?;
     let authority = match &config.ca_dir {
         Some(dir) => Some(Authority::load(dir).context("cannot load the embedded authority")?),

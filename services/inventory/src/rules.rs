@@ -90,6 +90,8 @@ pub const RULES: RuleTable = rules! {
         "ListDiscoveredMachines": WRITE,
         "AcceptDiscoveredMachine": WRITE,
         "DeleteDiscoveredMachine": WRITE,
+        "GetDiscoveryPlan": WRITE,
+        "ReplaceDiscoveryPlan": WRITE,
         "SightMachine": Rule::Rack,
         "ReportMachine": Rule::Rack,
     }

@@ -1,13 +1,17 @@
 //! Machines that nobody described, as their racks found them.
 
 use super::noun::{Noun, etag, whole};
+use super::proposal::{bmc_address, propose};
 use super::resource::{event, expect_etag};
 use super::same_machine::{Identifiers, Merge, merge};
 use super::{App, check, error};
 use farrier_identity::Identity;
 use farrier_inventory_store::{Found, StoreError};
 use farrier_model::{Collection, MacAddress};
-use farrier_proto::inventory::{DiscoveredMachine, Event, Node, Port, ReportMachineResponse};
+use farrier_proto::inventory::{
+    DiscoveredMachine, DiscoveryPlan, Event, Node, Port, ProposedNode, ReportMachineRequest,
+    ReportMachineResponse,
+};
 use farrier_proto::types::Hardware;
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, internal, invalid, refuse, stale_etag};
@@ -15,6 +19,7 @@ use farrier_runtime::filter::Term;
 use farrier_runtime::time;
 use prost::Message as _;
 use prost_types::Timestamp;
+use std::net::Ipv4Addr;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -28,20 +33,28 @@ impl App {
     pub(crate) async fn report_machine(
         &self,
         caller: &Caller,
-        boot_mac_address: &str,
-        hardware: Option<Hardware>,
+        report: ReportMachineRequest,
     ) -> Result<ReportMachineResponse, Status> {
+        let ReportMachineRequest { boot_mac_address, hardware, ip_address, given } = report;
         let Some(Identity::Rack(rack)) = caller.identity() else {
             return Err(internal("only racks find machines"));
         };
-        let boot = mac("boot_mac_address", boot_mac_address)?;
+        let boot = mac("boot_mac_address", &boot_mac_address)?;
+        if !ip_address.is_empty() && ip_address.parse::<Ipv4Addr>().is_err() {
+            return Err(invalid("ip_address", "expected an IPv4 address or nothing"));
+        }
+        if given.len() > GIVEN {
+            return Err(invalid("given", format!("expected at most {GIVEN}")));
+        }
         let hardware = hardware.ok_or_else(|| invalid("hardware", "expected what it is made of"))?;
         check_hardware(&hardware)?;
         let node = self.owner_of(&macs(boot, &hardware)).await?;
         if !node.is_empty() {
             return Ok(ReportMachineResponse { node, ..ReportMachineResponse::default() });
         }
-        let seen = DiscoveredMachine {
+        let (_, plan) = self.plan().await?;
+        let mut seen = DiscoveredMachine {
+            ip_address,
             name: Collection::Discovered.name(&boot.hexhyp()),
             rack: Collection::Racks.name(rack),
             boot_mac_address: boot.to_string(),
@@ -49,6 +62,7 @@ impl App {
             boot_count: 1,
             ..DiscoveredMachine::default()
         };
+        seen.bmc_address = bmc_address(&plan, &seen, &given);
         for _ in 0..TRIES {
             match self.write_machine(caller, seen.clone()).await {
                 // Somebody else wrote it meanwhile.
@@ -56,7 +70,9 @@ impl App {
                 }
                 Err(other) => return Err(error::store(other)),
                 Ok(Some(machine)) => {
-                    return Ok(ReportMachineResponse { machine, ..ReportMachineResponse::default() });
+                    let node = self.accept_automatically(caller, &plan, &machine, seen).await;
+                    let machine = if node.is_empty() { machine } else { String::new() };
+                    return Ok(ReportMachineResponse { machine, node });
                 }
                 Ok(None) => {
                     let text = format!(
@@ -117,6 +133,32 @@ impl App {
         Ok(Some(name))
     }
 
+    /// The node that a rule made of it; empty: it waits.
+    async fn accept_automatically(
+        &self,
+        caller: &Caller,
+        plan: &DiscoveryPlan,
+        machine: &str,
+        seen: DiscoveredMachine,
+    ) -> String {
+        if !propose(plan, &seen).is_some_and(|proposal| proposal.automatic) {
+            return String::new();
+        }
+        // Racks see no discovered machines; this one is what it just told.
+        let accepted = async {
+            let machine = self.store.get::<DiscoveredMachine>(machine).await.map_err(error::store)?;
+            self.make_node(caller, machine, "", None).await
+        };
+        match accepted.await {
+            Ok(node) => node.name,
+            // It is written down, and waits for somebody who sees why.
+            Err(status) => {
+                tracing::warn!(machine, %status, "a discovered machine is not accepted automatically");
+                String::new()
+            }
+        }
+    }
+
     /// A node with all of its ports, instead of the machine.
     pub(crate) async fn accept_machine(
         &self,
@@ -125,9 +167,27 @@ impl App {
         etag: &str,
         node: Option<Node>,
     ) -> Result<Node, Status> {
-        let machine: DiscoveredMachine = self.get(caller, name).await?;
+        let machine = self.get(caller, name).await?;
+        self.make_node(caller, machine, etag, node).await
+    }
+
+    async fn make_node(
+        &self,
+        caller: &Caller,
+        machine: DiscoveredMachine,
+        etag: &str,
+        node: Option<Node>,
+    ) -> Result<Node, Status> {
+        let name = machine.name.as_str();
         let revision = expect_etag(&machine, etag)?;
-        let mut node = node.ok_or_else(|| invalid("node", "expected what it is to be"))?;
+        let mut node = node.unwrap_or_default();
+        let (_, plan) = self.plan().await?;
+        if let Some(proposal) = propose(&plan, &machine) {
+            fill(&mut node, proposal);
+        }
+        if node.name.is_empty() {
+            return Err(invalid("node.name", "expected a name: the discovery plan proposes none"));
+        }
         if node.rack.is_empty() {
             node.rack.clone_from(&machine.rack);
         } else if node.rack != machine.rack {
@@ -190,6 +250,23 @@ impl Noun for DiscoveredMachine {
     }
 }
 
+/// What is not said is as proposed.
+fn fill(node: &mut Node, proposal: ProposedNode) {
+    for (field, proposed) in
+        [(&mut node.name, proposal.node), (&mut node.resource_class, proposal.resource_class)]
+    {
+        if field.is_empty() {
+            *field = proposed;
+        }
+    }
+    if node.rack_unit == 0 {
+        node.rack_unit = proposal.rack_unit;
+    }
+    if node.bmc.is_none() {
+        node.bmc = proposal.bmc.filter(|bmc| !bmc.address.is_empty());
+    }
+}
+
 /// Its interfaces, each once, the one it booted from first. What is no Ethernet address is passed over.
 fn macs(boot: MacAddress, hardware: &Hardware) -> Vec<MacAddress> {
     let mut macs = vec![boot];
@@ -240,6 +317,8 @@ const MOST: u64 = 2048;
 const PARTS: usize = 256;
 /// All that one machine says, in bytes: one with a hundred disks says a tenth of it.
 const WHOLE: usize = 64 << 10;
+/// Addresses of others that a rack tells beside a machine.
+const GIVEN: usize = 1024;
 /// Rows that one report may be about; they are one machine, seen by parts.
 const ALIKE: u64 = 64;
 /// Tries of a write that meets another one.

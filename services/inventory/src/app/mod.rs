@@ -3,6 +3,7 @@
 mod bmc;
 mod check;
 mod discovered;
+mod discovery_plan;
 mod dispatch;
 mod error;
 mod event;
@@ -15,6 +16,7 @@ mod node;
 mod noun;
 mod observe;
 mod port;
+mod proposal;
 mod rack;
 mod resource;
 mod rotation;
@@ -24,6 +26,7 @@ mod state;
 mod transition;
 mod watch;
 
+pub(crate) use discovery_plan::PLAN;
 pub(crate) use node::bmc_context;
 pub(crate) use resource::List;
 

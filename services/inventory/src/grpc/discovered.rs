@@ -1,9 +1,10 @@
 use super::{Api, list, split};
 use farrier_proto::inventory::discovered_service_server::DiscoveredService;
 use farrier_proto::inventory::{
-    AcceptDiscoveredMachineRequest, DeleteDiscoveredMachineRequest, DiscoveredMachine,
-    GetDiscoveredMachineRequest, ListDiscoveredMachinesRequest, ListDiscoveredMachinesResponse, Node,
-    ReportMachineRequest, ReportMachineResponse, SightMachineRequest, SightMachineResponse,
+    AcceptDiscoveredMachineRequest, DeleteDiscoveredMachineRequest, DiscoveredMachine, DiscoveryPlan,
+    GetDiscoveredMachineRequest, GetDiscoveryPlanRequest, ListDiscoveredMachinesRequest,
+    ListDiscoveredMachinesResponse, Node, ReplaceDiscoveryPlanRequest, ReportMachineRequest,
+    ReportMachineResponse, SightMachineRequest, SightMachineResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -14,7 +15,10 @@ impl DiscoveredService for Api {
         request: Request<GetDiscoveredMachineRequest>,
     ) -> Result<Response<DiscoveredMachine>, Status> {
         let (caller, r) = split(request);
-        self.app.get(&caller, &r.name).await.map(Response::new)
+        let mut machine = [self.app.get(&caller, &r.name).await?];
+        self.app.add_proposals(&mut machine).await?;
+        let [machine] = machine;
+        Ok(Response::new(machine))
     }
 
     async fn list_discovered_machines(
@@ -22,8 +26,9 @@ impl DiscoveredService for Api {
         request: Request<ListDiscoveredMachinesRequest>,
     ) -> Result<Response<ListDiscoveredMachinesResponse>, Status> {
         let (caller, r) = split(request);
-        let (machines, next_page_token) =
+        let (mut machines, next_page_token) =
             self.app.list(&caller, &list(r.page_size, r.page_token, r.filter)).await?;
+        self.app.add_proposals(&mut machines).await?;
         Ok(Response::new(ListDiscoveredMachinesResponse { machines, next_page_token }))
     }
 
@@ -43,6 +48,21 @@ impl DiscoveredService for Api {
         self.app.delete::<DiscoveredMachine>(&caller, &r.name, &r.etag, |_| Ok(())).await.map(Response::new)
     }
 
+    async fn get_discovery_plan(
+        &self,
+        _: Request<GetDiscoveryPlanRequest>,
+    ) -> Result<Response<DiscoveryPlan>, Status> {
+        self.app.shown_plan().await.map(Response::new)
+    }
+
+    async fn replace_discovery_plan(
+        &self,
+        request: Request<ReplaceDiscoveryPlanRequest>,
+    ) -> Result<Response<DiscoveryPlan>, Status> {
+        let (caller, r) = split(request);
+        self.app.replace_plan(&caller, r.plan).await.map(Response::new)
+    }
+
     async fn sight_machine(
         &self,
         request: Request<SightMachineRequest>,
@@ -57,6 +77,6 @@ impl DiscoveredService for Api {
         request: Request<ReportMachineRequest>,
     ) -> Result<Response<ReportMachineResponse>, Status> {
         let (caller, r) = split(request);
-        self.app.report_machine(&caller, &r.boot_mac_address, r.hardware).await.map(Response::new)
+        self.app.report_machine(&caller, r).await.map(Response::new)
     }
 }

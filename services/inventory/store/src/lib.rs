@@ -9,6 +9,7 @@
 //! event row in it.
 
 mod discovered;
+mod discovery_plan;
 mod dispatch;
 mod entity;
 mod error;

@@ -19,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(Rotations),
             Box::new(Discovered),
             Box::new(DiscoveredKeys),
+            Box::new(DiscoveryPlans),
         ]
     }
 }
@@ -170,6 +171,28 @@ impl MigrationTrait for DiscoveredKeys {
         let mut index = Index::create();
         index.name("ix_discovered_mac_machine").table("discovered_mac").col("machine");
         m.create_index(index).await
+    }
+}
+
+/// What becomes of discovered machines: one row, sealed as a whole, since it has passwords.
+struct DiscoveryPlans;
+
+impl MigrationName for DiscoveryPlans {
+    fn name(&self) -> &str {
+        "m20261128_discovery_plan"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for DiscoveryPlans {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        let table = Table::create()
+            .table("discovery_plan")
+            .col(string("name").primary_key())
+            .col(big_integer("revision"))
+            .col(binary("sealed"))
+            .take();
+        m.create_table(table).await
     }
 }
 

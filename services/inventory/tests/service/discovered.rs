@@ -15,7 +15,11 @@ fn machine(serial: &str, macs: &[u8]) -> ReportMachineRequest {
     let nics = macs.iter().map(|n| Nic { mac_address: mac(n), ..Nic::default() }).collect();
     let system = System { manufacturer: "Farrier".into(), serial_number: serial.into(), ..System::default() };
     let hardware = Hardware { system: Some(system), nics, ..Hardware::default() };
-    ReportMachineRequest { boot_mac_address: mac(&macs[0]), hardware: Some(hardware) }
+    ReportMachineRequest {
+        boot_mac_address: mac(&macs[0]),
+        hardware: Some(hardware),
+        ..ReportMachineRequest::default()
+    }
 }
 
 async fn listed(of: &mut Clients) -> Vec<(String, i64)> {
@@ -153,4 +157,110 @@ async fn who_names_foreign_interfaces_or_moves_a_card_takes_nothing_away() {
     let four = ok(op.discovered.get_discovered_machine(GetDiscoveredMachineRequest { name: name(4) }).await);
     assert_eq!(four.hardware.unwrap().system.unwrap().serial_number, "S-1005");
     assert_eq!(four.boot_count, 1);
+}
+
+fn plan() -> DiscoveryPlan {
+    let bmc =
+        Bmc { driver: "ipmi".into(), user: "root".into(), password: "of-the-rule".into(), ..Bmc::default() };
+    let rule = DiscoveryRule {
+        name: "ours".into(),
+        vendor: "farr*".into(),
+        node_name: "{rack}-{serial}".into(),
+        resource_class: "small".into(),
+        bmc: Some(bmc),
+        automatic: true,
+        ..DiscoveryRule::default()
+    };
+    let expected = ExpectedMachine {
+        serial_number: "S-2001".into(),
+        bmc_mac_address: "52:54:00:00:02:01".into(),
+        bmc_password: "on-the-label".into(),
+        rack: "racks/r1".into(),
+        rack_unit: 12,
+        ..ExpectedMachine::default()
+    };
+    DiscoveryPlan { rules: vec![rule], machines: vec![expected], ..DiscoveryPlan::default() }
+}
+
+#[tokio::test]
+async fn what_is_expected_becomes_a_node_by_itself_and_what_lacks_something_waits() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    let mut r1 = f.rack("r1");
+    let replace = |plan: DiscoveryPlan| ReplaceDiscoveryPlanRequest { plan: Some(plan) };
+    let shown = ok(op.discovered.replace_discovery_plan(replace(plan())).await);
+    let bmc = shown.rules[0].bmc.as_ref().unwrap();
+    assert_eq!((bmc.password.as_str(), bmc.password_set), ("", true));
+    assert_eq!((shown.machines[0].bmc_password.as_str(), shown.machines[0].bmc_password_set), ("", true));
+    // What is shown can be written again: no password is lost.
+    let again = ok(op.discovered.replace_discovery_plan(replace(shown.clone())).await);
+    assert!(again.machines[0].bmc_password_set && again.etag != shown.etag);
+    let stale = op.discovered.replace_discovery_plan(replace(shown)).await;
+    refused(stale, Code::Aborted, "STALE_ETAG");
+
+    // Nobody expects this one, and nobody knows its BMC's address.
+    ok(r1.discovered.report_machine(machine("S-2002", &[2])).await);
+    let waits = ok(op.discovered.get_discovered_machine(GetDiscoveredMachineRequest { name: name(2) }).await);
+    let proposal = waits.proposal.unwrap();
+    assert_eq!((proposal.node.as_str(), proposal.expected), ("nodes/r1-s-2002", false));
+    assert_eq!((proposal.automatic, proposal.bmc.unwrap().password.as_str()), (false, ""));
+    assert!(proposal.missing.contains("BMC"), "{}", proposal.missing);
+    // This one's BMC asked the rack for an address.
+    let mut expected = machine("s-2001", &[1]);
+    expected.given =
+        vec![GivenAddress { mac_address: "52:54:00:00:02:01".into(), ip_address: "10.90.0.230".into() }];
+    let told = ok(r1.discovered.report_machine(expected).await);
+    assert_eq!((told.machine.as_str(), told.node.as_str()), ("", "nodes/r1-s-2001"));
+    let get = GetNodeRequest { name: "nodes/r1-s-2001".into() };
+    let node = ok(op.nodes.get_node(get).await);
+    let bmc = node.bmc.unwrap();
+    assert_eq!((bmc.address.as_str(), bmc.user.as_str(), bmc.password_set), ("10.90.0.230", "root", true));
+    assert_eq!((node.rack_unit, node.resource_class.as_str()), (12, "small"));
+    // The other is accepted by somebody who says what is missing.
+    let bmc = Bmc { driver: "ipmi".into(), address: "10.90.0.231".into(), ..Bmc::default() };
+    let accept = AcceptDiscoveredMachineRequest {
+        name: name(2),
+        node: Some(Node { bmc: Some(bmc), ..Node::default() }),
+        etag: waits.etag,
+    };
+    let node = ok(op.discovered.accept_discovered_machine(accept).await);
+    assert_eq!((node.name.as_str(), node.resource_class.as_str()), ("nodes/r1-s-2002", "small"));
+    assert_eq!(listed(&mut op).await, []);
+    // A machine in the wrong rack waits.
+    op.create_rack("r2").await.unwrap();
+    let mut lost = plan();
+    lost.machines[0].serial_number = "S-2003".into();
+    lost.machines[0].bmc_address = "10.90.0.232".into();
+    ok(op.discovered.replace_discovery_plan(replace(lost)).await);
+    ok(f.rack("r2").discovered.report_machine(machine("S-2003", &[3])).await);
+    let waits = ok(op.discovered.get_discovered_machine(GetDiscoveredMachineRequest { name: name(3) }).await);
+    assert!(waits.proposal.unwrap().missing.contains("racks/r1"));
+    let actions = op.all_events().await.into_iter().filter(|e| e.resource == "discoveryPlan").count();
+    assert_eq!(actions, 3);
+}
+
+#[tokio::test]
+async fn a_plan_that_makes_no_sense_is_refused_and_racks_do_not_see_it() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    type Spoil = fn(&mut DiscoveryPlan);
+    let spoils: [Spoil; 8] = [
+        |p| p.rules[0].name = "A b".into(),
+        |p| p.rules.push(p.rules[0].clone()),
+        |p| p.rules[0].subnet = "10.0.0.0".into(),
+        |p| p.rules[0].mac_prefix = "zz".into(),
+        |p| p.rules[0].bmc.as_mut().unwrap().driver = "ssh".into(),
+        |p| p.machines[0].serial_number.clear(),
+        |p| p.machines.push(p.machines[0].clone()),
+        |p| p.machines[0].rack = "r1".into(),
+    ];
+    for (index, spoil) in spoils.into_iter().enumerate() {
+        let mut plan = plan();
+        spoil(&mut plan);
+        let refused =
+            op.discovered.replace_discovery_plan(ReplaceDiscoveryPlanRequest { plan: Some(plan) }).await;
+        assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument, "{index}");
+    }
+    let seen = f.rack("r1").discovered.get_discovery_plan(GetDiscoveryPlanRequest {}).await;
+    assert_eq!(seen.unwrap_err().code(), Code::PermissionDenied);
 }

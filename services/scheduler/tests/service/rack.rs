@@ -208,4 +208,13 @@ impl RackService for PlayedRack {
     async fn get_boot_trace(&self, _: Request<GetBootTraceRequest>) -> Result<Response<BootTrace>, Status> {
         Ok(Response::new(BootTrace::default()))
     }
+
+    type WatchBootEventsStream = ReceiverStream<Result<BootEvent, Status>>;
+
+    async fn watch_boot_events(
+        &self,
+        _: Request<WatchBootEventsRequest>,
+    ) -> Result<Response<Self::WatchBootEventsStream>, Status> {
+        Err(Status::unimplemented("played"))
+    }
 }

@@ -5,6 +5,7 @@
 pub(crate) mod counter;
 pub(crate) mod discovered;
 pub(crate) mod discovered_mac;
+pub(crate) mod discovery_plan;
 pub(crate) mod event;
 pub(crate) mod flavor;
 pub(crate) mod join_token;

@@ -1,0 +1,252 @@
+//! `farrier discovered plan …`: rules as a YAML file, expected machines there or as CSV, as a vendor sends them.
+
+use super::Session;
+use crate::call;
+use crate::failure::Failure;
+use crate::names::{full_or_empty, mac};
+use clap::Subcommand;
+use farrier_model::Collection::{Nodes, Racks};
+use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
+use farrier_proto::inventory::{
+    Bmc, DiscoveryPlan, DiscoveryRule, ExpectedMachine, GetDiscoveryPlanRequest, ReplaceDiscoveryPlanRequest,
+};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Shows the plan, without its passwords.
+    Show,
+    /// Writes the plan anew. A password that the file leaves out stays as it is.
+    Apply {
+        /// YAML with `rules` and `machines`.
+        file: PathBuf,
+        /// CSV with expected machines, beside those of the file. Its first line names the columns: serial_number,
+        /// mac_address, bmc_mac_address, bmc_address, bmc_user, bmc_password, rack, rack_unit, node.
+        #[arg(long, value_name = "CSV")]
+        machines: Option<PathBuf>,
+        /// Only if the plan still has this etag; otherwise exit code 6.
+        #[arg(long)]
+        etag: Option<String>,
+    },
+}
+
+pub(super) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
+    let link = session.services.inventory()?;
+    let plan = match verb {
+        Verb::Show => call!(link, DiscoveredServiceClient, get_discovery_plan, GetDiscoveryPlanRequest {})?,
+        Verb::Apply { file, machines, etag } => {
+            let mut plan = parse(&read(&file)?).map_err(|why| bad(&file, &why))?;
+            if let Some(path) = machines {
+                let more = csv(&read(&path)?).map_err(|why| bad(&path, &why))?;
+                plan.machines.extend(more);
+            }
+            plan.etag = etag.unwrap_or_default();
+            let request = ReplaceDiscoveryPlanRequest { plan: Some(plan) };
+            call!(link, DiscoveredServiceClient, replace_discovery_plan, request)?
+        }
+    };
+    session.printer.one(&plan)
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| bad(path, &error.to_string()))
+}
+
+fn bad(path: &Path, why: &str) -> Failure {
+    Failure::refused(format!("{}: {why}", path.display()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanText {
+    #[serde(default)]
+    rules: Vec<RuleText>,
+    #[serde(default)]
+    machines: Vec<MachineText>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleText {
+    name: String,
+    #[serde(default)]
+    r#match: MatchText,
+    #[serde(default)]
+    node_name: String,
+    #[serde(default)]
+    resource_class: String,
+    bmc: Option<BmcText>,
+    #[serde(default)]
+    automatic: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MatchText {
+    vendor: String,
+    model: String,
+    serial_number: String,
+    mac_prefix: String,
+    subnet: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BmcText {
+    driver: String,
+    #[serde(default)]
+    user: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default)]
+    scheme: String,
+    #[serde(default)]
+    ca_pem: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MachineText {
+    serial_number: String,
+    mac_address: String,
+    bmc_mac_address: String,
+    bmc_address: String,
+    bmc_user: String,
+    bmc_password: String,
+    rack: String,
+    rack_unit: i32,
+    node: String,
+}
+
+fn parse(text: &str) -> Result<DiscoveryPlan, String> {
+    let text: PlanText = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
+    let machines = text.machines.into_iter().map(machine).collect::<Result<_, _>>()?;
+    Ok(DiscoveryPlan {
+        rules: text.rules.into_iter().map(rule).collect(),
+        machines,
+        ..DiscoveryPlan::default()
+    })
+}
+
+fn rule(text: RuleText) -> DiscoveryRule {
+    let bmc = text.bmc.map(|bmc| Bmc {
+        driver: bmc.driver,
+        user: bmc.user,
+        password: bmc.password,
+        scheme: bmc.scheme,
+        ca_pem: bmc.ca_pem,
+        ..Bmc::default()
+    });
+    DiscoveryRule {
+        name: text.name,
+        vendor: text.r#match.vendor,
+        model: text.r#match.model,
+        serial_number: text.r#match.serial_number,
+        mac_prefix: text.r#match.mac_prefix,
+        subnet: text.r#match.subnet,
+        node_name: text.node_name,
+        resource_class: text.resource_class,
+        bmc,
+        automatic: text.automatic,
+    }
+}
+
+fn machine(text: MachineText) -> Result<ExpectedMachine, String> {
+    let plain = |text: &str| match text {
+        "" => Ok(String::new()),
+        text => mac(text).map_err(|failure| failure.message),
+    };
+    let name = |collection, text: &str| {
+        full_or_empty(collection, Some(text).filter(|t| !t.is_empty())).map_err(|failure| failure.message)
+    };
+    Ok(ExpectedMachine {
+        mac_address: plain(&text.mac_address)?,
+        bmc_mac_address: plain(&text.bmc_mac_address)?,
+        serial_number: text.serial_number,
+        bmc_address: text.bmc_address,
+        bmc_user: text.bmc_user,
+        bmc_password: text.bmc_password,
+        bmc_password_set: false,
+        rack: name(Racks, &text.rack)?,
+        rack_unit: text.rack_unit,
+        node: name(Nodes, &text.node)?,
+    })
+}
+
+/// Plain CSV: no quotes, since no field of it needs any; one that has them is refused rather than misread.
+fn csv(text: &str) -> Result<Vec<ExpectedMachine>, String> {
+    let mut lines =
+        text.trim_start_matches('\u{feff}').lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let (_, header) = lines.next().ok_or("expected a first line with the names of the columns")?;
+    let columns: Vec<&str> = header.split(',').map(str::trim).collect();
+    let mut machines = Vec::new();
+    for (index, line) in lines {
+        let at = |why: String| format!("line {}: {why}", index + 1);
+        let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+        if line.contains('"') || fields.len() != columns.len() {
+            // Never the line: it has a password.
+            let (seen, expected) = (fields.len(), columns.len());
+            return Err(at(format!("expected {expected} fields without quotes, saw {seen}")));
+        }
+        let mut one = MachineText::default();
+        for (column, field) in columns.iter().zip(fields) {
+            let place = match *column {
+                "serial_number" => &mut one.serial_number,
+                "mac_address" => &mut one.mac_address,
+                "bmc_mac_address" => &mut one.bmc_mac_address,
+                "bmc_address" => &mut one.bmc_address,
+                "bmc_user" => &mut one.bmc_user,
+                "bmc_password" => &mut one.bmc_password,
+                "rack" => &mut one.rack,
+                "node" => &mut one.node,
+                "rack_unit" => {
+                    let number = if field.is_empty() { Ok(0) } else { field.parse() };
+                    one.rack_unit =
+                        number.map_err(|_| at(format!("rack_unit: expected a number, saw {field:?}")))?;
+                    continue;
+                }
+                other => return Err(format!("the first line names an unknown column {other:?}")),
+            };
+            field.clone_into(place);
+        }
+        machines.push(machine(one).map_err(at)?);
+    }
+    Ok(machines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_and_machines_are_read_and_typing_errors_are_not() {
+        let text = "rules:\n- name: dell\n  match: { vendor: 'Dell*', subnet: 10.90.0.0/24 }\n  node_name: 'n-{serial}'\n  \
+                    bmc: { driver: redfish, user: root }\n  automatic: true\nmachines:\n- { serial_number: A1, rack: r1 }\n";
+        let plan = parse(text).unwrap();
+        assert_eq!((plan.rules[0].vendor.as_str(), plan.rules[0].automatic), ("Dell*", true));
+        assert_eq!(plan.machines[0].rack, "racks/r1");
+        for (from, to) in [("vendor", "vender"), ("automatic", "auto"), ("rack: r1", "rack: 'r 1'")] {
+            assert!(parse(&text.replace(from, to)).is_err(), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_vendors_list_is_read_line_by_line() {
+        let text = "serial_number, bmc_mac_address,bmc_password,rack,rack_unit\r\nA1,52-54-00-00-00-99,secret,r1,12\n\nA2,,,,\n";
+        let machines = csv(text).unwrap();
+        assert_eq!(machines.len(), 2);
+        assert_eq!(machines[0].bmc_mac_address, "52:54:00:00:00:99");
+        assert_eq!((machines[0].rack_unit, machines[1].rack.as_str()), (12, ""));
+        for (from, to, why) in [
+            ("rack_unit\r", "unit\r", "unknown column"),
+            (",12", ",x", "line 2: rack_unit"),
+            (",12", "", "line 2: expected 5 fields"),
+            ("secret", "\"secret\"", "without quotes"),
+            ("52-54-00-00-00-99", "52", "line 2"),
+        ] {
+            let error = csv(&text.replace(from, to)).unwrap_err();
+            assert!(error.contains(why) && !error.contains("secret"), "{why}: {error}");
+        }
+    }
+}

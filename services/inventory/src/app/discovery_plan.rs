@@ -1,0 +1,201 @@
+//! What becomes of discovered machines: kept sealed, since it has the passwords on the labels of new servers.
+
+use super::proposal::{propose, serial};
+use super::resource::event;
+use super::{App, bmc, check, error};
+use farrier_model::{Collection, MacAddress, is_label};
+use farrier_proto::inventory::{DiscoveredMachine, DiscoveryPlan, DiscoveryRule, Event, ExpectedMachine};
+use farrier_runtime::authz::Caller;
+use farrier_runtime::error::{internal, invalid, stale_etag};
+use farrier_runtime::time;
+use prost::Message as _;
+use std::collections::HashSet;
+use tonic::Status;
+
+impl App {
+    /// With its passwords: never for a caller.
+    pub(super) async fn plan(&self) -> Result<(i64, DiscoveryPlan), Status> {
+        let (revision, sealed) = self.store.discovery_plan().await.map_err(error::store)?;
+        if revision == 0 {
+            return Ok((0, DiscoveryPlan::default()));
+        }
+        let open = self.vault.open(PLAN, &sealed).map_err(internal)?;
+        Ok((revision, DiscoveryPlan::decode(open.as_slice()).map_err(internal)?))
+    }
+
+    pub(crate) async fn shown_plan(&self) -> Result<DiscoveryPlan, Status> {
+        let (revision, plan) = self.plan().await?;
+        Ok(shown(plan, revision))
+    }
+
+    pub(crate) async fn replace_plan(
+        &self,
+        caller: &Caller,
+        plan: Option<DiscoveryPlan>,
+    ) -> Result<DiscoveryPlan, Status> {
+        let mut plan = plan.ok_or_else(|| invalid("plan", "expected the whole of it"))?;
+        check_plan(&plan)?;
+        let (revision, before) = self.plan().await?;
+        let etag = etag(revision);
+        if !plan.etag.is_empty() && plan.etag != etag {
+            return Err(stale_etag(PLAN, Some((&plan.etag, &etag))));
+        }
+        keep_passwords(&mut plan, &before);
+        plan.update_time = Some(time::now());
+        plan.etag = String::new();
+        let sealed = self.vault.seal(PLAN, &plan.encode_to_vec()).map_err(internal)?;
+        let (rules, machines) = (plan.rules.len(), plan.machines.len());
+        let detail = format!("{rules} rules, {machines} expected machines");
+        let happened = Event { detail, ..event(caller, PLAN, "update") };
+        let revision =
+            self.store.write_discovery_plan(revision, sealed, happened).await.map_err(error::store)?;
+        Ok(shown(plan, revision))
+    }
+
+    /// Says of each what the plan would make of it.
+    pub(crate) async fn add_proposals(&self, machines: &mut [DiscoveredMachine]) -> Result<(), Status> {
+        let (_, plan) = self.plan().await?;
+        for machine in machines {
+            machine.proposal = propose(&plan, machine).map(|mut proposal| {
+                proposal.bmc.iter_mut().for_each(hide);
+                proposal
+            });
+        }
+        Ok(())
+    }
+}
+
+/// As callers see it.
+fn shown(mut plan: DiscoveryPlan, revision: i64) -> DiscoveryPlan {
+    plan.rules.iter_mut().filter_map(|rule| rule.bmc.as_mut()).for_each(hide);
+    for machine in &mut plan.machines {
+        machine.bmc_password_set = !std::mem::take(&mut machine.bmc_password).is_empty();
+    }
+    plan.etag = etag(revision);
+    plan
+}
+
+fn hide(bmc: &mut farrier_proto::inventory::Bmc) {
+    bmc.password_set = !std::mem::take(&mut bmc.password).is_empty();
+}
+
+fn etag(revision: i64) -> String {
+    if revision == 0 { String::new() } else { revision.to_string() }
+}
+
+fn keep_passwords(plan: &mut DiscoveryPlan, before: &DiscoveryPlan) {
+    for rule in &mut plan.rules {
+        let old = before.rules.iter().find(|old| old.name == rule.name).and_then(|old| old.bmc.as_ref());
+        if let (Some(bmc), Some(old)) = (rule.bmc.as_mut(), old)
+            && bmc.password.is_empty()
+        {
+            bmc.password.clone_from(&old.password);
+        }
+    }
+    let key =
+        |machine: &ExpectedMachine| (serial(&machine.serial_number), machine.mac_address.to_lowercase());
+    let old: std::collections::HashMap<_, _> =
+        before.machines.iter().map(|m| (key(m), &m.bmc_password)).collect();
+    for machine in &mut plan.machines {
+        if machine.bmc_password.is_empty()
+            && let Some(password) = old.get(&key(machine))
+        {
+            machine.bmc_password.clone_from(password);
+        }
+    }
+}
+
+fn check_plan(plan: &DiscoveryPlan) -> Result<(), Status> {
+    if plan.rules.len() > RULES || plan.machines.len() > MACHINES || plan.encoded_len() > WHOLE {
+        let text = format!("expected at most {RULES} rules and {MACHINES} machines, {WHOLE} bytes in all");
+        return Err(invalid("plan", text));
+    }
+    let mut names = HashSet::new();
+    for rule in &plan.rules {
+        check_rule(rule)?;
+        if !names.insert(&rule.name) {
+            return Err(invalid("plan.rules.name", format!("{} is used twice", rule.name)));
+        }
+    }
+    let mut seen = HashSet::new();
+    for machine in &plan.machines {
+        check_machine(machine)?;
+        for id in [serial(&machine.serial_number), machine.mac_address.to_lowercase()] {
+            if !id.is_empty() && !seen.insert(id.clone()) {
+                return Err(invalid("plan.machines", format!("{id} is expected twice")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_rule(rule: &DiscoveryRule) -> Result<(), Status> {
+    if !is_label(&rule.name) {
+        let text = format!("expected 1 to 63 of a-z, 0-9 and '-', saw {:?}", rule.name);
+        return Err(invalid("plan.rules.name", text));
+    }
+    for (field, text) in [
+        ("plan.rules.vendor", &rule.vendor),
+        ("plan.rules.model", &rule.model),
+        ("plan.rules.serial_number", &rule.serial_number),
+        ("plan.rules.node_name", &rule.node_name),
+    ] {
+        check::text(field, text)?;
+    }
+    check::word("plan.rules.resource_class", &rule.resource_class)?;
+    let hex = |c: char| c.is_ascii_hexdigit() || c == ':';
+    if rule.mac_prefix.len() > 17 || !rule.mac_prefix.chars().all(hex) {
+        return Err(invalid(
+            "plan.rules.mac_prefix",
+            "expected the beginning of a MAC address, such as 52:54:00",
+        ));
+    }
+    if !rule.subnet.is_empty() && super::proposal::subnet(&rule.subnet).is_none() {
+        return Err(invalid("plan.rules.subnet", "expected a network such as 10.90.0.0/24"));
+    }
+    let Some(bmc) = &rule.bmc else { return Ok(()) };
+    let mut whole = bmc.clone();
+    if whole.address.is_empty() {
+        whole.address = "bmc".to_owned();
+    }
+    bmc::check(&whole)
+}
+
+fn check_machine(machine: &ExpectedMachine) -> Result<(), Status> {
+    let mac = |field: &str, text: &str| match text.parse::<MacAddress>() {
+        Err(error) if !text.is_empty() => Err(invalid(field, error)),
+        _ => Ok(()),
+    };
+    if machine.serial_number.is_empty() && machine.mac_address.is_empty() {
+        return Err(invalid("plan.machines", "expected a serial number or a MAC address of each"));
+    }
+    check::text("plan.machines.serial_number", &machine.serial_number)?;
+    mac("plan.machines.mac_address", &machine.mac_address)?;
+    mac("plan.machines.bmc_mac_address", &machine.bmc_mac_address)?;
+    if !machine.bmc_address.is_empty() {
+        check::host_port("plan.machines.bmc_address", &machine.bmc_address)?;
+    }
+    if machine.bmc_user.len() > LOGIN || machine.bmc_password.len() > LOGIN {
+        return Err(invalid(
+            "plan.machines",
+            format!("expected a user and a password of at most {LOGIN} bytes"),
+        ));
+    }
+    if !machine.rack.is_empty() {
+        check::name("plan.machines.rack", Collection::Racks, &machine.rack)?;
+    }
+    if !machine.node.is_empty() {
+        check::name("plan.machines.node", Collection::Nodes, &machine.node)?;
+    }
+    if !(0..=100).contains(&machine.rack_unit) {
+        return Err(invalid("plan.machines.rack_unit", "expected 0 (unknown) to 100"));
+    }
+    Ok(())
+}
+
+/// Also what it is sealed for.
+pub(crate) const PLAN: &str = "discoveryPlan";
+const RULES: usize = 256;
+const MACHINES: usize = 4096;
+const WHOLE: usize = 2 << 20;
+const LOGIN: usize = 128;

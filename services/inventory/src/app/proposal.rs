@@ -1,0 +1,292 @@
+//! What the plan would make of a discovered machine: pure.
+
+use farrier_model::{Collection, is_label};
+use farrier_proto::inventory::{
+    Bmc, DiscoveredMachine, DiscoveryPlan, DiscoveryRule, ExpectedMachine, GivenAddress, ProposedNode,
+};
+use farrier_proto::types::System;
+use std::net::Ipv4Addr;
+
+/// `None`: nothing in the plan is about it. The passwords are in it.
+pub(super) fn propose(plan: &DiscoveryPlan, machine: &DiscoveredMachine) -> Option<ProposedNode> {
+    let rule = plan.rules.iter().find(|rule| matches(rule, machine));
+    let expected = expected(plan, machine);
+    if rule.is_none() && expected.is_none() {
+        return None;
+    }
+    let unit = expected.map_or(0, |expected| expected.rack_unit);
+    let named = expected.map(|expected| expected.node.clone()).filter(|node| !node.is_empty());
+    let by_rule = || rule.and_then(|rule| render(&rule.node_name, machine, unit));
+    let node = named.or_else(|| by_rule().map(|label| Collection::Nodes.name(&label))).unwrap_or_default();
+    let bmc = bmc(rule, expected, machine);
+    let wrong_rack = expected.filter(|e| !e.rack.is_empty() && e.rack != machine.rack).map(|e| &e.rack);
+    let mut missing = Vec::new();
+    if let Some(rack) = wrong_rack {
+        missing.push(format!("it is expected in {rack}"));
+    }
+    if node.is_empty() {
+        missing.push("no name comes of its rule".to_owned());
+    }
+    match &bmc {
+        None => missing.push("its rule says no BMC".to_owned()),
+        Some(bmc) if bmc.address.is_empty() => missing.push("the address of its BMC is not known".to_owned()),
+        Some(bmc) if bmc.password.is_empty() => missing.push("there is no password for its BMC".to_owned()),
+        Some(_) => {}
+    }
+    let wants = rule.is_some_and(|rule| rule.automatic);
+    Some(ProposedNode {
+        node,
+        rule: rule.map(|rule| rule.name.clone()).unwrap_or_default(),
+        expected: expected.is_some(),
+        // The position is of the rack where it was to be.
+        rack_unit: if wrong_rack.is_some() { 0 } else { unit },
+        resource_class: rule.map(|rule| rule.resource_class.clone()).unwrap_or_default(),
+        bmc,
+        automatic: wants && missing.is_empty(),
+        missing: if wants { missing.join("; ") } else { String::new() },
+    })
+}
+
+/// The address that the rack gave to the BMC with which this machine is expected.
+pub(super) fn bmc_address(
+    plan: &DiscoveryPlan,
+    machine: &DiscoveredMachine,
+    given: &[GivenAddress],
+) -> String {
+    let mac = expected(plan, machine).map(|expected| expected.bmc_mac_address.as_str()).unwrap_or_default();
+    let has = |one: &&GivenAddress| !mac.is_empty() && same_mac(&one.mac_address, mac);
+    let ip = given.iter().find(has).filter(|one| one.ip_address.parse::<Ipv4Addr>().is_ok());
+    ip.map(|one| one.ip_address.clone()).unwrap_or_default()
+}
+
+/// Serial numbers in any case of letters, and with blanks around them, are the same.
+pub(super) fn serial(text: &str) -> String {
+    text.trim().to_lowercase()
+}
+
+/// Network and mask.
+pub(super) fn subnet(text: &str) -> Option<(u32, u32)> {
+    let (address, prefix) = text.split_once('/')?;
+    let prefix: u32 = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
+    let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
+    Some((address.parse::<Ipv4Addr>().ok()?.to_bits() & mask, mask))
+}
+
+fn matches(rule: &DiscoveryRule, machine: &DiscoveredMachine) -> bool {
+    let system = system(machine);
+    let mac = machine.boot_mac_address.to_lowercase();
+    let in_subnet = || {
+        let ip = machine.ip_address.parse::<Ipv4Addr>();
+        subnet(&rule.subnet).zip(ip.ok()).is_some_and(|((network, mask), ip)| ip.to_bits() & mask == network)
+    };
+    [
+        (&rule.vendor, &system.manufacturer),
+        (&rule.model, &system.product),
+        (&rule.serial_number, &system.serial_number),
+    ]
+    .into_iter()
+    .all(|(pattern, text)| pattern.is_empty() || glob(&serial(pattern), &serial(text)))
+        && mac.starts_with(&rule.mac_prefix.to_lowercase())
+        && (rule.subnet.is_empty() || in_subnet())
+}
+
+fn expected<'a>(plan: &'a DiscoveryPlan, machine: &DiscoveredMachine) -> Option<&'a ExpectedMachine> {
+    let its = serial(&system(machine).serial_number);
+    let by_serial = plan.machines.iter().find(|e| !its.is_empty() && serial(&e.serial_number) == its);
+    let nics =
+        machine.hardware.iter().flat_map(|hardware| &hardware.nics).map(|nic| nic.mac_address.as_str());
+    let macs: Vec<&str> = nics.chain([machine.boot_mac_address.as_str()]).collect();
+    let by_mac = |e: &&ExpectedMachine| macs.iter().any(|mac| same_mac(mac, &e.mac_address));
+    by_serial.or_else(|| plan.machines.iter().filter(|e| !e.mac_address.is_empty()).find(by_mac))
+}
+
+fn bmc(
+    rule: Option<&DiscoveryRule>,
+    expected: Option<&ExpectedMachine>,
+    machine: &DiscoveredMachine,
+) -> Option<Bmc> {
+    let mut bmc = rule.and_then(|rule| rule.bmc.clone()).or_else(|| {
+        // An expected machine alone says enough where either protocol will do.
+        let knows = expected.is_some_and(|e| !e.bmc_user.is_empty());
+        knows.then(|| Bmc { driver: "auto".to_owned(), ..Bmc::default() })
+    })?;
+    let heard = Some(&machine.bmc_address);
+    for address in [expected.map(|e| &e.bmc_address), heard].into_iter().flatten() {
+        if !address.is_empty() {
+            bmc.address.clone_from(address);
+            break;
+        }
+    }
+    if let Some(expected) = expected {
+        if !expected.bmc_user.is_empty() {
+            bmc.user.clone_from(&expected.bmc_user);
+        }
+        if !expected.bmc_password.is_empty() {
+            bmc.password.clone_from(&expected.bmc_password);
+        }
+    }
+    Some(bmc)
+}
+
+/// A label; `None` where nothing of one is left.
+fn render(template: &str, machine: &DiscoveredMachine, unit: i32) -> Option<String> {
+    let system = system(machine);
+    let mut text = template.to_owned();
+    for (word, value) in [
+        ("{serial}", system.serial_number.as_str()),
+        ("{vendor}", system.manufacturer.as_str()),
+        ("{model}", system.product.as_str()),
+        ("{mac}", machine.boot_mac_address.as_str()),
+        ("{rack}", machine.rack.rsplit('/').next().unwrap_or_default()),
+        ("{unit}", unit.to_string().as_str()),
+    ] {
+        // What a machine says of itself is never a template.
+        let plain: String = value.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        // A name that lacks what makes it one machine's would be every machine's.
+        if text.contains(word) && (value.trim().is_empty() || (word == "{unit}" && unit == 0)) {
+            return None;
+        }
+        text = text.replace(word, &plain);
+    }
+    let mut label = String::new();
+    for c in text.to_lowercase().chars() {
+        match c {
+            'a'..='z' | '0'..='9' => label.push(c),
+            _ if !label.ends_with('-') => label.push('-'),
+            _ => {}
+        }
+    }
+    let label = label.trim_matches('-').to_owned();
+    is_label(&label).then_some(label)
+}
+
+/// `*` stands for anything.
+fn glob(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    rest.ends_with(last)
+}
+
+fn same_mac(one: &str, other: &str) -> bool {
+    let plain = |text: &str| text.to_lowercase().replace('-', ":");
+    plain(one) == plain(other)
+}
+
+fn system(machine: &DiscoveredMachine) -> System {
+    machine.hardware.as_ref().and_then(|hardware| hardware.system.clone()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use farrier_proto::types::Hardware;
+
+    fn machine() -> DiscoveredMachine {
+        let system = System {
+            manufacturer: "Dell Inc.".into(),
+            product: "PowerEdge R650".into(),
+            serial_number: "ABC123".into(),
+            ..System::default()
+        };
+        DiscoveredMachine {
+            rack: "racks/r1".into(),
+            boot_mac_address: "52:54:00:00:00:01".into(),
+            ip_address: "10.90.0.100".into(),
+            hardware: Some(Hardware { system: Some(system), ..Hardware::default() }),
+            ..DiscoveredMachine::default()
+        }
+    }
+
+    fn rule() -> DiscoveryRule {
+        let bmc =
+            Bmc { driver: "ipmi".into(), user: "root".into(), password: "calvin".into(), ..Bmc::default() };
+        DiscoveryRule {
+            name: "dell".into(),
+            vendor: "dell*".into(),
+            node_name: "{rack}-{serial}".into(),
+            resource_class: "r650".into(),
+            bmc: Some(bmc),
+            automatic: true,
+            ..DiscoveryRule::default()
+        }
+    }
+
+    fn expected() -> ExpectedMachine {
+        ExpectedMachine {
+            serial_number: " abc123 ".into(),
+            bmc_mac_address: "52:54:00:00:00:99".into(),
+            bmc_password: "on-the-label".into(),
+            rack_unit: 12,
+            ..ExpectedMachine::default()
+        }
+    }
+
+    #[test]
+    fn all_that_a_rule_says_must_match() {
+        let all = DiscoveryRule {
+            model: "*r650".into(),
+            serial_number: "a*12*".into(),
+            mac_prefix: "52:54:00".into(),
+            subnet: "10.90.0.0/24".into(),
+            ..rule()
+        };
+        assert!(matches(&all, &machine()) && matches(&DiscoveryRule::default(), &machine()));
+        for other in [
+            DiscoveryRule { vendor: "HPE".into(), ..all.clone() },
+            DiscoveryRule { model: "PowerEdge".into(), ..all.clone() },
+            DiscoveryRule { serial_number: "*9".into(), ..all.clone() },
+            DiscoveryRule { mac_prefix: "52:54:01".into(), ..all.clone() },
+            DiscoveryRule { subnet: "10.91.0.0/24".into(), ..all.clone() },
+        ] {
+            assert!(!matches(&other, &machine()), "{other:?}");
+        }
+        assert!(glob("a*b*c", "axxbxxc") && glob("*", "") && !glob("a*a", "a") && !glob("ab", "abc"));
+    }
+
+    #[test]
+    fn a_rule_and_an_expected_machine_make_a_whole_node() {
+        let mut machine = machine();
+        let plan = |rules: &[DiscoveryRule], machines: &[ExpectedMachine]| DiscoveryPlan {
+            rules: rules.to_vec(),
+            machines: machines.to_vec(),
+            ..DiscoveryPlan::default()
+        };
+        assert_eq!(propose(&plan(&[], &[]), &machine), None);
+        let one = propose(&plan(&[rule()], &[]), &machine).unwrap();
+        assert_eq!((one.node.as_str(), one.automatic), ("nodes/r1-abc123", false));
+        assert_eq!(one.missing, "the address of its BMC is not known");
+
+        let both = plan(&[rule()], &[expected()]);
+        let given =
+            [GivenAddress { mac_address: "52:54:00:00:00:99".into(), ip_address: "10.90.0.230".into() }];
+        machine.bmc_address = bmc_address(&both, &machine, &given);
+        let whole = propose(&both, &machine).unwrap();
+        let bmc = whole.bmc.unwrap();
+        assert_eq!((bmc.address.as_str(), bmc.password.as_str()), ("10.90.0.230", "on-the-label"));
+        assert!(whole.automatic && whole.missing.is_empty() && whole.expected);
+        assert_eq!(whole.rack_unit, 12);
+        // It stands where it was not to be.
+        let elsewhere = ExpectedMachine { rack: "racks/r2".into(), ..expected() };
+        let wrong = propose(&plan(&[rule()], &[elsewhere]), &machine).unwrap();
+        assert_eq!((wrong.automatic, wrong.rack_unit), (false, 0));
+        assert!(wrong.missing.contains("racks/r2"), "{}", wrong.missing);
+    }
+
+    #[test]
+    fn a_name_is_a_label_whatever_a_machine_says() {
+        let mut odd = machine();
+        odd.hardware.as_mut().unwrap().system.as_mut().unwrap().serial_number = "../{mac} Ä/9".into();
+        assert_eq!(render("n-{serial}", &odd, 0), Some("n-mac-9".into()));
+        assert_eq!(render("n-{unit}", &odd, 0), None, "every machine would be n-0");
+        assert_eq!(render("{rack}-u{unit}", &odd, 7), Some("r1-u7".into()));
+        odd.hardware = None;
+        assert_eq!(render("n-{serial}", &odd, 0), None);
+    }
+}
