@@ -137,8 +137,8 @@ impl Host for World {
             return Err(Denied::NotFound);
         }
         let initiator = Credentials { user: "u".into(), secret: Secret::new(*b"s") };
-        let auth = self.secret.then_some(Chap { initiator, target: None });
-        Ok(Admission { target: Arc::clone(&self.target), auth })
+        let accounts = self.secret.then_some(Chap { initiator, target: None }).into_iter().collect();
+        Ok(Admission { target: Arc::clone(&self.target), accounts })
     }
 
     fn discovery_access(&mut self, _: &str) -> DiscoveryAccess {

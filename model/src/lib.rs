@@ -10,8 +10,10 @@ mod mac;
 mod name;
 pub mod placement;
 pub mod root_device;
+mod seldom;
 mod shares;
 
 pub use mac::{MacAddress, ParseMacError};
 pub use name::{Collection, NameError, is_label, parse_name};
+pub use seldom::Seldom;
 pub use shares::{Share, Shares};

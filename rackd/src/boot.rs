@@ -2,7 +2,7 @@
 
 use crate::config::SegmentConfig;
 use crate::rack::Rack;
-use crate::volumes::Access;
+use crate::volumes::{Access, Account};
 use farrier_journal::JournalError;
 use farrier_netboot::{Boot, BootEntry, KernelArgs, KernelArgsError, MacAddr, San, SanError};
 use farrier_proto::rack::Machine;
@@ -29,7 +29,7 @@ pub(crate) enum Serve<'a> {
     /// The ramdisk, with a token for this boot.
     Ramdisk { token: &'a str },
     /// An iSCSI disk of this rack.
-    San { access: &'a Access, secret: &'a str },
+    San { access: &'a Access, account: &'a Account },
     /// Its own disk.
     LocalDisk,
 }
@@ -58,7 +58,7 @@ impl Rack {
                     initrd: self.initrd.clone(),
                     args: self.kernel_args(machine, segment, mac, ip, token)?,
                 },
-                Serve::San { access, secret } => Boot::San(san(segment, access, secret)?),
+                Serve::San { access, account } => Boot::San(san(segment, access, account)?),
                 Serve::LocalDisk => Boot::LocalDisk,
             };
             self.netboot.update(|table| {
@@ -110,14 +110,14 @@ impl Rack {
     }
 }
 
-fn san(segment: &SegmentConfig, access: &Access, secret: &str) -> Result<San, SanError> {
+fn san(segment: &SegmentConfig, access: &Access, account: &Account) -> Result<San, SanError> {
     Ok(San {
         portal: SocketAddrV4::new(segment.address, access.port),
         target: access.target.parse()?,
         lun: 0,
         initiator: access.initiator.parse()?,
-        user: access.user.parse()?,
-        secret: secret.parse()?,
+        user: account.user().parse()?,
+        secret: account.secret.parse()?,
     })
 }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub(crate) use segment::DhcpMode;
 pub use segment::{Role, SegmentConfig};
 
 /// Checked configuration.
@@ -291,6 +292,27 @@ mod tests {
         }
         let bridged = format!("switch = \"bridge\"\n{GOOD}{BEHIND}");
         assert!(Config::parse(&bridged).unwrap_err().to_string().contains("far: behind_relay"));
+    }
+
+    #[test]
+    fn whose_dhcp_it_is() {
+        assert_eq!(Config::parse(GOOD).unwrap().segments[0].dhcp, DhcpMode::Reservations);
+        let with = |more: &str| Config::parse(&GOOD.replace("pool =", &format!("{more}\npool =")));
+        let proxy = with("dhcp = \"proxy\"").unwrap();
+        assert_eq!((proxy.segments[0].dhcp, proxy.segments[0].guests), (DhcpMode::Proxy, None));
+        let all = with("dhcp = \"authoritative\"\nguests = \"10.90.0.200-10.90.0.220\"").unwrap();
+        let guests = ([10, 90, 0, 200].into(), [10, 90, 0, 220].into());
+        assert_eq!((all.segments[0].dhcp, all.segments[0].guests), (DhcpMode::Authoritative, Some(guests)));
+        for (more, key) in [
+            ("dhcp = \"authoritative\"", "guests"),
+            ("dhcp = \"authoritative\"\nguests = \"10.90.0.99-10.90.0.120\"", "guests"),
+            ("dhcp = \"authoritative\"\nguests = \"10.91.0.9-10.91.0.12\"", "guests"),
+            ("guests = \"10.90.0.200-10.90.0.220\"", "guests"),
+            ("dhcp = \"maybe\"", "dhcp"),
+        ] {
+            let text = farrier_runtime::telemetry::chain(&with(more).unwrap_err());
+            assert!(text.contains(key), "{more}: {text}");
+        }
     }
 
     #[test]

@@ -19,7 +19,8 @@ use farrier_proto::inventory::{ReportMachineRequest, SightMachineRequest};
 use farrier_proto::rack::{Machine, MachinePort};
 use farrier_proto::types::Hardware;
 use found::Found;
-use std::sync::Arc;
+use prost::Message as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::transport::Channel;
@@ -30,6 +31,24 @@ pub(crate) struct Discovery {
     /// `None`: nothing is discovered.
     inventory: Option<DiscoveredServiceClient<Channel>>,
     pub(crate) found: Found,
+    /// Strangers can cause both at will.
+    told_full: Minute,
+    told_unasked: Minute,
+}
+
+/// What is told once a minute at most.
+#[derive(Default)]
+struct Minute(Mutex<Option<Instant>>);
+
+impl Minute {
+    fn due(&self, now: Instant) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = told.is_none_or(|at| now.saturating_duration_since(at) >= MINUTE);
+        if due {
+            *told = Some(now);
+        }
+        due
+    }
 }
 
 impl Discovery {
@@ -42,7 +61,12 @@ impl Discovery {
                 Some(DiscoveredServiceClient::new(channel))
             }
         };
-        Ok(Self { inventory, found: Found::default() })
+        Ok(Self {
+            inventory,
+            found: Found::default(),
+            told_full: Minute::default(),
+            told_unasked: Minute::default(),
+        })
     }
 }
 
@@ -50,9 +74,15 @@ impl Discovery {
 pub(crate) async fn run(rack: Arc<Rack>) {
     let Some(mut inventory) = rack.discovery.inventory.clone() else { return };
     let mut events = rack.netboot.events();
+    let mut tidy = tokio::time::interval(TIDY);
     loop {
         let event = tokio::select! {
             () = rack.shutdown.cancelled() => return,
+            _ = tidy.tick() => {
+                // They may begin anew, and their addresses are free.
+                rack.discovery.found.forget_old(Instant::now()).into_iter().for_each(|mac| unpublish(&rack, mac));
+                continue;
+            }
             event = events.recv() => event,
         };
         match event {
@@ -72,23 +102,33 @@ pub(crate) async fn run(rack: Arc<Rack>) {
 async fn one(rack: &Arc<Rack>, inventory: &mut DiscoveredServiceClient<Channel>, event: &BootEvent) {
     let Some(mac) = event.mac else { return };
     match event.kind {
-        EventKind::UnknownMac => {
+        // A tenant's machine that boots, and whatever only wants an address, are nobody's business here.
+        EventKind::UnknownMac { ref network, boots: true }
+            if rack.provisioning().is_some_and(|segment| segment.name == *network) =>
+        {
             let request = SightMachineRequest { mac_address: mac.to_string() };
             match inventory.sight_machine(request).await.map(|answer| answer.into_inner().node) {
                 Ok(node) if node.is_empty() => {
-                    let (begun, forgotten) = rack.discovery.found.begin(mac, Instant::now());
-                    // They may begin anew, and their addresses are free.
-                    forgotten.into_iter().for_each(|mac| unpublish(rack, mac));
-                    if begun {
+                    let now = Instant::now();
+                    rack.discovery.found.forget_old(now).into_iter().for_each(|mac| unpublish(rack, mac));
+                    if rack.discovery.found.begin(mac, now) {
                         tracing::info!(%mac, "an unknown machine gets the ramdisk");
                         serve(rack, mac).await;
                     } else {
-                        tracing::warn!(%mac, "too many unknown machines at once: this one has to ask again");
+                        tracing::debug!(%mac, "too many unknown machines at once: this one has to ask again");
+                        if rack.discovery.told_full.due(now) {
+                            tracing::warn!(
+                                "too many unknown machines at once: {mac} and what comes after it have to ask again"
+                            );
+                        }
                     }
                 }
                 Ok(node) => tracing::debug!(%mac, node.id = %node, "a node without a task asks to boot"),
                 Err(status) => {
-                    tracing::warn!(%mac, %status, "not told whether this machine is known: nothing is booted");
+                    tracing::debug!(%mac, %status, "not told whether this machine is known");
+                    if rack.discovery.told_unasked.due(Instant::now()) {
+                        tracing::warn!(%mac, %status, "not told whether unknown machines are known: nothing is booted");
+                    }
                 }
             }
         }
@@ -120,22 +160,30 @@ pub(crate) fn registered(rack: &Arc<Rack>, mac: MacAddr, used: TokenUse, hardwar
     let Some(inventory) = rack.discovery.inventory.clone().filter(|_| used == TokenUse::First) else {
         return;
     };
+    let mut hardware = hardware.unwrap_or_default();
+    if hardware.encoded_len() > MOST_HARDWARE {
+        // Inventory would refuse it. It is reported as a machine that said nothing of itself.
+        if rack.discovery.told_full.due(Instant::now()) {
+            tracing::warn!(%mac, "an unknown machine says more of itself than any machine has: not kept");
+        }
+        hardware = Hardware::default();
+    }
+    // One that boots again and again, or says that it does, is reported by one task, as it was last.
+    if !rack.discovery.found.say(mac, hardware) {
+        return;
+    }
     let rack = rack.clone();
     rack.clone().tracker.spawn(async move {
-        let work = finish(&rack, inventory, mac, hardware);
+        let work = finish(&rack, inventory, mac);
         rack.shutdown.run_until_cancelled(work).await;
     });
 }
 
-async fn finish(
-    rack: &Rack,
-    mut inventory: DiscoveredServiceClient<Channel>,
-    mac: MacAddr,
-    hardware: Option<Hardware>,
-) {
-    let request = ReportMachineRequest { boot_mac_address: mac.to_string(), hardware };
+async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr) {
     for attempt in 1..=ATTEMPTS {
-        match inventory.report_machine(request.clone()).await {
+        let hardware = rack.discovery.found.said(mac);
+        let request = ReportMachineRequest { boot_mac_address: mac.to_string(), hardware };
+        match inventory.report_machine(request).await {
             Ok(answer) => {
                 let answer = answer.into_inner();
                 tracing::info!(%mac, machine = answer.machine, node.id = answer.node, "machine discovered");
@@ -147,7 +195,10 @@ async fn finish(
                 break;
             }
             Err(status) => {
-                tracing::warn!(%mac, %status, "a discovered machine is not told yet");
+                tracing::debug!(%mac, %status, "a discovered machine is not told yet");
+                if rack.discovery.told_unasked.due(Instant::now()) {
+                    tracing::warn!(%mac, %status, "discovered machines are not told yet");
+                }
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -202,6 +253,11 @@ fn machine(mac: MacAddr) -> Machine {
     Machine { name: name(mac), ports: vec![port], ..Machine::default() }
 }
 
+/// What got no further than its script is looked for this often.
+const TIDY: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
+/// As inventory has it: a server with a hundred disks says a tenth of this.
+const MOST_HARDWARE: usize = 64 << 10;
 /// Inventory reads some rows.
 const CALL: Duration = Duration::from_secs(10);
 /// How often a machine is told of: half an hour of an absent centre.

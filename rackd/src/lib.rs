@@ -12,6 +12,7 @@ mod cache;
 mod config;
 mod consoles;
 mod discovery;
+mod disk_access;
 mod grpc;
 mod housekeeping;
 mod join;

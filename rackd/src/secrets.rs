@@ -17,7 +17,7 @@ pub(crate) struct Secrets {
     pub(crate) user_data: Vec<u8>,
     /// Tokens that boot scripts carry, by their digests, with the key that used each.
     pub(crate) boot_tokens: Vec<BootToken>,
-    /// What the machine proves itself with to the iSCSI target, made for this operation.
+    /// What a ramdisk proves itself with to the image's iSCSI target, made for this operation.
     #[serde(default)]
     pub(crate) chap_secret: String,
     /// In the phone-home URL of the deployed system.

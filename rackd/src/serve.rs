@@ -2,9 +2,10 @@
 
 use crate::bmc::Bmcs;
 use crate::cache::{ImageCache, Room};
-use crate::config::{Config, SegmentConfig, SwitchDriver};
+use crate::config::{Config, DhcpMode, SegmentConfig, SwitchDriver};
 use crate::consoles::Consoles;
 use crate::discovery::{self, Discovery};
+use crate::disk_access;
 use crate::grpc::{AgentApi, BmcApi, ConsoleApi, RackApi};
 use crate::housekeeping;
 use crate::phone_home;
@@ -24,7 +25,9 @@ use farrier_identity::client::{Expect, channel};
 use farrier_identity::server::ClientAuth;
 use farrier_identity::{Credentials, Identity};
 use farrier_journal::Journal;
-use farrier_netboot::{Artifact, ArtifactName, BootTable, EventKind, Leases, Netboot, Segment, http};
+use farrier_netboot::{
+    Artifact, ArtifactName, Boot, BootTable, Dhcp, EventKind, Leases, Netboot, Pool, Segment, http,
+};
 use farrier_proto::agent::agent_service_server::AgentServiceServer;
 use farrier_proto::rack::bmc_service_server::BmcServiceServer;
 use farrier_proto::rack::console_service_server::ConsoleServiceServer;
@@ -112,7 +115,7 @@ pub async fn start(
         snapshots: Snapshots::new(&config.data, images.clone()),
         cache: ImageCache::new(config.data.join("images"), images, room(&config)),
         switch: switch(&config),
-        volumes: Volumes::new(&config, bound.block.port()),
+        volumes: Volumes::new(&config, bound.block.port(), vault.clone()),
         bmc: Bmcs::bind(&config.data).await.context("no UDP socket for IPMI")?,
         tasks: Tasks::default(),
         timeouts: config.timeouts.clone(),
@@ -133,6 +136,9 @@ pub async fn start(
     watch(&rack, &credentials)?;
     tasks::resume(&rack).await?;
     rack.tracker.spawn(renew_tokens(rack.clone()));
+    // Before anybody can log in.
+    let sessions = rack.volumes.targets().subscribe();
+    rack.tracker.spawn(disk_access::renew(rack.clone(), sessions));
     rack.tracker.spawn(discovery::run(rack.clone()));
     rack.tracker.spawn(housekeeping::keep_room(rack.clone()));
     keep_certificate(&rack, &credentials);
@@ -292,6 +298,12 @@ fn segment(config: &SegmentConfig) -> Segment {
     segment.behind_relay = config.behind_relay;
     segment.gateway = config.gateway;
     segment.dns.clone_from(&config.dns);
+    segment.dhcp = match config.dhcp {
+        DhcpMode::Authoritative | DhcpMode::Reservations => Dhcp::Ours,
+        DhcpMode::Proxy => Dhcp::Proxy,
+        DhcpMode::Off => Dhcp::Off,
+    };
+    segment.pool = config.guests.map(|(first, last)| Pool { first, last, boot: Boot::None });
     segment
 }
 

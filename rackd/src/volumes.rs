@@ -3,15 +3,18 @@
 //! Targets are in memory, what they are made of is on disk: a restarted rackd offers them again, and initiators that
 //! watch their sessions (iPXE's next boot, Linux with iscsid) log in again.
 
+mod accounts;
 mod held;
 mod moving;
 mod shown;
 
 use crate::config::Config;
+pub(crate) use accounts::Account;
 use farrier_block::{
     AddError, Backing as _, Chap, Credentials, FileBacking, Image, Limits, LunSpec, Mode, Overlay,
     OverlayError, OverlayOptions, Secret, TargetSpec, Targets,
 };
+use farrier_runtime::vault::Vault;
 use held::{Slots, Turn};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -26,6 +29,7 @@ pub(crate) struct Volumes {
     port: u16,
     rack: String,
     dir: PathBuf,
+    vault: Arc<Vault>,
     /// Open volumes. Never two open overlays over one file: it is opened once, and stays open while it is there.
     open: Slots,
 }
@@ -44,7 +48,6 @@ pub(crate) struct Volume {
 pub(crate) struct Access {
     pub(crate) target: String,
     pub(crate) initiator: String,
-    pub(crate) user: String,
     pub(crate) port: u16,
 }
 
@@ -75,6 +78,9 @@ struct Record {
     /// The task whose secrets have the user data, when that is not `task`.
     #[serde(default)]
     seed_of: String,
+    /// Of the disk, wherever it goes: no other has it.
+    #[serde(default)]
+    id: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -100,12 +106,13 @@ pub(crate) enum VolumeError {
 }
 
 impl Volumes {
-    pub(crate) fn new(config: &Config, port: u16) -> Self {
+    pub(crate) fn new(config: &Config, port: u16, vault: Arc<Vault>) -> Self {
         Self {
             targets: Targets::new(Limits::default()),
             port,
             rack: config.rack.clone(),
             dir: config.data.join("volumes"),
+            vault,
             open: Slots::default(),
         }
     }
@@ -120,7 +127,17 @@ impl Volumes {
         farrier_model::is_label(node).then(|| format!("nodes/{node}"))
     }
 
-    /// Offers a whole image, read-only, to one node's ramdisk.
+    /// The node that has this target of ours.
+    pub(crate) fn owner_of(&self, target: &str) -> Option<String> {
+        let (kind, what) = target.strip_prefix(&format!("{AUTHORITY}:{}:", self.rack))?.split_once(':')?;
+        match kind {
+            IMAGE => farrier_model::is_label(what).then(|| format!("nodes/{what}")),
+            VOLUME if farrier_model::is_label(what) => Some(self.record(what).ok()?.node),
+            _ => None,
+        }
+    }
+
+    /// Offers a whole image, read-only, to one node's ramdisk, which proves itself with its node's label and `secret`.
     pub(crate) async fn offer_image(
         &self,
         node: &str,
@@ -129,7 +146,8 @@ impl Volumes {
     ) -> Result<Access, VolumeError> {
         let access = self.access(IMAGE, node, node);
         let lun = blocking(move || Ok(LunSpec::new(0, open_image(&image)?).read_only())).await?;
-        self.offer(&access, vec![lun], secret).await?;
+        let initiator = Credentials { user: label(node).to_owned(), secret: Secret::new(secret.as_bytes()) };
+        self.offer(&access, vec![lun], vec![Chap { initiator, target: None }]).await?;
         Ok(access)
     }
 
@@ -146,10 +164,11 @@ impl Volumes {
             task: new.task.to_owned(),
             manifest_sha256: new.manifest_sha256.to_owned(),
             seed_of: String::new(),
+            id: hex::encode(rand::random::<[u8; 8]>()),
         };
         let mut turn = self.open.turn(new.instance).await;
         let files = self.files(new.instance);
-        if read_record(&files.record)? == Some(record.clone()) && files.seed.exists() {
+        if read_record(&files.record)?.is_some_and(|known| record.is_of(&known)) && files.seed.exists() {
             return Ok(());
         }
         self.targets.remove(&self.access(VOLUME, new.instance, new.node).target).await;
@@ -180,7 +199,6 @@ impl Volumes {
         node: &str,
         task: &str,
         image: Arc<dyn Image>,
-        secret: &str,
     ) -> Result<Access, VolumeError> {
         let access = self.access(VOLUME, instance, node);
         let mut turn = self.open.turn(instance).await;
@@ -195,16 +213,14 @@ impl Volumes {
         let luns = blocking(move || {
             let seed =
                 FileBacking::open(&files.seed, Mode::ReadOnly).map_err(io_error("opening", &files.seed))?;
-            Ok(vec![LunSpec::new(0, volume.overlay), LunSpec::new(1, seed).read_only()])
+            // The next instance of this name has another disk.
+            let luns = [LunSpec::new(0, volume.overlay), LunSpec::new(1, seed).read_only()];
+            Ok(luns.into_iter().map(|lun| lun.medium(&record.id)).collect())
         })
         .await?;
-        self.offer(&access, luns, secret).await?;
+        let accounts = self.accounts(instance, task).await?;
+        self.offer(&access, luns, accounts.chap()).await?;
         Ok(access)
-    }
-
-    /// How a node reaches an instance's volume.
-    pub(crate) fn volume_access(&self, instance: &str, node: &str) -> Access {
-        self.access(VOLUME, instance, node)
     }
 
     /// Ends the sessions of a node and offers it nothing any more. Its volumes stay.
@@ -230,7 +246,10 @@ impl Volumes {
     pub(crate) async fn drop_volumes(&self, node: &str) -> Result<Vec<String>, VolumeError> {
         self.withdraw(node).await;
         let mut dropped = Vec::new();
-        for instance in self.records(node)?.into_iter().map(|record| record.instance) {
+        // One that cannot be read is told of by whoever lists them, and keeps nobody else's.
+        let (mut records, _) = self.read_all()?;
+        records.retain(|record| label(&record.node) == label(node));
+        for instance in records.into_iter().map(|record| record.instance) {
             // Nobody offers it again between its withdrawal and its removal, or gives it to another node.
             let mut turn = self.open.turn(&instance).await;
             let files = self.files(&instance);
@@ -290,15 +309,19 @@ impl Volumes {
         Ok(volume)
     }
 
-    async fn offer(&self, access: &Access, luns: Vec<LunSpec>, secret: &str) -> Result<(), VolumeError> {
+    async fn offer(
+        &self,
+        access: &Access,
+        luns: Vec<LunSpec>,
+        accounts: Vec<Chap>,
+    ) -> Result<(), VolumeError> {
         // What an earlier try offered is offered anew: its backing may be another file by now.
         self.targets.remove(&access.target).await;
-        let secret = Secret::new(secret.as_bytes());
         self.targets.add(TargetSpec {
             name: access.target.clone(),
             alias: String::new(),
             luns,
-            chap: Some(Chap { initiator: Credentials { user: access.user.clone(), secret }, target: None }),
+            accounts,
             initiators: vec![access.initiator.clone()],
         })?;
         Ok(())
@@ -309,7 +332,6 @@ impl Volumes {
         Access {
             target: format!("{AUTHORITY}:{}:{kind}:{what}", self.rack),
             initiator: format!("{AUTHORITY}:{}:node:{node}", self.rack),
-            user: node.to_owned(),
             port: self.port,
         }
     }
@@ -322,13 +344,6 @@ impl Volumes {
     /// Images that a volume builds on.
     pub(crate) fn images(&self) -> Result<HashSet<String>, VolumeError> {
         Ok(self.all_records()?.into_iter().map(|record| record.manifest_sha256).collect())
-    }
-
-    /// The volumes of a node.
-    fn records(&self, node: &str) -> Result<Vec<Record>, VolumeError> {
-        let mut records = self.all_records()?;
-        records.retain(|record| label(&record.node) == label(node));
-        Ok(records)
     }
 
     /// All of them, or the error of the first that cannot be read.
@@ -363,6 +378,7 @@ impl Volumes {
         Files {
             overlay: self.dir.join(format!("{name}.overlay")),
             seed: self.dir.join(format!("{name}.seed")),
+            accounts: self.dir.join(format!("{name}.accounts")),
             record: self.dir.join(format!("{name}.{RECORD}")),
         }
     }
@@ -372,6 +388,8 @@ impl Volumes {
 struct Files {
     overlay: PathBuf,
     seed: PathBuf,
+    /// Sealed.
+    accounts: PathBuf,
     record: PathBuf,
 }
 
@@ -382,7 +400,7 @@ impl Files {
         if let Some(volume) = open {
             volume.overlay.abandon();
         }
-        for path in [&self.overlay, &self.seed, &self.record] {
+        for path in [&self.overlay, &self.seed, &self.accounts, &self.record] {
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(io_error("removing", path)(error));
@@ -391,6 +409,13 @@ impl Files {
             }
         }
         Ok(())
+    }
+}
+
+impl Record {
+    /// Whether it was made for the same.
+    fn is_of(&self, known: &Record) -> bool {
+        Record { id: self.id.clone(), ..known.clone() } == *self
     }
 }
 
@@ -439,7 +464,10 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), VolumeError> {
     let write = || {
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
-        file.write_all(bytes)?;
+        // A file system image is zeros behind what is in it.
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        file.write_all(bytes.get(..end).unwrap_or(bytes))?;
+        file.set_len(bytes.len() as u64)?;
         file.sync_all()?;
         std::fs::rename(&tmp, path)
     };

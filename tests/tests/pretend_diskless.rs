@@ -243,6 +243,35 @@ async fn a_disk_moves_to_another_machine_with_all_that_was_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_lives_for_one_boot() {
+    let bench = Bench::start().await;
+    let (image, _) = bench.image("debian", IMAGE).await;
+    let node = bench.node(1).await;
+    assert_done(&bench.run("deploy", 1, &node, Work::Deploy(diskless(&image, "web"))).await);
+    let first = node.san().unwrap();
+    // The running system logs in with its own again, also at a rackd that has restarted.
+    let bench = bench.restart_rackd().await;
+    within(node.wait_for(|events| events.contains(&Event::DiskBack))).await;
+    assert!(!is_refused(first.clone()).await);
+
+    let cycle = Work::Power(Power { action: PowerAction::Cycle.into() });
+    let ups =
+        |events: &[Event]| events.iter().filter(|event| matches!(event, Event::SystemUp { .. })).count();
+    for boot in 2..4 {
+        let before = node.san().unwrap();
+        let id = format!("cycle-{boot}");
+        assert_done(&bench.run(&id, boot, &node, cycle.clone()).await);
+        within(node.wait_for(|events| ups(events) == usize::try_from(boot).unwrap())).await;
+        let now = node.san().unwrap();
+        assert!(now.secret != before.secret && now.user != before.user);
+        assert!(is_refused(before).await);
+        assert!(is_refused(first.clone()).await);
+        guest(&node, &["write -P 7 1M 4k", "flush"]).await;
+    }
+    bench.stop(vec![node]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_whose_bmc_is_silent_keeps_its_disk_until_it_is_taken_by_force() {
     let bench = Bench::start_with(|timeouts| {
         timeouts.bmc = std::time::Duration::from_secs(15);

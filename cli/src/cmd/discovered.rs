@@ -42,6 +42,8 @@ pub enum Verb {
         /// Repeat for more.
         #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
         labels: Vec<(String, String)>,
+        #[command(flatten)]
+        etag: EtagArg,
     },
     /// Forgets a machine, until it asks to boot again.
     Forget {
@@ -74,13 +76,14 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             let request = GetDiscoveredMachineRequest { name: full(Discovered, &name)? };
             session.printer.one(&call!(link, DiscoveredServiceClient, get_discovered_machine, request)?)
         }
-        Verb::Accept { name, node, fields, labels } => {
+        Verb::Accept { name, node, fields, labels, etag } => {
             let name = full(Discovered, &name)?;
             let mut node =
                 Node { name: full(Nodes, &node)?, labels: labels.into_iter().collect(), ..Node::default() };
             fields.apply(&mut node, session.env.bmc_password.as_deref())?;
             let link = session.services.inventory()?;
-            let request = AcceptDiscoveredMachineRequest { name, node: Some(node) };
+            let etag = etag.etag.unwrap_or_default();
+            let request = AcceptDiscoveredMachineRequest { name, node: Some(node), etag };
             session.printer.one(&call!(link, DiscoveredServiceClient, accept_discovered_machine, request)?)
         }
         Verb::Forget { name, etag } => {

@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         name: name.into(),
         alias: String::new(),
         luns: vec![if removable { lun.removable() } else { lun }],
-        chap: None,
+        accounts: Vec::new(),
         initiators: Vec::new(),
     })?;
     let mut portals = Vec::new();

@@ -7,7 +7,7 @@ use farrier_iscsi::scsi::{MediaError, MediaOp};
 use tokio_util::sync::CancellationToken;
 
 use crate::backing::{Arrival, Backing};
-use crate::media::read_error;
+use crate::media::Medium;
 
 /// What `op` reads and the backing does not have; `None`: nothing.
 pub(crate) fn missing(backing: &dyn Backing, op: &MediaOp) -> Option<Arrival> {
@@ -17,7 +17,7 @@ pub(crate) fn missing(backing: &dyn Backing, op: &MediaOp) -> Option<Arrival> {
 /// Until everything is there that `op` reads, for `limit` at most.
 pub(crate) async fn all(
     first: Arrival,
-    backing: &dyn Backing,
+    medium: &Medium,
     op: &MediaOp,
     limit: Duration,
     gone: &CancellationToken,
@@ -26,13 +26,13 @@ pub(crate) async fn all(
         let mut next = Some(first);
         while let Some(arrival) = next {
             arrival.await?;
-            next = missing(backing, op);
+            next = missing(&*medium.backing, op);
         }
         Ok(())
     };
     tokio::select! {
         arrived = tokio::time::timeout(limit, arrive) => match arrived {
-            Ok(arrived) => arrived.map_err(|error: std::io::Error| read_error(&error)),
+            Ok(arrived) => arrived.map_err(|error: std::io::Error| medium.read_error(&error)),
             Err(_) => Err(MediaError::Busy),
         },
         // Nobody waits for the answer any more.

@@ -8,6 +8,8 @@ use std::time::SystemTime;
 pub struct SessionInfo {
     pub target: String,
     pub initiator: String,
+    /// The CHAP name that it proved.
+    pub user: Option<String>,
     pub peer: SocketAddr,
     pub since: SystemTime,
 }
@@ -17,6 +19,12 @@ pub struct SessionInfo {
 pub enum Event {
     SessionStarted(SessionInfo),
     SessionEnded(SessionInfo),
+    /// What the target's disk is stored on fails. Told of a disk once a minute.
+    DiskFailed {
+        target: String,
+        lun: u16,
+        reason: String,
+    },
     LoginRefused {
         peer: SocketAddr,
         initiator: Option<String>,

@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::arrival;
 use crate::budget::{Purse, Turn};
 use crate::events::Event;
-use crate::media::{Medium, changes, read_error};
+use crate::media::{Medium, changes};
 use crate::targets::{Entry, SessionGuard, Targets};
 
 /// What the medium took longer for, and the memory that it holds.
@@ -121,7 +121,7 @@ impl Host for ConnectionHost {
     fn admit(&mut self, initiator: &str, target: &str) -> Result<Admission, Denied> {
         let entry =
             self.targets.find(target).filter(|entry| entry.admits(initiator)).ok_or(Denied::NotFound)?;
-        let admission = Admission { target: Arc::clone(&entry.target), auth: entry.chap.clone() };
+        let admission = Admission { target: Arc::clone(&entry.target), accounts: entry.accounts() };
         self.admitted = Some(entry);
         Ok(admission)
     }
@@ -130,20 +130,20 @@ impl Host for ConnectionHost {
     fn discovery_access(&mut self, initiator: &str) -> DiscoveryAccess {
         let mut accounts: Vec<Chap> = Vec::new();
         let visible = self.targets.visible(initiator);
-        for chap in visible.iter().filter_map(|entry| entry.chap.as_ref()) {
-            if !accounts.contains(chap) {
-                accounts.push(chap.clone());
+        for chap in visible.iter().flat_map(|entry| entry.accounts()) {
+            if !accounts.contains(&chap) {
+                accounts.push(chap);
             }
         }
         // Nobody is asked for a secret where there is none to know.
-        let anonymous = visible.is_empty() || visible.iter().any(|entry| entry.chap.is_none());
+        let anonymous = visible.is_empty() || visible.iter().any(|entry| entry.takes(None));
         DiscoveryAccess { anonymous, accounts }
     }
 
     fn discover(&mut self, session: &SessionStart) -> Vec<Discovered> {
         let addresses = self.addresses();
         let shown = self.targets.visible(&session.initiator);
-        let shown = shown.iter().filter(|entry| entry.chap.is_none() || entry.chap == session.proved);
+        let shown = shown.iter().filter(|entry| entry.takes(session.proved.as_ref()));
         shown
             .map(|entry| entry.target.name.clone())
             .map(|name| Discovered { name, addresses: addresses.clone() })
@@ -163,7 +163,8 @@ impl Host for ConnectionHost {
         }
         let entry = self.admitted.take().ok_or(Refused)?;
         let port = InitiatorPort { name: start.initiator.clone(), isid: start.isid, target_port };
-        let guard = self.targets.open(&entry, port, self.peer, self.kill.clone()).ok_or(Refused)?;
+        let proved = start.proved.as_ref();
+        let guard = self.targets.open(&entry, port, proved, self.peer, self.kill.clone()).ok_or(Refused)?;
         let grant = Grant { tsih: guard.tsih, nexus: guard.nexus, target_port };
         self.purse = Some(self.targets.budget().purse(self.peer.ip(), &entry.budget));
         self.session = Some(guard);
@@ -171,13 +172,15 @@ impl Host for ConnectionHost {
     }
 
     fn login_refused(&mut self, refused: &LoginRefused) {
-        tracing::warn!(
-            peer = %self.peer,
-            initiator = refused.initiator.as_deref(),
-            target = refused.target.as_deref(),
-            reason = refused.reason,
-            "iscsi login refused"
-        );
+        if self.targets.is_news(self.peer.ip()) {
+            tracing::warn!(
+                peer = %self.peer,
+                initiator = refused.initiator.as_deref(),
+                target = refused.target.as_deref(),
+                reason = refused.reason,
+                "iscsi login refused; more from there within a minute is not logged"
+            );
+        }
         self.targets.tell(Event::LoginRefused {
             peer: self.peer,
             initiator: refused.initiator.clone(),
@@ -202,7 +205,7 @@ impl Host for ConnectionHost {
         match medium.backing.try_read_at(place, offset) {
             Ok(()) => Now::Done(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Now::Later,
-            Err(error) => Now::Failed(read_error(&error)),
+            Err(error) => Now::Failed(medium.read_error(&error)),
         }
     }
 
@@ -288,7 +291,7 @@ impl Host for ConnectionHost {
                 return finish(&op, Ok(MediaReply::Done));
             }
             if let Some(missing) = missing
-                && let Err(error) = arrival::all(missing, &*medium.backing, &op, limit, &over).await
+                && let Err(error) = arrival::all(missing, &medium, &op, limit, &over).await
             {
                 return finish(&op, Err(error));
             }

@@ -19,6 +19,7 @@ mod serve;
 
 mod spec;
 mod targets;
+mod trouble;
 
 pub use backing::{Arrival, Backing, FileBacking, Image, Mode};
 pub use events::{Event, SessionInfo};

@@ -7,6 +7,7 @@ use farrier_iscsi::scsi::{Compare, CopySegment, MediaError, MediaOp, MediaReply}
 
 use crate::backing::Backing;
 use crate::running::Running;
+use crate::trouble::Trouble;
 
 /// One medium: its backing, and the order of what must not mix.
 #[derive(Debug)]
@@ -16,11 +17,35 @@ pub(crate) struct Medium {
     pub(crate) running: Running,
     /// Held alone by what reads and then writes, shared by what writes: COMPARE AND WRITE is one step to everybody else.
     turns: RwLock<()>,
+    trouble: Trouble,
 }
 
 impl Medium {
-    pub(crate) fn new(backing: std::sync::Arc<dyn Backing>) -> Medium {
-        Medium { backing, running: Running::default(), turns: RwLock::default() }
+    pub(crate) fn new(backing: std::sync::Arc<dyn Backing>, trouble: Trouble) -> Medium {
+        Medium { backing, running: Running::default(), turns: RwLock::default(), trouble }
+    }
+
+    pub(crate) fn read_error(&self, error: &io::Error) -> MediaError {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return MediaError::OutOfRange;
+        }
+        if error.kind() == io::ErrorKind::TimedOut {
+            return MediaError::Busy;
+        }
+        self.trouble.tell("read", error);
+        MediaError::Read
+    }
+
+    fn write_error(&self, error: &io::Error) -> MediaError {
+        // What a block had around the data has not arrived.
+        if error.kind() == io::ErrorKind::TimedOut {
+            return MediaError::Busy;
+        }
+        self.trouble.tell("written", error);
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MediaError::NoSpace,
+            _ => MediaError::Write,
+        }
     }
 
     /// Does what needs no waiting at once: `None` is not among it.
@@ -31,7 +56,7 @@ impl Medium {
                 match self.backing.try_write_at(data, *offset) {
                     Ok(()) => Some(Ok(MediaReply::Done)),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-                    Err(error) => Some(Err(write_error(&error))),
+                    Err(error) => Some(Err(self.write_error(&error))),
                 }
             }
             _ => None,
@@ -56,67 +81,70 @@ impl Medium {
                 | MediaOp::Unmap { .. }
         );
         let _alone = alone.then(|| self.turns.write().unwrap_or_else(PoisonError::into_inner));
-        let _shared = writes.then(|| self.turns.read().unwrap_or_else(PoisonError::into_inner));
+        let shared = writes.then(|| self.turns.read().unwrap_or_else(PoisonError::into_inner));
         match op {
             MediaOp::Read { offset, len } => {
                 let mut buffer = vec![0; *len];
-                backing.read_at(&mut buffer, *offset).map_err(|error| read_error(&error))?;
+                backing.read_at(&mut buffer, *offset).map_err(|error| self.read_error(&error))?;
                 return Ok(MediaReply::Data(buffer));
             }
             MediaOp::Extents { offset, max, .. } => {
-                let extents = backing.extents(*offset, *max).map_err(|error| read_error(&error))?;
+                let extents = backing.extents(*offset, *max).map_err(|error| self.read_error(&error))?;
                 return Ok(MediaReply::Extents(extents));
             }
             MediaOp::Write { offset, durable, .. } => {
-                write(backing, data, *offset)?;
-                flush_if(backing, *durable)?;
+                write(self, data, *offset)?;
+                // A sync takes long, and nobody has to wait for it.
+                drop(shared);
+                flush_if(self, *durable)?;
             }
             MediaOp::WriteAndVerify { offset, .. } => {
-                write(backing, data, *offset)?;
+                write(self, data, *offset)?;
+                drop(shared);
                 // Verified on what is stored, so it is stored first.
-                flush_if(backing, true)?;
-                compare(backing, data, *offset)?;
+                flush_if(self, true)?;
+                compare(self, data, *offset)?;
             }
             MediaOp::Verify { offset, len, compare: how, block } => {
-                verify(backing, *offset, *len, *how, *block, data, stop)?
+                verify(self, *offset, *len, *how, *block, data, stop)?
             }
             MediaOp::CompareAndWrite { offset, len, durable } => {
                 let (expected, new) = data.split_at_checked(*len).ok_or(MediaError::Write)?;
-                compare(backing, expected, *offset)?;
-                write(backing, new, *offset)?;
-                flush_if(backing, *durable)?;
+                compare(self, expected, *offset)?;
+                write(self, new, *offset)?;
+                flush_if(self, *durable)?;
             }
             MediaOp::OrWrite { offset, durable, .. } => {
                 let mut stored = vec![0; data.len()];
-                backing.read_at(&mut stored, *offset).map_err(|error| read_error(&error))?;
+                backing.read_at(&mut stored, *offset).map_err(|error| self.read_error(&error))?;
                 for (old, new) in stored.iter_mut().zip(data) {
                     *old |= new;
                 }
-                write(backing, &stored, *offset)?;
-                flush_if(backing, *durable)?;
+                write(self, &stored, *offset)?;
+                flush_if(self, *durable)?;
             }
             MediaOp::WriteSame { offset, len, unmap, zeros, .. } => {
                 let zero = *zeros || data.iter().all(|byte| *byte == 0);
                 if zero && (*unmap || backing.can_discard()) {
-                    backing.discard(*offset, *len).map_err(|error| write_error(&error))?;
+                    backing.discard(*offset, *len).map_err(|error| self.write_error(&error))?;
                 } else {
-                    repeat(backing, if zero { &ZEROS } else { data }, *offset, *len, stop)?;
+                    repeat(self, if zero { &ZEROS } else { data }, *offset, *len, stop)?;
                 }
             }
             MediaOp::Unmap { ranges } => {
                 for (offset, len) in ranges {
-                    backing.discard(*offset, *len).map_err(|error| write_error(&error))?;
+                    backing.discard(*offset, *len).map_err(|error| self.write_error(&error))?;
                 }
             }
-            MediaOp::Flush => flush_if(backing, true)?,
+            MediaOp::Flush => flush_if(self, true)?,
             MediaOp::Prefetch { offset, len } => {
                 // A hint: what cannot be had early is read when it is needed.
                 let _ = backing.prefetch(*offset, *len);
             }
             MediaOp::Copy { segments, .. } => {
-                segments.iter().try_for_each(|segment| copy(backing, segment, stop))?;
+                segments.iter().try_for_each(|segment| copy(self, segment, stop))?;
             }
-            MediaOp::Sanitize { pattern } => sanitize(backing, pattern.as_deref(), stop)?,
+            MediaOp::Sanitize { pattern } => sanitize(self, pattern.as_deref(), stop)?,
             // Whoever runs operations waits; there is nothing to do.
             MediaOp::Settle => {}
         }
@@ -141,20 +169,20 @@ fn reads_and_writes(op: &MediaOp) -> bool {
     matches!(op, MediaOp::CompareAndWrite { .. } | MediaOp::OrWrite { .. } | MediaOp::Copy { .. })
 }
 
-fn write(backing: &dyn Backing, data: &[u8], offset: u64) -> Result<(), MediaError> {
-    backing.write_at(data, offset).map_err(|error| write_error(&error))
+fn write(medium: &Medium, data: &[u8], offset: u64) -> Result<(), MediaError> {
+    medium.backing.write_at(data, offset).map_err(|error| medium.write_error(&error))
 }
 
-fn flush_if(backing: &dyn Backing, durable: bool) -> Result<(), MediaError> {
-    if durable { backing.flush().map_err(|error| write_error(&error)) } else { Ok(()) }
+fn flush_if(medium: &Medium, durable: bool) -> Result<(), MediaError> {
+    if durable { medium.backing.flush().map_err(|error| medium.write_error(&error)) } else { Ok(()) }
 }
 
-fn compare(backing: &dyn Backing, data: &[u8], offset: u64) -> Result<(), MediaError> {
+fn compare(medium: &Medium, data: &[u8], offset: u64) -> Result<(), MediaError> {
     let mut stored = vec![0; data.len().min(CHUNK)];
     let mut at = 0;
     for part in data.chunks(CHUNK) {
         let stored = stored.get_mut(..part.len()).unwrap_or_default();
-        backing.read_at(stored, offset + at).map_err(|error| read_error(&error))?;
+        medium.backing.read_at(stored, offset + at).map_err(|error| medium.read_error(&error))?;
         if let Some(wrong) = stored.iter().zip(part).position(|(stored, sent)| stored != sent) {
             return Err(MediaError::Miscompare { at: at + wrong as u64 });
         }
@@ -164,7 +192,7 @@ fn compare(backing: &dyn Backing, data: &[u8], offset: u64) -> Result<(), MediaE
 }
 
 fn verify(
-    backing: &dyn Backing,
+    medium: &Medium,
     offset: u64,
     len: u64,
     how: Compare,
@@ -173,13 +201,13 @@ fn verify(
     stop: &dyn Fn() -> bool,
 ) -> Result<(), MediaError> {
     match how {
-        Compare::Data => compare(backing, data, offset),
+        Compare::Data => compare(medium, data, offset),
         // Every block with the one that was sent.
         Compare::OneBlock => {
             let block = u64::from(block.max(1));
             (0..len / block).try_for_each(|number| {
                 go_on(stop)?;
-                compare(backing, data, offset + number * block).map_err(|error| match error {
+                compare(medium, data, offset + number * block).map_err(|error| match error {
                     MediaError::Miscompare { at } => MediaError::Miscompare { at: number * block + at },
                     other => other,
                 })
@@ -190,14 +218,14 @@ fn verify(
             chunks(len).try_for_each(|(at, part)| {
                 go_on(stop)?;
                 let place = buffer.get_mut(..part).unwrap_or_default();
-                backing.read_at(place, offset + at).map_err(|error| read_error(&error))
+                medium.backing.read_at(place, offset + at).map_err(|error| medium.read_error(&error))
             })
         }
     }
 }
 
 fn repeat(
-    backing: &dyn Backing,
+    medium: &Medium,
     block: &[u8],
     offset: u64,
     len: u64,
@@ -212,14 +240,14 @@ fn repeat(
     while at < len {
         go_on(stop)?;
         let part = usize::try_from((len - at).min(step)).unwrap_or(0);
-        write(backing, pattern.get(..part).unwrap_or_default(), offset + at)?;
+        write(medium, pattern.get(..part).unwrap_or_default(), offset + at)?;
         at += part as u64;
     }
     Ok(())
 }
 
 /// Copies so that an overlap comes out as if all was read first (SPC-4 section 6.4.5).
-fn copy(backing: &dyn Backing, segment: &CopySegment, stop: &dyn Fn() -> bool) -> Result<(), MediaError> {
+fn copy(medium: &Medium, segment: &CopySegment, stop: &dyn Fn() -> bool) -> Result<(), MediaError> {
     let mut buffer = vec![0; CHUNK];
     let mut parts: Vec<(u64, usize)> = chunks(segment.len).collect();
     if segment.to > segment.from {
@@ -228,28 +256,26 @@ fn copy(backing: &dyn Backing, segment: &CopySegment, stop: &dyn Fn() -> bool) -
     for (at, part) in parts {
         go_on(stop)?;
         let place = buffer.get_mut(..part).unwrap_or_default();
-        backing.read_at(place, segment.from + at).map_err(|error| read_error(&error))?;
-        write(backing, place, segment.to + at)?;
+        medium.backing.read_at(place, segment.from + at).map_err(|error| medium.read_error(&error))?;
+        write(medium, place, segment.to + at)?;
     }
     Ok(())
 }
 
-fn sanitize(
-    backing: &dyn Backing,
-    pattern: Option<&[u8]>,
-    stop: &dyn Fn() -> bool,
-) -> Result<(), MediaError> {
-    let size = backing.size();
+fn sanitize(medium: &Medium, pattern: Option<&[u8]>, stop: &dyn Fn() -> bool) -> Result<(), MediaError> {
+    let size = medium.backing.size();
     match pattern {
-        None if backing.can_discard() => backing.discard(0, size).map_err(|error| write_error(&error))?,
-        None => repeat(backing, &ZEROS, 0, size, stop)?,
+        None if medium.backing.can_discard() => {
+            medium.backing.discard(0, size).map_err(|error| medium.write_error(&error))?
+        }
+        None => repeat(medium, &ZEROS, 0, size, stop)?,
         // A pattern shorter than a block begins again with each block.
         Some(pattern) => {
             let block: Vec<u8> = pattern.iter().copied().cycle().take(ZEROS.len()).collect();
-            repeat(backing, &block, 0, size, stop)?;
+            repeat(medium, &block, 0, size, stop)?;
         }
     }
-    flush_if(backing, true)
+    flush_if(medium, true)
 }
 
 fn go_on(stop: &dyn Fn() -> bool) -> Result<(), MediaError> {
@@ -261,29 +287,6 @@ fn chunks(len: u64) -> impl Iterator<Item = (u64, usize)> {
         let at = number * CHUNK as u64;
         (at, usize::try_from((len - at).min(CHUNK as u64)).unwrap_or(0))
     })
-}
-
-pub(crate) fn read_error(error: &io::Error) -> MediaError {
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        return MediaError::OutOfRange;
-    }
-    if error.kind() == io::ErrorKind::TimedOut {
-        return MediaError::Busy;
-    }
-    tracing::error!(%error, "medium cannot be read");
-    MediaError::Read
-}
-
-fn write_error(error: &io::Error) -> MediaError {
-    // What a block had around the data has not arrived.
-    if error.kind() == io::ErrorKind::TimedOut {
-        return MediaError::Busy;
-    }
-    tracing::error!(%error, "medium cannot be written");
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MediaError::NoSpace,
-        _ => MediaError::Write,
-    }
 }
 
 /// What is moved at once: bounded memory, and few system calls.
@@ -299,7 +302,8 @@ mod tests {
     fn what_takes_for_ever_ends_with_its_target() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(1 << 40).unwrap();
-        let medium = Medium::new(FileBacking::open(file.path(), Mode::ReadWrite).unwrap());
+        let medium =
+            Medium::new(FileBacking::open(file.path(), Mode::ReadWrite).unwrap(), Trouble::nobody_hears());
         let len = 1 << 40;
         // A tebibyte each: no test would see their end.
         let copy = CopySegment { from: 0, to: 512, len: len - 512 };

@@ -1,7 +1,7 @@
 //! Listening: portals, the threads that serve connections, and the orderly end.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::sync::Arc;
 
 use farrier_model::{Share, Shares};
@@ -50,7 +50,9 @@ pub async fn serve(portals: Vec<Portal>, targets: Targets, shutdown: Cancellatio
         let listener = TcpListener::from_std(portal.0)?;
         let target_port = targets.next_port();
         let (addresses, workers, gate) = (Arc::clone(&addresses), workers.clone(), Arc::clone(&gate));
-        accepting.spawn(async move { accept(listener, addresses, target_port, workers, gate).await });
+        let targets = targets.clone();
+        accepting
+            .spawn(async move { accept(listener, addresses, target_port, workers, gate, targets).await });
     }
     shutdown.cancelled().await;
     accepting.shutdown().await;
@@ -64,20 +66,26 @@ async fn accept(
     target_port: u16,
     workers: Workers,
     gate: Arc<Gate>,
+    targets: Targets,
 ) {
+    let own = listener.local_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
     let mut turn = 0usize;
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely: waiting lets some be closed.
-                tracing::warn!(%error, "iscsi connection not accepted");
+                if targets.is_news(own) {
+                    tracing::warn!(%error, "iscsi connections not accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let Some(pass) = gate.enter(peer.ip()) else {
-            tracing::warn!(%peer, "too many iscsi connections, one is closed");
+            if targets.is_news(peer.ip()) {
+                tracing::warn!(%peer, "too many iscsi connections, one is closed");
+            }
             continue;
         };
         let Ok(local) = stream.local_addr() else { continue };

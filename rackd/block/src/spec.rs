@@ -14,7 +14,8 @@ pub struct TargetSpec {
     pub name: String,
     pub alias: String,
     pub luns: Vec<LunSpec>,
-    pub chap: Option<Chap>,
+    /// Of which an initiator must prove one; none: anybody may log in.
+    pub accounts: Vec<Chap>,
     /// Initiator names that may log in; empty: any.
     pub initiators: Vec<String>,
 }
@@ -27,6 +28,7 @@ pub struct LunSpec {
     read_only: bool,
     removable: bool,
     serial: Option<String>,
+    medium: String,
     physical_block: Option<u64>,
 }
 
@@ -42,13 +44,25 @@ pub enum AddError {
     BadLuns(String),
     #[error("the secret of a target's mutual CHAP must be another than the initiator's")]
     SameSecret,
+    #[error(
+        "target {0}: expected at least one account to take from now on, saw none; remove the target instead"
+    )]
+    NoAccount(String),
     #[error("the medium of LUN {lun} has {size} bytes, which is not a whole number of blocks of 512")]
     BadSize { lun: u16, size: u64 },
 }
 
 impl LunSpec {
     pub fn new(number: u16, backing: Arc<dyn Backing>) -> LunSpec {
-        LunSpec { number, backing, read_only: false, removable: false, serial: None, physical_block: None }
+        LunSpec {
+            number,
+            backing,
+            read_only: false,
+            removable: false,
+            serial: None,
+            medium: String::new(),
+            physical_block: None,
+        }
     }
 
     pub fn read_only(self) -> LunSpec {
@@ -59,7 +73,13 @@ impl LunSpec {
         LunSpec { removable: true, ..self }
     }
 
-    /// Unit serial number; without one it comes from the target's name.
+    /// What this medium is called, and none that the target had before it: serial number and NAA identifier come from
+    /// it and the target's name. Whoever knows the old disk by them does not take this one for it.
+    pub fn medium(self, name: impl Into<String>) -> LunSpec {
+        LunSpec { medium: name.into(), ..self }
+    }
+
+    /// Unit serial number; without one it comes from the names of target and medium.
     pub fn serial(self, serial: impl Into<String>) -> LunSpec {
         LunSpec { serial: Some(serial.into()), ..self }
     }
@@ -79,11 +99,7 @@ impl TargetSpec {
         if !known || !plain || self.name.len() > 223 {
             return Err(AddError::BadName(self.name.clone()));
         }
-        if let Some(chap) = &self.chap
-            && chap.target.as_ref().is_some_and(|own| own.secret == chap.initiator.secret)
-        {
-            return Err(AddError::SameSecret);
-        }
+        check_accounts(&self.accounts)?;
         let mut luns: Vec<&LunSpec> = self.luns.iter().collect();
         luns.sort_by_key(|lun| lun.number);
         let numbers_differ = luns.windows(2).all(|pair| matches!(pair, [a, b] if a.number != b.number));
@@ -104,7 +120,7 @@ impl TargetSpec {
         if size == 0 || !size.is_multiple_of(u64::from(BLOCK)) {
             return Err(AddError::BadSize { lun: lun.number, size });
         }
-        let hash = fnv(format!("{}/{}", self.name, lun.number).as_bytes());
+        let hash = fnv(format!("{}/{}{}", self.name, lun.number, lun.medium).as_bytes());
         // NAA 3h, locally assigned (SPC-4 section 7.8.6.6.4).
         let naa = (hash & 0x0fff_ffff_ffff_ffff) | 0x3000_0000_0000_0000;
         let read_only = lun.read_only || lun.backing.is_read_only();
@@ -127,6 +143,12 @@ impl TargetSpec {
         };
         Ok(Unit::new(lun.number, &self.name, ports, identity, geometry))
     }
+}
+
+/// A secret that goes both ways would let one side's answers be used as the other's (RFC 7143 section 12.1.4).
+pub(crate) fn check_accounts(accounts: &[Chap]) -> Result<(), AddError> {
+    let same = |chap: &Chap| chap.target.as_ref().is_some_and(|own| own.secret == chap.initiator.secret);
+    if accounts.iter().any(same) { Err(AddError::SameSecret) } else { Ok(()) }
 }
 
 /// A target, and what its units store their blocks in.

@@ -1,10 +1,12 @@
 //! The registry of targets and sessions.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
+
+use farrier_model::Seldom;
 
 use farrier_iscsi::scsi::{InitiatorPort, Nexus};
 use farrier_iscsi::{Chap, Target};
@@ -18,7 +20,8 @@ use crate::events::{Event, SessionInfo};
 use crate::limits::Limits;
 use crate::media::Medium;
 use crate::running::Before;
-use crate::spec::{AddError, TargetSpec};
+use crate::spec::{AddError, TargetSpec, check_accounts};
+use crate::trouble::Trouble;
 
 /// A handle to all targets of a server.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub struct Targets(Arc<Shared>);
 struct Shared {
     limits: Limits,
     targets: Mutex<BTreeMap<String, Arc<Entry>>>,
+    /// Taken away, and something of them may still be at work.
+    leaving: Mutex<Vec<Arc<Entry>>>,
     events: broadcast::Sender<Event>,
     nexus: AtomicU64,
     tsih: AtomicU16,
@@ -35,6 +40,7 @@ struct Shared {
     ports: AtomicU16,
     sessions: AtomicUsize,
     budget: Budget,
+    refused: Seldom,
 }
 
 /// A target that is there.
@@ -43,7 +49,7 @@ pub(crate) struct Entry {
     pub(crate) target: Arc<Target>,
     /// In the order of the target's units.
     pub(crate) media: Vec<Arc<Medium>>,
-    pub(crate) chap: Option<Chap>,
+    accounts: Mutex<Vec<Chap>>,
     pub(crate) budget: TargetBudget,
     initiators: Vec<String>,
     sessions: Mutex<BTreeMap<u64, Open>>,
@@ -78,8 +84,10 @@ impl Targets {
         let budget = Budget::new(&limits);
         Targets(Arc::new(Shared {
             budget,
+            refused: Seldom::default(),
             limits,
             targets: Mutex::default(),
+            leaving: Mutex::default(),
             events: broadcast::channel(EVENTS).0,
             nexus: AtomicU64::new(1),
             tsih: AtomicU16::new(1),
@@ -98,10 +106,14 @@ impl Targets {
 
     pub fn add(&self, spec: TargetSpec) -> Result<(), AddError> {
         let (target, backings) = spec.build(self.0.limits.portals.max(1))?;
+        let troubles =
+            target.units.iter().map(|unit| Trouble::new(&spec.name, unit.lun, self.0.events.clone()));
+        let media = backings.into_iter().zip(troubles);
+        let media = media.map(|(backing, trouble)| Arc::new(Medium::new(backing, trouble))).collect();
         let entry = Entry {
             target,
-            media: backings.into_iter().map(|backing| Arc::new(Medium::new(backing))).collect(),
-            chap: spec.chap,
+            media,
+            accounts: Mutex::new(spec.accounts),
             budget: TargetBudget::new(&self.0.limits),
             initiators: spec.initiators,
             sessions: Mutex::default(),
@@ -119,13 +131,38 @@ impl Targets {
     /// Takes a target away: no login finds it any more, its sessions end, and when this is over nothing of
     /// theirs touches the media. False: there was none.
     ///
-    /// CANCEL-SAFETY: the target is gone at once; only the waiting is lost.
+    /// CANCEL-SAFETY: the target is gone at once; only the waiting is lost, and who removes it again waits.
     pub async fn remove(&self, name: &str) -> bool {
-        let Some(entry) = self.all().remove(name) else { return false };
-        entry.gone.cancel();
-        entry.tracker.close();
-        entry.tracker.wait().await;
-        true
+        let found = self.all().remove(name);
+        let was_there = found.is_some();
+        if let Some(entry) = found {
+            entry.gone.cancel();
+            entry.tracker.close();
+            self.leaving().push(entry);
+        }
+        let named: Vec<_> =
+            self.leaving().iter().filter(|entry| entry.target.name == name).cloned().collect();
+        for entry in named {
+            entry.tracker.wait().await;
+        }
+        self.leaving().retain(|entry| !entry.tracker.is_empty());
+        was_there
+    }
+
+    /// Whose secrets are taken from now on: sessions that proved another end, and so does a login that is under way. At
+    /// least one: nobody opens a target by taking secrets away. False: there is no such target.
+    pub fn set_accounts(&self, name: &str, accounts: Vec<Chap>) -> Result<bool, AddError> {
+        check_accounts(&accounts)?;
+        if accounts.is_empty() {
+            return Err(AddError::NoAccount(name.to_owned()));
+        }
+        let Some(entry) = self.find(name) else { return Ok(false) };
+        // In this order: a session that begins sees the new ones, or is seen here.
+        *entry.locked_accounts() = accounts.clone();
+        let known =
+            |user: &Option<String>| accounts.iter().any(|chap| Some(&chap.initiator.user) == user.as_ref());
+        self.end_sessions(&entry, &mut entry.sessions(), |open| !known(&open.info.user));
+        Ok(true)
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -156,6 +193,11 @@ impl Targets {
         self.0.events.subscribe()
     }
 
+    /// Whether the log should hear of what this address is refused.
+    pub(crate) fn is_news(&self, peer: IpAddr) -> bool {
+        self.0.refused.due(peer, Instant::now())
+    }
+
     pub(crate) fn tell(&self, event: Event) {
         // Nobody listens: nobody wants to know.
         let _ = self.0.events.send(event);
@@ -181,6 +223,7 @@ impl Targets {
         &self,
         entry: &Arc<Entry>,
         port: InitiatorPort,
+        proved: Option<&Chap>,
         peer: SocketAddr,
         kill: CancellationToken,
     ) -> Option<SessionGuard> {
@@ -190,16 +233,10 @@ impl Targets {
             return None;
         }
         let mut sessions = entry.sessions();
-        let old: Vec<u64> =
-            sessions.iter().filter(|(_, open)| open.nexus.port == port).map(|(id, _)| *id).collect();
-        for id in old {
-            if let Some(open) = sessions.remove(&id) {
-                // Its reservations must not meet the new session's commands.
-                entry.target.units.iter().for_each(|unit| unit.detach(&open.nexus));
-                open.kill.cancel();
-                self.ended(open.info);
-            }
+        if !entry.takes(proved) {
+            return None;
         }
+        self.end_sessions(entry, &mut sessions, |open| open.nexus.port == port);
         let limits = &self.0.limits;
         let of_initiator = sessions.values().filter(|open| open.nexus.port.name == port.name).count();
         if sessions.len() >= limits.sessions_per_target || of_initiator >= limits.sessions_per_initiator {
@@ -209,6 +246,7 @@ impl Targets {
         let info = SessionInfo {
             target: entry.target.name.clone(),
             initiator: port.name.clone(),
+            user: proved.map(|chap| chap.initiator.user.clone()),
             peer,
             since: SystemTime::now(),
         };
@@ -222,6 +260,16 @@ impl Targets {
         Some(SessionGuard { targets: self.clone(), entry: Arc::clone(entry), nexus: id, tsih, before, token })
     }
 
+    fn end_sessions(&self, entry: &Entry, sessions: &mut BTreeMap<u64, Open>, which: impl Fn(&Open) -> bool) {
+        let old: Vec<u64> = sessions.iter().filter(|(_, open)| which(open)).map(|(id, _)| *id).collect();
+        for open in old.iter().filter_map(|id| sessions.remove(id)) {
+            // Its reservations must not meet a new session's commands.
+            entry.target.units.iter().for_each(|unit| unit.detach(&open.nexus));
+            open.kill.cancel();
+            self.ended(open.info);
+        }
+    }
+
     /// A number for a session that has no target.
     pub(crate) fn discovery(&self) -> (u64, u16) {
         (self.0.nexus.fetch_add(1, Ordering::Relaxed), self.0.tsih.fetch_add(1, Ordering::Relaxed).max(1))
@@ -232,6 +280,10 @@ impl Targets {
         self.tell(Event::SessionEnded(info));
     }
 
+    fn leaving(&self) -> MutexGuard<'_, Vec<Arc<Entry>>> {
+        self.0.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Entry>>> {
         self.0.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -240,6 +292,20 @@ impl Targets {
 impl Entry {
     pub(crate) fn admits(&self, initiator: &str) -> bool {
         self.initiators.is_empty() || self.initiators.iter().any(|known| known == initiator)
+    }
+
+    pub(crate) fn accounts(&self) -> Vec<Chap> {
+        self.locked_accounts().clone()
+    }
+
+    /// Whether who proved this may log in now, or be shown the target.
+    pub(crate) fn takes(&self, proved: Option<&Chap>) -> bool {
+        let accounts = self.locked_accounts();
+        accounts.is_empty() || proved.is_some_and(|proved| accounts.contains(proved))
+    }
+
+    fn locked_accounts(&self) -> MutexGuard<'_, Vec<Chap>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn gone(&self) -> &CancellationToken {

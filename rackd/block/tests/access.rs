@@ -90,7 +90,7 @@ fn a_target_with_a_secret_is_shown_to_who_knows_it() {
             },
             target: None,
         });
-        server.targets.add(TargetSpec { chap: secret, ..spec }).expect("added");
+        server.targets.add(TargetSpec { accounts: secret.into_iter().collect(), ..spec }).expect("added");
     };
     let list = |login: &str| {
         let listed = Command::new("timeout")
@@ -111,6 +111,49 @@ fn a_target_with_a_secret_is_shown_to_who_knows_it() {
     add(OPEN, None);
     assert_eq!(list(""), Some(vec![OPEN]));
     assert_eq!(list("node%the secret of node@"), Some(vec![NODE, OPEN]));
+}
+
+#[test]
+fn what_an_earlier_boot_knew_opens_nothing_any_more() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server =
+        Server::start(Limits { wrong_secret_delay: Duration::from_millis(1), ..Limits::default() }, 1);
+    let account = |user: &str| Chap {
+        initiator: Credentials { user: user.into(), secret: Secret::new(format!("the secret of {user}")) },
+        target: None,
+    };
+    let lun = LunSpec::new(0, file(directory.path(), "disk", 1 << 20));
+    let accounts = vec![account("boot-1"), account("boot-2")];
+    server.targets.add(TargetSpec { accounts, ..target(NODE, lun) }).expect("added");
+    let get = |user: &str| {
+        let login = format!("{user}%the secret of {user}@{}", server.portals[0]);
+        iscsi_inq(&format!("iscsi://{login}/{NODE}/0"), "iqn.x:one").status.success()
+    };
+    assert!(get("boot-1") && get("boot-2"));
+    let mut session = Command::new("qemu-io")
+        .args(["--object", "secret,id=chap,data=the secret of boot-1", "--image-opts"])
+        .arg(format!(
+            "driver=iscsi,transport=tcp,portal={},target={NODE},user=boot-1,password-secret=chap",
+            server.portals[0]
+        ))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("qemu-io of qemu-utils runs");
+    wait_until("a session", || {
+        server.targets.sessions().iter().any(|open| open.user.as_deref() == Some("boot-1"))
+    });
+
+    let taken = server.targets.set_accounts(NODE, vec![account("boot-2"), account("boot-3")]);
+    assert_eq!(taken, Ok(true));
+    wait_until("its end", || server.targets.sessions().is_empty());
+    assert!(!get("boot-1") && get("boot-2") && get("boot-3"));
+    assert_eq!(server.targets.set_accounts(OTHER, vec![account("boot-2")]), Ok(false));
+    assert!(server.targets.set_accounts(NODE, Vec::new()).is_err(), "that would open it to everybody");
+    assert!(!get("boot-1"));
+    drop(session.stdin.take());
+    session.kill().expect("killed");
+    session.wait().expect("gone");
 }
 
 #[test]

@@ -6,11 +6,13 @@ mod support;
 
 use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 
-use farrier_block::{Backing, Limits, LunSpec};
+use farrier_block::{Backing, Event, Limits, LunSpec};
 use farrier_iscsi::scsi::Extent;
-use support::hand::{GOOD, Gate, Session, WRITE_10, command, login, normal, pdu};
+use support::hand::{CHECK_CONDITION, GOOD, Gate, Session, WRITE_10, command, login, normal, pdu};
 use support::{Server, target};
 
 const NODE: &str = "iqn.2026-01.dev.farrier:node";
@@ -23,6 +25,7 @@ struct Slow {
     gate: Arc<Gate>,
     written: Arc<Mutex<Vec<u8>>>,
     flushes_wait: bool,
+    flushes_fail: bool,
 }
 
 impl Drop for Slow {
@@ -73,7 +76,7 @@ impl Backing for Slow {
         if self.flushes_wait {
             self.gate.pass();
         }
-        Ok(())
+        if self.flushes_fail { Err(io::Error::other("a platter fell out")) } else { Ok(()) }
     }
 
     fn discard(&self, _: u64, _: u64) -> io::Result<()> {
@@ -158,6 +161,47 @@ fn a_flush_that_never_ends_does_not_keep_the_next_session_waiting() {
     assert_eq!(new.status(), GOOD);
     assert_eq!(*written.lock().unwrap(), [3]);
     gate.open();
+}
+
+/// Who gave up waiting for the end of a target, and removes it again, waits again.
+#[test]
+fn a_target_that_is_removed_twice_is_over_after_the_second_time() {
+    let Case { server, gate, written, old } = two_writes_under_way();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let waits = |removal: &mut Pin<Box<dyn Future<Output = bool> + '_>>| {
+        removal.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    };
+    let mut first: Pin<Box<dyn Future<Output = bool>>> = Box::pin(server.targets.remove(NODE));
+    assert!(waits(&mut first), "a write has begun");
+    drop(first);
+    let mut second: Pin<Box<dyn Future<Output = bool>>> = Box::pin(server.targets.remove(NODE));
+    assert!(waits(&mut second));
+    gate.open();
+    assert!(!runtime.block_on(second), "it was gone already");
+    assert_eq!(*written.lock().unwrap(), [1]);
+    drop(old);
+}
+
+#[test]
+fn a_disk_that_fails_is_told_of_once_and_each_command_hears_it() {
+    let server = Server::start(Limits::default(), 1);
+    let mut disk = Slow::default();
+    disk.flushes_fail = true;
+    server.targets.add(target(NODE, LunSpec::new(0, Arc::new(disk)))).expect("added");
+    let mut events = server.targets.subscribe();
+    let mut session = login(&server, ADDRESS, 1, &normal(NODE)).expect("logs in");
+    for _ in 0..3 {
+        // SYNCHRONIZE CACHE (10).
+        session.command(0x35, 0, 0);
+        assert_eq!(session.status(), CHECK_CONDITION);
+    }
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if let Event::DiskFailed { target, lun, reason } = event {
+            told.push((target, lun, reason));
+        }
+    }
+    assert_eq!(told, [(NODE.to_owned(), 0, "it cannot be written: a platter fell out".to_owned())]);
 }
 
 /// I/O fencing: when the answer comes, nothing of the node that was fenced off happens any more.

@@ -69,8 +69,13 @@ pub enum EventKind {
     },
     /// An address of a pool is used by somebody who did not get it from us; it is left alone.
     AddressInUse,
-    /// A machine that is not in the table. Told once a minute for each address.
-    UnknownMac,
+    /// A machine that is not in the table. Told once a minute for each address, firmware and systems apart.
+    UnknownMac {
+        /// The network it is on.
+        network: String,
+        /// Whether it is firmware that wants to boot, not a system that wants an address.
+        boots: bool,
+    },
     /// A machine that is not in the table, and no address of the pool is free. Told once a minute.
     PoolExhausted,
     /// A known machine on a network where nothing is reserved for it.
@@ -96,6 +101,8 @@ pub enum EventKind {
     },
     /// A TFTP request was refused.
     TftpRefused,
+    /// So many transfers are under way that requests are not answered until some end. Told once a minute.
+    TftpFull,
     /// A boot script was given out.
     HttpScript,
     /// A boot script was refused.
@@ -138,7 +145,7 @@ impl fmt::Display for EventKind {
                 return write!(f, "foreign DHCP server {server} on {network}");
             }
             Self::AddressInUse => "address in use",
-            Self::UnknownMac => "unknown MAC",
+            Self::UnknownMac { .. } => "unknown MAC",
             Self::WrongNetwork => "wrong network",
             Self::UnknownArchitecture { architecture } => {
                 return write!(f, "unknown architecture {architecture}");
@@ -149,6 +156,7 @@ impl fmt::Display for EventKind {
             }
             Self::TftpFailed { bytes } => return write!(f, "TFTP broke off after {bytes} bytes"),
             Self::TftpRefused => "TFTP refused",
+            Self::TftpFull => "TFTP is full",
             Self::HttpScript => "HTTP boot script",
             Self::HttpScriptRefused => "HTTP boot script refused",
             Self::HttpFirmware { name, bytes } | Self::HttpArtifact { name, bytes } => {
@@ -275,6 +283,10 @@ impl Ring {
 mod tests {
     use super::*;
 
+    fn unknown() -> EventKind {
+        EventKind::UnknownMac { network: "provisioning".into(), boots: true }
+    }
+
     #[test]
     fn rings_are_bounded_in_both_directions() {
         let events = Events::new();
@@ -283,7 +295,7 @@ mod tests {
             MacAddr([2, 0, a, b, c, d])
         };
         for n in 0..5000 {
-            events.emit(Some(mac(n)), None, EventKind::UnknownMac, String::new());
+            events.emit(Some(mac(n)), None, unknown(), String::new());
         }
         assert_eq!(events.lock().by_mac.len(), RINGS);
         assert_eq!((events.trace(mac(0)).len(), events.trace(mac(4999)).len()), (0, 1));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::seldom::Seldom;
+use farrier_model::Seldom;
 
 #[derive(Debug, Default)]
 pub(crate) struct Malformed(Seldom);

@@ -15,11 +15,11 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::malformed::Malformed;
-use crate::seldom::Seldom;
 use crate::{
-    BootEvent, BootFiles, BootTable, EventKind, Lease, Leases, MacAddr, Segment, dhcp, event::Events, http,
-    ra, socket, tftp,
+    BootEvent, BootFiles, BootTable, Dhcp, EventKind, Lease, Leases, MacAddr, Segment, dhcp, event::Events,
+    http, ra, socket, tftp,
 };
+use farrier_model::Seldom;
 
 /// How often interfaces are looked at: one that was deleted and made again has a new number, and a socket bound
 /// to the old one is deaf.
@@ -112,6 +112,8 @@ pub(crate) struct Shared {
     /// Machines that ask for a script, are not in the table and were told of lately, by their addresses.
     pub(crate) strangers: Seldom,
     pub(crate) foreign: dhcp::Foreign,
+    /// Addresses that another server gave.
+    pub(crate) heard: dhcp::Heard,
 }
 
 impl Shared {
@@ -120,6 +122,10 @@ impl Shared {
         let Some(ip) = ipv4(ip) else { return (None, None) };
         if let Some(entry) = self.table.load().entry_by_ip(ip) {
             return (Some(entry.mac), Some(entry.node.clone()));
+        }
+        if let Some(mac) = self.heard.who(ip) {
+            let table = self.table.load();
+            return (Some(mac), table.entries_of(mac).first().map(|entry| entry.node.clone()));
         }
         (self.config.leases.by_ip(ip, SystemTime::now()).map(|lease| lease.mac), None)
     }
@@ -172,6 +178,7 @@ impl Netboot {
             malformed: Malformed::default(),
             strangers: Seldom::default(),
             foreign: dhcp::Foreign::default(),
+            heard: dhcp::Heard::default(),
         });
         let (generation, wanted) = watch::channel(1);
         let (status, status_receiver) = watch::channel(Status::default());
@@ -256,9 +263,33 @@ struct Supervisor {
 
 struct Listener {
     segment: Arc<Segment>,
+    roles: Roles,
     index: u32,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// What is listened for on an interface, also for segments behind relays that bring their packets there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Roles {
+    /// Addresses, or boot files beside somebody else's.
+    dhcp: bool,
+    /// All of it ours: another server is news.
+    alone: bool,
+    /// Port 4011.
+    boot_service: bool,
+}
+
+impl Roles {
+    fn of(segment: &Segment, table: &BootTable) -> Self {
+        let far = |s: &&Arc<Segment>| s.behind_relay.is_some() && s.server_ip == segment.server_ip;
+        let of = || std::iter::once(segment).chain(table.segments().iter().filter(far).map(AsRef::as_ref));
+        Self {
+            dhcp: of().any(|s| s.dhcp != Dhcp::Off),
+            alone: segment.dhcp == Dhcp::Ours,
+            boot_service: of().any(|s| s.dhcp == Dhcp::Proxy),
+        }
+    }
 }
 
 impl Supervisor {
@@ -283,7 +314,7 @@ impl Supervisor {
         let stale: Vec<String> = self
             .listeners
             .iter()
-            .filter(|(_, listener)| !table.served().any(|s| listener.still_serves(s)))
+            .filter(|(_, listener)| !table.served().any(|s| listener.still_serves(s, Roles::of(s, &table))))
             .map(|(interface, _)| interface.clone())
             .collect();
         for interface in stale {
@@ -296,7 +327,7 @@ impl Supervisor {
         for segment in table.served() {
             let mut error = None;
             if !self.listeners.contains_key(&segment.interface) {
-                match Listener::start(&self.shared, segment) {
+                match Listener::start(&self.shared, segment, Roles::of(segment, &table)) {
                     Ok(listener) => {
                         self.listeners.insert(segment.interface.clone(), listener);
                         let detail = format!("{} {}", segment.interface, segment.server_ip);
@@ -321,9 +352,12 @@ impl Supervisor {
 }
 
 impl Listener {
-    fn start(shared: &Arc<Shared>, segment: &Arc<Segment>) -> io::Result<Self> {
+    fn start(shared: &Arc<Shared>, segment: &Arc<Segment>, roles: Roles) -> io::Result<Self> {
         let index = socket::index_of(&segment.interface)?;
-        let dhcp = dhcp::Server::bind(Arc::clone(shared), Arc::clone(segment))?;
+        let bind = || dhcp::Server::bind(Arc::clone(shared), Arc::clone(segment));
+        let dhcp = roles.dhcp.then(bind).transpose()?;
+        let bind = || dhcp::BootService::bind(Arc::clone(shared), Arc::clone(segment));
+        let boot_service = roles.boot_service.then(bind).transpose()?;
         let tftp = tftp::Server::bind(Arc::clone(shared), Arc::clone(segment))?;
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         if shared.config.router_advertisements {
@@ -335,7 +369,7 @@ impl Listener {
                 }
             }
         }
-        if shared.config.foreign_servers {
+        if shared.config.foreign_servers && roles.alone {
             match dhcp::Watcher::bind(Arc::clone(shared), Arc::clone(segment)) {
                 Ok(watcher) => drop(tasks.spawn(watcher.run(shutdown.clone()))),
                 // This host's own DHCP client may have the port.
@@ -344,16 +378,22 @@ impl Listener {
                 }
             }
         }
-        tasks.spawn(dhcp.run(shutdown.clone()));
+        if let Some(dhcp) = dhcp {
+            tasks.spawn(dhcp.run(shutdown.clone()));
+        }
+        if let Some(boot_service) = boot_service {
+            tasks.spawn(boot_service.run(shutdown.clone()));
+        }
         tasks.spawn(tftp.run(shutdown.clone()));
         tasks.close();
-        Ok(Self { segment: Arc::clone(segment), index, shutdown, tasks })
+        Ok(Self { segment: Arc::clone(segment), roles, index, shutdown, tasks })
     }
 
     /// Whether this listener's sockets are right for `segment`. Other settings are read from the table.
-    fn still_serves(&self, segment: &Segment) -> bool {
+    fn still_serves(&self, segment: &Segment, roles: Roles) -> bool {
         self.segment.interface == segment.interface
             && self.segment.server_ip == segment.server_ip
+            && self.roles == roles
             && socket::index_of(&segment.interface).is_ok_and(|index| index == self.index)
     }
 

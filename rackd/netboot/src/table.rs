@@ -45,8 +45,22 @@ pub struct Segment {
     pub domain: Option<String>,
     /// Lease time in seconds (option 51); T1 is a half of it, T2 seven eighths (RFC 2131 §4.4.5).
     pub lease_seconds: u32,
+    /// Whose DHCP it is.
+    pub dhcp: Dhcp,
     /// Addresses for machines that are not in the table; `None`, the default, answers only known machines.
     pub pool: Option<Pool>,
+}
+
+/// What we say to machines that ask for an address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dhcp {
+    /// Addresses and boot files: of the table, and of a pool where there is one.
+    #[default]
+    Ours,
+    /// Another server gives addresses; we add boot files (PXE 2.1 §2.2, proxyDHCP).
+    Proxy,
+    /// Nothing; TFTP is served, for a DHCP server that names us.
+    Off,
 }
 
 /// A range of addresses for unknown machines, and what they boot.
@@ -74,6 +88,7 @@ impl Segment {
             dns: Vec::new(),
             domain: None,
             lease_seconds: 3600,
+            dhcp: Dhcp::Ours,
             pool: None,
         }
     }

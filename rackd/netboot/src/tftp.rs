@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -14,12 +14,15 @@ use tokio::net::UdpSocket;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{EventKind, MacAddr, Segment, server::Shared, socket};
+use farrier_model::Seldom;
 
 const SERVER_PORT: u16 = 69;
 /// Transfers at a time. A rack is some 50 machines; each has one, and a few that it forgot.
 const MAX_TRANSFERS: usize = 512;
 /// Transfers at a time of one client address: firmware asks for the size, leaves and comes back on another port.
 const MAX_PER_CLIENT: usize = 8;
+/// Who is told of when all places are taken: not one client more than another.
+const EVERYBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The TFTP server of one segment.
 pub(crate) struct Server {
@@ -83,7 +86,8 @@ impl Server {
         // The client sends its request again when the first answer is lost or late: one transfer is enough.
         let permit = match self.shared.tftp.open(from) {
             Ok(permit) => permit,
-            Err(Busy::Later) => return,
+            Err(Busy::Again) => return,
+            Err(Busy::Full) => return self.full(from),
             Err(Busy::Share) => {
                 return self
                     .refuse(from, ErrorCode::NotDefined, "too many transfers", "too many transfers")
@@ -99,6 +103,15 @@ impl Server {
                 });
             }
             Err(error) => tracing::warn!(%from, %error, "tftp transfer has no socket"),
+        }
+    }
+
+    /// Without a word nobody would know why no machine boots.
+    fn full(&self, from: SocketAddr) {
+        if self.shared.tftp.told_full.due(EVERYBODY, Instant::now()) {
+            let (mac, node) = self.shared.who(from.ip());
+            let detail = format!("{MAX_TRANSFERS} transfers are under way: {from} has to ask again");
+            self.shared.events.emit(mac, node.as_deref(), EventKind::TftpFull, detail);
         }
     }
 
@@ -208,11 +221,17 @@ impl Running {
 
 /// Who is transferring, so that it stays bounded.
 #[derive(Debug, Default)]
-pub(crate) struct Transfers(Arc<Mutex<HashMap<IpAddr, Vec<u16>>>>);
+pub(crate) struct Transfers {
+    clients: Arc<Mutex<HashMap<IpAddr, Vec<u16>>>>,
+    told_full: Seldom,
+}
 
+#[derive(Debug)]
 enum Busy {
-    /// This port has one; or all together have too many, and it asks again when some have ended.
-    Later,
+    /// This port has one.
+    Again,
+    /// All together have too many: it asks again when some have ended.
+    Full,
     /// This client has too many.
     Share,
 }
@@ -221,20 +240,20 @@ struct Permit(Arc<Mutex<HashMap<IpAddr, Vec<u16>>>>, SocketAddr);
 
 impl Transfers {
     fn open(&self, client: SocketAddr) -> Result<Permit, Busy> {
-        let mut clients = lock(&self.0);
+        let mut clients = lock(&self.clients);
         if clients.values().map(Vec::len).sum::<usize>() >= MAX_TRANSFERS {
             // An error would end the machine's boot; silence makes it ask again.
-            return Err(Busy::Later);
+            return Err(Busy::Full);
         }
         let ports = clients.entry(client.ip()).or_default();
         if ports.contains(&client.port()) {
-            return Err(Busy::Later);
+            return Err(Busy::Again);
         }
         if ports.len() >= MAX_PER_CLIENT {
             return Err(Busy::Share);
         }
         ports.push(client.port());
-        Ok(Permit(Arc::clone(&self.0), client))
+        Ok(Permit(Arc::clone(&self.clients), client))
     }
 }
 
@@ -268,12 +287,12 @@ mod tests {
         let greedy: Vec<_> =
             (0..MAX_PER_CLIENT).map(|port| transfers.open(client(0, 1000 + port as u16))).collect();
         assert!(greedy.iter().all(Result::is_ok));
-        assert!(matches!(transfers.open(client(0, 1000)), Err(Busy::Later)), "its request came twice");
+        assert!(matches!(transfers.open(client(0, 1000)), Err(Busy::Again)), "its request came twice");
         assert!(matches!(transfers.open(client(0, 2000)), Err(Busy::Share)));
         let rest: Vec<_> =
             (1..=MAX_TRANSFERS - MAX_PER_CLIENT).map(|n| transfers.open(client(n, 1000))).collect();
         assert!(rest.iter().all(Result::is_ok));
-        assert!(matches!(transfers.open(client(9000, 1000)), Err(Busy::Later)), "it asks again");
+        assert!(matches!(transfers.open(client(9000, 1000)), Err(Busy::Full)), "it asks again");
         drop(rest);
         assert!(transfers.open(client(9000, 1000)).is_ok());
     }

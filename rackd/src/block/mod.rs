@@ -74,7 +74,7 @@ pub async fn block(command: BlockCommand, shutdown: CancellationToken) -> anyhow
             name: name.to_owned(),
             alias: String::new(),
             luns: vec![if args.readonly { lun.read_only() } else { lun }],
-            chap: chap.clone(),
+            accounts: chap.iter().cloned().collect(),
             initiators: args.initiators.clone(),
         })?;
     }

@@ -14,6 +14,21 @@ pub enum Role {
     Tenant,
 }
 
+/// Whose DHCP it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DhcpMode {
+    /// rackd's, for everybody: machines that it does not know get an address of `guests`.
+    Authoritative,
+    /// rackd's, for the machines that it knows; silence for others.
+    #[default]
+    Reservations,
+    /// Somebody else's server gives addresses, rackd adds boot files.
+    Proxy,
+    /// Somebody else's, which names rackd as the boot server.
+    Off,
+}
+
 /// A layer-2 network that rackd serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentConfig {
@@ -29,7 +44,10 @@ pub struct SegmentConfig {
     pub prefix: u8,
     pub gateway: Option<Ipv4Addr>,
     pub dns: Vec<Ipv4Addr>,
-    /// Addresses for machines, first and last.
+    pub dhcp: DhcpMode,
+    /// Addresses for machines that rackd does not know, first and last.
+    pub guests: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Addresses for machines, first and last; where DHCP is somebody else's, none that it gives.
     pub pool: (Ipv4Addr, Ipv4Addr),
 }
 
@@ -43,6 +61,8 @@ pub(super) struct RawSegment {
     address: String,
     #[serde(default)]
     behind_relay: Option<String>,
+    dhcp: Option<DhcpMode>,
+    guests: Option<String>,
     pool: String,
     gateway: Option<Ipv4Addr>,
     #[serde(default)]
@@ -102,16 +122,44 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
         }
         (behind_relay, prefix) = (Some(subnet), theirs);
     }
-    let pool_error = || {
-        bad("pool", "first-last inside the subnet, without rackd's own address and the gateway", &raw.pool)
+    let range = |key, text: &str| {
+        let inside = |ip| same_subnet(ip, behind_relay.unwrap_or(address), prefix);
+        let free = |(first, last): &(Ipv4Addr, Ipv4Addr)| {
+            let taken = [Some(address), raw.gateway].into_iter().flatten();
+            first <= last
+                && inside(*first)
+                && inside(*last)
+                && !taken.into_iter().any(|ip| (*first..=*last).contains(&ip))
+        };
+        let range = text.split_once('-');
+        let range =
+            range.and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
+        range.filter(free).ok_or_else(|| {
+            bad(key, "first-last inside the subnet, without rackd's own address and the gateway", text)
+        })
     };
-    let (first, last) = raw.pool.split_once('-').ok_or_else(pool_error)?;
-    let first: Ipv4Addr = first.trim().parse().map_err(|_| pool_error())?;
-    let last: Ipv4Addr = last.trim().parse().map_err(|_| pool_error())?;
-    let inside = |ip| same_subnet(ip, behind_relay.unwrap_or(address), prefix);
-    let taken = [Some(address), raw.gateway].into_iter().flatten().any(|ip| (first..=last).contains(&ip));
-    if !inside(first) || !inside(last) || first > last || taken {
-        return Err(pool_error());
+    let (first, last) = range("pool", &raw.pool)?;
+    let dhcp = raw.dhcp.unwrap_or_default();
+    let served = !raw.interface.is_empty() || behind_relay.is_some();
+    if raw.dhcp.is_some_and(|dhcp| dhcp != DhcpMode::Off) && !served {
+        return Err(bad("dhcp", "an interface to serve it on, or behind_relay", "neither"));
+    }
+    let guests = raw.guests.as_deref().map(|text| range("guests", text)).transpose()?;
+    match (dhcp, guests) {
+        (DhcpMode::Authoritative, None) => {
+            return Err(bad("guests", "first-last, addresses for machines that rackd does not know", "none"));
+        }
+        (DhcpMode::Authoritative, Some((low, high))) if low <= last && first <= high => {
+            return Err(bad("guests", "addresses that are not in pool", &format!("{low}-{high}")));
+        }
+        (DhcpMode::Authoritative, Some(_)) | (_, None) => {}
+        (_, Some(_)) => {
+            return Err(bad(
+                "guests",
+                "none unless dhcp = \"authoritative\"",
+                raw.guests.as_deref().unwrap_or_default(),
+            ));
+        }
     }
     Ok(SegmentConfig {
         name: raw.name,
@@ -122,6 +170,8 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
         prefix,
         gateway: raw.gateway,
         dns: raw.dns,
+        dhcp,
+        guests,
         pool: (first, last),
     })
 }

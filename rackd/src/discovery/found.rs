@@ -5,6 +5,7 @@ use crate::agents::AgentSlot;
 use crate::secrets::{Secrets, TokenUse};
 use farrier_identity::Identity;
 use farrier_netboot::MacAddr;
+use farrier_proto::types::Hardware;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,24 +18,43 @@ struct One {
     /// Boot tokens, by their digests.
     secrets: Secrets,
     agent: Arc<AgentSlot>,
+    /// Its hardware, from when it is being reported.
+    said: Option<Hardware>,
 }
 
 impl Found {
-    /// A machine begins, or begins again; `false`: there are too many. And those that are forgotten for it.
-    pub(super) fn begin(&self, mac: MacAddr, now: Instant) -> (bool, Vec<MacAddr>) {
+    /// A machine begins, or begins again; `false`: there are too many.
+    pub(super) fn begin(&self, mac: MacAddr, now: Instant) -> bool {
+        let mut all = self.lock();
+        if !all.contains_key(&mac) && all.len() >= MOST {
+            return false;
+        }
+        let new = || One { since: now, secrets: Secrets::default(), agent: Arc::default(), said: None };
+        all.entry(mac).or_insert_with(new).since = now;
+        true
+    }
+
+    /// Takes out those that began long ago, and says which.
+    pub(super) fn forget_old(&self, now: Instant) -> Vec<MacAddr> {
         let mut all = self.lock();
         let old = |one: &One| now.saturating_duration_since(one.since) >= FORGOTTEN;
-        let forgotten: Vec<MacAddr> =
-            all.iter().filter(|(known, one)| **known != mac && old(one)).map(|(known, _)| *known).collect();
-        for known in &forgotten {
-            all.remove(known);
+        let forgotten: Vec<MacAddr> = all.iter().filter(|(_, one)| old(one)).map(|(mac, _)| *mac).collect();
+        for mac in &forgotten {
+            all.remove(mac);
         }
-        if !all.contains_key(&mac) && all.len() >= MOST {
-            return (false, forgotten);
-        }
-        let new = || One { since: now, secrets: Secrets::default(), agent: Arc::default() };
-        all.entry(mac).or_insert_with(new).since = now;
-        (true, forgotten)
+        forgotten
+    }
+
+    /// What it is made of, in place of what it said before; whether nobody reports it yet.
+    pub(super) fn say(&self, mac: MacAddr, hardware: Hardware) -> bool {
+        let mut all = self.lock();
+        let Some(one) = all.get_mut(&mac) else { return false };
+        one.said.replace(hardware).is_none()
+    }
+
+    /// What it said last.
+    pub(super) fn said(&self, mac: MacAddr) -> Option<Hardware> {
+        self.lock().get(&mac)?.said.clone()
     }
 
     pub(super) fn new_token(&self, mac: MacAddr) -> Option<String> {
@@ -82,7 +102,7 @@ mod tests {
     fn a_token_is_of_one_machine_and_its_agent_is_found_by_its_certificate() {
         let (found, now) = (Found::default(), Instant::now());
         let (one, two) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
-        assert!(found.begin(one, now).0 && found.begin(two, now).0);
+        assert!(found.begin(one, now) && found.begin(two, now));
         let token = found.new_token(one).unwrap();
         assert_eq!(found.use_token("guess", "k"), None);
         assert_eq!(found.use_token(&token, "k"), Some((one, TokenUse::First)));
@@ -101,10 +121,23 @@ mod tests {
             let [a, b] = u16::try_from(n).unwrap().to_be_bytes();
             MacAddr([2, 0, 0, 0, a, b])
         };
-        assert!((0..MOST).all(|n| found.begin(mac(n), now).0));
-        assert_eq!(found.begin(mac(MOST), now), (false, Vec::new()));
-        assert!(found.begin(mac(0), now).0, "one that is here begins again");
-        let (begun, forgotten) = found.begin(mac(MOST), now + FORGOTTEN);
-        assert!(begun && forgotten.len() == MOST, "their addresses are given back");
+        assert!((0..MOST).all(|n| found.begin(mac(n), now)));
+        assert!(!found.begin(mac(MOST), now) && found.forget_old(now).is_empty());
+        assert!(found.begin(mac(0), now), "one that is here begins again");
+        assert_eq!(found.forget_old(now + FORGOTTEN).len(), MOST, "their addresses are given back");
+        assert!(found.begin(mac(MOST), now));
+    }
+
+    #[test]
+    fn a_machine_that_boots_again_and_again_is_reported_once_as_it_was_last() {
+        let (found, mac) = (Found::default(), MacAddr([2, 0, 0, 0, 0, 1]));
+        let said = |release: &str| Hardware { kernel_release: release.to_owned(), ..Hardware::default() };
+        assert!(!found.say(mac, said("0")), "it did not begin");
+        found.begin(mac, Instant::now());
+        assert!(found.say(mac, said("1")));
+        assert!(!found.say(mac, said("2")), "somebody is at it");
+        assert_eq!(found.said(mac), Some(said("2")));
+        found.end(mac);
+        assert_eq!(found.said(mac), None);
     }
 }

@@ -1,5 +1,5 @@
 //! What the centre should know although no task tells it: logins to iSCSI disks that were refused, machines that
-//! ask to boot and are nobody's, and DHCP servers beside ours, as events of the node or the rack.
+//! ask to boot and are nobody's, DHCP servers beside ours, and disks that fail, as events of the node or the rack.
 //!
 //! It is rate-limited, since strangers can cause it at will, and it is not journaled: while the centre is away it is
 //! counted.
@@ -16,7 +16,7 @@ use farrier_proto::inventory::event_service_client::EventServiceClient;
 use farrier_proto::inventory::{RackEvent, RackEventKind, ReportEventsRequest};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use subject::{ForeignServer, Login, Stranger};
+use subject::{DiskFailure, ForeignServer, Login, Stranger};
 use tally::{Line, Subject, Tally};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -37,10 +37,12 @@ impl Reporter {
     /// Reports until shutdown.
     pub(crate) async fn run(mut self, rack: Arc<Rack>, mut disks: Receiver<Event>) {
         let (mut logins, mut strangers) = (Tally::<Login>::default(), Tally::<Stranger>::default());
-        let mut servers = Tally::<ForeignServer>::default();
+        let (mut servers, mut failures) =
+            (Tally::<ForeignServer>::default(), Tally::<DiskFailure>::default());
         let mut boots = rack.netboot.events();
         loop {
-            let due = [logins.due_at(), strangers.due_at(), servers.due_at()].into_iter().flatten().min();
+            let due = [logins.due_at(), strangers.due_at(), servers.due_at(), failures.due_at()];
+            let due = due.into_iter().flatten().min();
             let wait = async {
                 match due {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -53,13 +55,16 @@ impl Reporter {
                     Ok(Event::LoginRefused { peer, initiator, target, reason, .. }) => {
                         logins.saw(Login::new(peer.ip(), initiator, target, &reason), Instant::now());
                     }
+                    Ok(Event::DiskFailed { target, reason, .. }) => {
+                        failures.saw(DiskFailure { target, reason }, Instant::now());
+                    }
                     Ok(_) => {}
                     Err(RecvError::Lagged(lost)) => logins.lost(lost, Instant::now()),
                     Err(RecvError::Closed) => return,
                 },
                 event = boots.recv() => match event {
                     Ok(event) => match (&event.kind, event.mac) {
-                        (EventKind::UnknownMac, Some(mac)) => strangers.saw(Stranger(mac), Instant::now()),
+                        (EventKind::UnknownMac { .. }, Some(mac)) => strangers.saw(Stranger(mac), Instant::now()),
                         (EventKind::ForeignServer { server, network }, _) => {
                             let server = ForeignServer { server: *server, network: network.clone() };
                             servers.saw(server, Instant::now());
@@ -76,6 +81,8 @@ impl Reporter {
                         self.tell(&mut logins, RackEventKind::RefuseLogin, node).await;
                         self.tell(&mut strangers, RackEventKind::UnknownMachine, |_| None).await;
                         self.tell(&mut servers, RackEventKind::ForeignDhcpServer, |_| None).await;
+                        let owner = |failure: &DiskFailure| rack.volumes.owner_of(&failure.target);
+                        self.tell(&mut failures, RackEventKind::DiskFailed, owner).await;
                     };
                     if rack.shutdown.run_until_cancelled(tell).await.is_none() {
                         return;

@@ -33,7 +33,8 @@ impl Login {
 
 impl Subject for Login {
     const EVERY: Duration = Duration::from_secs(60);
-    const OTHERS: &'static str = "others were not let in to iSCSI disks; rackd's log has each";
+    const OTHERS: &'static str =
+        "others were not let in to iSCSI disks; rackd's log has one of each address a minute";
 }
 
 impl fmt::Display for Login {
@@ -84,6 +85,28 @@ impl fmt::Display for ForeignServer {
         write!(
             f,
             "the DHCP server {server} answers on network {network}: expected none beside rackd's, since machines take whichever answers first; switch it off there, or leave DHCP to it with `interface = \"\"` in this segment of rackd.toml"
+        )
+    }
+}
+
+/// A machine's disk that cannot be read or written here.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct DiskFailure {
+    pub(super) target: String,
+    pub(super) reason: String,
+}
+
+impl Subject for DiskFailure {
+    const EVERY: Duration = Duration::from_secs(600);
+    const OTHERS: &'static str = "other iSCSI disks fail; rackd's log has each";
+}
+
+impl fmt::Display for DiskFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { target, reason } = self;
+        write!(
+            f,
+            "the disk {target} fails, {reason}: its machine sees errors; look at the rack's disk and its free space, then restart rackd, which reads what is there"
         )
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use farrier_netboot::{
-    Artifact, ArtifactName, Boot, BootEntry, BootTable, KernelArgs, MacAddr, Pool, Segment,
+    Artifact, ArtifactName, Boot, BootEntry, BootTable, Dhcp, KernelArgs, MacAddr, Pool, Segment,
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,9 +45,27 @@ pub(super) struct SegmentText {
     domain: Option<String>,
     #[serde(default = "an_hour")]
     lease_seconds: u32,
+    /// Whose DHCP it is.
+    #[serde(default, with = "serde_yaml_ng::with::singleton_map")]
+    dhcp: DhcpText,
     /// Addresses for machines that are not named; missing: they get no answer.
     #[serde(default)]
     pool: Option<PoolText>,
+}
+
+/// As in `rackd.toml`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum DhcpText {
+    /// For everybody where there is a pool, else as `reservations`.
+    #[default]
+    Authoritative,
+    /// For the machines that are named.
+    Reservations,
+    /// Boot files beside somebody else's server.
+    Proxy,
+    /// Somebody else's.
+    Off,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,6 +179,15 @@ impl Snapshot {
         segment.dns.clone_from(&text.dns);
         segment.domain.clone_from(&text.domain);
         segment.lease_seconds = text.lease_seconds;
+        segment.dhcp = match text.dhcp {
+            DhcpText::Authoritative | DhcpText::Reservations => Dhcp::Ours,
+            DhcpText::Proxy => Dhcp::Proxy,
+            DhcpText::Off => Dhcp::Off,
+        };
+        ensure!(
+            text.pool.is_none() || text.dhcp == DhcpText::Authoritative,
+            "pool: expected none unless dhcp is authoritative"
+        );
         if let Some(pool) = &text.pool {
             let inside = segment.contains(pool.first) && segment.contains(pool.last);
             ensure!(

@@ -52,6 +52,18 @@ fn a_subnet_behind_a_relay_is_not_ours() {
 }
 
 #[test]
+fn whose_dhcp_it_is() {
+    use farrier_netboot::Dhcp;
+    let dhcp = |text: &str| Snapshot::parse(text).unwrap().table().map(|t| t.segment("lab").unwrap().dhcp);
+    assert_eq!(dhcp(GOOD).unwrap(), Dhcp::Ours);
+    let beside = GOOD.replace("  pool: { first: 10.90.0.100, last: 10.90.0.199 }\n", "  dhcp: proxy\n");
+    assert_eq!(dhcp(&beside).unwrap(), Dhcp::Proxy);
+    assert_eq!(dhcp(&beside.replace("proxy", "off")).unwrap(), Dhcp::Off);
+    let both = GOOD.replace("  pool:", "  dhcp: proxy\n  pool:");
+    assert!(format!("{:#}", dhcp(&both).unwrap_err()).contains("pool: expected none"));
+}
+
+#[test]
 fn each_mistake_names_its_place() {
     for (from, to, place) in [
         ("generation: 7", "", "generation"),

@@ -23,7 +23,6 @@ impl Step for OfferVolume {
 }
 
 async fn offer(cx: &Context<'_>) -> Result<Access, StepError> {
-    let secret = cx.chap_secret().await?;
     let (instance, node) = (&cx.deploy()?.instance, &cx.machine()?.name);
-    Ok(cx.rack.volumes.offer_volume(instance, node, &cx.task.id, cx.image().await?, &secret).await?)
+    Ok(cx.rack.volumes.offer_volume(instance, node, &cx.task.id, cx.image().await?).await?)
 }

@@ -82,9 +82,9 @@ impl Step for San {
 }
 
 async fn serve_san(cx: &Context<'_>) -> Result<Vec<Ipv4Addr>, StepError> {
-    let access = cx.rack.volumes.volume_access(&cx.deploy()?.instance, &cx.machine()?.name);
-    let secret = cx.chap_secret().await?;
-    serve_system(cx, &Serve::San { access: &access, secret: &secret }).await
+    let (instance, node) = (&cx.deploy()?.instance, &cx.machine()?.name);
+    let (access, account) = cx.rack.volumes.next_boot(instance, node, &cx.task.id).await?;
+    serve_system(cx, &Serve::San { access: &access, account: &account }).await
 }
 
 /// What the finished system finds in the network where it lives.

@@ -70,6 +70,7 @@ async fn offer(cx: &Context<'_>, portal: Ipv4Addr) -> Result<String, StepError> 
         StepError::Again(format!("{}: expected it in the rack's cache, saw nothing there", deploy.image))
     })?;
     let access = cx.rack.volumes.offer_image(&cx.machine()?.name, image, &secret).await?;
-    let Access { target, initiator, user, port } = access;
+    let Access { target, initiator, port } = access;
+    let user = cx.machine()?.name.rsplit('/').next().unwrap_or_default();
     Ok(format!("iscsi://{user}%{secret}@{portal}:{port}/{target}/0?initiator={initiator}"))
 }

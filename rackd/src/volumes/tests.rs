@@ -15,6 +15,7 @@ impl Bench {
             port: 3260,
             rack: "r1".into(),
             dir: dir.path().join("volumes"),
+            vault: Arc::new(Vault::open_or_create(&dir.path().join("key")).unwrap()),
             open: Slots::default(),
         };
         Self { dir, volumes }
@@ -34,7 +35,7 @@ impl Bench {
     async fn offer(&self, instance: &str, node: &str) -> Result<Access, VolumeError> {
         let image = open_image(&self.dir.path().join("image")).unwrap();
         let task = self.volumes.record(instance).map(|record| record.task).unwrap_or_default();
-        self.volumes.offer_volume(instance, node, &task, image, "0123456789abcdef").await
+        self.volumes.offer_volume(instance, node, &task, image).await
     }
     fn write(&self, instance: &str) {
         let files = self.volumes.files(instance);
@@ -96,9 +97,7 @@ async fn a_volume_moves_whole_and_its_first_machine_is_offered_it_no_more() {
     let first = bench.offer("web", "nodes/n1").await.unwrap();
     let volumes = &bench.volumes;
     let image = || open_image(&bench.dir.path().join("image")).unwrap();
-    let offer = async |node: &str, task: &str| {
-        volumes.offer_volume("web", node, task, image(), "0123456789abcdef").await
-    };
+    let offer = async |node: &str, task: &str| volumes.offer_volume("web", node, task, image()).await;
     assert!(matches!(volumes.give("db", "nodes/n1", "nodes/n2").await, Err(VolumeError::NoVolume { .. })));
     assert!(matches!(volumes.give("web", "nodes/n3", "nodes/n2").await, Err(VolumeError::Elsewhere { .. })));
     assert_eq!(volumes.targets.names(), std::slice::from_ref(&first.target), "a refusal disturbs nobody");

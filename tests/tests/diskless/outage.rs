@@ -49,6 +49,11 @@ async fn outlive(lab: &mut Lab, debian: ImageFile) -> Result<()> {
     expect(lab, start, "FARRIER-WITNESS synced=5 root=ext4 rw.").await?;
     expect(lab, start, "FARRIER-SESSION state=LOGGED_IN away=0.").await?;
 
+    // More of a disk, as an operator types it; the guest looks again once a second.
+    let larger = ["instance", "resize", "anvil", "--disk", "4GiB"];
+    tokio::task::block_in_place(|| lab.farrier.farrier(&larger))?;
+    expect(lab, start, &format!("FARRIER-DISK bytes={}.", 4_u64 << 30)).await?;
+
     // A restart, and half a minute by the guest's own clock in which its session is gone and writes wait.
     for away in [0, 30] {
         lab.farrier.kill(Service::Rackd);

@@ -12,7 +12,11 @@ write() {
         while read -r device mountpoint type options rest; do
             [ "$mountpoint" = / ] && root="$type ${options%%,*}"
         done < /proc/mounts
-        echo "FARRIER-WITNESS synced=$written root=$root."
+        for disk in /sys/class/iscsi_session/session*/device/target*/*:*:*:0/block/*; do
+            echo 1 > "$disk/device/rescan"
+            read -r sectors < "$disk/size"
+        done
+        echo "FARRIER-WITNESS synced=$written root=$root. FARRIER-DISK bytes=$((sectors * 512))."
         sleep 1
     done
 }

@@ -19,8 +19,8 @@ pub struct Target {
 #[derive(Debug, Clone)]
 pub struct Admission {
     pub target: Arc<Target>,
-    /// What the initiator has to prove; `None`: nothing.
-    pub auth: Option<Chap>,
+    /// Of which one has to be proved; none: nothing.
+    pub accounts: Vec<Chap>,
 }
 
 /// Why a target is not given.
@@ -126,8 +126,8 @@ pub trait Host {
 
     fn login_refused(&mut self, refused: &LoginRefused);
 
-    /// Room for write data that is still to come, beyond what the connection itself may hold; `None`: there is none
-    /// now, and the initiator hears TASK SET FULL.
+    /// Room for write data that is still to come, beyond what the connection itself may hold, or for the answer of a
+    /// large read until it is sent; `None`: there is none now, and the initiator hears TASK SET FULL or BUSY.
     fn room(&mut self, bytes: usize) -> Option<Room> {
         let _ = bytes;
         Some(Box::new(()))

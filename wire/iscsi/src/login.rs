@@ -191,7 +191,7 @@ impl Login {
                 }
                 answer.push("TargetPortalGroupTag", "1");
                 self.kind = Some(SessionKind::Normal(Arc::clone(&admission.target)));
-                self.accounts = admission.auth.into_iter().collect();
+                self.accounts = admission.accounts;
             }
             other => return Err(Refusal(NO_SUCH_SESSION_TYPE, format!("session type {other:.32}"))),
         }

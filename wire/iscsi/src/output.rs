@@ -1,8 +1,11 @@
 //! What is to be sent: one contiguous buffer, so that a driver needs one `write` for many PDUs and a read
 //! of the medium goes straight into its place in a Data-In PDU.
 
+use std::collections::VecDeque;
+
 use crate::bhs::{BHS_LEN, Bhs};
 use crate::frame::{DIGEST, digest};
+use crate::host::Room;
 
 /// Bytes to be sent, oldest first. Its memory is kept and used again, without clearing it.
 #[derive(Debug, Default)]
@@ -10,6 +13,8 @@ pub struct Output {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Memory that was asked for, each up to where its bytes end.
+    rooms: VecDeque<(usize, Room)>,
     pub(crate) header_digest: bool,
     pub(crate) data_digest: bool,
 }
@@ -29,6 +34,10 @@ impl Output {
         self.start = self.start.saturating_add(sent).min(self.end);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
+            self.rooms.clear();
+        }
+        while self.rooms.front().is_some_and(|(end, _)| *end <= self.start) {
+            self.rooms.pop_front();
         }
     }
 
@@ -84,6 +93,11 @@ impl Output {
             self.put(&sum);
         }
         Ok(())
+    }
+
+    /// Kept until all is sent that is there now.
+    pub(crate) fn hold(&mut self, room: Room) {
+        self.rooms.push_back((self.end, room));
     }
 
     pub(crate) fn mark(&self) -> Mark {

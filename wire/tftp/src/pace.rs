@@ -17,6 +17,8 @@ pub(crate) struct Pace {
     patience: Duration,
     /// Smoothed round trip, and how much it varies.
     measured: Option<(Duration, Duration)>,
+    /// Whether it ever answered.
+    heard: bool,
 }
 
 impl Pace {
@@ -27,7 +29,12 @@ impl Pace {
             None => (limits.timeout, LONGEST.max(limits.timeout)),
         };
         let all = (0..=limits.retries).map(|tries| doubled(first, tries).min(longest));
-        Self { first, longest, patience: all.sum(), measured: None }
+        Self { first, longest, patience: all.sum(), measured: None, heard: false }
+    }
+
+    /// An answer came.
+    pub(crate) fn heard(&mut self) {
+        self.heard = true;
     }
 
     /// An answer came so long after what it answers was sent.
@@ -44,7 +51,8 @@ impl Pace {
     /// The wait after so many tries.
     pub(crate) fn wait(&self, tries: u32) -> Duration {
         let once = match self.measured {
-            None => self.first,
+            None if self.heard => self.first,
+            None => return doubled(self.first, tries).min(self.longest).min(LONGEST),
             Some((smooth, varies)) => {
                 smooth.saturating_add(varies.saturating_mul(4)).max(SHORTEST).min(self.longest)
             }
@@ -52,9 +60,10 @@ impl Pace {
         doubled(once, tries).min(self.longest)
     }
 
-    /// How long a silent client is waited for.
+    /// How long a silent client is waited for. One that never answered may be nobody (a forged sender), whatever interval
+    /// it asked for: it holds its place no longer than one that asked for nothing.
     pub(crate) fn patience(&self) -> Duration {
-        self.patience
+        if self.heard { self.patience } else { self.patience.min(UNHEARD) }
     }
 }
 
@@ -64,6 +73,8 @@ fn doubled(wait: Duration, times: u32) -> Duration {
 
 /// As TCP has it on Linux: a client that is busy for a moment is not asked twice.
 const SHORTEST: Duration = Duration::from_millis(200);
+/// 1 + 2 + 4 + 8 + 8 + 8 seconds.
+const UNHEARD: Duration = Duration::from_secs(31);
 /// Where the client says nothing; doubling stops here.
 const LONGEST: Duration = Duration::from_secs(8);
 
@@ -80,12 +91,15 @@ mod tests {
         assert_eq!((waits, own.patience().as_secs()), (vec![1, 2, 4, 8, 8, 8], 31));
         let asked = Pace::new(Some(Duration::from_secs(6)), &Limits::default());
         assert_eq!((asked.wait(0), asked.wait(3)), (Duration::from_secs(6), Duration::from_secs(6)));
-        assert_eq!(asked.patience().as_secs(), 36);
+        assert_eq!(asked.patience().as_secs(), 31, "nobody answered yet");
+        let forged = Pace::new(Some(Duration::from_secs(255)), &Limits::default());
+        assert_eq!(forged.patience(), UNHEARD);
     }
 
     #[test]
     fn it_follows_the_link_and_never_beyond_what_was_asked() {
         let mut pace = Pace::new(Some(Duration::from_secs(6)), &Limits::default());
+        pace.heard();
         pace.heard_after(MS);
         assert_eq!((pace.wait(0), pace.wait(1)), (SHORTEST, SHORTEST * 2));
         assert_eq!((pace.wait(9), pace.patience().as_secs()), (Duration::from_secs(6), 36));

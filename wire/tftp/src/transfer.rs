@@ -172,6 +172,7 @@ impl Transfer {
     }
 
     fn progressed(&mut self, now: Instant) {
+        self.pace.heard();
         // What was sent twice tells nothing: which of the two is answered? (Karn's algorithm, RFC 6298 §3)
         if self.tries == 0 && self.rewound_at.take().is_none() {
             self.pace.heard_after(now.saturating_duration_since(self.progressed_at));

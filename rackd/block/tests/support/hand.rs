@@ -188,6 +188,7 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 pub(crate) const READ_10: u8 = 0x28;
 pub(crate) const WRITE_10: u8 = 0x2a;
 pub(crate) const GOOD: u8 = 0;
+pub(crate) const CHECK_CONDITION: u8 = 2;
 pub(crate) const TASK_SET_FULL: u8 = 0x28;
 
 /// Against a hang on a loaded machine.

@@ -60,13 +60,13 @@ pub(crate) fn target(name: &str, lun: LunSpec) -> TargetSpec {
         name: name.into(),
         alias: String::new(),
         luns: vec![lun],
-        chap: None,
+        accounts: Vec::new(),
         initiators: Vec::new(),
     }
 }
 
 pub(crate) fn with_chap(spec: TargetSpec, chap: Chap) -> TargetSpec {
-    TargetSpec { chap: Some(chap), ..spec }
+    TargetSpec { accounts: vec![chap], ..spec }
 }
 
 pub(crate) fn sparse(directory: &Path, name: &str, size: u64) -> PathBuf {

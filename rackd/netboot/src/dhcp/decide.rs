@@ -5,11 +5,12 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::MessageType;
 
 use super::{
+    proxy,
     pxe::{BootFile, BootFiles, boot_file},
     reply::Reply,
-    request::Request,
+    request::{Client, Request},
 };
-use crate::{BootEntry, BootTable, EventKind, LeaseChange, Segment};
+use crate::{BootEntry, BootTable, Dhcp, EventKind, LeaseChange, Segment};
 
 /// What to do about a packet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,12 +24,12 @@ pub struct Decision {
 }
 
 impl Decision {
-    fn event(mut self, kind: EventKind, detail: impl Into<String>) -> Self {
+    pub(super) fn event(mut self, kind: EventKind, detail: impl Into<String>) -> Self {
         self.events.push((kind, detail.into()));
         self
     }
 
-    fn reply(mut self, reply: Reply) -> Self {
+    pub(super) fn reply(mut self, reply: Reply) -> Self {
         self.reply = Some(reply);
         self
     }
@@ -52,6 +53,11 @@ pub fn decide(
     request: &Request,
     guest: Option<&BootEntry>,
 ) -> Decision {
+    match segment.dhcp {
+        Dhcp::Ours => {}
+        Dhcp::Proxy => return proxy::decide(segment, table, files, request, proxy::Port::Server),
+        Dhcp::Off => return Decision::default(),
+    }
     let known = table.entry(request.mac, &segment.network).map(AsRef::as_ref);
     let mut decision = Decision::default();
     if known.is_none() && !table.entries_of(request.mac).is_empty() {
@@ -59,7 +65,7 @@ pub fn decide(
     }
     if known.is_none() {
         decision = decision
-            .event(EventKind::UnknownMac, format!("on {}: {}", segment.interface, request.describe()));
+            .event(unknown(segment, request), format!("on {}: {}", segment.interface, request.describe()));
     }
     let Some(entry) = known.or(guest) else { return decision };
     let boot = boot_file(segment, files, entry, request);
@@ -156,12 +162,17 @@ fn nak(decision: Decision, segment: &Segment, request: &Request, asked: Ipv4Addr
         .lease(LeaseChange::Refused)
 }
 
+pub(super) fn unknown(segment: &Segment, request: &Request) -> EventKind {
+    let boots = request.client != Client::Other;
+    EventKind::UnknownMac { network: segment.network.clone(), boots }
+}
+
 /// Whether it is said to us: DHCPDECLINE and DHCPRELEASE name their server (RFC 2131 table 5).
 fn ours(segment: &Segment, request: &Request) -> bool {
     request.server_id.is_none_or(|server| server == segment.server_ip)
 }
 
-fn with_unknown_architecture(decision: Decision, boot: &BootFile) -> Decision {
+pub(super) fn with_unknown_architecture(decision: Decision, boot: &BootFile) -> Decision {
     match boot {
         BootFile::Unknown(architecture) => decision.event(
             EventKind::UnknownArchitecture { architecture: *architecture },
@@ -172,9 +183,13 @@ fn with_unknown_architecture(decision: Decision, boot: &BootFile) -> Decision {
 }
 
 fn told(ip: Ipv4Addr, boot: &BootFile) -> String {
+    format!("{ip}, {}", told_boot(boot))
+}
+
+pub(super) fn told_boot(boot: &BootFile) -> String {
     match boot {
-        BootFile::Nothing | BootFile::Unknown(_) => format!("{ip}, no boot file"),
-        BootFile::Tftp(file) => format!("{ip}, boot file {file} by tftp"),
-        BootFile::Script(url) | BootFile::Http(url) => format!("{ip}, boot file {url}"),
+        BootFile::Nothing | BootFile::Unknown(_) => "no boot file".to_owned(),
+        BootFile::Tftp(file) => format!("boot file {file} by tftp"),
+        BootFile::Script(url) | BootFile::Http(url) => format!("boot file {url}"),
     }
 }

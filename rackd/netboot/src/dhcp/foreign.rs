@@ -19,8 +19,10 @@ use dhcproto::{
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
+use farrier_model::Seldom;
+
 use super::request::{COOKIE, HEADER, options_of};
-use crate::{EventKind, MacAddr, Segment, seldom::Seldom, server::Shared, socket};
+use crate::{EventKind, MacAddr, Segment, server::Shared, socket};
 
 /// Who was told of lately, and what our own question looks like.
 #[derive(Debug)]

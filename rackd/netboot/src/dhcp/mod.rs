@@ -1,11 +1,12 @@
 //! DHCPv4 (RFC 2131) for machines that boot: parse → decide → render, and one file with the sockets.
 //!
 //! `request.rs` reads untrusted bytes, `decide.rs` is the whole policy as a pure function, `pxe.rs` picks boot
-//! files, `reply.rs` writes bytes, `server.rs` is the only one that does I/O.
+//! files, `proxy.rs` is for segments where another server gives the addresses, `reply.rs` writes bytes, `server.rs` is the only one that does I/O.
 
 mod conflict;
 mod decide;
 mod foreign;
+mod proxy;
 mod pxe;
 mod reply;
 mod request;
@@ -13,10 +14,13 @@ mod server;
 mod waiting;
 
 #[cfg(test)]
+mod recorded;
+#[cfg(test)]
 mod tests;
 
 pub use decide::{Decision, decide};
 pub(crate) use foreign::{Foreign, Watcher};
+pub(crate) use proxy::{BootService, Heard};
 pub use pxe::BootFiles;
 pub use reply::{Destination, Reply};
 pub use request::{Client, Request, RequestError};

@@ -21,6 +21,10 @@ const MAX_DNS: usize = 8;
 /// iPXE's encapsulated option 176, `no-pxedhcp` = 1: there is no ProxyDHCP server to wait for.
 const IPXE_NO_PROXY_DHCP: [u8; 3] = [176, 1, 1];
 
+/// Option 43, PXE_DISCOVERY_CONTROL (tag 6) with bit 3: take the file that this names, and look for no boot server
+/// (PXE 2.1 table 2-1).
+const PXE_TAKE_THIS_FILE: [u8; 4] = [6, 1, 8, 255];
+
 /// An answer and its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
@@ -134,6 +138,21 @@ impl Reply {
         reply
     }
 
+    /// An offer, or the boot service's DHCPACK, without an address and its settings: those are the other server's.
+    pub(super) fn proxy(request: &Request, segment: &Segment, kind: MessageType, boot: &BootFile) -> Self {
+        let mut reply = Self::to_request(request, segment, kind, destination(request));
+        if kind == MessageType::Ack {
+            reply.message.set_ciaddr(request.ciaddr);
+        }
+        // PXE 2.1 §2.2.3: what makes an offer one of a proxy; UEFI's HTTP boot puts its own word instead.
+        reply.message.opts_mut().insert(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
+        if matches!(boot, BootFile::Tftp(_)) {
+            reply.message.opts_mut().insert(DhcpOption::VendorExtensions(PXE_TAKE_THIS_FILE.to_vec()));
+        }
+        reply.boot(request, segment, boot);
+        reply
+    }
+
     fn settings(&mut self, request: &Request, segment: &Segment, hostname: &str, boot: &BootFile) {
         let options = self.message.opts_mut();
         options.insert(DhcpOption::SubnetMask(segment.netmask()));
@@ -149,6 +168,14 @@ impl Reply {
         if let Some(domain) = segment.domain.as_ref().filter(|d| !d.is_empty()) {
             options.insert(DhcpOption::DomainName(domain.clone()));
         }
+        if matches!(boot, BootFile::Script(_)) {
+            options.insert(raw(OptionCode::Unknown(175), &IPXE_NO_PROXY_DHCP));
+        }
+        self.boot(request, segment, boot);
+    }
+
+    fn boot(&mut self, request: &Request, segment: &Segment, boot: &BootFile) {
+        let options = self.message.opts_mut();
         // PXE 2.1 wants its GUID back.
         if let Some(id) = &request.machine_id {
             options.insert(DhcpOption::ClientMachineIdentifier(id.clone()));
@@ -161,10 +188,7 @@ impl Reply {
                 self.message.set_sname_str(server);
                 self.boot_file(segment, file);
             }
-            BootFile::Script(url) => {
-                options.insert(raw(OptionCode::Unknown(175), &IPXE_NO_PROXY_DHCP));
-                self.boot_file(segment, url);
-            }
+            BootFile::Script(url) => self.boot_file(segment, url),
             BootFile::Http(url) => {
                 // UEFI 2.10 §24.7.3.1: without this echo the firmware takes the offer for a plain one.
                 options.insert(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));

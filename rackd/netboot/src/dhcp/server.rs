@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -14,11 +14,13 @@ use tokio_util::sync::CancellationToken;
 use dhcproto::v4::MessageType;
 
 use super::conflict::{Check, Checks, Prober, Verdict};
-use super::{Decision, Destination, Reply, Request, decide, waiting::Waiting};
+use super::{Decision, Destination, Reply, Request, decide, proxy, waiting::Waiting};
 use crate::lease::Ask;
 use crate::{
-    BootEntry, BootTable, ClientKey, EventKind, LeaseChange, Leases, MacAddr, Segment, server::Shared, socket,
+    BootEntry, BootTable, ClientKey, Dhcp, EventKind, LeaseChange, Leases, MacAddr, Segment, server::Shared,
+    socket,
 };
+use farrier_model::Seldom;
 
 /// How often the same unknown machine makes an event.
 const UNKNOWN_EVERY: Duration = Duration::from_secs(60);
@@ -38,6 +40,8 @@ pub(crate) struct Server {
     unknown: UnknownMachines,
     /// When it was last told that the pool is used up.
     exhausted: Option<Instant>,
+    /// Addresses that were told to be somebody else's.
+    in_use: Seldom,
     waiting: Waiting,
     checks: Checks,
     /// `None`: addresses of pools are given without looking for them.
@@ -72,6 +76,7 @@ impl Server {
             socket,
             unknown: UnknownMachines::default(),
             exhausted: None,
+            in_use: Seldom::default(),
             waiting,
             checks: Checks::default(),
             prober,
@@ -96,6 +101,7 @@ impl Server {
                     if let Some(check) = self.checks.answered(ip) {
                         self.looked_for(check, true).await;
                     }
+                    self.waiting.begin();
                     continue;
                 }
                 () = until(self.checks.due_at()) => {
@@ -146,7 +152,14 @@ impl Server {
             tracing::debug!(giaddr = %request.giaddr, mac = %request.mac, "dhcp relay of no segment of ours");
             return;
         };
-        if let Some(server) = request.server_id {
+        if segment.dhcp == Dhcp::Proxy
+            && let Some(ip) = proxy::address(&segment, request)
+            && table.entry(request.mac, &segment.network).is_some()
+        {
+            self.shared.heard.note(&table, request.mac, ip);
+        }
+        // Elsewhere another server is no news.
+        if let Some(server) = request.server_id.filter(|_| segment.dhcp == Dhcp::Ours) {
             let how = format!("{} chose it: {}", request.mac, request.describe());
             self.shared.foreign.tell(&self.shared, &segment, server, &how);
         }
@@ -176,7 +189,8 @@ impl Server {
 
     /// What a machine that is not in the table gets, when the segment has a pool for such.
     async fn guest(&mut self, segment: &Segment, table: &BootTable, request: &Request) -> Guest {
-        let Some(pool) = segment.pool.as_ref() else { return Guest::Nothing };
+        let pool = segment.pool.as_ref().filter(|_| segment.dhcp == Dhcp::Ours);
+        let Some(pool) = pool else { return Guest::Nothing };
         if !table.entries_of(request.mac).is_empty() {
             return Guest::Nothing;
         }
@@ -240,7 +254,10 @@ impl Server {
             let Some(segment) = segment_for(&table, &self.segment, &request) else { return };
             let who = who.map_or_else(|| "somebody".to_owned(), MacAddr::to_string);
             let detail = format!("{who} uses {ip} on {}: not given to {}", segment.network, request.mac);
-            self.shared.events.emit(Some(request.mac), None, EventKind::AddressInUse, detail);
+            // One that answers for every address is told of once a minute for each.
+            if self.in_use.due(IpAddr::V4(ip), Instant::now()) {
+                self.shared.events.emit(Some(request.mac), None, EventKind::AddressInUse, detail);
+            }
             let change = LeaseChange::Declined { ip, seconds: segment.lease_seconds.max(60) };
             if let Some(record) = self.leases().pooled(&ask(&request), &segment.network, &change, now) {
                 // Nobody waits for this record.
@@ -262,8 +279,13 @@ impl Server {
     fn tell(&mut self, request: &Request, entry: Option<&BootEntry>, decision: &Decision) {
         let node = entry.map(|e| e.node.as_str()).filter(|n| !n.is_empty());
         for (kind, detail) in &decision.events {
-            let rare = matches!(kind, EventKind::UnknownMac | EventKind::WrongNetwork);
-            if !rare || self.unknown.first_in_a_while(request.mac, Instant::now()) {
+            // Firmware that asks after a system did is news: it wants to boot.
+            let rare = match kind {
+                EventKind::UnknownMac { boots, .. } => Some(*boots),
+                EventKind::WrongNetwork => Some(false),
+                _ => None,
+            };
+            if rare.is_none_or(|boots| self.unknown.first_in_a_while((request.mac, boots), Instant::now())) {
                 self.shared.events.emit(Some(request.mac), node, kind.clone(), detail.clone());
             }
         }
@@ -310,7 +332,7 @@ fn ask(request: &Request) -> Ask {
 }
 
 /// The segment a packet is about: the relay's if it came through one, else the one of the socket.
-fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Request) -> Option<Arc<Segment>> {
+pub(super) fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Request) -> Option<Arc<Segment>> {
     if !request.giaddr.is_unspecified() {
         return table.segment_of(request.giaddr).cloned();
     }
@@ -329,13 +351,14 @@ fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Request) -> Opt
 /// Who was told of lately, so that a machine in a boot loop, or a storm, is one event.
 #[derive(Debug, Default)]
 struct UnknownMachines {
-    told: HashMap<MacAddr, Instant>,
+    told: HashMap<(MacAddr, bool), Instant>,
     /// When those of long ago were last taken out: not at every packet of a storm.
     tidied: Option<Instant>,
 }
 
 impl UnknownMachines {
-    fn first_in_a_while(&mut self, mac: MacAddr, now: Instant) -> bool {
+    /// Of one address, firmware that boots and all else apart.
+    fn first_in_a_while(&mut self, mac: (MacAddr, bool), now: Instant) -> bool {
         let recent = |at: &Instant| now.duration_since(*at) < UNKNOWN_EVERY;
         if self.told.get(&mac).is_some_and(recent) {
             return false;
@@ -365,9 +388,10 @@ mod tests {
         let now = Instant::now();
         let mac = |n: u16| {
             let [a, b] = n.to_be_bytes();
-            MacAddr([2, 0, 0, 0, a, b])
+            (MacAddr([2, 0, 0, 0, a, b]), false)
         };
         assert!(unknown.first_in_a_while(mac(0), now));
+        assert!(unknown.first_in_a_while((mac(0).0, true), now), "its firmware is another word");
         assert!(!unknown.first_in_a_while(mac(0), now + Duration::from_secs(59)));
         assert!(unknown.first_in_a_while(mac(0), now + Duration::from_secs(60)));
         let told = (0..5000).filter(|n| unknown.first_in_a_while(mac(*n), now)).count();

@@ -9,7 +9,7 @@ use dhcproto::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Boot, BootEntry, BootTable, EventKind, KernelArgs, LeaseChange, MacAddr, Segment};
+use crate::{Boot, BootEntry, BootTable, Dhcp, EventKind, KernelArgs, LeaseChange, MacAddr, Segment};
 
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
@@ -93,6 +93,10 @@ fn answer(decision: &Decision) -> String {
         m.ciaddr(),
         reply.to
     )
+}
+
+fn unknown(boots: bool) -> EventKind {
+    EventKind::UnknownMac { network: "provisioning".into(), boots }
 }
 
 fn kinds(decision: &Decision) -> Vec<EventKind> {
@@ -287,12 +291,50 @@ fn a_relayed_packet_goes_back_through_its_relay_with_option_82_untouched() {
 }
 
 #[test]
+fn beside_another_server_we_say_what_to_boot_and_nothing_else() {
+    let beside = Segment { dhcp: Dhcp::Proxy, ..segment() };
+    let ask = |boot: Boot, kind, options: &[DhcpOption]| {
+        let request = Request::parse(&packet(kind, options, |_| {})).unwrap();
+        decide(&beside, &table(boot), &BootFiles::new(8080), &request, None)
+    };
+    let (discover, request) = (MessageType::Discover, MessageType::Request);
+    for (options, file) in [
+        (pxe(0), "undionly.kpxe"),
+        (pxe(7), "snponly.efi"),
+        (ipxe(), "http://10.1.0.1:8080/boot/52-54-00-00-00-01.ipxe"),
+    ] {
+        let decision = ask(script(), discover, &options);
+        let expect = format!("Offer yiaddr=0.0.0.0 siaddr=10.1.0.1 ciaddr=0.0.0.0 file={file} to=Broadcast");
+        assert_eq!((answer(&decision), decision.lease.clone()), (expect, None));
+        let reply = decision.reply.unwrap();
+        let option = |code| reply.message.opts().get(code).cloned();
+        assert_eq!(
+            option(OptionCode::ClassIdentifier),
+            Some(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()))
+        );
+        assert_eq!(option(OptionCode::SubnetMask), None);
+        // It took the other server's offer.
+        let took = ask(script(), request, &options);
+        assert_eq!((took.reply, took.lease), (None, None));
+    }
+    for (boot, options) in [(script(), vec![]), (Boot::LocalDisk, pxe(0)), (script(), pxe(99))] {
+        assert_eq!(ask(boot, discover, &options).reply, None);
+    }
+    // Nobody is told no, and a strange system is no event.
+    let request = Request::parse(&packet(request, &[], |_| {})).unwrap();
+    assert_eq!(decide(&beside, &BootTable::new(), &BootFiles::new(80), &request, None), Decision::default());
+    let off = Segment { dhcp: Dhcp::Off, ..segment() };
+    let request = Request::parse(&packet(discover, &pxe(0), |_| {})).unwrap();
+    assert_eq!(decide(&off, &table(script()), &BootFiles::new(80), &request, None), Decision::default());
+}
+
+#[test]
 fn unknown_machines_get_silence_and_an_event() {
     let table = BootTable::new();
     let options = [DhcpOption::RequestedIpAddress(IP)];
     for kind in [MessageType::Discover, MessageType::Request, MessageType::Inform, MessageType::Decline] {
         let decision = run(&table, &packet(kind, &options, |_| {}));
-        assert_eq!((decision.reply.as_ref(), kinds(&decision)), (None, vec![EventKind::UnknownMac]));
+        assert_eq!((decision.reply.as_ref(), kinds(&decision)), (None, vec![unknown(false)]));
     }
 }
 
@@ -306,7 +348,7 @@ fn a_pool_answers_unknown_machines() {
         answer(&decision),
         "Offer yiaddr=10.1.0.200 siaddr=10.1.0.1 ciaddr=0.0.0.0 file=undionly.kpxe to=Broadcast"
     );
-    assert_eq!(kinds(&decision), [EventKind::UnknownMac, EventKind::Discover, EventKind::Offer]);
+    assert_eq!(kinds(&decision), [unknown(true), EventKind::Discover, EventKind::Offer]);
 }
 
 #[test]

@@ -20,7 +20,9 @@ use axum::{
 pub use file::respond;
 pub use serve::{Limits, serve};
 
-use crate::{Artifact, Boot, BootTable, EventKind, MacAddr, script, server::Shared, server::ipv4};
+use crate::{
+    Artifact, Boot, BootEntry, BootTable, Dhcp, EventKind, MacAddr, script, server::Shared, server::ipv4,
+};
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -49,13 +51,20 @@ async fn boot_script(
         } else if shared.strangers.due(peer.ip(), Instant::now()) {
             // Where DHCP is somebody else's, this is all that is seen of it.
             let detail = format!("asks for a boot script from {}", peer.ip());
-            shared.events.emit(Some(mac), None, EventKind::UnknownMac, detail);
+            let network = network_of(&table, peer.ip());
+            shared.events.emit(Some(mac), None, EventKind::UnknownMac { network, boots: true }, detail);
         }
         return StatusCode::NOT_FOUND.into_response();
     };
     shared.events.emit(Some(mac), node.as_deref(), EventKind::HttpScript, format!("to {}", peer.ip()));
     let headers = [(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")];
     (headers, script).into_response()
+}
+
+/// The network of an address; empty: none of ours.
+fn network_of(table: &BootTable, peer: IpAddr) -> String {
+    let segment = ipv4(peer).and_then(|ip| table.segments().iter().find(|s| s.contains(ip)));
+    segment.map(|s| s.network.clone()).unwrap_or_default()
 }
 
 fn script_for(
@@ -66,7 +75,11 @@ fn script_for(
 ) -> Option<(Option<String>, String)> {
     let peer = ipv4(peer)?;
     let known = table.entries_of(mac);
-    if let Some(entry) = known.iter().find(|e| e.ip == peer) {
+    // Beside another DHCP server it is the address that the machine was heard to take from it.
+    let heard = |entry: &BootEntry| {
+        table.segment(&entry.network).is_some_and(|s| s.dhcp == Dhcp::Proxy) && shared.heard.has(mac, peer)
+    };
+    if let Some(entry) = known.iter().find(|e| e.ip == peer || heard(e)) {
         let server = shared.config.boot_files.server(table.segment(&entry.network)?.server_ip);
         return Some((Some(entry.node.clone()), script::render(&entry.boot, server)?));
     }

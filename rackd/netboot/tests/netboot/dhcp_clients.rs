@@ -62,7 +62,11 @@ fn udhcpc_of_an_unknown_machine_gets_silence_and_one_event() {
     let server = Running::start(&cable.server, Config::new(HTTP_PORT), table);
     let output = udhcpc(&cable, &["-t", "3"]);
     assert!(!output.status.success(), "{}", text(&output));
-    assert_eq!(server.kinds(), [EventKind::UnknownMac], "three discovers, one event");
+    assert_eq!(
+        server.kinds(),
+        [EventKind::UnknownMac { network: "provisioning".into(), boots: false }],
+        "three discovers, one event"
+    );
 }
 
 #[test]

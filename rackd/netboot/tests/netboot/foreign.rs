@@ -6,15 +6,15 @@ use farrier_netboot::{Boot, Config, EventKind};
 
 use crate::lab::{Cable, HTTP_PORT, Killed, Namespace, Running, segment, table, text, tool};
 
-const THEIRS: &str = "10.77.0.9";
+pub(crate) const THEIRS: &str = "10.77.0.9";
 
 /// dnsmasq on a third machine, at the client's end of the cable.
-struct Dnsmasq {
+pub(crate) struct Dnsmasq {
     _running: Killed,
     _machine: Namespace,
 }
 
-fn dnsmasq(cable: &Cable) -> Dnsmasq {
+pub(crate) fn dnsmasq(cable: &Cable) -> Dnsmasq {
     let machine = Namespace::new("d");
     cable.client.sh(&format!("ip link add d0 link c0 netns {} type macvlan mode bridge", machine.name()));
     machine.sh(&format!("ip addr add {THEIRS}/24 dev d0; ip link set d0 up"));

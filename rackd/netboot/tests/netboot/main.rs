@@ -14,6 +14,7 @@ mod http_clients;
 mod lab;
 mod lifecycle;
 mod pools;
+mod proxy;
 mod relay;
 mod router_advertisement;
 mod tftp_clients;

@@ -1,11 +1,11 @@
 //! Machines that nobody described, as their racks found them.
 
 use super::noun::{Noun, etag, whole};
-use super::resource::event;
-use super::same_machine::Identifiers;
+use super::resource::{event, expect_etag};
+use super::same_machine::{Identifiers, Merge, merge};
 use super::{App, check, error};
 use farrier_identity::Identity;
-use farrier_inventory_store::{New, Query, StoreError};
+use farrier_inventory_store::{Found, StoreError};
 use farrier_model::{Collection, MacAddress};
 use farrier_proto::inventory::{DiscoveredMachine, Event, Node, Port, ReportMachineResponse};
 use farrier_proto::types::Hardware;
@@ -13,6 +13,7 @@ use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, internal, invalid, refuse, stale_etag};
 use farrier_runtime::filter::Term;
 use farrier_runtime::time;
+use prost::Message as _;
 use prost_types::Timestamp;
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -74,42 +75,46 @@ impl App {
         caller: &Caller,
         seen: DiscoveredMachine,
     ) -> Result<Option<String>, StoreError> {
-        let all: Vec<DiscoveredMachine> = self.store.list(&Query { limit: MOST, ..Query::default() }).await?;
-        let room = (all.len() as u64) < MOST;
-        let its = identifiers(&seen);
-        let mut same: Vec<_> = all.into_iter().filter(|known| identifiers(known).same(&its)).collect();
-        same.sort_by_key(|known| known.create_time.map(|time| (time.seconds, time.nanos)));
+        let its = Identifiers::of(&seen);
+        let alike = self.store.machines_like(&seen.name, &its.keys(), ALIKE).await?;
+        let Merge { first, gone } = merge(&alike, &seen, &its);
         let now = time::now();
-        let mut same = same.into_iter();
-        let Some(first) = same.next() else {
-            if !room {
-                return Ok(None);
+        let revision_of = |known: &DiscoveredMachine| known.etag.parse().unwrap_or(0);
+        let mut events = Vec::new();
+        let (name, revision, machine) = match first {
+            Some(first) => {
+                let machine = DiscoveredMachine {
+                    name: first.name.clone(),
+                    uid: first.uid.clone(),
+                    create_time: first.create_time,
+                    seen_time: Some(now),
+                    boot_count: first.boot_count.saturating_add(1),
+                    ..seen
+                };
+                (first.name.clone(), Some(revision_of(first)), machine)
             }
-            let uid = Uuid::now_v7().to_string();
-            let resource = DiscoveredMachine { uid, create_time: Some(now), seen_time: Some(now), ..seen };
-            let event = Event { detail: describe(&resource), ..event(caller, &resource.name, "create") };
-            let name = resource.name.clone();
-            let new = New { resource, extra: (), event, request: None, dry: false };
-            return self.store.create(new).await.map(|_| Some(name));
+            None => {
+                if gone.is_empty() && self.store.count_machines().await? >= MOST {
+                    return Ok(None);
+                }
+                let uid = Uuid::now_v7().to_string();
+                let machine = DiscoveredMachine { uid, create_time: Some(now), seen_time: Some(now), ..seen };
+                (machine.name.clone(), None, machine)
+            }
         };
-        // Seen by other interfaces before it was whole: one machine, one row.
-        for other in same {
-            let event =
-                Event { detail: format!("it is {}", first.name), ..event(caller, &other.name, "delete") };
-            self.store.delete::<DiscoveredMachine>(&other.name, None, event).await?;
+        for other in &gone {
+            let detail = if its.same(&Identifiers::of(other)) {
+                format!("it is {name}")
+            } else {
+                format!("another machine has its interface {}", machine.boot_mac_address)
+            };
+            events.push(Event { detail, ..event(caller, &other.name, "delete") });
         }
-        let name = first.name.clone();
-        let revision = first.etag.parse().unwrap_or(0);
-        let event = Event { detail: describe(&seen), ..event(caller, &name, "update") };
-        let written = DiscoveredMachine {
-            name: first.name,
-            uid: first.uid,
-            create_time: first.create_time,
-            seen_time: Some(now),
-            boot_count: first.boot_count.saturating_add(1),
-            ..seen
-        };
-        self.store.replace(written, revision, &(), event).await.map(|_| Some(name))
+        let verb = if revision.is_some() { "update" } else { "create" };
+        events.push(Event { detail: describe(&machine), ..event(caller, &name, verb) });
+        let gone = gone.iter().map(|other| (other.name.clone(), revision_of(other))).collect();
+        self.store.write_found(Found { machine, keys: its.keys(), revision, gone, events }).await?;
+        Ok(Some(name))
     }
 
     /// A node with all of its ports, instead of the machine.
@@ -117,9 +122,11 @@ impl App {
         &self,
         caller: &Caller,
         name: &str,
+        etag: &str,
         node: Option<Node>,
     ) -> Result<Node, Status> {
         let machine: DiscoveredMachine = self.get(caller, name).await?;
+        let revision = expect_etag(&machine, etag)?;
         let mut node = node.ok_or_else(|| invalid("node", "expected what it is to be"))?;
         if node.rack.is_empty() {
             node.rack.clone_from(&machine.rack);
@@ -149,7 +156,7 @@ impl App {
             events.push(event(caller, &port.name, "create"));
             ports.push(port);
         }
-        self.store.accept(name, node, &extra, ports, events).await.map_err(error::store)
+        self.store.accept((name, revision), node, &extra, ports, events).await.map_err(error::store)
     }
 
     async fn owner_of(&self, macs: &[MacAddress]) -> Result<String, Status> {
@@ -183,11 +190,6 @@ impl Noun for DiscoveredMachine {
     }
 }
 
-fn identifiers(machine: &DiscoveredMachine) -> Identifiers {
-    let none = Hardware::default();
-    Identifiers::of(&machine.boot_mac_address, machine.hardware.as_ref().unwrap_or(&none))
-}
-
 /// Its interfaces, each once, the one it booted from first. What is no Ethernet address is passed over.
 fn macs(boot: MacAddress, hardware: &Hardware) -> Vec<MacAddress> {
     let mut macs = vec![boot];
@@ -201,6 +203,10 @@ fn macs(boot: MacAddress, hardware: &Hardware) -> Vec<MacAddress> {
 
 /// A stranger's machine says what it likes.
 fn check_hardware(hardware: &Hardware) -> Result<(), Status> {
+    // All of it in the end: rows are read by the page.
+    if hardware.encoded_len() > WHOLE {
+        return Err(invalid("hardware", format!("expected at most {WHOLE} bytes of it")));
+    }
     if hardware.nics.len() > PARTS || hardware.disks.len() > PARTS {
         return Err(invalid("hardware", format!("expected at most {PARTS} interfaces and {PARTS} disks")));
     }
@@ -232,5 +238,9 @@ fn mac(field: &str, text: &str) -> Result<MacAddress, Status> {
 const MOST: u64 = 2048;
 /// Interfaces, or disks, of one machine.
 const PARTS: usize = 256;
+/// All that one machine says, in bytes: one with a hundred disks says a tenth of it.
+const WHOLE: usize = 64 << 10;
+/// Rows that one report may be about; they are one machine, seen by parts.
+const ALIKE: u64 = 64;
 /// Tries of a write that meets another one.
 const TRIES: usize = 16;

@@ -42,6 +42,7 @@ impl App {
                 RackEventKind::RefuseLogin => "refuse login",
                 RackEventKind::UnknownMachine => "unknown machine",
                 RackEventKind::ForeignDhcpServer => "foreign dhcp server",
+                RackEventKind::DiskFailed => "disk failed",
                 RackEventKind::Unspecified => return Err(invalid("events.kind", "expected what happened")),
             };
             check::text("events.detail", &reported.detail)?;

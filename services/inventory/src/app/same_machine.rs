@@ -3,6 +3,8 @@
 //! Any identifier may be missing, or be a vendor's placeholder that a thousand machines share; an interface may move to
 //! another machine. So one that agrees is enough, unless all others that both have disagree.
 
+use farrier_inventory_store::MachineKeys;
+use farrier_proto::inventory::DiscoveredMachine;
 use farrier_proto::types::{Hardware, System};
 use std::collections::BTreeSet;
 
@@ -16,12 +18,14 @@ pub(super) struct Identifiers {
 }
 
 impl Identifiers {
-    pub(super) fn of(boot_mac: &str, hardware: &Hardware) -> Self {
-        let none = System::default();
+    pub(super) fn of(machine: &DiscoveredMachine) -> Self {
+        let (nothing, none) = (Hardware::default(), System::default());
+        let (boot_mac, hardware) = (&machine.boot_mac_address, machine.hardware.as_ref().unwrap_or(&nothing));
         let system = hardware.system.as_ref().unwrap_or(&none);
         let uuid = system.uuid.trim().to_ascii_lowercase();
         let serial = system.serial_number.trim().to_ascii_lowercase();
-        let macs = hardware.nics.iter().map(|nic| nic.mac_address.as_str()).chain([boot_mac]);
+        let macs = hardware.nics.iter().map(|nic| nic.mac_address.as_str()).chain([boot_mac.as_str()]);
+        let macs = macs.filter(|mac| !mac.is_empty());
         Self {
             uuid: is_uuid(&uuid).then_some(uuid),
             serial: is_serial(&serial).then(|| (system.manufacturer.trim().to_ascii_lowercase(), serial)),
@@ -45,9 +49,56 @@ impl Identifiers {
         }
     }
 
+    /// Whether the machine itself says so. An interface proves little: it moves, and whoever has none of the others may
+    /// name any.
+    fn proven(&self, other: &Self) -> bool {
+        agree(&self.uuid, &other.uuid) == Some(true) || agree(&self.serial, &other.serial) == Some(true)
+    }
+
+    /// As they are searched for.
+    pub(super) fn keys(&self) -> MachineKeys {
+        let serial = self.serial.as_ref().map(|(maker, serial)| format!("{maker} {serial}"));
+        MachineKeys { uuid: self.uuid.clone(), serial, macs: self.macs.iter().cloned().collect() }
+    }
+
     fn shares_mac(&self, other: &Self) -> bool {
         !self.macs.is_disjoint(&other.macs)
     }
+}
+
+/// What a report does to the rows that are like it.
+#[derive(Debug)]
+pub(super) struct Merge<'a> {
+    /// It is written over; `None`: a row of its own.
+    pub(super) first: Option<&'a DiscoveredMachine>,
+    /// They go.
+    pub(super) gone: Vec<&'a DiscoveredMachine>,
+}
+
+/// One machine has one row, the oldest. Rows that only share an interface with it stay, but for the one it boots from,
+/// and so do those of other racks: nobody takes away what others found by naming its interfaces.
+pub(super) fn merge<'a>(
+    alike: &'a [DiscoveredMachine],
+    seen: &DiscoveredMachine,
+    its: &Identifiers,
+) -> Merge<'a> {
+    let mut first = None;
+    let mut gone = Vec::new();
+    for known in alike {
+        let of_known = Identifiers::of(known);
+        let proven = its.proven(&of_known);
+        if its.same(&of_known) && (proven || known.rack == seen.rack) {
+            match first {
+                None => first = Some(known),
+                Some(_) if proven || known.name == seen.name => gone.push(known),
+                Some(_) => {}
+            }
+        } else if known.name == seen.name {
+            // Another machine was seen by the interface that this one has now.
+            gone.push(known);
+        }
+    }
+    Merge { first, gone }
 }
 
 /// `None`: one of them does not know.
@@ -103,8 +154,9 @@ mod tests {
             serial_number: serial.into(),
             ..System::default()
         };
-        let boot = mac(macs.first().unwrap());
-        Identifiers::of(&boot, &Hardware { system: Some(system), nics, ..Hardware::default() })
+        let hardware = Some(Hardware { system: Some(system), nics, ..Hardware::default() });
+        let boot_mac_address = mac(macs.first().unwrap());
+        Identifiers::of(&DiscoveredMachine { boot_mac_address, hardware, ..DiscoveredMachine::default() })
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl DiscoveredService for Api {
         request: Request<AcceptDiscoveredMachineRequest>,
     ) -> Result<Response<Node>, Status> {
         let (caller, r) = split(request);
-        self.app.accept_machine(&caller, &r.name, r.node).await.map(Response::new)
+        self.app.accept_machine(&caller, &r.name, &r.etag, r.node).await.map(Response::new)
     }
 
     async fn delete_discovered_machine(

@@ -19,7 +19,9 @@ mod observation;
 mod request;
 mod resource;
 
+pub use discovered::Found;
 pub use dispatch::{Applied, Candidates, Stored, Transition};
+pub use entity::discovered::MachineKeys;
 pub use entity::node::{BmcPlace, NodeExtra, SecretChange, Secrets};
 pub use error::StoreError;
 pub use event::EventQuery;

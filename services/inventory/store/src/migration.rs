@@ -18,6 +18,7 @@ impl MigratorTrait for Migrator {
             Box::new(Observations),
             Box::new(Rotations),
             Box::new(Discovered),
+            Box::new(DiscoveredKeys),
         ]
     }
 }
@@ -134,6 +135,41 @@ impl MigrationTrait for Discovered {
             .foreign_key(&mut parent("discovered", "rack", "rack", ForeignKeyAction::Cascade))
             .take();
         m.create_table(table).await
+    }
+}
+
+/// What a machine is known by, so that a report reads the rows of one machine, not all.
+struct DiscoveredKeys;
+
+impl MigrationName for DiscoveredKeys {
+    fn name(&self) -> &str {
+        "m20261128_discovered_keys"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for DiscoveredKeys {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        // Rows of before get theirs when their machine is seen again under its name.
+        for column in ["uuid", "serial"] {
+            let mut key = Table::alter();
+            key.table("discovered").add_column(string_null(column));
+            m.alter_table(key).await?;
+            let mut index = Index::create();
+            index.name(format!("ix_discovered_{column}")).table("discovered").col(column);
+            m.create_index(index).await?;
+        }
+        let table = Table::create()
+            .table("discovered_mac")
+            .col(string("mac"))
+            .col(string("machine"))
+            .primary_key(Index::create().col("mac").col("machine"))
+            .foreign_key(&mut parent("discovered_mac", "machine", "discovered", ForeignKeyAction::Cascade))
+            .take();
+        m.create_table(table).await?;
+        let mut index = Index::create();
+        index.name("ix_discovered_mac_machine").table("discovered_mac").col("machine");
+        m.create_index(index).await
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::fixture::{Clients, Fixture, inner, refused};
 use farrier_identity::Role;
 use farrier_proto::inventory::*;
-use farrier_proto::types::{Hardware, Nic, System};
+use farrier_proto::types::{Disk, Hardware, Nic, System};
 use tonic::{Code, Response, Status};
 
 fn ok<T>(answer: Result<Response<T>, Status>) -> T {
@@ -61,7 +61,11 @@ async fn an_accepted_machine_is_a_node_with_all_its_ports_or_nothing_happened() 
     let mut op = f.with_nodes(&["taken"]).await;
     let mut r1 = f.rack("r1");
     ok(r1.discovered.report_machine(machine("S-1001", &[1, 2])).await);
-    let accept = |as_node: Node| AcceptDiscoveredMachineRequest { name: name(1), node: Some(as_node) };
+    let accept = |as_node: Node| AcceptDiscoveredMachineRequest {
+        name: name(1),
+        node: Some(as_node),
+        etag: String::new(),
+    };
     let named = |name: &str| Node { name: format!("nodes/{name}"), ..Node::default() };
     let exists = op.discovered.accept_discovered_machine(accept(named("taken"))).await;
     refused(exists, Code::AlreadyExists, "NAME_TAKEN");
@@ -69,6 +73,12 @@ async fn an_accepted_machine_is_a_node_with_all_its_ports_or_nothing_happened() 
     let elsewhere = op.discovered.accept_discovered_machine(accept(elsewhere)).await;
     assert_eq!(elsewhere.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(listed(&mut op).await.len(), 1);
+    // It is not what was shown any more.
+    let shown = GetDiscoveredMachineRequest { name: name(1) };
+    let etag = ok(op.discovered.get_discovered_machine(shown.clone()).await).etag;
+    ok(r1.discovered.report_machine(machine("S-1001", &[1, 2])).await);
+    let stale = AcceptDiscoveredMachineRequest { etag, ..accept(named("web")) };
+    refused(op.discovered.accept_discovered_machine(stale).await, Code::Aborted, "STALE_ETAG");
 
     let web = ok(op.discovered.accept_discovered_machine(accept(named("web"))).await);
     assert_eq!((web.rack.as_str(), web.state()), ("racks/r1", farrier_proto::types::ProvisionState::Enroll));
@@ -86,7 +96,7 @@ async fn an_accepted_machine_is_a_node_with_all_its_ports_or_nothing_happened() 
     assert_eq!(listed(&mut op).await, []);
     let actions: Vec<_> = op.all_events().await.into_iter().filter(|e| e.resource == name(1)).collect();
     let actions: Vec<_> = actions.iter().map(|e| e.action.as_str()).collect();
-    assert_eq!(actions, ["create", "accept"]);
+    assert_eq!(actions, ["create", "update", "accept"]);
 }
 
 #[tokio::test]
@@ -101,7 +111,10 @@ async fn what_a_stranger_says_is_bounded_and_racks_read_nothing() {
     let mut no_mac = machine("S-1001", &[1]);
     no_mac.boot_mac_address = "../1".into();
     let control = machine("S\u{1b}[2J", &[1]);
-    for bad in [long, many, no_mac, control, ReportMachineRequest::default()] {
+    let mut fat = machine("S-1001", &[1]);
+    let disk = Disk { model: "x".repeat(1000), ..Disk::default() };
+    fat.hardware.as_mut().unwrap().disks = vec![disk; 100];
+    for bad in [long, many, fat, no_mac, control, ReportMachineRequest::default()] {
         let error = r1.discovered.report_machine(bad).await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument, "{error:?}");
     }
@@ -117,4 +130,27 @@ async fn what_a_stranger_says_is_bounded_and_racks_read_nothing() {
         DeleteDiscoveredMachineRequest { name: name(1), ..DeleteDiscoveredMachineRequest::default() };
     ok(op.discovered.delete_discovered_machine(forget).await);
     assert_eq!(listed(&mut op).await, []);
+}
+
+#[tokio::test]
+async fn who_names_foreign_interfaces_or_moves_a_card_takes_nothing_away() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    op.create_rack("r2").await.unwrap();
+    let (mut r1, mut r2) = (f.rack("r1"), f.rack("r2"));
+    for n in 1..=3 {
+        ok(r1.discovered.report_machine(machine("", &[n])).await);
+    }
+    let loud = ok(r2.discovered.report_machine(machine("", &[9, 1, 2, 3])).await);
+    assert_eq!(loud.machine, name(9), "another rack's rows stay");
+    let loud = ok(r1.discovered.report_machine(machine("", &[8, 2, 3])).await);
+    assert_eq!(loud.machine, name(2), "one row is taken for it, none goes");
+    assert_eq!(listed(&mut op).await, [(name(1), 1), (name(2), 2), (name(3), 1), (name(9), 1)]);
+    // The card that a machine was seen by is in another one now.
+    ok(r1.discovered.report_machine(machine("S-1004", &[4])).await);
+    let moved = ok(r1.discovered.report_machine(machine("S-1005", &[4, 5])).await);
+    assert_eq!(moved.machine, name(4));
+    let four = ok(op.discovered.get_discovered_machine(GetDiscoveredMachineRequest { name: name(4) }).await);
+    assert_eq!(four.hardware.unwrap().system.unwrap().serial_number, "S-1005");
+    assert_eq!(four.boot_count, 1);
 }

@@ -30,9 +30,22 @@ impl Session {
         len: usize,
         host: &mut H,
     ) -> Now<()> {
+        // Small ones are bounded by what a connection may have to say.
+        let room = if len > SMALL {
+            match host.room(len) {
+                Some(room) => Some(room),
+                None => return Now::Failed(MediaError::Busy),
+            }
+        } else {
+            None
+        };
         let fill =
             |from: usize, place: &mut [u8]| host.read(&work.unit, offset.saturating_add(from as u64), place);
-        self.send_in(link, &work.request, len, fill)
+        let done = self.send_in(link, &work.request, len, fill);
+        if let (Now::Done(()), Some(room)) = (&done, room) {
+            link.out.hold(room);
+        }
+        done
     }
 
     fn send_in(
@@ -84,3 +97,6 @@ impl Session {
         Now::Done(())
     }
 }
+
+/// Bytes of a read whose answer takes no room of its own.
+const SMALL: usize = 64 << 10;

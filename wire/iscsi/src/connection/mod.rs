@@ -209,7 +209,7 @@ impl Connection {
 }
 
 /// Answers that wait to be sent: more are not made before.
-const ENOUGH_OUTPUT: usize = 1 << 20;
+const ENOUGH_OUTPUT: usize = 512 << 10;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,14 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::IntoCondition as _;
 use sea_orm::{Condition, Set};
 
+/// What a machine is looked for by: columns of their own, and a table for its interfaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MachineKeys {
+    pub uuid: Option<String>,
+    pub serial: Option<String>,
+    pub macs: Vec<String>,
+}
+
 /// Machines that are no nodes.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "discovered")]
@@ -16,6 +24,8 @@ pub struct Model {
     pub updated_ms: i64,
     pub body: Vec<u8>,
     pub rack: String,
+    pub uuid: Option<String>,
+    pub serial: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
@@ -24,10 +34,18 @@ pub enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
 impl Resource for DiscoveredMachine {
-    common!(());
+    common!(MachineKeys);
 
-    fn row(&self, revision: i64, (): &()) -> ActiveModel {
-        row!(self, revision, seen_time { rack: Set(self.rack.clone()) })
+    fn row(&self, revision: i64, keys: &MachineKeys) -> ActiveModel {
+        row!(
+            self,
+            revision,
+            seen_time {
+                rack: Set(self.rack.clone()),
+                uuid: Set(keys.uuid.clone()),
+                serial: Set(keys.serial.clone()),
+            }
+        )
     }
 
     fn matches(field: &str, value: &str) -> Option<Condition> {

@@ -4,6 +4,7 @@
 
 pub(crate) mod counter;
 pub(crate) mod discovered;
+pub(crate) mod discovered_mac;
 pub(crate) mod event;
 pub(crate) mod flavor;
 pub(crate) mod join_token;

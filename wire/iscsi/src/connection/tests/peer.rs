@@ -100,8 +100,8 @@ impl Host for MemoryHost {
             return Err(Denied::NotFound);
         }
         let initiator = Credentials { user: "node".into(), secret: Secret::new(*b"the secret of it") };
-        let auth = self.secret.then_some(Chap { initiator, target: None });
-        Ok(Admission { target: Arc::clone(&self.target), auth })
+        let accounts = self.secret.then_some(Chap { initiator, target: None }).into_iter().collect();
+        Ok(Admission { target: Arc::clone(&self.target), accounts })
     }
 
     fn discovery_access(&mut self, _: &str) -> DiscoveryAccess {

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 /// Who was told of, and when.
 #[derive(Debug, Default)]
-pub(crate) struct Seldom {
+pub struct Seldom {
     told: Mutex<HashMap<IpAddr, Instant>>,
 }
 
 impl Seldom {
     /// Whether this sender may be told of now.
-    pub(crate) fn due(&self, from: IpAddr, now: Instant) -> bool {
+    pub fn due(&self, from: IpAddr, now: Instant) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = |at: &Instant| now.saturating_duration_since(*at) < EVERY;
         if told.get(&from).is_some_and(recent) {

@@ -1,0 +1,177 @@
+//! Boot files beside somebody else's DHCP server (PXE 2.1 §2.2): it gives addresses, we say what to boot.
+//!
+//! Firmware's DHCPDISCOVER is answered with an offer of no address; some firmware then asks on port 4011 for the same
+//! again. Which address a machine took from the other server is heard from its DHCPREQUEST: its boot script goes to
+//! that address and no other.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use dhcproto::v4::MessageType;
+use tokio::net::UdpSocket;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    BootFiles, Client, Decision, Reply, Request,
+    decide::{told_boot, unknown, with_unknown_architecture},
+    pxe::{BootFile, boot_file},
+    server::segment_for,
+};
+use crate::{BootTable, Dhcp, EventKind, MacAddr, Segment, server::Shared, socket};
+
+/// Where a request of a segment with a proxy came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Port {
+    /// 67, where the other server hears it too.
+    Server,
+    /// 4011, the boot service: it is for us alone.
+    BootService,
+}
+
+/// What a proxy says to a packet. Systems are not its business.
+pub(super) fn decide(
+    segment: &Segment,
+    table: &BootTable,
+    files: &BootFiles,
+    request: &Request,
+    port: Port,
+) -> Decision {
+    let decision = Decision::default();
+    if request.client == Client::Other {
+        return decision;
+    }
+    let Some(entry) = table.entry(request.mac, &segment.network) else {
+        let detail = format!("on {}: {}", segment.interface, request.describe());
+        return decision.event(unknown(segment, request), detail);
+    };
+    let (asked, answers, kind) = match (port, request.kind) {
+        (Port::Server, MessageType::Discover) => (EventKind::Discover, EventKind::Offer, MessageType::Offer),
+        (Port::Server, MessageType::Request) => {
+            let detail = format!("of another server: {}", request.describe());
+            return decision.event(EventKind::Request, detail);
+        }
+        (Port::BootService, MessageType::Request) => (EventKind::Request, EventKind::Ack, MessageType::Ack),
+        (_, MessageType::Inform) => (EventKind::Inform, EventKind::Ack, MessageType::Ack),
+        _ => return decision,
+    };
+    let boot = boot_file(segment, files, entry, request);
+    let decision = with_unknown_architecture(decision.event(asked, request.describe()), &boot);
+    match boot {
+        // Silence: it goes on to its next boot device.
+        BootFile::Nothing | BootFile::Unknown(_) => decision,
+        boot => decision
+            .event(answers, format!("proxy, {}", told_boot(&boot)))
+            .reply(Reply::proxy(request, segment, kind, &boot)),
+    }
+}
+
+/// The address a machine says it has, or is about to have.
+pub(super) fn address(segment: &Segment, request: &Request) -> Option<Ipv4Addr> {
+    let asked = match request.kind {
+        MessageType::Request => request.requested_ip,
+        _ => None,
+    };
+    asked.or(Some(request.ciaddr).filter(|ip| !ip.is_unspecified())).filter(|ip| segment.contains(*ip))
+}
+
+/// Which machine of the table has which address from another server.
+#[derive(Debug, Default)]
+pub(crate) struct Heard(Mutex<HashMap<MacAddr, Ipv4Addr>>);
+
+impl Heard {
+    /// Takes note of a machine of the table.
+    pub(super) fn note(&self, table: &BootTable, mac: MacAddr, ip: Ipv4Addr) {
+        let mut heard = self.lock();
+        if heard.len() >= TIDY_AT {
+            heard.retain(|mac, _| !table.entries_of(*mac).is_empty());
+        }
+        // An address has one machine.
+        heard.retain(|other, theirs| *other == mac || *theirs != ip);
+        heard.insert(mac, ip);
+    }
+
+    pub(crate) fn has(&self, mac: MacAddr, ip: Ipv4Addr) -> bool {
+        self.lock().get(&mac) == Some(&ip)
+    }
+
+    pub(crate) fn who(&self, ip: Ipv4Addr) -> Option<MacAddr> {
+        self.lock().iter().find(|(_, theirs)| **theirs == ip).map(|(mac, _)| *mac)
+    }
+
+    /// A poisoned lock still guards whole entries.
+    fn lock(&self) -> MutexGuard<'_, HashMap<MacAddr, Ipv4Addr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The boot service of one interface.
+pub(crate) struct BootService {
+    shared: Arc<Shared>,
+    segment: Arc<Segment>,
+    socket: UdpSocket,
+}
+
+impl BootService {
+    pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>) -> io::Result<Self> {
+        let socket = socket::udp_on(&segment.interface, segment.server_ip, PORT)?;
+        socket::widen(&socket);
+        Ok(Self { shared, segment, socket })
+    }
+
+    /// Answers until `shutdown`.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut buffer = vec![0; 2048];
+        loop {
+            let received = tokio::select! {
+                () = shutdown.cancelled() => return,
+                received = self.socket.recv_from(&mut buffer) => received,
+            };
+            match received {
+                Ok((len, from)) => self.packet(buffer.get(..len).unwrap_or_default(), from).await,
+                Err(error) => {
+                    tracing::debug!(interface = self.segment.interface, %error, "boot service receive failed");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+
+    async fn packet(&self, bytes: &[u8], from: SocketAddr) {
+        let request = match Request::parse(bytes) {
+            Ok(request) => request,
+            Err(error) => {
+                self.shared.malformed.tell("proxydhcp", &self.segment.interface, from, bytes, &error);
+                return;
+            }
+        };
+        let table = self.shared.table.load_full();
+        let segment = segment_for(&table, &self.segment, &request).filter(|s| s.dhcp == Dhcp::Proxy);
+        let Some(segment) = segment else { return };
+        let decision = decide(&segment, &table, &self.shared.config.boot_files, &request, Port::BootService);
+        let entry = table.entry(request.mac, &segment.network);
+        if let (Some(ip), Some(_)) = (address(&segment, &request), entry) {
+            self.shared.heard.note(&table, request.mac, ip);
+        }
+        for (kind, detail) in decision.events {
+            // An unknown machine was told of when it asked on port 67.
+            if let Some(entry) = entry {
+                self.shared.events.emit(Some(request.mac), Some(&entry.node), kind, detail);
+            }
+        }
+        let Some(bytes) = decision.reply.as_ref().and_then(Reply::bytes) else { return };
+        // To where it asked from: firmware uses 68, or 4011 itself.
+        if let Err(error) = self.socket.send_to(&bytes, from).await {
+            tracing::warn!(interface = self.segment.interface, %from, %error, "boot service answer not sent");
+        }
+    }
+}
+
+/// PXE 2.1 §2.2.2.
+const PORT: u16 = 4011;
+/// Machines noted before those are taken out that left the table; a rack has some hundred.
+const TIDY_AT: usize = 1024;

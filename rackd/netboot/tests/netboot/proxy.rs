@@ -1,0 +1,130 @@
+//! Beside dnsmasq, which gives the addresses: we say what to boot, to firmware alone.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use dhcproto::{
+    Decodable as _, Decoder, Encodable as _,
+    v4::{Architecture, DhcpOption, Flags, Message, MessageType, OptionCode},
+};
+use farrier_netboot::{Boot, BootEntry, BootTable, Config, Dhcp, EventKind, KernelArgs, MacAddr, Segment};
+
+use crate::dhcp_clients::{script, told};
+use crate::foreign::{THEIRS, dnsmasq};
+use crate::lab::{Cable, HTTP_PORT, Running, SERVER_IP, entry, segment, text};
+
+/// The machine's interface, beside dnsmasq's on the same parent.
+const MACHINE: MacAddr = MacAddr([0x52, 0x54, 0, 0x77, 0, 2]);
+const NAME: &str = "52-54-00-77-00-02";
+
+fn table() -> BootTable {
+    let boot = Boot::Script {
+        kernel: "vmlinuz".parse().unwrap(),
+        initrd: "initrd".parse().unwrap(),
+        args: KernelArgs::new(),
+    };
+    let mut table = BootTable::new();
+    table.set_segments(vec![Segment { dhcp: Dhcp::Proxy, ..segment() }]);
+    table.publish(BootEntry { mac: MACHINE, ..entry(boot) });
+    table
+}
+
+/// A packet as BIOS firmware writes it.
+fn firmware(kind: MessageType, has: Ipv4Addr) -> Vec<u8> {
+    let zero = Ipv4Addr::UNSPECIFIED;
+    let mut message = Message::new_with_id(0x1234_5678, has, zero, zero, zero, &MACHINE.0);
+    message.set_flags(Flags::default().set_broadcast());
+    let options = message.opts_mut();
+    options.insert(DhcpOption::MessageType(kind));
+    options.insert(DhcpOption::ClassIdentifier(b"PXEClient:Arch:00000:UNDI:002001".to_vec()));
+    options.insert(DhcpOption::ClientSystemArchitecture(Architecture(0)));
+    options.insert(DhcpOption::ClientMachineIdentifier([vec![0], vec![0xab; 16]].concat()));
+    message.to_vec().unwrap()
+}
+
+/// The answers to a packet until `enough` of them, or until half a minute is over.
+fn answers(socket: &UdpSocket, to: SocketAddr, packet: &[u8], enough: usize) -> Vec<Message> {
+    let begun = Instant::now();
+    let mut heard: Vec<Message> = Vec::new();
+    while heard.len() < enough && begun.elapsed() < Duration::from_secs(30) {
+        socket.send_to(packet, to).unwrap();
+        let mut buffer = [0; 1500];
+        while let Ok(len) = socket.recv(&mut buffer) {
+            let message = Message::decode(&mut Decoder::new(&buffer[..len])).unwrap();
+            let server = |m: &Message| m.opts().get(OptionCode::ServerIdentifier).cloned();
+            if message.xid() == 0x1234_5678 && !heard.iter().any(|m| server(m) == server(&message)) {
+                heard.push(message);
+            }
+        }
+    }
+    heard
+}
+
+fn file(message: &Message) -> &str {
+    let file = message.opts().get(OptionCode::BootfileName);
+    let Some(DhcpOption::BootfileName(name)) = file else { return "" };
+    std::str::from_utf8(name).unwrap()
+}
+
+#[test]
+fn dnsmasq_gives_the_address_and_we_the_boot_file_on_both_ports() {
+    let cable = Cable::new();
+    let _theirs = dnsmasq(&cable);
+    let server = Running::start(&cable.server, Config::new(HTTP_PORT), table());
+    cable
+        .client
+        .sh(&format!("ip link add m0 link c0 address {MACHINE} type macvlan mode bridge; ip link set m0 up"));
+
+    // A system gets its address from dnsmasq and no word from us.
+    let hook = script(&cable);
+    let args = ["-f", "-q", "-n", "-t", "5", "-T", "1", "-i", "m0", "-s", &hook];
+    let output = cable.client.client(60, "udhcpc", "udhcpc", &args);
+    assert!(output.status.success(), "{}", text(&output));
+    let told = told(&cable);
+    let word = |key: &str| told.lines().rev().find_map(|line| line.strip_prefix(key).map(str::to_owned));
+    assert_eq!(word("serverid="), Some(THEIRS.to_owned()));
+    let ip: Ipv4Addr = word("ip=").unwrap().parse().unwrap();
+    assert_eq!(server.netboot.trace(MACHINE).len(), 0, "systems are not our business");
+
+    // Its script goes to the address that it was heard to take, and to no other.
+    cable.client.sh(&format!("ip addr add {ip}/24 dev m0; ip addr add 10.77.0.201/24 dev m0"));
+    let url = format!("http://{SERVER_IP}:{HTTP_PORT}/boot/{NAME}.ipxe");
+    let curl = |from: &str| cable.client.client(60, "curl", "curl", &["-sf", "--interface", from, &url]);
+    let given = curl(&ip.to_string());
+    assert!(text(&given).contains("kernel --name kernel"), "{}", text(&given));
+    assert!(!curl("10.77.0.201").status.success());
+
+    // Firmware hears both servers: one address, one boot file.
+    let (discover, request) =
+        (firmware(MessageType::Discover, Ipv4Addr::UNSPECIFIED), firmware(MessageType::Request, ip));
+    let (offers, acks) = cable.client.inside(|| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+        socket.set_broadcast(true).unwrap();
+        socket.bind_device(Some(b"m0")).unwrap();
+        socket.bind(&SocketAddr::from(([0, 0, 0, 0], 68)).into()).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let socket = UdpSocket::from(socket);
+        let offers = answers(&socket, ([255, 255, 255, 255], 67).into(), &discover, 2);
+        let service = SocketAddr::new(SERVER_IP.parse().unwrap(), 4011);
+        (offers, answers(&socket, service, &request, 1))
+    });
+    let ours = |m: &&Message| m.yiaddr().is_unspecified();
+    assert_eq!(offers.len(), 2, "{offers:#?}");
+    let offer = offers.iter().find(ours).unwrap();
+    assert_eq!((offer.opts().msg_type(), file(offer)), (Some(MessageType::Offer), "undionly.kpxe"));
+    assert_eq!(offer.siaddr().to_string(), SERVER_IP);
+    for nothing in [OptionCode::AddressLeaseTime, OptionCode::SubnetMask, OptionCode::Router] {
+        assert_eq!(offer.opts().get(nothing), None, "that is the other server's to say");
+    }
+    assert!(offers.iter().any(|m| m.yiaddr().to_string().starts_with("10.77.0.15")), "{offers:#?}");
+    assert_eq!((acks.len(), acks[0].opts().msg_type()), (1, Some(MessageType::Ack)));
+    assert_eq!((file(&acks[0]), acks[0].ciaddr()), ("undionly.kpxe", ip));
+    let kinds: Vec<_> = server.netboot.trace(MACHINE).iter().map(|event| event.kind.clone()).collect();
+    for kind in
+        [EventKind::HttpScript, EventKind::Discover, EventKind::Offer, EventKind::Request, EventKind::Ack]
+    {
+        assert!(kinds.contains(&kind), "{kind}: {kinds:?}");
+    }
+}
