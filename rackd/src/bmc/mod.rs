@@ -59,7 +59,7 @@ impl Bmcs {
         deadline: Deadline,
     ) -> Result<Opened, BmcError> {
         let Some(next) = access.with_next() else {
-            self.has_next(plain(node), |has| std::mem::take(has));
+            self.has_next(plain(node), std::mem::take);
             return self.open_with(node, access, deadline).await;
         };
         // The one that it took last comes first: a wrong password may count against the account.
