@@ -159,7 +159,7 @@ fn a_copy_on_write_disk_is_made_served_copied_rebased_and_exported() {
         said
     };
     let disk = path("disk");
-    done(&["create", &disk, "--base", &path("golden"), "--size", "8388608"]);
+    done(&["create", &disk, "--base", &path("golden"), "--size", "8MiB"]);
     assert!(!overlay(&["create", &disk, "--base", &path("golden")]).0, "never over another");
 
     let args = ["block", "serve", "--listen", "127.0.0.1:0"].map(str::to_owned);
@@ -173,11 +173,20 @@ fn a_copy_on_write_disk_is_made_served_copied_rebased_and_exported() {
     assert!(!ok && said.contains("stop what serves it"), "{said}");
     assert!(served.terminate().success());
 
-    // A raw disk is one whatever its guest has written into it.
+    // A raw disk is one whatever its guest has written into it, but it has to be said.
     let elsewhere = tempfile::tempdir().unwrap();
     open_to_all(elsewhere.path(), 0o777);
-    let raw = format!("--target={FIRST}={disk}");
-    let mut plain = Served::start_with(elsewhere, &[&args[..], &[raw]].concat());
+    let unsaid = [&args[..], &[format!("--target={FIRST}={disk}")]].concat();
+    let refused = unprivileged(&at).args(unsaid).output().unwrap();
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("overlay:"));
+    let (ok, said) = overlay(&["create", &path("over-over"), "--base", &disk]);
+    assert!(!ok && said.contains("rackd block overlay export"), "{said}");
+    let raw = format!("--target={FIRST}=raw:{disk}");
+    let mut plain = Served::start_with(elsewhere, &[&args[..], std::slice::from_ref(&raw)].concat());
+    // Whoever writes to a file has it alone.
+    let twice = unprivileged(&at).args([&args[..], std::slice::from_ref(&raw)].concat()).output().unwrap();
+    let text = String::from_utf8_lossy(&twice.stderr);
+    assert!(!twice.status.success() && text.contains("it is in use"), "{text}");
     let first = plain.qemu_io(&["-r"], FIRST, "read -v 0 512");
     assert!(String::from_utf8_lossy(&first.stdout).contains("FARROVL1"), "{first:?}");
     assert!(plain.terminate().success());
@@ -191,6 +200,7 @@ fn a_copy_on_write_disk_is_made_served_copied_rebased_and_exported() {
     done(&["resize", &disk, "4194304"]);
     for (from, raw) in [("disk", "disk.raw"), ("copy", "copy.raw")] {
         done(&["export", &path(from), &path(raw)]);
+        assert!(!at.join(format!("{raw}.part")).exists());
         let mut content = std::fs::read(at.join(raw)).unwrap();
         content.truncate(4 << 20);
         assert!(content == newer, "{raw}");
