@@ -19,6 +19,7 @@ pub(crate) const RULES: RuleTable = &[
     ("farrier.rack.v1.RackService/WatchTasks", Rule::Authenticated),
     ("farrier.rack.v1.RackService/GetRackStatus", Rule::Authenticated),
     ("farrier.rack.v1.RackService/GetBootTrace", Rule::Authenticated),
+    ("farrier.rack.v1.RackService/WatchBootEvents", Rule::Authenticated),
     ("farrier.rack.v1.RackService/ListLeases", Rule::Authenticated),
     ("farrier.rack.v1.RackService/ListReservations", Rule::Authenticated),
     ("farrier.rack.v1.RackService/ListVolumes", Rule::Authenticated),
