@@ -222,7 +222,8 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
 fn report(rack: &Rack, mac: MacAddr, hardware: Option<Hardware>) -> ReportMachineRequest {
     let network = rack.provisioning().map(|segment| segment.name.as_str()).unwrap_or_default();
     let ip = rack.netboot.table().entry(mac, network).map(|entry| entry.ip.to_string());
-    let pool = |lease: &Lease| matches!(lease.kind, LeaseKind::Pool(_));
+    // A tenant's machine is nobody's BMC.
+    let pool = |lease: &Lease| matches!(lease.kind, LeaseKind::Pool(_)) && lease.network == network;
     let given = rack.netboot.leases().into_iter().filter(pool).take(GIVEN);
     let given = given
         .map(|lease| GivenAddress { mac_address: lease.mac.to_string(), ip_address: lease.ip.to_string() });

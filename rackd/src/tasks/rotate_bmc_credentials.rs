@@ -25,6 +25,10 @@ impl Step for RotateBmcCredentials {
         let old = crate::bmc::Access { next: None, ..both };
         let bmcs = &cx.rack.bmc;
         let node = &cx.machine()?.name;
+        // Said by an earlier try that did not come to its end.
+        if cx.task.task().await.result.is_some_and(|result| result.bmc_password_refused) {
+            cx.task.edit(|task| task.result.get_or_insert_default().bmc_password_refused = false).await?;
+        }
         // Check: the old one first, since a wrong password may count against the account.
         let mut refused = None;
         match login(bmcs.open_with(node, old, cx.call()).await, cx).await {

@@ -39,7 +39,7 @@ impl Link {
             return Ok(());
         }
         let mut refused = self.refused(&ask, &answer);
-        if let BmcError::Http { detail, .. } = &mut refused {
+        if let BmcError::Http { detail, .. } | BmcError::Licence { detail, .. } = &mut refused {
             *detail = without(detail, &password);
         }
         Err(refused)

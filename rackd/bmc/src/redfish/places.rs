@@ -82,6 +82,16 @@ impl Link {
                 seen: seen.driver,
             }),
             Some(seen) => Ok(seen),
+            // It says whose it is, and that is nobody whose driver there is.
+            None if named.driver != vendor::DRIVER
+                && root.text("Vendor").is_some_and(|seen| !seen.is_empty()) =>
+            {
+                Err(BmcError::OtherVendor {
+                    addr: self.address.addr,
+                    expected: named.driver,
+                    seen: vendor::DRIVER,
+                })
+            }
             None => Ok(named),
         }
     }

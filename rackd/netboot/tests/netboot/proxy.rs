@@ -79,7 +79,7 @@ fn dnsmasq_gives_the_address_and_we_the_boot_file_on_both_ports() {
 
     // A system gets its address from dnsmasq and no word from us.
     let hook = script(&cable);
-    let args = ["-f", "-q", "-n", "-t", "5", "-T", "1", "-i", "m0", "-s", &hook];
+    let args = ["-f", "-q", "-n", "-t", "30", "-T", "1", "-i", "m0", "-s", &hook];
     let output = cable.client.client(60, "udhcpc", "udhcpc", &args);
     assert!(output.status.success(), "{}", text(&output));
     let told = told(&cable);

@@ -4,12 +4,12 @@ use super::noun::{Noun, etag, whole};
 use super::proposal::{bmc_address, propose};
 use super::resource::{event, expect_etag};
 use super::same_machine::{Identifiers, Merge, merge};
-use super::{App, check, error};
+use super::{App, bmc, check, error};
 use farrier_identity::Identity;
 use farrier_inventory_store::{Found, StoreError};
 use farrier_model::{Collection, MacAddress};
 use farrier_proto::inventory::{
-    DiscoveredMachine, DiscoveryPlan, Event, Node, Port, ProposedNode, ReportMachineRequest,
+    Bmc, DiscoveredMachine, DiscoveryPlan, Event, Node, Port, ProposedNode, ReportMachineRequest,
     ReportMachineResponse,
 };
 use farrier_proto::types::Hardware;
@@ -262,8 +262,17 @@ fn fill(node: &mut Node, proposal: ProposedNode) {
     if node.rack_unit == 0 {
         node.rack_unit = proposal.rack_unit;
     }
-    if node.bmc.is_none() {
-        node.bmc = proposal.bmc.filter(|bmc| !bmc.address.is_empty());
+    match (&mut node.bmc, proposal.bmc) {
+        (None, proposed) => {
+            node.bmc = proposed.filter(|bmc| !bmc::has_bmc(bmc) || !bmc.address.is_empty());
+        }
+        // An address alone is where the proposed BMC is.
+        (Some(said), Some(proposed))
+            if said == &(Bmc { address: said.address.clone(), ..Bmc::default() }) =>
+        {
+            *said = Bmc { address: std::mem::take(&mut said.address), ..proposed };
+        }
+        _ => {}
     }
 }
 

@@ -9,7 +9,7 @@ use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{internal, invalid, stale_etag};
 use farrier_runtime::time;
 use prost::Message as _;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use tonic::Status;
 
 impl App {
@@ -92,14 +92,16 @@ fn keep_passwords(plan: &mut DiscoveryPlan, before: &DiscoveryPlan) {
             bmc.password.clone_from(&old.password);
         }
     }
-    let key =
-        |machine: &ExpectedMachine| (serial(&machine.serial_number), machine.mac_address.to_lowercase());
-    let old: std::collections::HashMap<_, _> =
-        before.machines.iter().map(|m| (key(m), &m.bmc_password)).collect();
-    for machine in &mut plan.machines {
-        if machine.bmc_password.is_empty()
-            && let Some(password) = old.get(&key(machine))
-        {
+    // By serial number first, then by the address that it boots from.
+    let number = |machine: &ExpectedMachine| Some(serial(&machine.serial_number)).filter(|s| !s.is_empty());
+    let mac = |machine: &ExpectedMachine| machine.mac_address.parse::<MacAddress>().ok();
+    let had = || before.machines.iter().filter(|machine| !machine.bmc_password.is_empty());
+    let by_number: HashMap<_, _> = had().filter_map(|m| Some((number(m)?, &m.bmc_password))).collect();
+    let by_mac: HashMap<_, _> = had().filter_map(|m| Some((mac(m)?, &m.bmc_password))).collect();
+    for machine in plan.machines.iter_mut().filter(|machine| machine.bmc_password.is_empty()) {
+        let known = number(machine).and_then(|number| by_number.get(&number));
+        let known = known.or_else(|| mac(machine).and_then(|mac| by_mac.get(&mac)));
+        if let Some(password) = known {
             machine.bmc_password.clone_from(password);
         }
     }
@@ -155,7 +157,7 @@ fn check_rule(rule: &DiscoveryRule) -> Result<(), Status> {
     }
     let Some(bmc) = &rule.bmc else { return Ok(()) };
     let mut whole = bmc.clone();
-    if whole.address.is_empty() {
+    if whole.address.is_empty() && bmc::has_bmc(bmc) {
         whole.address = "bmc".to_owned();
     }
     bmc::check(&whole)

@@ -29,6 +29,7 @@ pub(super) fn propose(plan: &DiscoveryPlan, machine: &DiscoveredMachine) -> Opti
     }
     match &bmc {
         None => missing.push("its rule says no BMC".to_owned()),
+        Some(bmc) if !super::bmc::has_bmc(bmc) => {}
         Some(bmc) if bmc.address.is_empty() => missing.push("the address of its BMC is not known".to_owned()),
         Some(bmc) if bmc.password.is_empty() => missing.push("there is no password for its BMC".to_owned()),
         Some(_) => {}
