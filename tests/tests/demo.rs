@@ -66,12 +66,20 @@ fn what_it_prints_to_try_works_while_it_is_kept_and_ctrl_c_leaves_nothing() {
         answers.collect()
     };
     let answers = typed("farrier ", "farrier", farrier);
-    for (answer, words) in
-        answers.iter().zip([&["n1", "active"][..], &["n1", "active"], &["deploy", "done"], &[]])
-    {
+    let expected: [&[&str]; 7] = [
+        &["n1", "active"],
+        &["n1", "active"],
+        &["deploy", "done"],
+        // What only a machine without a disk has: its disk, an image of it, more of it.
+        &["anvil"],
+        &[],
+        &["anvil", "4 GiB"],
+        &[],
+    ];
+    for (answer, words) in answers.iter().zip(expected) {
         assert!(words.iter().all(|word| answer.contains(word)), "{words:?}: {answer}");
     }
-    assert_eq!(answers.len(), 4, "{said}");
+    assert_eq!(answers.len(), expected.len(), "{said}");
     let answers = typed("", "buf curl", &format!("{buf} curl"));
     assert!(answers.len() == 1 && answers[0].contains("nodes/n1"), "{answers:?}\n{said}");
     let listed = shell(&format!("{farrier} node list -o json"));
