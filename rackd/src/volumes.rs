@@ -137,16 +137,17 @@ impl Volumes {
         }
     }
 
-    /// Offers a whole image, read-only, to one node's ramdisk, which proves itself with its node's label and `secret`.
+    /// Offers a whole image, read-only, to one node's ramdisk, which proves itself with `user` and `secret`.
     pub(crate) async fn offer_image(
         &self,
         node: &str,
         image: PathBuf,
+        user: &str,
         secret: &str,
     ) -> Result<Access, VolumeError> {
         let access = self.access(IMAGE, node, node);
         let lun = blocking(move || Ok(LunSpec::new(0, open_image(&image)?).read_only())).await?;
-        let initiator = Credentials { user: label(node).to_owned(), secret: Secret::new(secret.as_bytes()) };
+        let initiator = Credentials { user: user.to_owned(), secret: Secret::new(secret.as_bytes()) };
         self.offer(&access, vec![lun], vec![Chap { initiator, target: None }]).await?;
         Ok(access)
     }

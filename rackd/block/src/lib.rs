@@ -23,7 +23,7 @@ mod trouble;
 
 pub use backing::{Arrival, Backing, FileBacking, Image, Mode};
 pub use events::{Event, SessionInfo};
-pub use farrier_iscsi::{Chap, Credentials, Secret};
+pub use farrier_iscsi::{Chap, Credentials, Secret, is_iscsi_name};
 pub use limits::Limits;
 pub use overlay::{Overlay, OverlayError, OverlayInfo, OverlayOptions, Usage};
 pub use serve::{Portal, serve};

@@ -71,15 +71,8 @@ impl Medium {
         stop: &dyn Fn() -> bool,
     ) -> Result<MediaReply, MediaError> {
         let backing = &*self.backing;
-        let alone =
-            matches!(op, MediaOp::CompareAndWrite { .. } | MediaOp::OrWrite { .. } | MediaOp::Copy { .. });
-        let writes = matches!(
-            op,
-            MediaOp::Write { .. }
-                | MediaOp::WriteAndVerify { .. }
-                | MediaOp::WriteSame { .. }
-                | MediaOp::Unmap { .. }
-        );
+        let alone = reads_and_writes(op);
+        let writes = changes(op) && !alone;
         let _alone = alone.then(|| self.turns.write().unwrap_or_else(PoisonError::into_inner));
         let shared = writes.then(|| self.turns.read().unwrap_or_else(PoisonError::into_inner));
         match op {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use farrier_block::{
     Backing, Chap, Credentials, FileBacking, Limits, LunSpec, Mode, Overlay, Portal, Secret, TargetSpec,
-    Targets, serve,
+    Targets, is_iscsi_name, serve,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -116,8 +116,7 @@ fn backing(what: &str, readonly: bool) -> anyhow::Result<Arc<dyn Backing>> {
 }
 
 fn initiator(text: &str) -> Result<String, String> {
-    let named = ["iqn.", "eui.", "naa."].iter().any(|prefix| text.starts_with(prefix)) && text.len() <= 223;
-    if named && !text.contains(char::is_whitespace) {
+    if is_iscsi_name(text) {
         Ok(text.to_owned())
     } else {
         Err("expected an initiator's name, iqn.YYYY-MM.domain:name, eui. or naa.".to_owned())

@@ -89,9 +89,13 @@ pub(super) fn run(command: OverlayCommand) -> anyhow::Result<()> {
             // Under its name when it is whole.
             let mut part = raw.clone().into_os_string();
             part.push(".part");
-            let made = options.write(true).create(true).truncate(true).open(&part);
-            let mut out =
-                Sparse(made.with_context(|| format!("cannot make {}", Path::new(&part).display()))?);
+            let made = options.write(true).create_new(true).open(&part);
+            let mut out = Sparse(made.with_context(|| {
+                format!(
+                    "cannot make {}: if it is of an export that was broken off, remove it",
+                    Path::new(&part).display()
+                )
+            })?);
             overlay.export(&mut out)?;
             out.0.set_len(overlay.usage()?.size)?;
             out.0.sync_all()?;

@@ -69,8 +69,9 @@ async fn offer(cx: &Context<'_>, portal: Ipv4Addr) -> Result<String, StepError> 
     let image = cx.rack.cache.path(&deploy.manifest_sha256).ok_or_else(|| {
         StepError::Again(format!("{}: expected it in the rack's cache, saw nothing there", deploy.image))
     })?;
-    let access = cx.rack.volumes.offer_image(&cx.machine()?.name, image, &secret).await?;
+    let node = &cx.machine()?.name;
+    let user = node.rsplit('/').next().unwrap_or_default();
+    let access = cx.rack.volumes.offer_image(node, image, user, &secret).await?;
     let Access { target, initiator, port } = access;
-    let user = cx.machine()?.name.rsplit('/').next().unwrap_or_default();
     Ok(format!("iscsi://{user}%{secret}@{portal}:{port}/{target}/0?initiator={initiator}"))
 }

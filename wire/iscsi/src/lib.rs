@@ -26,6 +26,7 @@ pub use host::{
     Admission, Denied, Discovered, DiscoveryAccess, Grant, Host, LoginRefused, Now, Refused, Room,
     SessionKind, SessionStart, Target, TaskKey,
 };
+pub use login::is_iscsi_name;
 pub use output::Output;
 pub use params::{NegotiationError, Offer, Params, negotiate};
 pub use text::{MAX_PAIRS, MAX_TEXT, Pairs, TextError};

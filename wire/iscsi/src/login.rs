@@ -294,7 +294,7 @@ enum Reply {
 }
 
 /// A name of RFC 7143 section 4.2.7: characters that a log and a file name can bear.
-pub(crate) fn is_iscsi_name(name: &str) -> bool {
+pub fn is_iscsi_name(name: &str) -> bool {
     let prefixed = ["iqn.", "eui.", "naa."].iter().any(|prefix| name.starts_with(prefix));
     prefixed && name.len() <= MAX_NAME && name.chars().all(|c| c.is_alphanumeric() || "-.:_".contains(c))
 }
