@@ -1,5 +1,6 @@
 //! What netboot serves to a task's machine: typed data in, a reservation and a boot script out.
 
+use crate::boot_cd::BootCdError;
 use crate::config::SegmentConfig;
 use crate::rack::Rack;
 use crate::volumes::{Access, Account};
@@ -20,6 +21,8 @@ pub(crate) enum PublishError {
     Args(#[from] KernelArgsError),
     #[error("the iSCSI disk cannot be written into a boot script")]
     San(#[from] SanError),
+    #[error(transparent)]
+    Cd(#[from] BootCdError),
     #[error("no address can be given")]
     Address(#[from] JournalError),
 }
@@ -46,12 +49,7 @@ impl Rack {
     ) -> Result<Vec<Ipv4Addr>, PublishError> {
         let mut addresses = Vec::new();
         for mac in bootable(machine)? {
-            let (first, last) = segment.pool;
-            let in_use = |mac: &str| {
-                let mac = mac.parse::<MacAddr>();
-                mac.is_ok_and(|mac| self.netboot.table().entry(mac, &segment.name).is_some())
-            };
-            let ip = self.journal.address(&segment.name, &mac.to_string(), first, last, in_use).await?;
+            let ip = self.reserve(mac, segment).await?;
             let boot = match serve {
                 Serve::Ramdisk { token } => Boot::Script {
                     kernel: self.kernel.clone(),
@@ -74,6 +72,40 @@ impl Rack {
             addresses.push(ip);
         }
         Ok(addresses)
+    }
+
+    /// The address of a port in a segment, which it keeps.
+    async fn reserve(&self, mac: MacAddr, segment: &SegmentConfig) -> Result<Ipv4Addr, JournalError> {
+        let (first, last) = segment.pool;
+        let in_use = |mac: &str| {
+            let mac = mac.parse::<MacAddr>();
+            mac.is_ok_and(|mac| self.netboot.table().entry(mac, &segment.name).is_some())
+        };
+        self.journal.address(&segment.name, &mac.to_string(), first, last, in_use).await
+    }
+
+    /// The address of the machine's first port, by which the ramdisk of a CD and its system are reached where no DHCP is.
+    pub(crate) async fn first_address(
+        &self,
+        machine: &Machine,
+        segment: &SegmentConfig,
+    ) -> Result<(MacAddr, Ipv4Addr), PublishError> {
+        let first = bootable(machine)?.first().copied();
+        let mac = first.ok_or_else(|| PublishError::NoPort { node: machine.name.clone() })?;
+        Ok((mac, self.reserve(mac, segment).await?))
+    }
+
+    /// Serves the ramdisk as a boot CD. Returns the address that it is told.
+    pub(crate) async fn publish_cd(
+        &self,
+        machine: &Machine,
+        segment: &SegmentConfig,
+        key: &str,
+        token: &str,
+    ) -> Result<Ipv4Addr, PublishError> {
+        let (mac, ip) = self.first_address(machine, segment).await?;
+        self.boot_cds.serve(key, &self.kernel_args(machine, segment, mac, ip, token)?).await?;
+        Ok(ip)
     }
 
     /// Nothing more is served to this machine in this segment.

@@ -42,6 +42,8 @@ pub struct Config {
     pub cache: CacheConfig,
     pub watch: WatchConfig,
     pub discovery: DiscoveryConfig,
+    /// What boot CDs are made of; unset: no node boots from virtual media.
+    pub virtual_media: Option<VirtualMediaConfig>,
 }
 
 /// Looking at BMCs without being asked; what is seen goes to inventory.
@@ -56,6 +58,18 @@ impl Default for WatchConfig {
     fn default() -> Self {
         Self { every_seconds: 60 }
     }
+}
+
+/// Boot CDs, which BMCs pretend to their machines.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VirtualMediaConfig {
+    /// GRUB for BIOS, as an El Torito program.
+    pub bios: PathBuf,
+    /// A FAT file system with `EFI/BOOT`: shim and GRUB.
+    pub efi: PathBuf,
+    /// `http_listen` as the BMCs reach it, `http://host:port`; unset: rackd's address in the provisioning segment.
+    pub url: Option<String>,
 }
 
 /// Machines that nobody described, when they ask to boot.
@@ -153,6 +167,7 @@ struct Raw {
     watch: WatchConfig,
     #[serde(default)]
     discovery: DiscoveryConfig,
+    virtual_media: Option<VirtualMediaConfig>,
     segment: Vec<RawSegment>,
 }
 
@@ -188,6 +203,11 @@ impl Config {
             if let Some(url) = url.filter(|url| !url.starts_with("https://")) {
                 return Err(bad(key, "https://host:port", url));
             }
+        }
+        if let Some(url) = raw.virtual_media.as_ref().and_then(|media| media.url.as_ref())
+            && !is_base(url)
+        {
+            return Err(bad("virtual_media: url", "http://host:port", url));
         }
         let segments = segment::check(raw.segment)?;
         if let Some(far) = segments.iter().find(|s| s.behind_relay.is_some())
@@ -225,8 +245,15 @@ impl Config {
             cache: raw.cache,
             watch: raw.watch,
             discovery: raw.discovery,
+            virtual_media: raw.virtual_media,
         })
     }
+}
+
+/// `http://host` or `http://host:port`, and nothing behind it.
+fn is_base(url: &str) -> bool {
+    url.strip_prefix("http://")
+        .is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ', '?', '#', '@']))
 }
 
 #[cfg(test)]
@@ -329,6 +356,12 @@ mod tests {
             ("ramdisk =", "timeouts = { agent_seconds = 0 }\nramdisk =", "week"),
             ("ramdisk =", "cache = { most = 1 }\nramdisk =", "most"),
             ("ramdisk =", "watch = { every_seconds = -1 }\nramdisk =", "every_seconds"),
+            ("ramdisk =", "virtual_media = { bios = \"/b\" }\nramdisk =", "efi"),
+            (
+                "ramdisk =",
+                "virtual_media = { bios = \"/b\", efi = \"/e\", url = \"http://a/b\" }\nramdisk =",
+                "url",
+            ),
             ("ramdisk =", "discovery = { mode = \"maybe\" }\nramdisk =", "mode"),
             ("ramdisk =", "discovery = { mode = \"wait\" }\nramdisk =", "inventory"),
         ] {

@@ -8,6 +8,7 @@ mod agents;
 mod block;
 mod bmc;
 mod boot;
+mod boot_cd;
 mod cache;
 mod config;
 mod consoles;

@@ -1,6 +1,7 @@
 //! Everything one rackd has, shared by its servers and tasks.
 
 use crate::bmc::Bmcs;
+use crate::boot_cd::BootCds;
 use crate::cache::ImageCache;
 use crate::config::{Config, Role, SegmentConfig};
 use crate::consoles::Consoles;
@@ -25,6 +26,7 @@ pub(crate) struct Rack {
     pub(crate) vault: Arc<Vault>,
     pub(crate) netboot: Netboot,
     pub(crate) bmc: Bmcs,
+    pub(crate) boot_cds: BootCds,
     pub(crate) consoles: Consoles,
     pub(crate) discovery: Discovery,
     pub(crate) switch: Arc<dyn Switch>,

@@ -20,6 +20,9 @@ pub(crate) struct Secrets {
     /// What a ramdisk proves itself with to the image's iSCSI target, made for this operation.
     #[serde(default)]
     pub(crate) chap_secret: String,
+    /// In the URL of the machine's boot CD.
+    #[serde(default)]
+    pub(crate) media_key: String,
     /// In the phone-home URL of the deployed system.
     pub(crate) phone_secret: String,
     /// The deployed system has called.
@@ -45,6 +48,7 @@ impl Drop for Secrets {
         self.bmc_password.zeroize();
         self.bmc_next_password.zeroize();
         self.phone_secret.zeroize();
+        self.media_key.zeroize();
         self.chap_secret.zeroize();
         self.user_data.zeroize();
     }
@@ -112,6 +116,11 @@ fn context(task: &str) -> String {
 /// 128 random bits, hexadecimal: firmware keeps CHAP secrets in fields of 32 characters, and RFC 7143 section 12.1.4
 /// wants 96 bits at least.
 pub(crate) fn random_chap_secret() -> String {
+    hex::encode(rand::random::<[u8; 16]>())
+}
+
+/// 128 random bits, hexadecimal: some BMCs take short URLs only.
+pub(crate) fn random_media_key() -> String {
     hex::encode(rand::random::<[u8; 16]>())
 }
 

@@ -1,6 +1,7 @@
 //! Starting and ending rackd.
 
 use crate::bmc::Bmcs;
+use crate::boot_cd::{self, BootCds};
 use crate::cache::{ImageCache, Room};
 use crate::config::{Config, DhcpMode, SegmentConfig, SwitchDriver};
 use crate::consoles::Consoles;
@@ -116,6 +117,11 @@ pub async fn start(
         cache: ImageCache::new(config.data.join("images"), images, room(&config)),
         switch: switch(&config),
         volumes: Volumes::new(&config, bound.block.port(), vault.clone()),
+        boot_cds: BootCds::new(
+            config.virtual_media.clone(),
+            config.ramdisk.kernel.clone(),
+            config.ramdisk.initrd.clone(),
+        ),
         bmc: Bmcs::bind(&config.data).await.context("no UDP socket for IPMI")?,
         tasks: Tasks::default(),
         timeouts: config.timeouts.clone(),
@@ -167,6 +173,7 @@ pub async fn start(
         probe,
     };
     let router = rack.netboot.router().merge(phone_home::routes(rack.clone()));
+    let router = router.merge(boot_cd::routes(rack.clone()));
     let web = http::serve(http_listener, router, http::Limits::default(), shutdown.clone());
     tracing::info!(rack.id = %rack.config.rack, listen = %bound.listen, agent = %bound.agent, http = %bound.http, block = %bound.block, "rackd listening");
     let running = async move {

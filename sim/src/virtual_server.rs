@@ -4,13 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, UdpSocket};
 
 mod chassis;
 mod serial;
 
 pub use chassis::QemuChassis;
 
+use farrier_identity::device::SelfSigned;
+
+use crate::bmc::redfish::{Facts, RedfishConfig, RedfishHandle, RedfishServer};
 use crate::bmc::{BmcConfig, BmcHandle, BmcServer, Secret};
 use crate::machine::{DiskBus, DiskSpec, Firmware, Machine, MachineError};
 use crate::net::{NetError, Tap};
@@ -18,6 +21,8 @@ use crate::rack::{Rack, RackError};
 
 /// The port of RMCP, at which every BMC listens.
 const RMCP_PORT: u16 = 623;
+/// The port of https.
+const REDFISH_PORT: u16 = 443;
 
 /// What a server is made of and who may press its buttons.
 #[derive(Debug, Clone)]
@@ -30,6 +35,8 @@ pub struct ServerOptions {
     pub user: String,
     /// At most 20 bytes.
     pub password: Secret,
+    /// The certificate with which the BMC speaks Redfish, beside IPMI. Such a machine has a virtual CD drive.
+    pub redfish: Option<SelfSigned>,
 }
 
 impl ServerOptions {
@@ -49,6 +56,7 @@ impl Default for ServerOptions {
             disks: vec![Self::disk("disk0", 8 << 30)],
             user: "admin".to_owned(),
             password: Secret::new("farrier-lab"),
+            redfish: None,
         }
     }
 }
@@ -78,6 +86,8 @@ pub struct VirtualServer {
     pub machine: Arc<Machine>,
     pub chassis: Arc<QemuChassis>,
     pub bmc: BmcHandle,
+    /// The same BMC over Redfish, if it speaks it; at the same address, port 443.
+    pub redfish: Option<RedfishHandle>,
     /// Inside the rack's namespace.
     pub bmc_address: SocketAddr,
     /// Of its NICs, the one that network boots first.
@@ -105,20 +115,41 @@ impl VirtualServer {
         spec.memory_mib = options.memory_mib;
         spec.cpus = options.cpus;
         spec.disks = options.disks;
+        spec.cd_drive = options.redfish.is_some();
         let (name, macs) = (spec.name.clone(), spec.nics.iter().map(|nic| nic.mac.clone()).collect());
         let guid = *spec.uuid.as_bytes();
         let machine = Arc::new(rack.machine(spec)?);
 
         let bmc_address = SocketAddr::new(IpAddr::V4(rack.bmc_address(index)?), RMCP_PORT);
         let socket = rack.netns().udp_bind(bmc_address)?;
+        let web = SocketAddr::new(bmc_address.ip(), REDFISH_PORT);
+        let listener = options.redfish.is_some().then(|| rack.netns().tcp_listen(web)).transpose()?;
         let chassis = Arc::new(QemuChassis::new(Arc::clone(&machine)));
+        let facts = Facts {
+            manufacturer: "Farrier".to_owned(),
+            model: "Lab".to_owned(),
+            serial_number: name.clone(),
+            uuid: guid,
+            cpus: options.cpus.into(),
+            memory_bytes: u64::from(options.memory_mib) << 20,
+            macs: Vec::clone(&macs),
+        };
+        let mut redfish = RedfishConfig::new(options.user.clone(), options.password.clone(), facts);
+        redfish.tls = options.redfish;
         let mut config = BmcConfig::new(options.user, options.password);
         config.guid = guid;
+        // One BMC has one set of accounts, whatever it speaks.
+        let accounts = config.accounts();
+        redfish.accounts = accounts.clone();
         let _inside = runtime.enter();
         let bmc = UdpSocket::from_std(socket)
-            .and_then(|socket| BmcServer::start(socket, config, chassis.clone()))
+            .and_then(|socket| BmcServer::start_with(socket, config, accounts, chassis.clone()))
             .map_err(|source| ServerError::Bmc { name: name.clone(), source })?;
-        Ok(Self { name, machine, chassis, bmc, bmc_address, macs, tap, firmware })
+        let redfish = listener
+            .map(|listener| RedfishServer::start(TcpListener::from_std(listener)?, redfish, chassis.clone()))
+            .transpose()
+            .map_err(|source| ServerError::Bmc { name: name.clone(), source })?;
+        Ok(Self { name, machine, chassis, bmc, redfish, bmc_address, macs, tap, firmware })
     }
 
     /// Pulls the plug and ends the BMC.
@@ -127,6 +158,9 @@ impl VirtualServer {
     /// QEMU cannot be ended in order.
     pub async fn shutdown(self) -> Result<(), MachineError> {
         self.bmc.shutdown().await;
+        if let Some(redfish) = self.redfish {
+            redfish.shutdown().await;
+        }
         self.machine.power_off().await
     }
 }

@@ -7,9 +7,9 @@ use crate::bench::within;
 use crate::pretend_site::Site;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use farrier_proto::rack::task_spec::Work;
-use farrier_proto::rack::{Deploy, StepState, TaskSpec, WatchTasksRequest};
+use farrier_proto::rack::{Deploy, Machine, StepState, TaskSpec, WatchTasksRequest};
 use farrier_proto::scheduler::{InstanceState, Operation};
-use farrier_proto::types::DeployMethod;
+use farrier_proto::types::{BootInterface, DeployMethod};
 use farrier_sim::lab::Service;
 use std::collections::HashSet;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -59,6 +59,23 @@ async fn rackd_killed_before_and_after_every_step_of_a_diskless_deployment_goes_
     rackd_killed(Site::diskless(points.len()).await, DeployMethod::Diskless, points).await;
 }
 
+/// A machine that boots from virtual media has steps of its own: its CD in and out.
+#[tokio::test(flavor = "multi_thread")]
+async fn rackd_killed_around_the_steps_of_virtual_media_goes_on() {
+    let machine = Machine { boot_interface: BootInterface::VirtualMedia.into(), ..Machine::default() };
+    let spec = TaskSpec { machine: Some(machine), work: Some(Work::Deploy(Deploy::default())) };
+    let steps = farrier_rackd::step_names(&spec);
+    let media = ["publish_ramdisk", "insert_cd", "wait_agent", "eject_cd"];
+    assert!(media.iter().all(|step| steps.contains(step)), "{steps:?}");
+    let points: Vec<String> = media.into_iter().flat_map(points_of).collect();
+    let site = Site::media(points.len()).await;
+    for node in &site.nodes {
+        let counters = node.counters();
+        assert_eq!((counters.network_boots, counters.media_boots), (0, 2), "inspection and cleaning");
+    }
+    rackd_killed(site, DeployMethod::Direct, points).await;
+}
+
 /// The method `iscsi` has the steps of `direct`; what it does in one of them is its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn rackd_killed_around_the_copy_over_iscsi_goes_on() {
@@ -94,8 +111,11 @@ async fn rackd_killed_in_the_copy_over_iscsi_goes_on() {
 }
 
 fn points(method: DeployMethod) -> Vec<String> {
-    let each = |step| ["before", "after", "done"].map(|when| format!("{step}:{when}"));
-    steps(method).into_iter().flat_map(each).collect()
+    steps(method).into_iter().flat_map(points_of).collect()
+}
+
+fn points_of(step: &str) -> [String; 3] {
+    ["before", "after", "done"].map(|when| format!("{step}:{when}"))
 }
 
 async fn rackd_killed(mut site: Site, method: DeployMethod, points: Vec<String>) {

@@ -5,14 +5,15 @@ use farrier_identity::{Credentials, Identity};
 use farrier_proto::inventory::Flavor;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use farrier_proto::scheduler::{Instance, Operation};
-use farrier_proto::types::{BootMode, DeployMethod, NodeVerb};
+use farrier_proto::types::{BootInterface, BootMode, DeployMethod, NodeVerb};
 use farrier_sim::bmc::Secret;
 use farrier_sim::lab::{Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig, Service};
+use farrier_sim::media::CdLoaders;
 use farrier_sim::pretend::{self, Event, PretendNode, PretendOptions};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, UdpSocket};
 use tonic::transport::Channel;
 
 /// Bytes of the image that is deployed.
@@ -48,6 +49,21 @@ impl Site {
             options.san_reads.push(pretend::DATA_OFFSET..IMAGE_BYTES - pretend::TAIL_BYTES);
         };
         Self::available(count, change).await
+    }
+
+    /// The same with machines whose BMC speaks Redfish alone, and which boot from the CD that it pretends.
+    pub(crate) async fn media(count: usize) -> Self {
+        let change = |options: &mut PretendOptions| {
+            let listener = std::net::TcpListener::bind((options.sockets.ip(), 0)).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            options.sockets = TcpListener::from_std(listener).unwrap().into();
+            // No boot script is asked for.
+            options.http = None;
+        };
+        let mut site = Self::available(count, change).await;
+        // A third of it is how long a CD that nobody could read is waited for.
+        site.set_timeouts(&[("agent_seconds", 45)]).await;
+        site
     }
 
     async fn available(count: usize, change: impl Fn(&mut PretendOptions)) -> Self {
@@ -91,6 +107,10 @@ impl Site {
         client.create_rack("r", "s").await.unwrap();
         let mut config = RackConfig::pretend(host, &dir.path().join("kernel"), &dir.path().join("initrd"));
         config.timeouts = timeouts(PATIENT);
+        // What a pretend machine reads of a boot loader is its size.
+        let loader = dir.path().join("loader");
+        std::fs::write(&loader, [0xe9; 4096]).unwrap();
+        config.virtual_media = Some(CdLoaders { bios: loader.clone(), efi: loader });
         let pool = config.segments.first().map(|s| pool(&s.pool)).unwrap();
         installation.start_rack("r", &config).await.unwrap();
 
@@ -104,6 +124,7 @@ impl Site {
             options.bmc.password = Secret::new(BMC_PASSWORD);
             options.http = Some(SocketAddr::from((host, HTTP_PORT)));
             change(&mut options);
+            let redfish_only = options.sockets.ipmi.is_none();
             let node = PretendNode::start(options).await.unwrap();
             client
                 .create_node(&NewNode {
@@ -112,7 +133,13 @@ impl Site {
                     bmc_address: node.bmc_address().to_string(),
                     bmc_user: "admin".to_owned(),
                     bmc_password: BMC_PASSWORD.to_owned(),
+                    redfish: redfish_only.then(String::new),
                     boot_mode: BootMode::Bios,
+                    boot_interface: if redfish_only {
+                        BootInterface::VirtualMedia
+                    } else {
+                        BootInterface::Unspecified
+                    },
                     mac: node.mac_address(),
                     switch_port: String::new(),
                 })

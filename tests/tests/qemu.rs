@@ -5,13 +5,15 @@
 // Helpers of tests may fail like tests; clippy's allowance covers only the test functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod virtual_media;
+
 use std::io::Read as _;
 
 use anyhow::{Context as _, Result, ensure};
 use farrier_proto::inventory::Flavor;
 use farrier_proto::rack::ReadyGate;
 use farrier_proto::scheduler::{Instance, InstanceState};
-use farrier_proto::types::{BootMode, DeployMethod, NodeVerb, PowerState, ProvisionState};
+use farrier_proto::types::{BootInterface, BootMode, DeployMethod, NodeVerb, PowerState, ProvisionState};
 use farrier_sim::lab::{
     Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig, Service, compress, run_on,
 };
@@ -66,6 +68,18 @@ pub(crate) fn on_a_rack<W>(firmware: Firmware, options: ServerOptions, work: W)
 where
     W: for<'a> FnOnce(&'a mut Lab) -> BoxFuture<'a, Result<()>> + Send + 'static,
 {
+    on_a_rack_with(firmware, options, |_, _| (), work);
+}
+
+/// The same on a rack whose configuration is not the usual one.
+fn on_a_rack_with<W>(
+    firmware: Firmware,
+    options: ServerOptions,
+    configure: impl FnOnce(&mut RackConfig, &MediaStore),
+    work: W,
+) where
+    W: for<'a> FnOnce(&'a mut Lab) -> BoxFuture<'a, Result<()>> + Send + 'static,
+{
     farrier_sim::cleanup::on_signals();
     install_missing(|text| eprintln!("{text}")).unwrap();
     let programs = Programs::build().unwrap();
@@ -75,6 +89,8 @@ where
     assert!(size < 25 << 20, "{size} bytes: firmware loads it over a slow network");
     let image = ImageFile::raw(&compress(&store.mini().unwrap().path).unwrap()).unwrap();
     let rack = Rack::build().unwrap();
+    let mut config = RackConfig::of_rack(&rack, &ramdisk);
+    configure(&mut config, &store);
     let runtime = rack.netns().runtime(2).unwrap();
     let done = run_on(runtime, async move {
         let server = VirtualServer::start(&rack, 1, firmware, options)?;
@@ -83,7 +99,7 @@ where
         let client = farrier.client()?;
         client.create_site("s1").await?;
         client.create_rack("r1", "s1").await?;
-        farrier.start_rack("r1", &RackConfig::of_rack(&rack, &ramdisk)).await?;
+        farrier.start_rack("r1", &config).await?;
         let mut lab = Lab { farrier, client, server, image, rack };
         let ended = work(&mut lab).await;
         let console = farrier_sim::lab::tail(&lab.server.machine.spec().serial_log(), 40);
@@ -120,21 +136,41 @@ pub(crate) async fn enrol(
     server: &VirtualServer,
     mode: BootMode,
 ) -> Result<NewNode> {
-    let new = NewNode {
+    let new = new_node(name, server, mode);
+    enrol_as(client, &new, &[NodeVerb::Manage, NodeVerb::Inspect, NodeVerb::Provide]).await?;
+    Ok(new)
+}
+
+/// The server as a node of the rack.
+fn new_node(name: &str, server: &VirtualServer, mode: BootMode) -> NewNode {
+    NewNode {
         name: name.into(),
         rack: "r1".into(),
         bmc_address: server.bmc_address.to_string(),
         bmc_user: "admin".into(),
         bmc_password: "farrier-lab".into(),
+        redfish: None,
         boot_mode: mode,
+        boot_interface: BootInterface::Unspecified,
         mac: server.macs[0].clone(),
         switch_port: server.tap.name().to_owned(),
-    };
-    client.create_node(&new).await?;
-    for verb in [NodeVerb::Manage, NodeVerb::Inspect, NodeVerb::Provide] {
-        client.wait(client.act(name, verb).await?, |_| {}).await?;
     }
-    Ok(new)
+}
+
+/// Enrols a node and takes it so far.
+async fn enrol_as(client: &Client, new: &NewNode, verbs: &[NodeVerb]) -> Result<()> {
+    client.create_node(new).await?;
+    for verb in verbs {
+        client.wait(client.act(&new.name, *verb).await?, |_| {}).await?;
+    }
+    Ok(())
+}
+
+/// The small image, and a flavor that any machine has.
+async fn import_mini(lab: &Lab) -> Result<()> {
+    lab.client.import_image("mini", &lab.image, |_, _| {}).await?;
+    lab.client.create_flavor(Flavor { name: "any".into(), ..Flavor::default() }).await?;
+    Ok(())
 }
 
 /// Somebody switched a machine on that nobody has enrolled: a person finds it in the events, with what to do.

@@ -18,7 +18,7 @@ use farrier_proto::inventory::{
 };
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use farrier_proto::rack::{GetBootTraceRequest, WatchBootEventsRequest};
-use farrier_proto::types::{BootMode, RootDeviceHints};
+use farrier_proto::types::{BootInterface, BootMode, RootDeviceHints};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
@@ -150,6 +150,9 @@ pub struct Fields {
     /// How the firmware boots; from the inspection when left out.
     #[arg(long, value_enum)]
     boot_mode: Option<BootModeArg>,
+    /// How the ramdisk comes onto the machine: from the network, or from a CD that the BMC pretends (Redfish).
+    #[arg(long, value_enum)]
+    boot_interface: Option<BootInterfaceArg>,
     /// `x86_64` or `aarch64`; from the inspection when left out.
     #[arg(long)]
     arch: Option<String>,
@@ -172,6 +175,12 @@ pub struct Fields {
 pub enum BootModeArg {
     Bios,
     Uefi,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BootInterfaceArg {
+    Network,
+    VirtualMedia,
 }
 
 pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
@@ -345,6 +354,8 @@ impl Fields {
         set(&mut paths, "description", &mut node.description, self.description.clone());
         set(&mut paths, "rack_unit", &mut node.rack_unit, self.rack_unit);
         set(&mut paths, "boot_mode", &mut node.boot_mode, self.boot_mode.map(|m| BootMode::from(m).into()));
+        let interface = self.boot_interface.map(|i| BootInterface::from(i).into());
+        set(&mut paths, "boot_interface", &mut node.boot_interface, interface);
         set(&mut paths, "architecture", &mut node.architecture, self.arch.clone());
         set(&mut paths, "resource_class", &mut node.resource_class, self.resource_class.clone());
         set(&mut paths, "traits", &mut node.traits, Some(self.traits.clone()).filter(|t| !t.is_empty()));
@@ -409,6 +420,15 @@ impl From<BootModeArg> for BootMode {
         match arg {
             BootModeArg::Bios => BootMode::Bios,
             BootModeArg::Uefi => BootMode::Uefi,
+        }
+    }
+}
+
+impl From<BootInterfaceArg> for BootInterface {
+    fn from(arg: BootInterfaceArg) -> Self {
+        match arg {
+            BootInterfaceArg::Network => BootInterface::Network,
+            BootInterfaceArg::VirtualMedia => BootInterface::VirtualMedia,
         }
     }
 }

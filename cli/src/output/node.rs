@@ -6,7 +6,7 @@ use super::{Column, Resource, column, wide};
 use crate::enum_word;
 use crate::names::short;
 use farrier_proto::inventory::{Bmc, BmcHealth, Node, Observation};
-use farrier_proto::types::{BootMode, Hardware, PowerState, ProvisionState, RootDeviceHints};
+use farrier_proto::types::{BootInterface, BootMode, Hardware, PowerState, ProvisionState, RootDeviceHints};
 use serde_json::{Value, json};
 
 impl Resource for Node {
@@ -72,6 +72,7 @@ impl Resource for Node {
             "description": self.description,
             "bmc": self.bmc.as_ref().map(bmc),
             "boot_mode": enum_word!(BootMode, "BOOT_MODE", self.boot_mode),
+            "boot_interface": enum_word!(BootInterface, "BOOT_INTERFACE", self.boot_interface),
             "architecture": self.architecture,
             "resource_class": self.resource_class,
             "traits": self.traits,

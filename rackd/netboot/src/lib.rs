@@ -14,6 +14,7 @@
 //! **Invariant:** no bytes from the wire panic it, name a path, or reach a script or a log unchecked.
 
 mod args;
+mod cd;
 pub mod dhcp;
 mod event;
 pub mod http;
@@ -29,10 +30,13 @@ mod table;
 mod tftp;
 
 pub use args::{KernelArgs, KernelArgsError};
+pub use cd::cd_script;
 pub use dhcp::BootFiles;
 pub use event::{BootEvent, EventKind};
 pub use lease::{ClientKey, Lease, LeaseChange, LeaseKind, Leases};
 pub use mac::{MacAddr, ParseMacError};
 pub use san::{ChapWord, IscsiName, San, SanError};
 pub use server::{Config, LoadError, Netboot, SegmentStatus};
-pub use table::{Artifact, ArtifactName, ArtifactNameError, Boot, BootEntry, BootTable, Dhcp, Pool, Segment};
+pub use table::{
+    Artifact, ArtifactName, ArtifactNameError, Boot, BootEntry, BootTable, Dhcp, Piece, Pool, Segment,
+};

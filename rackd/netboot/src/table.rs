@@ -152,6 +152,31 @@ pub enum Artifact {
     File(PathBuf),
     /// From memory, for small things: it is hashed for its entity tag at each request.
     Bytes(Bytes),
+    /// Put together of several, one after the other.
+    Joined(Arc<[Piece]>),
+}
+
+/// A part of an [`Artifact::Joined`].
+#[derive(Clone)]
+pub enum Piece {
+    /// From memory.
+    Bytes(Bytes),
+    /// A whole file of `len` bytes. One that has another size when it is read ends the answer.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// Its size.
+        len: u64,
+    },
+}
+
+impl Piece {
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { len, .. } => *len,
+        }
+    }
 }
 
 impl fmt::Debug for Artifact {
@@ -159,6 +184,7 @@ impl fmt::Debug for Artifact {
         match self {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+            Self::Joined(pieces) => write!(f, "Joined({} pieces)", pieces.len()),
         }
     }
 }

@@ -54,6 +54,7 @@ impl AgentService for AgentApi {
                         .sign_request(&request.csr_der, &identity(&task), &[], CERTIFICATE_VALID)
                         .map_err(|e| invalid("csr_der", e))?;
                     tracing::info!(node.id = %task.node, operation.id = %task.id, "agent registered");
+                    crate::tasks::token_used(&self.rack, &task).await;
                     return Ok(Response::new(RegisterResponse { certificate_der, node: task.node.clone() }));
                 }
             }

@@ -4,11 +4,11 @@ use crate::agents::Outcome;
 use crate::bmc::{Access, Opened};
 use crate::cache::CachedImage;
 use crate::rack::Rack;
-use crate::secrets::random_chap_secret;
+use crate::secrets::{random_chap_secret, random_media_key};
 use farrier_bmc::{Bmc, BootMode, Deadline};
 use farrier_proto::agent::{session_request, session_response};
 use farrier_proto::rack::{Deploy, Fence, Machine, Snapshot, task_spec};
-use farrier_proto::types::{self, RootDeviceHints};
+use farrier_proto::types::{self, BootInterface, RootDeviceHints};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -119,6 +119,26 @@ impl Context<'_> {
             s.chap_secret.clone()
         });
         Ok(secret.await?)
+    }
+
+    /// What the URL of the machine's boot CD ends with.
+    pub(crate) async fn media_key(&self) -> Result<String, StepError> {
+        let known = self.task.with_secrets(|s| s.media_key.clone()).await;
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let key = self.task.edit_secrets(|s| {
+            if s.media_key.is_empty() {
+                s.media_key = random_media_key();
+            }
+            s.media_key.clone()
+        });
+        Ok(key.await?)
+    }
+
+    /// Whether the ramdisk comes from a CD that the BMC pretends.
+    pub(crate) fn boots_from_media(&self) -> Result<bool, StepError> {
+        Ok(self.machine()?.boot_interface() == BootInterface::VirtualMedia)
     }
 
     /// Deadline of one BMC call.

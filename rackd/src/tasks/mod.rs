@@ -18,6 +18,7 @@ mod erase_disks;
 mod fence_node;
 mod fetch_image;
 mod forget_secrets;
+mod insert_cd;
 mod make_volume;
 mod move_volume;
 mod offer_volume;
@@ -45,8 +46,9 @@ pub use step::Timeouts;
 use crate::rack::Rack;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{PowerAction, TaskSpec};
-use farrier_proto::types::DeployMethod;
+use farrier_proto::types::{BootInterface, DeployMethod};
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use step::Step;
 
@@ -62,19 +64,31 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
         &power::On,
         &wait_agent::WaitAgent,
     ];
-    /// The agent leaves; nothing of ours is served any more.
-    const END_RAMDISK: &[&dyn Step] = &[&agent_off::AgentOff, &publish_boot::Nothing];
+    const RAMDISK_OF_CD: &[&dyn Step] = &[
+        &plug::Provisioning,
+        &publish_boot::Ramdisk,
+        &insert_cd::InsertCd,
+        &power::On,
+        &wait_agent::WaitAgent,
+    ];
+    let media = spec.machine.as_ref().is_some_and(|m| m.boot_interface() == BootInterface::VirtualMedia);
+    let ramdisk = if media { RAMDISK_OF_CD } else { RAMDISK };
+    let agent_off: &[&dyn Step] =
+        if media { &[&agent_off::AgentOff, &insert_cd::EjectCd] } else { &[&agent_off::AgentOff] };
+    /// Nothing of ours is served any more.
+    const END: &[&dyn Step] = &[&publish_boot::Nothing];
     let parts: Vec<&[&dyn Step]> = match &spec.work {
         Some(Work::Verify(_)) => vec![&[&verify_bmc::VerifyBmc]],
-        Some(Work::Inspect(_)) => vec![OFF, RAMDISK, &[&report_hardware::ReportHardware], END_RAMDISK],
+        Some(Work::Inspect(_)) => vec![OFF, ramdisk, &[&report_hardware::ReportHardware], agent_off, END],
         // Also where the inspection saw no disk: it may have looked too early.
         Some(Work::Clean(_)) => vec![
             &[&forget_secrets::ForgetSecrets, &withdraw_disks::WithdrawDisks],
             OFF,
             &[&drop_volumes::DropVolumes],
-            RAMDISK,
+            ramdisk,
             &[&erase_disks::EraseDisks],
-            END_RAMDISK,
+            agent_off,
+            END,
         ],
         Some(Work::Deploy(deploy)) if deploy.method() == DeployMethod::Diskless => vec![
             &[&open_image::OpenImage],
@@ -96,12 +110,10 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
         Some(Work::Deploy(_)) => vec![
             &[&fetch_image::FetchImage],
             OFF,
-            RAMDISK,
+            ramdisk,
+            &[&write_image::WriteImage, &write_config_drive::WriteConfigDrive, &set_boot_entry::SetBootEntry],
+            agent_off,
             &[
-                &write_image::WriteImage,
-                &write_config_drive::WriteConfigDrive,
-                &set_boot_entry::SetBootEntry,
-                &agent_off::AgentOff,
                 &plug::Tenant,
                 &publish_boot::LocalDisk,
                 &boot_disk::BootDisk,
@@ -194,6 +206,15 @@ pub(crate) async fn renew_boot_token(rack: &Arc<Rack>, task: &Arc<TaskHandle>) {
     let cx = context::Context { rack, task, index: 0, name: "publish_ramdisk" };
     if let Err(error) = publish_boot::serve_ramdisk(&cx).await {
         tracing::warn!(node.id = %task.node, error = error.message(), "no new boot token");
+    }
+}
+
+/// A boot CD is read by pieces, so that nobody sees when a boot has all of it: the next token comes when this one is used.
+pub(crate) async fn token_used(rack: &Arc<Rack>, task: &Arc<TaskHandle>) {
+    let machine = task.spec.machine.as_ref();
+    let media = machine.is_some_and(|m| m.boot_interface() == BootInterface::VirtualMedia);
+    if media && task.serves_ramdisk.load(Ordering::Acquire) {
+        renew_boot_token(rack, task).await;
     }
 }
 

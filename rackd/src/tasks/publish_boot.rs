@@ -24,7 +24,8 @@ impl Step for Ramdisk {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let segment = provisioning(cx)?;
-        for other in cx.rack.config.segments.iter().filter(|s| s.name != segment.name) {
+        let media = cx.boots_from_media()?;
+        for other in cx.rack.config.segments.iter().filter(|s| media || s.name != segment.name) {
             cx.rack.unpublish(cx.machine()?, other);
         }
         let addresses = serve_ramdisk(cx).await?;
@@ -36,11 +37,15 @@ impl Step for Ramdisk {
     }
 }
 
-/// Publishes the boot script with a new token. Also called after each script given out, so that every boot
-/// has a token of its own.
+/// Publishes the boot script or the boot CD with a new token. Also called after each script given out, and after each token
+/// of a CD that was used, so that every boot has a token of its own.
 pub(crate) async fn serve_ramdisk(cx: &Context<'_>) -> Result<Vec<Ipv4Addr>, StepError> {
     let machine = cx.machine()?;
     let token = cx.task.edit_secrets(|s| s.new_boot_token()).await?;
+    if cx.boots_from_media()? {
+        let key = cx.media_key().await?;
+        return Ok(vec![cx.rack.publish_cd(machine, provisioning(cx)?, &key, &token).await?]);
+    }
     let serve = Serve::Ramdisk { token: &token };
     let hostname = machine.name.rsplit('/').next().unwrap_or_default();
     Ok(cx.rack.publish(machine, hostname, provisioning(cx)?, &serve).await?)

@@ -5,7 +5,7 @@ use super::plug::tenant;
 use super::step::StepError;
 use crate::secrets::random_token;
 use farrier_proto::agent::session_response::File;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The files of the volume.
 pub(super) async fn files(cx: &Context<'_>) -> Result<Vec<File>, StepError> {
@@ -16,15 +16,24 @@ pub(super) async fn files(cx: &Context<'_>) -> Result<Vec<File>, StepError> {
         "local-hostname": deploy.hostname,
         "public-keys": deploy.ssh_keys,
     });
+    let fixed = fixed_address(cx).await?;
     let ports = cx.machine()?.ports.iter().filter(|p| p.pxe_enabled).enumerate();
     let ethernets: serde_json::Map<_, _> = ports
         .map(|(i, port)| {
-            let settings = json!({
+            let mut settings = json!({
                 "match": { "macaddress": port.mac_address },
                 "dhcp4": true,
                 // The first port is how the machine is reached; it may do without the others.
                 "optional": i > 0,
             });
+            if let Some((first, words)) = &fixed
+                && i == 0
+                && let Some(settings) = settings.as_object_mut()
+            {
+                settings.insert("dhcp4".to_owned(), false.into());
+                settings.insert("addresses".to_owned(), json!([first]));
+                settings.extend(words.clone());
+            }
             (format!("port{i}"), settings)
         })
         .collect();
@@ -40,6 +49,25 @@ pub(super) async fn files(cx: &Context<'_>) -> Result<Vec<File>, StepError> {
         file("user-data", user_data),
         file("vendor-data", vendor_data(cx).await?.into_bytes()),
     ])
+}
+
+/// The address of the first port, and how it is used, where no DHCP is counted on: the machine boots from virtual media.
+async fn fixed_address(
+    cx: &Context<'_>,
+) -> Result<Option<(String, serde_json::Map<String, Value>)>, StepError> {
+    if !cx.boots_from_media()? {
+        return Ok(None);
+    }
+    let segment = tenant(cx)?;
+    let (_, ip) = cx.rack.first_address(cx.machine()?, segment).await?;
+    let mut words = serde_json::Map::new();
+    if let Some(gateway) = segment.gateway {
+        words.insert("gateway4".to_owned(), gateway.to_string().into());
+    }
+    if !segment.dns.is_empty() {
+        words.insert("nameservers".to_owned(), json!({ "addresses": segment.dns }));
+    }
+    Ok(Some((format!("{ip}/{}", segment.prefix), words)))
 }
 
 /// A file system with them, as a logical unit of its own has it.

@@ -118,6 +118,7 @@ impl From<PublishError> for StepError {
             | PublishError::NoPort { .. }
             | PublishError::Mac { .. }
             | PublishError::Args(_)
+            | PublishError::Cd(_)
             | PublishError::San(_) => StepError::Fatal(chain(&e)),
             PublishError::Address(journal) => journal.into(),
         }

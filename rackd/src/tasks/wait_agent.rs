@@ -1,11 +1,19 @@
 use super::context::Context;
 use super::step::{Step, StepError, Timeouts};
+use super::{insert_cd, power};
+use farrier_bmc::PowerState;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::types::{BootMode, Hardware};
+use std::net::IpAddr;
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// DHCP, boot loader, kernel, ramdisk: until the agent has proven its token and said hello.
 pub(super) struct WaitAgent;
+
+/// Boots from a CD within the time that one agent has.
+const CD_TRIES: u32 = 3;
 
 #[async_trait::async_trait]
 impl Step for WaitAgent {
@@ -17,11 +25,35 @@ impl Step for WaitAgent {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let node = cx.task.node.rsplit('/').next().unwrap_or_default().to_owned();
-        cx.note(format!("expecting the ramdisk's agent; `farrier node boot-trace {node}` shows what the machine asks the network")).await?;
+        let expected = if cx.boots_from_media()? {
+            let base = cx.rack.media_base().unwrap_or_default();
+            format!("expecting the BMC to read the boot CD: can it reach {base}?")
+        } else {
+            format!(
+                "expecting the ramdisk's agent; `farrier node boot-trace {node}` shows what the machine asks the network"
+            )
+        };
+        cx.note(expected).await?;
         let mut refusals = cx.task.agent.refusals();
+        let mut reader = match cx.boots_from_media()? {
+            true => cx.rack.boot_cds.reader(&cx.media_key().await?),
+            false => None,
+        };
+        let again = cx.boots_from_media()?.then(|| self.deadline(&cx.rack.timeouts) / CD_TRIES);
+        let mut again_at = again.map(|every| Instant::now() + every);
         let session = loop {
             tokio::select! {
                 session = cx.task.agent.connected() => break session,
+                () = until(again_at) => {
+                    let seconds = again.unwrap_or_default().as_secs();
+                    cx.note(format!("no agent within {seconds}s: the boot CD is put in again, and the machine switched off and on")).await?;
+                    boot_cd_again(cx).await?;
+                    again_at = again.map(|every| Instant::now() + every);
+                }
+                by = read_by(&mut reader) => {
+                    reader = None;
+                    cx.note(format!("the boot CD is read by {by}; expecting the ramdisk's agent")).await?;
+                }
                 Ok(()) = refusals.changed() => {
                     let refusal = refusals.borrow_and_update().clone();
                     if let Some(why) = refusal {
@@ -38,6 +70,31 @@ impl Step for WaitAgent {
         cx.note(format!("agent up, boot {}", session.boot_id)).await?;
         Ok(cx.task.edit(|task| task.result.get_or_insert_default().hardware = Some(hardware)).await?)
     }
+}
+
+/// Firmware that could not read the CD, since we or the BMC were away, goes on to something else and does not come back to it.
+async fn boot_cd_again(cx: &Context<'_>) -> Result<(), StepError> {
+    power::ensure(cx, PowerState::Off).await?;
+    insert_cd::insert(cx).await?;
+    power::ensure(cx, PowerState::On).await
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Who reads the boot CD, once somebody does.
+async fn read_by(reader: &mut Option<watch::Receiver<Option<IpAddr>>>) -> IpAddr {
+    if let Some(reader) = reader
+        && let Ok(by) = reader.wait_for(Option::is_some).await
+        && let Some(by) = *by
+    {
+        return by;
+    }
+    std::future::pending().await
 }
 
 /// A system installed for one firmware does not start under the other, and would be waited for in vain. A BMC that

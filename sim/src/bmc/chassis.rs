@@ -71,6 +71,10 @@ pub trait Chassis: Send + Sync + 'static {
     async fn boot_flags(&self) -> BootFlags;
     /// Stores boot flags.
     async fn set_boot_flags(&self, flags: BootFlags) -> Result<(), ChassisError>;
+    /// Puts what is at a URL into the machine's virtual CD drive, or takes it out.
+    async fn set_media(&self, _url: Option<&str>) -> Result<(), ChassisError> {
+        Ok(())
+    }
     /// Sets the locator LED.
     async fn identify(&self, identify: ChassisIdentify);
     /// The machine's serial port, where it has one.

@@ -26,7 +26,7 @@ use farrier_proto::scheduler::{
     Instance, Operation, RecoverInstanceRequest, RotateNodeBmcCredentialsRequest, SetNodePowerRequest,
     SnapshotInstanceRequest,
 };
-use farrier_proto::types::{BootMode, NodeVerb};
+use farrier_proto::types::{BootInterface, BootMode, NodeVerb};
 use tonic::transport::Channel;
 
 use super::installation::Endpoints;
@@ -56,7 +56,10 @@ pub struct NewNode {
     pub bmc_address: String,
     pub bmc_user: String,
     pub bmc_password: String,
+    /// SHA-256 of the BMC's certificate, where it is driven over Redfish; empty: Redfish over http.
+    pub redfish: Option<String>,
     pub boot_mode: BootMode,
+    pub boot_interface: BootInterface,
     pub mac: String,
     pub switch_port: String,
 }
@@ -70,6 +73,8 @@ impl NewNode {
             bmc_address: server.bmc_address.to_string(),
             bmc_user: bmc_user.to_owned(),
             bmc_password: bmc_password.to_owned(),
+            redfish: None,
+            boot_interface: BootInterface::Unspecified,
             boot_mode: match server.firmware {
                 Firmware::Bios => BootMode::Bios,
                 Firmware::Uefi => BootMode::Uefi,
@@ -122,13 +127,16 @@ impl Client {
             name: format!("nodes/{}", new.name),
             rack: format!("racks/{}", new.rack),
             bmc: Some(Bmc {
-                driver: "ipmi".to_owned(),
+                driver: if new.redfish.is_some() { "redfish" } else { "ipmi" }.to_owned(),
+                scheme: if new.redfish.as_deref() == Some("") { "http" } else { "" }.to_owned(),
+                certificate_sha256: new.redfish.clone().unwrap_or_default(),
                 address: new.bmc_address.clone(),
                 user: new.bmc_user.clone(),
                 password: new.bmc_password.clone(),
                 ..Bmc::default()
             }),
             boot_mode: new.boot_mode.into(),
+            boot_interface: new.boot_interface.into(),
             architecture: "x86_64".to_owned(),
             ..Node::default()
         };

@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::installation::Endpoints;
-use crate::media::Ramdisk;
+use crate::media::{CdLoaders, Ramdisk};
 use crate::rack::Rack;
 
 /// What an installation's rack serves.
@@ -29,6 +29,8 @@ pub struct RackConfig {
     pub watch_seconds: Option<u32>,
     /// Whether unknown machines boot the ramdisk and wait to be accepted.
     pub discovery: bool,
+    /// What boot CDs start with; none: no machine boots from virtual media.
+    pub virtual_media: Option<CdLoaders>,
     /// The images service, when the rack has another way to it than everybody.
     pub images: Option<String>,
 }
@@ -45,6 +47,9 @@ pub struct Segment {
     pub address: String,
     /// `first-last`.
     pub pool: String,
+    /// Whose DHCP it is; none: rackd's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<&'static str>,
 }
 
 impl RackConfig {
@@ -56,6 +61,7 @@ impl RackConfig {
             interface: interface.to_owned(),
             address: format!("{net}.1/24"),
             pool: format!("{net}.100-{net}.199"),
+            dhcp: None,
         };
         Self {
             switch: "bridge",
@@ -70,6 +76,7 @@ impl RackConfig {
             timeouts: BTreeMap::new(),
             watch_seconds: None,
             discovery: false,
+            virtual_media: None,
             images: None,
         }
     }
@@ -84,6 +91,7 @@ impl RackConfig {
             address: format!("{host}/8"),
             // Served to nobody: a pretend node has no DHCP client.
             pool: format!("{a}.{b}.{}.1-{a}.{b}.{}.254", c ^ 1, c ^ 1),
+            dhcp: None,
         };
         Self {
             switch: "none",
@@ -96,6 +104,7 @@ impl RackConfig {
             // A test that counts what a BMC is asked has it to itself.
             watch_seconds: Some(0),
             discovery: false,
+            virtual_media: None,
             images: None,
         }
     }
@@ -125,6 +134,10 @@ impl RackConfig {
             ramdisk: RamdiskTable { kernel: &self.kernel, initrd: &self.initrd, args: &self.kernel_args },
             timeouts: &self.timeouts,
             watch: self.watch_seconds.map(|every_seconds| WatchTable { every_seconds }),
+            virtual_media: self
+                .virtual_media
+                .as_ref()
+                .map(|cd| VirtualMediaTable { bios: &cd.bios, efi: &cd.efi }),
             discovery: self.discovery.then_some(DiscoveryTable { mode: "wait" }),
             segment: &self.segments,
         };
@@ -153,6 +166,8 @@ struct File<'a> {
     watch: Option<WatchTable>,
     #[serde(skip_serializing_if = "Option::is_none")]
     discovery: Option<DiscoveryTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    virtual_media: Option<VirtualMediaTable<'a>>,
     segment: &'a [Segment],
 }
 
@@ -161,6 +176,12 @@ struct RamdiskTable<'a> {
     kernel: &'a Path,
     initrd: &'a Path,
     args: &'a str,
+}
+
+#[derive(Serialize)]
+struct VirtualMediaTable<'a> {
+    bios: &'a Path,
+    efi: &'a Path,
 }
 
 #[derive(Serialize)]

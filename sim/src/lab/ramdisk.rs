@@ -13,7 +13,8 @@ use crate::tool::install_missing;
 /// Options of `farrier-lab ramdisk`.
 #[derive(Debug, Args)]
 pub struct RamdiskArgs {
-    /// Directory for `vmlinuz` and `initrd`, which `[ramdisk]` of rackd.toml names
+    /// Directory for `vmlinuz` and `initrd`, which `[ramdisk]` of rackd.toml names, and for `cd-bios.img` and
+    /// `cd-efi.img`, which `[virtual_media]` does
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Debian's kernel for cloud machines instead of the one for hardware: virtio and NVMe only, smaller
@@ -36,9 +37,15 @@ fn make(args: &RamdiskArgs) -> Result<()> {
     install_missing(|text| eprintln!("{text}"))?;
     let programs = Programs::build()?;
     let flavour = if args.virtual_machines { KernelFlavour::Cloud } else { KernelFlavour::Generic };
-    let ramdisk = MediaStore::of_workspace()?.ramdisk(programs.agent(), flavour)?;
+    let store = MediaStore::of_workspace()?;
+    let (ramdisk, cd) = (store.ramdisk(programs.agent(), flavour)?, store.cd_loaders()?);
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
-    for (from, name) in [(&ramdisk.kernel, "vmlinuz"), (&ramdisk.initrd, "initrd")] {
+    for (from, name) in [
+        (&ramdisk.kernel, "vmlinuz"),
+        (&ramdisk.initrd, "initrd"),
+        (&cd.bios, "cd-bios.img"),
+        (&cd.efi, "cd-efi.img"),
+    ] {
         let to = args.out.join(name);
         let bytes = std::fs::copy(from, &to).with_context(|| format!("cannot write {}", to.display()))?;
         eprintln!("{}: {:.1} MiB", to.display(), bytes as f64 / f64::from(1 << 20));

@@ -3,7 +3,12 @@
 use super::spec::{BootDevice, DiskBus, Firmware, MachineSpec};
 
 /// Arguments for `qemu-system-x86_64`, with `boot` first.
-pub(super) fn arguments(spec: &MachineSpec, firmware: Firmware, boot: BootDevice) -> Vec<String> {
+pub(super) fn arguments(
+    spec: &MachineSpec,
+    firmware: Firmware,
+    boot: BootDevice,
+    cd: Option<&str>,
+) -> Vec<String> {
     let mut args = Args(Vec::new());
     // KVM exists on the lab's hosts but guests hang under it: never let QEMU choose.
     args.push("-accel", "tcg,thread=multi");
@@ -72,18 +77,34 @@ pub(super) fn arguments(spec: &MachineSpec, firmware: Firmware, boot: BootDevice
         let boot = bootindex(&order, &id);
         args.push("-device", &format!("{device},id={id},drive=drive{index},serial={}{boot}", disk.serial));
     }
+    if spec.cd_drive {
+        // An empty drive; or one whose disc QEMU reads from its URL, sector by sector, as a BMC does.
+        let mut device = format!("ide-cd,id={CD},bus=ide.5{}", bootindex(&order, CD));
+        if let Some(url) = cd {
+            args.push("-drive", &format!("if=none,id=disc,format=raw,readonly=on,media=cdrom,file={url}"));
+            device.push_str(",drive=disc");
+        }
+        args.push("-device", &device);
+    }
     args.0
 }
 
-/// Device ids with their boot index: the wanted kind first, the other kind after it.
+/// Device ids with their boot index: the wanted kind first, the others after it; a CD only where it is wanted.
 pub(super) fn boot_indexes(spec: &MachineSpec, boot: BootDevice) -> Vec<(String, usize)> {
     let nics = (0..spec.nics.len()).map(nic_id);
     let disks = (0..spec.disks.len()).map(disk_id);
     let ids: Vec<String> = match boot {
         BootDevice::Network => nics.chain(disks).collect(),
         BootDevice::Disk => disks.chain(nics).collect(),
+        BootDevice::Cd => spec.cd_drive.then(|| CD.to_owned()).into_iter().chain(disks).chain(nics).collect(),
     };
     ids.into_iter().enumerate().map(|(index, id)| (id, index)).collect()
+}
+
+/// All devices that may have a boot index.
+pub(super) fn bootable(spec: &MachineSpec) -> Vec<String> {
+    let cd = spec.cd_drive.then(|| CD.to_owned());
+    (0..spec.nics.len()).map(nic_id).chain((0..spec.disks.len()).map(disk_id)).chain(cd).collect()
 }
 
 fn bootindex(order: &[(String, usize)], id: &str) -> String {
@@ -115,6 +136,8 @@ impl Args {
     }
 }
 
+/// The CD drive's device id, by which QMP knows it too.
+pub(super) const CD: &str = "cd0";
 /// QEMU's name for the other end of the serial port.
 pub(super) const SERIAL: &str = "ser";
 /// Debian's `ovmf`, without Secure Boot.
@@ -146,8 +169,9 @@ mod tests {
 
     #[test]
     fn only_uefi_machines_lose_the_option_rom() {
-        let has_rom =
-            |firmware| arguments(&spec(), firmware, BootDevice::Disk).iter().any(|a| a.ends_with("romfile="));
+        let has_rom = |firmware| {
+            arguments(&spec(), firmware, BootDevice::Disk, None).iter().any(|a| a.ends_with("romfile="))
+        };
         assert!(has_rom(Firmware::Uefi));
         assert!(!has_rom(Firmware::Bios));
     }

@@ -90,6 +90,8 @@ struct State {
     runs: VecDeque<Run>,
     boot: BootDevice,
     firmware: Firmware,
+    /// URL of the disc in the drive.
+    cd: Option<String>,
 }
 
 impl Machine {
@@ -110,7 +112,13 @@ impl Machine {
                 file.set_len(disk.size).map_err(io("disk"))?;
             }
         }
-        let state = State { process: None, runs: VecDeque::new(), boot: spec.boot, firmware: spec.firmware };
+        let state = State {
+            process: None,
+            runs: VecDeque::new(),
+            boot: spec.boot,
+            firmware: spec.firmware,
+            cd: None,
+        };
         Ok(Self { spec, state: Mutex::new(state) })
     }
 
@@ -139,7 +147,7 @@ impl Machine {
             std::fs::copy(args::OVMF_VARS, self.spec.uefi_variables())
                 .map_err(|source| self.io("UEFI variables (apt-get install ovmf)", source))?;
         }
-        let arguments = args::arguments(&self.spec, state.firmware, state.boot);
+        let arguments = args::arguments(&self.spec, state.firmware, state.boot, state.cd.as_deref());
         let process = Process::start(&self.spec, &arguments).await?;
         if state.runs.len() >= RUNS {
             state.runs.pop_front();
@@ -207,7 +215,8 @@ impl Machine {
         if let Some(process) = state.running() {
             let order = args::boot_indexes(&self.spec, boot);
             // Two devices may not hold one index, not even for a moment: clear them all first.
-            let cleared = order.iter().map(|(id, _)| (id, -1));
+            let all = args::bootable(&self.spec);
+            let cleared = all.iter().map(|id| (id, -1));
             let wanted = order.iter().map(|(id, n)| (id, i64::try_from(*n).unwrap_or(-1)));
             for (id, index) in cleared.chain(wanted) {
                 let set = json!({
@@ -222,6 +231,24 @@ impl Machine {
         if let Some(firmware) = firmware {
             state.firmware = firmware;
         }
+        Ok(())
+    }
+
+    /// Puts what is at a URL into the CD drive, which QEMU then reads from there sector by sector; `None` takes it out.
+    /// A machine without a drive has none to put it into, and does not notice.
+    pub async fn set_cd(&self, url: Option<&str>) -> Result<(), MachineError> {
+        let mut state = self.state.lock().await;
+        if let Some(process) = state.running().filter(|_| self.spec.cd_drive) {
+            let (command, arguments) = match url {
+                Some(url) => (
+                    "blockdev-change-medium",
+                    json!({"id": args::CD, "filename": url, "format": "raw", "read-only-mode": "read-only"}),
+                ),
+                None => ("eject", json!({"id": args::CD, "force": true})),
+            };
+            process.qmp.execute(command, arguments).await.map_err(|source| self.qmp(source))?;
+        }
+        state.cd = url.map(str::to_owned);
         Ok(())
     }
 

@@ -23,6 +23,8 @@ pub struct MachineSpec {
     pub dir: PathBuf,
     /// The network namespace the taps are in; QEMU runs inside it. `None` only without NICs.
     pub netns: Option<PathBuf>,
+    /// Whether it has a CD drive, as BMCs pretend one; see [`super::Machine::set_cd`].
+    pub cd_drive: bool,
     /// First boot device at the first power-on.
     pub boot: BootDevice,
     /// Further `-fw_cfg name=…,string=…` entries, as (name, string).
@@ -38,11 +40,13 @@ pub enum Firmware {
     Uefi,
 }
 
-/// Where the firmware looks first; the other kind stays second.
+/// Where the firmware looks first; the other kinds stay behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootDevice {
     Network,
     Disk,
+    /// The CD drive, where there is one.
+    Cd,
 }
 
 /// A virtio network card on a tap.
@@ -85,6 +89,7 @@ impl MachineSpec {
             disks: Vec::new(),
             dir: dir.to_owned(),
             netns: None,
+            cd_drive: false,
             boot: BootDevice::Network,
             fw_cfg: Vec::new(),
         }

@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::tool::ToolError;
 
 mod apt;
+mod cd;
 pub mod cpio;
 mod debian;
 mod disk;
@@ -23,6 +24,7 @@ mod mini;
 mod ramdisk;
 mod seed;
 
+pub use cd::CdLoaders;
 pub use kernel::{Kernel, KernelFlavour};
 pub use ramdisk::{Ramdisk, build_ramdisk};
 pub use seed::{append_seed, seed_volume};
@@ -92,6 +94,11 @@ impl MediaStore {
     /// Debian 12 with systemd, cloud-init and an SSH server.
     pub fn debian(&self) -> Result<GuestImage, MediaError> {
         debian::build(self)
+    }
+
+    /// What boot CDs start with.
+    pub fn cd_loaders(&self) -> Result<CdLoaders, MediaError> {
+        cd::build(self)
     }
 
     /// A kernel package of Debian, unpacked.

@@ -49,6 +49,8 @@ struct State {
     supply: Option<Arc<Supply>>,
     flags: BootFlags,
     identify: ChassisIdentify,
+    /// URL of what is in the virtual CD drive.
+    media: Option<String>,
 }
 
 /// What a [`Board`] is made from.
@@ -83,7 +85,12 @@ impl Board {
             http: Mutex::new(http),
             at_home: Mutex::default(),
             san: Mutex::default(),
-            state: Mutex::new(State { supply: None, flags: BootFlags::NONE, identify: ChassisIdentify::Off }),
+            state: Mutex::new(State {
+                supply: None,
+                flags: BootFlags::NONE,
+                identify: ChassisIdentify::Off,
+                media: None,
+            }),
             boot: tokio::sync::Mutex::default(),
         }
     }
@@ -100,6 +107,11 @@ impl Board {
 
     pub(super) fn http(&self) -> Option<SocketAddr> {
         *self.http.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// URL of what is in the virtual CD drive.
+    pub(super) fn media(&self) -> Option<String> {
+        self.state().media.clone()
     }
 
     /// Ends whatever runs; does not wait for its task.
@@ -195,6 +207,11 @@ impl Chassis for Hands {
 
     async fn set_boot_flags(&self, flags: BootFlags) -> Result<(), ChassisError> {
         self.0.state().flags = flags;
+        Ok(())
+    }
+
+    async fn set_media(&self, url: Option<&str>) -> Result<(), ChassisError> {
+        self.0.state().media = url.map(str::to_owned);
         Ok(())
     }
 

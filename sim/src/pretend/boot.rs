@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::address::hyphens;
 use super::board::Board;
+use super::cd;
 use super::http;
 use super::observe::Event;
 use super::power::{PoweredMachine, Supply};
@@ -57,6 +58,19 @@ pub(super) async fn run(board: &Board, supply: &Arc<Supply>, flags: BootFlags) {
 
 /// Finds something to boot.
 async fn firmware(board: &Board, supply: &Supply, flags: BootFlags) -> Found {
+    if flags.valid
+        && flags.device == BootDeviceSelector::CDROM
+        && let Some(url) = board.media()
+    {
+        match cd::boot(board.source, &url).await {
+            Ok(started) => {
+                board.diary.note(Event::MediaBoot);
+                return Found::Ramdisk(started.args);
+            }
+            // As firmware does: on to what else there is.
+            Err(error) => tracing::warn!(node = board.name, error = format!("{error:#}"), "boot CD"),
+        }
+    }
     let from_network = flags.valid && flags.device == BootDeviceSelector::PXE;
     if !from_network && let Some(disk) = bootable_disk(board).await {
         return Found::Disk(disk);

@@ -1,6 +1,7 @@
 //! HTTP as firmware and cloud-init speak it: one request a connection, from the machine's own address.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,15 +40,27 @@ pub(super) enum HttpError {
 
 /// GET `url` from `source`.
 pub(super) async fn get(source: Ipv4Addr, url: &str) -> Result<Answer, HttpError> {
-    exchange(source, url, Method::GET, Bytes::new()).await
+    exchange(source, url, Method::GET, Bytes::new(), None).await
+}
+
+/// GET a part of `url` from `source`.
+pub(super) async fn get_part(source: Ipv4Addr, url: &str, range: Range<u64>) -> Result<Answer, HttpError> {
+    let range = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+    exchange(source, url, Method::GET, Bytes::new(), Some(range)).await
 }
 
 /// POST a form to `url` from `source`.
 pub(super) async fn post(source: Ipv4Addr, url: &str, form: String) -> Result<Answer, HttpError> {
-    exchange(source, url, Method::POST, form.into()).await
+    exchange(source, url, Method::POST, form.into(), None).await
 }
 
-async fn exchange(source: Ipv4Addr, url: &str, method: Method, body: Bytes) -> Result<Answer, HttpError> {
+async fn exchange(
+    source: Ipv4Addr,
+    url: &str,
+    method: Method,
+    body: Bytes,
+    range: Option<String>,
+) -> Result<Answer, HttpError> {
     let bad = || HttpError::Url(url.to_owned());
     let uri: Uri = url.parse().map_err(|_| bad())?;
     let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(bad)?;
@@ -57,6 +70,9 @@ async fn exchange(source: Ipv4Addr, url: &str, method: Method, body: Bytes) -> R
     let mut request = Request::builder().method(method.clone()).uri(path).header("host", authority.as_str());
     if method == Method::POST {
         request = request.header("content-type", "application/x-www-form-urlencoded");
+    }
+    if let Some(range) = range {
+        request = request.header("range", range);
     }
     let request = request.body(Full::new(body)).map_err(|_| bad())?;
     tokio::time::timeout(PATIENCE, send(source, server, request)).await.map_err(|_| HttpError::Timeout)?

@@ -11,6 +11,7 @@
 mod address;
 mod board;
 mod boot;
+mod cd;
 pub mod cli;
 mod http;
 mod image;

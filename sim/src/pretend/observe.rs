@@ -20,6 +20,8 @@ pub enum Event {
     Interrupted,
     /// It fetched a boot script, a kernel and an initrd.
     NetworkBoot,
+    /// It read a CD in its virtual drive as far as a kernel and an initrd.
+    MediaBoot,
     /// The agent runs.
     AgentStarted,
     /// It started the system on its disk.
@@ -48,6 +50,7 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     pub network_boots: usize,
+    pub media_boots: usize,
     pub agent_runs: usize,
     pub disk_boots: usize,
     pub san_boots: usize,
@@ -96,6 +99,7 @@ impl Diary {
             match event {
                 Event::PowerOn | Event::PowerCut | Event::SwitchedOff => counters.power_transitions += 1,
                 Event::NetworkBoot => counters.network_boots += 1,
+                Event::MediaBoot => counters.media_boots += 1,
                 Event::AgentStarted => counters.agent_runs += 1,
                 Event::DiskBoot => counters.disk_boots += 1,
                 Event::SanBoot => counters.san_boots += 1,

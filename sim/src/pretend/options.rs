@@ -54,6 +54,14 @@ pub struct BmcSockets {
 }
 
 impl BmcSockets {
+    /// Where they listen; without any, on loopback.
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        let ipmi = self.ipmi.as_ref().and_then(|socket| socket.local_addr().ok());
+        let redfish = self.redfish.as_ref().and_then(|listener| listener.local_addr().ok());
+        ipmi.or(redfish).map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip())
+    }
+
     /// Both protocols on free ports with one number.
     ///
     /// # Errors

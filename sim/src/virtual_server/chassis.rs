@@ -89,7 +89,8 @@ impl Plan {
         let now = match flags.device {
             BootDeviceSelector::PXE => BootDevice::Network,
             BootDeviceSelector::DISK | BootDeviceSelector::REMOTE_DISK => BootDevice::Disk,
-            // There is no CD drive and nobody at the set-up screen.
+            BootDeviceSelector::CDROM => BootDevice::Cd,
+            // Nobody is at the set-up screen.
             _ => set_up,
         };
         let firmware = if flags.efi { Firmware::Uefi } else { Firmware::Bios };
@@ -134,6 +135,10 @@ impl Chassis for QemuChassis {
     async fn set_boot_flags(&self, flags: BootFlags) -> Result<(), ChassisError> {
         self.kept().flags = flags;
         Ok(())
+    }
+
+    async fn set_media(&self, url: Option<&str>) -> Result<(), ChassisError> {
+        self.machine.set_cd(url).await.map_err(|error| ChassisError::Failed(error.into()))
     }
 
     async fn identify(&self, identify: ChassisIdentify) {

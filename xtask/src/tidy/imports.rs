@@ -14,6 +14,7 @@ const TABLE: &[(&str, &[&str])] = &[
     // Pure: nothing of ours.
     ("farrier-proto", &[]),
     ("farrier-model", &[]),
+    ("farrier-bootcd", &[]),
     ("farrier-ipmi", &[]),
     ("farrier-iscsi", &[]),
     ("farrier-nocloud", &[]),
@@ -40,6 +41,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "farrier-identity",
             "farrier-model",
             "farrier-block",
+            "farrier-bootcd",
             "farrier-nocloud",
             "farrier-journal",
             "farrier-netboot",

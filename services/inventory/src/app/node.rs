@@ -5,7 +5,7 @@ use farrier_inventory_store::{BmcPlace, NodeExtra, SecretChange, Secrets};
 use farrier_model::Collection;
 use farrier_model::lifecycle::State;
 use farrier_proto::inventory::{Explanation, Node};
-use farrier_proto::types::{BootMode, ProvisionState, RootDeviceHints};
+use farrier_proto::types::{BootInterface, BootMode, ProvisionState, RootDeviceHints};
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, internal, invalid, refuse, refuse_with};
 use farrier_runtime::filter::Term;
@@ -67,6 +67,7 @@ impl Noun for Node {
     fields!(
         bmc,
         boot_mode,
+        boot_interface,
         architecture,
         resource_class,
         traits,
@@ -108,6 +109,9 @@ impl Noun for Node {
         }
         if BootMode::try_from(self.boot_mode).is_err() {
             return Err(invalid("node.boot_mode", "expected BIOS, UEFI or nothing"));
+        }
+        if BootInterface::try_from(self.boot_interface).is_err() {
+            return Err(invalid("node.boot_interface", "expected network, virtual media or nothing"));
         }
         if !(0..=RACK_UNITS).contains(&self.rack_unit) {
             return Err(invalid("node.rack_unit", format!("expected 0 (unknown) to {RACK_UNITS}")));

@@ -27,6 +27,7 @@ pub(crate) fn machine(dispatch: Dispatch) -> Machine {
         bmc_ca_pem: bmc.ca_pem,
         bmc_system: bmc.system,
         boot_mode: node.boot_mode,
+        boot_interface: node.boot_interface,
         ports: dispatch
             .ports
             .into_iter()

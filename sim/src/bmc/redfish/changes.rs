@@ -207,7 +207,7 @@ fn not_in_list(name: &str, value: &Value) -> (StatusCode, Value) {
     bad("PropertyValueNotInList", &format!("{value} is no value of {name}"))
 }
 
-fn failed(error: &ChassisError) -> (StatusCode, Value) {
+pub(super) fn failed(error: &ChassisError) -> (StatusCode, Value) {
     tracing::warn!(error = format!("{error:#}"), "chassis failed");
     (StatusCode::INTERNAL_SERVER_ERROR, refusal("InternalError", "the chassis failed"))
 }

@@ -221,7 +221,8 @@ impl Service {
                 changes::unlicensed()
             }
             "VirtualMedia.InsertMedia" | "Oem/Hpe/HpeiLOVirtualMedia.InsertVirtualMedia" => {
-                Reply::of(changes::insert(&mut self.media, self.config.media_needs_protocol, body))
+                let inserted = changes::insert(&mut self.media, self.config.media_needs_protocol, body);
+                self.exchange(inserted).await
             }
             "Oem/EID_674_Manager.ImportSystemConfiguration" => match changes::import(body) {
                 Ok(work) => self.accept("Import Configuration", work),
@@ -243,7 +244,8 @@ impl Service {
                 Err((status, body)) => Reply { status, body: Some(body), headers: Vec::new() },
             },
             "VirtualMedia.EjectMedia" | "Oem/Hpe/HpeiLOVirtualMedia.EjectVirtualMedia" => {
-                Reply::of(changes::eject(&mut self.media))
+                let ejected = changes::eject(&mut self.media);
+                self.exchange(ejected).await
             }
             "Manager.Reset" => {
                 let outcome = changes::restart(body);
@@ -255,6 +257,16 @@ impl Service {
             }
             _ => return None,
         })
+    }
+
+    /// What is in the virtual drive is in the machine's.
+    async fn exchange(&mut self, outcome: changes::Outcome) -> Reply {
+        if outcome.is_ok()
+            && let Err(error) = self.chassis.set_media(self.media.as_deref()).await
+        {
+            return Reply::of(Err(changes::failed(&error)));
+        }
+        Reply::of(outcome)
     }
 
     /// A task is begun: where to look.

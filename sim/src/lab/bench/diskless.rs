@@ -14,7 +14,7 @@ use clap::Args;
 use farrier_proto::inventory::Flavor;
 use farrier_proto::rack::{ReadyGate, Step};
 use farrier_proto::scheduler::{Instance, Operation};
-use farrier_proto::types::{BootMode, DeployMethod, NodeVerb};
+use farrier_proto::types::{BootInterface, BootMode, DeployMethod, NodeVerb};
 use futures::future::try_join_all;
 use tokio::net::UdpSocket;
 
@@ -189,7 +189,9 @@ impl Bench {
                 bmc_address: node.bmc_address().to_string(),
                 bmc_user: "admin".to_owned(),
                 bmc_password: "pretend".to_owned(),
+                redfish: None,
                 boot_mode: BootMode::Bios,
+                boot_interface: BootInterface::Unspecified,
                 mac: node.mac_address(),
                 switch_port: String::new(),
             };

@@ -70,7 +70,8 @@ done
 ip link set lo up
 ip link set "$nic" up
 # The first item of "addresses:", which follows on its own line or in brackets on the same one.
-address=$(sed -n '/^ *addresses:/{s/.*\[\([^],]*\).*/\1/;/addresses:/{n;s/^[ -]*//};p;q}' $net 2>/dev/null | tr -d "\"' ")
+address=$(sed -n '/^ *"\{0,1\}addresses"\{0,1\}:/{s/.*\[\([^],]\{1,\}\).*/\1/;/addresses/{n;s/^[ -]*//};p;q}' $net \
+    2>/dev/null | tr -d "\"', ")
 if [ -n "$address" ] && [ "$(value dhcp4 $net)" != true ]; then
     ip address add "$address" dev "$nic"
     gateway=$(value gateway4 $net)

@@ -1,0 +1,231 @@
+//! Boot CDs: the ramdisk on a volume that a BMC pretends to its machine. One for each machine, made of pieces that are read
+//! when somebody asks for them, with a token for one boot.
+//!
+//! No DHCP, no TFTP, no broadcast: the BMC reads from a URL of this rack, and the ramdisk is told its address. Who knows the URL
+//! can read the token; it is as unguessable as that, told to the BMC alone, and served as long as the step lasts.
+
+use crate::config::VirtualMediaConfig;
+use crate::rack::Rack;
+use axum::Router;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use farrier_bootcd::{Boot, CdError, Content, File};
+use farrier_netboot::{Artifact, KernelArgs, Piece, cd_script, http};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
+
+/// Why there is no boot CD.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BootCdError {
+    #[error(
+        "the node boots from virtual media: expected [virtual_media] in this rack's rackd.toml, saw none; add it, or \
+         let the node boot from the network: `farrier node update NODE --boot-interface network`"
+    )]
+    NotConfigured,
+    #[error("{}: expected a file of the boot CD, which `cargo xtask ramdisk --out DIR` makes", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the boot CD cannot be laid out")]
+    Layout(#[from] CdError),
+}
+
+/// The CDs that are served.
+pub(crate) struct BootCds {
+    config: Option<VirtualMediaConfig>,
+    kernel: PathBuf,
+    initrd: PathBuf,
+    served: Mutex<HashMap<String, Served>>,
+}
+
+struct Served {
+    pieces: Arc<[Piece]>,
+    /// Who read of it last.
+    reader: watch::Sender<Option<IpAddr>>,
+}
+
+impl BootCds {
+    pub(crate) fn new(config: Option<VirtualMediaConfig>, kernel: PathBuf, initrd: PathBuf) -> Self {
+        Self { config, kernel, initrd, served: Mutex::default() }
+    }
+
+    /// Serves a CD that boots the ramdisk with `args` under `key`, in place of the one before. One that has other arguments
+    /// of about the same length has its files at the same places: whoever is reading goes on.
+    pub(crate) async fn serve(&self, key: &str, args: &KernelArgs) -> Result<(), BootCdError> {
+        let config = self.config.as_ref().ok_or(BootCdError::NotConfigured)?;
+        let read = async |path: &PathBuf| {
+            tokio::fs::read(path).await.map_err(|source| BootCdError::File { path: path.clone(), source })
+        };
+        let files = [self.file(&self.kernel).await?, self.file(&self.initrd).await?];
+        let [kernel, initrd] = &files;
+        // Half of the key: the whole stays between the BMC and us.
+        let mark = format!("farrier/{}", key.get(..16).unwrap_or(key));
+        let mut script = cd_script(&format!("/{mark}"), &format!("/{KERNEL}"), &format!("/{INITRD}"), args);
+        script.extend(std::iter::repeat_n('\n', SCRIPT_BYTES.saturating_sub(script.len())));
+        let contents = vec![
+            File { path: KERNEL, content: Content::Elsewhere(kernel.1) },
+            File { path: INITRD, content: Content::Elsewhere(initrd.1) },
+            File { path: "boot/grub/grub.cfg", content: Content::Bytes(script.into_bytes()) },
+            // Where Debian's GRUB for CDs looks when it does not know what it came from.
+            File { path: ".disk/info", content: Content::Bytes(b"Farrier\n".to_vec()) },
+            File { path: &mark, content: Content::Bytes(Vec::new()) },
+        ];
+        let boot = Boot { bios: Some(read(&config.bios).await?), efi: Some(read(&config.efi).await?) };
+        let pieces = farrier_bootcd::layout(LABEL, contents, boot)?;
+        let pieces = pieces.into_iter().filter_map(|piece| match piece {
+            farrier_bootcd::Piece::Bytes(bytes) => Some(Piece::Bytes(bytes.into())),
+            farrier_bootcd::Piece::File { index, len } => {
+                Some(Piece::File { path: files.get(index)?.0.clone(), len })
+            }
+        });
+        let pieces: Arc<[Piece]> = pieces.collect();
+        let mut served = self.lock();
+        match served.get_mut(key) {
+            Some(before) => before.pieces = pieces,
+            None => {
+                served.insert(key.to_owned(), Served { pieces, reader: watch::channel(None).0 });
+            }
+        }
+        Ok(())
+    }
+
+    async fn file(&self, path: &PathBuf) -> Result<(PathBuf, u64), BootCdError> {
+        let meta = tokio::fs::metadata(path).await;
+        let meta = meta.map_err(|source| BootCdError::File { path: path.clone(), source })?;
+        Ok((path.clone(), meta.len()))
+    }
+
+    /// Nobody reads it any more.
+    pub(crate) fn withdraw(&self, key: &str) {
+        self.lock().remove(key);
+    }
+
+    /// Who reads it; `None`: it is not served.
+    pub(crate) fn reader(&self, key: &str) -> Option<watch::Receiver<Option<IpAddr>>> {
+        Some(self.lock().get(key)?.reader.subscribe())
+    }
+
+    fn find(&self, key: &str, reader: IpAddr) -> Option<Arc<[Piece]>> {
+        let served = self.lock();
+        let found = served.get(key)?;
+        found.reader.send_if_modified(|last| last.replace(reader) != Some(reader));
+        Some(Arc::clone(&found.pieces))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Served>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rack {
+    /// What BMCs are told, without the key: `http://address:port`.
+    pub(crate) fn media_base(&self) -> Option<String> {
+        let named = self.config.virtual_media.as_ref()?.url.clone();
+        let own = || self.provisioning().map(|s| format!("http://{}:{}", s.address, self.http_port));
+        named.or_else(own)
+    }
+}
+
+pub(crate) fn routes(rack: Arc<Rack>) -> Router {
+    Router::new().route("/media/{file}", get(media)).with_state(rack)
+}
+
+/// A part of a CD, as BMCs read it. The key is in the path: nothing of the request is logged.
+async fn media(
+    State(rack): State<Arc<Rack>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(file): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let pieces = file.strip_suffix(".iso").and_then(|key| rack.boot_cds.find(key, peer.ip().to_canonical()));
+    let Some(pieces) = pieces else { return StatusCode::NOT_FOUND.into_response() };
+    http::respond(Artifact::Joined(pieces), &method, &headers, |_| ()).await
+}
+
+const LABEL: &str = "FARRIER";
+const KERNEL: &str = "kernel.img";
+const INITRD: &str = "initrd.img";
+/// The script is filled up to so much: longer than the longest, so that a new token moves no file.
+const SCRIPT_BYTES: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn cds(dir: &std::path::Path) -> BootCds {
+        let file = async |name: &str, bytes: usize| {
+            tokio::fs::write(dir.join(name), vec![7; bytes]).await.unwrap();
+            dir.join(name)
+        };
+        let config =
+            VirtualMediaConfig { bios: file("bios", 3000).await, efi: file("efi", 9000).await, url: None };
+        BootCds::new(Some(config), file("k", 5000).await, file("i", 12_345).await)
+    }
+
+    fn bytes(pieces: &[Piece]) -> (u64, Vec<u8>) {
+        let mut own = Vec::new();
+        let mut len = 0;
+        for piece in pieces {
+            match piece {
+                Piece::Bytes(bytes) => {
+                    len += bytes.len() as u64;
+                    own.extend(bytes);
+                }
+                Piece::File { len: file, .. } => len += file,
+            }
+        }
+        (len, own)
+    }
+
+    /// A BMC that reads while the token is renewed must find its kernel where it was.
+    #[tokio::test]
+    async fn a_new_token_moves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let cds = cds(dir.path()).await;
+        let serve = async |args: &str| {
+            cds.serve("0123456789abcdef0123", &KernelArgs::parse(args).unwrap()).await.unwrap();
+            bytes(&cds.find("0123456789abcdef0123", [10, 0, 0, 9].into()).unwrap())
+        };
+        let short = serve("farrier.token=a").await;
+        let long = serve(&format!("farrier.token={}", "b".repeat(1800))).await;
+        assert_eq!(short.0, long.0);
+        let differ = short.1.iter().zip(&long.1).filter(|(a, b)| a != b).count();
+        assert!((1..=SCRIPT_BYTES).contains(&differ), "{differ}");
+    }
+
+    #[tokio::test]
+    async fn a_cd_is_there_for_who_knows_it_until_it_is_withdrawn() {
+        let dir = tempfile::tempdir().unwrap();
+        let cds = cds(dir.path()).await;
+        let (key, bmc): (&str, IpAddr) = ("0123456789abcdef0123", [10, 0, 0, 9].into());
+        assert!(cds.reader(key).is_none());
+        cds.serve(key, &KernelArgs::new()).await.unwrap();
+        let mut reader = cds.reader(key).unwrap();
+        assert!(cds.find("0123456789abcdef", bmc).is_none());
+        assert!(cds.find(key, bmc).is_some());
+        assert_eq!(*reader.wait_for(Option::is_some).await.unwrap(), Some(bmc));
+        cds.withdraw(key);
+        assert!(cds.find(key, bmc).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let cds = cds(dir.path()).await;
+        tokio::fs::remove_file(dir.path().join("efi")).await.unwrap();
+        let error = cds.serve("0123456789abcdef", &KernelArgs::new()).await.unwrap_err();
+        assert!(error.to_string().contains("efi: expected a file of the boot CD"), "{error}");
+        let none = BootCds::new(None, dir.path().join("k"), dir.path().join("i"));
+        let error = none.serve("0123456789abcdef", &KernelArgs::new()).await.unwrap_err();
+        assert!(error.to_string().contains("[virtual_media]"), "{error}");
+    }
+}

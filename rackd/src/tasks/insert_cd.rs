@@ -1,0 +1,41 @@
+use super::context::Context;
+use super::step::{Step, StepError};
+
+/// The boot CD into the drive that the BMC pretends, and the next boot from it, once. The BMC driver reads both back.
+pub(super) struct InsertCd;
+/// Out again: the machine must not find it at a later boot, and the BMC not read in vain.
+pub(super) struct EjectCd;
+
+#[async_trait::async_trait]
+impl Step for InsertCd {
+    fn name(&self) -> &'static str {
+        "insert_cd"
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        insert(cx).await?;
+        // The rest of the URL is a secret.
+        cx.note(format!("the BMC is to read the boot CD from {}", cx.rack.media_base().unwrap_or_default()))
+            .await
+    }
+}
+
+pub(super) async fn insert(cx: &Context<'_>) -> Result<(), StepError> {
+    let base = cx.rack.media_base().unwrap_or_default();
+    let url = format!("{base}/media/{}.iso", cx.media_key().await?);
+    let bmc = cx.bmc().await?;
+    bmc.insert_media(&url, cx.call()).await?;
+    Ok(bmc.boot_media_once(cx.boot_mode()?, cx.call()).await?)
+}
+
+#[async_trait::async_trait]
+impl Step for EjectCd {
+    fn name(&self) -> &'static str {
+        "eject_cd"
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        cx.bmc().await?.eject_media(cx.call()).await?;
+        let key = cx.media_key().await?;
+        cx.rack.boot_cds.withdraw(&key);
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! What a boot CD starts with: GRUB for BIOS, and for UEFI Debian's signed shim and GRUB, which firmware with Secure Boot
+//! starts too.
+//!
+//! The kernel beside them must be Debian's own, which is signed with the key that this shim knows.
+
+use std::path::{Path, PathBuf};
+
+use super::disk::mtools;
+use super::{MediaError, MediaStore, SOURCE_DATE_EPOCH, io, read, text};
+use crate::tool;
+
+/// Two files for `[virtual_media]` of rackd.toml.
+#[derive(Debug, Clone)]
+pub struct CdLoaders {
+    /// GRUB's El Torito program.
+    pub bios: PathBuf,
+    /// A FAT file system with `EFI/BOOT`.
+    pub efi: PathBuf,
+}
+
+pub(super) fn build(store: &MediaStore) -> Result<CdLoaders, MediaError> {
+    let mut key = super::Key::new("cd");
+    key.add(RECIPE).add_bytes(&read(GRUB_CDBOOT.as_ref())?);
+    for (file, _) in SIGNED {
+        key.add_bytes(&read(file.as_ref())?);
+    }
+    let dir = store.cached("cd", &key, |dir| {
+        let bios = text(&dir.join(BIOS));
+        let args = ["-O", "i386-pc-eltorito", "-p", "/boot/grub", "-o", &bios];
+        tool::run("grub-mkimage", args.iter().chain(MODULES))?;
+        esp(&dir.join(EFI))
+    })?;
+    Ok(CdLoaders { bios: dir.join(BIOS), efi: dir.join(EFI) })
+}
+
+fn esp(path: &Path) -> Result<(), MediaError> {
+    let file = std::fs::File::create(path).map_err(io(path, "cannot be made"))?;
+    file.set_len(ESP_BYTES).map_err(io(path, "cannot be sized"))?;
+    let image = text(path);
+    let serial = format!("{SOURCE_DATE_EPOCH:08x}");
+    tool::run("mkfs.vfat", ["--invariant", "-i", &serial, "-n", "EFIBOOT", &image])?;
+    mtools("mmd", &["-i", &image, "::/EFI", "::/EFI/BOOT"])?;
+    SIGNED
+        .iter()
+        .try_for_each(|(from, to)| mtools("mcopy", &["-i", &image, from, &format!("::/EFI/BOOT/{to}")]))
+}
+
+/// Version of the recipe.
+const RECIPE: &str = "1";
+const BIOS: &str = "cd-bios.img";
+const EFI: &str = "cd-efi.img";
+/// The files below and some room.
+const ESP_BYTES: u64 = 8 << 20;
+/// Of Debian's `grub-pc-bin`.
+const GRUB_CDBOOT: &str = "/usr/lib/grub/i386-pc/cdboot.img";
+const MODULES: &[&str] = &[
+    "biosdisk",
+    "iso9660",
+    "linux",
+    "normal",
+    "search",
+    "search_fs_file",
+    "test",
+    "echo",
+    "sleep",
+    "reboot",
+];
+/// Debian's `shim-signed`, `shim-helpers-amd64-signed` and `grub-efi-amd64-signed`: the GRUB for CDs, which reads
+/// `/boot/grub/grub.cfg` of the volume that it came from.
+const SIGNED: &[(&str, &str)] = &[
+    ("/usr/lib/shim/shimx64.efi.signed", "BOOTX64.EFI"),
+    ("/usr/lib/shim/mmx64.efi.signed", "MMX64.EFI"),
+    ("/usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed", "GRUBX64.EFI"),
+];
