@@ -1,7 +1,7 @@
 //! Starts everything, keeps a listener on every segment's interface, stops everything.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
@@ -82,9 +82,11 @@ impl Config {
     /// the directory is the operator's.
     ///
     /// # Errors
-    /// [`LoadError`] for a file that is there and cannot be read. Call it before the runtime serves anything, or
-    /// from a blocking task.
+    /// [`LoadError`] for a directory that is not there, and for a file that is and cannot be read. Call it before
+    /// the runtime serves anything, or from a blocking task.
     pub fn load_files(&mut self, directory: &Path) -> Result<(), LoadError> {
+        let unread = |source| LoadError::Io { path: directory.to_owned(), source };
+        std::fs::read_dir(directory).map_err(unread)?;
         for (_, name) in &self.boot_files.by_architecture {
             let path = directory.join(name);
             let bytes = match std::fs::metadata(&path) {
@@ -97,6 +99,16 @@ impl Config {
                 Ok(bytes) => self.files.insert(name.clone(), bytes.into()),
                 Err(source) => return Err(LoadError::Io { path, source }),
             };
+        }
+        // Perhaps a disk that is not mounted yet: what starts from its own disk does not wait for it.
+        if self.files.is_empty() {
+            let expected: BTreeSet<&str> =
+                self.boot_files.by_architecture.iter().map(|(_, name)| name.as_str()).collect();
+            tracing::warn!(
+                directory = %directory.display(),
+                ?expected,
+                "no boot file in the directory of boot files; the Debian package ipxe has them in /usr/lib/ipxe"
+            );
         }
         Ok(())
     }
@@ -169,7 +181,13 @@ struct Status {
 impl Netboot {
     /// Starts the server with a first table. When it returns, every interface that exists is listened on; those
     /// that fail are in [`Self::segments`] and are tried again.
-    pub async fn start(config: Config, table: BootTable) -> Self {
+    pub async fn start(mut config: Config, table: BootTable) -> Self {
+        config.boot_files.keep(|name| config.files.contains_key(name));
+        if config.boot_files.by_architecture.is_empty() && table.served().any(|s| s.dhcp != Dhcp::Off) {
+            tracing::warn!(
+                "no boot files: only machines whose network cards have iPXE boot from the network"
+            );
+        }
         let shared = Arc::new(Shared {
             config,
             table: ArcSwap::from_pointee(table),

@@ -176,7 +176,7 @@ pub(super) fn with_unknown_architecture(decision: Decision, boot: &BootFile) -> 
     match boot {
         BootFile::Unknown(architecture) => decision.event(
             EventKind::UnknownArchitecture { architecture: *architecture },
-            "no boot file for this firmware",
+            "no boot file for this firmware among those served: the directory of boot files has none for it",
         ),
         _ => decision,
     }

@@ -119,6 +119,24 @@ pub(super) fn discover(xid: u32) -> Request {
 }
 
 #[test]
+fn a_boot_file_that_is_not_there_is_not_offered() {
+    let mut files = BootFiles::new(8080);
+    files.keep(|name| name == "snponly.efi");
+    let offered = |architecture| {
+        let bytes = packet(MessageType::Discover, &pxe(architecture), |_| {});
+        let decision = decide(&segment(), &table(script()), &files, &Request::parse(&bytes).unwrap(), None);
+        (answer(&decision), kinds(&decision))
+    };
+    let (uefi, _) = offered(7);
+    assert!(uefi.contains("file=snponly.efi"), "{uefi}");
+    for architecture in [0, 11] {
+        let (answer, kinds) = offered(architecture);
+        assert!(answer.contains("yiaddr=10.1.0.50") && answer.contains("file= "), "{answer}");
+        assert!(kinds.contains(&EventKind::UnknownArchitecture { architecture }), "{kinds:?}");
+    }
+}
+
+#[test]
 fn each_firmware_gets_its_boot_file() {
     let plain = [EventKind::Discover, EventKind::Offer];
     let script_url = "http://10.1.0.1:8080/boot/52-54-00-00-00-01.ipxe";
@@ -126,6 +144,7 @@ fn each_firmware_gets_its_boot_file() {
         (script(), pxe(0), "undionly.kpxe"),
         (script(), pxe(7), "snponly.efi"),
         (script(), pxe(9), "snponly.efi"),
+        (script(), pxe(11), "snponly-arm64.efi"),
         (script(), vec![DhcpOption::ClassIdentifier(b"PXEClient".to_vec())], "undionly.kpxe"),
         (
             script(),
