@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -14,11 +14,11 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::malformed::Malformed;
 use crate::{
     BootEvent, BootFiles, BootTable, Dhcp, EventKind, Lease, Leases, MacAddr, Segment, dhcp, event::Events,
     http, ra, socket, tftp,
 };
+use crate::{malformed::Malformed, neighbours::Neighbours, scripts::Scripts};
 use farrier_model::Seldom;
 
 /// How often interfaces are looked at: one that was deleted and made again has a new number, and a socket bound
@@ -126,6 +126,8 @@ pub(crate) struct Shared {
     pub(crate) foreign: dhcp::Foreign,
     /// Addresses that another server gave.
     pub(crate) heard: dhcp::Heard,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) scripts: Scripts,
 }
 
 impl Shared {
@@ -139,7 +141,16 @@ impl Shared {
             let table = self.table.load();
             return (Some(mac), table.entries_of(mac).first().map(|entry| entry.node.clone()));
         }
-        (self.config.leases.by_ip(ip, SystemTime::now()).map(|lease| lease.mac), None)
+        if let Some(lease) = self.config.leases.by_ip(ip, SystemTime::now()) {
+            return (Some(lease.mac), None);
+        }
+        let table = self.table.load();
+        if !table.segments().iter().any(|s| s.addresses_are_foreign() && s.contains(ip)) {
+            return (None, None);
+        }
+        let mac = self.neighbours.who(ip, Instant::now());
+        let entry = mac.and_then(|mac| table.entries_of(mac).first());
+        entry.map_or((None, None), |entry| (Some(entry.mac), Some(entry.node.clone())))
     }
 }
 
@@ -197,6 +208,8 @@ impl Netboot {
             strangers: Seldom::default(),
             foreign: dhcp::Foreign::default(),
             heard: dhcp::Heard::default(),
+            neighbours: Neighbours::default(),
+            scripts: Scripts::default(),
         });
         let (generation, wanted) = watch::channel(1);
         let (status, status_receiver) = watch::channel(Status::default());
@@ -258,6 +271,12 @@ impl Netboot {
         self.shared.events.log()
     }
 
+    /// The nodes that were given their script since this was last asked, as soon as there is one. None is lost, however
+    /// many events there are: one-time secrets are renewed by it. For one caller.
+    pub async fn scripts_given(&self) -> BTreeSet<String> {
+        self.shared.scripts.given().await
+    }
+
     /// The running leases, by address.
     #[must_use]
     pub fn leases(&self) -> Vec<Lease> {
@@ -292,6 +311,8 @@ struct Listener {
     index: u32,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    /// Tasks that were started; each runs until `shutdown`.
+    started: usize,
 }
 
 /// What is listened for on an interface, also for segments behind relays that bring their packets there.
@@ -299,8 +320,8 @@ struct Listener {
 struct Roles {
     /// Addresses, or boot files beside somebody else's.
     dhcp: bool,
-    /// All of it ours: another server is news.
-    alone: bool,
+    /// Another server of what is ours is news: of all of it, or of boot files.
+    mode: Dhcp,
     /// Port 4011.
     boot_service: bool,
 }
@@ -311,7 +332,7 @@ impl Roles {
         let of = || std::iter::once(segment).chain(table.segments().iter().filter(far).map(AsRef::as_ref));
         Self {
             dhcp: of().any(|s| s.dhcp != Dhcp::Off),
-            alone: segment.dhcp == Dhcp::Ours,
+            mode: segment.dhcp,
             boot_service: of().any(|s| s.dhcp == Dhcp::Proxy),
         }
     }
@@ -394,7 +415,7 @@ impl Listener {
                 }
             }
         }
-        if shared.config.foreign_servers && roles.alone {
+        if shared.config.foreign_servers && roles.mode != Dhcp::Off {
             match dhcp::Watcher::bind(Arc::clone(shared), Arc::clone(segment)) {
                 Ok(watcher) => drop(tasks.spawn(watcher.run(shutdown.clone()))),
                 // This host's own DHCP client may have the port.
@@ -411,7 +432,8 @@ impl Listener {
         }
         tasks.spawn(tftp.run(shutdown.clone()));
         tasks.close();
-        Ok(Self { segment: Arc::clone(segment), roles, index, shutdown, tasks })
+        let started = tasks.len();
+        Ok(Self { segment: Arc::clone(segment), roles, index, shutdown, tasks, started })
     }
 
     /// Whether this listener's sockets are right for `segment`. Other settings are read from the table.
@@ -419,11 +441,37 @@ impl Listener {
         self.segment.interface == segment.interface
             && self.segment.server_ip == segment.server_ip
             && self.roles == roles
+            // One that ended by itself, as no task here should, is begun again.
+            && self.tasks.len() == self.started
             && socket::index_of(&segment.interface).is_ok_and(|index| index == self.index)
     }
 
     async fn stop(self) {
         self.shutdown.cancel();
         self.tasks.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_whose_task_ended_by_itself_is_begun_again() {
+        let segment = Arc::new(Segment::new("n", "lo", Ipv4Addr::LOCALHOST, 8));
+        let roles = Roles::of(&segment, &BootTable::new());
+        let (end, shutdown, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(shutdown.clone().cancelled_owned());
+        tasks.spawn(end.clone().cancelled_owned());
+        let (index, started) = (socket::index_of("lo").unwrap(), tasks.len());
+        let listener = Listener { segment: Arc::clone(&segment), roles, index, shutdown, tasks, started };
+        assert!(listener.still_serves(&segment, roles));
+        end.cancel();
+        while listener.tasks.len() == 2 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!listener.still_serves(&segment, roles));
+        listener.tasks.close();
+        listener.stop().await;
     }
 }

@@ -126,6 +126,10 @@ fn udhcpc_is_refused_an_address_of_another_time() {
 }
 
 pub(crate) fn dhclient(cable: &Cable, seconds: u32, what: &str) -> std::process::Output {
+    dhclient_on(cable, "c0", seconds, what)
+}
+
+pub(crate) fn dhclient_on(cable: &Cable, interface: &str, seconds: u32, what: &str) -> std::process::Output {
     let path = |name: &str| cable.path(name).display().to_string();
     if !cable.path("conf").exists() {
         std::fs::write(cable.path("conf"), "timeout 10; retry 1; initial-interval 1;").unwrap();
@@ -136,7 +140,7 @@ pub(crate) fn dhclient(cable: &Cable, seconds: u32, what: &str) -> std::process:
         seconds,
         "dhclient",
         "isc-dhcp-client",
-        &[&args[..], &["-sf", &script, "c0"]].concat(),
+        &[&args[..], &["-sf", &script, interface]].concat(),
     )
 }
 
