@@ -121,6 +121,8 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) tftp: tftp::Transfers,
     pub(crate) malformed: Malformed,
+    /// Machines that ask by DHCP, are not in the table and were told of lately.
+    pub(crate) unknown: dhcp::UnknownMachines,
     /// Machines that ask for a script, are not in the table and were told of lately, by their addresses.
     pub(crate) strangers: Seldom,
     pub(crate) foreign: dhcp::Foreign,
@@ -205,6 +207,7 @@ impl Netboot {
             events: Events::new(),
             tftp: tftp::Transfers::default(),
             malformed: Malformed::default(),
+            unknown: dhcp::UnknownMachines::default(),
             strangers: Seldom::default(),
             foreign: dhcp::Foreign::default(),
             heard: dhcp::Heard::default(),
@@ -269,6 +272,12 @@ impl Netboot {
     #[must_use]
     pub fn log(&self) -> Vec<Arc<BootEvent>> {
         self.shared.events.log()
+    }
+
+    /// Unknown firmware that asks again is told of again, within the minute: this machine's, or where it is not known whose
+    /// events were missed, everybody's.
+    pub fn tell_again(&self, mac: Option<MacAddr>) {
+        self.shared.unknown.forget(mac);
     }
 
     /// The nodes that were given their script since this was last asked, as soon as there is one. None is lost, however

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -37,7 +37,6 @@ pub(crate) struct Server {
     shared: Arc<Shared>,
     segment: Arc<Segment>,
     socket: UdpSocket,
-    unknown: UnknownMachines,
     /// When it was last told that the pool is used up.
     exhausted: Option<Instant>,
     /// Addresses that were told to be somebody else's.
@@ -85,7 +84,6 @@ impl Server {
             shared,
             segment,
             socket,
-            unknown: UnknownMachines::default(),
             exhausted: None,
             in_use: Seldom::default(),
             relays: Seldom::default(),
@@ -199,7 +197,7 @@ impl Server {
             None
         });
         let now = match record {
-            Some(record) => self.waiting.add(request, record, decision.reply),
+            Some(record) => self.waiting.add(record, decision.reply),
             None => decision.reply,
         };
         if let Some(reply) = now {
@@ -308,7 +306,7 @@ impl Server {
             let change = LeaseChange::Declined { ip, seconds: segment.lease_seconds.max(60) };
             if let Some(record) = self.leases().pooled(&ask(&request), &segment.network, &change, now) {
                 // Nobody waits for this record.
-                let _ = self.waiting.add(&request, record, None);
+                let _ = self.waiting.add(record, None);
             }
         }
         // One with a reservation was answered already.
@@ -341,7 +339,7 @@ impl Server {
         }
     }
 
-    fn tell(&mut self, request: &Request, entry: Option<&BootEntry>, decision: &Decision) {
+    fn tell(&self, request: &Request, entry: Option<&BootEntry>, decision: &Decision) {
         let node = entry.map(|e| e.node.as_str()).filter(|n| !n.is_empty());
         for (kind, detail) in &decision.events {
             // Firmware that asks after a system did is news: it wants to boot.
@@ -350,7 +348,8 @@ impl Server {
                 EventKind::WrongNetwork => Some(false),
                 _ => None,
             };
-            if rare.is_none_or(|boots| self.unknown.first_in_a_while((request.mac, boots), Instant::now())) {
+            let unknown = &self.shared.unknown;
+            if rare.is_none_or(|boots| unknown.first_in_a_while((request.mac, boots), Instant::now())) {
                 self.shared.events.emit(Some(request.mac), node, kind.clone(), detail.clone());
             }
         }
@@ -416,7 +415,10 @@ pub(super) fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Requ
 
 /// Who was told of lately, so that a machine in a boot loop, or a storm, is one event.
 #[derive(Debug, Default)]
-struct UnknownMachines {
+pub(crate) struct UnknownMachines(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
     told: HashMap<(MacAddr, bool), Instant>,
     /// When those of long ago were last taken out: not at every packet of a storm.
     tidied: Option<Instant>,
@@ -424,6 +426,25 @@ struct UnknownMachines {
 
 impl UnknownMachines {
     /// Of one address, firmware that boots and all else apart.
+    fn first_in_a_while(&self, mac: (MacAddr, bool), now: Instant) -> bool {
+        self.lock().first_in_a_while(mac, now)
+    }
+
+    /// Firmware that asks again is told of again: one machine's, or everybody's.
+    pub(crate) fn forget(&self, mac: Option<MacAddr>) {
+        match mac {
+            Some(mac) => drop(self.lock().told.remove(&(mac, true))),
+            None => self.lock().told.retain(|(_, boots), _| !boots),
+        }
+    }
+
+    /// A poisoned lock still guards whole entries.
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
     fn first_in_a_while(&mut self, mac: (MacAddr, bool), now: Instant) -> bool {
         let recent = |at: &Instant| now.duration_since(*at) < UNKNOWN_EVERY;
         if self.told.get(&mac).is_some_and(recent) {
@@ -450,7 +471,7 @@ mod tests {
 
     #[test]
     fn an_unknown_machine_is_told_of_once_a_minute_and_a_storm_is_cut() {
-        let mut unknown = UnknownMachines::default();
+        let unknown = UnknownMachines::default();
         let now = Instant::now();
         let mac = |n: u16| {
             let [a, b] = n.to_be_bytes();
@@ -460,6 +481,11 @@ mod tests {
         assert!(unknown.first_in_a_while((mac(0).0, true), now), "its firmware is another word");
         assert!(!unknown.first_in_a_while(mac(0), now + Duration::from_secs(59)));
         assert!(unknown.first_in_a_while(mac(0), now + Duration::from_secs(60)));
+        for whose in [Some(mac(0).0), None] {
+            unknown.forget(whose);
+            assert!(unknown.first_in_a_while((mac(0).0, true), now), "nobody could do anything about it");
+            assert!(!unknown.first_in_a_while((mac(0).0, true), now));
+        }
         let told = (0..5000).filter(|n| unknown.first_in_a_while(mac(*n), now)).count();
         assert!(told <= UNKNOWN_MAX, "{told}");
         assert!(unknown.first_in_a_while(mac(9), now + Duration::from_secs(120)));

@@ -26,11 +26,10 @@ use tokio::task::JoinHandle;
 use crate::{BootTable, MacAddr, Pool, Segment};
 use book::Book;
 use log::Log;
-use record::State;
 
 pub(crate) use book::Ask;
 pub use client::ClientKey;
-pub(crate) use record::Record;
+pub(crate) use record::{Record, State};
 
 /// An address a machine holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
