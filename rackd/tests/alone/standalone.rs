@@ -162,6 +162,38 @@ fn artifacts_that_are_away_stop_nobody_else_and_come_back_with_their_disk() {
     assert_eq!(curl(), "a kernel 200");
 }
 
+/// The instant at which an answer that went out too early would be a lie: the record is written, and not yet synced.
+#[test]
+fn who_kills_rackd_at_the_sync_of_a_lease_has_told_nobody_of_it() {
+    let cable = Cable::new();
+    cable.snapshot(POOL);
+    let mut rackd = cable.rackd();
+    assert_eq!(rackd.says(), "serving generation 1: 1 segments, 0 machines");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-e", "trace=fdatasync", "-e", "inject=fdatasync:signal=KILL", "-p"]);
+    let strace = strace.arg(rackd.child.id().to_string()).stdin(Stdio::null()).stderr(Stdio::null());
+    let mut strace = strace.spawn().expect("strace is missing: install the Debian package strace");
+    let (pid, begun) = (rackd.child.id(), std::time::Instant::now());
+    // It holds every thread: none that it missed writes the lease.
+    let held = |status: String| status.lines().any(|l| l.starts_with("TracerPid:") && !l.ends_with("\t0"));
+    let all_held = || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        tasks.flatten().all(|task| std::fs::read_to_string(task.path().join("status")).is_ok_and(held))
+    };
+    while !all_held() {
+        assert!(begun.elapsed().as_secs() < 60, "strace does not take hold of rackd");
+        std::thread::yield_now();
+    }
+    assert_eq!(cable.udhcpc(), [] as [&str; 0], "told of what no disk has");
+    let _ = strace.wait();
+    let died = std::os::unix::process::ExitStatusExt::signal(&rackd.child.wait().unwrap());
+    assert_eq!(died, Some(9), "it was at the sync");
+    drop(rackd);
+    let mut rackd = cable.rackd();
+    assert_eq!(rackd.says(), "serving generation 1: 1 segments, 0 machines");
+    assert!(cable.udhcpc()[0].starts_with("10.78.0.1"));
+}
+
 /// The cable leads to a router with ISC's dhcrelay; the machine is behind it.
 #[test]
 fn udhcpc_behind_dhcrelay_has_an_address_of_the_subnet_that_the_snapshot_gives_the_relay() {
