@@ -155,7 +155,10 @@ mod tests {
 
     /// A disk that is done with each write when the test says so.
     #[derive(Clone, Default)]
-    struct Disk(Arc<Mutex<Vec<(usize, oneshot::Sender<io::Result<()>>)>>>);
+    struct Disk(Arc<Mutex<Vec<Write>>>);
+
+    /// How many records, and who waits for them.
+    type Write = (usize, oneshot::Sender<io::Result<()>>);
 
     impl Disk {
         fn waiting(&self) -> Waiting {
