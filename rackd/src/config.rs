@@ -322,6 +322,27 @@ mod tests {
     }
 
     #[test]
+    fn leases_of_systems_outlive_a_night_without_rackd() {
+        let with = |more: &str| {
+            Config::parse(&format!("{GOOD}{BEHIND}{more}"))
+                .map(|c| c.segments.into_iter().map(|s| s.lease_seconds).collect::<Vec<_>>())
+        };
+        assert_eq!(with("").unwrap(), vec![3600, 86_400]);
+        assert_eq!(with("lease_seconds = 600").unwrap(), vec![3600, 600]);
+        let named = Config::parse(&format!("{GOOD}domain = \"r1.example\"")).unwrap();
+        assert_eq!(named.segments[0].domain.as_deref(), Some("r1.example"));
+        for (more, key) in [
+            ("lease_seconds = 59", "far: lease_seconds"),
+            ("lease_seconds = 31536001", "far: lease_seconds"),
+            ("domain = \"-\"", "far: domain"),
+            ("domain = \"a..b\"", "far: domain"),
+        ] {
+            let error = with(more).unwrap_err().to_string();
+            assert!(error.contains(key), "{key}: {error}");
+        }
+    }
+
+    #[test]
     fn whose_dhcp_it_is() {
         assert_eq!(Config::parse(GOOD).unwrap().segments[0].dhcp, DhcpMode::Reservations);
         let with = |more: &str| Config::parse(&GOOD.replace("pool =", &format!("{more}\npool =")));

@@ -7,7 +7,7 @@
 mod found;
 
 use crate::boot::Serve;
-use crate::config::{Config, DiscoveryMode};
+use crate::config::{Config, DiscoveryMode, Role, SegmentConfig};
 use crate::rack::Rack;
 use crate::secrets::TokenUse;
 use farrier_identity::client::{Expect, channel_with_deadline};
@@ -18,11 +18,13 @@ use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient
 use farrier_proto::inventory::{GivenAddress, ReportMachineRequest, SightMachineRequest};
 use farrier_proto::rack::{Machine, MachinePort};
 use farrier_proto::types::Hardware;
-use found::Found;
+use found::{Begun, Found};
 use prost::Message as _;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -63,21 +65,38 @@ impl Discovery {
         };
         Ok(Self {
             inventory,
-            found: Found::default(),
+            found: Found::new(addresses(config)),
             told_full: Minute::default(),
             told_unasked: Minute::default(),
         })
     }
 }
 
-/// Boots the machines that netboot does not know, until shutdown.
+/// How many machines the provisioning network has addresses for.
+fn addresses(config: &Config) -> u32 {
+    let segment = config.segments.iter().find(|segment| segment.role == Role::Provisioning);
+    let count = |s: &SegmentConfig| s.pool.1.to_bits().saturating_sub(s.pool.0.to_bits()).saturating_add(1);
+    segment.map_or(0, count)
+}
+
+/// Boots the machines that netboot does not know, until shutdown. A centre that is slow or away keeps no machine waiting
+/// for another one's answer.
 pub(crate) async fn run(rack: Arc<Rack>) {
-    let Some(mut inventory) = rack.discovery.inventory.clone() else { return };
+    let Some(inventory) = rack.discovery.inventory.clone() else { return };
     let mut events = rack.netboot.events();
     let mut tidy = tokio::time::interval(TIDY);
+    let (mut asking, mut asked_for) = (JoinSet::new(), HashSet::new());
     loop {
         let event = tokio::select! {
             () = rack.shutdown.cancelled() => return,
+            Some(done) = asking.join_next() => {
+                match done {
+                    Ok(mac) => drop(asked_for.remove(&mac)),
+                    // A bug, told where it happened; nobody is to wait for ever because of it.
+                    Err(_) => asked_for.clear(),
+                }
+                continue;
+            }
             _ = tidy.tick() => {
                 // They may begin anew, and their addresses are free.
                 rack.discovery.found.forget_old(Instant::now()).into_iter().for_each(|mac| unpublish(&rack, mac));
@@ -87,55 +106,85 @@ pub(crate) async fn run(rack: Arc<Rack>) {
         };
         match event {
             Ok(event) => {
-                let work = one(&rack, &mut inventory, &event);
-                if rack.shutdown.run_until_cancelled(work).await.is_none() {
-                    return;
+                let Some(mac) = unknown(&rack, &event).filter(|mac| !asked_for.contains(mac)) else {
+                    continue;
+                };
+                if asking.len() >= ASKING {
+                    rack.netboot.tell_again(Some(mac));
+                    continue;
                 }
+                asked_for.insert(mac);
+                let (rack, inventory) = (Arc::clone(&rack), inventory.clone());
+                asking.spawn(async move {
+                    sight(&rack, inventory, mac).await;
+                    mac
+                });
             }
-            // Machines ask again.
-            Err(RecvError::Lagged(_)) => {}
+            // Whose events they were is not known: each machine is told of when it asks again.
+            Err(RecvError::Lagged(_)) => rack.netboot.tell_again(None),
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-async fn one(rack: &Arc<Rack>, inventory: &mut DiscoveredServiceClient<Channel>, event: &BootEvent) {
-    let Some(mac) = event.mac else { return };
-    match event.kind {
-        // A tenant's machine that boots, and whatever only wants an address, are nobody's business here.
-        EventKind::UnknownMac { ref network, boots: true }
+/// The machine, if it is one to be discovered. A tenant's machine that boots, and whatever only wants an address, are
+/// nobody's business here.
+fn unknown(rack: &Rack, event: &BootEvent) -> Option<MacAddr> {
+    match &event.kind {
+        EventKind::UnknownMac { network, boots: true }
             if rack.provisioning().is_some_and(|segment| segment.name == *network) =>
         {
-            let request = SightMachineRequest { mac_address: mac.to_string() };
-            match inventory.sight_machine(request).await.map(|answer| answer.into_inner().node) {
-                Ok(node) if node.is_empty() => {
-                    let now = Instant::now();
-                    rack.discovery.found.forget_old(now).into_iter().for_each(|mac| unpublish(rack, mac));
-                    if rack.discovery.found.begin(mac, now) {
-                        tracing::info!(%mac, "an unknown machine gets the ramdisk");
-                        serve(rack, mac).await;
-                    } else {
-                        tracing::debug!(%mac, "too many unknown machines at once: this one has to ask again");
-                        if rack.discovery.told_full.due(now) {
-                            tracing::warn!(
-                                "too many unknown machines at once: {mac} and what comes after it have to ask again"
-                            );
-                        }
-                    }
-                }
-                Ok(node) => tracing::debug!(%mac, node.id = %node, "a node without a task asks to boot"),
-                Err(status) => {
-                    tracing::debug!(%mac, %status, "not told whether this machine is known");
-                    if rack.discovery.told_unasked.due(Instant::now()) {
-                        tracing::warn!(%mac, %status, "not told whether unknown machines are known: nothing is booted");
-                    }
-                }
-            }
+            event.mac
         }
-        // A token lives for one boot.
-        EventKind::HttpScript if event.node.as_deref() == Some(&name(mac)) => serve(rack, mac).await,
-        _ => {}
+        _ => None,
     }
+}
+
+async fn sight(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr) {
+    let request = SightMachineRequest { mac_address: mac.to_string() };
+    let answer = match tokio::time::timeout(SIGHT, inventory.sight_machine(request)).await {
+        Ok(answer) => answer.map(|answer| answer.into_inner().node),
+        Err(_) => Err(Status::deadline_exceeded(format!("expected an answer within {SIGHT:?}, saw none"))),
+    };
+    match answer {
+        Ok(node) if node.is_empty() => begin(rack, mac).await,
+        Ok(node) => tracing::debug!(%mac, node.id = %node, "a node without a task asks to boot"),
+        Err(status) => {
+            tracing::debug!(%mac, %status, "not told whether this machine is known");
+            if rack.discovery.told_unasked.due(Instant::now()) {
+                tracing::warn!(%mac, %status, "not told whether unknown machines are known: nothing is booted");
+            }
+            // Its firmware asks four times in a minute.
+            rack.netboot.tell_again(Some(mac));
+        }
+    }
+}
+
+async fn begin(rack: &Rack, mac: MacAddr) {
+    let now = Instant::now();
+    rack.discovery.found.forget_old(now).into_iter().for_each(|mac| unpublish(rack, mac));
+    match rack.discovery.found.begin(mac, now) {
+        Begun::TooMany => {
+            tracing::debug!(%mac, "too many unknown machines at once: this one has to ask again");
+            if rack.discovery.told_full.due(now) {
+                tracing::warn!(
+                    "too many unknown machines at once: {mac} and what comes after it have to ask again"
+                );
+            }
+            rack.netboot.tell_again(Some(mac));
+            return;
+        }
+        Begun::InPlaceOf(other) => unpublish(rack, other),
+        Begun::Yes => {}
+    }
+    tracing::info!(%mac, "an unknown machine gets the ramdisk");
+    serve(rack, mac).await;
+}
+
+/// It was given its script. A token lives for one boot.
+pub(crate) async fn script_given(rack: &Rack, mac: MacAddr) {
+    rack.discovery.found.fetched(mac, Instant::now());
+    serve(rack, mac).await;
 }
 
 /// The ramdisk's script with a new token, where no task has taken the machine meanwhile.
@@ -264,6 +313,11 @@ pub(crate) fn name(mac: MacAddr) -> String {
     format!("discovered/{}", mac.hyphenated())
 }
 
+/// Whose boot script it was, if it was one of an unknown machine.
+pub(crate) fn port_of(name: &str) -> Option<MacAddr> {
+    name.strip_prefix("discovered/")?.parse().ok()
+}
+
 fn machine(mac: MacAddr) -> Machine {
     let port = MachinePort { mac_address: mac.to_string(), pxe_enabled: true, ..MachinePort::default() };
     Machine { name: name(mac), ports: vec![port], ..Machine::default() }
@@ -276,6 +330,10 @@ const TIDY: Duration = Duration::from_secs(60);
 const MINUTE: Duration = Duration::from_secs(60);
 /// As inventory has it: a server with a hundred disks says a tenth of this.
 const MOST_HARDWARE: usize = 64 << 10;
+/// Inventory reads a row, and firmware that was not answered gives up within a minute.
+const SIGHT: Duration = Duration::from_secs(2);
+/// Machines that inventory is asked about at a time.
+const ASKING: usize = 64;
 /// Inventory reads some rows.
 const CALL: Duration = Duration::from_secs(10);
 /// How often a machine is told of: half an hour of an absent centre.

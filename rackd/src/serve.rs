@@ -26,9 +26,7 @@ use farrier_identity::client::{Expect, channel};
 use farrier_identity::server::ClientAuth;
 use farrier_identity::{Credentials, Identity};
 use farrier_journal::Journal;
-use farrier_netboot::{
-    Artifact, ArtifactName, Boot, BootTable, Dhcp, EventKind, Leases, Netboot, Pool, Segment, http,
-};
+use farrier_netboot::{Artifact, ArtifactName, Boot, BootTable, Dhcp, Leases, Netboot, Pool, Segment, http};
 use farrier_proto::agent::agent_service_server::AgentServiceServer;
 use farrier_proto::rack::bmc_service_server::BmcServiceServer;
 use farrier_proto::rack::console_service_server::ConsoleServiceServer;
@@ -44,7 +42,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -236,27 +233,18 @@ fn watch(rack: &Arc<Rack>, credentials: &Credentials) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every boot script that is given out is followed by one with a new token: a token lives for one boot.
+/// Every boot script that is given out is followed by one with a new token: a token lives for one boot. No storm of
+/// events makes it miss one.
 async fn renew_tokens(rack: Arc<Rack>) {
-    let mut events = rack.netboot.events();
-    loop {
-        let event = tokio::select! {
-            () = rack.shutdown.cancelled() => return,
-            event = events.recv() => event,
-        };
-        match event {
-            Ok(event) if event.kind == EventKind::HttpScript => {
-                let Some(node) = &event.node else { continue };
-                for task in
-                    rack.tasks.of_node(node).iter().filter(|t| t.serves_ramdisk.load(Ordering::Acquire))
-                {
-                    tasks::renew_boot_token(&rack, task).await;
-                }
+    while let Some(nodes) = rack.shutdown.run_until_cancelled(rack.netboot.scripts_given()).await {
+        for node in nodes {
+            if let Some(mac) = discovery::port_of(&node) {
+                discovery::script_given(&rack, mac).await;
             }
-            Ok(_) => {}
-            // Missed events: the old token stays published until the next script.
-            Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return,
+            for task in rack.tasks.of_node(&node).iter().filter(|t| t.serves_ramdisk.load(Ordering::Acquire))
+            {
+                tasks::renew_boot_token(&rack, task).await;
+            }
         }
     }
 }
@@ -305,6 +293,8 @@ fn segment(config: &SegmentConfig) -> Segment {
     segment.behind_relay = config.behind_relay;
     segment.gateway = config.gateway;
     segment.dns.clone_from(&config.dns);
+    segment.domain.clone_from(&config.domain);
+    segment.lease_seconds = config.lease_seconds;
     segment.dhcp = match config.dhcp {
         DhcpMode::Authoritative | DhcpMode::Reservations => Dhcp::Ours,
         DhcpMode::Proxy => Dhcp::Proxy,

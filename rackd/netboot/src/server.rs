@@ -1,12 +1,12 @@
 //! Starts everything, keeps a listener on every segment's interface, stops everything.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -14,11 +14,11 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::malformed::Malformed;
 use crate::{
     BootEvent, BootFiles, BootTable, Dhcp, EventKind, Lease, Leases, MacAddr, Segment, dhcp, event::Events,
     http, ra, socket, tftp,
 };
+use crate::{malformed::Malformed, neighbours::Neighbours, scripts::Scripts};
 use farrier_model::Seldom;
 
 /// How often interfaces are looked at: one that was deleted and made again has a new number, and a socket bound
@@ -82,9 +82,11 @@ impl Config {
     /// the directory is the operator's.
     ///
     /// # Errors
-    /// [`LoadError`] for a file that is there and cannot be read. Call it before the runtime serves anything, or
-    /// from a blocking task.
+    /// [`LoadError`] for a directory that is not there, and for a file that is and cannot be read. Call it before
+    /// the runtime serves anything, or from a blocking task.
     pub fn load_files(&mut self, directory: &Path) -> Result<(), LoadError> {
+        let unread = |source| LoadError::Io { path: directory.to_owned(), source };
+        std::fs::read_dir(directory).map_err(unread)?;
         for (_, name) in &self.boot_files.by_architecture {
             let path = directory.join(name);
             let bytes = match std::fs::metadata(&path) {
@@ -98,6 +100,16 @@ impl Config {
                 Err(source) => return Err(LoadError::Io { path, source }),
             };
         }
+        // Perhaps a disk that is not mounted yet: what starts from its own disk does not wait for it.
+        if self.files.is_empty() {
+            let expected: BTreeSet<&str> =
+                self.boot_files.by_architecture.iter().map(|(_, name)| name.as_str()).collect();
+            tracing::warn!(
+                directory = %directory.display(),
+                ?expected,
+                "no boot file in the directory of boot files; the Debian package ipxe has them in /usr/lib/ipxe"
+            );
+        }
         Ok(())
     }
 }
@@ -109,11 +121,15 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) tftp: tftp::Transfers,
     pub(crate) malformed: Malformed,
+    /// Machines that ask by DHCP, are not in the table and were told of lately.
+    pub(crate) unknown: dhcp::UnknownMachines,
     /// Machines that ask for a script, are not in the table and were told of lately, by their addresses.
     pub(crate) strangers: Seldom,
     pub(crate) foreign: dhcp::Foreign,
     /// Addresses that another server gave.
     pub(crate) heard: dhcp::Heard,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) scripts: Scripts,
 }
 
 impl Shared {
@@ -127,7 +143,16 @@ impl Shared {
             let table = self.table.load();
             return (Some(mac), table.entries_of(mac).first().map(|entry| entry.node.clone()));
         }
-        (self.config.leases.by_ip(ip, SystemTime::now()).map(|lease| lease.mac), None)
+        if let Some(lease) = self.config.leases.by_ip(ip, SystemTime::now()) {
+            return (Some(lease.mac), None);
+        }
+        let table = self.table.load();
+        if !table.segments().iter().any(|s| s.addresses_are_foreign() && s.contains(ip)) {
+            return (None, None);
+        }
+        let mac = self.neighbours.who(ip, Instant::now());
+        let entry = mac.and_then(|mac| table.entries_of(mac).first());
+        entry.map_or((None, None), |entry| (Some(entry.mac), Some(entry.node.clone())))
     }
 }
 
@@ -169,16 +194,25 @@ struct Status {
 impl Netboot {
     /// Starts the server with a first table. When it returns, every interface that exists is listened on; those
     /// that fail are in [`Self::segments`] and are tried again.
-    pub async fn start(config: Config, table: BootTable) -> Self {
+    pub async fn start(mut config: Config, table: BootTable) -> Self {
+        config.boot_files.keep(|name| config.files.contains_key(name));
+        if config.boot_files.by_architecture.is_empty() && table.served().any(|s| s.dhcp != Dhcp::Off) {
+            tracing::warn!(
+                "no boot files: only machines whose network cards have iPXE boot from the network"
+            );
+        }
         let shared = Arc::new(Shared {
             config,
             table: ArcSwap::from_pointee(table),
             events: Events::new(),
             tftp: tftp::Transfers::default(),
             malformed: Malformed::default(),
+            unknown: dhcp::UnknownMachines::default(),
             strangers: Seldom::default(),
             foreign: dhcp::Foreign::default(),
             heard: dhcp::Heard::default(),
+            neighbours: Neighbours::default(),
+            scripts: Scripts::default(),
         });
         let (generation, wanted) = watch::channel(1);
         let (status, status_receiver) = watch::channel(Status::default());
@@ -240,6 +274,18 @@ impl Netboot {
         self.shared.events.log()
     }
 
+    /// Unknown firmware that asks again is told of again, within the minute: this machine's, or where it is not known whose
+    /// events were missed, everybody's.
+    pub fn tell_again(&self, mac: Option<MacAddr>) {
+        self.shared.unknown.forget(mac);
+    }
+
+    /// The nodes that were given their script since this was last asked, as soon as there is one. None is lost, however
+    /// many events there are: one-time secrets are renewed by it. For one caller.
+    pub async fn scripts_given(&self) -> BTreeSet<String> {
+        self.shared.scripts.given().await
+    }
+
     /// The running leases, by address.
     #[must_use]
     pub fn leases(&self) -> Vec<Lease> {
@@ -274,6 +320,8 @@ struct Listener {
     index: u32,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    /// Tasks that were started; each runs until `shutdown`.
+    started: usize,
 }
 
 /// What is listened for on an interface, also for segments behind relays that bring their packets there.
@@ -281,8 +329,8 @@ struct Listener {
 struct Roles {
     /// Addresses, or boot files beside somebody else's.
     dhcp: bool,
-    /// All of it ours: another server is news.
-    alone: bool,
+    /// Another server of what is ours is news: of all of it, or of boot files.
+    mode: Dhcp,
     /// Port 4011.
     boot_service: bool,
 }
@@ -293,7 +341,7 @@ impl Roles {
         let of = || std::iter::once(segment).chain(table.segments().iter().filter(far).map(AsRef::as_ref));
         Self {
             dhcp: of().any(|s| s.dhcp != Dhcp::Off),
-            alone: segment.dhcp == Dhcp::Ours,
+            mode: segment.dhcp,
             boot_service: of().any(|s| s.dhcp == Dhcp::Proxy),
         }
     }
@@ -376,7 +424,7 @@ impl Listener {
                 }
             }
         }
-        if shared.config.foreign_servers && roles.alone {
+        if shared.config.foreign_servers && roles.mode != Dhcp::Off {
             match dhcp::Watcher::bind(Arc::clone(shared), Arc::clone(segment)) {
                 Ok(watcher) => drop(tasks.spawn(watcher.run(shutdown.clone()))),
                 // This host's own DHCP client may have the port.
@@ -393,7 +441,8 @@ impl Listener {
         }
         tasks.spawn(tftp.run(shutdown.clone()));
         tasks.close();
-        Ok(Self { segment: Arc::clone(segment), roles, index, shutdown, tasks })
+        let started = tasks.len();
+        Ok(Self { segment: Arc::clone(segment), roles, index, shutdown, tasks, started })
     }
 
     /// Whether this listener's sockets are right for `segment`. Other settings are read from the table.
@@ -401,11 +450,37 @@ impl Listener {
         self.segment.interface == segment.interface
             && self.segment.server_ip == segment.server_ip
             && self.roles == roles
+            // One that ended by itself, as no task here should, is begun again.
+            && self.tasks.len() == self.started
             && socket::index_of(&segment.interface).is_ok_and(|index| index == self.index)
     }
 
     async fn stop(self) {
         self.shutdown.cancel();
         self.tasks.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_whose_task_ended_by_itself_is_begun_again() {
+        let segment = Arc::new(Segment::new("n", "lo", Ipv4Addr::LOCALHOST, 8));
+        let roles = Roles::of(&segment, &BootTable::new());
+        let (end, shutdown, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(shutdown.clone().cancelled_owned());
+        tasks.spawn(end.clone().cancelled_owned());
+        let (index, started) = (socket::index_of("lo").unwrap(), tasks.len());
+        let listener = Listener { segment: Arc::clone(&segment), roles, index, shutdown, tasks, started };
+        assert!(listener.still_serves(&segment, roles));
+        end.cancel();
+        while listener.tasks.len() == 2 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!listener.still_serves(&segment, roles));
+        listener.tasks.close();
+        listener.stop().await;
     }
 }

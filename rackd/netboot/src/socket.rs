@@ -29,8 +29,38 @@ pub(crate) fn widen(socket: &UdpSocket) {
     }
 }
 
+/// Which of the interface's addresses the kernel sends from to a machine of the segment.
+pub(crate) fn source_of(segment: &crate::Segment) -> Option<Ipv4Addr> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).ok()?;
+    socket.bind_device(Some(segment.interface.as_bytes())).ok()?;
+    let subnet = segment.server_ip.to_bits() & segment.netmask().to_bits();
+    // Nothing is sent: a route is looked up. One of two neighbours is not ourselves.
+    let machine =
+        [1, 2].map(|n| Ipv4Addr::from_bits(subnet | n)).into_iter().find(|ip| *ip != segment.server_ip)?;
+    socket.connect(&SocketAddr::V4(SocketAddrV4::new(machine, 67)).into()).ok()?;
+    match socket.local_addr().ok()?.as_socket()? {
+        SocketAddr::V4(source) => Some(*source.ip()),
+        SocketAddr::V6(_) => None,
+    }
+}
+
 /// The interface's number, which changes when it is deleted and made again.
 pub(crate) fn index_of(interface: &str) -> io::Result<u32> {
     let any = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     Ok(rustix::net::netdevice::name_to_index(&any, interface)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_that_answers_leave_from_is_known_beforehand() {
+        let on_loopback = |server| source_of(&crate::Segment::new("n", "lo", server, 8));
+        let first = Ipv4Addr::LOCALHOST;
+        assert_eq!(on_loopback(first), Some(first));
+        let second = Ipv4Addr::new(127, 0, 0, 9);
+        assert_ne!(on_loopback(second), Some(second));
+        assert_eq!(source_of(&crate::Segment::new("n", "nowhere", first, 8)), None);
+    }
 }

@@ -100,6 +100,11 @@ impl Segment {
         Ipv4Addr::from_bits(u32::MAX.checked_shl(host_bits).unwrap_or(0))
     }
 
+    /// Whether its machines have their addresses from another server, on a link that is ours too.
+    pub(crate) fn addresses_are_foreign(&self) -> bool {
+        self.behind_relay.is_none() && (self.interface.is_empty() || self.dhcp != Dhcp::Ours)
+    }
+
     /// Whether an address is in the segment's subnet.
     #[must_use]
     pub fn contains(&self, ip: Ipv4Addr) -> bool {

@@ -5,7 +5,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -21,6 +21,9 @@ const SERVER_PORT: u16 = 69;
 const MAX_TRANSFERS: usize = 512;
 /// Transfers at a time of one client address: firmware asks for the size, leaves and comes back on another port.
 const MAX_PER_CLIENT: usize = 8;
+/// A client that asks once more for what it was just receiving was reset: no machine is back in less. What is heard
+/// sooner was sent while the first answer was on its way.
+const RESET: Duration = Duration::from_secs(1);
 /// Who is told of when all places are taken: not one client more than another.
 const EVERYBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -53,7 +56,7 @@ impl Server {
                 }
                 Err(error) => {
                     tracing::debug!(interface = self.segment.interface, %error, "tftp receive failed");
-                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
         }
@@ -84,7 +87,8 @@ impl Server {
             return self.refuse(from, ErrorCode::FileNotFound, "file not found", name).await;
         };
         // The client sends its request again when the first answer is lost or late: one transfer is enough.
-        let permit = match self.shared.tftp.open(from) {
+        let known = || self.shared.who(from.ip()).0.is_some();
+        let permit = match self.shared.tftp.open(from, bytes, known, Instant::now()) {
             Ok(permit) => permit,
             Err(Busy::Again) => return,
             Err(Busy::Full) => return self.full(from),
@@ -98,7 +102,7 @@ impl Server {
             Ok(transfer) => {
                 let shutdown = shutdown.clone();
                 self.transfers.spawn(async move {
-                    transfer.run(shutdown).await;
+                    transfer.run(&permit, &shutdown).await;
                     drop(permit);
                 });
             }
@@ -155,11 +159,11 @@ struct Running {
 }
 
 impl Running {
-    async fn run(mut self, shutdown: CancellationToken) {
+    async fn run(mut self, permit: &Permit, shutdown: &CancellationToken) {
         let started = Instant::now();
         let (mac, node) = self.shared.who(self.from.ip());
         self.emit(mac, node.as_deref(), EventKind::TftpStart, String::new());
-        let unreachable = self.drive(&shutdown).await.err();
+        let unreachable = self.drive(permit, shutdown).await.err();
         let (bytes, elapsed) = (self.transfer.bytes_acked(), started.elapsed());
         let (kind, detail) = match (self.transfer.outcome(), unreachable) {
             (Outcome::Complete, _) => (EventKind::TftpDone { bytes, elapsed }, String::new()),
@@ -168,21 +172,27 @@ impl Running {
                 EventKind::TftpDone { bytes: self.file.len() as u64, elapsed },
                 "last block not confirmed".into(),
             ),
-            (Outcome::Probed, _) => {
-                (EventKind::TftpDone { bytes: 0, elapsed }, "asked for the size only".into())
-            }
+            (Outcome::Probed { code, message }, _) => (
+                EventKind::TftpDone { bytes: 0, elapsed },
+                format!("asked for the size only, and left with error {code} {message}"),
+            ),
             (Outcome::Aborted { code, message }, _) => {
                 (EventKind::TftpFailed { bytes }, format!("client gave up: error {code} {message}"))
             }
             (Outcome::TimedOut, _) => (EventKind::TftpFailed { bytes }, "client fell silent".into()),
             (Outcome::Running, Some(error)) => (EventKind::TftpFailed { bytes }, error.to_string()),
-            (Outcome::Running, None) => (EventKind::TftpFailed { bytes }, "shutting down".into()),
+            (Outcome::Running, None) if shutdown.is_cancelled() => {
+                (EventKind::TftpFailed { bytes }, "shutting down".into())
+            }
+            (Outcome::Running, None) => {
+                (EventKind::TftpFailed { bytes }, "the client asked anew from the same port".into())
+            }
         };
         self.emit(mac, node.as_deref(), kind, detail);
     }
 
-    /// Moves datagrams until the transfer ends, the client's port is closed, or `shutdown`.
-    async fn drive(&mut self, shutdown: &CancellationToken) -> io::Result<()> {
+    /// Moves datagrams until the transfer ends, the client's port is closed or begins anew, or `shutdown`.
+    async fn drive(&mut self, permit: &Permit, shutdown: &CancellationToken) -> io::Result<()> {
         // A connected socket hears its client alone (RFC 1350 §4: the transfer id is the port), and hears when the
         // client is gone.
         self.socket.connect(self.from).await?;
@@ -205,7 +215,9 @@ impl Running {
             let Some(deadline) = self.transfer.poll_timeout() else { return Ok(()) };
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
+                () = permit.replaced.cancelled() => return Ok(()),
                 received = self.socket.recv(&mut buffer) => {
+                    permit.heard(Instant::now());
                     self.transfer.handle_datagram(buffer.get(..received?).unwrap_or_default(), Instant::now());
                 }
                 () = tokio::time::sleep_until(deadline.into()) => self.transfer.handle_timeout(Instant::now()),
@@ -215,20 +227,42 @@ impl Running {
 
     fn emit(&self, mac: Option<MacAddr>, node: Option<&str>, kind: EventKind, detail: String) {
         let detail = if detail.is_empty() { self.name.clone() } else { format!("{}: {detail}", self.name) };
-        self.shared.events.emit(mac, node, kind, format!("{detail} ({})", self.from));
+        let who = (mac, node.map(str::to_owned));
+        self.shared.events.emit_from(self.from.ip(), who, kind, format!("{detail} ({})", self.from));
     }
 }
 
 /// Who is transferring, so that it stays bounded.
 #[derive(Debug, Default)]
 pub(crate) struct Transfers {
-    clients: Arc<Mutex<HashMap<IpAddr, Vec<u16>>>>,
+    places: Arc<Mutex<Places>>,
     told_full: Seldom,
 }
 
+#[derive(Debug, Default)]
+struct Places {
+    clients: HashMap<IpAddr, Vec<Place>>,
+    /// Numbers the places: one that was taken over is not given back by who had it before.
+    last: u64,
+}
+
+/// One transfer.
+#[derive(Debug)]
+struct Place {
+    number: u64,
+    port: u16,
+    /// As it came: what comes again is known by it.
+    request: Box<[u8]>,
+    /// When the client was last heard in it; before that nothing but the request has come.
+    heard: Heard,
+    replaced: CancellationToken,
+}
+
+type Heard = Arc<Mutex<Option<Instant>>>;
+
 #[derive(Debug)]
 enum Busy {
-    /// This port has one.
+    /// This port has one, of the same request.
     Again,
     /// All together have too many: it asks again when some have ended.
     Full,
@@ -236,64 +270,137 @@ enum Busy {
     Share,
 }
 
-struct Permit(Arc<Mutex<HashMap<IpAddr, Vec<u16>>>>, SocketAddr);
+#[derive(Debug)]
+struct Permit {
+    places: Arc<Mutex<Places>>,
+    client: SocketAddr,
+    number: u64,
+    heard: Heard,
+    /// The same port has begun anew.
+    replaced: CancellationToken,
+}
 
 impl Transfers {
-    fn open(&self, client: SocketAddr) -> Result<Permit, Busy> {
-        let mut clients = lock(&self.clients);
-        if clients.values().map(Vec::len).sum::<usize>() >= MAX_TRANSFERS {
+    /// A place for a request. `known`: whether anything says that the address is a machine's; what nobody knows has
+    /// one half of all places, so that forged senders keep no machine from booting.
+    fn open(
+        &self,
+        client: SocketAddr,
+        request: &[u8],
+        known: impl FnOnce() -> bool,
+        now: Instant,
+    ) -> Result<Permit, Busy> {
+        let mut places = lock(&self.places);
+        let all = places.clients.values().map(Vec::len).sum::<usize>();
+        let has = places.clients.get(&client.ip()).map_or(&[][..], Vec::as_slice);
+        let old = has.iter().find(|place| place.port == client.port());
+        if let Some(old) = old {
+            // A ROM with one port for all its transfers, which was reset, or wants the next file after it left the last
+            // one without a word. Only what was sent twice because no answer had come is the same request.
+            let quiet = |at: Instant| now.saturating_duration_since(at) >= RESET;
+            if *old.request == *request && !lock(&old.heard).is_some_and(quiet) {
+                return Err(Busy::Again);
+            }
+        } else if all >= MAX_TRANSFERS || (all >= MAX_TRANSFERS / 2 && !known()) {
             // An error would end the machine's boot; silence makes it ask again.
             return Err(Busy::Full);
-        }
-        let ports = clients.entry(client.ip()).or_default();
-        if ports.contains(&client.port()) {
-            return Err(Busy::Again);
-        }
-        if ports.len() >= MAX_PER_CLIENT {
+        } else if has.len() >= MAX_PER_CLIENT {
             return Err(Busy::Share);
         }
-        ports.push(client.port());
-        Ok(Permit(Arc::clone(&self.clients), client))
+        places.last += 1;
+        let (number, heard, replaced) = (places.last, Heard::default(), CancellationToken::new());
+        let place = Place {
+            number,
+            port: client.port(),
+            request: request.into(),
+            heard: Arc::clone(&heard),
+            replaced: replaced.clone(),
+        };
+        let has = places.clients.entry(client.ip()).or_default();
+        has.retain(|old| {
+            let other = old.port != client.port();
+            if !other {
+                old.replaced.cancel();
+            }
+            other
+        });
+        has.push(place);
+        Ok(Permit { places: Arc::clone(&self.places), client, number, heard, replaced })
+    }
+}
+
+impl Permit {
+    fn heard(&self, now: Instant) {
+        *lock(&self.heard) = Some(now);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut clients = lock(&self.0);
-        if let Some(ports) = clients.get_mut(&self.1.ip()) {
-            ports.retain(|port| *port != self.1.port());
-            if ports.is_empty() {
-                clients.remove(&self.1.ip());
+        let mut places = lock(&self.places);
+        if let Some(has) = places.clients.get_mut(&self.client.ip()) {
+            has.retain(|place| place.number != self.number);
+            if has.is_empty() {
+                places.clients.remove(&self.client.ip());
             }
         }
     }
 }
 
-fn lock(clients: &Mutex<HashMap<IpAddr, Vec<u16>>>) -> MutexGuard<'_, HashMap<IpAddr, Vec<u16>>> {
-    clients.lock().unwrap_or_else(PoisonError::into_inner)
+/// A poisoned lock still guards whole places.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn client(n: usize, port: u16) -> SocketAddr {
+        let [a, b] = u16::try_from(n).unwrap().to_be_bytes();
+        SocketAddr::from(([10, 0, a, b], port))
+    }
+
     #[test]
     fn a_storm_waits_and_only_a_greedy_client_is_refused() {
-        let transfers = Transfers::default();
-        let client = |n: usize, port: u16| {
-            let [a, b] = u16::try_from(n).unwrap().to_be_bytes();
-            SocketAddr::from(([10, 0, a, b], port))
-        };
-        let greedy: Vec<_> =
-            (0..MAX_PER_CLIENT).map(|port| transfers.open(client(0, 1000 + port as u16))).collect();
+        let (transfers, now) = (Transfers::default(), Instant::now());
+        let open = |client| transfers.open(client, b"f", || true, now);
+        let greedy: Vec<_> = (0..MAX_PER_CLIENT).map(|port| open(client(0, 1000 + port as u16))).collect();
         assert!(greedy.iter().all(Result::is_ok));
-        assert!(matches!(transfers.open(client(0, 1000)), Err(Busy::Again)), "its request came twice");
-        assert!(matches!(transfers.open(client(0, 2000)), Err(Busy::Share)));
-        let rest: Vec<_> =
-            (1..=MAX_TRANSFERS - MAX_PER_CLIENT).map(|n| transfers.open(client(n, 1000))).collect();
+        assert!(matches!(open(client(0, 1000)), Err(Busy::Again)), "its request came twice");
+        assert!(matches!(open(client(0, 2000)), Err(Busy::Share)));
+        let rest: Vec<_> = (1..=MAX_TRANSFERS - MAX_PER_CLIENT).map(|n| open(client(n, 1000))).collect();
         assert!(rest.iter().all(Result::is_ok));
-        assert!(matches!(transfers.open(client(9000, 1000)), Err(Busy::Full)), "it asks again");
+        assert!(matches!(open(client(9000, 1000)), Err(Busy::Full)), "it asks again");
         drop(rest);
-        assert!(transfers.open(client(9000, 1000)).is_ok());
+        assert!(open(client(9000, 1000)).is_ok());
+    }
+
+    #[test]
+    fn forged_senders_leave_half_the_places_to_machines() {
+        let (transfers, now) = (Transfers::default(), Instant::now());
+        let forged: Vec<_> =
+            (0..MAX_TRANSFERS).map(|n| transfers.open(client(n, 1000), b"f", || false, now)).collect();
+        assert_eq!(forged.iter().filter(|permit| permit.is_ok()).count(), MAX_TRANSFERS / 2);
+        assert!(transfers.open(client(9000, 1000), b"f", || true, now).is_ok());
+        assert!(matches!(transfers.open(client(9001, 1000), b"f", || false, now), Err(Busy::Full)));
+    }
+
+    #[test]
+    fn a_port_that_begins_anew_ends_what_it_had() {
+        let (transfers, now) = (Transfers::default(), Instant::now());
+        let open = |request: &[u8], now| transfers.open(client(1, 1000), request, || true, now);
+        let first = open(b"undionly", now).unwrap();
+        assert!(matches!(open(b"undionly", now + RESET * 9), Err(Busy::Again)), "nothing has come of it yet");
+        first.heard(now);
+        assert!(matches!(open(b"undionly", now), Err(Busy::Again)), "it was on its way while the answer was");
+        let second = open(b"undionly", now + RESET).unwrap();
+        assert!(first.replaced.is_cancelled() && !second.replaced.is_cancelled());
+        drop(first);
+        assert!(matches!(open(b"undionly", now + RESET), Err(Busy::Again)), "the place is the second one's");
+        let third = open(b"snponly", now + RESET).unwrap();
+        assert!(second.replaced.is_cancelled());
+        drop((second, third));
+        assert!(lock(&transfers.places).clients.is_empty());
     }
 }

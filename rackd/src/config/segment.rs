@@ -44,6 +44,10 @@ pub struct SegmentConfig {
     pub prefix: u8,
     pub gateway: Option<Ipv4Addr>,
     pub dns: Vec<Ipv4Addr>,
+    /// Domain name (DHCP option 15).
+    pub domain: Option<String>,
+    /// How long a machine has its address without renewing it, in seconds: so long may rackd be away.
+    pub lease_seconds: u32,
     pub dhcp: DhcpMode,
     /// Addresses for machines that rackd does not know, first and last.
     pub guests: Option<(Ipv4Addr, Ipv4Addr)>,
@@ -67,6 +71,8 @@ pub(super) struct RawSegment {
     gateway: Option<Ipv4Addr>,
     #[serde(default)]
     dns: Vec<Ipv4Addr>,
+    domain: Option<String>,
+    lease_seconds: Option<u32>,
 }
 
 /// Each by itself, and those behind relays against the others.
@@ -139,6 +145,16 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
         })
     };
     let (first, last) = range("pool", &raw.pool)?;
+    if let Some(domain) = raw.domain.as_deref().filter(|domain| !is_domain(domain)) {
+        return Err(bad("domain", "a domain name such as rack.example", domain));
+    }
+    let lease_seconds = raw.lease_seconds.unwrap_or(match raw.role {
+        Role::Provisioning => HOUR,
+        Role::Tenant => DAY,
+    });
+    if !(MINUTE..=365 * DAY).contains(&lease_seconds) {
+        return Err(bad("lease_seconds", "60 (a minute) to 31536000 (a year)", &lease_seconds.to_string()));
+    }
     let dhcp = raw.dhcp.unwrap_or_default();
     let served = !raw.interface.is_empty() || behind_relay.is_some();
     if raw.dhcp.is_some_and(|dhcp| dhcp != DhcpMode::Off) && !served {
@@ -170,6 +186,8 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
         prefix,
         gateway: raw.gateway,
         dns: raw.dns,
+        domain: raw.domain,
+        lease_seconds,
         dhcp,
         guests,
         pool: (first, last),
@@ -179,6 +197,17 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
 fn bad(segment: &str, key: &str, expected: &'static str, seen: &str) -> BadConfig {
     BadConfig::Value { key: format!("segment {segment}: {key}"), expected, seen: seen.to_owned() }
 }
+
+/// Labels of at most 63 with dots between them (RFC 1035 section 2.3.1).
+fn is_domain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(farrier_model::is_label)
+}
+
+const MINUTE: u32 = 60;
+/// Ramdisks stay for minutes.
+const HOUR: u32 = 3600;
+/// Systems that run lose their address when rackd is away for longer than half of this.
+const DAY: u32 = 86_400;
 
 /// An address and the length of its prefix.
 fn network(text: &str) -> Option<(Ipv4Addr, u8)> {

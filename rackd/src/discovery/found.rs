@@ -10,11 +10,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-#[derive(Default)]
-pub(crate) struct Found(Mutex<HashMap<MacAddr, One>>);
+pub(crate) struct Found {
+    all: Mutex<HashMap<MacAddr, One>>,
+    most: usize,
+}
 
 struct One {
     since: Instant,
+    /// It was given its script: whoever only asks for an address gets no further than that.
+    fetched: bool,
     /// Boot tokens, by their digests.
     secrets: Secrets,
     agent: Arc<AgentSlot>,
@@ -22,22 +26,58 @@ struct One {
     said: Option<Hardware>,
 }
 
+/// What comes of a machine that asks to begin.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    Yes,
+    /// In the place of one that asked and did nothing since.
+    InPlaceOf(MacAddr),
+    TooMany,
+}
+
 impl Found {
-    /// A machine begins, or begins again; `false`: there are too many.
-    pub(super) fn begin(&self, mac: MacAddr, now: Instant) -> bool {
+    /// Each takes an address of the provisioning network, where nodes need some too: half of `addresses`, at most.
+    pub(super) fn new(addresses: u32) -> Self {
+        let half = usize::try_from(addresses / 2).unwrap_or(MOST);
+        Self { all: Mutex::default(), most: half.clamp(1, MOST) }
+    }
+
+    /// A machine begins, or begins again.
+    pub(super) fn begin(&self, mac: MacAddr, now: Instant) -> Begun {
         let mut all = self.lock();
-        if !all.contains_key(&mac) && all.len() >= MOST {
-            return false;
+        let age = |one: &One| now.saturating_duration_since(one.since);
+        let mut begun = Begun::Yes;
+        if !all.contains_key(&mac) && all.len() >= self.most {
+            let idle = all.iter().filter(|(_, one)| !one.fetched && age(one) >= SHOWS_UP);
+            let Some(oldest) = idle.min_by_key(|(_, one)| one.since).map(|(mac, _)| *mac) else {
+                return Begun::TooMany;
+            };
+            all.remove(&oldest);
+            begun = Begun::InPlaceOf(oldest);
         }
-        let new = || One { since: now, secrets: Secrets::default(), agent: Arc::default(), said: None };
-        all.entry(mac).or_insert_with(new).since = now;
-        true
+        // One that only asks, again and again, does not stay for it.
+        all.entry(mac).or_insert_with(|| One {
+            since: now,
+            fetched: false,
+            secrets: Secrets::default(),
+            agent: Arc::default(),
+            said: None,
+        });
+        begun
+    }
+
+    /// It was given its script.
+    pub(super) fn fetched(&self, mac: MacAddr, now: Instant) {
+        if let Some(one) = self.lock().get_mut(&mac) {
+            (one.fetched, one.since) = (true, now);
+        }
     }
 
     /// Takes out those that began long ago, and says which.
     pub(super) fn forget_old(&self, now: Instant) -> Vec<MacAddr> {
         let mut all = self.lock();
-        let old = |one: &One| now.saturating_duration_since(one.since) >= FORGOTTEN;
+        let patience = |one: &One| if one.fetched { FORGOTTEN } else { ONLY_ASKED };
+        let old = |one: &One| now.saturating_duration_since(one.since) >= patience(one);
         let forgotten: Vec<MacAddr> = all.iter().filter(|(_, one)| old(one)).map(|(mac, _)| *mac).collect();
         for mac in &forgotten {
             all.remove(mac);
@@ -84,15 +124,18 @@ impl Found {
 
     /// A poisoned lock still guards whole entries.
     fn lock(&self) -> MutexGuard<'_, HashMap<MacAddr, One>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// At once: a few racks that were just cabled. Strangers cannot take more memory, nor more addresses of the provisioning
-/// network, than this.
-const MOST: usize = 64;
+/// At once: a row of racks that was just cabled. Strangers cannot take more memory than this.
+const MOST: usize = 512;
 /// One that got no further than its script.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
+/// One that did not even fetch that: firmware that found nothing tries again for some minutes.
+const ONLY_ASKED: Duration = Duration::from_secs(600);
+/// From an address to the script it is seconds, two minutes where PXE has to time out first.
+const SHOWS_UP: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {
@@ -100,9 +143,9 @@ mod tests {
 
     #[test]
     fn a_token_is_of_one_machine_and_its_agent_is_found_by_its_certificate() {
-        let (found, now) = (Found::default(), Instant::now());
+        let (found, now) = (Found::new(100), Instant::now());
         let (one, two) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
-        assert!(found.begin(one, now) && found.begin(two, now));
+        assert_eq!((found.begin(one, now), found.begin(two, now)), (Begun::Yes, Begun::Yes));
         let token = found.new_token(one).unwrap();
         assert_eq!(found.use_token("guess", "k"), None);
         assert_eq!(found.use_token(&token, "k"), Some((one, TokenUse::First)));
@@ -116,21 +159,37 @@ mod tests {
 
     #[test]
     fn a_flood_is_bounded_and_the_forgotten_make_room() {
-        let (found, now) = (Found::default(), Instant::now());
+        let (found, now) = (Found::new(5000), Instant::now());
         let mac = |n: usize| {
             let [a, b] = u16::try_from(n).unwrap().to_be_bytes();
             MacAddr([2, 0, 0, 0, a, b])
         };
-        assert!((0..MOST).all(|n| found.begin(mac(n), now)));
-        assert!(!found.begin(mac(MOST), now) && found.forget_old(now).is_empty());
-        assert!(found.begin(mac(0), now), "one that is here begins again");
-        assert_eq!(found.forget_old(now + FORGOTTEN).len(), MOST, "their addresses are given back");
-        assert!(found.begin(mac(MOST), now));
+        assert!((0..MOST).all(|n| found.begin(mac(n), now) == Begun::Yes));
+        assert_eq!(found.begin(mac(MOST), now), Begun::TooMany);
+        assert!(found.forget_old(now).is_empty());
+        assert_eq!(found.begin(mac(0), now), Begun::Yes, "one that is here begins again");
+        found.fetched(mac(0), now);
+        let later = now + SHOWS_UP;
+        let Begun::InPlaceOf(gone) = found.begin(mac(MOST), later) else { panic!("no place") };
+        assert_ne!(gone, mac(0), "who fetched its script stays");
+        for mac in (0..MOST).map(mac).filter(|mac| *mac != gone) {
+            assert_eq!(found.begin(mac, now + ONLY_ASKED / 2), Begun::Yes);
+        }
+        assert_eq!(found.forget_old(now + ONLY_ASKED).len(), MOST - 2, "asking again keeps no place");
+        assert_eq!(found.forget_old(now + FORGOTTEN).len(), 2, "their addresses are given back");
+        assert_eq!(found.begin(mac(MOST), later), Begun::Yes);
+    }
+
+    #[test]
+    fn nodes_have_half_of_the_addresses_to_themselves() {
+        let (found, now) = (Found::new(9), Instant::now());
+        let begun = (0..9).filter(|n| found.begin(MacAddr([2, 0, 0, 0, 0, *n]), now) == Begun::Yes).count();
+        assert_eq!(begun, 4);
     }
 
     #[test]
     fn a_machine_that_boots_again_and_again_is_reported_once_as_it_was_last() {
-        let (found, mac) = (Found::default(), MacAddr([2, 0, 0, 0, 0, 1]));
+        let (found, mac) = (Found::new(100), MacAddr([2, 0, 0, 0, 0, 1]));
         let said = |release: &str| Hardware { kernel_release: release.to_owned(), ..Hardware::default() };
         assert!(!found.say(mac, said("0")), "it did not begin");
         found.begin(mac, Instant::now());

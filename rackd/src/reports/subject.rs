@@ -84,7 +84,30 @@ impl fmt::Display for ForeignServer {
         let Self { server, network } = self;
         write!(
             f,
-            "the DHCP server {server} answers on network {network}: expected none beside rackd's, since machines take whichever answers first; switch it off there, or leave DHCP to it with `interface = \"\"` in this segment of rackd.toml"
+            "the DHCP server {server} answers on network {network}: expected none beside rackd's, since machines take whichever answers first; switch it off there, or leave addresses to it, and to rackd the boot files, with `dhcp = \"proxy\"` in this segment of rackd.toml"
+        )
+    }
+}
+
+/// A reserved address that another machine uses: seen here, or by the node itself (DHCPDECLINE).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Conflict {
+    pub(super) node: String,
+    pub(super) detail: String,
+}
+
+impl Subject for Conflict {
+    /// A node that declines its address asks for it again at once, and gets the same one.
+    const EVERY: Duration = Duration::from_secs(600);
+    const OTHERS: &'static str = "other addresses of nodes are used by other machines; rackd's log has each";
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: expected nobody else to use it, since both lose their connections; take it from that machine, or leave it out of `pool` in rackd.toml",
+            plain(self.detail.clone())
         )
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use super::snapshot::Snapshot;
 
@@ -45,6 +45,12 @@ impl Kept {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
         let new = Snapshot::parse(&text).with_context(|| format!("{name} cannot be used"))?;
         new.table().with_context(|| format!("{name} cannot be used"))?;
+        if let Some((artifact, path)) = new.absent().next() {
+            bail!(
+                "{name} cannot be used: artifact {artifact}: expected a file at {}, saw none",
+                path.display()
+            );
+        }
         if let Some(last) = &self.last {
             let (seen, known) = (new.generation, last.generation);
             ensure!(

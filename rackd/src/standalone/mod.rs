@@ -1,7 +1,8 @@
 //! `rackd --standalone FILE`: network boot of a rack without a centre, from a file that says all of it.
 //!
 //! The file is read at the start and at every SIGHUP. What was good is kept beside the leases ([`Kept`]); one that
-//! cannot be used changes nothing, and after a restart the last good one is served.
+//! cannot be used changes nothing, and after a restart the last good one is served, also where some of its artifacts
+//! are on a disk that is not mounted yet: those are told, and come with the disk.
 
 mod kept;
 mod snapshot;
@@ -71,6 +72,14 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
                     generation = last.generation,
                     "serving the last good snapshot"
                 );
+                // Whoever boots from its disk, or from what is there, does not wait for these.
+                for (artifact, path) in last.absent() {
+                    tracing::error!(
+                        artifact,
+                        path = %path.display(),
+                        "expected a file, saw none: machines that need it do not boot until it is there"
+                    );
+                }
                 Ok(last)
             }
             None => Err(anyhow::anyhow!("{problem}; and no earlier one is kept in {}", args.data.display())),

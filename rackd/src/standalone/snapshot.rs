@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use farrier_netboot::{
@@ -115,11 +115,20 @@ impl Snapshot {
         Ok(serde_yaml_ng::from_str(text)?)
     }
 
-    /// The table it describes, if all of it makes sense.
+    /// The artifacts whose files are not there now: a new snapshot with one is refused, one that was served before
+    /// goes on without it.
+    pub(super) fn absent(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.artifacts
+            .iter()
+            .filter(|(_, path)| !path.is_file())
+            .map(|(name, path)| (name.as_str(), path.as_path()))
+    }
+
+    /// The table it describes, if all of it makes sense. Files are read when they are asked for: one that is away
+    /// is an error for who asks for it, and for nobody else.
     pub(super) fn table(&self) -> anyhow::Result<BootTable> {
         let mut table = BootTable::new();
         for (name, path) in &self.artifacts {
-            ensure!(path.is_file(), "artifact {name}: expected a file at {}, saw none", path.display());
             let served: ArtifactName = name.parse().with_context(|| format!("artifact {name:?}"))?;
             table.publish_artifact(served, Artifact::File(path.clone()));
         }

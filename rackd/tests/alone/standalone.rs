@@ -128,6 +128,72 @@ fn a_lease_of_a_killed_rackd_holds_and_a_broken_snapshot_changes_nothing() {
     assert_eq!(cable.udhcpc(), [] as [&str; 0]);
 }
 
+/// A power cut, and the disk with the kernels is not mounted yet.
+#[test]
+fn artifacts_that_are_away_stop_nobody_else_and_come_back_with_their_disk() {
+    let cable = Cable::new();
+    let (kernel, away) = (cable.path("vmlinuz"), cable.path("away"));
+    std::fs::write(&kernel, "a kernel").unwrap();
+    let machines = format!(
+        "machines:\n- {{ name: web-1, mac: \"{MAC}\", segment: lab, address: 10.78.0.50, boot: local_disk }}\n\
+         - name: web-2\n  mac: 52:54:00:78:00:02\n  segment: lab\n  address: 10.78.0.51\n  \
+         boot: {{ linux: {{ kernel: k, initrd: k }} }}\nartifacts: {{ k: {} }}\n",
+        kernel.display()
+    );
+    cable.snapshot(&format!("{POOL}{machines}"));
+    let mut rackd = cable.rackd();
+    assert_eq!(rackd.says(), "serving generation 1: 1 segments, 2 machines");
+    drop(rackd);
+    std::fs::rename(&kernel, &away).unwrap();
+    let mut rackd = cable.rackd();
+    assert_eq!(rackd.says(), "serving generation 1: 1 segments, 2 machines");
+    assert_eq!(cable.udhcpc(), ["10.78.0.50"]);
+    // udhcpc's script sets no address.
+    let mut address = Command::new("ip");
+    address.args(["-n", &cable.client, "addr", "add", "10.78.0.50/24", "dev", "c0"]);
+    let curl = || {
+        let mut command = inside(&cable.client, Path::new("curl"));
+        command.args(["-s", "--max-time", "10", "-w", " %{http_code}", "http://10.78.0.1:8080/artifacts/k"]);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert!(address.status().unwrap().success());
+    assert_eq!(curl(), " 500");
+    std::fs::rename(&away, &kernel).unwrap();
+    assert_eq!(curl(), "a kernel 200");
+}
+
+/// The instant at which an answer that went out too early would be a lie: the record is written, and not yet synced.
+#[test]
+fn who_kills_rackd_at_the_sync_of_a_lease_has_told_nobody_of_it() {
+    let cable = Cable::new();
+    cable.snapshot(POOL);
+    let mut rackd = cable.rackd();
+    assert_eq!(rackd.says(), "serving generation 1: 1 segments, 0 machines");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-e", "trace=fdatasync", "-e", "inject=fdatasync:signal=KILL", "-p"]);
+    let strace = strace.arg(rackd.child.id().to_string()).stdin(Stdio::null()).stderr(Stdio::null());
+    let mut strace = strace.spawn().expect("strace is missing: install the Debian package strace");
+    let (pid, begun) = (rackd.child.id(), std::time::Instant::now());
+    // It holds every thread: none that it missed writes the lease.
+    let held = |status: String| status.lines().any(|l| l.starts_with("TracerPid:") && !l.ends_with("\t0"));
+    let all_held = || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        tasks.flatten().all(|task| std::fs::read_to_string(task.path().join("status")).is_ok_and(held))
+    };
+    while !all_held() {
+        assert!(begun.elapsed().as_secs() < 60, "strace does not take hold of rackd");
+        std::thread::yield_now();
+    }
+    assert_eq!(cable.udhcpc(), [] as [&str; 0], "told of what no disk has");
+    let _ = strace.wait();
+    let died = std::os::unix::process::ExitStatusExt::signal(&rackd.child.wait().unwrap());
+    assert_eq!(died, Some(9), "it was at the sync");
+    drop(rackd);
+    let mut rackd = cable.rackd();
+    assert_eq!(rackd.says(), "serving generation 1: 1 segments, 0 machines");
+    assert!(cable.udhcpc()[0].starts_with("10.78.0.1"));
+}
+
 /// The cable leads to a router with ISC's dhcrelay; the machine is behind it.
 #[test]
 fn udhcpc_behind_dhcrelay_has_an_address_of_the_subnet_that_the_snapshot_gives_the_relay() {

@@ -163,8 +163,33 @@ fn a_size_probe_is_not_a_failure() {
     let mut t = accept(&[("tsize", "0")], 5000, now);
     drain(&mut t);
     t.handle_datagram(b"\0\x05\0\x00TFTP Aborted\0", now);
-    assert_eq!(t.outcome(), &Outcome::Probed);
+    assert_eq!(t.outcome(), &Outcome::Probed { code: 0, message: "TFTP Aborted".into() });
     assert_eq!(t.poll_timeout(), None);
+}
+
+#[test]
+fn a_client_that_leaves_before_the_first_block_has_asked_for_the_size_or_has_failed() {
+    let now = Instant::now();
+    let size = &[("tsize", "0"), ("blksize", "1400")][..];
+    for (options, code, message, probed) in [
+        (size, 8, "User aborted the transfer", true), // OVMF
+        (size, 8, "", true),
+        (size, 0, "TFTP Aborted", true),
+        (size, 8, "blksize refused", false),
+        (size, 3, "no memory", false),
+        (&[("blksize", "1400")][..], 8, "", false),
+        (&[][..], 0, "TFTP Aborted", false),
+    ] {
+        let mut t = accept(options, 300, now);
+        drain(&mut t);
+        t.handle_datagram(&[&[0, 5, 0, code], message.as_bytes(), &[0]].concat(), now);
+        let (code, message) = (u16::from(code), message.to_owned());
+        let expect = match probed {
+            true => Outcome::Probed { code, message },
+            false => Outcome::Aborted { code, message },
+        };
+        assert_eq!(t.outcome(), &expect);
+    }
 }
 
 #[test]

@@ -31,7 +31,12 @@ pub enum Outcome {
     /// Everything was sent, the last ACK never came. PXE ROMs start the program without sending it.
     Unconfirmed,
     /// The client asked for the size and left before the first block, as OVMF and most ROMs do first.
-    Probed,
+    Probed {
+        /// Error code that it left with.
+        code: u16,
+        /// Its message, printable.
+        message: String,
+    },
     /// The client gave up with this error.
     Aborted {
         /// Error code of the client.
@@ -125,9 +130,9 @@ impl Transfer {
         match Packet::parse(datagram) {
             Ok(Packet::Ack { block }) => self.handle_ack(block, now),
             Ok(Packet::Error { code, message }) => {
-                self.outcome = if self.negotiating || self.acked == 0 {
-                    Outcome::Probed
-                } else if self.sent == self.last {
+                self.outcome = if self.acked == 0 && self.asked_for_size(code, &message) {
+                    Outcome::Probed { code, message }
+                } else if self.acked > 0 && self.sent == self.last {
                     Outcome::Unconfirmed
                 } else {
                     Outcome::Aborted { code, message }
@@ -135,6 +140,14 @@ impl Transfer {
             }
             _ => {}
         }
+    }
+
+    /// Whether a client that leaves before the first block has what it came for. Code 8 is also how options are
+    /// refused (RFC 2347): OVMF says "User aborted the transfer" with it, others nothing.
+    fn asked_for_size(&self, code: u16, message: &str) -> bool {
+        let size = self.agreed.accepted.iter().any(|(option, _)| *option == "tsize");
+        let left = message.is_empty() || message.to_ascii_lowercase().contains("abort");
+        size && (code == 0 || (code == 8 && left))
     }
 
     fn handle_ack(&mut self, block: u16, now: Instant) {

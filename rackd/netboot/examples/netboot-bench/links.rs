@@ -16,6 +16,7 @@ pub(crate) fn run(directory: &Path, rackd: &Path, wan: &Path, only: Option<u64>)
         TRANSFERS.map(|t| t.what).join(" | "),
         "--:|".repeat(TRANSFERS.len())
     );
+    let mut failed = 0;
     for round_trip in ROUND_TRIPS.iter().copied().filter(|ms| only.is_none_or(|only| only == *ms)) {
         for loss in [0, 10] {
             let place = Place::far(directory, &Cable { program: wan, round_trip, loss })?;
@@ -25,12 +26,16 @@ pub(crate) fn run(directory: &Path, rackd: &Path, wan: &Path, only: Option<u64>)
                 .iter()
                 .map(|transfer| match fetch(&place, transfer) {
                     Ok(took) => format!("{:.1} s", took.as_secs_f64()),
-                    Err(error) => format!("failed: {error:#}"),
+                    Err(error) => {
+                        failed += 1;
+                        format!("failed: {error:#}")
+                    }
                 })
                 .collect();
             println!("| {round_trip} ms, {} % lost | {} |", loss / 10, cells.join(" | "));
         }
     }
+    ensure!(failed == 0, "{failed} transfers failed: expected each to come whole over every link");
     Ok(())
 }
 

@@ -90,6 +90,11 @@ pub(crate) fn play(machines: u16) -> anyhow::Result<()> {
         let show = |time: Option<&Duration>| time.map_or(f64::NAN, Duration::as_secs_f64);
         let (middle, most, last) = (show(at(50)), show(at(99)), show(times.last()));
         println!("{} | {middle:.1} | {most:.1} | {last:.1} | {again}", times.len());
+        ensure!(
+            times.len() == usize::from(machines),
+            "{} of {machines} machines have their script",
+            times.len()
+        );
         Ok(())
     })
 }

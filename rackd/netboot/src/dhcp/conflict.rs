@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::Request;
-use crate::MacAddr;
+use crate::{MacAddr, neighbours};
 
 /// Addresses that are looked for, and who waits for them. Without I/O.
 #[derive(Debug, Default)]
@@ -130,36 +130,10 @@ impl Prober {
         }
     }
 
-    /// Who answered ARP, as the kernel remembers it. A read of some kilobytes from memory.
+    /// Who answered ARP, as the kernel remembers it.
     pub(super) fn neighbours(&self) -> HashMap<Ipv4Addr, MacAddr> {
-        // Of this thread: processes with threads in several network namespaces exist, in tests.
-        match std::fs::read_to_string("/proc/thread-self/net/arp") {
-            Ok(text) => neighbours(&text, &self.interface),
-            Err(error) => {
-                tracing::debug!(%error, "neighbours cannot be read");
-                HashMap::new()
-            }
-        }
+        neighbours::read(&self.interface)
     }
-}
-
-/// Complete entries of `/proc/net/arp` of one interface.
-///
-/// ```text
-/// IP address       HW type     Flags       HW address            Mask     Device
-/// 10.77.0.50       0x1         0x2         52:54:00:77:00:01     *        s0
-/// ```
-fn neighbours(text: &str, interface: &str) -> HashMap<Ipv4Addr, MacAddr> {
-    let entry = |line: &str| {
-        let mut words = line.split_ascii_whitespace();
-        let ip = words.next()?.parse().ok()?;
-        let flags = words.nth(1)?.strip_prefix("0x")?;
-        let mac = words.next()?.parse().ok()?;
-        // ATF_COM: somebody answered.
-        let complete = u32::from_str_radix(flags, 16).ok()? & 2 != 0;
-        (complete && words.nth(1)? == interface).then_some((ip, mac))
-    };
-    text.lines().filter_map(entry).collect()
 }
 
 /// ICMP echo request (RFC 792) without data.
@@ -243,15 +217,5 @@ mod tests {
         for len in 0..packet.len() {
             let _ = echo_reply(&packet[..len], [7, 8]);
         }
-    }
-
-    #[test]
-    fn neighbours_are_those_that_answered_on_our_interface() {
-        let text = "IP address       HW type     Flags       HW address            Mask     Device\n\
-                    10.0.0.9         0x1         0x2         52:54:00:00:00:09     *        s0\n\
-                    10.0.0.8         0x1         0x0         00:00:00:00:00:00     *        s0\n\
-                    10.0.0.7         0x1         0x6         52:54:00:00:00:07     *        s1\nrubbish\n";
-        let found = neighbours(text, "s0");
-        assert_eq!(found, HashMap::from([([10, 0, 0, 9].into(), MacAddr([0x52, 0x54, 0, 0, 0, 9]))]));
     }
 }

@@ -120,7 +120,7 @@ fn requested(
     let decision = decision.event(EventKind::Request, request.describe());
     let asked = match (request.server_id, request.requested_ip) {
         // SELECTING, somebody else.
-        (Some(server), _) if server != segment.server_ip => {
+        (Some(server), _) if server != request.server_for(segment) => {
             return decision.event(EventKind::OtherServer, format!("took the offer of {server}"));
         }
         // SELECTING us, or INIT-REBOOT.
@@ -169,14 +169,14 @@ pub(super) fn unknown(segment: &Segment, request: &Request) -> EventKind {
 
 /// Whether it is said to us: DHCPDECLINE and DHCPRELEASE name their server (RFC 2131 table 5).
 fn ours(segment: &Segment, request: &Request) -> bool {
-    request.server_id.is_none_or(|server| server == segment.server_ip)
+    request.server_id.is_none_or(|server| server == request.server_for(segment))
 }
 
 pub(super) fn with_unknown_architecture(decision: Decision, boot: &BootFile) -> Decision {
     match boot {
         BootFile::Unknown(architecture) => decision.event(
             EventKind::UnknownArchitecture { architecture: *architecture },
-            "no boot file for this firmware",
+            "no boot file for this firmware among those served: the directory of boot files has none for it",
         ),
         _ => decision,
     }

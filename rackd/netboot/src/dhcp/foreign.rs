@@ -1,7 +1,8 @@
 //! DHCP servers that are not ours on a segment that is: they answer machines with other boot files, or none.
 //!
-//! Heard in three ways: a machine names the server it chose; a server's answer is broadcast; and a DHCPDISCOVER of our
-//! own, once a minute, asks for such answers. It asks for a broadcast (bit 15 of the flags), and nobody takes what is
+//! Heard in three ways: a machine names the server it chose; a server's answer is broadcast; and DHCPDISCOVERs of our
+//! own, once a minute, ask for such answers: one as a system does, one as PXE firmware does, since a proxyDHCP server
+//! answers nobody else. Beside a server that gives addresses, such a proxy is the one to be found. It asks for a broadcast (bit 15 of the flags), and nobody takes what is
 //! offered, so that a server which means well keeps it for a moment and forgets it.
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 
 use dhcproto::{
     Encodable as _,
-    v4::{DhcpOption, Flags, Message, MessageType, OptionCode},
+    v4::{Architecture, DhcpOption, Flags, Message, MessageType, OptionCode},
 };
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use farrier_model::Seldom;
 
 use super::request::{COOKIE, HEADER, options_of};
-use crate::{EventKind, MacAddr, Segment, server::Shared, socket};
+use crate::{Dhcp, EventKind, MacAddr, Segment, server::Shared, socket};
 
 /// Who was told of lately, and what our own question looks like.
 #[derive(Debug)]
@@ -85,12 +86,14 @@ impl Watcher {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut ask = tokio::time::interval(EVERY);
         ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut firmware = FIRMWARE.into_iter().cycle();
         let mut buffer = vec![0; 2048];
         loop {
             let received = tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = ask.tick() => {
-                    self.ask().await;
+                    self.ask(None).await;
+                    self.ask(firmware.next()).await;
                     continue;
                 }
                 received = self.socket.recv_from(&mut buffer) => received,
@@ -98,6 +101,10 @@ impl Watcher {
             match received {
                 Ok((len, from)) => {
                     let Some(answer) = buffer.get(..len).and_then(Answer::parse) else { continue };
+                    // Beside us there is a server that gives addresses, and no other that names boot files.
+                    if self.segment.dhcp == Dhcp::Proxy && !answer.is_proxy() {
+                        continue;
+                    }
                     let server = answer.server.or(crate::server::ipv4(from.ip()));
                     if let Some(server) = server {
                         self.shared.foreign.tell(&self.shared, &self.segment, server, &answer.describe());
@@ -111,8 +118,8 @@ impl Watcher {
         }
     }
 
-    async fn ask(&self) {
-        let Some(bytes) = question(self.shared.foreign.probe) else { return };
+    async fn ask(&self, firmware: Option<u16>) {
+        let Some(bytes) = question(self.shared.foreign.probe, firmware) else { return };
         let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT);
         if let Err(error) = self.socket.send_to(&bytes, to).await {
             tracing::debug!(interface = self.segment.interface, %error, "other servers not asked");
@@ -121,13 +128,28 @@ impl Watcher {
 }
 
 /// DHCPDISCOVER (RFC 2131 §4.4.1) that wants the answer broadcast.
-fn question(probe: Probe) -> Option<Vec<u8>> {
+/// `firmware`: as PXE firmware of this architecture asks, whom alone a proxyDHCP server answers (PXE 2.1 §2.2.1).
+fn question(probe: Probe, firmware: Option<u16>) -> Option<Vec<u8>> {
     let any = Ipv4Addr::UNSPECIFIED;
     let mut message = Message::new_with_id(probe.xid, any, any, any, any, &probe.mac.0);
     message.set_flags(Flags::default().set_broadcast());
     let options = message.opts_mut();
     options.insert(DhcpOption::MessageType(MessageType::Discover));
-    options.insert(DhcpOption::ParameterRequestList(vec![OptionCode::SubnetMask, OptionCode::Router]));
+    options.insert(DhcpOption::ParameterRequestList(vec![
+        OptionCode::SubnetMask,
+        OptionCode::Router,
+        OptionCode::BootfileName,
+    ]));
+    if let Some(architecture) = firmware {
+        let class = format!("PXEClient:Arch:{architecture:05}:UNDI:003016");
+        options.insert(DhcpOption::ClassIdentifier(class.into_bytes()));
+        options.insert(DhcpOption::ClientSystemArchitecture(Architecture(architecture)));
+        options.insert(DhcpOption::ClientNetworkInterface(1, 3, 16));
+        let [a, b, c, d, e, f] = probe.mac.0;
+        // A type octet, and a GUID that is nobody's.
+        let guid = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f];
+        options.insert(DhcpOption::ClientMachineIdentifier(guid.to_vec()));
+    }
     let mut bytes = message.to_vec().ok()?;
     bytes.resize(bytes.len().max(300), 0);
     Some(bytes)
@@ -166,6 +188,11 @@ impl Answer {
         Some(Self { kind, server, address: field(16)?, next_server: field(20)? })
     }
 
+    /// Boot settings without an address.
+    fn is_proxy(&self) -> bool {
+        self.kind != MessageType::Nak && self.address.is_unspecified()
+    }
+
     fn describe(&self) -> String {
         let mut out = match self.kind {
             MessageType::Offer => "offered",
@@ -189,6 +216,8 @@ impl Answer {
 
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
+/// UEFI and BIOS in turns: many proxies have files for one of them only.
+const FIRMWARE: [u16; 2] = [7, 0];
 const EVERY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -208,7 +237,9 @@ mod tests {
     #[test]
     fn our_question_is_a_discover_that_a_server_reads() {
         let foreign = Foreign::default();
-        let bytes = question(foreign.probe).unwrap();
+        let firmware = Request::parse(&question(foreign.probe, Some(7)).unwrap()).unwrap();
+        assert_eq!((firmware.client, firmware.architecture), (crate::dhcp::Client::Pxe, Some(7)));
+        let bytes = question(foreign.probe, None).unwrap();
         let request = Request::parse(&bytes).unwrap();
         assert_eq!((request.kind, request.broadcast), (MessageType::Discover, true));
         assert!(foreign.asked_by_us(request.mac));
@@ -225,7 +256,7 @@ mod tests {
         );
         let proxy = Answer::parse(&answer(2, [0; 4], &[54, 1, 10])).unwrap();
         assert_eq!(proxy.server, None);
-        assert!(proxy.describe().contains("proxyDHCP"));
+        assert!(proxy.describe().contains("proxyDHCP") && proxy.is_proxy() && !offer.is_proxy());
         assert_eq!(Answer::parse(&answer(1, [0; 4], &[])), None);
         assert_eq!(Answer::parse(&answer(2, [0; 4], &[])[..239]), None);
         assert_eq!(Answer::parse(&[]), None);

@@ -24,4 +24,4 @@ pub(crate) use proxy::{BootService, Heard};
 pub use pxe::BootFiles;
 pub use reply::{Destination, Reply};
 pub use request::{Client, Request, RequestError};
-pub(crate) use server::Server;
+pub(crate) use server::{Server, UnknownMachines};

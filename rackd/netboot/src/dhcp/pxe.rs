@@ -29,6 +29,12 @@ impl BootFiles {
         Self { by_architecture: by_architecture.map(|(a, f)| (a, f.to_owned())).into(), http_port }
     }
 
+    /// Leaves out what is not `there`: firmware that is offered a file nobody has stops with an error of its own,
+    /// where one that is offered none goes on to the next boot device, and is told of.
+    pub(crate) fn keep(&mut self, there: impl Fn(&str) -> bool) {
+        self.by_architecture.retain(|(_, file)| there(file));
+    }
+
     fn file(&self, architecture: u16) -> Option<&str> {
         self.by_architecture.iter().find(|(a, _)| *a == architecture).map(|(_, f)| f.as_str())
     }

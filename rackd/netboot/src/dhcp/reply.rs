@@ -85,7 +85,10 @@ impl Reply {
         }
         let options = message.opts_mut();
         options.insert(DhcpOption::MessageType(kind));
-        options.insert(DhcpOption::ServerIdentifier(segment.server_ip));
+        options.insert(DhcpOption::ServerIdentifier(request.server_for(segment)));
+        if let Some(subnet) = request.subnet_selection {
+            options.insert(DhcpOption::SubnetSelection(subnet));
+        }
         if let Some(id) = &request.client_id {
             options.insert(DhcpOption::ClientIdentifier(id.clone()));
         }

@@ -34,6 +34,13 @@ pub struct Request {
     pub server_id: Option<Ipv4Addr>,
     /// Relay agent information (option 82), to be echoed byte for byte (RFC 3046 §2.2).
     pub relay_info: Option<Vec<u8>>,
+    /// Where the client is, when it is not where the relay's address is: link selection (option 82.5, RFC 3527), or the
+    /// subnet selection option (118, RFC 3011). Read of what a relay brings alone.
+    pub link: Option<Ipv4Addr>,
+    /// Option 118, to be echoed (RFC 3011 §3).
+    pub subnet_selection: Option<Ipv4Addr>,
+    /// The address that the relay wants named as the server's (option 82.11, RFC 5107), so that renewals come to it.
+    pub server_id_override: Option<Ipv4Addr>,
     /// Client machine identifier (option 97): a type octet and a GUID.
     pub machine_id: Option<Vec<u8>>,
     /// Client identifier (option 61), echoed in answers (RFC 6842).
@@ -116,16 +123,23 @@ impl Request {
             return Err(RequestError::NoType);
         }
         let vendor_class = get(60).unwrap_or_default();
+        let giaddr = message.giaddr();
+        let relayed = |ip: &Ipv4Addr| !giaddr.is_unspecified() && !ip.is_unspecified();
+        let relay_part = |code| get(82).and_then(|info| relay_part(info, code)).filter(relayed);
+        let subnet_selection = ip(118).filter(relayed);
         Ok(Self {
             kind,
             xid: message.xid(),
             broadcast: message.flags().broadcast(),
             ciaddr: message.ciaddr(),
-            giaddr: message.giaddr(),
+            giaddr,
             mac,
             requested_ip: ip(50),
             server_id: ip(54),
             relay_info: get(82).map(<[u8]>::to_vec),
+            link: relay_part(5).or(subnet_selection),
+            subnet_selection,
+            server_id_override: relay_part(11),
             machine_id: get(97).filter(|v| (2..=32).contains(&v.len())).map(<[u8]>::to_vec),
             client_id: get(61).filter(|v| !v.is_empty()).map(<[u8]>::to_vec),
             // RFC 4578 §2.1 allows a list of architectures: the first is the one that asks.
@@ -134,6 +148,12 @@ impl Request {
                 .or_else(|| architecture_in(vendor_class)),
             client: client(get(77), get(175), vendor_class),
         })
+    }
+
+    /// What the server is called towards this client (option 54).
+    #[must_use]
+    pub fn server_for(&self, segment: &crate::Segment) -> Ipv4Addr {
+        self.server_id_override.unwrap_or(segment.server_ip)
     }
 
     /// The facts of a packet in a line for people. All of it comes from numbers, so it is safe to print.
@@ -157,6 +177,9 @@ impl Request {
         }
         if !self.giaddr.is_unspecified() {
             let _ = write!(out, ", through relay {}", self.giaddr);
+            if let Some(link) = self.link {
+                let _ = write!(out, " for link {link}");
+            }
         }
         if let Some(id) = &self.machine_id {
             out.push_str(", guid ");
@@ -166,6 +189,18 @@ impl Request {
         }
         out
     }
+}
+
+/// An address among a relay's suboptions (RFC 3046 §2.0).
+fn relay_part(mut info: &[u8], wanted: u8) -> Option<Ipv4Addr> {
+    while let [code, len, rest @ ..] = info {
+        let (value, rest) = rest.split_at_checked(usize::from(*len))?;
+        if *code == wanted {
+            return <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from);
+        }
+        info = rest;
+    }
+    None
 }
 
 /// Options by code, parts of long ones joined (RFC 3396). Stops where the packet does.

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -37,11 +37,12 @@ pub(crate) struct Server {
     shared: Arc<Shared>,
     segment: Arc<Segment>,
     socket: UdpSocket,
-    unknown: UnknownMachines,
     /// When it was last told that the pool is used up.
     exhausted: Option<Instant>,
     /// Addresses that were told to be somebody else's.
     in_use: Seldom,
+    /// Relays that were told to be none of ours.
+    relays: Seldom,
     waiting: Waiting,
     checks: Checks,
     /// `None`: addresses of pools are given without looking for them.
@@ -62,6 +63,15 @@ impl Server {
         let socket = socket::udp_on(&segment.interface, Ipv4Addr::UNSPECIFIED, SERVER_PORT)?;
         socket::widen(&socket);
         let waiting = Waiting::new(shared.config.leases.clone());
+        if let Some(source) = socket::source_of(&segment).filter(|source| *source != segment.server_ip) {
+            tracing::warn!(
+                interface = segment.interface,
+                server = %segment.server_ip,
+                %source,
+                "answers of DHCP leave from another address than they name as the server's: strict clients and relays \
+                 drop them; make the segment's address the first one of its interface"
+            );
+        }
         let prober = match Prober::bind(&segment.interface) {
             _ if !shared.config.conflict_check => None,
             Ok(prober) => Some(prober),
@@ -74,9 +84,9 @@ impl Server {
             shared,
             segment,
             socket,
-            unknown: UnknownMachines::default(),
             exhausted: None,
             in_use: Seldom::default(),
+            relays: Seldom::default(),
             waiting,
             checks: Checks::default(),
             prober,
@@ -147,9 +157,10 @@ impl Server {
     }
 
     async fn request(&mut self, request: &Request) {
+        self.leases().mind_the_clock(SystemTime::now(), Instant::now());
         let table = self.shared.table.load_full();
         let Some(segment) = segment_for(&table, &self.segment, request) else {
-            tracing::debug!(giaddr = %request.giaddr, mac = %request.mac, "dhcp relay of no segment of ours");
+            self.unknown_relay(&table, request);
             return;
         };
         if segment.dhcp == Dhcp::Proxy
@@ -159,7 +170,8 @@ impl Server {
             self.shared.heard.note(&table, request.mac, ip);
         }
         // Elsewhere another server is no news.
-        if let Some(server) = request.server_id.filter(|_| segment.dhcp == Dhcp::Ours) {
+        let ours = request.server_for(&segment);
+        if let Some(server) = request.server_id.filter(|id| segment.dhcp == Dhcp::Ours && *id != ours) {
             let how = format!("{} chose it: {}", request.mac, request.describe());
             self.shared.foreign.tell(&self.shared, &segment, server, &how);
         }
@@ -171,6 +183,12 @@ impl Server {
         let decision = decide(&segment, &table, &self.shared.config.boot_files, request, guest.as_ref());
         let known = table.entry(request.mac, &segment.network).map(AsRef::as_ref);
         self.tell(request, known, &decision);
+        if let (Some(entry), MessageType::Discover, true) =
+            (known, request.kind, decision.reply.is_some() && request.giaddr.is_unspecified())
+            && segment.dhcp == Dhcp::Ours
+        {
+            self.look_beside(entry, request).await;
+        }
         let record = decision.lease.as_ref().and_then(|change| {
             if guest.is_some() {
                 return self.leases().pooled(&ask(request), &segment.network, change, SystemTime::now());
@@ -179,7 +197,7 @@ impl Server {
             None
         });
         let now = match record {
-            Some(record) => self.waiting.add(request, record, decision.reply),
+            Some(record) => self.waiting.add(record, decision.reply),
             None => decision.reply,
         };
         if let Some(reply) = now {
@@ -196,17 +214,19 @@ impl Server {
         }
         let (ask, now) = (ask(request), SystemTime::now());
         let ip = match request.kind {
-            MessageType::Request if request.server_id.is_some_and(|server| server != segment.server_ip) => {
+            MessageType::Request if request.server_id.is_some_and(|id| id != request.server_for(segment)) => {
                 self.leases().withdraw(&ask.client, &segment.network);
                 Some(Ipv4Addr::UNSPECIFIED)
             }
             MessageType::Discover | MessageType::Request => {
+                let before = self.leases().held(&ask.client, &segment.network, now);
                 let Some(ip) = self.leases().offer(&ask, segment, pool, table, now) else {
                     self.pool_exhausted(segment, request);
                     return Guest::Nothing;
                 };
-                let looked_for = request.kind != MessageType::Discover
-                    || self.leases().was_given(&ask.client, &segment.network, ip);
+                // What was offered was looked for before; INIT-REBOOT asks for what was not.
+                let looked_for = self.leases().was_given(&ask.client, &segment.network, ip)
+                    || (request.kind == MessageType::Request && before == Some(ip));
                 if !looked_for && !self.may_offer(ip, request).await {
                     return Guest::Later;
                 }
@@ -239,6 +259,21 @@ impl Server {
         }
     }
 
+    /// A reserved address is looked for while it is offered: its machine cannot be given another one, but who has it by
+    /// hand can be named.
+    async fn look_beside(&mut self, entry: &BootEntry, request: &Request) {
+        let Some(prober) = self.prober.as_ref() else { return };
+        let now = Instant::now();
+        let has =
+            self.leases().by_ip(entry.ip, SystemTime::now()).is_some_and(|lease| lease.mac == entry.mac);
+        if has || self.checks.judge(entry.ip, request, now) != Verdict::Ask {
+            return;
+        }
+        let old_neighbour = prober.neighbours().contains_key(&entry.ip);
+        prober.ask(entry.ip).await;
+        self.checks.begin(entry.ip, request.clone(), old_neighbour, now);
+    }
+
     /// An address was looked for; who waits for it is answered, with this one or another.
     async fn looked_for(&mut self, check: Check, echoed: bool) {
         let Check { ip, request, old_neighbour, .. } = check;
@@ -247,12 +282,22 @@ impl Server {
         let gateway = self.segment.gateway.and_then(|gateway| neighbours.get(&gateway));
         // A router that answers ARP for everybody (proxy ARP) proves nothing, nor does the machine itself.
         let nobody = who == Some(&request.mac) || (!echoed && (who.is_none() || who == gateway));
+        let (table, now) = (self.shared.table.load_full(), SystemTime::now());
+        let entry = table.entry_by_ip(ip).filter(|entry| entry.mac == request.mac);
         if nobody {
             self.checks.is_free(ip, Instant::now());
         } else {
-            let (table, now) = (self.shared.table.load_full(), SystemTime::now());
             let Some(segment) = segment_for(&table, &self.segment, &request) else { return };
             let who = who.map_or_else(|| "somebody".to_owned(), MacAddr::to_string);
+            if let Some(entry) = entry {
+                let detail =
+                    format!("{who} uses {ip} on {}, which is reserved for {}", segment.network, entry.mac);
+                if self.in_use.due(IpAddr::V4(ip), Instant::now()) {
+                    let (mac, node) = (Some(entry.mac), Some(entry.node.as_str()));
+                    self.shared.events.emit(mac, node, EventKind::AddressInUse, detail);
+                }
+                return;
+            }
             let detail = format!("{who} uses {ip} on {}: not given to {}", segment.network, request.mac);
             // One that answers for every address is told of once a minute for each.
             if self.in_use.due(IpAddr::V4(ip), Instant::now()) {
@@ -261,10 +306,28 @@ impl Server {
             let change = LeaseChange::Declined { ip, seconds: segment.lease_seconds.max(60) };
             if let Some(record) = self.leases().pooled(&ask(&request), &segment.network, &change, now) {
                 // Nobody waits for this record.
-                let _ = self.waiting.add(&request, record, None);
+                let _ = self.waiting.add(record, None);
             }
         }
-        self.request(&request).await;
+        // One with a reservation was answered already.
+        if entry.is_none() {
+            self.request(&request).await;
+        }
+    }
+
+    /// Silence is all that a relay of another network gets; without a word nobody would know that it asks here.
+    fn unknown_relay(&self, table: &BootTable, request: &Request) {
+        if self.relays.due(request.giaddr.into(), Instant::now()) {
+            let kind = EventKind::UnknownRelay { relay: request.giaddr };
+            let at = request.link.unwrap_or(request.giaddr);
+            let detail = format!(
+                "{}: expected an address of one of the segments here, saw {at}; name its subnet with `behind_relay`, or \
+                 let the relay say where the machine is (link selection, RFC 3527)",
+                request.describe()
+            );
+            let node = table.entries_of(request.mac).first().map(|entry| entry.node.clone());
+            self.shared.events.emit(Some(request.mac), node.as_deref(), kind, detail);
+        }
     }
 
     fn pool_exhausted(&mut self, segment: &Segment, request: &Request) {
@@ -276,7 +339,7 @@ impl Server {
         }
     }
 
-    fn tell(&mut self, request: &Request, entry: Option<&BootEntry>, decision: &Decision) {
+    fn tell(&self, request: &Request, entry: Option<&BootEntry>, decision: &Decision) {
         let node = entry.map(|e| e.node.as_str()).filter(|n| !n.is_empty());
         for (kind, detail) in &decision.events {
             // Firmware that asks after a system did is news: it wants to boot.
@@ -285,7 +348,8 @@ impl Server {
                 EventKind::WrongNetwork => Some(false),
                 _ => None,
             };
-            if rare.is_none_or(|boots| self.unknown.first_in_a_while((request.mac, boots), Instant::now())) {
+            let unknown = &self.shared.unknown;
+            if rare.is_none_or(|boots| unknown.first_in_a_while((request.mac, boots), Instant::now())) {
                 self.shared.events.emit(Some(request.mac), node, kind.clone(), detail.clone());
             }
         }
@@ -334,7 +398,8 @@ fn ask(request: &Request) -> Ask {
 /// The segment a packet is about: the relay's if it came through one, else the one of the socket.
 pub(super) fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Request) -> Option<Arc<Segment>> {
     if !request.giaddr.is_unspecified() {
-        return table.segment_of(request.giaddr).cloned();
+        // Fabrics whose routers have no address in the subnet relay from a loopback, and say where the machine is.
+        return table.segment_of(request.link.unwrap_or(request.giaddr)).cloned();
     }
     // A machine behind a relay renews and releases by itself, over the router (RFC 2131 §4.3.2, RENEWING): the
     // subnet of its address says where it is. A broadcast never comes from there.
@@ -350,7 +415,10 @@ pub(super) fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Requ
 
 /// Who was told of lately, so that a machine in a boot loop, or a storm, is one event.
 #[derive(Debug, Default)]
-struct UnknownMachines {
+pub(crate) struct UnknownMachines(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
     told: HashMap<(MacAddr, bool), Instant>,
     /// When those of long ago were last taken out: not at every packet of a storm.
     tidied: Option<Instant>,
@@ -358,6 +426,25 @@ struct UnknownMachines {
 
 impl UnknownMachines {
     /// Of one address, firmware that boots and all else apart.
+    fn first_in_a_while(&self, mac: (MacAddr, bool), now: Instant) -> bool {
+        self.lock().first_in_a_while(mac, now)
+    }
+
+    /// Firmware that asks again is told of again: one machine's, or everybody's.
+    pub(crate) fn forget(&self, mac: Option<MacAddr>) {
+        match mac {
+            Some(mac) => drop(self.lock().told.remove(&(mac, true))),
+            None => self.lock().told.retain(|(_, boots), _| !boots),
+        }
+    }
+
+    /// A poisoned lock still guards whole entries.
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
     fn first_in_a_while(&mut self, mac: (MacAddr, bool), now: Instant) -> bool {
         let recent = |at: &Instant| now.duration_since(*at) < UNKNOWN_EVERY;
         if self.told.get(&mac).is_some_and(recent) {
@@ -384,7 +471,7 @@ mod tests {
 
     #[test]
     fn an_unknown_machine_is_told_of_once_a_minute_and_a_storm_is_cut() {
-        let mut unknown = UnknownMachines::default();
+        let unknown = UnknownMachines::default();
         let now = Instant::now();
         let mac = |n: u16| {
             let [a, b] = n.to_be_bytes();
@@ -394,6 +481,11 @@ mod tests {
         assert!(unknown.first_in_a_while((mac(0).0, true), now), "its firmware is another word");
         assert!(!unknown.first_in_a_while(mac(0), now + Duration::from_secs(59)));
         assert!(unknown.first_in_a_while(mac(0), now + Duration::from_secs(60)));
+        for whose in [Some(mac(0).0), None] {
+            unknown.forget(whose);
+            assert!(unknown.first_in_a_while((mac(0).0, true), now), "nobody could do anything about it");
+            assert!(!unknown.first_in_a_while((mac(0).0, true), now));
+        }
         let told = (0..5000).filter(|n| unknown.first_in_a_while(mac(*n), now)).count();
         assert!(told <= UNKNOWN_MAX, "{told}");
         assert!(unknown.first_in_a_while(mac(9), now + Duration::from_secs(120)));

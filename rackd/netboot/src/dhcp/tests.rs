@@ -119,6 +119,24 @@ pub(super) fn discover(xid: u32) -> Request {
 }
 
 #[test]
+fn a_boot_file_that_is_not_there_is_not_offered() {
+    let mut files = BootFiles::new(8080);
+    files.keep(|name| name == "snponly.efi");
+    let offered = |architecture| {
+        let bytes = packet(MessageType::Discover, &pxe(architecture), |_| {});
+        let decision = decide(&segment(), &table(script()), &files, &Request::parse(&bytes).unwrap(), None);
+        (answer(&decision), kinds(&decision))
+    };
+    let (uefi, _) = offered(7);
+    assert!(uefi.contains("file=snponly.efi"), "{uefi}");
+    for architecture in [0, 11] {
+        let (answer, kinds) = offered(architecture);
+        assert!(answer.contains("yiaddr=10.1.0.50") && answer.contains("file= "), "{answer}");
+        assert!(kinds.contains(&EventKind::UnknownArchitecture { architecture }), "{kinds:?}");
+    }
+}
+
+#[test]
 fn each_firmware_gets_its_boot_file() {
     let plain = [EventKind::Discover, EventKind::Offer];
     let script_url = "http://10.1.0.1:8080/boot/52-54-00-00-00-01.ipxe";
@@ -126,6 +144,7 @@ fn each_firmware_gets_its_boot_file() {
         (script(), pxe(0), "undionly.kpxe"),
         (script(), pxe(7), "snponly.efi"),
         (script(), pxe(9), "snponly.efi"),
+        (script(), pxe(11), "snponly-arm64.efi"),
         (script(), vec![DhcpOption::ClassIdentifier(b"PXEClient".to_vec())], "undionly.kpxe"),
         (
             script(),
@@ -262,6 +281,63 @@ fn leases_follow_the_conversation() {
         assert_eq!(decision.lease, expect, "{kind:?}");
         assert_eq!(decision.reply.is_some(), matches!(kind, MessageType::Discover | MessageType::Request));
     }
+}
+
+#[test]
+fn a_relay_says_where_the_machine_is_and_what_the_server_is_called() {
+    let (loopback, link, other) = ([192, 0, 2, 7], [10, 1, 0, 254], [10, 2, 0, 0]);
+    let with = |kind, giaddr: [u8; 4], options: &[DhcpOption], raw: &[u8]| {
+        let mut bytes = packet(kind, options, |m| {
+            m.set_giaddr(giaddr);
+        });
+        bytes.pop();
+        bytes.extend([raw, &[255]].concat());
+        Request::parse(&bytes).unwrap()
+    };
+    let subnet = |ip: [u8; 4]| [&[118, 4], &ip[..]].concat();
+    let info = |parts: &[u8]| [&[82, parts.len() as u8], parts].concat();
+    let link_selection = [&[1, 1, b'x', 5, 4], &link[..]].concat();
+    for (what, giaddr, raw, expect) in [
+        ("RFC 3527", loopback, info(&link_selection), Some(link)),
+        ("RFC 3011", loopback, subnet(link), Some(link)),
+        (
+            "RFC 3527 goes before RFC 3011",
+            loopback,
+            [subnet(other), info(&link_selection)].concat(),
+            Some(link),
+        ),
+        ("neither", loopback, info(&[1, 1, b'x']), None),
+        ("cut off", loopback, info(&[5, 4, 10, 1]), None),
+        (
+            "no relay: a machine does not choose its network",
+            [0; 4],
+            [subnet(link), info(&link_selection)].concat(),
+            None,
+        ),
+    ] {
+        let request = with(MessageType::Discover, giaddr, &[], &raw);
+        assert_eq!(request.link, expect.map(Ipv4Addr::from), "{what}");
+        let found = server::segment_for(&table(Boot::None), &std::sync::Arc::new(segment()), &request);
+        let here = expect.is_some() || giaddr == [0; 4];
+        assert_eq!(found.map(|s| s.network.clone()), here.then(|| "provisioning".to_owned()), "{what}");
+    }
+    // RFC 3011 §3: echoed. RFC 5107 §4: the relay's word for the server, in both directions.
+    let called = [10, 9, 9, 9];
+    let parts = [&[11, 4], &called[..]].concat();
+    let raw = [subnet(link), info(&parts)].concat();
+    let decide =
+        |request: &Request| decide(&segment(), &table(Boot::None), &BootFiles::new(8080), request, None);
+    let offer = decide(&with(MessageType::Discover, loopback, &[], &raw)).reply.unwrap();
+    let option = |code| offer.message.opts().get(code).cloned();
+    assert_eq!(option(OptionCode::SubnetSelection), Some(DhcpOption::SubnetSelection(link.into())));
+    assert_eq!(option(OptionCode::ServerIdentifier), Some(DhcpOption::ServerIdentifier(called.into())));
+    assert_eq!(offer.to, Destination::Relay(loopback.into()));
+    let chosen = [DhcpOption::RequestedIpAddress(IP), DhcpOption::ServerIdentifier(called.into())];
+    let taken = decide(&with(MessageType::Request, loopback, &chosen, &raw));
+    assert_eq!(taken.reply.unwrap().message.opts().msg_type(), Some(MessageType::Ack));
+    let ours = [DhcpOption::RequestedIpAddress(IP), DhcpOption::ServerIdentifier(SERVER)];
+    let foreign = decide(&with(MessageType::Request, loopback, &ours, &raw));
+    assert!(foreign.reply.is_none() && kinds(&foreign).contains(&EventKind::OtherServer));
 }
 
 #[test]

@@ -5,19 +5,27 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::{Reply, Request};
+use super::Reply;
 use crate::lease::Record;
-use crate::{Leases, MacAddr};
+use crate::{ClientKey, Leases};
+
+/// Begins to write records to disk; over when they are there.
+type Commit = Box<dyn Fn(Vec<Record>) -> JoinHandle<io::Result<()>> + Send + Sync>;
 
 pub(super) struct Waiting {
-    leases: Leases,
+    /// `None`: there is no disk to wait for.
+    commit: Option<Commit>,
     records: Vec<Record>,
-    /// By client and transaction: a client that asks again while its answer waits is answered once.
-    replies: HashMap<(MacAddr, u32), Reply>,
+    /// The last of them of each client and of each address.
+    of_client: HashMap<ClientKey, usize>,
+    of_address: HashMap<(String, Ipv4Addr), usize>,
+    /// A client that asks again while its answer waits is answered once, in the transaction that it began last.
+    replies: HashMap<ClientKey, Reply>,
     under_way: Option<(JoinHandle<io::Result<()>>, Vec<Reply>)>,
     /// When the next write may begin. One machine alone never waits for that.
     due: Option<Instant>,
@@ -27,34 +35,70 @@ pub(super) struct Waiting {
 
 impl Waiting {
     pub(super) fn new(leases: Leases) -> Self {
-        Self { leases, records: Vec::new(), replies: HashMap::new(), under_way: None, due: None, told: None }
+        let commit = |leases: Leases| Box::new(move |records| leases.commit(records)) as Commit;
+        Self::committing(leases.durable().then(|| commit(leases)))
+    }
+
+    fn committing(commit: Option<Commit>) -> Self {
+        Self {
+            commit,
+            records: Vec::new(),
+            of_client: HashMap::new(),
+            of_address: HashMap::new(),
+            replies: HashMap::new(),
+            under_way: None,
+            due: None,
+            told: None,
+        }
     }
 
     /// A record to be written, and what is to be said then; given back where there is no disk to wait for.
     #[must_use]
-    pub(super) fn add(&mut self, request: &Request, record: Record, reply: Option<Reply>) -> Option<Reply> {
-        if !self.leases.durable() {
+    pub(super) fn add(&mut self, record: Record, reply: Option<Reply>) -> Option<Reply> {
+        if self.commit.is_none() {
             return reply;
+        }
+        let client = record.client.clone();
+        if self.keep(record)
+            && let Some(reply) = reply
+        {
+            self.replies.insert(client, reply);
+        }
+        None
+    }
+
+    /// Whether a record waits now. One that says the same as another is no second one: in a storm machines ask again
+    /// before they are answered, and that takes no room from those that did not ask yet.
+    fn keep(&mut self, record: Record) -> bool {
+        let (client, address) = (record.client.clone(), (record.network.clone(), record.ip));
+        let last = self.of_client.get(&client).filter(|at| self.of_address.get(&address) == Some(*at));
+        if let Some(same) = last.and_then(|at| self.records.get_mut(*at))
+            && same.state == record.state
+        {
+            *same = record;
+            return true;
         }
         // A disk that stands still: machines ask again, memory does not come again.
         if self.records.len() >= MOST {
-            return None;
+            return false;
         }
+        self.of_client.insert(client, self.records.len());
+        self.of_address.insert(address, self.records.len());
         self.records.push(record);
-        if let Some(reply) = reply {
-            self.replies.insert((request.mac, request.xid), reply);
-        }
-        None
+        true
     }
 
     /// Begins a write, if there is something to write, none under way, and the last one long enough ago.
     pub(super) fn begin(&mut self) {
         let now = Instant::now();
-        if self.under_way.is_some() || self.records.is_empty() || self.due > Some(now) {
+        let Some(commit) = self.commit.as_ref().filter(|_| self.under_way.is_none()) else { return };
+        if self.records.is_empty() || self.due > Some(now) {
             return;
         }
         self.due = Some(now + GATHER);
-        let write = self.leases.commit(std::mem::take(&mut self.records));
+        let write = commit(std::mem::take(&mut self.records));
+        self.of_client.clear();
+        self.of_address.clear();
         self.under_way = Some((write, self.replies.drain().map(|(_, reply)| reply).collect()));
     }
 
@@ -95,3 +139,157 @@ const GATHER: Duration = Duration::from_millis(2);
 /// A disk that is full or broken is not asked at every packet.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::SystemTime;
+
+    use dhcproto::v4::MessageType;
+    use tokio::sync::oneshot;
+
+    use super::super::{Request, pxe::BootFile, tests::discover};
+    use super::*;
+    use crate::lease::State;
+    use crate::{MacAddr, Segment};
+
+    /// A disk that is done with each write when the test says so.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<Vec<Write>>>);
+
+    /// How many records, and who waits for them.
+    type Write = (usize, oneshot::Sender<io::Result<()>>);
+
+    impl Disk {
+        fn waiting(&self) -> Waiting {
+            let disk = self.clone();
+            Waiting::committing(Some(Box::new(move |records| {
+                let (done, wait) = oneshot::channel();
+                disk.0.lock().unwrap().push((records.len(), done));
+                tokio::spawn(async move { wait.await.map_err(io::Error::other).flatten() })
+            })))
+        }
+
+        /// How many records are being written.
+        fn writes(&self) -> Vec<usize> {
+            self.0.lock().unwrap().iter().map(|(records, _)| *records).collect()
+        }
+
+        fn finishes(&self, outcome: io::Result<()>) {
+            let (_, done) = self.0.lock().unwrap().remove(0);
+            done.send(outcome).unwrap();
+        }
+    }
+
+    fn record(n: u16, ip: Ipv4Addr) -> Record {
+        let [a, b] = n.to_be_bytes();
+        let mac = MacAddr([2, 0, 0, 0, a, b]);
+        let (network, client) = ("lab".to_owned(), ClientKey::Mac(mac));
+        Record { network, ip, client, mac, state: State::Bound, until: SystemTime::now() }
+    }
+
+    fn ip(n: u16) -> Ipv4Addr {
+        let [a, b] = n.to_be_bytes();
+        Ipv4Addr::new(10, 1, a, b)
+    }
+
+    /// One client asks, and would be told.
+    fn ask(waiting: &mut Waiting, n: u16, xid: u32) {
+        let request = Request { mac: record(n, ip(n)).mac, ..discover(xid) };
+        let segment = Segment::new("lab", "br0", Ipv4Addr::new(10, 1, 0, 1), 16);
+        let reply = Reply::lease(&request, &segment, MessageType::Ack, ip(n), "", &BootFile::Nothing);
+        assert_eq!(waiting.add(record(n, ip(n)), Some(reply)), None, "nobody is told at once");
+        waiting.begin();
+    }
+
+    fn pending(waiting: &mut Waiting) -> bool {
+        futures::FutureExt::now_or_never(waiting.committed()).is_none()
+    }
+
+    #[tokio::test]
+    async fn nobody_is_told_before_the_disk_has_it() {
+        let disk = Disk::default();
+        let mut waiting = disk.waiting();
+        ask(&mut waiting, 1, 1);
+        assert_eq!(disk.writes(), [1]);
+        // While that is written others ask, one of them twice.
+        for (n, xid) in [(2, 2), (3, 3), (3, 3), (3, 4)] {
+            ask(&mut waiting, n, xid);
+        }
+        tokio::task::yield_now().await;
+        assert!(pending(&mut waiting) && disk.writes() == [1], "one write at a time");
+        disk.finishes(Ok(()));
+        let told = waiting.committed().await;
+        assert_eq!(told.iter().map(|reply| reply.message.yiaddr()).collect::<Vec<_>>(), [ip(1)]);
+        assert!(pending(&mut waiting), "the next write has begun, and nobody of it is told");
+        let next = tokio::spawn(async move { (waiting.committed().await, waiting) });
+        while disk.writes().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((disk.writes(), next.is_finished()), (vec![2], false));
+        disk.finishes(Ok(()));
+        let (told, mut waiting) = next.await.unwrap();
+        let mut told: Vec<_> =
+            told.iter().map(|reply| (reply.message.yiaddr(), reply.message.xid())).collect();
+        told.sort_unstable();
+        assert_eq!(told, [(ip(2), 2), (ip(3), 4)], "one answer a client");
+        assert!(pending(&mut waiting));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_told_of_what_the_disk_did_not_take() {
+        let disk = Disk::default();
+        let mut waiting = disk.waiting();
+        ask(&mut waiting, 1, 1);
+        disk.finishes(Err(io::Error::other("full")));
+        assert_eq!(waiting.committed().await, []);
+        ask(&mut waiting, 1, 2);
+        assert_eq!(disk.writes(), [] as [usize; 0], "a disk that fails is not asked at every packet");
+        let next = tokio::spawn(async move { waiting.committed().await });
+        while disk.writes().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        disk.finishes(Ok(()));
+        assert_eq!(next.await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn under_overload_who_asks_again_takes_no_room() {
+        let disk = Disk::default();
+        let mut waiting = disk.waiting();
+        ask(&mut waiting, 0, 0);
+        // One client asks as often as there is room for all.
+        for xid in 1..=u32::try_from(MOST).unwrap() {
+            ask(&mut waiting, 1, xid);
+        }
+        assert_eq!(waiting.records.len(), 1);
+        for n in 2..=u16::try_from(MOST).unwrap() {
+            ask(&mut waiting, n, 0);
+        }
+        assert_eq!(waiting.records.len(), MOST);
+        let before = waiting.replies.len();
+        ask(&mut waiting, u16::MAX, 0);
+        assert_eq!(
+            (waiting.records.len(), waiting.replies.len()),
+            (MOST, before),
+            "there is no room for more"
+        );
+    }
+
+    #[test]
+    fn what_differs_is_kept_in_its_order() {
+        let mut waiting = Waiting::committing(None);
+        let declined = |n, ip| Record { state: State::Declined, ..record(n, ip) };
+        for record in
+            [record(1, ip(1)), record(1, ip(2)), record(1, ip(1)), record(1, ip(1)), declined(1, ip(1))]
+        {
+            assert!(waiting.keep(record));
+        }
+        // Another client's between two of one address.
+        for n in [2, 3, 2] {
+            assert!(waiting.keep(record(n, ip(9))));
+        }
+        let kept: Vec<_> = waiting.records.iter().map(|r| (r.mac.0[5], r.ip.octets()[3])).collect();
+        assert_eq!(kept, [(1, 1), (1, 2), (1, 1), (1, 1), (2, 9), (3, 9), (2, 9)]);
+    }
+}

@@ -20,9 +20,7 @@ use axum::{
 pub use file::respond;
 pub use serve::{Limits, serve};
 
-use crate::{
-    Artifact, Boot, BootEntry, BootTable, Dhcp, EventKind, MacAddr, script, server::Shared, server::ipv4,
-};
+use crate::{Artifact, Boot, BootEntry, BootTable, EventKind, MacAddr, script, server::Shared, server::ipv4};
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -46,7 +44,7 @@ async fn boot_script(
     let Some((node, script)) = script_for(&shared, &table, mac, peer.ip()) else {
         // One answer for "not known", "not yours" and "nothing to boot": a neighbour learns nothing.
         if let Some(entry) = table.entries_of(mac).first() {
-            let detail = format!("asked for by {}", peer.ip());
+            let detail = refusal(&shared, &table, entry, peer.ip());
             shared.events.emit(Some(mac), Some(&entry.node), EventKind::HttpScriptRefused, detail);
         } else if shared.strangers.due(peer.ip(), Instant::now()) {
             // Where DHCP is somebody else's, this is all that is seen of it.
@@ -56,9 +54,33 @@ async fn boot_script(
         }
         return StatusCode::NOT_FOUND.into_response();
     };
+    if let Some(node) = &node {
+        shared.scripts.note(node);
+    }
     shared.events.emit(Some(mac), node.as_deref(), EventKind::HttpScript, format!("to {}", peer.ip()));
     let headers = [(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")];
     (headers, script).into_response()
+}
+
+/// What was expected of who asks for a machine's script, and what was seen.
+fn refusal(shared: &Shared, table: &BootTable, entry: &BootEntry, peer: IpAddr) -> String {
+    let (ip, mac, network) = (entry.ip, entry.mac, &entry.network);
+    let Some(segment) = table.segment(network).filter(|s| s.addresses_are_foreign()) else {
+        return format!("asked for by {peer}: expected {ip}, which is reserved for it on {network}");
+    };
+    let seen = ipv4(peer).filter(|peer| segment.contains(*peer));
+    match seen.map(|peer| shared.neighbours.who(peer, Instant::now())) {
+        None => format!(
+            "asked for by {peer}: expected {ip}, or an address of {network} that {mac} has, saw one of elsewhere; \
+             behind a router let its relay bring DHCP here (`behind_relay`)"
+        ),
+        Some(None) => {
+            format!("asked for by {peer}: expected {mac} to answer ARP for it on {network}, saw nobody")
+        }
+        Some(Some(other)) => {
+            format!("asked for by {peer}: expected {mac} to have it on {network}, saw {other}")
+        }
+    }
 }
 
 /// The network of an address; empty: none of ours.
@@ -75,11 +97,13 @@ fn script_for(
 ) -> Option<(Option<String>, String)> {
     let peer = ipv4(peer)?;
     let known = table.entries_of(mac);
-    // Beside another DHCP server it is the address that the machine was heard to take from it.
-    let heard = |entry: &BootEntry| {
-        table.segment(&entry.network).is_some_and(|s| s.dhcp == Dhcp::Proxy) && shared.heard.has(mac, peer)
+    // Beside another DHCP server it is the address that the machine was heard to take from it, or that the machine
+    // answers ARP for: whoever could forge that could take a reserved address, too.
+    let foreign = |entry: &BootEntry| {
+        let segment = table.segment(&entry.network).filter(|s| s.addresses_are_foreign() && s.contains(peer));
+        segment.is_some() && (shared.heard.has(mac, peer) || shared.neighbours.has(mac, peer, Instant::now()))
     };
-    if let Some(entry) = known.iter().find(|e| e.ip == peer || heard(e)) {
+    if let Some(entry) = known.iter().find(|e| e.ip == peer || foreign(e)) {
         let server = shared.config.boot_files.server(table.segment(&entry.network)?.server_ip);
         return Some((Some(entry.node.clone()), script::render(&entry.boot, server)?));
     }
@@ -103,9 +127,9 @@ async fn artifact(
     let artifact = name.parse().ok().and_then(|name| shared.table.load().artifact(&name).cloned());
     let Some(artifact) = artifact else { return StatusCode::NOT_FOUND.into_response() };
     let on_sent = move |bytes| {
-        let (mac, node) = shared.who(peer.ip());
         let detail = format!("to {}", peer.ip());
-        shared.events.emit(mac, node.as_deref(), EventKind::HttpArtifact { name, bytes }, detail);
+        let kind = EventKind::HttpArtifact { name, bytes };
+        shared.events.emit_from(peer.ip(), shared.who(peer.ip()), kind, detail);
     };
     file::respond(artifact, &method, &headers, on_sent).await
 }
@@ -122,9 +146,9 @@ async fn firmware(
         return StatusCode::NOT_FOUND.into_response();
     };
     let on_sent = move |bytes| {
-        let (mac, node) = shared.who(peer.ip());
         let detail = format!("to {}", peer.ip());
-        shared.events.emit(mac, node.as_deref(), EventKind::HttpFirmware { name, bytes }, detail);
+        let kind = EventKind::HttpFirmware { name, bytes };
+        shared.events.emit_from(peer.ip(), shared.who(peer.ip()), kind, detail);
     };
     file::respond(Artifact::Bytes(bytes), &method, &headers, on_sent).await
 }

@@ -113,6 +113,13 @@ impl Book {
         }
     }
 
+    /// What ran at `was` ends later by a step of the clock.
+    pub(super) fn shift(&mut self, was: SystemTime, step: Duration) {
+        for record in self.records.values_mut().filter(|record| record.until > was) {
+            record.until += step;
+        }
+    }
+
     /// What was only offered is free again.
     pub(super) fn withdraw(&mut self, client: &ClientKey) {
         if let Some(ip) = self.clients.get(client)

@@ -18,7 +18,7 @@ use std::{
     net::Ipv4Addr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::task::JoinHandle;
@@ -26,11 +26,10 @@ use tokio::task::JoinHandle;
 use crate::{BootTable, MacAddr, Pool, Segment};
 use book::Book;
 use log::Log;
-use record::State;
 
 pub(crate) use book::Ask;
 pub use client::ClientKey;
-pub(crate) use record::Record;
+pub(crate) use record::{Record, State};
 
 /// An address a machine holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +90,8 @@ struct Inner {
     reserved: Mutex<HashMap<(MacAddr, String), Lease>>,
     /// Pools by network.
     pools: Mutex<HashMap<String, Book>>,
+    /// The clocks when they were last looked at.
+    clocks: Mutex<Option<(SystemTime, Instant)>>,
     /// Empty when it was closed.
     log: Option<Mutex<Option<Log>>>,
 }
@@ -108,6 +109,25 @@ impl Leases {
         }
         let inner = Inner { pools: Mutex::new(pools), log: Some(Mutex::new(Some(log))), ..Inner::default() };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Leases run as long as they were given for, whatever is done to the clock: where it is set forward, as on a host
+    /// that came up with a wrong one, what runs ends that much later. Set back, they last longer, which harms nobody.
+    pub(crate) fn mind_the_clock(&self, wall: SystemTime, now: Instant) {
+        let before = lock(&self.0.clocks).replace((wall, now));
+        let Some((was, at)) = before else { return };
+        let passed = now.saturating_duration_since(at);
+        let step = wall.duration_since(was).unwrap_or_default().saturating_sub(passed);
+        if step < STEP {
+            return;
+        }
+        tracing::warn!(seconds = step.as_secs(), "the clock was set forward: leases end that much later");
+        for book in lock(&self.0.pools).values_mut() {
+            book.shift(was, step);
+        }
+        for lease in lock(&self.0.reserved).values_mut().filter(|lease| lease.expires_at > was) {
+            lease.expires_at += step;
+        }
     }
 
     /// What a packet of a machine with a reservation does.
@@ -275,5 +295,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A clock that is set forward by less is one that is kept right.
+const STEP: Duration = Duration::from_secs(60);
 /// Reservations in the view before ended ones are cleared out; more than a rack has ports.
 const TIDY_AT: usize = 4096;

@@ -49,6 +49,26 @@ fn a_client_keeps_its_address_and_others_get_it_only_when_they_must() {
     assert_eq!(offer(1, Some(second), evening), Some(first));
 }
 
+/// A host that comes up with its clock behind by a day, and is set right.
+#[test]
+fn leases_run_as_long_as_they_were_given_for_over_a_step_of_the_clock() {
+    let (leases, table) = (Leases::default(), BootTable::new());
+    let (segment, pool) = segment(20, 20);
+    let (wrong, at) = (SystemTime::now() - HOUR * 24, Instant::now());
+    leases.mind_the_clock(wrong, at);
+    let given = leases.offer(&ask(1, None), &segment, &pool, &table, wrong).unwrap();
+    leases.pooled(&ask(1, None), "lab", &bound(given), wrong).unwrap();
+    leases.reserved(mac(9), "lab", &bound(ip(30)), wrong);
+    let minute = Duration::from_secs(60);
+    leases.mind_the_clock(wrong + minute * 10, at + minute * 10);
+    let right = SystemTime::now() + minute * 11;
+    leases.mind_the_clock(right, at + minute * 11);
+    let offer = |n, now| leases.offer(&ask(n, None), &segment, &pool, &table, now);
+    assert_eq!(offer(2, right), None, "it is the first one's, for the rest of its hour");
+    assert_eq!(leases.list(right).len(), 2);
+    assert_eq!(offer(2, right + minute * 51), Some(given));
+}
+
 #[test]
 fn what_was_released_is_free_and_what_was_declined_is_not() {
     let (leases, now, table) = (Leases::default(), SystemTime::now(), BootTable::new());

@@ -55,6 +55,36 @@ fn udhcpc_gets_its_reservation_and_every_setting() {
 }
 
 #[test]
+fn udhcpc_is_named_the_boot_file_that_is_there_and_no_other() {
+    let cable = Cable::new();
+    let dir = cable.path("boot-files");
+    let mut config = Config::new(HTTP_PORT);
+    let missing = config.load_files(&dir).unwrap_err();
+    assert!(missing.to_string().contains("boot-files"), "{missing}");
+    std::fs::create_dir(&dir).unwrap();
+    config.load_files(&dir).unwrap();
+    std::fs::write(dir.join("snponly.efi"), "uefi").unwrap();
+    config.load_files(&dir).unwrap();
+    let boot = Boot::Script {
+        kernel: "k".parse().unwrap(),
+        initrd: "i".parse().unwrap(),
+        args: farrier_netboot::KernelArgs::new(),
+    };
+    let server = Running::start(&cable.server, config, table(segment(), boot));
+    let named = |class: &str, architecture: &str| {
+        let _ = std::fs::remove_file(cable.path("told"));
+        let output = udhcpc(&cable, &["-V", class, "-x", architecture, "-O", "bootfile"]);
+        assert!(output.status.success(), "{}", text(&output));
+        let told = told(&cable);
+        told.lines().find_map(|line| line.strip_prefix("boot_file=").map(str::to_owned))
+    };
+    assert_eq!(named("PXEClient:Arch:00007", "0x5d:0007").as_deref(), Some("snponly.efi"));
+    assert_eq!(named("PXEClient:Arch:00000", "0x5d:0000"), None);
+    let unknown = EventKind::UnknownArchitecture { architecture: 0 };
+    assert!(server.kinds().contains(&unknown), "{:?}", server.kinds());
+}
+
+#[test]
 fn udhcpc_of_an_unknown_machine_gets_silence_and_one_event() {
     let cable = Cable::new();
     let mut table = table(segment(), Boot::None);
@@ -96,6 +126,10 @@ fn udhcpc_is_refused_an_address_of_another_time() {
 }
 
 pub(crate) fn dhclient(cable: &Cable, seconds: u32, what: &str) -> std::process::Output {
+    dhclient_on(cable, "c0", seconds, what)
+}
+
+pub(crate) fn dhclient_on(cable: &Cable, interface: &str, seconds: u32, what: &str) -> std::process::Output {
     let path = |name: &str| cable.path(name).display().to_string();
     if !cable.path("conf").exists() {
         std::fs::write(cable.path("conf"), "timeout 10; retry 1; initial-interval 1;").unwrap();
@@ -106,7 +140,7 @@ pub(crate) fn dhclient(cable: &Cable, seconds: u32, what: &str) -> std::process:
         seconds,
         "dhclient",
         "isc-dhcp-client",
-        &[&args[..], &["-sf", &script, "c0"]].concat(),
+        &[&args[..], &["-sf", &script, interface]].concat(),
     )
 }
 

@@ -8,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use farrier_netboot::{Artifact, Boot, Config, EventKind, KernelArgs, Segment};
+use farrier_netboot::{Artifact, Boot, Config, Dhcp, EventKind, KernelArgs, Segment};
 
+use crate::foreign::{GIVES, dnsmasq_on};
 use crate::lab::{HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, file, noise, table, tool};
 
 /// A running machine and what it says on its serial port.
@@ -51,10 +52,14 @@ impl Rack {
 
     /// Starts the server with a script whose kernel is no kernel: that it is fetched is what is to be shown.
     fn serve(&self, boot: Boot) -> Running {
+        self.serve_on(Segment::new("provisioning", "br0", SERVER_IP.parse().unwrap(), 24), boot)
+    }
+
+    fn serve_on(&self, segment: Segment, boot: Boot) -> Running {
         let mut config = Config::new(HTTP_PORT);
         file("/usr/lib/ipxe/snponly.efi", "ipxe");
         config.load_files(Path::new("/usr/lib/ipxe")).unwrap();
-        let mut table = table(Segment::new("provisioning", "br0", SERVER_IP.parse().unwrap(), 24), boot);
+        let mut table = table(segment, boot);
         table.publish_artifact("vmlinuz".parse().unwrap(), Artifact::Bytes(noise(20_000).into()));
         Running::start(&self.namespace, config, table)
     }
@@ -137,6 +142,35 @@ fn a_bios_machine_with_ipxe_in_its_option_rom_fetches_its_kernel() {
     let kinds = server.kinds();
     let steps: Vec<_> = kinds.iter().filter(|k| [Discover, Request, Ack, HttpScript].contains(k)).collect();
     assert!(steps.ends_with(&[&Request, &Ack, &HttpScript]) && kinds.contains(&Offer), "{kinds:?}");
+}
+
+/// Its address is of dnsmasq's choosing: that it has it is proven by ARP.
+#[test]
+fn a_bios_machine_boots_where_dhcp_is_dnsmasqs_alone() {
+    let rack = Rack::new();
+    let other = Namespace::new("d");
+    rack.namespace.sh(&format!(
+        "ip link add v0 type veth peer name d0 netns {}; ip link set v0 master br0; ip link set v0 up",
+        other.name()
+    ));
+    let url = format!("--dhcp-boot=http://{SERVER_IP}:{HTTP_PORT}/boot/${{net0/mac:hexhyp}}.ipxe");
+    let theirs = dnsmasq_on(other, rack.dir.path(), &[GIVES, &url]);
+    let segment = Segment::new("provisioning", "br0", SERVER_IP.parse().unwrap(), 24);
+    let mut server = rack.serve_on(Segment { dhcp: Dhcp::Off, ..segment }, script());
+    let started = Instant::now();
+    let _machine = rack.bios(&[]);
+    let given = server.wait(PATIENCE, |kind| *kind == EventKind::HttpScript);
+    assert!(given.detail.contains("to 10.77.0.15"), "{given:?}");
+    let kernel = EventKind::HttpArtifact { name: "vmlinuz".into(), bytes: 20_000 };
+    let fetched = server.wait(PATIENCE, |kind| *kind == kernel);
+    assert_eq!(fetched.mac, Some(MAC), "the trace has what it fetched");
+    eprintln!("bios, beside dnsmasq: kernel after {:?}", started.elapsed());
+    // Another machine of the link does not get it, and is told apart.
+    let url = format!("http://{SERVER_IP}:{HTTP_PORT}/boot/{}.ipxe", MAC.hyphenated());
+    let refused = theirs.machine.client(30, "curl", "curl", &["-sf", &url]);
+    assert_eq!(refused.status.code(), Some(22), "{refused:?}");
+    let told = server.wait(PATIENCE, |kind| *kind == EventKind::HttpScriptRefused);
+    assert!(told.detail.contains(&format!("expected {MAC} to have it on provisioning, saw ")), "{told:?}");
 }
 
 #[test]

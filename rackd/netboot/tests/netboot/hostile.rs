@@ -75,6 +75,40 @@ fn requests_for_the_same_file_from_one_port_are_one_transfer_and_many_are_refuse
     });
 }
 
+/// A ROM with one port for all it fetches, which is reset in the middle.
+#[test]
+fn a_port_that_asks_for_another_file_gets_it_at_once() {
+    let cable = Cable::addressed();
+    let mut config = Config::new(HTTP_PORT);
+    for name in ["first", "second"] {
+        config.files.insert(name.into(), [name.as_bytes(), &noise(5000)].concat().into());
+    }
+    let mut server = Running::start(&cable.server, config, table(segment(), Boot::None));
+    cable.client.inside(|| {
+        let socket = UdpSocket::bind((CLIENT_IP, 2070)).unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let mut buffer = [0; 600];
+        let mut begins = |name: &str, acked: bool| {
+            socket.send_to(&[b"\0\x01", name.as_bytes(), b"\0octet\0"].concat(), (SERVER_IP, 69)).unwrap();
+            // Of the transfer before, a block may be on its way.
+            loop {
+                let (len, from) = socket.recv_from(&mut buffer).unwrap();
+                if buffer[..len].starts_with(&[&[0, 3, 0, 1], name.as_bytes()].concat()) {
+                    if acked {
+                        socket.send_to(&[0, 4, 0, 1], from).unwrap();
+                    }
+                    return;
+                }
+            }
+        };
+        begins("first", true);
+        begins("second", false);
+        begins("first", true);
+    });
+    let broke = server.wait(5, |kind| matches!(kind, EventKind::TftpFailed { .. }));
+    assert!(broke.detail.contains("asked anew from the same port"), "{broke:?}");
+}
+
 #[test]
 fn a_client_that_sends_no_request_is_cut_off() {
     let cable = Cable::addressed();

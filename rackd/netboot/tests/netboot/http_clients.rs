@@ -1,5 +1,7 @@
 //! curl against scripts and artifacts.
 
+use std::time::Duration;
+
 use farrier_netboot::{Artifact, Boot, Config, EventKind, KernelArgs};
 
 use crate::lab::{Cable, HTTP_PORT, MAC, Running, SERVER_IP, noise, segment, table, text};
@@ -21,6 +23,12 @@ fn curl(cable: &Cable, args: &[&str], path: &str) -> (String, Vec<u8>) {
     (std::fs::read_to_string(&head).unwrap().to_lowercase(), output.stdout)
 }
 
+fn given(server: &Running) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let given = async { tokio::time::timeout(Duration::from_secs(5), server.netboot.scripts_given()).await };
+    runtime.block_on(given).unwrap().into_iter().collect()
+}
+
 #[test]
 fn a_script_goes_to_its_own_address_only() {
     let cable = Cable::addressed();
@@ -30,6 +38,7 @@ fn a_script_goes_to_its_own_address_only() {
     assert!(head.starts_with("http/1.1 200") && head.contains("cache-control: no-store"), "{head}");
     assert!(String::from_utf8(body).unwrap().contains("farrier.token=s3cret"));
     server.wait(5, |kind| *kind == EventKind::HttpScript);
+    assert_eq!(given(&server), ["node-1"], "whoever renews its token is told, whatever becomes of events");
     cable.client.sh("ip addr add 10.77.0.66/24 dev c0");
     let (head, body) = curl(&cable, &["--interface", "10.77.0.66"], &path);
     assert!(head.starts_with("http/1.1 404") && body.is_empty(), "{head}");

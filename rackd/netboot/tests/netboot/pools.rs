@@ -1,9 +1,9 @@
 //! Addresses of pools, which must outlive the server: udhcpc and dhclient.
 
-use farrier_netboot::{Boot, Config, EventKind, LeaseKind, Leases, Pool, Segment};
+use farrier_netboot::{Boot, BootEntry, Config, EventKind, LeaseKind, Leases, MacAddr, Pool, Segment};
 
-use crate::dhcp_clients::{dhclient, told, udhcpc};
-use crate::lab::{Cable, HTTP_PORT, MAC, Running, segment, table, text};
+use crate::dhcp_clients::{dhclient, dhclient_on, told, udhcpc};
+use crate::lab::{Cable, HTTP_PORT, MAC, Running, entry, segment, table, text};
 
 fn pool(first: &str, last: &str) -> Segment {
     let pool = Pool { first: first.parse().unwrap(), last: last.parse().unwrap(), boot: Boot::None };
@@ -82,6 +82,52 @@ fn an_address_that_udhcpc_finds_in_use_is_left_alone() {
     // Nor does a restart give it to anybody.
     let server = serve(&cable, pool("10.77.0.200", "10.77.0.201"));
     assert_eq!(server.netboot.leases()[0].kind, LeaseKind::Declined);
+}
+
+/// The kernel at the other end of the cable has an address, and answers ARP for it; `m0` there is another machine.
+fn taken(cable: &Cable, ip: &str) {
+    cable.client.sh(&format!("ip addr add {ip}/32 dev lo"));
+    cable.client.sh("ip link add m0 link c0 address 52:54:00:77:00:02 type macvlan mode bridge; \
+         echo 1 > /proc/sys/net/ipv4/conf/m0/arp_ignore; ip link set m0 up");
+}
+
+#[test]
+fn dhclient_is_not_given_back_an_address_that_somebody_took_meanwhile() {
+    let cable = Cable::new();
+    taken(&cable, "10.77.0.200");
+    // Of another server, which knew nothing of it either.
+    std::fs::write(
+        cable.path("leases"),
+        "lease {\n interface \"m0\";\n fixed-address 10.77.0.200;\n option subnet-mask 255.255.255.0;\n \
+         option dhcp-lease-time 4000000000;\n option dhcp-server-identifier 10.77.0.1;\n renew 2 2037/12/01 00:00:00;\n \
+         rebind 3 2037/12/02 00:00:00;\n expire 4 2037/12/03 00:00:00;\n}\n",
+    )
+    .unwrap();
+    let mut server = serve(&cable, pool("10.77.0.200", "10.77.0.201"));
+    let output = dhclient_on(&cable, "m0", 20, "-1");
+    let said = text(&output);
+    assert!(said.contains("bound to 10.77.0.201"), "{said}");
+    let asked = said.find("DHCPREQUEST").unwrap();
+    assert!(said.find("DHCPDISCOVER").is_none_or(|found| asked < found), "it asked for what it had: {said}");
+    let found = server.wait(5, |kind| *kind == EventKind::AddressInUse);
+    assert!(found.detail.contains("uses 10.77.0.200"), "{found:?}");
+}
+
+#[test]
+fn a_reserved_address_that_somebody_took_is_told_with_its_node() {
+    let cable = Cable::new();
+    taken(&cable, "10.77.0.50");
+    let mac: MacAddr = "52:54:00:77:00:02".parse().unwrap();
+    let mut table = table(segment(), Boot::None);
+    table.unpublish_mac(MAC);
+    table.publish(BootEntry { mac, ..entry(Boot::None) });
+    let mut server = Running::start(&cable.server, Config::new(HTTP_PORT), table);
+    let args = ["-f", "-q", "-n", "-t", "5", "-T", "1", "-i", "m0", "-s", "/bin/true"];
+    let output = cable.client.client(20, "udhcpc", "udhcpc", &args);
+    assert!(output.status.success(), "there is no other one to give: {}", text(&output));
+    let found = server.wait(5, |kind| *kind == EventKind::AddressInUse);
+    assert_eq!((found.node.as_deref(), found.mac), (Some("node-1"), Some(mac)));
+    assert!(found.detail.contains(&format!("{MAC} uses 10.77.0.50")), "{found:?}");
 }
 
 #[test]

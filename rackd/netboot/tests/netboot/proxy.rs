@@ -72,7 +72,9 @@ fn file(message: &Message) -> &str {
 fn dnsmasq_gives_the_address_and_we_the_boot_file_on_both_ports() {
     let cable = Cable::new();
     let _theirs = dnsmasq(&cable);
-    let server = Running::start(&cable.server, Config::new(HTTP_PORT), table());
+    let mut config = Config::new(HTTP_PORT);
+    config.files.insert("undionly.kpxe".into(), vec![0; 600].into());
+    let server = Running::start(&cable.server, config, table());
     cable
         .client
         .sh(&format!("ip link add m0 link c0 address {MACHINE} type macvlan mode bridge; ip link set m0 up"));

@@ -5,7 +5,9 @@ use std::process::Stdio;
 use farrier_netboot::{Boot, BootEntry, Config, EventKind, Segment};
 
 use crate::dhcp_clients::{script, told};
-use crate::lab::{Cable, HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, segment, table, text, tool};
+use crate::lab::{
+    Cable, HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, entry, segment, table, text, tool,
+};
 
 const FAR_IP: &str = "10.79.0.50";
 const ROUTER: &str = "10.77.0.2";
@@ -19,6 +21,11 @@ struct Routed {
 
 impl Routed {
     fn new() -> Self {
+        Self::relaying("-iu")
+    }
+
+    /// `up`: what the interface towards the server is to dhcrelay.
+    fn relaying(up: &str) -> Self {
         // Of the second cable only the client's end: its other end moves into the router.
         let (near, far) = (Cable::new(), Cable::new());
         let router: &Namespace = &near.client;
@@ -30,11 +37,35 @@ impl Routed {
         near.server.sh(&format!("ip route add 10.79.0.0/24 via {ROUTER}"));
         let mut relay = router.command(&tool("dhcrelay", "isc-dhcp-relay"));
         // -a adds option 82 and takes it out again; -D drops answers in which it is not what it sent.
-        relay.args(["-4", "-d", "-a", "-D", "-iu", "c0", "-id", "down0", "-pf"]).arg(near.path("pid"));
+        relay.args(["-4", "-d", "-a", "-D", up, "c0", "-id", "down0", "-pf"]).arg(near.path("pid"));
         let relay = relay.arg(SERVER_IP).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let relay = Killed(relay.spawn().unwrap());
         Self { near, far, _relay: relay }
     }
+}
+
+/// As a fabric does whose leaves relay from a loopback: the relay's address is of another network than the machine.
+#[test]
+fn udhcpc_behind_a_relay_with_link_selection_gets_an_address_of_its_link() {
+    let routed = Routed::relaying("-U");
+    let behind = Segment {
+        behind_relay: Some("10.79.0.0".parse().unwrap()),
+        gateway: Some("10.79.0.1".parse().unwrap()),
+        ..Segment::new("far", "", SERVER_IP.parse().unwrap(), 24)
+    };
+    let mut table = table(segment(), Boot::None);
+    table.unpublish_mac(MAC);
+    table.set_segments(vec![segment(), behind]);
+    let far = BootEntry { network: "far".into(), ip: FAR_IP.parse().unwrap(), ..entry(Boot::LocalDisk) };
+    table.publish(far);
+    let server = Running::start(&routed.near.server, Config::new(HTTP_PORT), table);
+    let args = ["-f", "-q", "-n", "-t", "10", "-T", "1", "-i", "c0", "-s", &script(&routed.far)];
+    let output = routed.far.client.client(30, "udhcpc", "udhcpc", &args);
+    assert!(output.status.success(), "{} {:#?}", text(&output), server.netboot.log());
+    assert!(told(&routed.far).contains(&format!("ip={FAR_IP}")));
+    let asked = server.netboot.trace(MAC);
+    let through = format!("through relay {ROUTER} for link 10.79.0.1");
+    assert!(asked.iter().any(|e| e.detail.contains(&through)), "{asked:#?}");
 }
 
 #[test]
@@ -93,5 +124,6 @@ fn a_relay_of_a_subnet_that_is_not_ours_gets_no_answer() {
     let args = ["-f", "-q", "-n", "-t", "2", "-T", "1", "-i", "c0", "-s", "/bin/true"];
     let output = routed.far.client.client(20, "udhcpc", "udhcpc", &args);
     assert!(!output.status.success(), "{}", text(&output));
-    assert_eq!(server.kinds(), []);
+    let relay = "10.79.0.1".parse().unwrap();
+    assert_eq!(server.kinds(), [EventKind::UnknownRelay { relay }], "told once, whom it asks through");
 }

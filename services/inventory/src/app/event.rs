@@ -43,6 +43,7 @@ impl App {
                 RackEventKind::UnknownMachine => "unknown machine",
                 RackEventKind::ForeignDhcpServer => "foreign dhcp server",
                 RackEventKind::DiskFailed => "disk failed",
+                RackEventKind::AddressConflict => "address conflict",
                 RackEventKind::Unspecified => return Err(invalid("events.kind", "expected what happened")),
             };
             check::text("events.detail", &reported.detail)?;

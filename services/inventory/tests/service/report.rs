@@ -36,6 +36,11 @@ async fn a_rack_says_what_it_saw_of_itself_and_its_nodes_and_of_nobody_else() {
     inner(r1.events.report_events(report(vec![stranger])).await).unwrap();
     let last = op.all_events().await.pop().unwrap();
     assert_eq!((last.action.as_str(), last.resource.as_str()), ("unknown machine", "racks/r1"));
+    let conflict =
+        RackEvent { kind: RackEventKind::AddressConflict.into(), ..login("nodes/n1", "10.90.0.9") };
+    inner(r1.events.report_events(report(vec![conflict])).await).unwrap();
+    let last = op.all_events().await.pop().unwrap();
+    assert_eq!((last.action.as_str(), last.resource.as_str()), ("address conflict", "nodes/n1"));
 }
 
 #[tokio::test]

@@ -1,0 +1,115 @@
+//! Who has which address on our interfaces, as the kernel remembers it: whoever speaks to us by IP was asked by ARP
+//! before it was answered.
+
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::MacAddr;
+
+/// The kernel's table, read seldom.
+#[derive(Debug, Default)]
+pub(crate) struct Neighbours(Mutex<Option<(Instant, HashMap<Ipv4Addr, MacAddr>)>>);
+
+impl Neighbours {
+    /// The port that has an address which spoke to us just now. An address that two interfaces know belongs to nobody.
+    pub(crate) fn who(&self, ip: Ipv4Addr, now: Instant) -> Option<MacAddr> {
+        self.look(ip, now, |_| true)
+    }
+
+    /// Whether an address that spoke to us just now is this port's.
+    pub(crate) fn has(&self, mac: MacAddr, ip: Ipv4Addr, now: Instant) -> bool {
+        self.look(ip, now, |known| known == mac) == Some(mac)
+    }
+
+    /// What is not `enough` as it was read is read again: the address may have come since.
+    fn look(&self, ip: Ipv4Addr, now: Instant, enough: impl Fn(MacAddr) -> bool) -> Option<MacAddr> {
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |(at, _): &&(Instant, _)| now.saturating_duration_since(*at) < FRESH;
+        let known = cache.as_ref().filter(fresh).and_then(|(_, known)| known.get(&ip).copied());
+        if known.is_some_and(enough) {
+            return known;
+        }
+        let read = read_all();
+        let known = read.get(&ip).copied();
+        *cache = Some((now, read));
+        known
+    }
+}
+
+/// Of one interface.
+pub(crate) fn read(interface: &str) -> HashMap<Ipv4Addr, MacAddr> {
+    let text = text();
+    entries(&text).filter(|(_, _, device)| *device == interface).map(|(ip, mac, _)| (ip, mac)).collect()
+}
+
+fn read_all() -> HashMap<Ipv4Addr, MacAddr> {
+    single(&text())
+}
+
+fn single(text: &str) -> HashMap<Ipv4Addr, MacAddr> {
+    let mut out: HashMap<Ipv4Addr, Option<MacAddr>> = HashMap::new();
+    for (ip, mac, _) in entries(text) {
+        out.entry(ip).and_modify(|known| *known = known.filter(|known| *known == mac)).or_insert(Some(mac));
+    }
+    out.into_iter().filter_map(|(ip, mac)| Some((ip, mac?))).collect()
+}
+
+/// A read of some kilobytes from memory.
+fn text() -> String {
+    // Of this thread: processes with threads in several network namespaces exist, in tests.
+    std::fs::read_to_string("/proc/thread-self/net/arp").unwrap_or_else(|error| {
+        tracing::debug!(%error, "neighbours cannot be read");
+        String::new()
+    })
+}
+
+/// Complete entries of `/proc/net/arp`.
+///
+/// ```text
+/// IP address       HW type     Flags       HW address            Mask     Device
+/// 10.77.0.50       0x1         0x2         52:54:00:77:00:01     *        s0
+/// ```
+fn entries(text: &str) -> impl Iterator<Item = (Ipv4Addr, MacAddr, &str)> {
+    text.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let ip = words.next()?.parse().ok()?;
+        let flags = words.nth(1)?.strip_prefix("0x")?;
+        let mac = words.next()?.parse().ok()?;
+        // ATF_COM: somebody answered.
+        let complete = u32::from_str_radix(flags, 16).ok()? & 2 != 0;
+        Some((ip, mac, words.nth(1)?)).filter(|_| complete)
+    })
+}
+
+/// An address that changed its machine is another machine's after so long.
+const FRESH: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "IP address       HW type     Flags       HW address            Mask     Device\n\
+                        10.0.0.9         0x1         0x2         52:54:00:00:00:09     *        s0\n\
+                        10.0.0.8         0x1         0x0         00:00:00:00:00:00     *        s0\n\
+                        10.0.0.6         0x1         0x2         52:54:00:00:00:06     *        s0\n\
+                        10.0.0.6         0x1         0x2         52:54:00:00:00:66     *        s1\n\
+                        10.0.0.7         0x1         0x6         52:54:00:00:00:07     *        s1\nrubbish\n";
+
+    #[test]
+    fn neighbours_are_those_that_answered_each_on_its_interface() {
+        let of = |interface| -> Vec<_> {
+            entries(TEXT)
+                .filter(|(_, _, d)| *d == interface)
+                .map(|(ip, mac, _)| (ip.octets()[3], mac.0[5]))
+                .collect()
+        };
+        assert_eq!((of("s0"), of("s1")), (vec![(9, 9), (6, 6)], vec![(6, 0x66), (7, 7)]));
+        let all = single(TEXT);
+        assert_eq!(all.get(&[10, 0, 0, 7].into()), Some(&MacAddr([0x52, 0x54, 0, 0, 0, 7])));
+        assert_eq!((all.len(), all.get(&[10, 0, 0, 6].into())), (2, None), "two say that it is theirs");
+    }
+}
