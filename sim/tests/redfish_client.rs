@@ -1,6 +1,8 @@
 //! Our Redfish client against our simulated service: every capability, every failure, hostile answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "redfish_client/restarts.rs"]
+mod restarts;
 #[path = "redfish_client/vendors.rs"]
 mod vendors;
 
@@ -198,6 +200,22 @@ async fn virtual_media_is_changed_and_read_back() {
 }
 
 #[tokio::test]
+async fn an_image_that_is_in_the_drive_stays_there_however_long_its_url_is() {
+    let lab = Lab::start(|_| {}).await;
+    let bmc = lab.client();
+    let mut costs = Vec::new();
+    for signature in [10, 600] {
+        let url = format!("https://192.0.2.1/a.iso?signature={}", "5a".repeat(signature / 2));
+        bmc.insert_media(&url, soon()).await.unwrap();
+        let before = lab.service.request_count();
+        assert!(bmc.insert_media(&url, soon()).await.unwrap().inserted);
+        costs.push(lab.service.request_count() - before);
+    }
+    assert_eq!(costs[0], costs[1], "requests of an insertion that has nothing to do");
+    lab.stop().await;
+}
+
+#[tokio::test]
 async fn sensors_and_draw_are_read_in_both_models() {
     let mut told = Vec::new();
     for new in [false, true] {
@@ -269,6 +287,20 @@ async fn a_wrong_password_is_named_and_not_tried_for_ever() {
     assert_eq!(lab.service.request_count(), before, "a further try might lock the account");
     // Others' credentials have a breaker of their own.
     assert_eq!(lab.client().power_status(soon()).await, Ok(PowerState::Off));
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_complaint_about_the_password_does_not_tell_it() {
+    let lab = Lab::start(|_| {}).await;
+    lab.faults(|faults| faults.quotes_password = true);
+    let error = lab.client().power_status(soon()).await.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("This is no good") && !text.contains("S3"), "{text}");
+    // The same of a password that is to be the next.
+    lab.faults(|_| ());
+    let error = lab.client().set_password(&Secret::new("12345"), soon()).await.unwrap_err();
+    assert!(!error.to_string().contains("12345"), "{error}");
     lab.stop().await;
 }
 

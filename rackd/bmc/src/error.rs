@@ -261,6 +261,16 @@ pub enum BmcError {
         expected: String,
         /// What is there.
         seen: String,
+        /// The BMC says that it has no system at all.
+        has_none: bool,
+    },
+    /// It worked before, and says now what BMCs say in their first minutes.
+    #[error("{reason}; BMC {addr} worked before and may be restarting: wait, and look at it if it stays so")]
+    Restarting {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What it says.
+        reason: Box<BmcError>,
     },
     /// The BMC answered a request with an HTTP error.
     #[error("BMC {addr} refused {request}: expected success, seen HTTP {status}{detail}; {}", advice(*status))]
@@ -413,6 +423,7 @@ impl BmcError {
             | Self::Garbled { .. }
             | Self::NoSessionSlot { .. }
             | Self::StillQueued { .. }
+            | Self::Restarting { .. }
             | Self::NoConnection { .. }
             | Self::NoAnswer { .. } => true,
             // 408 and 429 ask for patience; a BMC that restarts or is busy answers 5xx.

@@ -32,6 +32,7 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
     if watched.not_before.is_some_and(|at| Instant::now() < at) {
         return None;
     }
+    let mut refused = false;
     let seen = match power(bmcs, watched, Deadline::after(PATIENCE)).await {
         Ok((state, driver)) => {
             watched.doubted = false;
@@ -44,11 +45,11 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
             return None;
         }
         Err(failure) => {
+            refused = failure.is_wrong_password();
             let problem = plain(&failure.to_string());
             if failure.is_transient() { Seen::Unreachable(problem) } else { Seen::Failing(problem) }
         }
     };
-    let refused = matches!(seen, Seen::Failing(_));
     watched.not_before = refused.then(|| Instant::now() + REFUSED);
     Some(Sighting { node: watched.node.clone(), at: Instant::now(), seen })
 }
@@ -63,7 +64,7 @@ enum Failure {
 
 impl Failure {
     fn is_wrong_password(&self) -> bool {
-        matches!(self, Self::Bmc(BmcError::WrongPassword { .. }))
+        matches!(self, Self::Bmc(error) if error.is_wrong_password())
     }
 
     fn is_transient(&self) -> bool {

@@ -185,7 +185,13 @@ impl Link {
                 HandshakeEnd::Over(Failed::Exhausted)
             }
             HandshakeError::Refused { message: "Open Session", .. } => {
-                HandshakeEnd::Over(Failed::Final(self.session_refused(&error)))
+                let refused = self.session_refused(&error);
+                // With the suite that worked before nothing was wrong with what we asked.
+                let error = match self.suite {
+                    Some(_) => BmcError::Restarting { addr, reason: Box::new(refused) },
+                    None => refused,
+                };
+                HandshakeEnd::Over(Failed::Final(error))
             }
             HandshakeError::Refused { status: RmcpStatus::UNAUTHORIZED_ROLE, .. } => {
                 HandshakeEnd::Over(Failed::Final(self.session_refused(&error)))

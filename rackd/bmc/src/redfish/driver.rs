@@ -111,10 +111,13 @@ impl ReadInventory for RedfishBmc {
 impl Link {
     pub(super) async fn power(&mut self, call: &mut Call) -> Result<PowerState, BmcError> {
         let (path, system) = self.system(call).await?;
-        power::state(&system).ok_or_else(|| {
+        let Some(state) = power::state(&system) else {
             let seen = system.at("PowerState").map_or("none".to_owned(), ToString::to_string);
-            self.bad_answer(&Ask::get(&path), "a PowerState of On or Off", &seen)
-        })
+            let error = self.bad_answer(&Ask::get(&path), "a PowerState of On or Off", &seen);
+            return Err(self.unless_it_starts(error));
+        };
+        self.it_works();
+        Ok(state)
     }
 
     async fn reset(&mut self, call: &mut Call, reset: &'static Reset) -> Result<(), BmcError> {

@@ -15,6 +15,7 @@ use super::link::Link;
 use super::recognise::handle;
 use super::tuning::Tuning;
 use super::vendor;
+use super::worked::Worked;
 use crate::Bmc;
 use crate::actor::{self, Job, MAILBOX};
 
@@ -29,6 +30,7 @@ struct Inner {
     dial: Arc<dyn Dial>,
     tuning: Tuning,
     actors: Mutex<HashMap<SocketAddr, Vec<Known>>>,
+    worked: Arc<Worked>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -49,7 +51,8 @@ impl RedfishHub {
     #[must_use]
     pub fn with(dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        Self { inner: Arc::new(Inner { dial, tuning, actors: Mutex::default(), stop, tasks }) }
+        let (actors, worked) = (Mutex::default(), Arc::default());
+        Self { inner: Arc::new(Inner { dial, tuning, actors, worked, stop, tasks }) }
     }
 
     /// A handle for one BMC. Nothing is sent yet. Handles with equal addresses share one actor, so
@@ -83,7 +86,8 @@ impl RedfishHub {
         }
         let (mailbox, jobs) = mpsc::channel(MAILBOX);
         known.push(Known { address: Arc::clone(&address), mailbox: mailbox.downgrade() });
-        let link = Link::new(address, Arc::clone(&self.inner.dial), self.inner.tuning);
+        let (dial, worked) = (Arc::clone(&self.inner.dial), Arc::clone(&self.inner.worked));
+        let link = Link::new(address, dial, self.inner.tuning, worked);
         self.inner.tasks.spawn(actor::run(link, jobs, self.inner.stop.clone()));
         mailbox
     }

@@ -19,6 +19,7 @@ use super::places::Root;
 use super::session::Auth;
 use super::tuning::Tuning;
 use super::vendor;
+use super::worked::Worked;
 use crate::BmcError;
 use crate::actor::{Call, Line};
 use crate::breaker::Breaker;
@@ -37,6 +38,7 @@ pub(crate) struct Link {
     pub(super) root: Option<Root>,
     /// Where the node's system is, once found.
     pub(super) system: Option<Path>,
+    worked: Arc<Worked>,
     http: Http,
     breaker: Breaker,
     last_used: Instant,
@@ -99,8 +101,14 @@ impl Line for Link {
 }
 
 impl Link {
-    pub(super) fn new(address: Arc<RedfishAddress>, dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
+    pub(super) fn new(
+        address: Arc<RedfishAddress>,
+        dial: Arc<dyn Dial>,
+        tuning: Tuning,
+        worked: Arc<Worked>,
+    ) -> Self {
         Self {
+            worked,
             http: Http::new(Arc::clone(&address), dial, tuning),
             breaker: Breaker::new(tuning.breaker()),
             address,
@@ -262,7 +270,10 @@ impl Link {
 
     pub(super) fn refused(&self, ask: &Ask, answer: &Answer) -> BmcError {
         let document = Document::parse(&answer.body, None).unwrap_or_default();
-        let complaint = document.complaint();
+        // The account's password, and one that was asked for.
+        let own = String::from_utf8_lossy(self.address.password.expose());
+        let asked = ask.body.as_ref().and_then(|body| body.get("Password")?.as_str()).unwrap_or_default();
+        let complaint = document.complaint(&[&own, asked]);
         let detail = if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
         let licence = vendor::LICENCES.iter().find(|(id, _)| document.complains_of(id));
         if let Some((_, licence)) = licence {
@@ -281,16 +292,34 @@ impl Link {
         BmcError::BadAnswer { addr: self.address.addr, request: ask.name(), expected, seen }
     }
 
+    /// The system was read: this is a BMC that works.
+    pub(super) fn it_works(&self) {
+        self.worked.add(self.address.addr);
+    }
+
+    /// An answer that a BMC gives while it starts: of one that worked before it does not mean what it says.
+    pub(super) fn unless_it_starts(&mut self, error: BmcError) -> BmcError {
+        if error.is_transient() || !self.worked.has(self.address.addr) {
+            return error;
+        }
+        // Without a session service it may have been taken for one that has none.
+        if matches!(self.auth, Auth::Basic(_)) {
+            self.auth = Auth::None;
+        }
+        self.root = None;
+        BmcError::Restarting { addr: self.address.addr, reason: Box::new(error) }
+    }
+
     pub(super) fn wrong_password(&self) -> BmcError {
         BmcError::WrongPassword { addr: self.address.addr, user: self.address.user.clone() }
     }
 
-    fn failed(&self, call: &Call, ask: &Ask, failed: Failed) -> BmcError {
+    fn failed(&mut self, call: &Call, ask: &Ask, failed: Failed) -> BmcError {
         let (addr, elapsed) = (self.address.addr, call.elapsed());
         let no_connection = |seen: String| BmcError::NoConnection { addr, seen, elapsed };
         match (failed, ask.event) {
             (Failed::Dial(DialError::Connect(error)), _) => no_connection(error.to_string()),
-            (Failed::Dial(DialError::Tls(seen)), _) => BmcError::Tls { addr, seen },
+            (Failed::Dial(DialError::Tls(seen)), _) => self.unless_it_starts(BmcError::Tls { addr, seen }),
             (Failed::Dial(DialError::Certificate(seen)), _) => {
                 let seen = seen.iter().map(|byte| format!("{byte:02x}")).collect();
                 let pinned = self.address.trust != Trust::Nothing;

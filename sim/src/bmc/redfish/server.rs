@@ -194,6 +194,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Resu
     }
     let is_root = asked.path.trim_end_matches('/') == super::resources::ROOT;
     let reply = match (&faults.redirect, faults.status) {
+        _ if faults.absent => {
+            Reply::refusal(StatusCode::NOT_FOUND, "ResourceMissingAtURI", "nothing here yet")
+        }
         (Some(to), _) => Reply::redirect(to),
         (None, Some(status)) if !is_root => {
             Reply::refusal(StatusCode::from_u16(status)?, "InternalError", "told to fail")
@@ -204,5 +207,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Resu
         _ => shared.service.lock().await.answer(&asked, &faults).await,
     };
     anyhow::ensure!(!faults.mute, "mute");
+    if !faults.late.is_zero() {
+        tokio::time::sleep(faults.late).await;
+    }
     Ok(reply.into_response()?)
 }

@@ -90,7 +90,7 @@ impl Service {
         let is_login = asked.method == Method::POST && path == SESSIONS && self.config.sessions;
         let is_open = asked.method == Method::GET && matches!(path, "/redfish" | ROOT);
         if is_login {
-            return self.log_in(&asked.body);
+            return self.log_in(&asked.body, faults);
         }
         if !is_open && !self.admits(&asked.headers) {
             return Reply::refusal(StatusCode::UNAUTHORIZED, "NoValidSession", "no valid session");
@@ -112,6 +112,7 @@ impl Service {
             tasks: &self.tasks,
             parts: &self.parts,
             query: &asked.query,
+            hides_power: faults.hides_power,
         };
         if let (&Method::POST, Some((resource, action))) = (&asked.method, path.split_once("/Actions/")) {
             if resources::get(&view, resource).is_none() {
@@ -317,9 +318,15 @@ impl Service {
         Reply { status: StatusCode::OK, body: None, headers: vec![(header::LOCATION, location)] }
     }
 
-    fn log_in(&mut self, body: &[u8]) -> Reply {
+    fn log_in(&mut self, body: &[u8], faults: &RedfishFaults) -> Reply {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
+        if faults.quotes_password {
+            // So long that a reader who shows 200 characters shows half of it.
+            let before = "This is no good. ".repeat(11);
+            let words = format!("{before}The value {} for the property Password is wrong", text("Password"));
+            return Reply::refusal(StatusCode::BAD_REQUEST, "PropertyValueFormatError", &words);
+        }
         if !self.knows(text("UserName"), text("Password")) {
             let words = "the user name or the password is wrong";
             return Reply::refusal(StatusCode::UNAUTHORIZED, "ResourceAtUriUnauthorized", words);
