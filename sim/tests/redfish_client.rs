@@ -3,6 +3,8 @@
 
 #[path = "redfish_client/restarts.rs"]
 mod restarts;
+#[path = "redfish_client/sessions.rs"]
+mod sessions;
 #[path = "redfish_client/vendors.rs"]
 mod vendors;
 

@@ -1,10 +1,12 @@
 //! The task that owns one BMC, whatever the driver: calls one after the other, and the session's life.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +25,11 @@ pub(crate) trait Line: Send + 'static {
 
     fn breaker(&mut self) -> &mut Breaker;
 
-    /// When the session should be closed for want of use.
+    /// When something is due while nobody asks for anything.
     fn idle_at(&self) -> Option<Instant>;
+
+    /// Does what is due: keeps the session alive, or gives it up.
+    fn idle(&mut self) -> BoxFuture<'_, ()>;
 
     /// Gives the session back to the BMC, if there is one. Not long: nobody waits for its outcome.
     fn close(&mut self) -> BoxFuture<'_, ()>;
@@ -39,11 +44,14 @@ pub(crate) struct Call {
     /// Datagrams or requests sent.
     pub(crate) sent: u32,
     started: Instant,
+    /// Held while a log-in is under way: half of one would leave a session at the BMC that nobody can close, so a caller
+    /// who goes away does not end it.
+    pub(crate) log_in: Arc<Mutex<()>>,
 }
 
 impl Call {
     pub(crate) fn new(deadline: Deadline) -> Self {
-        Self { deadline, sent: 0, started: Instant::now() }
+        Self { deadline, sent: 0, started: Instant::now(), log_in: Arc::default() }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -76,7 +84,10 @@ pub(crate) async fn run<L: Line>(mut line: L, mut mailbox: mpsc::Receiver<Job<L>
                 None => break,
             },
             () = tokio::time::sleep_until(idle_at.unwrap_or_else(Instant::now)), if idle_at.is_some() => {
-                line.close().await;
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = line.idle() => {}
+                }
             }
         }
     }
@@ -95,8 +106,11 @@ where
     T: Send + 'static,
     F: for<'a> FnOnce(&'a mut L, &'a mut Call) -> BoxFuture<'a, Result<T, BmcError>> + Send + 'static,
 {
+    let begin = Instant::now();
     let (mut reply, answer) = oneshot::channel();
     let mut call = Call::new(deadline);
+    let begun = Arc::new(AtomicBool::new(false));
+    let has_begun = Arc::clone(&begun);
     let job: Job<L> = Box::new(move |line| {
         Box::pin(async move {
             let now = Instant::now();
@@ -105,9 +119,15 @@ where
                 let _gone = reply.send(Err(open));
                 return;
             }
+            begun.store(true, Ordering::Relaxed);
+            let log_in = Arc::clone(&call.log_in);
+            let gone = async {
+                reply.closed().await;
+                drop(log_in.lock().await);
+            };
             let outcome = tokio::select! {
                 // The caller went away: free the BMC for the next one.
-                () = reply.closed() => return,
+                () = gone => return,
                 outcome = operation(line, &mut call) => outcome,
             };
             line.breaker().record(Instant::now(), &outcome);
@@ -119,6 +139,7 @@ where
     // The actor keeps the deadline itself and knows more about why it passed.
     match tokio::time::timeout_at(deadline.instant() + GRACE, answer).await {
         Ok(answer) => answer.unwrap_or(Err(BmcError::ShuttingDown)),
+        Err(_) if has_begun.load(Ordering::Relaxed) => Err(BmcError::Late { addr, elapsed: begin.elapsed() }),
         Err(_) => Err(BmcError::StillQueued { addr }),
     }
 }

@@ -28,6 +28,25 @@ pub enum BmcError {
         /// The answer that did not come.
         waiting_for: &'static str,
     },
+    /// The deadline passed while other sessions were being opened.
+    #[error(
+        "rackd was opening as many sessions as it may at a time until the deadline: nothing was sent to BMC {addr}; try again"
+    )]
+    NoTurn {
+        /// The BMC.
+        addr: SocketAddr,
+    },
+    /// The call was begun and not ended by its deadline.
+    #[error(
+        "BMC {addr} is slow: expected an end of the call within {} ms, seen none; give it more time, or restart it",
+        elapsed.as_millis()
+    )]
+    Late {
+        /// The BMC.
+        addr: SocketAddr,
+        /// How long the call took.
+        elapsed: Duration,
+    },
     /// The deadline passed before the call's turn came.
     #[error("BMC {addr} was busy with earlier calls until the deadline; nothing was sent")]
     StillQueued {
@@ -423,6 +442,8 @@ impl BmcError {
             | Self::Garbled { .. }
             | Self::NoSessionSlot { .. }
             | Self::StillQueued { .. }
+            | Self::NoTurn { .. }
+            | Self::Late { .. }
             | Self::Restarting { .. }
             | Self::NoConnection { .. }
             | Self::NoAnswer { .. } => true,
@@ -433,6 +454,12 @@ impl BmcError {
             Self::Refused { code, .. } => code.is_transient(),
             _ => false,
         }
+    }
+
+    /// Whether the failure is of this program's making: it says nothing of the BMC.
+    #[must_use]
+    pub fn is_our_own(&self) -> bool {
+        matches!(self, Self::StillQueued { .. } | Self::NoTurn { .. } | Self::ShuttingDown)
     }
 
     /// Whether the BMC does not take the password, or did not when it was last asked.
@@ -452,6 +479,7 @@ impl BmcError {
         match self {
             Self::Unsupported { .. }
             | Self::StillQueued { .. }
+            | Self::NoTurn { .. }
             | Self::CircuitOpen { .. }
             | Self::Certificate { .. }
             | Self::NoSystem { .. }

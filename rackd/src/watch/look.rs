@@ -38,7 +38,8 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
             watched.doubted = false;
             Seen::Power { state, driver }
         }
-        Err(Failure::Bmc(BmcError::ShuttingDown)) => return None,
+        // Nobody was asked.
+        Err(Failure::Bmc(error)) if error.is_our_own() => return None,
         // Inventory is asked again first.
         Err(failure) if failure.is_wrong_password() && !watched.doubted => {
             watched.doubted = true;

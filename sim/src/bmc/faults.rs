@@ -16,6 +16,8 @@ pub struct Faults {
     pub silent: bool,
     /// Commands are carried out but their answers are lost.
     pub mute: bool,
+    /// Whoever proposes suite 17 gets no answer, as from BMCs that ignore what they do not know.
+    pub deaf_to_sha256: bool,
     /// Every answer is sent as bytes that are no RMCP.
     pub garbled: bool,
     /// Commands whose answers end after so many bytes of data.

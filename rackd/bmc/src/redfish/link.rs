@@ -87,8 +87,18 @@ impl Line for Link {
     }
 
     fn idle_at(&self) -> Option<Instant> {
-        let in_use = self.http.is_open() || self.auth.is_session();
-        in_use.then(|| self.last_used + self.tuning.idle_close)
+        let connection = self.http.is_open().then(|| self.last_used + self.tuning.idle_disconnect);
+        let session = self.auth.is_session().then(|| self.last_used + self.tuning.idle_close);
+        connection.into_iter().chain(session).min()
+    }
+
+    fn idle(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if self.last_used.elapsed() >= self.tuning.idle_close {
+                self.close().await;
+            }
+            self.http.close();
+        })
     }
 
     fn close(&mut self) -> BoxFuture<'_, ()> {
