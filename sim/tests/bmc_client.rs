@@ -1,6 +1,8 @@
 //! Our BMC client against our simulated BMC: every capability, every failure, a bad network.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "bmc_client/lies.rs"]
+mod lies;
 #[path = "bmc_client/sessions.rs"]
 mod sessions;
 mod support;

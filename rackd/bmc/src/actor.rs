@@ -1,5 +1,7 @@
 //! The task that owns one BMC, whatever the driver: calls one after the other, and the session's life.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,6 +96,21 @@ pub(crate) async fn run<L: Line>(mut line: L, mut mailbox: mpsc::Receiver<Job<L>
     line.close().await;
 }
 
+/// An actor at this address has ended: what is kept of those that live stays. Once for each actor, so that the table is never
+/// walked.
+pub(crate) fn forget_ended<K>(
+    actors: &mut HashMap<SocketAddr, Vec<K>>,
+    addr: SocketAddr,
+    lives: impl Fn(&K) -> bool,
+) {
+    if let Entry::Occupied(mut entry) = actors.entry(addr) {
+        entry.get_mut().retain(lives);
+        if entry.get().is_empty() {
+            entry.remove();
+        }
+    }
+}
+
 /// Runs `operation` in the actor, after the calls before it; the wait counts for the deadline.
 pub(crate) async fn call<L, T, F>(
     addr: SocketAddr,
@@ -141,5 +158,21 @@ where
         Ok(answer) => answer.unwrap_or(Err(BmcError::ShuttingDown)),
         Err(_) if has_begun.load(Ordering::Relaxed) => Err(BmcError::Late { addr, elapsed: begin.elapsed() }),
         Err(_) => Err(BmcError::StillQueued { addr }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_ended_is_forgotten_and_its_address_with_the_last() {
+        let (one, two) = (([192, 0, 2, 1], 1).into(), ([192, 0, 2, 2], 1).into());
+        let mut actors = HashMap::from([(one, vec![1, 2]), (two, vec![2])]);
+        forget_ended(&mut actors, one, |id| *id != 1);
+        assert_eq!(actors, HashMap::from([(one, vec![2]), (two, vec![2])]));
+        forget_ended(&mut actors, one, |_| false);
+        assert_eq!(actors, HashMap::from([(two, vec![2])]));
+        forget_ended(&mut actors, one, |_| false);
     }
 }

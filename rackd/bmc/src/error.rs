@@ -291,6 +291,18 @@ pub enum BmcError {
         /// What it says.
         reason: Box<BmcError>,
     },
+    /// The machine is on its way to the other state, and the BMC takes no order meanwhile.
+    #[error(
+        "BMC {addr} is not ready to switch {wanted}: expected on or off, seen {seen}; wait until it is there"
+    )]
+    BetweenStates {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What was asked for.
+        wanted: PowerState,
+        /// The state in between, in the BMC's words.
+        seen: String,
+    },
     /// The BMC answered a request with an HTTP error.
     #[error("BMC {addr} refused {request}: expected success, seen HTTP {status}{detail}; {}", advice(*status))]
     Http {
@@ -444,6 +456,7 @@ impl BmcError {
             | Self::StillQueued { .. }
             | Self::NoTurn { .. }
             | Self::Late { .. }
+            | Self::BetweenStates { .. }
             | Self::Restarting { .. }
             | Self::NoConnection { .. }
             | Self::NoAnswer { .. } => true,

@@ -277,7 +277,14 @@ impl Bmc {
                 self.sol.packet(arrived, peer);
                 None
             }
-            Outcome::Request(request) => {
+            Outcome::Request(mut request) => {
+                let command = (request.message.netfn, request.message.cmd);
+                if faults.lost.contains(&command) {
+                    return;
+                }
+                if faults.forgets_efi && command == SET_BOOT_OPTIONS {
+                    without_efi(&mut request.message.data);
+                }
                 let refused = faults
                     .refuse
                     .iter()
@@ -296,14 +303,18 @@ impl Bmc {
                         .await
                     }
                 };
-                let (netfn, cmd) = (request.message.netfn, request.message.cmd);
+                let (netfn, cmd) = command;
+                if command == GET_SDR_REPOSITORY_INFO && data.len() >= 9 {
+                    data.splice(5..9, faults.records_changed.to_le_bytes());
+                }
                 if let Some(cut) = faults.cut.iter().find(|cut| (cut.netfn, cut.cmd) == (netfn, cmd)) {
                     data.truncate(cut.keep);
                 }
                 restarts =
                     (NetFn::from(netfn), cmd, code) == (NetFn::App, commands::COLD_RESET, completion::OK);
                 let mut entropy = |bytes: &mut [u8]| rand::rng().fill_bytes(bytes);
-                self.shared.protocol().respond(&request, code, &data, &mut entropy)
+                let reply = self.shared.protocol().respond(&request, code, &data, &mut entropy);
+                reply.filter(|_| !faults.unanswered.contains(&command))
             }
         };
         if let Some(reply) = reply {
@@ -314,6 +325,18 @@ impl Bmc {
             self.shared.restarts.fetch_add(1, Ordering::Relaxed);
             self.deaf_until = Some(Instant::now() + self.config.restart);
         }
+    }
+}
+
+const SET_BOOT_OPTIONS: (u8, u8) = (0x00, 0x08);
+const GET_SDR_REPOSITORY_INFO: (u8, u8) = (0x0A, 0x20);
+
+/// Clears "BIOS boot type" of boot flags (§28.12, parameter 5, data 1).
+fn without_efi(data: &mut [u8]) {
+    if let [parameter, flags, ..] = data
+        && *parameter & 0x7F == 5
+    {
+        *flags &= !0x20;
     }
 }
 

@@ -183,7 +183,11 @@ impl Link {
         self.command(call, SetBootOption::flags(flags)).await?;
         let reply = self.command(call, GetBootFlags).await?;
         let seen = boot_override(reply.flags);
-        if seen.device == wanted.device {
+        // What of the flags a BMC keeps, it keeps as they were: without its EFI bit the machine boots the wrong way.
+        let as_asked = wanted.device == Device::None
+            || !reply.flags.valid
+            || (seen.mode == wanted.mode && (wanted.persistent || !seen.persistent));
+        if seen.device == wanted.device && as_asked {
             if !reply.flags.valid {
                 // ipmi_sim obeys the device and stores no flags at all.
                 tracing::info!(bmc.addr = %self.address.addr, "boot flags valid bit is not read back");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farrier_ipmi::client::ClientSession;
+use farrier_ipmi::command::sdr::{SdrRepositoryInfo, Sensor};
 use farrier_ipmi::command::{CloseSession, SetSessionPrivilegeLevel};
 use farrier_ipmi::completion::{CompletionCode, command_name};
 use farrier_ipmi::lan::LanMessage;
@@ -41,6 +42,8 @@ pub(crate) struct Link {
     pub(super) suite: Option<CipherSuite>,
     breaker: Breaker,
     pub(super) quirks: Option<Quirks>,
+    /// The sensors' records, and of when they are.
+    pub(super) records: Option<(SdrRepositoryInfo, Arc<[Sensor]>)>,
     /// Kept here also while a command is under way, so that whoever gives up a call loses no session: BMCs have few.
     session: Option<ClientSession>,
     /// The session has administrator's privilege.
@@ -93,6 +96,7 @@ impl Link {
             suite: None,
             breaker,
             quirks: None,
+            records: None,
             session: None,
             raised: false,
             doubted: false,

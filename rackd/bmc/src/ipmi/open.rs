@@ -85,7 +85,7 @@ impl Link {
 
     /// Get Channel Authentication Capabilities (§22.13): tells "nobody there" from "does not speak
     /// this suite", which Open Session cannot, because some BMCs ignore suites they do not know.
-    async fn probe(&mut self, call: &mut Call) -> Result<(), BmcError> {
+    pub(super) async fn probe(&mut self, call: &mut Call) -> Result<(), BmcError> {
         let command =
             GetChannelAuthenticationCapabilities::new(Channel::Current, PrivilegeLevel::Administrator);
         let mut question = PreSession(LanMessage::request(&Message::from(command), rand::random()));

@@ -26,6 +26,8 @@ pub struct RedfishFaults {
     pub mute: bool,
     /// Says yes to a boot device and does not store it.
     pub forgets_boot: bool,
+    /// Stores a boot device for once, and in the mode that it had.
+    pub keeps_mode: bool,
     /// Says yes to a reset and does not do it.
     pub forgets_power: bool,
     /// Refuses every log-in in words that repeat the password, as the registries' messages do.

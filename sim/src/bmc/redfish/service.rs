@@ -34,6 +34,8 @@ pub(super) struct Service {
     log: Log,
     media: Option<String>,
     media_boots: bool,
+    /// On its way, and until when.
+    moving: Option<(&'static str, Instant)>,
     bios: Bios,
     tasks: Tasks,
     parts: Parts,
@@ -70,6 +72,7 @@ impl Service {
             log: Log::default(),
             media: None,
             media_boots: false,
+            moving: None,
             bios: Bios::default(),
             tasks: Tasks::default(),
             parts: Parts::default(),
@@ -113,6 +116,7 @@ impl Service {
             parts: &self.parts,
             query: &asked.query,
             hides_power: faults.hides_power,
+            moving: self.moving(),
         };
         if let (&Method::POST, Some((resource, action))) = (&asked.method, path.split_once("/Actions/")) {
             if resources::get(&view, resource).is_none() {
@@ -201,12 +205,22 @@ impl Service {
             "ComputerSystem.Reset" => {
                 let chassis = Arc::clone(&self.chassis);
                 let before = chassis.power().await;
+                if self.moving().is_some() {
+                    let words = "The request failed because the machine is on its way to another state.";
+                    return Some(Reply::refusal(StatusCode::CONFLICT, "ResourceInUse", words));
+                }
                 let outcome = changes::reset(faults, &*chassis, &mut self.log, body).await;
                 let restart = matches!(
                     body.get("ResetType").and_then(Value::as_str),
                     Some("ForceRestart" | "PowerCycle")
                 );
                 let starts = before == PowerState::Off || restart;
+                let until = Instant::now() + self.config.power_takes;
+                self.moving = match (before, chassis.power().await) {
+                    (PowerState::Off, PowerState::On) => Some(("PoweringOn", until)),
+                    (PowerState::On, PowerState::Off) => Some(("PoweringOff", until)),
+                    _ => None,
+                };
                 if outcome.is_ok() && starts && chassis.power().await == PowerState::On {
                     self.start();
                 }
@@ -256,6 +270,11 @@ impl Service {
             }
             _ => return None,
         })
+    }
+
+    /// Where the machine is on its way to.
+    fn moving(&self) -> Option<&'static str> {
+        self.moving.filter(|(_, until)| Instant::now() < *until).map(|(state, _)| state)
     }
 
     /// A task is begun: where to look.
