@@ -1,6 +1,8 @@
 //! Our Redfish client against our simulated service: every capability, every failure, hostile answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "redfish_client/auto.rs"]
+mod auto;
 #[path = "redfish_client/restarts.rs"]
 mod restarts;
 #[path = "redfish_client/sessions.rs"]
@@ -14,8 +16,8 @@ use std::time::Duration;
 
 use farrier_bmc::redfish::{PlainDial, RedfishAddress, RedfishHub, Trust, Tuning};
 use farrier_bmc::{
-    Auto, Bmc, BmcError, BootMode, BootOverride, Capability, Deadline, Device, Led, Media, PowerState,
-    Secret, SensorHealth, ipmi,
+    Bmc, BmcError, BootMode, BootOverride, Capability, Deadline, Device, Led, Media, PowerState, Secret,
+    SensorHealth,
 };
 use farrier_sim::bmc::redfish::{Facts, RedfishConfig, RedfishFaults, RedfishHandle, RedfishServer};
 use farrier_sim::bmc::{BootDeviceSelector, ChassisIdentify, MemoryChassis, PowerAction};
@@ -520,36 +522,4 @@ async fn hostile_answers_are_errors_and_cost_a_bounded_amount() {
         task.abort();
     }
     hub.shutdown().await;
-}
-
-#[tokio::test]
-async fn auto_remembers_what_worked_and_does_not_hide_a_wrong_password() {
-    let lab = Lab::start(|_| {}).await;
-    // Nobody answers IPMI there.
-    let hasty =
-        ipmi::Tuning { first_timeout: Duration::from_millis(20), tries: 2, ..ipmi::Tuning::default() };
-    let ipmi_hub = ipmi::IpmiHub::bind_with(hasty).await.unwrap();
-    let ipmi = || {
-        let dead = ipmi::BmcAddress::new(([127, 0, 0, 1], 1).into(), USER, Secret::new(PASSWORD));
-        ipmi_hub.bmc(dead)
-    };
-    let auto = Auto::default();
-    let (bmc, passed_over) = auto.open("n1", lab.client(), ipmi(), soon()).await.unwrap();
-    assert_eq!((bmc.driver(), passed_over, auto.worked("n1")), ("redfish", None, Some("redfish")));
-    // What Redfish has not got is IPMI's to give.
-    assert_eq!(bmc.driver_of(Capability::Console), Some("ipmi"));
-    assert_eq!(bmc.driver_of(Capability::Sensors), Some("redfish"));
-    let wrong = lab.hub.bmc(RedfishAddress { password: Secret::new("wrong"), ..lab.address() });
-    let error = auto.open("n1", wrong, ipmi(), soon()).await.unwrap_err();
-    assert!(matches!(error, BmcError::WrongPassword { .. }), "{error}");
-    lab.faults(|faults| faults.garbage = true);
-    lab.service.forget_sessions().await;
-    lab.hub.shutdown().await;
-    let hub = RedfishHub::with(Arc::new(PlainDial), quick());
-    let error = auto.open("n1", hub.bmc(lab.address()), ipmi(), soon()).await.unwrap_err();
-    let BmcError::NoDriver { redfish, ipmi } = &error else { panic!("{error}") };
-    assert!(matches!(**redfish, BmcError::NoRedfish { .. }) && error.is_transient(), "{redfish} {ipmi}");
-    ipmi_hub.shutdown().await;
-    hub.shutdown().await;
-    lab.stop().await;
 }

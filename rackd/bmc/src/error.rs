@@ -28,11 +28,19 @@ pub enum BmcError {
         /// The answer that did not come.
         waiting_for: &'static str,
     },
-    /// The deadline passed while other sessions were being opened.
+    /// The deadline passed while others had all the places for opening sessions, or connections.
     #[error(
-        "rackd was opening as many sessions as it may at a time until the deadline: nothing was sent to BMC {addr}; try again"
+        "rackd was busy with as many BMCs as it may be at a time until the deadline: nothing was sent to BMC {addr}; try again"
     )]
     NoTurn {
+        /// The BMC.
+        addr: SocketAddr,
+    },
+    /// This process, or this host, has too many files open.
+    #[error(
+        "this host has no file left for a connection to BMC {addr}: expected one, seen its limit reached; raise LimitNOFILE of rackd"
+    )]
+    OutOfFiles {
         /// The BMC.
         addr: SocketAddr,
     },
@@ -455,6 +463,7 @@ impl BmcError {
             | Self::NoSessionSlot { .. }
             | Self::StillQueued { .. }
             | Self::NoTurn { .. }
+            | Self::OutOfFiles { .. }
             | Self::Late { .. }
             | Self::BetweenStates { .. }
             | Self::Restarting { .. }
@@ -472,7 +481,10 @@ impl BmcError {
     /// Whether the failure is of this program's making: it says nothing of the BMC.
     #[must_use]
     pub fn is_our_own(&self) -> bool {
-        matches!(self, Self::StillQueued { .. } | Self::NoTurn { .. } | Self::ShuttingDown)
+        matches!(
+            self,
+            Self::StillQueued { .. } | Self::NoTurn { .. } | Self::OutOfFiles { .. } | Self::ShuttingDown
+        )
     }
 
     /// Whether the BMC does not take the password, or did not when it was last asked.
@@ -493,6 +505,7 @@ impl BmcError {
             Self::Unsupported { .. }
             | Self::StillQueued { .. }
             | Self::NoTurn { .. }
+            | Self::OutOfFiles { .. }
             | Self::CircuitOpen { .. }
             | Self::Certificate { .. }
             | Self::NoSystem { .. }

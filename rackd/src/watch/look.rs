@@ -81,6 +81,9 @@ async fn power(
     watched: &mut Watched,
     deadline: Deadline,
 ) -> Result<(PowerState, &'static str), Failure> {
+    let id = watched.node.strip_prefix("nodes/").unwrap_or(&watched.node);
+    // Held until another is found, so that its session is not opened anew for nothing.
+    let before = if bmcs.is_due(id) { watched.bmc.take() } else { None };
     if let Some(Known { bmc, settled }) = &watched.bmc {
         match bmc.power_status(deadline).await {
             Ok(state) => return Ok((state, bmc.driver())),
@@ -91,8 +94,8 @@ async fn power(
     }
     let access = watched.words.access().await?;
     let settled = access.is_settled();
-    let id = watched.node.strip_prefix("nodes/").unwrap_or(&watched.node);
     let bmc = bmcs.open(id, access, deadline).await?.bmc;
+    drop(before);
     let state = bmc.power_status(deadline).await;
     let driver = bmc.driver();
     watched.bmc = Some(Known { bmc, settled });

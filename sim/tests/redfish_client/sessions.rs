@@ -38,3 +38,39 @@ async fn polls_with_pauses_between_them_are_one_log_in_on_a_connection_each() {
     }
     lab.stop().await;
 }
+
+/// As many BMCs as connections twice over: each has its turn, and who has none in time is not told that a BMC is away.
+#[tokio::test]
+async fn connections_to_all_bmcs_together_are_bounded() {
+    let tuning = Tuning { max_connections: 2, idle_disconnect: Duration::from_millis(20), ..quick() };
+    let hub = RedfishHub::with(Arc::new(PlainDial), tuning);
+    let mut labs = Vec::new();
+    for _ in 0..6 {
+        labs.push(Lab::start(|_| {}).await);
+    }
+    let bmcs: Vec<_> = labs.iter().map(|lab| hub.bmc(lab.address())).collect();
+    for seen in futures::future::join_all(bmcs.iter().map(|bmc| bmc.power_status(soon()))).await {
+        assert_eq!(seen, Ok(PowerState::Off));
+    }
+    for lab in &labs[..2] {
+        lab.faults(|faults| faults.silent = true);
+    }
+    let hanging = bmcs[..2].iter().map(|bmc| bmc.power_status(Deadline::after(Duration::from_secs(2))));
+    let waits = async {
+        while labs[..2].iter().any(|lab| lab.service.connection_count() == 0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bmcs[3].power_status(Deadline::after(Duration::from_millis(200))).await
+    };
+    let (_, none) = tokio::join!(futures::future::join_all(hanging), waits);
+    let error = none.unwrap_err();
+    assert!(
+        matches!(error, BmcError::NoTurn { .. }) && error.is_our_own() && error.is_transient(),
+        "{error}"
+    );
+    assert_eq!(bmcs[3].power_status(soon()).await, Ok(PowerState::Off));
+    hub.shutdown().await;
+    for lab in labs {
+        lab.stop().await;
+    }
+}

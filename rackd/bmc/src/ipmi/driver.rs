@@ -17,7 +17,7 @@ use super::quirks::Quirks;
 use crate::actor::{self, Call, Job};
 use crate::{
     BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Device, Identify, Identity, Led,
-    Power, PowerState,
+    Power, PowerState, Present,
 };
 
 /// One BMC over IPMI: a mailbox to its actor.
@@ -39,6 +39,13 @@ impl IpmiBmc {
     {
         let mailbox = self.mailbox.as_ref().ok_or(BmcError::NoSocket { addr: self.addr })?;
         actor::call(self.addr, mailbox, deadline, operation).await
+    }
+}
+
+#[async_trait]
+impl Present for IpmiBmc {
+    async fn present(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.probe(call))).await
     }
 }
 

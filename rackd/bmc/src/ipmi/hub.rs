@@ -133,6 +133,7 @@ impl IpmiHub {
             .with_interrupt(driver.clone())
             .with_bmc_reset(driver.clone())
             .with_accounts(driver.clone())
+            .with_present(driver.clone())
             .with_inventory(driver)
             .with_console(Arc::new(console))
     }

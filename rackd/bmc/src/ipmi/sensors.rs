@@ -72,8 +72,11 @@ impl IpmiBmc {
         let known: Arc<[Sensor]> = known.into();
         if let Some(info) = info {
             let kept = Arc::clone(&known);
-            let keep = move |link: &mut Link| link.records = Some((info, kept));
-            self.call(deadline, move |link, _| Box::pin(async move { Ok(keep(link)) })).await?;
+            self.call(deadline, move |link, _| {
+                link.records = Some((info, kept));
+                Box::pin(async { Ok(()) })
+            })
+            .await?;
         }
         Ok(known)
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +31,7 @@ struct Inner {
     tuning: Tuning,
     actors: Arc<Mutex<Actors>>,
     worked: Arc<Worked>,
+    places: Arc<Semaphore>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -54,7 +55,8 @@ impl RedfishHub {
     pub fn with(dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (actors, worked) = (Arc::default(), Arc::default());
-        Self { inner: Arc::new(Inner { dial, tuning, actors, worked, stop, tasks }) }
+        let places = Arc::new(Semaphore::new(tuning.max_connections));
+        Self { inner: Arc::new(Inner { dial, tuning, actors, worked, places, stop, tasks }) }
     }
 
     /// A handle for one BMC. Nothing is sent yet. Handles with equal addresses share one actor, so
@@ -86,7 +88,8 @@ impl RedfishHub {
         let (mailbox, jobs) = mpsc::channel(MAILBOX);
         known.push(Known { address: Arc::clone(&address), mailbox: mailbox.downgrade() });
         let (dial, worked) = (Arc::clone(&self.inner.dial), Arc::clone(&self.inner.worked));
-        let link = Link::new(address, dial, self.inner.tuning, worked);
+        let places = Arc::clone(&self.inner.places);
+        let link = Link::new(address, dial, self.inner.tuning, worked, places);
         let (addr, stop) = (link.addr(), self.inner.stop.clone());
         let all = Arc::clone(&self.inner.actors);
         self.inner.tasks.spawn(async move {

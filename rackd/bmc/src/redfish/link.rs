@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::address::{RedfishAddress, Trust};
@@ -116,10 +117,11 @@ impl Link {
         dial: Arc<dyn Dial>,
         tuning: Tuning,
         worked: Arc<Worked>,
+        places: Arc<Semaphore>,
     ) -> Self {
         Self {
             worked,
-            http: Http::new(Arc::clone(&address), dial, tuning),
+            http: Http::new(Arc::clone(&address), dial, tuning, places),
             breaker: Breaker::new(tuning.breaker()),
             address,
             tuning,
@@ -328,6 +330,10 @@ impl Link {
         let (addr, elapsed) = (self.address.addr, call.elapsed());
         let no_connection = |seen: String| BmcError::NoConnection { addr, seen, elapsed };
         match (failed, ask.event) {
+            (Failed::NoPlace, _) => BmcError::NoTurn { addr },
+            (Failed::Dial(DialError::Connect(error)), _) if is_of_this_host(&error) => {
+                BmcError::OutOfFiles { addr }
+            }
             (Failed::Dial(DialError::Connect(error)), _) => no_connection(error.to_string()),
             (Failed::Dial(DialError::Tls(seen)), _) => self.unless_it_starts(BmcError::Tls { addr, seen }),
             (Failed::Dial(DialError::Certificate(seen)), _) => {
@@ -354,6 +360,11 @@ impl Link {
             }
         }
     }
+}
+
+/// EMFILE and ENFILE of Linux: of this process, and of the whole host.
+fn is_of_this_host(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(24 | 23))
 }
 
 /// Whether asking again may help.
