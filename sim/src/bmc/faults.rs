@@ -26,6 +26,8 @@ pub struct Faults {
     pub lost: Vec<(u8, u8)>,
     /// Boot flags are stored without their EFI bit.
     pub forgets_efi: bool,
+    /// Boot flags are stored as for every boot.
+    pub boots_for_ever: bool,
     /// When the sensors' records were last changed, in seconds of its clock.
     pub records_changed: u32,
     /// Commands whose answers end after so many bytes of data.

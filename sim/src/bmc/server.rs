@@ -282,8 +282,8 @@ impl Bmc {
                 if faults.lost.contains(&command) {
                     return;
                 }
-                if faults.forgets_efi && command == SET_BOOT_OPTIONS {
-                    without_efi(&mut request.message.data);
+                if command == SET_BOOT_OPTIONS {
+                    change_boot_flags(&mut request.message.data, &faults);
                 }
                 let refused = faults
                     .refuse
@@ -331,12 +331,17 @@ impl Bmc {
 const SET_BOOT_OPTIONS: (u8, u8) = (0x00, 0x08);
 const GET_SDR_REPOSITORY_INFO: (u8, u8) = (0x0A, 0x20);
 
-/// Clears "BIOS boot type" of boot flags (§28.12, parameter 5, data 1).
-fn without_efi(data: &mut [u8]) {
+/// "BIOS boot type" and "persistent" of boot flags (§28.12, parameter 5, data 1).
+fn change_boot_flags(data: &mut [u8], faults: &Faults) {
     if let [parameter, flags, ..] = data
         && *parameter & 0x7F == 5
     {
-        *flags &= !0x20;
+        if faults.forgets_efi {
+            *flags &= !0x20;
+        }
+        if faults.boots_for_ever {
+            *flags |= 0x40;
+        }
     }
 }
 

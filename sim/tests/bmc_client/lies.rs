@@ -3,16 +3,18 @@
 use super::*;
 
 #[tokio::test]
-async fn a_boot_device_in_the_wrong_mode_is_not_the_one_that_was_asked_for() {
+async fn a_mode_that_is_not_kept_is_told_and_once_that_became_for_ever_is_refused() {
     let lab = Lab::start(|_| {}).await;
     let bmc = lab.client();
+    let once = BootOverride { device: Device::Network, persistent: false, mode: BootMode::Uefi };
     lab.bmc.set_faults(Faults { forgets_efi: true, ..Faults::default() });
-    let uefi = BootOverride { device: Device::Network, persistent: false, mode: BootMode::Uefi };
-    let error = bmc.set_boot_device(uefi, soon()).await.unwrap_err();
-    let text = error.to_string();
-    assert!(matches!(error, BmcError::NotApplied { .. }) && text.contains("Uefi"), "{text}");
-    let bios = BootOverride { mode: BootMode::Bios, ..uefi };
-    assert_eq!(bmc.set_boot_device(bios, soon()).await, Ok(bios));
+    let seen = bmc.set_boot_device(once, soon()).await;
+    assert_eq!(seen, Ok(BootOverride { mode: BootMode::Bios, ..once }));
+    lab.bmc.set_faults(Faults { boots_for_ever: true, ..Faults::default() });
+    let error = bmc.set_boot_device(once, soon()).await.unwrap_err();
+    assert!(matches!(error, BmcError::NotApplied { .. }), "{error}");
+    let always = BootOverride { persistent: true, ..once };
+    assert_eq!(bmc.set_boot_device(always, soon()).await, Ok(always));
     lab.stop().await;
 }
 

@@ -190,10 +190,9 @@ impl Link {
         self.command(call, SetBootOption::flags(flags)).await?;
         let reply = self.command(call, GetBootFlags).await?;
         let seen = boot_override(reply.flags);
-        // What of the flags a BMC keeps, it keeps as they were: without its EFI bit the machine boots the wrong way.
-        let as_asked = wanted.device == Device::None
-            || !reply.flags.valid
-            || (seen.mode == wanted.mode && (wanted.persistent || !seen.persistent));
+        // Some BMCs drop the EFI bit (pyghmi's does) and their machines start in their own mode all the same: the caller is
+        // told. With "for ever" where once was asked for, the machine would never leave the device.
+        let as_asked = !reply.flags.valid || wanted.persistent || !seen.persistent;
         if seen.device == wanted.device && as_asked {
             if !reply.flags.valid {
                 // ipmi_sim obeys the device and stores no flags at all.
