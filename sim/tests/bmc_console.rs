@@ -109,7 +109,7 @@ async fn a_console_is_one_sessions_until_another_takes_it_over() {
 #[tokio::test]
 async fn a_session_that_is_gone_ends_the_line_typed_to_or_not() {
     for typed in [true, false] {
-        let tuning = Tuning { tries: 3, idle_close: Duration::from_millis(200), ..quick() };
+        let tuning = Tuning { tries: 3, keep_alive: Duration::from_millis(200), ..quick() };
         let lab = Lab::start_with(tuning, |_| {}).await;
         let bmc = lab.client();
         let mut line = bmc.open_console(false, soon()).await.unwrap();
@@ -140,7 +140,7 @@ async fn a_session_that_is_gone_ends_the_line_typed_to_or_not() {
 
 #[tokio::test]
 async fn a_line_that_is_idle_keeps_its_session() {
-    let tuning = Tuning { idle_close: Duration::from_millis(100), ..quick() };
+    let tuning = Tuning { keep_alive: Duration::from_millis(100), ..quick() };
     let lab = Lab::start_with(tuning, |config| config.idle_timeout = Duration::from_secs(2)).await;
     lab.bmc.set_faults(Faults { drop_every: NonZeroU32::new(7), ..Faults::default() });
     let mut line = lab.client().open_console(false, soon()).await.unwrap();

@@ -1,10 +1,14 @@
 //! The task that owns one BMC, whatever the driver: calls one after the other, and the session's life.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +27,11 @@ pub(crate) trait Line: Send + 'static {
 
     fn breaker(&mut self) -> &mut Breaker;
 
-    /// When the session should be closed for want of use.
+    /// When something is due while nobody asks for anything.
     fn idle_at(&self) -> Option<Instant>;
+
+    /// Does what is due: keeps the session alive, or gives it up.
+    fn idle(&mut self) -> BoxFuture<'_, ()>;
 
     /// Gives the session back to the BMC, if there is one. Not long: nobody waits for its outcome.
     fn close(&mut self) -> BoxFuture<'_, ()>;
@@ -39,11 +46,14 @@ pub(crate) struct Call {
     /// Datagrams or requests sent.
     pub(crate) sent: u32,
     started: Instant,
+    /// Held while a log-in is under way: half of one would leave a session at the BMC that nobody can close, so a caller
+    /// who goes away does not end it.
+    pub(crate) log_in: Arc<Mutex<()>>,
 }
 
 impl Call {
     pub(crate) fn new(deadline: Deadline) -> Self {
-        Self { deadline, sent: 0, started: Instant::now() }
+        Self { deadline, sent: 0, started: Instant::now(), log_in: Arc::default() }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -76,11 +86,29 @@ pub(crate) async fn run<L: Line>(mut line: L, mut mailbox: mpsc::Receiver<Job<L>
                 None => break,
             },
             () = tokio::time::sleep_until(idle_at.unwrap_or_else(Instant::now)), if idle_at.is_some() => {
-                line.close().await;
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = line.idle() => {}
+                }
             }
         }
     }
     line.close().await;
+}
+
+/// An actor at this address has ended: what is kept of those that live stays. Once for each actor, so that the table is never
+/// walked.
+pub(crate) fn forget_ended<K>(
+    actors: &mut HashMap<SocketAddr, Vec<K>>,
+    addr: SocketAddr,
+    lives: impl Fn(&K) -> bool,
+) {
+    if let Entry::Occupied(mut entry) = actors.entry(addr) {
+        entry.get_mut().retain(lives);
+        if entry.get().is_empty() {
+            entry.remove();
+        }
+    }
 }
 
 /// Runs `operation` in the actor, after the calls before it; the wait counts for the deadline.
@@ -95,8 +123,11 @@ where
     T: Send + 'static,
     F: for<'a> FnOnce(&'a mut L, &'a mut Call) -> BoxFuture<'a, Result<T, BmcError>> + Send + 'static,
 {
+    let begin = Instant::now();
     let (mut reply, answer) = oneshot::channel();
     let mut call = Call::new(deadline);
+    let begun = Arc::new(AtomicBool::new(false));
+    let has_begun = Arc::clone(&begun);
     let job: Job<L> = Box::new(move |line| {
         Box::pin(async move {
             let now = Instant::now();
@@ -105,9 +136,15 @@ where
                 let _gone = reply.send(Err(open));
                 return;
             }
+            begun.store(true, Ordering::Relaxed);
+            let log_in = Arc::clone(&call.log_in);
+            let gone = async {
+                reply.closed().await;
+                drop(log_in.lock().await);
+            };
             let outcome = tokio::select! {
                 // The caller went away: free the BMC for the next one.
-                () = reply.closed() => return,
+                () = gone => return,
                 outcome = operation(line, &mut call) => outcome,
             };
             line.breaker().record(Instant::now(), &outcome);
@@ -119,6 +156,23 @@ where
     // The actor keeps the deadline itself and knows more about why it passed.
     match tokio::time::timeout_at(deadline.instant() + GRACE, answer).await {
         Ok(answer) => answer.unwrap_or(Err(BmcError::ShuttingDown)),
+        Err(_) if has_begun.load(Ordering::Relaxed) => Err(BmcError::Late { addr, elapsed: begin.elapsed() }),
         Err(_) => Err(BmcError::StillQueued { addr }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_ended_is_forgotten_and_its_address_with_the_last() {
+        let (one, two) = (([192, 0, 2, 1], 1).into(), ([192, 0, 2, 2], 1).into());
+        let mut actors = HashMap::from([(one, vec![1, 2]), (two, vec![2])]);
+        forget_ended(&mut actors, one, |id| *id != 1);
+        assert_eq!(actors, HashMap::from([(one, vec![2]), (two, vec![2])]));
+        forget_ended(&mut actors, one, |_| false);
+        assert_eq!(actors, HashMap::from([(two, vec![2])]));
+        forget_ended(&mut actors, one, |_| false);
     }
 }

@@ -1,11 +1,11 @@
 //! Driver `auto`: Redfish where the BMC answers it, else IPMI; what worked is remembered.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
-use tokio::time::Instant;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::{Bmc, BmcError, Deadline};
 
@@ -16,21 +16,58 @@ pub trait Recognise: Send + Sync {
     async fn recognised(&self, deadline: Deadline) -> Result<Bmc, BmcError>;
 }
 
+/// A driver that can ask whether anybody is there, without a password.
+#[async_trait]
+pub trait Present: Send + Sync {
+    /// Asks.
+    ///
+    /// # Errors
+    /// Nobody answered, or something that is not the protocol.
+    async fn present(&self, deadline: Deadline) -> Result<(), BmcError>;
+}
+
 /// What worked for which node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Auto {
-    worked: Mutex<HashMap<String, &'static str>>,
+    nodes: Mutex<HashMap<String, Node>>,
+    again: Duration,
+}
+
+/// What is known of one node's BMC.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    /// What worked last.
+    driver: &'static str,
+    /// With IPMI: when Redfish is tried again. A BMC's web server starts a minute after its IPMI.
+    redfish_at: Instant,
+    /// With Redfish: whether IPMI answers there too, and when that was asked.
+    ipmi: Option<(bool, Instant)>,
+}
+
+impl Default for Auto {
+    fn default() -> Self {
+        Self::knowing([])
+    }
 }
 
 impl Auto {
     /// Where `worked` says what worked before.
     #[must_use]
     pub fn knowing(worked: impl IntoIterator<Item = (String, &'static str)>) -> Self {
-        Self { worked: Mutex::new(worked.into_iter().collect()) }
+        let redfish_at = Instant::now() + AGAIN;
+        let node = |(name, driver)| (name, Node { driver, redfish_at, ipmi: None });
+        Self { nodes: Mutex::new(worked.into_iter().map(node).collect()), again: AGAIN }
     }
 
-    /// The handle of the driver that works: the one that worked last is asked first, Redfish where none did. Its
-    /// [`Bmc::driver`] says which it is; the other's failure, if it was asked first, comes along.
+    /// As it is, with another pause until what was not there is tried again.
+    #[must_use]
+    pub fn again_after(self, again: Duration) -> Self {
+        Self { again, ..self }
+    }
+
+    /// The handle of the driver that works: the one that worked last is asked first, Redfish where none did, and now and then
+    /// where IPMI did. Its [`Bmc::driver`] says which it is; the other's failure, if it was asked first, comes along. What
+    /// Redfish lacks is IPMI's to give where IPMI answers.
     ///
     /// # Errors
     /// Both fail; or Redfish is there and shows another certificate than the node's, or refuses the password: then
@@ -43,18 +80,25 @@ impl Auto {
         deadline: Deadline,
     ) -> Result<(Bmc, Option<BmcError>), BmcError> {
         let ipmi_first = self.worked(node) == Some(ipmi.driver());
-        // What Redfish lacks, IPMI may have on the same BMC; the other way round Redfish has just failed.
-        let redfish = redfish.or(ipmi.clone());
-        let (first, second) = if ipmi_first { (ipmi, redfish) } else { (redfish, ipmi) };
+        if ipmi_first && self.is_due(node) {
+            let part = deadline.min(Deadline::at(Instant::now() + (deadline.remaining() / 3).min(RETRY)));
+            // Whatever is wrong with it: the node has a driver that works.
+            if let Ok(bmc) = self.try_redfish(node, &redfish, &ipmi, part).await {
+                return Ok((bmc, None));
+            }
+            self.put_off(node);
+        }
         // The second must have its time too.
         let half = Deadline::at(Instant::now() + deadline.remaining() / 2);
-        let failed = match first.power_status(half).await {
-            Ok(_) => return Ok((self.remember(node, first.recognised(half).await?), None)),
+        let first = if ipmi_first { &ipmi } else { &redfish };
+        let failed = match self.try_one(node, first, &ipmi, half).await {
+            Ok(bmc) => return Ok((bmc, None)),
             Err(error) if is_final(&error) => return Err(error),
             Err(error) => error,
         };
-        match second.power_status(deadline).await {
-            Ok(_) => Ok((self.remember(node, second.recognised(deadline).await?), Some(failed))),
+        let second = if ipmi_first { &redfish } else { &ipmi };
+        match self.try_one(node, second, &ipmi, deadline).await {
+            Ok(bmc) => Ok((bmc, Some(failed))),
             Err(error) if is_final(&error) => Err(error),
             Err(error) => {
                 let (failed, error) = (Box::new(failed), Box::new(error));
@@ -67,21 +111,89 @@ impl Auto {
     /// What worked last, by node.
     #[must_use]
     pub fn all(&self) -> HashMap<String, &'static str> {
-        self.worked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.nodes().iter().map(|(name, node)| (name.clone(), node.driver)).collect()
     }
 
     /// The driver that worked last.
     #[must_use]
     pub fn worked(&self, node: &str) -> Option<&'static str> {
-        self.worked.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied()
+        self.nodes().get(node).map(|node| node.driver)
     }
 
-    fn remember(&self, node: &str, bmc: Bmc) -> Bmc {
-        let mut worked = self.worked.lock().unwrap_or_else(PoisonError::into_inner);
-        worked.insert(node.to_owned(), bmc.driver());
-        bmc
+    /// Whether IPMI worked last and it is time to try Redfish again, which [`Auto::open`] does.
+    #[must_use]
+    pub fn is_due(&self, node: &str) -> bool {
+        self.nodes().get(node).is_some_and(|node| node.driver == IPMI && node.redfish_at <= Instant::now())
+    }
+
+    /// Has the next [`Auto::open`] try Redfish again: somebody may have mended it.
+    pub fn reconsider(&self, node: &str) {
+        if let Some(node) = self.nodes().get_mut(node) {
+            node.redfish_at = Instant::now();
+            node.ipmi = None;
+        }
+    }
+
+    async fn try_one(&self, node: &str, bmc: &Bmc, ipmi: &Bmc, deadline: Deadline) -> Result<Bmc, BmcError> {
+        if bmc.driver() != ipmi.driver() {
+            return self.try_redfish(node, bmc, ipmi, deadline).await;
+        }
+        bmc.power_status(deadline).await?;
+        self.remember(node, bmc.driver(), None);
+        Ok(bmc.clone())
+    }
+
+    async fn try_redfish(
+        &self,
+        node: &str,
+        redfish: &Bmc,
+        ipmi: &Bmc,
+        deadline: Deadline,
+    ) -> Result<Bmc, BmcError> {
+        redfish.power_status(deadline).await?;
+        let seen = self.nodes().get(node).and_then(|node| node.ipmi);
+        let seen = match seen.filter(|(_, at)| at.elapsed() < self.again) {
+            Some(seen) => seen,
+            None => {
+                let asked = ipmi.present(deadline.min(Deadline::after(PRESENCE))).await;
+                (asked.is_ok(), Instant::now())
+            }
+        };
+        let bmc = if seen.0 { redfish.clone().or(ipmi.clone()) } else { redfish.clone() };
+        let bmc = bmc.recognised(deadline).await?;
+        self.remember(node, bmc.driver(), Some(seen));
+        Ok(bmc)
+    }
+
+    fn remember(&self, node: &str, driver: &'static str, ipmi: Option<(bool, Instant)>) {
+        let redfish_at = Instant::now() + self.again;
+        let mut nodes = self.nodes();
+        let known = nodes.entry(node.to_owned()).or_insert(Node { driver, redfish_at, ipmi });
+        if known.driver != driver {
+            known.redfish_at = redfish_at;
+        }
+        (known.driver, known.ipmi) = (driver, ipmi);
+    }
+
+    fn put_off(&self, node: &str) {
+        if let Some(node) = self.nodes().get_mut(node) {
+            node.redfish_at = Instant::now() + self.again;
+        }
+    }
+
+    /// The map stays consistent even if a holder panicked: every change is one call.
+    fn nodes(&self) -> MutexGuard<'_, HashMap<String, Node>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+const IPMI: &str = "ipmi";
+/// Until what was not there is tried again: some seconds of a try every ten minutes.
+const AGAIN: Duration = Duration::from_secs(10 * 60);
+/// For that try.
+const RETRY: Duration = Duration::from_secs(10);
+/// For a sign of IPMI beside Redfish: a healthy BMC gives one in 100 ms, and the third repetition is a second later.
+const PRESENCE: Duration = Duration::from_secs(2);
 
 /// Whether the other driver must not be tried: this one is there, and something is wrong that a person has to see.
 /// A node that says nothing of certificates has none to differ from.

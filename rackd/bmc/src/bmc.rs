@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::{
     Accounts, Bios, BiosSettings, BmcError, BmcEvents, BmcIdentity, BmcTask, BootDevice, BootMode,
     BootOverride, Capability, Console, ConsoleLine, Deadline, EventLog, Firmware, FirmwarePart, Identify,
-    Identity, Interrupt, Inventory, Led, Media, Power, PowerDraw, PowerState, ReadInventory, ReadPowerDraw,
-    ReadSensors, Recognise, ResetBmc, Secret, Sensors, VirtualMedia,
+    Identity, Interrupt, Inventory, Led, Media, Power, PowerDraw, PowerState, Present, ReadInventory,
+    ReadPowerDraw, ReadSensors, Recognise, ResetBmc, Secret, Sensors, VirtualMedia,
 };
 
 /// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].
@@ -32,6 +32,7 @@ pub struct Bmc {
     bios: Given<dyn Bios>,
     firmware: Given<dyn Firmware>,
     recognise: Option<Arc<dyn Recognise>>,
+    present: Option<Arc<dyn Present>>,
 }
 
 /// A capability and the driver that gives it, if one does.
@@ -59,6 +60,7 @@ impl Bmc {
             bios: None,
             firmware: None,
             recognise: None,
+            present: None,
         }
     }
 
@@ -206,6 +208,22 @@ impl Bmc {
             bios: self.bios.or(other.bios),
             firmware: self.firmware.or(other.firmware),
             recognise: self.recognise,
+            present: self.present,
+        }
+    }
+
+    /// Adds the question whether anybody is there.
+    #[must_use]
+    pub fn with_present(mut self, present: Arc<dyn Present>) -> Self {
+        self.present = Some(present);
+        self
+    }
+
+    /// See [`Present::present`].
+    pub async fn present(&self, deadline: Deadline) -> Result<(), BmcError> {
+        match &self.present {
+            Some(present) => present.present(deadline).await,
+            None => Err(BmcError::Unsupported { driver: self.driver, capability: "sign of presence" }),
         }
     }
 

@@ -28,6 +28,33 @@ pub enum BmcError {
         /// The answer that did not come.
         waiting_for: &'static str,
     },
+    /// The deadline passed while others had all the places for opening sessions, or connections.
+    #[error(
+        "rackd was busy with as many BMCs as it may be at a time until the deadline: nothing was sent to BMC {addr}; try again"
+    )]
+    NoTurn {
+        /// The BMC.
+        addr: SocketAddr,
+    },
+    /// This process, or this host, has too many files open.
+    #[error(
+        "this host has no file left for a connection to BMC {addr}: expected one, seen its limit reached; raise LimitNOFILE of rackd"
+    )]
+    OutOfFiles {
+        /// The BMC.
+        addr: SocketAddr,
+    },
+    /// The call was begun and not ended by its deadline.
+    #[error(
+        "BMC {addr} is slow: expected an end of the call within {} ms, seen none; give it more time, or restart it",
+        elapsed.as_millis()
+    )]
+    Late {
+        /// The BMC.
+        addr: SocketAddr,
+        /// How long the call took.
+        elapsed: Duration,
+    },
     /// The deadline passed before the call's turn came.
     #[error("BMC {addr} was busy with earlier calls until the deadline; nothing was sent")]
     StillQueued {
@@ -261,6 +288,28 @@ pub enum BmcError {
         expected: String,
         /// What is there.
         seen: String,
+        /// The BMC says that it has no system at all.
+        has_none: bool,
+    },
+    /// It worked before, and says now what BMCs say in their first minutes.
+    #[error("{reason}; BMC {addr} worked before and may be restarting: wait, and look at it if it stays so")]
+    Restarting {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What it says.
+        reason: Box<BmcError>,
+    },
+    /// The machine is on its way to the other state, and the BMC takes no order meanwhile.
+    #[error(
+        "BMC {addr} is not ready to switch {wanted}: expected on or off, seen {seen}; wait until it is there"
+    )]
+    BetweenStates {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What was asked for.
+        wanted: PowerState,
+        /// The state in between, in the BMC's words.
+        seen: String,
     },
     /// The BMC answered a request with an HTTP error.
     #[error("BMC {addr} refused {request}: expected success, seen HTTP {status}{detail}; {}", advice(*status))]
@@ -413,6 +462,11 @@ impl BmcError {
             | Self::Garbled { .. }
             | Self::NoSessionSlot { .. }
             | Self::StillQueued { .. }
+            | Self::NoTurn { .. }
+            | Self::OutOfFiles { .. }
+            | Self::Late { .. }
+            | Self::BetweenStates { .. }
+            | Self::Restarting { .. }
             | Self::NoConnection { .. }
             | Self::NoAnswer { .. } => true,
             // 408 and 429 ask for patience; a BMC that restarts or is busy answers 5xx.
@@ -422,6 +476,15 @@ impl BmcError {
             Self::Refused { code, .. } => code.is_transient(),
             _ => false,
         }
+    }
+
+    /// Whether the failure is of this program's making: it says nothing of the BMC.
+    #[must_use]
+    pub fn is_our_own(&self) -> bool {
+        matches!(
+            self,
+            Self::StillQueued { .. } | Self::NoTurn { .. } | Self::OutOfFiles { .. } | Self::ShuttingDown
+        )
     }
 
     /// Whether the BMC does not take the password, or did not when it was last asked.
@@ -441,6 +504,8 @@ impl BmcError {
         match self {
             Self::Unsupported { .. }
             | Self::StillQueued { .. }
+            | Self::NoTurn { .. }
+            | Self::OutOfFiles { .. }
             | Self::CircuitOpen { .. }
             | Self::Certificate { .. }
             | Self::NoSystem { .. }

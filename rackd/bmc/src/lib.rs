@@ -51,7 +51,7 @@ mod unmanaged;
 mod virtual_media;
 
 pub use accounts::Accounts;
-pub use auto::{Auto, Recognise};
+pub use auto::{Auto, Present, Recognise};
 pub use bios::{Bios, BiosSetting, BiosSettings};
 pub use bmc::Bmc;
 pub use bmc_reset::ResetBmc;

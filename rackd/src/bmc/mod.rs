@@ -121,14 +121,37 @@ impl Bmcs {
         Ok(Opened { bmc, passed_over })
     }
 
-    /// A handle for a node's serial console. Of what `auto` may find only IPMI has one.
-    pub(crate) fn console(&self, node: &str, access: Access) -> Bmc {
-        match access.driver {
+    /// A handle for a node's serial console. Of what `auto` may find only IPMI has one. Where a rotation has left two
+    /// passwords, the BMC is asked first which it has: a wrong one would count against the account.
+    pub(crate) async fn console(
+        &self,
+        node: &str,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<Bmc, BmcError> {
+        let access = match access.with_next() {
+            None => access,
+            Some(next) => {
+                self.open(node, access.clone(), deadline).await?;
+                if self.has_next(plain(node), |has| *has) { next } else { access }
+            }
+        };
+        Ok(match access.driver {
             DriverChoice::Ipmi | DriverChoice::Auto => self.ipmi.bmc(access.ipmi),
             DriverChoice::Redfish => self.redfish.bmc(access.redfish),
             DriverChoice::Manual => self.unmanaged.manual(plain(node)),
             DriverChoice::Fake => self.unmanaged.fake(plain(node)),
-        }
+        })
+    }
+
+    /// Whether `auto` should find its driver anew.
+    pub(crate) fn is_due(&self, node: &str) -> bool {
+        self.remembered.auto.is_due(plain(node))
+    }
+
+    /// Somebody may have mended what `auto` did not find.
+    pub(crate) fn reconsider(&self, node: &str) {
+        self.remembered.auto.reconsider(plain(node));
     }
 
     /// Closes all sessions and waits for that.

@@ -4,6 +4,7 @@ use super::AttachError;
 use super::lines::{Line, Lines};
 use super::log::Log;
 use super::seat::{Input, Mode, Output, Seat};
+use super::secrets::Secrets;
 use farrier_bmc::{Bmc, BmcError, ConsoleEvent, ConsoleInput, ConsoleLine, Deadline};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,6 +47,7 @@ struct State {
     writer: Option<u64>,
     scrollback: VecDeque<u8>,
     lines: Lines,
+    secrets: Secrets,
 }
 
 /// Why a line is done with.
@@ -67,6 +69,7 @@ impl Desk {
             writer: None,
             scrollback: VecDeque::new(),
             lines: Lines::default(),
+            secrets: Secrets::default(),
         };
         let inputs = Mutex::new(Some(inputs));
         let node = node.to_owned();
@@ -245,6 +248,7 @@ impl Desk {
     /// The machine says something; the lines it ended.
     fn say(&self, chars: &[u8]) -> Vec<Line> {
         let mut state = self.state();
+        let chars: &[u8] = &state.secrets.filter(chars);
         let excess = (state.scrollback.len() + chars.len()).saturating_sub(SCROLLBACK);
         let excess = excess.min(state.scrollback.len());
         state.scrollback.drain(..excess);

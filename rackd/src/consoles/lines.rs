@@ -65,33 +65,14 @@ impl Lines {
 
     /// The line that has not ended, such as a prompt.
     pub(super) fn unfinished(&self) -> Option<Line> {
-        self.began.map(|began| (began, without_tokens(self.line.clone())))
+        self.began.map(|began| (began, self.line.clone()))
     }
 
     /// Ends it.
     pub(super) fn end(&mut self) -> Option<Line> {
-        self.began.take().map(|began| (began, without_tokens(std::mem::take(&mut self.line))))
+        self.began.take().map(|began| (began, std::mem::take(&mut self.line)))
     }
 }
-
-/// A kernel says its command line, and in ours is a ramdisk's one-time token: that is nobody's to read.
-fn without_tokens(mut line: Vec<u8>) -> Vec<u8> {
-    let mut from = 0;
-    while let Some(at) = line.get(from..).and_then(|rest| rest.windows(TOKEN.len()).position(|w| w == TOKEN))
-    {
-        let begin = from + at + TOKEN.len();
-        let length = line
-            .get(begin..)
-            .map_or(0, |rest| rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len()));
-        line.splice(begin..begin + length, HIDDEN.iter().copied());
-        from = begin + HIDDEN.len();
-    }
-    line
-}
-
-/// The kernel argument that has it (`rackd/src/boot.rs`).
-const TOKEN: &[u8] = b"farrier.token=";
-const HIDDEN: &[u8] = b"(hidden)";
 
 #[cfg(test)]
 mod tests {
@@ -102,20 +83,6 @@ mod tests {
         let text = |(_, line): Line| String::from_utf8(line).unwrap();
         let ended = pieces.iter().flat_map(|piece| lines.push(SystemTime::now(), piece.as_bytes())).map(text);
         (ended.collect(), lines.unfinished().map(text))
-    }
-
-    #[test]
-    fn a_boots_token_is_not_in_the_log() {
-        let (ended, unfinished) = lines(&[
-            "Command line: quiet farrier.token=s3cr3t console=ttyS0\n",
-            "farrier.token=s3cr3t\n",
-            "again farrier.token=s3c",
-        ]);
-        assert_eq!(
-            ended,
-            ["Command line: quiet farrier.token=(hidden) console=ttyS0", "farrier.token=(hidden)"]
-        );
-        assert_eq!(unfinished.as_deref(), Some("again farrier.token=(hidden)"));
     }
 
     #[test]

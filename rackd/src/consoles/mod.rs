@@ -7,6 +7,7 @@ mod desk;
 mod lines;
 mod log;
 mod seat;
+mod secrets;
 
 pub(crate) use log::{LogLine, Query};
 pub(crate) use seat::{Input, Mode, Output, Seat};
@@ -67,8 +68,9 @@ impl Consoles {
         {
             return seat;
         }
-        let bmc = bmcs.console(id, access);
-        let line = bmc.open_console(mode == Mode::Steal, Deadline::after(OPEN)).await?;
+        let deadline = Deadline::after(OPEN);
+        let bmc = bmcs.console(id, access, deadline).await?;
+        let line = bmc.open_console(mode == Mode::Steal, deadline).await?;
         let desk = Desk::new(id);
         // Before its task starts: a desk without a seat closes.
         let seat = Desk::sit(&desk, mode, actor).unwrap_or(Err(AttachError::Bmc(BmcError::ShuttingDown)));

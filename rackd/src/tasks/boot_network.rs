@@ -37,7 +37,14 @@ fn read_back(wanted: BootOverride, seen: BootOverride) -> String {
     if wanted == seen {
         return format!("reads back {}", words(seen));
     }
-    format!("asked for {}, reads back {}", words(wanted), words(seen))
+    let told = format!("asked for {}, reads back {}", words(wanted), words(seen));
+    if wanted.mode == seen.mode {
+        return told;
+    }
+    // What fails then is found out half an hour later, by a ramdisk that does not call.
+    format!(
+        "{told}: WARNING: a machine whose firmware is not in that mode by itself does not boot; set it in its BIOS"
+    )
 }
 
 /// Next boot from the network, once. The BMC driver reads it back.
@@ -51,5 +58,21 @@ impl Step for BootNetwork {
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let wanted = BootOverride { device: Device::Network, persistent: false, mode: cx.boot_mode()? };
         set_boot_device(cx, wanted).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use farrier_bmc::BootMode;
+
+    #[test]
+    fn a_mode_that_the_bmc_does_not_keep_is_warned_of() {
+        let wanted = BootOverride { device: Device::Network, persistent: true, mode: BootMode::Uefi };
+        assert_eq!(read_back(wanted, wanted), "reads back network always, uefi");
+        let once = read_back(wanted, BootOverride { persistent: false, ..wanted });
+        assert_eq!(once, "asked for network always, uefi, reads back network once, uefi");
+        let bios = read_back(wanted, BootOverride { mode: BootMode::Bios, ..wanted });
+        assert!(bios.contains("reads back network always, bios: WARNING"), "{bios}");
     }
 }

@@ -17,6 +17,7 @@ impl Step for VerifyBmc {
         timeouts.bmc.min(timeouts.bmc_call * 3)
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        cx.rack.bmc.reconsider(&cx.machine()?.name);
         let opened = cx.opened_bmc().await?;
         let bmc = opened.bmc;
         let identity = bmc.identity(cx.call()).await?;

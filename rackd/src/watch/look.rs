@@ -32,23 +32,25 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
     if watched.not_before.is_some_and(|at| Instant::now() < at) {
         return None;
     }
+    let mut refused = false;
     let seen = match power(bmcs, watched, Deadline::after(PATIENCE)).await {
         Ok((state, driver)) => {
             watched.doubted = false;
             Seen::Power { state, driver }
         }
-        Err(Failure::Bmc(BmcError::ShuttingDown)) => return None,
+        // Nobody was asked.
+        Err(Failure::Bmc(error)) if error.is_our_own() => return None,
         // Inventory is asked again first.
         Err(failure) if failure.is_wrong_password() && !watched.doubted => {
             watched.doubted = true;
             return None;
         }
         Err(failure) => {
+            refused = failure.is_wrong_password();
             let problem = plain(&failure.to_string());
             if failure.is_transient() { Seen::Unreachable(problem) } else { Seen::Failing(problem) }
         }
     };
-    let refused = matches!(seen, Seen::Failing(_));
     watched.not_before = refused.then(|| Instant::now() + REFUSED);
     Some(Sighting { node: watched.node.clone(), at: Instant::now(), seen })
 }
@@ -63,7 +65,7 @@ enum Failure {
 
 impl Failure {
     fn is_wrong_password(&self) -> bool {
-        matches!(self, Self::Bmc(BmcError::WrongPassword { .. }))
+        matches!(self, Self::Bmc(error) if error.is_wrong_password())
     }
 
     fn is_transient(&self) -> bool {
@@ -79,6 +81,9 @@ async fn power(
     watched: &mut Watched,
     deadline: Deadline,
 ) -> Result<(PowerState, &'static str), Failure> {
+    let id = watched.node.strip_prefix("nodes/").unwrap_or(&watched.node);
+    // Held until another is found, so that its session is not opened anew for nothing.
+    let before = if bmcs.is_due(id) { watched.bmc.take() } else { None };
     if let Some(Known { bmc, settled }) = &watched.bmc {
         match bmc.power_status(deadline).await {
             Ok(state) => return Ok((state, bmc.driver())),
@@ -89,8 +94,8 @@ async fn power(
     }
     let access = watched.words.access().await?;
     let settled = access.is_settled();
-    let id = watched.node.strip_prefix("nodes/").unwrap_or(&watched.node);
     let bmc = bmcs.open(id, access, deadline).await?.bmc;
+    drop(before);
     let state = bmc.power_status(deadline).await;
     let driver = bmc.driver();
     watched.bmc = Some(Known { bmc, settled });

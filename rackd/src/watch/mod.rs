@@ -110,4 +110,6 @@ const AT_ONCE: usize = 2048;
 const SPREAD: f64 = 0.4;
 
 #[cfg(test)]
+mod look_tests;
+#[cfg(test)]
 mod tests;

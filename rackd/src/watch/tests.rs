@@ -60,3 +60,14 @@ async fn those_that_hang_take_a_bounded_number_of_looks_and_all_come_to_their_tu
     assert_eq!(looked.len(), 3 * AT_ONCE);
     assert!(most.into_inner() <= AT_ONCE);
 }
+
+/// The default watch finds the session of its last look: a log-in each round would fill the BMC's log.
+#[test]
+fn sessions_outlive_the_pause_between_two_looks() {
+    let every = Duration::from_secs(crate::config::WatchConfig::default().every_seconds.into());
+    let longest = every.mul_f64(1.0 + SPREAD);
+    assert!(farrier_bmc::ipmi::Tuning::default().idle_close > longest);
+    assert!(farrier_bmc::redfish::Tuning::default().idle_close > longest);
+    // IPMI 2.0 §6.12.15: 60 s, give or take 3.
+    assert!(farrier_bmc::ipmi::Tuning::default().keep_alive < Duration::from_secs(50));
+}

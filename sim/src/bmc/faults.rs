@@ -16,8 +16,20 @@ pub struct Faults {
     pub silent: bool,
     /// Commands are carried out but their answers are lost.
     pub mute: bool,
+    /// Whoever proposes suite 17 gets no answer, as from BMCs that ignore what they do not know.
+    pub deaf_to_sha256: bool,
     /// Every answer is sent as bytes that are no RMCP.
     pub garbled: bool,
+    /// Commands, by network function and number, that are carried out and not answered.
+    pub unanswered: Vec<(u8, u8)>,
+    /// Commands, by network function and number, that do not arrive.
+    pub lost: Vec<(u8, u8)>,
+    /// Boot flags are stored without their EFI bit.
+    pub forgets_efi: bool,
+    /// Boot flags are stored as for every boot.
+    pub boots_for_ever: bool,
+    /// When the sensors' records were last changed, in seconds of its clock.
+    pub records_changed: u32,
     /// Commands whose answers end after so many bytes of data.
     pub cut: Vec<Cut>,
 }

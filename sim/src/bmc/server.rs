@@ -56,6 +56,7 @@ impl BmcServer {
             sel: Mutex::default(),
             datagrams: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
+            log_ins: AtomicU64::new(0),
             faults: faults_seen,
             counted: AtomicU32::new(0),
             delayed: TaskTracker::new(),
@@ -70,6 +71,7 @@ impl BmcServer {
             config,
             chassis,
             deaf_until: None,
+            last_log_in: [0; 4],
             accounts_seen: 0,
             shared: Arc::clone(&shared),
         };
@@ -132,6 +134,12 @@ impl BmcHandle {
         self.shared.restarts.load(Ordering::Relaxed)
     }
 
+    /// Log-ins that came as far as their last message, as a real one writes them into its log.
+    #[must_use]
+    pub fn log_ins(&self) -> u64 {
+        self.shared.log_ins.load(Ordering::Relaxed)
+    }
+
     /// Stops it and waits for its task.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
@@ -156,6 +164,7 @@ pub(super) struct Shared {
     sel: Mutex<Sel>,
     datagrams: AtomicU64,
     restarts: AtomicU64,
+    log_ins: AtomicU64,
     faults: watch::Receiver<Faults>,
     /// Datagrams in and out, for [`Faults::drop_every`].
     counted: AtomicU32,
@@ -210,6 +219,8 @@ struct Bmc {
     boot: BootOptions,
     /// Version of the accounts that the protocol knows.
     accounts_seen: u64,
+    /// Its last message may come more than once.
+    last_log_in: [u8; 4],
     /// It restarts.
     deaf_until: Option<Instant>,
     shared: Arc<Shared>,
@@ -240,8 +251,13 @@ impl Bmc {
         self.shared.datagrams.fetch_add(1, Ordering::Relaxed);
         let faults = self.shared.faults.borrow().clone();
         let deaf = self.deaf_until.is_some_and(|until| Instant::now() < until);
-        if faults.silent || deaf || self.shared.is_lost(&faults) {
+        let refused = faults.deaf_to_sha256 && asks_for_sha256(datagram);
+        if faults.silent || deaf || refused || self.shared.is_lost(&faults) {
             return;
+        }
+        if let Some(session) = logs_in(datagram).filter(|session| *session != self.last_log_in) {
+            self.last_log_in = session;
+            self.shared.log_ins.fetch_add(1, Ordering::Relaxed);
         }
         let version = self.shared.accounts.version();
         if version != self.accounts_seen {
@@ -261,7 +277,14 @@ impl Bmc {
                 self.sol.packet(arrived, peer);
                 None
             }
-            Outcome::Request(request) => {
+            Outcome::Request(mut request) => {
+                let command = (request.message.netfn, request.message.cmd);
+                if faults.lost.contains(&command) {
+                    return;
+                }
+                if command == SET_BOOT_OPTIONS {
+                    change_boot_flags(&mut request.message.data, &faults);
+                }
                 let refused = faults
                     .refuse
                     .iter()
@@ -280,14 +303,18 @@ impl Bmc {
                         .await
                     }
                 };
-                let (netfn, cmd) = (request.message.netfn, request.message.cmd);
+                let (netfn, cmd) = command;
+                if command == GET_SDR_REPOSITORY_INFO && data.len() >= 9 {
+                    data.splice(5..9, faults.records_changed.to_le_bytes());
+                }
                 if let Some(cut) = faults.cut.iter().find(|cut| (cut.netfn, cut.cmd) == (netfn, cmd)) {
                     data.truncate(cut.keep);
                 }
                 restarts =
                     (NetFn::from(netfn), cmd, code) == (NetFn::App, commands::COLD_RESET, completion::OK);
                 let mut entropy = |bytes: &mut [u8]| rand::rng().fill_bytes(bytes);
-                self.shared.protocol().respond(&request, code, &data, &mut entropy)
+                let reply = self.shared.protocol().respond(&request, code, &data, &mut entropy);
+                reply.filter(|_| !faults.unanswered.contains(&command))
             }
         };
         if let Some(reply) = reply {
@@ -299,6 +326,34 @@ impl Bmc {
             self.deaf_until = Some(Instant::now() + self.config.restart);
         }
     }
+}
+
+const SET_BOOT_OPTIONS: (u8, u8) = (0x00, 0x08);
+const GET_SDR_REPOSITORY_INFO: (u8, u8) = (0x0A, 0x20);
+
+/// "BIOS boot type" and "persistent" of boot flags (§28.12, parameter 5, data 1).
+fn change_boot_flags(data: &mut [u8], faults: &Faults) {
+    if let [parameter, flags, ..] = data
+        && *parameter & 0x7F == 5
+    {
+        if faults.forgets_efi {
+            *flags &= !0x20;
+        }
+        if faults.boots_for_ever {
+            *flags |= 0x40;
+        }
+    }
+}
+
+/// The session of a RAKP Message 3 (payload type 14h, §13.22).
+fn logs_in(datagram: &[u8]) -> Option<[u8; 4]> {
+    datagram.get(5).filter(|kind| **kind == 0x14)?;
+    datagram.get(20..24)?.try_into().ok()
+}
+
+/// Whether it is an Open Session Request (payload type 10h, §13.17) whose authentication algorithm is RAKP-HMAC-SHA256.
+fn asks_for_sha256(datagram: &[u8]) -> bool {
+    datagram.get(5) == Some(&0x10) && datagram.get(28) == Some(&3)
 }
 
 async fn send(socket: &UdpSocket, reply: &[u8], peer: SocketAddr) {

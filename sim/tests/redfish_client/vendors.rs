@@ -1,6 +1,6 @@
 //! What vendors do otherwise: drivers `ilo` and `idrac` against services of their shape; BIOS settings and firmware on all.
 
-use farrier_bmc::{BiosSettings, BmcTask, BmcTaskState};
+use farrier_bmc::{Auto, BiosSettings, BmcTask, BmcTaskState, ipmi};
 use farrier_sim::bmc::redfish::Personality;
 
 use super::*;
@@ -54,7 +54,7 @@ async fn auto_says_whose_bmc_it_is_and_a_node_cannot_name_another_vendor() {
         let (bmc, _) = auto.open("n1", lab.client(), ipmi_hub.bmc(dead), soon()).await.unwrap();
         assert_eq!((bmc.driver(), auto.worked("n1")), (name, Some(name)));
         assert_eq!(bmc.driver_of(Capability::Firmware), Some(name));
-        assert_eq!(bmc.driver_of(Capability::Console), Some("ipmi"));
+        assert_eq!(bmc.driver_of(Capability::Console), None, "nobody answers IPMI there");
         assert_eq!(driver(&lab, name).power_status(soon()).await, Ok(PowerState::Off));
         if let Some(other) = other {
             let error = driver(&lab, other).power_status(soon()).await.unwrap_err();

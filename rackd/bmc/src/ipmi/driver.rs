@@ -17,7 +17,7 @@ use super::quirks::Quirks;
 use crate::actor::{self, Call, Job};
 use crate::{
     BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Device, Identify, Identity, Led,
-    Power, PowerState,
+    Power, PowerState, Present,
 };
 
 /// One BMC over IPMI: a mailbox to its actor.
@@ -39,6 +39,13 @@ impl IpmiBmc {
     {
         let mailbox = self.mailbox.as_ref().ok_or(BmcError::NoSocket { addr: self.addr })?;
         actor::call(self.addr, mailbox, deadline, operation).await
+    }
+}
+
+#[async_trait]
+impl Present for IpmiBmc {
+    async fn present(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.probe(call))).await
     }
 }
 
@@ -183,7 +190,10 @@ impl Link {
         self.command(call, SetBootOption::flags(flags)).await?;
         let reply = self.command(call, GetBootFlags).await?;
         let seen = boot_override(reply.flags);
-        if seen.device == wanted.device {
+        // Some BMCs drop the EFI bit (pyghmi's does) and their machines start in their own mode all the same: the caller is
+        // told. With "for ever" where once was asked for, the machine would never leave the device.
+        let as_asked = !reply.flags.valid || wanted.persistent || !seen.persistent;
+        if seen.device == wanted.device && as_asked {
             if !reply.flags.valid {
                 // ipmi_sim obeys the device and stores no flags at all.
                 tracing::info!(bmc.addr = %self.address.addr, "boot flags valid bit is not read back");

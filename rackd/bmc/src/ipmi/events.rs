@@ -32,9 +32,15 @@ impl Link {
             self.forget_session();
             return Ok(());
         }
+        // Silence may be the network's. Once anything is heard again, the session tells: a restart forgets it.
+        let lost = BmcError::AnswerLost { addr: self.address.addr, command: "Cold Reset", power_now: None };
+        while self.probe(call).await.is_err() {
+            if call.deadline.is_past() {
+                return Err(lost);
+            }
+        }
         if self.command_once(call, GetDeviceId).await?.is_some() {
-            let addr = self.address.addr;
-            return Err(BmcError::AnswerLost { addr, command: "Cold Reset", power_now: None });
+            return Err(lost);
         }
         self.forget_session();
         Ok(())

@@ -20,7 +20,7 @@ use super::sol::Sol;
 use super::tuning::Tuning;
 use super::wire::Wire;
 use crate::Bmc;
-use crate::actor::{self, Job, MAILBOX};
+use crate::actor::{self, Job, MAILBOX, forget_ended};
 
 /// Datagrams waiting for one actor. It asks one question at a time, so nearly all of more than a few
 /// are rubbish; room for some of that lets the true answer through a storm.
@@ -42,7 +42,7 @@ struct Inner {
     v4: Arc<UdpSocket>,
     /// Absent on hosts without IPv6.
     v6: Option<Arc<UdpSocket>>,
-    actors: Mutex<HashMap<SocketAddr, Vec<Known>>>,
+    actors: Arc<Mutex<HashMap<SocketAddr, Vec<Known>>>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -97,7 +97,7 @@ impl IpmiHub {
         for socket in std::iter::once(&v4).chain(&v6) {
             tasks.spawn(receive(Arc::clone(socket), Arc::clone(&shared), stop.clone()));
         }
-        let actors = Mutex::default();
+        let actors = Arc::default();
         Ok(Self { inner: Arc::new(Inner { shared, v4, v6, actors, stop, tasks }) })
     }
 
@@ -133,6 +133,7 @@ impl IpmiHub {
             .with_interrupt(driver.clone())
             .with_bmc_reset(driver.clone())
             .with_accounts(driver.clone())
+            .with_present(driver.clone())
             .with_inventory(driver)
             .with_console(Arc::new(console))
     }
@@ -160,9 +161,11 @@ impl IpmiHub {
         let wire = Wire::new(Arc::clone(socket), address.addr, inbox);
         let link = Link::new(Arc::clone(address), Arc::clone(&shared), wire);
         let (addr, stop) = (address.addr, self.inner.stop.clone());
+        let all = Arc::clone(&self.inner.actors);
         self.inner.tasks.spawn(async move {
             actor::run(link, jobs, stop).await;
             shared.remove_route(addr, route);
+            forget_ended(&mut lock(&all), addr, |known| known.mailbox.strong_count() > 0);
         });
         mailbox
     }

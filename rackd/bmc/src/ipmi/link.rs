@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farrier_ipmi::client::ClientSession;
+use farrier_ipmi::command::sdr::{SdrRepositoryInfo, Sensor};
 use farrier_ipmi::command::{CloseSession, SetSessionPrivilegeLevel};
 use farrier_ipmi::completion::{CompletionCode, command_name};
+use farrier_ipmi::lan::LanMessage;
 use farrier_ipmi::{CipherSuite, completion};
 use futures::future::BoxFuture;
+use ipmi_rs_core::app::GetDeviceId;
 use ipmi_rs_core::app::auth::PrivilegeLevel;
 use ipmi_rs_core::connection::{IpmiCommand, Message};
 use tokio::time::Instant;
@@ -27,6 +30,9 @@ use crate::{BmcError, Deadline};
 /// Wait for the answer to Close Session: a courtesy, so not long.
 const CLOSE_WAIT: Duration = Duration::from_millis(250);
 
+/// For a sign of life of an idle session: the next call would not wait longer for it.
+const KEEP_ALIVE_WAIT: Duration = Duration::from_secs(10);
+
 /// State of one BMC, owned by its actor.
 pub(crate) struct Link {
     pub(super) address: Arc<BmcAddress>,
@@ -36,8 +42,18 @@ pub(crate) struct Link {
     pub(super) suite: Option<CipherSuite>,
     breaker: Breaker,
     pub(super) quirks: Option<Quirks>,
+    /// The sensors' records, and of when they are.
+    pub(super) records: Option<(SdrRepositoryInfo, Arc<[Sensor]>)>,
+    /// Kept here also while a command is under way, so that whoever gives up a call loses no session: BMCs have few.
     session: Option<ClientSession>,
+    /// The session has administrator's privilege.
+    raised: bool,
+    /// The last question was not answered: whether anybody is there is asked before a session is.
+    pub(super) doubted: bool,
+    /// When anything was last said.
     last_used: Instant,
+    /// When anybody last wanted anything.
+    last_wanted: Instant,
 }
 
 impl Line for Link {
@@ -50,7 +66,19 @@ impl Line for Link {
     }
 
     fn idle_at(&self) -> Option<Instant> {
-        self.session.as_ref().map(|_| self.last_used + self.tuning().idle_close)
+        let tuning = self.tuning();
+        let due = (self.last_used + tuning.keep_alive).min(self.last_wanted + tuning.idle_close);
+        self.session.as_ref().map(|_| due)
+    }
+
+    fn idle(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if self.last_wanted.elapsed() >= self.tuning().idle_close {
+                Link::close(self).await;
+            } else {
+                self.keep_alive().await;
+            }
+        })
     }
 
     fn close(&mut self) -> BoxFuture<'_, ()> {
@@ -68,8 +96,12 @@ impl Link {
             suite: None,
             breaker,
             quirks: None,
+            records: None,
             session: None,
+            raised: false,
+            doubted: false,
             last_used: Instant::now(),
+            last_wanted: Instant::now(),
         }
     }
 
@@ -143,44 +175,74 @@ impl Link {
         name: &'static str,
         repeat: Repeat,
     ) -> Result<Vec<u8>, BmcError> {
+        self.last_wanted = Instant::now();
         loop {
-            let (mut session, is_new) = match self.take_session() {
-                Some(session) => (session, false),
-                None => (self.open_and_raise(call).await?, true),
-            };
+            let is_new = self.ensure_session(call).await?;
             let (tries, single_wait) = match repeat {
                 Repeat::Never => (1, Some(self.tuning().single_shot_timeout)),
                 Repeat::Harmless if is_new => (self.tuning().tries, None),
                 Repeat::Harmless => (self.tuning().tries_in_old_session, None),
             };
-            let effort = |tuning| Effort { tuning, tries, single_wait, deadline: call.deadline };
             self.pace().await;
             let shared = self.shared.clone();
-            let request = session.request(message);
-            let mut question = InSession { session: &mut session, request };
-            let effort = effort(&shared.tuning);
-            let answer = exchange::ask(&mut self.wire, effort, &mut call.sent, &mut question).await;
-            self.last_used = Instant::now();
-            match answer {
+            let effort = Effort { tuning: &shared.tuning, tries, single_wait, deadline: call.deadline };
+            match self.ask_in_session(effort, &mut call.sent, message).await {
                 Some(response) => {
-                    self.session = Some(session);
+                    self.doubted = false;
                     return Ok(response.data);
                 }
+                // What follows is reading the state, which finds out whether the session still lives.
                 None if repeat == Repeat::Never => {
-                    // Keep the session: what follows is reading the state, which finds out whether
-                    // the session still lives.
-                    self.session = Some(session);
                     return Err(BmcError::AnswerLost {
                         addr: self.address.addr,
                         command: name,
                         power_now: None,
                     });
                 }
-                None if is_new || call.deadline.is_past() => return Err(self.unreachable(call, name)),
+                // It may be slow only: the next call goes on with the session.
+                None if is_new || call.deadline.is_past() => {
+                    if std::mem::replace(&mut self.doubted, true) {
+                        self.abandon().await;
+                    }
+                    return Err(self.unreachable(call, name));
+                }
                 // The BMC may have restarted or timed the session out without telling: a session it
                 // does not know is answered with silence (§6.12.15).
-                None => tracing::info!(bmc.addr = %self.address.addr, "session lost, opening another"),
+                None => {
+                    tracing::info!(bmc.addr = %self.address.addr, "session lost, opening another");
+                    self.doubted = true;
+                    self.abandon().await;
+                }
             }
+        }
+    }
+
+    /// Puts one request to the session that is open. `None`: no answer, or no session.
+    async fn ask_in_session(
+        &mut self,
+        effort: Effort<'_>,
+        sent: &mut u32,
+        message: &Message,
+    ) -> Option<LanMessage> {
+        let session = self.session.as_mut()?;
+        let request = session.request(message);
+        let mut question = InSession { session, request };
+        let answer = exchange::ask(&mut self.wire, effort, sent, &mut question).await;
+        self.last_used = Instant::now();
+        answer
+    }
+
+    /// A session nobody uses ends after 60 s (§6.12.15).
+    async fn keep_alive(&mut self) {
+        let shared = self.shared.clone();
+        let tries = shared.tuning.tries_in_old_session;
+        let deadline = Deadline::after(KEEP_ALIVE_WAIT);
+        let effort = Effort { tuning: &shared.tuning, tries, single_wait: None, deadline };
+        let answer = self.ask_in_session(effort, &mut 0, &Message::from(GetDeviceId)).await;
+        if answer.is_none() {
+            tracing::debug!(bmc.addr = %self.address.addr, "an idle session is not answered");
+            self.doubted = true;
+            self.abandon().await;
         }
     }
 
@@ -200,36 +262,53 @@ impl Link {
         self.last_used = Instant::now();
     }
 
-    fn take_session(&mut self) -> Option<ClientSession> {
+    /// Has a session at administrator level, and tells whether it is a new one.
+    async fn ensure_session(&mut self, call: &mut Call) -> Result<bool, BmcError> {
         let idle = self.last_used.elapsed() >= self.tuning().idle_close;
-        self.session.take().filter(|session| !idle && !session.is_worn_out())
+        if self.session.as_ref().is_some_and(|session| idle || session.is_worn_out()) {
+            self.abandon().await;
+        }
+        if self.session.is_some() && self.raised {
+            return Ok(false);
+        }
+        if self.session.is_none() {
+            self.raised = false;
+            let session = self.open(call).await?;
+            self.put_session(session);
+        }
+        self.raise(call).await.map(|()| true)
     }
 
-    /// A session at administrator level (§22.18: every session starts at user level).
-    async fn open_and_raise(&mut self, call: &mut Call) -> Result<ClientSession, BmcError> {
-        let mut session = self.open(call).await?;
+    /// To administrator level (§22.18: every session starts at user level).
+    async fn raise(&mut self, call: &mut Call) -> Result<(), BmcError> {
         let message = Message::from(SetSessionPrivilegeLevel(PrivilegeLevel::Administrator));
-        let shared = self.shared.clone();
-        let effort = Effort {
-            tuning: &shared.tuning,
-            tries: shared.tuning.tries,
-            single_wait: None,
-            deadline: call.deadline,
-        };
         let name = command_name(message.netfn_raw(), message.cmd());
-        let request = session.request(&message);
-        let mut question = InSession { session: &mut session, request };
-        let answer = exchange::ask(&mut self.wire, effort, &mut call.sent, &mut question).await;
-        let Some(response) = answer else { return Err(self.unreachable(call, name)) };
+        let shared = self.shared.clone();
+        let (tuning, tries) = (&shared.tuning, shared.tuning.tries);
+        let effort = Effort { tuning, tries, single_wait: None, deadline: call.deadline };
+        let Some(response) = self.ask_in_session(effort, &mut call.sent, &message).await else {
+            self.abandon().await;
+            return Err(self.unreachable(call, name));
+        };
         let code = CompletionCode(response.data.first().copied().unwrap_or(completion::UNSPECIFIED));
         if code.0 != completion::OK {
-            self.session = Some(session);
             self.close().await;
             let meaning = code.meaning(message.netfn_raw(), message.cmd());
             return Err(BmcError::Refused { addr: self.address.addr, command: name, code, meaning });
         }
-        tracing::debug!(bmc.addr = %self.address.addr, suite = %session.suite(), "session open");
-        Ok(session)
+        self.raised = true;
+        let suite = self.session.as_ref().map(ClientSession::suite);
+        tracing::debug!(bmc.addr = %self.address.addr, ?suite, "session open");
+        Ok(())
+    }
+
+    /// Gives the session's slot back without waiting for a word: where it is not lost, the BMC is slow.
+    async fn abandon(&mut self) {
+        let Some(mut session) = self.session.take() else { return };
+        let message = Message::from(CloseSession { bmc_session_id: session.bmc_session_id() });
+        let request = session.request(&message);
+        let datagram = session.seal(&request, &rand::random());
+        self.wire.send(&datagram).await;
     }
 
     /// Leaves a slow BMC the time it needs between two requests.
@@ -242,7 +321,7 @@ impl Link {
 
     /// Gives the session's slot back to the BMC, if there is one; asks twice at most.
     pub(crate) async fn close(&mut self) {
-        let Some(mut session) = self.session.take() else { return };
+        let Some(session) = self.session.as_ref() else { return };
         let message = Message::from(CloseSession { bmc_session_id: session.bmc_session_id() });
         let shared = self.shared.clone();
         let effort = Effort {
@@ -251,9 +330,8 @@ impl Link {
             single_wait: Some(CLOSE_WAIT),
             deadline: Deadline::after(CLOSE_WAIT * 2),
         };
-        let request = session.request(&message);
-        let mut question = InSession { session: &mut session, request };
-        let answered = exchange::ask(&mut self.wire, effort, &mut 0, &mut question).await.is_some();
+        let answered = self.ask_in_session(effort, &mut 0, &message).await.is_some();
+        self.session = None;
         tracing::debug!(bmc.addr = %self.address.addr, answered, "session closed");
     }
 

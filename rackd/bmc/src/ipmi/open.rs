@@ -1,5 +1,7 @@
 //! From an address to a session: is anybody there, which suite, RAKP, privilege.
 
+use std::time::Duration;
+
 use farrier_ipmi::client::{ClientConfig, ClientSession, Handshake, HandshakeError, HandshakeNonce};
 use farrier_ipmi::lan::LanMessage;
 use farrier_ipmi::{CipherSuite, RmcpStatus};
@@ -9,12 +11,15 @@ use ipmi_rs_core::connection::{Channel, Message};
 use super::address::Cipher;
 use super::exchange::{self, Effort, HandshakeStep, PreSession};
 use super::link::Link;
-use crate::BmcError;
 use crate::actor::Call;
+use crate::{BmcError, Deadline};
 
 /// Handshakes tried over after the BMC lost track of one (late copies of RAKP 1 and 3 make some
 /// BMCs do that). The password is proved right by then, so nothing gets locked.
 const RESTARTS: u32 = 5;
+
+/// For the rest of a handshake that the BMC has begun to answer, step by step.
+const FINISH: Duration = Duration::from_secs(10);
 
 /// Why one suite gave no session.
 enum Failed {
@@ -28,13 +33,14 @@ enum Failed {
 impl Link {
     /// Opens a session with the best suite; asks again while the BMC has no slot free.
     pub(super) async fn open(&mut self, call: &mut Call) -> Result<ClientSession, BmcError> {
-        // A BMC is asked for its presence once; from then on a suite is remembered.
-        if self.suite.is_none() {
+        // A BMC that is known to be there is not asked for its presence; from then on a suite is remembered.
+        let probed = self.suite.is_none() || self.doubted;
+        if probed {
             self.probe(call).await?;
         }
         let mut busy = 0;
         loop {
-            match self.open_with_any_suite(call).await {
+            match self.open_with_any_suite(call, probed).await {
                 Ok(session) => return Ok(session),
                 // The deadline cut the last try short: the reason is still the one seen before.
                 Err(Failed::Final(BmcError::Unreachable { .. } | BmcError::Garbled { .. }))
@@ -42,7 +48,10 @@ impl Link {
                 {
                     return Err(self.no_slot(call));
                 }
-                Err(Failed::Final(error)) => return Err(error),
+                Err(Failed::Final(error)) => {
+                    self.doubted |= matches!(error, BmcError::Unreachable { .. } | BmcError::Garbled { .. });
+                    return Err(error);
+                }
                 Err(Failed::Suite(status)) => {
                     return Err(BmcError::UnsupportedCipher {
                         addr: self.address.addr,
@@ -76,7 +85,7 @@ impl Link {
 
     /// Get Channel Authentication Capabilities (§22.13): tells "nobody there" from "does not speak
     /// this suite", which Open Session cannot, because some BMCs ignore suites they do not know.
-    async fn probe(&mut self, call: &mut Call) -> Result<(), BmcError> {
+    pub(super) async fn probe(&mut self, call: &mut Call) -> Result<(), BmcError> {
         let command =
             GetChannelAuthenticationCapabilities::new(Channel::Current, PrivilegeLevel::Administrator);
         let mut question = PreSession(LanMessage::request(&Message::from(command), rand::random()));
@@ -89,15 +98,18 @@ impl Link {
         }
     }
 
-    async fn open_with_any_suite(&mut self, call: &mut Call) -> Result<ClientSession, Failed> {
+    /// `probed`: it has just said that it is there, so that silence means the suite.
+    async fn open_with_any_suite(&mut self, call: &mut Call, probed: bool) -> Result<ClientSession, Failed> {
         let mut candidates = self.candidates();
         if let Some(known) = self.suite {
             // What worked comes first; the others follow in case the BMC was reconfigured.
             candidates.sort_by_key(|suite| *suite != known);
         }
         let mut refusal = Failed::Suite(RmcpStatus::NO_CIPHER_SUITE_MATCH);
+        let last = candidates.last().copied();
         for suite in candidates {
-            match self.open_with(suite, call).await {
+            let silence_is_no = (probed || self.suite != Some(suite)) && last != Some(suite);
+            match self.open_with(suite, silence_is_no, call).await {
                 Ok(session) => {
                     self.suite = Some(suite);
                     return Ok(session);
@@ -112,10 +124,15 @@ impl Link {
         Err(refusal)
     }
 
-    async fn open_with(&mut self, suite: CipherSuite, call: &mut Call) -> Result<ClientSession, Failed> {
+    async fn open_with(
+        &mut self,
+        suite: CipherSuite,
+        silence_is_no: bool,
+        call: &mut Call,
+    ) -> Result<ClientSession, Failed> {
         let mut restarts = 0;
         loop {
-            match self.handshake(suite, call).await {
+            match self.handshake(suite, silence_is_no, call).await {
                 Err(HandshakeEnd::Desynchronised(_)) if restarts < RESTARTS && !call.deadline.is_past() => {
                     restarts += 1;
                     tracing::debug!(bmc.addr = %self.address.addr, restarts, "handshake starts over");
@@ -129,11 +146,32 @@ impl Link {
     async fn handshake(
         &mut self,
         suite: CipherSuite,
+        silence_is_no: bool,
         call: &mut Call,
     ) -> Result<ClientSession, HandshakeEnd> {
         let shared = self.shared.clone();
+        let turn = tokio::time::timeout_at(call.deadline.instant(), shared.opening.acquire()).await;
         // Closed only at shutdown, and then the actor is about to be stopped too.
-        let _permit = shared.opening.acquire().await;
+        let turn = turn
+            .map_err(|_| HandshakeEnd::Over(Failed::Final(BmcError::NoTurn { addr: self.address.addr })))?;
+        let steps = self.steps(suite, silence_is_no, call);
+        tokio::pin!(steps);
+        tokio::select! {
+            biased;
+            end = &mut steps => return end,
+            // The slow and the dead keep nobody else waiting.
+            () = tokio::time::sleep(shared.tuning.first_timeout) => drop(turn),
+        }
+        steps.await
+    }
+
+    async fn steps(
+        &mut self,
+        suite: CipherSuite,
+        silence_is_no: bool,
+        call: &mut Call,
+    ) -> Result<ClientSession, HandshakeEnd> {
+        let shared = self.shared.clone();
         let address = self.address.clone();
         let config = ClientConfig::new(
             suite,
@@ -148,10 +186,15 @@ impl Link {
         let nonce =
             HandshakeNonce { session_id: rand::random(), random: rand::random(), tag: rand::random() };
         let mut handshake = Handshake::start(config, nonce);
+        // Half a log-in leaves a slot taken that nobody can give back: it is finished, whatever becomes of the call.
+        let _finishing = call.log_in.clone().lock_owned().await;
         loop {
             let heard = handshake.heard();
             let tries = if heard { shared.tuning.tries_in_old_session } else { shared.tuning.tries };
-            let effort = effort(&shared.tuning, call, tries);
+            let mut effort = effort(&shared.tuning, call, tries);
+            let wait = shared.tuning.first_timeout.max(self.wire.least_wait());
+            let rest = if heard { FINISH } else { wait * 2 };
+            effort.deadline = effort.deadline.max(Deadline::after(rest));
             let mut step = HandshakeStep(&mut handshake);
             let answer = exchange::ask(&mut self.wire, effort, &mut call.sent, &mut step).await;
             match answer {
@@ -162,10 +205,9 @@ impl Link {
                     let error = self.unreachable(call, handshake.waiting_for());
                     // Answered before, silent now: it may have forgotten the handshake.
                     let end = if heard { HandshakeEnd::Desynchronised } else { HandshakeEnd::Over };
-                    // Deaf to this suite but not dead: the probe was answered, or a session was.
+                    // Deaf to this suite but not dead.
                     let deaf = !heard && !call.deadline.is_past() && self.address.cipher == Cipher::Auto;
-                    let last = self.candidates().last() == Some(&suite);
-                    return Err(if deaf && !last && self.suite != Some(suite) {
+                    return Err(if deaf && silence_is_no {
                         end(Failed::Suite(RmcpStatus::NO_CIPHER_SUITE_MATCH))
                     } else {
                         end(Failed::Final(error))
@@ -185,7 +227,13 @@ impl Link {
                 HandshakeEnd::Over(Failed::Exhausted)
             }
             HandshakeError::Refused { message: "Open Session", .. } => {
-                HandshakeEnd::Over(Failed::Final(self.session_refused(&error)))
+                let refused = self.session_refused(&error);
+                // With the suite that worked before nothing was wrong with what we asked.
+                let error = match self.suite {
+                    Some(_) => BmcError::Restarting { addr, reason: Box::new(refused) },
+                    None => refused,
+                };
+                HandshakeEnd::Over(Failed::Final(error))
             }
             HandshakeError::Refused { status: RmcpStatus::UNAUTHORIZED_ROLE, .. } => {
                 HandshakeEnd::Over(Failed::Final(self.session_refused(&error)))

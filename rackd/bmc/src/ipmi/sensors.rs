@@ -1,10 +1,12 @@
 //! Sensors: their records once, their readings each time (IPMI 2.0 sections 33, 35.14).
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use farrier_ipmi::command::sdr::{
-    FIRST, GetSdr, GetSensorReading, HEADER, LAST, ReserveSdrRepository, Sensor, SensorReading, WHOLE,
+    FIRST, GetSdr, GetSdrRepositoryInfo, GetSensorReading, HEADER, LAST, ReserveSdrRepository,
+    SdrRepositoryInfo, Sensor, SensorReading, WHOLE,
 };
 use farrier_ipmi::completion::{CompletionCode, RESERVATION_INVALID};
 use ipmi_rs_core::storage::sdr::{SensorType, decode_event};
@@ -31,16 +33,11 @@ const MOST_WARNINGS: usize = 16;
 #[async_trait]
 impl ReadSensors for IpmiBmc {
     async fn sensors(&self, deadline: Deadline) -> Result<Sensors, BmcError> {
-        let mut known = Vec::new();
-        let (mut next, mut seen) = (FIRST, 0);
-        while next != LAST && seen < MOST {
-            let from = next;
-            let (batch, after) =
-                self.call(deadline, move |link, call| Box::pin(link.sdr_batch(call, from))).await?;
-            seen += batch.len().max(1);
-            known.extend(batch.iter().filter_map(|record| Sensor::parse(record)));
-            next = if after == from { LAST } else { after };
-        }
+        let (info, known) = self.call(deadline, |link, call| Box::pin(link.known_sensors(call))).await?;
+        let known = match known {
+            Some(known) => known,
+            None => self.sensor_records(info, deadline).await?,
+        };
         let mut read = Sensors::default();
         for batch in known.chunks(BATCH) {
             let batch = batch.to_vec();
@@ -54,7 +51,52 @@ impl ReadSensors for IpmiBmc {
     }
 }
 
+impl IpmiBmc {
+    /// All records, which are kept with the repository's times: on a BMC that gives them in parts they are a thousand round
+    /// trips.
+    async fn sensor_records(
+        &self,
+        info: Option<SdrRepositoryInfo>,
+        deadline: Deadline,
+    ) -> Result<Arc<[Sensor]>, BmcError> {
+        let mut known = Vec::new();
+        let (mut next, mut seen) = (FIRST, 0);
+        while next != LAST && seen < MOST {
+            let from = next;
+            let (batch, after) =
+                self.call(deadline, move |link, call| Box::pin(link.sdr_batch(call, from))).await?;
+            seen += batch.len().max(1);
+            known.extend(batch.iter().filter_map(|record| Sensor::parse(record)));
+            next = if after == from { LAST } else { after };
+        }
+        let known: Arc<[Sensor]> = known.into();
+        if let Some(info) = info {
+            let kept = Arc::clone(&known);
+            self.call(deadline, move |link, _| {
+                link.records = Some((info, kept));
+                Box::pin(async { Ok(()) })
+            })
+            .await?;
+        }
+        Ok(known)
+    }
+}
+
 impl Link {
+    /// When the records last changed, and those of before if they have not. A BMC that does not tell is read each time.
+    async fn known_sensors(
+        &mut self,
+        call: &mut Call,
+    ) -> Result<(Option<SdrRepositoryInfo>, Option<Arc<[Sensor]>>), BmcError> {
+        let info = match self.command(call, GetSdrRepositoryInfo).await {
+            Ok(info) => info,
+            Err(BmcError::Refused { .. } | BmcError::Malformed { .. }) => return Ok((None, None)),
+            Err(error) => return Err(error),
+        };
+        let known = self.records.as_ref().filter(|(then, _)| *then == info);
+        Ok((Some(info), known.map(|(_, sensors)| Arc::clone(sensors))))
+    }
+
     /// Some records from `next` on, and where to go on.
     async fn sdr_batch(&mut self, call: &mut Call, mut next: u16) -> Result<(Vec<Vec<u8>>, u16), BmcError> {
         let mut records = Vec::with_capacity(BATCH);

@@ -184,7 +184,7 @@ impl Line {
         events: &mpsc::Sender<ConsoleEvent>,
         mut inputs: mpsc::Receiver<ConsoleInput>,
     ) -> Option<BmcError> {
-        let keep_alive = link.tuning().idle_close;
+        let keep_alive = link.tuning().keep_alive;
         let mut waiting_break = false;
         loop {
             let taken = self.end.push(&self.typed);

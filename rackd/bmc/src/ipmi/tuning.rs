@@ -19,7 +19,10 @@ pub struct Tuning {
     pub single_shot_timeout: Duration,
     /// At least so long between an answer and the next request to the same BMC.
     pub min_interval: Duration,
-    /// An unused session is closed after this. BMCs drop it after 60 s without telling.
+    /// A session that is silent for so long is asked for a sign of life: BMCs drop it after 60 s without telling.
+    pub keep_alive: Duration,
+    /// A session that nobody has used for so long is closed. Longer than the pause between two polls of the power, so that
+    /// a poll needs no log-in: BMCs write each into their log.
     pub idle_close: Duration,
     /// Wait before a busy BMC, or one without a free session, is asked again; doubles each time.
     pub busy_delay: Duration,
@@ -29,7 +32,8 @@ pub struct Tuning {
     pub breaker_pause: Duration,
     /// The breaker's longest pause.
     pub breaker_max_pause: Duration,
-    /// Sessions being opened at the same time over all BMCs: after an outage thousands would.
+    /// Sessions being opened at the same time over all BMCs: after an outage thousands would. One that is not open after
+    /// [`Tuning::first_timeout`] no longer counts, so that dead and slow BMCs keep nobody waiting.
     pub concurrent_opens: usize,
 }
 
@@ -42,7 +46,8 @@ impl Default for Tuning {
             tries_in_old_session: 3,
             single_shot_timeout: Duration::from_secs(5),
             min_interval: Duration::from_millis(5),
-            idle_close: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(40),
+            idle_close: Duration::from_secs(180),
             busy_delay: Duration::from_millis(250),
             breaker_failures: 3,
             breaker_pause: Duration::from_secs(10),

@@ -49,6 +49,18 @@ pub(super) fn read(system: &Document, mode: BootMode) -> Option<BootOverride> {
     Some(BootOverride { device, persistent: enabled == "Continuous", mode })
 }
 
+/// Whether what is read back is what was written. `with_mode`: a mode was written, where the system has modes. An override
+/// for once where one for ever was asked for is the nearest that some have; the other way round the machine would never
+/// leave the device.
+pub(super) fn is_kept(wanted: BootOverride, seen: BootOverride, with_mode: bool) -> bool {
+    if wanted.device == Device::None {
+        return seen.device == Device::None;
+    }
+    seen.device == wanted.device
+        && (!with_mode || seen.mode == wanted.mode)
+        && (wanted.persistent || !seen.persistent)
+}
+
 /// What to PATCH into the system. `with_mode`: where the system has modes at all.
 pub(super) fn change(wanted: BootOverride, system: &Document, with_mode: bool) -> Result<Value, Impossible> {
     if system.at("Boot").is_none_or(|boot| !boot.is_object()) {
@@ -106,6 +118,19 @@ mod tests {
         let none = BootOverride { device: Device::None, persistent: false, mode: BootMode::Bios };
         let body = change(none, &empty, true).unwrap();
         assert_eq!(read(&system(&body["Boot"]), BootMode::Bios), Some(none));
+    }
+
+    #[test]
+    fn what_is_read_back_must_be_the_device_in_its_mode_and_not_for_ever_unasked() {
+        let wanted = BootOverride { device: Device::Network, persistent: false, mode: BootMode::Uefi };
+        assert!(is_kept(wanted, wanted, true));
+        let bios = BootOverride { mode: BootMode::Bios, ..wanted };
+        assert!(!is_kept(wanted, bios, true) && is_kept(wanted, bios, false));
+        let always = BootOverride { persistent: true, ..wanted };
+        assert!(!is_kept(wanted, always, true) && is_kept(always, wanted, true));
+        let none = BootOverride { device: Device::None, ..always };
+        assert!(is_kept(BootOverride { persistent: false, ..none }, none, true));
+        assert!(!is_kept(none, wanted, true));
     }
 
     #[test]

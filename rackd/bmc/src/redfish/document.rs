@@ -71,13 +71,16 @@ impl Document {
         words.filter_map(Value::as_str).filter_map(line).take(64).collect()
     }
 
-    /// The BMC's words for a refusal (DSP0266 §8.6): the messages, or the one that sums them up.
-    pub(super) fn complaint(&self) -> String {
+    /// The BMC's words for a refusal (DSP0266 §8.6): the messages, or the one that sums them up. The registries' messages
+    /// quote the value that is complained of (DSP0268, Base.PropertyValueFormatError): what is in `hide` is taken out,
+    /// before anything is cut.
+    pub(super) fn complaint(&self, hide: &[&str]) -> String {
         let list = self.at("error/@Message.ExtendedInfo").and_then(Value::as_array).into_iter().flatten();
+        let told = |text: &str| line(&without(text, hide));
         let messages: Vec<_> =
-            list.filter_map(|m| m.get("Message")?.as_str()).filter_map(line).take(3).collect();
+            list.filter_map(|m| m.get("Message")?.as_str()).filter_map(told).take(3).collect();
         if messages.is_empty() {
-            return self.text("error/message").unwrap_or_default();
+            return self.at("error/message").and_then(Value::as_str).and_then(told).unwrap_or_default();
         }
         messages.join("; ")
     }
@@ -124,6 +127,13 @@ fn line(text: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// The longest first: one may be a part of another.
+fn without(text: &str, hide: &[&str]) -> String {
+    let mut hide: Vec<_> = hide.iter().filter(|secret| !secret.is_empty()).collect();
+    hide.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    hide.into_iter().fold(text.to_owned(), |text, secret| text.replace(*secret, "(the password)"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,9 +167,17 @@ mod tests {
             br#"{"error": {"code": "Base.1.8.GeneralError", "message": "see below", "@Message.ExtendedInfo":
             [{"MessageId": "Base.1.8.SessionLimitExceeded", "Message": "No more."}, {"Message": 3}]}}"#;
         let document = Document::parse(text, None).unwrap();
-        assert_eq!(document.complaint(), "No more.");
+        assert_eq!(document.complaint(&[""]), "No more.");
         assert!(document.complains_of("SessionLimitExceeded") && document.complains_of("GeneralError"));
         assert!(!document.complains_of("Exceeded"));
+    }
+
+    #[test]
+    fn a_complaint_does_not_tell_the_passwords() {
+        let text = format!(r#"{{"error": {{"message": "{} no s3cret-Word, no s3cret"}}}}"#, "x".repeat(190));
+        let document = Document::parse(text.as_bytes(), None).unwrap();
+        let told = document.complaint(&["s3cret", "s3cret-Word"]);
+        assert!(told.starts_with("xxx") && told.ends_with(" no (the p"), "{told}");
     }
 
     #[test]

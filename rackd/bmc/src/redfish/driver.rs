@@ -111,10 +111,13 @@ impl ReadInventory for RedfishBmc {
 impl Link {
     pub(super) async fn power(&mut self, call: &mut Call) -> Result<PowerState, BmcError> {
         let (path, system) = self.system(call).await?;
-        power::state(&system).ok_or_else(|| {
+        let Some(state) = power::state(&system) else {
             let seen = system.at("PowerState").map_or("none".to_owned(), ToString::to_string);
-            self.bad_answer(&Ask::get(&path), "a PowerState of On or Off", &seen)
-        })
+            let error = self.bad_answer(&Ask::get(&path), "a PowerState of On or Off", &seen);
+            return Err(self.unless_it_starts(error));
+        };
+        self.it_works();
+        Ok(state)
     }
 
     async fn reset(&mut self, call: &mut Call, reset: &'static Reset) -> Result<(), BmcError> {
@@ -123,11 +126,22 @@ impl Link {
             Err(BmcError::AnswerLost { addr, command, .. }) => {
                 Err(BmcError::AnswerLost { addr, command, power_now: self.power(call).await.ok() })
             }
-            // Many BMCs refuse "on" when it is on already, instead of doing nothing.
-            Err(refused @ BmcError::Http { .. }) => match reset.reaches {
-                Some(wanted) if self.power(call).await? == wanted => Ok(()),
-                _ => Err(refused),
-            },
+            // Many BMCs refuse "on" when it is on already, instead of doing nothing, or while it is on its way.
+            Err(refused @ BmcError::Http { .. }) => {
+                let Some(wanted) = reset.reaches else { return Err(refused) };
+                let (_, system) = self.system(call).await?;
+                match power::on_its_way(&system) {
+                    // What is read back says when it is there.
+                    Some(there) if there == wanted => Ok(()),
+                    Some(_) => Err(BmcError::BetweenStates {
+                        addr: self.address.addr,
+                        wanted,
+                        seen: system.text("PowerState").unwrap_or_default(),
+                    }),
+                    None if power::state(&system) == Some(wanted) => Ok(()),
+                    None => Err(refused),
+                }
+            }
             other => other,
         }
     }
@@ -186,7 +200,9 @@ impl Link {
         loop {
             let (_, system) = self.system(call).await?;
             let seen = boot::read(&system, wanted.mode).ok_or_else(|| self.no_boot())?;
-            if seen.device == wanted.device {
+            // A mode that the BMC refuses is the caller's to judge; one that it took it should have.
+            let as_asked = boot::is_kept(wanted, seen, with_mode);
+            if as_asked {
                 return Ok(seen);
             }
             // Several BMCs answer before they have stored it.

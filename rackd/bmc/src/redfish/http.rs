@@ -8,6 +8,7 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -41,6 +42,8 @@ impl Answer {
 #[derive(Debug)]
 pub(super) enum Failed {
     Dial(DialError),
+    /// As many BMCs are talked to as may be, until the end.
+    NoPlace,
     /// No connection in time.
     NotConnected,
     /// Not sent, or not on a connection that the BMC still knew: sending it on another does no harm.
@@ -60,18 +63,26 @@ pub(super) struct Http {
     address: Arc<RedfishAddress>,
     dial: Arc<dyn Dial>,
     tuning: Tuning,
+    /// Connections of all BMCs together.
+    places: Arc<Semaphore>,
     open: Option<Open>,
 }
 
 struct Open {
+    _place: OwnedSemaphorePermit,
     sender: SendRequest<Full<Bytes>>,
     /// Ends with us: nobody else reads the connection.
     _driver: AbortOnDropHandle<()>,
 }
 
 impl Http {
-    pub(super) fn new(address: Arc<RedfishAddress>, dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
-        Self { address, dial, tuning, open: None }
+    pub(super) fn new(
+        address: Arc<RedfishAddress>,
+        dial: Arc<dyn Dial>,
+        tuning: Tuning,
+        places: Arc<Semaphore>,
+    ) -> Self {
+        Self { address, dial, tuning, places, open: None }
     }
 
     /// Sends a request and reads its answer, until `limit` at most. Dropped half way it takes the connection along,
@@ -127,6 +138,9 @@ impl Http {
     }
 
     async fn connect(&self, limit: Instant) -> Result<Open, Failed> {
+        let place = timeout_at(limit, Arc::clone(&self.places).acquire_owned()).await;
+        // It is never closed.
+        let place = place.map_err(|_| Failed::NoPlace)?.map_err(|_| Failed::NoPlace)?;
         let limit = limit.min(Instant::now() + self.tuning.connect_timeout);
         let stream = timeout_at(limit, self.dial.dial(&self.address)).await;
         let stream = stream.map_err(|_| Failed::NotConnected)?.map_err(Failed::Dial)?;
@@ -142,7 +156,7 @@ impl Http {
                 tracing::debug!(bmc.addr = %addr, %error, "connection ended");
             }
         });
-        Ok(Open { sender, _driver: AbortOnDropHandle::new(driver) })
+        Ok(Open { _place: place, sender, _driver: AbortOnDropHandle::new(driver) })
     }
 }
 

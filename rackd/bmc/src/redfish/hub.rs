@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,8 +15,9 @@ use super::link::Link;
 use super::recognise::handle;
 use super::tuning::Tuning;
 use super::vendor;
+use super::worked::Worked;
 use crate::Bmc;
-use crate::actor::{self, Job, MAILBOX};
+use crate::actor::{self, Job, Line as _, MAILBOX, forget_ended};
 
 /// All BMCs of a rack. Cheap to clone. When the last clone is dropped the actors stop;
 /// [`RedfishHub::shutdown`] also waits until they have deleted their sessions.
@@ -28,10 +29,14 @@ pub struct RedfishHub {
 struct Inner {
     dial: Arc<dyn Dial>,
     tuning: Tuning,
-    actors: Mutex<HashMap<SocketAddr, Vec<Known>>>,
+    actors: Arc<Mutex<Actors>>,
+    worked: Arc<Worked>,
+    places: Arc<Semaphore>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
+
+type Actors = HashMap<SocketAddr, Vec<Known>>;
 
 struct Known {
     address: Arc<RedfishAddress>,
@@ -49,7 +54,9 @@ impl RedfishHub {
     #[must_use]
     pub fn with(dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        Self { inner: Arc::new(Inner { dial, tuning, actors: Mutex::default(), stop, tasks }) }
+        let (actors, worked) = (Arc::default(), Arc::default());
+        let places = Arc::new(Semaphore::new(tuning.max_connections));
+        Self { inner: Arc::new(Inner { dial, tuning, actors, worked, places, stop, tasks }) }
     }
 
     /// A handle for one BMC. Nothing is sent yet. Handles with equal addresses share one actor, so
@@ -72,19 +79,24 @@ impl RedfishHub {
     fn mailbox(&self, address: Arc<RedfishAddress>) -> mpsc::Sender<Job<Link>> {
         // The map stays consistent even if a holder panicked: every change is one call.
         let mut actors = self.inner.actors.lock().unwrap_or_else(PoisonError::into_inner);
-        actors.retain(|_, known| {
-            known.retain(|known| known.mailbox.strong_count() > 0);
-            !known.is_empty()
-        });
         let known = actors.entry(address.addr).or_default();
+        known.retain(|known| known.mailbox.strong_count() > 0);
         let found = known.iter().find(|known| known.address == address);
         if let Some(mailbox) = found.and_then(|known| known.mailbox.upgrade()) {
             return mailbox;
         }
         let (mailbox, jobs) = mpsc::channel(MAILBOX);
         known.push(Known { address: Arc::clone(&address), mailbox: mailbox.downgrade() });
-        let link = Link::new(address, Arc::clone(&self.inner.dial), self.inner.tuning);
-        self.inner.tasks.spawn(actor::run(link, jobs, self.inner.stop.clone()));
+        let (dial, worked) = (Arc::clone(&self.inner.dial), Arc::clone(&self.inner.worked));
+        let places = Arc::clone(&self.inner.places);
+        let link = Link::new(address, dial, self.inner.tuning, worked, places);
+        let (addr, stop) = (link.addr(), self.inner.stop.clone());
+        let all = Arc::clone(&self.inner.actors);
+        self.inner.tasks.spawn(async move {
+            actor::run(link, jobs, stop).await;
+            let mut actors = all.lock().unwrap_or_else(PoisonError::into_inner);
+            forget_ended(&mut actors, addr, |known| known.mailbox.strong_count() > 0);
+        });
         mailbox
     }
 }

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::address::{RedfishAddress, Trust};
@@ -19,6 +20,7 @@ use super::places::Root;
 use super::session::Auth;
 use super::tuning::Tuning;
 use super::vendor;
+use super::worked::Worked;
 use crate::BmcError;
 use crate::actor::{Call, Line};
 use crate::breaker::Breaker;
@@ -37,6 +39,7 @@ pub(crate) struct Link {
     pub(super) root: Option<Root>,
     /// Where the node's system is, once found.
     pub(super) system: Option<Path>,
+    worked: Arc<Worked>,
     http: Http,
     breaker: Breaker,
     last_used: Instant,
@@ -85,8 +88,18 @@ impl Line for Link {
     }
 
     fn idle_at(&self) -> Option<Instant> {
-        let in_use = self.http.is_open() || self.auth.is_session();
-        in_use.then(|| self.last_used + self.tuning.idle_close)
+        let connection = self.http.is_open().then(|| self.last_used + self.tuning.idle_disconnect);
+        let session = self.auth.is_session().then(|| self.last_used + self.tuning.idle_close);
+        connection.into_iter().chain(session).min()
+    }
+
+    fn idle(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if self.last_used.elapsed() >= self.tuning.idle_close {
+                self.close().await;
+            }
+            self.http.close();
+        })
     }
 
     fn close(&mut self) -> BoxFuture<'_, ()> {
@@ -99,9 +112,16 @@ impl Line for Link {
 }
 
 impl Link {
-    pub(super) fn new(address: Arc<RedfishAddress>, dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
+    pub(super) fn new(
+        address: Arc<RedfishAddress>,
+        dial: Arc<dyn Dial>,
+        tuning: Tuning,
+        worked: Arc<Worked>,
+        places: Arc<Semaphore>,
+    ) -> Self {
         Self {
-            http: Http::new(Arc::clone(&address), dial, tuning),
+            worked,
+            http: Http::new(Arc::clone(&address), dial, tuning, places),
             breaker: Breaker::new(tuning.breaker()),
             address,
             tuning,
@@ -262,7 +282,10 @@ impl Link {
 
     pub(super) fn refused(&self, ask: &Ask, answer: &Answer) -> BmcError {
         let document = Document::parse(&answer.body, None).unwrap_or_default();
-        let complaint = document.complaint();
+        // The account's password, and one that was asked for.
+        let own = String::from_utf8_lossy(self.address.password.expose());
+        let asked = ask.body.as_ref().and_then(|body| body.get("Password")?.as_str()).unwrap_or_default();
+        let complaint = document.complaint(&[&own, asked]);
         let detail = if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
         let licence = vendor::LICENCES.iter().find(|(id, _)| document.complains_of(id));
         if let Some((_, licence)) = licence {
@@ -281,16 +304,38 @@ impl Link {
         BmcError::BadAnswer { addr: self.address.addr, request: ask.name(), expected, seen }
     }
 
+    /// The system was read: this is a BMC that works.
+    pub(super) fn it_works(&self) {
+        self.worked.add(self.address.addr);
+    }
+
+    /// An answer that a BMC gives while it starts: of one that worked before it does not mean what it says.
+    pub(super) fn unless_it_starts(&mut self, error: BmcError) -> BmcError {
+        if error.is_transient() || !self.worked.has(self.address.addr) {
+            return error;
+        }
+        // Without a session service it may have been taken for one that has none.
+        if matches!(self.auth, Auth::Basic(_)) {
+            self.auth = Auth::None;
+        }
+        self.root = None;
+        BmcError::Restarting { addr: self.address.addr, reason: Box::new(error) }
+    }
+
     pub(super) fn wrong_password(&self) -> BmcError {
         BmcError::WrongPassword { addr: self.address.addr, user: self.address.user.clone() }
     }
 
-    fn failed(&self, call: &Call, ask: &Ask, failed: Failed) -> BmcError {
+    fn failed(&mut self, call: &Call, ask: &Ask, failed: Failed) -> BmcError {
         let (addr, elapsed) = (self.address.addr, call.elapsed());
         let no_connection = |seen: String| BmcError::NoConnection { addr, seen, elapsed };
         match (failed, ask.event) {
+            (Failed::NoPlace, _) => BmcError::NoTurn { addr },
+            (Failed::Dial(DialError::Connect(error)), _) if is_of_this_host(&error) => {
+                BmcError::OutOfFiles { addr }
+            }
             (Failed::Dial(DialError::Connect(error)), _) => no_connection(error.to_string()),
-            (Failed::Dial(DialError::Tls(seen)), _) => BmcError::Tls { addr, seen },
+            (Failed::Dial(DialError::Tls(seen)), _) => self.unless_it_starts(BmcError::Tls { addr, seen }),
             (Failed::Dial(DialError::Certificate(seen)), _) => {
                 let seen = seen.iter().map(|byte| format!("{byte:02x}")).collect();
                 let pinned = self.address.trust != Trust::Nothing;
@@ -315,6 +360,11 @@ impl Link {
             }
         }
     }
+}
+
+/// EMFILE and ENFILE of Linux: of this process, and of the whole host.
+fn is_of_this_host(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(24 | 23))
 }
 
 /// Whether asking again may help.

@@ -43,6 +43,7 @@ mod session;
 mod task;
 mod tuning;
 mod vendor;
+mod worked;
 
 pub use address::{HTTP_PORT, HTTPS_PORT, RedfishAddress, Trust};
 pub use dial::{Dial, DialError, PlainDial, Stream};

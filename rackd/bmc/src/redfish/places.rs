@@ -32,7 +32,10 @@ impl Link {
     pub(super) async fn root(&mut self, call: &mut Call) -> Result<&Root, BmcError> {
         let root = match self.root.take() {
             Some(root) => root,
-            None => self.read_root(call).await?,
+            None => self.read_root(call).await.map_err(|error| match error {
+                no @ BmcError::NoRedfish { .. } => self.unless_it_starts(no),
+                other => other,
+            })?,
         };
         Ok(self.root.insert(root))
     }
@@ -98,6 +101,14 @@ impl Link {
 
     /// The system to work on.
     pub(super) async fn system(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
+        self.present_system(call).await.map_err(|error| match error {
+            BmcError::Http { status: 404, .. } | BmcError::BadAnswer { .. } => self.unless_it_starts(error),
+            BmcError::NoSystem { has_none: true, .. } => self.unless_it_starts(error),
+            other => other,
+        })
+    }
+
+    async fn present_system(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
         if let Some(path) = self.system.clone() {
             match self.get(call, &path).await {
                 Ok(document) => return Ok((path, document)),
@@ -136,7 +147,12 @@ impl Link {
             true => Path::of(&named),
             false => self.root(call).await?.systems.member(&named),
         };
-        path.ok_or_else(|| self.no_system(format!("{named:?} to be an id or a path"), &[]))
+        path.ok_or_else(|| BmcError::NoSystem {
+            addr: self.address.addr,
+            expected: "an id or a path".to_owned(),
+            seen: format!("{named:?}"),
+            has_none: false,
+        })
     }
 
     async fn systems(&mut self, call: &mut Call) -> Result<Vec<Path>, BmcError> {
@@ -147,8 +163,9 @@ impl Link {
 
     fn no_system(&self, expected: String, members: &[Path]) -> BmcError {
         let seen: Vec<_> = members.iter().take(16).map(Path::as_str).collect();
-        let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
-        BmcError::NoSystem { addr: self.address.addr, expected, seen }
+        let has_none = seen.is_empty();
+        let seen = if has_none { "none".to_owned() } else { seen.join(", ") };
+        BmcError::NoSystem { addr: self.address.addr, expected, seen, has_none }
     }
 
     /// The BMC itself, where it can be told.

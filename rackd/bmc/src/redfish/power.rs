@@ -48,6 +48,15 @@ pub(super) fn state(system: &Document) -> Option<PowerState> {
     }
 }
 
+/// Where it is on its way to, if it is between two states.
+pub(super) fn on_its_way(system: &Document) -> Option<PowerState> {
+    match system.text("PowerState")?.as_str() {
+        "PoweringOn" => Some(PowerState::On),
+        "PoweringOff" => Some(PowerState::Off),
+        _ => None,
+    }
+}
+
 /// The reset types the action names; none: it does not say.
 pub(super) fn offered(resource: &Document, action: Action) -> Vec<String> {
     resource.words(&format!("{}/ResetType@Redfish.AllowableValues", action.property))
@@ -84,6 +93,9 @@ mod tests {
         let state = |text: &str| state(&Document::parse(text.as_bytes(), None).unwrap());
         assert_eq!(state(r#"{"PowerState": "PoweringOn"}"#), Some(PowerState::Off));
         assert_eq!(state(r#"{"PowerState": "PoweringOff"}"#), Some(PowerState::On));
+        let way = |text: &str| on_its_way(&Document::parse(text.as_bytes(), None).unwrap());
+        assert_eq!(way(r#"{"PowerState": "PoweringOn"}"#), Some(PowerState::On));
+        assert_eq!((way(r#"{"PowerState": "On"}"#), way("{}")), (None, None));
         assert_eq!((state(r#"{"PowerState": "Strange"}"#), state(r#"{"PowerState": 1}"#)), (None, None));
     }
 

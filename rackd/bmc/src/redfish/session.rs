@@ -45,7 +45,11 @@ impl Link {
         };
         let body = json!({ "UserName": self.address.user, "Password": password });
         let ask = Ask::post(&sessions, body).once("opening a session");
-        let answer = match self.follow(call, &ask).await {
+        // A session whose answer nobody waits for stays until the BMC's own time-out: the answer is waited for, whatever
+        // becomes of the call.
+        let _finishing = call.log_in.clone().lock_owned().await;
+        let mut patient = Call::new(call.deadline.max(Deadline::after(self.tuning.request_timeout)));
+        let answer = match self.follow(&mut patient, &ask).await {
             Ok(answer) => answer,
             // A session that nobody has the token of ends by the BMC's own time-out.
             Err(BmcError::AnswerLost { addr, .. }) => {

@@ -11,7 +11,12 @@ pub struct Tuning {
     pub connect_timeout: Duration,
     /// One request with its answer: most need a tenth of a second, inventories of some BMCs 20 s.
     pub request_timeout: Duration,
-    /// An unused session is deleted and its connection closed after this: BMCs have few of both.
+    /// Connections to all BMCs together: each is a file of this process, which needs others.
+    pub max_connections: usize,
+    /// An unused connection is closed after this: BMCs have few, and so has this process.
+    pub idle_disconnect: Duration,
+    /// An unused session is deleted after this. Longer than the pause between two polls of the power, so that a poll needs
+    /// no log-in: BMCs write each into their log.
     pub idle_close: Duration,
     /// Wait before a busy BMC is asked again, or one whose change is not to be seen yet; doubles each time.
     pub busy_delay: Duration,
@@ -34,7 +39,9 @@ impl Default for Tuning {
         Self {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(20),
-            idle_close: Duration::from_secs(30),
+            max_connections: 4096,
+            idle_disconnect: Duration::from_secs(5),
+            idle_close: Duration::from_secs(180),
             busy_delay: Duration::from_millis(250),
             tries: 4,
             max_body: 1 << 20,

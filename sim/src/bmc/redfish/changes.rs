@@ -28,7 +28,11 @@ pub(super) async fn system(
     for (name, value) in properties {
         match name.as_str() {
             "Boot" => {
-                let flags = boot(config, chassis.boot_flags().await, value)?;
+                let now = chassis.boot_flags().await;
+                let mut flags = boot(config, now, value)?;
+                if faults.keeps_mode {
+                    (flags.efi, flags.persistent) = (now.efi, false);
+                }
                 if !faults.forgets_boot {
                     chassis.set_boot_flags(flags).await.map_err(|error| failed(&error))?;
                 }

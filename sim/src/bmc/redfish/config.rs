@@ -29,6 +29,8 @@ pub struct RedfishConfig {
     pub needs_etag: bool,
     /// Whether a PATCH of the boot mode is refused, as some vendors do.
     pub refuses_mode: bool,
+    /// How long the machine is on its way from off to on and back; meanwhile every reset is refused.
+    pub power_takes: Duration,
     /// Whether sensors are told by a collection (DSP0268 of 2020), not by Thermal and Power.
     pub sensor_collection: bool,
     /// Whether an image must come with its protocol, as some vendors ask.
@@ -72,6 +74,7 @@ impl RedfishConfig {
             idle_timeout: Duration::from_secs(60),
             needs_etag: false,
             refuses_mode: false,
+            power_takes: Duration::ZERO,
             sensor_collection: false,
             media_needs_protocol: false,
             action_info: false,

@@ -16,6 +16,8 @@ pub struct RedfishFaults {
     pub status: Option<u16>,
     /// Every request is answered 200 with something that is no JSON.
     pub garbage: bool,
+    /// Every request is answered 404, the service root's too: the web server is up before Redfish.
+    pub absent: bool,
     /// Every request is redirected there.
     pub redirect: Option<String>,
     /// Connections are taken and never answered.
@@ -24,6 +26,14 @@ pub struct RedfishFaults {
     pub mute: bool,
     /// Says yes to a boot device and does not store it.
     pub forgets_boot: bool,
+    /// Stores a boot device for once, and in the mode that it had.
+    pub keeps_mode: bool,
     /// Says yes to a reset and does not do it.
     pub forgets_power: bool,
+    /// Refuses every log-in in words that repeat the password, as the registries' messages do.
+    pub quotes_password: bool,
+    /// Its system's power is null, as in the first minutes after the BMC's own start.
+    pub hides_power: bool,
+    /// Requests are obeyed at once and answered so much later.
+    pub late: Duration,
 }

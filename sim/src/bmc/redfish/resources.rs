@@ -45,6 +45,10 @@ pub(super) struct View<'a> {
     pub(super) parts: &'a Parts,
     /// What stands behind the `?`.
     pub(super) query: &'a str,
+    /// See [`super::RedfishFaults::hides_power`].
+    pub(super) hides_power: bool,
+    /// The power state in between, while it is in between.
+    pub(super) moving: Option<&'static str>,
 }
 
 /// The resource at a path without a slash at its end.
@@ -234,7 +238,7 @@ fn whole_system(view: &View<'_>, id: &str, path: &str) -> Value {
         "@odata.id": path, "@odata.type": "#ComputerSystem.v1_13_0.ComputerSystem", "Id": id, "Name": "System",
         "SystemType": "Physical", "Manufacturer": facts.manufacturer, "Model": facts.model,
         "SerialNumber": facts.serial_number, "UUID": uuid(facts.uuid), "BiosVersion": "1.0",
-        "PowerState": power(view.power), "LocationIndicatorActive": view.led,
+        "PowerState": (!view.hides_power).then(|| view.moving.unwrap_or(power(view.power))), "LocationIndicatorActive": view.led,
         "IndicatorLED": if view.led { "Lit" } else { "Off" },
         "Status": { "State": "Enabled", "Health": "OK" },
         "ProcessorSummary": { "Count": 1, "LogicalProcessorCount": facts.cpus, "Model": "Pretend CPU" },

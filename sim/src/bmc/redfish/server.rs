@@ -50,6 +50,7 @@ impl RedfishServer {
             service: Mutex::new(Service::new(config, chassis)),
             faults: seen,
             requests: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
             stop: CancellationToken::new(),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -98,6 +99,17 @@ impl RedfishHandle {
         self.shared.requests.load(Ordering::Relaxed)
     }
 
+    /// Connections now.
+    #[must_use]
+    pub fn connection_count(&self) -> u32 {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Sessions that were opened so far: log-ins, as a real one writes them into its log.
+    pub async fn log_ins(&self) -> u32 {
+        self.shared.service.lock().await.sessions.opened()
+    }
+
     /// Stops it and waits until its socket is closed.
     pub async fn shutdown(mut self) {
         self.shared.stop.cancel();
@@ -120,6 +132,7 @@ struct Shared {
     service: Mutex<Service>,
     faults: watch::Receiver<RedfishFaults>,
     requests: AtomicU32,
+    connections: AtomicU32,
     stop: CancellationToken,
 }
 
@@ -134,6 +147,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 let Ok((stream, peer)) = accepted else { continue };
                 let (shared, tls) = (Arc::clone(&shared), tls.clone());
                 connections.spawn(async move {
+                    let _counted = Counted::new(&shared);
                     let stop = shared.stop.clone();
                     let served = stop.run_until_cancelled(connection(stream, tls, shared)).await;
                     if let Some(Err(error)) = served {
@@ -144,6 +158,22 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         }
     }
     connections.shutdown().await;
+}
+
+/// A connection, until it ends.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 async fn connection(
@@ -194,6 +224,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Resu
     }
     let is_root = asked.path.trim_end_matches('/') == super::resources::ROOT;
     let reply = match (&faults.redirect, faults.status) {
+        _ if faults.absent => {
+            Reply::refusal(StatusCode::NOT_FOUND, "ResourceMissingAtURI", "nothing here yet")
+        }
         (Some(to), _) => Reply::redirect(to),
         (None, Some(status)) if !is_root => {
             Reply::refusal(StatusCode::from_u16(status)?, "InternalError", "told to fail")
@@ -204,5 +237,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Resu
         _ => shared.service.lock().await.answer(&asked, &faults).await,
     };
     anyhow::ensure!(!faults.mute, "mute");
+    if !faults.late.is_zero() {
+        tokio::time::sleep(faults.late).await;
+    }
     Ok(reply.into_response()?)
 }

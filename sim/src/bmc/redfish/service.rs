@@ -34,6 +34,8 @@ pub(super) struct Service {
     log: Log,
     media: Option<String>,
     media_boots: bool,
+    /// On its way, and until when.
+    moving: Option<(&'static str, Instant)>,
     bios: Bios,
     tasks: Tasks,
     parts: Parts,
@@ -70,6 +72,7 @@ impl Service {
             log: Log::default(),
             media: None,
             media_boots: false,
+            moving: None,
             bios: Bios::default(),
             tasks: Tasks::default(),
             parts: Parts::default(),
@@ -90,7 +93,7 @@ impl Service {
         let is_login = asked.method == Method::POST && path == SESSIONS && self.config.sessions;
         let is_open = asked.method == Method::GET && matches!(path, "/redfish" | ROOT);
         if is_login {
-            return self.log_in(&asked.body);
+            return self.log_in(&asked.body, faults);
         }
         if !is_open && !self.admits(&asked.headers) {
             return Reply::refusal(StatusCode::UNAUTHORIZED, "NoValidSession", "no valid session");
@@ -112,6 +115,8 @@ impl Service {
             tasks: &self.tasks,
             parts: &self.parts,
             query: &asked.query,
+            hides_power: faults.hides_power,
+            moving: self.moving(),
         };
         if let (&Method::POST, Some((resource, action))) = (&asked.method, path.split_once("/Actions/")) {
             if resources::get(&view, resource).is_none() {
@@ -200,12 +205,22 @@ impl Service {
             "ComputerSystem.Reset" => {
                 let chassis = Arc::clone(&self.chassis);
                 let before = chassis.power().await;
+                if self.moving().is_some() {
+                    let words = "The request failed because the machine is on its way to another state.";
+                    return Some(Reply::refusal(StatusCode::CONFLICT, "ResourceInUse", words));
+                }
                 let outcome = changes::reset(faults, &*chassis, &mut self.log, body).await;
                 let restart = matches!(
                     body.get("ResetType").and_then(Value::as_str),
                     Some("ForceRestart" | "PowerCycle")
                 );
                 let starts = before == PowerState::Off || restart;
+                let until = Instant::now() + self.config.power_takes;
+                self.moving = match (before, chassis.power().await) {
+                    (PowerState::Off, PowerState::On) => Some(("PoweringOn", until)),
+                    (PowerState::On, PowerState::Off) => Some(("PoweringOff", until)),
+                    _ => None,
+                };
                 if outcome.is_ok() && starts && chassis.power().await == PowerState::On {
                     self.start();
                 }
@@ -269,6 +284,11 @@ impl Service {
         Reply::of(outcome)
     }
 
+    /// Where the machine is on its way to.
+    fn moving(&self) -> Option<&'static str> {
+        self.moving.filter(|(_, until)| Instant::now() < *until).map(|(state, _)| state)
+    }
+
     /// A task is begun: where to look.
     fn accept(&mut self, name: &'static str, work: Work) -> Reply {
         let id = self.tasks.begin(name, work);
@@ -329,9 +349,15 @@ impl Service {
         Reply { status: StatusCode::OK, body: None, headers: vec![(header::LOCATION, location)] }
     }
 
-    fn log_in(&mut self, body: &[u8]) -> Reply {
+    fn log_in(&mut self, body: &[u8], faults: &RedfishFaults) -> Reply {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
+        if faults.quotes_password {
+            // So long that a reader who shows 200 characters shows half of it.
+            let before = "This is no good. ".repeat(11);
+            let words = format!("{before}The value {} for the property Password is wrong", text("Password"));
+            return Reply::refusal(StatusCode::BAD_REQUEST, "PropertyValueFormatError", &words);
+        }
         if !self.knows(text("UserName"), text("Password")) {
             let words = "the user name or the password is wrong";
             return Reply::refusal(StatusCode::UNAUTHORIZED, "ResourceAtUriUnauthorized", words);

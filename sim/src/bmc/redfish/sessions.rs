@@ -56,6 +56,11 @@ impl Sessions {
         self.open.len() < before
     }
 
+    /// How many were opened so far.
+    pub(super) fn opened(&self) -> u32 {
+        self.last_id
+    }
+
     pub(super) fn forget_all(&mut self) {
         self.open.clear();
     }

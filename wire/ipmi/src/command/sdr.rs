@@ -17,6 +17,44 @@ pub const HEADER: u8 = 5;
 /// As a count: all there is.
 pub const WHOLE: u8 = 0xFF;
 
+/// Get SDR Repository Info (§33.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GetSdrRepositoryInfo;
+
+/// What tells whether the records are the ones that were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SdrRepositoryInfo {
+    /// Records there are.
+    pub records: u16,
+    /// When one was last added, in seconds of the BMC's clock.
+    pub added: u32,
+    /// When one was last erased, in seconds of the BMC's clock.
+    pub erased: u32,
+}
+
+impl From<GetSdrRepositoryInfo> for Message {
+    fn from(_: GetSdrRepositoryInfo) -> Self {
+        Self::new_request(NetFn::Storage, 0x20, Vec::new())
+    }
+}
+
+impl IpmiCommand for GetSdrRepositoryInfo {
+    type Output = SdrRepositoryInfo;
+    type Error = ResponseError;
+
+    /// Version (1), records (2), free space (2), last addition (4), last erasure (4), what it can (1).
+    fn parse_success_response(data: &[u8]) -> Result<SdrRepositoryInfo, ResponseError> {
+        let Some(&[_, r0, r1, _, _, a0, a1, a2, a3, e0, e1, e2, e3]) = data.first_chunk() else {
+            return Err(too_short(13, data));
+        };
+        Ok(SdrRepositoryInfo {
+            records: u16::from_le_bytes([r0, r1]),
+            added: u32::from_le_bytes([a0, a1, a2, a3]),
+            erased: u32::from_le_bytes([e0, e1, e2, e3]),
+        })
+    }
+}
+
 /// Reserve SDR Repository (§33.11): the number that partial reads need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReserveSdrRepository;

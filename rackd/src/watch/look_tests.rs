@@ -1,0 +1,124 @@
+//! Looks at a BMC of a few lines, which says what a test has it say.
+
+use super::list::{self, Watched};
+use super::look::{Seen, look};
+use crate::bmc::Bmcs;
+use farrier_bmc::PowerState;
+use farrier_proto::inventory::{Bmc, WatchedNode};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// What the BMC is, from the next request on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Well,
+    /// Its web server is up, and nothing behind it.
+    Starting,
+    /// It knows the password no more.
+    Refuses,
+    /// It has no system, and never gets one.
+    Empty,
+}
+
+struct Rack {
+    bmcs: Bmcs,
+    mood: Arc<Mutex<Mood>>,
+    watched: Watched,
+    _dir: tempfile::TempDir,
+    _served: JoinSet<()>,
+}
+
+impl Rack {
+    async fn new(mood: Mood) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (mood, dir) = (Arc::new(Mutex::new(mood)), tempfile::tempdir().unwrap());
+        let mut served = JoinSet::new();
+        let asked = Arc::clone(&mood);
+        served.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream, Arc::clone(&asked)));
+            }
+        });
+        let bmc = Bmc {
+            driver: "redfish".into(),
+            address,
+            scheme: "http".into(),
+            user: "u".into(),
+            ..Bmc::default()
+        };
+        let (node, bmc_password) = ("nodes/n0".to_owned(), "x".to_owned());
+        let node = WatchedNode { node, bmc: Some(bmc), bmc_password, bmc_next_password: String::new() };
+        let watched = list::renew(Vec::new(), vec![node]).pop().unwrap();
+        Self { bmcs: Bmcs::bind(dir.path()).await.unwrap(), mood, watched, _dir: dir, _served: served }
+    }
+
+    async fn look(&mut self, mood: Mood) -> Option<Seen> {
+        *self.mood.lock().unwrap() = mood;
+        look(&self.bmcs, &mut self.watched).await.map(|sighting| sighting.seen)
+    }
+}
+
+async fn serve(mut stream: TcpStream, mood: Arc<Mutex<Mood>>) {
+    let mut request = [0; 4096];
+    while let Ok(length @ 1..) = stream.read(&mut request).await {
+        let path = String::from_utf8_lossy(&request[..length]);
+        let path = path.split(' ').nth(1).unwrap_or_default();
+        let (status, body) = match (*mood.lock().unwrap(), path) {
+            (Mood::Starting, _) => ("200 OK", "<html>wait</html>"),
+            (_, "/redfish/v1/") => (
+                "200 OK",
+                r##"{"RedfishVersion": "1.6.0", "Systems": {"@odata.id": "/redfish/v1/Systems"}}"##,
+            ),
+            (Mood::Refuses, _) => ("401 Unauthorized", "{}"),
+            (Mood::Empty, _) => ("200 OK", r#"{"Members": []}"#),
+            (Mood::Well, "/redfish/v1/Systems") => {
+                ("200 OK", r#"{"Members": [{"@odata.id": "/redfish/v1/Systems/1"}]}"#)
+            }
+            (Mood::Well, _) => ("200 OK", r#"{"PowerState": "On"}"#),
+        };
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+const ON: Seen = Seen::Power { state: PowerState::On, driver: "redfish" };
+
+#[tokio::test]
+async fn a_bmc_that_restarts_is_away_for_a_while_and_looked_at_all_the_time() {
+    let mut rack = Rack::new(Mood::Well).await;
+    assert_eq!(rack.look(Mood::Well).await, Some(ON));
+    for _ in 0..2 {
+        let seen = rack.look(Mood::Starting).await;
+        assert!(matches!(&seen, Some(Seen::Unreachable(why)) if why.contains("restarting")), "{seen:?}");
+    }
+    assert_eq!(rack.look(Mood::Well).await, Some(ON), "at once");
+    rack.bmcs.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_bmc_that_somebody_has_to_mend_is_failing_and_looked_at_again() {
+    let mut rack = Rack::new(Mood::Empty).await;
+    let seen = rack.look(Mood::Empty).await;
+    assert!(matches!(&seen, Some(Seen::Failing(why)) if why.contains("--bmc-system")), "{seen:?}");
+    assert_eq!(rack.look(Mood::Well).await, Some(ON), "at once");
+    rack.bmcs.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_refused_password_is_asked_for_once_more_and_then_left_alone() {
+    let mut rack = Rack::new(Mood::Well).await;
+    assert_eq!(rack.look(Mood::Well).await, Some(ON));
+    assert_eq!(rack.look(Mood::Refuses).await, None, "inventory is asked first");
+    let seen = rack.look(Mood::Refuses).await;
+    assert!(matches!(&seen, Some(Seen::Failing(why)) if why.contains("password")), "{seen:?}");
+    assert!(rack.watched.not_before.is_some_and(|at| at > Instant::now()));
+    assert_eq!(rack.look(Mood::Well).await, None, "a further try may lock the account");
+    rack.bmcs.shutdown().await;
+}

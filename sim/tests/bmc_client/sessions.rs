@@ -1,0 +1,123 @@
+//! Sessions are few at a BMC: none is lost, and none waits for those of others.
+
+use std::time::Instant;
+
+use super::*;
+
+/// A rack of which two thirds lose their power after they have been looked at.
+#[tokio::test]
+async fn bmcs_that_die_keep_no_other_waiting() {
+    let tuning = Tuning { idle_close: Duration::from_millis(300), concurrent_opens: 2, ..quick() };
+    let hub = IpmiHub::bind_with(tuning).await.unwrap();
+    let mut labs = Vec::new();
+    for _ in 0..60 {
+        labs.push(Lab::start_with(quick(), |_| {}).await);
+    }
+    let bmcs: Vec<_> = labs.iter().map(|lab| hub.bmc(lab.address())).collect();
+    let looks = bmcs.iter().map(|bmc| bmc.power_status(Deadline::after(Duration::from_secs(60))));
+    for seen in futures::future::join_all(looks).await {
+        assert_eq!(seen, Ok(PowerState::Off));
+    }
+    // Each of them needs a session again.
+    while labs.iter().any(|lab| lab.bmc.session_count() > 0) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (dead, healthy) = labs.split_at(40);
+    dead.iter().for_each(|lab| lab.bmc.set_faults(Faults { silent: true, ..Faults::default() }));
+    let begin = Instant::now();
+    let long = Deadline::after(Duration::from_secs(60));
+    let died = futures::future::join_all(bmcs[..40].iter().map(|bmc| bmc.power_status(long)));
+    let lives = futures::future::join_all(bmcs[40..].iter().map(async |bmc| {
+        let seen = bmc.power_status(long).await;
+        (seen, begin.elapsed())
+    }));
+    let (died, lives) = tokio::join!(died, lives);
+    for seen in died {
+        assert!(matches!(seen, Err(BmcError::Unreachable { .. })), "{seen:?}");
+    }
+    assert_eq!(lives.len(), healthy.len());
+    for (seen, after) in lives {
+        assert_eq!(seen, Ok(PowerState::Off));
+        // Two at a time, a dead one would take some three seconds of its place: a minute for all.
+        assert!(after < Duration::from_secs(15), "{after:?}");
+    }
+    hub.shutdown().await;
+    for lab in labs {
+        lab.stop().await;
+    }
+}
+
+/// The call is given up in every part of its life: before the log-in, in it, after it.
+#[tokio::test]
+async fn calls_that_are_given_up_leave_no_session_behind() {
+    let lab = Lab::start(|config| config.max_sessions = 3).await;
+    lab.bmc.set_faults(Faults { delay: Duration::from_millis(40), ..Faults::default() });
+    for after in (0..24).map(|n| Duration::from_millis(15 * n)) {
+        let bmc = lab.hub.bmc(lab.address());
+        // By the caller, who goes away, and by the deadline.
+        let _gone = tokio::time::timeout(after, bmc.power_status(soon())).await;
+        let _late = bmc.power_status(Deadline::after(after)).await;
+        drop(bmc);
+    }
+    lab.bmc.set_faults(Faults::default());
+    let asked = Deadline::after(Duration::from_secs(10));
+    assert_eq!(lab.client().power_status(asked).await, Ok(PowerState::Off));
+    let given_back = async {
+        while lab.bmc.session_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // Sooner than the BMC ends them by itself.
+    tokio::time::timeout(Duration::from_secs(15), given_back).await.expect("a session is left");
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_bmc_that_no_longer_hears_suite_17_is_asked_with_3() {
+    let tuning = Tuning { tries: 3, tries_in_old_session: 3, breaker_failures: 100, ..quick() };
+    let lab = Lab::start_with(tuning, |_| {}).await;
+    let bmc = lab.client();
+    bmc.power_status(soon()).await.unwrap();
+    lab.bmc.set_faults(Faults { deaf_to_sha256: true, ..Faults::default() });
+    lab.bmc.forget_sessions();
+    // It is there, so that what it does not hear is the suite.
+    let mut seen = bmc.power_status(soon()).await;
+    if seen.is_err() {
+        seen = bmc.power_status(soon()).await;
+    }
+    assert_eq!(seen, Ok(PowerState::Off));
+    // A node that names its suite gets that or nothing.
+    let pinned = lab.hub.bmc(BmcAddress { cipher: Cipher::fixed(17).unwrap(), ..lab.address() });
+    let error = pinned.power_status(soon()).await.unwrap_err();
+    assert!(matches!(error, BmcError::Unreachable { .. }), "{error}");
+    lab.stop().await;
+}
+
+/// As the watch does it, with the times made shorter in proportion.
+#[tokio::test]
+async fn polls_with_pauses_between_them_are_one_log_in() {
+    let tuning = Tuning { keep_alive: Duration::from_millis(200), ..quick() };
+    let lab = Lab::start_with(tuning, |config| config.idle_timeout = Duration::from_secs(1)).await;
+    let bmc = lab.client();
+    for _ in 0..3 {
+        assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
+        // Longer than the BMC's patience, by as many signs of life.
+        let (begin, before) = (Instant::now(), lab.bmc.datagrams());
+        while lab.bmc.datagrams() < before + 6 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(begin.elapsed() > lab.config.idle_timeout, "{:?}", begin.elapsed());
+    }
+    assert_eq!((lab.bmc.log_ins(), lab.bmc.session_count()), (1, 1));
+    // One that dies meanwhile is found dead, not asked for ever, and found again.
+    lab.bmc.set_faults(Faults { silent: true, ..Faults::default() });
+    lab.bmc.forget_sessions();
+    let before = lab.bmc.datagrams();
+    while lab.bmc.datagrams() < before + 9 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    lab.bmc.set_faults(Faults::default());
+    assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
+    assert_eq!(lab.bmc.log_ins(), 2);
+    lab.stop().await;
+}

@@ -1,0 +1,81 @@
+//! Driver `auto`: which of the two a BMC has.
+
+use farrier_bmc::{Auto, ipmi};
+use farrier_sim::bmc::{BmcConfig, BmcHandle, BmcServer};
+use tokio::net::UdpSocket;
+
+use super::*;
+
+#[tokio::test]
+async fn auto_remembers_what_worked_and_does_not_hide_a_wrong_password() {
+    let lab = Lab::start(|_| {}).await;
+    // Nobody answers IPMI there.
+    let hasty =
+        ipmi::Tuning { first_timeout: Duration::from_millis(20), tries: 2, ..ipmi::Tuning::default() };
+    let ipmi_hub = ipmi::IpmiHub::bind_with(hasty).await.unwrap();
+    let ipmi = || {
+        let dead = ipmi::BmcAddress::new(([127, 0, 0, 1], 1).into(), USER, Secret::new(PASSWORD));
+        ipmi_hub.bmc(dead)
+    };
+    let auto = Auto::default();
+    let (bmc, passed_over) = auto.open("n1", lab.client(), ipmi(), soon()).await.unwrap();
+    assert_eq!((bmc.driver(), passed_over, auto.worked("n1")), ("redfish", None, Some("redfish")));
+    // What Redfish has not got would be IPMI's to give, and IPMI was not seen.
+    assert_eq!(bmc.driver_of(Capability::Console), None);
+    assert_eq!(bmc.driver_of(Capability::Sensors), Some("redfish"));
+    let wrong = lab.hub.bmc(RedfishAddress { password: Secret::new("wrong"), ..lab.address() });
+    let error = auto.open("n1", wrong, ipmi(), soon()).await.unwrap_err();
+    assert!(matches!(error, BmcError::WrongPassword { .. }), "{error}");
+    lab.faults(|faults| faults.garbage = true);
+    lab.service.forget_sessions().await;
+    lab.hub.shutdown().await;
+    let hub = RedfishHub::with(Arc::new(PlainDial), quick());
+    let error = auto.open("n1", hub.bmc(lab.address()), ipmi(), soon()).await.unwrap_err();
+    let BmcError::NoDriver { redfish, ipmi } = &error else { panic!("{error}") };
+    assert!(matches!(**redfish, BmcError::NoRedfish { .. }) && error.is_transient(), "{redfish} {ipmi}");
+    ipmi_hub.shutdown().await;
+    hub.shutdown().await;
+    lab.stop().await;
+}
+
+/// IPMI in front of the same machine.
+async fn ipmi_of(lab: &Lab) -> (BmcHandle, ipmi::BmcAddress) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let config = BmcConfig::new(USER, Secret::new(PASSWORD));
+    let bmc = BmcServer::start(socket, config, lab.chassis.clone()).unwrap();
+    let address = ipmi::BmcAddress::new(bmc.address(), USER, Secret::new(PASSWORD));
+    (bmc, address)
+}
+
+/// After a cold start a BMC's IPMI is up a minute before its web server.
+#[tokio::test]
+async fn redfish_that_comes_late_is_found_and_gives_what_ipmi_lacks() {
+    let lab = Lab::start(|_| {}).await;
+    let (bmc, address) = ipmi_of(&lab).await;
+    let hub = ipmi::IpmiHub::bind().await.unwrap();
+    let auto = Auto::default().again_after(Duration::ZERO);
+    let open =
+        async |auto: &Auto| auto.open("n1", lab.client(), hub.bmc(address.clone()), soon()).await.unwrap();
+    lab.faults(|faults| faults.absent = true);
+    let (found, passed_over) = open(&auto).await;
+    assert_eq!((found.driver(), auto.worked("n1")), ("ipmi", Some("ipmi")));
+    assert!(matches!(passed_over, Some(BmcError::NoRedfish { .. })), "{passed_over:?}");
+    // Still not, which is no news.
+    let (found, passed_over) = open(&auto).await;
+    assert_eq!((found.driver(), passed_over), ("ipmi", None));
+    lab.faults(|_| ());
+    let (found, _) = open(&auto).await;
+    assert_eq!((found.driver(), auto.worked("n1")), ("redfish", Some("redfish")));
+    assert_eq!(found.driver_of(Capability::VirtualMedia), Some("redfish"));
+    assert_eq!(found.driver_of(Capability::Console), Some("ipmi"), "seen to be there");
+    // What is remembered of before is asked first, until its time comes or somebody says so.
+    let known = Auto::knowing([("n1".to_owned(), "ipmi")]);
+    assert_eq!(open(&known).await.0.driver(), "ipmi");
+    assert!(!known.is_due("n1"));
+    known.reconsider("n1");
+    assert!(known.is_due("n1"));
+    assert_eq!(open(&known).await.0.driver(), "redfish");
+    hub.shutdown().await;
+    bmc.shutdown().await;
+    lab.stop().await;
+}
