@@ -118,8 +118,8 @@ pub struct Fields {
     /// Lowest rack unit it fills.
     #[arg(long, value_name = "U", value_parser = rack_unit)]
     rack_unit: Option<i32>,
-    /// `ipmi`, `redfish`, `ilo` or `idrac` (Redfish of that vendor), `manual`, `fake`, or `auto`: Redfish where the BMC
-    /// answers it, else IPMI.
+    /// `ipmi`, `redfish`, `ilo` or `idrac` (Redfish of that vendor), `seamicro`, `manual`, `fake`, or `auto`: Redfish
+    /// where the BMC answers it, else IPMI.
     #[arg(long, value_name = "DRIVER")]
     bmc_driver: Option<String>,
     /// `host` or `host:port`; the port is the protocol's when left out.
@@ -134,7 +134,7 @@ pub struct Fields {
     /// IPMI: 17 or 3; the best that the BMC offers when left out.
     #[arg(long, value_name = "N", value_parser = cipher_suite)]
     bmc_cipher_suite: Option<i32>,
-    /// Redfish: `https`, or `http` for a BMC without TLS on a network that nobody else can reach.
+    /// Redfish, SeaMicro: `https`, or `http` for a BMC without TLS on a network that nobody else can reach.
     #[arg(long, value_name = "SCHEME")]
     bmc_scheme: Option<String>,
     /// Redfish: SHA-256 of the BMC's certificate, which alone is then trusted. A refusal tells what it saw. Empty:
@@ -144,7 +144,7 @@ pub struct Fields {
     /// Redfish: PEM file of the authorities that sign the BMC's certificate.
     #[arg(long, value_name = "FILE")]
     bmc_ca_file: Option<PathBuf>,
-    /// Redfish: id or path of the system, where a BMC has several.
+    /// Redfish: id or path of the system, where a BMC has several. SeaMicro: the server in the chassis, `0/0`.
     #[arg(long, value_name = "SYSTEM")]
     bmc_system: Option<String>,
     /// How the firmware boots; from the inspection when left out.

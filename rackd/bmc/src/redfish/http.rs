@@ -24,22 +24,22 @@ pub(super) const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-toke
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     headers: HeaderMap,
-    pub(super) body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
     /// A header's text.
-    pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
 /// Why nothing, or nothing whole, came back.
 #[derive(Debug)]
-pub(super) enum Failed {
+pub(crate) enum Failed {
     Dial(DialError),
     /// No connection in time.
     NotConnected,
@@ -56,10 +56,10 @@ pub(super) enum Failed {
 }
 
 /// The connection, while there is one.
-pub(super) struct Http {
+pub(crate) struct Http {
     address: Arc<RedfishAddress>,
     dial: Arc<dyn Dial>,
-    tuning: Tuning,
+    pub(super) tuning: Tuning,
     open: Option<Open>,
 }
 
@@ -70,7 +70,7 @@ struct Open {
 }
 
 impl Http {
-    pub(super) fn new(address: Arc<RedfishAddress>, dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
+    pub(crate) fn new(address: Arc<RedfishAddress>, dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
         Self { address, dial, tuning, open: None }
     }
 
@@ -118,11 +118,11 @@ impl Http {
         Ok(answer)
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.open = None;
     }
 

@@ -1,12 +1,6 @@
 //! The actors of all BMCs that are reached by Redfish.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use std::sync::Arc;
 
 use super::address::RedfishAddress;
 use super::dial::Dial;
@@ -16,7 +10,7 @@ use super::recognise::handle;
 use super::tuning::Tuning;
 use super::vendor;
 use crate::Bmc;
-use crate::actor::{self, Job, MAILBOX};
+use crate::actors::Actors;
 
 /// All BMCs of a rack. Cheap to clone. When the last clone is dropped the actors stop;
 /// [`RedfishHub::shutdown`] also waits until they have deleted their sessions.
@@ -28,14 +22,7 @@ pub struct RedfishHub {
 struct Inner {
     dial: Arc<dyn Dial>,
     tuning: Tuning,
-    actors: Mutex<HashMap<SocketAddr, Vec<Known>>>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-struct Known {
-    address: Arc<RedfishAddress>,
-    mailbox: mpsc::WeakSender<Job<Link>>,
+    actors: Actors<RedfishAddress, Link>,
 }
 
 impl RedfishHub {
@@ -48,8 +35,7 @@ impl RedfishHub {
     /// As [`RedfishHub::new`], with other time-outs.
     #[must_use]
     pub fn with(dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        Self { inner: Arc::new(Inner { dial, tuning, actors: Mutex::default(), stop, tasks }) }
+        Self { inner: Arc::new(Inner { dial, tuning, actors: Actors::new() }) }
     }
 
     /// A handle for one BMC. Nothing is sent yet. Handles with equal addresses share one actor, so
@@ -58,39 +44,15 @@ impl RedfishHub {
     #[must_use]
     pub fn bmc(&self, address: RedfishAddress) -> Bmc {
         let name = vendor::of_driver(&address.driver).driver;
-        handle(Arc::new(RedfishBmc::new(address.addr, self.mailbox(Arc::new(address)))), name)
+        let (addr, Inner { dial, tuning, actors }) = (address.addr, &*self.inner);
+        let make = |address| Link::new(address, Arc::clone(dial), *tuning);
+        let mailbox = actors.mailbox(addr, Arc::new(address), make);
+        handle(Arc::new(RedfishBmc::new(addr, mailbox)), name)
     }
 
     /// Stops all actors, lets them delete their sessions, and waits for them. Calls under way end
     /// with [`crate::BmcError::ShuttingDown`].
     pub async fn shutdown(&self) {
-        self.inner.stop.cancel();
-        self.inner.tasks.close();
-        self.inner.tasks.wait().await;
-    }
-
-    fn mailbox(&self, address: Arc<RedfishAddress>) -> mpsc::Sender<Job<Link>> {
-        // The map stays consistent even if a holder panicked: every change is one call.
-        let mut actors = self.inner.actors.lock().unwrap_or_else(PoisonError::into_inner);
-        actors.retain(|_, known| {
-            known.retain(|known| known.mailbox.strong_count() > 0);
-            !known.is_empty()
-        });
-        let known = actors.entry(address.addr).or_default();
-        let found = known.iter().find(|known| known.address == address);
-        if let Some(mailbox) = found.and_then(|known| known.mailbox.upgrade()) {
-            return mailbox;
-        }
-        let (mailbox, jobs) = mpsc::channel(MAILBOX);
-        known.push(Known { address: Arc::clone(&address), mailbox: mailbox.downgrade() });
-        let link = Link::new(address, Arc::clone(&self.inner.dial), self.inner.tuning);
-        self.inner.tasks.spawn(actor::run(link, jobs, self.inner.stop.clone()));
-        mailbox
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.stop.cancel();
+        self.inner.actors.shutdown().await;
     }
 }

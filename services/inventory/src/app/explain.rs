@@ -113,9 +113,9 @@ fn seen_by_rack(node: &Node, seen: &Observation, now_ms: i64) -> Vec<String> {
     told
 }
 
-/// Whether Redfish over https is asked for, and no certificate is right.
+/// Whether an API over https is asked for, and no certificate is right.
 fn trusts_nobody(bmc: &Bmc) -> bool {
-    super::bmc::is_redfish(bmc)
+    super::bmc::speaks_http(bmc)
         && bmc.scheme != "http"
         && bmc.certificate_sha256.is_empty()
         && bmc.ca_pem.is_empty()
