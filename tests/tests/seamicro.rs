@@ -51,7 +51,7 @@ async fn two_servers_of_a_chassis_are_deployed_at_once() {
         task
     };
     let both = async |n: usize| {
-        let verified = run(n, "verify", 1, Work::Verify(Verify {})).await;
+        let verified = run(n, "verify", 1, Work::Verify(Verify::default())).await;
         let told = &verified.steps[0].detail;
         assert!(told.starts_with("driver seamicro, manufacturer SeaMicro"), "{told}");
         assert!(told.contains("1 NICs") && !told.contains("none of"), "{told}");

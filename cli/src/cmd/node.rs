@@ -131,6 +131,10 @@ pub struct Fields {
     /// File with the password on its first line, `-` for stdin [env: FARRIER_BMC_PASSWORD holds the password].
     #[arg(long, value_name = "FILE")]
     bmc_password_file: Option<PathBuf>,
+    /// The password is one that the machine came with: `manage` gives the BMC another. False when a password is given
+    /// without this.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    bmc_default_password: Option<bool>,
     /// IPMI: 17 or 3; the best that the BMC offers when left out.
     #[arg(long, value_name = "N", value_parser = cipher_suite)]
     bmc_cipher_suite: Option<i32>,
@@ -305,6 +309,7 @@ impl Fields {
             || self.bmc_address.is_some()
             || self.bmc_user.is_some()
             || self.bmc_password_file.is_some()
+            || self.bmc_default_password.is_some()
             || self.bmc_cipher_suite.is_some()
             || self.bmc_scheme.is_some()
             || self.bmc_certificate_sha256.is_some()
@@ -336,6 +341,9 @@ impl Fields {
                 if let Some(value) = flag {
                     field.clone_from(value);
                 }
+            }
+            if let Some(is_default) = self.bmc_default_password.or(password.as_ref().map(|_| false)) {
+                bmc.default_password = is_default;
             }
             if let Some(suite) = self.bmc_cipher_suite {
                 bmc.cipher_suite = suite;
