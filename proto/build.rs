@@ -2,7 +2,7 @@
 //! descriptor set, which reflection, authorisation checks and `xtask tidy` read.
 //!
 //! A field marked `debug_redact` is a secret: the message that has it gets a `Debug` that does not show it.
-use protox::prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor};
+use protox::prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,8 @@ fn is_secret(field: &FieldDescriptor) -> bool {
 fn is_unmarked(field: &FieldDescriptor) -> bool {
     let name = field.name();
     let named = ["password", "secret", "token", "user_data"].iter().any(|word| name.ends_with(word));
-    named && !name.ends_with("page_token") && !is_secret(field)
+    // Whether there is one, or of what kind, is none.
+    named && field.kind() != Kind::Bool && !name.ends_with("page_token") && !is_secret(field)
 }
 
 /// `Debug` for each of `messages`, by package.

@@ -86,9 +86,12 @@ fn consoles(bench: &Bench) -> ConsoleServiceClient<Channel> {
 }
 
 fn machine(node: &PretendNode) -> Machine {
-    crate::bench::spec(node, farrier_proto::rack::task_spec::Work::Verify(farrier_proto::rack::Verify {}))
-        .machine
-        .unwrap()
+    crate::bench::spec(
+        node,
+        farrier_proto::rack::task_spec::Work::Verify(farrier_proto::rack::Verify::default()),
+    )
+    .machine
+    .unwrap()
 }
 
 async fn log(bench: &Bench, contains: &str) -> Vec<String> {

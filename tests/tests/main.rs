@@ -34,4 +34,5 @@ mod redfish;
 mod refused_login;
 mod renewal;
 mod rotation;
+mod seamicro;
 mod watch;

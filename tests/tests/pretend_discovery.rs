@@ -5,6 +5,7 @@ use farrier_proto::inventory::DeleteNodeRequest;
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::types::NodeVerb;
 use farrier_sim::bmc::PowerState;
+use farrier_sim::lab::Service;
 use farrier_sim::pretend::Event;
 use serde_json::Value;
 use std::time::Duration;
@@ -49,6 +50,69 @@ async fn an_unknown_machine_is_found_and_becomes_a_node() {
         site.succeeds(operation, "a node that was discovered").await;
     }
     assert_eq!(site.nodes[0].counters().agent_runs, 2, "one of them discovered it, one inspected it");
+    site.shutdown().await;
+}
+
+/// From the label on the crate to a password that nobody but inventory knows, whoever is killed on the way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_default_password_is_replaced_when_the_machine_is_first_managed() {
+    let mut site = Site::enrolled(1).await;
+    let mut nodes = NodeServiceClient::new(site.client.inventory.clone());
+    nodes.delete_node(DeleteNodeRequest { name: "nodes/n0".into(), ..Default::default() }).await.unwrap();
+    site.set_discovery().await;
+    let (plan, ordered) = (site.dir.join("plan.yaml"), site.dir.join("ordered.csv"));
+    std::fs::write(&plan, "rules:\n- { name: all, node_name: 'm-{serial}', bmc: { driver: ipmi, user: admin }, automatic: true }\n")
+        .unwrap();
+    let bmc = site.nodes[0].bmc_address();
+    let list =
+        format!("serial_number,bmc_address,bmc_password,default_password\nn0,{bmc},{BMC_PASSWORD},true\n");
+    std::fs::write(&ordered, list).unwrap();
+    let apply =
+        ["discovered", "plan", "apply", plan.to_str().unwrap(), "--machines", ordered.to_str().unwrap()];
+    site.installation.farrier(&apply).unwrap();
+    site.nodes[0].switch_on().await;
+    let made = async {
+        while site.client.node("m-n0").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    within(&site, "it becomes a node", made).await;
+    let bmc_of = async || site.client.node("m-n0").await.unwrap().bmc.unwrap();
+    assert!(bmc_of().await.default_password);
+    let explained = site.installation.farrier(&["node", "explain", "m-n0"]).unwrap();
+    assert!(explained.contains("a default password, which `manage` replaces"), "{explained}");
+
+    // A policy of the BMC refuses it: nobody is locked out, and the next try makes another.
+    let default = site.password();
+    site.nodes[0].accounts().refuse_passwords(true);
+    let refused = site.installation.farrier(&["node", "manage", "m-n0", "--wait"]).unwrap_err();
+    assert!(format!("{refused:#}").contains("refused"), "{refused:#}");
+    assert_eq!(site.password(), default);
+    let bmc = bmc_of().await;
+    assert!(bmc.default_password && !bmc.rotation_pending);
+    site.nodes[0].accounts().refuse_passwords(false);
+
+    // Between the BMC and whoever should hear of it.
+    site.installation
+        .restart_with(Service::Rackd, &[("FARRIER_CRASH_AT", "rotate_bmc_credentials:told")])
+        .await
+        .unwrap();
+    let operation = site.client.act("m-n0", NodeVerb::Manage).await.unwrap();
+    site.installation.wait_ended(Service::Rackd).await.unwrap();
+    assert_ne!(site.password(), default);
+    site.installation.restart(Service::Rackd).await.unwrap();
+    site.succeeds(operation, "a default password").await;
+    let bmc = bmc_of().await;
+    assert!(!bmc.default_password && !bmc.rotation_pending && bmc.password_set);
+    let replaced = site.password();
+    assert_ne!(replaced, default);
+    let history = site.installation.farrier(&["event", "list", "--resource", "m-n0", "-o", "json"]).unwrap();
+    assert!(history.contains("the default password of its BMC is replaced"), "{history}");
+    assert!(!history.contains(BMC_PASSWORD), "{history}");
+    // What is known opens it, and a second `manage` has nothing to replace.
+    let on = ["node", "power", "on", "m-n0", "--wait"];
+    site.installation.farrier(&on).unwrap();
+    assert_eq!(site.password(), replaced);
     site.shutdown().await;
 }
 

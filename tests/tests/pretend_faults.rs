@@ -53,7 +53,7 @@ async fn struck(node: &PretendNode, mishap: &'static str) {
 async fn a_wrong_bmc_password_ends_the_task_at_once_and_says_so() {
     let bench = Bench::start().await;
     let node = bench.node(1).await;
-    for (id, work) in [("verify", Work::Verify(Verify {})), ("inspect", Work::Inspect(Inspect {}))] {
+    for (id, work) in [("verify", Work::Verify(Verify::default())), ("inspect", Work::Inspect(Inspect {}))] {
         let mut spec = spec(&node, work);
         spec.machine.as_mut().unwrap().bmc_password = "guess".into();
         bench.start_task(id, 1, spec).await.unwrap();
@@ -228,8 +228,8 @@ async fn an_abort_in_mid_write_cuts_power_and_the_disk_keeps_what_was_written() 
 async fn an_id_is_one_task_and_an_older_fence_changes_nothing() {
     let bench = Bench::start().await;
     let node = bench.node(1).await;
-    let verify = || spec(&node, Work::Verify(Verify {}));
-    let done = bench.run("a", 5, &node, Work::Verify(Verify {})).await;
+    let verify = || spec(&node, Work::Verify(Verify::default()));
+    let done = bench.run("a", 5, &node, Work::Verify(Verify::default())).await;
 
     let known = bench.start_task("a", 5, verify()).await.unwrap();
     assert_eq!(known, done);

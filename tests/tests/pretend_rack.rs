@@ -26,7 +26,7 @@ async fn one_node_goes_through_every_kind_of_task() {
     let (image, content) = bench.image("debian", 24 << 20).await;
     let node = bench.node(1).await;
 
-    let verified = bench.run("verify", 1, &node, Work::Verify(Verify {})).await;
+    let verified = bench.run("verify", 1, &node, Work::Verify(Verify::default())).await;
     assert_done(&verified);
     assert_eq!(verified.result.unwrap().power_state(), types::PowerState::Off);
     assert_eq!(node.events(), []);

@@ -72,7 +72,7 @@ async fn a_node_with_redfish_only_is_verified_inspected_and_deployed() {
         assert_done(&task);
         task
     };
-    let verified = run("verify", 1, Work::Verify(Verify {})).await;
+    let verified = run("verify", 1, Work::Verify(Verify::default())).await;
     assert_eq!(verified.result.as_ref().unwrap().power_state(), types::PowerState::Off);
     let told = detail(&verified);
     assert!(told.starts_with("driver redfish, manufacturer Farrier, product Pretend Machine"), "{told}");
@@ -99,7 +99,7 @@ async fn auto_takes_redfish_where_it_answers_and_ipmi_where_not() {
         machine.bmc_scheme = "http".into();
     };
     let verify = async |id: &str, node: &PretendNode| {
-        bench.start_task(id, 1, order(node, Work::Verify(Verify {}), auto)).await.unwrap();
+        bench.start_task(id, 1, order(node, Work::Verify(Verify::default()), auto)).await.unwrap();
         bench.ended(id).await
     };
 
@@ -119,7 +119,7 @@ async fn auto_takes_redfish_where_it_answers_and_ipmi_where_not() {
     assert!(detail(&told).starts_with("driver redfish,"), "{}", detail(&told));
     // Redfish dies, IPMI does not: the next task finds its way.
     new.set_redfish_faults(RedfishFaults { status: Some(404), ..RedfishFaults::default() });
-    bench.start_task("again", 2, order(&new, Work::Verify(Verify {}), auto)).await.unwrap();
+    bench.start_task("again", 2, order(&new, Work::Verify(Verify::default()), auto)).await.unwrap();
     let told = bench.ended("again").await;
     assert_done(&told);
     assert!(detail(&told).starts_with("driver ipmi,"), "{}", detail(&told));
@@ -133,7 +133,7 @@ async fn a_bmc_that_is_not_the_one_that_is_meant_gets_no_password() {
     let (other, _) = redfish_node(&bench, 2).await;
     let seen: String = tls.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect();
     let fails = async |id: &str, change: &dyn Fn(&mut Machine), words: &str| {
-        let work = Work::Verify(Verify {});
+        let work = Work::Verify(Verify::default());
         let ordered = order(&node, work, |machine| {
             machine.bmc_driver = "redfish".into();
             change(machine);
@@ -158,7 +158,7 @@ async fn a_bmc_that_is_not_the_one_that_is_meant_gets_no_password() {
     fails("scheme", &|m| m.bmc_scheme = "http".into(), "is it https?").await;
     fails("password", &|m| (m.bmc_ca_pem, m.bmc_password) = (pem.clone(), "wrong".into()), "the password")
         .await;
-    let right = order(&node, Work::Verify(Verify {}), |m| {
+    let right = order(&node, Work::Verify(Verify::default()), |m| {
         (m.bmc_driver, m.bmc_ca_pem) = ("redfish".into(), pem.clone());
     });
     bench.start_task("right", 1, right).await.unwrap();

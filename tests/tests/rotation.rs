@@ -107,7 +107,7 @@ async fn either_of_two_passwords_opens_a_bmc_and_neither_is_said_to_be_wrong() {
         bench.ended(id).await
     };
     let rotate = || Work::RotateBmcCredentials(RotateBmcCredentials {});
-    let verify = || Work::Verify(Verify {});
+    let verify = || Work::Verify(Verify::default());
     // The BMC has the next one already.
     let had =
         |m: &mut Machine| (m.bmc_password, m.bmc_next_password) = ("forgotten".into(), "pretend".into());

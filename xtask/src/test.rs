@@ -193,6 +193,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("freeipmi-tools", "/usr/sbin/ipmipower"),
     ("openipmi", "/usr/bin/ipmi_sim"),
     ("python3-venv", "/usr/share/doc/python3-venv/copyright"),
+    ("python3-lib2to3", "/usr/share/doc/python3-lib2to3/copyright"),
     ("qemu-utils", "/usr/bin/qemu-img"),
     ("qemu-block-extra", "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so"),
     ("docker.io", "/usr/sbin/dockerd"),

@@ -22,7 +22,8 @@ pub enum Verb {
         /// YAML with `rules` and `machines`.
         file: PathBuf,
         /// CSV with expected machines, beside those of the file. Its first line names the columns: serial_number,
-        /// mac_address, bmc_mac_address, bmc_address, bmc_user, bmc_password, rack, rack_unit, node.
+        /// mac_address, bmc_mac_address, bmc_address, bmc_user, bmc_password, default_password (true: `manage`
+        /// replaces it), rack, rack_unit, node.
         #[arg(long, value_name = "CSV")]
         machines: Option<PathBuf>,
         /// Only if the plan still has this etag; otherwise exit code 6.
@@ -100,6 +101,8 @@ struct BmcText {
     #[serde(default)]
     password: String,
     #[serde(default)]
+    default_password: bool,
+    #[serde(default)]
     scheme: String,
     #[serde(default)]
     ca_pem: String,
@@ -114,6 +117,7 @@ struct MachineText {
     bmc_address: String,
     bmc_user: String,
     bmc_password: String,
+    default_password: bool,
     rack: String,
     rack_unit: i32,
     node: String,
@@ -134,6 +138,7 @@ fn rule(text: RuleText) -> DiscoveryRule {
         driver: bmc.driver,
         user: bmc.user,
         password: bmc.password,
+        default_password: bmc.default_password,
         scheme: bmc.scheme,
         ca_pem: bmc.ca_pem,
         ..Bmc::default()
@@ -167,6 +172,7 @@ fn machine(text: MachineText) -> Result<ExpectedMachine, String> {
         bmc_address: text.bmc_address,
         bmc_user: text.bmc_user,
         bmc_password: text.bmc_password,
+        default_password: text.default_password,
         bmc_password_set: false,
         rack: name(Racks, &text.rack)?,
         rack_unit: text.rack_unit,
@@ -206,6 +212,15 @@ fn csv(text: &str) -> Result<Vec<ExpectedMachine>, String> {
                         number.map_err(|_| at(format!("rack_unit: expected a number, saw {field:?}")))?;
                     continue;
                 }
+                "default_password" => {
+                    one.default_password = match field.to_ascii_lowercase().as_str() {
+                        "true" | "yes" | "1" => true,
+                        "" | "false" | "no" | "0" => false,
+                        // Never the field: it may be a password that stands in the wrong column.
+                        _ => return Err(at("default_password: expected true or false".to_owned())),
+                    };
+                    continue;
+                }
                 other => return Err(format!("the first line names an unknown column {other:?}")),
             };
             field.clone_into(place);
@@ -233,17 +248,19 @@ mod tests {
 
     #[test]
     fn a_vendors_list_is_read_line_by_line() {
-        let text = "serial_number, bmc_mac_address,bmc_password,rack,rack_unit\r\nA1,52-54-00-00-00-99,secret,r1,12\n\nA2,,,,\n";
+        let text = "serial_number, bmc_mac_address,bmc_password,default_password,rack,rack_unit\r\nA1,52-54-00-00-00-99,secret,yes,r1,12\n\nA2,,,,,\n";
         let machines = csv(text).unwrap();
         assert_eq!(machines.len(), 2);
         assert_eq!(machines[0].bmc_mac_address, "52:54:00:00:00:99");
+        assert_eq!((machines[0].default_password, machines[1].default_password), (true, false));
         assert_eq!((machines[0].rack_unit, machines[1].rack.as_str()), (12, ""));
         for (from, to, why) in [
             ("rack_unit\r", "unit\r", "unknown column"),
             (",12", ",x", "line 2: rack_unit"),
-            (",12", "", "line 2: expected 5 fields"),
+            (",12", "", "line 2: expected 6 fields"),
             ("secret", "\"secret\"", "without quotes"),
             ("52-54-00-00-00-99", "52", "line 2"),
+            (",yes", ",secret", "line 2: default_password: expected true or false"),
         ] {
             let error = csv(&text.replace(from, to)).unwrap_err();
             assert!(error.contains(why) && !error.contains("secret"), "{why}: {error}");

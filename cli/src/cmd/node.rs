@@ -118,8 +118,8 @@ pub struct Fields {
     /// Lowest rack unit it fills.
     #[arg(long, value_name = "U", value_parser = rack_unit)]
     rack_unit: Option<i32>,
-    /// `ipmi`, `redfish`, `ilo` or `idrac` (Redfish of that vendor), `manual`, `fake`, or `auto`: Redfish where the BMC
-    /// answers it, else IPMI.
+    /// `ipmi`, `redfish`, `ilo` or `idrac` (Redfish of that vendor), `seamicro`, `manual`, `fake`, or `auto`: Redfish
+    /// where the BMC answers it, else IPMI.
     #[arg(long, value_name = "DRIVER")]
     bmc_driver: Option<String>,
     /// `host` or `host:port`; the port is the protocol's when left out.
@@ -131,10 +131,14 @@ pub struct Fields {
     /// File with the password on its first line, `-` for stdin [env: FARRIER_BMC_PASSWORD holds the password].
     #[arg(long, value_name = "FILE")]
     bmc_password_file: Option<PathBuf>,
+    /// The password is one that the machine came with: `manage` gives the BMC another. False when a password is given
+    /// without this.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    bmc_default_password: Option<bool>,
     /// IPMI: 17 or 3; the best that the BMC offers when left out.
     #[arg(long, value_name = "N", value_parser = cipher_suite)]
     bmc_cipher_suite: Option<i32>,
-    /// Redfish: `https`, or `http` for a BMC without TLS on a network that nobody else can reach.
+    /// Redfish, SeaMicro: `https`, or `http` for a BMC without TLS on a network that nobody else can reach.
     #[arg(long, value_name = "SCHEME")]
     bmc_scheme: Option<String>,
     /// Redfish: SHA-256 of the BMC's certificate, which alone is then trusted. A refusal tells what it saw. Empty:
@@ -144,7 +148,7 @@ pub struct Fields {
     /// Redfish: PEM file of the authorities that sign the BMC's certificate.
     #[arg(long, value_name = "FILE")]
     bmc_ca_file: Option<PathBuf>,
-    /// Redfish: id or path of the system, where a BMC has several.
+    /// Redfish: id or path of the system, where a BMC has several. SeaMicro: the server in the chassis, `0/0`.
     #[arg(long, value_name = "SYSTEM")]
     bmc_system: Option<String>,
     /// How the firmware boots; from the inspection when left out.
@@ -314,6 +318,7 @@ impl Fields {
             || self.bmc_address.is_some()
             || self.bmc_user.is_some()
             || self.bmc_password_file.is_some()
+            || self.bmc_default_password.is_some()
             || self.bmc_cipher_suite.is_some()
             || self.bmc_scheme.is_some()
             || self.bmc_certificate_sha256.is_some()
@@ -345,6 +350,9 @@ impl Fields {
                 if let Some(value) = flag {
                     field.clone_from(value);
                 }
+            }
+            if let Some(is_default) = self.bmc_default_password.or(password.as_ref().map(|_| false)) {
+                bmc.default_password = is_default;
             }
             if let Some(suite) = self.bmc_cipher_suite {
                 bmc.cipher_suite = suite;

@@ -91,6 +91,7 @@ impl Resource for DiscoveryPlan {
                 "bmc_address": m.bmc_address,
                 "bmc_user": m.bmc_user,
                 "bmc_password_set": m.bmc_password_set,
+                "default_password": m.default_password,
                 "rack": m.rack,
                 "rack_unit": m.rack_unit,
                 "node": m.node,
@@ -108,6 +109,7 @@ fn bmc(bmc: &Bmc) -> Value {
         "address": bmc.address,
         "user": bmc.user,
         "password_set": bmc.password_set,
+        "default_password": bmc.default_password,
         "scheme": bmc.scheme,
         "ca_pem": bmc.ca_pem,
     })

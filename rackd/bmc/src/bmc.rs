@@ -9,7 +9,7 @@ use crate::{
     Accounts, Bios, BiosSettings, BmcError, BmcEvents, BmcIdentity, BmcTask, BootDevice, BootMode,
     BootOverride, Capability, Console, ConsoleLine, Deadline, EventLog, Firmware, FirmwarePart, Identify,
     Identity, Interrupt, Inventory, Led, Media, Power, PowerDraw, PowerState, Present, ReadInventory,
-    ReadPowerDraw, ReadSensors, Recognise, ResetBmc, Secret, Sensors, VirtualMedia,
+    ReadPowerDraw, ReadSensors, Recognise, ResetBmc, Secret, Sensors, VirtualMedia, Vlans, Volumes,
 };
 
 /// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].
@@ -31,6 +31,8 @@ pub struct Bmc {
     virtual_media: Given<dyn VirtualMedia>,
     bios: Given<dyn Bios>,
     firmware: Given<dyn Firmware>,
+    vlans: Given<dyn Vlans>,
+    volumes: Given<dyn Volumes>,
     recognise: Option<Arc<dyn Recognise>>,
     present: Option<Arc<dyn Present>>,
 }
@@ -59,6 +61,8 @@ impl Bmc {
             virtual_media: None,
             bios: None,
             firmware: None,
+            vlans: None,
+            volumes: None,
             recognise: None,
             present: None,
         }
@@ -169,6 +173,20 @@ impl Bmc {
         self
     }
 
+    /// Adds the NICs' VLANs.
+    #[must_use]
+    pub fn with_vlans(mut self, vlans: Arc<dyn Vlans>) -> Self {
+        self.vlans = Some((self.driver, vlans));
+        self
+    }
+
+    /// Adds volumes.
+    #[must_use]
+    pub fn with_volumes(mut self, volumes: Arc<dyn Volumes>) -> Self {
+        self.volumes = Some((self.driver, volumes));
+        self
+    }
+
     /// Adds that it learns whose BMC it is.
     #[must_use]
     pub fn with_recognise(mut self, recognise: Arc<dyn Recognise>) -> Self {
@@ -207,6 +225,8 @@ impl Bmc {
             virtual_media: self.virtual_media.or(other.virtual_media),
             bios: self.bios.or(other.bios),
             firmware: self.firmware.or(other.firmware),
+            vlans: self.vlans.or(other.vlans),
+            volumes: self.volumes.or(other.volumes),
             recognise: self.recognise,
             present: self.present,
         }
@@ -249,6 +269,8 @@ impl Bmc {
             Capability::VirtualMedia => of(&self.virtual_media),
             Capability::Bios => of(&self.bios),
             Capability::Firmware => of(&self.firmware),
+            Capability::Vlans => of(&self.vlans),
+            Capability::Volumes => of(&self.volumes),
         }
     }
 
@@ -446,6 +468,16 @@ impl Bmc {
     /// See [`Firmware::task`].
     pub async fn task(&self, task: &str, deadline: Deadline) -> Result<BmcTask, BmcError> {
         self.give(&self.firmware, Capability::Firmware)?.task(task, deadline).await
+    }
+
+    /// See [`Vlans`].
+    pub fn vlans(&self) -> Result<&dyn Vlans, BmcError> {
+        self.give(&self.vlans, Capability::Vlans)
+    }
+
+    /// See [`Volumes`].
+    pub fn volumes(&self) -> Result<&dyn Volumes, BmcError> {
+        self.give(&self.volumes, Capability::Volumes)
     }
 
     fn power(&self) -> Result<&dyn Power, BmcError> {

@@ -35,6 +35,10 @@ pub enum Capability {
     Bios,
     /// [`crate::Firmware`]
     Firmware,
+    /// [`crate::Vlans`]
+    Vlans,
+    /// [`crate::Volumes`]
+    Volumes,
 }
 
 impl Capability {
@@ -55,6 +59,8 @@ impl Capability {
         Self::VirtualMedia,
         Self::Bios,
         Self::Firmware,
+        Self::Vlans,
+        Self::Volumes,
     ];
 
     /// In words, also part of the API.
@@ -76,6 +82,8 @@ impl Capability {
             Self::VirtualMedia => "virtual media",
             Self::Bios => "BIOS settings",
             Self::Firmware => "firmware update",
+            Self::Vlans => "VLANs",
+            Self::Volumes => "volumes",
         }
     }
 }

@@ -213,13 +213,15 @@ pub enum BmcError {
     },
     /// No connection to the BMC's HTTP server.
     #[error(
-        "BMC {addr} takes no connection: expected Redfish there, seen {seen} after {} ms; check that the BMC is \
-         powered, its address, port and the route to it, and that Redfish is enabled; or use driver ipmi",
+        "BMC {addr} takes no connection: expected {service} there, seen {seen} after {} ms; check that the BMC is \
+         powered, its address, port and the route to it, and that {service} is enabled; or use another driver",
         elapsed.as_millis()
     )]
     NoConnection {
         /// The BMC.
         addr: SocketAddr,
+        /// The API that was to be spoken.
+        service: &'static str,
         /// What happened instead.
         seen: String,
         /// How long the call took.
@@ -326,7 +328,7 @@ pub enum BmcError {
     /// The BMC answered with something that is not what the protocol says.
     #[error(
         "BMC {addr} answered {request} with something else: expected {expected}, seen {seen}; update the BMC's \
-         firmware, or use driver ipmi"
+         firmware, or use another driver"
     )]
     BadAnswer {
         /// The BMC.
@@ -341,7 +343,7 @@ pub enum BmcError {
     /// The BMC does not offer what was asked for.
     #[error(
         "BMC {addr} does not offer {wanted}: expected one of {expected:?}, seen {offered:?}; do it by hand, or use \
-         driver ipmi"
+         another driver"
     )]
     NotOffered {
         /// The BMC.
@@ -454,6 +456,12 @@ pub enum BmcError {
 }
 
 impl BmcError {
+    /// An answer that is not what was expected; of what came only so much as fits a line.
+    pub(crate) fn bad_answer(addr: SocketAddr, request: String, expected: &'static str, seen: &str) -> Self {
+        let seen = seen.chars().filter(|c| !c.is_control()).take(200).collect();
+        Self::BadAnswer { addr, request, expected, seen }
+    }
+
     /// Whether trying the same call later may help without anybody doing anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -541,7 +549,9 @@ fn advice(status: u16) -> &'static str {
     match status {
         401 => "the BMC ended the session it had just opened: correct the node's BMC credentials",
         403 => "give the BMC's account the role Administrator or Operator",
-        404 | 405 | 501 => "the BMC lacks this resource or action: update its firmware, or use driver ipmi",
+        404 | 405 | 501 => {
+            "the BMC lacks this resource or action: update its firmware, or use another driver"
+        }
         408 | 429 | 500 | 502..=504 => "the BMC is busy or in trouble: try again later, or restart it",
         _ => "look into the BMC's own log",
     }

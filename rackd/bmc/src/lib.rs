@@ -2,7 +2,8 @@
 //!
 //! **What it is.** [`Capability`] lists what a BMC can do, with a trait for each: [`Power`], [`BootDevice`], [`Console`]
 //! and so on; [`Bmc`] is a handle made of those a driver offers. The drivers are [`ipmi`] (start at
-//! [`ipmi::IpmiHub::bind`]) and [`redfish`] (start at [`redfish::RedfishHub::new`]); [`Auto`] finds out which. [`Unmanaged`] is for machines
+//! [`ipmi::IpmiHub::bind`]), [`redfish`] (start at [`redfish::RedfishHub::new`]) and [`seamicro`]; [`Auto`] finds out
+//! which of the first two. [`Unmanaged`] is for machines
 //! without a BMC.
 //!
 //! ```no_run
@@ -26,6 +27,7 @@
 
 mod accounts;
 mod actor;
+mod actors;
 mod auto;
 mod bios;
 mod bmc;
@@ -46,9 +48,12 @@ mod inventory;
 pub mod ipmi;
 mod power;
 pub mod redfish;
+pub mod seamicro;
 mod sensors;
 mod unmanaged;
 mod virtual_media;
+mod vlans;
+mod volumes;
 
 pub use accounts::Accounts;
 pub use auto::{Auto, Present, Recognise};
@@ -73,3 +78,5 @@ pub use power::{Power, PowerState};
 pub use sensors::{ReadSensors, SensorHealth, SensorValue, Sensors};
 pub use unmanaged::{FAKE, MANUAL, Unmanaged};
 pub use virtual_media::{Media, VirtualMedia};
+pub use vlans::{NicVlans, Vlans};
+pub use volumes::{StoragePool, Volumes};

@@ -2,8 +2,10 @@
 
 use farrier_bmc::ipmi::{BmcAddress, Cipher, RMCP_PORT};
 use farrier_bmc::redfish::{DRIVERS, HTTP_PORT, HTTPS_PORT, RedfishAddress, Trust};
+use farrier_bmc::seamicro::SEAMICRO;
 use farrier_bmc::{FAKE, MANUAL, Secret};
 use farrier_identity::device::DeviceTrust;
+use farrier_model::chassis::is_server;
 use farrier_proto::rack::Machine;
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,6 +15,8 @@ pub(crate) enum DriverChoice {
     Ipmi,
     Redfish,
     Auto,
+    /// A server of a SeaMicro chassis.
+    SeaMicro,
     /// Somebody presses the buttons.
     Manual,
     /// Nothing is there.
@@ -24,6 +28,7 @@ pub(crate) enum DriverChoice {
 pub(crate) struct Access {
     pub(crate) driver: DriverChoice,
     pub(crate) ipmi: BmcAddress,
+    /// Of every API over HTTP.
     pub(crate) redfish: RedfishAddress,
     /// A password that the BMC may have instead: a rotation has not been settled.
     pub(crate) next: Option<Secret>,
@@ -38,7 +43,7 @@ pub(crate) enum BadAccess {
     )]
     Missing,
     #[error(
-        "BMC driver: expected ipmi, redfish, ilo, idrac, auto, manual or fake, saw {0:?}: this rackd may be older than the centre"
+        "BMC driver: expected ipmi, redfish, ilo, idrac, seamicro, auto, manual or fake, saw {0:?}: this rackd may be older than the centre"
     )]
     Driver(String),
     #[error("cipher suite: expected 17, 3 or 0, saw {0}")]
@@ -49,6 +54,8 @@ pub(crate) enum BadAccess {
     Fingerprint(usize),
     #[error("BMC authorities: expected certificates in PEM: {0}")]
     Authorities(String),
+    #[error("BMC system: expected a server of the chassis, for example 0/0, saw {0:?}; correct --bmc-system")]
+    Server(String),
     #[error("BMC address {0}: expected an address or a name that resolves, saw neither")]
     Unresolved(String),
 }
@@ -82,6 +89,10 @@ impl Access {
             "ipmi" => DriverChoice::Ipmi,
             driver if DRIVERS.contains(&driver) => DriverChoice::Redfish,
             "auto" => DriverChoice::Auto,
+            SEAMICRO if !is_server(&machine.bmc_system) => {
+                return Err(BadAccess::Server(machine.bmc_system.clone()));
+            }
+            SEAMICRO => DriverChoice::SeaMicro,
             MANUAL => DriverChoice::Manual,
             FAKE => DriverChoice::Fake,
             "" => return Err(BadAccess::Missing),
@@ -204,6 +215,8 @@ mod tests {
         assert!(matches!(trust(|m| m.bmc_ca_pem = "x".into()).await, Err(BadAccess::Authorities(_))));
         assert!(matches!(trust(|m| m.bmc_scheme = "ftp".into()).await, Err(BadAccess::Scheme(_))));
         assert!(matches!(trust(|m| m.bmc_driver = "lom".into()).await, Err(BadAccess::Driver(_))));
+        let chassis = trust(|m| m.bmc_driver = "seamicro".into()).await;
+        assert!(matches!(chassis, Err(BadAccess::Server(_))), "{chassis:?}");
         assert!(matches!(trust(|m| m.bmc_cipher_suite = 8).await, Err(BadAccess::Cipher(8))));
     }
 }

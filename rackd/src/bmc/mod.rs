@@ -9,6 +9,7 @@ pub(crate) use dial::TlsDial;
 
 use farrier_bmc::ipmi::IpmiHub;
 use farrier_bmc::redfish::RedfishHub;
+use farrier_bmc::seamicro::SeaMicroHub;
 use farrier_bmc::{Bmc, BmcError, Deadline, Unmanaged};
 use remembered::Remembered;
 use std::collections::HashSet;
@@ -27,6 +28,7 @@ pub(crate) struct Opened {
 pub(crate) struct Bmcs {
     ipmi: IpmiHub,
     redfish: RedfishHub,
+    seamicro: SeaMicroHub,
     unmanaged: Unmanaged,
     /// Nodes whose BMC took the next password last, while a rotation is not settled.
     took_next: Mutex<HashSet<String>>,
@@ -39,11 +41,11 @@ impl Bmcs {
     /// # Errors
     /// No UDP socket can be had.
     pub(crate) async fn bind(data: &Path) -> std::io::Result<Self> {
-        let redfish = RedfishHub::new(Arc::new(TlsDial));
         let remembered = Arc::new(Remembered::open(data.join("bmc-drivers.json")));
         Ok(Self {
             ipmi: IpmiHub::bind().await?,
-            redfish,
+            redfish: RedfishHub::new(Arc::new(TlsDial)),
+            seamicro: SeaMicroHub::new(Arc::new(TlsDial)),
             unmanaged: Unmanaged::default(),
             took_next: Mutex::default(),
             remembered,
@@ -104,6 +106,7 @@ impl Bmcs {
         let (bmc, passed_over) = match access.driver {
             DriverChoice::Ipmi => (self.ipmi.bmc(access.ipmi), None),
             DriverChoice::Redfish => (self.redfish.bmc(access.redfish), None),
+            DriverChoice::SeaMicro => (self.seamicro.bmc(access.redfish), None),
             DriverChoice::Manual => (self.unmanaged.manual(plain(node)), None),
             DriverChoice::Fake => (self.unmanaged.fake(plain(node)), None),
             DriverChoice::Auto => {
@@ -139,6 +142,7 @@ impl Bmcs {
         Ok(match access.driver {
             DriverChoice::Ipmi | DriverChoice::Auto => self.ipmi.bmc(access.ipmi),
             DriverChoice::Redfish => self.redfish.bmc(access.redfish),
+            DriverChoice::SeaMicro => self.seamicro.bmc(access.redfish),
             DriverChoice::Manual => self.unmanaged.manual(plain(node)),
             DriverChoice::Fake => self.unmanaged.fake(plain(node)),
         })
@@ -156,7 +160,7 @@ impl Bmcs {
 
     /// Closes all sessions and waits for that.
     pub(crate) async fn shutdown(&self) {
-        tokio::join!(self.ipmi.shutdown(), self.redfish.shutdown());
+        tokio::join!(self.ipmi.shutdown(), self.redfish.shutdown(), self.seamicro.shutdown());
     }
 }
 

@@ -26,6 +26,7 @@ mod open_image;
 mod plug;
 mod power;
 mod publish_boot;
+mod replace_default_password;
 mod report_hardware;
 mod rotate_bmc_credentials;
 mod seed;
@@ -78,6 +79,9 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
     /// Nothing of ours is served any more.
     const END: &[&dyn Step] = &[&publish_boot::Nothing];
     let parts: Vec<&[&dyn Step]> = match &spec.work {
+        Some(Work::Verify(verify)) if verify.replace_default_password => {
+            vec![&[&verify_bmc::VerifyBmc, &replace_default_password::ReplaceDefaultPassword]]
+        }
         Some(Work::Verify(_)) => vec![&[&verify_bmc::VerifyBmc]],
         Some(Work::Inspect(_)) => vec![OFF, ramdisk, &[&report_hardware::ReportHardware], agent_off, END],
         // Also where the inspection saw no disk: it may have looked too early.

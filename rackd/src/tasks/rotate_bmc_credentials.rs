@@ -37,7 +37,13 @@ impl Step for RotateBmcCredentials {
                 crash::point(self.name(), "told");
                 match set {
                     // The old one is still the right one: another login would only count against the account.
-                    Err(error) if error.was_not_begun() => return Err(error.into()),
+                    Err(error) if error.was_not_begun() => {
+                        // Another try would come to the same: the new one is nobody's.
+                        if matches!(error, BmcError::Unsupported { .. }) {
+                            note_refusal(cx).await?;
+                        }
+                        return Err(error.into());
+                    }
                     // What it says is not what counts: a lost answer may mean either.
                     Err(error) => refused = Some((opened, error)),
                     Ok(()) => {}
@@ -71,9 +77,14 @@ impl Step for RotateBmcCredentials {
 /// new one is nobody's, and the next rotation makes another.
 async fn settle_refusal(cx: &Context<'_>, old: &Bmc, refused: &BmcError) -> Result<(), StepError> {
     if !refused.is_transient() && old.prove_password(cx.call()).await.is_ok() {
-        cx.task.edit(|task| task.result.get_or_insert_default().bmc_password_refused = true).await?;
+        note_refusal(cx).await?;
     }
     Ok(())
+}
+
+/// The new password is nobody's.
+pub(super) async fn note_refusal(cx: &Context<'_>) -> Result<(), StepError> {
+    Ok(cx.task.edit(|task| task.result.get_or_insert_default().bmc_password_refused = true).await?)
 }
 
 /// Proves that the BMC lets us in.

@@ -5,7 +5,7 @@ use farrier_proto::rack::{
 
 fn specs() -> Vec<TaskSpec> {
     let mut works = vec![
-        Work::Verify(Verify {}),
+        Work::Verify(Verify::default()),
         Work::Inspect(Inspect {}),
         Work::Clean(Clean::default()),
         Work::Deploy(Deploy::default()),

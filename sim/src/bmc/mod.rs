@@ -1,4 +1,4 @@
-//! A simulated BMC: IPMI over LAN on a UDP socket, and [`redfish`] on a TCP socket, in front of anything that is a
+//! A simulated BMC: IPMI over LAN on a UDP socket, [`redfish`] and [`seamicro`] on TCP sockets, in front of anything that is a
 //! [`Chassis`].
 //!
 //! Over IPMI it speaks what real BMCs speak before and in RMCP+ sessions (suites 3 and 17), keeps sessions
@@ -18,6 +18,7 @@ mod faults;
 mod fru;
 mod memory;
 pub mod redfish;
+pub mod seamicro;
 mod sel;
 mod sensors;
 mod serial;

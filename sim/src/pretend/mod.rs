@@ -42,7 +42,7 @@ pub use san::San;
 
 use crate::bmc::Accounts;
 use crate::bmc::redfish::{Facts, RedfishConfig, RedfishFaults, RedfishHandle, RedfishServer};
-use crate::bmc::{BmcHandle, BmcServer, Chassis as _, Faults, PowerState, PretendSerial};
+use crate::bmc::{BmcHandle, BmcServer, Chassis, Faults, PowerState, PretendSerial};
 use board::{Board, Hands, Parts};
 
 /// A running pretend node. End it with [`PretendNode::shutdown`]; dropping it cuts its power.
@@ -179,6 +179,11 @@ impl PretendNode {
 
     pub async fn power(&self) -> PowerState {
         Hands(Arc::clone(&self.board)).power().await
+    }
+
+    /// What a BMC of another kind may have its hands on: a chassis's, for example.
+    pub fn chassis(&self) -> Arc<dyn Chassis> {
+        Arc::new(Hands(Arc::clone(&self.board)))
     }
 
     /// Somebody presses its power button while it is off.

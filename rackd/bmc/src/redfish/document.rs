@@ -9,7 +9,7 @@ const MAX_PATH: usize = 512;
 
 /// One JSON object.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Document {
+pub(crate) struct Document {
     value: Value,
     /// The answer's `ETag` header, else `@odata.etag`.
     pub(super) etag: Option<String>,
@@ -17,27 +17,32 @@ pub(super) struct Document {
 
 /// Where another resource is: an absolute path on the same BMC.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Path(String);
+pub(crate) struct Path(String);
 
 impl Document {
     /// `None`: no JSON object. serde_json itself stops at a depth of 128.
-    pub(super) fn parse(body: &[u8], etag: Option<String>) -> Option<Self> {
+    pub(crate) fn parse(body: &[u8], etag: Option<String>) -> Option<Self> {
         let value: Value = serde_json::from_slice(body).ok()?;
         let own = value.get("@odata.etag").and_then(Value::as_str).map(str::to_owned);
         value.is_object().then_some(Self { etag: etag.or(own), value })
     }
 
     /// A property; `path` has its names with `/` between.
-    pub(super) fn at(&self, path: &str) -> Option<&Value> {
+    pub(crate) fn at(&self, path: &str) -> Option<&Value> {
         path.split('/').try_fold(&self.value, |value, name| value.get(name)).filter(|value| !value.is_null())
     }
 
+    /// All properties.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.value.as_object().into_iter().flatten()
+    }
+
     /// Text that is there and not blank, fit for a report: one line, not long.
-    pub(super) fn text(&self, path: &str) -> Option<String> {
+    pub(crate) fn text(&self, path: &str) -> Option<String> {
         self.at(path)?.as_str().and_then(line)
     }
 
-    pub(super) fn number(&self, path: &str) -> Option<u64> {
+    pub(crate) fn number(&self, path: &str) -> Option<u64> {
         let value = self.at(path)?;
         // Memory sizes come as 96.0 too, and what is negative or absurd is none.
         value.as_u64().or_else(|| value.as_f64().filter(|f| (0.0..1e15).contains(f)).map(|f| f as u64))
@@ -74,7 +79,7 @@ impl Document {
     /// The BMC's words for a refusal (DSP0266 §8.6): the messages, or the one that sums them up. The registries' messages
     /// quote the value that is complained of (DSP0268, Base.PropertyValueFormatError): what is in `hide` is taken out,
     /// before anything is cut.
-    pub(super) fn complaint(&self, hide: &[&str]) -> String {
+    pub(crate) fn complaint(&self, hide: &[&str]) -> String {
         let list = self.at("error/@Message.ExtendedInfo").and_then(Value::as_array).into_iter().flatten();
         let told = |text: &str| line(&without(text, hide));
         let messages: Vec<_> =
@@ -96,7 +101,7 @@ impl Document {
 
 impl Path {
     /// `None`: another host's, or nothing to ask a server for.
-    pub(super) fn of(text: &str) -> Option<Self> {
+    pub(crate) fn of(text: &str) -> Option<Self> {
         // A fragment names a part of the resource (DSP0266 §6.1).
         let text = text.split('#').next().unwrap_or_default();
         let good = text.starts_with('/')
@@ -117,7 +122,7 @@ impl Path {
         Self::of(&format!("{}/{id}", self.0.trim_end_matches('/')))
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -25,22 +25,22 @@ pub(super) const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-toke
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     headers: HeaderMap,
-    pub(super) body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
     /// A header's text.
-    pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
 /// Why nothing, or nothing whole, came back.
 #[derive(Debug)]
-pub(super) enum Failed {
+pub(crate) enum Failed {
     Dial(DialError),
     /// As many BMCs are talked to as may be, until the end.
     NoPlace,
@@ -59,10 +59,10 @@ pub(super) enum Failed {
 }
 
 /// The connection, while there is one.
-pub(super) struct Http {
+pub(crate) struct Http {
     address: Arc<RedfishAddress>,
     dial: Arc<dyn Dial>,
-    tuning: Tuning,
+    pub(super) tuning: Tuning,
     /// Connections of all BMCs together.
     places: Arc<Semaphore>,
     open: Option<Open>,
@@ -76,7 +76,7 @@ struct Open {
 }
 
 impl Http {
-    pub(super) fn new(
+    pub(crate) fn new(
         address: Arc<RedfishAddress>,
         dial: Arc<dyn Dial>,
         tuning: Tuning,
@@ -129,11 +129,11 @@ impl Http {
         Ok(answer)
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.open = None;
     }
 

@@ -1,12 +1,8 @@
 //! The actors of all BMCs that are reached by Redfish.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::Semaphore;
 
 use super::address::RedfishAddress;
 use super::dial::Dial;
@@ -17,7 +13,7 @@ use super::tuning::Tuning;
 use super::vendor;
 use super::worked::Worked;
 use crate::Bmc;
-use crate::actor::{self, Job, Line as _, MAILBOX, forget_ended};
+use crate::actors::Actors;
 
 /// All BMCs of a rack. Cheap to clone. When the last clone is dropped the actors stop;
 /// [`RedfishHub::shutdown`] also waits until they have deleted their sessions.
@@ -29,18 +25,9 @@ pub struct RedfishHub {
 struct Inner {
     dial: Arc<dyn Dial>,
     tuning: Tuning,
-    actors: Arc<Mutex<Actors>>,
+    actors: Actors<RedfishAddress, Link>,
     worked: Arc<Worked>,
     places: Arc<Semaphore>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-type Actors = HashMap<SocketAddr, Vec<Known>>;
-
-struct Known {
-    address: Arc<RedfishAddress>,
-    mailbox: mpsc::WeakSender<Job<Link>>,
 }
 
 impl RedfishHub {
@@ -53,10 +40,9 @@ impl RedfishHub {
     /// As [`RedfishHub::new`], with other time-outs.
     #[must_use]
     pub fn with(dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let (actors, worked) = (Arc::default(), Arc::default());
+        let (actors, worked) = (Actors::new(), Arc::default());
         let places = Arc::new(Semaphore::new(tuning.max_connections));
-        Self { inner: Arc::new(Inner { dial, tuning, actors, worked, places, stop, tasks }) }
+        Self { inner: Arc::new(Inner { dial, tuning, actors, worked, places }) }
     }
 
     /// A handle for one BMC. Nothing is sent yet. Handles with equal addresses share one actor, so
@@ -65,44 +51,18 @@ impl RedfishHub {
     #[must_use]
     pub fn bmc(&self, address: RedfishAddress) -> Bmc {
         let name = vendor::of_driver(&address.driver).driver;
-        handle(Arc::new(RedfishBmc::new(address.addr, self.mailbox(Arc::new(address)))), name)
+        let (addr, inner) = (address.addr, &*self.inner);
+        let make = |address| {
+            let (dial, worked) = (Arc::clone(&inner.dial), Arc::clone(&inner.worked));
+            Link::new(address, dial, inner.tuning, worked, Arc::clone(&inner.places))
+        };
+        let mailbox = inner.actors.mailbox(addr, Arc::new(address), make);
+        handle(Arc::new(RedfishBmc::new(addr, mailbox)), name)
     }
 
     /// Stops all actors, lets them delete their sessions, and waits for them. Calls under way end
     /// with [`crate::BmcError::ShuttingDown`].
     pub async fn shutdown(&self) {
-        self.inner.stop.cancel();
-        self.inner.tasks.close();
-        self.inner.tasks.wait().await;
-    }
-
-    fn mailbox(&self, address: Arc<RedfishAddress>) -> mpsc::Sender<Job<Link>> {
-        // The map stays consistent even if a holder panicked: every change is one call.
-        let mut actors = self.inner.actors.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = actors.entry(address.addr).or_default();
-        known.retain(|known| known.mailbox.strong_count() > 0);
-        let found = known.iter().find(|known| known.address == address);
-        if let Some(mailbox) = found.and_then(|known| known.mailbox.upgrade()) {
-            return mailbox;
-        }
-        let (mailbox, jobs) = mpsc::channel(MAILBOX);
-        known.push(Known { address: Arc::clone(&address), mailbox: mailbox.downgrade() });
-        let (dial, worked) = (Arc::clone(&self.inner.dial), Arc::clone(&self.inner.worked));
-        let places = Arc::clone(&self.inner.places);
-        let link = Link::new(address, dial, self.inner.tuning, worked, places);
-        let (addr, stop) = (link.addr(), self.inner.stop.clone());
-        let all = Arc::clone(&self.inner.actors);
-        self.inner.tasks.spawn(async move {
-            actor::run(link, jobs, stop).await;
-            let mut actors = all.lock().unwrap_or_else(PoisonError::into_inner);
-            forget_ended(&mut actors, addr, |known| known.mailbox.strong_count() > 0);
-        });
-        mailbox
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.stop.cancel();
+        self.inner.actors.shutdown().await;
     }
 }

@@ -106,7 +106,7 @@ fn memory(system: &Document) -> Option<u64> {
 }
 
 /// Lower case with colons, from whatever separator.
-fn mac_address(text: &str) -> Option<String> {
+pub(crate) fn mac_address(text: &str) -> Option<String> {
     let digits: String =
         text.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_ascii_lowercase();
     let separators = text.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, ':' | '-' | '.'));

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -12,10 +11,11 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::address::{RedfishAddress, Trust};
-use super::dial::{Dial, DialError};
+use super::address::RedfishAddress;
+use super::dial::Dial;
 use super::document::{Document, Path};
-use super::http::{Answer, Failed, Http, X_AUTH_TOKEN};
+use super::http::{Answer, Http, X_AUTH_TOKEN};
+use super::persist::Asked;
 use super::places::Root;
 use super::session::Auth;
 use super::tuning::Tuning;
@@ -27,8 +27,6 @@ use crate::breaker::Breaker;
 
 /// Redirects followed for one request; a trailing slash needs one.
 const MAX_REDIRECTS: u32 = 3;
-/// Longest wait that a BMC may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// State of one BMC, owned by its actor.
 pub(crate) struct Link {
@@ -193,33 +191,17 @@ impl Link {
 
     /// Sends a request until an answer comes that is worth having.
     async fn request(&mut self, call: &mut Call, ask: &Ask) -> Result<Answer, BmcError> {
-        let mut attempt = 0;
-        loop {
-            let request = self.build(ask)?;
-            call.sent += 1;
-            let outcome = self.http.exchange(request, call.deadline.instant()).await;
-            self.last_used = Instant::now();
-            let more = attempt + 1 < self.tuning.tries;
-            let again = more && ask.event.is_none();
-            let pause = match outcome {
-                // Never sent: the next one goes on a new connection.
-                Err(Failed::Stale) => Duration::ZERO,
-                Err(Failed::Broken(_)) if again => self.tuning.busy(attempt),
-                Err(failed) => return Err(self.failed(call, ask, failed)),
-                Ok(answer) if again && is_busy(answer.status) || more && not_begun(answer.status) => {
-                    let pause = retry_after(&answer).unwrap_or_else(|| self.tuning.busy(attempt));
-                    if pause >= call.deadline.remaining() {
-                        return Ok(answer);
-                    }
-                    pause
-                }
-                Ok(answer) => return Ok(answer),
-            };
-            attempt += 1;
-            if !pause.is_zero() {
-                tokio::time::sleep(pause.min(call.deadline.remaining())).await;
-            }
-        }
+        let request = self.build(ask)?;
+        let outcome = self.http.persist(call, &request, ask.event).await;
+        self.last_used = Instant::now();
+        outcome.map_err(|failed| match failed.told(&self.address, call, &self.words(ask)) {
+            error @ BmcError::Tls { .. } => self.unless_it_starts(error),
+            error => error,
+        })
+    }
+
+    fn words(&self, ask: &Ask) -> Asked {
+        Asked { service: "Redfish", name: ask.name(), event: ask.event, max_body: self.tuning.max_body }
     }
 
     fn build(&self, ask: &Ask) -> Result<Request<Full<Bytes>>, BmcError> {
@@ -277,7 +259,7 @@ impl Link {
         }
         let etag = answer.header(&header::ETAG).map(str::to_owned);
         Document::parse(&answer.body, etag)
-            .ok_or_else(|| self.bad_answer(ask, "a JSON object", &describe(answer)))
+            .ok_or_else(|| self.bad_answer(ask, "a JSON object", &answer.describe()))
     }
 
     pub(super) fn refused(&self, ask: &Ask, answer: &Answer) -> BmcError {
@@ -300,8 +282,7 @@ impl Link {
     }
 
     pub(super) fn bad_answer(&self, ask: &Ask, expected: &'static str, seen: &str) -> BmcError {
-        let seen = seen.chars().filter(|c| !c.is_control()).take(200).collect();
-        BmcError::BadAnswer { addr: self.address.addr, request: ask.name(), expected, seen }
+        BmcError::bad_answer(self.address.addr, ask.name(), expected, seen)
     }
 
     /// The system was read: this is a BMC that works.
@@ -325,65 +306,4 @@ impl Link {
     pub(super) fn wrong_password(&self) -> BmcError {
         BmcError::WrongPassword { addr: self.address.addr, user: self.address.user.clone() }
     }
-
-    fn failed(&mut self, call: &Call, ask: &Ask, failed: Failed) -> BmcError {
-        let (addr, elapsed) = (self.address.addr, call.elapsed());
-        let no_connection = |seen: String| BmcError::NoConnection { addr, seen, elapsed };
-        match (failed, ask.event) {
-            (Failed::NoPlace, _) => BmcError::NoTurn { addr },
-            (Failed::Dial(DialError::Connect(error)), _) if is_of_this_host(&error) => {
-                BmcError::OutOfFiles { addr }
-            }
-            (Failed::Dial(DialError::Connect(error)), _) => no_connection(error.to_string()),
-            (Failed::Dial(DialError::Tls(seen)), _) => self.unless_it_starts(BmcError::Tls { addr, seen }),
-            (Failed::Dial(DialError::Certificate(seen)), _) => {
-                let seen = seen.iter().map(|byte| format!("{byte:02x}")).collect();
-                let pinned = self.address.trust != Trust::Nothing;
-                BmcError::Certificate { addr, expected: self.address.trust.expects(), seen, pinned }
-            }
-            (Failed::NotConnected, _) => no_connection("no end of the connection's set-up".to_owned()),
-            (Failed::TooLong, None) => {
-                let seen = format!("more than {} bytes", self.tuning.max_body);
-                self.bad_answer(ask, "an answer of bounded size", &seen)
-            }
-            (Failed::NoHttp(seen), None) => {
-                let other = if self.address.trust.is_tls() { "" } else { ": is it https?" };
-                self.bad_answer(ask, "HTTP/1.1", &format!("no HTTP ({seen}){other}"))
-            }
-            (Failed::TooLong | Failed::NoHttp(_) | Failed::Broken(_) | Failed::Late, Some(command)) => {
-                BmcError::AnswerLost { addr, command, power_now: None }
-            }
-            (Failed::Broken(seen), None) => BmcError::NoAnswer { addr, request: ask.name(), seen, elapsed },
-            (Failed::Late | Failed::Stale, None) | (Failed::Stale, Some(_)) => {
-                let seen = "nothing, or not all of it".to_owned();
-                BmcError::NoAnswer { addr, request: ask.name(), seen, elapsed }
-            }
-        }
-    }
-}
-
-/// EMFILE and ENFILE of Linux: of this process, and of the whole host.
-fn is_of_this_host(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(24 | 23))
-}
-
-/// Whether asking again may help.
-fn is_busy(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 429 | 500 | 502..=504)
-}
-
-/// Whether what was asked was surely not begun: then an event may be asked for again.
-fn not_begun(status: StatusCode) -> bool {
-    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-}
-
-fn retry_after(answer: &Answer) -> Option<Duration> {
-    let seconds: u64 = answer.header(&header::RETRY_AFTER)?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
-}
-
-fn describe(answer: &Answer) -> String {
-    let kind = answer.header(&header::CONTENT_TYPE).unwrap_or("no content type");
-    let start: String = String::from_utf8_lossy(&answer.body).chars().take(40).collect();
-    format!("{} bytes of {kind} that begin with {start:?}", answer.body.len())
 }

@@ -8,7 +8,7 @@
 //! - `vendor`: how vendors differ, as data; `recognise`: whose this is
 //! - `places`: where on this BMC the system, its manager and the rest are
 //! - `link`: one request: authentication, ETags, repetition, redirects; `session`: logging in and out
-//! - `http`: one exchange on the connection, bounded in time and size
+//! - `http`: one exchange on the connection, bounded in time and size; `persist`: until an answer is worth having
 //! - `document`: what came, of which anything may be missing or of another type
 //! - `accounts`, `bios`, `events`, `event_log`, `firmware`, `media`, `media_boot`, `sensors`, `task`: capabilities with a file of their own
 //! - `power`, `boot`, `inventory`, `entry`, `readings`: what documents mean; pure
@@ -22,18 +22,19 @@ mod address;
 mod bios;
 mod boot;
 mod dial;
-mod document;
+pub(crate) mod document;
 mod driver;
 mod entry;
 mod event_log;
 mod events;
 mod firmware;
-mod http;
+pub(crate) mod http;
 mod hub;
-mod inventory;
+pub(crate) mod inventory;
 mod link;
 mod media;
 mod media_boot;
+pub(crate) mod persist;
 mod places;
 mod power;
 mod readings;

@@ -54,7 +54,7 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    pub(super) fn breaker(&self) -> Policy {
+    pub(crate) fn breaker(&self) -> Policy {
         Policy {
             failures: self.breaker_failures,
             pause: self.breaker_pause,
@@ -63,7 +63,7 @@ impl Tuning {
     }
 
     /// The wait before the nth repeat (0 first).
-    pub(super) fn busy(&self, attempt: u32) -> Duration {
+    pub(crate) fn busy(&self, attempt: u32) -> Duration {
         crate::breaker::jitter(self.busy_delay.saturating_mul(1 << attempt.min(5)))
     }
 }

@@ -2,22 +2,25 @@
 
 use super::check;
 use farrier_identity::device::DeviceTrust;
+use farrier_model::chassis::is_server;
 use farrier_proto::inventory::Bmc;
 use farrier_runtime::error::invalid;
 use tonic::Status;
 
 /// BMC drivers that racks have.
-const DRIVERS: &[&str] = &["ipmi", "redfish", "ilo", "idrac", "auto", "manual", "fake"];
+const DRIVERS: &[&str] = &["ipmi", "redfish", "ilo", "idrac", "seamicro", "auto", "manual", "fake"];
 /// Those of them that reach nothing.
 const WITHOUT: &[&str] = &["manual", "fake"];
-/// Those of them that are Redfish, and nothing else.
-const REDFISH: &[&str] = &["redfish", "ilo", "idrac"];
+/// Those of them that speak HTTP, and nothing else.
+const HTTP: &[&str] = &["redfish", "ilo", "idrac", SEAMICRO];
+/// A chassis that drives its servers.
+const SEAMICRO: &str = "seamicro";
 /// Cipher suites of IPMI that a node may be pinned to; 0: the best that the BMC offers.
 const CIPHER_SUITES: &[i32] = &[0, 3, 17];
 /// RMCP+ user names and passwords (IPMI 2.0, 13.20 and 22.30): where IPMI may be spoken, nothing longer helps.
 const IPMI_BYTES: (usize, usize) = (16, 20);
-/// User names and passwords of Redfish: BMCs take less.
-const REDFISH_BYTES: (usize, usize) = (64, 128);
+/// User names and passwords over HTTP: BMCs take less.
+const HTTP_BYTES: (usize, usize) = (64, 128);
 /// Some authorities with their comments.
 const CA_BYTES: usize = 64 << 10;
 /// An id or a path.
@@ -28,9 +31,9 @@ pub(super) fn has_bmc(bmc: &Bmc) -> bool {
     !WITHOUT.contains(&bmc.driver.as_str())
 }
 
-/// Whether Redfish alone is spoken.
-pub(super) fn is_redfish(bmc: &Bmc) -> bool {
-    REDFISH.contains(&bmc.driver.as_str())
+/// Whether HTTP alone is spoken.
+pub(super) fn speaks_http(bmc: &Bmc) -> bool {
+    HTTP.contains(&bmc.driver.as_str())
 }
 
 pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
@@ -48,7 +51,7 @@ pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
             format!("expected nothing: driver {} reaches no BMC", bmc.driver),
         ));
     }
-    let (user, password) = if is_redfish(bmc) { REDFISH_BYTES } else { IPMI_BYTES };
+    let (user, password) = if speaks_http(bmc) { HTTP_BYTES } else { IPMI_BYTES };
     if bmc.user.len() > user {
         return Err(invalid("node.bmc.user", format!("expected at most {user} bytes")));
     }
@@ -60,6 +63,12 @@ pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
     }
     check_trust(bmc)?;
     let system = &bmc.system;
+    if bmc.driver == SEAMICRO && !is_server(system) {
+        return Err(invalid(
+            "node.bmc.system",
+            format!("expected a server of the chassis, two numbers such as 0/0, saw {system:?}"),
+        ));
+    }
     if system.len() > SYSTEM_BYTES || !system.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(invalid(
             "node.bmc.system",
@@ -73,10 +82,11 @@ pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
 /// Redfish service may have many systems.
 pub(super) fn place(rack: &str, bmc: &Bmc) -> String {
     let address = bmc.address.to_ascii_lowercase();
-    // IPMI's and HTTPS's ports go without saying; the BMC is one.
+    // The ports of IPMI, https and http go without saying; the BMC is one.
     // An IPv6 address without brackets has no port.
     let has_port = address.starts_with('[') || address.matches(':').count() == 1;
-    let port = [":623", ":443"].iter().find_map(|port| address.strip_suffix(port)).filter(|_| has_port);
+    let port =
+        [":623", ":443", ":80"].iter().find_map(|port| address.strip_suffix(port)).filter(|_| has_port);
     let host = port.unwrap_or(&address);
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     format!("{rack} {host} {}", bmc.system.trim_end_matches('/'))
@@ -125,6 +135,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_server_of_a_chassis_is_named_in_one_way() {
+        let chassis = |system: &str| {
+            check(&Bmc {
+                driver: SEAMICRO.into(),
+                address: "10.0.0.1".into(),
+                scheme: "http".into(),
+                system: system.into(),
+                password: "a password longer than any of IPMI's".into(),
+                ..Bmc::default()
+            })
+        };
+        assert!(chassis("0/0").is_ok() && chassis("63/7").is_ok());
+        for bad in ["", "0", "00/0", "0/0/0", "a/0", "-1/0"] {
+            let error = chassis(bad).unwrap_err();
+            assert!(error.message().contains("such as 0/0"), "{bad} {error}");
+        }
+    }
+
+    #[test]
     fn one_bmc_has_one_place_however_it_is_written() {
         let at = |address: &str, system: &str| {
             place("racks/r", &Bmc { address: address.into(), system: system.into(), ..Bmc::default() })
@@ -132,6 +161,7 @@ mod tests {
         for (one, other) in [
             ("10.0.0.1", "10.0.0.1:623"),
             ("10.0.0.1:623", "10.0.0.1:443"),
+            ("10.0.0.1", "10.0.0.1:80"),
             ("BMC1.example", "bmc1.example"),
             ("fe80::1", "[fe80::1]:623"),
         ] {

@@ -1,6 +1,6 @@
 use super::transition::{Decision, decide, new_ports};
-use super::{App, check, error};
-use farrier_inventory_store::{Candidates, Secrets, StoreError, Transition};
+use super::{App, check, error, rotation};
+use farrier_inventory_store::{Candidates, StoreError, Transition};
 use farrier_model::Collection;
 use farrier_proto::inventory::{
     Dispatch, Event, Flavor, ListCandidatesResponse, Rack, TransitionNodeRequest, TransitionNodeResponse,
@@ -29,10 +29,12 @@ impl App {
         for _ in 0..TRIES {
             let stored = self.store.stored_node(&request.node).await.map_err(error::store)?;
             let now = time::now();
-            let decided = match decide(&stored, &request, now)? {
+            let mut decided = match decide(&stored, &request, now)? {
                 Decision::Again => return Ok(answer(stored.node)),
                 Decision::Move(decided) => *decided,
             };
+            let next = stored.next_secret.as_deref();
+            let secrets = rotation::in_transition(&mut decided.node, &request, next, &self.vault)?;
             let ports = if decided.nics.is_empty() {
                 Vec::new()
             } else {
@@ -51,14 +53,8 @@ impl App {
                 detail: detail(&request),
                 ..Event::default()
             };
-            let transition = Transition {
-                node: decided.node,
-                revision,
-                applied: decided.applied,
-                secrets: Secrets::default(),
-                ports,
-                event,
-            };
+            let transition =
+                Transition { node: decided.node, revision, applied: decided.applied, secrets, ports, event };
             crash::point(&request.event, "before");
             match self.store.transition(transition).await {
                 Ok(node) => {
@@ -103,6 +99,9 @@ fn answer(node: farrier_proto::inventory::Node) -> TransitionNodeResponse {
 }
 
 fn detail(request: &TransitionNodeRequest) -> String {
+    if request.bmc_credentials_rotated && request.error.is_empty() {
+        return "the default password of its BMC is replaced".to_owned();
+    }
     match (request.instance.as_str(), request.error.as_str()) {
         ("", error) => error.to_owned(),
         (instance, "") => format!("for {instance}"),

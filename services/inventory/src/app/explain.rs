@@ -90,10 +90,22 @@ fn observed(node: &Node, at: State, now_ms: i64) -> String {
     if let Some(observation) = &node.observation {
         seen.extend(seen_by_rack(node, observation, now_ms));
     }
-    if node.bmc.is_none() {
-        seen.push("no BMC is described".to_owned());
+    match &node.bmc {
+        None => seen.push("no BMC is described".to_owned()),
+        Some(bmc) if bmc.default_password && !is_opened(at) => {
+            seen.push("its BMC has a default password, which `manage` replaces".to_owned());
+        }
+        Some(bmc) if bmc.default_password => {
+            seen.push("its BMC has a default password, which could not be replaced".to_owned());
+        }
+        Some(_) => {}
     }
     seen.join("; ")
+}
+
+/// Whether its BMC was opened before.
+fn is_opened(at: State) -> bool {
+    !matches!(at, State::Enroll | State::Verifying | State::VerifyFailed)
 }
 
 /// What the rack sees without being asked.
@@ -113,9 +125,9 @@ fn seen_by_rack(node: &Node, seen: &Observation, now_ms: i64) -> Vec<String> {
     told
 }
 
-/// Whether Redfish over https is asked for, and no certificate is right.
+/// Whether an API over https is asked for, and no certificate is right.
 fn trusts_nobody(bmc: &Bmc) -> bool {
-    super::bmc::is_redfish(bmc)
+    super::bmc::speaks_http(bmc)
         && bmc.scheme != "http"
         && bmc.certificate_sha256.is_empty()
         && bmc.ca_pem.is_empty()

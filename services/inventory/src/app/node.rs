@@ -153,6 +153,7 @@ impl Noun for Node {
             None => Secrets { current: SecretChange::Clear, next: SecretChange::Clear },
             Some(bmc) if bmc.password.is_empty() => {
                 bmc.password_set = stored;
+                bmc.default_password &= stored;
                 bmc.rotation_pending = rotates;
                 Secrets::default()
             }

@@ -124,7 +124,9 @@ fn bmc(
         }
         if !expected.bmc_password.is_empty() {
             bmc.password.clone_from(&expected.bmc_password);
+            bmc.default_password = expected.default_password;
         }
+        bmc.default_password |= expected.default_password;
     }
     Some(bmc)
 }
@@ -273,6 +275,16 @@ mod tests {
         assert_eq!((bmc.address.as_str(), bmc.password.as_str()), ("10.90.0.230", "on-the-label"));
         assert!(whole.automatic && whole.missing.is_empty() && whole.expected);
         assert_eq!(whole.rack_unit, 12);
+        // Whose password it is says whether it is a default one.
+        let mut marked = both.clone();
+        marked.rules[0].bmc.as_mut().unwrap().default_password = true;
+        let is_default =
+            |plan: &DiscoveryPlan| propose(plan, &machine).unwrap().bmc.unwrap().default_password;
+        assert!(!is_default(&marked) && !is_default(&both));
+        marked.machines[0].bmc_password.clear();
+        assert!(is_default(&marked));
+        let label = ExpectedMachine { default_password: true, ..expected() };
+        assert!(is_default(&plan(&[rule()], &[label])));
         // It stands where it was not to be.
         let elsewhere = ExpectedMachine { rack: "racks/r2".into(), ..expected() };
         let wrong = propose(&plan(&[rule()], &[elsewhere]), &machine).unwrap();

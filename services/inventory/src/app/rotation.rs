@@ -1,9 +1,11 @@
 //! Another password for a node's BMC: made and sealed here before the BMC hears of it, so that whatever dies on the way,
 //! both passwords are known, and one of them opens the BMC.
 
+use super::bmc::has_bmc;
 use super::node::{bmc_context, next_context};
 use farrier_inventory_store::{SecretChange, Secrets};
-use farrier_proto::inventory::Node;
+use farrier_model::lifecycle;
+use farrier_proto::inventory::{Node, TransitionNodeRequest};
 use farrier_runtime::error::{Reason, internal, refuse};
 use farrier_runtime::vault::Vault;
 use rand::seq::IndexedRandom as _;
@@ -14,6 +16,10 @@ use zeroize::Zeroizing;
 /// a new one.
 pub(super) fn begin(node: &mut Node, next: Option<&[u8]>, vault: &Vault) -> Result<Secrets, Status> {
     let name = node.name.clone();
+    if let Some(bmc) = node.bmc.as_ref().filter(|bmc| !has_bmc(bmc)) {
+        let why = format!("driver {} of {name} reaches no BMC: there is no password to change", bmc.driver);
+        return Err(refuse(Code::FailedPrecondition, Reason::BmcFailed, why));
+    }
     let Some(bmc) = &mut node.bmc else {
         return Err(refuse(
             Code::FailedPrecondition,
@@ -40,8 +46,27 @@ pub(super) fn settle(node: &mut Node, next: Option<&[u8]>, vault: &Vault) -> Res
     if let Some(bmc) = &mut node.bmc {
         bmc.rotation_pending = false;
         bmc.password_set = true;
+        bmc.default_password = false;
     }
     Ok(Secrets { current: SecretChange::Store(current), next: SecretChange::Clear })
+}
+
+/// What a transition means for the password: a default one is replaced by the first work that opens the BMC.
+pub(super) fn in_transition(
+    node: &mut Node,
+    request: &TransitionNodeRequest,
+    next: Option<&[u8]>,
+    vault: &Vault,
+) -> Result<Secrets, Status> {
+    let replaces = node.bmc.as_ref().is_some_and(|bmc| bmc.default_password && has_bmc(bmc));
+    match (request.bmc_credentials_rotated, request.bmc_credentials_refused) {
+        (true, _) => settle(node, next, vault),
+        (false, true) => Ok(forget(node)),
+        (false, false) if replaces && request.event == lifecycle::Event::Manage.as_str() => {
+            begin(node, next, vault)
+        }
+        (false, false) => Ok(Secrets::default()),
+    }
 }
 
 /// The BMC refused it, and was seen to have the old one still: the next rotation makes another.

@@ -138,11 +138,11 @@ impl App {
 fn plan(verb: NodeVerb, full: bool) -> Result<(Event, OperationType, Work), Status> {
     let clean = Work::Clean(Clean { full });
     Ok(match verb {
-        NodeVerb::Manage => (Event::Manage, OperationType::Manage, Work::Verify(Verify {})),
+        NodeVerb::Manage => (Event::Manage, OperationType::Manage, Work::Verify(Verify::default())),
         NodeVerb::Inspect => (Event::Inspect, OperationType::Inspect, Work::Inspect(Inspect {})),
         NodeVerb::Clean => (Event::Clean, OperationType::Clean, clean),
         NodeVerb::Provide => (Event::Provide, OperationType::Provide, clean),
-        NodeVerb::Abort => (Event::Abort, OperationType::Unspecified, Work::Verify(Verify {})),
+        NodeVerb::Abort => (Event::Abort, OperationType::Unspecified, Work::Verify(Verify::default())),
         NodeVerb::Deploy => return Err(elsewhere("deploy", "create an instance: `farrier instance create`")),
         NodeVerb::Undeploy => {
             return Err(elsewhere("undeploy", "delete the instance: `farrier instance delete`"));

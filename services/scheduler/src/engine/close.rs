@@ -4,6 +4,7 @@ use super::drive::{Broken, Next};
 use super::{Engine, hold, image_hold, recover, snapshot};
 use farrier_model::lifecycle::Event;
 use farrier_proto::inventory::TransitionNodeRequest;
+use farrier_proto::rack::{Step, StepState};
 use farrier_proto::scheduler::{
     Instance, InstanceState, Operation, OperationError, OperationPhase, OperationType,
 };
@@ -73,9 +74,12 @@ async fn transition(engine: &Engine, op: &Operation) -> Result<(), Status> {
     // clean would then not look for them.
     let hardware =
         if op.error.is_none() && op.r#type() == OperationType::Inspect { result.hardware } else { None };
+    let refused = result.bmc_password_refused;
     let request = TransitionNodeRequest {
         node: op.node.clone(),
         event: event.to_string(),
+        bmc_credentials_rotated: !refused && has_replaced(op),
+        bmc_credentials_refused: refused,
         operation: op.name.clone(),
         error: op.error.as_ref().map(|e| e.message.clone()).unwrap_or_default(),
         hardware,
@@ -85,6 +89,15 @@ async fn transition(engine: &Engine, op: &Operation) -> Result<(), Status> {
     };
     engine.clients.dispatch.clone().transition_node(request).await.map(drop)
 }
+
+/// Whether the rack gave the BMC another password on the way. An older rack has no such step.
+fn has_replaced(op: &Operation) -> bool {
+    let is_done = |step: &Step| step.state() == StepState::Done;
+    op.steps.iter().any(|step| step.name == REPLACE && is_done(step))
+}
+
+/// The step of a rack that replaces a default password.
+const REPLACE: &str = "replace_default_password";
 
 async fn finish(engine: &Engine, row: &OperationRow) -> Result<(), StoreError> {
     let name = &row.operation.name;

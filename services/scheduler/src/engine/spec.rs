@@ -1,10 +1,17 @@
 //! The one message with everything a rack needs.
 
 use farrier_proto::inventory::Dispatch;
+use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Machine, MachinePort, TaskSpec};
 
 /// Completes an operation's work with its machine.
 pub(super) fn complete(mut work: TaskSpec, dispatch: Dispatch) -> TaskSpec {
+    let bmc = dispatch.node.as_ref().and_then(|node| node.bmc.as_ref());
+    if let Some(Work::Verify(verify)) = &mut work.work {
+        // Inventory has made the next one where it was asked to verify.
+        verify.replace_default_password =
+            bmc.is_some_and(|bmc| bmc.default_password) && !dispatch.bmc_next_password.is_empty();
+    }
     work.machine = Some(machine(dispatch));
     work
 }
@@ -47,6 +54,22 @@ pub(crate) fn machine(dispatch: Dispatch) -> Machine {
 mod tests {
     use super::*;
     use farrier_proto::inventory::{Bmc, Node};
+    use farrier_proto::rack::Verify;
+
+    #[test]
+    fn a_default_password_is_replaced_where_there_is_another() {
+        let replaces = |default_password, next: &str, work| {
+            let bmc = Bmc { default_password, ..Bmc::default() };
+            let node = Node { bmc: Some(bmc), ..Node::default() };
+            let dispatch =
+                Dispatch { node: Some(node), bmc_next_password: next.into(), ..Dispatch::default() };
+            complete(TaskSpec { work: Some(work), ..TaskSpec::default() }, dispatch).work
+        };
+        let verify = |replace_default_password| Work::Verify(Verify { replace_default_password });
+        for (is_default, next, expected) in [(true, "x", true), (true, "", false), (false, "x", false)] {
+            assert_eq!(replaces(is_default, next, verify(false)), Some(verify(expected)));
+        }
+    }
 
     #[test]
     fn the_rack_is_told_all_that_the_node_says_of_its_bmc() {

@@ -1,0 +1,88 @@
+//! The actors of all servers in SeaMicro chassis.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use super::SEAMICRO;
+use super::driver::SeaMicro;
+use super::link::Link;
+use crate::Bmc;
+use crate::actors::Actors;
+use crate::redfish::{Dial, RedfishAddress, Tuning};
+
+/// All servers of all chassis of a rack. Cheap to clone; see [`crate::redfish::RedfishHub`].
+#[derive(Clone)]
+pub struct SeaMicroHub {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dial: Arc<dyn Dial>,
+    tuning: Tuning,
+    actors: Actors<RedfishAddress, Link>,
+    places: Arc<Semaphore>,
+    undo: Arc<Undo>,
+}
+
+/// Boot orders to be given back once a server has been told to boot from the network once: the chassis knows no order for
+/// one boot. In memory: after a restart the network stays the first until another device is set.
+#[derive(Debug, Default)]
+pub(super) struct Undo(Mutex<HashMap<(SocketAddr, String), String>>);
+
+impl Undo {
+    /// Looks at, or changes, what a server gets back.
+    pub(super) fn with<T>(&self, of: &RedfishAddress, change: impl FnOnce(&mut Option<String>) -> T) -> T {
+        // A holder that panicked left a whole map: every change is one call.
+        let mut orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (of.addr, of.system.clone());
+        let mut order = orders.remove(&key);
+        let told = change(&mut order);
+        if let Some(order) = order {
+            orders.insert(key, order);
+        }
+        told
+    }
+}
+
+impl SeaMicroHub {
+    /// `dial` makes the connections and knows TLS.
+    #[must_use]
+    pub fn new(dial: Arc<dyn Dial>) -> Self {
+        Self::with(dial, Tuning::default())
+    }
+
+    /// As [`SeaMicroHub::new`], with other time-outs.
+    #[must_use]
+    pub fn with(dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
+        let (actors, undo) = (Actors::new(), Arc::default());
+        let places = Arc::new(Semaphore::new(tuning.max_connections));
+        Self { inner: Arc::new(Inner { dial, tuning, actors, places, undo }) }
+    }
+
+    /// A handle for one server: `address.system` is its id, `0/0`, and goes into paths as it is; `address.driver` is not looked at. Nothing
+    /// is sent yet. Handles with equal addresses share one actor. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn bmc(&self, address: RedfishAddress) -> Bmc {
+        let (addr, inner) = (address.addr, &*self.inner);
+        let make = |address| {
+            let (dial, places) = (Arc::clone(&inner.dial), Arc::clone(&inner.places));
+            Link::new(address, dial, inner.tuning, places, Arc::clone(&inner.undo))
+        };
+        let driver = Arc::new(SeaMicro::new(addr, inner.actors.mailbox(addr, Arc::new(address), make)));
+        Bmc::new(SEAMICRO)
+            .with_power(driver.clone())
+            .with_boot_device(driver.clone())
+            .with_identity(driver.clone())
+            .with_inventory(driver.clone())
+            .with_vlans(driver.clone())
+            .with_volumes(driver)
+    }
+
+    /// Stops all actors and waits for them. Calls under way end with [`crate::BmcError::ShuttingDown`].
+    pub async fn shutdown(&self) {
+        self.inner.actors.shutdown().await;
+    }
+}
