@@ -26,7 +26,7 @@ use farrier_identity::server::ClientAuth;
 use farrier_identity::{Credentials, Identity};
 use farrier_journal::Journal;
 use farrier_netboot::{
-    Artifact, ArtifactName, Boot, BootTable, Dhcp, EventKind, Leases, Netboot, Pool, Segment, http,
+    Artifact, ArtifactName, Boot, BootTable, Dhcp, Leases, Netboot, Pool, Segment, SignedChain, http,
 };
 use farrier_proto::agent::agent_service_server::AgentServiceServer;
 use farrier_proto::rack::bmc_service_server::BmcServiceServer;
@@ -238,7 +238,7 @@ async fn renew_tokens(rack: Arc<Rack>) {
             event = events.recv() => event,
         };
         match event {
-            Ok(event) if event.kind == EventKind::HttpScript => {
+            Ok(event) if event.kind.gave_script() => {
                 let Some(node) = &event.node else { continue };
                 for task in
                     rack.tasks.of_node(node).iter().filter(|t| t.serves_ramdisk.load(Ordering::Acquire))
@@ -267,6 +267,11 @@ async fn start_netboot(
     let mut netboot = farrier_netboot::Config::new(http_port);
     if let Some(dir) = &config.boot_files {
         netboot.load_files(dir).with_context(|| format!("cannot read boot files in {}", dir.display()))?;
+    }
+    if let Some(signed) = &config.signed_boot.x86_64 {
+        netboot
+            .load_signed(SignedChain::X64, &signed.shim, &signed.grub)
+            .context("signed_boot.x86_64: cannot read shim and GRUB")?;
     }
     let leases = config.data.join("leases");
     netboot.leases = Leases::open(&leases).with_context(|| format!("cannot use {}", leases.display()))?;
@@ -303,6 +308,7 @@ fn segment(config: &SegmentConfig) -> Segment {
         DhcpMode::Proxy => Dhcp::Proxy,
         DhcpMode::Off => Dhcp::Off,
     };
+    segment.dhcp6 = config.dhcp6;
     segment.pool = config.guests.map(|(first, last)| Pool { first, last, boot: Boot::None });
     segment
 }

@@ -72,6 +72,7 @@ impl Resource for Node {
             "description": self.description,
             "bmc": self.bmc.as_ref().map(bmc),
             "boot_mode": enum_word!(BootMode, "BOOT_MODE", self.boot_mode),
+            "secure_boot": self.secure_boot,
             "architecture": self.architecture,
             "resource_class": self.resource_class,
             "traits": self.traits,

@@ -118,6 +118,8 @@ impl From<PublishError> for StepError {
             | PublishError::NoPort { .. }
             | PublishError::Mac { .. }
             | PublishError::Args(_)
+            | PublishError::NoSignedBoot { .. }
+            | PublishError::SignedSan { .. }
             | PublishError::San(_) => StepError::Fatal(chain(&e)),
             PublishError::Address(journal) => journal.into(),
         }

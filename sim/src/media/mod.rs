@@ -22,6 +22,7 @@ mod kernel;
 mod mini;
 mod ramdisk;
 mod seed;
+pub mod signed;
 
 pub use kernel::{Kernel, KernelFlavour};
 pub use ramdisk::{Ramdisk, build_ramdisk};
@@ -87,6 +88,11 @@ impl MediaStore {
     /// configuration from a `CIDATA` volume and phones home.
     pub fn mini(&self) -> Result<GuestImage, MediaError> {
         mini::build(self)
+    }
+
+    /// The mini guest behind shim and GRUB as Debian signs them, for firmware that runs nothing else; boots with BIOS too.
+    pub fn mini_signed(&self) -> Result<GuestImage, MediaError> {
+        mini::build_signed(self)
     }
 
     /// Debian 12 with systemd, cloud-init and an SSH server.

@@ -7,7 +7,7 @@
 use std::{
     fmt::Write as _,
     io,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -77,7 +77,7 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>) -> io::Result<Self> {
-        let socket = socket::udp_on(&segment.interface, Ipv4Addr::BROADCAST, CLIENT_PORT)?;
+        let socket = socket::udp_on(&segment.interface, Ipv4Addr::BROADCAST.into(), CLIENT_PORT)?;
         Ok(Self { shared, segment, socket })
     }
 
@@ -98,7 +98,10 @@ impl Watcher {
             match received {
                 Ok((len, from)) => {
                     let Some(answer) = buffer.get(..len).and_then(Answer::parse) else { continue };
-                    let server = answer.server.or(crate::server::ipv4(from.ip()));
+                    let server = answer.server.or(match from {
+                        SocketAddr::V4(from) => Some(*from.ip()),
+                        SocketAddr::V6(_) => None,
+                    });
                     if let Some(server) = server {
                         self.shared.foreign.tell(&self.shared, &self.segment, server, &answer.describe());
                     }

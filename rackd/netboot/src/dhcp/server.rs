@@ -59,7 +59,7 @@ enum Guest {
 
 impl Server {
     pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>) -> io::Result<Self> {
-        let socket = socket::udp_on(&segment.interface, Ipv4Addr::UNSPECIFIED, SERVER_PORT)?;
+        let socket = socket::udp_on(&segment.interface, Ipv4Addr::UNSPECIFIED.into(), SERVER_PORT)?;
         socket::widen(&socket);
         let waiting = Waiting::new(shared.config.leases.clone());
         let prober = match Prober::bind(&segment.interface) {
@@ -350,7 +350,7 @@ pub(super) fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Requ
 
 /// Who was told of lately, so that a machine in a boot loop, or a storm, is one event.
 #[derive(Debug, Default)]
-struct UnknownMachines {
+pub(crate) struct UnknownMachines {
     told: HashMap<(MacAddr, bool), Instant>,
     /// When those of long ago were last taken out: not at every packet of a storm.
     tidied: Option<Instant>,
@@ -358,7 +358,7 @@ struct UnknownMachines {
 
 impl UnknownMachines {
     /// Of one address, firmware that boots and all else apart.
-    fn first_in_a_while(&mut self, mac: (MacAddr, bool), now: Instant) -> bool {
+    pub(crate) fn first_in_a_while(&mut self, mac: (MacAddr, bool), now: Instant) -> bool {
         let recent = |at: &Instant| now.duration_since(*at) < UNKNOWN_EVERY;
         if self.told.get(&mac).is_some_and(recent) {
             return false;

@@ -67,6 +67,7 @@ impl Noun for Node {
     fields!(
         bmc,
         boot_mode,
+        secure_boot,
         architecture,
         resource_class,
         traits,
@@ -108,6 +109,12 @@ impl Noun for Node {
         }
         if BootMode::try_from(self.boot_mode).is_err() {
             return Err(invalid("node.boot_mode", "expected BIOS, UEFI or nothing"));
+        }
+        if self.secure_boot && self.boot_mode() == BootMode::Bios {
+            return Err(invalid(
+                "node.secure_boot",
+                "expected boot mode UEFI, or none yet: BIOS has no Secure Boot",
+            ));
         }
         if !(0..=RACK_UNITS).contains(&self.rack_unit) {
             return Err(invalid("node.rack_unit", format!("expected 0 (unknown) to {RACK_UNITS}")));
