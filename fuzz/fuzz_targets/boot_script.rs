@@ -1,9 +1,11 @@
-//! Kernel arguments, on both ends, and the iPXE script they are written into.
+//! Kernel arguments, on both ends, and the scripts of iPXE and GRUB they are written into.
 #![no_main]
 #![allow(dead_code, unreachable_pub, unused_imports, clippy::all)]
 
 #[path = "../../rackd/netboot/src/args.rs"]
 mod args;
+#[path = "../../rackd/netboot/src/grub.rs"]
+mod grub;
 #[path = "../../rackd/netboot/src/mac.rs"]
 mod mac;
 #[path = "../../rackd/netboot/src/san.rs"]
@@ -31,6 +33,7 @@ fuzz_target!(|data: &[u8]| {
     let tokens: Vec<String> = args.tokens().map(str::to_owned).collect();
     let Ok(kernel) = name.parse::<ArtifactName>() else { return };
     assert!(!kernel.to_string().contains(['/', ' ', '\\']) && !kernel.to_string().starts_with('.'));
+    grub_script(kernel.clone(), &args, &tokens);
     let boot = Boot::Script { kernel, initrd: "initrd".parse().unwrap(), args };
     let text = script::render(&boot, "10.1.0.1:8080".parse().unwrap()).expect("a script");
     // Whatever the arguments were, the script has the lines we wrote and the arguments on one of them.
@@ -47,6 +50,24 @@ fuzz_target!(|data: &[u8]| {
         }
     }
 });
+
+/// Each argument is a word in quotes on the line that was meant for it.
+fn grub_script(kernel: ArtifactName, args: &KernelArgs, tokens: &[String]) {
+    let boot = |kernel, args| Boot::Signed { kernel, initrd: "initrd".parse().unwrap(), args };
+    let server = "10.1.0.1".parse().unwrap();
+    let text = grub::render(&boot(kernel, args.clone()), server).expect("a script");
+    let plain = grub::render(&boot("k".parse().unwrap(), KernelArgs::new()), server).expect("a script");
+    assert_eq!(text.lines().count(), plain.lines().count());
+    for (line, was) in text.lines().zip(plain.lines()) {
+        if let Some(rest) = line.strip_prefix("if linux ") {
+            let words: Vec<&str> = rest.strip_suffix("; then").expect("its end").split(' ').skip(1).collect();
+            assert!(words.iter().all(|word| word.len() > 2 && word.matches('\'').count() == 2));
+            assert_eq!(words.iter().map(|word| word.trim_matches('\'')).collect::<Vec<_>>(), tokens);
+        } else {
+            assert_eq!(line, was);
+        }
+    }
+}
 
 /// Names and words of any content that is let through leave the script's lines as they are.
 fn san_script(text: &str) {

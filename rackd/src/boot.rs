@@ -19,6 +19,14 @@ pub(crate) enum PublishError {
     Mac { seen: String },
     #[error("the ramdisk's kernel arguments cannot be used")]
     Args(#[from] KernelArgsError),
+    #[error(
+        "node {node} runs signed programs only: expected shim and GRUB of {architecture} in `[signed_boot.{architecture}]` of rackd.toml, saw none; Debian's packages shim-signed and grub-efi-amd64-signed have them"
+    )]
+    NoSignedBoot { node: String, architecture: &'static str },
+    #[error(
+        "node {node} runs signed programs only (Secure Boot), and what boots an iSCSI disk, iPXE, is not signed: deploy with the method direct or iscsi, or switch Secure Boot off and say so with `farrier node update --secure-boot false`"
+    )]
+    SignedSan { node: String },
     #[error("the iSCSI disk cannot be written into a boot script")]
     San(#[from] SanError),
     #[error(transparent)]
@@ -47,15 +55,20 @@ impl Rack {
         segment: &SegmentConfig,
         serve: &Serve<'_>,
     ) -> Result<Vec<Ipv4Addr>, PublishError> {
+        self.check_signed(machine, serve)?;
         let mut addresses = Vec::new();
         for mac in bootable(machine)? {
             let ip = self.reserve(mac, segment).await?;
             let boot = match serve {
-                Serve::Ramdisk { token } => Boot::Script {
-                    kernel: self.kernel.clone(),
-                    initrd: self.initrd.clone(),
-                    args: self.kernel_args(machine, segment, mac, ip, token)?,
-                },
+                Serve::Ramdisk { token } => {
+                    let (kernel, initrd) = (self.kernel.clone(), self.initrd.clone());
+                    let args = self.kernel_args(machine, segment, mac, ip, token)?;
+                    if machine.secure_boot {
+                        Boot::Signed { kernel, initrd, args }
+                    } else {
+                        Boot::Script { kernel, initrd, args }
+                    }
+                }
                 Serve::San { access, account } => Boot::San(san(segment, access, account)?),
                 Serve::LocalDisk => Boot::LocalDisk,
             };
@@ -112,6 +125,18 @@ impl Rack {
     pub(crate) fn unpublish(&self, machine: &Machine, segment: &SegmentConfig) {
         for mac in bootable(machine).unwrap_or_default() {
             self.netboot.update(|table| table.unpublish(mac, &segment.name));
+        }
+    }
+
+    /// What locked firmware would refuse is told before it is switched on.
+    fn check_signed(&self, machine: &Machine, serve: &Serve<'_>) -> Result<(), PublishError> {
+        let node = || machine.name.clone();
+        match serve {
+            Serve::San { .. } if machine.secure_boot => Err(PublishError::SignedSan { node: node() }),
+            Serve::Ramdisk { .. } if machine.secure_boot && self.config.signed_boot.x86_64.is_none() => {
+                Err(PublishError::NoSignedBoot { node: node(), architecture: "x86_64" })
+            }
+            Serve::Ramdisk { .. } | Serve::San { .. } | Serve::LocalDisk => Ok(()),
         }
     }
 

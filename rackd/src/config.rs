@@ -35,6 +35,8 @@ pub struct Config {
     pub ramdisk: RamdiskConfig,
     /// Directory with undionly.kpxe and snponly.efi; unset: no TFTP.
     pub boot_files: Option<PathBuf>,
+    /// Shim and GRUB for nodes with Secure Boot.
+    pub signed_boot: SignedBootConfig,
     pub segments: Vec<SegmentConfig>,
     /// How ports are plugged into segments.
     pub switch: SwitchDriver,
@@ -77,6 +79,8 @@ pub struct VirtualMediaConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct DiscoveryConfig {
     pub mode: DiscoveryMode,
+    /// They are sent shim and GRUB, where they are UEFI, since their firmware may run nothing else.
+    pub secure_boot: bool,
 }
 
 /// What becomes of an unknown machine.
@@ -88,6 +92,23 @@ pub enum DiscoveryMode {
     Off,
     /// It boots the ramdisk, and waits in inventory to be accepted.
     Wait,
+}
+
+/// The boot programs that firmware runs under UEFI Secure Boot, by the machine's architecture.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SignedBootConfig {
+    pub x86_64: Option<SignedBoot>,
+}
+
+/// Files as a distribution has them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedBoot {
+    /// Signed with a key that the firmware has.
+    pub shim: PathBuf,
+    /// For the network, signed with a key that the shim has.
+    pub grub: PathBuf,
 }
 
 /// How much disk the image cache takes. What a running task or a volume needs is never removed for it.
@@ -158,6 +179,8 @@ struct Raw {
     ramdisk: RamdiskConfig,
     boot_files: Option<PathBuf>,
     #[serde(default)]
+    signed_boot: SignedBootConfig,
+    #[serde(default)]
     switch: SwitchDriver,
     #[serde(default)]
     timeouts: Timeouts,
@@ -227,10 +250,18 @@ impl Config {
         if raw.discovery.mode != DiscoveryMode::Off && raw.inventory.is_none() {
             return Err(bad("inventory", "https://host:port, which keeps what is discovered", "none"));
         }
+        let http_listen = socket("http_listen", &raw.http_listen)?;
+        if http_listen.is_ipv4() && segments.iter().any(|s| s.dhcp6.is_some()) {
+            let expected = "\"[::]:8080\" or so, where a segment has dhcp6: it is for IPv4 too";
+            return Err(bad("http_listen", expected, &raw.http_listen));
+        }
+        if raw.discovery.secure_boot && raw.signed_boot.x86_64.is_none() {
+            return Err(bad("discovery.secure_boot", "shim and GRUB in [signed_boot.x86_64]", "neither"));
+        }
         Ok(Self {
             listen: socket("listen", &raw.listen)?,
             agent_listen: socket("agent_listen", &raw.agent_listen)?,
-            http_listen: socket("http_listen", &raw.http_listen)?,
+            http_listen,
             block_listen: socket("block_listen", &raw.block_listen)?,
             rack: raw.rack,
             data: raw.data,
@@ -239,6 +270,7 @@ impl Config {
             inventory: raw.inventory,
             ramdisk: raw.ramdisk,
             boot_files: raw.boot_files,
+            signed_boot: raw.signed_boot,
             segments,
             switch: raw.switch,
             timeouts: raw.timeouts,
@@ -364,6 +396,32 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_has_ipv6_where_it_says_so() {
+        let with = |more: &str| {
+            let text = GOOD.replace("data =", "http_listen = \"[::]:8080\"\ndata =");
+            Config::parse(&text.replace("pool =", &format!("{more}\npool =")))
+        };
+        let six = "dhcp6 = \"reservations\"\naddress6 = \"2001:db8:90::1/64\"";
+        let config = with(six).unwrap();
+        let six_of = config.segments[0].dhcp6.unwrap();
+        assert_eq!(six_of.address(config.segments[0].pool.0).to_string(), "2001:db8:90::a5a:a");
+        assert_eq!(with("").unwrap().segments[0].dhcp6, None);
+        for (more, key) in [
+            ("dhcp6 = \"reservations\"", "address6"),
+            ("address6 = \"2001:db8:90::1/64\"", "address6"),
+            ("dhcp6 = \"reservations\"\naddress6 = \"fe80::1/64\"", "address6"),
+            ("dhcp6 = \"reservations\"\naddress6 = \"2001:db8:90::1/112\"", "address6"),
+            ("dhcp6 = \"reservations\"\naddress6 = \"2001:db8::10.90.0.10/64\"", "none of pool"),
+            ("dhcp6 = \"maybe\"", "dhcp6"),
+        ] {
+            let text = farrier_runtime::telemetry::chain(&with(more).unwrap_err());
+            assert!(text.contains(key), "{more}: {text}");
+        }
+        let error = Config::parse(&GOOD.replace("pool =", &format!("{six}\npool ="))).unwrap_err();
+        assert!(error.to_string().contains("http_listen"), "{error}");
+    }
+
+    #[test]
     fn each_mistake_names_its_key() {
         for (from, to, key) in [
             ("rack = \"r1\"", "rack = \"R 1\"", "rack"),
@@ -385,6 +443,8 @@ mod tests {
             ),
             ("ramdisk =", "discovery = { mode = \"maybe\" }\nramdisk =", "mode"),
             ("ramdisk =", "discovery = { mode = \"wait\" }\nramdisk =", "inventory"),
+            ("ramdisk =", "discovery = { secure_boot = true }\nramdisk =", "signed_boot"),
+            ("ramdisk =", "signed_boot = { x86_64 = { shim = \"/s\" } }\nramdisk =", "grub"),
         ] {
             let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();
             let text = farrier_runtime::telemetry::chain(&error);

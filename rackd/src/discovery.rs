@@ -197,7 +197,7 @@ async fn serve(rack: &Rack, mac: MacAddr) {
     let Some(token) = rack.discovery.found.new_token(mac) else { return };
     let hostname = mac.hyphenated();
     if let Err(error) =
-        rack.publish(&machine(mac), &hostname, segment, &Serve::Ramdisk { token: &token }).await
+        rack.publish(&machine(rack, mac), &hostname, segment, &Serve::Ramdisk { token: &token }).await
     {
         let error = farrier_runtime::telemetry::chain(&error);
         tracing::warn!(%mac, error, "an unknown machine gets nothing to boot");
@@ -318,9 +318,10 @@ pub(crate) fn port_of(name: &str) -> Option<MacAddr> {
     name.strip_prefix("discovered/")?.parse().ok()
 }
 
-fn machine(mac: MacAddr) -> Machine {
+fn machine(rack: &Rack, mac: MacAddr) -> Machine {
     let port = MachinePort { mac_address: mac.to_string(), pxe_enabled: true, ..MachinePort::default() };
-    Machine { name: name(mac), ports: vec![port], ..Machine::default() }
+    let secure_boot = rack.config.discovery.secure_boot;
+    Machine { name: name(mac), ports: vec![port], secure_boot, ..Machine::default() }
 }
 
 /// Leases of pools told beside a machine: the BMCs of a row.

@@ -26,7 +26,9 @@ use farrier_identity::client::{Expect, channel};
 use farrier_identity::server::ClientAuth;
 use farrier_identity::{Credentials, Identity};
 use farrier_journal::Journal;
-use farrier_netboot::{Artifact, ArtifactName, Boot, BootTable, Dhcp, Leases, Netboot, Pool, Segment, http};
+use farrier_netboot::{
+    Artifact, ArtifactName, Boot, BootTable, Dhcp, Leases, Netboot, Pool, Segment, SignedChain, http,
+};
 use farrier_proto::agent::agent_service_server::AgentServiceServer;
 use farrier_proto::rack::bmc_service_server::BmcServiceServer;
 use farrier_proto::rack::console_service_server::ConsoleServiceServer;
@@ -263,6 +265,11 @@ async fn start_netboot(
     if let Some(dir) = &config.boot_files {
         netboot.load_files(dir).with_context(|| format!("cannot read boot files in {}", dir.display()))?;
     }
+    if let Some(signed) = &config.signed_boot.x86_64 {
+        netboot
+            .load_signed(SignedChain::X64, &signed.shim, &signed.grub)
+            .context("signed_boot.x86_64: cannot read shim and GRUB")?;
+    }
     let leases = config.data.join("leases");
     netboot.leases = Leases::open(&leases).with_context(|| format!("cannot use {}", leases.display()))?;
     for path in [&config.ramdisk.kernel, &config.ramdisk.initrd] {
@@ -300,6 +307,7 @@ fn segment(config: &SegmentConfig) -> Segment {
         DhcpMode::Proxy => Dhcp::Proxy,
         DhcpMode::Off => Dhcp::Off,
     };
+    segment.dhcp6 = config.dhcp6;
     segment.pool = config.guests.map(|(first, last)| Pool { first, last, boot: Boot::None });
     segment
 }

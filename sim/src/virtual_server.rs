@@ -29,6 +29,8 @@ const REDFISH_PORT: u16 = 443;
 pub struct ServerOptions {
     pub memory_mib: u32,
     pub cpus: u8,
+    /// Its UEFI runs signed programs only.
+    pub secure_boot: bool,
     /// In boot order; empty sparse files unless they name one.
     pub disks: Vec<DiskSpec>,
     /// The BMC's one account, an administrator.
@@ -53,6 +55,7 @@ impl Default for ServerOptions {
         Self {
             memory_mib: 1024,
             cpus: 1,
+            secure_boot: false,
             disks: vec![Self::disk("disk0", 8 << 30)],
             user: "admin".to_owned(),
             password: Secret::new("farrier-lab"),
@@ -114,6 +117,7 @@ impl VirtualServer {
         let (mut spec, tap) = rack.machine_spec(index, firmware)?;
         spec.memory_mib = options.memory_mib;
         spec.cpus = options.cpus;
+        spec.secure_boot = options.secure_boot;
         spec.disks = options.disks;
         spec.cd_drive = options.redfish.is_some();
         let (name, macs) = (spec.name.clone(), spec.nics.iter().map(|nic| nic.mac.clone()).collect());

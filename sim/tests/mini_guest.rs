@@ -92,6 +92,21 @@ async fn uefi_boots_the_mini_guest_with_a_static_address_from_nvme_and_drop_leav
 }
 
 #[tokio::test]
+async fn locked_uefi_boots_the_signed_guest_from_its_disk() {
+    let _slot = slot().await;
+    let image = MediaStore::of_workspace().unwrap().mini_signed().unwrap();
+    let rack = rack();
+    let seed = [("meta-data", META), ("user-data", "#cloud-config\n")];
+    let machine = seeded_machine(&rack, 1, Firmware::Uefi, DiskBus::VirtioBlk, &image, &seed);
+    let locked = farrier_sim::machine::MachineSpec { secure_boot: true, ..machine.spec().clone() };
+    let machine = farrier_sim::machine::Machine::new(locked).unwrap();
+    let started = Instant::now();
+    machine.power_on().await.unwrap();
+    machine.wait_serial(0, "FARRIER-MINI-UP hostname=anvil", BOOT).await.unwrap();
+    eprintln!("mini, UEFI with Secure Boot: up after {:.1?}", started.elapsed());
+}
+
+#[tokio::test]
 async fn a_machine_that_cannot_start_says_what_qemu_said() {
     let rack = rack();
     let (mut spec, _) = rack.machine_spec(3, Firmware::Bios).unwrap();

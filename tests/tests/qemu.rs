@@ -39,6 +39,30 @@ fn an_image_is_copied_over_iscsi() {
     deploy_and_take_back(Firmware::Bios, DeployMethod::Iscsi);
 }
 
+#[test]
+fn firmware_that_runs_signed_programs_only_is_booted_to_its_inspection() {
+    let options = ServerOptions { secure_boot: true, ..ServerOptions::default() };
+    on_a_rack(Firmware::Uefi, options, |lab| Box::pin(inspect_locked(lab)));
+}
+
+async fn inspect_locked(lab: &mut Lab) -> Result<()> {
+    let Lab { farrier, client, server, .. } = lab;
+    client.create_node(&new_node("n1", server, BootMode::Uefi)).await?;
+    farrier.farrier(&["node", "update", "n1", "--secure-boot", "true"])?;
+    for verb in [NodeVerb::Manage, NodeVerb::Inspect] {
+        client.wait(client.act("n1", verb).await?, |_| {}).await?;
+    }
+    let node = client.node("n1").await?;
+    ensure!(node.state() == ProvisionState::Manageable);
+    let found = node.hardware.context("no hardware")?;
+    ensure!(found.secure_boot && found.boot_mode() == BootMode::Uefi, "{found:?}");
+    let trace = farrier.farrier(&["node", "boot-trace", "n1"])?;
+    for step in ["shimx64.efi", "grubx64.efi", "TFTP boot script", "artifacts/kernel", "artifacts/initrd"] {
+        ensure!(trace.contains(step), "{step}: {trace}");
+    }
+    Ok(())
+}
+
 fn deploy_and_take_back(firmware: Firmware, method: DeployMethod) {
     on_a_rack(firmware, ServerOptions::default(), move |lab| {
         Box::pin(async move {

@@ -159,6 +159,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ipxe", "/usr/lib/ipxe/snponly.efi"),
     ("seabios", "/usr/share/seabios/bios-256k.bin"),
     ("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd"),
+    ("shim-signed", "/usr/lib/shim/shimx64.efi.signed"),
+    ("grub-efi-amd64-signed", "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"),
     ("iproute2", "/sbin/ip"),
     ("mmdebstrap", "/usr/bin/mmdebstrap"),
     ("kmod", "/sbin/depmod"),

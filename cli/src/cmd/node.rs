@@ -157,6 +157,9 @@ pub struct Fields {
     /// How the ramdisk comes onto the machine: from the network, or from a CD that the BMC pretends (Redfish).
     #[arg(long, value_enum)]
     boot_interface: Option<BootInterfaceArg>,
+    /// Its UEFI runs signed programs only, so that shim and GRUB boot it; set too by an inspection that sees it.
+    #[arg(long, value_name = "BOOL")]
+    secure_boot: Option<bool>,
     /// `x86_64` or `aarch64`; from the inspection when left out.
     #[arg(long)]
     arch: Option<String>,
@@ -364,6 +367,7 @@ impl Fields {
         set(&mut paths, "boot_mode", &mut node.boot_mode, self.boot_mode.map(|m| BootMode::from(m).into()));
         let interface = self.boot_interface.map(|i| BootInterface::from(i).into());
         set(&mut paths, "boot_interface", &mut node.boot_interface, interface);
+        set(&mut paths, "secure_boot", &mut node.secure_boot, self.secure_boot);
         set(&mut paths, "architecture", &mut node.architecture, self.arch.clone());
         set(&mut paths, "resource_class", &mut node.resource_class, self.resource_class.clone());
         set(&mut paths, "traits", &mut node.traits, Some(self.traits.clone()).filter(|t| !t.is_empty()));

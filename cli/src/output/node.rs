@@ -73,6 +73,7 @@ impl Resource for Node {
             "bmc": self.bmc.as_ref().map(bmc),
             "boot_mode": enum_word!(BootMode, "BOOT_MODE", self.boot_mode),
             "boot_interface": enum_word!(BootInterface, "BOOT_INTERFACE", self.boot_interface),
+            "secure_boot": self.secure_boot,
             "architecture": self.architecture,
             "resource_class": self.resource_class,
             "traits": self.traits,

@@ -73,6 +73,8 @@ pub enum EventKind {
     Decline,
     /// It gave its address back.
     Release,
+    /// A DHCPv6 message, of a machine or to it, by its name in RFC 8415 §7.3.
+    Dhcp6(&'static str),
     /// It took another server's offer.
     OtherServer,
     /// A DHCP server that is not ours answers on a network that is. Told once a minute for each.
@@ -123,6 +125,8 @@ pub enum EventKind {
     TftpRefused,
     /// So many transfers are under way that requests are not answered until some end. Told once a minute.
     TftpFull,
+    /// GRUB's boot script was given out by TFTP.
+    TftpScript,
     /// A boot script was given out.
     HttpScript,
     /// A boot script was refused.
@@ -162,6 +166,7 @@ impl EventKind {
             | Self::Inform
             | Self::Decline
             | Self::Release
+            | Self::Dhcp6(_)
             | Self::OtherServer
             | Self::ForeignServer { .. }
             | Self::AddressInUse
@@ -178,11 +183,20 @@ impl EventKind {
             | Self::TftpFailed { .. }
             | Self::TftpRefused
             | Self::TftpFull
+            | Self::TftpScript
             | Self::HttpScript
             | Self::HttpScriptRefused
             | Self::HttpFirmware { .. }
             | Self::HttpArtifact { .. } => false,
         }
+    }
+}
+
+impl EventKind {
+    /// Whether a boot script went out, and with it the secret that was in it.
+    #[must_use]
+    pub fn gave_script(&self) -> bool {
+        matches!(self, Self::HttpScript | Self::TftpScript)
     }
 }
 
@@ -197,6 +211,7 @@ impl fmt::Display for EventKind {
             Self::Inform => "DHCPINFORM",
             Self::Decline => "DHCPDECLINE",
             Self::Release => "DHCPRELEASE",
+            Self::Dhcp6(message) => return write!(f, "DHCPv6 {message}"),
             Self::OtherServer => "other DHCP server",
             Self::ForeignServer { server, network } => {
                 return write!(f, "foreign DHCP server {server} on {network}");
@@ -215,6 +230,7 @@ impl fmt::Display for EventKind {
             Self::TftpFailed { bytes } => return write!(f, "TFTP broke off after {bytes} bytes"),
             Self::TftpRefused => "TFTP refused",
             Self::TftpFull => "TFTP is full",
+            Self::TftpScript => "TFTP boot script",
             Self::HttpScript => "HTTP boot script",
             Self::HttpScriptRefused => "HTTP boot script refused",
             Self::HttpFirmware { name, bytes } | Self::HttpArtifact { name, bytes } => {

@@ -1,8 +1,9 @@
-//! The rack's boot servers: DHCPv4, TFTP, HTTP, and the router advertisement that iPXE waits for.
+//! The rack's boot servers: DHCPv4, DHCPv6, TFTP, HTTP, and the router advertisement that iPXE waits for.
 //!
 //! *What it is.* Everything between "power on" and a running kernel. A machine asks by DHCP and gets the address
 //! reserved for its port; PXE firmware, BIOS or UEFI, is sent iPXE by TFTP (or HTTP); iPXE is sent a script by
-//! HTTP, and fetches kernel and initrd. Each step is a [`BootEvent`], so that "why does it not boot?" has an answer.
+//! HTTP, and fetches kernel and initrd. Firmware that runs signed programs only is sent shim and GRUB instead, and all of
+//! it by TFTP, since GRUB as distributions sign it has no HTTP. Each step is a [`BootEvent`], so that "why does it not boot?" has an answer.
 //!
 //! *What it must never know.* gRPC, nodes and their life cycle, BMCs. Its only input is the [`BootTable`]; whoever
 //! drives it publishes an entry before a machine is powered on and takes it back afterwards. Nothing that answers a
@@ -16,7 +17,10 @@
 mod args;
 mod cd;
 pub mod dhcp;
+pub mod dhcp6;
 mod event;
+mod given;
+mod grub;
 pub mod http;
 mod lease;
 mod mac;
@@ -33,12 +37,12 @@ mod tftp;
 
 pub use args::{KernelArgs, KernelArgsError};
 pub use cd::cd_script;
-pub use dhcp::BootFiles;
+pub use dhcp::{BootFiles, SignedChain};
 pub use event::{BootEvent, EventKind};
 pub use lease::{ClientKey, Lease, LeaseChange, LeaseKind, Leases};
 pub use mac::{MacAddr, ParseMacError};
 pub use san::{ChapWord, IscsiName, San, SanError};
 pub use server::{Config, LoadError, Netboot, SegmentStatus};
 pub use table::{
-    Artifact, ArtifactName, ArtifactNameError, Boot, BootEntry, BootTable, Dhcp, Piece, Pool, Segment,
+    Artifact, ArtifactName, ArtifactNameError, Boot, BootEntry, BootTable, Dhcp, Dhcp6, Piece, Pool, Segment,
 };

@@ -1,12 +1,13 @@
-//! Answers IPv6 router solicitations with "no router, no prefix, no DHCPv6".
+//! Answers IPv6 router solicitations: there is no router here, and DHCPv6 where we serve it.
 //!
 //! iPXE configures IPv6 before it boots and waits about 12 seconds for a router advertisement when the segment has
 //! none. One that says there is nothing to be had (RFC 4861 §4.2: router lifetime 0, M and O clear, no options)
-//! ends that wait without making anybody use us as a router.
+//! ends that wait without making anybody use us as a router. Where addresses and boot files come by DHCPv6, M and O say so,
+//! and a prefix that is on the link and makes no addresses by itself (RFC 4861 §4.6.2: L set, A clear) lets a machine find us.
 
 use std::{
     io,
-    net::{Ipv6Addr, SocketAddrV6},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV6},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,16 +16,36 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Segment, socket};
+use crate::{Dhcp6, Segment, socket};
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 const ROUTER_SOLICITATION: u8 = 133;
 
+/// What is said of a segment.
+///
 /// ```text
-/// | type 134 | code 0 | checksum (kernel) | hop limit 0 | M=0 O=0 | router lifetime 0 | reachable 0 | retrans 0 |
+/// | type 134 | code 0 | checksum (kernel) | hop limit 0 | M O | router lifetime 0 | reachable 0 | retrans 0 |
+/// | type 3 | length 4 | prefix length | L | valid lifetime | preferred lifetime | 0 | prefix, 16 octets |
 /// ```
-const NOTHING_HERE: [u8; 16] = [134, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+fn advertisement(six: Option<&Dhcp6>) -> Vec<u8> {
+    let flags = if six.is_some() { MANAGED | OTHER } else { 0 };
+    let mut out = vec![134, 0, 0, 0, 0, flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    if let Some(six) = six {
+        out.extend([3, 4, six.prefix.min(96), ON_LINK]);
+        out.extend(DAY.to_be_bytes());
+        out.extend(DAY.to_be_bytes());
+        out.extend([0; 4]);
+        out.extend(six.address(Ipv4Addr::UNSPECIFIED).octets());
+    }
+    out
+}
+
+const MANAGED: u8 = 0x80;
+const OTHER: u8 = 0x40;
+const ON_LINK: u8 = 0x80;
+/// Seconds that a prefix stays on the link without another word.
+const DAY: u32 = 86_400;
 
 /// Shortest time between two answers on a segment. RFC 4861 §6.2.6 has 3 s for routers; ours costs nothing and
 /// machines that start together each wait for it, so only a storm is slowed down.
@@ -80,7 +101,8 @@ impl Advertiser {
 
     async fn advertise(&self) {
         let to = SocketAddrV6::new(ALL_NODES, 0, 0, self.index);
-        if let Err(error) = self.socket.send_to(&NOTHING_HERE, to).await {
+        let words = advertisement(self.segment.dhcp6.as_ref());
+        if let Err(error) = self.socket.send_to(&words, to).await {
             // Without a link-local address there is no legal source. Machines then wait, and boot all the same.
             tracing::debug!(interface = self.segment.interface, %error, "router advertisement not sent");
         }

@@ -1,6 +1,6 @@
 //! The iPXE script a machine gets. Every word in it is either ours or checked by a type, so it needs no quoting.
 
-use std::{fmt::Write as _, net::SocketAddrV4};
+use std::{fmt::Write as _, net::SocketAddr};
 
 use crate::{ArtifactName, Boot, KernelArgs, San};
 
@@ -9,9 +9,11 @@ use crate::{ArtifactName, Boot, KernelArgs, San};
 const TRIES: u32 = 10;
 
 /// Renders the script for `boot`, with artifacts served at `server`. `None` when there is nothing to say.
-pub(crate) fn render(boot: &Boot, server: SocketAddrV4) -> Option<String> {
+pub(crate) fn render(boot: &Boot, server: SocketAddr) -> Option<String> {
     match boot {
-        Boot::Script { kernel, initrd, args } => Some(kernel_script(kernel, initrd, args, server)),
+        Boot::Script { kernel, initrd, args } | Boot::Signed { kernel, initrd, args } => {
+            Some(kernel_script(kernel, initrd, args, server))
+        }
         Boot::San(san) => Some(san_script(san)),
         Boot::LocalDisk => Some(LOCAL_DISK.to_owned()),
         Boot::None => None,
@@ -31,7 +33,7 @@ fn kernel_script(
     kernel: &ArtifactName,
     initrd: &ArtifactName,
     args: &KernelArgs,
-    server: SocketAddrV4,
+    server: SocketAddr,
 ) -> String {
     let mut line = String::new();
     for token in args.tokens() {

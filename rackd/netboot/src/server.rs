@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
@@ -15,8 +15,8 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BootEvent, BootFiles, BootTable, Dhcp, EventKind, Lease, Leases, MacAddr, Segment, dhcp, event::Events,
-    http, ra, socket, tftp,
+    BootEvent, BootFiles, BootTable, Dhcp, Dhcp6, EventKind, Lease, Leases, MacAddr, Segment, SignedChain,
+    dhcp, dhcp6, event::Events, http, ra, socket, tftp,
 };
 use crate::{malformed::Malformed, neighbours::Neighbours, scripts::Scripts};
 use farrier_model::Seldom;
@@ -78,6 +78,19 @@ impl Config {
         }
     }
 
+    /// Reads shim and GRUB, whatever their files are called, for firmware that runs signed programs only.
+    ///
+    /// # Errors
+    /// As [`Self::load_files`]; one that is not there is an error too, since it was named.
+    pub fn load_signed(&mut self, chain: SignedChain, shim: &Path, grub: &Path) -> Result<(), LoadError> {
+        for (name, path) in [(chain.shim, shim), (chain.grub, grub)] {
+            let bytes = read(path).map_err(|error| error.at(path))?;
+            self.files.insert(name.to_owned(), bytes);
+        }
+        self.boot_files.signed.push(chain);
+        Ok(())
+    }
+
     /// Reads the files named in `boot_files` from a directory, those that are there. Symbolic links are followed:
     /// the directory is the operator's.
     ///
@@ -89,16 +102,11 @@ impl Config {
         std::fs::read_dir(directory).map_err(unread)?;
         for (_, name) in &self.boot_files.by_architecture {
             let path = directory.join(name);
-            let bytes = match std::fs::metadata(&path) {
-                Ok(meta) if meta.len() > MAX_BOOT_FILE => return Err(LoadError::TooLarge { path }),
-                Ok(_) => std::fs::read(&path),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => Err(error),
-            };
-            match bytes {
-                Ok(bytes) => self.files.insert(name.clone(), bytes.into()),
-                Err(source) => return Err(LoadError::Io { path, source }),
-            };
+            match read(&path) {
+                Ok(bytes) => drop(self.files.insert(name.clone(), bytes)),
+                Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.at(&path)),
+            }
         }
         // Perhaps a disk that is not mounted yet: what starts from its own disk does not wait for it.
         if self.files.is_empty() {
@@ -112,6 +120,28 @@ impl Config {
         }
         Ok(())
     }
+}
+
+enum ReadError {
+    Io(io::Error),
+    TooLarge,
+}
+
+impl ReadError {
+    fn at(self, path: &Path) -> LoadError {
+        let path = path.to_owned();
+        match self {
+            Self::Io(source) => LoadError::Io { path, source },
+            Self::TooLarge => LoadError::TooLarge { path },
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Bytes, ReadError> {
+    if std::fs::metadata(path).map_err(ReadError::Io)?.len() > MAX_BOOT_FILE {
+        return Err(ReadError::TooLarge);
+    }
+    std::fs::read(path).map(Bytes::from).map_err(ReadError::Io)
 }
 
 /// What every part of the server sees.
@@ -135,12 +165,12 @@ pub(crate) struct Shared {
 impl Shared {
     /// The port and node that have an address, for events.
     pub(crate) fn who(&self, ip: IpAddr) -> (Option<MacAddr>, Option<String>) {
-        let Some(ip) = ipv4(ip) else { return (None, None) };
-        if let Some(entry) = self.table.load().entry_by_ip(ip) {
+        let table = self.table.load();
+        let Some(ip) = table.ipv4_of(ip) else { return (None, None) };
+        if let Some(entry) = table.entry_by_ip(ip) {
             return (Some(entry.mac), Some(entry.node.clone()));
         }
         if let Some(mac) = self.heard.who(ip) {
-            let table = self.table.load();
             return (Some(mac), table.entries_of(mac).first().map(|entry| entry.node.clone()));
         }
         if let Some(lease) = self.config.leases.by_ip(ip, SystemTime::now()) {
@@ -153,14 +183,6 @@ impl Shared {
         let mac = self.neighbours.who(ip, Instant::now());
         let entry = mac.and_then(|mac| table.entries_of(mac).first());
         entry.map_or((None, None), |entry| (Some(entry.mac), Some(entry.node.clone())))
-    }
-}
-
-/// An IPv4 address, also one that came in on an IPv6 socket.
-pub(crate) fn ipv4(ip: IpAddr) -> Option<Ipv4Addr> {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
     }
 }
 
@@ -333,6 +355,8 @@ struct Roles {
     mode: Dhcp,
     /// Port 4011.
     boot_service: bool,
+    /// DHCPv6, and boot files over IPv6.
+    dhcp6: Option<Dhcp6>,
 }
 
 impl Roles {
@@ -343,6 +367,7 @@ impl Roles {
             dhcp: of().any(|s| s.dhcp != Dhcp::Off),
             mode: segment.dhcp,
             boot_service: of().any(|s| s.dhcp == Dhcp::Proxy),
+            dhcp6: segment.dhcp6,
         }
     }
 }
@@ -413,7 +438,12 @@ impl Listener {
         let dhcp = roles.dhcp.then(bind).transpose()?;
         let bind = || dhcp::BootService::bind(Arc::clone(shared), Arc::clone(segment));
         let boot_service = roles.boot_service.then(bind).transpose()?;
-        let tftp = tftp::Server::bind(Arc::clone(shared), Arc::clone(segment))?;
+        let tftp = tftp::Server::bind(Arc::clone(shared), Arc::clone(segment), segment.server_ip.into())?;
+        let six = segment.dhcp6.map(|six| {
+            let tftp = tftp::Server::bind(Arc::clone(shared), Arc::clone(segment), six.server_ip.into())?;
+            Ok::<_, io::Error>((dhcp6::Server::bind(Arc::clone(shared), Arc::clone(segment))?, tftp))
+        });
+        let six = six.transpose().map_err(|error| io::Error::other(format!("IPv6: {error}")))?;
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         if shared.config.router_advertisements {
             match ra::Advertiser::bind(Arc::clone(segment)) {
@@ -440,6 +470,10 @@ impl Listener {
             tasks.spawn(boot_service.run(shutdown.clone()));
         }
         tasks.spawn(tftp.run(shutdown.clone()));
+        if let Some((dhcp6, tftp)) = six {
+            tasks.spawn(dhcp6.run(shutdown.clone()));
+            tasks.spawn(tftp.run(shutdown.clone()));
+        }
         tasks.close();
         let started = tasks.len();
         Ok(Self { segment: Arc::clone(segment), roles, index, shutdown, tasks, started })
@@ -467,7 +501,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_whose_task_ended_by_itself_is_begun_again() {
-        let segment = Arc::new(Segment::new("n", "lo", Ipv4Addr::LOCALHOST, 8));
+        let segment = Arc::new(Segment::new("n", "lo", std::net::Ipv4Addr::LOCALHOST, 8));
         let roles = Roles::of(&segment, &BootTable::new());
         let (end, shutdown, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         tasks.spawn(shutdown.clone().cancelled_owned());

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -11,12 +11,17 @@ use tokio::net::UdpSocket;
 /// A UDP socket that hears only `interface` (`SO_BINDTODEVICE`, which wants `CAP_NET_RAW`), so that one server can
 /// have the same port on each of several bridges and never answers on the wrong one. Without `SO_REUSEADDR`: with
 /// it, two servers on one port both succeed and one of them is deaf.
-pub(crate) fn udp_on(interface: &str, ip: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+pub(crate) fn udp_on(interface: &str, ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
+    let address = SocketAddr::new(ip, port);
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
-    socket.set_broadcast(true)?;
+    match ip {
+        IpAddr::V4(_) => socket.set_broadcast(true)?,
+        // IPv4 has sockets of its own.
+        IpAddr::V6(_) => socket.set_only_v6(true)?,
+    }
     socket.bind_device(Some(interface.as_bytes()))?;
-    socket.bind(&SocketAddr::V4(SocketAddrV4::new(ip, port)).into())?;
+    socket.bind(&address.into())?;
     UdpSocket::from_std(socket.into())
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     str::FromStr,
     sync::Arc,
@@ -47,6 +47,8 @@ pub struct Segment {
     pub lease_seconds: u32,
     /// Whose DHCP it is.
     pub dhcp: Dhcp,
+    /// IPv6 beside it, for the machines of the table; `None`, the default: none.
+    pub dhcp6: Option<Dhcp6>,
     /// Addresses for machines that are not in the table; `None`, the default, answers only known machines.
     pub pool: Option<Pool>,
 }
@@ -61,6 +63,46 @@ pub enum Dhcp {
     Proxy,
     /// Nothing; TFTP is served, for a DHCP server that names us.
     Off,
+}
+
+/// A segment's IPv6: who has an IPv4 address reserved has an IPv6 address too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dhcp6 {
+    /// Our address in it: TFTP and HTTP server. Not link-local.
+    pub server_ip: Ipv6Addr,
+    /// Prefix length of the subnet, at most 96.
+    pub prefix: u8,
+}
+
+impl Dhcp6 {
+    /// The address of the machine that has `ip`: the prefix, zeroes, and `ip` in the last 32 bits.
+    #[must_use]
+    pub fn address(&self, ip: Ipv4Addr) -> Ipv6Addr {
+        Ipv6Addr::from_bits((self.server_ip.to_bits() & self.mask()) | u128::from(ip.to_bits()))
+    }
+
+    /// The IPv4 address of the machine that has `ip`.
+    #[must_use]
+    pub fn ipv4(&self, ip: Ipv6Addr) -> Option<Ipv4Addr> {
+        let host = ip.to_bits() & !self.mask();
+        u32::try_from(host).ok().filter(|_| self.contains(ip)).map(Ipv4Addr::from_bits)
+    }
+
+    /// Whether an address is in the subnet.
+    #[must_use]
+    pub fn contains(&self, ip: Ipv6Addr) -> bool {
+        (ip.to_bits() ^ self.server_ip.to_bits()) & self.mask() == 0
+    }
+
+    fn mask(&self) -> u128 {
+        u128::MAX.checked_shl(128 - u32::from(self.prefix.min(96))).unwrap_or(0)
+    }
+
+    /// Our DUID (RFC 8415 §11.5, a UUID): the 128 bits are our address, which no other server of the network has and which
+    /// stays when interfaces and hosts are changed.
+    pub(crate) fn duid(&self) -> Vec<u8> {
+        [&[0, 4][..], &self.server_ip.octets()].concat()
+    }
 }
 
 /// A range of addresses for unknown machines, and what they boot.
@@ -89,6 +131,7 @@ impl Segment {
             domain: None,
             lease_seconds: 3600,
             dhcp: Dhcp::Ours,
+            dhcp6: None,
             pool: None,
         }
     }
@@ -142,6 +185,16 @@ pub enum Boot {
         /// The kernel's command line.
         args: KernelArgs,
     },
+    /// The same through shim and GRUB, for firmware that runs signed programs only (UEFI Secure Boot). Where it is not UEFI,
+    /// as [`Boot::Script`].
+    Signed {
+        /// Served name of the kernel, which has its distribution's signature.
+        kernel: ArtifactName,
+        /// Served name of the initrd.
+        initrd: ArtifactName,
+        /// The kernel's command line.
+        args: KernelArgs,
+    },
     /// An iSCSI disk through iPXE, whose iBFT tells the operating system where it is.
     San(San),
     /// An address, and for iPXE a script that goes on to the disk.
@@ -150,7 +203,7 @@ pub enum Boot {
     None,
 }
 
-/// A file served at `/artifacts/{name}`.
+/// A file served at `/artifacts/{name}`, by HTTP and by TFTP.
 #[derive(Clone)]
 pub enum Artifact {
     /// From disk, streamed. The file must not change while it is published.
@@ -307,6 +360,16 @@ impl BootTable {
         self.entries.values().flatten()
     }
 
+    /// The IPv4 address of whoever has `ip`: itself, also where it came in on an IPv6 socket, or the one that its IPv6 address
+    /// is made of.
+    #[must_use]
+    pub fn ipv4_of(&self, ip: IpAddr) -> Option<Ipv4Addr> {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(ip) => self.segments.iter().find_map(|segment| segment.dhcp6?.ipv4(ip)),
+        }
+    }
+
     /// The entry whose address this is.
     #[must_use]
     pub fn entry_by_ip(&self, ip: Ipv4Addr) -> Option<&Arc<BootEntry>> {
@@ -372,6 +435,26 @@ mod tests {
             assert_eq!(segment.netmask(), Ipv4Addr::from(mask));
             assert_eq!(segment.contains([10, 0, 0, 200].into()), inside, "{prefix}");
         }
+    }
+
+    #[test]
+    fn an_ipv6_address_is_the_prefix_and_the_ipv4_address() {
+        let mut table = BootTable::new();
+        for (server, prefix, v6) in
+            [("2001:db8::1", 64, "2001:db8::a4d:32"), ("2001:db8::7:0:1", 96, "2001:db8::7:a4d:32")]
+        {
+            let six = Dhcp6 { server_ip: server.parse().unwrap(), prefix };
+            let (v4, v6): (Ipv4Addr, Ipv6Addr) = ([10, 77, 0, 50].into(), v6.parse().unwrap());
+            assert_eq!((six.address(v4), six.ipv4(v6)), (v6, Some(v4)));
+            assert_eq!(six.ipv4("2001:db9::a4d:32".parse().unwrap()), None, "another prefix");
+            let segment = Segment { dhcp6: Some(six), ..Segment::new("n", "br0", [10, 77, 0, 1].into(), 24) };
+            table.set_segments(vec![segment]);
+            let mapped = v4.to_ipv6_mapped().into();
+            assert_eq!([v4.into(), mapped, IpAddr::V6(v6)].map(|ip| table.ipv4_of(ip)), [Some(v4); 3]);
+        }
+        let six = Dhcp6 { server_ip: "2001:db8::1".parse().unwrap(), prefix: 64 };
+        assert_eq!(six.ipv4("2001:db8::1:a4d:32".parse().unwrap()), None, "not made by us");
+        assert_eq!(table.ipv4_of("fe80::a4d:32".parse().unwrap()), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The sockets of the TFTP server. The protocol is in `farrier-tftp`.
 
+mod content;
+
 use std::{
     collections::HashMap,
     io,
@@ -8,12 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use content::Content;
 use farrier_tftp::{ErrorCode, Limits, Outcome, Packet, ReadRequest, Transfer, Transmit};
 use tokio::net::UdpSocket;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{EventKind, MacAddr, Segment, server::Shared, socket};
+use crate::{EventKind, MacAddr, Segment, given, grub, server::Shared, socket};
 use farrier_model::Seldom;
 
 const SERVER_PORT: u16 = 69;
@@ -31,15 +33,17 @@ const EVERYBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 pub(crate) struct Server {
     shared: Arc<Shared>,
     segment: Arc<Segment>,
+    /// Ours, of either family.
+    ip: IpAddr,
     socket: UdpSocket,
     transfers: TaskTracker,
     limits: Limits,
 }
 
 impl Server {
-    pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>) -> io::Result<Self> {
-        let socket = socket::udp_on(&segment.interface, segment.server_ip, SERVER_PORT)?;
-        Ok(Self { shared, segment, socket, transfers: TaskTracker::new(), limits: Limits::default() })
+    pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>, ip: IpAddr) -> io::Result<Self> {
+        let socket = socket::udp_on(&segment.interface, ip, SERVER_PORT)?;
+        Ok(Self { shared, segment, ip, socket, transfers: TaskTracker::new(), limits: Limits::default() })
     }
 
     /// Answers until `shutdown`, then waits for its transfers, which end at once.
@@ -83,7 +87,14 @@ impl Server {
                 .await;
         }
         let name = request.name().unwrap_or("?");
-        let Some(file) = self.shared.config.files.get(name).cloned() else {
+        if grub::OPTIONAL.contains(&name) {
+            let _ = self
+                .socket
+                .send_to(&farrier_tftp::error(ErrorCode::FileNotFound, "file not found"), from)
+                .await;
+            return;
+        }
+        let Some(content) = self.content(name, from.ip()).await else {
             return self.refuse(from, ErrorCode::FileNotFound, "file not found", name).await;
         };
         // The client sends its request again when the first answer is lost or late: one transfer is enough.
@@ -98,7 +109,7 @@ impl Server {
                     .await;
             }
         };
-        match self.transfer(&request, name, file, from) {
+        match self.transfer(&request, name, content, from) {
             Ok(transfer) => {
                 let shutdown = shutdown.clone();
                 self.transfers.spawn(async move {
@@ -107,6 +118,27 @@ impl Server {
                 });
             }
             Err(error) => tracing::warn!(%from, %error, "tftp transfer has no socket"),
+        }
+    }
+
+    /// A boot file, a kernel or an initrd, or the script of the machine that asks.
+    async fn content(&self, name: &str, peer: IpAddr) -> Option<Content> {
+        if let Some(file) = self.shared.config.files.get(name) {
+            return Some(Content::Bytes(file.clone()));
+        }
+        let table = self.shared.table.load_full();
+        if grub::NAMES.contains(&name) {
+            let mac = self.shared.who(peer).0?;
+            let given = given::to(&self.shared, &table, mac, peer)?;
+            return Some(Content::Script(grub::render(&given.boot, given.server.ip())?.into()));
+        }
+        let artifact = table.artifact(&name.strip_prefix("artifacts/")?.parse().ok()?)?.clone();
+        match Content::open(artifact).await {
+            Ok(content) => Some(content),
+            Err(error) => {
+                tracing::error!(name, %error, "published artifact cannot be read");
+                None
+            }
         }
     }
 
@@ -123,13 +155,13 @@ impl Server {
         &self,
         request: &ReadRequest<'_>,
         name: &str,
-        file: Bytes,
+        content: Content,
         from: SocketAddr,
     ) -> io::Result<Running> {
-        let socket = socket::udp_on(&self.segment.interface, self.segment.server_ip, 0)?;
-        let transfer = Transfer::accept(request, file.len() as u64, &self.limits, Instant::now());
+        let socket = socket::udp_on(&self.segment.interface, self.ip, 0)?;
+        let transfer = Transfer::accept(request, content.size(), &self.limits, Instant::now());
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
-        Ok(Running { shared, socket, transfer, name, file, from })
+        Ok(Running { shared, socket, transfer, name, content, from })
     }
 
     async fn refuse(&self, to: SocketAddr, code: ErrorCode, message: &str, detail: &str) {
@@ -154,7 +186,7 @@ struct Running {
     socket: UdpSocket,
     transfer: Transfer,
     name: String,
-    file: Bytes,
+    content: Content,
     from: SocketAddr,
 }
 
@@ -166,10 +198,17 @@ impl Running {
         let unreachable = self.drive(permit, shutdown).await.err();
         let (bytes, elapsed) = (self.transfer.bytes_acked(), started.elapsed());
         let (kind, detail) = match (self.transfer.outcome(), unreachable) {
+            // What it has of it is a secret that it knows now.
+            (Outcome::Complete | Outcome::Unconfirmed, _) if self.content.is_script() => {
+                if let Some(node) = &node {
+                    self.shared.scripts.note(node);
+                }
+                (EventKind::TftpScript, String::new())
+            }
             (Outcome::Complete, _) => (EventKind::TftpDone { bytes, elapsed }, String::new()),
             // The last block went out and the client's port is closed: it has the file and runs it.
             (Outcome::Unconfirmed, _) => (
-                EventKind::TftpDone { bytes: self.file.len() as u64, elapsed },
+                EventKind::TftpDone { bytes: self.content.size(), elapsed },
                 "last block not confirmed".into(),
             ),
             (Outcome::Probed { code, message }, _) => (
@@ -205,9 +244,7 @@ impl Running {
                     Transmit::Bytes(bytes) => datagram.extend_from_slice(&bytes),
                     Transmit::Data { block, offset, len } => {
                         datagram.extend_from_slice(&farrier_tftp::data_header(block));
-                        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                        let data = self.file.get(start..).and_then(|f| f.get(..len));
-                        datagram.extend_from_slice(data.unwrap_or_default());
+                        datagram.extend_from_slice(self.content.at(offset, len).await?);
                     }
                 }
                 self.socket.send(&datagram).await?;

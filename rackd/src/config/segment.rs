@@ -1,8 +1,9 @@
 //! `[[segment]]`: a network that rackd serves.
 
 use super::BadConfig;
+use farrier_netboot::Dhcp6;
 use serde::Deserialize;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// What a segment is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -29,6 +30,17 @@ pub enum DhcpMode {
     Off,
 }
 
+/// Whose DHCPv6 it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Dhcp6Mode {
+    /// rackd's, for the machines that it knows.
+    Reservations,
+    /// Somebody else's, or nobody's.
+    #[default]
+    Off,
+}
+
 /// A layer-2 network that rackd serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentConfig {
@@ -49,6 +61,8 @@ pub struct SegmentConfig {
     /// How long a machine has its address without renewing it, in seconds: so long may rackd be away.
     pub lease_seconds: u32,
     pub dhcp: DhcpMode,
+    /// IPv6 for firmware that boots by it; a machine's address has its IPv4 address in the last 32 bits.
+    pub dhcp6: Option<Dhcp6>,
     /// Addresses for machines that rackd does not know, first and last.
     pub guests: Option<(Ipv4Addr, Ipv4Addr)>,
     /// Addresses for machines, first and last; where DHCP is somebody else's, none that it gives.
@@ -66,6 +80,9 @@ pub(super) struct RawSegment {
     #[serde(default)]
     behind_relay: Option<String>,
     dhcp: Option<DhcpMode>,
+    #[serde(default)]
+    dhcp6: Dhcp6Mode,
+    address6: Option<String>,
     guests: Option<String>,
     pool: String,
     gateway: Option<Ipv4Addr>,
@@ -160,6 +177,7 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
     if raw.dhcp.is_some_and(|dhcp| dhcp != DhcpMode::Off) && !served {
         return Err(bad("dhcp", "an interface to serve it on, or behind_relay", "neither"));
     }
+    let dhcp6 = six(&raw, (first, last))?;
     let guests = raw.guests.as_deref().map(|text| range("guests", text)).transpose()?;
     match (dhcp, guests) {
         (DhcpMode::Authoritative, None) => {
@@ -189,9 +207,38 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
         domain: raw.domain,
         lease_seconds,
         dhcp,
+        dhcp6,
         guests,
         pool: (first, last),
     })
+}
+
+fn six(raw: &RawSegment, (first, last): (Ipv4Addr, Ipv4Addr)) -> Result<Option<Dhcp6>, BadConfig> {
+    let seen = raw.address6.as_deref().unwrap_or("none");
+    let bad = |key, expected| bad(&raw.name, key, expected, seen);
+    match (raw.dhcp6, &raw.address6) {
+        (Dhcp6Mode::Off, None) => return Ok(None),
+        (Dhcp6Mode::Off, Some(_)) => return Err(bad("address6", "none unless dhcp6 = \"reservations\"")),
+        (Dhcp6Mode::Reservations, _) if raw.interface.is_empty() => {
+            return Err(bad("dhcp6", "\"off\" without an interface to serve it on"));
+        }
+        (Dhcp6Mode::Reservations, _) => {}
+    }
+    let parsed = seen.split_once('/').and_then(|(address, prefix)| {
+        let (server_ip, prefix) = (address.parse::<Ipv6Addr>().ok()?, prefix.parse::<u8>().ok()?);
+        let global = !server_ip.is_multicast() && !server_ip.is_unicast_link_local();
+        (global && (32..=96).contains(&prefix)).then_some(Dhcp6 { server_ip, prefix })
+    });
+    let expected = "rackd's global address and a prefix of 32 to 96, such as 2001:db8:90::1/64";
+    let six = parsed.ok_or_else(|| bad("address6", expected))?;
+    let taken = six.ipv4(six.server_ip).is_some_and(|ip| (first..=last).contains(&ip));
+    if taken {
+        return Err(bad(
+            "address6",
+            "an address whose last 32 bits are none of pool: they are the machines'",
+        ));
+    }
+    Ok(Some(six))
 }
 
 fn bad(segment: &str, key: &str, expected: &'static str, seen: &str) -> BadConfig {

@@ -59,7 +59,7 @@ fn reservation(entry: &BootEntry) -> Reservation {
     let boot = match entry.boot {
         Boot::None => ReservedBoot::None,
         Boot::LocalDisk => ReservedBoot::LocalDisk,
-        Boot::Script { .. } => ReservedBoot::Ramdisk,
+        Boot::Script { .. } | Boot::Signed { .. } => ReservedBoot::Ramdisk,
         Boot::San(_) => ReservedBoot::Iscsi,
     };
     Reservation {

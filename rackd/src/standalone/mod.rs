@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use farrier_netboot::{Leases, Netboot, http};
+use farrier_netboot::{Leases, Netboot, SignedChain, http};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,12 @@ pub struct StandaloneArgs {
     /// With --standalone: directory with undionly.kpxe, snponly.efi and so on.
     #[arg(long, value_name = "DIR", requires = "standalone")]
     boot_files: Option<PathBuf>,
+    /// With --standalone: signed shim for x86-64 machines with UEFI Secure Boot.
+    #[arg(long, value_name = "FILE", requires = "standalone", requires = "grub")]
+    shim: Option<PathBuf>,
+    /// With --standalone: signed GRUB that the shim starts.
+    #[arg(long, value_name = "FILE", requires = "standalone", requires = "shim")]
+    grub: Option<PathBuf>,
 }
 
 impl StandaloneArgs {
@@ -56,6 +62,9 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
     let mut config = farrier_netboot::Config::new(listener.local_addr()?.port());
     if let Some(dir) = &args.boot_files {
         config.load_files(dir).with_context(|| format!("cannot read boot files in {}", dir.display()))?;
+    }
+    if let (Some(shim), Some(grub)) = (&args.shim, &args.grub) {
+        config.load_signed(SignedChain::X64, shim, grub).context("cannot read shim and GRUB")?;
     }
     let path = args.data.join("leases");
     config.leases = Leases::open(&path).with_context(|| format!("cannot use {}", path.display()))?;

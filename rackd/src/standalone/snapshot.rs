@@ -1,12 +1,12 @@
 //! What a rack serves, as a file: raw text in, a checked boot table out.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use farrier_netboot::{
-    Artifact, ArtifactName, Boot, BootEntry, BootTable, Dhcp, KernelArgs, MacAddr, Pool, Segment,
+    Artifact, ArtifactName, Boot, BootEntry, BootTable, Dhcp, Dhcp6, KernelArgs, MacAddr, Pool, Segment,
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,10 @@ pub(super) struct SegmentText {
     domain: Option<String>,
     #[serde(default = "an_hour")]
     lease_seconds: u32,
+    /// DHCPv6 for the machines that are named: our address and the prefix length, 2001:db8:90::1/64; a machine's address has
+    /// its IPv4 address in the last 32 bits. Missing: none.
+    #[serde(default)]
+    address6: Option<String>,
     /// Whose DHCP it is.
     #[serde(default, with = "serde_yaml_ng::with::singleton_map")]
     dhcp: DhcpText,
@@ -106,6 +110,9 @@ pub(super) enum BootText {
         initrd: String,
         #[serde(default)]
         args: String,
+        /// Through shim and GRUB, for firmware with Secure Boot on.
+        #[serde(default)]
+        signed: bool,
     },
 }
 
@@ -188,6 +195,11 @@ impl Snapshot {
         segment.dns.clone_from(&text.dns);
         segment.domain.clone_from(&text.domain);
         segment.lease_seconds = text.lease_seconds;
+        segment.dhcp6 = text.address6.as_deref().map(six).transpose()?;
+        ensure!(
+            segment.dhcp6.is_none() || !text.interface.is_empty(),
+            "address6: expected an interface to serve it on, saw none"
+        );
         segment.dhcp = match text.dhcp {
             DhcpText::Authoritative | DhcpText::Reservations => Dhcp::Ours,
             DhcpText::Proxy => Dhcp::Proxy,
@@ -236,15 +248,32 @@ impl Snapshot {
         Ok(match text {
             BootText::None => Boot::None,
             BootText::LocalDisk => Boot::LocalDisk,
-            BootText::Linux { kernel, initrd, args } => {
+            BootText::Linux { kernel, initrd, args, signed } => {
                 for name in [kernel, initrd] {
                     ensure!(self.artifacts.contains_key(name), "boot: {name:?} is not among the artifacts");
                 }
                 let args = KernelArgs::parse(args).context("boot: args")?;
-                Boot::Script { kernel: kernel.parse()?, initrd: initrd.parse()?, args }
+                let (kernel, initrd) = (kernel.parse()?, initrd.parse()?);
+                if *signed {
+                    Boot::Signed { kernel, initrd, args }
+                } else {
+                    Boot::Script { kernel, initrd, args }
+                }
             }
         })
     }
+}
+
+fn six(text: &str) -> anyhow::Result<Dhcp6> {
+    let parts = text.split_once('/').and_then(|(address, prefix)| {
+        let server_ip: Ipv6Addr = address.parse().ok()?;
+        let prefix = prefix.parse().ok().filter(|p| (32..=96).contains(p))?;
+        (!server_ip.is_multicast() && !server_ip.is_unicast_link_local())
+            .then_some(Dhcp6 { server_ip, prefix })
+    });
+    parts.with_context(|| {
+        format!("address6: expected a global address and a prefix of 32 to 96 such as 2001:db8:90::1/64, saw {text:?}")
+    })
 }
 
 /// An address and the length of its prefix.

@@ -119,6 +119,8 @@ impl From<PublishError> for StepError {
             | PublishError::Mac { .. }
             | PublishError::Args(_)
             | PublishError::Cd(_)
+            | PublishError::NoSignedBoot { .. }
+            | PublishError::SignedSan { .. }
             | PublishError::San(_) => StepError::Fatal(chain(&e)),
             PublishError::Address(journal) => journal.into(),
         }

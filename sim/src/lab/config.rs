@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::installation::Endpoints;
-use crate::media::{CdLoaders, Ramdisk};
+use crate::media::{CdLoaders, Ramdisk, signed};
 use crate::rack::Rack;
 
 /// What an installation's rack serves.
@@ -23,6 +23,8 @@ pub struct RackConfig {
     pub kernel_args: String,
     /// Directory with the iPXE programs; `None`: no TFTP.
     pub boot_files: Option<PathBuf>,
+    /// Whether it has shim and GRUB for machines that run signed programs only.
+    pub signed_boot: bool,
     /// Keys of `[timeouts]`, in seconds; what is not named keeps rackd's default.
     pub timeouts: BTreeMap<String, u64>,
     /// Seconds between two looks at each BMC, 0 for never; none: rackd's default.
@@ -73,6 +75,7 @@ impl RackConfig {
             initrd: ramdisk.initrd.clone(),
             kernel_args: KERNEL_ARGS.to_owned(),
             boot_files: Some(PathBuf::from(IPXE)),
+            signed_boot: true,
             timeouts: BTreeMap::new(),
             watch_seconds: None,
             discovery: false,
@@ -100,6 +103,7 @@ impl RackConfig {
             initrd: initrd.to_owned(),
             kernel_args: String::new(),
             boot_files: None,
+            signed_boot: false,
             timeouts: BTreeMap::new(),
             // A test that counts what a BMC is asked has it to itself.
             watch_seconds: Some(0),
@@ -131,6 +135,7 @@ impl RackConfig {
             inventory: &endpoints.inventory,
             switch: self.switch,
             boot_files: self.boot_files.as_deref(),
+            signed_boot: self.signed_boot.then(SignedBootTable::default),
             ramdisk: RamdiskTable { kernel: &self.kernel, initrd: &self.initrd, args: &self.kernel_args },
             timeouts: &self.timeouts,
             watch: self.watch_seconds.map(|every_seconds| WatchTable { every_seconds }),
@@ -160,6 +165,8 @@ struct File<'a> {
     switch: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     boot_files: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed_boot: Option<SignedBootTable>,
     ramdisk: RamdiskTable<'a>,
     timeouts: &'a BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,6 +176,23 @@ struct File<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     virtual_media: Option<VirtualMediaTable<'a>>,
     segment: &'a [Segment],
+}
+
+#[derive(Default, Serialize)]
+struct SignedBootTable {
+    x86_64: SignedTable,
+}
+
+#[derive(Serialize)]
+struct SignedTable {
+    shim: &'static str,
+    grub: &'static str,
+}
+
+impl Default for SignedTable {
+    fn default() -> Self {
+        Self { shim: signed::SHIM, grub: signed::GRUB_NETWORK }
+    }
 }
 
 #[derive(Serialize)]

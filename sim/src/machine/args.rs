@@ -13,7 +13,12 @@ pub(super) fn arguments(
     // KVM exists on the lab's hosts but guests hang under it: never let QEMU choose.
     args.push("-accel", "tcg,thread=multi");
     // Without graphics SeaBIOS and iPXE talk on the serial port.
-    args.push("-machine", "q35,graphics=off");
+    let locked = firmware == Firmware::Uefi && spec.secure_boot;
+    args.push("-machine", if locked { "q35,graphics=off,smm=on" } else { "q35,graphics=off" });
+    if locked {
+        // Only the firmware itself, in system management mode, writes its variables.
+        args.push("-global", "driver=cfi.pflash01,property=secure,value=on");
+    }
     args.flag("-nodefaults").flag("-no-user-config");
     args.push("-display", "none");
     args.push("-cpu", "max");
@@ -39,7 +44,8 @@ pub(super) fn arguments(
     );
     args.push("-serial", &format!("chardev:{SERIAL}"));
     if firmware == Firmware::Uefi {
-        args.push("-drive", &format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"));
+        let (code, _) = ovmf(spec);
+        args.push("-drive", &format!("if=pflash,format=raw,unit=0,readonly=on,file={code}"));
         args.push("-drive", &format!("if=pflash,format=raw,unit=1,file={}", spec.uefi_variables().display()));
         // PXE by IPv6 would be tried, and waited for, on every network boot.
         args.push("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n");
@@ -140,10 +146,15 @@ impl Args {
 pub(super) const CD: &str = "cd0";
 /// QEMU's name for the other end of the serial port.
 pub(super) const SERIAL: &str = "ser";
-/// Debian's `ovmf`, without Secure Boot.
-pub(super) const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-/// The variables as the factory leaves them; every machine has its own copy.
-pub(super) const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// The firmware of Debian's `ovmf`, and its variables as the factory leaves them; every machine has its own copy.
+pub(super) fn ovmf(spec: &MachineSpec) -> (&'static str, &'static str) {
+    if spec.secure_boot {
+        ("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
+    } else {
+        ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd")
+    }
+}
 
 #[cfg(test)]
 mod tests {

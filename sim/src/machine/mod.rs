@@ -144,7 +144,7 @@ impl Machine {
         // What is left of a run that ended by itself.
         state.process = None;
         if state.firmware == Firmware::Uefi && !self.spec.uefi_variables().exists() {
-            std::fs::copy(args::OVMF_VARS, self.spec.uefi_variables())
+            std::fs::copy(args::ovmf(&self.spec).1, self.spec.uefi_variables())
                 .map_err(|source| self.io("UEFI variables (apt-get install ovmf)", source))?;
         }
         let arguments = args::arguments(&self.spec, state.firmware, state.boot, state.cd.as_deref());

@@ -12,6 +12,8 @@ pub struct MachineSpec {
     /// The SMBIOS system UUID: what DHCP option 97 and the agent report.
     pub uuid: Uuid,
     pub firmware: Firmware,
+    /// UEFI runs signed programs only: Secure Boot with Microsoft's keys, and enforced.
+    pub secure_boot: bool,
     pub memory_mib: u32,
     pub cpus: u8,
     /// In boot order.
@@ -83,6 +85,7 @@ impl MachineSpec {
             name: name.to_owned(),
             uuid: Uuid::new_v4(),
             firmware,
+            secure_boot: false,
             memory_mib: 512,
             cpus: 1,
             nics: Vec::new(),

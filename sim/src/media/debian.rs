@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::apt::Apt;
-use super::disk::{Layout, assemble};
+use super::disk::{Layout, Loader, assemble};
 use super::ramdisk::{add_modules, base, compress};
 use super::{
     BUSYBOX, GuestImage, Kernel, KernelFlavour, Key, MediaError, MediaStore, SOURCE_DATE_EPOCH, io, make_dir,
@@ -40,6 +40,7 @@ pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
             kernel: &kernel.image,
             initrd: &initrd,
             cmdline: CMDLINE,
+            loader: Loader::Own,
             root: Some((&root, root_mib(&root)?)),
         };
         assemble(work, &layout)?;

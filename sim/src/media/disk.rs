@@ -4,7 +4,8 @@
 //! ```text
 //!  LBA 0      protective MBR, its first 440 bytes GRUB's boot.img
 //!  LBA 34     BIOS boot partition: GRUB's core.img for i386-pc      (to LBA 2047)
-//!  1 MiB      EFI system partition: /EFI/BOOT/BOOTX64.EFI, kernel and initramfs
+//!  1 MiB      EFI system partition: /EFI/BOOT/BOOTX64.EFI, kernel and initramfs; where they are to be signed
+//!             also /EFI/debian as Debian installs it
 //!  …          ext4, label "root" (Debian only)
 //! ```
 
@@ -12,7 +13,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{MediaError, OsArg, SOURCE_DATE_EPOCH, io, read, text, write};
+use super::{MediaError, OsArg, SOURCE_DATE_EPOCH, io, read, signed, text, write};
 use crate::tool;
 
 /// What goes onto a disk.
@@ -22,8 +23,29 @@ pub(super) struct Layout<'a> {
     pub(super) initrd: &'a [u8],
     /// Kernel command line.
     pub(super) cmdline: &'a str,
+    /// What UEFI starts.
+    pub(super) loader: Loader,
     /// Root directory and size in MiB of the root file system.
     pub(super) root: Option<(&'a Path, u64)>,
+}
+
+/// The boot programs on the EFI system partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loader {
+    /// A GRUB made here, with all that it needs and nothing else: quick, and not signed.
+    Own,
+    /// Debian's, signed.
+    Signed,
+}
+
+impl Loader {
+    /// The files of the host that it is.
+    pub(super) fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::Own => &[],
+            Self::Signed => &[signed::SHIM, signed::GRUB_DISK],
+        }
+    }
 }
 
 /// Writes the disk to `work/disk.raw` and gives its path. `work` is also used for temporary files.
@@ -77,7 +99,7 @@ fn install_grub(work: &Path, disk: &Path, layout: &Layout<'_>) -> Result<(), Med
     mkimage("x86_64-efi", "/", &config, &efi, &["part_gpt", "fat", "linux", "boot"])?;
     let initrd = work.join("initrd.img");
     write(&initrd, layout.initrd)?;
-    make_esp(disk, layout, &efi, &initrd)?;
+    make_esp(disk, layout, &config, &efi, &initrd)?;
     for file in [config, core, efi, initrd] {
         std::fs::remove_file(&file).map_err(io(&file, "cannot be removed"))?;
     }
@@ -121,14 +143,35 @@ fn write_boot_sectors(disk: &Path, core: &Path) -> Result<(), MediaError> {
         .map_err(io(disk, "cannot be written"))
 }
 
-fn make_esp(disk: &Path, layout: &Layout<'_>, efi: &Path, initrd: &Path) -> Result<(), MediaError> {
+fn make_esp(
+    disk: &Path,
+    layout: &Layout<'_>,
+    config: &Path,
+    efi: &Path,
+    initrd: &Path,
+) -> Result<(), MediaError> {
     let kib = (layout.esp_mib * 1024).to_string();
     let disk_text = text(disk);
     tool::run("mkfs.vfat", ["--invariant", "-n", "ESP", "--offset", "2048", &disk_text, &kib].map(OsArg))?;
     let drive = format!("{disk_text}@@1M");
     mtools("mmd", &["-i", &drive, "::/EFI", "::/EFI/BOOT"])?;
     let (efi, initrd, kernel) = (text(efi), text(initrd), text(layout.kernel));
-    mtools("mcopy", &["-i", &drive, &efi, "::/EFI/BOOT/BOOTX64.EFI"])?;
+    match layout.loader {
+        Loader::Own => mtools("mcopy", &["-i", &drive, &efi, "::/EFI/BOOT/BOOTX64.EFI"])?,
+        Loader::Signed => {
+            // Shim starts the GRUB beside it, which has the place of its configuration built in.
+            mtools("mmd", &["-i", &drive, "::/EFI/debian"])?;
+            for (file, to) in [
+                (signed::SHIM, "BOOT/BOOTX64.EFI"),
+                (signed::GRUB_DISK, "BOOT/grubx64.efi"),
+                (signed::SHIM, "debian/shimx64.efi"),
+                (signed::GRUB_DISK, "debian/grubx64.efi"),
+                (&text(config), "debian/grub.cfg"),
+            ] {
+                mtools("mcopy", &["-i", &drive, file, &format!("::/EFI/{to}")])?;
+            }
+        }
+    }
     mtools("mcopy", &["-i", &drive, &kernel, "::/vmlinuz"])?;
     mtools("mcopy", &["-i", &drive, &initrd, "::/initrd.img"])
 }

@@ -1,18 +1,29 @@
 //! The mini guest: the least that counts as an operating system for a deploy.
 
-use super::disk::{Layout, assemble};
+use super::disk::{Layout, Loader, assemble};
 use super::ramdisk::{add_modules, base, compress};
 use super::{BUSYBOX, GuestImage, KernelFlavour, Key, MediaError, MediaStore, io, read};
 
 pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
+    build_with(store, "mini", Loader::Own)
+}
+
+pub(super) fn build_signed(store: &MediaStore) -> Result<GuestImage, MediaError> {
+    build_with(store, "mini-signed", Loader::Signed)
+}
+
+fn build_with(store: &MediaStore, name: &str, loader: Loader) -> Result<GuestImage, MediaError> {
     let kernel = store.kernel(KernelFlavour::Cloud)?;
     let busybox = read(BUSYBOX.as_ref())?;
-    let mut key = Key::new("mini");
+    let mut key = Key::new(name);
     key.add(RECIPE).add(INIT).add(UDHCPC).add(CMDLINE).add_bytes(&busybox);
     key.add(&kernel.release).add(&kernel.package_version);
     let iscsistart = super::iscsi::fetch(store)?;
     key.add(&iscsistart.key).add(super::iscsi::INIT);
-    let dir = store.cached("mini", &key, |work| {
+    for file in loader.files() {
+        key.add_bytes(&read(file.as_ref())?);
+    }
+    let dir = store.cached(name, &key, |work| {
         let mut archive = base();
         add_modules(&mut archive, &kernel, &[MODULES, super::iscsi::MODULES].concat())?;
         iscsistart.add_to(&mut archive)?;
@@ -22,8 +33,14 @@ pub(super) fn build(store: &MediaStore) -> Result<GuestImage, MediaError> {
         archive.file("etc/acpi/PWRF/00000080", 0o755, POWER_BUTTON.as_bytes());
         archive.file("init", 0o755, INIT.as_bytes());
         let initrd = compress(&archive.finish())?;
-        let layout =
-            Layout { esp_mib: 46, kernel: &kernel.image, initrd: &initrd, cmdline: CMDLINE, root: None };
+        let layout = Layout {
+            esp_mib: 46,
+            kernel: &kernel.image,
+            initrd: &initrd,
+            cmdline: CMDLINE,
+            loader,
+            root: None,
+        };
         assemble(work, &layout).map(|_| ())
     })?;
     let path = dir.join("disk.raw");

@@ -23,6 +23,7 @@ mod kernel;
 mod mini;
 mod ramdisk;
 mod seed;
+pub mod signed;
 
 pub use cd::CdLoaders;
 pub use kernel::{Kernel, KernelFlavour};
@@ -89,6 +90,11 @@ impl MediaStore {
     /// configuration from a `CIDATA` volume and phones home.
     pub fn mini(&self) -> Result<GuestImage, MediaError> {
         mini::build(self)
+    }
+
+    /// The mini guest behind shim and GRUB as Debian signs them, for firmware that runs nothing else; boots with BIOS too.
+    pub fn mini_signed(&self) -> Result<GuestImage, MediaError> {
+        mini::build_signed(self)
     }
 
     /// Debian 12 with systemd, cloud-init and an SSH server.

@@ -15,6 +15,8 @@ pub const DEBIAN_PACKAGES: &[Package] = &[
     ("ipxe", "/usr/lib/ipxe/snponly.efi", &[]),
     ("seabios", "/usr/share/seabios/bios-256k.bin", &[]),
     ("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd", &[]),
+    ("shim-signed", crate::media::signed::SHIM, &[]),
+    ("grub-efi-amd64-signed", crate::media::signed::GRUB_NETWORK, &[]),
     ("iproute2", "/sbin/ip", &["ip"]),
     ("util-linux", "/usr/bin/nsenter", &["nsenter"]),
     ("mmdebstrap", "/usr/bin/mmdebstrap", &["mmdebstrap"]),

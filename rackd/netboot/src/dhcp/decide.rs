@@ -68,7 +68,8 @@ pub fn decide(
             .event(unknown(segment, request), format!("on {}: {}", segment.interface, request.describe()));
     }
     let Some(entry) = known.or(guest) else { return decision };
-    let boot = boot_file(segment, files, entry, request);
+    let server = files.server(segment.server_ip);
+    let boot = boot_file(server, files, entry, request.client, request.architecture);
     match request.kind {
         MessageType::Discover => discover(decision, segment, request, entry, &boot),
         MessageType::Request => requested(decision, segment, request, entry, &boot),
@@ -174,10 +175,9 @@ fn ours(segment: &Segment, request: &Request) -> bool {
 
 pub(super) fn with_unknown_architecture(decision: Decision, boot: &BootFile) -> Decision {
     match boot {
-        BootFile::Unknown(architecture) => decision.event(
-            EventKind::UnknownArchitecture { architecture: *architecture },
-            "no boot file for this firmware among those served: the directory of boot files has none for it",
-        ),
+        BootFile::Unknown(architecture, why) => {
+            decision.event(EventKind::UnknownArchitecture { architecture: *architecture }, *why)
+        }
         _ => decision,
     }
 }
@@ -188,7 +188,7 @@ fn told(ip: Ipv4Addr, boot: &BootFile) -> String {
 
 pub(super) fn told_boot(boot: &BootFile) -> String {
     match boot {
-        BootFile::Nothing | BootFile::Unknown(_) => "no boot file".to_owned(),
+        BootFile::Nothing | BootFile::Unknown(..) => "no boot file".to_owned(),
         BootFile::Tftp(file) => format!("boot file {file} by tftp"),
         BootFile::Script(url) | BootFile::Http(url) => format!("boot file {url}"),
     }

@@ -8,7 +8,7 @@
 use std::{
     fmt::Write as _,
     io,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -78,7 +78,7 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>) -> io::Result<Self> {
-        let socket = socket::udp_on(&segment.interface, Ipv4Addr::BROADCAST, CLIENT_PORT)?;
+        let socket = socket::udp_on(&segment.interface, Ipv4Addr::BROADCAST.into(), CLIENT_PORT)?;
         Ok(Self { shared, segment, socket })
     }
 
@@ -105,7 +105,10 @@ impl Watcher {
                     if self.segment.dhcp == Dhcp::Proxy && !answer.is_proxy() {
                         continue;
                     }
-                    let server = answer.server.or(crate::server::ipv4(from.ip()));
+                    let server = answer.server.or(match from {
+                        SocketAddr::V4(from) => Some(*from.ip()),
+                        SocketAddr::V6(_) => None,
+                    });
                     if let Some(server) = server {
                         self.shared.foreign.tell(&self.shared, &self.segment, server, &answer.describe());
                     }

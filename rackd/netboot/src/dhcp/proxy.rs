@@ -59,11 +59,12 @@ pub(super) fn decide(
         (_, MessageType::Inform) => (EventKind::Inform, EventKind::Ack, MessageType::Ack),
         _ => return decision,
     };
-    let boot = boot_file(segment, files, entry, request);
+    let server = files.server(segment.server_ip);
+    let boot = boot_file(server, files, entry, request.client, request.architecture);
     let decision = with_unknown_architecture(decision.event(asked, request.describe()), &boot);
     match boot {
         // Silence: it goes on to its next boot device.
-        BootFile::Nothing | BootFile::Unknown(_) => decision,
+        BootFile::Nothing | BootFile::Unknown(..) => decision,
         boot => decision
             .event(answers, format!("proxy, {}", told_boot(&boot)))
             .reply(Reply::proxy(request, segment, kind, &boot)),
@@ -118,7 +119,7 @@ pub(crate) struct BootService {
 
 impl BootService {
     pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>) -> io::Result<Self> {
-        let socket = socket::udp_on(&segment.interface, segment.server_ip, PORT)?;
+        let socket = socket::udp_on(&segment.interface, segment.server_ip.into(), PORT)?;
         socket::widen(&socket);
         Ok(Self { shared, segment, socket })
     }

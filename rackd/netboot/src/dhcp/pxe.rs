@@ -1,17 +1,39 @@
 //! Which boot file for which firmware.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-use super::request::{Client, Request};
-use crate::{Boot, BootEntry, Segment};
+use super::request::Client;
+use crate::{Boot, BootEntry};
 
 /// Boot files by client architecture, and where HTTP is.
 #[derive(Debug, Clone)]
 pub struct BootFiles {
     /// Architecture (RFC 4578 §2.1 and IANA's registry) and file name, as served by TFTP.
     pub by_architecture: Vec<(u16, String)>,
+    /// Programs that firmware runs under UEFI Secure Boot; empty where there are none.
+    pub signed: Vec<SignedChain>,
     /// Port of the HTTP server that has our router.
     pub http_port: u16,
+}
+
+/// Shim, which firmware makers' keys have signed, and GRUB, which shim's maker has signed, by the names under which they
+/// are served: shim asks for its GRUB by that name, in the place that it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedChain {
+    /// Architectures (RFC 4578 §2.1) that it is for, by PXE. Not UEFI's HTTP boot: GRUB as distributions sign it cannot go
+    /// on from there.
+    pub architectures: &'static [u16],
+    /// The first program.
+    pub shim: &'static str,
+    /// The second.
+    pub grub: &'static str,
+}
+
+impl SignedChain {
+    /// For x86-64 UEFI.
+    pub const X64: Self = Self { architectures: &[7, 9], shim: "shimx64.efi", grub: "grubx64.efi" };
+    /// For arm64 UEFI.
+    pub const ARM64: Self = Self { architectures: &[11], shim: "shimaa64.efi", grub: "grubaa64.efi" };
 }
 
 impl BootFiles {
@@ -26,7 +48,8 @@ impl BootFiles {
             (16, "snponly.efi"),
             (19, "snponly-arm64.efi"),
         ];
-        Self { by_architecture: by_architecture.map(|(a, f)| (a, f.to_owned())).into(), http_port }
+        let by_architecture = by_architecture.map(|(a, f)| (a, f.to_owned())).into();
+        Self { by_architecture, signed: Vec::new(), http_port }
     }
 
     /// Leaves out what is not `there`: firmware that is offered a file nobody has stops with an error of its own,
@@ -39,8 +62,23 @@ impl BootFiles {
         self.by_architecture.iter().find(|(a, _)| *a == architecture).map(|(_, f)| f.as_str())
     }
 
-    pub(crate) fn server(&self, ip: Ipv4Addr) -> SocketAddrV4 {
-        SocketAddrV4::new(ip, self.http_port)
+    /// What locked firmware of an architecture runs, or why there is nothing.
+    fn shim(&self, architecture: u16) -> Result<&'static str, &'static str> {
+        let chain = self.signed.iter().find(|chain| chain.architectures.contains(&architecture));
+        match architecture {
+            _ if let Some(chain) = chain => Ok(chain.shim),
+            15..=20 => Err("UEFI HTTP boot with Secure Boot: signed GRUBs have no HTTP, let it boot by PXE"),
+            _ => Err("no signed boot file for this firmware"),
+        }
+    }
+
+    /// Whether a name is that of a first program for locked firmware.
+    pub(crate) fn is_signed(&self, name: &str) -> bool {
+        self.signed.iter().any(|chain| chain.shim == name)
+    }
+
+    pub(crate) fn server(&self, ip: impl Into<IpAddr>) -> SocketAddr {
+        SocketAddr::new(ip.into(), self.http_port)
     }
 }
 
@@ -55,33 +93,42 @@ pub(crate) enum BootFile {
     Script(String),
     /// A program's address, for UEFI HTTP boot.
     Http(String),
-    /// Firmware nobody has a file for.
-    Unknown(u16),
+    /// Firmware nobody has a file for, and why.
+    Unknown(u16, &'static str),
 }
 
-/// Picks the boot file. Firmware gets one only while there is a script to run: a machine that is to start from
+/// Picks the boot file, over HTTP from `server`. Firmware gets one only while there is a script to run: a machine that is to start from
 /// its disk sees no boot file and goes on to the next boot device.
 pub(crate) fn boot_file(
-    segment: &Segment,
+    server: SocketAddr,
     files: &BootFiles,
     entry: &BootEntry,
-    request: &Request,
+    client: Client,
+    architecture: Option<u16>,
 ) -> BootFile {
-    let server = files.server(segment.server_ip);
-    match (request.client, &entry.boot) {
+    // A PXE client that says nothing about itself is older than option 93: BIOS.
+    let architecture = architecture.unwrap_or(BIOS);
+    match (client, &entry.boot) {
         (_, Boot::None) | (Client::Other, _) => BootFile::Nothing,
-        (Client::Ipxe, Boot::Script { .. } | Boot::San(_) | Boot::LocalDisk) => {
+        (Client::Ipxe, Boot::Script { .. } | Boot::Signed { .. } | Boot::San(_) | Boot::LocalDisk) => {
             BootFile::Script(format!("http://{server}/boot/{}.ipxe", entry.mac.hyphenated()))
         }
         (Client::Pxe | Client::Http, Boot::LocalDisk) => BootFile::Nothing,
-        (client, Boot::Script { .. } | Boot::San(_)) => {
-            // A PXE client that says nothing about itself is older than option 93: BIOS.
-            let architecture = request.architecture.unwrap_or(0);
+        (Client::Pxe | Client::Http, Boot::Signed { .. }) if architecture != BIOS => {
+            match files.shim(architecture) {
+                Ok(shim) => BootFile::Tftp(shim.to_owned()),
+                Err(why) => BootFile::Unknown(architecture, why),
+            }
+        }
+        (client, Boot::Script { .. } | Boot::Signed { .. } | Boot::San(_)) => {
             match (files.file(architecture), client) {
-                (None, _) => BootFile::Unknown(architecture),
+                (None, _) => BootFile::Unknown(architecture, "no boot file for this firmware"),
                 (Some(file), Client::Http) => BootFile::Http(format!("http://{server}/firmware/{file}")),
                 (Some(file), _) => BootFile::Tftp(file.to_owned()),
             }
         }
     }
 }
+
+/// Intel x86PC, RFC 4578 §2.1.
+const BIOS: u16 = 0;

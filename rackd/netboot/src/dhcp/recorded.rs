@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use dhcproto::v4::MessageType;
 
-use super::{BootFiles, Client, Request, decide};
-use crate::{Boot, BootEntry, BootTable, Dhcp, KernelArgs, MacAddr, Segment};
+use super::{BootFiles, Client, Request, SignedChain, decide};
+use crate::{Boot, BootEntry, BootTable, Dhcp, EventKind, KernelArgs, MacAddr, Segment};
 
 #[test]
 fn recorded_firmware_is_read_as_it_is_and_answered_with_its_file() {
@@ -34,6 +34,45 @@ fn recorded_firmware_is_read_as_it_is_and_answered_with_its_file() {
             assert_eq!(message.fname_str().unwrap().unwrap().trim_end_matches('\0'), file);
         }
     }
+}
+
+/// The same machines, told to boot signed programs only.
+#[test]
+fn locked_firmware_is_sent_shim_by_pxe_and_told_why_not_by_http() {
+    let mac = MacAddr([0x52, 0x54, 0, 0x77, 0, 1]);
+    let boot =
+        Boot::Signed { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() };
+    let segment = Segment::new("lab", "br0", Ipv4Addr::new(10, 77, 0, 1), 24);
+    let mut table = BootTable::new();
+    let ip = Ipv4Addr::new(10, 77, 0, 50);
+    table.publish(BootEntry {
+        mac,
+        node: "n".into(),
+        hostname: String::new(),
+        ip,
+        network: "lab".into(),
+        boot,
+    });
+    let mut files = BootFiles::new(80);
+    let answer = |files: &BootFiles, hex| {
+        let decision = decide(&segment, &table, files, &Request::parse(&bytes(hex)).unwrap(), None);
+        let why = decision
+            .events
+            .into_iter()
+            .find(|(kind, _)| matches!(kind, EventKind::UnknownArchitecture { .. }));
+        let message = decision.reply.unwrap().message;
+        assert_eq!(message.yiaddr(), ip);
+        let file = message.fname_str().transpose().unwrap().unwrap_or_default();
+        (file.trim_end_matches('\0').to_owned(), why.map(|(_, why)| why).unwrap_or_default())
+    };
+    let none = String::new;
+    assert_eq!(answer(&files, OVMF_PXE), (none(), "no signed boot file for this firmware".into()));
+    files.signed.push(SignedChain::X64);
+    assert_eq!(answer(&files, OVMF_PXE), ("shimx64.efi".into(), none()));
+    let script = "http://10.77.0.1:80/boot/52-54-00-77-00-01.ipxe";
+    assert_eq!(answer(&files, IPXE_BIOS), (script.into(), none()));
+    let (file, why) = answer(&files, OVMF_HTTP);
+    assert!(file.is_empty() && why.contains("let it boot by PXE"), "{file} {why}");
 }
 
 fn bytes(hex: &str) -> Vec<u8> {

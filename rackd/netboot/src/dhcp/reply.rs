@@ -184,7 +184,7 @@ impl Reply {
             options.insert(DhcpOption::ClientMachineIdentifier(id.clone()));
         }
         match boot {
-            BootFile::Nothing | BootFile::Unknown(_) => {}
+            BootFile::Nothing | BootFile::Unknown(..) => {}
             BootFile::Tftp(file) => {
                 let server = segment.server_ip.to_string();
                 options.insert(DhcpOption::TFTPServerName(server.clone().into_bytes()));

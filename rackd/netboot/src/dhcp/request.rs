@@ -64,6 +64,17 @@ pub enum Client {
     Other,
 }
 
+impl Client {
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Ipxe => "ipxe",
+            Self::Pxe => "pxe firmware",
+            Self::Http => "http boot firmware",
+            Self::Other => "operating system",
+        }
+    }
+}
+
 /// Why a packet is not a request we can answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
@@ -159,13 +170,7 @@ impl Request {
     /// The facts of a packet in a line for people. All of it comes from numbers, so it is safe to print.
     #[must_use]
     pub fn describe(&self) -> String {
-        let mut out = match self.client {
-            Client::Ipxe => "ipxe",
-            Client::Pxe => "pxe firmware",
-            Client::Http => "http boot firmware",
-            Client::Other => "operating system",
-        }
-        .to_owned();
+        let mut out = self.client.words().to_owned();
         if let Some(architecture) = self.architecture {
             let _ = write!(out, ", architecture {architecture}");
         }

@@ -60,7 +60,7 @@ enum Guest {
 
 impl Server {
     pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>) -> io::Result<Self> {
-        let socket = socket::udp_on(&segment.interface, Ipv4Addr::UNSPECIFIED, SERVER_PORT)?;
+        let socket = socket::udp_on(&segment.interface, Ipv4Addr::UNSPECIFIED.into(), SERVER_PORT)?;
         socket::widen(&socket);
         let waiting = Waiting::new(shared.config.leases.clone());
         if let Some(source) = socket::source_of(&segment).filter(|source| *source != segment.server_ip) {
@@ -426,7 +426,7 @@ struct Told {
 
 impl UnknownMachines {
     /// Of one address, firmware that boots and all else apart.
-    fn first_in_a_while(&self, mac: (MacAddr, bool), now: Instant) -> bool {
+    pub(crate) fn first_in_a_while(&self, mac: (MacAddr, bool), now: Instant) -> bool {
         self.lock().first_in_a_while(mac, now)
     }
 

@@ -7,7 +7,7 @@ mod serve;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
 use axum::{
@@ -20,7 +20,7 @@ use axum::{
 pub use file::respond;
 pub use serve::{Limits, serve};
 
-use crate::{Artifact, Boot, BootEntry, BootTable, EventKind, MacAddr, script, server::Shared, server::ipv4};
+use crate::{Artifact, BootEntry, BootTable, EventKind, MacAddr, given, script, server::Shared};
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -30,8 +30,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// A boot script. It holds a per-boot secret, so it goes to the address reserved for that port and to nobody else,
-/// is not cached, and is not logged.
+/// A boot script ([`given`]). It is not cached, and is not logged.
 async fn boot_script(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -42,7 +41,6 @@ async fn boot_script(
     };
     let table = shared.table.load_full();
     let Some((node, script)) = script_for(&shared, &table, mac, peer.ip()) else {
-        // One answer for "not known", "not yours" and "nothing to boot": a neighbour learns nothing.
         if let Some(entry) = table.entries_of(mac).first() {
             let detail = refusal(&shared, &table, entry, peer.ip());
             shared.events.emit(Some(mac), Some(&entry.node), EventKind::HttpScriptRefused, detail);
@@ -68,7 +66,7 @@ fn refusal(shared: &Shared, table: &BootTable, entry: &BootEntry, peer: IpAddr) 
     let Some(segment) = table.segment(network).filter(|s| s.addresses_are_foreign()) else {
         return format!("asked for by {peer}: expected {ip}, which is reserved for it on {network}");
     };
-    let seen = ipv4(peer).filter(|peer| segment.contains(*peer));
+    let seen = table.ipv4_of(peer).filter(|peer| segment.contains(*peer));
     match seen.map(|peer| shared.neighbours.who(peer, Instant::now())) {
         None => format!(
             "asked for by {peer}: expected {ip}, or an address of {network} that {mac} has, saw one of elsewhere; \
@@ -85,7 +83,7 @@ fn refusal(shared: &Shared, table: &BootTable, entry: &BootEntry, peer: IpAddr) 
 
 /// The network of an address; empty: none of ours.
 fn network_of(table: &BootTable, peer: IpAddr) -> String {
-    let segment = ipv4(peer).and_then(|ip| table.segments().iter().find(|s| s.contains(ip)));
+    let segment = table.ipv4_of(peer).and_then(|ip| table.segments().iter().find(|s| s.contains(ip)));
     segment.map(|s| s.network.clone()).unwrap_or_default()
 }
 
@@ -95,26 +93,8 @@ fn script_for(
     mac: MacAddr,
     peer: IpAddr,
 ) -> Option<(Option<String>, String)> {
-    let peer = ipv4(peer)?;
-    let known = table.entries_of(mac);
-    // Beside another DHCP server it is the address that the machine was heard to take from it, or that the machine
-    // answers ARP for: whoever could forge that could take a reserved address, too.
-    let foreign = |entry: &BootEntry| {
-        let segment = table.segment(&entry.network).filter(|s| s.addresses_are_foreign() && s.contains(peer));
-        segment.is_some() && (shared.heard.has(mac, peer) || shared.neighbours.has(mac, peer, Instant::now()))
-    };
-    if let Some(entry) = known.iter().find(|e| e.ip == peer || foreign(e)) {
-        let server = shared.config.boot_files.server(table.segment(&entry.network)?.server_ip);
-        return Some((Some(entry.node.clone()), script::render(&entry.boot, server)?));
-    }
-    if !known.is_empty() {
-        return None;
-    }
-    // A machine that is not in the table, with an address of a pool.
-    let lease = shared.config.leases.by_ip(peer, SystemTime::now()).filter(|lease| lease.mac == mac)?;
-    let segment = table.segment(&lease.network)?;
-    let boot: &Boot = &segment.pool.as_ref()?.boot;
-    Some((None, script::render(boot, shared.config.boot_files.server(segment.server_ip))?))
+    let given = given::to(shared, table, mac, peer)?;
+    Some((given.node, script::render(&given.boot, given.server)?))
 }
 
 async fn artifact(

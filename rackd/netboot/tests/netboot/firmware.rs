@@ -14,13 +14,13 @@ use crate::foreign::{GIVES, dnsmasq_on};
 use crate::lab::{HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, file, noise, table, tool};
 
 /// A running machine and what it says on its serial port.
-struct Machine {
+pub(crate) struct Machine {
     _process: Killed,
     serial: mpsc::Receiver<Vec<u8>>,
 }
 
 impl Machine {
-    fn expect_serial(&self, word: &[u8]) {
+    pub(crate) fn expect_serial(&self, word: &[u8]) {
         let deadline = Instant::now() + Duration::from_secs(PATIENCE);
         let mut said = Vec::new();
         while !said.windows(word.len()).any(|w| w == word) {
@@ -34,13 +34,13 @@ impl Machine {
 }
 
 /// A rack with one machine: a bridge with the server's address and a tap for QEMU.
-struct Rack {
-    namespace: Namespace,
-    dir: tempfile::TempDir,
+pub(crate) struct Rack {
+    pub(crate) namespace: Namespace,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Rack {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let namespace = Namespace::new("q");
         namespace.sh(&format!(
             "ip link add br0 type bridge forward_delay 0 stp_state 0 mcast_snooping 0; \
@@ -64,7 +64,7 @@ impl Rack {
         Running::start(&self.namespace, config, table)
     }
 
-    fn machine(&self, args: &[&str]) -> Machine {
+    pub(crate) fn machine(&self, args: &[&str]) -> Machine {
         let qemu = tool("qemu-system-x86_64", "qemu-system-x86");
         let mut command: Command = self.namespace.command(&qemu);
         let nic = "-netdev tap,id=n0,ifname=t0,script=no,downscript=no,vhost=off";
@@ -90,24 +90,24 @@ impl Rack {
     }
 
     fn uefi(&self, more: &[&str]) -> Machine {
+        self.ovmf("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd", &[&["-machine", "q35"], more].concat())
+    }
+
+    /// A machine whose firmware has Microsoft's keys, and runs nothing that they have not signed.
+    pub(crate) fn locked(&self) -> Machine {
+        let lock = "driver=cfi.pflash01,property=secure,value=on";
+        let args = ["-machine", "q35,smm=on", "-global", lock];
+        self.ovmf("OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd", &args)
+    }
+
+    fn ovmf(&self, code: &str, factory: &str, more: &[&str]) -> Machine {
         let vars = self.dir.path().join("vars.fd");
-        std::fs::copy(file("/usr/share/OVMF/OVMF_VARS_4M.fd", "ovmf"), &vars).unwrap();
-        let code = file("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf");
+        std::fs::copy(file(&format!("/usr/share/OVMF/{factory}"), "ovmf"), &vars).unwrap();
+        let code = file(&format!("/usr/share/OVMF/{code}"), "ovmf");
         let code = format!("if=pflash,format=raw,unit=0,readonly=on,file={}", code.display());
         let vars = format!("if=pflash,format=raw,unit=1,file={}", vars.display());
         let nic = format!("virtio-net-pci,netdev=n0,mac={MAC},bootindex=1,romfile=");
-        let args = [
-            "-machine",
-            "q35",
-            "-drive",
-            &code,
-            "-drive",
-            &vars,
-            "-device",
-            &nic,
-            "-device",
-            "virtio-rng-pci",
-        ];
+        let args = ["-drive", &code, "-drive", &vars, "-device", &nic, "-device", "virtio-rng-pci"];
         self.machine(&[&args, more].concat())
     }
 }
@@ -121,7 +121,7 @@ fn script() -> Boot {
 }
 
 /// Under emulation on a busy machine; unloaded it is a tenth of this.
-const PATIENCE: u64 = 120;
+pub(crate) const PATIENCE: u64 = 120;
 
 fn expect_boot(server: &mut Running, what: &str, started: Instant) {
     server.wait(PATIENCE, |kind| *kind == EventKind::HttpScript);

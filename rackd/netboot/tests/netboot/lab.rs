@@ -182,7 +182,7 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let netboot = Netboot::start(config, table).await;
-                let listener = tokio::net::TcpListener::bind(("0.0.0.0", HTTP_PORT)).await.unwrap();
+                let listener = tokio::net::TcpListener::bind(("::", HTTP_PORT)).await.unwrap();
                 let limits = http::Limits { header_timeout: Duration::from_secs(2), ..Default::default() };
                 let http = tokio::spawn(http::serve(listener, netboot.router(), limits, stop.clone()));
                 assert!(ready.send(netboot.clone()).is_ok());

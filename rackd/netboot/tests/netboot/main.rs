@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod dhcp_clients;
+mod dhcpv6;
 mod firmware;
 mod foreign;
 mod hostile;
@@ -19,5 +20,6 @@ mod pools;
 mod proxy;
 mod relay;
 mod router_advertisement;
+mod secure_boot;
 mod storm;
 mod tftp_clients;

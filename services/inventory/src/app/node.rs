@@ -68,6 +68,7 @@ impl Noun for Node {
         bmc,
         boot_mode,
         boot_interface,
+        secure_boot,
         architecture,
         resource_class,
         traits,
@@ -112,6 +113,12 @@ impl Noun for Node {
         }
         if BootInterface::try_from(self.boot_interface).is_err() {
             return Err(invalid("node.boot_interface", "expected network, virtual media or nothing"));
+        }
+        if self.secure_boot && self.boot_mode() == BootMode::Bios {
+            return Err(invalid(
+                "node.secure_boot",
+                "expected boot mode UEFI, or none yet: BIOS has no Secure Boot",
+            ));
         }
         if !(0..=RACK_UNITS).contains(&self.rack_unit) {
             return Err(invalid("node.rack_unit", format!("expected 0 (unknown) to {RACK_UNITS}")));

@@ -169,6 +169,8 @@ fn describe(node: &mut Node, hardware: &Hardware, now: Timestamp) -> Vec<Nic> {
     if node.boot_mode() == BootMode::Unspecified {
         node.boot_mode = hardware.boot_mode;
     }
+    // Off is no word against it: somebody may have said that it will be on.
+    node.secure_boot |= hardware.secure_boot && node.boot_mode() == BootMode::Uefi;
     let mut nics: Vec<Nic> = Vec::new();
     for nic in &hardware.nics {
         // An interface without an address of its own (a dummy, InfiniBand) cannot be a port.

@@ -203,6 +203,7 @@ async fn what_cannot_be_is_refused_with_the_field() {
         (Node { architecture: "vax".into(), ..node("n1") }, "node.architecture"),
         (Node { rack_unit: -1, ..node("n1") }, "node.rack_unit"),
         (Node { boot_mode: 9, ..node("n1") }, "node.boot_mode"),
+        (Node { boot_mode: BootMode::Bios.into(), secure_boot: true, ..node("n1") }, "node.secure_boot"),
         (Node { traits: vec![String::new()], ..node("n1") }, "node.traits"),
         (with_bmc(|b| b.driver = "telepathy".into()), "node.bmc.driver"),
         (with_bmc(|b| b.address = "a:b:c:d".into()), "node.bmc.address"),

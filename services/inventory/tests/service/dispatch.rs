@@ -157,6 +157,7 @@ async fn an_inspection_describes_the_node_and_its_ports() {
         hardware: Some(Hardware {
             cpu: Some(Cpu { architecture: "x86_64".into(), ..Cpu::default() }),
             boot_mode: BootMode::Uefi.into(),
+            secure_boot: true,
             nics,
             ..Hardware::default()
         }),
@@ -170,6 +171,7 @@ async fn an_inspection_describes_the_node_and_its_ports() {
     let found = vec![nic("52:54:00:00:00:01", true), nic("52:54:00:00:00:02", false), nic("", true)];
     let node = inner(scheduler.dispatch.transition_node(inspected("n1", found)).await).unwrap().node.unwrap();
     assert_eq!((node.architecture.as_str(), node.boot_mode()), ("x86_64", BootMode::Uefi));
+    assert!(node.secure_boot, "what the inspection saw on is booted so from then on");
     assert!(node.hardware.is_some() && node.inspect_time.is_some());
     let ports = |pages: ListPortsResponse| {
         pages.ports.into_iter().map(|p| (p.mac_address, p.pxe_enabled)).collect::<Vec<_>>()

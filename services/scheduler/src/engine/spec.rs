@@ -35,6 +35,7 @@ pub(crate) fn machine(dispatch: Dispatch) -> Machine {
         bmc_system: bmc.system,
         boot_mode: node.boot_mode,
         boot_interface: node.boot_interface,
+        secure_boot: node.secure_boot,
         ports: dispatch
             .ports
             .into_iter()
@@ -84,7 +85,7 @@ mod tests {
             system: "blade3".into(),
             ..Bmc::default()
         };
-        let node = Node { bmc: Some(bmc), ..Node::default() };
+        let node = Node { bmc: Some(bmc), secure_boot: true, ..Node::default() };
         let dispatch = Dispatch { node: Some(node), bmc_password: "tiger".into(), ..Dispatch::default() };
         let told = complete(TaskSpec::default(), dispatch).machine.unwrap();
         let expected = Machine {
@@ -97,6 +98,7 @@ mod tests {
             bmc_certificate_sha256: "ab".into(),
             bmc_ca_pem: "pem".into(),
             bmc_system: "blade3".into(),
+            secure_boot: true,
             ..Machine::default()
         };
         assert_eq!(told, expected);
