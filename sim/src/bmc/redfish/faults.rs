@@ -24,6 +24,10 @@ pub struct RedfishFaults {
     pub mute: bool,
     /// Says yes to a boot device and does not store it.
     pub forgets_boot: bool,
+    /// The list of firmware has no last page.
+    pub endless: bool,
+    /// Jobs for BIOS settings fail when the machine starts, as after a failed POST; the settings still wait.
+    pub fails_bios_jobs: bool,
     /// Says yes to a reset and does not do it.
     pub forgets_power: bool,
 }

@@ -62,6 +62,7 @@ pub(super) struct Reply {
 impl Service {
     pub(super) fn new(config: RedfishConfig, chassis: Arc<dyn Chassis>) -> Self {
         let sessions = Sessions::new(config.max_sessions, config.idle_timeout);
+        let parts = Parts::with(config.more_parts);
         Self {
             config,
             sessions,
@@ -72,7 +73,7 @@ impl Service {
             media_boots: false,
             bios: Bios::default(),
             tasks: Tasks::default(),
-            parts: Parts::default(),
+            parts,
             restarts: 0,
         }
     }
@@ -111,6 +112,7 @@ impl Service {
             bios: &self.bios,
             tasks: &self.tasks,
             parts: &self.parts,
+            endless: faults.endless,
             query: &asked.query,
         };
         if let (&Method::POST, Some((resource, action))) = (&asked.method, path.split_once("/Actions/")) {
@@ -207,7 +209,7 @@ impl Service {
                 );
                 let starts = before == PowerState::Off || restart;
                 if outcome.is_ok() && starts && chassis.power().await == PowerState::On {
-                    self.start();
+                    self.start(faults.fails_bios_jobs);
                 }
                 Reply::of(outcome)
             }
@@ -281,8 +283,8 @@ impl Service {
     }
 
     /// The machine starts.
-    fn start(&mut self) {
-        let queued = self.tasks.start();
+    fn start(&mut self, fails: bool) {
+        let queued = self.tasks.start(fails);
         // Dell's settings wait for their job, too.
         if queued || self.config.personality != Personality::Idrac {
             self.bios.start();
