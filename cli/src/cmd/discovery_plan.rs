@@ -124,13 +124,29 @@ struct MachineText {
 }
 
 fn parse(text: &str) -> Result<DiscoveryPlan, String> {
-    let text: PlanText = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
+    let text: PlanText = serde_yaml_ng::from_str(text).map_err(|error| without_values(&error))?;
     let machines = text.machines.into_iter().map(machine).collect::<Result<_, _>>()?;
     Ok(DiscoveryPlan {
         rules: text.rules.into_iter().map(rule).collect(),
         machines,
         ..DiscoveryPlan::default()
     })
+}
+
+/// What is wrong, and where, without what stands there: that may be a password. Of a field that is not known, those that are.
+fn without_values(error: &serde_yaml_ng::Error) -> String {
+    let words = error.to_string();
+    let what = match words.split_once("expected one of ") {
+        Some((_, fields)) if words.contains("unknown field") => {
+            format!("unknown field: expected one of {}", fields.split(" at line").next().unwrap_or_default())
+        }
+        _ if words.contains("missing field") => words.split(" at line").next().unwrap_or_default().to_owned(),
+        _ => "expected another value or name here (docs/life-of-a-deployment.md has the shape)".to_owned(),
+    };
+    match error.location() {
+        Some(at) => format!("line {}, column {}: {what}", at.line(), at.column()),
+        None => what,
+    }
 }
 
 fn rule(text: RuleText) -> DiscoveryRule {
@@ -160,10 +176,12 @@ fn rule(text: RuleText) -> DiscoveryRule {
 fn machine(text: MachineText) -> Result<ExpectedMachine, String> {
     let plain = |text: &str| match text {
         "" => Ok(String::new()),
-        text => mac(text).map_err(|failure| failure.message),
+        // Not what stands there: columns may have moved, and one has passwords.
+        text => mac(text).map_err(|_| "expected a MAC address such as 52:54:00:12:34:56".to_owned()),
     };
     let name = |collection, text: &str| {
-        full_or_empty(collection, Some(text).filter(|t| !t.is_empty())).map_err(|failure| failure.message)
+        full_or_empty(collection, Some(text).filter(|t| !t.is_empty()))
+            .map_err(|_| "expected the name of a rack or a node: a-z, 0-9 and '-'".to_owned())
     };
     Ok(ExpectedMachine {
         mac_address: plain(&text.mac_address)?,
@@ -208,8 +226,8 @@ fn csv(text: &str) -> Result<Vec<ExpectedMachine>, String> {
                 "node" => &mut one.node,
                 "rack_unit" => {
                     let number = if field.is_empty() { Ok(0) } else { field.parse() };
-                    one.rack_unit =
-                        number.map_err(|_| at(format!("rack_unit: expected a number, saw {field:?}")))?;
+                    one.rack_unit = number
+                        .map_err(|_| at("rack_unit: expected a number, saw another word".to_owned()))?;
                     continue;
                 }
                 "default_password" => {
@@ -221,7 +239,12 @@ fn csv(text: &str) -> Result<Vec<ExpectedMachine>, String> {
                     };
                     continue;
                 }
-                other => return Err(format!("the first line names an unknown column {other:?}")),
+                // Without a header the first line is a machine's.
+                _ => {
+                    return Err(
+                        "the first line names an unknown column: is it the names of the columns?".to_owned()
+                    );
+                }
             };
             field.clone_into(place);
         }
@@ -244,6 +267,17 @@ mod tests {
         for (from, to) in [("vendor", "vender"), ("automatic", "auto"), ("rack: r1", "rack: 'r 1'")] {
             assert!(parse(&text.replace(from, to)).is_err(), "{to}");
         }
+        // A password that YAML takes for a number, or that stands where none is expected.
+        for (from, to) in [
+            ("user: root", "user: root, password: [p48151623]"),
+            ("user: root", "password:48151623"),
+            ("automatic: true", "automatic: 48151623"),
+            ("rack: r1", "rack_unit: p48151623"),
+            ("rack: r1", "mac_address: p48151623"),
+        ] {
+            let error = parse(&text.replace(from, to)).unwrap_err();
+            assert!(!error.contains("48151623"), "{to}: {error}");
+        }
     }
 
     #[test]
@@ -260,6 +294,9 @@ mod tests {
             (",12", "", "line 2: expected 6 fields"),
             ("secret", "\"secret\"", "without quotes"),
             ("52-54-00-00-00-99", "52", "line 2"),
+            ("serial_number, bmc_mac_address,bmc_password", "A0,52-54-00-00-00-98,secret", "unknown column"),
+            ("secret,yes,r1,12", "p,yes,r1,secret", "line 2: rack_unit"),
+            ("secret,yes,r1", "p,yes,s secret", "line 2: expected the name"),
             (",yes", ",secret", "line 2: default_password: expected true or false"),
         ] {
             let error = csv(&text.replace(from, to)).unwrap_err();

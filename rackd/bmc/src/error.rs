@@ -408,16 +408,14 @@ pub enum BmcError {
         near: Vec<String>,
     },
     /// A BIOS setting cannot have this value.
-    #[error("BIOS setting {name} of BMC {addr}: expected {expected}, seen {seen:?}")]
+    #[error("BIOS setting {name} of BMC {addr}: expected {expected}, seen something else")]
     BadSetting {
         /// The BMC.
         addr: SocketAddr,
         /// The setting.
         name: String,
-        /// What it can be.
+        /// What it can be. What was asked for is left out: it may be a password in the wrong place.
         expected: &'static str,
-        /// What was asked for.
-        seen: String,
     },
     /// `auto` found no driver that works.
     #[error("no driver works: expected Redfish or IPMI; seen: redfish: {redfish}; ipmi: {ipmi}")]

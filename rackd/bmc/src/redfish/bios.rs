@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc};
-use super::link::{Ask, Link};
+use super::link::Link;
 use crate::actor::Call;
 use crate::{Bios, BiosSetting, BiosSettings, BmcError, Deadline};
 
@@ -79,36 +79,29 @@ impl Link {
             }
             let (ask, answer) = self.patch(call, path, &body, waiting.etag.clone()).await?;
             if !answer.status.is_success() {
-                return Err(self.refused(&ask, &answer));
+                return Err(without(self.refused(&ask, &answer), &changes));
             }
             task = self.task_of(&answer);
-            if task.is_none() && self.vendor(call).await?.queues_jobs {
-                task = self.queue_job(call, path.clone()).await?;
-            }
+        }
+        // Also where nothing was to be written: an earlier job may have failed, or was never queued.
+        let waits = attributes.iter().any(|(name, value)| is_now(&both, name) != Some(value));
+        if task.is_none() && waits && self.vendor(call).await?.queues_jobs {
+            task = self.ensure_job(call, path).await?;
         }
         let both = self.bios(call).await?;
         // A job that has them is as good as seeing them wait: some BMCs show them no longer then.
         let kept = |(name, value): &(&String, &Value)| will_be(&both, name) == Some(value);
-        if let (None, Some((name, value))) = (&task, attributes.iter().find(|change| !kept(change))) {
+        if let (None, Some((name, _))) = (&task, attributes.iter().find(|change| !kept(change))) {
             return Err(BmcError::NotApplied {
                 addr: self.address.addr,
                 what: "a BIOS setting",
-                expected: format!("{name} = {}", text(value)),
-                seen: will_be(&both, name).map_or("nothing".to_owned(), text),
+                // A value may be a password.
+                expected: format!("{name} as it was asked for"),
+                seen: will_be(&both, name).map_or("no such setting", |_| "another value").to_owned(),
             });
         }
         let task = task.map(|task| task.as_str().to_owned()).unwrap_or_default();
         Ok(BiosSettings { settings: settings(&both), task })
-    }
-
-    /// Dell's way (DellJob): settings wait for a job, and a job for the next start.
-    async fn queue_job(&mut self, call: &mut Call, settings: Path) -> Result<Option<Path>, BmcError> {
-        let (_, system) = self.system(call).await?;
-        let Some((path, manager)) = self.manager(call, &system).await? else { return Ok(None) };
-        let jobs = manager.link("Links/Oem/Dell/Jobs").or_else(|| path.member("Jobs")).unwrap_or(path);
-        let ask = Ask::post(&jobs, json!({ "TargetSettingsURI": settings.as_str() })).once("queueing a job");
-        let answer = self.send(call, &ask).await?;
-        if answer.status.is_success() { Ok(self.task_of(&answer)) } else { Err(self.refused(&ask, &answer)) }
     }
 
     /// What is to be written, each of the type that the setting has now.
@@ -124,7 +117,6 @@ impl Link {
                 addr,
                 name: name.clone(),
                 expected: if value.is_boolean() { "true or false" } else { "a whole number" },
-                seen: wanted.clone(),
             })?;
             typed.insert(name.clone(), value);
         }
@@ -136,6 +128,21 @@ const ON_RESET: &str = "OnReset";
 
 fn attributes(document: &Document) -> Option<&Map<String, Value>> {
     document.at("Attributes")?.as_object()
+}
+
+/// A refusal in which the BMC repeats what it was asked for, without that: a value may be a password.
+fn without(refused: BmcError, changes: &[(String, String)]) -> BmcError {
+    let BmcError::Http { addr, request, status, mut detail } = refused else { return refused };
+    // Shorter ones are everywhere, and no secrets.
+    for (_, value) in changes.iter().filter(|(_, value)| value.len() >= 4) {
+        detail = detail.replace(value.as_str(), "…");
+    }
+    BmcError::Http { addr, request, status, detail }
+}
+
+/// A setting's value until the next start.
+fn is_now<'a>(both: &'a Both, name: &str) -> Option<&'a Value> {
+    attributes(&both.now)?.get(name)
 }
 
 /// A setting's value after the next start.

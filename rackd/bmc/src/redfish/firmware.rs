@@ -48,7 +48,11 @@ impl Link {
             BmcError::Unsupported { driver: DRIVER, capability: "list of firmware on this BMC" };
         let list = self.firmware_list(call).await?.ok_or(unsupported)?;
         let mut parts = Vec::new();
-        for path in self.get(call, &list).await?.links("Members", self.tuning.max_members) {
+        let (members, is_all) = self.collection(call, &list).await?;
+        if !is_all {
+            tracing::warn!(bmc.addr = %self.address.addr, members = members.len(), "a list of firmware without end is cut");
+        }
+        for (path, _) in members {
             let Some(one) = optional(self.get(call, &path).await, &mut Vec::new(), "firmware")? else {
                 continue;
             };

@@ -10,6 +10,7 @@
 //! - `link`: one request: authentication, ETags, repetition, redirects; `session`: logging in and out
 //! - `http`: one exchange on the connection, bounded in time and size; `persist`: until an answer is worth having
 //! - `document`: what came, of which anything may be missing or of another type
+//! - `collection`: a collection's members over its pages; `jobs`: Dell's queue
 //! - `accounts`, `bios`, `events`, `event_log`, `firmware`, `media`, `media_boot`, `sensors`, `task`: capabilities with a file of their own
 //! - `power`, `boot`, `inventory`, `entry`, `readings`: what documents mean; pure
 //! - `tuning`: policy as data
@@ -21,6 +22,7 @@ mod accounts;
 mod address;
 mod bios;
 mod boot;
+mod collection;
 mod dial;
 pub(crate) mod document;
 mod driver;
@@ -31,6 +33,7 @@ mod firmware;
 pub(crate) mod http;
 mod hub;
 pub(crate) mod inventory;
+mod jobs;
 mod link;
 mod media;
 mod media_boot;

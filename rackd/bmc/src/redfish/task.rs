@@ -35,6 +35,7 @@ const STATES: &[(&str, BmcTaskState)] = &[
     ("PendingActivation", BmcTaskState::Waiting),
     ("Failed", BmcTaskState::Failed),
     ("RebootFailed", BmcTaskState::Failed),
+    ("RebootCompleted", BmcTaskState::Done),
     ("CompletedWithErrors", BmcTaskState::Failed),
     // HpeiLOUpdateServiceExt: State.
     ("Idle", BmcTaskState::Done),
@@ -97,7 +98,7 @@ impl Link {
 }
 
 /// What a document says; `accepted`: it came with 202, and so is not at its end.
-fn task(document: &Document, accepted: bool) -> BmcTask {
+pub(super) fn task(document: &Document, accepted: bool) -> BmcTask {
     let first = |places: &[&str]| places.iter().find_map(|place| document.text(place));
     let word = first(STATE);
     let state = match word.as_deref() {
@@ -137,6 +138,8 @@ mod tests {
             read(dell, false),
             (BmcTaskState::Waiting, Some(0), "Task successfully scheduled.".into())
         );
+        assert_eq!(read(r#"{"JobState": "RebootCompleted"}"#, false).0, BmcTaskState::Done);
+        assert_eq!(read(r#"{"Oem": {"Hpe": {"State": "Idle"}}}"#, false).0, BmcTaskState::Done);
         let failed = r#"{"TaskState": "Completed", "Oem": {"Dell": {"JobState": "CompletedWithErrors"}}}"#;
         assert_eq!(read(failed, false).0, BmcTaskState::Failed, "the job knows more than its task");
         let hpe = r#"{"Oem": {"Hpe": {"State": "Writing", "FlashProgressPercent": 900}}}"#;

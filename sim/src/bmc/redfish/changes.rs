@@ -7,7 +7,7 @@ use super::config::RedfishConfig;
 use super::faults::RedfishFaults;
 use super::log::Log;
 use super::personality::Personality;
-use super::resources::{RESTARTS, TARGETS, TIMES, refusal};
+use super::resources::{RESTARTS, TARGETS, TIMES, refusal, targets};
 use super::service::Reply;
 use super::tasks::Work;
 use crate::bmc::chassis::press;
@@ -183,7 +183,8 @@ fn boot(config: &RedfishConfig, now: BootFlags, value: &Value) -> Result<BootFla
                 enabled = TIMES.iter().find(|t| **t == word).ok_or_else(|| not_in_list(name, value))?;
             }
             "BootSourceOverrideTarget" => {
-                let target = TARGETS.iter().find(|(_, t)| *t == word);
+                let has = targets(config.personality).contains(&word);
+                let target = TARGETS.iter().find(|(_, t)| has && *t == word);
                 flags.device = target.ok_or_else(|| not_in_list(name, value))?.0;
             }
             "BootSourceOverrideMode" if config.refuses_mode => {

@@ -41,6 +41,8 @@ pub struct RedfishConfig {
     pub personality: Personality,
     /// Whether the vendor's licence for virtual media is installed.
     pub licensed: bool,
+    /// Parts with firmware beside the two that everybody has.
+    pub more_parts: usize,
     /// Whether its firmware is from before settings could say when they are applied.
     pub old_firmware: bool,
 }
@@ -80,6 +82,7 @@ impl RedfishConfig {
             action_info: false,
             personality: Personality::Plain,
             licensed: true,
+            more_parts: 0,
             old_firmware: false,
         }
     }

@@ -28,6 +28,10 @@ pub struct RedfishFaults {
     pub forgets_boot: bool,
     /// Stores a boot device for once, and in the mode that it had.
     pub keeps_mode: bool,
+    /// The list of firmware has no last page.
+    pub endless: bool,
+    /// Jobs for BIOS settings fail when the machine starts, as after a failed POST; the settings still wait.
+    pub fails_bios_jobs: bool,
     /// Says yes to a reset and does not do it.
     pub forgets_power: bool,
     /// Refuses every log-in in words that repeat the password, as the registries' messages do.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::bios::{self, Bios};
 use super::config::RedfishConfig;
 use super::log::Log;
-use super::personality::dress;
+use super::personality::{Personality, dress};
 use super::tasks::{self, Tasks};
 use super::update::{self, Parts};
 use super::{accounts, chassis, log};
@@ -27,6 +27,13 @@ pub(super) const TARGETS: &[(BootDeviceSelector, &str)] = &[
     (BootDeviceSelector::BIOS_SETUP, "BiosSetup"),
 ];
 
+/// The targets that a vendor has. Machines of HPE and Dell have no CD drive: theirs is the virtual one, which is booted from by
+/// the vendor's way alone.
+pub(super) fn targets(personality: Personality) -> Vec<&'static str> {
+    let all = TARGETS.iter().map(|(_, target)| *target);
+    all.filter(|target| personality == Personality::Plain || *target != "Cd").collect()
+}
+
 /// The machine at one moment.
 pub(super) struct View<'a> {
     pub(super) config: &'a RedfishConfig,
@@ -43,6 +50,8 @@ pub(super) struct View<'a> {
     pub(super) bios: &'a Bios,
     pub(super) tasks: &'a Tasks,
     pub(super) parts: &'a Parts,
+    /// A list has no last page.
+    pub(super) endless: bool,
     /// What stands behind the `?`.
     pub(super) query: &'a str,
     /// See [`super::RedfishFaults::hides_power`].
@@ -218,7 +227,7 @@ fn of_system(view: &View<'_>, id: &str, rest: &str) -> Option<Value> {
 
 fn whole_system(view: &View<'_>, id: &str, path: &str) -> Value {
     let facts = &view.config.facts;
-    let targets: Vec<_> = TARGETS.iter().map(|(_, target)| *target).collect();
+    let targets = targets(view.config.personality);
     let flags = if view.flags.valid { view.flags } else { BootFlags::NONE };
     let target = TARGETS.iter().find(|(device, _)| *device == flags.device).map_or("None", |(_, t)| *t);
     let enabled = match (flags.valid, flags.persistent) {

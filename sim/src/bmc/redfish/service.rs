@@ -64,6 +64,7 @@ pub(super) struct Reply {
 impl Service {
     pub(super) fn new(config: RedfishConfig, chassis: Arc<dyn Chassis>) -> Self {
         let sessions = Sessions::new(config.max_sessions, config.idle_timeout);
+        let parts = Parts::with(config.more_parts);
         Self {
             config,
             sessions,
@@ -75,7 +76,7 @@ impl Service {
             moving: None,
             bios: Bios::default(),
             tasks: Tasks::default(),
-            parts: Parts::default(),
+            parts,
             restarts: 0,
         }
     }
@@ -114,6 +115,7 @@ impl Service {
             bios: &self.bios,
             tasks: &self.tasks,
             parts: &self.parts,
+            endless: faults.endless,
             query: &asked.query,
             hides_power: faults.hides_power,
             moving: self.moving(),
@@ -222,7 +224,7 @@ impl Service {
                     _ => None,
                 };
                 if outcome.is_ok() && starts && chassis.power().await == PowerState::On {
-                    self.start();
+                    self.start(faults.fails_bios_jobs);
                 }
                 Reply::of(outcome)
             }
@@ -313,8 +315,8 @@ impl Service {
     }
 
     /// The machine starts.
-    fn start(&mut self) {
-        let queued = self.tasks.start();
+    fn start(&mut self, fails: bool) {
+        let queued = self.tasks.start(fails);
         // Dell's settings wait for their job, too.
         if queued || self.config.personality != Personality::Idrac {
             self.bios.start();

@@ -78,10 +78,11 @@ impl Tasks {
         }
     }
 
-    /// The machine starts. Whether something waited for that.
-    pub(super) fn start(&mut self) -> bool {
+    /// The machine starts. Whether something waited for that, and succeeds.
+    pub(super) fn start(&mut self, fails: bool) -> bool {
+        let end = if fails { State::Failed } else { State::Done };
         let waiting = self.list.iter_mut().filter(|task| task.state == State::Scheduled);
-        waiting.map(|task| task.state = State::Done).count() > 0
+        waiting.map(|task| task.state = end).count() > 0 && !fails
     }
 
     /// The newest that is not done, or was the last.

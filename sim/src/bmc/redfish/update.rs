@@ -14,14 +14,14 @@ const INVENTORY: &str = "/redfish/v1/UpdateService/FirmwareInventory";
 #[derive(Debug)]
 pub(super) struct Parts(pub(super) Vec<(String, String)>);
 
-impl Default for Parts {
-    fn default() -> Self {
-        let part = |name: &str, version: &str| (name.to_owned(), version.to_owned());
-        Self(vec![part("BMC", env!("CARGO_PKG_VERSION")), part("NIC", "1.2")])
-    }
-}
-
 impl Parts {
+    pub(super) fn with(more: usize) -> Self {
+        let part = |name: &str, version: &str| (name.to_owned(), version.to_owned());
+        let mut parts = vec![part("BMC", env!("CARGO_PKG_VERSION")), part("NIC", "1.2")];
+        parts.extend((0..more).map(|n| part(&format!("PART{n}"), "1.0")));
+        Self(parts)
+    }
+
     pub(super) fn set(&mut self, id: &str, version: String) {
         if let Some((_, now)) = self.0.iter_mut().find(|(part, _)| part == id) {
             *now = version;
@@ -53,6 +53,8 @@ pub(super) fn simple(parts: &Parts, body: &Value) -> Result<Work, (hyper::Status
 }
 
 const PROTOCOLS: &[&str] = &["HTTP", "HTTPS"];
+/// Parts on a page of the list.
+const PAGE: usize = 32;
 
 /// Something at or below the service.
 pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
@@ -80,8 +82,20 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
             service
         }
         ["FirmwareInventory"] => {
-            let members: Vec<_> = view.parts.0.iter().map(|(id, _)| format!("{path}/{id}")).collect();
-            collection(path, "SoftwareInventoryCollection", &members)
+            let skip = view.query.split('&').find_map(|part| part.strip_prefix("$skip=")?.parse().ok());
+            let skip = skip.unwrap_or(0);
+            let page = view.parts.0.iter().skip(skip).take(PAGE);
+            let members: Vec<_> = page.map(|(id, _)| format!("{path}/{id}")).collect();
+            let mut page = collection(path, "SoftwareInventoryCollection", &members);
+            let next = if view.endless {
+                Some(skip)
+            } else {
+                Some(skip + PAGE).filter(|next| *next < view.parts.0.len())
+            };
+            if let (Some(next), Some(page)) = (next, page.as_object_mut()) {
+                page.insert("Members@odata.nextLink".to_owned(), json!(format!("{path}?$skip={next}")));
+            }
+            page
         }
         ["FirmwareInventory", id] => {
             let (_, version) = view.parts.0.iter().find(|(part, _)| part == id)?;
