@@ -33,6 +33,7 @@ mod bmc_reset;
 mod boot_device;
 mod breaker;
 mod capability;
+mod coalesce;
 mod console;
 mod deadline;
 mod draw;

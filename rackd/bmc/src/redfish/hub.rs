@@ -16,8 +16,9 @@ use super::recognise::handle;
 use super::tuning::Tuning;
 use super::vendor;
 use super::worked::Worked;
-use crate::Bmc;
 use crate::actor::{self, Job, Line as _, MAILBOX, forget_ended};
+use crate::coalesce::Coalesced;
+use crate::{Bmc, PowerState};
 
 /// All BMCs of a rack. Cheap to clone. When the last clone is dropped the actors stop;
 /// [`RedfishHub::shutdown`] also waits until they have deleted their sessions.
@@ -36,11 +37,14 @@ struct Inner {
     tasks: TaskTracker,
 }
 
+/// The way to an actor, and the reads of the power that wait for it.
+pub(super) type Way = (mpsc::Sender<Job<Link>>, Arc<Coalesced<PowerState>>);
 type Actors = HashMap<SocketAddr, Vec<Known>>;
 
 struct Known {
     address: Arc<RedfishAddress>,
     mailbox: mpsc::WeakSender<Job<Link>>,
+    reads: Arc<Coalesced<PowerState>>,
 }
 
 impl RedfishHub {
@@ -76,17 +80,20 @@ impl RedfishHub {
         self.inner.tasks.wait().await;
     }
 
-    fn mailbox(&self, address: Arc<RedfishAddress>) -> mpsc::Sender<Job<Link>> {
+    fn mailbox(&self, address: Arc<RedfishAddress>) -> Way {
         // The map stays consistent even if a holder panicked: every change is one call.
         let mut actors = self.inner.actors.lock().unwrap_or_else(PoisonError::into_inner);
         let known = actors.entry(address.addr).or_default();
         known.retain(|known| known.mailbox.strong_count() > 0);
         let found = known.iter().find(|known| known.address == address);
-        if let Some(mailbox) = found.and_then(|known| known.mailbox.upgrade()) {
-            return mailbox;
+        if let Some(way) = found.and_then(|known| Some((known.mailbox.upgrade()?, Arc::clone(&known.reads))))
+        {
+            return way;
         }
+        let reads = Arc::default();
         let (mailbox, jobs) = mpsc::channel(MAILBOX);
-        known.push(Known { address: Arc::clone(&address), mailbox: mailbox.downgrade() });
+        let kept = Arc::clone(&reads);
+        known.push(Known { address: Arc::clone(&address), mailbox: mailbox.downgrade(), reads: kept });
         let (dial, worked) = (Arc::clone(&self.inner.dial), Arc::clone(&self.inner.worked));
         let places = Arc::clone(&self.inner.places);
         let link = Link::new(address, dial, self.inner.tuning, worked, places);
@@ -97,7 +104,7 @@ impl RedfishHub {
             let mut actors = all.lock().unwrap_or_else(PoisonError::into_inner);
             forget_ended(&mut actors, addr, |known| known.mailbox.strong_count() > 0);
         });
-        mailbox
+        (mailbox, reads)
     }
 }
 
