@@ -118,6 +118,8 @@ async fn one_session_serves_all_calls_and_is_closed_at_the_end() {
         outcome.unwrap();
     }
     assert_eq!(lab.bmc.session_count(), 1);
+    // They ask the same, and none of them before the first has had its turn.
+    assert!(lab.bmc.datagrams() < 30, "{}", lab.bmc.datagrams());
     lab.hub.shutdown().await;
     assert_eq!(lab.bmc.session_count(), 0);
     assert_eq!(one.power_status(soon()).await, Err(BmcError::ShuttingDown));

@@ -256,6 +256,8 @@ async fn one_session_serves_all_calls_and_is_deleted_at_the_end() {
         outcome.unwrap();
     }
     assert_eq!(lab.service.session_count().await, 1);
+    // They ask the same, and none of them before the first has had its turn.
+    assert!(lab.service.request_count() < 30, "{}", lab.service.request_count());
     // A BMC that restarted knows the session no more.
     lab.service.forget_sessions().await;
     assert_eq!(one.power_status(soon()).await, Ok(PowerState::Off));

@@ -8,7 +8,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::PowerState;
 use crate::actor::{self, Job, Line, MAILBOX, forget_ended};
+use crate::coalesce::Coalesced;
 
 /// `A` says all about a BMC: handles of equal ones share an actor.
 pub(crate) struct Actors<A, L: Line> {
@@ -20,37 +22,39 @@ pub(crate) struct Actors<A, L: Line> {
 struct Known<A, L> {
     address: Arc<A>,
     mailbox: mpsc::WeakSender<Job<L>>,
+    reads: Arc<Coalesced<PowerState>>,
 }
+
+/// The way to an actor, and the reads of the power that wait for it.
+pub(crate) type Way<L> = (mpsc::Sender<Job<L>>, Arc<Coalesced<PowerState>>);
 
 impl<A: PartialEq + Send + Sync + 'static, L: Line> Actors<A, L> {
     pub(crate) fn new() -> Self {
         Self { known: Arc::default(), stop: CancellationToken::new(), tasks: TaskTracker::new() }
     }
 
-    /// The mailbox of a BMC's actor; where there is none, one is started on a line that `make` makes.
-    pub(crate) fn mailbox(
-        &self,
-        addr: SocketAddr,
-        address: Arc<A>,
-        make: impl FnOnce(Arc<A>) -> L,
-    ) -> mpsc::Sender<Job<L>> {
+    /// The way to a BMC's actor; where there is none, one is started on a line that `make` makes.
+    pub(crate) fn way(&self, addr: SocketAddr, address: Arc<A>, make: impl FnOnce(Arc<A>) -> L) -> Way<L> {
         // The map stays consistent even if a holder panicked: every change is one call.
         let mut actors = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let known = actors.entry(addr).or_default();
         known.retain(|known| known.mailbox.strong_count() > 0);
         let found = known.iter().find(|known| known.address == address);
-        if let Some(mailbox) = found.and_then(|known| known.mailbox.upgrade()) {
-            return mailbox;
+        let found = found.and_then(|known| Some((known.mailbox.upgrade()?, Arc::clone(&known.reads))));
+        if let Some(way) = found {
+            return way;
         }
         let (mailbox, jobs) = mpsc::channel(MAILBOX);
-        known.push(Known { address: Arc::clone(&address), mailbox: mailbox.downgrade() });
+        let reads = Arc::default();
+        let kept = Arc::clone(&reads);
+        known.push(Known { address: Arc::clone(&address), mailbox: mailbox.downgrade(), reads: kept });
         let (line, stop, all) = (make(address), self.stop.clone(), Arc::clone(&self.known));
         self.tasks.spawn(async move {
             actor::run(line, jobs, stop).await;
             let mut actors = all.lock().unwrap_or_else(PoisonError::into_inner);
             forget_ended(&mut actors, addr, |known| known.mailbox.strong_count() > 0);
         });
-        mailbox
+        (mailbox, reads)
     }
 
     /// Stops all actors, lets them close their sessions, and waits for them. Calls under way end with

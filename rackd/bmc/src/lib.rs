@@ -35,6 +35,7 @@ mod bmc_reset;
 mod boot_device;
 mod breaker;
 mod capability;
+mod coalesce;
 mod console;
 mod deadline;
 mod draw;

@@ -1,6 +1,7 @@
 //! The capabilities in terms of IPMI commands.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use farrier_ipmi::command::{
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use super::link::Link;
 use super::quirks::Quirks;
 use crate::actor::{self, Call, Job};
+use crate::coalesce::{Coalesced, Turn};
 use crate::{
     BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Device, Identify, Identity, Led,
     Power, PowerState, Present,
@@ -25,11 +27,16 @@ pub(crate) struct IpmiBmc {
     addr: SocketAddr,
     /// Absent if the host cannot send to that address family.
     mailbox: Option<mpsc::Sender<Job<Link>>>,
+    reads: Arc<Coalesced<PowerState>>,
 }
 
 impl IpmiBmc {
-    pub(crate) fn new(addr: SocketAddr, mailbox: Option<mpsc::Sender<Job<Link>>>) -> Self {
-        Self { addr, mailbox }
+    pub(crate) fn new(
+        addr: SocketAddr,
+        mailbox: Option<mpsc::Sender<Job<Link>>>,
+        reads: Arc<Coalesced<PowerState>>,
+    ) -> Self {
+        Self { addr, mailbox, reads }
     }
 
     pub(super) async fn call<T, F>(&self, deadline: Deadline, operation: F) -> Result<T, BmcError>
@@ -52,7 +59,17 @@ impl Present for IpmiBmc {
 #[async_trait]
 impl Power for IpmiBmc {
     async fn power_status(&self, deadline: Deadline) -> Result<PowerState, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.power(call))).await
+        let read = |turn: Turn<PowerState>| {
+            self.call(deadline, move |link, call| {
+                Box::pin(async move {
+                    let joined = turn.begin();
+                    let seen = link.power(call).await;
+                    joined.tell(&seen);
+                    seen
+                })
+            })
+        };
+        self.reads.ask(deadline, read).await
     }
 
     async fn power_on(&self, deadline: Deadline) -> Result<(), BmcError> {

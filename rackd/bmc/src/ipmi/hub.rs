@@ -19,8 +19,9 @@ use super::link::Link;
 use super::sol::Sol;
 use super::tuning::Tuning;
 use super::wire::Wire;
-use crate::Bmc;
 use crate::actor::{self, Job, MAILBOX, forget_ended};
+use crate::coalesce::Coalesced;
+use crate::{Bmc, PowerState};
 
 /// Datagrams waiting for one actor. It asks one question at a time, so nearly all of more than a few
 /// are rubbish; room for some of that lets the true answer through a storm.
@@ -47,9 +48,13 @@ struct Inner {
     tasks: TaskTracker,
 }
 
+/// The way to an actor, and the reads of the power that wait for it.
+type Way = (mpsc::Sender<Job<Link>>, Arc<Coalesced<PowerState>>);
+
 struct Known {
     address: Arc<BmcAddress>,
     mailbox: mpsc::WeakSender<Job<Link>>,
+    reads: Arc<Coalesced<PowerState>>,
 }
 
 /// What actors and receivers use together.
@@ -113,8 +118,8 @@ impl IpmiHub {
         };
         let address = Arc::new(BmcAddress { addr, ..address });
         let socket = if addr.is_ipv4() { Some(&self.inner.v4) } else { self.inner.v6.as_ref() };
-        let mailbox = socket.map(|socket| self.mailbox(&address, socket));
-        let driver = Arc::new(IpmiBmc::new(addr, mailbox));
+        let (mailbox, reads) = socket.map(|socket| self.mailbox(&address, socket)).unzip();
+        let driver = Arc::new(IpmiBmc::new(addr, mailbox, reads.unwrap_or_default()));
         let console = Sol {
             address,
             shared: Arc::clone(&self.inner.shared),
@@ -146,16 +151,19 @@ impl IpmiHub {
         self.inner.tasks.wait().await;
     }
 
-    fn mailbox(&self, address: &Arc<BmcAddress>, socket: &Arc<UdpSocket>) -> mpsc::Sender<Job<Link>> {
+    fn mailbox(&self, address: &Arc<BmcAddress>, socket: &Arc<UdpSocket>) -> Way {
         let mut actors = lock(&self.inner.actors);
         let known = actors.entry(address.addr).or_default();
         known.retain(|known| known.mailbox.strong_count() > 0);
         let found = known.iter().find(|known| known.address == *address);
-        if let Some(mailbox) = found.and_then(|known| known.mailbox.upgrade()) {
-            return mailbox;
+        if let Some(way) = found.and_then(|known| Some((known.mailbox.upgrade()?, Arc::clone(&known.reads))))
+        {
+            return way;
         }
+        let reads = Arc::default();
         let (mailbox, jobs) = mpsc::channel(MAILBOX);
-        known.push(Known { address: Arc::clone(address), mailbox: mailbox.downgrade() });
+        let kept = Arc::clone(&reads);
+        known.push(Known { address: Arc::clone(address), mailbox: mailbox.downgrade(), reads: kept });
         let shared = Arc::clone(&self.inner.shared);
         let (route, inbox) = shared.add_route(address.addr);
         let wire = Wire::new(Arc::clone(socket), address.addr, inbox);
@@ -167,7 +175,7 @@ impl IpmiHub {
             shared.remove_route(addr, route);
             forget_ended(&mut lock(&all), addr, |known| known.mailbox.strong_count() > 0);
         });
-        mailbox
+        (mailbox, reads)
     }
 }
 

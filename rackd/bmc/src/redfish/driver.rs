@@ -1,6 +1,7 @@
 //! The capabilities in terms of resources.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -13,6 +14,8 @@ use super::inventory;
 use super::link::{Ask, Link};
 use super::power::{self, Reset};
 use crate::actor::{self, Call, Job};
+use crate::actors::Way;
+use crate::coalesce::{Coalesced, Turn};
 use crate::{
     BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Identify, Identity, Inventory, Led,
     Power, PowerState, ReadInventory,
@@ -25,11 +28,12 @@ pub(super) use super::vendor::DRIVER;
 pub(super) struct RedfishBmc {
     pub(super) addr: SocketAddr,
     mailbox: mpsc::Sender<Job<Link>>,
+    reads: Arc<Coalesced<PowerState>>,
 }
 
 impl RedfishBmc {
-    pub(super) fn new(addr: SocketAddr, mailbox: mpsc::Sender<Job<Link>>) -> Self {
-        Self { addr, mailbox }
+    pub(super) fn new(addr: SocketAddr, (mailbox, reads): Way<Link>) -> Self {
+        Self { addr, mailbox, reads }
     }
 
     pub(super) async fn call<T, F>(&self, deadline: Deadline, operation: F) -> Result<T, BmcError>
@@ -48,7 +52,17 @@ impl RedfishBmc {
 #[async_trait]
 impl Power for RedfishBmc {
     async fn power_status(&self, deadline: Deadline) -> Result<PowerState, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.power(call))).await
+        let read = |turn: Turn<PowerState>| {
+            self.call(deadline, move |link, call| {
+                Box::pin(async move {
+                    let joined = turn.begin();
+                    let seen = link.power(call).await;
+                    joined.tell(&seen);
+                    seen
+                })
+            })
+        };
+        self.reads.ask(deadline, read).await
     }
 
     async fn power_on(&self, deadline: Deadline) -> Result<(), BmcError> {

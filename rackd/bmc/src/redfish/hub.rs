@@ -56,8 +56,8 @@ impl RedfishHub {
             let (dial, worked) = (Arc::clone(&inner.dial), Arc::clone(&inner.worked));
             Link::new(address, dial, inner.tuning, worked, Arc::clone(&inner.places))
         };
-        let mailbox = inner.actors.mailbox(addr, Arc::new(address), make);
-        handle(Arc::new(RedfishBmc::new(addr, mailbox)), name)
+        let way = inner.actors.way(addr, Arc::new(address), make);
+        handle(Arc::new(RedfishBmc::new(addr, way)), name)
     }
 
     /// Stops all actors, lets them delete their sessions, and waits for them. Calls under way end

@@ -6,6 +6,7 @@
 //! - `hub`: the table of actors and their lives
 //! - `driver`: the capabilities in terms of resources
 //! - `vendor`: how vendors differ, as data; `recognise`: whose this is
+//! - `worked`: which BMCs have worked, so that what one says while it restarts is not believed
 //! - `places`: where on this BMC the system, its manager and the rest are
 //! - `link`: one request: authentication, ETags, repetition, redirects; `session`: logging in and out
 //! - `http`: one exchange on the connection, bounded in time and size; `persist`: until an answer is worth having

@@ -71,7 +71,7 @@ impl SeaMicroHub {
             let (dial, places) = (Arc::clone(&inner.dial), Arc::clone(&inner.places));
             Link::new(address, dial, inner.tuning, places, Arc::clone(&inner.undo))
         };
-        let driver = Arc::new(SeaMicro::new(addr, inner.actors.mailbox(addr, Arc::new(address), make)));
+        let driver = Arc::new(SeaMicro::new(addr, inner.actors.way(addr, Arc::new(address), make).0));
         Bmc::new(SEAMICRO)
             .with_power(driver.clone())
             .with_boot_device(driver.clone())

@@ -1,0 +1,152 @@
+//! Reads of the same that wait for the same BMC are one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use crate::{BmcError, Deadline};
+
+/// Who waits for a read whose turn has not come; `None`: no such read waits.
+///
+/// **Invariant:** a read that has begun is nobody's to join: what it sees may be older than the question.
+#[derive(Debug)]
+pub(crate) struct Coalesced<T>(Mutex<Option<Vec<oneshot::Sender<T>>>>);
+
+impl<T> Default for Coalesced<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Coalesced<T> {
+    /// Joins the read that waits, or has `read` make one. One that fails, perhaps for want of its own caller's time, is made
+    /// again by whoever joined it.
+    pub(crate) async fn ask<F, R>(self: &Arc<Self>, deadline: Deadline, read: F) -> Result<T, BmcError>
+    where
+        F: FnOnce(Turn<T>) -> R,
+        R: Future<Output = Result<T, BmcError>>,
+    {
+        if let Some(answer) = self.join()
+            && let Ok(Ok(value)) = timeout_at(deadline.instant(), answer).await
+        {
+            return Ok(value);
+        }
+        let leads = {
+            let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let leads = waiting.is_none();
+            waiting.get_or_insert_default();
+            leads
+        };
+        read(Turn(leads.then(|| Arc::clone(self)))).await
+    }
+
+    fn join(&self) -> Option<oneshot::Receiver<T>> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (answer, receiver) = oneshot::channel();
+        waiting.as_mut()?.push(answer);
+        Some(receiver)
+    }
+
+    fn take(&self) -> Vec<oneshot::Sender<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    }
+}
+
+/// Of a read that waits. Dropped before its turn came, it lets go of those who joined it.
+pub(crate) struct Turn<T: Clone>(Option<Arc<Coalesced<T>>>);
+
+impl<T: Clone> Turn<T> {
+    /// It has come: nobody joins any more.
+    pub(crate) fn begin(mut self) -> Joined<T> {
+        Joined(self.0.take().map(|all| all.take()).unwrap_or_default())
+    }
+}
+
+impl<T: Clone> Drop for Turn<T> {
+    fn drop(&mut self) {
+        if let Some(all) = self.0.take() {
+            drop(all.take());
+        }
+    }
+}
+
+/// Those who wait for the read that is under way.
+pub(crate) struct Joined<T>(Vec<oneshot::Sender<T>>);
+
+impl<T: Clone> Joined<T> {
+    /// Tells them what was seen.
+    pub(crate) fn tell(self, seen: &Result<T, BmcError>) {
+        let Ok(value) = seen else { return };
+        for one in self.0 {
+            let _gone = one.send(value.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn reads_that_wait_are_one_and_one_that_has_begun_is_joined_by_nobody() {
+        let all = Arc::new(Coalesced::default());
+        let (begin, may_begin) = oneshot::channel::<()>();
+        let (begun, has_begun) = oneshot::channel::<()>();
+        let (end, ended) = oneshot::channel::<()>();
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let first = all.ask(deadline, async |turn: Turn<u32>| {
+            may_begin.await.unwrap();
+            let joined = turn.begin();
+            begun.send(()).unwrap();
+            ended.await.unwrap();
+            joined.tell(&Ok(1));
+            Ok(1)
+        });
+        let second = async {
+            while all.0.lock().unwrap().is_none() {
+                tokio::task::yield_now().await;
+            }
+            all.ask(deadline, async |_| panic!("a read waits already")).await
+        };
+        let third = async {
+            // The second has joined the first.
+            while all.0.lock().unwrap().as_ref().is_none_or(Vec::is_empty) {
+                tokio::task::yield_now().await;
+            }
+            begin.send(()).unwrap();
+            has_begun.await.unwrap();
+            let seen = all.ask(deadline, async |turn| {
+                turn.begin().tell(&Ok(3));
+                Ok(3)
+            });
+            let seen = seen.await;
+            end.send(()).unwrap();
+            seen
+        };
+        assert_eq!(tokio::join!(first, second, third), (Ok(1), Ok(1), Ok(3)));
+    }
+
+    #[tokio::test]
+    async fn who_joined_a_read_that_never_was_makes_his_own() {
+        let all = Arc::new(Coalesced::default());
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let first = all.ask(deadline, async |turn: Turn<u32>| {
+            // Until the second has joined.
+            while all.0.lock().unwrap().as_ref().is_none_or(Vec::is_empty) {
+                tokio::task::yield_now().await;
+            }
+            drop(turn);
+            Err(BmcError::ShuttingDown)
+        });
+        let second = async {
+            while all.0.lock().unwrap().is_none() {
+                tokio::task::yield_now().await;
+            }
+            all.ask(deadline, async |_| Ok(2)).await
+        };
+        assert_eq!(tokio::join!(first, second), (Err(BmcError::ShuttingDown), Ok(2)));
+    }
+}
