@@ -35,6 +35,8 @@ pub struct Config {
     pub ramdisk: RamdiskConfig,
     /// Directory with undionly.kpxe and snponly.efi; unset: no TFTP.
     pub boot_files: Option<PathBuf>,
+    /// TFTP answers from port 69 alone.
+    pub tftp_single_port: bool,
     pub segments: Vec<SegmentConfig>,
     /// How ports are plugged into segments.
     pub switch: SwitchDriver,
@@ -144,6 +146,8 @@ struct Raw {
     ramdisk: RamdiskConfig,
     boot_files: Option<PathBuf>,
     #[serde(default)]
+    tftp_single_port: bool,
+    #[serde(default)]
     switch: SwitchDriver,
     #[serde(default)]
     timeouts: Timeouts,
@@ -219,6 +223,7 @@ impl Config {
             inventory: raw.inventory,
             ramdisk: raw.ramdisk,
             boot_files: raw.boot_files,
+            tftp_single_port: raw.tftp_single_port,
             segments,
             switch: raw.switch,
             timeouts: raw.timeouts,

@@ -256,6 +256,7 @@ async fn start_netboot(
     if let Some(dir) = &config.boot_files {
         netboot.load_files(dir).with_context(|| format!("cannot read boot files in {}", dir.display()))?;
     }
+    netboot.tftp_single_port = config.tftp_single_port;
     let leases = config.data.join("leases");
     netboot.leases = Leases::open(&leases).with_context(|| format!("cannot use {}", leases.display()))?;
     for path in [&config.ramdisk.kernel, &config.ramdisk.initrd] {

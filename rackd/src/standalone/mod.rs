@@ -38,6 +38,9 @@ pub struct StandaloneArgs {
     /// With --standalone: directory with undionly.kpxe, snponly.efi and so on.
     #[arg(long, value_name = "DIR", requires = "standalone")]
     boot_files: Option<PathBuf>,
+    /// With --standalone: answer TFTP from port 69 alone, for firewalls that let nothing else back.
+    #[arg(long, requires = "standalone")]
+    tftp_single_port: bool,
 }
 
 impl StandaloneArgs {
@@ -57,6 +60,7 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
     if let Some(dir) = &args.boot_files {
         config.load_files(dir).with_context(|| format!("cannot read boot files in {}", dir.display()))?;
     }
+    config.tftp_single_port = args.tftp_single_port;
     let path = args.data.join("leases");
     config.leases = Leases::open(&path).with_context(|| format!("cannot use {}", path.display()))?;
     // Before anything is said to be ready: its default is to end the process.

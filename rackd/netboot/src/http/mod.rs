@@ -30,8 +30,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// A boot script. It holds a per-boot secret, so it goes to the address reserved for that port and to nobody else,
-/// is not cached, and is not logged.
+/// A boot script. It holds a per-boot secret, so it goes to the address reserved for that port, or where another server
+/// gives the addresses to one that the port has, and to nobody else; it is not cached, and not logged.
 async fn boot_script(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -46,7 +46,7 @@ async fn boot_script(
         if let Some(entry) = table.entries_of(mac).first() {
             let detail = refusal(&shared, &table, entry, peer.ip());
             shared.events.emit(Some(mac), Some(&entry.node), EventKind::HttpScriptRefused, detail);
-        } else if shared.strangers.due(peer.ip(), Instant::now()) {
+        } else if shared.strangers.load().due(peer.ip(), Instant::now()) {
             // Where DHCP is somebody else's, this is all that is seen of it.
             let detail = format!("asks for a boot script from {}", peer.ip());
             let network = network_of(&table, peer.ip());
