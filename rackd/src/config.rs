@@ -37,6 +37,8 @@ pub struct Config {
     pub boot_files: Option<PathBuf>,
     /// Shim and GRUB for nodes with Secure Boot.
     pub signed_boot: SignedBootConfig,
+    /// TFTP answers from port 69 alone.
+    pub tftp_single_port: bool,
     pub segments: Vec<SegmentConfig>,
     /// How ports are plugged into segments.
     pub switch: SwitchDriver,
@@ -181,6 +183,8 @@ struct Raw {
     #[serde(default)]
     signed_boot: SignedBootConfig,
     #[serde(default)]
+    tftp_single_port: bool,
+    #[serde(default)]
     switch: SwitchDriver,
     #[serde(default)]
     timeouts: Timeouts,
@@ -271,6 +275,7 @@ impl Config {
             ramdisk: raw.ramdisk,
             boot_files: raw.boot_files,
             signed_boot: raw.signed_boot,
+            tftp_single_port: raw.tftp_single_port,
             segments,
             switch: raw.switch,
             timeouts: raw.timeouts,

@@ -270,6 +270,7 @@ async fn start_netboot(
             .load_signed(SignedChain::X64, &signed.shim, &signed.grub)
             .context("signed_boot.x86_64: cannot read shim and GRUB")?;
     }
+    netboot.tftp_single_port = config.tftp_single_port;
     let leases = config.data.join("leases");
     netboot.leases = Leases::open(&leases).with_context(|| format!("cannot use {}", leases.display()))?;
     for path in [&config.ramdisk.kernel, &config.ramdisk.initrd] {

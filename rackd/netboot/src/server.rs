@@ -35,6 +35,8 @@ pub struct Config {
     pub files: BTreeMap<String, Bytes>,
     /// Which of them is for which firmware, and the port HTTP is on.
     pub boot_files: BootFiles,
+    /// Whether TFTP answers from port 69 alone, for firewalls that let nothing else back.
+    pub tftp_single_port: bool,
     /// Whether router solicitations are answered.
     pub router_advertisements: bool,
     /// Whether other DHCP servers on our segments are looked for.
@@ -71,6 +73,7 @@ impl Config {
         Self {
             files: BTreeMap::new(),
             boot_files: BootFiles::new(http_port),
+            tftp_single_port: false,
             router_advertisements: true,
             foreign_servers: true,
             conflict_check: true,
@@ -154,7 +157,7 @@ pub(crate) struct Shared {
     /// Machines that ask by DHCP, are not in the table and were told of lately.
     pub(crate) unknown: dhcp::UnknownMachines,
     /// Machines that ask for a script, are not in the table and were told of lately, by their addresses.
-    pub(crate) strangers: Seldom,
+    pub(crate) strangers: ArcSwap<Seldom>,
     pub(crate) foreign: dhcp::Foreign,
     /// Addresses that another server gave.
     pub(crate) heard: dhcp::Heard,
@@ -230,7 +233,7 @@ impl Netboot {
             tftp: tftp::Transfers::default(),
             malformed: Malformed::default(),
             unknown: dhcp::UnknownMachines::default(),
-            strangers: Seldom::default(),
+            strangers: ArcSwap::default(),
             foreign: dhcp::Foreign::default(),
             heard: dhcp::Heard::default(),
             neighbours: Neighbours::default(),
@@ -297,9 +300,10 @@ impl Netboot {
     }
 
     /// Unknown firmware that asks again is told of again, within the minute: this machine's, or where it is not known whose
-    /// events were missed, everybody's.
+    /// events were missed, everybody's. Who asked for a script is known by its address alone: all of them.
     pub fn tell_again(&self, mac: Option<MacAddr>) {
         self.shared.unknown.forget(mac);
+        self.shared.strangers.store(Arc::default());
     }
 
     /// The nodes that were given their script since this was last asked, as soon as there is one. None is lost, however

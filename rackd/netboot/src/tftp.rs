@@ -12,7 +12,7 @@ use std::{
 
 use content::Content;
 use farrier_tftp::{ErrorCode, Limits, Outcome, Packet, ReadRequest, Transfer, Transmit};
-use tokio::net::UdpSocket;
+use tokio::{net::UdpSocket, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{EventKind, MacAddr, Segment, given, grub, server::Shared, socket};
@@ -26,6 +26,10 @@ const MAX_PER_CLIENT: usize = 8;
 /// A client that asks once more for what it was just receiving was reset: no machine is back in less. What is heard
 /// sooner was sent while the first answer was on its way.
 const RESET: Duration = Duration::from_secs(1);
+/// Datagrams of a client that wait for its transfer: ACKs, of which the last says all.
+const INBOX: usize = 16;
+/// An ACK has four bytes; an ERROR has a text.
+const MAX_ANSWER: usize = 1024;
 /// Who is told of when all places are taken: not one client more than another.
 const EVERYBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -35,14 +39,14 @@ pub(crate) struct Server {
     segment: Arc<Segment>,
     /// Ours, of either family.
     ip: IpAddr,
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     transfers: TaskTracker,
     limits: Limits,
 }
 
 impl Server {
     pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>, ip: IpAddr) -> io::Result<Self> {
-        let socket = socket::udp_on(&segment.interface, ip, SERVER_PORT)?;
+        let socket = Arc::new(socket::udp_on(&segment.interface, ip, SERVER_PORT)?);
         Ok(Self { shared, segment, ip, socket, transfers: TaskTracker::new(), limits: Limits::default() })
     }
 
@@ -75,7 +79,7 @@ impl Server {
             Ok(Packet::Write) => {
                 return self.refuse(from, ErrorCode::AccessViolation, "read only", "write request").await;
             }
-            Ok(_) => return,
+            Ok(_) => return self.shared.tftp.deliver(from, bytes),
             Err(error) => {
                 self.shared.malformed.tell("tftp", &self.segment.interface, from, bytes, &error);
                 return;
@@ -99,7 +103,7 @@ impl Server {
         };
         // The client sends its request again when the first answer is lost or late: one transfer is enough.
         let known = || self.shared.who(from.ip()).0.is_some();
-        let permit = match self.shared.tftp.open(from, bytes, known, Instant::now()) {
+        let mut permit = match self.shared.tftp.open(from, bytes, known, Instant::now()) {
             Ok(permit) => permit,
             Err(Busy::Again) => return,
             Err(Busy::Full) => return self.full(from),
@@ -113,7 +117,7 @@ impl Server {
             Ok(transfer) => {
                 let shutdown = shutdown.clone();
                 self.transfers.spawn(async move {
-                    transfer.run(&permit, &shutdown).await;
+                    transfer.run(&mut permit, &shutdown).await;
                     drop(permit);
                 });
             }
@@ -158,10 +162,13 @@ impl Server {
         content: Content,
         from: SocketAddr,
     ) -> io::Result<Running> {
-        let socket = socket::udp_on(&self.segment.interface, self.ip, 0)?;
+        let line = match self.shared.config.tftp_single_port {
+            true => Line::Shared(Arc::clone(&self.socket)),
+            false => Line::Own(socket::udp_on(&self.segment.interface, self.ip, 0)?),
+        };
         let transfer = Transfer::accept(request, content.size(), &self.limits, Instant::now());
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
-        Ok(Running { shared, socket, transfer, name, content, from })
+        Ok(Running { shared, line, transfer, name, content, from })
     }
 
     async fn refuse(&self, to: SocketAddr, code: ErrorCode, message: &str, detail: &str) {
@@ -181,9 +188,41 @@ impl Server {
     }
 }
 
+/// What a transfer's datagrams go through.
+enum Line {
+    /// A socket of its own (RFC 1350 §4: the port is the transfer's id).
+    Own(UdpSocket),
+    /// The server's, which hands over what comes for it: firewalls and address translators that know nothing of TFTP
+    /// let pass only what comes back from the port that was asked.
+    Shared(Arc<UdpSocket>),
+}
+
+impl Line {
+    async fn send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
+        match self {
+            Self::Own(socket) => socket.send(datagram).await,
+            Self::Shared(socket) => socket.send_to(datagram, to).await,
+        }
+    }
+
+    /// Cancel-safe.
+    async fn recv(&self, inbox: &mut mpsc::Receiver<Box<[u8]>>, buffer: &mut Vec<u8>) -> io::Result<()> {
+        buffer.clear();
+        match self {
+            Self::Own(socket) => drop(socket.recv_buf(buffer).await?),
+            Self::Shared(_) => {
+                let datagram =
+                    inbox.recv().await.ok_or_else(|| io::Error::other("another transfer has its port"))?;
+                buffer.extend_from_slice(&datagram);
+            }
+        }
+        Ok(())
+    }
+}
+
 struct Running {
     shared: Arc<Shared>,
-    socket: UdpSocket,
+    line: Line,
     transfer: Transfer,
     name: String,
     content: Content,
@@ -191,7 +230,7 @@ struct Running {
 }
 
 impl Running {
-    async fn run(mut self, permit: &Permit, shutdown: &CancellationToken) {
+    async fn run(mut self, permit: &mut Permit, shutdown: &CancellationToken) {
         let started = Instant::now();
         let (mac, node) = self.shared.who(self.from.ip());
         self.emit(mac, node.as_deref(), EventKind::TftpStart, String::new());
@@ -231,12 +270,13 @@ impl Running {
     }
 
     /// Moves datagrams until the transfer ends, the client's port is closed or begins anew, or `shutdown`.
-    async fn drive(&mut self, permit: &Permit, shutdown: &CancellationToken) -> io::Result<()> {
-        // A connected socket hears its client alone (RFC 1350 §4: the transfer id is the port), and hears when the
-        // client is gone.
-        self.socket.connect(self.from).await?;
+    async fn drive(&mut self, permit: &mut Permit, shutdown: &CancellationToken) -> io::Result<()> {
+        // A connected socket hears its client alone, and hears when the client is gone.
+        if let Line::Own(socket) = &self.line {
+            socket.connect(self.from).await?;
+        }
         let mut datagram = Vec::with_capacity(1500);
-        let mut buffer = [0; 1024];
+        let mut buffer = Vec::with_capacity(1024);
         loop {
             while let Some(transmit) = self.transfer.poll_transmit() {
                 datagram.clear();
@@ -247,15 +287,16 @@ impl Running {
                         datagram.extend_from_slice(self.content.at(offset, len).await?);
                     }
                 }
-                self.socket.send(&datagram).await?;
+                self.line.send(&datagram, self.from).await?;
             }
             let Some(deadline) = self.transfer.poll_timeout() else { return Ok(()) };
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 () = permit.replaced.cancelled() => return Ok(()),
-                received = self.socket.recv(&mut buffer) => {
+                received = self.line.recv(&mut permit.inbox, &mut buffer) => {
+                    received?;
                     permit.heard(Instant::now());
-                    self.transfer.handle_datagram(buffer.get(..received?).unwrap_or_default(), Instant::now());
+                    self.transfer.handle_datagram(&buffer, Instant::now());
                 }
                 () = tokio::time::sleep_until(deadline.into()) => self.transfer.handle_timeout(Instant::now()),
             }
@@ -293,6 +334,7 @@ struct Place {
     /// When the client was last heard in it; before that nothing but the request has come.
     heard: Heard,
     replaced: CancellationToken,
+    inbox: mpsc::Sender<Box<[u8]>>,
 }
 
 type Heard = Arc<Mutex<Option<Instant>>>;
@@ -315,6 +357,8 @@ struct Permit {
     heard: Heard,
     /// The same port has begun anew.
     replaced: CancellationToken,
+    /// What comes for it to the server's port.
+    inbox: mpsc::Receiver<Box<[u8]>>,
 }
 
 impl Transfers {
@@ -346,12 +390,14 @@ impl Transfers {
         }
         places.last += 1;
         let (number, heard, replaced) = (places.last, Heard::default(), CancellationToken::new());
+        let (sender, inbox) = mpsc::channel(INBOX);
         let place = Place {
             number,
             port: client.port(),
             request: request.into(),
             heard: Arc::clone(&heard),
             replaced: replaced.clone(),
+            inbox: sender,
         };
         let has = places.clients.entry(client.ip()).or_default();
         has.retain(|old| {
@@ -362,7 +408,20 @@ impl Transfers {
             other
         });
         has.push(place);
-        Ok(Permit { places: Arc::clone(&self.places), client, number, heard, replaced })
+        Ok(Permit { places: Arc::clone(&self.places), client, number, heard, replaced, inbox })
+    }
+}
+
+impl Transfers {
+    /// To the transfer of a port, if there is one. What it has no room for is lost, as a datagram is.
+    fn deliver(&self, from: SocketAddr, bytes: &[u8]) {
+        let places = lock(&self.places);
+        let place = places.clients.get(&from.ip()).and_then(|has| has.iter().find(|p| p.port == from.port()));
+        if let Some(place) = place
+            && bytes.len() <= MAX_ANSWER
+        {
+            let _ = place.inbox.try_send(bytes.into());
+        }
     }
 }
 

@@ -44,6 +44,9 @@ pub struct StandaloneArgs {
     /// With --standalone: signed GRUB that the shim starts.
     #[arg(long, value_name = "FILE", requires = "standalone", requires = "shim")]
     grub: Option<PathBuf>,
+    /// With --standalone: answer TFTP from port 69 alone, for firewalls that let nothing else back.
+    #[arg(long, requires = "standalone")]
+    tftp_single_port: bool,
 }
 
 impl StandaloneArgs {
@@ -66,6 +69,7 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
     if let (Some(shim), Some(grub)) = (&args.shim, &args.grub) {
         config.load_signed(SignedChain::X64, shim, grub).context("cannot read shim and GRUB")?;
     }
+    config.tftp_single_port = args.tftp_single_port;
     let path = args.data.join("leases");
     config.leases = Leases::open(&path).with_context(|| format!("cannot use {}", path.display()))?;
     // Before anything is said to be ready: its default is to end the process.

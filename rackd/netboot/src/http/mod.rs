@@ -44,7 +44,7 @@ async fn boot_script(
         if let Some(entry) = table.entries_of(mac).first() {
             let detail = refusal(&shared, &table, entry, peer.ip());
             shared.events.emit(Some(mac), Some(&entry.node), EventKind::HttpScriptRefused, detail);
-        } else if shared.strangers.due(peer.ip(), Instant::now()) {
+        } else if shared.strangers.load().due(peer.ip(), Instant::now()) {
             // Where DHCP is somebody else's, this is all that is seen of it.
             let detail = format!("asks for a boot script from {}", peer.ip());
             let network = network_of(&table, peer.ip());

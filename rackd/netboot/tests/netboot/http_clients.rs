@@ -53,7 +53,19 @@ fn a_script_goes_to_its_own_address_only() {
         assert!(curl(&cable, &[], other).0.starts_with("http/1.1 404"), "{other}");
     }
     server.netboot.update(|table| table.unpublish_mac(MAC));
-    assert!(curl(&cable, &[], &path).0.starts_with("http/1.1 404"), "unpublished");
+    let told = |server: &Running| {
+        let unknown = |kind: &EventKind| matches!(kind, EventKind::UnknownMac { .. });
+        server.kinds().iter().filter(|kind| unknown(kind)).count()
+    };
+    let before = told(&server);
+    for _ in 0..2 {
+        assert!(curl(&cable, &[], &path).0.starts_with("http/1.1 404"), "unpublished");
+    }
+    server.netboot.tell_again(None);
+    let already = told(&server);
+    assert!(already <= before + 1, "once a minute");
+    assert!(curl(&cable, &[], &path).0.starts_with("http/1.1 404"));
+    assert_eq!(told(&server), already + 1, "nobody could do anything about it: once more");
 }
 
 #[test]

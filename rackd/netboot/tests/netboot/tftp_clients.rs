@@ -89,6 +89,41 @@ fn atftp_reads_with_large_blocks_and_windows() {
     }
 }
 
+/// Nothing leaves but from port 69, as where a firewall knows nothing of TFTP: with a port for each transfer, nobody gets
+/// anything.
+#[test]
+fn curl_tftp_hpa_and_atftp_read_through_one_port() {
+    let cable = Cable::addressed();
+    let bytes = noise(300_001);
+    for single in [false, true] {
+        let mut config = Config::new(HTTP_PORT);
+        config.tftp_single_port = single;
+        config.files.insert("f".into(), bytes.clone().into());
+        let mut server = Running::start(&cable.server, config, table(segment(), Boot::None));
+        if !single {
+            cable.server.sh("iptables -A OUTPUT -p udp ! --sport 69 -j DROP");
+            let url = format!("tftp://{SERVER_IP}/f");
+            let output = cable.client.client(3, "curl", "curl", &["-sS", "-o", "/dev/null", &url]);
+            assert!(!output.status.success(), "the firewall lets it pass: {}", text(&output));
+            continue;
+        }
+        let (out, url) = (cable.path("out").display().to_string(), format!("tftp://{SERVER_IP}/f"));
+        let clients: [(&str, &str, &[&str]); 4] = [
+            ("curl", "curl", &["-sS", "--tftp-blksize", "1428", "-o", &out, &url]),
+            ("tftp", "tftp-hpa", &["-m", "binary", SERVER_IP, "-c", "get", "f", &out]),
+            ("atftp", "atftp", &["-g", "-r", "f", "-l", &out, SERVER_IP]),
+            ("atftp", "atftp", &["--option", "windowsize 8", "-g", "-r", "f", "-l", &out, SERVER_IP]),
+        ];
+        for (program, package, args) in clients {
+            let output = cable.client.client(60, program, package, args);
+            assert!(output.status.success(), "{program}: {}", text(&output));
+            assert!(std::fs::read(&out).unwrap() == bytes, "{program}");
+            std::fs::remove_file(&out).unwrap();
+            done(&mut server, bytes.len());
+        }
+    }
+}
+
 #[test]
 fn what_is_not_served_is_refused_at_once() {
     let cable = Cable::addressed();
