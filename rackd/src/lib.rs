@@ -16,6 +16,7 @@ mod disk_access;
 mod grpc;
 mod housekeeping;
 mod join;
+mod metrics;
 mod phone_home;
 mod rack;
 mod renewal;

@@ -24,6 +24,7 @@ pub mod http;
 mod lease;
 mod mac;
 mod malformed;
+mod metrics;
 mod ra;
 mod san;
 mod script;
