@@ -24,7 +24,7 @@ pub(crate) enum PublishError {
     )]
     NoSignedBoot { node: String, architecture: &'static str },
     #[error(
-        "node {node} runs signed programs only (Secure Boot), and what boots an iSCSI disk, iPXE, is not signed: deploy with the method direct or iscsi, or switch Secure Boot off and say so with `farrier node update --secure-boot false`"
+        "node {node} runs signed programs only (Secure Boot), and what boots an iSCSI disk, iPXE, is not signed: deploy with the method direct or iscsi, or switch Secure Boot off and say so with `farrier node update {node} --secure-boot false`"
     )]
     SignedSan { node: String },
     #[error("the iSCSI disk cannot be written into a boot script")]

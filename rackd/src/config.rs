@@ -22,6 +22,8 @@ pub struct Config {
     pub agent_listen: SocketAddr,
     /// Boot scripts, kernels, image chunks, phone-home.
     pub http_listen: SocketAddr,
+    /// `/metrics`, on loopback; unset: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// iSCSI target: images for ramdisks, disks of diskless machines.
     pub block_listen: SocketAddr,
     /// Journal, image cache, volumes, agent authority.
@@ -174,6 +176,7 @@ struct Raw {
     http_listen: String,
     #[serde(default = "block_listen")]
     block_listen: String,
+    metrics_listen: Option<String>,
     data: PathBuf,
     identity: PathBuf,
     images: String,
@@ -259,6 +262,12 @@ impl Config {
             let expected = "\"[::]:8080\" or so, where a segment has dhcp6: it is for IPv4 too";
             return Err(bad("http_listen", expected, &raw.http_listen));
         }
+        let metrics_listen =
+            raw.metrics_listen.as_deref().map(|text| socket("metrics_listen", text)).transpose()?;
+        if let Some(open) = metrics_listen.filter(|address| !address.ip().is_loopback()) {
+            let expected = "an address on loopback: it has no TLS and no password";
+            return Err(bad("metrics_listen", expected, &open.to_string()));
+        }
         if raw.discovery.secure_boot && raw.signed_boot.x86_64.is_none() {
             return Err(bad("discovery.secure_boot", "shim and GRUB in [signed_boot.x86_64]", "neither"));
         }
@@ -266,6 +275,7 @@ impl Config {
             listen: socket("listen", &raw.listen)?,
             agent_listen: socket("agent_listen", &raw.agent_listen)?,
             http_listen,
+            metrics_listen,
             block_listen: socket("block_listen", &raw.block_listen)?,
             rack: raw.rack,
             data: raw.data,
@@ -448,6 +458,7 @@ mod tests {
             ),
             ("ramdisk =", "discovery = { mode = \"maybe\" }\nramdisk =", "mode"),
             ("ramdisk =", "discovery = { mode = \"wait\" }\nramdisk =", "inventory"),
+            ("ramdisk =", "metrics_listen = \"0.0.0.0:9740\"\nramdisk =", "loopback"),
             ("ramdisk =", "discovery = { secure_boot = true }\nramdisk =", "signed_boot"),
             ("ramdisk =", "signed_boot = { x86_64 = { shim = \"/s\" } }\nramdisk =", "grub"),
         ] {

@@ -17,6 +17,7 @@ mod disk_access;
 mod grpc;
 mod housekeeping;
 mod join;
+mod metrics;
 mod phone_home;
 mod rack;
 mod renewal;

@@ -9,6 +9,7 @@ use crate::discovery::{self, Discovery};
 use crate::disk_access;
 use crate::grpc::{AgentApi, BmcApi, ConsoleApi, RackApi};
 use crate::housekeeping;
+use crate::metrics;
 use crate::phone_home;
 use crate::rack::Rack;
 use crate::renewal::Renewal;
@@ -88,6 +89,10 @@ pub async fn start(
     let listener = bind("listen", config.listen).await?;
     let agent_listener = bind("agent_listen", config.agent_listen).await?;
     let http_listener = bind("http_listen", config.http_listen).await?;
+    let metrics = match config.metrics_listen {
+        Some(address) => Some(bind("metrics_listen", address).await?),
+        None => None,
+    };
     let portal = Portal::bind(config.block_listen)
         .with_context(|| format!("block_listen: cannot listen on {}", config.block_listen))?;
     let bound = Bound {
@@ -171,6 +176,9 @@ pub async fn start(
         routes: Routes::new(AgentServiceServer::new(AgentApi { rack: rack.clone() })),
         probe,
     };
+    if let Some(listener) = metrics {
+        rack.tracker.spawn(metrics::serve(listener, rack.netboot.clone(), shutdown.clone()));
+    }
     let router = rack.netboot.router().merge(phone_home::routes(rack.clone()));
     let router = router.merge(boot_cd::routes(rack.clone()));
     let web = http::serve(http_listener, router, http::Limits::default(), shutdown.clone());

@@ -26,6 +26,10 @@ impl Resource for DiscoveredMachine {
                 unit => unit.to_string(),
             }),
             wide("BOOTS", |m, _| m.boot_count.to_string()),
+            wide("WAITS FOR", |m, _| match m.refused.as_str() {
+                "" => proposed(m).missing,
+                refused => refused.to_owned(),
+            }),
             wide("SYSTEM UUID", |m, _| system(m).uuid),
             wide("ETAG", |m, _| m.etag.clone()),
         ]
@@ -52,6 +56,7 @@ impl Resource for DiscoveredMachine {
                 "automatic": p.automatic,
                 "missing": p.missing,
             })),
+            "refused": self.refused,
             "boot_count": self.boot_count,
             "create_time": time(&self.create_time),
             "seen_time": time(&self.seen_time),

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::broadcast;
 
-use crate::MacAddr;
+use crate::{MacAddr, metrics::Counters};
 
 /// Events kept for each port: several whole boots, each is about ten events.
 const RING: usize = 128;
@@ -248,6 +248,7 @@ impl fmt::Display for EventKind {
 #[derive(Debug)]
 pub(crate) struct Events {
     sender: broadcast::Sender<Arc<BootEvent>>,
+    pub(crate) counters: Counters,
     rings: Mutex<Rings>,
 }
 
@@ -277,7 +278,7 @@ struct Ring {
 
 impl Events {
     pub(crate) fn new() -> Self {
-        Self { sender: broadcast::channel(CHANNEL).0, rings: Mutex::default() }
+        Self { sender: broadcast::channel(CHANNEL).0, counters: Counters::default(), rings: Mutex::default() }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<BootEvent>> {
@@ -286,6 +287,7 @@ impl Events {
 
     /// Records an event. Everything we log about booting is logged here, once.
     pub(crate) fn emit(&self, mac: Option<MacAddr>, node: Option<&str>, kind: EventKind, detail: String) {
+        self.counters.count(&kind);
         let node_name = node.map(str::to_owned);
         let mut event = BootEvent { at: SystemTime::now(), mac, node: node_name, kind, detail, sequence: 0 };
         let mut rings = self.lock();

@@ -25,6 +25,7 @@ pub mod http;
 mod lease;
 mod mac;
 mod malformed;
+mod metrics;
 mod neighbours;
 mod ra;
 mod san;

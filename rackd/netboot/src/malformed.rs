@@ -1,13 +1,19 @@
 //! Packets that nobody can read: told once a minute and sender.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use farrier_model::Seldom;
 
 #[derive(Debug, Default)]
-pub(crate) struct Malformed(Seldom);
+pub(crate) struct Malformed {
+    told: Seldom,
+    /// By protocol.
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+}
 
 impl Malformed {
     /// A packet of `protocol` that was dropped; `error` says what was expected.
@@ -19,10 +25,22 @@ impl Malformed {
         bytes: &[u8],
         error: &dyn std::error::Error,
     ) {
-        if self.0.due(from.ip(), Instant::now()) {
+        *self.lock().entry(protocol).or_default() += 1;
+        if self.told.due(from.ip(), Instant::now()) {
             let saw = seen(bytes);
             tracing::info!(protocol, interface, %from, %error, %saw, "malformed packet dropped");
         }
+    }
+}
+
+impl Malformed {
+    /// How many there were, by protocol.
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -312,6 +312,12 @@ impl Netboot {
         self.shared.scripts.given().await
     }
 
+    /// What happened so far, counted, in the text format of Prometheus.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.shared.events.counters.render(&self.shared.malformed.counts(), self.leases().len())
+    }
+
     /// The running leases, by address.
     #[must_use]
     pub fn leases(&self) -> Vec<Lease> {

@@ -35,6 +35,9 @@ pub struct StandaloneArgs {
     /// With --standalone: address and port of boot scripts and files.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080", requires = "standalone")]
     http: SocketAddr,
+    /// With --standalone: address and port on loopback of `/metrics`.
+    #[arg(long, value_name = "ADDRESS", requires = "standalone")]
+    metrics: Option<SocketAddr>,
     /// With --standalone: directory with undionly.kpxe, snponly.efi and so on.
     #[arg(long, value_name = "DIR", requires = "standalone")]
     boot_files: Option<PathBuf>,
@@ -100,6 +103,15 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
     })?;
     let netboot = Netboot::start(config, snapshot.table()?).await;
     say(&netboot, &snapshot)?;
+    if let Some(address) = args.metrics {
+        anyhow::ensure!(
+            address.ip().is_loopback(),
+            "--metrics: expected an address on loopback, saw {address}"
+        );
+        let listener =
+            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        tokio::spawn(crate::metrics::serve(listener, netboot.clone(), shutdown.clone()));
+    }
     let web =
         tokio::spawn(http::serve(listener, netboot.router(), http::Limits::default(), shutdown.clone()));
     reload(&netboot, &mut kept, &file, hangup, &shutdown).await;

@@ -27,6 +27,7 @@ impl Cable {
             format!("link add s0 netns {server} type veth peer name c0 netns {client} address {MAC}"),
             format!("-n {server} addr add 10.78.0.1/24 dev s0"),
             format!("-n {server} link set s0 up"),
+            format!("-n {server} link set lo up"),
             format!("-n {client} link set c0 up"),
         ] {
             let done = Command::new("ip").args(line.split(' ')).status().unwrap();
@@ -49,7 +50,7 @@ impl Cable {
     fn rackd(&self) -> Rackd {
         let mut command = inside(&self.server, Path::new(env!("CARGO_BIN_EXE_rackd")));
         command.arg("--standalone").arg(self.path("rack.yaml")).arg("--data").arg(self.path("data"));
-        command.args(["--http", "0.0.0.0:8080"]).stdout(Stdio::piped());
+        command.args(["--metrics", METRICS, "--http", "0.0.0.0:8080"]).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Rackd { child, lines }
@@ -76,6 +77,9 @@ impl Drop for Cable {
         }
     }
 }
+
+/// In a namespace of its own.
+const METRICS: &str = "127.0.0.1:9740";
 
 struct Rackd {
     child: Child,
@@ -108,6 +112,19 @@ fn a_lease_of_a_killed_rackd_holds_and_a_broken_snapshot_changes_nothing() {
     assert_eq!(rackd.says(), "serving generation 1: 1 segments, 0 machines");
     let first = cable.udhcpc();
     assert!(first[0].starts_with("10.78.0.1"), "{first:?}");
+    let curl = inside(&cable.server, Path::new("curl"))
+        .args(["-sSf", &format!("http://{METRICS}/metrics")])
+        .output()
+        .unwrap();
+    let counted = String::from_utf8(curl.stdout).unwrap();
+    let value =
+        |sample: &str| counted.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse().ok());
+    for event in ["discover", "offer", "request", "ack"] {
+        let seen: Option<u32> =
+            value(&format!("farrier_netboot_events_total{{phase=\"dhcp\",event=\"{event}\"}}"));
+        assert!(seen.is_some_and(|n| n >= 1), "{event}: {counted}");
+    }
+    assert_eq!(value("farrier_netboot_leases"), Some(1), "{counted}");
     rackd.send(Signal::KILL);
     drop(rackd);
     // The file is broken while nobody looks; the new process has what the old one kept.

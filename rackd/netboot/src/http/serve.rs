@@ -62,6 +62,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
             tracing::debug!(%peer, "http connection closed: its address has its share of a crowded server");
             continue;
         };
+        // An IPv4 address is written as one, also where one socket takes both.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let _ = stream.set_nodelay(true);
         // A peer that takes nothing of what it asked for, or is gone, holds its place no longer than this.
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(limits.stall));

@@ -12,7 +12,7 @@ use farrier_proto::inventory::{
     Bmc, DiscoveredMachine, DiscoveryPlan, Event, Node, Port, ProposedNode, ReportMachineRequest,
     ReportMachineResponse,
 };
-use farrier_proto::types::Hardware;
+use farrier_proto::types::{BootMode, Hardware};
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, internal, invalid, refuse, stale_etag};
 use farrier_runtime::filter::Term;
@@ -154,8 +154,30 @@ impl App {
             // It is written down, and waits for somebody who sees why.
             Err(status) => {
                 tracing::warn!(machine, %status, "a discovered machine is not accepted automatically");
+                if let Err(error) = self.write_refusal(caller, machine, status.message()).await {
+                    tracing::warn!(machine, %error, "why it is not accepted is not written down");
+                }
                 String::new()
             }
+        }
+    }
+
+    /// Why it waits, into its row. Of somebody who changed it meanwhile it is not the last word.
+    async fn write_refusal(&self, caller: &Caller, name: &str, why: &str) -> Result<(), StoreError> {
+        let machine = match self.store.get::<DiscoveredMachine>(name).await {
+            Ok(machine) => machine,
+            Err(StoreError::NotFound { .. }) => return Ok(()),
+            Err(other) => return Err(other),
+        };
+        let revision = machine.etag.parse().ok();
+        let why: String = why.chars().take(WHY).collect();
+        let happened = Event { detail: why.clone(), ..event(caller, name, "refuse") };
+        let keys = Identifiers::of(&machine).keys();
+        let machine = DiscoveredMachine { refused: why, ..machine };
+        let found = Found { machine, keys, revision, gone: Vec::new(), events: vec![happened] };
+        match self.store.write_found(found).await {
+            Err(StoreError::Conflict { .. }) => Ok(()),
+            other => other,
         }
     }
 
@@ -200,6 +222,8 @@ impl App {
         let extra = node.seal(None, &self.vault)?;
         let boot = mac("boot_mac_address", &machine.boot_mac_address)?;
         let hardware = machine.hardware.clone().unwrap_or_default();
+        // Its firmware ran the ramdisk only because it was signed.
+        node.secure_boot |= hardware.secure_boot && node.boot_mode() != BootMode::Bios;
         let mut ports = Vec::new();
         let mut events = vec![
             Event { detail: format!("as {}", node.name), ..event(caller, name, "accept") },
@@ -330,5 +354,7 @@ const WHOLE: usize = 64 << 10;
 const GIVEN: usize = 1024;
 /// Rows that one report may be about; they are one machine, seen by parts.
 const ALIKE: u64 = 64;
+/// Characters kept of why it was not accepted.
+const WHY: usize = 1024;
 /// Tries of a write that meets another one.
 const TRIES: usize = 16;

@@ -1,6 +1,6 @@
 //! What becomes of discovered machines: kept sealed, since it has the passwords on the labels of new servers.
 
-use super::proposal::{propose, serial};
+use super::proposal::{Matcher, serial};
 use super::resource::event;
 use super::{App, bmc, check, error};
 use farrier_model::{Collection, MacAddress, is_label};
@@ -55,8 +55,9 @@ impl App {
     /// Says of each what the plan would make of it.
     pub(crate) async fn add_proposals(&self, machines: &mut [DiscoveredMachine]) -> Result<(), Status> {
         let (_, plan) = self.plan().await?;
+        let matcher = Matcher::new(&plan);
         for machine in machines {
-            machine.proposal = propose(&plan, machine).map(|mut proposal| {
+            machine.proposal = matcher.propose(machine).map(|mut proposal| {
                 proposal.bmc.iter_mut().for_each(hide);
                 proposal
             });

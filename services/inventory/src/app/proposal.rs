@@ -5,12 +5,57 @@ use farrier_proto::inventory::{
     Bmc, DiscoveredMachine, DiscoveryPlan, DiscoveryRule, ExpectedMachine, GivenAddress, ProposedNode,
 };
 use farrier_proto::types::System;
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 /// `None`: nothing in the plan is about it. The passwords are in it.
 pub(super) fn propose(plan: &DiscoveryPlan, machine: &DiscoveredMachine) -> Option<ProposedNode> {
-    let rule = plan.rules.iter().find(|rule| matches(rule, machine));
-    let expected = expected(plan, machine);
+    Matcher::new(plan).propose(machine)
+}
+
+/// A plan whose expected machines are found by what they are known by: thousands are expected, and a page has many that
+/// are looked for.
+pub(super) struct Matcher<'a> {
+    plan: &'a DiscoveryPlan,
+    by_serial: HashMap<String, usize>,
+    by_mac: HashMap<String, usize>,
+}
+
+impl<'a> Matcher<'a> {
+    pub(super) fn new(plan: &'a DiscoveryPlan) -> Self {
+        let (mut by_serial, mut by_mac) = (HashMap::new(), HashMap::new());
+        // The first of two that are the same is meant.
+        for (index, machine) in plan.machines.iter().enumerate() {
+            let (serial, mac) = (serial(&machine.serial_number), plain(&machine.mac_address));
+            for (map, key) in [(&mut by_serial, serial), (&mut by_mac, mac)] {
+                if !key.is_empty() {
+                    map.entry(key).or_insert(index);
+                }
+            }
+        }
+        Self { plan, by_serial, by_mac }
+    }
+
+    pub(super) fn propose(&self, machine: &DiscoveredMachine) -> Option<ProposedNode> {
+        let rule = self.plan.rules.iter().find(|rule| matches(rule, machine));
+        proposal(rule, self.expected(machine), machine)
+    }
+
+    /// By serial number first, then by any of its interfaces.
+    fn expected(&self, machine: &DiscoveredMachine) -> Option<&'a ExpectedMachine> {
+        let by_serial = self.by_serial.get(&serial(&system(machine).serial_number));
+        let nics = machine.hardware.iter().flat_map(|hardware| &hardware.nics);
+        let macs = nics.map(|nic| nic.mac_address.as_str()).chain([machine.boot_mac_address.as_str()]);
+        let by_mac = || macs.filter_map(|mac| self.by_mac.get(&plain(mac))).min();
+        self.plan.machines.get(*by_serial.or_else(by_mac)?)
+    }
+}
+
+fn proposal(
+    rule: Option<&DiscoveryRule>,
+    expected: Option<&ExpectedMachine>,
+    machine: &DiscoveredMachine,
+) -> Option<ProposedNode> {
     if rule.is_none() && expected.is_none() {
         return None;
     }
@@ -54,7 +99,8 @@ pub(super) fn bmc_address(
     machine: &DiscoveredMachine,
     given: &[GivenAddress],
 ) -> String {
-    let mac = expected(plan, machine).map(|expected| expected.bmc_mac_address.as_str()).unwrap_or_default();
+    let expected = Matcher::new(plan).expected(machine);
+    let mac = expected.map(|expected| expected.bmc_mac_address.as_str()).unwrap_or_default();
     let has = |one: &&GivenAddress| !mac.is_empty() && same_mac(&one.mac_address, mac);
     let ip = given.iter().find(has).filter(|one| one.ip_address.parse::<Ipv4Addr>().is_ok());
     ip.map(|one| one.ip_address.clone()).unwrap_or_default()
@@ -89,16 +135,6 @@ fn matches(rule: &DiscoveryRule, machine: &DiscoveredMachine) -> bool {
     .all(|(pattern, text)| pattern.is_empty() || glob(&serial(pattern), &serial(text)))
         && mac.starts_with(&rule.mac_prefix.to_lowercase())
         && (rule.subnet.is_empty() || in_subnet())
-}
-
-fn expected<'a>(plan: &'a DiscoveryPlan, machine: &DiscoveredMachine) -> Option<&'a ExpectedMachine> {
-    let its = serial(&system(machine).serial_number);
-    let by_serial = plan.machines.iter().find(|e| !its.is_empty() && serial(&e.serial_number) == its);
-    let nics =
-        machine.hardware.iter().flat_map(|hardware| &hardware.nics).map(|nic| nic.mac_address.as_str());
-    let macs: Vec<&str> = nics.chain([machine.boot_mac_address.as_str()]).collect();
-    let by_mac = |e: &&ExpectedMachine| macs.iter().any(|mac| same_mac(mac, &e.mac_address));
-    by_serial.or_else(|| plan.machines.iter().filter(|e| !e.mac_address.is_empty()).find(by_mac))
 }
 
 fn bmc(
@@ -178,8 +214,12 @@ fn glob(pattern: &str, text: &str) -> bool {
 }
 
 fn same_mac(one: &str, other: &str) -> bool {
-    let plain = |text: &str| text.to_lowercase().replace('-', ":");
     plain(one) == plain(other)
+}
+
+/// A MAC address in one of its ways to be written.
+fn plain(mac: &str) -> String {
+    mac.to_lowercase().replace('-', ":")
 }
 
 fn system(machine: &DiscoveredMachine) -> System {
@@ -229,6 +269,24 @@ mod tests {
             rack_unit: 12,
             ..ExpectedMachine::default()
         }
+    }
+
+    #[test]
+    fn among_thousands_the_first_that_is_meant_is_found() {
+        let many = |n: u32| ExpectedMachine { serial_number: format!("S-{n}"), ..ExpectedMachine::default() };
+        let mut machines: Vec<_> = (0..4000).map(many).collect();
+        let mac = "52-54-00-00-00-01".to_owned();
+        machines.insert(70, ExpectedMachine { mac_address: mac, rack_unit: 7, ..ExpectedMachine::default() });
+        let plan = |machines| DiscoveryPlan { machines, ..DiscoveryPlan::default() };
+        let by_mac = plan(machines.clone());
+        assert_eq!(Matcher::new(&by_mac).expected(&machine()).unwrap().rack_unit, 7);
+        machines.push(expected());
+        let by_serial = plan(machines);
+        assert_eq!(
+            Matcher::new(&by_serial).expected(&machine()).unwrap().rack_unit,
+            12,
+            "its serial number first"
+        );
     }
 
     #[test]

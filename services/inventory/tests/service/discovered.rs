@@ -240,6 +240,36 @@ async fn what_is_expected_becomes_a_node_by_itself_and_what_lacks_something_wait
 }
 
 #[tokio::test]
+async fn why_a_machine_is_not_accepted_by_itself_is_in_its_row_until_it_is() {
+    let f = Fixture::start().await;
+    // Somebody else has the name that the plan gives it.
+    let mut op = f.with_nodes(&["r1-s-2001"]).await;
+    let mut r1 = f.rack("r1");
+    let mut expects = plan();
+    expects.machines[0].bmc_address = "10.90.0.230".into();
+    let replace = ReplaceDiscoveryPlanRequest { plan: Some(expects) };
+    ok(op.discovered.replace_discovery_plan(replace).await);
+    let report = || {
+        let mut report = machine("S-2001", &[1]);
+        report.hardware.as_mut().unwrap().secure_boot = true;
+        report
+    };
+    let told = ok(r1.discovered.report_machine(report()).await);
+    assert_eq!((told.machine, told.node), (name(1), String::new()));
+    let waits = ok(op.discovered.get_discovered_machine(GetDiscoveredMachineRequest { name: name(1) }).await);
+    assert!(waits.refused.contains("nodes/r1-s-2001"), "{}", waits.refused);
+    assert!(waits.proposal.unwrap().missing.is_empty(), "the plan lacks nothing");
+    let refusals = |events: Vec<Event>| events.into_iter().filter(|e| e.action == "refuse").count();
+    assert_eq!(refusals(op.all_events().await), 1);
+    let delete = DeleteNodeRequest { name: "nodes/r1-s-2001".into(), ..DeleteNodeRequest::default() };
+    ok(op.nodes.delete_node(delete).await);
+    let told = ok(r1.discovered.report_machine(report()).await);
+    assert_eq!((told.machine.as_str(), told.node.as_str()), ("", "nodes/r1-s-2001"));
+    let node = ok(op.nodes.get_node(GetNodeRequest { name: told.node }).await);
+    assert!(node.secure_boot, "it ran the ramdisk because that was signed");
+}
+
+#[tokio::test]
 async fn a_plan_that_makes_no_sense_is_refused_and_racks_do_not_see_it() {
     let f = Fixture::start().await;
     let mut op = f.with_nodes(&[]).await;

@@ -1,0 +1,162 @@
+//! What happened on the way to booted machines, counted: each event by phase and kind, also those that a flood keeps out
+//! of the log; bytes and seconds of what was fetched. In the text format of Prometheus (exposition format 0.0.4).
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::EventKind;
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// By phase and event.
+    events: BTreeMap<(&'static str, &'static str), u64>,
+    /// By phase.
+    bytes: BTreeMap<&'static str, u64>,
+    tftp: Duration,
+}
+
+impl Counters {
+    pub(crate) fn count(&self, kind: &EventKind) {
+        let (phase, event) = words(kind);
+        let mut counts = self.lock();
+        *counts.events.entry((phase, event)).or_default() += 1;
+        let bytes = match kind {
+            EventKind::TftpDone { bytes, elapsed } => {
+                counts.tftp += *elapsed;
+                *bytes
+            }
+            EventKind::TftpFailed { bytes }
+            | EventKind::HttpFirmware { bytes, .. }
+            | EventKind::HttpArtifact { bytes, .. } => *bytes,
+            _ => return,
+        };
+        *counts.bytes.entry(phase).or_default() += bytes;
+    }
+
+    /// With the malformed packets by protocol, and how many leases run.
+    pub(crate) fn render(&self, malformed: &BTreeMap<&'static str, u64>, leases: usize) -> String {
+        let counts = self.lock();
+        let mut out = String::new();
+        let mut family = |name: &str, kind: &str, help: &str, samples: Vec<(String, String)>| {
+            let _ =
+                writeln!(out, "# HELP farrier_netboot_{name} {help}\n# TYPE farrier_netboot_{name} {kind}");
+            for (labels, value) in samples {
+                let _ = writeln!(out, "farrier_netboot_{name}{labels} {value}");
+            }
+        };
+        let events = counts.events.iter();
+        let events = events
+            .map(|((phase, event), n)| (format!("{{phase=\"{phase}\",event=\"{event}\"}}"), n.to_string()));
+        family(
+            "events_total",
+            "counter",
+            "Steps of machines that boot, and what kept them.",
+            events.collect(),
+        );
+        let bytes = counts.bytes.iter().map(|(phase, n)| (format!("{{phase=\"{phase}\"}}"), n.to_string()));
+        family("sent_bytes_total", "counter", "Bytes of boot files, kernels and initrds.", bytes.collect());
+        let seconds = format!("{:.3}", counts.tftp.as_secs_f64());
+        family(
+            "tftp_seconds_total",
+            "counter",
+            "Time of whole TFTP transfers.",
+            vec![(String::new(), seconds)],
+        );
+        let packets =
+            malformed.iter().map(|(protocol, n)| (format!("{{protocol=\"{protocol}\"}}"), n.to_string()));
+        family("malformed_packets_total", "counter", "Packets that nobody can read.", packets.collect());
+        family("leases", "gauge", "Leases that run.", vec![(String::new(), leases.to_string())]);
+        out
+    }
+
+    /// A poisoned lock still guards whole counts.
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Phase and event: few words, and none of them a machine's.
+fn words(kind: &EventKind) -> (&'static str, &'static str) {
+    match kind {
+        EventKind::Discover => ("dhcp", "discover"),
+        EventKind::Offer => ("dhcp", "offer"),
+        EventKind::Request => ("dhcp", "request"),
+        EventKind::Ack => ("dhcp", "ack"),
+        EventKind::Nak => ("dhcp", "nak"),
+        EventKind::Inform => ("dhcp", "inform"),
+        EventKind::Decline => ("dhcp", "decline"),
+        EventKind::Release => ("dhcp", "release"),
+        EventKind::Dhcp6(message) => ("dhcp6", message),
+        EventKind::OtherServer => ("dhcp", "other_server"),
+        EventKind::ForeignServer { .. } => ("dhcp", "foreign_server"),
+        EventKind::AddressInUse => ("dhcp", "address_in_use"),
+        EventKind::UnknownMac { .. } => ("dhcp", "unknown_mac"),
+        EventKind::PoolExhausted => ("dhcp", "pool_exhausted"),
+        EventKind::WrongNetwork => ("dhcp", "wrong_network"),
+        EventKind::UnknownArchitecture { .. } => ("dhcp", "unknown_architecture"),
+        EventKind::TftpStart => ("tftp", "start"),
+        EventKind::TftpDone { .. } => ("tftp", "done"),
+        EventKind::TftpFailed { .. } => ("tftp", "failed"),
+        EventKind::TftpRefused => ("tftp", "refused"),
+        EventKind::TftpFull => ("tftp", "full"),
+        EventKind::TftpScript => ("script", "tftp"),
+        EventKind::HttpScript => ("script", "http"),
+        EventKind::HttpScriptRefused => ("script", "refused"),
+        EventKind::HttpFirmware { .. } => ("http", "firmware"),
+        EventKind::HttpArtifact { .. } => ("http", "artifact"),
+        EventKind::Flood => ("log", "flood"),
+        EventKind::SegmentUp => ("segment", "up"),
+        EventKind::SegmentDown => ("segment", "down"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_told_in_prometheus_words() {
+        let counters = Counters::default();
+        let elapsed = Duration::from_millis(1500);
+        for kind in [
+            EventKind::Offer,
+            EventKind::Offer,
+            EventKind::Dhcp6("SOLICIT"),
+            EventKind::TftpDone { bytes: 10, elapsed },
+            EventKind::TftpFailed { bytes: 5 },
+            EventKind::HttpArtifact { name: "a\"b".into(), bytes: 7 },
+        ] {
+            counters.count(&kind);
+        }
+        assert_eq!(
+            counters.render(&[("tftp", 3)].into(), 2),
+            "# HELP farrier_netboot_events_total Steps of machines that boot, and what kept them.\n\
+             # TYPE farrier_netboot_events_total counter\n\
+             farrier_netboot_events_total{phase=\"dhcp\",event=\"offer\"} 2\n\
+             farrier_netboot_events_total{phase=\"dhcp6\",event=\"SOLICIT\"} 1\n\
+             farrier_netboot_events_total{phase=\"http\",event=\"artifact\"} 1\n\
+             farrier_netboot_events_total{phase=\"tftp\",event=\"done\"} 1\n\
+             farrier_netboot_events_total{phase=\"tftp\",event=\"failed\"} 1\n\
+             # HELP farrier_netboot_sent_bytes_total Bytes of boot files, kernels and initrds.\n\
+             # TYPE farrier_netboot_sent_bytes_total counter\n\
+             farrier_netboot_sent_bytes_total{phase=\"http\"} 7\n\
+             farrier_netboot_sent_bytes_total{phase=\"tftp\"} 15\n\
+             # HELP farrier_netboot_tftp_seconds_total Time of whole TFTP transfers.\n\
+             # TYPE farrier_netboot_tftp_seconds_total counter\n\
+             farrier_netboot_tftp_seconds_total 1.500\n\
+             # HELP farrier_netboot_malformed_packets_total Packets that nobody can read.\n\
+             # TYPE farrier_netboot_malformed_packets_total counter\n\
+             farrier_netboot_malformed_packets_total{protocol=\"tftp\"} 3\n\
+             # HELP farrier_netboot_leases Leases that run.\n\
+             # TYPE farrier_netboot_leases gauge\n\
+             farrier_netboot_leases 2\n"
+        );
+    }
+}
