@@ -100,6 +100,7 @@ fn words(kind: &EventKind) -> (&'static str, &'static str) {
         EventKind::UnknownMac { .. } => ("dhcp", "unknown_mac"),
         EventKind::PoolExhausted => ("dhcp", "pool_exhausted"),
         EventKind::WrongNetwork => ("dhcp", "wrong_network"),
+        EventKind::UnknownRelay { .. } => ("dhcp", "unknown_relay"),
         EventKind::UnknownArchitecture { .. } => ("dhcp", "unknown_architecture"),
         EventKind::TftpStart => ("tftp", "start"),
         EventKind::TftpDone { .. } => ("tftp", "done"),
