@@ -12,9 +12,11 @@ use crate::PowerState;
 use crate::actor::{self, Job, Line, MAILBOX, forget_ended};
 use crate::coalesce::Coalesced;
 
+type Table<A, L> = HashMap<SocketAddr, Vec<Known<A, L>>>;
+
 /// `A` says all about a BMC: handles of equal ones share an actor.
 pub(crate) struct Actors<A, L: Line> {
-    known: Arc<Mutex<HashMap<SocketAddr, Vec<Known<A, L>>>>>,
+    known: Arc<Mutex<Table<A, L>>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
