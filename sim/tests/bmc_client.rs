@@ -58,7 +58,13 @@ async fn what_happens_once_happens_once_and_what_is_drawn_is_read() {
     let lab = Lab::start(|_| {}).await;
     let bmc = lab.client();
     for capability in Capability::ALL {
-        let lacks = [Capability::VirtualMedia, Capability::Bios, Capability::Firmware];
+        let lacks = [
+            Capability::VirtualMedia,
+            Capability::Bios,
+            Capability::Firmware,
+            Capability::Vlans,
+            Capability::Volumes,
+        ];
         let driver = (!lacks.contains(capability)).then_some("ipmi");
         assert_eq!(bmc.driver_of(*capability), driver, "{capability:?}");
     }

@@ -111,7 +111,9 @@ fn on_a_rack_with<W>(
     let ramdisk = store.ramdisk(programs.agent(), KernelFlavour::Cloud).unwrap();
     let size = std::fs::metadata(&ramdisk.initrd).unwrap().len();
     assert!(size < 25 << 20, "{size} bytes: firmware loads it over a slow network");
-    let image = ImageFile::raw(&compress(&store.mini().unwrap().path).unwrap()).unwrap();
+    // One that locked firmware starts, too.
+    let mini = if options.secure_boot { store.mini_signed() } else { store.mini() }.unwrap();
+    let image = ImageFile::raw(&compress(&mini.path).unwrap()).unwrap();
     let rack = Rack::build().unwrap();
     let mut config = RackConfig::of_rack(&rack, &ramdisk);
     configure(&mut config, &store);

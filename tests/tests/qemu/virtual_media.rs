@@ -1,4 +1,4 @@
-//! Deployment without DHCP and TFTP: the ramdisk comes from a CD that the BMC pretends over Redfish, and the system has a
+//! Deployment without DHCP and TFTP, and under UEFI Secure Boot: the ramdisk comes from a CD that the BMC pretends over Redfish, and the system has a
 //! fixed address. QEMU reads the CD from rackd's URL sector by sector, as a BMC does.
 
 use anyhow::{Context as _, Result, ensure};
@@ -6,14 +6,16 @@ use farrier_identity::device::SelfSigned;
 use farrier_proto::rack::ReadyGate;
 use farrier_proto::scheduler::Instance;
 use farrier_proto::types::{BootInterface, NodeVerb, ProvisionState};
+use farrier_sim::lab::RackConfig;
 use farrier_sim::machine::Firmware;
+use farrier_sim::media::MediaStore;
 use farrier_sim::virtual_server::ServerOptions;
 use futures::future::BoxFuture;
 
 use super::{Lab, boot_mode, enrol_as, import_mini, new_node, on_a_rack_with};
 
 #[test]
-fn a_uefi_machine_is_deployed_from_virtual_media() {
+fn a_machine_with_secure_boot_is_deployed_from_virtual_media() {
     on_media(Firmware::Uefi, |lab| {
         Box::pin(async move {
             deploy(lab).await?;
@@ -36,8 +38,10 @@ where
 {
     let tls = SelfSigned::generate(&["10.92.0.11".to_owned()]).unwrap();
     let pin: String = tls.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect();
-    let options = ServerOptions { redfish: Some(tls), ..ServerOptions::default() };
-    let configure = |config: &mut farrier_sim::lab::RackConfig, store: &farrier_sim::media::MediaStore| {
+    // The locked firmware starts what is signed and nothing else: shim, GRUB and kernel of the CD, and those of the image.
+    let secure_boot = firmware == Firmware::Uefi;
+    let options = ServerOptions { redfish: Some(tls), secure_boot, ..ServerOptions::default() };
+    let configure = |config: &mut RackConfig, store: &MediaStore| {
         config.virtual_media = Some(store.cd_loaders().unwrap());
         config.boot_files = None;
         for segment in &mut config.segments {
@@ -54,6 +58,7 @@ where
             enrol_as(&lab.client, &new, &[NodeVerb::Manage, NodeVerb::Inspect]).await?;
             let found = lab.client.node("n1").await?.hardware.context("no hardware")?;
             ensure!(found.boot_mode() == boot_mode(firmware), "inspection says {:?}", found.boot_mode());
+            ensure!(found.secure_boot == secure_boot);
             nobody_asked_the_network(lab)?;
             work(lab).await
         })
