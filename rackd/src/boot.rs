@@ -7,6 +7,7 @@ use crate::volumes::{Access, Account};
 use farrier_journal::JournalError;
 use farrier_netboot::{Boot, BootEntry, KernelArgs, KernelArgsError, MacAddr, San, SanError};
 use farrier_proto::rack::Machine;
+use farrier_proto::types::BootInterface;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,10 @@ pub(crate) enum PublishError {
         "node {node} runs signed programs only (Secure Boot), and what boots an iSCSI disk, iPXE, is not signed: deploy with the method direct or iscsi, or switch Secure Boot off and say so with `farrier node update {node} --secure-boot false`"
     )]
     SignedSan { node: String },
+    #[error(
+        "a diskless node boots from the network: expected boot interface network, saw virtual media; `farrier node update {node} --boot-interface network`, or another deploy method"
+    )]
+    MediaSan { node: String },
     #[error("the iSCSI disk cannot be written into a boot script")]
     San(#[from] SanError),
     #[error(transparent)]
@@ -132,6 +137,9 @@ impl Rack {
     fn check_signed(&self, machine: &Machine, serve: &Serve<'_>) -> Result<(), PublishError> {
         let node = || machine.name.clone();
         match serve {
+            Serve::San { .. } if machine.boot_interface() == BootInterface::VirtualMedia => {
+                Err(PublishError::MediaSan { node: node() })
+            }
             Serve::San { .. } if machine.secure_boot => Err(PublishError::SignedSan { node: node() }),
             Serve::Ramdisk { .. } if machine.secure_boot && self.config.signed_boot.x86_64.is_none() => {
                 Err(PublishError::NoSignedBoot { node: node(), architecture: "x86_64" })

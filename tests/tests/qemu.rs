@@ -219,6 +219,7 @@ async fn an_unknown_machine_is_history(client: &Client, server: &VirtualServer) 
 
 /// Somebody at the console, by the command line, before anything is switched on.
 async fn watch_console(farrier: &Installation, server: &VirtualServer) -> Result<tokio::process::Child> {
+    let opened = server.bmc.consoles();
     let line = format!("exec {} node console n1 --read-only", farrier.farrier_line()?);
     let viewer = tokio::process::Command::new("sh")
         .args(["-c", &line])
@@ -228,7 +229,7 @@ async fn watch_console(farrier: &Installation, server: &VirtualServer) -> Result
         .kill_on_drop(true)
         .spawn()?;
     let attached = async {
-        while server.bmc.session_count() == 0 {
+        while server.bmc.consoles() == opened {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };

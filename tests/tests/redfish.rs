@@ -5,12 +5,13 @@ use std::num::NonZeroU32;
 use farrier_identity::device::SelfSigned;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Inspect, Machine, StepState, Task, TaskSpec, TaskState, Verify};
-use farrier_proto::types;
+use farrier_proto::types::{self, DeployMethod};
 use farrier_sim::bmc::redfish::RedfishFaults;
 use farrier_sim::pretend::{BmcSockets, PretendNode};
 use tokio::net::TcpListener;
 
 use crate::bench::{Bench, deploy, spec};
+use crate::pretend_site::Site;
 
 /// A task's order with other words about the BMC.
 fn order(node: &PretendNode, work: Work, change: impl FnOnce(&mut Machine)) -> TaskSpec {
@@ -164,4 +165,14 @@ async fn a_bmc_that_is_not_the_one_that_is_meant_gets_no_password() {
     bench.start_task("right", 1, right).await.unwrap();
     assert_done(&bench.ended("right").await);
     bench.stop(vec![node, other]).await;
+}
+
+/// What a diskless machine needs, a boot script, is nowhere where machines boot from virtual media: that is said at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_boots_from_virtual_media_is_not_diskless() {
+    let site = Site::media(1).await;
+    let operation = site.create_instance_by("i0", DeployMethod::Diskless).await;
+    let refused = site.client.wait(operation, |_| ()).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("--boot-interface network"), "{refused:#}");
+    site.shutdown().await;
 }

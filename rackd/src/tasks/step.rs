@@ -120,6 +120,7 @@ impl From<PublishError> for StepError {
             | PublishError::Args(_)
             | PublishError::Cd(_)
             | PublishError::NoSignedBoot { .. }
+            | PublishError::MediaSan { .. }
             | PublishError::SignedSan { .. }
             | PublishError::San(_) => StepError::Fatal(chain(&e)),
             PublishError::Address(journal) => journal.into(),

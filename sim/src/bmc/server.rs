@@ -56,6 +56,7 @@ impl BmcServer {
             sel: Mutex::default(),
             datagrams: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
+            consoles: AtomicU64::new(0),
             log_ins: AtomicU64::new(0),
             faults: faults_seen,
             counted: AtomicU32::new(0),
@@ -134,6 +135,12 @@ impl BmcHandle {
         self.shared.restarts.load(Ordering::Relaxed)
     }
 
+    /// Consoles (SOL) that were opened so far.
+    #[must_use]
+    pub fn consoles(&self) -> u64 {
+        self.shared.consoles.load(Ordering::Relaxed)
+    }
+
     /// Log-ins that came as far as their last message, as a real one writes them into its log.
     #[must_use]
     pub fn log_ins(&self) -> u64 {
@@ -164,6 +171,8 @@ pub(super) struct Shared {
     sel: Mutex<Sel>,
     datagrams: AtomicU64,
     restarts: AtomicU64,
+    /// Consoles that were opened so far.
+    pub(super) consoles: AtomicU64,
     log_ins: AtomicU64,
     faults: watch::Receiver<Faults>,
     /// Datagrams in and out, for [`Faults::drop_every`].

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::disk::mtools;
-use super::{MediaError, MediaStore, SOURCE_DATE_EPOCH, io, read, text};
+use super::{MediaError, MediaStore, SOURCE_DATE_EPOCH, io, read, signed, text};
 use crate::tool;
 
 /// Two files for `[virtual_media]` of rackd.toml.
@@ -65,10 +65,6 @@ const MODULES: &[&str] = &[
     "sleep",
     "reboot",
 ];
-/// Debian's `shim-signed`, `shim-helpers-amd64-signed` and `grub-efi-amd64-signed`: the GRUB for CDs, which reads
-/// `/boot/grub/grub.cfg` of the volume that it came from.
-const SIGNED: &[(&str, &str)] = &[
-    ("/usr/lib/shim/shimx64.efi.signed", "BOOTX64.EFI"),
-    ("/usr/lib/shim/mmx64.efi.signed", "MMX64.EFI"),
-    ("/usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed", "GRUBX64.EFI"),
-];
+/// The names that the firmware looks for, and that shim looks for beside itself.
+const SIGNED: &[(&str, &str)] =
+    &[(signed::SHIM, "BOOTX64.EFI"), (signed::KEY_MANAGER, "MMX64.EFI"), (signed::GRUB_CD, "GRUBX64.EFI")];

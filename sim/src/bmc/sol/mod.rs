@@ -5,6 +5,7 @@ mod parameters;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use farrier_ipmi::command::Activated;
@@ -132,6 +133,7 @@ impl Sol {
             let bridge =
                 Bridge::new(port, Arc::clone(&self.socket), Arc::clone(&self.shared), session_id, peer);
             tokio::spawn(bridge.run(inbox, stop.clone()));
+            self.shared.consoles.fetch_add(1, Ordering::Relaxed);
             self.active = Some(Active { session_id, packets, _guard: stop.clone().drop_guard(), stop });
         }
         let udp_port = self.parameters.udp_port();
