@@ -78,10 +78,13 @@ impl BootCds {
             File { path: ".disk/info", content: Content::Bytes(b"Farrier\n".to_vec()) },
             File { path: &mark, content: Content::Bytes(Vec::new()) },
         ];
-        let boot = Boot { bios: Some(read(&config.bios).await?), efi: Some(read(&config.efi).await?) };
+        // Read where it is, as the kernel: it is megabytes, and there are as many CDs as machines that boot.
+        let (_, efi) = self.file(&config.efi).await?;
+        let boot = Boot { bios: Some(read(&config.bios).await?), efi: Some(Content::Elsewhere(efi)) };
         let pieces = farrier_bootcd::layout(LABEL, contents, boot)?;
         let pieces = pieces.into_iter().filter_map(|piece| match piece {
             farrier_bootcd::Piece::Bytes(bytes) => Some(Piece::Bytes(bytes.into())),
+            farrier_bootcd::Piece::Efi { len } => Some(Piece::File { path: config.efi.clone(), len }),
             farrier_bootcd::Piece::File { index, len } => {
                 Some(Piece::File { path: files.get(index)?.0.clone(), len })
             }

@@ -136,6 +136,12 @@ impl Context<'_> {
         Ok(key.await?)
     }
 
+    /// Serves no boot CD any more.
+    pub(crate) async fn withdraw_cd(&self) {
+        let key = self.task.with_secrets(|s| s.media_key.clone()).await;
+        self.rack.boot_cds.withdraw(&key);
+    }
+
     /// Whether the ramdisk comes from a CD that the BMC pretends.
     pub(crate) fn boots_from_media(&self) -> Result<bool, StepError> {
         Ok(self.machine()?.boot_interface() == BootInterface::VirtualMedia)

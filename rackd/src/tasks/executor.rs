@@ -312,6 +312,7 @@ async fn make_safe(cx: &Context<'_>) {
     for segment in &cx.rack.config.segments {
         cx.rack.unpublish(machine, segment);
     }
+    cx.withdraw_cd().await;
     cx.rack.volumes.withdraw(&machine.name).await;
     let Ok(bmc) = cx.bmc().await else { return };
     let deadline = Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc));

@@ -34,8 +34,12 @@ impl Step for EjectCd {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         cx.bmc().await?.eject_media(cx.call()).await?;
-        let key = cx.media_key().await?;
-        cx.rack.boot_cds.withdraw(&key);
+        cx.withdraw_cd().await;
+        Ok(())
+    }
+    /// The step that served it has served it again.
+    async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        cx.withdraw_cd().await;
         Ok(())
     }
 }

@@ -48,7 +48,7 @@ pub struct Boot {
     /// `i386-pc-eltorito` does.
     pub bios: Option<Vec<u8>>,
     /// For UEFI: a FAT file system with `EFI/BOOT/BOOTX64.EFI`.
-    pub efi: Option<Vec<u8>>,
+    pub efi: Option<Content>,
 }
 
 /// A part of the volume, in order.
@@ -63,6 +63,11 @@ pub enum Piece {
         /// How many.
         len: u64,
     },
+    /// The boot image for UEFI, so many bytes.
+    Efi {
+        /// How many.
+        len: u64,
+    },
 }
 
 impl Piece {
@@ -71,7 +76,7 @@ impl Piece {
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File { len, .. } => *len,
+            Self::File { len, .. } | Self::Efi { len } => *len,
         }
     }
 

@@ -8,12 +8,12 @@ use crate::{Boot, CdError, Content, File, Piece, SECTOR, both16, both32, catalog
 /// # Errors
 /// [`CdError`]: what does not fit the format.
 pub fn layout(label: &str, files: Vec<File<'_>>, boot: Boot) -> Result<Vec<Piece>, CdError> {
-    let Boot { mut bios, mut efi } = boot;
+    let Boot { mut bios, efi } = boot;
     if bios.is_none() && efi.is_none() {
         return Err(CdError::NoBoot);
     }
     // Whole sectors, so that nobody who reads the volume has to guess where the image ends.
-    for image in [&mut bios, &mut efi].into_iter().flatten() {
+    if let Some(image) = &mut bios {
         image.resize(image.len().next_multiple_of(usize::try_from(SECTOR).unwrap_or(1)), 0);
     }
     let tree = tree(&files)?;
@@ -21,9 +21,8 @@ pub fn layout(label: &str, files: Vec<File<'_>>, boot: Boot) -> Result<Vec<Piece
     let tables = [places.take(TABLE)?, places.take(TABLE)?];
     let directories = tree.iter().map(|_| places.take(SECTOR)).collect::<Result<Vec<_>, _>>()?;
     let boot_catalogue = places.take(SECTOR)?;
-    let mut image =
-        |image: &Option<Vec<u8>>| image.as_ref().map(|image| places.take(image.len() as u64)).transpose();
-    let (bios_at, efi_at) = (image(&bios)?, image(&efi)?);
+    let bios_at = bios.as_ref().map(|image| places.take(image.len() as u64)).transpose()?;
+    let efi_at = efi.as_ref().map(|image| places.take(size(image))).transpose()?;
     let extents = files.iter().map(|file| places.take(size(&file.content))).collect::<Result<Vec<_>, _>>()?;
     places.take(PAD)?;
     let root = directories.first().copied().ok_or(CdError::Crowded)?;
@@ -42,8 +41,13 @@ pub fn layout(label: &str, files: Vec<File<'_>>, boot: Boot) -> Result<Vec<Piece
         out.sector(&sector(&tree, index, &directories, &extents)?);
     }
     out.sector(&catalogue::sector(bios_at, efi_at));
-    for image in [bios, efi].into_iter().flatten() {
+    if let Some(image) = bios {
         out.padded(Piece::Bytes(image));
+    }
+    match efi {
+        Some(Content::Bytes(image)) => out.padded(Piece::Bytes(image)),
+        Some(Content::Elsewhere(len)) => out.padded(Piece::Efi { len }),
+        None => {}
     }
     for (index, file) in files.into_iter().enumerate() {
         out.padded(match file.content {

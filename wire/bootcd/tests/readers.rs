@@ -18,7 +18,8 @@ fn cd() -> Vec<Piece> {
         file("kernel.img", Content::Elsewhere(5000)),
         file("initrd.img", Content::Elsewhere(1)),
     ];
-    layout("FARRIER", files, Boot { bios: Some(vec![0xe9; 3000]), efi: Some(vec![7; 70_000]) }).unwrap()
+    layout("FARRIER", files, Boot { bios: Some(vec![0xe9; 3000]), efi: Some(Content::Elsewhere(70_000)) })
+        .unwrap()
 }
 
 fn bytes(pieces: &[Piece], files: &[Vec<u8>]) -> Vec<u8> {
@@ -26,6 +27,7 @@ fn bytes(pieces: &[Piece], files: &[Vec<u8>]) -> Vec<u8> {
     for piece in pieces {
         match piece {
             Piece::Bytes(bytes) => out.extend(bytes),
+            Piece::Efi { len } => out.extend(vec![7; usize::try_from(*len).unwrap()]),
             Piece::File { index, len } => {
                 assert_eq!(files[*index].len() as u64, *len);
                 out.extend(&files[*index]);
@@ -126,7 +128,7 @@ fn other_content_of_the_same_length_changes_no_place() {
             file("grub.cfg", Content::Bytes(content.to_vec())),
             file("kernel.img", Content::Elsewhere(9)),
         ];
-        layout("X", files, Boot { bios: None, efi: Some(vec![1; 4096]) }).unwrap()
+        layout("X", files, Boot { bios: None, efi: Some(Content::Bytes(vec![1; 4096])) }).unwrap()
     };
     let lengths = |pieces: Vec<Piece>| pieces.iter().map(Piece::len).collect::<Vec<_>>();
     assert_eq!(lengths(with(b"one")), lengths(with(b"two")));
@@ -134,7 +136,7 @@ fn other_content_of_the_same_length_changes_no_place() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let boot = || Boot { bios: None, efi: Some(vec![1; 512]) };
+    let boot = || Boot { bios: None, efi: Some(Content::Elsewhere(512)) };
     let refused = |files: Vec<File<'_>>| layout("X", files, boot()).unwrap_err();
     for path in ["", "a//b", "../a", "a b", "a;1", "é", "a/b/c/d/e/f/g/h/i", "X".repeat(32).as_str()] {
         assert!(matches!(refused(vec![file(path, Content::Elsewhere(1))]), CdError::Name(_)), "{path}");
