@@ -78,6 +78,7 @@ impl Rack {
                 Serve::LocalDisk => Boot::LocalDisk,
             };
             self.netboot.update(|table| {
+                self.known.give_way(table, ip, mac);
                 table.publish(BootEntry {
                     mac,
                     node: machine.name.clone(),
@@ -96,8 +97,10 @@ impl Rack {
     async fn reserve(&self, mac: MacAddr, segment: &SegmentConfig) -> Result<Ipv4Addr, JournalError> {
         let (first, last) = segment.pool;
         let in_use = |mac: &str| {
-            let mac = mac.parse::<MacAddr>();
-            mac.is_ok_and(|mac| self.netboot.table().entry(mac, &segment.name).is_some())
+            let (mac, table) = (mac.parse::<MacAddr>(), self.netboot.table());
+            mac.is_ok_and(|mac| {
+                table.entry(mac, &segment.name).is_some() && !self.known.is_idle(&table, mac, &segment.name)
+            })
         };
         self.journal.address(&segment.name, &mac.to_string(), first, last, in_use).await
     }

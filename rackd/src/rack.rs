@@ -6,6 +6,7 @@ use crate::cache::ImageCache;
 use crate::config::{Config, Role, SegmentConfig};
 use crate::consoles::Consoles;
 use crate::discovery::Discovery;
+use crate::known::KnownMachines;
 use crate::signed::Signer;
 use crate::snapshots::Snapshots;
 use crate::tasks::{Tasks, Timeouts};
@@ -25,6 +26,7 @@ pub(crate) struct Rack {
     pub(crate) journal: Journal,
     pub(crate) vault: Arc<Vault>,
     pub(crate) netboot: Netboot,
+    pub(crate) known: KnownMachines,
     pub(crate) bmc: Bmcs,
     pub(crate) boot_cds: BootCds,
     pub(crate) consoles: Consoles,

@@ -9,6 +9,7 @@ use crate::discovery::{self, Discovery};
 use crate::disk_access;
 use crate::grpc::{AgentApi, BmcApi, ConsoleApi, RackApi};
 use crate::housekeeping;
+use crate::known::{self, KnownMachines};
 use crate::metrics;
 use crate::phone_home;
 use crate::rack::Rack;
@@ -138,6 +139,7 @@ pub async fn start(
         journal,
         vault,
         netboot,
+        known: KnownMachines::default(),
         agent_ca,
         kernel,
         initrd,
@@ -145,6 +147,9 @@ pub async fn start(
     report(&rack, &credentials)?;
     watch(&rack, &credentials)?;
     tasks::resume(&rack).await?;
+    // After what tasks left, and before anybody asks.
+    let kept = known::open(&rack, &rack.config.data.join(known::FILE)).await;
+    rack.tracker.spawn(known::follow(rack.clone(), credentials.clone(), kept));
     rack.tracker.spawn(renew_tokens(rack.clone()));
     // Before anybody can log in.
     let sessions = rack.volumes.targets().subscribe();

@@ -21,6 +21,7 @@ mod diskless;
 mod event_log;
 mod kill;
 mod kill_diskless;
+mod pretend_autonomy;
 mod pretend_cache;
 mod pretend_discovery;
 mod pretend_diskless;

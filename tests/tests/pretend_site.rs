@@ -69,22 +69,27 @@ impl Site {
     async fn available(count: usize, change: impl Fn(&mut PretendOptions)) -> Self {
         let site = Self::enrolled_with(count, change).await;
         let names: Vec<String> = site.nodes.iter().map(|n| n.name().to_owned()).collect();
+        site.bring(&names, &[NodeVerb::Manage, NodeVerb::Inspect, NodeVerb::Provide]).await;
+        site
+    }
+
+    /// Does this with each of these nodes, some at once.
+    pub(crate) async fn bring(&self, names: &[String], verbs: &'static [NodeVerb]) {
         for batch in names.chunks(AT_ONCE) {
             let works = batch.iter().map(|name| {
-                let (client, name) = (site.client.clone(), name.clone());
+                let (client, name) = (self.client.clone(), name.clone());
                 tokio::spawn(async move {
-                    for verb in [NodeVerb::Manage, NodeVerb::Inspect, NodeVerb::Provide] {
-                        let operation = client.act(&name, verb).await?;
+                    for verb in verbs {
+                        let operation = client.act(&name, *verb).await?;
                         client.wait(operation, |_| ()).await?;
                     }
                     anyhow::Ok(())
                 })
             });
             for work in works.collect::<Vec<_>>() {
-                work.await.unwrap().unwrap_or_else(|e| panic!("{e:#}\n{}", site.tails()));
+                work.await.unwrap().unwrap_or_else(|e| panic!("{e:#}\n{}", self.tails()));
             }
         }
-        site
     }
 
     /// Starts everything; the nodes are described and nothing more.
@@ -92,7 +97,7 @@ impl Site {
         Self::enrolled_with(count, |_| ()).await
     }
 
-    async fn enrolled_with(count: usize, change: impl Fn(&mut PretendOptions)) -> Self {
+    pub(crate) async fn enrolled_with(count: usize, change: impl Fn(&mut PretendOptions)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::loopback().unwrap();
         let host = place.host();
@@ -197,7 +202,11 @@ impl Site {
     }
 
     async fn try_create_instance_by(&self, name: &str, method: DeployMethod) -> anyhow::Result<Operation> {
-        let instance = Instance {
+        self.client.create_instance(self.instance(name, method)).await
+    }
+
+    pub(crate) fn instance(&self, name: &str, method: DeployMethod) -> Instance {
+        Instance {
             method: method.into(),
             name: name.to_owned(),
             flavor: "flavors/any".to_owned(),
@@ -205,8 +214,7 @@ impl Site {
             ready_seconds: 120,
             user_data: format!("#cloud-config\n# {USER_DATA}\n").into_bytes(),
             ..Instance::default()
-        };
-        self.client.create_instance(instance).await
+        }
     }
 
     /// The password that the first node's BMC has.

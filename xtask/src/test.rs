@@ -86,10 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         only => Part::value_variants().iter().copied().filter(|part| only.contains(part)).collect(),
     };
     if parts.iter().any(|part| part.runs_tests()) {
-        let missing = tools::missing(PACKAGES);
-        if !missing.is_empty() {
-            tools::apt_install(&missing)?;
-        }
+        tools::install_missing(PACKAGES)?;
     }
     let mut took: Vec<(String, Duration)> = Vec::new();
     for part in parts {

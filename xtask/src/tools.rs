@@ -70,7 +70,7 @@ fn install(tools: &Path, crate_name: &str, own: &Path) -> Result<()> {
 }
 
 /// Installs Debian packages.
-pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
+fn apt_install(packages: &[&str]) -> Result<()> {
     eprintln!("installing Debian packages: {}", packages.join(" "));
     run(program("apt-get").args(["-q", "update"]).stdout(Stdio::null()))?;
     let mut install = program("apt-get");
@@ -79,8 +79,23 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     run(install.stdout(Stdio::null()))
 }
 
+/// Installs those of `packages` that are not here. Apt takes away what clashes with a new one, such as tools of
+/// another release: those are installed in the next round.
+pub(crate) fn install_missing(packages: &[(&'static str, &str)]) -> Result<()> {
+    for _ in 0..ROUNDS {
+        let missing = missing(packages);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        apt_install(&missing)?;
+    }
+    let missing = missing(packages);
+    anyhow::ensure!(missing.is_empty(), "apt-get installed {} and their files are not there", missing.join(" "));
+    Ok(())
+}
+
 /// Those of `packages` (name, a file that proves it) that are not here.
-pub(crate) fn missing(packages: &[(&'static str, &str)]) -> Vec<&'static str> {
+fn missing(packages: &[(&'static str, &str)]) -> Vec<&'static str> {
     packages.iter().filter(|(_, proof)| !Path::new(proof).exists()).map(|(name, _)| *name).collect()
 }
 
@@ -88,4 +103,5 @@ fn works(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
+const ROUNDS: usize = 2;
 const PINNED: &str = "xtask/tools.txt";

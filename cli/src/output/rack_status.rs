@@ -25,6 +25,11 @@ impl Resource for RackStatus {
             })).collect::<Vec<_>>(),
             "running_task_count": self.running_task_count,
             "start_time": time(&self.start_time),
+            "known_machines": self.known_machines.as_ref().map(|known| json!({
+                "generation": known.generation,
+                "port_count": known.port_count,
+                "read_time": time(&known.read_time),
+            })),
         })
     }
 }

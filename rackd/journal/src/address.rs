@@ -3,9 +3,20 @@ use crate::{Journal, JournalError};
 use sea_orm::ActiveValue::Set;
 use sea_orm::ExprTrait as _;
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 impl Journal {
+    /// Who has an address in `segment`, by MAC.
+    pub async fn addresses(&self, segment: &str) -> Result<HashMap<String, Ipv4Addr>, JournalError> {
+        let rows =
+            address::Entity::find().filter(address::Column::Segment.eq(segment)).all(self.db.conn()).await?;
+        let known = rows
+            .into_iter()
+            .filter_map(|row| Some((row.mac, Ipv4Addr::from(u32::try_from(row.address).ok()?))));
+        Ok(known.collect())
+    }
+
     /// The address of `mac` in `segment`: the one it has, else a free one of `first..=last`. The search starts
     /// where the last two bytes of the MAC point, so that a rack whose journal was lost mostly gives out the
     /// same addresses again. When none is free, one of a machine that is not `in_use` is taken over.

@@ -14,7 +14,7 @@ use farrier_proto::rack::rack_service_server::RackService;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{
     AbortTaskRequest, BootEvent, BootTrace, GetBootTraceRequest, GetRackStatusRequest, GetTaskRequest,
-    ListLeasesRequest, ListLeasesResponse, ListReservationsRequest, ListReservationsResponse,
+    KnownMachines, ListLeasesRequest, ListLeasesResponse, ListReservationsRequest, ListReservationsResponse,
     ListTasksRequest, ListTasksResponse, ListVolumesRequest, ListVolumesResponse, RackStatus,
     ResizeVolumeRequest, Segment, SegmentRole, StartTaskRequest, Step, StepState, Task, TaskState, Volume,
     WatchBootEventsRequest, WatchTasksRequest,
@@ -186,7 +186,13 @@ impl RackService for RackApi {
                 Role::Tenant => SegmentRole::Tenant.into(),
             },
         });
+        let known = self.rack.known.about();
         Ok(Response::new(RackStatus {
+            known_machines: Some(KnownMachines {
+                generation: i64::try_from(known.generation).unwrap_or(i64::MAX),
+                port_count: i32::try_from(known.machines).unwrap_or(i32::MAX),
+                read_time: known.read,
+            }),
             rack: format!("racks/{}", self.rack.config.rack),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             segments: segments.collect(),

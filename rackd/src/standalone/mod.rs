@@ -4,12 +4,6 @@
 //! cannot be used changes nothing, and after a restart the last good one is served, also where some of its artifacts
 //! are on a disk that is not mounted yet: those are told, and come with the disk.
 
-mod kept;
-mod snapshot;
-
-#[cfg(test)]
-mod tests;
-
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,8 +15,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use kept::Kept;
-use snapshot::Snapshot;
+use crate::snapshot::{Kept, Snapshot};
 
 #[derive(Debug, Args)]
 pub struct StandaloneArgs {

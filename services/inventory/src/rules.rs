@@ -15,6 +15,7 @@ pub const SERVICES: &[&str] = &[
     "farrier.inventory.v1.DispatchService",
     "farrier.inventory.v1.WatchService",
     "farrier.inventory.v1.DiscoveredService",
+    "farrier.inventory.v1.SnapshotService",
 ];
 
 const SERVICES_THAT_READ: Rule = Rule::Service(&["scheduler", "images", "console"]);
@@ -94,6 +95,9 @@ pub const RULES: RuleTable = rules! {
         "ReplaceDiscoveryPlan": WRITE,
         "SightMachine": Rule::Rack,
         "ReportMachine": Rule::Rack,
+    }
+    "SnapshotService" {
+        "ListBootPorts": Rule::Rack,
     }
     "WatchService" {
         "ListWatchedNodes": Rule::Rack,

@@ -7,10 +7,7 @@ use crate::shell::{self, cargo, program};
 use crate::tools;
 
 pub(super) fn run(options: &[String]) -> Result<()> {
-    let missing = tools::missing(PACKAGES);
-    if !missing.is_empty() {
-        tools::apt_install(&missing)?;
-    }
+    tools::install_missing(PACKAGES)?;
     eprintln!("building in the release profile (the first time takes minutes)");
     shell::run(cargo().args(["build", "--release", "--package", "farrier-rackd", "--bin", "rackd"]))?;
     shell::run(cargo().args(["build", "--release", "--package", "farrier-block", "--example", "bench"]))?;

@@ -6,10 +6,7 @@ use crate::shell::{self, cargo, program};
 use crate::tools;
 
 pub(super) fn run(options: &[String]) -> Result<()> {
-    let missing = tools::missing(PACKAGES);
-    if !missing.is_empty() {
-        tools::apt_install(&missing)?;
-    }
+    tools::install_missing(PACKAGES)?;
     let environment = tools::target_dir()?.join("tools").join(PYGHMI);
     let python = environment.join("bin/python");
     if !python.exists() {

@@ -22,6 +22,7 @@ mod resource;
 mod rotation;
 mod same_machine;
 mod site;
+mod snapshot;
 mod state;
 mod transition;
 mod watch;

@@ -114,10 +114,10 @@ impl App {
     }
 }
 
-fn rack(caller: &Caller) -> Result<String, Status> {
+pub(super) fn rack(caller: &Caller) -> Result<String, Status> {
     match caller.identity() {
         Some(Identity::Rack(id)) => Ok(Collection::Racks.name(id)),
-        _ => Err(internal("only racks look at BMCs")),
+        _ => Err(internal("only racks ask this")),
     }
 }
 

@@ -9,6 +9,7 @@ mod node;
 mod port;
 mod rack;
 mod site;
+mod snapshot;
 mod watch;
 
 use crate::app::{App, List};
@@ -21,6 +22,7 @@ use farrier_proto::inventory::node_service_server::NodeServiceServer;
 use farrier_proto::inventory::port_service_server::PortServiceServer;
 use farrier_proto::inventory::rack_registry_service_server::RackRegistryServiceServer;
 use farrier_proto::inventory::site_service_server::SiteServiceServer;
+use farrier_proto::inventory::snapshot_service_server::SnapshotServiceServer;
 use farrier_proto::inventory::watch_service_server::WatchServiceServer;
 use farrier_runtime::authz::Caller;
 use tonic::Request;
@@ -44,6 +46,7 @@ pub(crate) fn routes(app: App) -> Routes {
         .add_service(JoinServiceServer::new(api.clone()))
         .add_service(DispatchServiceServer::new(api.clone()))
         .add_service(DiscoveredServiceServer::new(api.clone()))
+        .add_service(SnapshotServiceServer::new(api.clone()))
         .add_service(WatchServiceServer::new(api))
 }
 

@@ -8,6 +8,7 @@
 //! **Invariant:** one function of [`Store`] is one transaction, and each that changes something writes the
 //! event row in it.
 
+mod boot_port;
 mod discovered;
 mod discovery_plan;
 mod dispatch;

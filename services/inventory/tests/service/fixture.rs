@@ -11,6 +11,7 @@ use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::inventory::port_service_client::PortServiceClient;
 use farrier_proto::inventory::rack_registry_service_client::RackRegistryServiceClient;
 use farrier_proto::inventory::site_service_client::SiteServiceClient;
+use farrier_proto::inventory::snapshot_service_client::SnapshotServiceClient;
 use farrier_proto::inventory::watch_service_client::WatchServiceClient;
 use farrier_proto::inventory::*;
 use farrier_runtime::error::reason_of;
@@ -42,6 +43,7 @@ pub(crate) struct Clients {
     pub(crate) events: EventServiceClient<Channel>,
     pub(crate) joins: JoinServiceClient<Channel>,
     pub(crate) dispatch: DispatchServiceClient<Channel>,
+    pub(crate) snapshot: SnapshotServiceClient<Channel>,
     pub(crate) watch: WatchServiceClient<Channel>,
     pub(crate) discovered: DiscoveredServiceClient<Channel>,
 }
@@ -138,6 +140,7 @@ impl Clients {
             joins: JoinServiceClient::new(channel.clone()),
             dispatch: DispatchServiceClient::new(channel.clone()),
             discovered: DiscoveredServiceClient::new(channel.clone()),
+            snapshot: SnapshotServiceClient::new(channel.clone()),
             watch: WatchServiceClient::new(channel),
         }
     }

@@ -8,4 +8,5 @@ mod dispatch;
 mod fixture;
 mod join;
 mod report;
+mod snapshot;
 mod watch;

@@ -1,7 +1,7 @@
 //! Snapshots that are refused, and which one is served after that.
 
+use super::Snapshot;
 use super::kept::Kept;
-use super::snapshot::Snapshot;
 
 const GOOD: &str = r#"
 generation: 7
@@ -118,6 +118,32 @@ fn the_last_good_one_is_kept_over_bad_old_and_changed_ones() {
     let half = std::fs::read(&path).unwrap();
     std::fs::write(&path, &half[..half.len() / 2]).unwrap();
     assert_eq!(Kept::open(path).last(), None);
+}
+
+#[test]
+fn what_inventory_says_is_kept_under_the_next_number_where_it_is_news() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshot.json");
+    let said = Snapshot::parse(GOOD).unwrap();
+    let mut kept = Kept::open(path.clone());
+    let mut numbers = Vec::new();
+    for machines in [&said.machines[..1], &said.machines[..1], &said.machines[..], &said.machines[..0]] {
+        let new = Snapshot { generation: 0, machines: machines.to_vec(), ..said.clone() };
+        kept.renew(new).unwrap();
+        let again = Kept::open(path.clone());
+        assert_eq!(again.last(), kept.last());
+        numbers.push((again.last().unwrap().generation, again.last().unwrap().machines.len()));
+    }
+    assert_eq!(numbers, [(1, 1), (1, 1), (2, 2), (3, 0)]);
+    // What would be refused when it is read is not written.
+    let mut bad = said.clone();
+    bad.machines[1].mac = bad.machines[0].mac.clone();
+    kept.renew(bad).unwrap_err();
+    assert_eq!(Kept::open(path.clone()).last().unwrap().generation, 3);
+    // Where the disk takes nothing, what is kept stays what is on it.
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    kept.renew(said).unwrap_err();
+    assert_eq!(kept.last().unwrap().generation, 3);
 }
 
 #[test]

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::snapshot::Snapshot;
+use super::Snapshot;
 
 /// Written whole or not at all, never replaced by an older generation.
-pub(super) struct Kept {
+pub(crate) struct Kept {
     path: PathBuf,
     last: Option<Snapshot>,
 }
 
 impl Kept {
     /// One that cannot be read is as good as none: it is only ever a copy.
-    pub(super) fn open(path: PathBuf) -> Self {
+    pub(crate) fn open(path: PathBuf) -> Self {
         let last = match std::fs::read_to_string(&path) {
             Ok(text) => Snapshot::parse(&text)
                 .inspect_err(
@@ -33,12 +33,12 @@ impl Kept {
         Self { path, last }
     }
 
-    pub(super) fn last(&self) -> Option<&Snapshot> {
+    pub(crate) fn last(&self) -> Option<&Snapshot> {
         self.last.as_ref()
     }
 
     /// Reads `file`, checks all of it, and keeps it.
-    pub(super) fn take(&mut self, file: &Path) -> anyhow::Result<Snapshot> {
+    pub(crate) fn take(&mut self, file: &Path) -> anyhow::Result<Snapshot> {
         let name = file.display();
         let len = std::fs::metadata(file).with_context(|| format!("cannot read {name}"))?.len();
         ensure!(len <= MOST, "{name} has {len} bytes: expected at most {MOST}");
@@ -67,6 +67,21 @@ impl Kept {
             self.last = Some(new.clone());
         }
         Ok(new)
+    }
+
+    /// Keeps `new`, under the next number where anything in it is.
+    pub(crate) fn renew(&mut self, mut new: Snapshot) -> anyhow::Result<()> {
+        if let Some(last) = &self.last {
+            new.generation = last.generation;
+            if new == *last {
+                return Ok(());
+            }
+        }
+        new.generation = new.generation.saturating_add(1);
+        new.table().context("what is to be kept cannot be used")?;
+        self.write(&new).with_context(|| format!("cannot write {}", self.path.display()))?;
+        self.last = Some(new);
+        Ok(())
     }
 
     fn write(&self, snapshot: &Snapshot) -> anyhow::Result<()> {

@@ -1,9 +1,19 @@
 //! What a rack serves, as a file: raw text in, a checked boot table out.
+//!
+//! `rackd --standalone` takes one that somebody wrote; with a centre, rackd writes what it was told last.
+
+mod kept;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use kept::Kept;
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
+use crate::config::{DhcpMode, SegmentConfig};
 use anyhow::{Context as _, ensure};
 use farrier_netboot::{
     Artifact, ArtifactName, Boot, BootEntry, BootTable, Dhcp, Dhcp6, KernelArgs, MacAddr, Pool, Segment,
@@ -13,20 +23,20 @@ use serde::{Deserialize, Serialize};
 /// Everything that is served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Snapshot {
+pub(crate) struct Snapshot {
     /// Grows with every change; an older one is refused.
-    pub(super) generation: u64,
-    pub(super) segments: Vec<SegmentText>,
+    pub(crate) generation: u64,
+    pub(crate) segments: Vec<SegmentText>,
     #[serde(default)]
-    pub(super) machines: Vec<MachineText>,
+    pub(crate) machines: Vec<MachineText>,
     /// Kernels and initrds, by the name they are served under.
     #[serde(default)]
-    pub(super) artifacts: BTreeMap<String, PathBuf>,
+    pub(crate) artifacts: BTreeMap<String, PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SegmentText {
+pub(crate) struct SegmentText {
     name: String,
     /// With our address; missing: DHCP and TFTP are somebody else's here.
     #[serde(default)]
@@ -60,7 +70,7 @@ pub(super) struct SegmentText {
 /// As in `rackd.toml`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum DhcpText {
+pub(crate) enum DhcpText {
     /// For everybody where there is a pool, else as `reservations`.
     #[default]
     Authoritative,
@@ -74,7 +84,7 @@ pub(super) enum DhcpText {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct PoolText {
+pub(crate) struct PoolText {
     first: Ipv4Addr,
     last: Ipv4Addr,
     #[serde(default, with = "serde_yaml_ng::with::singleton_map")]
@@ -83,9 +93,9 @@ pub(super) struct PoolText {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct MachineText {
-    name: String,
-    mac: String,
+pub(crate) struct MachineText {
+    pub(crate) name: String,
+    pub(crate) mac: String,
     segment: String,
     address: Ipv4Addr,
     /// Missing: its name.
@@ -98,7 +108,7 @@ pub(super) struct MachineText {
 /// What a machine boots.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub(super) enum BootText {
+pub(crate) enum BootText {
     /// An address and nothing else.
     #[default]
     None,
@@ -116,15 +126,47 @@ pub(super) enum BootText {
     },
 }
 
+impl From<&SegmentConfig> for SegmentText {
+    fn from(config: &SegmentConfig) -> Self {
+        let prefixed = |ip: Ipv4Addr| format!("{ip}/{}", config.prefix);
+        Self {
+            name: config.name.clone(),
+            interface: config.interface.clone(),
+            address: prefixed(config.address),
+            behind_relay: config.behind_relay.map(prefixed),
+            gateway: config.gateway,
+            dns: config.dns.clone(),
+            domain: config.domain.clone(),
+            lease_seconds: config.lease_seconds,
+            address6: config.dhcp6.map(|six| format!("{}/{}", six.server_ip, six.prefix)),
+            dhcp: match config.dhcp {
+                DhcpMode::Authoritative => DhcpText::Authoritative,
+                DhcpMode::Reservations => DhcpText::Reservations,
+                DhcpMode::Proxy => DhcpText::Proxy,
+                DhcpMode::Off => DhcpText::Off,
+            },
+            pool: config.guests.map(|(first, last)| PoolText { first, last, boot: BootText::None }),
+        }
+    }
+}
+
+impl MachineText {
+    /// One that goes on to its disk.
+    pub(crate) fn on_disk(name: &str, mac: &str, segment: &str, address: Ipv4Addr) -> Self {
+        let (name, mac, segment) = (name.to_owned(), mac.to_owned(), segment.to_owned());
+        Self { name, mac, segment, address, hostname: None, boot: BootText::LocalDisk }
+    }
+}
+
 impl Snapshot {
     /// Reads YAML, of which JSON is a part. Unknown keys are refused: a typing error must not become a default.
-    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         Ok(serde_yaml_ng::from_str(text)?)
     }
 
     /// The artifacts whose files are not there now: a new snapshot with one is refused, one that was served before
     /// goes on without it.
-    pub(super) fn absent(&self) -> impl Iterator<Item = (&str, &Path)> {
+    pub(crate) fn absent(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.artifacts
             .iter()
             .filter(|(_, path)| !path.is_file())
@@ -133,7 +175,7 @@ impl Snapshot {
 
     /// The table it describes, if all of it makes sense. Files are read when they are asked for: one that is away
     /// is an error for who asks for it, and for nobody else.
-    pub(super) fn table(&self) -> anyhow::Result<BootTable> {
+    pub(crate) fn table(&self) -> anyhow::Result<BootTable> {
         let mut table = BootTable::new();
         for (name, path) in &self.artifacts {
             let served: ArtifactName = name.parse().with_context(|| format!("artifact {name:?}"))?;
