@@ -8,6 +8,7 @@ use farrier_journal::JournalError;
 use farrier_netboot::{Boot, BootEntry, KernelArgs, KernelArgsError, MacAddr, San, SanError};
 use farrier_proto::rack::Machine;
 use farrier_proto::types::BootInterface;
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +97,18 @@ impl Rack {
     /// The address of a port in a segment, which it keeps.
     async fn reserve(&self, mac: MacAddr, segment: &SegmentConfig) -> Result<Ipv4Addr, JournalError> {
         let (first, last) = segment.pool;
+        // Those of boot CDs are told their addresses, and ask nobody.
+        let at_work: HashSet<String> = self
+            .tasks
+            .all()
+            .iter()
+            .filter_map(|task| task.spec.machine.as_ref())
+            .flat_map(|machine| machine.ports.iter().map(|port| port.mac_address.clone()))
+            .collect();
         let in_use = |mac: &str| {
+            if at_work.contains(mac) {
+                return true;
+            }
             let (mac, table) = (mac.parse::<MacAddr>(), self.netboot.table());
             mac.is_ok_and(|mac| {
                 table.entry(mac, &segment.name).is_some() && !self.known.is_idle(&table, mac, &segment.name)
@@ -133,6 +145,19 @@ impl Rack {
     pub(crate) fn unpublish(&self, machine: &Machine, segment: &SegmentConfig) {
         for mac in bootable(machine).unwrap_or_default() {
             self.netboot.update(|table| table.unpublish(mac, &segment.name));
+        }
+    }
+
+    /// The ramdisk is served no more, where it is what is served to this machine.
+    pub(crate) fn unpublish_ramdisk(&self, machine: &Machine, segment: &SegmentConfig) {
+        for mac in bootable(machine).unwrap_or_default() {
+            self.netboot.update(|table| {
+                let entry = table.entry(mac, &segment.name);
+                if entry.is_some_and(|entry| matches!(entry.boot, Boot::Script { .. } | Boot::Signed { .. }))
+                {
+                    table.unpublish(mac, &segment.name);
+                }
+            });
         }
     }
 

@@ -12,13 +12,15 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use farrier_bootcd::{Boot, CdError, Content, File};
-use farrier_netboot::{Artifact, KernelArgs, Piece, cd_script, http};
+use farrier_netboot::{Artifact, Joined, KernelArgs, Piece, cd_script, http};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Why there is no boot CD.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +49,16 @@ pub(crate) struct BootCds {
 }
 
 struct Served {
-    pieces: Arc<[Piece]>,
-    /// Who read of it last.
-    reader: watch::Sender<Option<IpAddr>>,
+    pieces: Arc<Joined>,
+    /// Who read of it last, and when.
+    reader: watch::Sender<Option<Read>>,
+}
+
+/// Somebody reads a boot CD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Read {
+    pub(crate) by: IpAddr,
+    pub(crate) at: Instant,
 }
 
 impl BootCds {
@@ -89,7 +98,7 @@ impl BootCds {
                 Some(Piece::File { path: files.get(index)?.0.clone(), len })
             }
         });
-        let pieces: Arc<[Piece]> = pieces.collect();
+        let pieces = Arc::new(Joined::new(pieces));
         let mut served = self.lock();
         match served.get_mut(key) {
             Some(before) => before.pieces = pieces,
@@ -112,14 +121,22 @@ impl BootCds {
     }
 
     /// Who reads it; `None`: it is not served.
-    pub(crate) fn reader(&self, key: &str) -> Option<watch::Receiver<Option<IpAddr>>> {
+    pub(crate) fn reader(&self, key: &str) -> Option<watch::Receiver<Option<Read>>> {
         Some(self.lock().get(key)?.reader.subscribe())
     }
 
-    fn find(&self, key: &str, reader: IpAddr) -> Option<Arc<[Piece]>> {
+    fn find(&self, key: &str, reader: IpAddr) -> Option<Arc<Joined>> {
         let served = self.lock();
         let found = served.get(key)?;
-        found.reader.send_if_modified(|last| last.replace(reader) != Some(reader));
+        let now = Instant::now();
+        // BMCs read by sectors: thousands of times.
+        found.reader.send_if_modified(|last| {
+            let news = last.is_none_or(|last| last.by != reader || now.duration_since(last.at) >= SECOND);
+            if news {
+                *last = Some(Read { by: reader, at: now });
+            }
+            news
+        });
         Some(Arc::clone(&found.pieces))
     }
 
@@ -154,6 +171,7 @@ async fn media(
     http::respond(Artifact::Joined(pieces), &method, &headers, |_| ()).await
 }
 
+const SECOND: Duration = Duration::from_secs(1);
 const LABEL: &str = "FARRIER";
 const KERNEL: &str = "kernel.img";
 const INITRD: &str = "initrd.img";
@@ -196,7 +214,7 @@ mod tests {
         let cds = cds(dir.path()).await;
         let serve = async |args: &str| {
             cds.serve("0123456789abcdef0123", &KernelArgs::parse(args).unwrap()).await.unwrap();
-            bytes(&cds.find("0123456789abcdef0123", [10, 0, 0, 9].into()).unwrap())
+            bytes(cds.find("0123456789abcdef0123", [10, 0, 0, 9].into()).unwrap().pieces())
         };
         let short = serve("farrier.token=a").await;
         let long = serve(&format!("farrier.token={}", "b".repeat(1800))).await;
@@ -215,7 +233,7 @@ mod tests {
         let mut reader = cds.reader(key).unwrap();
         assert!(cds.find("0123456789abcdef", bmc).is_none());
         assert!(cds.find(key, bmc).is_some());
-        assert_eq!(*reader.wait_for(Option::is_some).await.unwrap(), Some(bmc));
+        assert_eq!(reader.wait_for(Option::is_some).await.unwrap().map(|read| read.by), Some(bmc));
         cds.withdraw(key);
         assert!(cds.find(key, bmc).is_none());
     }

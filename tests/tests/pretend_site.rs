@@ -61,7 +61,7 @@ impl Site {
             options.http = None;
         };
         let mut site = Self::available(count, change).await;
-        // A third of it is how long a CD that nobody could read is waited for.
+        // Two thirds of it are how long a CD that nobody could read is waited for.
         site.set_timeouts(&[("agent_seconds", 45)]).await;
         site
     }

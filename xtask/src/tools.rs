@@ -90,7 +90,11 @@ pub(crate) fn install_missing(packages: &[(&'static str, &str)]) -> Result<()> {
         apt_install(&missing)?;
     }
     let missing = missing(packages);
-    anyhow::ensure!(missing.is_empty(), "apt-get installed {} and their files are not there", missing.join(" "));
+    anyhow::ensure!(
+        missing.is_empty(),
+        "apt-get installed {} and their files are not there",
+        missing.join(" ")
+    );
     Ok(())
 }
 

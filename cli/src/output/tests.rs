@@ -4,7 +4,9 @@ use super::*;
 use farrier_proto::inventory::{
     Bmc, BmcHealth, Event, Explanation, Flavor, JoinToken, Node, Observation, Port, Rack, Site,
 };
-use farrier_proto::rack::{BootEvent, RackStatus, Segment, SegmentRole, Step, StepState, TaskResult};
+use farrier_proto::rack::{
+    BootEvent, KnownMachines, RackStatus, Segment, SegmentRole, Step, StepState, TaskResult,
+};
 use farrier_proto::scheduler::{
     Instance, InstanceState, Operation, OperationError, OperationPhase, OperationType, Rejection,
 };
@@ -299,6 +301,7 @@ fn rack_daemon() {
             }],
             running_task_count: 2,
             start_time: at(100),
+            known_machines: Some(KnownMachines { generation: 7, port_count: 40, read_time: at(160) }),
         }],
     );
     golden(

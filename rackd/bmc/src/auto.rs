@@ -83,10 +83,15 @@ impl Auto {
         if ipmi_first && self.is_due(node) {
             let part = deadline.min(Deadline::at(Instant::now() + (deadline.remaining() / 3).min(RETRY)));
             // Whatever is wrong with it: the node has a driver that works.
-            if let Ok(bmc) = self.try_redfish(node, &redfish, &ipmi, part).await {
-                return Ok((bmc, None));
+            match self.try_redfish(node, &redfish, &ipmi, part).await {
+                Ok(bmc) => return Ok((bmc, None)),
+                // The same words again and again would lock the account, IPMI's too.
+                Err(error) if is_final(&error) => {
+                    tracing::warn!(node.id = node, %error, "Redfish is not tried again before the node's BMC is verified");
+                    self.put_off(node, A_DAY);
+                }
+                Err(_) => self.put_off(node, self.again),
             }
-            self.put_off(node);
         }
         // The second must have its time too.
         let half = Deadline::at(Instant::now() + deadline.remaining() / 2);
@@ -175,9 +180,9 @@ impl Auto {
         (known.driver, known.ipmi) = (driver, ipmi);
     }
 
-    fn put_off(&self, node: &str) {
+    fn put_off(&self, node: &str, pause: Duration) {
         if let Some(node) = self.nodes().get_mut(node) {
-            node.redfish_at = Instant::now() + self.again;
+            node.redfish_at = Instant::now() + pause;
         }
     }
 
@@ -188,6 +193,7 @@ impl Auto {
 }
 
 const IPMI: &str = "ipmi";
+const A_DAY: Duration = Duration::from_secs(86_400);
 /// Until what was not there is tried again: some seconds of a try every ten minutes.
 const AGAIN: Duration = Duration::from_secs(10 * 60);
 /// For that try.

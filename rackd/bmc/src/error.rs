@@ -503,6 +503,16 @@ impl BmcError {
         }
     }
 
+    /// Whether the BMC has no way at all to change the account's password: another try would come to the same.
+    #[must_use]
+    pub fn changes_no_password(&self) -> bool {
+        match self {
+            Self::Unsupported { .. } => true,
+            Self::NotApplied { what, .. } => *what == crate::accounts::NO_ACCOUNT,
+            _ => false,
+        }
+    }
+
     /// Whether a change that failed so was surely not sent, or not begun: what did not reach the BMC has changed nothing. A
     /// refusal in words is not among these, since it may answer the repetition of a request that was obeyed.
     #[must_use]

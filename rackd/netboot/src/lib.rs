@@ -45,5 +45,6 @@ pub use mac::{MacAddr, ParseMacError};
 pub use san::{ChapWord, IscsiName, San, SanError};
 pub use server::{Config, LoadError, Netboot, SegmentStatus};
 pub use table::{
-    Artifact, ArtifactName, ArtifactNameError, Boot, BootEntry, BootTable, Dhcp, Dhcp6, Piece, Pool, Segment,
+    Artifact, ArtifactName, ArtifactNameError, Boot, BootEntry, BootTable, Dhcp, Dhcp6, Joined, Piece, Pool,
+    Segment,
 };

@@ -302,7 +302,7 @@ impl Netboot {
     /// Unknown firmware that asks again is told of again, within the minute: this machine's, or where it is not known whose
     /// events were missed, everybody's. Who asked for a script is known by its address alone: all of them.
     pub fn tell_again(&self, mac: Option<MacAddr>) {
-        self.shared.unknown.forget(mac);
+        self.shared.unknown.tell_again(mac);
         self.shared.strangers.store(Arc::default());
     }
 

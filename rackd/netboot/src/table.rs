@@ -211,11 +211,26 @@ pub enum Artifact {
     /// From memory, for small things: it is hashed for its entity tag at each request.
     Bytes(Bytes),
     /// Put together of several, one after the other.
-    Joined(Arc<[Piece]>),
+    Joined(Arc<Joined>),
 }
 
-/// A part of an [`Artifact::Joined`].
-#[derive(Clone)]
+/// Several pieces, and what tells them from others: reckoned once, however many parts are asked for.
+#[derive(Debug)]
+pub struct Joined {
+    pub(crate) pieces: Box<[Piece]>,
+    pub(crate) tag: String,
+}
+
+impl Joined {
+    /// In their order.
+    #[must_use]
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+}
+
+/// A part of a [`Joined`].
+#[derive(Debug, Clone)]
 pub enum Piece {
     /// From memory.
     Bytes(Bytes),
@@ -242,7 +257,7 @@ impl fmt::Debug for Artifact {
         match self {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
-            Self::Joined(pieces) => write!(f, "Joined({} pieces)", pieces.len()),
+            Self::Joined(joined) => write!(f, "Joined({} pieces)", joined.pieces.len()),
         }
     }
 }

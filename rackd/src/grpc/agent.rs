@@ -47,15 +47,21 @@ impl AgentService for AgentApi {
                     );
                     return Err(used_by_another());
                 }
-                TokenUse::First | TokenUse::Again => {
+                used @ (TokenUse::First | TokenUse::Again) => {
                     let certificate_der = self
                         .rack
                         .agent_ca
                         .sign_request(&request.csr_der, &identity(&task), &[], CERTIFICATE_VALID)
                         .map_err(|e| invalid("csr_der", e))?;
                     tracing::info!(node.id = %task.node, operation.id = %task.id, "agent registered");
-                    crate::tasks::token_used(&self.rack, &task).await;
-                    return Ok(Response::new(RegisterResponse { certificate_der, node: task.node.clone() }));
+                    let node = task.node.clone();
+                    // Not in its way: who is answered late asks again.
+                    if used == TokenUse::First {
+                        let rack = Arc::clone(&self.rack);
+                        let renewed = async move { crate::tasks::token_used(&rack, &task).await };
+                        self.rack.tracker.spawn(renewed);
+                    }
+                    return Ok(Response::new(RegisterResponse { certificate_der, node }));
                 }
             }
         }

@@ -12,6 +12,8 @@ use super::Snapshot;
 pub(crate) struct Kept {
     path: PathBuf,
     last: Option<Snapshot>,
+    /// Whether boot files are served over IPv6 too.
+    ipv6: bool,
 }
 
 impl Kept {
@@ -30,7 +32,12 @@ impl Kept {
                 None
             }
         };
-        Self { path, last }
+        Self { path, last, ipv6: true }
+    }
+
+    /// Boot files are served over IPv4 alone: a snapshot that sends machines to an IPv6 address is refused.
+    pub(crate) fn ipv4_only(self) -> Self {
+        Self { ipv6: false, ..self }
     }
 
     pub(crate) fn last(&self) -> Option<&Snapshot> {
@@ -45,6 +52,12 @@ impl Kept {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
         let new = Snapshot::parse(&text).with_context(|| format!("{name} cannot be used"))?;
         new.table().with_context(|| format!("{name} cannot be used"))?;
+        if let Some(segment) = new.segments.iter().find(|s| s.address6.is_some()).filter(|_| !self.ipv6) {
+            bail!(
+                "{name} cannot be used: segment {}: address6: expected --http [::]:PORT, which answers IPv6 too, saw an IPv4 address",
+                segment.name
+            );
+        }
         if let Some((artifact, path)) = new.absent().next() {
             bail!(
                 "{name} cannot be used: artifact {artifact}: expected a file at {}, saw none",

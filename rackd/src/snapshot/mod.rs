@@ -37,7 +37,7 @@ pub(crate) struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SegmentText {
-    name: String,
+    pub(crate) name: String,
     /// With our address; missing: DHCP and TFTP are somebody else's here.
     #[serde(default)]
     interface: String,
@@ -58,7 +58,7 @@ pub(crate) struct SegmentText {
     /// DHCPv6 for the machines that are named: our address and the prefix length, 2001:db8:90::1/64; a machine's address has
     /// its IPv4 address in the last 32 bits. Missing: none.
     #[serde(default)]
-    address6: Option<String>,
+    pub(crate) address6: Option<String>,
     /// Whose DHCP it is.
     #[serde(default, with = "serde_yaml_ng::with::singleton_map")]
     dhcp: DhcpText,

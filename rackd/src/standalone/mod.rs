@@ -71,6 +71,9 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
     // Before anything is said to be ready: its default is to end the process.
     let hangup = signal(SignalKind::hangup())?;
     let mut kept = Kept::open(args.data.join("snapshot.json"));
+    if args.http.is_ipv4() {
+        kept = kept.ipv4_only();
+    }
     let snapshot = kept.take(&file).or_else(|error| {
         let last = kept.last().cloned();
         let problem = farrier_runtime::telemetry::chain(error.as_ref());

@@ -15,6 +15,7 @@ use farrier_runtime::time::now;
 use futures::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// First pause before a step is tried again; doubled up to [`LAST_PAUSE`].
@@ -309,6 +310,8 @@ async fn make_safe(cx: &Context<'_>) {
         return;
     }
     let Ok(machine) = cx.machine() else { return };
+    // Before anything is taken away: a renewal that is under way takes back what it gives.
+    cx.task.serves_ramdisk.store(false, Ordering::Release);
     for segment in &cx.rack.config.segments {
         cx.rack.unpublish(machine, segment);
     }
@@ -317,6 +320,11 @@ async fn make_safe(cx: &Context<'_>) {
     let Ok(bmc) = cx.bmc().await else { return };
     let deadline = Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc));
     // What Farrier left is what the task's result says: otherwise it would seem to be somebody else's doing.
+    if cx.boots_from_media().unwrap_or_default()
+        && let Err(error) = bmc.eject_media(deadline).await
+    {
+        tracing::warn!(node.id = %cx.task.node, %error, "the boot CD of a failed task stays in the drive");
+    }
     let off = match bmc.ensure_power(PowerState::Off, deadline).await {
         Ok(true) => {
             super::power::observed(cx, PowerState::Off).await.map_err(|error| error.message().to_owned())

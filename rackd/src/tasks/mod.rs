@@ -211,6 +211,10 @@ pub(crate) async fn renew_boot_token(rack: &Arc<Rack>, task: &Arc<TaskHandle>) {
     if let Err(error) = publish_boot::serve_ramdisk(&cx).await {
         tracing::warn!(node.id = %task.node, error = error.message(), "no new boot token");
     }
+    // The task may have ended meanwhile, and taken away what it served.
+    if !task.serves_ramdisk.load(Ordering::Acquire) {
+        publish_boot::take_back_ramdisk(&cx).await;
+    }
 }
 
 /// A boot CD is read by pieces, so that nobody sees when a boot has all of it: the next token comes when this one is used.

@@ -51,6 +51,13 @@ pub(crate) async fn serve_ramdisk(cx: &Context<'_>) -> Result<Vec<Ipv4Addr>, Ste
     Ok(cx.rack.publish(machine, hostname, provisioning(cx)?, &serve).await?)
 }
 
+/// The ramdisk's boot script, or its boot CD, where it is what is served still.
+pub(crate) async fn take_back_ramdisk(cx: &Context<'_>) {
+    let (Ok(machine), Ok(segment)) = (cx.machine(), provisioning(cx)) else { return };
+    cx.rack.unpublish_ramdisk(machine, segment);
+    cx.withdraw_cd().await;
+}
+
 #[async_trait::async_trait]
 impl Step for LocalDisk {
     fn name(&self) -> &'static str {

@@ -1,5 +1,5 @@
 use super::context::Context;
-use super::rotate_bmc_credentials::{RotateBmcCredentials, note_refusal};
+use super::rotate_bmc_credentials::{Rotated, note_refusal, rotate};
 use super::step::{Step, StepError};
 use farrier_bmc::Capability;
 
@@ -17,13 +17,14 @@ impl Step for ReplaceDefaultPassword {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let bmc = cx.bmc().await?;
-        if bmc.driver_of(Capability::Accounts).is_some() {
-            return RotateBmcCredentials.run(cx).await;
+        if bmc.driver_of(Capability::Accounts).is_none() {
+            note_refusal(cx).await?;
+        } else if let Rotated::Yes = rotate(cx).await? {
+            return Ok(());
         }
-        note_refusal(cx).await?;
         let driver = bmc.driver();
         let told = format!(
-            "driver {driver} changes no passwords: the default one stays until somebody changes it by hand"
+            "this BMC changes no passwords by the driver {driver}: the default one stays until somebody changes it by hand"
         );
         cx.note(told).await
     }

@@ -18,58 +18,72 @@ impl Step for RotateBmcCredentials {
         false
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        let both = cx.access().await?;
-        let (Some(next), Some(with_next)) = (both.next.clone(), both.with_next()) else {
-            return Err(StepError::fatal("expected a password that the BMC shall get, saw none"));
-        };
-        let old = crate::bmc::Access { next: None, ..both };
-        let bmcs = &cx.rack.bmc;
-        let node = &cx.machine()?.name;
-        // Said by an earlier try that did not come to its end.
-        if cx.task.task().await.result.is_some_and(|result| result.bmc_password_refused) {
-            cx.task.edit(|task| task.result.get_or_insert_default().bmc_password_refused = false).await?;
+        match rotate(cx).await? {
+            Rotated::Yes => Ok(()),
+            Rotated::Cannot(error) => Err(error.into()),
         }
-        // Check: the old one first, since a wrong password may count against the account.
-        let mut refused = None;
-        match login(bmcs.open_with(node, old, cx.call()).await, cx).await {
-            Ok((opened, _)) => {
-                let set = opened.bmc.set_password(&next, cx.call()).await;
-                crash::point(self.name(), "told");
-                match set {
-                    // The old one is still the right one: another login would only count against the account.
-                    Err(error) if error.was_not_begun() => {
-                        // Another try would come to the same: the new one is nobody's.
-                        if matches!(error, BmcError::Unsupported { .. }) {
-                            note_refusal(cx).await?;
-                        }
-                        return Err(error.into());
+    }
+}
+
+/// What came of it.
+pub(super) enum Rotated {
+    Yes,
+    /// The BMC has no way to change this account's password: it keeps it.
+    Cannot(BmcError),
+}
+
+pub(super) async fn rotate(cx: &Context<'_>) -> Result<Rotated, StepError> {
+    let both = cx.access().await?;
+    let (Some(next), Some(with_next)) = (both.next.clone(), both.with_next()) else {
+        return Err(StepError::fatal("expected a password that the BMC shall get, saw none"));
+    };
+    let old = crate::bmc::Access { next: None, ..both };
+    let bmcs = &cx.rack.bmc;
+    let node = &cx.machine()?.name;
+    // Said by an earlier try that did not come to its end.
+    if cx.task.task().await.result.is_some_and(|result| result.bmc_password_refused) {
+        cx.task.edit(|task| task.result.get_or_insert_default().bmc_password_refused = false).await?;
+    }
+    // Check: the old one first, since a wrong password may count against the account.
+    let mut refused = None;
+    match login(bmcs.open_with(node, old, cx.call()).await, cx).await {
+        Ok((opened, _)) => {
+            let set = opened.bmc.set_password(&next, cx.call()).await;
+            crash::point(RotateBmcCredentials.name(), "told");
+            match set {
+                // The old one is still the right one: another login would only count against the account.
+                Err(error) if error.was_not_begun() => {
+                    // Another try would come to the same: the new one is nobody's.
+                    if error.changes_no_password() {
+                        note_refusal(cx).await?;
+                        return Ok(Rotated::Cannot(error));
                     }
-                    // What it says is not what counts: a lost answer may mean either.
-                    Err(error) => refused = Some((opened, error)),
-                    Ok(()) => {}
+                    return Err(error.into());
                 }
+                // What it says is not what counts: a lost answer may mean either.
+                Err(error) => refused = Some((opened, error)),
+                Ok(()) => {}
             }
-            Err(error) if error.is_wrong_password() => {}
-            Err(error) => return Err(error.into()),
         }
-        // Read back: a handle with the new password has a session of its own.
-        match login(bmcs.open_with(node, with_next, cx.call()).await, cx).await {
-            Ok((opened, power)) => {
-                observed(cx, power).await?;
-                let driver = opened.bmc.driver_of(Capability::Accounts).unwrap_or(opened.bmc.driver());
-                cx.note(format!("driver {driver}, opened with the new password")).await
+        Err(error) if error.is_wrong_password() => {}
+        Err(error) => return Err(error.into()),
+    }
+    // Read back: a handle with the new password has a session of its own.
+    match login(bmcs.open_with(node, with_next, cx.call()).await, cx).await {
+        Ok((opened, power)) => {
+            observed(cx, power).await?;
+            let driver = opened.bmc.driver_of(Capability::Accounts).unwrap_or(opened.bmc.driver());
+            cx.note(format!("driver {driver}, opened with the new password")).await?;
+            Ok(Rotated::Yes)
+        }
+        Err(wrong) if wrong.is_wrong_password() => Err(match refused {
+            Some((old, error)) => {
+                settle_refusal(cx, &old.bmc, &error).await?;
+                error.into()
             }
-            Err(wrong) if wrong.is_wrong_password() => Err(match refused {
-                Some((old, error)) => {
-                    settle_refusal(cx, &old.bmc, &error).await?;
-                    error.into()
-                }
-                None => {
-                    StepError::fatal(format!("{wrong}; it took neither the old password nor the new one"))
-                }
-            }),
-            Err(error) => Err(error.into()),
-        }
+            None => StepError::fatal(format!("{wrong}; it took neither the old password nor the new one")),
+        }),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,10 +1,10 @@
 use super::context::Context;
 use super::step::{Step, StepError, Timeouts};
 use super::{insert_cd, power};
+use crate::boot_cd::Read;
 use farrier_bmc::PowerState;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::types::{BootMode, Hardware};
-use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -12,8 +12,10 @@ use tokio::time::Instant;
 /// DHCP, boot loader, kernel, ramdisk: until the agent has proven its token and said hello.
 pub(super) struct WaitAgent;
 
-/// Boots from a CD within the time that one agent has.
-const CD_TRIES: u32 = 3;
+/// How long a CD that nobody has read is waited for, and one that somebody has: parts of the time that an agent has. Servers
+/// with much memory test it for ten minutes and more before they read anything.
+const UNREAD: f64 = 2.0 / 3.0;
+const READ: f64 = 1.0 / 3.0;
 
 #[async_trait::async_trait]
 impl Step for WaitAgent {
@@ -39,20 +41,24 @@ impl Step for WaitAgent {
             true => cx.rack.boot_cds.reader(&cx.media_key().await?),
             false => None,
         };
-        let again = cx.boots_from_media()?.then(|| self.deadline(&cx.rack.timeouts) / CD_TRIES);
-        let mut again_at = again.map(|every| Instant::now() + every);
+        let whole = self.deadline(&cx.rack.timeouts);
+        let mut again_at = cx.boots_from_media()?.then(|| Instant::now() + whole.mul_f64(UNREAD));
+        let mut seen = None;
         let session = loop {
             tokio::select! {
                 session = cx.task.agent.connected() => break session,
                 () = until(again_at) => {
-                    let seconds = again.unwrap_or_default().as_secs();
-                    cx.note(format!("no agent within {seconds}s: the boot CD is put in again, and the machine switched off and on")).await?;
+                    let why = if seen.is_some() { "no agent since the boot CD was read" } else { "nobody reads the boot CD" };
+                    cx.note(format!("{why}: it is put in again, and the machine switched off and on")).await?;
                     boot_cd_again(cx).await?;
-                    again_at = again.map(|every| Instant::now() + every);
+                    again_at = Some(Instant::now() + whole.mul_f64(UNREAD));
                 }
-                by = read_by(&mut reader) => {
-                    reader = None;
-                    cx.note(format!("the boot CD is read by {by}; expecting the ramdisk's agent")).await?;
+                read = next_read(&mut reader) => {
+                    // A machine that reads is a machine that boots.
+                    again_at = Some(read.at + whole.mul_f64(READ));
+                    if seen.replace(read.by) != Some(read.by) {
+                        cx.note(format!("the boot CD is read by {}; expecting the ramdisk's agent", read.by)).await?;
+                    }
                 }
                 Ok(()) = refusals.changed() => {
                     let refusal = refusals.borrow_and_update().clone();
@@ -75,6 +81,8 @@ impl Step for WaitAgent {
 /// Firmware that could not read the CD, since we or the BMC were away, goes on to something else and does not come back to it.
 async fn boot_cd_again(cx: &Context<'_>) -> Result<(), StepError> {
     power::ensure(cx, PowerState::Off).await?;
+    // A BMC that lost its connection says that the CD is in the drive.
+    cx.bmc().await?.eject_media(cx.call()).await?;
     insert_cd::insert(cx).await?;
     power::ensure(cx, PowerState::On).await
 }
@@ -86,13 +94,13 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Who reads the boot CD, once somebody does.
-async fn read_by(reader: &mut Option<watch::Receiver<Option<IpAddr>>>) -> IpAddr {
+/// The next time that somebody reads the boot CD.
+async fn next_read(reader: &mut Option<watch::Receiver<Option<Read>>>) -> Read {
     if let Some(reader) = reader
-        && let Ok(by) = reader.wait_for(Option::is_some).await
-        && let Some(by) = *by
+        && reader.changed().await.is_ok()
+        && let Some(read) = *reader.borrow_and_update()
     {
-        return by;
+        return read;
     }
     std::future::pending().await
 }

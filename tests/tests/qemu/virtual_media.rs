@@ -81,7 +81,9 @@ async fn deploy(lab: &Lab) -> Result<()> {
     let detail = |name: &str| deployed.steps.iter().find(|s| s.name == name).map(|s| s.detail.clone());
     let waited = detail("wait_agent").context("no wait_agent")?;
     ensure!(waited.starts_with("agent up"), "{waited}");
-    ensure!(detail("eject_cd").is_some(), "{:?}", deployed.steps);
+    let drive = lab.farrier.farrier(&["node", "virtual-media", "show", "n1", "-o", "json"])?;
+    let drive: serde_json::Value = serde_json::from_str(&drive)?;
+    ensure!(drive.get("inserted") == Some(&false.into()), "the CD is still in the drive: {drive}");
     let instance = lab.client.instance("anvil").await?;
     let address = instance.addresses.first().context("an instance without an address")?;
     // The system itself, with the address that its config drive names: nobody gives one here.

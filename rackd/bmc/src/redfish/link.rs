@@ -38,7 +38,7 @@ pub(crate) struct Link {
     /// Where the node's system is, once found.
     pub(super) system: Option<Path>,
     worked: Arc<Worked>,
-    http: Http,
+    pub(super) http: Http,
     breaker: Breaker,
     last_used: Instant,
 }
@@ -264,10 +264,16 @@ impl Link {
 
     pub(super) fn refused(&self, ask: &Ask, answer: &Answer) -> BmcError {
         let document = Document::parse(&answer.body, None).unwrap_or_default();
-        // The account's password, and one that was asked for.
+        // The account's password, one that was asked for, and places that only who is told of them may read.
         let own = String::from_utf8_lossy(self.address.password.expose());
-        let asked = ask.body.as_ref().and_then(|body| body.get("Password")?.as_str()).unwrap_or_default();
-        let complaint = document.complaint(&[&own, asked]);
+        let asked = |key| ask.body.as_ref().and_then(|body| body.get(key)?.as_str());
+        let mut hide = vec![&*own];
+        for text in ["Password", "Image", "ImageURI"].into_iter().filter_map(asked) {
+            hide.push(text);
+            // Some say it without its scheme, or only what comes last.
+            hide.extend(text.split_once("://").and_then(|(_, rest)| rest.rsplit('/').next()));
+        }
+        let complaint = document.complaint(&hide);
         let detail = if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
         let licence = vendor::LICENCES.iter().find(|(id, _)| document.complains_of(id));
         if let Some((_, licence)) = licence {

@@ -104,7 +104,9 @@ impl Link {
             return;
         };
         let ask = Ask { method: Method::DELETE, ..Ask::get(resource) }.once("ending a session");
-        let mut call = Call::new(Deadline::after(CLOSE_WAIT));
+        // The connection is given up long before the session, and a BMC takes its time to make another.
+        let connects = if self.http.is_open() { Duration::ZERO } else { self.tuning.connect_timeout };
+        let mut call = Call::new(Deadline::after(CLOSE_WAIT + connects));
         let deleted = self.follow(&mut call, &ask).await.is_ok_and(|answer| answer.status.is_success());
         tracing::debug!(bmc.addr = %self.address.addr, deleted, "session closed");
         self.auth = Auth::None;

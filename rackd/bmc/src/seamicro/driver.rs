@@ -228,6 +228,11 @@ impl Link {
             }
         };
         let before = self.boot_order(call).await?;
+        let once = wanted.device == Device::Network && !wanted.persistent;
+        // Before anything changes: a try that does not come to its end leaves the order changed, too.
+        if once && !words::is_pxe(&before) {
+            self.undo.with(&self.address, |undo| *undo = Some(before));
+        }
         self.order(call, order).await?;
         let (mut attempt, mut seen) = (0, self.boot_order(call).await?);
         while words::is_pxe(&seen) != words::is_pxe(order) {
@@ -241,12 +246,9 @@ impl Link {
             tokio::time::sleep(pause).await;
             seen = self.boot_order(call).await?;
         }
-        let once = wanted.device == Device::Network && !wanted.persistent;
         let persistent = self.undo.with(&self.address, |undo| {
             if !once {
                 *undo = None;
-            } else if !words::is_pxe(&before) {
-                *undo = Some(before);
             }
             undo.is_none()
         });

@@ -194,7 +194,8 @@ impl Link {
 
     pub(super) fn refused(&self, ask: &Ask, answer: &Answer) -> BmcError {
         let own = String::from_utf8_lossy(self.address.password.expose());
-        let complaint = Document::parse(&answer.body, None).unwrap_or_default().complaint(&[&own]);
+        let complaint =
+            Document::parse(&answer.body, None).unwrap_or_default().complaint(&[&own, &encoded(&own)]);
         let detail = if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
         let status = answer.status.as_u16();
         BmcError::Http { addr: self.address.addr, request: ask.name(), status, detail }

@@ -23,6 +23,8 @@ use crate::{
 use farrier_model::Seldom;
 
 /// How often the same unknown machine makes an event.
+/// Between two of what nobody could do anything about. Firmware asks again after 4, 8 and 16 seconds.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
 const UNKNOWN_EVERY: Duration = Duration::from_secs(60);
 /// Unknown machines remembered; more than a rack has, and when it is a storm nobody misses an event.
 const UNKNOWN_MAX: usize = 1024;
@@ -419,9 +421,16 @@ pub(crate) struct UnknownMachines(Mutex<Told>);
 
 #[derive(Debug, Default)]
 struct Told {
-    told: HashMap<(MacAddr, bool), Instant>,
+    told: HashMap<(MacAddr, bool), Lately>,
     /// When those of long ago were last taken out: not at every packet of a storm.
     tidied: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Lately {
+    at: Instant,
+    /// Nobody could do anything about it.
+    again: bool,
 }
 
 impl UnknownMachines {
@@ -430,12 +439,13 @@ impl UnknownMachines {
         self.lock().first_in_a_while(mac, now)
     }
 
-    /// Firmware that asks again is told of again: one machine's, or everybody's.
-    pub(crate) fn forget(&self, mac: Option<MacAddr>) {
-        match mac {
-            Some(mac) => drop(self.lock().told.remove(&(mac, true))),
-            None => self.lock().told.retain(|(_, boots), _| !boots),
-        }
+    /// Firmware that asks again, some seconds later, is told of again: one machine's, or everybody's. It keeps its place among
+    /// those of the minute: a storm of addresses stays as small as it was.
+    pub(crate) fn tell_again(&self, mac: Option<MacAddr>) {
+        let mut told = self.lock();
+        let firmware =
+            told.told.iter_mut().filter(|((other, boots), _)| *boots && mac.is_none_or(|mac| mac == *other));
+        firmware.for_each(|(_, lately)| lately.again = true);
     }
 
     /// A poisoned lock still guards whole entries.
@@ -446,21 +456,25 @@ impl UnknownMachines {
 
 impl Told {
     fn first_in_a_while(&mut self, mac: (MacAddr, bool), now: Instant) -> bool {
-        let recent = |at: &Instant| now.duration_since(*at) < UNKNOWN_EVERY;
-        if self.told.get(&mac).is_some_and(recent) {
-            return false;
+        let recent = |lately: &Lately| now.duration_since(lately.at) < UNKNOWN_EVERY;
+        if let Some(lately) = self.told.get_mut(&mac).filter(|lately| recent(lately)) {
+            let due = lately.again && now.duration_since(lately.at) >= AGAIN_AFTER;
+            if due {
+                *lately = Lately { at: now, again: false };
+            }
+            return due;
         }
         if self.told.len() >= UNKNOWN_MAX {
             if self.tidied.is_some_and(|at| now.duration_since(at) < TIDY_EVERY) {
                 return false;
             }
             self.tidied = Some(now);
-            self.told.retain(|_, at| recent(at));
+            self.told.retain(|_, lately| recent(lately));
             if self.told.len() >= UNKNOWN_MAX {
                 return false;
             }
         }
-        self.told.insert(mac, now);
+        self.told.insert(mac, Lately { at: now, again: false });
         true
     }
 }
@@ -481,12 +495,22 @@ mod tests {
         assert!(unknown.first_in_a_while((mac(0).0, true), now), "its firmware is another word");
         assert!(!unknown.first_in_a_while(mac(0), now + Duration::from_secs(59)));
         assert!(unknown.first_in_a_while(mac(0), now + Duration::from_secs(60)));
+        let mut then = now;
         for whose in [Some(mac(0).0), None] {
-            unknown.forget(whose);
-            assert!(unknown.first_in_a_while((mac(0).0, true), now), "nobody could do anything about it");
-            assert!(!unknown.first_in_a_while((mac(0).0, true), now));
+            unknown.tell_again(whose);
+            assert!(!unknown.first_in_a_while((mac(0).0, true), then), "not at once");
+            then += AGAIN_AFTER;
+            assert!(unknown.first_in_a_while((mac(0).0, true), then), "nobody could do anything about it");
+            assert!(!unknown.first_in_a_while((mac(0).0, true), then + AGAIN_AFTER));
         }
-        let told = (0..5000).filter(|n| unknown.first_in_a_while(mac(*n), now)).count();
+        // A storm of addresses that nobody can do anything about is as small as any.
+        let storm = (0..5000).map(|n| (mac(n).0, true));
+        let told = storm.filter(|who| {
+            let told = unknown.first_in_a_while(*who, now);
+            unknown.tell_again(Some(who.0));
+            told
+        });
+        let told = told.count();
         assert!(told <= UNKNOWN_MAX, "{told}");
         assert!(unknown.first_in_a_while(mac(9), now + Duration::from_secs(120)));
     }

@@ -160,6 +160,14 @@ impl Request6 {
         macs
     }
 
+    /// An address on the client's link, as the nearest relay that knows one names it. Relays on a switch in between have
+    /// none (RFC 6221 §5.1).
+    #[must_use]
+    pub fn link(&self) -> Option<Ipv6Addr> {
+        let names = |link: &Ipv6Addr| !link.is_unspecified() && !link.is_unicast_link_local();
+        self.relays.iter().rev().map(|hop| hop.link).find(names)
+    }
+
     /// The facts of a packet in a line for people. All of it comes from numbers, so it is safe to print.
     #[must_use]
     pub fn describe(&self) -> String {

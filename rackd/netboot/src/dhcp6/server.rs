@@ -11,13 +11,12 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::{Request6, decide6};
-use crate::{BootTable, EventKind, Segment, dhcp::UnknownMachines, server::Shared, socket};
+use crate::{BootTable, EventKind, Segment, server::Shared, socket};
 
 pub(crate) struct Server {
     shared: Arc<Shared>,
     segment: Arc<Segment>,
     socket: UdpSocket,
-    unknown: UnknownMachines,
 }
 
 impl Server {
@@ -28,11 +27,11 @@ impl Server {
         for group in [ALL_SERVERS_AND_RELAYS, ALL_SERVERS] {
             socket.join_multicast_v6(&group, index)?;
         }
-        Ok(Self { shared, segment, socket, unknown: UnknownMachines::default() })
+        Ok(Self { shared, segment, socket })
     }
 
     /// Answers until `shutdown`.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut buffer = vec![0; 2048];
         loop {
             let received = tokio::select! {
@@ -52,7 +51,7 @@ impl Server {
         }
     }
 
-    async fn packet(&mut self, bytes: &[u8], from: SocketAddrV6) {
+    async fn packet(&self, bytes: &[u8], from: SocketAddrV6) {
         let request = match Request6::parse(bytes) {
             Ok(request) => request,
             Err(error) => {
@@ -61,7 +60,12 @@ impl Server {
             }
         };
         let table = self.shared.table.load_full();
-        let segment = segment_for(&table, &self.segment, &request);
+        let Some(segment) = segment_for(&table, &self.segment, &request) else {
+            // Somebody's else, who lets a relay bring it here.
+            let link = request.link().map(|ip| ip.to_string()).unwrap_or_default();
+            tracing::debug!(interface = self.segment.interface, link, "dhcpv6 of a link that is not served");
+            return;
+        };
         let Some(six) = segment.dhcp6 else { return };
         let files = &self.shared.config.boot_files;
         let decision = decide6(&segment, &six, &table, files, &request, *from.ip());
@@ -73,7 +77,7 @@ impl Server {
                 _ => None,
             };
             let who = decision.mac.zip(rare);
-            if who.is_none_or(|who| self.unknown.first_in_a_while(who, Instant::now()))
+            if who.is_none_or(|who| self.shared.unknown.first_in_a_while(who, Instant::now()))
                 // Without an address there is nobody to pin it on.
                 && decision.mac.is_some()
             {
@@ -91,16 +95,16 @@ impl Server {
     }
 }
 
-/// The segment a packet is about: that of the relay nearest to the client, if it says one, else the one of the socket.
-fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Request6) -> Arc<Segment> {
-    let link = request.relays.last().map(|hop| hop.link);
-    let far = table
-        .segments()
-        .iter()
-        .find(|segment| segment.dhcp6.is_some_and(|six| link.is_some_and(|link| six.contains(link))));
+/// The segment a packet is about: that of the link that a relay names (RFC 8415 §13.1), else the one of the socket. `None`: a
+/// link that is none of ours.
+fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Request6) -> Option<Arc<Segment>> {
+    if let Some(link) = request.link() {
+        let mut segments = table.segments().iter();
+        return segments.find(|segment| segment.dhcp6.is_some_and(|six| six.contains(link))).cloned();
+    }
     // The table's version, so that changed settings hold at once.
-    let current = far.or_else(|| table.segments().iter().find(|s| s.interface == here.interface));
-    Arc::clone(current.unwrap_or(here))
+    let current = table.segments().iter().find(|s| s.interface == here.interface);
+    Some(Arc::clone(current.unwrap_or(here)))
 }
 
 /// RFC 8415 §7.1.
@@ -108,3 +112,49 @@ const ALL_SERVERS_AND_RELAYS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1,
 const ALL_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 1, 3);
 const SERVER_PORT: u16 = 547;
 const CLIENT_PORT: u16 = 546;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Dhcp6;
+
+    /// A SOLICIT without options, in a relay's envelope for each link, the outermost first.
+    fn relayed(links: &[Ipv6Addr]) -> Request6 {
+        let mut bytes = vec![1, 0, 0, 1];
+        for (hops, link) in links.iter().rev().enumerate() {
+            let len = u16::try_from(bytes.len()).unwrap().to_be_bytes();
+            let head = [12, u8::try_from(hops).unwrap()];
+            bytes = [&head[..], &link.octets(), &[0; 16], &[0, 9], &len, &bytes].concat();
+        }
+        Request6::parse(&bytes).unwrap()
+    }
+
+    #[test]
+    fn the_link_is_the_one_that_the_nearest_relay_knows_and_no_other() {
+        let segment = |network: &str, interface: &str, six: &str| Segment {
+            dhcp6: Some(Dhcp6 { server_ip: six.parse().unwrap(), prefix: 64 }),
+            ..Segment::new(network, interface, [10, 0, 0, 1].into(), 24)
+        };
+        let mut table = BootTable::new();
+        table.set_segments(vec![
+            segment("near", "br0", "2001:db8:1::1"),
+            segment("far", "br1", "2001:db8:2::1"),
+        ]);
+        let here = table.segments().first().unwrap();
+        let ip = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+        for (links, expected) in [
+            (vec![], Some("near")),
+            (vec![ip("2001:db8:2::9")], Some("far")),
+            // A switch on the way has no address (RFC 6221), or one that says nothing.
+            (vec![ip("2001:db8:2::9"), ip("::")], Some("far")),
+            (vec![ip("2001:db8:2::9"), ip("fe80::1")], Some("far")),
+            (vec![ip("2001:db8:2::9"), ip("2001:db8:1::9")], Some("near")),
+            (vec![ip("::")], Some("near")),
+            (vec![ip("2001:db8:3::9")], None),
+            (vec![ip("2001:db8:1::9"), ip("2001:db8:3::9")], None),
+        ] {
+            let segment = segment_for(&table, here, &relayed(&links));
+            assert_eq!(segment.as_ref().map(|s| s.network.as_str()), expected, "{links:?}");
+        }
+    }
+}

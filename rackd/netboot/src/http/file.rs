@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
 use super::range::{Part, part};
-use crate::{Artifact, Piece};
+use crate::{Artifact, Joined, Piece};
 
 /// Bytes per read: large enough that a read is a few system calls a megabyte, small enough for fifty machines.
 const READ: usize = 256 << 10;
@@ -34,7 +34,7 @@ pub async fn respond(
 ) -> Response {
     let opened = match artifact {
         Artifact::Bytes(bytes) => Source::from_bytes(bytes),
-        Artifact::Joined(pieces) => Source::joined(&pieces),
+        Artifact::Joined(joined) => Source::joined(joined),
         Artifact::File(path) => match Source::open(&path).await {
             Ok(source) => source,
             Err(error) => {
@@ -88,6 +88,21 @@ pub async fn respond(
     response
 }
 
+impl Joined {
+    /// Its files are known by their paths and sizes.
+    #[must_use]
+    pub fn new(pieces: impl IntoIterator<Item = Piece>) -> Self {
+        let pieces: Box<[Piece]> = pieces.into_iter().collect();
+        let hash = pieces.iter().fold(FNV, |before, piece| match piece {
+            Piece::Bytes(bytes) => hash(before, bytes),
+            Piece::File { path, len } => {
+                hash(hash(before, path.as_os_str().as_encoded_bytes()), &len.to_le_bytes())
+            }
+        });
+        Self { pieces, tag: format!("\"{hash:016x}\"") }
+    }
+}
+
 /// An opened artifact.
 struct Source {
     content: Content,
@@ -98,7 +113,7 @@ struct Source {
 enum Content {
     Bytes(Bytes),
     File(tokio::fs::File),
-    Joined(Arc<[Piece]>),
+    Joined(Arc<Joined>),
 }
 
 impl Source {
@@ -107,16 +122,9 @@ impl Source {
         Self { size: bytes.len() as u64, tag: format!("\"{hash:016x}\""), content: Content::Bytes(bytes) }
     }
 
-    /// Its files are known by their paths and sizes.
-    fn joined(pieces: &Arc<[Piece]>) -> Self {
-        let hash = pieces.iter().fold(FNV, |before, piece| match piece {
-            Piece::Bytes(bytes) => hash(before, bytes),
-            Piece::File { path, len } => {
-                hash(hash(before, path.as_os_str().as_encoded_bytes()), &len.to_le_bytes())
-            }
-        });
-        let size = pieces.iter().map(Piece::len).sum();
-        Self { size, tag: format!("\"{hash:016x}\""), content: Content::Joined(Arc::clone(pieces)) }
+    fn joined(joined: Arc<Joined>) -> Self {
+        let size = joined.pieces.iter().map(Piece::len).sum();
+        Self { size, tag: joined.tag.clone(), content: Content::Joined(joined) }
     }
 
     async fn open(path: &Path) -> io::Result<Self> {
@@ -146,8 +154,8 @@ impl Source {
                 Box::pin(futures::stream::iter([Ok(bytes.slice(start..end))]))
             }
             Content::File(file) => part_of(file, start, len).await?,
-            Content::Joined(pieces) => {
-                let parts = futures::stream::iter(overlap(&pieces, start, len)).then(open_part);
+            Content::Joined(joined) => {
+                let parts = futures::stream::iter(overlap(&joined.pieces, start, len)).then(open_part);
                 Box::pin(parts.try_flatten())
             }
         };
@@ -242,7 +250,7 @@ mod tests {
         let file = Piece::File { path: path.clone(), len: 10 };
         let pieces =
             [Piece::Bytes(Bytes::from_static(b"abc")), file, Piece::Bytes(Bytes::from_static(b"xyz"))];
-        let pieces: Arc<[Piece]> = pieces.into();
+        let pieces = Arc::new(Joined::new(pieces));
         let whole = b"abc0123456789xyz";
         let read = async |header: String| {
             let mut headers = HeaderMap::new();
