@@ -100,6 +100,9 @@ pub enum Verb {
     /// Shows and changes the settings of the node's BIOS or UEFI.
     #[command(subcommand)]
     Bios(super::node_bios::Verb),
+    /// Shows and sets what the node starts from.
+    #[command(subcommand)]
+    BootDevice(super::node_boot::Verb),
     /// Shows and updates the node's firmware.
     #[command(subcommand)]
     Firmware(super::node_firmware::Verb),
@@ -259,6 +262,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Inventory(args) => super::node_inventory::run(args, session).await,
         Verb::Sensors(args) => super::node_sensors::run(args, session).await,
         Verb::Bios(verb) => super::node_bios::run(verb, session).await,
+        Verb::BootDevice(verb) => super::node_boot::run(verb, session).await,
         Verb::Firmware(verb) => super::node_firmware::run(verb, session).await,
         Verb::Bmc(ask) => super::node_bmc::run(ask, session).await,
         Verb::Act(act) => super::node_act::run(act, session).await,

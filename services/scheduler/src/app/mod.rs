@@ -5,6 +5,7 @@ mod console;
 mod instance;
 mod node_action;
 mod node_bmc;
+mod node_boot;
 mod node_firmware;
 mod node_rack;
 mod operation;
