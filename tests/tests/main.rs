@@ -17,6 +17,7 @@ mod buf;
 mod commands;
 mod compose;
 mod console;
+mod console_log;
 mod demo;
 mod diskless;
 mod event_log;

@@ -65,6 +65,10 @@ impl Words {
         Self { machine, password, next, digest: hash.finalize().into() }
     }
 
+    pub(super) fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
     pub(super) async fn access(&self) -> Result<Access, BadAccess> {
         Access::of(&self.machine, &self.password, &self.next).await
     }
