@@ -25,6 +25,7 @@ mod site;
 mod state;
 mod transition;
 mod watch;
+mod who_answers;
 
 pub(crate) use discovery_plan::PLAN;
 pub(crate) use node::bmc_context;
