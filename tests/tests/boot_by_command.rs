@@ -109,7 +109,7 @@ async fn the_command_line_resets_a_machine_and_says_what_it_starts_from_over_ipm
     farrier(&["node", "identify", "on", "n0"]).unwrap();
     assert_eq!(led(bmc), "indefinite on", "the LED hurts no work");
     assert_eq!(site.nodes[0].events(), before);
-    farrier(&["node", "abort", "n0", "--yes", "--wait"]).unwrap();
+    farrier(&["node", "abort", "n0", "--yes"]).unwrap();
     site.shutdown().await;
 }
 

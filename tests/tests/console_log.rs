@@ -118,11 +118,8 @@ async fn where_it_is_always_kept_a_lost_session_loses_little_and_a_person_types_
     assert!(tokio::task::spawn_blocking(move || terminal.wait().unwrap()).await.unwrap().success());
     // A node in maintenance is not looked at, and its console is let go.
     site.installation.farrier(&["node", "maintenance", "on", "n0"]).unwrap();
-    within(async {
-        while node.ipmi().unwrap().session_count() > 0 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    })
-    .await;
+    let mut somebody = takes_console(node).await;
+    somebody.kill().unwrap();
+    somebody.wait().unwrap();
     site.shutdown().await;
 }

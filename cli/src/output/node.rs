@@ -5,7 +5,9 @@ use super::value::{age, cell, labels, labels_cell, time};
 use super::{Column, Resource, column, wide};
 use crate::enum_word;
 use crate::names::short;
-use farrier_proto::inventory::{Bmc, BmcHealth, MachineHealth, MachineIdentity, Node, Observation};
+use farrier_proto::inventory::{
+    Bmc, BmcHealth, MachineHealth, MachineIdentity, Node, Observation, PowerPolicy,
+};
 use farrier_proto::types::{BootInterface, BootMode, Hardware, PowerState, ProvisionState, RootDeviceHints};
 use serde_json::{Value, json};
 
@@ -77,6 +79,7 @@ impl Resource for Node {
             "boot_mode": enum_word!(BootMode, "BOOT_MODE", self.boot_mode),
             "boot_interface": enum_word!(BootInterface, "BOOT_INTERFACE", self.boot_interface),
             "secure_boot": self.secure_boot,
+            "power_policy": enum_word!(PowerPolicy, "POWER_POLICY", self.power_policy),
             "architecture": self.architecture,
             "resource_class": self.resource_class,
             "traits": self.traits,

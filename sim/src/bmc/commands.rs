@@ -44,7 +44,7 @@ pub(super) async fn execute(
             .unwrap_or((completion::INVALID_COMMAND, Vec::new())),
         // What it does follows its answer.
         (NetFn::App, COLD_RESET) => (completion::OK, Vec::new()),
-        (NetFn::App, 0x37) => (completion::OK, config.guid.to_vec()),
+        (NetFn::App, 0x37) => (completion::OK, shared.other_guid().unwrap_or(config.guid).to_vec()),
         (NetFn::Chassis, 0x01) => {
             let power_on = chassis.power().await == PowerState::On;
             let identify = chassis.identified().await.map(|told| match told {

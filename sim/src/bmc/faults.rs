@@ -34,6 +34,8 @@ pub struct Faults {
     pub records_changed: u32,
     /// What Get Chassis Status tells besides power and LED.
     pub chassis: ChassisStatus,
+    /// The GUID of another board that is there now.
+    pub guid: Option<[u8; 16]>,
     /// Commands whose answers end after so many bytes of data.
     pub cut: Vec<Cut>,
 }

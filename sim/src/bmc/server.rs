@@ -197,6 +197,11 @@ impl Shared {
         self.faults.borrow().chassis
     }
 
+    /// Whose board it is, if not the one it was made with.
+    pub(super) fn other_guid(&self) -> Option<[u8; 16]> {
+        self.faults.borrow().guid
+    }
+
     fn is_lost(&self, faults: &Faults) -> bool {
         let counted = self.counted.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         faults.drop_every.is_some_and(|n| counted.is_multiple_of(n.get()))

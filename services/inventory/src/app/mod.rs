@@ -16,6 +16,7 @@ mod node;
 mod noun;
 mod observe;
 mod port;
+mod power_policy;
 mod proposal;
 mod rack;
 mod resource;

@@ -1,7 +1,9 @@
 //! What an observation means: a pure function from what is known and what is seen.
 
 use super::who_answers;
-use farrier_proto::inventory::{BmcHealth, MachineHealth, Node, Observation, ReportedObservation};
+use farrier_proto::inventory::{
+    BmcHealth, MachineHealth, Node, Observation, PowerPolicy, ReportedObservation,
+};
 use farrier_proto::types::PowerState;
 use farrier_runtime::time::{millis, timestamp};
 
@@ -112,9 +114,14 @@ fn power_event(node: &Node, before: &Observation, now: &Observation) -> Option<H
         let name = node.name.strip_prefix("nodes/").unwrap_or(&node.name);
         let left = power_word(left);
         let back = format!("farrier node power {left} {name}");
+        let then = match node.power_policy() {
+            PowerPolicy::Keep => "Farrier puts it back, at most three times in a day".to_owned(),
+            PowerPolicy::Report | PowerPolicy::Unspecified => {
+                format!("Farrier leaves it so: `{back}` brings it back")
+            }
+        };
         let detail = format!(
-            "expected {left}, as Farrier left it; somebody else switched the machine, or it did so itself; Farrier \
-             leaves it so: `{back}` brings it back"
+            "expected {left}, as Farrier left it; somebody else switched the machine, or it did so itself; {then}"
         );
         ("power differs", node.power_state(), detail)
     } else if before.power_differs {
