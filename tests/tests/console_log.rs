@@ -1,6 +1,6 @@
 //! What machines said while nobody watched.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -106,9 +106,22 @@ async fn where_it_is_always_kept_a_lost_session_loses_little_and_a_person_types_
     let mut terminal = Command::new("script")
         .args(["-q", "-f", "-e", "-c", &line, "/dev/null"])
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .expect("script of bsdutils runs");
+    // Until it has the keyboard for itself.
+    let mut screen = terminal.stdout.take().unwrap();
+    let (attached, is_attached) = tokio::sync::oneshot::channel();
+    let reader = std::thread::spawn(move || {
+        let (mut shown, mut piece, mut attached) = (String::new(), [0; 512], Some(attached));
+        while let Ok(length @ 1..) = screen.read(&mut piece) {
+            shown.push_str(&String::from_utf8_lossy(&piece[..length]));
+            if shown.contains("~. on a new line") {
+                attached.take().map(|attached| attached.send(()));
+            }
+        }
+    });
+    within(is_attached).await.unwrap();
     let mut keyboard = terminal.stdin.take().unwrap();
     keyboard.write_all(b"root\r").unwrap();
     within(node.serial_port().wait_for(|heard| heard.typed.ends_with(b"root\r"))).await;
@@ -116,6 +129,7 @@ async fn where_it_is_always_kept_a_lost_session_loses_little_and_a_person_types_
     keyboard.write_all(b"\r~.").unwrap();
     drop(keyboard);
     assert!(tokio::task::spawn_blocking(move || terminal.wait().unwrap()).await.unwrap().success());
+    reader.join().unwrap();
     // A node in maintenance is not looked at, and its console is let go.
     site.installation.farrier(&["node", "maintenance", "on", "n0"]).unwrap();
     let mut somebody = takes_console(node).await;
