@@ -47,6 +47,7 @@ pub struct Config {
     pub timeouts: Timeouts,
     pub cache: CacheConfig,
     pub watch: WatchConfig,
+    pub consoles: ConsolesConfig,
     pub discovery: DiscoveryConfig,
     /// What boot CDs are made of; unset: no node boots from virtual media.
     pub virtual_media: Option<VirtualMediaConfig>,
@@ -64,6 +65,26 @@ impl Default for WatchConfig {
     fn default() -> Self {
         Self { every_seconds: 60 }
     }
+}
+
+/// Serial consoles.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConsolesConfig {
+    pub log: LogWhen,
+}
+
+/// When a console's log is kept. It is written whenever its line is open, whoever wanted that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogWhen {
+    /// Of every machine that is looked at.
+    Always,
+    /// Of a machine that a task boots, until that ends.
+    #[default]
+    Tasks,
+    /// While somebody is attached.
+    Attended,
 }
 
 /// Boot CDs, which BMCs pretend to their machines.
@@ -196,6 +217,8 @@ struct Raw {
     #[serde(default)]
     watch: WatchConfig,
     #[serde(default)]
+    consoles: ConsolesConfig,
+    #[serde(default)]
     discovery: DiscoveryConfig,
     virtual_media: Option<VirtualMediaConfig>,
     segment: Vec<RawSegment>,
@@ -254,6 +277,10 @@ impl Config {
         if provisioning != 1 {
             return Err(BadConfig::Provisioning { seen: provisioning });
         }
+        if raw.consoles.log == LogWhen::Always && (raw.watch.every_seconds == 0 || raw.inventory.is_none()) {
+            let expected = "`inventory` and [watch] with every_seconds, which tell the BMCs";
+            return Err(bad("consoles: log", expected, "always"));
+        }
         if raw.discovery.mode != DiscoveryMode::Off && raw.inventory.is_none() {
             return Err(bad("inventory", "https://host:port, which keeps what is discovered", "none"));
         }
@@ -291,6 +318,7 @@ impl Config {
             timeouts: raw.timeouts,
             cache: raw.cache,
             watch: raw.watch,
+            consoles: raw.consoles,
             discovery: raw.discovery,
             virtual_media: raw.virtual_media,
         })
@@ -449,6 +477,8 @@ mod tests {
             ("ramdisk =", "timeouts = { bmc_seconds = 18446744073709551615 }\nramdisk =", "week"),
             ("ramdisk =", "timeouts = { agent_seconds = 0 }\nramdisk =", "week"),
             ("ramdisk =", "cache = { most = 1 }\nramdisk =", "most"),
+            ("ramdisk =", "consoles = { log = \"never\" }\nramdisk =", "attended"),
+            ("ramdisk =", "consoles = { log = \"always\" }\nramdisk =", "inventory"),
             ("ramdisk =", "watch = { every_seconds = -1 }\nramdisk =", "every_seconds"),
             ("ramdisk =", "virtual_media = { bios = \"/b\" }\nramdisk =", "efi"),
             (

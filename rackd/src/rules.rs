@@ -42,6 +42,9 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.BmcService/ReadBmcTask", SCHEDULER),
     ("farrier.rack.v1.BmcService/InterruptMachine", SCHEDULER),
     ("farrier.rack.v1.BmcService/ResetBmc", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ReadBootDevice", SCHEDULER),
+    ("farrier.rack.v1.BmcService/SetBootDevice", SCHEDULER),
+    ("farrier.rack.v1.BmcService/IdentifyMachine", SCHEDULER),
 ];
 
 /// Ramdisks. Another listener, with rackd's own authority: a machine on the provisioning network cannot

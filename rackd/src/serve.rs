@@ -115,7 +115,12 @@ pub async fn start(
     let netboot = start_netboot(&config, bound.http.port(), &kernel, &initrd).await?;
     let tracker = TaskTracker::new();
     let rack = Arc::new(Rack {
-        consoles: Consoles::new(config.data.join("consoles"), shutdown.clone(), tracker.clone()),
+        consoles: Consoles::new(
+            config.data.join("consoles"),
+            config.consoles.log,
+            shutdown.clone(),
+            tracker.clone(),
+        ),
         discovery: Discovery::new(&config, &credentials)?,
         signer: Signer::new(signing_key(&vault, &config.data.join("url.key"))?),
         snapshots: Snapshots::new(&config.data, images.clone()),

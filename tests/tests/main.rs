@@ -11,11 +11,13 @@ mod agents;
 mod authorization;
 mod bench;
 mod bmc_settings;
+mod boot_by_command;
 #[path = "../../services/runtime/tests/buf/mod.rs"]
 mod buf;
 mod commands;
 mod compose;
 mod console;
+mod console_log;
 mod demo;
 mod diskless;
 mod event_log;

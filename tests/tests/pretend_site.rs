@@ -183,6 +183,12 @@ impl Site {
         self.installation.configure_rack(&self.rack_config).await.unwrap();
     }
 
+    /// Starts rackd again, which then keeps the logs of consoles so, and looks at each BMC once a second.
+    pub(crate) async fn set_console_log(&mut self, when: &'static str) {
+        self.rack_config.console_log = Some(when);
+        self.set_watch(1).await;
+    }
+
     /// Starts rackd again, which then boots the ramdisk on unknown machines.
     pub(crate) async fn set_discovery(&mut self) {
         self.rack_config.discovery = true;

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use farrier_sim::bmc::Faults;
+use farrier_sim::bmc::{ChassisStatus, Faults};
 use farrier_sim::lab::Service;
 use farrier_sim::pretend::{Mishaps, PretendNode};
 use serde_json::Value;
@@ -56,6 +56,60 @@ async fn a_machine_that_somebody_else_switches_is_in_the_history_and_left_as_it_
     site.shutdown().await;
 }
 
+/// What a BMC makes of its machine is told at each change, and so is that it is another machine: nothing is corrected.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ill_machine_and_another_machine_are_in_the_history() {
+    let mut site = Site::enrolled(1).await;
+    site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
+    site.set_watch(1).await;
+    let node = until(&site, |node| node["observation"]["machine_health"] == "ok").await;
+    let first = node["observation"]["machine"]["uuid"].as_str().unwrap().to_owned();
+    assert_eq!(first.len(), 36, "{node}");
+
+    let chassis = ChassisStatus { drive_fault: true, ..ChassisStatus::default() };
+    site.nodes[0].set_faults(Faults { chassis, ..Faults::default() });
+    let node = until(&site, |node| node["observation"]["machine_health"] == "critical").await;
+    assert_eq!(node["observation"]["machine_problem"], "drive fault", "{node}");
+    let status = ipmitool(&site.nodes[0], &["chassis", "status"]);
+    let seen = status.lines().find(|line| line.starts_with("Drive Fault")).unwrap();
+    assert!(seen.ends_with("true"), "ipmitool sees it too: {status}");
+    let explained = site.installation.farrier(&["node", "explain", "n0"]).unwrap();
+    assert!(explained.contains("its health is critical"), "{explained}");
+    site.nodes[0].set_faults(Faults::default());
+    until(&site, |node| node["observation"]["machine_health"] == "ok").await;
+
+    // It is away, and what comes back is another board.
+    site.nodes[0].set_faults(Faults { silent: true, ..Faults::default() });
+    until(&site, |node| node["observation"]["bmc_health"] == "unreachable").await;
+    let guid = Some([0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+    site.nodes[0].set_faults(Faults { guid, ..Faults::default() });
+    let node = until(&site, |node| !node["observation"]["other_machine"].is_null()).await;
+    let observation = &node["observation"];
+    assert_eq!(observation["other_machine"]["uuid"], "42010203-0405-0607-0809-0a0b0c0d0e0f", "{node}");
+    assert_eq!(observation["machine"]["uuid"], first.as_str(), "{node}");
+    let explained = site.installation.farrier(&["node", "explain", "n0"]).unwrap();
+    assert!(explained.contains("another machine answers at its BMC's address"), "{explained}");
+    // And the first again.
+    site.nodes[0].set_faults(Faults { silent: true, ..Faults::default() });
+    until(&site, |node| node["observation"]["bmc_health"] == "unreachable").await;
+    site.nodes[0].set_faults(Faults::default());
+    until(&site, |node| node["observation"]["other_machine"].is_null()).await;
+    let told: Vec<_> =
+        told(&site).into_iter().map(|told| told.split(':').next().unwrap().to_owned()).collect();
+    let history = [
+        "machine health",
+        "machine health",
+        "bmc lost",
+        "bmc back",
+        "another machine",
+        "bmc lost",
+        "bmc back",
+        "same machine",
+    ];
+    assert_eq!(told, history);
+    site.shutdown().await;
+}
+
 /// Farrier switches the machine of failed work off: that is no news, and nobody else's doing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_farrier_switches_off_after_a_failure_is_its_own_doing() {
@@ -75,6 +129,40 @@ async fn what_farrier_switches_off_after_a_failure_is_its_own_doing() {
         assert_eq!(after["observation"]["power_differs"], false, "{after}");
     }
     assert_eq!(told(&site), Vec::<String>::new());
+    site.shutdown().await;
+}
+
+/// Where the policy says so, power is put back as Farrier left it, and never against Farrier's own work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn power_that_is_kept_is_put_back_and_maintenance_is_left_alone() {
+    let mut site = Site::enrolled(1).await;
+    let farrier = |words: &[&str]| site.installation.farrier(words).unwrap();
+    farrier(&["node", "update", "n0", "--power-policy", "keep"]);
+    farrier(&["node", "manage", "n0", "--wait"]);
+    farrier(&["node", "power", "on", "n0", "--wait"]);
+    site.set_watch(1).await;
+    until(&site, |node| node["observation"]["power_state"] == "on").await;
+    ipmitool(&site.nodes[0], &["chassis", "power", "off"]);
+    until(&site, |node| node["observation"]["power_state"] == "off").await;
+    until(&site, |node| node["observation"]["power_state"] == "on").await;
+    let listed = site.installation.farrier(&["event", "list", "--resource", "n0", "-o", "json"]).unwrap();
+    for words in ["Farrier puts it back", "keep power", "try 1 of 3 within a day: expected on, saw off"] {
+        assert!(listed.contains(words), "expected {words:?} in {listed}");
+    }
+    let operations = site.installation.farrier(&["operation", "list", "-o", "json"]).unwrap();
+    assert!(operations.contains("spiffe://farrier/service/scheduler"), "{operations}");
+    // What Farrier itself does is what is kept then.
+    site.installation.farrier(&["node", "power", "off", "n0", "--wait", "--yes"]).unwrap();
+    let node = until(&site, |node| node["observation"]["power_state"] == "off").await;
+    assert_eq!(node["observation"]["power_differs"], false, "{node}");
+    site.installation.farrier(&["node", "maintenance", "on", "n0"]).unwrap();
+    ipmitool(&site.nodes[0], &["chassis", "power", "on"]);
+    let tries = |site: &Site| {
+        let operations = site.installation.farrier(&["operation", "list", "-o", "json"]).unwrap();
+        operations.matches("spiffe://farrier/service/scheduler").count()
+    };
+    assert_eq!(tries(&site), 1, "nobody looks at it, and nobody switches it");
+    assert_eq!(site.nodes[0].power().await, farrier_sim::bmc::PowerState::On);
     site.shutdown().await;
 }
 
@@ -111,7 +199,7 @@ fn told(site: &Site) -> Vec<String> {
     seen.into_iter().map(|(_, told)| told).collect()
 }
 
-fn ipmitool(node: &PretendNode, words: &[&str]) {
+fn ipmitool(node: &PretendNode, words: &[&str]) -> String {
     let address = node.bmc_address();
     let (host, port) = (address.ip().to_string(), address.port().to_string());
     let done = Command::new("timeout")
@@ -122,4 +210,5 @@ fn ipmitool(node: &PretendNode, words: &[&str]) {
         .output()
         .expect("ipmitool runs");
     assert!(done.status.success(), "{done:?}");
+    String::from_utf8(done.stdout).unwrap()
 }

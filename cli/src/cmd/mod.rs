@@ -16,6 +16,7 @@ pub mod node;
 pub mod node_act;
 pub mod node_bios;
 pub mod node_bmc;
+pub mod node_boot;
 pub mod node_console;
 pub mod node_firmware;
 pub mod node_inventory;

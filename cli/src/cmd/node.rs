@@ -14,7 +14,8 @@ use farrier_model::lifecycle::State;
 use farrier_model::size;
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::inventory::{
-    Bmc, CreateNodeRequest, DeleteNodeRequest, GetNodeRequest, ListNodesRequest, Node, UpdateNodeRequest,
+    Bmc, CreateNodeRequest, DeleteNodeRequest, GetNodeRequest, ListNodesRequest, Node, PowerPolicy,
+    UpdateNodeRequest,
 };
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use farrier_proto::rack::{GetBootTraceRequest, WatchBootEventsRequest};
@@ -100,6 +101,9 @@ pub enum Verb {
     /// Shows and changes the settings of the node's BIOS or UEFI.
     #[command(subcommand)]
     Bios(super::node_bios::Verb),
+    /// Shows and sets what the node starts from.
+    #[command(subcommand)]
+    BootDevice(super::node_boot::Verb),
     /// Shows and updates the node's firmware.
     #[command(subcommand)]
     Firmware(super::node_firmware::Verb),
@@ -160,6 +164,10 @@ pub struct Fields {
     /// Its UEFI runs signed programs only, so that shim and GRUB boot it; set too by an inspection that sees it.
     #[arg(long, value_name = "BOOL")]
     secure_boot: Option<bool>,
+    /// What is done when somebody else switches it: `report` tells it, `keep` puts the power back as Farrier left it, at most
+    /// three times in a day.
+    #[arg(long, value_enum)]
+    power_policy: Option<PowerPolicyArg>,
     /// `x86_64` or `aarch64`; from the inspection when left out.
     #[arg(long)]
     arch: Option<String>,
@@ -188,6 +196,12 @@ pub enum BootModeArg {
 pub enum BootInterfaceArg {
     Network,
     VirtualMedia,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PowerPolicyArg {
+    Report,
+    Keep,
 }
 
 pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
@@ -259,6 +273,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Inventory(args) => super::node_inventory::run(args, session).await,
         Verb::Sensors(args) => super::node_sensors::run(args, session).await,
         Verb::Bios(verb) => super::node_bios::run(verb, session).await,
+        Verb::BootDevice(verb) => super::node_boot::run(verb, session).await,
         Verb::Firmware(verb) => super::node_firmware::run(verb, session).await,
         Verb::Bmc(ask) => super::node_bmc::run(ask, session).await,
         Verb::Act(act) => super::node_act::run(act, session).await,
@@ -368,6 +383,8 @@ impl Fields {
         let interface = self.boot_interface.map(|i| BootInterface::from(i).into());
         set(&mut paths, "boot_interface", &mut node.boot_interface, interface);
         set(&mut paths, "secure_boot", &mut node.secure_boot, self.secure_boot);
+        let policy = self.power_policy.map(|p| PowerPolicy::from(p).into());
+        set(&mut paths, "power_policy", &mut node.power_policy, policy);
         set(&mut paths, "architecture", &mut node.architecture, self.arch.clone());
         set(&mut paths, "resource_class", &mut node.resource_class, self.resource_class.clone());
         set(&mut paths, "traits", &mut node.traits, Some(self.traits.clone()).filter(|t| !t.is_empty()));
@@ -441,6 +458,15 @@ impl From<BootInterfaceArg> for BootInterface {
         match arg {
             BootInterfaceArg::Network => BootInterface::Network,
             BootInterfaceArg::VirtualMedia => BootInterface::VirtualMedia,
+        }
+    }
+}
+
+impl From<PowerPolicyArg> for PowerPolicy {
+    fn from(arg: PowerPolicyArg) -> Self {
+        match arg {
+            PowerPolicyArg::Report => PowerPolicy::Report,
+            PowerPolicyArg::Keep => PowerPolicy::Keep,
         }
     }
 }

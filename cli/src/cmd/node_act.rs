@@ -94,6 +94,8 @@ pub enum PowerArg {
     Off,
     SoftOff,
     Cycle,
+    /// A hard reset of a machine that is on; not queued behind what is being done to it.
+    Reset,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -146,6 +148,7 @@ async fn power(session: &Session, action: PowerArg, name: &str, wait: &WaitArgs)
         PowerArg::Off => (PowerAction::Off, Some("will be switched off hard")),
         PowerArg::SoftOff => (PowerAction::SoftOff, Some("will be shut down")),
         PowerArg::Cycle => (PowerAction::Cycle, Some("will be switched off hard and on again")),
+        PowerArg::Reset => (PowerAction::Reset, Some("will be reset hard")),
     };
     if let Some(harm) = harm {
         session.confirm(&format!("{name} {harm}"))?;

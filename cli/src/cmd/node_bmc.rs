@@ -1,6 +1,7 @@
-//! `farrier node capabilities|power-draw|virtual-media|nmi|reset-bmc NODE`: what a node's BMC can do, and does at once.
+//! `farrier node capabilities|power-draw|virtual-media|nmi|identify|reset-bmc NODE`: what a node's BMC can do, and does at once.
 
 use super::Session;
+use super::node_act::Switch;
 use crate::call;
 use crate::failure::Failure;
 use crate::names::full;
@@ -9,8 +10,8 @@ use farrier_model::Collection::Nodes;
 use farrier_proto::rack::MediaAction;
 use farrier_proto::scheduler::node_bmc_service_client::NodeBmcServiceClient;
 use farrier_proto::scheduler::{
-    InterruptNodeRequest, ReadNodeCapabilitiesRequest, ReadNodePowerDrawRequest, ResetNodeBmcRequest,
-    UseNodeVirtualMediaRequest,
+    IdentifyNodeRequest, InterruptNodeRequest, ReadNodeCapabilitiesRequest, ReadNodePowerDrawRequest,
+    ResetNodeBmcRequest, UseNodeVirtualMediaRequest,
 };
 
 #[derive(Debug, Subcommand)]
@@ -50,6 +51,17 @@ pub enum Ask {
         #[arg(long)]
         force: bool,
     },
+    /// Switches the node's locator LED, so that it can be found in its rack.
+    Identify {
+        /// On or off.
+        #[arg(value_enum)]
+        switch: Switch,
+        /// The node, by its name.
+        name: String,
+        /// With `on`: for so long, at most 255 s, then off. Over IPMI; Redfish has no such thing.
+        #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+        lasts: Option<i32>,
+    },
     /// Restarts the node's BMC; the node keeps running.
     ResetBmc {
         /// The node, by its name.
@@ -62,6 +74,18 @@ pub enum MediaArg {
     Show,
     Insert,
     Eject,
+}
+
+/// `30s`, `2m` or a number of seconds.
+fn seconds(text: &str) -> Result<i32, String> {
+    let (number, unit) = match text.strip_suffix('m') {
+        Some(minutes) => (minutes, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let seconds = number.parse().ok().and_then(|number: i32| number.checked_mul(unit));
+    seconds
+        .filter(|seconds| (1..=255).contains(seconds))
+        .ok_or_else(|| format!("expected 1s to 255s, such as 30s or 2m, saw {text:?}"))
 }
 
 pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
@@ -101,6 +125,18 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
             let request = InterruptNodeRequest { name: name.clone(), force };
             let done = call!(link, NodeBmcServiceClient, interrupt_node, request)?;
             session.say(&format!("{name} got a diagnostic interrupt, by driver {}", done.driver));
+            Ok(())
+        }
+        Ask::Identify { switch, name, lasts } => {
+            let name = full(Nodes, &name)?;
+            let on = switch == Switch::On;
+            if !on && lasts.is_some() {
+                return Err(Failure::usage("--for goes with `identify on`"));
+            }
+            let request = IdentifyNodeRequest { name: name.clone(), on, seconds: lasts.unwrap_or_default() };
+            let done = call!(link, NodeBmcServiceClient, identify_node, request)?;
+            let state = if on { "on" } else { "off" };
+            session.say(&format!("the locator LED of {name} is {state}, by driver {}", done.driver));
             Ok(())
         }
         Ask::ResetBmc { name } => {

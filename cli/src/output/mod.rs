@@ -7,6 +7,7 @@
 mod bmc_capability;
 mod bmc_event;
 mod bmc_inventory;
+mod boot_device;
 mod console;
 mod dhcp;
 mod discovered;

@@ -5,7 +5,9 @@ use super::value::{age, cell, labels, labels_cell, time};
 use super::{Column, Resource, column, wide};
 use crate::enum_word;
 use crate::names::short;
-use farrier_proto::inventory::{Bmc, BmcHealth, Node, Observation};
+use farrier_proto::inventory::{
+    Bmc, BmcHealth, MachineHealth, MachineIdentity, Node, Observation, PowerPolicy,
+};
 use farrier_proto::types::{BootInterface, BootMode, Hardware, PowerState, ProvisionState, RootDeviceHints};
 use serde_json::{Value, json};
 
@@ -27,6 +29,9 @@ impl Resource for Node {
             }),
             wide("SEEN", |n, now| {
                 n.observation.as_ref().map(|o| age(&o.power_time, now)).unwrap_or_default()
+            }),
+            wide("HEALTH", |n, _| {
+                n.observation.as_ref().map(|o| cell(&machine_health(o))).unwrap_or_default()
             }),
             wide("BMC HEALTH", |n, _| n.observation.as_ref().map(|o| cell(&health(o))).unwrap_or_default()),
             wide("OWNER", |n, _| n.owner.clone()),
@@ -74,6 +79,7 @@ impl Resource for Node {
             "boot_mode": enum_word!(BootMode, "BOOT_MODE", self.boot_mode),
             "boot_interface": enum_word!(BootInterface, "BOOT_INTERFACE", self.boot_interface),
             "secure_boot": self.secure_boot,
+            "power_policy": enum_word!(PowerPolicy, "POWER_POLICY", self.power_policy),
             "architecture": self.architecture,
             "resource_class": self.resource_class,
             "traits": self.traits,
@@ -129,6 +135,23 @@ fn observation(seen: &Observation) -> Value {
         "bmc_time": time(&seen.bmc_time),
         "bmc_problem": seen.bmc_problem,
         "driver": seen.driver,
+        "machine_health": machine_health(seen),
+        "machine_problem": seen.machine_problem,
+        "machine": seen.machine.as_ref().map(machine),
+        "other_machine": seen.other_machine.as_ref().map(machine),
+    })
+}
+
+fn machine_health(seen: &Observation) -> Value {
+    enum_word!(MachineHealth, "MACHINE_HEALTH", seen.machine_health)
+}
+
+fn machine(machine: &MachineIdentity) -> Value {
+    json!({
+        "uuid": machine.uuid,
+        "serial_number": machine.serial_number,
+        "driver": machine.driver,
+        "address": machine.address,
     })
 }
 

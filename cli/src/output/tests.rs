@@ -2,7 +2,8 @@
 
 use super::*;
 use farrier_proto::inventory::{
-    Bmc, BmcHealth, Event, Explanation, Flavor, JoinToken, Node, Observation, Port, Rack, Site,
+    Bmc, BmcHealth, Event, Explanation, Flavor, JoinToken, MachineHealth, MachineIdentity, Node, Observation,
+    Port, Rack, Site,
 };
 use farrier_proto::rack::{
     BootEvent, KnownMachines, RackStatus, Segment, SegmentRole, Step, StepState, TaskResult,
@@ -67,6 +68,13 @@ fn node() -> Node {
             bmc_time: at(15),
             bmc_problem: "BMC 10.0.0.9:623 is unreachable".into(),
             driver: "ipmi".into(),
+            machine_health: MachineHealth::Critical.into(),
+            machine_problem: "drive fault".into(),
+            machine: Some(MachineIdentity {
+                uuid: "00112233-4455-6677-8899-aabbccddeeff".into(),
+                ..Default::default()
+            }),
+            other_machine: None,
         }),
         hardware: Some(Hardware {
             cpu: Some(Cpu { architecture: "x86_64".into(), thread_count: 64, ..Cpu::default() }),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     Accounts, Bios, BiosSettings, BmcError, BmcEvents, BmcIdentity, BmcTask, BootDevice, BootMode,
     BootOverride, Capability, Console, ConsoleLine, Deadline, EventLog, Firmware, FirmwarePart, Identify,
-    Identity, Interrupt, Inventory, Led, Media, Power, PowerDraw, PowerState, Present, ReadInventory,
+    Identity, Interrupt, Inventory, Led, Look, Media, Power, PowerDraw, PowerState, Present, ReadInventory,
     ReadPowerDraw, ReadSensors, Recognise, ResetBmc, Secret, Sensors, VirtualMedia, Vlans, Volumes,
 };
 
@@ -283,6 +283,11 @@ impl Bmc {
     /// See [`Power::power_status`].
     pub async fn power_status(&self, deadline: Deadline) -> Result<PowerState, BmcError> {
         self.power()?.power_status(deadline).await
+    }
+
+    /// See [`Power::look`].
+    pub async fn look(&self, deadline: Deadline) -> Result<Look, BmcError> {
+        self.power()?.look(deadline).await
     }
 
     /// See [`Power::power_on`].

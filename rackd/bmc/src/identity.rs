@@ -17,6 +17,8 @@ pub struct BmcIdentity {
     pub protocol: String,
     /// System GUID or UUID, as the BMC sent it (16 bytes); `None` if it has none.
     pub guid: Option<[u8; 16]>,
+    /// The machine's serial number, where the same answers have it.
+    pub serial: String,
 }
 
 /// Reads the identity.

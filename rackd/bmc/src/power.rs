@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::{BmcError, Deadline};
+use crate::{BmcError, Deadline, Look};
 
 /// What the BMC says about main power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,6 +38,11 @@ impl fmt::Display for PowerState {
 pub trait Power: Send + Sync {
     /// Reads the state.
     async fn power_status(&self, deadline: Deadline) -> Result<PowerState, BmcError>;
+
+    /// Reads the state, and the machine's health where the same answer has it: it costs no more.
+    async fn look(&self, deadline: Deadline) -> Result<Look, BmcError> {
+        self.power_status(deadline).await.map(Look::power_only)
+    }
 
     /// Asks for power. Idempotent. The BMC may need seconds until the state reads back.
     async fn power_on(&self, deadline: Deadline) -> Result<(), BmcError>;

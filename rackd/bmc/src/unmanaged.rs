@@ -131,6 +131,7 @@ impl Identity for One {
             firmware: "none".to_owned(),
             protocol: self.driver.to_owned(),
             guid: None,
+            serial: String::new(),
         })
     }
 }

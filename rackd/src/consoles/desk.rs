@@ -36,6 +36,7 @@ pub(super) struct Desk {
     /// Where the task takes it from.
     inputs: Mutex<Option<mpsc::Receiver<Input>>>,
     got_up: Notify,
+    closed: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -43,11 +44,39 @@ struct State {
     open: bool,
     /// Who sits there, by number of the seat.
     seats: BTreeMap<u64, String>,
+    /// For the log's sake, with nobody at the desk.
+    keepers: usize,
     next: u64,
     writer: Option<u64>,
     scrollback: VecDeque<u8>,
     lines: Lines,
     secrets: Secrets,
+}
+
+impl State {
+    fn is_wanted(&self) -> bool {
+        !self.seats.is_empty() || self.keepers > 0
+    }
+}
+
+/// Wants a desk to stay open, without sitting there: dropped, it wants that no more.
+#[derive(Debug)]
+pub(super) struct Held {
+    desk: Arc<Desk>,
+}
+
+impl Held {
+    /// Returns when the desk has closed.
+    pub(super) async fn closed(&self) {
+        self.desk.closed.cancelled().await;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.desk.state().keepers -= 1;
+        self.desk.got_up.notify_one();
+    }
 }
 
 /// Why a line is done with.
@@ -65,6 +94,7 @@ impl Desk {
         let state = State {
             open: true,
             seats: BTreeMap::new(),
+            keepers: 0,
             next: 0,
             writer: None,
             scrollback: VecDeque::new(),
@@ -73,7 +103,19 @@ impl Desk {
         };
         let inputs = Mutex::new(Some(inputs));
         let node = node.to_owned();
-        Arc::new(Self { node, state: Mutex::new(state), output, input, inputs, got_up: Notify::new() })
+        let (got_up, closed) = (Notify::new(), CancellationToken::new());
+        Arc::new(Self { node, state: Mutex::new(state), output, input, inputs, got_up, closed })
+    }
+
+    /// Keeps the desk open; `None`: it has closed.
+    pub(super) fn hold(desk: &Arc<Self>) -> Option<Held> {
+        let mut state = desk.state();
+        if !state.open {
+            return None;
+        }
+        state.keepers += 1;
+        drop(state);
+        Some(Held { desk: Arc::clone(desk) })
     }
 
     /// Somebody sits down; `None`: it has closed.
@@ -170,6 +212,7 @@ impl Desk {
             let _nobody = desk.output.send(Output::Ended(Arc::new(error)));
         }
         log.append(last.into_iter().collect()).await;
+        desk.closed.cancel();
     }
 
     /// One line, until its end.
@@ -183,15 +226,14 @@ impl Desk {
         let mut typed: VecDeque<ConsoleInput> = VecDeque::new();
         let mut empty_since: Option<Instant> = None;
         loop {
-            empty_since =
-                if self.state().seats.is_empty() { empty_since.or(Some(Instant::now())) } else { None };
+            empty_since = if self.state().is_wanted() { None } else { empty_since.or(Some(Instant::now())) };
             let closes = empty_since.map(|since| since + LINGER);
             tokio::select! {
                 () = stop.cancelled() => return End::Unwanted,
                 () = self.got_up.notified() => {}
                 () = tokio::time::sleep_until(closes.unwrap_or_else(Instant::now)), if closes.is_some() => {
                     let mut state = self.state();
-                    if state.seats.is_empty() {
+                    if !state.is_wanted() {
                         state.open = false;
                         return End::Unwanted;
                     }
@@ -233,7 +275,7 @@ impl Desk {
                 () = stop.cancelled() => return Err(End::Unwanted),
                 () = tokio::time::sleep(wait) => {}
             }
-            if self.state().seats.is_empty() {
+            if !self.state().is_wanted() {
                 return Err(End::Unwanted);
             }
             pause = (pause * 2).min(LAST_PAUSE);

@@ -1,9 +1,11 @@
 //! Serial consoles: of each node one line to its BMC, shared by all who are attached, and a log.
 //!
 //! A **desk** is a node's console while it is open: it has the line, opens it again when the BMC loses it, and keeps
-//! the log. A **seat** is somebody at a desk: all seats read, one of them types.
+//! the log. A **seat** is somebody at a desk: all seats read, one of them types. A **keeper** has a desk open for the
+//! log's sake, sits nowhere, and takes the console from nobody.
 
 mod desk;
+mod keep;
 mod lines;
 mod log;
 mod seat;
@@ -13,8 +15,10 @@ pub(crate) use log::{LogLine, Query};
 pub(crate) use seat::{Input, Mode, Output, Seat};
 
 use crate::bmc::{Access, Bmcs};
+use crate::config::LogWhen;
 use desk::Desk;
-use farrier_bmc::{BmcError, Deadline};
+use farrier_bmc::{Bmc, BmcError, ConsoleLine, Deadline};
+use keep::Kept;
 use log::Log;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -43,13 +47,15 @@ pub(crate) struct Consoles {
     dir: PathBuf,
     /// By node, as many as were ever asked for: nodes of one rack.
     slots: Mutex<HashMap<String, Slot>>,
+    always: Mutex<HashMap<String, Kept>>,
+    when: LogWhen,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Consoles {
-    pub(crate) fn new(dir: PathBuf, stop: CancellationToken, tasks: TaskTracker) -> Self {
-        Self { dir, slots: Mutex::default(), stop, tasks }
+    pub(crate) fn new(dir: PathBuf, when: LogWhen, stop: CancellationToken, tasks: TaskTracker) -> Self {
+        Self { dir, slots: Mutex::default(), always: Mutex::default(), when, stop, tasks }
     }
 
     /// Sits down at `node`'s console; `id` is its name without the collection.
@@ -74,10 +80,14 @@ impl Consoles {
         let desk = Desk::new(id);
         // Before its task starts: a desk without a seat closes.
         let seat = Desk::sit(&desk, mode, actor).unwrap_or(Err(AttachError::Bmc(BmcError::ShuttingDown)));
-        let log = Log::new(self.dir.join(id));
-        self.tasks.spawn(Desk::run(Arc::clone(&desk), bmc, line, log, self.stop.clone()));
+        self.open(id, &desk, bmc, line);
         *slot = Some(desk);
         seat
+    }
+
+    fn open(&self, id: &str, desk: &Arc<Desk>, bmc: Bmc, line: ConsoleLine) {
+        let log = Log::new(self.dir.join(id));
+        self.tasks.spawn(Desk::run(Arc::clone(desk), bmc, line, log, self.stop.clone()));
     }
 
     /// The log of `id`'s console, oldest first; `None`: there never was one.

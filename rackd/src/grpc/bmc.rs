@@ -1,6 +1,6 @@
 //! `farrier.rack.v1.BmcService`: what the BMCs of this rack's machines know.
 
-use super::firmware;
+use super::{boot_device, firmware};
 use crate::bmc::Access;
 use crate::rack::Rack;
 use farrier_bmc::{
@@ -9,12 +9,13 @@ use farrier_bmc::{
 use farrier_model::{Collection, parse_name};
 use farrier_proto::rack::bmc_service_server::BmcService;
 use farrier_proto::rack::{
-    BiosSettings, BmcCapabilities, BmcCapability, BmcDone, BmcEvent, BmcEventDirection, BmcEventLog,
-    BmcFirmware, BmcInventory, BmcNic, BmcPowerDraw, BmcSensor, BmcSensorHealth, BmcSensors, BmcTask,
-    BmcVirtualMedia, ClearBmcEventLogRequest, Firmware, FirmwareUpdate, InterruptMachineRequest, Machine,
-    MediaAction, ReadBiosRequest, ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest,
-    ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ReadBmcTaskRequest,
-    ReadFirmwareRequest, ResetBmcRequest, SetBiosRequest, UpdateFirmwareRequest, UseVirtualMediaRequest,
+    BiosSettings, BmcBootDevice, BmcCapabilities, BmcCapability, BmcDone, BmcEvent, BmcEventDirection,
+    BmcEventLog, BmcFirmware, BmcInventory, BmcNic, BmcPowerDraw, BmcSensor, BmcSensorHealth, BmcSensors,
+    BmcTask, BmcVirtualMedia, ClearBmcEventLogRequest, Firmware, FirmwareUpdate, IdentifyMachineRequest,
+    InterruptMachineRequest, Machine, MediaAction, ReadBiosRequest, ReadBmcCapabilitiesRequest,
+    ReadBmcEventLogRequest, ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest,
+    ReadBmcTaskRequest, ReadBootDeviceRequest, ReadFirmwareRequest, ResetBmcRequest, SetBiosRequest,
+    SetBootDeviceRequest, UpdateFirmwareRequest, UseVirtualMediaRequest,
 };
 use farrier_proto::types;
 use farrier_runtime::error::{Reason, invalid, refuse};
@@ -210,6 +211,41 @@ impl BmcService for BmcApi {
         let bmc = self.open(machine, deadline).await?;
         bmc.reset_bmc(deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(done(&bmc, Capability::ResetBmc))
+    }
+
+    async fn read_boot_device(
+        &self,
+        request: Request<ReadBootDeviceRequest>,
+    ) -> Result<Response<BmcBootDevice>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        let seen = bmc.boot_device(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(boot_device::kept(seen, driver(&bmc, Capability::BootDevice))))
+    }
+
+    async fn set_boot_device(
+        &self,
+        request: Request<SetBootDeviceRequest>,
+    ) -> Result<Response<BmcBootDevice>, Status> {
+        let request = request.into_inner();
+        let wanted = boot_device::wanted(&request)?;
+        self.not_busy(&request.machine).await?;
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.machine, deadline).await?;
+        let seen = bmc.set_boot_device(wanted, deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(boot_device::kept(seen, driver(&bmc, Capability::BootDevice))))
+    }
+
+    async fn identify_machine(
+        &self,
+        request: Request<IdentifyMachineRequest>,
+    ) -> Result<Response<BmcDone>, Status> {
+        let request = request.into_inner();
+        let led = boot_device::led(&request)?;
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.machine, deadline).await?;
+        bmc.identify(led, deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(done(&bmc, Capability::Identify))
     }
 }
 

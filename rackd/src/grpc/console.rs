@@ -74,7 +74,8 @@ impl ConsoleService for ConsoleApi {
         let read = self.rack.consoles.read_log(id, Query { contains, last }).await;
         let lines = read.map_err(internal)?.ok_or_else(|| {
             let why = format!(
-                "{node}: expected a console log, saw none yet: it is written while somebody is attached"
+                "{node}: expected a console log, saw none yet: it is written while somebody is attached, and as \
+                 [consoles] of rackd.toml says"
             );
             refuse(Code::NotFound, Reason::NotFound, why)
         })?;

@@ -2,6 +2,7 @@
 
 mod agent;
 mod bmc;
+mod boot_device;
 mod boot_events;
 mod console;
 mod dhcp;

@@ -17,6 +17,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio_util::sync::DropGuard;
 
 /// First pause before a step is tried again; doubled up to [`LAST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -65,6 +66,7 @@ pub(super) fn start(rack: &Arc<Rack>, record: Record, resumed: bool) {
         for task in older {
             let _ = task.ended.subscribe().wait_for(|ended| *ended).await;
         }
+        let _console = keep_console(&rack, &handle);
         // A defect of ours ends this task with a word about it, not in silence.
         let end = AssertUnwindSafe(run(&rack, &handle, resumed)).catch_unwind().await;
         let end = end.unwrap_or_else(|_| {
@@ -78,6 +80,18 @@ pub(super) fn start(rack: &Arc<Rack>, record: Record, resumed: bool) {
             tracing::warn!(node.id = %handle.node, %error, "old tasks are not forgotten");
         }
     });
+}
+
+/// The console of a machine that is booted, for whoever asks later why it did not come up.
+fn keep_console(rack: &Arc<Rack>, handle: &Arc<TaskHandle>) -> Option<DropGuard> {
+    let boots = matches!(&handle.spec.work, Some(Work::Inspect(_) | Work::Clean(_) | Work::Deploy(_)));
+    let id = handle.node.strip_prefix("nodes/").unwrap_or(&handle.node);
+    let (of, task) = (Arc::clone(rack), Arc::clone(handle));
+    let access = async move {
+        let cx = Context { rack: &of, task: &task, index: 0, name: "console" };
+        cx.access().await.ok()
+    };
+    boots.then(|| rack.consoles.keep_during_task(rack, id, access)).flatten()
 }
 
 /// Who waits for the task's end hears of it however it ended.

@@ -131,6 +131,7 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
             PowerAction::SoftOff => vec![&[&power::SoftOff]],
             // Off and on again, each read back: the BMC's own cycle cannot be repeated safely after a lost answer.
             PowerAction::Cycle => vec![&[&power::Off, &power::On]],
+            PowerAction::Reset => vec![&[&power::Reset]],
             PowerAction::Unspecified => vec![],
         },
         Some(Work::Snapshot(_)) => vec![&[&take_snapshot::TakeSnapshot, &upload_image::UploadImage]],

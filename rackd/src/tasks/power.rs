@@ -4,6 +4,7 @@ use super::context::Context;
 use super::step::{Step, StepError, Timeouts};
 use farrier_bmc::{Deadline, MANUAL, PowerState};
 use farrier_proto::types;
+use farrier_runtime::crash;
 use std::time::Duration;
 
 pub(super) struct Off;
@@ -11,6 +12,8 @@ pub(super) struct On;
 /// Power on into the installed system: the second and last power cycle of a deployment.
 pub(super) struct StartSystem;
 pub(super) struct SoftOff;
+/// A hard reset, once: it cannot be read back, so nothing that may have happened is sent again.
+pub(super) struct Reset;
 
 #[async_trait::async_trait]
 impl Step for Off {
@@ -65,6 +68,55 @@ impl Step for SoftOff {
         ensure(cx, PowerState::Off).await
     }
 }
+
+#[async_trait::async_trait]
+impl Step for Reset {
+    fn name(&self) -> &'static str {
+        "power_reset"
+    }
+    fn power_off_after_failure(&self) -> bool {
+        false
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        let node = &cx.machine()?.name;
+        let said =
+            cx.task.task().await.steps.get(cx.index).map(|step| step.detail.clone()).unwrap_or_default();
+        if said.starts_with(SENT) {
+            return observed(cx, PowerState::On).await;
+        }
+        if said == SENDING {
+            let again = node.trim_start_matches("nodes/");
+            return Err(StepError::Fatal(format!(
+                "rackd ended while it sent the reset, which may have happened: look at {node}, and if it has not, \
+                 `farrier node power reset {again}` again"
+            )));
+        }
+        let bmc = cx.bmc().await?;
+        if bmc.driver() == MANUAL {
+            return cx.note(format!("driver manual: reset {node} by hand now; it is taken for done")).await;
+        }
+        if bmc.power_status(cx.call()).await? == PowerState::Off {
+            observed(cx, PowerState::Off).await?;
+            return Err(StepError::fatal(format!(
+                "expected {node} to be on, saw it off: there is nothing to reset"
+            )));
+        }
+        cx.note(SENDING).await?;
+        crash::point(self.name(), "told");
+        match bmc.power_reset(cx.call()).await {
+            Ok(()) => {}
+            Err(error) if error.was_not_begun() => return Err(error.into()),
+            Err(error) => return Err(StepError::fatal(error)),
+        }
+        cx.note(format!("{SENT} driver {}", bmc.driver())).await?;
+        observed(cx, PowerState::On).await
+    }
+}
+
+/// In the journal from before the reset is sent until its outcome is known.
+const SENDING: &str = "sending the reset";
+/// And from then on, with the driver.
+const SENT: &str = "reset by";
 
 /// Brings the machine to `wanted` and notes what was read back.
 pub(super) async fn ensure(cx: &Context<'_>, wanted: PowerState) -> Result<(), StepError> {

@@ -19,7 +19,9 @@ fn specs() -> Vec<TaskSpec> {
         Work::Fence(Fence::default()),
         Work::RotateBmcCredentials(RotateBmcCredentials {}),
     ];
-    for action in [PowerAction::On, PowerAction::Off, PowerAction::SoftOff, PowerAction::Cycle] {
+    for action in
+        [PowerAction::On, PowerAction::Off, PowerAction::SoftOff, PowerAction::Cycle, PowerAction::Reset]
+    {
         works.push(Work::Power(Power { action: action.into() }));
     }
     works.into_iter().map(|work| TaskSpec { machine: None, work: Some(work) }).collect()

@@ -23,6 +23,8 @@ pub(super) struct Watched {
     pub(super) not_before: Option<Instant>,
     /// Its password was refused once: it may have been changed since inventory was asked for it.
     pub(super) doubted: bool,
+    /// When to ask again who the machine is; `None`: at the next look.
+    pub(super) machine_at: Option<Instant>,
 }
 
 pub(super) struct Known {
@@ -65,6 +67,10 @@ impl Words {
         Self { machine, password, next, digest: hash.finalize().into() }
     }
 
+    pub(super) fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
     pub(super) async fn access(&self) -> Result<Access, BadAccess> {
         Access::of(&self.machine, &self.password, &self.next).await
     }
@@ -97,7 +103,7 @@ pub(super) fn renew(old: Vec<Watched>, nodes: Vec<WatchedNode>) -> Vec<Watched> 
         let (name, words) = (node.node.clone(), Words::of(node));
         match old.remove(&name) {
             Some(known) if known.words.digest == words.digest => known,
-            _ => Watched { node: name, words, bmc: None, not_before: None, doubted: false },
+            _ => Watched { node: name, words, bmc: None, not_before: None, doubted: false, machine_at: None },
         }
     });
     renewed.collect()

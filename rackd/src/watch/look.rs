@@ -2,7 +2,7 @@
 
 use super::list::{Known, Watched};
 use crate::bmc::Bmcs;
-use farrier_bmc::{BmcError, Deadline, PowerState};
+use farrier_bmc::{BmcError, Capability, Deadline, Health, Look, PowerState};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,11 +20,33 @@ pub(super) enum Seen {
     Power {
         state: PowerState,
         driver: &'static str,
+        health: Health,
+        /// What is wrong with the machine.
+        problem: String,
+        /// Now and then.
+        machine: Option<Machine>,
     },
     /// It may answer another time.
     Unreachable(String),
     /// It will not, unless somebody does something.
     Failing(String),
+}
+
+impl Seen {
+    /// Who the machine is is asked seldom: an older look that was not told yet is not told in vain.
+    pub(super) fn keep_machine(&mut self, older: Self) {
+        if let (Self::Power { machine: now @ None, .. }, Self::Power { machine, .. }) = (self, older) {
+            *now = machine;
+        }
+    }
+}
+
+/// Who the machine is, in its BMC's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Machine {
+    pub(super) uuid: String,
+    pub(super) serial: String,
+    pub(super) driver: &'static str,
 }
 
 /// Nothing: it is not time, or rackd ends.
@@ -33,10 +55,12 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
         return None;
     }
     let mut refused = false;
-    let seen = match power(bmcs, watched, Deadline::after(PATIENCE)).await {
-        Ok((state, driver)) => {
+    let deadline = Deadline::after(PATIENCE);
+    let seen = match power(bmcs, watched, deadline).await {
+        Ok((Look { power: state, health, problem }, driver)) => {
             watched.doubted = false;
-            Seen::Power { state, driver }
+            let machine = machine(watched, deadline).await;
+            Seen::Power { state, driver, health, problem: plain(&problem), machine }
         }
         // Nobody was asked.
         Err(Failure::Bmc(error)) if error.is_our_own() => return None,
@@ -51,6 +75,10 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
             if failure.is_transient() { Seen::Unreachable(problem) } else { Seen::Failing(problem) }
         }
     };
+    if !matches!(seen, Seen::Power { .. }) {
+        // Where it was away, another may come back.
+        watched.machine_at = None;
+    }
     watched.not_before = refused.then(|| Instant::now() + REFUSED);
     Some(Sighting { node: watched.node.clone(), at: Instant::now(), seen })
 }
@@ -80,12 +108,12 @@ async fn power(
     bmcs: &Bmcs,
     watched: &mut Watched,
     deadline: Deadline,
-) -> Result<(PowerState, &'static str), Failure> {
+) -> Result<(Look, &'static str), Failure> {
     let id = watched.node.strip_prefix("nodes/").unwrap_or(&watched.node);
     // Held until another is found, so that its session is not opened anew for nothing.
     let before = if bmcs.is_due(id) { watched.bmc.take() } else { None };
     if let Some(Known { bmc, settled }) = &watched.bmc {
-        match bmc.power_status(deadline).await {
+        match bmc.look(deadline).await {
             Ok(state) => return Ok((state, bmc.driver())),
             Err(error) if *settled => return Err(error.into()),
             // Of an `auto` it may be the other driver now, and a name may mean another address.
@@ -96,10 +124,41 @@ async fn power(
     let settled = access.is_settled();
     let bmc = bmcs.open(id, access, deadline).await?.bmc;
     drop(before);
-    let state = bmc.power_status(deadline).await;
+    let state = bmc.look(deadline).await;
     let driver = bmc.driver();
     watched.bmc = Some(Known { bmc, settled });
     Ok((state?, driver))
+}
+
+/// Who the machine is, when that is due. A BMC that does not say it is asked again like one that does.
+async fn machine(watched: &mut Watched, deadline: Deadline) -> Option<Machine> {
+    let now = Instant::now();
+    if watched.machine_at.is_some_and(|at| now < at) {
+        return None;
+    }
+    let bmc = &watched.bmc.as_ref()?.bmc;
+    let driver = bmc.driver_of(Capability::Identity)?;
+    // Spread, so that a rack's BMCs are not all asked in one round.
+    watched.machine_at = Some(now + MACHINE.mul_f64(rand::random_range(0.75..1.25)));
+    let identity = bmc.identity(deadline).await.ok()?;
+    let uuid = identity.guid.map(hyphened).unwrap_or_default();
+    let serial = word(&identity.serial);
+    (!uuid.is_empty() || !serial.is_empty()).then_some(Machine { uuid, serial, driver })
+}
+
+fn hyphened(guid: [u8; 16]) -> String {
+    let mut text = String::with_capacity(36);
+    for (at, byte) in guid.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+fn word(text: &str) -> String {
+    text.trim().chars().filter(|c| !c.is_control()).take(WORD).collect()
 }
 
 /// What a BMC says goes into the history, on one line.
@@ -115,5 +174,9 @@ fn plain(text: &str) -> String {
 const PATIENCE: Duration = Duration::from_secs(35);
 /// Until one that refuses its password is asked again: it may lock the account. New words are tried at once.
 const REFUSED: Duration = Duration::from_secs(15 * 60);
+/// Between two questions who a machine is, about: a board is swapped while its BMC is away, and then it is asked anyhow.
+const MACHINE: Duration = Duration::from_secs(60 * 60);
+/// Characters of a serial number.
+const WORD: usize = 64;
 /// Bytes of a problem: what inventory takes.
 const PROBLEM: usize = 1000;

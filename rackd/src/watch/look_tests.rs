@@ -1,9 +1,9 @@
 //! Looks at a BMC of a few lines, which says what a test has it say.
 
 use super::list::{self, Watched};
-use super::look::{Seen, look};
+use super::look::{Machine, Seen, look};
 use crate::bmc::Bmcs;
-use farrier_bmc::PowerState;
+use farrier_bmc::{Health, PowerState};
 use farrier_proto::inventory::{Bmc, WatchedNode};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,6 +21,8 @@ enum Mood {
     Refuses,
     /// It has no system, and never gets one.
     Empty,
+    /// It is well, and its machine is not.
+    Ill,
 }
 
 struct Rack {
@@ -76,10 +78,14 @@ async fn serve(mut stream: TcpStream, mood: Arc<Mutex<Mood>>) {
             ),
             (Mood::Refuses, _) => ("401 Unauthorized", "{}"),
             (Mood::Empty, _) => ("200 OK", r#"{"Members": []}"#),
-            (Mood::Well, "/redfish/v1/Systems") => {
+            (Mood::Well | Mood::Ill, "/redfish/v1/Systems") => {
                 ("200 OK", r#"{"Members": [{"@odata.id": "/redfish/v1/Systems/1"}]}"#)
             }
             (Mood::Well, _) => ("200 OK", r#"{"PowerState": "On"}"#),
+            (Mood::Ill, _) => (
+                "200 OK",
+                r#"{"PowerState": "On", "SerialNumber": " A17", "Status": {"Health": "OK", "HealthRollup": "Critical"}}"#,
+            ),
         };
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         if stream.write_all(answer.as_bytes()).await.is_err() {
@@ -88,7 +94,13 @@ async fn serve(mut stream: TcpStream, mood: Arc<Mutex<Mood>>) {
     }
 }
 
-const ON: Seen = Seen::Power { state: PowerState::On, driver: "redfish" };
+const ON: Seen = Seen::Power {
+    state: PowerState::On,
+    driver: "redfish",
+    health: Health::Unknown,
+    problem: String::new(),
+    machine: None,
+};
 
 #[tokio::test]
 async fn a_bmc_that_restarts_is_away_for_a_while_and_looked_at_all_the_time() {
@@ -120,5 +132,23 @@ async fn a_refused_password_is_asked_for_once_more_and_then_left_alone() {
     assert!(matches!(&seen, Some(Seen::Failing(why)) if why.contains("password")), "{seen:?}");
     assert!(rack.watched.not_before.is_some_and(|at| at > Instant::now()));
     assert_eq!(rack.look(Mood::Well).await, None, "a further try may lock the account");
+    rack.bmcs.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_machines_health_comes_with_its_power_and_who_it_is_now_and_then() {
+    let mut rack = Rack::new(Mood::Ill).await;
+    let machine = Some(Machine { uuid: String::new(), serial: "A17".to_owned(), driver: "redfish" });
+    let ill = |machine| Seen::Power {
+        state: PowerState::On,
+        driver: "redfish",
+        health: Health::Critical,
+        problem: "Health OK, HealthRollup Critical".to_owned(),
+        machine,
+    };
+    assert_eq!(rack.look(Mood::Ill).await, Some(ill(machine.clone())));
+    assert_eq!(rack.look(Mood::Ill).await, Some(ill(None)), "asked for once an hour");
+    assert!(matches!(rack.look(Mood::Starting).await, Some(Seen::Unreachable(_))));
+    assert_eq!(rack.look(Mood::Ill).await, Some(ill(machine)), "another may have come back");
     rack.bmcs.shutdown().await;
 }

@@ -8,6 +8,7 @@ mod list;
 mod look;
 mod tell;
 
+use crate::config::LogWhen;
 use crate::rack::Rack;
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
@@ -45,12 +46,15 @@ impl Watch {
         rack.shutdown.run_until_cancelled(work).await;
     }
 
-    async fn look(&self, rack: &Rack, told: mpsc::Sender<Sighting>) {
+    async fn look(&self, rack: &Arc<Rack>, told: mpsc::Sender<Sighting>) {
         let mut watched = Vec::new();
         loop {
             let begin = Instant::now();
             match list::list(self.inventory.clone()).await {
-                Ok(nodes) => watched = list::renew(watched, nodes),
+                Ok(nodes) => {
+                    watched = list::renew(watched, nodes);
+                    rack.consoles.keep_only(&watched.iter().map(|node| plain(&node.node)).collect());
+                }
                 Err(status) => {
                     tracing::warn!(%status, nodes = watched.len(), "not told which BMCs to look at, looking at the last ones");
                 }
@@ -62,6 +66,9 @@ impl Watch {
                     if rack.tasks.of_node(&node.node).is_empty()
                         && let Some(sighting) = look::look(&rack.bmc, &mut node).await
                     {
+                        if matches!(sighting.seen, look::Seen::Power { .. }) {
+                            keep_console(rack, &node).await;
+                        }
                         // The receiver is gone when rackd ends.
                         let _ending = told.send(sighting).await;
                     }
@@ -72,6 +79,19 @@ impl Watch {
             tokio::time::sleep_until(begin + self.every).await;
         }
     }
+}
+
+/// Its password is proven: the log of its console may be kept, where that is wanted of all.
+async fn keep_console(rack: &Arc<Rack>, node: &Watched) {
+    if rack.config.consoles.log == LogWhen::Always
+        && let Ok(access) = node.words.access().await
+    {
+        rack.consoles.keep_always(rack, plain(&node.node), node.words.digest(), &access);
+    }
+}
+
+fn plain(node: &str) -> &str {
+    node.strip_prefix("nodes/").unwrap_or(node)
 }
 
 /// Looks once at each, spread at random over less than half of the round: neither the network nor those who share a BMC see a

@@ -1,11 +1,14 @@
 //! Telling inventory what was seen. While it is away, the newest of each node waits.
 
 use super::look::{Seen, Sighting};
-use farrier_bmc::PowerState;
+use farrier_bmc::{Health, PowerState};
 use farrier_proto::inventory::watch_service_client::WatchServiceClient;
-use farrier_proto::inventory::{BmcHealth, ReportObservationsRequest, ReportedObservation};
+use farrier_proto::inventory::{
+    BmcHealth, MachineHealth, MachineIdentity, ReportObservationsRequest, ReportedObservation,
+};
 use farrier_proto::types;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -51,13 +54,19 @@ async fn until(at: Option<Instant>) {
 struct Waiting(BTreeMap<String, Sighting>);
 
 impl Waiting {
-    fn saw(&mut self, sighting: Sighting) {
+    fn saw(&mut self, mut sighting: Sighting) {
+        if let Some(older) = self.0.remove(&sighting.node) {
+            sighting.seen.keep_machine(older.seen);
+        }
         self.0.insert(sighting.node.clone(), sighting);
     }
 
     /// Something newer may have come meanwhile.
     fn give_back(&mut self, sighting: Sighting) {
-        self.0.entry(sighting.node.clone()).or_insert(sighting);
+        match self.0.entry(sighting.node.clone()) {
+            Entry::Vacant(empty) => drop(empty.insert(sighting)),
+            Entry::Occupied(mut newer) => newer.get_mut().seen.keep_machine(sighting.seen),
+        }
     }
 
     fn take(&mut self, most: usize) -> Vec<Sighting> {
@@ -76,13 +85,26 @@ fn reported(sighting: &Sighting, now: Instant) -> ReportedObservation {
         ..ReportedObservation::default()
     };
     match &sighting.seen {
-        Seen::Power { state, driver } => {
+        Seen::Power { state, driver, health, problem, machine } => {
             reported.set_bmc_health(BmcHealth::Ok);
             reported.set_power_state(match state {
                 PowerState::On => types::PowerState::On,
                 PowerState::Off => types::PowerState::Off,
             });
             reported.driver = (*driver).to_owned();
+            reported.set_machine_health(match health {
+                Health::Unknown => MachineHealth::Unspecified,
+                Health::Ok => MachineHealth::Ok,
+                Health::Warning => MachineHealth::Warning,
+                Health::Critical => MachineHealth::Critical,
+            });
+            reported.machine_problem.clone_from(problem);
+            reported.machine = machine.as_ref().map(|machine| MachineIdentity {
+                uuid: machine.uuid.clone(),
+                serial_number: machine.serial.clone(),
+                driver: machine.driver.to_owned(),
+                address: String::new(),
+            });
         }
         Seen::Unreachable(problem) => {
             reported.set_bmc_health(BmcHealth::Unreachable);
@@ -112,7 +134,13 @@ mod tests {
     #[test]
     fn what_waits_is_the_newest_of_each_node() {
         let now = Instant::now();
-        let power = |state| Seen::Power { state, driver: "ipmi" };
+        let power = |state| Seen::Power {
+            state,
+            driver: "ipmi",
+            health: Health::Ok,
+            problem: String::new(),
+            machine: None,
+        };
         let mut waiting = Waiting::default();
         waiting.saw(sighting("nodes/a", now, power(PowerState::On)));
         waiting.saw(sighting("nodes/b", now, power(PowerState::On)));

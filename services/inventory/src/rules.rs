@@ -84,6 +84,7 @@ pub const RULES: RuleTable = rules! {
         "ReleaseNode": SCHEDULER,
         "RecordAction": SCHEDULER,
         "GetDispatch": SCHEDULER,
+        "ListPowerToKeep": SCHEDULER,
     }
     // Machines that are no project's.
     "DiscoveredService" {

@@ -54,6 +54,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let running = tokio::spawn(engine::run(engine.clone()));
     let asked = store.clone();
     let app = Arc::new(app::App { store, clients, vault, engine });
+    let keeping = tokio::spawn(app::keep_power::run(app.clone()));
     tracing::info!(identity = %config.credentials.identity(), "listening on {addr}");
     let server = Server {
         listener: config.listener,
@@ -67,6 +68,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let served = server.run(shutdown.clone()).await.context("the scheduler server ended");
     shutdown.cancel();
     running.await.context("the engine ended badly")?;
+    keeping.await.context("the keeping of power ended badly")?;
     served
 }
 

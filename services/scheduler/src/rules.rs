@@ -46,6 +46,9 @@ pub const RULES: RuleTable = &[
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeBmcTask", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/InterruptNode", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ResetNodeBmc", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodeBootDevice", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/SetNodeBootDevice", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/IdentifyNode", Rule::User(Role::Operator)),
 ];
 
 #[cfg(test)]

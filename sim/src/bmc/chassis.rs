@@ -77,6 +77,10 @@ pub trait Chassis: Send + Sync + 'static {
     }
     /// Sets the locator LED.
     async fn identify(&self, identify: ChassisIdentify);
+    /// What the locator LED was told last; `None`: the chassis does not say.
+    async fn identified(&self) -> Option<ChassisIdentify> {
+        None
+    }
     /// The machine's serial port, where it has one.
     fn serial(&self) -> Option<Arc<dyn SerialPort>> {
         None

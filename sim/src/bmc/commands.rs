@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use farrier_ipmi::command::dcmi::{self, PowerReading};
-use farrier_ipmi::command::{BootFlags, ChassisControl, ChassisIdentify, ChassisStatus};
+use farrier_ipmi::command::{BootFlags, ChassisControl, ChassisIdentify, ChassisStatus, IdentifyState};
 use farrier_ipmi::completion;
 use farrier_ipmi::server::Request;
 use ipmi_rs_core::connection::NetFn;
@@ -44,16 +44,15 @@ pub(super) async fn execute(
             .unwrap_or((completion::INVALID_COMMAND, Vec::new())),
         // What it does follows its answer.
         (NetFn::App, COLD_RESET) => (completion::OK, Vec::new()),
-        (NetFn::App, 0x37) => (completion::OK, config.guid.to_vec()),
+        (NetFn::App, 0x37) => (completion::OK, shared.other_guid().unwrap_or(config.guid).to_vec()),
         (NetFn::Chassis, 0x01) => {
             let power_on = chassis.power().await == PowerState::On;
-            let status = ChassisStatus {
-                power_on,
-                power_overload: false,
-                power_fault: false,
-                power_control_fault: false,
-                identify_on: None,
-            };
+            let identify = chassis.identified().await.map(|told| match told {
+                ChassisIdentify::Off => IdentifyState::Off,
+                ChassisIdentify::Seconds(_) => IdentifyState::Temporary,
+                ChassisIdentify::Indefinitely => IdentifyState::Indefinite,
+            });
+            let status = ChassisStatus { power_on, identify, ..shared.chassis_faults() };
             (completion::OK, status.to_bytes().to_vec())
         }
         (NetFn::Chassis, 0x02) => control(boot, chassis, shared, &message.data).await,

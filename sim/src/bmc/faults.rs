@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use farrier_ipmi::command::ChassisStatus;
+
 /// The default is a healthy BMC.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults {
@@ -30,6 +32,10 @@ pub struct Faults {
     pub boots_for_ever: bool,
     /// When the sensors' records were last changed, in seconds of its clock.
     pub records_changed: u32,
+    /// What Get Chassis Status tells besides power and LED.
+    pub chassis: ChassisStatus,
+    /// The GUID of another board that is there now.
+    pub guid: Option<[u8; 16]>,
     /// Commands whose answers end after so many bytes of data.
     pub cut: Vec<Cut>,
 }

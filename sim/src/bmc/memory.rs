@@ -107,6 +107,10 @@ impl Chassis for MemoryChassis {
         self.state().identify = identify;
     }
 
+    async fn identified(&self) -> Option<ChassisIdentify> {
+        Some(self.state().identify)
+    }
+
     fn serial(&self) -> Option<Arc<dyn SerialPort>> {
         Some(Arc::new(Pretended(Arc::clone(&self.1))))
     }

@@ -29,7 +29,7 @@ mod users;
 pub use accounts::Accounts;
 pub use chassis::{Chassis, ChassisError, PowerAction, PowerState};
 pub use config::BmcConfig;
-pub use farrier_ipmi::command::{BootDeviceSelector, BootFlags, ChassisIdentify};
+pub use farrier_ipmi::command::{BootDeviceSelector, BootFlags, ChassisIdentify, ChassisStatus};
 pub use farrier_ipmi::{CipherSuite, Secret};
 pub use faults::{Cut, Faults, Refusal};
 pub use memory::MemoryChassis;

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::boot::BootOptions;
 use super::sel::Sel;
 use super::sol::Sol;
-use super::{Accounts, BmcConfig, Chassis, Faults, commands};
+use super::{Accounts, BmcConfig, Chassis, ChassisStatus, Faults, commands};
 
 /// Longest datagram looked at, in bytes; IPMI messages are far shorter.
 const MAX_DATAGRAM: usize = 2048;
@@ -190,6 +190,16 @@ impl Shared {
     /// Never held across an await.
     pub(super) fn sel(&self) -> MutexGuard<'_, Sel> {
         self.sel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is wrong with the machine.
+    pub(super) fn chassis_faults(&self) -> ChassisStatus {
+        self.faults.borrow().chassis
+    }
+
+    /// Whose board it is, if not the one it was made with.
+    pub(super) fn other_guid(&self) -> Option<[u8; 16]> {
+        self.faults.borrow().guid
     }
 
     fn is_lost(&self, faults: &Faults) -> bool {

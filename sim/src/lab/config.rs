@@ -29,6 +29,8 @@ pub struct RackConfig {
     pub timeouts: BTreeMap<String, u64>,
     /// Seconds between two looks at each BMC, 0 for never; none: rackd's default.
     pub watch_seconds: Option<u32>,
+    /// When consoles' logs are kept, in rackd's words; none: rackd's default.
+    pub console_log: Option<&'static str>,
     /// Whether unknown machines boot the ramdisk and wait to be accepted.
     pub discovery: bool,
     /// What boot CDs start with; none: no machine boots from virtual media.
@@ -78,6 +80,7 @@ impl RackConfig {
             signed_boot: true,
             timeouts: BTreeMap::new(),
             watch_seconds: None,
+            console_log: None,
             discovery: false,
             virtual_media: None,
             images: None,
@@ -107,6 +110,7 @@ impl RackConfig {
             timeouts: BTreeMap::new(),
             // A test that counts what a BMC is asked has it to itself.
             watch_seconds: Some(0),
+            console_log: None,
             discovery: false,
             virtual_media: None,
             images: None,
@@ -139,6 +143,7 @@ impl RackConfig {
             ramdisk: RamdiskTable { kernel: &self.kernel, initrd: &self.initrd, args: &self.kernel_args },
             timeouts: &self.timeouts,
             watch: self.watch_seconds.map(|every_seconds| WatchTable { every_seconds }),
+            consoles: self.console_log.map(|log| ConsolesTable { log }),
             virtual_media: self
                 .virtual_media
                 .as_ref()
@@ -171,6 +176,8 @@ struct File<'a> {
     timeouts: &'a BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     watch: Option<WatchTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consoles: Option<ConsolesTable>,
     #[serde(skip_serializing_if = "Option::is_none")]
     discovery: Option<DiscoveryTable>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,6 +218,11 @@ struct VirtualMediaTable<'a> {
 #[derive(Serialize)]
 struct DiscoveryTable {
     mode: &'static str,
+}
+
+#[derive(Serialize)]
+struct ConsolesTable {
+    log: &'static str,
 }
 
 #[derive(Serialize)]

@@ -219,6 +219,10 @@ impl Chassis for Hands {
         self.0.state().identify = identify;
     }
 
+    async fn identified(&self) -> Option<ChassisIdentify> {
+        Some(self.0.state().identify)
+    }
+
     fn serial(&self) -> Option<Arc<dyn SerialPort>> {
         Some(Arc::new(Pretended(Arc::clone(&self.0.diary.console))))
     }

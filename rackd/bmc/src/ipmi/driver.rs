@@ -18,8 +18,8 @@ use super::quirks::Quirks;
 use crate::actor::{self, Call, Job};
 use crate::coalesce::{Coalesced, Turn};
 use crate::{
-    BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Device, Identify, Identity, Led,
-    Power, PowerState, Present,
+    BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Device, Health, Identify, Identity,
+    Led, Look, Power, PowerState, Present,
 };
 
 /// One BMC over IPMI: a mailbox to its actor.
@@ -70,6 +70,10 @@ impl Power for IpmiBmc {
             })
         };
         self.reads.ask(deadline, read).await
+    }
+
+    async fn look(&self, deadline: Deadline) -> Result<Look, BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.look(call))).await
     }
 
     async fn power_on(&self, deadline: Deadline) -> Result<(), BmcError> {
@@ -129,8 +133,22 @@ impl Identify for IpmiBmc {
 
 impl Link {
     async fn power(&mut self, call: &mut Call) -> Result<PowerState, BmcError> {
+        Ok(self.look(call).await?.power)
+    }
+
+    async fn look(&mut self, call: &mut Call) -> Result<Look, BmcError> {
         let status = self.command(call, GetChassisStatus).await?;
-        Ok(if status.power_on { PowerState::On } else { PowerState::Off })
+        let power = if status.power_on { PowerState::On } else { PowerState::Off };
+        // Not the power control fault: it is about the last command, and whoever gave that reads the power back.
+        let faults = [
+            (status.power_overload, "power overload"),
+            (status.power_fault, "power fault"),
+            (status.drive_fault, "drive fault"),
+            (status.cooling_fault, "cooling fault"),
+        ];
+        let told: Vec<_> = faults.into_iter().filter(|(is, _)| *is).map(|(_, fault)| fault).collect();
+        let health = if told.is_empty() { Health::Ok } else { Health::Critical };
+        Ok(Look { power, health, problem: told.join(", ") })
     }
 
     async fn set_power(&mut self, call: &mut Call, wanted: PowerState) -> Result<(), BmcError> {
@@ -260,9 +278,15 @@ impl Link {
             product: device.product_id.to_string(),
             firmware: format!("{}.{:02}", device.major_fw_revision, device.minor_fw_revision),
             protocol: format!("IPMI {}.{}", device.major_version, device.minor_version),
-            guid,
+            guid: guid.filter(|guid| is_some(*guid)),
+            serial: String::new(),
         })
     }
+}
+
+/// BMCs whose board was never given one send one of these.
+fn is_some(guid: [u8; 16]) -> bool {
+    guid != [0; 16] && guid != [0xFF; 16]
 }
 
 fn boot_override(flags: BootFlags) -> BootOverride {

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::boot::{self, Impossible};
 use super::document::{Document, Path};
+use super::health;
 use super::inventory;
 use super::link::{Ask, Link};
 use super::power::{self, Reset};
@@ -18,7 +19,7 @@ use crate::actors::Way;
 use crate::coalesce::{Coalesced, Turn};
 use crate::{
     BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Identify, Identity, Inventory, Led,
-    Power, PowerState, ReadInventory,
+    Look, Power, PowerState, ReadInventory,
 };
 
 pub(super) use super::vendor::DRIVER;
@@ -63,6 +64,10 @@ impl Power for RedfishBmc {
             })
         };
         self.reads.ask(deadline, read).await
+    }
+
+    async fn look(&self, deadline: Deadline) -> Result<Look, BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.look(call))).await
     }
 
     async fn power_on(&self, deadline: Deadline) -> Result<(), BmcError> {
@@ -124,6 +129,10 @@ impl ReadInventory for RedfishBmc {
 
 impl Link {
     pub(super) async fn power(&mut self, call: &mut Call) -> Result<PowerState, BmcError> {
+        Ok(self.look(call).await?.power)
+    }
+
+    async fn look(&mut self, call: &mut Call) -> Result<Look, BmcError> {
         let (path, system) = self.system(call).await?;
         let Some(state) = power::state(&system) else {
             let seen = system.at("PowerState").map_or("none".to_owned(), ToString::to_string);
@@ -131,7 +140,8 @@ impl Link {
             return Err(self.unless_it_starts(error));
         };
         self.it_works();
-        Ok(state)
+        let (health, problem) = health::of(&system);
+        Ok(Look { power: state, health, problem })
     }
 
     async fn reset(&mut self, call: &mut Call, reset: &'static Reset) -> Result<(), BmcError> {
@@ -248,7 +258,8 @@ impl Link {
             product: text("Model"),
             firmware: manager.and_then(|m| m.text("FirmwareVersion")).unwrap_or_default(),
             protocol: format!("Redfish {}", self.root(call).await?.version),
-            guid: inventory::uuid(&text("UUID")),
+            guid: inventory::uuid(&text("UUID")).filter(|uuid| *uuid != [0; 16] && *uuid != [0xFF; 16]),
+            serial: text("SerialNumber"),
         })
     }
 

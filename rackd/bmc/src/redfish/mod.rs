@@ -31,6 +31,7 @@ mod entry;
 mod event_log;
 mod events;
 mod firmware;
+mod health;
 pub(crate) mod http;
 mod hub;
 pub(crate) mod inventory;

@@ -270,6 +270,7 @@ impl Link {
             firmware: String::new(),
             protocol: "SeaMicro REST API 2.0".to_owned(),
             guid: None,
+            serial: String::new(),
         })
     }
 

@@ -1,8 +1,8 @@
 //! Why a node is where it is. Pure: the node and the time in, sentences out. `tests/tests/commands.rs` types
 //! every command that is printed here.
 
-use super::observe::power_word;
-use super::state;
+use super::observe::{health_word, power_word};
+use super::{state, who_answers};
 use farrier_model::lifecycle::{Event, State, verbs};
 use farrier_proto::inventory::{Bmc, Explanation, Node, Observation};
 use farrier_proto::types::PowerState;
@@ -122,6 +122,14 @@ fn seen_by_rack(node: &Node, seen: &Observation, now_ms: i64) -> Vec<String> {
     if !seen.bmc_problem.is_empty() {
         told.push(format!("its BMC is in trouble, asked{}: {}", ago(&seen.bmc_time), seen.bmc_problem));
     }
+    if !seen.machine_problem.is_empty() {
+        let health = health_word(seen.machine_health());
+        told.push(format!("its health is {health}{}: {}", ago(&seen.power_time), seen.machine_problem));
+    }
+    if let (Some(first), Some(other)) = (&seen.machine, &seen.other_machine) {
+        let (first, other) = (who_answers::told(first), who_answers::told(other));
+        told.push(format!("another machine answers at its BMC's address: expected {first}, saw {other}"));
+    }
     told
 }
 
@@ -218,6 +226,7 @@ fn verbs_driven(at: State) -> impl Iterator<Item = &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use farrier_proto::inventory::{MachineHealth, MachineIdentity};
     use farrier_runtime::time::timestamp;
 
     fn node(at: State) -> Node {
@@ -327,8 +336,19 @@ mod tests {
         assert!(told.actions.contains(&"farrier node power on n1".to_owned()), "{:?}", told.actions);
         seen.bmc_problem = "no answer".into();
         node.observation = Some(seen);
-        let told = explain(node, 192_000).observed;
+        let told = explain(node.clone(), 192_000).observed;
         assert!(told.contains("its BMC is in trouble, asked 12s ago: no answer"), "{told}");
+        let machine = |serial: &str| MachineIdentity { serial_number: serial.into(), ..Default::default() };
+        let seen = node.observation.as_mut().unwrap();
+        seen.set_machine_health(MachineHealth::Critical);
+        seen.machine_problem = "drive fault".into();
+        (seen.machine, seen.other_machine) = (Some(machine("A1")), Some(machine("B2")));
+        let told = explain(node, 192_000).observed;
+        assert!(told.contains("its health is critical 12s ago: drive fault"), "{told}");
+        assert!(
+            told.contains("another machine answers at its BMC's address: expected serial A1, saw serial B2"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod node;
 mod noun;
 mod observe;
 mod port;
+mod power_policy;
 mod proposal;
 mod rack;
 mod resource;
@@ -26,6 +27,7 @@ mod snapshot;
 mod state;
 mod transition;
 mod watch;
+mod who_answers;
 
 pub(crate) use discovery_plan::PLAN;
 pub(crate) use node::bmc_context;

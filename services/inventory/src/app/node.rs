@@ -4,7 +4,7 @@ use super::{App, bmc, check, error, explain, state};
 use farrier_inventory_store::{BmcPlace, NodeExtra, SecretChange, Secrets};
 use farrier_model::Collection;
 use farrier_model::lifecycle::State;
-use farrier_proto::inventory::{Explanation, Node};
+use farrier_proto::inventory::{Explanation, Node, PowerPolicy};
 use farrier_proto::types::{BootInterface, BootMode, ProvisionState, RootDeviceHints};
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, internal, invalid, refuse, refuse_with};
@@ -69,6 +69,7 @@ impl Noun for Node {
         boot_mode,
         boot_interface,
         secure_boot,
+        power_policy,
         architecture,
         resource_class,
         traits,
@@ -113,6 +114,9 @@ impl Noun for Node {
         }
         if BootInterface::try_from(self.boot_interface).is_err() {
             return Err(invalid("node.boot_interface", "expected network, virtual media or nothing"));
+        }
+        if PowerPolicy::try_from(self.power_policy).is_err() {
+            return Err(invalid("node.power_policy", "expected report, keep or nothing"));
         }
         if self.secure_boot && self.boot_mode() == BootMode::Bios {
             return Err(invalid(

@@ -1,6 +1,9 @@
 //! What an observation means: a pure function from what is known and what is seen.
 
-use farrier_proto::inventory::{BmcHealth, Node, Observation, ReportedObservation};
+use super::who_answers;
+use farrier_proto::inventory::{
+    BmcHealth, MachineHealth, Node, Observation, PowerPolicy, ReportedObservation,
+};
 use farrier_proto::types::PowerState;
 use farrier_runtime::time::{millis, timestamp};
 
@@ -46,6 +49,8 @@ pub(super) fn judge(
         // the node may be from the middle of work that has ended since.
         let at_rest =
             node.operation.is_empty() && node.update_time.as_ref().is_none_or(|t| millis(t) <= seen_ms);
+        happened.extend(machine_event(before, &mut now, reported));
+        happened.extend(who_answers::judge(node, &mut now, reported.machine.as_ref()));
         if at_rest {
             now.power_differs = node.power_state() != PowerState::Unspecified && node.power_state() != power;
             happened.extend(power_event(node, before, &now));
@@ -64,6 +69,41 @@ fn health_event(before: &Observation, now: &Observation) -> Option<Happened> {
     Some(Happened { action, before: String::new(), after: String::new(), detail: now.bmc_problem.clone() })
 }
 
+/// A BMC that does not say leaves what it said last.
+fn machine_event(
+    before: &Observation,
+    now: &mut Observation,
+    reported: &ReportedObservation,
+) -> Option<Happened> {
+    let health = reported.machine_health();
+    if health == MachineHealth::Unspecified {
+        return None;
+    }
+    now.set_machine_health(health);
+    now.machine_problem.clone_from(&reported.machine_problem);
+    let was = before.machine_health();
+    // Of another part, too: what is wrong is told, not only how bad it is.
+    let news =
+        was != health || (health != MachineHealth::Ok && before.machine_problem != now.machine_problem);
+    if !news || (was == MachineHealth::Unspecified && health == MachineHealth::Ok) {
+        return None;
+    }
+    Some(Happened {
+        action: "machine health",
+        before: health_word(was),
+        after: health_word(health),
+        detail: now.machine_problem.clone(),
+    })
+}
+
+/// `ok`, `warning`, `critical`, or nothing.
+pub(super) fn health_word(health: MachineHealth) -> String {
+    match health {
+        MachineHealth::Unspecified => String::new(),
+        other => other.as_str_name().trim_start_matches("MACHINE_HEALTH_").to_lowercase(),
+    }
+}
+
 fn power_event(node: &Node, before: &Observation, now: &Observation) -> Option<Happened> {
     let seen = now.power_state();
     let left = node.power_state();
@@ -74,9 +114,14 @@ fn power_event(node: &Node, before: &Observation, now: &Observation) -> Option<H
         let name = node.name.strip_prefix("nodes/").unwrap_or(&node.name);
         let left = power_word(left);
         let back = format!("farrier node power {left} {name}");
+        let then = match node.power_policy() {
+            PowerPolicy::Keep => "Farrier puts it back, at most three times in a day".to_owned(),
+            PowerPolicy::Report | PowerPolicy::Unspecified => {
+                format!("Farrier leaves it so: `{back}` brings it back")
+            }
+        };
         let detail = format!(
-            "expected {left}, as Farrier left it; somebody else switched the machine, or it did so itself; Farrier \
-             leaves it so: `{back}` brings it back"
+            "expected {left}, as Farrier left it; somebody else switched the machine, or it did so itself; {then}"
         );
         ("power differs", node.power_state(), detail)
     } else if before.power_differs {
@@ -200,6 +245,35 @@ mod tests {
         assert_eq!(then.bmc_problem, "no answer");
         let back = judge(&node(PowerState::On), Some(&then), &seen(PowerState::On), NOW).observation;
         assert_eq!((back.bmc_problem.as_str(), back.driver.as_str()), ("", "ipmi"));
+    }
+
+    #[test]
+    fn a_machines_health_is_told_at_each_change_and_not_when_nobody_says_it() {
+        let ill = |health: MachineHealth, problem: &str| ReportedObservation {
+            machine_health: health.into(),
+            machine_problem: problem.into(),
+            ..seen(PowerState::On)
+        };
+        use MachineHealth::{Critical, Ok, Unspecified, Warning};
+        let fan = || ill(Warning, "fan 3");
+        let reports = [
+            ill(Ok, ""),
+            fan(),
+            fan(),
+            silent(),
+            ill(Unspecified, ""),
+            fan(),
+            ill(Warning, "fan 4"),
+            ill(Critical, "fan 4"),
+            ill(Ok, ""),
+        ];
+        let told = told(&node(PowerState::On), &reports);
+        let health: Vec<_> = told.into_iter().filter(|action| *action == "machine health").collect();
+        assert_eq!(health.len(), 4, "{health:?}");
+        let first = judge(&node(PowerState::On), None, &ill(Critical, "drive fault"), NOW);
+        let told = first.happened.first().unwrap();
+        assert_eq!((told.before.as_str(), told.after.as_str()), ("", "critical"));
+        assert_eq!(told.detail, "drive fault");
     }
 
     #[test]

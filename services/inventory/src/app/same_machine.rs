@@ -106,7 +106,7 @@ fn agree<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> Option<bool> {
     Some(one.as_ref()? == other.as_ref()?)
 }
 
-fn is_uuid(uuid: &str) -> bool {
+pub(super) fn is_uuid(uuid: &str) -> bool {
     let digits: String = uuid.chars().filter(|c| *c != '-').collect();
     let one_digit = digits.bytes().all(|b| Some(&b) == digits.as_bytes().first());
     digits.len() == 32
@@ -115,7 +115,7 @@ fn is_uuid(uuid: &str) -> bool {
         && !PLACEHOLDER_UUIDS.contains(&uuid)
 }
 
-fn is_serial(serial: &str) -> bool {
+pub(super) fn is_serial(serial: &str) -> bool {
     let one_digit = serial.bytes().all(|b| Some(&b) == serial.as_bytes().first());
     serial.len() > 2 && !one_digit && !PLACEHOLDER_SERIALS.contains(&serial)
 }

@@ -52,6 +52,12 @@ impl App {
             check::name("observations.node", Collection::Nodes, &one.node)?;
             check::text("observations.bmc_problem", &one.bmc_problem)?;
             check::word("observations.driver", &one.driver)?;
+            check::text("observations.machine_problem", &one.machine_problem)?;
+            if let Some(machine) = &one.machine {
+                check::text("observations.machine.uuid", &machine.uuid)?;
+                check::text("observations.machine.serial_number", &machine.serial_number)?;
+                check::word("observations.machine.driver", &machine.driver)?;
+            }
             if one.bmc_health() == BmcHealth::Unspecified {
                 return Err(invalid("observations.bmc_health", "expected how the BMC took it"));
             }

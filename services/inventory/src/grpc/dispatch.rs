@@ -2,8 +2,9 @@ use super::{Api, split};
 use farrier_proto::inventory::dispatch_service_server::DispatchService;
 use farrier_proto::inventory::{
     Dispatch, GetDispatchRequest, HoldNodeRequest, HoldNodeResponse, ListCandidatesRequest,
-    ListCandidatesResponse, RecordActionRequest, RecordActionResponse, ReleaseNodeRequest,
-    ReleaseNodeResponse, TransitionNodeRequest, TransitionNodeResponse,
+    ListCandidatesResponse, ListPowerToKeepRequest, ListPowerToKeepResponse, RecordActionRequest,
+    RecordActionResponse, ReleaseNodeRequest, ReleaseNodeResponse, TransitionNodeRequest,
+    TransitionNodeResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -52,5 +53,13 @@ impl DispatchService for Api {
     async fn get_dispatch(&self, request: Request<GetDispatchRequest>) -> Result<Response<Dispatch>, Status> {
         let (_, r) = split(request);
         self.app.dispatch(&r.node, &r.flavor).await.map(Response::new)
+    }
+
+    async fn list_power_to_keep(
+        &self,
+        _: Request<ListPowerToKeepRequest>,
+    ) -> Result<Response<ListPowerToKeepResponse>, Status> {
+        let nodes = self.app.power_to_keep().await?;
+        Ok(Response::new(ListPowerToKeepResponse { nodes }))
     }
 }

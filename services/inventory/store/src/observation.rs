@@ -53,6 +53,40 @@ impl Store {
         observations(self.db.conn(), nodes).await
     }
 
+    /// Nodes out of maintenance whose power was last seen otherwise than Farrier left it, by name. What racks see is small:
+    /// the nodes themselves are read only where it matters.
+    pub async fn power_differing(&self) -> Result<Vec<(Node, Observation)>, StoreError> {
+        let rows = observation::Entity::find().all(self.db.conn()).await?;
+        let mut seen = HashMap::new();
+        for row in rows {
+            let observation = Observation::decode(row.body.as_slice())?;
+            if observation.power_differs {
+                seen.insert(row.node, observation);
+            }
+        }
+        let mut names: Vec<String> = seen.keys().cloned().collect();
+        names.sort_unstable();
+        let mut differing = Vec::new();
+        for names in names.chunks(AT_ONCE) {
+            let bodies: Vec<Vec<u8>> = node::Entity::find()
+                .select_only()
+                .column(node::Column::Body)
+                .filter(node::Column::Name.is_in(names))
+                .filter(node::Column::Maintenance.eq(false))
+                .order_by_asc(node::Column::Name)
+                .into_tuple()
+                .all(self.db.conn())
+                .await?;
+            for body in bodies {
+                let node = Node::decode(body.as_slice())?;
+                if let Some(observation) = seen.remove(&node.name) {
+                    differing.push((node, observation));
+                }
+            }
+        }
+        Ok(differing)
+    }
+
     /// Writes down what `rack` saw of some of its nodes. `judge` has each node that is the rack's, and what was seen of
     /// it before, and says what is to be kept and what happened.
     pub async fn observe(
@@ -94,6 +128,9 @@ impl Store {
         Ok(write.commit().await?)
     }
 }
+
+/// Nodes of one statement.
+const AT_ONCE: usize = 500;
 
 async fn observations(
     conn: &impl ConnectionTrait,

@@ -3,8 +3,10 @@
 mod check;
 mod console;
 mod instance;
+pub(crate) mod keep_power;
 mod node_action;
 mod node_bmc;
+mod node_boot;
 mod node_firmware;
 mod node_rack;
 mod operation;
@@ -34,9 +36,21 @@ pub(crate) struct App {
     pub(crate) engine: Arc<Engine>,
 }
 
-/// A new operation, not stored yet. Its name sorts by age (UUID v7): work on one node is done in order.
+/// A new operation that a caller asks for, not stored yet.
 fn new_operation(
     caller: &Caller,
+    kind: OperationType,
+    target: &str,
+    node: &str,
+    work: TaskSpec,
+) -> OperationRow {
+    let row = operation_of(caller.actor(), kind, target, node, work);
+    OperationRow { owner: caller.project().to_owned(), ..row }
+}
+
+/// A new operation, not stored yet. Its name sorts by age (UUID v7): work on one node is done in order.
+fn operation_of(
+    actor: String,
     kind: OperationType,
     target: &str,
     node: &str,
@@ -46,14 +60,14 @@ fn new_operation(
         name: format!("operations/{}", uuid::Uuid::now_v7()),
         target: target.to_owned(),
         node: node.to_owned(),
-        actor: caller.actor(),
+        actor,
         create_time: Some(now()),
         update_time: Some(now()),
         ..Operation::default()
     };
     operation.set_type(kind);
     operation.set_phase(OperationPhase::Placing);
-    OperationRow { operation, owner: caller.project().to_owned(), work, sealed: None, cancel: String::new() }
+    OperationRow { operation, owner: String::new(), work, sealed: None, cancel: String::new() }
 }
 
 impl App {

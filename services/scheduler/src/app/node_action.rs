@@ -49,9 +49,20 @@ impl App {
         }
         parse_name(Collection::Nodes, &request.name).map_err(|e| invalid("name", e))?;
         if request.action() == PowerAction::Unspecified {
-            return Err(invalid("action", "expected on, off, soft off or cycle"));
+            return Err(invalid("action", "expected on, off, soft off, cycle or reset"));
         }
-        self.node(&request.name).await?;
+        let node = self.node(&request.name).await?;
+        // Asked for because of what the machine does now: after a deployment it would hit another system.
+        if request.action() == PowerAction::Reset && !node.operation.is_empty() {
+            return Err(refuse(
+                Code::FailedPrecondition,
+                Reason::NodeBusy,
+                format!(
+                    "{} works on {}: wait for it, or stop it; a reset is not queued",
+                    node.operation, node.name
+                ),
+            ));
+        }
         let work = TaskSpec { machine: None, work: Some(Work::Power(Power { action: request.action })) };
         let row = new_operation(caller, OperationType::Power, &request.name, &request.name, work);
         self.store_and_nudge(NewOperation { row, request: key, create: None }).await

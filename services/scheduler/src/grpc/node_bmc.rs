@@ -1,14 +1,15 @@
 use crate::app::App;
 use farrier_proto::rack::{
-    BiosSettings, BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcPowerDraw, BmcSensors, BmcTask,
-    BmcVirtualMedia, Firmware, FirmwareUpdate,
+    BiosSettings, BmcBootDevice, BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcPowerDraw,
+    BmcSensors, BmcTask, BmcVirtualMedia, Firmware, FirmwareUpdate,
 };
 use farrier_proto::scheduler::node_bmc_service_server::NodeBmcService;
 use farrier_proto::scheduler::{
-    ClearNodeEventLogRequest, InterruptNodeRequest, ReadNodeBiosRequest, ReadNodeBmcTaskRequest,
-    ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest, ReadNodeFirmwareRequest, ReadNodeInventoryRequest,
-    ReadNodePowerDrawRequest, ReadNodeSensorsRequest, ResetNodeBmcRequest, SetNodeBiosRequest,
-    UpdateNodeFirmwareRequest, UseNodeVirtualMediaRequest,
+    ClearNodeEventLogRequest, IdentifyNodeRequest, InterruptNodeRequest, ReadNodeBiosRequest,
+    ReadNodeBmcTaskRequest, ReadNodeBootDeviceRequest, ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest,
+    ReadNodeFirmwareRequest, ReadNodeInventoryRequest, ReadNodePowerDrawRequest, ReadNodeSensorsRequest,
+    ResetNodeBmcRequest, SetNodeBiosRequest, SetNodeBootDeviceRequest, UpdateNodeFirmwareRequest,
+    UseNodeVirtualMediaRequest,
 };
 use farrier_runtime::authz::Caller;
 use tonic::{Request, Response, Status};
@@ -117,5 +118,28 @@ impl NodeBmcService for App {
     ) -> Result<Response<BmcDone>, Status> {
         let caller = Caller::of(&request);
         Ok(Response::new(self.reset_bmc(&caller, request.into_inner()).await?))
+    }
+
+    async fn read_node_boot_device(
+        &self,
+        request: Request<ReadNodeBootDeviceRequest>,
+    ) -> Result<Response<BmcBootDevice>, Status> {
+        Ok(Response::new(self.read_boot_device(request.into_inner()).await?))
+    }
+
+    async fn set_node_boot_device(
+        &self,
+        request: Request<SetNodeBootDeviceRequest>,
+    ) -> Result<Response<BmcBootDevice>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.set_boot_device(&caller, request.into_inner()).await?))
+    }
+
+    async fn identify_node(
+        &self,
+        request: Request<IdentifyNodeRequest>,
+    ) -> Result<Response<BmcDone>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.identify(&caller, request.into_inner()).await?))
     }
 }

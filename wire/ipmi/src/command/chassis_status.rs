@@ -8,8 +8,8 @@ use super::ResponseError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GetChassisStatus;
 
-/// The part of the answer we use, and the raw bytes of the rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The part of the answer we use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChassisStatus {
     /// Current power state, bit 0: power is on.
     pub power_on: bool,
@@ -19,8 +19,23 @@ pub struct ChassisStatus {
     pub power_fault: bool,
     /// Bit 4: power control fault, the last power command did not work.
     pub power_control_fault: bool,
-    /// Misc state bits 5:4 (valid if bit 6): the LED blinks.
-    pub identify_on: Option<bool>,
+    /// Misc state, bit 2: a drive has a fault.
+    pub drive_fault: bool,
+    /// Misc state, bit 3: cooling or a fan has a fault.
+    pub cooling_fault: bool,
+    /// Misc state bits 5:4 (valid if bit 6): the locator LED.
+    pub identify: Option<IdentifyState>,
+}
+
+/// What the locator LED does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentifyState {
+    /// It is off.
+    Off,
+    /// It blinks for a time.
+    Temporary,
+    /// It blinks until told otherwise; also what the value that is reserved is taken for.
+    Indefinite,
 }
 
 impl From<GetChassisStatus> for Message {
@@ -42,7 +57,13 @@ impl IpmiCommand for GetChassisStatus {
             power_overload: power & 0x02 != 0,
             power_fault: power & 0x08 != 0,
             power_control_fault: power & 0x10 != 0,
-            identify_on: (misc & 0x40 != 0).then_some(misc & 0x30 != 0),
+            drive_fault: misc & 0x04 != 0,
+            cooling_fault: misc & 0x08 != 0,
+            identify: (misc & 0x40 != 0).then_some(match misc & 0x30 {
+                0x00 => IdentifyState::Off,
+                0x10 => IdentifyState::Temporary,
+                _ => IdentifyState::Indefinite,
+            }),
         })
     }
 }
@@ -55,10 +76,39 @@ impl ChassisStatus {
             | (u8::from(self.power_overload) << 1)
             | (u8::from(self.power_fault) << 3)
             | (u8::from(self.power_control_fault) << 4);
-        let misc = match self.identify_on {
+        let identify = match self.identify {
             None => 0,
-            Some(on) => 0x40 | (u8::from(on) << 4),
+            Some(IdentifyState::Off) => 0x40,
+            Some(IdentifyState::Temporary) => 0x50,
+            Some(IdentifyState::Indefinite) => 0x60,
         };
+        let misc = identify | (u8::from(self.drive_fault) << 2) | (u8::from(self.cooling_fault) << 3);
         [power, 0, misc]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_reads_back() {
+        let base = ChassisStatus { power_on: true, ..ChassisStatus::default() };
+        for status in [
+            base,
+            ChassisStatus { power_overload: true, identify: Some(IdentifyState::Off), ..base },
+            ChassisStatus { power_fault: true, identify: Some(IdentifyState::Temporary), ..base },
+            ChassisStatus { power_control_fault: true, identify: Some(IdentifyState::Indefinite), ..base },
+            ChassisStatus { drive_fault: true, power_on: false, ..base },
+            ChassisStatus { cooling_fault: true, ..base },
+        ] {
+            assert_eq!(GetChassisStatus::parse_success_response(&status.to_bytes()), Ok(status));
+        }
+        // OpenBMC's fourth byte, the front panel's buttons, is left alone.
+        assert_eq!(
+            GetChassisStatus::parse_success_response(&[0x21, 0x10, 0x48, 0x00]).unwrap().cooling_fault,
+            true
+        );
+        assert!(GetChassisStatus::parse_success_response(&[1, 0]).is_err());
     }
 }

@@ -18,7 +18,7 @@ pub use boot_options::{
 };
 pub use chassis_control::{ChassisControl, UnknownControl};
 pub use chassis_identify::ChassisIdentify;
-pub use chassis_status::{ChassisStatus, GetChassisStatus};
+pub use chassis_status::{ChassisStatus, GetChassisStatus, IdentifyState};
 pub use cold_reset::ColdReset;
 pub use payload::{ActivatePayload, Activated, DeactivatePayload};
 pub use session::{CloseSession, SetSessionPrivilegeLevel};

@@ -1,0 +1,35 @@
+//! What one look at a machine says: power, and what its BMC makes of the machine's health with the same answer.
+
+use crate::PowerState;
+
+/// One look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// Main power.
+    pub power: PowerState,
+    /// The machine's health.
+    pub health: Health,
+    /// What is wrong, in the BMC's words as far as it has some; empty: nothing, or it does not say.
+    pub problem: String,
+}
+
+/// What a BMC makes of its machine, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// It does not say.
+    Unknown,
+    /// Nothing is wrong.
+    Ok,
+    /// Somebody should look at it.
+    Warning,
+    /// Somebody has to do something.
+    Critical,
+}
+
+impl Look {
+    /// Of a BMC that knows the power alone.
+    #[must_use]
+    pub fn power_only(power: PowerState) -> Self {
+        Self { power, health: Health::Unknown, problem: String::new() }
+    }
+}

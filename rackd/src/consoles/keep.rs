@@ -1,0 +1,148 @@
+//! Logs of consoles that nobody watches.
+//!
+//! A keeper is a guest at the BMC: it comes after the BMC has answered a command in the session of the commands, has a
+//! session of its own, takes the console from nobody, and goes away for a while where it is not wanted.
+
+use super::Consoles;
+use super::desk::{Desk, Held};
+use crate::bmc::{Access, Bmcs};
+use crate::config::LogWhen;
+use crate::rack::Rack;
+use farrier_bmc::{BmcError, Capability, Deadline};
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
+
+/// Between tries: doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+/// Until a BMC that refuses the password for its console, or has no room for a session more, is asked again.
+const REFUSED: Duration = Duration::from_secs(15 * 60);
+
+/// A node whose console is always kept.
+pub(super) struct Kept {
+    /// Of what was said of its BMC.
+    words: [u8; 32],
+    _until: DropGuard,
+}
+
+/// What a keeper came to.
+enum Try {
+    Held(Held),
+    /// This driver has no console; another may come only with another access.
+    Never,
+    Failed(BmcError),
+}
+
+impl Consoles {
+    /// Keeps the log of a node's console as long as the answer lives, where it is configured so. It never fails: a BMC that
+    /// does not give its console has a log without these lines.
+    pub(crate) fn keep_during_task<F>(&self, rack: &Arc<Rack>, id: &str, access: F) -> Option<DropGuard>
+    where
+        F: Future<Output = Option<Access>> + Send + 'static,
+    {
+        (self.when != LogWhen::Attended).then(|| self.keep(rack, id, access))
+    }
+
+    /// The same from now on, until the node is told of no more or its words change.
+    pub(crate) fn keep_always(&self, rack: &Arc<Rack>, id: &str, words: [u8; 32], access: &Access) {
+        if self.when != LogWhen::Always {
+            return;
+        }
+        let mut always = self.always.lock().unwrap_or_else(PoisonError::into_inner);
+        if always.get(id).is_none_or(|kept| kept.words != words) {
+            let access = access.clone();
+            let until = self.keep(rack, id, std::future::ready(Some(access)));
+            always.insert(id.to_owned(), Kept { words, _until: until });
+        }
+    }
+
+    /// Of the consoles that are always kept, only these.
+    pub(crate) fn keep_only(&self, ids: &HashSet<&str>) {
+        let mut always = self.always.lock().unwrap_or_else(PoisonError::into_inner);
+        always.retain(|id, _| ids.contains(id.as_str()));
+    }
+
+    fn keep<F>(&self, rack: &Arc<Rack>, id: &str, access: F) -> DropGuard
+    where
+        F: Future<Output = Option<Access>> + Send + 'static,
+    {
+        let until = self.stop.child_token();
+        let (rack, id, ends) = (Arc::clone(rack), id.to_owned(), until.clone());
+        self.tasks.spawn(async move {
+            let kept = async {
+                if let Some(access) = access.await {
+                    rack.consoles.keep_trying(&rack.bmc, &id, access).await;
+                }
+            };
+            ends.run_until_cancelled(kept).await;
+        });
+        until.drop_guard()
+    }
+
+    /// Until the future is dropped, or the BMC has no console at all.
+    async fn keep_trying(&self, bmcs: &Bmcs, id: &str, access: Access) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let wait = match self.try_hold(bmcs, id, access.clone()).await {
+                Try::Held(held) => {
+                    let begin = Instant::now();
+                    held.closed().await;
+                    // One that ends as soon as it is open is not pressed.
+                    if begin.elapsed() > LAST_PAUSE {
+                        pause = FIRST_PAUSE;
+                    }
+                    pause
+                }
+                Try::Never => return,
+                Try::Failed(error) => {
+                    tracing::debug!(node.id = id, %error, "console log not kept");
+                    if is_refused(&error) { REFUSED } else { pause }
+                }
+            };
+            tokio::time::sleep(wait.mul_f64(rand::random_range(0.75..1.25))).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    async fn try_hold(&self, bmcs: &Bmcs, id: &str, access: Access) -> Try {
+        let slot = self.slot(id);
+        let held = async {
+            let deadline = Deadline::after(super::OPEN);
+            let bmc = bmcs.open(id, access, deadline).await?.bmc;
+            if bmc.driver_of(Capability::Console).is_none() {
+                return Ok(None);
+            }
+            // Commands come first: they have their session, and the password is proven, before the console asks for one.
+            bmc.power_status(deadline).await?;
+            let mut slot = slot.lock().await;
+            if let Some(desk) = &*slot
+                && let Some(held) = Desk::hold(desk)
+            {
+                return Ok(Some(held));
+            }
+            let line = bmc.open_console(false, deadline).await?;
+            let desk = Desk::new(id);
+            let held = Desk::hold(&desk);
+            self.open(id, &desk, bmc, line);
+            *slot = Some(desk);
+            Ok(held)
+        };
+        match held.await {
+            Ok(Some(held)) => Try::Held(held),
+            Ok(None) | Err(BmcError::Unsupported { .. }) => Try::Never,
+            Err(error) => Try::Failed(error),
+        }
+    }
+}
+
+/// Whether asking again soon may lock an account, or take a session that commands need.
+fn is_refused(error: &BmcError) -> bool {
+    error.is_wrong_password()
+        || matches!(
+            error,
+            BmcError::NoSessionSlot { .. } | BmcError::WrongKg { .. } | BmcError::BadCredentials { .. }
+        )
+}

@@ -1,0 +1,115 @@
+//! What a node starts from, and its locator LED: who may is a rule, the rack asks the BMC.
+
+use super::App;
+use farrier_proto::rack::{
+    BmcBootDevice, BmcDone, BootSource, IdentifyMachineRequest, ReadBootDeviceRequest, SetBootDeviceRequest,
+};
+use farrier_proto::scheduler::{IdentifyNodeRequest, ReadNodeBootDeviceRequest, SetNodeBootDeviceRequest};
+use farrier_proto::types::BootMode;
+use farrier_runtime::authz::Caller;
+use farrier_runtime::error::{Reason, asked, invalid, refuse};
+use tonic::{Code, Status};
+
+impl App {
+    pub(crate) async fn read_boot_device(
+        &self,
+        request: ReadNodeBootDeviceRequest,
+    ) -> Result<BmcBootDevice, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        let answer = rack.read_boot_device(ReadBootDeviceRequest { machine: Some(machine) }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn set_boot_device(
+        &self,
+        caller: &Caller,
+        request: SetNodeBootDeviceRequest,
+    ) -> Result<BmcBootDevice, Status> {
+        let detail = detail(&request)?;
+        let SetNodeBootDeviceRequest { name, source, persistent, boot_mode } = request;
+        // Also one that has the node and no task at its rack yet: that task would set it again.
+        let node = self.rack_of(&name).await?.dispatch.node.unwrap_or_default();
+        if !node.operation.is_empty() {
+            return Err(refuse(
+                Code::FailedPrecondition,
+                Reason::NodeBusy,
+                format!(
+                    "{} works on {name} and says what it starts from: wait for it, or stop it",
+                    node.operation
+                ),
+            ));
+        }
+        let (machine, mut rack) = self.bmc_of(&name).await?;
+        self.audit(caller, name).record("set boot device", &detail).await?;
+        let request = SetBootDeviceRequest { machine: Some(machine), source, persistent, boot_mode };
+        let answer = rack.set_boot_device(request).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn identify(
+        &self,
+        caller: &Caller,
+        request: IdentifyNodeRequest,
+    ) -> Result<BmcDone, Status> {
+        let IdentifyNodeRequest { name, on, seconds } = request;
+        let detail = match (on, seconds) {
+            (false, 0) => "off".to_owned(),
+            (false, _) => return Err(invalid("seconds", "expected none where the LED goes off")),
+            (true, 0) => "on".to_owned(),
+            (true, 1..=LONGEST) => format!("on for {seconds} s"),
+            (true, _) => return Err(invalid("seconds", format!("expected 0 to {LONGEST}, saw {seconds}"))),
+        };
+        let (machine, mut rack) = self.bmc_of(&name).await?;
+        self.audit(caller, name).record("locator led", &detail).await?;
+        let answer =
+            rack.identify_machine(IdentifyMachineRequest { machine: Some(machine), on, seconds }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+}
+
+/// For the history.
+fn detail(request: &SetNodeBootDeviceRequest) -> Result<String, Status> {
+    let device = match request.source() {
+        BootSource::Unspecified | BootSource::Other => {
+            return Err(invalid("source", "expected none, network, disk, CD or BIOS setup"));
+        }
+        source => {
+            source.as_str_name().trim_start_matches("BOOT_SOURCE_").to_ascii_lowercase().replace('_', " ")
+        }
+    };
+    let times = match (request.source(), request.persistent) {
+        (BootSource::None, true) => {
+            return Err(invalid("persistent", "expected not set where nothing is asked for"));
+        }
+        (BootSource::None, false) => "",
+        (_, true) => ", always",
+        (_, false) => ", once",
+    };
+    let mode = match request.boot_mode() {
+        BootMode::Unspecified => "",
+        BootMode::Bios => ", bios",
+        BootMode::Uefi => ", uefi",
+    };
+    Ok(format!("{device}{times}{mode}"))
+}
+
+/// What IPMI has a byte for.
+const LONGEST: i32 = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_history_says_what_for_how_often_and_how() {
+        let told = |source: BootSource, persistent, mode: BootMode| {
+            let (source, boot_mode) = (source.into(), mode.into());
+            detail(&SetNodeBootDeviceRequest { name: String::new(), source, persistent, boot_mode }).ok()
+        };
+        assert_eq!(told(BootSource::BiosSetup, false, BootMode::Uefi).unwrap(), "bios setup, once, uefi");
+        assert_eq!(told(BootSource::Disk, true, BootMode::Unspecified).unwrap(), "disk, always");
+        assert_eq!(told(BootSource::None, false, BootMode::Unspecified).unwrap(), "none");
+        assert_eq!(told(BootSource::None, true, BootMode::Unspecified), None);
+        assert_eq!(told(BootSource::Other, false, BootMode::Bios), None);
+    }
+}
