@@ -31,6 +31,8 @@ pub struct RackConfig {
     pub watch_seconds: Option<u32>,
     /// Whether unknown machines boot the ramdisk and wait to be accepted.
     pub discovery: bool,
+    /// Seconds that an inspection waits for LLDP: no bridge of the lab speaks it.
+    pub neighbour_seconds: u8,
     /// What boot CDs start with; none: no machine boots from virtual media.
     pub virtual_media: Option<CdLoaders>,
     /// The images service, when the rack has another way to it than everybody.
@@ -79,6 +81,7 @@ impl RackConfig {
             timeouts: BTreeMap::new(),
             watch_seconds: None,
             discovery: false,
+            neighbour_seconds: 0,
             virtual_media: None,
             images: None,
         }
@@ -108,6 +111,7 @@ impl RackConfig {
             // A test that counts what a BMC is asked has it to itself.
             watch_seconds: Some(0),
             discovery: false,
+            neighbour_seconds: 0,
             virtual_media: None,
             images: None,
         }
@@ -144,6 +148,7 @@ impl RackConfig {
                 .as_ref()
                 .map(|cd| VirtualMediaTable { bios: &cd.bios, efi: &cd.efi }),
             discovery: self.discovery.then_some(DiscoveryTable { mode: "wait" }),
+            inspection: InspectionTable { neighbour_seconds: self.neighbour_seconds },
             segment: &self.segments,
         };
         Ok(toml::to_string_pretty(&file)?)
@@ -175,6 +180,7 @@ struct File<'a> {
     discovery: Option<DiscoveryTable>,
     #[serde(skip_serializing_if = "Option::is_none")]
     virtual_media: Option<VirtualMediaTable<'a>>,
+    inspection: InspectionTable,
     segment: &'a [Segment],
 }
 
@@ -211,6 +217,11 @@ struct VirtualMediaTable<'a> {
 #[derive(Serialize)]
 struct DiscoveryTable {
     mode: &'static str,
+}
+
+#[derive(Serialize)]
+struct InspectionTable {
+    neighbour_seconds: u8,
 }
 
 #[derive(Serialize)]
