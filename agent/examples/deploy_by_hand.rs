@@ -152,7 +152,7 @@ async fn main() -> anyhow::Result<()> {
     let files = vec![file("meta-data", "instance-id: by-hand\n"), file("user-data", "#cloud-config\n")];
     let label = "farrier: by hand".to_owned();
     let script = vec![
-        ("inspect", Command::Inspect(Inspect {})),
+        ("inspect", Command::Inspect(Inspect::default())),
         ("erase", Command::Erase(Erase { depth: Depth::Metadata.into(), inspected: None })),
         ("write", Command::WriteImage(WriteImage { root_device: None, manifest: Some(manifest), url })),
         ("config-drive", Command::WriteConfigDrive(WriteConfigDrive { root_device: None, files })),

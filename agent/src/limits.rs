@@ -23,6 +23,8 @@ pub struct Limits {
     pub disk_poll: Duration,
     /// For the links of an inspection: gigabit Ethernet negotiates for 2 to 4 s.
     pub carrier_wait: Duration,
+    /// For neighbours, whatever rackd asks for: they tell every 30 s (IEEE 802.1AB §9.2.5.7), and a minute is two chances.
+    pub neighbour_wait_most: Duration,
     /// Between two progress reports of a command.
     pub progress_interval: Duration,
     /// Between two connections to rackd; doubled, with jitter.
@@ -47,6 +49,7 @@ impl Default for Limits {
             disk_wait: Duration::from_secs(20),
             disk_poll: Duration::from_millis(500),
             carrier_wait: Duration::from_secs(5),
+            neighbour_wait_most: Duration::from_secs(65),
             progress_interval: Duration::from_millis(400),
             reconnect_min: Duration::from_millis(300),
             reconnect_max: Duration::from_secs(10),

@@ -14,12 +14,17 @@ pub use pretend::{PretendDisk, PretendMachine};
 use farrier_proto::types::Hardware;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A machine an agent serves. Calls may block for as long as the hardware does; the agent makes them
 /// on blocking threads.
 pub trait Machine: Send + Sync + 'static {
     /// What the machine is made of, read afresh.
     fn hardware(&self) -> io::Result<Hardware>;
+    /// Since when it listens to what is at the other ends of its cables; `None`: it does not.
+    fn listening_since(&self) -> Option<Instant> {
+        None
+    }
     /// Opens a disk by the name [`Machine::hardware`] gave it, for reading and writing.
     fn open_disk(&self, name: &str) -> io::Result<Arc<dyn BlockDevice>>;
     /// The firmware's variables; `None` when the machine booted with BIOS.

@@ -11,6 +11,7 @@ pub mod ca;
 pub mod client;
 pub mod cmd;
 pub mod context;
+mod csv;
 pub mod failure;
 pub mod names;
 pub mod output;

@@ -49,6 +49,7 @@ pub struct Config {
     pub watch: WatchConfig,
     pub consoles: ConsolesConfig,
     pub discovery: DiscoveryConfig,
+    pub inspection: InspectionConfig,
     /// What boot CDs are made of; unset: no node boots from virtual media.
     pub virtual_media: Option<VirtualMediaConfig>,
 }
@@ -106,6 +107,21 @@ pub struct DiscoveryConfig {
     pub mode: DiscoveryMode,
     /// They are sent shim and GRUB, where they are UEFI, since their firmware may run nothing else.
     pub secure_boot: bool,
+}
+
+/// What a machine's inspection waits for, discovery included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InspectionConfig {
+    /// For the switch at the other end of each cable (LLDP), from the start of the ramdisk; 0: what was heard is told.
+    pub neighbour_seconds: u8,
+}
+
+impl Default for InspectionConfig {
+    /// Switches tell every 30 s (IEEE 802.1AB §9.2.5.7).
+    fn default() -> Self {
+        Self { neighbour_seconds: 31 }
+    }
 }
 
 /// What becomes of an unknown machine.
@@ -220,6 +236,8 @@ struct Raw {
     consoles: ConsolesConfig,
     #[serde(default)]
     discovery: DiscoveryConfig,
+    #[serde(default)]
+    inspection: InspectionConfig,
     virtual_media: Option<VirtualMediaConfig>,
     segment: Vec<RawSegment>,
 }
@@ -320,6 +338,7 @@ impl Config {
             watch: raw.watch,
             consoles: raw.consoles,
             discovery: raw.discovery,
+            inspection: raw.inspection,
             virtual_media: raw.virtual_media,
         })
     }
@@ -486,6 +505,7 @@ mod tests {
                 "virtual_media = { bios = \"/b\", efi = \"/e\", url = \"http://a/b\" }\nramdisk =",
                 "url",
             ),
+            ("ramdisk =", "inspection = { neighbour_seconds = 256 }\nramdisk =", "neighbour_seconds"),
             ("ramdisk =", "discovery = { mode = \"maybe\" }\nramdisk =", "mode"),
             ("ramdisk =", "discovery = { mode = \"wait\" }\nramdisk =", "inventory"),
             ("ramdisk =", "metrics_listen = \"0.0.0.0:9740\"\nramdisk =", "loopback"),

@@ -13,7 +13,7 @@ use crate::secrets::TokenUse;
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
 use farrier_netboot::{BootEvent, EventKind, Lease, LeaseKind, MacAddr};
-use farrier_proto::agent::session_response::{Command, PowerOff};
+use farrier_proto::agent::session_response::{Command, Inspect, PowerOff};
 use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
 use farrier_proto::inventory::{GivenAddress, ReportMachineRequest, SightMachineRequest};
 use farrier_proto::rack::{Machine, MachinePort};
@@ -209,14 +209,7 @@ pub(crate) fn registered(rack: &Arc<Rack>, mac: MacAddr, used: TokenUse, hardwar
     let Some(inventory) = rack.discovery.inventory.clone().filter(|_| used == TokenUse::First) else {
         return;
     };
-    let mut hardware = hardware.unwrap_or_default();
-    if hardware.encoded_len() > MOST_HARDWARE {
-        // Inventory would refuse it. It is reported as a machine that said nothing of itself.
-        if rack.discovery.told_full.due(Instant::now()) {
-            tracing::warn!(%mac, "an unknown machine says more of itself than any machine has: not kept");
-        }
-        hardware = Hardware::default();
-    }
+    let hardware = bounded(rack, mac, hardware.unwrap_or_default());
     // One that boots again and again, or says that it does, is reported by one task, as it was last.
     if !rack.discovery.found.say(mac, hardware) {
         return;
@@ -228,7 +221,38 @@ pub(crate) fn registered(rack: &Arc<Rack>, mac: MacAddr, used: TokenUse, hardwar
     });
 }
 
+fn bounded(rack: &Rack, mac: MacAddr, hardware: Hardware) -> Hardware {
+    if hardware.encoded_len() > MOST_HARDWARE {
+        // Inventory would refuse it. It is reported as a machine that said nothing of itself.
+        if rack.discovery.told_full.due(Instant::now()) {
+            tracing::warn!(%mac, "an unknown machine says more of itself than any machine has: not kept");
+        }
+        return Hardware::default();
+    }
+    hardware
+}
+
+/// What takes a while to be seen: disks, links, and what is at their other ends. Without an answer it is as it registered.
+async fn inspect(rack: &Rack, mac: MacAddr) {
+    let Some(agent) = rack.discovery.found.agent(mac) else { return };
+    let seconds = rack.config.inspection.neighbour_seconds;
+    let order = Command::Inspect(Inspect { neighbour_seconds: seconds.into() });
+    let within = INSPECTED + Duration::from_secs(seconds.into());
+    match tokio::time::timeout(within, agent.command("inspect", order, |_| {}, |_| {})).await {
+        Ok(Ok(done)) => {
+            if let Some(hardware) = done.hardware {
+                rack.discovery.found.say(mac, bounded(rack, mac, hardware));
+            }
+        }
+        Ok(Err(failure)) => {
+            tracing::warn!(%mac, why = failure.message, "a discovered machine is not inspected")
+        }
+        Err(_) => tracing::warn!(%mac, "a discovered machine does not answer: it is told as it registered"),
+    }
+}
+
 async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr) {
+    inspect(rack, mac).await;
     for attempt in 1..=ATTEMPTS {
         let hardware = rack.discovery.found.said(mac);
         let request = report(rack, mac, hardware);
@@ -337,6 +361,8 @@ const SIGHT: Duration = Duration::from_secs(2);
 const ASKING: usize = 64;
 /// Inventory reads some rows.
 const CALL: Duration = Duration::from_secs(10);
+/// Besides what its neighbours have: an agent connects in seconds, and waits 20 s for disks.
+const INSPECTED: Duration = Duration::from_secs(60);
 /// How often a machine is told of: half an hour of an absent centre.
 const ATTEMPTS: u32 = 180;
 const RETRY: Duration = Duration::from_secs(10);

@@ -39,6 +39,8 @@ pub struct ServerOptions {
     pub password: Secret,
     /// The certificate with which the BMC speaks Redfish, beside IPMI. Such a machine has a virtual CD drive.
     pub redfish: Option<SelfSigned>,
+    /// As in [`crate::machine::MachineSpec`]: what the machine sees of a BMC.
+    pub system_interface: Option<SocketAddr>,
 }
 
 impl ServerOptions {
@@ -60,6 +62,7 @@ impl Default for ServerOptions {
             user: "admin".to_owned(),
             password: Secret::new("farrier-lab"),
             redfish: None,
+            system_interface: None,
         }
     }
 }
@@ -120,6 +123,7 @@ impl VirtualServer {
         spec.secure_boot = options.secure_boot;
         spec.disks = options.disks;
         spec.cd_drive = options.redfish.is_some();
+        spec.system_interface = options.system_interface;
         let (name, macs) = (spec.name.clone(), spec.nics.iter().map(|nic| nic.mac.clone()).collect());
         let guid = *spec.uuid.as_bytes();
         let machine = Arc::new(rack.machine(spec)?);

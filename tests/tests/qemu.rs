@@ -5,6 +5,7 @@
 // Helpers of tests may fail like tests; clippy's allowance covers only the test functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod inside;
 mod virtual_media;
 
 use std::io::Read as _;

@@ -189,6 +189,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ipmitool", "/usr/bin/ipmitool"),
     ("freeipmi-tools", "/usr/sbin/ipmipower"),
     ("openipmi", "/usr/bin/ipmi_sim"),
+    ("lldpd", "/usr/sbin/lldpd"),
     ("python3-venv", "/usr/share/doc/python3-venv/copyright"),
     ("python3-lib2to3", "/usr/share/doc/python3-lib2to3/copyright"),
     ("qemu-utils", "/usr/bin/qemu-img"),

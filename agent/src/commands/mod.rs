@@ -20,9 +20,10 @@ use crate::limits::Limits;
 use crate::machine::{BlockDevice, Machine};
 use crate::root_device;
 use farrier_proto::agent::session_request::Done;
-use farrier_proto::agent::session_response::Command;
-use farrier_proto::types::{Disk, Hardware, RootDeviceHints};
+use farrier_proto::agent::session_response::{Command, Inspect};
+use farrier_proto::types::{Disk, Hardware, Nic, RootDeviceHints};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -53,7 +54,7 @@ pub(crate) async fn execute(
         forget_half_written(context);
     }
     match command {
-        Command::Inspect(_) => inspect(context).await,
+        Command::Inspect(command) => inspect(context, command).await,
         Command::WriteImage(command) => write_image::run(context, command, url, progress).await,
         Command::WriteConfigDrive(command) => config_drive::run(context, command).await,
         Command::SetBootEntry(command) => boot_entry::run(context, command).await,
@@ -63,9 +64,13 @@ pub(crate) async fn execute(
     }
 }
 
-/// Waits a while for disks that are still being probed and for links that are still being negotiated.
-async fn inspect(context: &Arc<Context>) -> Result<Done, CommandError> {
+/// Waits a while for disks that are still being probed, for links that are still being negotiated, and for what is at
+/// their other ends.
+async fn inspect(context: &Arc<Context>, command: Inspect) -> Result<Done, CommandError> {
     let (limits, begin) = (&context.limits, Instant::now());
+    let patience = Duration::from_secs(u64::try_from(command.neighbour_seconds).unwrap_or(0));
+    let patience = patience.min(limits.neighbour_wait_most);
+    let listened = || context.machine.listening_since().is_none_or(|since| since.elapsed() >= patience);
     let mut before: Option<Vec<Disk>> = None;
     let hardware = loop {
         let hardware = hardware(context).await?;
@@ -73,7 +78,9 @@ async fn inspect(context: &Arc<Context>) -> Result<Done, CommandError> {
         let settled = before.replace(hardware.disks.clone()).is_some_and(|seen| seen == hardware.disks);
         let disks = (settled && !hardware.disks.is_empty()) || begin.elapsed() >= limits.disk_wait;
         let links = hardware.nics.iter().all(|nic| nic.link_up) || begin.elapsed() >= limits.carrier_wait;
-        if disks && links {
+        let heard = |nic: &Nic| !nic.link_up || nic.neighbour.is_some();
+        let neighbours = hardware.nics.iter().all(heard) || listened();
+        if disks && links && neighbours {
             break hardware;
         }
         tokio::time::sleep(limits.disk_poll).await;

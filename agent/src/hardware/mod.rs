@@ -6,9 +6,11 @@ mod by_path;
 mod cpu;
 mod disks;
 mod nics;
+mod smbios;
 
 pub use disks::{disk_names, disks};
 pub use nics::{nic_by_mac, nic_names, nics};
+pub use smbios::redfish_host_interface;
 
 use crate::machine::GLOBAL_GUID;
 use farrier_proto::types::{BootMode, Hardware, System};
@@ -32,6 +34,7 @@ pub fn inspect(root: &Path) -> Hardware {
         boot_mode: boot_mode(root).into(),
         secure_boot: secure_boot(root),
         kernel_release: attribute(&root.join("proc/sys/kernel/osrelease")),
+        own_bmc: None,
     }
 }
 

@@ -41,6 +41,8 @@ fn nic(root: &Path, name: String) -> Nic {
             .ok()
             .and_then(|link| link.file_name()?.to_str().map(str::to_owned))
             .unwrap_or_default(),
+        // Whoever listens knows.
+        neighbour: None,
         name,
     }
 }

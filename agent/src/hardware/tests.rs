@@ -131,7 +131,8 @@ fn nics_report_carrier_speed_and_driver() {
                 mac_address: "52:54:00:ab:cd:01".into(),
                 link_up: true,
                 speed_mbps: 25_000,
-                driver: "mlx5_core".into()
+                driver: "mlx5_core".into(),
+                neighbour: None,
             },
             Nic { name: "eno2".into(), mac_address: "52:54:00:ab:cd:02".into(), ..Nic::default() },
         ]

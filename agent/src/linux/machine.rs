@@ -1,4 +1,7 @@
 //! [`Machine`] on the kernel's own interfaces.
+use super::neighbours::Neighbours;
+use super::network::index_of;
+use super::own_bmc::OwnBmcs;
 use crate::hardware;
 use crate::machine::{BlockDevice, EfiVarDir, EfiVars, FileDisk, Machine};
 use farrier_proto::types::Hardware;
@@ -6,14 +9,38 @@ use rustix::system::{RebootCommand, reboot};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The machine the program runs on.
-#[derive(Debug, Default)]
-pub struct LinuxMachine;
+#[derive(Debug)]
+pub struct LinuxMachine {
+    /// `None`: the kernel has no packet sockets.
+    neighbours: Option<Neighbours>,
+    own_bmc: OwnBmcs,
+}
+
+impl LinuxMachine {
+    /// With what hears its neighbours.
+    #[must_use]
+    pub fn new(neighbours: Option<Neighbours>) -> Self {
+        Self { neighbours, own_bmc: OwnBmcs::default() }
+    }
+}
 
 impl Machine for LinuxMachine {
     fn hardware(&self) -> io::Result<Hardware> {
-        Ok(hardware::inspect(Path::new("/")))
+        let mut hardware = hardware::inspect(Path::new("/"));
+        if let Some(neighbours) = &self.neighbours {
+            for nic in &mut hardware.nics {
+                nic.neighbour = index_of(&nic.name).and_then(|index| neighbours.at(index));
+            }
+        }
+        self.own_bmc.look(&mut hardware.own_bmc);
+        Ok(hardware)
+    }
+
+    fn listening_since(&self) -> Option<Instant> {
+        self.neighbours.as_ref().map(Neighbours::since)
     }
 
     fn open_disk(&self, name: &str) -> io::Result<Arc<dyn BlockDevice>> {

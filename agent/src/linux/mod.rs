@@ -5,9 +5,12 @@
 pub mod console;
 mod machine;
 mod mounts;
+mod neighbours;
 pub mod netlink;
 mod network;
+mod own_bmc;
 mod start;
 
 pub use machine::LinuxMachine;
+pub use neighbours::Neighbours;
 pub use start::start;

@@ -22,6 +22,8 @@ const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_CREATE: u16 = 0x400;
 
 const IFF_UP: u32 = 1;
+/// Also what is sent to groups that nobody here is in: LLDP's.
+const IFF_ALLMULTI: u32 = 0x200;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 /// Duplicate address detection would take a second, and rackd hands out each address once.
@@ -35,12 +37,14 @@ const RTN_UNICAST: u8 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// `ip link set INDEX up`.
+/// `ip link set INDEX up allmulticast on`.
 pub fn link_up(index: u32) -> Vec<u8> {
     let mut body = vec![0; 4];
     body.extend_from_slice(&index.to_ne_bytes());
-    body.extend_from_slice(&IFF_UP.to_ne_bytes());
-    body.extend_from_slice(&IFF_UP.to_ne_bytes());
+    // What they are to be, and which of them.
+    for flags in [IFF_UP | IFF_ALLMULTI; 2] {
+        body.extend_from_slice(&flags.to_ne_bytes());
+    }
     message(RTM_NEWLINK, 0, &body)
 }
 
@@ -114,7 +118,7 @@ mod tests {
     /// The bytes iproute2 sends for the same commands (strace -e sendmsg ip …), but for sequence numbers.
     #[test]
     fn messages_are_those_of_iproute2() {
-        check(link_up(2), "20000000 1000 0500 00000000 00000000 00000000 02000000 01000000 01000000");
+        check(link_up(2), "20000000 1000 0500 00000000 00000000 00000000 02000000 01020000 01020000");
         check(
             address(2, "10.90.0.17".parse().unwrap(), 24),
             "28000000 1400 0505 00000000 00000000 02 18 00 00 02000000 0800 0200 0a5a0011 0800 0100 0a5a0011",

@@ -106,7 +106,8 @@ fn wait(events: &OwnedFd) -> Result<(), NetworkError> {
     }
 }
 
-fn index_of(name: &str) -> Option<u32> {
+/// The kernel's number of an interface.
+pub(super) fn index_of(name: &str) -> Option<u32> {
     std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?.trim().parse().ok()
 }
 

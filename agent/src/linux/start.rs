@@ -1,6 +1,6 @@
 //! From the first instruction in user space to a session with rackd.
 use super::console::{self, say};
-use super::{LinuxMachine, mounts, network};
+use super::{LinuxMachine, Neighbours, mounts, network};
 use crate::args::KernelArgs;
 use crate::config::Config;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
@@ -23,8 +23,12 @@ pub fn start() -> ! {
     say(concat!("farrier-agent ", env!("CARGO_PKG_VERSION")));
     mounts::load_modules(Path::new("/modules"));
     mounts::efi_variables();
+    // Before any link is up: what a switch says first is heard.
+    let neighbours = Neighbours::listen();
+    let neighbours = neighbours.map_err(|error| say(&format!("no LLDP: {error}"))).ok();
+    let machine = Arc::new(LinuxMachine::new(neighbours));
     loop {
-        let attempt = catch_unwind(AssertUnwindSafe(attempt));
+        let attempt = catch_unwind(AssertUnwindSafe(|| attempt(&machine)));
         let error = attempt.unwrap_or_else(|panic| format!("a bug in the agent: {}", text(&*panic)));
         say(&format!("cannot go on: {error}; trying again in {} s", RETRY.as_secs()));
         std::thread::park_timeout(RETRY);
@@ -32,7 +36,7 @@ pub fn start() -> ! {
 }
 
 /// One try from the kernel's arguments on. Comes back only with what went wrong.
-fn attempt() -> String {
+fn attempt(machine: &Arc<LinuxMachine>) -> String {
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let args = match KernelArgs::parse(&cmdline) {
         Ok(args) => args,
@@ -57,7 +61,7 @@ fn attempt() -> String {
         Ok(runtime) => runtime,
         Err(error) => return format!("starting threads: {error}"),
     };
-    let ended = runtime.block_on(crate::run(Arc::new(LinuxMachine), config, CancellationToken::new()));
+    let ended = runtime.block_on(crate::run(machine.clone(), config, CancellationToken::new()));
     format!("expected the machine to be off, seen {ended:?}")
 }
 

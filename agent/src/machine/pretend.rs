@@ -76,10 +76,12 @@ impl PretendMachine {
                 link_up: true,
                 speed_mbps: 10_000,
                 driver: "pretend".to_owned(),
+                neighbour: None,
             }],
             boot_mode: BootMode::Bios.into(),
             secure_boot: false,
             kernel_release: "pretend".to_owned(),
+            own_bmc: None,
         };
         Ok(Self {
             hardware,

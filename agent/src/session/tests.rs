@@ -236,7 +236,7 @@ async fn power_off_is_answered_before_the_machine_goes_off() {
     let mut rackd = Rackd::start();
     let agent = Agent::start(&rackd);
     let (mut session, _) = rackd.session().await;
-    session.send("1", Command::Inspect(Inspect {})).await;
+    session.send("1", Command::Inspect(Inspect::default())).await;
     let result = session.result().await;
     let Some(Outcome::Done(done)) = result.outcome else { panic!("{result:?}") };
     assert_eq!(done.hardware.unwrap().disks[0].name, "/dev/vda");
@@ -327,7 +327,7 @@ async fn commands_run_in_the_order_they_were_sent_and_failures_are_told() {
     let _agent = Agent::start(&rackd);
     let (mut session, _) = rackd.session().await;
     session.send("a", Command::WriteConfigDrive(WriteConfigDrive::default())).await;
-    session.send("b", Command::Inspect(Inspect {})).await;
+    session.send("b", Command::Inspect(Inspect::default())).await;
     session.commands.send(Ok(SessionResponse { command_id: "c".into(), command: None })).await.unwrap();
     let mut results = std::collections::BTreeMap::new();
     for _ in 0..3 {
@@ -391,7 +391,7 @@ async fn a_panic_in_a_command_is_an_answer() {
     let result = session.result().await;
     let Some(Outcome::Failure(failure)) = result.outcome else { panic!("{result:?}") };
     assert!(failure.message.contains("bug"), "{}", failure.message);
-    session.send("b", Command::Inspect(Inspect {})).await;
+    session.send("b", Command::Inspect(Inspect::default())).await;
     assert!(is_done(&session.result().await));
     agent.abort();
 }

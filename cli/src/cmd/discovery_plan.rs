@@ -2,6 +2,7 @@
 
 use super::Session;
 use crate::call;
+use crate::csv::{Record, records};
 use crate::failure::Failure;
 use crate::names::{full_or_empty, mac};
 use clap::Subcommand;
@@ -21,7 +22,7 @@ pub enum Verb {
     Apply {
         /// YAML with `rules` and `machines`.
         file: PathBuf,
-        /// CSV with expected machines, beside those of the file. Its first line names the columns: serial_number,
+        /// CSV (RFC 4180) with expected machines, beside those of the file. Its first line names the columns: serial_number,
         /// mac_address, bmc_mac_address, bmc_address, bmc_user, bmc_password, default_password (true: `manage`
         /// replaces it), rack, rack_unit, node.
         #[arg(long, value_name = "CSV")]
@@ -78,6 +79,8 @@ struct RuleText {
     #[serde(default)]
     resource_class: String,
     bmc: Option<BmcText>,
+    #[serde(default)]
+    bmc_subnet: String,
     #[serde(default)]
     automatic: bool,
 }
@@ -169,6 +172,7 @@ fn rule(text: RuleText) -> DiscoveryRule {
         node_name: text.node_name,
         resource_class: text.resource_class,
         bmc,
+        bmc_subnet: text.bmc_subnet,
         automatic: text.automatic,
     }
 }
@@ -198,24 +202,21 @@ fn machine(text: MachineText) -> Result<ExpectedMachine, String> {
     })
 }
 
-/// Plain CSV: no quotes, since no field of it needs any; one that has them is refused rather than misread.
+/// CSV with the names of its columns.
 fn csv(text: &str) -> Result<Vec<ExpectedMachine>, String> {
-    let mut lines =
-        text.trim_start_matches('\u{feff}').lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let (_, header) = lines.next().ok_or("expected a first line with the names of the columns")?;
-    let columns: Vec<&str> = header.split(',').map(str::trim).collect();
+    let mut records = records(text).map_err(|error| error.to_string())?.into_iter();
+    let columns = records.next().ok_or("expected a first line with the names of the columns")?.fields;
     let mut machines = Vec::new();
-    for (index, line) in lines {
-        let at = |why: String| format!("line {}: {why}", index + 1);
-        let fields: Vec<&str> = line.split(',').map(str::trim).collect();
-        if line.contains('"') || fields.len() != columns.len() {
-            // Never the line: it has a password.
+    for Record { line, fields } in records {
+        let at = |why: String| format!("line {line}: {why}");
+        if fields.len() != columns.len() {
+            // Never the fields: there is a password among them.
             let (seen, expected) = (fields.len(), columns.len());
-            return Err(at(format!("expected {expected} fields without quotes, saw {seen}")));
+            return Err(at(format!("expected {expected} fields, saw {seen}")));
         }
         let mut one = MachineText::default();
         for (column, field) in columns.iter().zip(fields) {
-            let place = match *column {
+            let place = match column.as_str() {
                 "serial_number" => &mut one.serial_number,
                 "mac_address" => &mut one.mac_address,
                 "bmc_mac_address" => &mut one.bmc_mac_address,
@@ -246,7 +247,7 @@ fn csv(text: &str) -> Result<Vec<ExpectedMachine>, String> {
                     );
                 }
             };
-            field.clone_into(place);
+            *place = field;
         }
         machines.push(machine(one).map_err(at)?);
     }
@@ -288,11 +289,14 @@ mod tests {
         assert_eq!(machines[0].bmc_mac_address, "52:54:00:00:00:99");
         assert_eq!((machines[0].default_password, machines[1].default_password), (true, false));
         assert_eq!((machines[0].rack_unit, machines[1].rack.as_str()), (12, ""));
+        let quoted = csv(&text.replace("secret", "\" a,\"\"b\"\" \"")).unwrap();
+        assert_eq!(quoted[0].bmc_password, " a,\"b\" ", "a password is taken as it is");
         for (from, to, why) in [
             ("rack_unit\r", "unit\r", "unknown column"),
             (",12", ",x", "line 2: rack_unit"),
             (",12", "", "line 2: expected 6 fields"),
-            ("secret", "\"secret\"", "without quotes"),
+            ("secret", "\"secret", "line 2: a quote that is not closed"),
+            ("secret", "se\"cret\"", "line 2: a quote inside"),
             ("52-54-00-00-00-99", "52", "line 2"),
             ("serial_number, bmc_mac_address,bmc_password", "A0,52-54-00-00-00-98,secret", "unknown column"),
             ("secret,yes,r1,12", "p,yes,r1,secret", "line 2: rack_unit"),

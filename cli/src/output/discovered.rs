@@ -6,7 +6,7 @@ use super::{Column, Resource, column, wide};
 use crate::names::short;
 use farrier_model::size::human;
 use farrier_proto::inventory::{Bmc, DiscoveredMachine, DiscoveryPlan, ProposedNode};
-use farrier_proto::types::System;
+use farrier_proto::types::{OwnBmc, System};
 use serde_json::{Value, json};
 
 impl Resource for DiscoveredMachine {
@@ -30,6 +30,12 @@ impl Resource for DiscoveredMachine {
                 "" => proposed(m).missing,
                 refused => refused.to_owned(),
             }),
+            wide("SWITCH PORT", |m, _| switch_port(m)),
+            wide("BMC", |m, _| match m.bmc_address.as_str() {
+                "" => own_bmc(m).map(|bmc| bmc.ip_address.clone()).unwrap_or_default(),
+                address => address.to_owned(),
+            }),
+            wide("BMC MAC", |m, _| own_bmc(m).map(|bmc| bmc.mac_address.clone()).unwrap_or_default()),
             wide("SYSTEM UUID", |m, _| system(m).uuid),
             wide("ETAG", |m, _| m.etag.clone()),
         ]
@@ -87,6 +93,7 @@ impl Resource for DiscoveryPlan {
                 "node_name": r.node_name,
                 "resource_class": r.resource_class,
                 "bmc": r.bmc.as_ref().map(bmc),
+                "bmc_subnet": r.bmc_subnet,
                 "automatic": r.automatic,
             })).collect::<Vec<_>>(),
             "machines": self.machines.iter().map(|m| json!({
@@ -117,6 +124,21 @@ fn bmc(bmc: &Bmc) -> Value {
         "default_password": bmc.default_password,
         "scheme": bmc.scheme,
         "ca_pem": bmc.ca_pem,
+    })
+}
+
+fn own_bmc(machine: &DiscoveredMachine) -> Option<&OwnBmc> {
+    machine.hardware.as_ref()?.own_bmc.as_ref()
+}
+
+/// Where the cable of the interface goes that it booted from: where it stands, in a rack that is cabled by a plan.
+fn switch_port(machine: &DiscoveredMachine) -> String {
+    let nics = machine.hardware.iter().flat_map(|hardware| &hardware.nics);
+    let booted = nics.filter(|nic| nic.mac_address.eq_ignore_ascii_case(&machine.boot_mac_address));
+    let neighbour = booted.filter_map(|nic| nic.neighbour.as_ref()).next();
+    neighbour.map_or_else(String::new, |seen| match seen.system_name.as_str() {
+        "" => format!("{} {}", seen.chassis_id, seen.port_id),
+        name => format!("{name} {}", seen.port_id),
     })
 }
 

@@ -8,7 +8,9 @@ use crate::names::short;
 use farrier_proto::inventory::{
     Bmc, BmcHealth, MachineHealth, MachineIdentity, Node, Observation, PowerPolicy,
 };
-use farrier_proto::types::{BootInterface, BootMode, Hardware, PowerState, ProvisionState, RootDeviceHints};
+use farrier_proto::types::{
+    BootInterface, BootMode, Hardware, Neighbour, PowerState, ProvisionState, RootDeviceHints,
+};
 use serde_json::{Value, json};
 
 impl Resource for Node {
@@ -205,6 +207,7 @@ pub(super) fn hardware(found: &Hardware) -> Value {
             "link_up": nic.link_up,
             "speed_mbps": nic.speed_mbps,
             "driver": nic.driver,
+            "neighbour": nic.neighbour.as_ref().map(neighbour),
         })
     });
     json!({
@@ -227,5 +230,24 @@ pub(super) fn hardware(found: &Hardware) -> Value {
         "boot_mode": enum_word!(BootMode, "BOOT_MODE", found.boot_mode),
         "secure_boot": found.secure_boot,
         "kernel_release": found.kernel_release,
+        "own_bmc": found.own_bmc.as_ref().map(|bmc| json!({
+            "mac_address": bmc.mac_address,
+            "ip_address": bmc.ip_address,
+            "vlan": bmc.vlan,
+            "redfish_host_interface": bmc.redfish_host_interface,
+        })),
+    })
+}
+
+/// Of a network interface: the switch and the port that its cable comes from.
+fn neighbour(seen: &Neighbour) -> Value {
+    json!({
+        "chassis_id": seen.chassis_id,
+        "port_id": seen.port_id,
+        "port_description": seen.port_description,
+        "system_name": seen.system_name,
+        "system_description": seen.system_description,
+        "management_addresses": seen.management_addresses,
+        "vlan": seen.vlan,
     })
 }

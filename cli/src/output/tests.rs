@@ -11,7 +11,7 @@ use farrier_proto::rack::{
 use farrier_proto::scheduler::{
     Instance, InstanceState, Operation, OperationError, OperationPhase, OperationType, Rejection,
 };
-use farrier_proto::types::{Cpu, Disk, Hardware, Nic, PowerState, ProvisionState};
+use farrier_proto::types::{Cpu, Disk, Hardware, Neighbour, Nic, OwnBmc, PowerState, ProvisionState};
 use prost_types::Timestamp;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -84,8 +84,21 @@ fn node() -> Node {
                 name: "eno1".into(),
                 mac_address: "52:54:00:00:00:01".into(),
                 link_up: true,
+                neighbour: Some(Neighbour {
+                    chassis_id: "02:00:00:00:0a:01".into(),
+                    port_id: "Ethernet1/7".into(),
+                    system_name: "tor-a1".into(),
+                    management_addresses: vec!["10.0.0.2".into()],
+                    vlan: 103,
+                    ..Neighbour::default()
+                }),
                 ..Nic::default()
             }],
+            own_bmc: Some(OwnBmc {
+                mac_address: "52:54:00:00:00:99".into(),
+                ip_address: "10.0.0.9".into(),
+                ..OwnBmc::default()
+            }),
             ..Hardware::default()
         }),
         instance: "instances/web".into(),

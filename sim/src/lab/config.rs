@@ -33,6 +33,8 @@ pub struct RackConfig {
     pub console_log: Option<&'static str>,
     /// Whether unknown machines boot the ramdisk and wait to be accepted.
     pub discovery: bool,
+    /// Seconds that an inspection waits for LLDP: no bridge of the lab speaks it.
+    pub neighbour_seconds: u8,
     /// What boot CDs start with; none: no machine boots from virtual media.
     pub virtual_media: Option<CdLoaders>,
     /// The images service, when the rack has another way to it than everybody.
@@ -82,6 +84,7 @@ impl RackConfig {
             watch_seconds: None,
             console_log: None,
             discovery: false,
+            neighbour_seconds: 0,
             virtual_media: None,
             images: None,
         }
@@ -112,6 +115,7 @@ impl RackConfig {
             watch_seconds: Some(0),
             console_log: None,
             discovery: false,
+            neighbour_seconds: 0,
             virtual_media: None,
             images: None,
         }
@@ -149,6 +153,7 @@ impl RackConfig {
                 .as_ref()
                 .map(|cd| VirtualMediaTable { bios: &cd.bios, efi: &cd.efi }),
             discovery: self.discovery.then_some(DiscoveryTable { mode: "wait" }),
+            inspection: InspectionTable { neighbour_seconds: self.neighbour_seconds },
             segment: &self.segments,
         };
         Ok(toml::to_string_pretty(&file)?)
@@ -182,6 +187,7 @@ struct File<'a> {
     discovery: Option<DiscoveryTable>,
     #[serde(skip_serializing_if = "Option::is_none")]
     virtual_media: Option<VirtualMediaTable<'a>>,
+    inspection: InspectionTable,
     segment: &'a [Segment],
 }
 
@@ -223,6 +229,11 @@ struct DiscoveryTable {
 #[derive(Serialize)]
 struct ConsolesTable {
     log: &'static str,
+}
+
+#[derive(Serialize)]
+struct InspectionTable {
+    neighbour_seconds: u8,
 }
 
 #[derive(Serialize)]

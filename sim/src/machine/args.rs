@@ -92,6 +92,11 @@ pub(super) fn arguments(
         }
         args.push("-device", &device);
     }
+    if let Some(at) = spec.system_interface {
+        args.push("-chardev", &format!("socket,id=kcs,host={},port={},reconnect=1", at.ip(), at.port()));
+        args.push("-device", "ipmi-bmc-extern,id=own,chardev=kcs");
+        args.push("-device", "isa-ipmi-kcs,bmc=own");
+    }
     args.0
 }
 

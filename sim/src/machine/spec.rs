@@ -1,5 +1,6 @@
 //! What a machine is made of: the part of it that is screwed together, not switched on.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -27,6 +28,9 @@ pub struct MachineSpec {
     pub netns: Option<PathBuf>,
     /// Whether it has a CD drive, as BMCs pretend one; see [`super::Machine::set_cd`].
     pub cd_drive: bool,
+    /// Where another program is the BMC that the machine itself sees, behind a KCS interface: OpenIPMI's `VM` protocol over
+    /// TCP.
+    pub system_interface: Option<SocketAddr>,
     /// First boot device at the first power-on.
     pub boot: BootDevice,
     /// Further `-fw_cfg name=…,string=…` entries, as (name, string).
@@ -93,6 +97,7 @@ impl MachineSpec {
             dir: dir.to_owned(),
             netns: None,
             cd_drive: false,
+            system_interface: None,
             boot: BootDevice::Network,
             fw_cfg: Vec::new(),
         }

@@ -106,6 +106,7 @@ impl PretendNode {
                 link_up: true,
                 speed_mbps: 10_000,
                 driver: "pretend".to_owned(),
+                neighbour: None,
             }],
             boot_mode: boot_mode.into(),
             kernel_release: "pretend".to_owned(),

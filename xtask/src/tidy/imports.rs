@@ -17,6 +17,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("farrier-bootcd", &[]),
     ("farrier-ipmi", &[]),
     ("farrier-iscsi", &[]),
+    ("farrier-lldp", &[]),
     ("farrier-nocloud", &[]),
     ("farrier-tftp", &[]),
     // mTLS for all of them.
@@ -54,10 +55,17 @@ const TABLE: &[(&str, &[&str])] = &[
     ("farrier-netboot", &["farrier-tftp", "farrier-model"]),
     ("farrier-bmc", &["farrier-ipmi", "farrier-model"]),
     ("farrier-switch", &["farrier-model"]),
-    // It copies images over iSCSI too, and writes the NoCloud volume.
+    // It copies images over iSCSI too, hears its switches, and writes the NoCloud volume.
     (
         "farrier-agent",
-        &["farrier-proto", "farrier-identity", "farrier-model", "farrier-iscsi", "farrier-nocloud"],
+        &[
+            "farrier-proto",
+            "farrier-identity",
+            "farrier-model",
+            "farrier-iscsi",
+            "farrier-lldp",
+            "farrier-nocloud",
+        ],
     ),
     ("farrier-cli", &["farrier-proto", "farrier-identity", "farrier-model"]),
     // Test equipment. `lab` is a client of the API like any other.

@@ -325,10 +325,22 @@ fn check_hardware(hardware: &Hardware) -> Result<(), Status> {
     let cpu = hardware.cpu.iter().flat_map(|c| [&c.architecture, &c.model]);
     let disks = hardware.disks.iter().flat_map(|d| [&d.name, &d.serial_number, &d.wwn, &d.model, &d.by_path]);
     let nics = hardware.nics.iter().flat_map(|n| [&n.name, &n.mac_address, &n.driver]);
+    let neighbours = || hardware.nics.iter().filter_map(|nic| nic.neighbour.as_ref());
+    if neighbours().any(|n| n.management_addresses.len() > ADDRESSES) {
+        return Err(invalid("hardware", format!("expected at most {ADDRESSES} addresses of a neighbour")));
+    }
+    let neighbours = neighbours().flat_map(|n| {
+        let said = [&n.chassis_id, &n.port_id, &n.port_description, &n.system_name, &n.system_description];
+        said.into_iter().chain(&n.management_addresses)
+    });
+    let bmc = hardware.own_bmc.iter();
+    let bmc = bmc.flat_map(|b| [&b.mac_address, &b.ip_address, &b.redfish_host_interface]);
     system
         .chain(cpu)
         .chain(disks)
         .chain(nics)
+        .chain(neighbours)
+        .chain(bmc)
         .chain([&hardware.kernel_release])
         .try_for_each(|text| check::text("hardware", text))
 }
@@ -348,6 +360,8 @@ fn mac(field: &str, text: &str) -> Result<MacAddress, Status> {
 const MOST: u64 = 2048;
 /// Interfaces, or disks, of one machine.
 const PARTS: usize = 256;
+/// At which one switch is managed.
+const ADDRESSES: usize = 16;
 /// All that one machine says, in bytes: one with a hundred disks says a tenth of it.
 const WHOLE: usize = 64 << 10;
 /// Addresses of others that a rack tells beside a machine.

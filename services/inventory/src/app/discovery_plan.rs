@@ -93,15 +93,18 @@ fn keep_passwords(plan: &mut DiscoveryPlan, before: &DiscoveryPlan) {
             bmc.password.clone_from(&old.password);
         }
     }
-    // By serial number first, then by the address that it boots from.
+    // By serial number first, then by the address that it boots from, then by its BMC.
     let number = |machine: &ExpectedMachine| Some(serial(&machine.serial_number)).filter(|s| !s.is_empty());
     let mac = |machine: &ExpectedMachine| machine.mac_address.parse::<MacAddress>().ok();
+    let bmc = |machine: &ExpectedMachine| machine.bmc_mac_address.parse::<MacAddress>().ok();
     let had = || before.machines.iter().filter(|machine| !machine.bmc_password.is_empty());
     let by_number: HashMap<_, _> = had().filter_map(|m| Some((number(m)?, &m.bmc_password))).collect();
     let by_mac: HashMap<_, _> = had().filter_map(|m| Some((mac(m)?, &m.bmc_password))).collect();
+    let by_bmc: HashMap<_, _> = had().filter_map(|m| Some((bmc(m)?, &m.bmc_password))).collect();
     for machine in plan.machines.iter_mut().filter(|machine| machine.bmc_password.is_empty()) {
         let known = number(machine).and_then(|number| by_number.get(&number));
         let known = known.or_else(|| mac(machine).and_then(|mac| by_mac.get(&mac)));
+        let known = known.or_else(|| bmc(machine).and_then(|mac| by_bmc.get(&mac)));
         if let Some(password) = known {
             machine.bmc_password.clone_from(password);
         }
@@ -123,7 +126,14 @@ fn check_plan(plan: &DiscoveryPlan) -> Result<(), Status> {
     let mut seen = HashSet::new();
     for machine in &plan.machines {
         check_machine(machine)?;
-        for id in [serial(&machine.serial_number), machine.mac_address.to_lowercase()] {
+        let bmc = machine.bmc_mac_address.to_lowercase();
+        // Blades of one BMC are told apart by what they are.
+        let bmc = if machine.serial_number.is_empty() && machine.mac_address.is_empty() {
+            bmc
+        } else {
+            String::new()
+        };
+        for id in [serial(&machine.serial_number), machine.mac_address.to_lowercase(), bmc] {
             if !id.is_empty() && !seen.insert(id.clone()) {
                 return Err(invalid("plan.machines", format!("{id} is expected twice")));
             }
@@ -156,6 +166,9 @@ fn check_rule(rule: &DiscoveryRule) -> Result<(), Status> {
     if !rule.subnet.is_empty() && super::proposal::subnet(&rule.subnet).is_none() {
         return Err(invalid("plan.rules.subnet", "expected a network such as 10.90.0.0/24"));
     }
+    if !rule.bmc_subnet.is_empty() && super::proposal::subnet(&rule.bmc_subnet).is_none() {
+        return Err(invalid("plan.rules.bmc_subnet", "expected a network such as 10.0.9.0/24"));
+    }
     let Some(bmc) = &rule.bmc else { return Ok(()) };
     let mut whole = bmc.clone();
     if whole.address.is_empty() && bmc::has_bmc(bmc) {
@@ -169,8 +182,12 @@ fn check_machine(machine: &ExpectedMachine) -> Result<(), Status> {
         Err(error) if !text.is_empty() => Err(invalid(field, error)),
         _ => Ok(()),
     };
-    if machine.serial_number.is_empty() && machine.mac_address.is_empty() {
-        return Err(invalid("plan.machines", "expected a serial number or a MAC address of each"));
+    let ids = [&machine.serial_number, &machine.mac_address, &machine.bmc_mac_address];
+    if ids.into_iter().all(String::is_empty) {
+        return Err(invalid(
+            "plan.machines",
+            "expected a serial number or a MAC address of each, its BMC's too",
+        ));
     }
     check::text("plan.machines.serial_number", &machine.serial_number)?;
     mac("plan.machines.mac_address", &machine.mac_address)?;

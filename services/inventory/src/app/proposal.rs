@@ -4,7 +4,7 @@ use farrier_model::{Collection, is_label};
 use farrier_proto::inventory::{
     Bmc, DiscoveredMachine, DiscoveryPlan, DiscoveryRule, ExpectedMachine, GivenAddress, ProposedNode,
 };
-use farrier_proto::types::System;
+use farrier_proto::types::{OwnBmc, System};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
@@ -19,21 +19,23 @@ pub(super) struct Matcher<'a> {
     plan: &'a DiscoveryPlan,
     by_serial: HashMap<String, usize>,
     by_mac: HashMap<String, usize>,
+    by_bmc: HashMap<String, usize>,
 }
 
 impl<'a> Matcher<'a> {
     pub(super) fn new(plan: &'a DiscoveryPlan) -> Self {
-        let (mut by_serial, mut by_mac) = (HashMap::new(), HashMap::new());
+        let (mut by_serial, mut by_mac, mut by_bmc) = (HashMap::new(), HashMap::new(), HashMap::new());
         // The first of two that are the same is meant.
         for (index, machine) in plan.machines.iter().enumerate() {
             let (serial, mac) = (serial(&machine.serial_number), plain(&machine.mac_address));
-            for (map, key) in [(&mut by_serial, serial), (&mut by_mac, mac)] {
+            let bmc = plain(&machine.bmc_mac_address);
+            for (map, key) in [(&mut by_serial, serial), (&mut by_mac, mac), (&mut by_bmc, bmc)] {
                 if !key.is_empty() {
                     map.entry(key).or_insert(index);
                 }
             }
         }
-        Self { plan, by_serial, by_mac }
+        Self { plan, by_serial, by_mac, by_bmc }
     }
 
     pub(super) fn propose(&self, machine: &DiscoveredMachine) -> Option<ProposedNode> {
@@ -41,13 +43,14 @@ impl<'a> Matcher<'a> {
         proposal(rule, self.expected(machine), machine)
     }
 
-    /// By serial number first, then by any of its interfaces.
+    /// By serial number first, then by any of its interfaces, then by its BMC.
     fn expected(&self, machine: &DiscoveredMachine) -> Option<&'a ExpectedMachine> {
         let by_serial = self.by_serial.get(&serial(&system(machine).serial_number));
         let nics = machine.hardware.iter().flat_map(|hardware| &hardware.nics);
         let macs = nics.map(|nic| nic.mac_address.as_str()).chain([machine.boot_mac_address.as_str()]);
         let by_mac = || macs.filter_map(|mac| self.by_mac.get(&plain(mac))).min();
-        self.plan.machines.get(*by_serial.or_else(by_mac)?)
+        let by_bmc = || self.by_bmc.get(&plain(&own_bmc(machine)?.mac_address));
+        self.plan.machines.get(*by_serial.or_else(by_mac).or_else(by_bmc)?)
     }
 }
 
@@ -63,7 +66,7 @@ fn proposal(
     let named = expected.map(|expected| expected.node.clone()).filter(|node| !node.is_empty());
     let by_rule = || rule.and_then(|rule| render(&rule.node_name, machine, unit));
     let node = named.or_else(|| by_rule().map(|label| Collection::Nodes.name(&label))).unwrap_or_default();
-    let bmc = bmc(rule, expected, machine);
+    let (bmc, whose) = bmc(rule, expected, machine);
     let wrong_rack = expected.filter(|e| !e.rack.is_empty() && e.rack != machine.rack).map(|e| &e.rack);
     let mut missing = Vec::new();
     if let Some(rack) = wrong_rack {
@@ -77,6 +80,11 @@ fn proposal(
         Some(bmc) if !super::bmc::has_bmc(bmc) => {}
         Some(bmc) if bmc.address.is_empty() => missing.push("the address of its BMC is not known".to_owned()),
         Some(bmc) if bmc.password.is_empty() => missing.push("there is no password for its BMC".to_owned()),
+        // Whoever boots here may say so, to be sent a password.
+        Some(bmc) if whose == Word::ItsOwn && !believed(rule, &bmc.address) => missing.push(format!(
+            "that its BMC is {} is its own word: name the network of BMCs in its rule (bmc_subnet), or accept it",
+            bmc.address
+        )),
         Some(_) => {}
     }
     let wants = rule.is_some_and(|rule| rule.automatic);
@@ -93,14 +101,31 @@ fn proposal(
     })
 }
 
-/// The address that the rack gave to the BMC with which this machine is expected.
+/// Whose word the address of a BMC is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// The plan's, or the rack's of a BMC that the plan names.
+    Ours,
+    /// The machine's.
+    ItsOwn,
+}
+
+/// Whether the rule has BMCs there.
+fn believed(rule: Option<&DiscoveryRule>, address: &str) -> bool {
+    let network = rule.and_then(|rule| subnet(&rule.bmc_subnet));
+    let ip = address.parse::<Ipv4Addr>().ok();
+    network.zip(ip).is_some_and(|((network, mask), ip)| ip.to_bits() & mask == network)
+}
+
+/// The address that the rack gave to the BMC with which this machine is expected, or that it says to have.
 pub(super) fn bmc_address(
     plan: &DiscoveryPlan,
     machine: &DiscoveredMachine,
     given: &[GivenAddress],
 ) -> String {
     let expected = Matcher::new(plan).expected(machine);
-    let mac = expected.map(|expected| expected.bmc_mac_address.as_str()).unwrap_or_default();
+    let mac = expected.map(|expected| expected.bmc_mac_address.as_str()).filter(|mac| !mac.is_empty());
+    let mac = mac.or_else(|| Some(own_bmc(machine)?.mac_address.as_str())).unwrap_or_default();
     let has = |one: &&GivenAddress| !mac.is_empty() && same_mac(&one.mac_address, mac);
     let ip = given.iter().find(has).filter(|one| one.ip_address.parse::<Ipv4Addr>().is_ok());
     ip.map(|one| one.ip_address.clone()).unwrap_or_default()
@@ -141,16 +166,25 @@ fn bmc(
     rule: Option<&DiscoveryRule>,
     expected: Option<&ExpectedMachine>,
     machine: &DiscoveredMachine,
-) -> Option<Bmc> {
-    let mut bmc = rule.and_then(|rule| rule.bmc.clone()).or_else(|| {
+) -> (Option<Bmc>, Word) {
+    let bmc = rule.and_then(|rule| rule.bmc.clone()).or_else(|| {
         // An expected machine alone says enough where either protocol will do.
         let knows = expected.is_some_and(|e| !e.bmc_user.is_empty());
         knows.then(|| Bmc { driver: "auto".to_owned(), ..Bmc::default() })
-    })?;
-    let heard = Some(&machine.bmc_address);
-    for address in [expected.map(|e| &e.bmc_address), heard].into_iter().flatten() {
-        if !address.is_empty() {
+    });
+    let Some(mut bmc) = bmc else { return (None, Word::Ours) };
+    let said = own_bmc(machine);
+    let planned = expected.is_some_and(|e| !e.bmc_mac_address.is_empty());
+    let heard = if planned { Word::Ours } else { Word::ItsOwn };
+    let mut whose = Word::Ours;
+    for (address, word) in [
+        (expected.map(|e| &e.bmc_address), Word::Ours),
+        (Some(&machine.bmc_address), heard),
+        (said.map(|own| &own.ip_address).filter(|ip| ip.parse::<Ipv4Addr>().is_ok()), Word::ItsOwn),
+    ] {
+        if let Some(address) = address.filter(|address| !address.is_empty()) {
             bmc.address.clone_from(address);
+            whose = word;
             break;
         }
     }
@@ -164,7 +198,12 @@ fn bmc(
         }
         bmc.default_password |= expected.default_password;
     }
-    Some(bmc)
+    (Some(bmc), whose)
+}
+
+/// As it says itself.
+fn own_bmc(machine: &DiscoveredMachine) -> Option<&OwnBmc> {
+    machine.hardware.as_ref()?.own_bmc.as_ref()
 }
 
 /// A label; `None` where nothing of one is left.
@@ -230,6 +269,56 @@ fn system(machine: &DiscoveredMachine) -> System {
 mod tests {
     use super::*;
     use farrier_proto::types::Hardware;
+
+    fn with_bmc(mac_address: &str, ip_address: &str) -> DiscoveredMachine {
+        let mut machine = machine();
+        let own =
+            OwnBmc { mac_address: mac_address.into(), ip_address: ip_address.into(), ..OwnBmc::default() };
+        machine.hardware.as_mut().unwrap().own_bmc = Some(own);
+        machine
+    }
+
+    #[test]
+    fn a_machine_that_says_where_its_bmc_is_is_believed_in_the_network_of_bmcs_alone() {
+        let propose = |rule: DiscoveryRule, machine: &DiscoveredMachine| {
+            let plan = DiscoveryPlan { rules: vec![rule], ..DiscoveryPlan::default() };
+            super::propose(&plan, machine).unwrap()
+        };
+        let said = with_bmc("52:54:00:00:00:99", "10.0.9.23");
+        let waits = propose(rule(), &said);
+        assert_eq!(waits.bmc.unwrap().address, "10.0.9.23");
+        assert!(!waits.automatic && waits.missing.contains("10.0.9.23 is its own word"), "{}", waits.missing);
+        let with_subnet = || DiscoveryRule { bmc_subnet: "10.0.9.0/24".into(), ..rule() };
+        assert!(propose(with_subnet(), &said).automatic);
+        assert!(!propose(with_subnet(), &with_bmc("", "10.0.8.23")).automatic);
+        let none = propose(rule(), &with_bmc("52:54:00:00:00:99", "bmc.example"));
+        assert!(none.bmc.unwrap().address.is_empty(), "no address of ours");
+        // An address that the rack gave to a MAC address that only the machine says.
+        let mut heard = with_bmc("52:54:00:00:00:99", "");
+        let given =
+            vec![GivenAddress { mac_address: "52:54:00:00:00:99".into(), ip_address: "10.90.0.9".into() }];
+        heard.bmc_address = bmc_address(&DiscoveryPlan::default(), &heard, &given);
+        assert_eq!(heard.bmc_address, "10.90.0.9");
+        assert!(!propose(rule(), &heard).automatic);
+    }
+
+    #[test]
+    fn an_expected_machine_is_known_by_its_bmc_and_its_password_is_on_that_label() {
+        let row = ExpectedMachine { serial_number: String::new(), ..expected() };
+        let plan = DiscoveryPlan { rules: vec![rule()], machines: vec![row], ..DiscoveryPlan::default() };
+        assert!(!propose(&plan, &machine()).unwrap().expected);
+        let mut machine = with_bmc("52-54-00-00-00-99", "10.0.9.23");
+        let proposal = propose(&plan, &machine).unwrap();
+        assert!(proposal.expected && !proposal.automatic, "{}", proposal.missing);
+        assert_eq!(proposal.bmc.unwrap().password, "on-the-label");
+        // The rack gave the BMC on the list its address: that is our own word.
+        let given =
+            vec![GivenAddress { mac_address: "52:54:00:00:00:99".into(), ip_address: "10.90.0.9".into() }];
+        machine.bmc_address = bmc_address(&plan, &machine, &given);
+        let proposal = propose(&plan, &machine).unwrap();
+        assert!(proposal.automatic, "{}", proposal.missing);
+        assert_eq!(proposal.bmc.unwrap().address, "10.90.0.9");
+    }
 
     fn machine() -> DiscoveredMachine {
         let system = System {

@@ -15,6 +15,8 @@ pub(super) struct Identifiers {
     /// With the maker, who alone keeps it unique.
     serial: Option<(String, String)>,
     macs: BTreeSet<String>,
+    /// Of its BMC, which is on its board; blades may share one.
+    bmc: Option<String>,
 }
 
 impl Identifiers {
@@ -30,6 +32,11 @@ impl Identifiers {
             uuid: is_uuid(&uuid).then_some(uuid),
             serial: is_serial(&serial).then(|| (system.manufacturer.trim().to_ascii_lowercase(), serial)),
             macs: macs.map(str::to_ascii_lowercase).collect(),
+            bmc: hardware
+                .own_bmc
+                .as_ref()
+                .map(|bmc| bmc.mac_address.to_ascii_lowercase())
+                .filter(|mac| !mac.is_empty()),
         }
     }
 
@@ -40,12 +47,12 @@ impl Identifiers {
         match (uuid, serial) {
             (Some(true), Some(true)) => true,
             // A board that was changed, or a placeholder that we do not know.
-            (Some(true), Some(false)) | (Some(false), Some(true)) => self.shares_mac(other),
-            // A network card that moved.
+            (Some(true), Some(false)) | (Some(false), Some(true)) => self.shares_part(other),
+            // A network card that moved, or a BMC that serves several.
             (Some(false), Some(false)) => false,
             (Some(true), None) | (None, Some(true)) => true,
             (Some(false), None) | (None, Some(false)) => false,
-            (None, None) => self.shares_mac(other),
+            (None, None) => self.shares_part(other),
         }
     }
 
@@ -58,11 +65,13 @@ impl Identifiers {
     /// As they are searched for.
     pub(super) fn keys(&self) -> MachineKeys {
         let serial = self.serial.as_ref().map(|(maker, serial)| format!("{maker} {serial}"));
-        MachineKeys { uuid: self.uuid.clone(), serial, macs: self.macs.iter().cloned().collect() }
+        // Beside interfaces, and none of them: a BMC's address is no port of a machine.
+        let bmc = self.bmc.iter().map(|mac| format!("bmc {mac}"));
+        MachineKeys { uuid: self.uuid.clone(), serial, macs: self.macs.iter().cloned().chain(bmc).collect() }
     }
 
-    fn shares_mac(&self, other: &Self) -> bool {
-        !self.macs.is_disjoint(&other.macs)
+    fn shares_part(&self, other: &Self) -> bool {
+        !self.macs.is_disjoint(&other.macs) || agree(&self.bmc, &other.bmc) == Some(true)
     }
 }
 
@@ -159,6 +168,19 @@ mod tests {
         Identifiers::of(&DiscoveredMachine { boot_mac_address, hardware, ..DiscoveredMachine::default() })
     }
 
+    fn with_bmc(machine: Identifiers) -> Identifiers {
+        Identifiers { bmc: Some("52:54:00:00:00:99".into()), ..machine }
+    }
+
+    #[test]
+    fn machines_without_a_name_are_known_by_their_bmc() {
+        let (one, other) = (with_bmc(machine("", "", &[1])), with_bmc(machine("", "", &[2])));
+        assert!(one.same(&other));
+        assert!(one.keys().macs.contains(&"bmc 52:54:00:00:00:99".to_owned()));
+        assert!(!one.same(&Identifiers { bmc: Some("52:54:00:00:00:98".into()), ..other.clone() }));
+        assert!(!one.same(&Identifiers { bmc: None, ..other }));
+    }
+
     #[test]
     fn one_identifier_is_enough_unless_the_others_disagree() {
         let known = machine(A, "ABC123", &[1, 2]);
@@ -173,7 +195,10 @@ mod tests {
             (false, "nothing in common", machine(B, "ABC124", &[8])),
             (false, "the serial of another board and other cards", machine(B, "ABC123", &[8])),
             (false, "no name and other cards", machine("", "", &[8])),
+            (true, "a new board with its BMC, and other cards", with_bmc(machine(B, "ABC123", &[8]))),
+            (false, "a BMC that is another machine's too", with_bmc(machine(B, "ABC124", &[8]))),
         ] {
+            let known = with_bmc(known.clone());
             assert_eq!(known.same(&other), same, "{what}");
             assert_eq!(other.same(&known), same, "{what}, the other way round");
         }

@@ -280,7 +280,10 @@ async fn a_plan_that_makes_no_sense_is_refused_and_racks_do_not_see_it() {
         |p| p.rules[0].subnet = "10.0.0.0".into(),
         |p| p.rules[0].mac_prefix = "zz".into(),
         |p| p.rules[0].bmc.as_mut().unwrap().driver = "ssh".into(),
-        |p| p.machines[0].serial_number.clear(),
+        |p| {
+            p.machines[0].serial_number.clear();
+            p.machines[0].bmc_mac_address.clear();
+        },
         |p| p.machines.push(p.machines[0].clone()),
         |p| p.machines[0].rack = "r1".into(),
     ];
