@@ -46,6 +46,46 @@ fn firmware_that_runs_signed_programs_only_is_booted_to_its_inspection() {
     on_a_rack(Firmware::Uefi, options, |lab| Box::pin(inspect_locked(lab)));
 }
 
+#[test]
+fn a_machine_that_nobody_worked_on_boots_while_the_centre_is_away() {
+    on_a_rack(Firmware::Bios, ServerOptions::default(), |lab| Box::pin(boot_without_a_centre(lab)));
+}
+
+async fn boot_without_a_centre(lab: &mut Lab) -> Result<()> {
+    let Lab { farrier, client, server, .. } = lab;
+    client.create_node(&new_node("n1", server, BootMode::Bios)).await?;
+    let known = async {
+        loop {
+            let status = farrier.farrier(&["rack", "status", "r1", "-o", "json"])?;
+            let status: serde_json::Value = serde_json::from_str(&status)?;
+            if status.pointer("/known_machines/port_count") == Some(&1.into()) {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, known).await.context("rackd does not hear of the node")??;
+    for service in [Service::Inventory, Service::Scheduler, Service::Images] {
+        farrier.kill(service);
+    }
+    farrier.restart(Service::Rackd).await?;
+    server.machine.power_on().await?;
+    // SeaBIOS, its own iPXE, and the script that iPXE gets from rackd.
+    let told = async {
+        loop {
+            let trace = client.boot_trace(&server.macs[0]).await?;
+            if trace.iter().any(|event| event.kind == "HTTP boot script") {
+                return anyhow::Ok(trace);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let trace = tokio::time::timeout(PATIENCE, told).await.context("it asks for no boot script")??;
+    ensure!(trace.iter().any(|event| event.kind == "DHCPACK"), "{trace:#?}");
+    ensure!(trace.iter().all(|event| event.kind != "unknown MAC"), "{trace:#?}");
+    Ok(server.machine.power_off().await?)
+}
+
 async fn inspect_locked(lab: &mut Lab) -> Result<()> {
     let Lab { farrier, client, server, .. } = lab;
     client.create_node(&new_node("n1", server, BootMode::Uefi)).await?;
