@@ -45,6 +45,8 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.BmcService/ReadBootDevice", SCHEDULER),
     ("farrier.rack.v1.BmcService/SetBootDevice", SCHEDULER),
     ("farrier.rack.v1.BmcService/IdentifyMachine", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ReadSecureBoot", SCHEDULER),
+    ("farrier.rack.v1.BmcService/SetSecureBoot", SCHEDULER),
 ];
 
 /// Ramdisks. Another listener, with rackd's own authority: a machine on the provisioning network cannot

@@ -61,6 +61,7 @@ async fn what_happens_once_happens_once_and_what_is_drawn_is_read() {
         let lacks = [
             Capability::VirtualMedia,
             Capability::Bios,
+            Capability::SecureBoot,
             Capability::Firmware,
             Capability::Vlans,
             Capability::Volumes,

@@ -98,7 +98,8 @@ async fn the_command_line_resets_a_machine_and_says_what_it_starts_from_over_ipm
     site.nodes[0].set_mishaps(Mishaps { agent_never_calls: true, ..Mishaps::default() });
     let farrier = |args: &[&str]| site.installation.farrier(args).map_err(|error| format!("{error:#}"));
     farrier(&["node", "inspect", "n0"]).unwrap();
-    within(site.nodes[0].wait_for(|events| events.contains(&Event::NetworkBoot))).await;
+    within(site.nodes[0].wait_for(|events| events.iter().any(|event| matches!(event, Event::Struck(_)))))
+        .await;
     let before = site.nodes[0].events();
     for refused in
         [&["node", "boot-device", "set", "n0", "disk"][..], &["node", "power", "reset", "n0", "--yes"]]
@@ -143,6 +144,17 @@ async fn the_command_line_says_what_a_machine_starts_from_over_redfish() {
         shown,
         serde_json::json!({ "device": "disk", "times": "always", "boot_mode": "bios", "driver": "redfish" })
     );
+    let secure = json(&farrier(&["node", "secure-boot", "show", "red", "-o", "json"]).unwrap());
+    assert_eq!((&secure["enabled"], &secure["driver"]), (&false.into(), &"redfish".into()), "{secure}");
+    farrier(&["node", "secure-boot", "set", "red", "on"]).unwrap();
+    let kept =
+        json(&says("curl", &["-sS", "-u", &format!("admin:{BMC_PASSWORD}"), &format!("{url}/SecureBoot")]));
+    assert_eq!(
+        (&kept["SecureBootEnable"], &kept["SecureBootCurrentBoot"]),
+        (&true.into(), &"Disabled".into())
+    );
+    let history = farrier(&["event", "list", "--resource", "red", "-o", "json"]).unwrap();
+    assert!(history.contains("set secure boot"), "{history}");
     farrier(&["node", "identify", "on", "red"]).unwrap();
     assert_eq!(system()["LocationIndicatorActive"], true);
     farrier(&["node", "identify", "off", "red"]).unwrap();

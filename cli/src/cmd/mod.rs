@@ -20,6 +20,7 @@ pub mod node_boot;
 pub mod node_console;
 pub mod node_firmware;
 pub mod node_inventory;
+pub mod node_secure_boot;
 pub mod node_sel;
 pub mod node_sensors;
 pub mod operation;

@@ -104,6 +104,9 @@ pub enum Verb {
     /// Shows and sets what the node starts from.
     #[command(subcommand)]
     BootDevice(super::node_boot::Verb),
+    /// Shows and sets UEFI Secure Boot in the node's firmware.
+    #[command(subcommand)]
+    SecureBoot(super::node_secure_boot::Verb),
     /// Shows and updates the node's firmware.
     #[command(subcommand)]
     Firmware(super::node_firmware::Verb),
@@ -274,6 +277,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Sensors(args) => super::node_sensors::run(args, session).await,
         Verb::Bios(verb) => super::node_bios::run(verb, session).await,
         Verb::BootDevice(verb) => super::node_boot::run(verb, session).await,
+        Verb::SecureBoot(verb) => super::node_secure_boot::run(verb, session).await,
         Verb::Firmware(verb) => super::node_firmware::run(verb, session).await,
         Verb::Bmc(ask) => super::node_bmc::run(ask, session).await,
         Verb::Act(act) => super::node_act::run(act, session).await,

@@ -24,6 +24,7 @@ mod port;
 mod power_draw;
 mod rack;
 mod rack_status;
+mod secure_boot;
 mod sensor;
 mod site;
 pub mod table;

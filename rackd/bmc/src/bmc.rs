@@ -9,7 +9,8 @@ use crate::{
     Accounts, Bios, BiosSettings, BmcError, BmcEvents, BmcIdentity, BmcTask, BootDevice, BootMode,
     BootOverride, Capability, Console, ConsoleLine, Deadline, EventLog, Firmware, FirmwarePart, Identify,
     Identity, Interrupt, Inventory, Led, Look, Media, Power, PowerDraw, PowerState, Present, ReadInventory,
-    ReadPowerDraw, ReadSensors, Recognise, ResetBmc, Secret, Sensors, VirtualMedia, Vlans, Volumes,
+    ReadPowerDraw, ReadSensors, Recognise, ResetBmc, Secret, SecureBoot, Sensors, VirtualMedia, Vlans,
+    Volumes,
 };
 
 /// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].
@@ -30,6 +31,7 @@ pub struct Bmc {
     accounts: Given<dyn Accounts>,
     virtual_media: Given<dyn VirtualMedia>,
     bios: Given<dyn Bios>,
+    pub(crate) secure_boot: Given<dyn SecureBoot>,
     firmware: Given<dyn Firmware>,
     vlans: Given<dyn Vlans>,
     volumes: Given<dyn Volumes>,
@@ -38,7 +40,7 @@ pub struct Bmc {
 }
 
 /// A capability and the driver that gives it, if one does.
-type Given<T> = Option<(&'static str, Arc<T>)>;
+pub(crate) type Given<T> = Option<(&'static str, Arc<T>)>;
 
 impl Bmc {
     /// A handle with no capability; drivers add theirs.
@@ -60,6 +62,7 @@ impl Bmc {
             accounts: None,
             virtual_media: None,
             bios: None,
+            secure_boot: None,
             firmware: None,
             vlans: None,
             volumes: None,
@@ -224,6 +227,7 @@ impl Bmc {
             accounts: self.accounts.or(other.accounts),
             virtual_media: self.virtual_media.or(other.virtual_media),
             bios: self.bios.or(other.bios),
+            secure_boot: self.secure_boot.or(other.secure_boot),
             firmware: self.firmware.or(other.firmware),
             vlans: self.vlans.or(other.vlans),
             volumes: self.volumes.or(other.volumes),
@@ -268,6 +272,7 @@ impl Bmc {
             Capability::Accounts => of(&self.accounts),
             Capability::VirtualMedia => of(&self.virtual_media),
             Capability::Bios => of(&self.bios),
+            Capability::SecureBoot => of(&self.secure_boot),
             Capability::Firmware => of(&self.firmware),
             Capability::Vlans => of(&self.vlans),
             Capability::Volumes => of(&self.volumes),
@@ -493,7 +498,11 @@ impl Bmc {
         self.give(&self.boot_device, Capability::BootDevice)
     }
 
-    fn give<'a, T: ?Sized>(&self, given: &'a Given<T>, capability: Capability) -> Result<&'a T, BmcError> {
+    pub(crate) fn give<'a, T: ?Sized>(
+        &self,
+        given: &'a Given<T>,
+        capability: Capability,
+    ) -> Result<&'a T, BmcError> {
         let absent = BmcError::Unsupported { driver: self.driver, capability: capability.as_str() };
         given.as_ref().map(|(_, give)| &**give).ok_or(absent)
     }

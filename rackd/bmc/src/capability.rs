@@ -33,6 +33,8 @@ pub enum Capability {
     VirtualMedia,
     /// [`crate::Bios`]
     Bios,
+    /// [`crate::SecureBoot`]
+    SecureBoot,
     /// [`crate::Firmware`]
     Firmware,
     /// [`crate::Vlans`]
@@ -58,6 +60,7 @@ impl Capability {
         Self::Accounts,
         Self::VirtualMedia,
         Self::Bios,
+        Self::SecureBoot,
         Self::Firmware,
         Self::Vlans,
         Self::Volumes,
@@ -81,6 +84,7 @@ impl Capability {
             Self::Accounts => "accounts",
             Self::VirtualMedia => "virtual media",
             Self::Bios => "BIOS settings",
+            Self::SecureBoot => "Secure Boot",
             Self::Firmware => "firmware update",
             Self::Vlans => "VLANs",
             Self::Volumes => "volumes",

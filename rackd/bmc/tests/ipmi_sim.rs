@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use farrier_bmc::ipmi::{BmcAddress, Cipher, IpmiHub, Tuning};
 use farrier_bmc::{
-    BmcError, BootMode, BootOverride, CipherSuite, ConsoleEvent, ConsoleInput, Deadline, Device, Led,
-    PowerState, Secret,
+    BmcError, BootMode, BootOverride, CipherSuite, ConsoleEvent, ConsoleInput, Deadline, Device, Health, Led,
+    Look, PowerState, Secret,
 };
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
@@ -128,6 +128,8 @@ async fn power_boot_device_and_identity() {
     let hub = IpmiHub::bind_with(quick()).await.unwrap();
     let bmc = hub.bmc(sim.address());
     assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
+    let look = Look { power: PowerState::Off, health: Health::Ok, problem: String::new() };
+    assert_eq!(bmc.look(soon()).await, Ok(look));
     assert_eq!(bmc.ensure_power(PowerState::On, soon()).await, Ok(true));
     assert_eq!(sim.power(), "1");
     assert_eq!(bmc.ensure_power(PowerState::Off, soon()).await, Ok(true));

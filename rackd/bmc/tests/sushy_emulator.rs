@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use farrier_bmc::redfish::{PlainDial, RedfishAddress, RedfishHub, Trust};
 use farrier_bmc::{
-    BmcError, BootMode, BootOverride, Deadline, Device, Led, PowerState, Secret, SensorHealth,
+    BmcError, BootMode, BootOverride, Deadline, Device, Health, Led, Look, PowerState, Secret,
+    SecureBootState, SensorHealth,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -115,6 +116,13 @@ async fn sushy_tools_emulator_is_driven() {
     let bmc = hub.bmc(emulator.address());
     assert_eq!(bmc.driver(), "redfish");
     assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
+    let look = Look { power: PowerState::Off, health: Health::Ok, problem: String::new() };
+    assert_eq!(bmc.look(soon()).await, Ok(look));
+    let off = SecureBootState { enabled: false, current: Some(false), mode: "DeployedMode".to_owned() };
+    assert_eq!(bmc.secure_boot(soon()).await, Ok(off.clone()));
+    let on = SecureBootState { enabled: true, current: Some(true), ..off };
+    assert_eq!(bmc.set_secure_boot(true, soon()).await, Ok(on.clone()));
+    assert_eq!(bmc.secure_boot(soon()).await, Ok(on));
     let identity = bmc.identity(soon()).await.unwrap();
     assert_eq!(identity.protocol, "Redfish 1.5.0");
     assert_eq!(identity.guid.unwrap()[..4], [0x27, 0x94, 0x6b, 0x59]);

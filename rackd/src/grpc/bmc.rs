@@ -10,12 +10,13 @@ use farrier_model::{Collection, parse_name};
 use farrier_proto::rack::bmc_service_server::BmcService;
 use farrier_proto::rack::{
     BiosSettings, BmcBootDevice, BmcCapabilities, BmcCapability, BmcDone, BmcEvent, BmcEventDirection,
-    BmcEventLog, BmcFirmware, BmcInventory, BmcNic, BmcPowerDraw, BmcSensor, BmcSensorHealth, BmcSensors,
-    BmcTask, BmcVirtualMedia, ClearBmcEventLogRequest, Firmware, FirmwareUpdate, IdentifyMachineRequest,
-    InterruptMachineRequest, Machine, MediaAction, ReadBiosRequest, ReadBmcCapabilitiesRequest,
-    ReadBmcEventLogRequest, ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest,
-    ReadBmcTaskRequest, ReadBootDeviceRequest, ReadFirmwareRequest, ResetBmcRequest, SetBiosRequest,
-    SetBootDeviceRequest, UpdateFirmwareRequest, UseVirtualMediaRequest,
+    BmcEventLog, BmcFirmware, BmcInventory, BmcNic, BmcPowerDraw, BmcSecureBoot, BmcSensor, BmcSensorHealth,
+    BmcSensors, BmcTask, BmcVirtualMedia, ClearBmcEventLogRequest, Firmware, FirmwareUpdate,
+    IdentifyMachineRequest, InterruptMachineRequest, Machine, MediaAction, ReadBiosRequest,
+    ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest, ReadBmcInventoryRequest, ReadBmcPowerDrawRequest,
+    ReadBmcSensorsRequest, ReadBmcTaskRequest, ReadBootDeviceRequest, ReadFirmwareRequest,
+    ReadSecureBootRequest, ResetBmcRequest, SetBiosRequest, SetBootDeviceRequest, SetSecureBootRequest,
+    UpdateFirmwareRequest, UseVirtualMediaRequest,
 };
 use farrier_proto::types;
 use farrier_runtime::error::{Reason, invalid, refuse};
@@ -234,6 +235,28 @@ impl BmcService for BmcApi {
         let bmc = self.open(request.machine, deadline).await?;
         let seen = bmc.set_boot_device(wanted, deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(Response::new(boot_device::kept(seen, driver(&bmc, Capability::BootDevice))))
+    }
+
+    async fn read_secure_boot(
+        &self,
+        request: Request<ReadSecureBootRequest>,
+    ) -> Result<Response<BmcSecureBoot>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        let state = bmc.secure_boot(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(boot_device::secure_boot(state, driver(&bmc, Capability::SecureBoot))))
+    }
+
+    async fn set_secure_boot(
+        &self,
+        request: Request<SetSecureBootRequest>,
+    ) -> Result<Response<BmcSecureBoot>, Status> {
+        let SetSecureBootRequest { machine, enabled } = request.into_inner();
+        self.not_busy(&machine).await?;
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(machine, deadline).await?;
+        let state = bmc.set_secure_boot(enabled, deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(boot_device::secure_boot(state, driver(&bmc, Capability::SecureBoot))))
     }
 
     async fn identify_machine(

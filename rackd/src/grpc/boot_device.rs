@@ -1,7 +1,9 @@
-//! What a machine starts from, and its locator LED, in the words of the wire.
+//! What a machine starts from, Secure Boot, and its locator LED, in the words of the wire.
 
-use farrier_bmc::{BootMode, BootOverride, Device, Led};
-use farrier_proto::rack::{BmcBootDevice, BootSource, IdentifyMachineRequest, SetBootDeviceRequest};
+use farrier_bmc::{BootMode, BootOverride, Device, Led, SecureBootState};
+use farrier_proto::rack::{
+    BmcBootDevice, BmcSecureBoot, BootSource, IdentifyMachineRequest, SetBootDeviceRequest,
+};
 use farrier_proto::types;
 use farrier_runtime::error::invalid;
 use tonic::Status;
@@ -42,6 +44,11 @@ pub(super) fn kept(seen: BootOverride, driver: String) -> BmcBootDevice {
     // Without a device there is nothing that it would be for ever.
     let persistent = seen.persistent && seen.device != Device::None;
     BmcBootDevice { source: source.into(), persistent, boot_mode: boot_mode.into(), driver }
+}
+
+pub(super) fn secure_boot(state: SecureBootState, driver: String) -> BmcSecureBoot {
+    let SecureBootState { enabled, current, mode } = state;
+    BmcSecureBoot { enabled, current, mode, driver }
 }
 
 pub(super) fn led(request: &IdentifyMachineRequest) -> Result<Led, Status> {

@@ -6,7 +6,8 @@ use crate::Health;
 /// The worse of the system's own health and what is rolled up from its parts, and what the service says of it.
 pub(super) fn of(system: &Document) -> (Health, String) {
     let own = system.text("Status/Health");
-    let rollup = system.text("Status/HealthRollup");
+    // The schema of 2014 had the other capital, and so have services that were written to it.
+    let rollup = system.text("Status/HealthRollup").or_else(|| system.text("Status/HealthRollUp"));
     let health = word(own.as_deref()).max(word(rollup.as_deref()));
     if health <= Health::Ok {
         return (health, String::new());
@@ -48,6 +49,7 @@ mod tests {
         assert_eq!(told(r#"{"Health": "Fine"}"#), (Health::Unknown, String::new()));
         let part = r#"{"Health": "OK", "HealthRollup": "Critical"}"#;
         assert_eq!(told(part), (Health::Critical, "Health OK, HealthRollup Critical".to_owned()));
+        assert_eq!(told(r#"{"HealthRollUp": "Warning"}"#).0, Health::Warning);
         let words = r#"{"Health": "Warning", "Conditions": [{"Message": "Fan 3 is slow.\n"}, {"Severity": "OK"}, 7]}"#;
         assert_eq!(told(words), (Health::Warning, "Fan 3 is slow.".to_owned()));
     }

@@ -44,6 +44,7 @@ mod places;
 mod power;
 mod readings;
 mod recognise;
+mod secure_boot;
 mod sensors;
 mod session;
 mod task;

@@ -41,6 +41,7 @@ pub(super) fn handle(driver: Arc<RedfishBmc>, name: &'static str) -> Bmc {
         .with_sensors(driver.clone())
         .with_power_draw(driver.clone())
         .with_bios(driver.clone())
+        .with_secure_boot(driver.clone())
         .with_firmware(driver.clone())
         .with_recognise(driver.clone())
         .with_inventory(driver)

@@ -1,10 +1,14 @@
-//! What a node starts from, and its locator LED: who may is a rule, the rack asks the BMC.
+//! What a node starts from, Secure Boot, and its locator LED: who may is a rule, the rack asks the BMC.
 
 use super::App;
 use farrier_proto::rack::{
-    BmcBootDevice, BmcDone, BootSource, IdentifyMachineRequest, ReadBootDeviceRequest, SetBootDeviceRequest,
+    BmcBootDevice, BmcDone, BmcSecureBoot, BootSource, IdentifyMachineRequest, ReadBootDeviceRequest,
+    ReadSecureBootRequest, SetBootDeviceRequest, SetSecureBootRequest,
 };
-use farrier_proto::scheduler::{IdentifyNodeRequest, ReadNodeBootDeviceRequest, SetNodeBootDeviceRequest};
+use farrier_proto::scheduler::{
+    IdentifyNodeRequest, ReadNodeBootDeviceRequest, ReadNodeSecureBootRequest, SetNodeBootDeviceRequest,
+    SetNodeSecureBootRequest,
+};
 use farrier_proto::types::BootMode;
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, asked, invalid, refuse};
@@ -28,22 +32,47 @@ impl App {
         let detail = detail(&request)?;
         let SetNodeBootDeviceRequest { name, source, persistent, boot_mode } = request;
         // Also one that has the node and no task at its rack yet: that task would set it again.
-        let node = self.rack_of(&name).await?.dispatch.node.unwrap_or_default();
-        if !node.operation.is_empty() {
-            return Err(refuse(
-                Code::FailedPrecondition,
-                Reason::NodeBusy,
-                format!(
-                    "{} works on {name} and says what it starts from: wait for it, or stop it",
-                    node.operation
-                ),
-            ));
-        }
+        self.not_held(&name).await?;
         let (machine, mut rack) = self.bmc_of(&name).await?;
         self.audit(caller, name).record("set boot device", &detail).await?;
         let request = SetBootDeviceRequest { machine: Some(machine), source, persistent, boot_mode };
         let answer = rack.set_boot_device(request).await;
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn read_secure_boot(
+        &self,
+        request: ReadNodeSecureBootRequest,
+    ) -> Result<BmcSecureBoot, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        let answer = rack.read_secure_boot(ReadSecureBootRequest { machine: Some(machine) }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn set_secure_boot(
+        &self,
+        caller: &Caller,
+        request: SetNodeSecureBootRequest,
+    ) -> Result<BmcSecureBoot, Status> {
+        let SetNodeSecureBootRequest { name, enabled } = request;
+        self.not_held(&name).await?;
+        let (machine, mut rack) = self.bmc_of(&name).await?;
+        let detail = if enabled { "on" } else { "off" };
+        self.audit(caller, name).record("set secure boot", detail).await?;
+        let answer = rack.set_secure_boot(SetSecureBootRequest { machine: Some(machine), enabled }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    async fn not_held(&self, name: &str) -> Result<(), Status> {
+        let node = self.rack_of(name).await?.dispatch.node.unwrap_or_default();
+        if node.operation.is_empty() {
+            return Ok(());
+        }
+        Err(refuse(
+            Code::FailedPrecondition,
+            Reason::NodeBusy,
+            format!("{} works on {name} and says how it starts: wait for it, or stop it", node.operation),
+        ))
     }
 
     pub(crate) async fn identify(

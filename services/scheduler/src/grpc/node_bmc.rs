@@ -1,15 +1,15 @@
 use crate::app::App;
 use farrier_proto::rack::{
     BiosSettings, BmcBootDevice, BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcPowerDraw,
-    BmcSensors, BmcTask, BmcVirtualMedia, Firmware, FirmwareUpdate,
+    BmcSecureBoot, BmcSensors, BmcTask, BmcVirtualMedia, Firmware, FirmwareUpdate,
 };
 use farrier_proto::scheduler::node_bmc_service_server::NodeBmcService;
 use farrier_proto::scheduler::{
     ClearNodeEventLogRequest, IdentifyNodeRequest, InterruptNodeRequest, ReadNodeBiosRequest,
     ReadNodeBmcTaskRequest, ReadNodeBootDeviceRequest, ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest,
-    ReadNodeFirmwareRequest, ReadNodeInventoryRequest, ReadNodePowerDrawRequest, ReadNodeSensorsRequest,
-    ResetNodeBmcRequest, SetNodeBiosRequest, SetNodeBootDeviceRequest, UpdateNodeFirmwareRequest,
-    UseNodeVirtualMediaRequest,
+    ReadNodeFirmwareRequest, ReadNodeInventoryRequest, ReadNodePowerDrawRequest, ReadNodeSecureBootRequest,
+    ReadNodeSensorsRequest, ResetNodeBmcRequest, SetNodeBiosRequest, SetNodeBootDeviceRequest,
+    SetNodeSecureBootRequest, UpdateNodeFirmwareRequest, UseNodeVirtualMediaRequest,
 };
 use farrier_runtime::authz::Caller;
 use tonic::{Request, Response, Status};
@@ -141,5 +141,20 @@ impl NodeBmcService for App {
     ) -> Result<Response<BmcDone>, Status> {
         let caller = Caller::of(&request);
         Ok(Response::new(self.identify(&caller, request.into_inner()).await?))
+    }
+
+    async fn read_node_secure_boot(
+        &self,
+        request: Request<ReadNodeSecureBootRequest>,
+    ) -> Result<Response<BmcSecureBoot>, Status> {
+        Ok(Response::new(self.read_secure_boot(request.into_inner()).await?))
+    }
+
+    async fn set_node_secure_boot(
+        &self,
+        request: Request<SetNodeSecureBootRequest>,
+    ) -> Result<Response<BmcSecureBoot>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.set_secure_boot(&caller, request.into_inner()).await?))
     }
 }

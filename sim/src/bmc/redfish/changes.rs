@@ -53,6 +53,14 @@ pub(super) async fn system(
     Ok(())
 }
 
+/// PATCH of the SecureBoot resource.
+pub(super) fn secure_boot(body: &Value) -> Result<bool, (StatusCode, Value)> {
+    match body.as_object().map(|body| body.iter().collect::<Vec<_>>()).as_deref() {
+        Some([(name, Value::Bool(on))]) if *name == "SecureBootEnable" => Ok(*on),
+        _ => Err(bad("PropertyValueTypeError", "expected SecureBootEnable as true or false")),
+    }
+}
+
 /// POST to ComputerSystem.Reset.
 pub(super) async fn reset(
     faults: &RedfishFaults,

@@ -40,6 +40,8 @@ pub(super) struct View<'a> {
     pub(super) power: PowerState,
     pub(super) flags: BootFlags,
     pub(super) led: bool,
+    /// At the next start, and at the last.
+    pub(super) secure_boot: (bool, bool),
     pub(super) sessions: Vec<(u32, String)>,
     pub(super) log: &'a Log,
     pub(super) accounts: &'a Accounts,
@@ -219,6 +221,12 @@ fn of_system(view: &View<'_>, id: &str, rest: &str) -> Option<Value> {
             "Name": "Reset Action Info",
             "Parameters": [{ "Name": "ResetType", "Required": true, "DataType": "String", "AllowableValues": RESETS }],
         }),
+        ["SecureBoot"] => json!({
+            "@odata.id": path, "@odata.type": "#SecureBoot.v1_1_0.SecureBoot", "Id": "SecureBoot",
+            "Name": "UEFI Secure Boot", "SecureBootEnable": view.secure_boot.0,
+            "SecureBootCurrentBoot": if view.secure_boot.1 { "Enabled" } else { "Disabled" },
+            "SecureBootMode": "UserMode",
+        }),
         ["Bios", rest @ ..] => return bios::get(view, &path, rest),
         ["LogServices", rest @ ..] => return log::get(view, &path, &format!("{system}/LogServices"), rest),
         _ => return None,
@@ -263,6 +271,7 @@ fn whole_system(view: &View<'_>, id: &str, path: &str) -> Value {
         "LogServices": link(&format!("{path}/LogServices")),
         "Links": { "Chassis": [link("/redfish/v1/Chassis/1")], "ManagedBy": [link(&view.config.personality.manager_path())] },
         "Bios": link(&format!("{path}/Bios")),
+        "SecureBoot": link(&format!("{path}/SecureBoot")),
         "Actions": { "#ComputerSystem.Reset": reset },
     });
     dress(&mut system, view.config.personality.of_system(path));

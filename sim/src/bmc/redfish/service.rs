@@ -31,6 +31,8 @@ pub(super) struct Service {
     pub(super) sessions: Sessions,
     chassis: Arc<dyn Chassis>,
     led: bool,
+    /// Secure Boot at the next start, and at the last.
+    secure_boot: (bool, bool),
     log: Log,
     media: Option<String>,
     media_boots: bool,
@@ -70,6 +72,7 @@ impl Service {
             sessions,
             chassis,
             led: false,
+            secure_boot: (false, false),
             log: Log::default(),
             media: None,
             media_boots: false,
@@ -107,6 +110,7 @@ impl Service {
             power: self.chassis.power().await,
             flags: self.chassis.boot_flags().await,
             led: self.led,
+            secure_boot: self.secure_boot,
             sessions: self.sessions.all(Instant::now()),
             accounts: &self.config.accounts,
             log: &self.log,
@@ -159,6 +163,10 @@ impl Service {
                 }
                 if path.ends_with("/Bios/Settings") {
                     return self.change_bios(&body);
+                }
+                if path.ends_with("/SecureBoot") {
+                    let outcome = changes::secure_boot(&body).map(|on| self.secure_boot.0 = on);
+                    return Reply::of(outcome);
                 }
                 let chassis = Arc::clone(&self.chassis);
                 if path.contains("/VirtualMedia/") {

@@ -1,0 +1,52 @@
+//! Capability: UEFI Secure Boot, as the BMC has the firmware set.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{Bmc, BmcError, Capability, Deadline};
+
+/// What a BMC says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecureBootState {
+    /// At the next start.
+    pub enabled: bool,
+    /// At the start that the machine runs from now; `None`: the BMC does not say.
+    pub current: Option<bool>,
+    /// What keys the firmware takes, in UEFI's words such as `UserMode`; empty: the BMC does not say.
+    pub mode: String,
+}
+
+/// Reads and sets Secure Boot.
+#[async_trait]
+pub trait SecureBoot: Send + Sync {
+    /// Reads it.
+    async fn secure_boot(&self, deadline: Deadline) -> Result<SecureBootState, BmcError>;
+
+    /// Sets it for the next start on, reads it back and returns what was read: [`BmcError::NotApplied`] if it is not as it
+    /// was asked for. Keys are left alone. Idempotent.
+    async fn set_secure_boot(&self, enabled: bool, deadline: Deadline) -> Result<SecureBootState, BmcError>;
+}
+
+impl Bmc {
+    /// Adds Secure Boot.
+    #[must_use]
+    pub fn with_secure_boot(mut self, secure_boot: Arc<dyn SecureBoot>) -> Self {
+        self.secure_boot = Some((self.driver(), secure_boot));
+        self
+    }
+
+    /// See [`SecureBoot::secure_boot`].
+    pub async fn secure_boot(&self, deadline: Deadline) -> Result<SecureBootState, BmcError> {
+        self.give(&self.secure_boot, Capability::SecureBoot)?.secure_boot(deadline).await
+    }
+
+    /// See [`SecureBoot::set_secure_boot`].
+    pub async fn set_secure_boot(
+        &self,
+        enabled: bool,
+        deadline: Deadline,
+    ) -> Result<SecureBootState, BmcError> {
+        self.give(&self.secure_boot, Capability::SecureBoot)?.set_secure_boot(enabled, deadline).await
+    }
+}
