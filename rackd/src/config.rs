@@ -86,6 +86,21 @@ pub struct DiscoveryConfig {
     pub mode: DiscoveryMode,
     /// They are sent shim and GRUB, where they are UEFI, since their firmware may run nothing else.
     pub secure_boot: bool,
+    /// Who of those with an address of the provisioning network's `guests` is asked whether it is a BMC.
+    pub bmcs: BmcDiscovery,
+}
+
+/// Who is asked whether it is a BMC: by https and IPMI, without a password.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BmcDiscovery {
+    /// Nobody.
+    Off,
+    /// Who calls itself one when it asks for the address, and whose MAC address the plan expects.
+    #[default]
+    Known,
+    /// Everybody who is not firmware that boots.
+    All,
 }
 
 /// What a machine's inspection waits for, discovery included.

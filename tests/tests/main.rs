@@ -10,6 +10,7 @@
 mod agents;
 mod authorization;
 mod bench;
+mod bmc_dhcp;
 mod bmc_settings;
 #[path = "../../services/runtime/tests/buf/mod.rs"]
 mod buf;

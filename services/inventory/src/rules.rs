@@ -94,6 +94,7 @@ pub const RULES: RuleTable = rules! {
         "ReplaceDiscoveryPlan": WRITE,
         "SightMachine": Rule::Rack,
         "ReportMachine": Rule::Rack,
+        "ReportBmc": Rule::Rack,
     }
     "WatchService" {
         "ListWatchedNodes": Rule::Rack,

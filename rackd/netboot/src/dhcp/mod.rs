@@ -3,6 +3,7 @@
 //! `request.rs` reads untrusted bytes, `decide.rs` is the whole policy as a pure function, `pxe.rs` picks boot
 //! files, `proxy.rs` is for segments where another server gives the addresses, `reply.rs` writes bytes, `server.rs` is the only one that does I/O.
 
+mod bmc;
 mod conflict;
 mod decide;
 mod foreign;

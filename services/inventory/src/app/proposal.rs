@@ -69,6 +69,9 @@ fn proposal(
     let (bmc, whose) = bmc(rule, expected, machine);
     let wrong_rack = expected.filter(|e| !e.rack.is_empty() && e.rack != machine.rack).map(|e| &e.rack);
     let mut missing = Vec::new();
+    if machine.boot_mac_address.is_empty() {
+        missing.push("only its BMC was seen: it has not booted here".to_owned());
+    }
     if let Some(rack) = wrong_rack {
         missing.push(format!("it is expected in {rack}"));
     }
@@ -172,7 +175,9 @@ fn bmc(
         let knows = expected.is_some_and(|e| !e.bmc_user.is_empty());
         knows.then(|| Bmc { driver: "auto".to_owned(), ..Bmc::default() })
     });
-    let Some(mut bmc) = bmc else { return (None, Word::Ours) };
+    // The rack asked it what it speaks.
+    let asked = || Some(Bmc { driver: expected.and(machine.bmc.as_ref())?.driver.clone(), ..Bmc::default() });
+    let Some(mut bmc) = bmc.or_else(asked) else { return (None, Word::Ours) };
     let said = own_bmc(machine);
     let planned = expected.is_some_and(|e| !e.bmc_mac_address.is_empty());
     let heard = if planned { Word::Ours } else { Word::ItsOwn };
