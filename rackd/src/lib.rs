@@ -24,6 +24,7 @@ mod renewal;
 mod reports;
 mod rules;
 mod secrets;
+mod secure;
 mod serve;
 mod signed;
 mod snapshots;

@@ -23,7 +23,7 @@ pub use decide::{Decision, decide};
 pub(crate) use foreign::{Foreign, Watcher};
 pub(crate) use proxy::{BootService, Heard};
 pub(crate) use pxe::{BootFile, boot_file};
-pub use pxe::{BootFiles, SignedChain};
+pub use pxe::{BootFiles, Https, SignedChain};
 pub use reply::{Destination, Reply};
 pub use request::{Client, Request, RequestError};
 pub(crate) use server::{Server, UnknownMachines};
