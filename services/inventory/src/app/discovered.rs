@@ -97,7 +97,10 @@ impl App {
         // Its BMC was here first.
         let own = |bmc: &&DiscoveredMachine| bmc.rack == seen.rack && its.same_bmc(&Identifiers::of(bmc));
         if let Some(own) = bmcs.iter().find(own) {
-            (seen.bmc, seen.bmc_address) = (own.bmc.clone(), own.bmc_address.clone());
+            seen.bmc.clone_from(&own.bmc);
+            if seen.bmc_address.is_empty() {
+                seen.bmc_address.clone_from(&own.bmc_address);
+            }
             gone.push(own);
         }
         let now = time::now();
