@@ -17,6 +17,7 @@ mod id;
 pub mod server;
 pub mod swap;
 mod verify;
+pub mod web;
 
 pub use error::IdentityError;
 pub use files::{Credentials, Validity};

@@ -22,6 +22,8 @@ pub struct Config {
     pub agent_listen: SocketAddr,
     /// Boot scripts, kernels, image chunks, phone-home.
     pub http_listen: SocketAddr,
+    /// Boot files over TLS, for UEFI's HTTP boot; unset: over http.
+    pub https: Option<HttpsConfig>,
     /// `/metrics`, on loopback; unset: nowhere.
     pub metrics_listen: Option<SocketAddr>,
     /// iSCSI target: images for ramdisks, disks of diskless machines.
@@ -107,6 +109,21 @@ pub struct DiscoveryConfig {
     pub mode: DiscoveryMode,
     /// They are sent shim and GRUB, where they are UEFI, since their firmware may run nothing else.
     pub secure_boot: bool,
+    /// Who of those with an address of the provisioning network's `guests` is asked whether it is a BMC.
+    pub bmcs: BmcDiscovery,
+}
+
+/// Who is asked whether it is a BMC: by https and IPMI, without a password.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BmcDiscovery {
+    /// Nobody.
+    Off,
+    /// Who calls itself one when it asks for the address, and whose MAC address the plan expects.
+    #[default]
+    Known,
+    /// Everybody who is not firmware that boots.
+    All,
 }
 
 /// What a machine's inspection waits for, discovery included.
@@ -133,6 +150,20 @@ pub enum DiscoveryMode {
     Off,
     /// It boots the ramdisk, and waits in inventory to be accepted.
     Wait,
+}
+
+/// Boot files over TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpsConfig {
+    /// `address:port`
+    pub listen: SocketAddr,
+    /// PEM, with what is between it and the authority that firmware knows.
+    pub certificate: PathBuf,
+    /// PEM.
+    pub key: PathBuf,
+    /// The DNS name in the certificate; unset: it has rackd's address in each segment.
+    pub name: Option<String>,
 }
 
 /// The boot programs that firmware runs under UEFI Secure Boot, by the machine's architecture.
@@ -213,6 +244,7 @@ struct Raw {
     http_listen: String,
     #[serde(default = "block_listen")]
     block_listen: String,
+    https: Option<HttpsConfig>,
     metrics_listen: Option<String>,
     data: PathBuf,
     identity: PathBuf,
@@ -302,6 +334,11 @@ impl Config {
         if raw.discovery.mode != DiscoveryMode::Off && raw.inventory.is_none() {
             return Err(bad("inventory", "https://host:port, which keeps what is discovered", "none"));
         }
+        if let Some(name) =
+            raw.https.as_ref().and_then(|https| https.name.as_ref()).filter(|name| !is_host(name))
+        {
+            return Err(bad("https.name", "a DNS name", name));
+        }
         let http_listen = socket("http_listen", &raw.http_listen)?;
         if http_listen.is_ipv4() && segments.iter().any(|s| s.dhcp6.is_some()) {
             let expected = "\"[::]:8080\" or so, where a segment has dhcp6: it is for IPv4 too";
@@ -320,6 +357,7 @@ impl Config {
             listen: socket("listen", &raw.listen)?,
             agent_listen: socket("agent_listen", &raw.agent_listen)?,
             http_listen,
+            https: raw.https,
             metrics_listen,
             block_listen: socket("block_listen", &raw.block_listen)?,
             rack: raw.rack,
@@ -342,6 +380,10 @@ impl Config {
             virtual_media: raw.virtual_media,
         })
     }
+}
+
+fn is_host(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
 }
 
 /// `http://host` or `http://host:port`, and nothing behind it.
@@ -509,6 +551,12 @@ mod tests {
             ("ramdisk =", "discovery = { mode = \"maybe\" }\nramdisk =", "mode"),
             ("ramdisk =", "discovery = { mode = \"wait\" }\nramdisk =", "inventory"),
             ("ramdisk =", "metrics_listen = \"0.0.0.0:9740\"\nramdisk =", "loopback"),
+            ("ramdisk =", "https = { listen = \"0.0.0.0:443\", key = \"/k\" }\nramdisk =", "certificate"),
+            (
+                "ramdisk =",
+                "https = { listen = \"0.0.0.0:443\", certificate = \"/c\", key = \"/k\", name = \"a/b\" }\nramdisk =",
+                "https.name",
+            ),
             ("ramdisk =", "discovery = { secure_boot = true }\nramdisk =", "signed_boot"),
             ("ramdisk =", "signed_boot = { x86_64 = { shim = \"/s\" } }\nramdisk =", "grub"),
         ] {

@@ -4,6 +4,7 @@
 //! Whether a machine is unknown is inventory's word, asked for each boot: a node without a task is unknown here too. So
 //! without the centre nothing is discovered; what was found meanwhile is told when it is back.
 
+mod bmcs;
 mod found;
 
 use crate::boot::Serve;
@@ -79,9 +80,14 @@ fn addresses(config: &Config) -> u32 {
     segment.map_or(0, count)
 }
 
+/// Finds machines and BMCs until shutdown.
+pub(crate) async fn run(rack: Arc<Rack>) {
+    tokio::join!(boot_machines(rack.clone()), bmcs::look(rack));
+}
+
 /// Boots the machines that netboot does not know, until shutdown. A centre that is slow or away keeps no machine waiting
 /// for another one's answer.
-pub(crate) async fn run(rack: Arc<Rack>) {
+async fn boot_machines(rack: Arc<Rack>) {
     let Some(inventory) = rack.discovery.inventory.clone() else { return };
     let mut events = rack.netboot.events();
     let mut tidy = tokio::time::interval(TIDY);

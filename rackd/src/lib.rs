@@ -25,6 +25,7 @@ mod renewal;
 mod reports;
 mod rules;
 mod secrets;
+mod secure;
 mod serve;
 mod signed;
 mod snapshot;

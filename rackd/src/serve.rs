@@ -16,6 +16,7 @@ use crate::rack::Rack;
 use crate::renewal::Renewal;
 use crate::reports::Reporter;
 use crate::rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
+use crate::secure;
 use crate::signed::Signer;
 use crate::snapshots::Snapshots;
 use crate::tasks::{self, Tasks};
@@ -191,6 +192,10 @@ pub async fn start(
     }
     let router = rack.netboot.router().merge(phone_home::routes(rack.clone()));
     let router = router.merge(boot_cd::routes(rack.clone()));
+    if let Some(https) = &rack.config.https {
+        let served = secure::serve(https, rack.netboot.router(), shutdown.clone());
+        rack.tracker.spawn(served.await?);
+    }
     let web = http::serve(http_listener, router, http::Limits::default(), shutdown.clone());
     tracing::info!(rack.id = %rack.config.rack, listen = %bound.listen, agent = %bound.agent, http = %bound.http, block = %bound.block, "rackd listening");
     let running = async move {
@@ -289,6 +294,10 @@ async fn start_netboot(
             .context("signed_boot.x86_64: cannot read shim and GRUB")?;
     }
     netboot.tftp_single_port = config.tftp_single_port;
+    netboot.boot_files.https = config
+        .https
+        .as_ref()
+        .map(|https| farrier_netboot::Https { port: https.listen.port(), name: https.name.clone() });
     let leases = config.data.join("leases");
     netboot.leases = Leases::open(&leases).with_context(|| format!("cannot use {}", leases.display()))?;
     for path in [&config.ramdisk.kernel, &config.ramdisk.initrd] {

@@ -152,6 +152,8 @@ const DEPLOYS: &str = "package(farrier-tests) & test(/^(qemu|compose|demo|diskle
 /// understand.
 const PACKAGES: &[(&str, &str)] = &[
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
+    ("qemu-system-arm", "/usr/bin/qemu-system-aarch64"),
+    ("qemu-efi-aarch64", "/usr/share/AAVMF/AAVMF_CODE.fd"),
     ("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom"),
     ("ipxe", "/usr/lib/ipxe/snponly.efi"),
     ("seabios", "/usr/share/seabios/bios-256k.bin"),

@@ -14,7 +14,10 @@ impl Resource for DiscoveredMachine {
         vec![
             column("NAME", |m, _| short(&m.name).to_owned()),
             column("RACK", |m, _| short(&m.rack).to_owned()),
-            column("VENDOR", |m, _| system(m).manufacturer),
+            column("VENDOR", |m, _| match (system(m).manufacturer, &m.bmc) {
+                (vendor, Some(bmc)) if vendor.is_empty() => bmc.maker.clone(),
+                (vendor, _) => vendor,
+            }),
             column("MODEL", |m, _| system(m).product),
             column("SERIAL", |m, _| system(m).serial_number),
             column("MEMORY", |m, _| human(m.hardware.as_ref().map_or(0, |h| h.memory_bytes))),
@@ -52,6 +55,12 @@ impl Resource for DiscoveredMachine {
             "hardware": self.hardware.as_ref().map(hardware),
             "ip_address": self.ip_address,
             "bmc_address": self.bmc_address,
+            "bmc": self.bmc.as_ref().map(|seen| json!({
+                "driver": seen.driver,
+                "certificate_sha256": seen.certificate_sha256,
+                "maker": seen.maker,
+                "seen_time": time(&seen.seen_time),
+            })),
             "proposal": self.proposal.as_ref().map(|p| json!({
                 "node": p.node,
                 "rule": p.rule,

@@ -93,8 +93,22 @@ pub enum EventKind {
         /// Whether it is firmware that wants to boot, not a system that wants an address.
         boots: bool,
     },
+    /// A machine that is not in the table has an address of the pool, or has it again.
+    Guest {
+        /// The network it is on.
+        network: String,
+        /// Its address.
+        ip: Ipv4Addr,
+        /// Whether it is firmware that wants to boot.
+        boots: bool,
+        /// Whose BMC it calls itself.
+        bmc: Option<&'static str>,
+    },
     /// A machine that is not in the table, and no address of the pool is free. Told once a minute.
-    PoolExhausted,
+    PoolExhausted {
+        /// The network whose pool it is.
+        network: String,
+    },
     /// A known machine on a network where nothing is reserved for it.
     WrongNetwork,
     /// A relay agent of a subnet that is none of ours. Told once a minute for each.
@@ -145,6 +159,11 @@ pub enum EventKind {
         /// Bytes sent; less than its size when the machine broke off.
         bytes: u64,
     },
+    /// A packet that nobody can read was dropped. Told once a minute and sender, of machines of the table.
+    Malformed {
+        /// What it was to be.
+        protocol: &'static str,
+    },
     /// More than fifty events of one kind and port in a second, or five refusals: the rest of that second is not told.
     Flood,
     /// Listening on an interface.
@@ -171,10 +190,12 @@ impl EventKind {
             | Self::ForeignServer { .. }
             | Self::AddressInUse
             | Self::UnknownMac { .. }
-            | Self::PoolExhausted
+            | Self::Guest { .. }
+            | Self::PoolExhausted { .. }
             | Self::WrongNetwork
             | Self::UnknownRelay { .. }
             | Self::UnknownArchitecture { .. }
+            | Self::Malformed { protocol: "dhcp" | "proxydhcp" | "dhcpv6" }
             | Self::Flood
             | Self::SegmentUp
             | Self::SegmentDown => true,
@@ -183,6 +204,7 @@ impl EventKind {
             | Self::TftpFailed { .. }
             | Self::TftpRefused
             | Self::TftpFull
+            | Self::Malformed { .. }
             | Self::TftpScript
             | Self::HttpScript
             | Self::HttpScriptRefused
@@ -218,6 +240,8 @@ impl fmt::Display for EventKind {
             }
             Self::AddressInUse => "address in use",
             Self::UnknownMac { .. } => "unknown MAC",
+            Self::Guest { ip, bmc: None, .. } => return write!(f, "{ip} of the pool"),
+            Self::Guest { ip, bmc: Some(bmc), .. } => return write!(f, "{ip} of the pool to {bmc}"),
             Self::WrongNetwork => "wrong network",
             Self::UnknownRelay { relay } => return write!(f, "unknown relay {relay}"),
             Self::UnknownArchitecture { architecture } => {
@@ -236,9 +260,10 @@ impl fmt::Display for EventKind {
             Self::HttpFirmware { name, bytes } | Self::HttpArtifact { name, bytes } => {
                 return write!(f, "HTTP {name}, {bytes} bytes");
             }
+            Self::Malformed { protocol } => return write!(f, "malformed {protocol} packet"),
             Self::Flood => "flood",
             Self::SegmentUp => "segment up",
-            Self::PoolExhausted => "address pool exhausted",
+            Self::PoolExhausted { .. } => "address pool exhausted",
             Self::SegmentDown => "segment down",
         })
     }

@@ -38,7 +38,7 @@ mod tftp;
 
 pub use args::{KernelArgs, KernelArgsError};
 pub use cd::cd_script;
-pub use dhcp::{BootFiles, SignedChain};
+pub use dhcp::{BootFiles, Https, SignedChain};
 pub use event::{BootEvent, EventKind};
 pub use lease::{ClientKey, Lease, LeaseChange, LeaseKind, Leases};
 pub use mac::{MacAddr, ParseMacError};

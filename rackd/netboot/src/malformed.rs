@@ -11,6 +11,8 @@ use farrier_model::Seldom;
 #[derive(Debug, Default)]
 pub(crate) struct Malformed {
     told: Seldom,
+    /// Those that are in a machine's trace: what its sender said before it was known is no reason to keep silent.
+    traced: Seldom,
     /// By protocol.
     counts: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -30,6 +32,17 @@ impl Malformed {
             let saw = seen(bytes);
             tracing::info!(protocol, interface, %from, %error, %saw, "malformed packet dropped");
         }
+    }
+
+    /// What a machine's trace has of it, once a minute and sender.
+    pub(crate) fn trace(
+        &self,
+        from: SocketAddr,
+        bytes: &[u8],
+        error: &dyn std::error::Error,
+    ) -> Option<String> {
+        let due = self.traced.due(from.ip(), Instant::now());
+        due.then(|| format!("{error}; saw {} (from {from})", seen(bytes)))
     }
 }
 

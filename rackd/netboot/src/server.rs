@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
@@ -166,6 +166,23 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// A packet that nobody can read: it is in the boot trace of the machine it came from, where that is known.
+    pub(crate) fn malformed(
+        &self,
+        (protocol, interface): (&'static str, &str),
+        from: SocketAddr,
+        bytes: &[u8],
+        error: &dyn std::error::Error,
+        (mac, node): (Option<MacAddr>, Option<String>),
+    ) {
+        self.malformed.tell(protocol, interface, from, bytes, error);
+        if mac.is_some()
+            && let Some(detail) = self.malformed.trace(from, bytes, error)
+        {
+            self.events.emit(mac, node.as_deref(), EventKind::Malformed { protocol }, detail);
+        }
+    }
+
     /// The port and node that have an address, for events.
     pub(crate) fn who(&self, ip: IpAddr) -> (Option<MacAddr>, Option<String>) {
         let table = self.table.load();

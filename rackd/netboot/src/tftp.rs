@@ -11,7 +11,7 @@ use std::{
 };
 
 use content::Content;
-use farrier_tftp::{ErrorCode, Limits, Outcome, Packet, ReadRequest, Transfer, Transmit};
+use farrier_tftp::{ErrorCode, Limits, Negotiated, Outcome, Packet, ReadRequest, Transfer, Transmit};
 use tokio::{net::UdpSocket, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -28,6 +28,9 @@ const MAX_PER_CLIENT: usize = 8;
 const RESET: Duration = Duration::from_secs(1);
 /// Datagrams of a client that wait for its transfer: ACKs, of which the last says all.
 const INBOX: usize = 16;
+/// Options of a request that are told, and bytes of their names and values: firmware asks for four.
+const OPTIONS: usize = 8;
+const OPTION: usize = 24;
 /// An ACK has four bytes; an ERROR has a text.
 const MAX_ANSWER: usize = 1024;
 /// Who is told of when all places are taken: not one client more than another.
@@ -81,7 +84,8 @@ impl Server {
             }
             Ok(_) => return self.shared.tftp.deliver(from, bytes),
             Err(error) => {
-                self.shared.malformed.tell("tftp", &self.segment.interface, from, bytes, &error);
+                let who = self.shared.who(from.ip());
+                self.shared.malformed(("tftp", &self.segment.interface), from, bytes, &error, who);
                 return;
             }
         };
@@ -168,7 +172,8 @@ impl Server {
         };
         let transfer = Transfer::accept(request, content.size(), &self.limits, Instant::now());
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
-        Ok(Running { shared, line, transfer, name, content, from })
+        let options = options(request, transfer.negotiated());
+        Ok(Running { shared, line, transfer, name, options, content, from })
     }
 
     async fn refuse(&self, to: SocketAddr, code: ErrorCode, message: &str, detail: &str) {
@@ -185,6 +190,27 @@ impl Server {
         } else {
             tracing::debug!(%to, message, detail, "tftp request refused");
         }
+    }
+}
+
+/// What was asked for, and what of it was agreed: a window of one is why a file takes minutes. Printable whatever was asked.
+fn options(request: &ReadRequest<'_>, agreed: &Negotiated) -> String {
+    let words = |text: &[u8]| {
+        text.iter()
+            .take(OPTION)
+            .map(|byte| match byte {
+                0x21..=0x7E => char::from(*byte),
+                _ => '?',
+            })
+            .collect::<String>()
+    };
+    let asked = request.options.iter().take(OPTIONS);
+    let asked: Vec<_> = asked.map(|(name, value)| format!("{} {}", words(name), words(value))).collect();
+    let agreed: Vec<_> = agreed.accepted.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    match (asked.is_empty(), agreed.is_empty()) {
+        (true, _) => "no options: blocks of 512 bytes, one at a time".to_owned(),
+        (false, true) => format!("asked {}, agreed nothing", asked.join(" ")),
+        (false, false) => format!("asked {}, agreed {}", asked.join(" "), agreed.join(" ")),
     }
 }
 
@@ -225,6 +251,8 @@ struct Running {
     line: Line,
     transfer: Transfer,
     name: String,
+    /// For people.
+    options: String,
     content: Content,
     from: SocketAddr,
 }
@@ -233,7 +261,8 @@ impl Running {
     async fn run(mut self, permit: &mut Permit, shutdown: &CancellationToken) {
         let started = Instant::now();
         let (mac, node) = self.shared.who(self.from.ip());
-        self.emit(mac, node.as_deref(), EventKind::TftpStart, String::new());
+        let options = std::mem::take(&mut self.options);
+        self.emit(mac, node.as_deref(), EventKind::TftpStart, options);
         let unreachable = self.drive(permit, shutdown).await.err();
         let (bytes, elapsed) = (self.transfer.bytes_acked(), started.elapsed());
         let (kind, detail) = match (self.transfer.outcome(), unreachable) {

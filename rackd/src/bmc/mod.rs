@@ -7,12 +7,13 @@ mod remembered;
 pub(crate) use access::{Access, BadAccess, DriverChoice};
 pub(crate) use dial::TlsDial;
 
-use farrier_bmc::ipmi::IpmiHub;
-use farrier_bmc::redfish::RedfishHub;
+use farrier_bmc::ipmi::{BmcAddress, IpmiHub};
+use farrier_bmc::redfish::{HTTPS_PORT, RedfishAddress, RedfishHub, Trust};
 use farrier_bmc::seamicro::SeaMicroHub;
-use farrier_bmc::{Bmc, BmcError, Deadline, Unmanaged};
+use farrier_bmc::{Bmc, BmcError, Deadline, Secret, Unmanaged};
 use remembered::Remembered;
 use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +23,14 @@ pub(crate) struct Opened {
     pub(crate) bmc: Bmc,
     /// Why the driver that was tried first is not it.
     pub(crate) passed_over: Option<BmcError>,
+}
+
+/// What a BMC turned out to speak.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Probed {
+    pub(crate) driver: &'static str,
+    /// Of the certificate that it showed, in hexadecimal digits; empty: none.
+    pub(crate) certificate_sha256: String,
 }
 
 /// All drivers of one rackd.
@@ -96,6 +105,28 @@ impl Bmcs {
         told
     }
 
+    /// What answers there, asked without a password: Redfish over https, or else IPMI.
+    pub(crate) async fn probe(&self, ip: IpAddr, deadline: Deadline) -> Option<Probed> {
+        let nobody = || (String::new(), Secret::new(""));
+        let redfish = |trust| {
+            let (user, password) = nobody();
+            let mut address = RedfishAddress::new(SocketAddr::new(ip, HTTPS_PORT), user, password, trust);
+            address.host = ip.to_string();
+            self.redfish.bmc(address)
+        };
+        // The first try learns the certificate, the second believes it: nothing that is secret is said.
+        if let Err(BmcError::Certificate { seen, .. }) = redfish(Trust::Nothing).recognised(deadline).await
+            && let Some(pin) = hex::decode(&seen).ok().and_then(|sha256| sha256.try_into().ok())
+            && let Ok(bmc) = redfish(Trust::Pin(pin)).recognised(deadline).await
+        {
+            return Some(Probed { driver: bmc.driver(), certificate_sha256: seen });
+        }
+        let (user, password) = nobody();
+        let ipmi = self.ipmi.bmc(BmcAddress::new(SocketAddr::new(ip, RMCP_PORT), user, password));
+        let present = ipmi.present(deadline).await.is_ok();
+        present.then(|| Probed { driver: ipmi.driver(), certificate_sha256: String::new() })
+    }
+
     /// As [`Bmcs::open`], with the one password.
     pub(crate) async fn open_with(
         &self,
@@ -163,6 +194,9 @@ impl Bmcs {
         tokio::join!(self.ipmi.shutdown(), self.redfish.shutdown(), self.seamicro.shutdown());
     }
 }
+
+/// Where IPMI listens (IPMI 2.0 §13.1.2).
+const RMCP_PORT: u16 = 623;
 
 /// Tasks say a node's name in full.
 fn plain(node: &str) -> &str {

@@ -1,5 +1,5 @@
 //! What the centre should know although no task tells it: logins to iSCSI disks that were refused, machines that
-//! ask to boot and are nobody's, DHCP servers beside ours, addresses that two machines use, and disks that fail, as events of the node or the rack.
+//! ask to boot and are nobody's, DHCP servers beside ours, addresses that two machines use, pools and places that are used up, and disks that fail, as events of the node or the rack.
 //!
 //! It is rate-limited, since strangers can cause it at will, and it is not journaled: while the centre is away it is
 //! counted.
@@ -16,7 +16,7 @@ use farrier_proto::inventory::event_service_client::EventServiceClient;
 use farrier_proto::inventory::{RackEvent, RackEventKind, ReportEventsRequest};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use subject::{Conflict, DiskFailure, ForeignServer, Login, Stranger};
+use subject::{Conflict, DiskFailure, ForeignServer, Login, PoolExhausted, Stranger, TftpFull};
 use tally::{Line, Subject, Tally};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -40,10 +40,12 @@ impl Reporter {
         let (mut servers, mut failures) =
             (Tally::<ForeignServer>::default(), Tally::<DiskFailure>::default());
         let mut conflicts = Tally::<Conflict>::default();
+        let (mut pools, mut tftp) = (Tally::<PoolExhausted>::default(), Tally::<TftpFull>::default());
         let mut boots = rack.netboot.events();
         loop {
             let due = [logins.due_at(), strangers.due_at(), servers.due_at(), failures.due_at()];
-            let due = due.into_iter().chain([conflicts.due_at()]).flatten().min();
+            let more = [conflicts.due_at(), pools.due_at(), tftp.due_at()];
+            let due = due.into_iter().chain(more).flatten().min();
             let wait = async {
                 match due {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -75,6 +77,10 @@ impl Reporter {
                                 conflicts.saw(Conflict { node, detail: event.detail.clone() }, Instant::now());
                             }
                         }
+                        (EventKind::PoolExhausted { network }, _) => {
+                            pools.saw(PoolExhausted(network.clone()), Instant::now());
+                        }
+                        (EventKind::TftpFull, _) => tftp.saw(TftpFull, Instant::now()),
                         _ => {}
                     },
                     // Most of what is missed is not about strangers, and those ask again.
@@ -87,6 +93,8 @@ impl Reporter {
                         self.tell(&mut logins, RackEventKind::RefuseLogin, node).await;
                         self.tell(&mut strangers, RackEventKind::UnknownMachine, |_| None).await;
                         self.tell(&mut servers, RackEventKind::ForeignDhcpServer, |_| None).await;
+                        self.tell(&mut pools, RackEventKind::PoolExhausted, |_| None).await;
+                        self.tell(&mut tftp, RackEventKind::TftpFull, |_| None).await;
                         let node = |conflict: &Conflict| Some(conflict.node.clone());
                         self.tell(&mut conflicts, RackEventKind::AddressConflict, node).await;
                         let owner = |failure: &DiskFailure| rack.volumes.owner_of(&failure.target);

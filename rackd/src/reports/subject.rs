@@ -112,6 +112,43 @@ impl fmt::Display for Conflict {
     }
 }
 
+/// A network without a free address for whoever is not reserved one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PoolExhausted(pub(super) String);
+
+impl Subject for PoolExhausted {
+    /// It lasts until leases end, or somebody makes the pool larger.
+    const EVERY: Duration = Duration::from_secs(3600);
+    const OTHERS: &'static str = "other networks have no free address; rackd's log has each";
+}
+
+impl fmt::Display for PoolExhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(network) = self;
+        write!(
+            f,
+            "a machine without a reservation asked for an address on network {network}: expected a free one among its `guests`, saw none; make `guests` of this segment in rackd.toml larger, or find who takes them: `farrier rack dhcp leases RACK` has them"
+        )
+    }
+}
+
+/// More TFTP transfers than this rackd has room for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TftpFull;
+
+impl Subject for TftpFull {
+    const EVERY: Duration = Duration::from_secs(600);
+    const OTHERS: &'static str = "more machines were not answered by TFTP";
+}
+
+impl fmt::Display for TftpFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "machines that ask for a file by TFTP are not answered until other transfers end, and ask again: expected fewer at once; power racks on in groups, or look for a machine that asks in a loop: `farrier rack dhcp log RACK` has who asks",
+        )
+    }
+}
+
 /// A machine's disk that cannot be read or written here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct DiskFailure {

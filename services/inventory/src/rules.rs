@@ -96,6 +96,7 @@ pub const RULES: RuleTable = rules! {
         "ReplaceDiscoveryPlan": WRITE,
         "SightMachine": Rule::Rack,
         "ReportMachine": Rule::Rack,
+        "ReportBmc": Rule::Rack,
     }
     "SnapshotService" {
         "ListBootPorts": Rule::Rack,

@@ -56,6 +56,9 @@ pub struct Segment {
     /// Whose DHCP it is; none: rackd's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dhcp: Option<&'static str>,
+    /// `first-last` for whoever is not known, where the DHCP is authoritative.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guests: Option<String>,
 }
 
 impl RackConfig {
@@ -68,6 +71,7 @@ impl RackConfig {
             address: format!("{net}.1/24"),
             pool: format!("{net}.100-{net}.199"),
             dhcp: None,
+            guests: None,
         };
         Self {
             switch: "bridge",
@@ -101,6 +105,7 @@ impl RackConfig {
             // Served to nobody: a pretend node has no DHCP client.
             pool: format!("{a}.{b}.{}.1-{a}.{b}.{}.254", c ^ 1, c ^ 1),
             dhcp: None,
+            guests: None,
         };
         Self {
             switch: "none",

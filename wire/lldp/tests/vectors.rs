@@ -64,7 +64,7 @@ fn ids_are_what_their_subtype_says_or_else_digits() {
     let ids = |chassis: &str, port: &str| {
         let tlv = |kind: usize, id: &str| {
             let id = id.replace(' ', "");
-            format!("{:04x}{id}", kind << 9 | id.len() / 2)
+            format!("{:04x}{id}", (kind << 9) | (id.len() / 2))
         };
         let text = format!("0180c200000e020000000001 88cc{}{}0602 0078 0000", tlv(1, chassis), tlv(2, port));
         let seen = Neighbour::parse(&frame(&text)).unwrap();

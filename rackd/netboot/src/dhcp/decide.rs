@@ -72,7 +72,10 @@ pub fn decide(
     let boot = boot_file(server, files, entry, request.client, request.architecture);
     match request.kind {
         MessageType::Discover => discover(decision, segment, request, entry, &boot),
-        MessageType::Request => requested(decision, segment, request, entry, &boot),
+        MessageType::Request => {
+            let decision = requested(decision, segment, request, entry, &boot);
+            if known.is_none() { with_guest(decision, segment, request) } else { decision }
+        }
         MessageType::Inform => decision.event(EventKind::Inform, request.describe()).reply(Reply::inform(
             request,
             segment,
@@ -161,6 +164,14 @@ fn nak(decision: Decision, segment: &Segment, request: &Request, asked: Ipv4Addr
         .event(EventKind::Nak, format!("{asked}: {why}"))
         .reply(Reply::nak(request, segment, "wrong address"))
         .lease(LeaseChange::Refused)
+}
+
+/// An address of the pool went to a machine that nobody knows.
+fn with_guest(decision: Decision, segment: &Segment, request: &Request) -> Decision {
+    let Some(LeaseChange::Bound { ip, .. }) = decision.lease else { return decision };
+    let (network, boots) = (segment.network.clone(), request.client != Client::Other);
+    let kind = EventKind::Guest { network, ip, boots, bmc: request.bmc };
+    decision.event(kind, request.describe())
 }
 
 pub(super) fn unknown(segment: &Segment, request: &Request) -> EventKind {

@@ -3,6 +3,7 @@
 //! `request.rs` reads untrusted bytes, `decide.rs` is the whole policy as a pure function, `pxe.rs` picks boot
 //! files, `proxy.rs` is for segments where another server gives the addresses, `reply.rs` writes bytes, `server.rs` is the only one that does I/O.
 
+mod bmc;
 mod conflict;
 mod decide;
 mod foreign;
@@ -22,7 +23,7 @@ pub use decide::{Decision, decide};
 pub(crate) use foreign::{Foreign, Watcher};
 pub(crate) use proxy::{BootService, Heard};
 pub(crate) use pxe::{BootFile, boot_file};
-pub use pxe::{BootFiles, SignedChain};
+pub use pxe::{BootFiles, Https, SignedChain};
 pub use reply::{Destination, Reply};
 pub use request::{Client, Request, RequestError};
 pub(crate) use server::{Server, UnknownMachines};

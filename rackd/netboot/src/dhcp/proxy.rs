@@ -146,7 +146,8 @@ impl BootService {
         let request = match Request::parse(bytes) {
             Ok(request) => request,
             Err(error) => {
-                self.shared.malformed.tell("proxydhcp", &self.segment.interface, from, bytes, &error);
+                let who = super::request::sender(bytes, &self.shared.table.load());
+                self.shared.malformed(("proxydhcp", &self.segment.interface), from, bytes, &error, who);
                 return;
             }
         };

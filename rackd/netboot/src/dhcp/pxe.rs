@@ -14,6 +14,17 @@ pub struct BootFiles {
     pub signed: Vec<SignedChain>,
     /// Port of the HTTP server that has our router.
     pub http_port: u16,
+    /// Where the same is over TLS, for UEFI's HTTP boot; `None`: nowhere.
+    pub https: Option<Https>,
+}
+
+/// https for firmware, which must know the authority of its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Https {
+    /// Its port.
+    pub port: u16,
+    /// The name that the certificate has; `None`: it has the address of each segment.
+    pub name: Option<String>,
 }
 
 /// Shim, which firmware makers' keys have signed, and GRUB, which shim's maker has signed, by the names under which they
@@ -49,7 +60,7 @@ impl BootFiles {
             (19, "snponly-arm64.efi"),
         ];
         let by_architecture = by_architecture.map(|(a, f)| (a, f.to_owned())).into();
-        Self { by_architecture, signed: Vec::new(), http_port }
+        Self { by_architecture, signed: Vec::new(), http_port, https: None }
     }
 
     /// Leaves out what is not `there`: firmware that is offered a file nobody has stops with an error of its own,
@@ -75,6 +86,15 @@ impl BootFiles {
     /// Whether a name is that of a first program for locked firmware.
     pub(crate) fn is_signed(&self, name: &str) -> bool {
         self.signed.iter().any(|chain| chain.shim == name)
+    }
+
+    /// A file's address for UEFI's HTTP boot.
+    fn url(&self, server: SocketAddr, file: &str) -> String {
+        let Some(https) = &self.https else { return format!("http://{server}/firmware/{file}") };
+        match &https.name {
+            Some(name) => format!("https://{name}:{}/firmware/{file}", https.port),
+            None => format!("https://{}/firmware/{file}", SocketAddr::new(server.ip(), https.port)),
+        }
     }
 
     pub(crate) fn server(&self, ip: impl Into<IpAddr>) -> SocketAddr {
@@ -123,7 +143,7 @@ pub(crate) fn boot_file(
         (client, Boot::Script { .. } | Boot::Signed { .. } | Boot::San(_)) => {
             match (files.file(architecture), client) {
                 (None, _) => BootFile::Unknown(architecture, "no boot file for this firmware"),
-                (Some(file), Client::Http) => BootFile::Http(format!("http://{server}/firmware/{file}")),
+                (Some(file), Client::Http) => BootFile::Http(files.url(server, file)),
                 (Some(file), _) => BootFile::Tftp(file.to_owned()),
             }
         }

@@ -7,7 +7,8 @@ use dhcproto::{
     v4::{HType, Message, MessageType, Opcode},
 };
 
-use crate::MacAddr;
+use super::bmc;
+use crate::{BootTable, MacAddr};
 
 /// Fixed fields and magic cookie, in bytes (RFC 2131 §2).
 pub(super) const HEADER: usize = 240;
@@ -49,6 +50,8 @@ pub struct Request {
     pub architecture: Option<u16>,
     /// What kind of client asks.
     pub client: Client,
+    /// Whose BMC it calls itself, by its vendor class (option 60) or host name (option 12).
+    pub bmc: Option<&'static str>,
 }
 
 /// Kinds of clients, as far as boot files go.
@@ -158,6 +161,7 @@ impl Request {
                 .and_then(|v| v.first_chunk().map(|b| u16::from_be_bytes(*b)))
                 .or_else(|| architecture_in(vendor_class)),
             client: client(get(77), get(175), vendor_class),
+            bmc: bmc::maker(vendor_class, get(12).unwrap_or_default()),
         })
     }
 
@@ -170,7 +174,7 @@ impl Request {
     /// The facts of a packet in a line for people. All of it comes from numbers, so it is safe to print.
     #[must_use]
     pub fn describe(&self) -> String {
-        let mut out = self.client.words().to_owned();
+        let mut out = self.bmc.unwrap_or_else(|| self.client.words()).to_owned();
         if let Some(architecture) = self.architecture {
             let _ = write!(out, ", architecture {architecture}");
         }
@@ -194,6 +198,14 @@ impl Request {
         }
         out
     }
+}
+
+/// Whose a packet is that cannot be read: by its `chaddr`, if that is a machine's of the table. Anybody can write anything
+/// there, so strangers have no trace of such packets.
+pub(super) fn sender(bytes: &[u8], table: &BootTable) -> (Option<MacAddr>, Option<String>) {
+    let mac = bytes.get(28..34).and_then(|b| b.try_into().ok()).map(MacAddr);
+    let entry = mac.and_then(|mac| table.entries_of(mac).first().map(|entry| entry.node.clone()));
+    (mac.filter(|_| entry.is_some()), entry)
 }
 
 /// An address among a relay's suboptions (RFC 3046 §2.0).

@@ -148,7 +148,8 @@ impl Server {
         let request = match Request::parse(bytes) {
             Ok(request) => request,
             Err(error) => {
-                self.shared.malformed.tell("dhcp", &self.segment.interface, from, bytes, &error);
+                let who = super::request::sender(bytes, &self.shared.table.load());
+                self.shared.malformed(("dhcp", &self.segment.interface), from, bytes, &error, who);
                 return;
             }
         };
@@ -337,7 +338,8 @@ impl Server {
         if self.exhausted.is_none_or(|at| now.duration_since(at) >= UNKNOWN_EVERY) {
             self.exhausted = Some(now);
             let detail = format!("all addresses of the pool of {} are in use", segment.network);
-            self.shared.events.emit(Some(request.mac), None, EventKind::PoolExhausted, detail);
+            let kind = EventKind::PoolExhausted { network: segment.network.clone() };
+            self.shared.events.emit(Some(request.mac), None, kind, detail);
         }
     }
 

@@ -119,6 +119,27 @@ pub(super) fn discover(xid: u32) -> Request {
 }
 
 #[test]
+fn uefi_http_is_sent_to_https_where_there_is_one() {
+    let url = |name: Option<&str>, class: &[u8], architecture: u16| {
+        let mut files = BootFiles::new(8080);
+        files.https = Some(Https { port: 8443, name: name.map(str::to_owned) });
+        let architecture = DhcpOption::ClientSystemArchitecture(Architecture(architecture));
+        let options = [DhcpOption::ClassIdentifier(class.to_vec()), architecture];
+        let bytes = packet(MessageType::Discover, &options, |_| {});
+        answer(&decide(&segment(), &table(script()), &files, &Request::parse(&bytes).unwrap(), None))
+    };
+    for (name, class, architecture, expect) in [
+        (None, &b"HTTPClient"[..], 16, " file=https://10.1.0.1:8443/firmware/snponly.efi "),
+        (Some("r1.example"), b"HTTPClient", 16, " file=https://r1.example:8443/firmware/snponly.efi "),
+        (None, b"HTTPClient", 19, " file=https://10.1.0.1:8443/firmware/snponly-arm64.efi "),
+        (None, b"PXEClient", 7, " file=snponly.efi "),
+    ] {
+        let answer = url(name, class, architecture);
+        assert!(answer.contains(expect), "{answer}");
+    }
+}
+
+#[test]
 fn a_boot_file_that_is_not_there_is_not_offered() {
     let mut files = BootFiles::new(8080);
     files.keep(|name| name == "snponly.efi");

@@ -55,7 +55,13 @@ impl Server {
         let request = match Request6::parse(bytes) {
             Ok(request) => request,
             Err(error) => {
-                self.shared.malformed.tell("dhcpv6", &self.segment.interface, from.into(), bytes, &error);
+                self.shared.malformed(
+                    ("dhcpv6", &self.segment.interface),
+                    from.into(),
+                    bytes,
+                    &error,
+                    (None, None),
+                );
                 return;
             }
         };

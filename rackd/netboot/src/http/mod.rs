@@ -18,7 +18,7 @@ use axum::{
     routing::get,
 };
 pub use file::respond;
-pub use serve::{Limits, serve};
+pub use serve::{Limits, serve, serve_with};
 
 use crate::{Artifact, BootEntry, BootTable, EventKind, MacAddr, given, script, server::Shared};
 

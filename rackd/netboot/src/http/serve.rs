@@ -6,7 +6,11 @@ use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
 use farrier_model::Shares;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Bounds of the server.
@@ -40,6 +44,22 @@ impl Default for Limits {
 /// Serves `router` until `shutdown`, then lets running requests end within the grace period. Handlers get the
 /// peer's address as `ConnectInfo<SocketAddr>`.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
+    serve_with(listener, |stream| std::future::ready(Ok(stream)), router, limits, shutdown).await;
+}
+
+/// The same over streams that `secure` makes of connections: https, by whoever knows TLS. It has as long as the head of a
+/// request.
+pub async fn serve_with<T, S, F>(
+    listener: TcpListener,
+    secure: T,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) where
+    T: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = std::io::Result<S>> + Send,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let permits = Arc::new(Semaphore::new(limits.connections));
     let shares = Shares::new(limits.connections / 2, limits.share);
     let connections = TaskTracker::new();
@@ -69,9 +89,17 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(limits.stall));
         let (router, limits, shutdown, abort) =
             (router.clone(), limits.clone(), shutdown.clone(), abort.clone());
+        let secure = secure.clone();
         connections.spawn(async move {
+            let work = async {
+                match tokio::time::timeout(limits.header_timeout, secure(stream)).await {
+                    Ok(Ok(stream)) => connection(stream, peer, router, &limits, &shutdown).await,
+                    Ok(Err(error)) => tracing::info!(%peer, %error, "no https with a client"),
+                    Err(_) => tracing::debug!(%peer, "a client takes too long over its handshake"),
+                }
+            };
             tokio::select! {
-                () = connection(stream, peer, router, &limits, &shutdown) => {}
+                () = work => {}
                 () = abort.cancelled() => {}
             }
             drop((permit, share));
@@ -84,7 +112,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
     }
 }
 
-type Accepted = (tokio::net::TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
 /// Cancel-safe: a permit that was taken is given back.
 async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> std::io::Result<Accepted> {
@@ -93,13 +121,15 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> std::io::Re
     Ok((stream, peer, permit))
 }
 
-async fn connection(
-    stream: tokio::net::TcpStream,
+async fn connection<S>(
+    stream: S,
     peer: SocketAddr,
     router: Router,
     limits: &Limits,
     shutdown: &CancellationToken,
-) {
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
         async move {
@@ -134,7 +164,7 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::{TcpSocket, TcpStream};
+    use tokio::net::TcpSocket;
 
     async fn from(source: [u8; 4], to: SocketAddr) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();

@@ -65,7 +65,11 @@ impl Rack {
     }
 
     pub(crate) fn machine(&self, args: &[&str]) -> Machine {
-        let qemu = tool("qemu-system-x86_64", "qemu-system-x86");
+        self.machine_of("qemu-system-x86_64", "qemu-system-x86", args)
+    }
+
+    fn machine_of(&self, program: &str, package: &str, args: &[&str]) -> Machine {
+        let qemu = tool(program, package);
         let mut command: Command = self.namespace.command(&qemu);
         let nic = "-netdev tap,id=n0,ifname=t0,script=no,downscript=no,vhost=off";
         command.args("-accel tcg -m 256 -nodefaults -no-user-config -display none -serial stdio".split(' '));
@@ -199,6 +203,43 @@ fn a_uefi_machine_boots_over_http_alone() {
     server.wait(PATIENCE, |kind| matches!(kind, EventKind::HttpFirmware { bytes: 1.., .. }));
     eprintln!("uefi http: snponly.efi after {:?}", started.elapsed());
     expect_boot(&mut server, "uefi http", started);
+}
+
+/// Another architecture's firmware, over PXE and over HTTP: it says which it is, and fetches the file of that.
+fn arm64_fetches(more: &[&str], fetched: impl Fn(&EventKind) -> bool, told: &str) {
+    let rack = Rack::new();
+    let mut config = Config::new(HTTP_PORT);
+    // Debian has no iPXE for arm64; that it is fetched whole is what is to be shown.
+    config.files.insert("snponly-arm64.efi".into(), noise(300_000).into());
+    let segment = Segment::new("provisioning", "br0", SERVER_IP.parse().unwrap(), 24);
+    let mut server = Running::start(&rack.namespace, config, table(segment, script()));
+    let vars = rack.dir.path().join("vars.fd");
+    std::fs::copy(file("/usr/share/AAVMF/AAVMF_VARS.fd", "qemu-efi-aarch64"), &vars).unwrap();
+    let code = "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/AAVMF/AAVMF_CODE.fd";
+    let vars = format!("if=pflash,format=raw,unit=1,file={}", vars.display());
+    let nic = format!("virtio-net-pci,netdev=n0,mac={MAC},bootindex=1,romfile=");
+    let args = ["-machine", "virt", "-cpu", "cortex-a57", "-drive", code, "-drive", &vars, "-device", &nic];
+    let started = Instant::now();
+    let _machine = rack.machine_of("qemu-system-aarch64", "qemu-system-arm", &[&args, more].concat());
+    server.wait(PATIENCE, fetched);
+    eprintln!("arm64: its file after {:?}", started.elapsed());
+    let details: Vec<_> = server.netboot.trace(MAC).iter().map(|event| event.detail.clone()).collect();
+    assert!(details.iter().any(|d| d.starts_with(told)), "{details:#?}");
+}
+
+const NO_PXE6: &str = "name=opt/org.tianocore/IPv6PXESupport,string=n";
+
+#[test]
+fn an_arm64_machine_fetches_its_file_by_tftp() {
+    let done = |kind: &EventKind| matches!(kind, EventKind::TftpDone { bytes: 300_000, .. });
+    arm64_fetches(&["-fw_cfg", NO_PXE6], done, "pxe firmware, architecture 11");
+}
+
+#[test]
+fn an_arm64_machine_fetches_its_file_by_http() {
+    let off = "name=opt/org.tianocore/IPv4PXESupport,string=n";
+    let done = |kind: &EventKind| matches!(kind, EventKind::HttpFirmware { bytes: 300_000, .. });
+    arm64_fetches(&["-fw_cfg", off, "-fw_cfg", NO_PXE6], done, "http boot firmware, architecture 19");
 }
 
 /// A boot sector that says "disk!" on the first serial port and halts.

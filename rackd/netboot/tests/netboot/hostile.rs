@@ -41,6 +41,12 @@ fn a_storm_of_rubbish_leaves_dhcp_and_tftp_answering() {
     let output = cable.client.client(20, "udhcpc", "udhcpc", &args);
     assert!(output.status.success(), "{}", text(&output));
     server.wait(5, |kind| *kind == EventKind::Ack);
+    // Of all that rubbish one packet is in the machine's trace.
+    let malformed =
+        server.netboot.trace(MAC).into_iter().filter(|e| matches!(e.kind, EventKind::Malformed { .. }));
+    let malformed: Vec<_> = malformed.map(|event| (event.node.clone(), event.detail.clone())).collect();
+    let [(Some(node), detail)] = &malformed[..] else { panic!("{malformed:?}") };
+    assert!(node == "node-1" && detail.contains("expected") && detail.contains("bytes"), "{detail}");
 }
 
 #[test]

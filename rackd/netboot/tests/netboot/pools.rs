@@ -49,6 +49,24 @@ fn a_lease_is_on_disk_before_udhcpc_is_told_and_outlives_the_server() {
 }
 
 #[test]
+fn a_bmc_is_recognised_by_what_udhcpc_is_told_to_say() {
+    for (args, expect) in [
+        (["-V", "iDRAC"], Some("Dell iDRAC")),
+        (["-x", "hostname:ILO2M293100R6"], Some("HPE iLO")),
+        (["-x", "hostname:web-1"], None),
+    ] {
+        let cable = Cable::new();
+        let mut server = serve(&cable, pool("10.77.0.200", "10.77.0.209"));
+        assert!(udhcpc(&cable, &args).status.success());
+        let guest = server.wait(5, |kind| matches!(kind, EventKind::Guest { .. }));
+        let EventKind::Guest { network, ip, boots, bmc } = &guest.kind else { unreachable!() };
+        let lease = &server.netboot.leases()[0];
+        assert_eq!((ip, network.as_str(), *boots, *bmc), (&lease.ip, lease.network.as_str(), false, expect));
+        assert_eq!(guest.mac, Some(MAC));
+    }
+}
+
+#[test]
 fn dhclient_with_an_identifier_of_its_own_is_another_client() {
     let cable = Cable::new();
     let server = serve(&cable, pool("10.77.0.200", "10.77.0.209"));

@@ -36,6 +36,13 @@ fn curl_reads_files_of_awkward_sizes() {
                 "{name} {block} {}",
                 output.stdout.len()
             );
+            let begins = server.wait(5, |kind| *kind == EventKind::TftpStart);
+            let agreed = block.parse::<u16>().unwrap().min(1468);
+            let told = format!(
+                "asked tsize 0 blksize {block} timeout 6, agreed tsize {} blksize {agreed} timeout 6",
+                bytes.len()
+            );
+            assert!(begins.detail.contains(&told), "{} has no {told}", begins.detail);
             done(&mut server, bytes.len());
         }
     }

@@ -9,8 +9,8 @@ use farrier_identity::Identity;
 use farrier_inventory_store::{Found, StoreError};
 use farrier_model::{Collection, MacAddress};
 use farrier_proto::inventory::{
-    Bmc, DiscoveredMachine, DiscoveryPlan, Event, Node, Port, ProposedNode, ReportMachineRequest,
-    ReportMachineResponse,
+    Bmc, DiscoveredMachine, DiscoveryPlan, Event, ExpectedMachine, Node, Port, ProposedNode,
+    ReportMachineRequest, ReportMachineResponse, SightMachineResponse,
 };
 use farrier_proto::types::{BootMode, Hardware};
 use farrier_runtime::authz::Caller;
@@ -24,9 +24,13 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 impl App {
-    /// The node whose port has this address; empty: nobody's.
-    pub(crate) async fn sight_machine(&self, mac_address: &str) -> Result<String, Status> {
-        self.owner_of(&[mac("mac_address", mac_address)?]).await
+    /// The node whose port has this address, and whether a BMC with it is expected.
+    pub(crate) async fn sight_machine(&self, mac_address: &str) -> Result<SightMachineResponse, Status> {
+        let mac = mac("mac_address", mac_address)?;
+        let node = self.owner_of(&[mac]).await?;
+        let (_, plan) = self.plan().await?;
+        let is_its = |expected: &ExpectedMachine| expected.bmc_mac_address.parse() == Ok(mac);
+        Ok(SightMachineResponse { expected_bmc: plan.machines.iter().any(is_its), node })
     }
 
     /// What a rack found. Written down under the name that the machine has already, if it was seen before.
@@ -74,12 +78,7 @@ impl App {
                     let machine = if node.is_empty() { machine } else { String::new() };
                     return Ok(ReportMachineResponse { machine, node });
                 }
-                Ok(None) => {
-                    let text = format!(
-                        "{MOST} discovered machines are kept: accept or forget some, `farrier discovered list` has them"
-                    );
-                    return Err(refuse(Code::ResourceExhausted, Reason::Unavailable, text));
-                }
+                Ok(None) => return Err(full()),
             }
         }
         Err(stale_etag(&seen.name, None))
@@ -89,11 +88,21 @@ impl App {
     async fn write_machine(
         &self,
         caller: &Caller,
-        seen: DiscoveredMachine,
+        mut seen: DiscoveredMachine,
     ) -> Result<Option<String>, StoreError> {
         let its = Identifiers::of(&seen);
         let alike = self.store.machines_like(&seen.name, &its.keys(), ALIKE).await?;
-        let Merge { first, gone } = merge(&alike, &seen, &its);
+        let (bmcs, alike): (Vec<_>, Vec<_>) = alike.into_iter().partition(is_bmc_alone);
+        let Merge { first, mut gone } = merge(&alike, &seen, &its);
+        // Its BMC was here first.
+        let own = |bmc: &&DiscoveredMachine| bmc.rack == seen.rack && its.same_bmc(&Identifiers::of(bmc));
+        if let Some(own) = bmcs.iter().find(own) {
+            seen.bmc.clone_from(&own.bmc);
+            if seen.bmc_address.is_empty() {
+                seen.bmc_address.clone_from(&own.bmc_address);
+            }
+            gone.push(own);
+        }
         let now = time::now();
         let revision_of = |known: &DiscoveredMachine| known.etag.parse().unwrap_or(0);
         let mut events = Vec::new();
@@ -105,6 +114,7 @@ impl App {
                     create_time: first.create_time,
                     seen_time: Some(now),
                     boot_count: first.boot_count.saturating_add(1),
+                    bmc: seen.bmc.clone().or_else(|| first.bmc.clone()),
                     ..seen
                 };
                 (first.name.clone(), Some(revision_of(first)), machine)
@@ -119,7 +129,7 @@ impl App {
             }
         };
         for other in &gone {
-            let detail = if its.same(&Identifiers::of(other)) {
+            let detail = if is_bmc_alone(other) || its.same(&Identifiers::of(other)) {
                 format!("it is {name}")
             } else {
                 format!("another machine has its interface {}", machine.boot_mac_address)
@@ -147,7 +157,8 @@ impl App {
         // Racks see no discovered machines; this one is what it just told.
         let accepted = async {
             let machine = self.store.get::<DiscoveredMachine>(machine).await.map_err(error::store)?;
-            self.make_node(caller, machine, "", None).await
+            // Nobody has looked at the certificate that its BMC showed.
+            self.make_node(caller, DiscoveredMachine { bmc: None, ..machine }, "", None).await
         };
         match accepted.await {
             Ok(node) => node.name,
@@ -207,6 +218,7 @@ impl App {
         if let Some(proposal) = propose(&plan, &machine) {
             fill(&mut node, proposal);
         }
+        fill_seen(&mut node, &machine);
         if node.name.is_empty() {
             return Err(invalid("node.name", "expected a name: the discovery plan proposes none"));
         }
@@ -220,7 +232,6 @@ impl App {
         let now = time::now();
         let mut node = node.born(Uuid::now_v7().to_string(), now)?;
         let extra = node.seal(None, &self.vault)?;
-        let boot = mac("boot_mac_address", &machine.boot_mac_address)?;
         let hardware = machine.hardware.clone().unwrap_or_default();
         // Its firmware ran the ramdisk only because it was signed.
         node.secure_boot |= hardware.secure_boot && node.boot_mode() != BootMode::Bios;
@@ -229,11 +240,13 @@ impl App {
             Event { detail: format!("as {}", node.name), ..event(caller, name, "accept") },
             Event { detail: format!("from {name}"), ..event(caller, &node.name, "create") },
         ];
-        for mac in macs(boot, &hardware) {
+        let boot = machine.boot_mac_address.parse().ok();
+        // Of one whose BMC alone was seen they are not known.
+        for mac in boot.map(|boot| macs(boot, &hardware)).unwrap_or_default() {
             let port = Port {
                 node: node.name.clone(),
                 mac_address: mac.to_string(),
-                pxe_enabled: mac == boot,
+                pxe_enabled: Some(mac) == boot,
                 ..Port::default()
             };
             let port = port.born(Uuid::now_v7().to_string(), now)?;
@@ -300,6 +313,34 @@ fn fill(node: &mut Node, proposal: ProposedNode) {
     }
 }
 
+/// What the rack saw of its BMC, where nobody says something else. The certificate has been shown to whoever accepts it.
+fn fill_seen(node: &mut Node, machine: &DiscoveredMachine) {
+    let Some(seen) = &machine.bmc else { return };
+    let bmc = node.bmc.get_or_insert_default();
+    if bmc.driver.is_empty() {
+        bmc.driver.clone_from(&seen.driver);
+    }
+    if bmc::has_bmc(bmc) && bmc.address.is_empty() {
+        bmc.address.clone_from(&machine.bmc_address);
+    }
+    let proven = !bmc.certificate_sha256.is_empty() || !bmc.ca_pem.is_empty() || bmc.scheme == "http";
+    if bmc.address == machine.bmc_address && bmc.driver != "ipmi" && bmc::has_bmc(bmc) && !proven {
+        bmc.certificate_sha256.clone_from(&seen.certificate_sha256);
+    }
+}
+
+/// A row of a BMC whose machine has not booted here.
+pub(super) fn is_bmc_alone(machine: &DiscoveredMachine) -> bool {
+    machine.boot_mac_address.is_empty()
+}
+
+pub(super) fn full() -> Status {
+    let text = format!(
+        "{MOST} discovered machines are kept: accept or forget some, `farrier discovered list` has them"
+    );
+    refuse(Code::ResourceExhausted, Reason::Unavailable, text)
+}
+
 /// Its interfaces, each once, the one it booted from first. What is no Ethernet address is passed over.
 fn macs(boot: MacAddress, hardware: &Hardware) -> Vec<MacAddress> {
     let mut macs = vec![boot];
@@ -352,12 +393,12 @@ fn describe(machine: &DiscoveredMachine) -> String {
     format!("in {}, booted from {}: {}", machine.rack, machine.boot_mac_address, words.join(" "))
 }
 
-fn mac(field: &str, text: &str) -> Result<MacAddress, Status> {
+pub(super) fn mac(field: &str, text: &str) -> Result<MacAddress, Status> {
     text.parse().map_err(|e| invalid(field, e))
 }
 
 /// Machines that are kept: a stranger on the network can make up more.
-const MOST: u64 = 2048;
+pub(super) const MOST: u64 = 2048;
 /// Interfaces, or disks, of one machine.
 const PARTS: usize = 256;
 /// At which one switch is managed.
@@ -367,8 +408,8 @@ const WHOLE: usize = 64 << 10;
 /// Addresses of others that a rack tells beside a machine.
 const GIVEN: usize = 1024;
 /// Rows that one report may be about; they are one machine, seen by parts.
-const ALIKE: u64 = 64;
+pub(super) const ALIKE: u64 = 64;
 /// Characters kept of why it was not accepted.
 const WHY: usize = 1024;
 /// Tries of a write that meets another one.
-const TRIES: usize = 16;
+pub(super) const TRIES: usize = 16;

@@ -44,6 +44,8 @@ impl App {
                 RackEventKind::ForeignDhcpServer => "foreign dhcp server",
                 RackEventKind::DiskFailed => "disk failed",
                 RackEventKind::AddressConflict => "address conflict",
+                RackEventKind::PoolExhausted => "address pool exhausted",
+                RackEventKind::TftpFull => "tftp full",
                 RackEventKind::Unspecified => return Err(invalid("events.kind", "expected what happened")),
             };
             check::text("events.detail", &reported.detail)?;

@@ -3,6 +3,7 @@
 mod bmc;
 mod check;
 mod discovered;
+mod discovered_bmc;
 mod discovery_plan;
 mod dispatch;
 mod error;

@@ -69,6 +69,9 @@ fn proposal(
     let (bmc, whose) = bmc(rule, expected, machine);
     let wrong_rack = expected.filter(|e| !e.rack.is_empty() && e.rack != machine.rack).map(|e| &e.rack);
     let mut missing = Vec::new();
+    if machine.boot_mac_address.is_empty() {
+        missing.push("only its BMC was seen: it has not booted here".to_owned());
+    }
     if let Some(rack) = wrong_rack {
         missing.push(format!("it is expected in {rack}"));
     }
@@ -172,9 +175,14 @@ fn bmc(
         let knows = expected.is_some_and(|e| !e.bmc_user.is_empty());
         knows.then(|| Bmc { driver: "auto".to_owned(), ..Bmc::default() })
     });
-    let Some(mut bmc) = bmc else { return (None, Word::Ours) };
+    // The rack asked it what it speaks.
+    let asked = || Some(Bmc { driver: expected.and(machine.bmc.as_ref())?.driver.clone(), ..Bmc::default() });
+    let Some(mut bmc) = bmc.or_else(asked) else { return (None, Word::Ours) };
     let said = own_bmc(machine);
-    let planned = expected.is_some_and(|e| !e.bmc_mac_address.is_empty());
+    // The rack heard of the BMC that the plan names; one that the machine says instead may be anybody's.
+    let its = said.map(|own| own.mac_address.as_str()).filter(|mac| !mac.is_empty());
+    let planned = expected.map(|e| e.bmc_mac_address.as_str()).filter(|mac| !mac.is_empty());
+    let planned = planned.is_some_and(|mac| its.is_none_or(|its| same_mac(its, mac)));
     let heard = if planned { Word::Ours } else { Word::ItsOwn };
     let mut whose = Word::Ours;
     for (address, word) in [
@@ -300,6 +308,20 @@ mod tests {
         heard.bmc_address = bmc_address(&DiscoveryPlan::default(), &heard, &given);
         assert_eq!(heard.bmc_address, "10.90.0.9");
         assert!(!propose(rule(), &heard).automatic);
+    }
+
+    #[test]
+    fn who_has_an_expected_serial_number_and_another_bmc_is_sent_no_password() {
+        let plan =
+            DiscoveryPlan { rules: vec![rule()], machines: vec![expected()], ..DiscoveryPlan::default() };
+        let mut liar = with_bmc("52:54:00:00:00:66", "");
+        liar.bmc_address = "10.90.0.66".into();
+        let proposal = propose(&plan, &liar).unwrap();
+        assert!(proposal.expected && !proposal.automatic, "{proposal:?}");
+        assert!(proposal.missing.contains("10.90.0.66 is its own word"), "{}", proposal.missing);
+        let mut honest = with_bmc("52:54:00:00:00:99", "");
+        honest.bmc_address = "10.90.0.9".into();
+        assert!(propose(&plan, &honest).unwrap().automatic);
     }
 
     #[test]

@@ -56,6 +56,11 @@ impl Identifiers {
         }
     }
 
+    /// Whether both have the same BMC.
+    pub(super) fn same_bmc(&self, other: &Self) -> bool {
+        agree(&self.bmc, &other.bmc) == Some(true)
+    }
+
     /// Whether the machine itself says so. An interface proves little: it moves, and whoever has none of the others may
     /// name any.
     fn proven(&self, other: &Self) -> bool {
@@ -71,7 +76,7 @@ impl Identifiers {
     }
 
     fn shares_part(&self, other: &Self) -> bool {
-        !self.macs.is_disjoint(&other.macs) || agree(&self.bmc, &other.bmc) == Some(true)
+        !self.macs.is_disjoint(&other.macs) || self.same_bmc(other)
     }
 }
 

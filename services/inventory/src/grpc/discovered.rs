@@ -3,8 +3,8 @@ use farrier_proto::inventory::discovered_service_server::DiscoveredService;
 use farrier_proto::inventory::{
     AcceptDiscoveredMachineRequest, DeleteDiscoveredMachineRequest, DiscoveredMachine, DiscoveryPlan,
     GetDiscoveredMachineRequest, GetDiscoveryPlanRequest, ListDiscoveredMachinesRequest,
-    ListDiscoveredMachinesResponse, Node, ReplaceDiscoveryPlanRequest, ReportMachineRequest,
-    ReportMachineResponse, SightMachineRequest, SightMachineResponse,
+    ListDiscoveredMachinesResponse, Node, ReplaceDiscoveryPlanRequest, ReportBmcRequest, ReportBmcResponse,
+    ReportMachineRequest, ReportMachineResponse, SightMachineRequest, SightMachineResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -68,8 +68,7 @@ impl DiscoveredService for Api {
         request: Request<SightMachineRequest>,
     ) -> Result<Response<SightMachineResponse>, Status> {
         let (_, r) = split(request);
-        let node = self.app.sight_machine(&r.mac_address).await?;
-        Ok(Response::new(SightMachineResponse { node }))
+        self.app.sight_machine(&r.mac_address).await.map(Response::new)
     }
 
     async fn report_machine(
@@ -78,5 +77,13 @@ impl DiscoveredService for Api {
     ) -> Result<Response<ReportMachineResponse>, Status> {
         let (caller, r) = split(request);
         self.app.report_machine(&caller, r).await.map(Response::new)
+    }
+
+    async fn report_bmc(
+        &self,
+        request: Request<ReportBmcRequest>,
+    ) -> Result<Response<ReportBmcResponse>, Status> {
+        let (caller, r) = split(request);
+        self.app.report_bmc(&caller, r).await.map(Response::new)
     }
 }

@@ -297,3 +297,101 @@ async fn a_plan_that_makes_no_sense_is_refused_and_racks_do_not_see_it() {
     let seen = f.rack("r1").discovered.get_discovery_plan(GetDiscoveryPlanRequest {}).await;
     assert_eq!(seen.unwrap_err().code(), Code::PermissionDenied);
 }
+
+const BMC: &str = "52:54:00:00:02:01";
+
+fn bmc(ip: &str) -> ReportBmcRequest {
+    ReportBmcRequest {
+        mac_address: BMC.into(),
+        ip_address: ip.into(),
+        driver: "redfish".into(),
+        certificate_sha256: "ab".repeat(32),
+        maker: "OpenBMC".into(),
+    }
+}
+
+fn with_own_bmc(mut machine: ReportMachineRequest) -> ReportMachineRequest {
+    let own = farrier_proto::types::OwnBmc { mac_address: BMC.into(), ..Default::default() };
+    machine.hardware.as_mut().unwrap().own_bmc = Some(own);
+    machine
+}
+
+#[tokio::test]
+async fn a_bmc_and_its_machine_are_one_row_whichever_was_seen_first() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    let mut r1 = f.rack("r1");
+    let alone = ok(r1.discovered.report_bmc(bmc("10.90.0.230")).await).machine;
+    assert_eq!(alone, "discovered/52-54-00-00-02-01");
+    let get = |name: &str| GetDiscoveredMachineRequest { name: name.into() };
+    let row = ok(op.discovered.get_discovered_machine(get(&alone)).await);
+    assert_eq!((row.boot_mac_address.as_str(), row.bmc_address.as_str()), ("", "10.90.0.230"));
+    // Its machine boots, and says that it is its own.
+    let told = ok(r1.discovered.report_machine(with_own_bmc(machine("S-1001", &[1]))).await);
+    assert_eq!(told.machine, name(1));
+    assert_eq!(listed(&mut op).await, [(name(1), 1)]);
+    let row = ok(op.discovered.get_discovered_machine(get(&name(1))).await);
+    assert_eq!((row.bmc_address.as_str(), row.bmc.unwrap().driver.as_str()), ("10.90.0.230", "redfish"));
+    // The BMC has another address: the machine's row has it, and its boots are what they were.
+    let again = ok(r1.discovered.report_bmc(bmc("10.90.0.231")).await);
+    assert_eq!(again.machine, name(1));
+    let row = ok(op.discovered.get_discovered_machine(get(&name(1))).await);
+    assert_eq!((row.bmc_address.as_str(), row.boot_count), ("10.90.0.231", 1));
+    // In another rack somebody says the same of itself.
+    op.create_rack("r2").await.unwrap();
+    let other = ok(f.rack("r2").discovered.report_bmc(bmc("10.91.0.9")).await).machine;
+    assert_eq!(other, alone);
+    assert_eq!(listed(&mut op).await, [(name(1), 1), (alone, 0)]);
+}
+
+#[tokio::test]
+async fn a_bmc_alone_is_accepted_by_hand_with_what_was_seen_and_never_by_itself() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    let mut r1 = f.rack("r1");
+    let mut expects = plan();
+    expects.rules[0].vendor.clear();
+    expects.rules[0].node_name = "n-{unit}".into();
+    expects.rules[0].bmc.as_mut().unwrap().driver = "auto".into();
+    ok(op.discovered.replace_discovery_plan(ReplaceDiscoveryPlanRequest { plan: Some(expects) }).await);
+    let sight = SightMachineRequest { mac_address: BMC.into() };
+    assert!(ok(r1.discovered.sight_machine(sight).await).expected_bmc);
+    let sight = SightMachineRequest { mac_address: "52:54:00:00:02:02".into() };
+    assert!(!ok(r1.discovered.sight_machine(sight).await).expected_bmc);
+    let alone = ok(r1.discovered.report_bmc(bmc("10.90.0.230")).await).machine;
+    let get = GetDiscoveredMachineRequest { name: alone.clone() };
+    let row = ok(op.discovered.get_discovered_machine(get).await);
+    let proposal = row.proposal.unwrap();
+    assert!(proposal.expected && !proposal.automatic, "{proposal:?}");
+    assert!(proposal.missing.contains("only its BMC was seen"), "{}", proposal.missing);
+    let accept = AcceptDiscoveredMachineRequest { name: alone, etag: row.etag, node: None };
+    let node = ok(op.discovered.accept_discovered_machine(accept).await);
+    let seen = node.bmc.unwrap();
+    assert_eq!((node.name.as_str(), node.rack_unit), ("nodes/n-12", 12));
+    assert_eq!((seen.address.as_str(), seen.certificate_sha256), ("10.90.0.230", "ab".repeat(32)));
+    assert!(seen.password_set);
+    // It is the node's BMC now.
+    let again = ok(r1.discovered.report_bmc(bmc("10.90.0.230")).await);
+    assert_eq!((again.machine.as_str(), again.node.as_str()), ("", "nodes/n-12"));
+    assert_eq!(listed(&mut op).await, []);
+}
+
+#[tokio::test]
+async fn what_a_rack_says_of_a_bmc_is_checked_and_nobody_else_says_it() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    let mut r1 = f.rack("r1");
+    for bad in [
+        ReportBmcRequest { mac_address: "x".into(), ..bmc("10.90.0.230") },
+        bmc("bmc.example"),
+        ReportBmcRequest { driver: "ssh".into(), ..bmc("10.90.0.230") },
+        ReportBmcRequest { certificate_sha256: "zz".repeat(32), ..bmc("10.90.0.230") },
+        ReportBmcRequest { maker: "\u{1b}[2J".into(), ..bmc("10.90.0.230") },
+    ] {
+        let error = r1.discovered.report_bmc(bad).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{error:?}");
+    }
+    let error = op.discovered.report_bmc(bmc("10.90.0.230")).await.unwrap_err();
+    assert_eq!(error.code(), Code::PermissionDenied);
+    assert_eq!(listed(&mut op).await, []);
+}

@@ -1,0 +1,160 @@
+//! A BMC that was just plugged in asks the rack for an address: it is recognised, found, accepted and managed, before its
+//! machine was ever switched on. Its DHCP client is udhcpc, as in many BMCs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use farrier_identity::device::SelfSigned;
+use farrier_proto::types::{NodeVerb, ProvisionState};
+use farrier_sim::bmc::redfish::{Facts, Personality, RedfishConfig, RedfishHandle, RedfishServer};
+use farrier_sim::bmc::{BmcConfig, BmcServer, MemoryChassis, Secret};
+use farrier_sim::lab::{Installation, Place, Programs, RackConfig, run_on};
+use farrier_sim::media::Ramdisk;
+use farrier_sim::net::Netns;
+use farrier_sim::rack::Rack;
+use serde_json::Value;
+
+const PASSWORD: &str = "on-the-label";
+
+#[test]
+fn a_bmc_that_asks_for_an_address_is_discovered_and_becomes_a_node() {
+    farrier_sim::cleanup::on_signals();
+    let programs = Programs::beside_tests().unwrap();
+    let rack = Rack::build().unwrap();
+    let nothing = rack.dir().join("nothing");
+    std::fs::write(&nothing, "boots nobody").unwrap();
+    let ramdisk = Ramdisk { kernel: nothing.clone(), initrd: nothing };
+    let mut config = RackConfig::of_rack(&rack, &ramdisk);
+    (config.discovery, config.signed_boot) = (true, false);
+    let provisioning = config.segments.first_mut().unwrap();
+    provisioning.dhcp = Some("authoritative");
+    provisioning.guests = Some("10.90.0.200-10.90.0.219".to_owned());
+    let runtime = rack.netns().runtime(2).unwrap();
+    let done = run_on(runtime, async move {
+        let place = Place::inside(rack.netns());
+        let mut farrier = Installation::start(place, &programs, &rack.dir().join("farrier")).await?;
+        let client = farrier.client()?;
+        client.create_site("s1").await?;
+        client.create_rack("r1", "s1").await?;
+        farrier.start_rack("r1", &config).await?;
+        let ended = discovered(&farrier, &rack).await;
+        ended.with_context(|| farrier.tails(40))?;
+        farrier.shutdown().await
+    });
+    done.unwrap();
+}
+
+async fn discovered(farrier: &Installation, rack: &Rack) -> Result<()> {
+    // A Redfish BMC of Dell's make, and one that speaks IPMI alone.
+    let redfish = Plugged::into(rack, 1, &["-V", "iDRAC", "-x", "hostname:idrac-ABC1234"])?;
+    let dell = redfish.serve_redfish().await?;
+    let ipmi = Plugged::into(rack, 2, &["-x", "hostname:ILO2M293100R6"])?;
+    let hpe = ipmi.serve_ipmi()?;
+    // A stranger that is no BMC by its own word is not asked.
+    let other = Plugged::into(rack, 3, &["-x", "hostname:web-1"])?;
+    let _quiet = other.serve_redfish().await?;
+
+    let shown = async |mac: &str| -> Result<Value> {
+        let found = async {
+            loop {
+                if let Ok(text) = farrier.farrier(&["discovered", "show", mac, "-o", "json"]) {
+                    return anyhow::Ok(serde_json::from_str(&text)?);
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.with_context(|| format!("{mac} is not discovered"))?
+    };
+    let seen = shown(&redfish.mac).await?;
+    ensure!(seen["bmc"]["driver"] == "idrac" && seen["bmc"]["maker"] == "Dell iDRAC", "{seen}");
+    ensure!(seen["bmc_address"] == redfish.ip.to_string() && seen["boot_mac_address"] == "", "{seen}");
+    let pin: String = redfish.tls.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect();
+    ensure!(seen["bmc"]["certificate_sha256"] == pin, "{seen}");
+    let seen = shown(&ipmi.mac).await?;
+    ensure!(seen["bmc"]["driver"] == "ipmi" && seen["bmc"]["maker"] == "HPE iLO", "{seen}");
+
+    // By what the rack saw, and by what is on the label.
+    let (plan, list) = (rack.dir().join("plan.yaml"), rack.dir().join("ordered.csv"));
+    std::fs::write(&plan, "rules: []\n")?;
+    let row = format!("\"{}\",admin,\"{PASSWORD}\",n2", ipmi.mac);
+    std::fs::write(&list, format!("bmc_mac_address,bmc_user,bmc_password,node\n{row}\n"))?;
+    let (plan, list) = (plan.to_string_lossy(), list.to_string_lossy());
+    farrier.farrier(&["discovered", "plan", "apply", &plan, "--machines", &list])?;
+    farrier.farrier(&["discovered", "accept", &ipmi.mac])?;
+    let password = rack.dir().join("password");
+    std::fs::write(&password, PASSWORD)?;
+    let account = ["--bmc-user", "admin", "--bmc-password-file", &password.to_string_lossy()];
+    farrier.farrier(&[&["discovered", "accept", &redfish.mac, "--as", "n1"], &account[..]].concat())?;
+    let client = farrier.client()?;
+    for (name, of) in [("n1", &redfish), ("n2", &ipmi)] {
+        // Not by the command: their BMCs are served by these very threads.
+        client.wait(client.act(name, NodeVerb::Manage).await?, |_| {}).await?;
+        let node = client.node(name).await?;
+        let bmc = node.bmc.clone().context("no BMC")?;
+        ensure!(node.state() == ProvisionState::Manageable && bmc.address == of.ip.to_string(), "{node:?}");
+    }
+    ensure!(client.node("n1").await?.bmc.context("no BMC")?.certificate_sha256 == pin);
+    // It is a node's now: asking again does not make it another machine.
+    let left: Value = serde_json::from_str(&farrier.farrier(&["discovered", "list", "-o", "json"])?)?;
+    ensure!(left == serde_json::json!([]), "{left}");
+    dell.shutdown().await;
+    hpe.shutdown().await;
+    Ok(())
+}
+
+/// A namespace with one cable to the provisioning network: a BMC.
+struct Plugged {
+    netns: Netns,
+    mac: String,
+    ip: Ipv4Addr,
+    tls: SelfSigned,
+}
+
+impl Plugged {
+    /// Plugs it in, and asks for an address.
+    fn into(rack: &Rack, index: u8, dhcp: &[&str]) -> Result<Self> {
+        let netns = Netns::create()?;
+        let (mac, bridge) = (format!("52:54:00:93:00:{index:02x}"), rack.provisioning().name());
+        rack.netns().ip(&format!(
+            "link add bmc{index} type veth peer name eth0 address {mac} netns {}\n\
+             link set bmc{index} master {bridge} up\n",
+            netns.name()
+        ))?;
+        netns.ip("link set eth0 up\n")?;
+        let script = rack.dir().join("udhcpc.sh");
+        std::fs::write(&script, "#!/bin/sh\n[ \"$1\" != bound ] || ip addr add $ip/24 dev $interface\n")?;
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+        let mut udhcpc: Command = netns.command("udhcpc");
+        udhcpc.args(["-f", "-q", "-n", "-t", "10", "-T", "2", "-i", "eth0", "-s"]).arg(&script).args(dhcp);
+        let output = udhcpc.output().context("udhcpc: apt-get install udhcpc")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let shown = netns.ip("-4 -o addr show dev eth0\n").or_else(|_| netns.ip("addr show dev eth0\n"))?;
+        let ip = shown.split_ascii_whitespace().find_map(|word| word.strip_suffix("/24")?.parse().ok());
+        let ip: Ipv4Addr = ip.with_context(|| format!("no address in {shown}"))?;
+        let tls = SelfSigned::generate(&[ip.to_string()])?;
+        Ok(Self { netns, mac, ip, tls })
+    }
+
+    async fn serve_redfish(&self) -> Result<RedfishHandle> {
+        let facts = Facts { serial_number: "ABC1234".to_owned(), ..Facts::default() };
+        let mut config = RedfishConfig::new("admin", Secret::new(PASSWORD), facts).of(Personality::Idrac);
+        config.tls = Some(self.tls.clone());
+        let listener = self.netns.tcp_listen(SocketAddr::from((self.ip, 443)))?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        Ok(RedfishServer::start(listener, config, Arc::new(MemoryChassis::new()))?)
+    }
+
+    fn serve_ipmi(&self) -> Result<farrier_sim::bmc::BmcHandle> {
+        let socket = tokio::net::UdpSocket::from_std(self.netns.udp_bind(SocketAddr::from((self.ip, 623)))?)?;
+        let config = BmcConfig::new("admin", Secret::new(PASSWORD));
+        Ok(BmcServer::start(socket, config, Arc::new(MemoryChassis::new()))?)
+    }
+}
+
+/// From the first question to the last pause before another.
+const PATIENCE: Duration = Duration::from_secs(90);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
