@@ -2,6 +2,7 @@
 
 use crate::boot_cd::BootCdError;
 use crate::config::SegmentConfig;
+use crate::discovery;
 use crate::rack::Rack;
 use crate::volumes::{Access, Account};
 use farrier_journal::JournalError;
@@ -64,7 +65,7 @@ impl Rack {
         self.check_signed(machine, serve)?;
         let mut addresses = Vec::new();
         for mac in bootable(machine)? {
-            let ip = self.reserve(mac, segment).await?;
+            let ip = self.reserve(machine, mac, segment).await?;
             let boot = match serve {
                 Serve::Ramdisk { token } => {
                     let (kernel, initrd) = (self.kernel.clone(), self.initrd.clone());
@@ -95,7 +96,12 @@ impl Rack {
     }
 
     /// The address of a port in a segment, which it keeps.
-    async fn reserve(&self, mac: MacAddr, segment: &SegmentConfig) -> Result<Ipv4Addr, JournalError> {
+    async fn reserve(
+        &self,
+        machine: &Machine,
+        mac: MacAddr,
+        segment: &SegmentConfig,
+    ) -> Result<Ipv4Addr, JournalError> {
         let (first, last) = segment.pool;
         // Those of boot CDs are told their addresses, and ask nobody.
         let at_work: HashSet<String> = self
@@ -105,16 +111,24 @@ impl Rack {
             .filter_map(|task| task.spec.machine.as_ref())
             .flat_map(|machine| machine.ports.iter().map(|port| port.mac_address.clone()))
             .collect();
-        let in_use = |mac: &str| {
-            if at_work.contains(mac) {
-                return true;
-            }
-            let (mac, table) = (mac.parse::<MacAddr>(), self.netboot.table());
-            mac.is_ok_and(|mac| {
-                table.entry(mac, &segment.name).is_some() && !self.known.is_idle(&table, mac, &segment.name)
-            })
+        let network = &segment.name;
+        let served = |mac: &str| {
+            at_work.contains(mac)
+                || mac.parse().is_ok_and(|mac| self.netboot.table().entry(mac, network).is_some())
         };
-        self.journal.address(&segment.name, &mac.to_string(), first, last, in_use).await
+        let text = mac.to_string();
+        let address = self.journal.address(network, &text, first, last, served).await;
+        // Last, that of a known machine that nobody works on; strangers take none of those.
+        if !matches!(address, Err(JournalError::PoolExhausted { .. }))
+            || discovery::port_of(&machine.name).is_some()
+        {
+            return address;
+        }
+        let idle = |mac: &str| {
+            let table = self.netboot.table();
+            mac.parse().is_ok_and(|mac| self.known.is_idle(&table, mac, network))
+        };
+        self.journal.address(network, &text, first, last, |mac| served(mac) && !idle(mac)).await
     }
 
     /// The address of the machine's first port, by which the ramdisk of a CD and its system are reached where no DHCP is.
@@ -125,7 +139,7 @@ impl Rack {
     ) -> Result<(MacAddr, Ipv4Addr), PublishError> {
         let first = bootable(machine)?.first().copied();
         let mac = first.ok_or_else(|| PublishError::NoPort { node: machine.name.clone() })?;
-        Ok((mac, self.reserve(mac, segment).await?))
+        Ok((mac, self.reserve(machine, mac, segment).await?))
     }
 
     /// Serves the ramdisk as a boot CD. Returns the address that it is told.
@@ -145,19 +159,6 @@ impl Rack {
     pub(crate) fn unpublish(&self, machine: &Machine, segment: &SegmentConfig) {
         for mac in bootable(machine).unwrap_or_default() {
             self.netboot.update(|table| table.unpublish(mac, &segment.name));
-        }
-    }
-
-    /// The ramdisk is served no more, where it is what is served to this machine.
-    pub(crate) fn unpublish_ramdisk(&self, machine: &Machine, segment: &SegmentConfig) {
-        for mac in bootable(machine).unwrap_or_default() {
-            self.netboot.update(|table| {
-                let entry = table.entry(mac, &segment.name);
-                if entry.is_some_and(|entry| matches!(entry.boot, Boot::Script { .. } | Boot::Signed { .. }))
-                {
-                    table.unpublish(mac, &segment.name);
-                }
-            });
         }
     }
 

@@ -344,6 +344,12 @@ impl Config {
             let expected = "\"[::]:8080\" or so, where a segment has dhcp6: it is for IPv4 too";
             return Err(bad("http_listen", expected, &raw.http_listen));
         }
+        if let Some(https) = raw.https.as_ref().filter(|https| https.listen.is_ipv4())
+            && segments.iter().any(|s| s.dhcp6.is_some())
+        {
+            let expected = "\"[::]:8443\" or so, where a segment has dhcp6: it is for IPv4 too";
+            return Err(bad("https.listen", expected, &https.listen.to_string()));
+        }
         let metrics_listen =
             raw.metrics_listen.as_deref().map(|text| socket("metrics_listen", text)).transpose()?;
         if let Some(open) = metrics_listen.filter(|address| !address.ip().is_loopback()) {

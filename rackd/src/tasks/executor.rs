@@ -15,7 +15,6 @@ use farrier_runtime::time::now;
 use futures::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio_util::sync::DropGuard;
 
@@ -324,8 +323,8 @@ async fn make_safe(cx: &Context<'_>) {
         return;
     }
     let Ok(machine) = cx.machine() else { return };
-    // Before anything is taken away: a renewal that is under way takes back what it gives.
-    cx.task.serves_ramdisk.store(false, Ordering::Release);
+    // Before anything is taken away.
+    cx.task.ramdisk_ends().await;
     for segment in &cx.rack.config.segments {
         cx.rack.unpublish(machine, segment);
     }
@@ -334,11 +333,6 @@ async fn make_safe(cx: &Context<'_>) {
     let Ok(bmc) = cx.bmc().await else { return };
     let deadline = Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc));
     // What Farrier left is what the task's result says: otherwise it would seem to be somebody else's doing.
-    if cx.boots_from_media().unwrap_or_default()
-        && let Err(error) = bmc.eject_media(deadline).await
-    {
-        tracing::warn!(node.id = %cx.task.node, %error, "the boot CD of a failed task stays in the drive");
-    }
     let off = match bmc.ensure_power(PowerState::Off, deadline).await {
         Ok(true) => {
             super::power::observed(cx, PowerState::Off).await.map_err(|error| error.message().to_owned())
@@ -348,6 +342,13 @@ async fn make_safe(cx: &Context<'_>) {
     };
     if let Err(error) = off {
         tracing::warn!(node.id = %cx.task.node, error, "the machine of a failed task could not be switched off");
+    }
+    // Of all that a BMC does it is the slowest.
+    let deadline = Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc));
+    if cx.boots_from_media().unwrap_or_default()
+        && let Err(error) = bmc.eject_media(deadline).await
+    {
+        tracing::warn!(node.id = %cx.task.node, %error, "the boot CD of a failed task stays in the drive");
     }
 }
 

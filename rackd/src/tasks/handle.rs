@@ -6,7 +6,7 @@ use crate::secrets::{Secrets, TokenUse};
 use farrier_journal::{JournalError, Record};
 use farrier_proto::rack::{Step, Task, TaskSpec};
 use farrier_runtime::vault::VaultError;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,8 @@ pub(crate) struct TaskHandle {
     phoned: watch::Sender<bool>,
     /// Its boot script is published: each script given out is followed by one with a new token.
     pub(crate) serves_ramdisk: AtomicBool,
+    /// Held while that is done.
+    pub(crate) renewing: tokio::sync::Mutex<()>,
     state: tokio::sync::Mutex<State>,
     rack: std::sync::Weak<Rack>,
 }
@@ -66,9 +68,16 @@ impl TaskHandle {
             ended: watch::channel(false).0,
             phoned: watch::channel(secrets.phoned).0,
             serves_ramdisk: AtomicBool::new(false),
+            renewing: tokio::sync::Mutex::default(),
             state: tokio::sync::Mutex::new(State { task, secrets }),
             rack: Arc::downgrade(rack),
         })
+    }
+
+    /// No boot script of the ramdisk is published from now on, by a renewal that is under way neither.
+    pub(crate) async fn ramdisk_ends(&self) {
+        let _turn = self.renewing.lock().await;
+        self.serves_ramdisk.store(false, Ordering::Release);
     }
 
     fn rack(&self) -> Result<Arc<Rack>, HandleError> {

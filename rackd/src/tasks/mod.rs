@@ -209,12 +209,13 @@ pub(crate) use accept::accept;
 /// Publishes a task's boot script with a new token.
 pub(crate) async fn renew_boot_token(rack: &Arc<Rack>, task: &Arc<TaskHandle>) {
     let cx = context::Context { rack, task, index: 0, name: "publish_ramdisk" };
+    // What is served may have changed since this was asked for, and must not change before it is done.
+    let _turn = task.renewing.lock().await;
+    if !task.serves_ramdisk.load(Ordering::Acquire) {
+        return;
+    }
     if let Err(error) = publish_boot::serve_ramdisk(&cx).await {
         tracing::warn!(node.id = %task.node, error = error.message(), "no new boot token");
-    }
-    // The task may have ended meanwhile, and taken away what it served.
-    if !task.serves_ramdisk.load(Ordering::Acquire) {
-        publish_boot::take_back_ramdisk(&cx).await;
     }
 }
 

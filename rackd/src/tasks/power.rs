@@ -1,6 +1,7 @@
 //! Power, always read back from the BMC.
 
 use super::context::Context;
+use super::executor::journal;
 use super::step::{Step, StepError, Timeouts};
 use farrier_bmc::{Deadline, MANUAL, PowerState};
 use farrier_proto::types;
@@ -108,8 +109,12 @@ impl Step for Reset {
             Err(error) if error.was_not_begun() => return Err(error.into()),
             Err(error) => return Err(StepError::fatal(error)),
         }
-        cx.note(format!("{SENT} driver {}", bmc.driver())).await?;
-        observed(cx, PowerState::On).await
+        // Until it is written: who tries again must know.
+        let sent = format!("{SENT} driver {}", bmc.driver());
+        journal(cx, |step| step.detail = sent).await;
+        observed(cx, PowerState::On)
+            .await
+            .map_err(|error| StepError::fatal(format!("the reset was sent, and then: {}", error.message())))
     }
 }
 

@@ -51,13 +51,6 @@ pub(crate) async fn serve_ramdisk(cx: &Context<'_>) -> Result<Vec<Ipv4Addr>, Ste
     Ok(cx.rack.publish(machine, hostname, provisioning(cx)?, &serve).await?)
 }
 
-/// The ramdisk's boot script, or its boot CD, where it is what is served still.
-pub(crate) async fn take_back_ramdisk(cx: &Context<'_>) {
-    let (Ok(machine), Ok(segment)) = (cx.machine(), provisioning(cx)) else { return };
-    cx.rack.unpublish_ramdisk(machine, segment);
-    cx.withdraw_cd().await;
-}
-
 #[async_trait::async_trait]
 impl Step for LocalDisk {
     fn name(&self) -> &'static str {
@@ -101,7 +94,7 @@ async fn serve_san(cx: &Context<'_>) -> Result<Vec<Ipv4Addr>, StepError> {
 
 /// What the finished system finds in the network where it lives.
 async fn serve_system(cx: &Context<'_>, serve: &Serve<'_>) -> Result<Vec<Ipv4Addr>, StepError> {
-    cx.task.serves_ramdisk.store(false, Ordering::Release);
+    cx.task.ramdisk_ends().await;
     let segment = tenant(cx)?;
     for other in cx.rack.config.segments.iter().filter(|s| s.name != segment.name) {
         cx.rack.unpublish(cx.machine()?, other);
@@ -122,7 +115,7 @@ impl Step for Nothing {
         "unpublish"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        cx.task.serves_ramdisk.store(false, Ordering::Release);
+        cx.task.ramdisk_ends().await;
         for segment in &cx.rack.config.segments {
             cx.rack.unpublish(cx.machine()?, segment);
         }

@@ -25,6 +25,7 @@ use farrier_model::Seldom;
 /// How often the same unknown machine makes an event.
 /// Between two of what nobody could do anything about. Firmware asks again after 4, 8 and 16 seconds.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
+const TIMES: u8 = 4;
 const UNKNOWN_EVERY: Duration = Duration::from_secs(60);
 /// Unknown machines remembered; more than a rack has, and when it is a storm nobody misses an event.
 const UNKNOWN_MAX: usize = 1024;
@@ -433,6 +434,8 @@ struct Lately {
     at: Instant,
     /// Nobody could do anything about it.
     again: bool,
+    /// How often it was told since then: firmware asks four times in a minute.
+    times: u8,
 }
 
 impl UnknownMachines {
@@ -460,9 +463,10 @@ impl Told {
     fn first_in_a_while(&mut self, mac: (MacAddr, bool), now: Instant) -> bool {
         let recent = |lately: &Lately| now.duration_since(lately.at) < UNKNOWN_EVERY;
         if let Some(lately) = self.told.get_mut(&mac).filter(|lately| recent(lately)) {
-            let due = lately.again && now.duration_since(lately.at) >= AGAIN_AFTER;
+            let after = AGAIN_AFTER * u32::from(lately.times);
+            let due = lately.again && lately.times < TIMES && now.duration_since(lately.at) >= after;
             if due {
-                *lately = Lately { at: now, again: false };
+                (lately.again, lately.times) = (false, lately.times + 1);
             }
             return due;
         }
@@ -476,7 +480,7 @@ impl Told {
                 return false;
             }
         }
-        self.told.insert(mac, Lately { at: now, again: false });
+        self.told.insert(mac, Lately { at: now, again: false, times: 1 });
         true
     }
 }
@@ -506,14 +510,14 @@ mod tests {
             assert!(!unknown.first_in_a_while((mac(0).0, true), then + AGAIN_AFTER));
         }
         // A storm of addresses that nobody can do anything about is as small as any.
-        let storm = (0..5000).map(|n| (mac(n).0, true));
-        let told = storm.filter(|who| {
-            let told = unknown.first_in_a_while(*who, now);
+        let storm = (0..30).flat_map(|second| (0..2000).map(move |n| (second, (mac(n).0, true))));
+        let told = storm.filter(|(second, who)| {
+            let told = unknown.first_in_a_while(*who, now + Duration::from_secs(*second));
             unknown.tell_again(Some(who.0));
             told
         });
         let told = told.count();
-        assert!(told <= UNKNOWN_MAX, "{told}");
+        assert!(told <= UNKNOWN_MAX * usize::from(TIMES), "{told}");
         assert!(unknown.first_in_a_while(mac(9), now + Duration::from_secs(120)));
     }
 }

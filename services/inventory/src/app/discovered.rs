@@ -74,7 +74,7 @@ impl App {
                 }
                 Err(other) => return Err(error::store(other)),
                 Ok(Some(machine)) => {
-                    let node = self.accept_automatically(caller, &plan, &machine, seen).await;
+                    let node = self.accept_automatically(caller, &plan, &machine).await;
                     let machine = if node.is_empty() { machine } else { String::new() };
                     return Ok(ReportMachineResponse { machine, node });
                 }
@@ -103,6 +103,8 @@ impl App {
             }
             gone.push(own);
         }
+        // What was taken for a BMC boots: it is this machine, by this port.
+        gone.extend(bmcs.iter().filter(|bmc| bmc.name == seen.name && !own(bmc)));
         let now = time::now();
         let revision_of = |known: &DiscoveredMachine| known.etag.parse().unwrap_or(0);
         let mut events = Vec::new();
@@ -144,22 +146,22 @@ impl App {
     }
 
     /// The node that a rule made of it; empty: it waits.
-    async fn accept_automatically(
-        &self,
-        caller: &Caller,
-        plan: &DiscoveryPlan,
-        machine: &str,
-        seen: DiscoveredMachine,
-    ) -> String {
-        if !propose(plan, &seen).is_some_and(|proposal| proposal.automatic) {
+    async fn accept_automatically(&self, caller: &Caller, plan: &DiscoveryPlan, machine: &str) -> String {
+        // Racks see no discovered machines; this one is what it just told. What is judged is what becomes the node: the row may
+        // know more than was told now, such as another address of its BMC.
+        let row = match self.store.get::<DiscoveredMachine>(machine).await {
+            // Nobody has looked at the certificate that its BMC showed.
+            Ok(row) => DiscoveredMachine { bmc: None, ..row },
+            Err(error) => {
+                tracing::warn!(machine, %error, "a discovered machine is not looked at");
+                return String::new();
+            }
+        };
+        if !propose(plan, &row).is_some_and(|proposal| proposal.automatic) {
             return String::new();
         }
-        // Racks see no discovered machines; this one is what it just told.
-        let accepted = async {
-            let machine = self.store.get::<DiscoveredMachine>(machine).await.map_err(error::store)?;
-            // Nobody has looked at the certificate that its BMC showed.
-            self.make_node(caller, DiscoveredMachine { bmc: None, ..machine }, "", None).await
-        };
+        let etag = row.etag.clone();
+        let accepted = self.make_node(caller, row, &etag, None);
         match accepted.await {
             Ok(node) => node.name,
             // It is written down, and waits for somebody who sees why.

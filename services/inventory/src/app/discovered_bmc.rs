@@ -66,6 +66,12 @@ impl App {
         // It was carried to another rack.
         let moved = || alike.iter().find(|known| is_bmc_alone(known) && known.name == seen.name);
         let known = here().find(|known| !is_bmc_alone(known)).or_else(|| here().next()).or_else(moved);
+        // A machine that boots by this port has its row already, and is more than a BMC.
+        if known.is_none()
+            && let Some(machine) = alike.iter().find(|known| known.name == seen.name)
+        {
+            return Ok(Some(machine.name.clone()));
+        }
         let now = time::now();
         let (revision, verb, machine) = match known {
             Some(known) => {

@@ -2,12 +2,12 @@
 
 use super::dispatch::TRIES;
 use super::observe::power_word;
-use super::transition::holder;
+use super::transition::{holder, refused};
 use super::{App, check, error, fence, rotation};
 use farrier_inventory_store::{Applied, Secrets, StoreError, Stored, Transition};
 use farrier_model::Collection;
 use farrier_proto::inventory::{
-    Event, HoldNodeRequest, HoldNodeResponse, Node, ReleaseNodeRequest, ReleaseNodeResponse,
+    Event, HoldNodeRequest, HoldNodeResponse, Node, PowerPolicy, ReleaseNodeRequest, ReleaseNodeResponse,
 };
 use farrier_proto::types::PowerState;
 use farrier_runtime::authz::Caller;
@@ -21,7 +21,15 @@ impl App {
         caller: &Caller,
         request: HoldNodeRequest,
     ) -> Result<HoldNodeResponse, Status> {
-        let HoldNodeRequest { node, operation, action, actor, rotates_bmc_credentials } = request;
+        let HoldNodeRequest {
+            node,
+            operation,
+            action,
+            actor,
+            rotates_bmc_credentials,
+            expected_fence,
+            keeps_power,
+        } = request;
         check::text("action", &action)?;
         if action.is_empty() {
             return Err(invalid("action", "expected what the node is held for"));
@@ -29,6 +37,7 @@ impl App {
         let node = self
             .write(&node, &operation, HOLD, |node, next| {
                 holder(node, &operation, false)?;
+                still(node, expected_fence, keeps_power)?;
                 let secrets = match rotates_bmc_credentials {
                     true => rotation::begin(node, next, &self.vault)?,
                     false => Secrets::default(),
@@ -127,6 +136,18 @@ impl App {
         }
         Err(stale_etag(name, None))
     }
+}
+
+/// Whether the node is still as it was when the work was asked for.
+fn still(node: &Node, expected_fence: i64, keeps_power: bool) -> Result<(), Status> {
+    if expected_fence != 0 && node.fence != expected_fence {
+        let why = format!("other work had {} since this was asked for: look at it, and ask again", node.name);
+        return Err(refused(node, why));
+    }
+    if keeps_power && (node.maintenance || node.power_policy() != PowerPolicy::Keep) {
+        return Err(refused(node, format!("the power of {} is not Farrier's to keep any more", node.name)));
+    }
+    Ok(())
 }
 
 /// What the last transition of a held node is called. Not words of the life cycle: they move no state.

@@ -137,7 +137,7 @@ pub(super) fn holder(node: &Node, operation: &str, outcome: bool) -> Result<(), 
     Ok(())
 }
 
-fn refused(node: &Node, why: String) -> Status {
+pub(super) fn refused(node: &Node, why: String) -> Status {
     refuse_with(Code::FailedPrecondition, Reason::LifecycleRefused, why, [("node", node.name.clone())])
 }
 

@@ -206,6 +206,7 @@ fn hold(operation: &str) -> HoldNodeRequest {
         action: "power off".into(),
         actor: "spiffe://farrier/user/olga".into(),
         rotates_bmc_credentials: false,
+        ..HoldNodeRequest::default()
     }
 }
 

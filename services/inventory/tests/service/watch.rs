@@ -36,6 +36,7 @@ async fn leave(scheduler: &mut Clients, node: &str, operation: &str, power: Powe
         action: "work".into(),
         actor: String::new(),
         rotates_bmc_credentials: false,
+        ..HoldNodeRequest::default()
     };
     inner(scheduler.dispatch.hold_node(hold).await).unwrap();
     let power_state = power.into();

@@ -26,7 +26,7 @@ const WINDOW_MS: i64 = 24 * 3_600_000;
 /// After the first try, and after the second.
 const PAUSES_MS: [i64; 2] = [2 * 60_000, 10 * 60_000];
 /// Who does it, in operations and events.
-const ACTOR: &str = "spiffe://farrier/service/scheduler";
+pub(crate) const ACTOR: &str = "spiffe://farrier/service/scheduler";
 
 /// Whether to try, after tries at these times.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,7 +85,9 @@ impl App {
             }
         };
         let work = TaskSpec { machine: None, work: Some(Work::Power(Power { action: action.into() })) };
-        let row = operation_of(ACTOR.to_owned(), OperationType::Power, &node.node, &node.node, work);
+        let mut row = operation_of(ACTOR.to_owned(), OperationType::Power, &node.node, &node.node, work);
+        // Whatever works on the node before this has its turn changes what its power should be.
+        row.operation.seen_fence = node.fence;
         let name = row.operation.name.clone();
         let id = format!("power-policy/{}/{}", node.node, node.fence);
         let request = Some((id, vec![u8::try_from(node.left).unwrap_or_default()]));

@@ -64,7 +64,10 @@ impl App {
             ));
         }
         let work = TaskSpec { machine: None, work: Some(Work::Power(Power { action: request.action })) };
-        let row = new_operation(caller, OperationType::Power, &request.name, &request.name, work);
+        let mut row = new_operation(caller, OperationType::Power, &request.name, &request.name, work);
+        if request.action() == PowerAction::Reset {
+            row.operation.seen_fence = node.fence;
+        }
         self.store_and_nudge(NewOperation { row, request: key, create: None }).await
     }
 

@@ -36,6 +36,8 @@ pub(super) async fn take(engine: &Engine, row: &OperationRow, node: &str) -> Res
         action: action(row),
         actor: row.operation.actor.clone(),
         rotates_bmc_credentials: row.operation.r#type() == OperationType::RotateBmcCredentials,
+        expected_fence: row.operation.seen_fence,
+        keeps_power: row.operation.actor == crate::app::keep_power::ACTOR,
     };
     match engine.clients.dispatch.clone().hold_node(request).await {
         Ok(answer) => Ok(Held::Ours(Box::new(answer.into_inner().node.unwrap_or_default()))),
