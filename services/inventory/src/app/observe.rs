@@ -6,6 +6,7 @@ use farrier_proto::inventory::{
 };
 use farrier_proto::types::PowerState;
 use farrier_runtime::time::{millis, timestamp};
+use prost_types::Duration;
 
 /// What is kept, and what is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +32,7 @@ pub(super) fn judge(
 ) -> Judged {
     let unseen = Observation::default();
     let before = before.unwrap_or(&unseen);
-    let seen_ms = now_ms.saturating_sub(age_ms(reported));
+    let seen_ms = now_ms.saturating_sub(age_ms(reported.age.as_ref(), OLDEST_MS));
     let health = reported.bmc_health();
     let mut now = Observation {
         bmc_health: health.into(),
@@ -47,16 +48,23 @@ pub(super) fn judge(
         now.driver.clone_from(&reported.driver);
         // While Farrier works on a node its power is Farrier's to change; and what was seen before the last write of
         // the node may be from the middle of work that has ended since.
-        let at_rest =
-            node.operation.is_empty() && node.update_time.as_ref().is_none_or(|t| millis(t) <= seen_ms);
+        let at_rest = node.operation.is_empty() && is_since_written(node, seen_ms);
         happened.extend(machine_event(before, &mut now, reported));
-        happened.extend(who_answers::judge(node, &mut now, reported.machine.as_ref()));
+        // It may have waited longer than the rest; and the node's BMC may be another one since.
+        let age = reported.machine_age.as_ref().or(reported.age.as_ref());
+        let machine_ms = now_ms.saturating_sub(age_ms(age, i64::MAX));
+        let machine = reported.machine.as_ref().filter(|_| is_since_written(node, machine_ms));
+        happened.extend(who_answers::judge(node, &mut now, machine));
         if at_rest {
             now.power_differs = node.power_state() != PowerState::Unspecified && node.power_state() != power;
             happened.extend(power_event(node, before, &now));
         }
     }
     Judged { observation: now, happened }
+}
+
+fn is_since_written(node: &Node, seen_ms: i64) -> bool {
+    node.update_time.as_ref().is_none_or(|written| millis(written) <= seen_ms)
 }
 
 fn health_event(before: &Observation, now: &Observation) -> Option<Happened> {
@@ -146,9 +154,9 @@ pub(super) fn power_word(power: PowerState) -> String {
 }
 
 /// An age that makes no sense is none.
-fn age_ms(reported: &ReportedObservation) -> i64 {
-    let Some(age) = &reported.age else { return 0 };
-    age.seconds.saturating_mul(1000).saturating_add(i64::from(age.nanos) / 1_000_000).clamp(0, OLDEST_MS)
+fn age_ms(age: Option<&Duration>, oldest: i64) -> i64 {
+    let Some(age) = age else { return 0 };
+    age.seconds.saturating_mul(1000).saturating_add(i64::from(age.nanos) / 1_000_000).clamp(0, oldest)
 }
 
 /// A rack that the centre did not hear of for longer looks again before it reports.
@@ -157,7 +165,7 @@ const OLDEST_MS: i64 = 86_400_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prost_types::Duration;
+    use farrier_proto::inventory::MachineIdentity;
 
     const NOW: i64 = 1_000_000;
 
@@ -231,6 +239,21 @@ mod tests {
         // Nor does it end one that there was.
         let before = judge(&node(On), None, &seen(Off), NOW).observation;
         assert!(judge(&held, Some(&before), &seen(Off), NOW).observation.power_differs);
+    }
+
+    #[test]
+    fn who_answered_before_the_node_was_written_is_not_who_answers() {
+        let age = |seconds| Some(Duration { seconds, nanos: 0 });
+        let machine = Some(MachineIdentity { serial_number: "A17".into(), ..MachineIdentity::default() });
+        // Of the identity, and of the look that told it.
+        let ages =
+            [(age(11), age(0)), (age(i64::MAX), age(0)), (None, age(11)), (age(9), age(0)), (None, age(9))];
+        let judged = ages.map(|(machine_age, age)| {
+            let machine = machine.clone();
+            let reported = ReportedObservation { machine, machine_age, age, ..seen(PowerState::On) };
+            judge(&node(PowerState::On), None, &reported, NOW).observation.machine.is_some()
+        });
+        assert_eq!(judged, [false, false, false, true, true]);
     }
 
     #[test]
