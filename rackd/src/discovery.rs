@@ -2,7 +2,8 @@
 //! Inventory keeps it as discovered until somebody accepts it.
 //!
 //! Whether a machine is unknown is inventory's word, asked for each boot: a node without a task is unknown here too. So
-//! without the centre nothing is discovered; what was found meanwhile is told when it is back.
+//! without the centre nothing is discovered; what was found meanwhile is told when it is back. A BMC that asked for its address
+//! meanwhile is looked at when it asks again.
 
 mod bmcs;
 mod found;

@@ -132,45 +132,73 @@ async fn what_farrier_switches_off_after_a_failure_is_its_own_doing() {
     site.shutdown().await;
 }
 
-/// Where the policy says so, power is put back as Farrier left it, and never against Farrier's own work.
+/// Where the policy says so, power is put back as Farrier left it, and never against Farrier's own work or in maintenance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn power_that_is_kept_is_put_back_and_maintenance_is_left_alone() {
-    let mut site = Site::enrolled(1).await;
+    let mut site = Site::enrolled(2).await;
     let farrier = |words: &[&str]| site.installation.farrier(words).unwrap();
     farrier(&["node", "update", "n0", "--power-policy", "keep"]);
-    farrier(&["node", "manage", "n0", "--wait"]);
-    farrier(&["node", "power", "on", "n0", "--wait"]);
+    for name in ["n0", "n1"] {
+        farrier(&["node", "manage", name, "--wait"]);
+        farrier(&["node", "power", "on", name, "--wait"]);
+    }
     site.set_watch(1).await;
+    let farrier = |words: &[&str]| site.installation.farrier(words).unwrap();
+    // It is known to differ, and has no try behind it, when it is taken into maintenance and its power is to be kept.
+    until_of(&site, "n1", |node| node["observation"]["power_state"] == "on").await;
+    ipmitool(&site.nodes[1], &["chassis", "power", "off"]);
+    until_of(&site, "n1", |node| node["observation"]["power_differs"] == true).await;
+    farrier(&["node", "maintenance", "on", "n1"]);
+    farrier(&["node", "update", "n1", "--power-policy", "keep"]);
+
     until(&site, |node| node["observation"]["power_state"] == "on").await;
     ipmitool(&site.nodes[0], &["chassis", "power", "off"]);
     until(&site, |node| node["observation"]["power_state"] == "off").await;
     until(&site, |node| node["observation"]["power_state"] == "on").await;
-    let listed = site.installation.farrier(&["event", "list", "--resource", "n0", "-o", "json"]).unwrap();
+    let listed = farrier(&["event", "list", "--resource", "n0", "-o", "json"]);
     for words in ["Farrier puts it back", "keep power", "try 1 of 3 within a day: expected on, saw off"] {
         assert!(listed.contains(words), "expected {words:?} in {listed}");
     }
-    let operations = site.installation.farrier(&["operation", "list", "-o", "json"]).unwrap();
-    assert!(operations.contains("spiffe://farrier/service/scheduler"), "{operations}");
+    // One look works through both.
+    assert_eq!((tries(&site, "n0"), tries(&site, "n1")), (1, 0), "{}", site.tails());
+    assert_eq!(site.nodes[1].power().await, farrier_sim::bmc::PowerState::Off);
+    let node = until_of(&site, "n1", |_| true).await;
+    assert_eq!(node["observation"]["power_differs"], true, "{node}");
+
     // What Farrier itself does is what is kept then.
-    site.installation.farrier(&["node", "power", "off", "n0", "--wait", "--yes"]).unwrap();
+    farrier(&["node", "power", "off", "n0", "--wait", "--yes"]);
     let node = until(&site, |node| node["observation"]["power_state"] == "off").await;
     assert_eq!(node["observation"]["power_differs"], false, "{node}");
-    site.installation.farrier(&["node", "maintenance", "on", "n0"]).unwrap();
-    ipmitool(&site.nodes[0], &["chassis", "power", "on"]);
-    let tries = |site: &Site| {
-        let operations = site.installation.farrier(&["operation", "list", "-o", "json"]).unwrap();
-        operations.matches("spiffe://farrier/service/scheduler").count()
-    };
-    assert_eq!(tries(&site), 1, "nobody looks at it, and nobody switches it");
-    assert_eq!(site.nodes[0].power().await, farrier_sim::bmc::PowerState::On);
+
+    // Nothing but maintenance kept the other one as it was.
+    farrier(&["node", "maintenance", "off", "n1"]);
+    until_of(&site, "n1", |node| node["observation"]["power_state"] == "on").await;
+    assert_eq!((tries(&site, "n0"), tries(&site, "n1")), (1, 1), "{}", site.tails());
+    assert_eq!(site.nodes[0].power().await, farrier_sim::bmc::PowerState::Off);
     site.shutdown().await;
+}
+
+/// How often the scheduler itself switched it.
+fn tries(site: &Site, name: &str) -> usize {
+    let listed = site.installation.farrier(&["operation", "list", "-o", "json"]).unwrap();
+    let operations: Value = serde_json::from_str(&listed).unwrap();
+    let node = format!("nodes/{name}");
+    let ours = |operation: &&Value| {
+        operation["actor"] == "spiffe://farrier/service/scheduler" && operation["node"] == node.as_str()
+    };
+    operations.as_array().unwrap().iter().filter(ours).count()
 }
 
 /// The node, when it is as it should be.
 async fn until(site: &Site, wanted: impl Fn(&Value) -> bool) -> Value {
+    until_of(site, "n0", wanted).await
+}
+
+/// Another node, likewise.
+async fn until_of(site: &Site, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     within(async {
         loop {
-            let shown = site.installation.farrier(&["node", "get", "n0", "-o", "json"]);
+            let shown = site.installation.farrier(&["node", "get", name, "-o", "json"]);
             let shown = shown.unwrap_or_else(|error| panic!("{error:#}\n{}", site.tails()));
             let node: Value = serde_json::from_str(&shown).unwrap();
             if wanted(&node) {

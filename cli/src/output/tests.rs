@@ -74,7 +74,7 @@ fn node() -> Node {
                 uuid: "00112233-4455-6677-8899-aabbccddeeff".into(),
                 ..Default::default()
             }),
-            other_machine: None,
+            ..Observation::default()
         }),
         hardware: Some(Hardware {
             cpu: Some(Cpu { architecture: "x86_64".into(), thread_count: 64, ..Cpu::default() }),

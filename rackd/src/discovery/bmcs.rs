@@ -31,13 +31,17 @@ pub(super) async fn look(rack: Arc<Rack>) {
         return;
     }
     let mut events = rack.netboot.events();
-    let mut looks = JoinSet::new();
-    // When each was looked at, and where.
-    let mut known: HashMap<MacAddr, (Instant, Ipv4Addr)> = HashMap::new();
+    let (mut looks, mut known) = (JoinSet::new(), LookedAt::default());
     loop {
         let event = tokio::select! {
             () = rack.shutdown.cancelled() => return,
-            Some(_) = looks.join_next() => continue,
+            Some(done) = looks.join_next() => {
+                // One that panicked is a bug, told where it happened: it is not begun again at each renewal.
+                if let Ok(Some(Guest { mac, ip, .. })) = done {
+                    known.forget(mac, ip);
+                }
+                continue;
+            }
             event = events.recv() => event,
         };
         let guest = match event {
@@ -47,15 +51,39 @@ pub(super) async fn look(rack: Arc<Rack>) {
             Err(RecvError::Closed) => return,
         };
         let Some(guest) = guest else { continue };
-        let now = Instant::now();
-        known.retain(|_, (at, _)| now.saturating_duration_since(*at) < AGAIN);
-        let looked_at = known.get(&guest.mac).is_some_and(|(_, ip)| *ip == guest.ip);
-        if looked_at || known.len() >= KNOWN || looks.len() >= LOOKS {
+        if looks.len() >= LOOKS || !known.begin(guest.mac, guest.ip, Instant::now()) {
             continue;
         }
-        known.insert(guest.mac, (now, guest.ip));
         let (rack, inventory) = (Arc::clone(&rack), inventory.clone());
-        looks.spawn(async move { look_at(&rack, inventory, guest).await });
+        looks.spawn(async move { (!look_at(&rack, inventory, guest).await).then_some(guest) });
+    }
+}
+
+/// When each was looked at, and where.
+#[derive(Debug, Default)]
+struct LookedAt(HashMap<MacAddr, (Instant, Ipv4Addr)>);
+
+impl LookedAt {
+    /// Whether it is to be looked at now, which is noted then.
+    fn begin(&mut self, mac: MacAddr, ip: Ipv4Addr, now: Instant) -> bool {
+        self.0.retain(|_, (at, _)| now.saturating_duration_since(*at) < AGAIN);
+        if self.is_noted(mac, ip) || self.0.len() >= KNOWN {
+            return false;
+        }
+        self.0.insert(mac, (now, ip));
+        true
+    }
+
+    /// The look did not come to its end: it is looked at when it asks again. Where it has another address by now, another
+    /// look has begun.
+    fn forget(&mut self, mac: MacAddr, ip: Ipv4Addr) {
+        if self.is_noted(mac, ip) {
+            self.0.remove(&mac);
+        }
+    }
+
+    fn is_noted(&self, mac: MacAddr, ip: Ipv4Addr) -> bool {
+        self.0.get(&mac).is_some_and(|(_, at)| *at == ip)
     }
 }
 
@@ -71,19 +99,23 @@ fn guest(rack: &Rack, event: &BootEvent) -> Option<Guest> {
     }
 }
 
-async fn look_at(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, guest: Guest) {
+/// Whether it came to its end: `false`, when the centre was away.
+async fn look_at(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, guest: Guest) -> bool {
     let Guest { mac, ip, maker } = guest;
     let request = SightMachineRequest { mac_address: mac.to_string() };
     let sighted = match inventory.sight_machine(request).await {
         Ok(answer) => answer.into_inner(),
-        Err(status) => return tracing::debug!(%mac, %status, "not told whether this address is known"),
+        Err(status) => {
+            tracing::debug!(%mac, %status, "not told whether this address is known");
+            return !may_pass(&status);
+        }
     };
     // A node's own system, in the wrong network.
     if !sighted.node.is_empty() {
-        return;
+        return true;
     }
     if maker.is_none() && !sighted.expected_bmc && rack.config.discovery.bmcs != BmcDiscovery::All {
-        return;
+        return true;
     }
     for pause in PAUSES {
         tokio::time::sleep(Duration::from_secs(*pause)).await;
@@ -98,23 +130,31 @@ async fn look_at(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, g
         return report(inventory, mac, request).await;
     }
     tracing::info!(%mac, %ip, maker, "a BMC by its own word, which answers neither Redfish nor IPMI");
+    true
 }
 
-async fn report(mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr, request: ReportBmcRequest) {
+/// Whether inventory took it, or never will.
+async fn report(
+    mut inventory: DiscoveredServiceClient<Channel>,
+    mac: MacAddr,
+    request: ReportBmcRequest,
+) -> bool {
     for attempt in 1..=ATTEMPTS {
         match inventory.report_bmc(request.clone()).await {
             Ok(answer) => {
                 let answer = answer.into_inner();
                 let (driver, ip) = (request.driver, request.ip_address);
                 tracing::info!(%mac, ip, driver, machine = answer.machine, node.id = answer.node, "BMC discovered");
-                return;
+                return true;
             }
             Err(status) if attempt == ATTEMPTS || !may_pass(&status) => {
-                return tracing::warn!(%mac, %status, "a discovered BMC is not written down");
+                tracing::warn!(%mac, %status, "a discovered BMC is not written down");
+                return !may_pass(&status);
             }
             Err(_) => tokio::time::sleep(RETRY).await,
         }
     }
+    false
 }
 
 /// Seconds before each question: a BMC that has just started asks for its address before its services run.
@@ -126,3 +166,42 @@ const AGAIN: Duration = Duration::from_secs(3600);
 /// Addresses remembered, and looked at at once: strangers can make up more.
 const KNOWN: usize = 4096;
 const LOOKS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+    const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
+    const MOVED: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 8);
+
+    #[test]
+    fn who_renews_is_looked_at_once_an_hour_and_sooner_when_the_look_came_to_nothing() {
+        let (mut known, now) = (LookedAt::default(), Instant::now());
+        assert!(known.begin(MAC, IP, now));
+        assert!(!known.begin(MAC, IP, now + AGAIN / 2), "it renews its lease");
+        assert!(known.begin(MAC, IP, now + AGAIN));
+        known.forget(MAC, IP);
+        assert!(known.begin(MAC, IP, now + AGAIN), "the centre was away");
+    }
+
+    #[test]
+    fn a_look_at_its_old_address_ends_no_look_at_the_new_one() {
+        let (mut known, now) = (LookedAt::default(), Instant::now());
+        assert!(known.begin(MAC, IP, now) && known.begin(MAC, MOVED, now));
+        known.forget(MAC, IP);
+        assert!(!known.begin(MAC, MOVED, now));
+    }
+
+    #[test]
+    fn strangers_that_make_up_addresses_fill_no_memory() {
+        let (mut known, now) = (LookedAt::default(), Instant::now());
+        let stranger = |index: usize| {
+            let [.., a, b] = index.to_be_bytes();
+            MacAddr([2, 0, 0, 1, a, b])
+        };
+        assert!((0..KNOWN).all(|index| known.begin(stranger(index), IP, now)));
+        assert!(!known.begin(MAC, IP, now));
+        assert!(known.begin(MAC, IP, now + AGAIN));
+    }
+}

@@ -67,6 +67,12 @@ impl Words {
         Self { machine, password, next, digest: hash.finalize().into() }
     }
 
+    /// Where they lead, as inventory has it in a machine's identity.
+    pub(super) fn place(&self) -> String {
+        let (address, system) = (&self.machine.bmc_address, &self.machine.bmc_system);
+        if system.is_empty() { address.clone() } else { format!("{address} {system}") }
+    }
+
     pub(super) fn digest(&self) -> [u8; 32] {
         self.digest
     }

@@ -47,6 +47,10 @@ pub(super) struct Machine {
     pub(super) uuid: String,
     pub(super) serial: String,
     pub(super) driver: &'static str,
+    /// Where inventory had it asked for.
+    pub(super) address: String,
+    /// When it was asked for: it may wait longer than what else was seen.
+    pub(super) at: Instant,
 }
 
 /// Nothing: it is not time, or rackd ends.
@@ -143,7 +147,8 @@ async fn machine(watched: &mut Watched, deadline: Deadline) -> Option<Machine> {
     let identity = bmc.identity(deadline).await.ok()?;
     let uuid = identity.guid.map(hyphened).unwrap_or_default();
     let serial = word(&identity.serial);
-    (!uuid.is_empty() || !serial.is_empty()).then_some(Machine { uuid, serial, driver })
+    let address = watched.words.place();
+    (!uuid.is_empty() || !serial.is_empty()).then_some(Machine { uuid, serial, driver, address, at: now })
 }
 
 fn hyphened(guid: [u8; 16]) -> String {

@@ -1,7 +1,7 @@
 //! Looks at a BMC of a few lines, which says what a test has it say.
 
 use super::list::{self, Watched};
-use super::look::{Machine, Seen, look};
+use super::look::{Seen, look};
 use crate::bmc::Bmcs;
 use farrier_bmc::{Health, PowerState};
 use farrier_proto::inventory::{Bmc, WatchedNode};
@@ -138,7 +138,11 @@ async fn a_refused_password_is_asked_for_once_more_and_then_left_alone() {
 #[tokio::test]
 async fn the_machines_health_comes_with_its_power_and_who_it_is_now_and_then() {
     let mut rack = Rack::new(Mood::Ill).await;
-    let machine = Some(Machine { uuid: String::new(), serial: "A17".to_owned(), driver: "redfish" });
+    let first = rack.look(Mood::Ill).await;
+    let Some(Seen::Power { machine: Some(machine), .. }) = first.clone() else { panic!("{first:?}") };
+    assert_eq!((machine.uuid.as_str(), machine.serial.as_str(), machine.driver), ("", "A17", "redfish"));
+    assert_eq!(machine.address, rack.watched.words.place());
+    assert!(machine.address.starts_with("127.0.0.1:"), "{machine:?}");
     let ill = |machine| Seen::Power {
         state: PowerState::On,
         driver: "redfish",
@@ -146,9 +150,13 @@ async fn the_machines_health_comes_with_its_power_and_who_it_is_now_and_then() {
         problem: "Health OK, HealthRollup Critical".to_owned(),
         machine,
     };
-    assert_eq!(rack.look(Mood::Ill).await, Some(ill(machine.clone())));
+    assert_eq!(first, Some(ill(Some(machine.clone()))));
     assert_eq!(rack.look(Mood::Ill).await, Some(ill(None)), "asked for once an hour");
     assert!(matches!(rack.look(Mood::Starting).await, Some(Seen::Unreachable(_))));
-    assert_eq!(rack.look(Mood::Ill).await, Some(ill(machine)), "another may have come back");
+    let again = rack.look(Mood::Ill).await;
+    let Some(Seen::Power { machine: Some(back), .. }) = again.clone() else {
+        panic!("another may have come back: {again:?}")
+    };
+    assert!(back.at > machine.at, "{back:?}");
     rack.bmcs.shutdown().await;
 }

@@ -81,7 +81,7 @@ impl Waiting {
 fn reported(sighting: &Sighting, now: Instant) -> ReportedObservation {
     let mut reported = ReportedObservation {
         node: sighting.node.clone(),
-        age: now.saturating_duration_since(sighting.at).try_into().ok(),
+        age: age(sighting.at, now),
         ..ReportedObservation::default()
     };
     match &sighting.seen {
@@ -103,8 +103,9 @@ fn reported(sighting: &Sighting, now: Instant) -> ReportedObservation {
                 uuid: machine.uuid.clone(),
                 serial_number: machine.serial.clone(),
                 driver: machine.driver.to_owned(),
-                address: String::new(),
+                address: machine.address.clone(),
             });
+            reported.machine_age = machine.as_ref().and_then(|machine| age(machine.at, now));
         }
         Seen::Unreachable(problem) => {
             reported.set_bmc_health(BmcHealth::Unreachable);
@@ -118,6 +119,10 @@ fn reported(sighting: &Sighting, now: Instant) -> ReportedObservation {
     reported
 }
 
+fn age(at: Instant, now: Instant) -> Option<prost_types::Duration> {
+    now.saturating_duration_since(at).try_into().ok()
+}
+
 /// What inventory takes at once.
 const BATCH: usize = 100;
 /// After a report that did not get through.
@@ -125,6 +130,7 @@ const RETRY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use super::super::look::Machine;
     use super::*;
 
     fn sighting(node: &str, at: Instant, seen: Seen) -> Sighting {
@@ -161,5 +167,28 @@ mod tests {
         let told = reported(&sighting("nodes/a", at, Seen::Unreachable("x".into())), at + RETRY);
         assert_eq!(told.age, Some(prost_types::Duration { seconds: 10, nanos: 0 }));
         assert_eq!((told.bmc_health(), told.bmc_problem.as_str()), (BmcHealth::Unreachable, "x"));
+    }
+
+    #[test]
+    fn who_the_machine_is_keeps_its_own_age_beside_a_newer_look() {
+        let at = Instant::now();
+        let power = |machine| Seen::Power {
+            state: PowerState::On,
+            driver: "ipmi",
+            health: Health::Ok,
+            problem: String::new(),
+            machine,
+        };
+        let (uuid, serial, address) = (String::new(), "A17".to_owned(), "h 2".to_owned());
+        let machine = Machine { uuid, serial, driver: "ipmi", address, at };
+        let mut waiting = Waiting::default();
+        waiting.saw(sighting("nodes/a", at, power(Some(machine))));
+        waiting.saw(sighting("nodes/a", at + RETRY, power(None)));
+        let newest = waiting.take(BATCH);
+        let told = reported(newest.first().unwrap(), at + RETRY * 2);
+        let seconds = |age: &Option<prost_types::Duration>| age.as_ref().map(|age| age.seconds);
+        assert_eq!((seconds(&told.age), seconds(&told.machine_age)), (Some(10), Some(20)));
+        let machine = told.machine.unwrap();
+        assert_eq!((machine.serial_number.as_str(), machine.address.as_str()), ("A17", "h 2"));
     }
 }

@@ -6,6 +6,7 @@ use farrier_proto::inventory::{
 };
 use farrier_proto::types::PowerState;
 use farrier_runtime::time::{millis, timestamp};
+use prost_types::{Duration, Timestamp};
 
 /// What is kept, and what is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +32,7 @@ pub(super) fn judge(
 ) -> Judged {
     let unseen = Observation::default();
     let before = before.unwrap_or(&unseen);
-    let seen_ms = now_ms.saturating_sub(age_ms(reported));
+    let seen_ms = now_ms.saturating_sub(age_ms(reported.age.as_ref(), OLDEST_MS));
     let health = reported.bmc_health();
     let mut now = Observation {
         bmc_health: health.into(),
@@ -47,16 +48,23 @@ pub(super) fn judge(
         now.driver.clone_from(&reported.driver);
         // While Farrier works on a node its power is Farrier's to change; and what was seen before the last write of
         // the node may be from the middle of work that has ended since.
-        let at_rest =
-            node.operation.is_empty() && node.update_time.as_ref().is_none_or(|t| millis(t) <= seen_ms);
-        happened.extend(machine_event(before, &mut now, reported));
-        happened.extend(who_answers::judge(node, &mut now, reported.machine.as_ref()));
+        let at_rest = node.operation.is_empty() && is_since_written(node, seen_ms);
+        happened.extend(machine_event(before, &mut now, reported, now_ms));
+        // It may have waited longer than the rest; and the node's BMC may be another one since.
+        let age = reported.machine_age.as_ref().or(reported.age.as_ref());
+        let machine_ms = now_ms.saturating_sub(age_ms(age, i64::MAX));
+        let machine = reported.machine.as_ref().filter(|_| is_since_written(node, machine_ms));
+        happened.extend(who_answers::judge(node, &mut now, machine));
         if at_rest {
             now.power_differs = node.power_state() != PowerState::Unspecified && node.power_state() != power;
             happened.extend(power_event(node, before, &now));
         }
     }
     Judged { observation: now, happened }
+}
+
+fn is_since_written(node: &Node, seen_ms: i64) -> bool {
+    node.update_time.as_ref().is_none_or(|written| millis(written) <= seen_ms)
 }
 
 fn health_event(before: &Observation, now: &Observation) -> Option<Happened> {
@@ -74,6 +82,7 @@ fn machine_event(
     before: &Observation,
     now: &mut Observation,
     reported: &ReportedObservation,
+    now_ms: i64,
 ) -> Option<Happened> {
     let health = reported.machine_health();
     if health == MachineHealth::Unspecified {
@@ -82,10 +91,13 @@ fn machine_event(
     now.set_machine_health(health);
     now.machine_problem.clone_from(&reported.machine_problem);
     let was = before.machine_health();
-    // Of another part, too: what is wrong is told, not only how bad it is.
-    let news =
-        was != health || (health != MachineHealth::Ok && before.machine_problem != now.machine_problem);
-    if !news || (was == MachineHealth::Unspecified && health == MachineHealth::Ok) {
+    let is_well = health == MachineHealth::Ok;
+    if was == health && (is_well || !is_told_again(before, &now.machine_problem, now_ms)) {
+        return None;
+    }
+    now.machine_told_problem.clone_from(&now.machine_problem);
+    now.machine_told_time = Some(timestamp(now_ms));
+    if was == MachineHealth::Unspecified && is_well {
         return None;
     }
     Some(Happened {
@@ -94,6 +106,13 @@ fn machine_event(
         after: health_word(health),
         detail: now.machine_problem.clone(),
     })
+}
+
+/// Whether a health that stays as bad as it was is told again: of another part, too, for what is wrong is told, not only how
+/// bad it is. There are BMCs whose words have readings in them, or come in another order each time.
+fn is_told_again(before: &Observation, problem: &str, now_ms: i64) -> bool {
+    let is_due = |told: &Timestamp| now_ms.abs_diff(millis(told)) >= AGAIN_MS;
+    before.machine_told_problem != problem && before.machine_told_time.as_ref().is_none_or(is_due)
 }
 
 /// `ok`, `warning`, `critical`, or nothing.
@@ -146,18 +165,20 @@ pub(super) fn power_word(power: PowerState) -> String {
 }
 
 /// An age that makes no sense is none.
-fn age_ms(reported: &ReportedObservation) -> i64 {
-    let Some(age) = &reported.age else { return 0 };
-    age.seconds.saturating_mul(1000).saturating_add(i64::from(age.nanos) / 1_000_000).clamp(0, OLDEST_MS)
+fn age_ms(age: Option<&Duration>, oldest: i64) -> i64 {
+    let Some(age) = age else { return 0 };
+    age.seconds.saturating_mul(1000).saturating_add(i64::from(age.nanos) / 1_000_000).clamp(0, oldest)
 }
 
 /// A rack that the centre did not hear of for longer looks again before it reports.
 const OLDEST_MS: i64 = 86_400_000;
+/// Until other words about a machine whose health is the same are an event again: the history is kept for ever.
+const AGAIN_MS: u64 = 3_600_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prost_types::Duration;
+    use farrier_proto::inventory::MachineIdentity;
 
     const NOW: i64 = 1_000_000;
 
@@ -234,6 +255,21 @@ mod tests {
     }
 
     #[test]
+    fn who_answered_before_the_node_was_written_is_not_who_answers() {
+        let age = |seconds| Some(Duration { seconds, nanos: 0 });
+        let machine = Some(MachineIdentity { serial_number: "A17".into(), ..MachineIdentity::default() });
+        // Of the identity, and of the look that told it.
+        let ages =
+            [(age(11), age(0)), (age(i64::MAX), age(0)), (None, age(11)), (age(9), age(0)), (None, age(9))];
+        let judged = ages.map(|(machine_age, age)| {
+            let machine = machine.clone();
+            let reported = ReportedObservation { machine, machine_age, age, ..seen(PowerState::On) };
+            judge(&node(PowerState::On), None, &reported, NOW).observation.machine.is_some()
+        });
+        assert_eq!(judged, [false, false, false, true, true]);
+    }
+
+    #[test]
     fn a_bmc_that_says_nothing_leaves_what_was_read_last() {
         let first = judge(&node(PowerState::On), None, &seen(PowerState::On), NOW).observation;
         let then = judge(&node(PowerState::On), Some(&first), &silent(), NOW + 60_000).observation;
@@ -247,13 +283,42 @@ mod tests {
         assert_eq!((back.bmc_problem.as_str(), back.driver.as_str()), ("", "ipmi"));
     }
 
-    #[test]
-    fn a_machines_health_is_told_at_each_change_and_not_when_nobody_says_it() {
-        let ill = |health: MachineHealth, problem: &str| ReportedObservation {
+    fn ill(health: MachineHealth, problem: &str) -> ReportedObservation {
+        ReportedObservation {
             machine_health: health.into(),
             machine_problem: problem.into(),
             ..seen(PowerState::On)
-        };
+        }
+    }
+
+    #[test]
+    fn other_words_of_the_same_health_are_told_once_an_hour_and_what_is_worse_at_once() {
+        let node = node(PowerState::On);
+        let (mut before, mut told) = (None, Vec::new());
+        for minute in 0..=200 {
+            let reported = match minute {
+                // A reading that is another one at each look.
+                0..90 => ill(MachineHealth::Warning, &format!("reading of {minute}")),
+                90..190 => ill(MachineHealth::Warning, "fan 4"),
+                _ => ill(MachineHealth::Critical, "fan 4"),
+            };
+            let judged = judge(&node, before.as_ref(), &reported, NOW + minute * 60_000);
+            told.extend(
+                judged.happened.into_iter().map(|one| format!("{minute} {} {}", one.after, one.detail)),
+            );
+            before = Some(judged.observation);
+        }
+        assert_eq!(
+            told,
+            ["0 warning reading of 0", "60 warning reading of 60", "120 warning fan 4", "190 critical fan 4"]
+        );
+        // A clock that was set back by more than that keeps nobody silent for ever.
+        let earlier = judge(&node, before.as_ref(), &ill(MachineHealth::Critical, "fan 5"), NOW);
+        assert_eq!(earlier.happened.len(), 1, "{earlier:?}");
+    }
+
+    #[test]
+    fn a_machines_health_is_told_at_each_change_and_not_when_nobody_says_it() {
         use MachineHealth::{Critical, Ok, Unspecified, Warning};
         let fan = || ill(Warning, "fan 3");
         let reports = [
@@ -269,7 +334,8 @@ mod tests {
         ];
         let told = told(&node(PowerState::On), &reports);
         let health: Vec<_> = told.into_iter().filter(|action| *action == "machine health").collect();
-        assert_eq!(health.len(), 4, "{health:?}");
+        // The other fan is told within the hour only because it is worse.
+        assert_eq!(health.len(), 3, "{health:?}");
         let first = judge(&node(PowerState::On), None, &ill(Critical, "drive fault"), NOW);
         let told = first.happened.first().unwrap();
         assert_eq!((told.before.as_str(), told.after.as_str()), ("", "critical"));

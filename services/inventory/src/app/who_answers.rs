@@ -7,7 +7,12 @@ use farrier_proto::inventory::{MachineIdentity, Node, Observation};
 
 /// Writes down who answered, and says what of it is news.
 pub(super) fn judge(node: &Node, now: &mut Observation, seen: Option<&MachineIdentity>) -> Option<Happened> {
-    let seen = known(node, seen?);
+    let said = seen?;
+    let seen = known(node, said);
+    // The node's BMC had another address when the rack was told where to look.
+    if !said.address.is_empty() && said.address != seen.address {
+        return None;
+    }
     if seen.uuid.is_empty() && seen.serial_number.is_empty() {
         return None;
     }
@@ -16,9 +21,14 @@ pub(super) fn judge(node: &Node, now: &mut Observation, seen: Option<&MachineIde
         (now.machine, now.other_machine) = (Some(seen), None);
         return None;
     };
-    // The other driver need not say the same of the same machine.
+    // The other driver need not say the same of the same machine: what it says itself is compared from now on.
     if first.driver != seen.driver {
-        return None;
+        now.machine = Some(seen.clone());
+        let detail = format!(
+            "the driver is {} now and was {}, and need not say the same of the same machine",
+            seen.driver, first.driver
+        );
+        return now.other_machine.take().map(|other| happened("machine accepted", &other, &seen, detail));
     }
     if agrees(&first, &seen) {
         let was_other = now.other_machine.take();
@@ -156,6 +166,34 @@ mod tests {
         // The serial number was learnt meanwhile.
         assert_eq!(actions(&node("h"), &mut now, &[machine("", "A18")]), ["another machine"]);
         assert_eq!(judge(&node("h"), &mut now, None), None);
+    }
+
+    #[test]
+    fn another_driver_is_compared_with_what_it_says_itself() {
+        let mut now = Observation::default();
+        let redfish = |uuid: &str| MachineIdentity { driver: "redfish".into(), ..machine(uuid, "") };
+        let seen = [machine(FIRST, ""), redfish(OTHER), redfish(OTHER)];
+        assert_eq!(actions(&node("h"), &mut now, &seen), [""; 0]);
+        assert_eq!(now.machine, Some(MachineIdentity { address: "h".into(), ..redfish(OTHER) }));
+        assert_eq!(actions(&node("h"), &mut now, &[redfish(FIRST)]), ["another machine"]);
+        // What was told of the one driver's words does not stay for ever.
+        assert_eq!(actions(&node("h"), &mut now, &[machine(FIRST, "")]), ["machine accepted"]);
+        assert_eq!(now.other_machine, None);
+        assert_eq!(actions(&node("h"), &mut now, &[machine(OTHER, "")]), ["another machine"]);
+    }
+
+    #[test]
+    fn what_was_read_at_another_address_is_nobody_who_answers_here() {
+        let mut now = Observation::default();
+        let at = |address: &str, uuid: &str| MachineIdentity { address: address.into(), ..machine(uuid, "") };
+        assert_eq!(actions(&node("h2"), &mut now, &[at("h", OTHER)]), [""; 0]);
+        assert_eq!(now, Observation::default());
+        assert_eq!(actions(&node("h2"), &mut now, &[at("h2", FIRST), at("h", OTHER)]), [""; 0]);
+        assert_eq!(now.machine, Some(at("h2", FIRST)));
+        let bmc = Some(Bmc { address: "h2".into(), system: "2".into(), ..Bmc::default() });
+        let blade = Node { bmc, ..Node::default() };
+        assert_eq!(actions(&blade, &mut now, &[at("h2", OTHER), at("h2 2", OTHER)]), [""; 0]);
+        assert_eq!(now.machine, Some(at("h2 2", OTHER)));
     }
 
     #[test]

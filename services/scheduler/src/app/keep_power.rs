@@ -20,6 +20,10 @@ use uuid::Builder;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(10);
+/// Nodes that one look works through; the others have their turn at the next ones. A hall whose power comes back has all its
+/// machines off: switched on at once, their inrush takes the power away again, and those that boot from the network ask
+/// for their addresses and files all at once. And what inventory said of the last of a long list would be old by its turn.
+const A_LOOK: usize = 8;
 /// Tries within [`WINDOW_MS`]: whoever switches a machine more often than that means it.
 const MOST: usize = 3;
 const WINDOW_MS: i64 = 24 * 3_600_000;
@@ -39,17 +43,18 @@ enum Due {
 
 /// Looks and tries until shutdown.
 pub(crate) async fn run(app: Arc<App>) {
-    let mut given_up = HashSet::new();
+    let (mut given_up, mut last) = (HashSet::new(), String::new());
     let work = async {
         loop {
             match app.clients.dispatch.clone().list_power_to_keep(ListPowerToKeepRequest {}).await {
                 Ok(answer) => {
                     let nodes = answer.into_inner().nodes;
                     given_up.retain(|name| nodes.iter().any(|node| node.node == *name));
-                    for node in nodes {
+                    for node in turn(nodes, &last) {
                         if let Err(error) = app.keep_power(&node, &mut given_up).await {
                             tracing::warn!(node.id = %node.node, error = %chain(&error), "power is not put back yet");
                         }
+                        last = node.node;
                     }
                 }
                 Err(status) => tracing::debug!(%status, "not told whose power is to be kept"),
@@ -58,6 +63,15 @@ pub(crate) async fn run(app: Arc<App>) {
         }
     };
     app.engine.shutdown.run_until_cancelled(work).await;
+}
+
+/// Whose turn it is in this look: those after the last one of the look before, by name, and then from the beginning. One that
+/// waits or was given up keeps no other from its turn.
+fn turn(mut nodes: Vec<PowerToKeep>, last: &str) -> Vec<PowerToKeep> {
+    let had_it = |node: &PowerToKeep| node.node.as_str() <= last;
+    nodes.sort_by(|a, b| (had_it(a), &a.node).cmp(&(had_it(b), &b.node)));
+    nodes.truncate(A_LOOK);
+    nodes
 }
 
 impl App {
@@ -159,5 +173,25 @@ mod tests {
         assert_eq!(due(&[0, 10, 20], i64::MAX), Due::Enough);
         // A clock that was set back.
         assert_eq!(due(&[i64::MAX], 0), Due::Later);
+    }
+
+    #[test]
+    fn a_look_works_through_some_nodes_and_each_has_its_turn() {
+        let nodes: Vec<_> = (10..30)
+            .map(|index| PowerToKeep { node: format!("nodes/n{index}"), ..PowerToKeep::default() })
+            .collect();
+        let (mut last, mut looks) = (String::new(), Vec::new());
+        for _ in 0..3 {
+            // In whatever order they are told.
+            let told: Vec<_> = nodes.iter().rev().cloned().collect();
+            let turn: Vec<_> = turn(told, &last).into_iter().map(|node| node.node).collect();
+            last = turn.last().cloned().unwrap();
+            looks.push(turn);
+        }
+        assert!(looks.iter().all(|turn| turn.len() == A_LOOK), "{looks:?}");
+        let all: HashSet<_> = looks.iter().flatten().collect();
+        assert_eq!(all.len(), nodes.len(), "{looks:?}");
+        assert_eq!(looks[2][4..], ["nodes/n10", "nodes/n11", "nodes/n12", "nodes/n13"], "{looks:?}");
+        assert_eq!(turn(Vec::new(), &last), []);
     }
 }
