@@ -358,6 +358,13 @@ async fn ipmitool_interrupts_restarts_and_reads_the_power_draw() {
         .says("Current Power                        : 180 Watts")
         .says("Power Measurement                    : Active");
     lab.ipmitool(17, "mc reset cold").await.succeeds().says("Sent cold reset command to MC");
+    // It waits for no answer to this.
+    let restarted = async {
+        while lab.bmc.restarts() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), restarted).await.expect("it restarts");
     assert_eq!(lab.bmc.restarts(), 1);
     lab.bmc.shutdown().await;
 }
