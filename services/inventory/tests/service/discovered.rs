@@ -344,6 +344,55 @@ async fn a_bmc_and_its_machine_are_one_row_whichever_was_seen_first() {
     assert_eq!(listed(&mut op).await, [(name(1), 1), (alone, 0)]);
 }
 
+/// The address that would be the node's is the one that is judged: a stranger who answers as the BMC elsewhere is sent no
+/// password by itself, whatever its machine says.
+#[tokio::test]
+async fn what_is_judged_of_a_bmc_is_what_becomes_the_node() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    let mut r1 = f.rack("r1");
+    let mut plan = plan();
+    plan.rules[0].bmc_subnet = "10.0.9.0/24".into();
+    plan.machines[0].bmc_mac_address.clear();
+    ok(op.discovered.replace_discovery_plan(ReplaceDiscoveryPlanRequest { plan: Some(plan) }).await);
+    let says = |mut machine: ReportMachineRequest| {
+        let ip_address = "10.0.9.23".into();
+        let own = farrier_proto::types::OwnBmc { mac_address: BMC.into(), ip_address, ..Default::default() };
+        machine.hardware.as_mut().unwrap().own_bmc = Some(own);
+        machine
+    };
+    ok(r1.discovered.report_bmc(bmc("10.90.0.200")).await);
+    let told = ok(r1.discovered.report_machine(says(machine("S-2001", &[1]))).await);
+    assert_eq!((told.machine, told.node), (name(1), String::new()));
+    let row = ok(op.discovered.get_discovered_machine(GetDiscoveredMachineRequest { name: name(1) }).await);
+    let proposal = row.proposal.unwrap();
+    assert_eq!((proposal.automatic, proposal.bmc.unwrap().address.as_str()), (false, "10.90.0.200"));
+    // Where nobody answers elsewhere, its word within the rule's network is enough.
+    let delete =
+        DeleteDiscoveredMachineRequest { name: name(1), ..DeleteDiscoveredMachineRequest::default() };
+    ok(op.discovered.delete_discovered_machine(delete).await);
+    let told = ok(r1.discovered.report_machine(says(machine("S-2001", &[1]))).await);
+    assert_eq!((told.machine.as_str(), told.node.as_str()), ("", "nodes/r1-s-2001"));
+}
+
+/// One who asked for an address with a machine's MAC, as a BMC, keeps the machine from nothing.
+#[tokio::test]
+async fn a_machine_takes_the_place_of_a_bmc_with_its_interface() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    let mut r1 = f.rack("r1");
+    let mac = "52:54:00:00:01:01".to_owned();
+    let spoofed = ReportBmcRequest { mac_address: mac.clone(), ..bmc("10.90.0.230") };
+    assert_eq!(ok(r1.discovered.report_bmc(spoofed.clone()).await).machine, name(1));
+    assert_eq!(ok(r1.discovered.report_machine(machine("S-1001", &[1])).await).machine, name(1));
+    assert_eq!(listed(&mut op).await, [(name(1), 1)]);
+    let row = ok(op.discovered.get_discovered_machine(GetDiscoveredMachineRequest { name: name(1) }).await);
+    assert_eq!((row.boot_mac_address, row.bmc_address.as_str()), (mac, ""));
+    // And the other way round it stays what it is.
+    assert_eq!(ok(r1.discovered.report_bmc(spoofed).await).machine, name(1));
+    assert_eq!(listed(&mut op).await, [(name(1), 1)]);
+}
+
 #[tokio::test]
 async fn a_bmc_alone_is_accepted_by_hand_with_what_was_seen_and_never_by_itself() {
     let f = Fixture::start().await;

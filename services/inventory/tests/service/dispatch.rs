@@ -1,6 +1,6 @@
 //! How the scheduler moves nodes.
 
-use crate::fixture::{Fixture, inner, refused, transition};
+use crate::fixture::{Fixture, inner, node, refused, transition};
 use farrier_proto::inventory::*;
 use farrier_proto::types::{BootMode, Cpu, Hardware, Nic, PowerState, ProvisionState};
 use tonic::Code;
@@ -252,6 +252,33 @@ async fn a_held_node_is_its_operations_alone_and_moves_no_state() {
     let olga = "spiffe://farrier/user/olga";
     assert_eq!(told, [format!("{olga} power off >"), format!("{olga} done >off")]);
     inner(scheduler.dispatch.transition_node(deploy("n1", "d", "i1")).await).unwrap();
+}
+
+#[tokio::test]
+async fn what_was_asked_of_a_node_as_it_was_is_refused_once_other_work_had_it() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&["n1"]).await;
+    let mut scheduler = f.scheduler();
+    scheduler.provide("n1").await;
+    let seen = op.node("n1").await.unwrap().fence;
+    let as_seen = |operation: &str| HoldNodeRequest { expected_fence: seen, ..hold(operation) };
+    inner(scheduler.dispatch.hold_node(as_seen("p1")).await).unwrap();
+    // It waits behind what works on the node, and then it is too late.
+    refused(scheduler.dispatch.hold_node(as_seen("p2")).await, Code::Aborted, "NODE_BUSY");
+    inner(scheduler.dispatch.release_node(release("p1")).await).unwrap();
+    let late = scheduler.dispatch.hold_node(as_seen("p2")).await;
+    assert!(refused(late, Code::FailedPrecondition, "LIFECYCLE_REFUSED").contains("other work"));
+    inner(scheduler.dispatch.hold_node(hold("p3")).await).unwrap();
+    inner(scheduler.dispatch.release_node(release("p3")).await).unwrap();
+    // Power is kept where somebody wants it kept, and nobody works on the machine by hand.
+    let keep = |operation: &str| HoldNodeRequest { keeps_power: true, ..hold(operation) };
+    refused(scheduler.dispatch.hold_node(keep("k1")).await, Code::FailedPrecondition, "LIFECYCLE_REFUSED");
+    let mut wanted = Node { power_policy: PowerPolicy::Keep.into(), maintenance: true, ..node("n1") };
+    op.update_node(wanted.clone(), &["power_policy", "maintenance"]).await.unwrap();
+    refused(scheduler.dispatch.hold_node(keep("k1")).await, Code::FailedPrecondition, "LIFECYCLE_REFUSED");
+    wanted.maintenance = false;
+    op.update_node(wanted, &["maintenance"]).await.unwrap();
+    inner(scheduler.dispatch.hold_node(keep("k1")).await).unwrap();
 }
 
 #[tokio::test]
