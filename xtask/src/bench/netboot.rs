@@ -1,6 +1,8 @@
 //! `cargo xtask bench netboot`: `rackd --standalone` beside Kea, ISC dhcpd, dnsmasq, tftpd-hpa and nginx; and over bad links.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
 
 use crate::shell::{self, cargo, program};
 use crate::tools;
@@ -20,8 +22,26 @@ pub(super) fn run(options: &[String]) -> Result<()> {
             .arg(release.join("rackd"))
             .arg("--sim")
             .arg(release.join("farrier-sim"))
+            .arg("--atftpd")
+            .arg(atftpd()?)
             .args(options),
     )
+}
+
+/// Debian's program, out of its package: it conflicts with tftpd-hpa, so that the two are not installed together.
+fn atftpd() -> Result<PathBuf> {
+    let tools = tools::target_dir()?.join("tools/atftpd");
+    let own = tools.join("usr/sbin/atftpd");
+    if !own.exists() {
+        std::fs::create_dir_all(&tools)?;
+        shell::run(program("apt-get").args(["-q", "update"]))?;
+        shell::run(program("apt-get").args(["-q", "download", "atftpd"]).current_dir(&tools))?;
+        let packages = std::fs::read_dir(&tools)?.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut packages = packages.filter(|path| path.extension().is_some_and(|end| end == "deb"));
+        let package = packages.next().context("apt-get downloaded no package of atftpd")?;
+        shell::run(program("dpkg-deb").arg("-x").arg(package).arg(&tools))?;
+    }
+    Ok(own)
 }
 
 /// perfdhcp is in kea-admin.

@@ -7,18 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use crate::place::{Place, SERVER};
-use crate::servers::{self, BIG, SMALL, Server};
+use crate::servers::{self, BIG, SMALL, Server, Tftp};
 
-pub(crate) fn tftp(place: &Place, rackd: &Path, runs: usize) -> anyhow::Result<()> {
+pub(crate) fn tftp(place: &Place, servers: &Tftp<'_>, runs: usize) -> anyhow::Result<()> {
     make(place)?;
     println!("\n| TFTP, one client | server | MiB/s | CPU ms/MiB |\n|---|---|--:|--:|");
     for (load, file, client, arguments) in TRANSFERS {
-        for peer in ["farrier", "tftpd-hpa", "dnsmasq"] {
-            let server = match peer {
-                "farrier" => servers::rackd(place, rackd, ("udp", 69))?,
-                "tftpd-hpa" => servers::tftpd(place)?,
-                _ => servers::dnsmasq(place, 69)?,
-            };
+        for peer in servers.names() {
+            let server = servers.start(place, peer)?;
             let got = measure(place, &server, runs, file, |out| {
                 let mut command = place.client(client);
                 command.args(*arguments);
@@ -104,7 +100,7 @@ pub(crate) fn make(place: &Place) -> anyhow::Result<()> {
 }
 
 const CURL: &str = "/usr/bin/curl";
-const ATFTP: &str = "/usr/bin/atftp";
+pub(crate) const ATFTP: &str = "/usr/bin/atftp";
 /// What, which file, with which client and its options. Where a server refuses an option, it goes without.
 const TRANSFERS: &[(&str, &str, &str, &[&str])] = &[
     ("1 MiB, blocks of 512", SMALL, CURL, &["-sS", "--tftp-blksize", "512"]),

@@ -1,8 +1,9 @@
 //! `cargo xtask bench netboot`: `rackd --standalone` beside other people's servers, each alone in the same network
 //! namespace at the end of the same cable, under the same load.
 //!
-//! `netboot-bench --rackd PROGRAM [--seconds N] [--runs N] [--only dhcp|tftp|http|storm|links]`
+//! `netboot-bench --rackd PROGRAM [--seconds N] [--runs N] [--only dhcp|tftp|crowd|delay|http|storm|links]`
 
+mod crowd;
 mod dhcp;
 mod files;
 mod links;
@@ -19,6 +20,9 @@ struct Options {
     /// Our program, in the release profile.
     #[arg(long)]
     rackd: PathBuf,
+    /// atftpd, another TFTP server with windows; without it the others are measured.
+    #[arg(long)]
+    atftpd: Option<PathBuf>,
     /// Length of one DHCP try.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -52,11 +56,18 @@ fn main() -> anyhow::Result<()> {
     }
     let place = place::Place::new(&options.directory)?;
     let wants = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
+    let tftp = servers::Tftp { rackd: &options.rackd, atftpd: options.atftpd.as_deref() };
     if wants("dhcp") {
         dhcp::run(&place, &options.rackd, options.seconds)?;
     }
     if wants("tftp") {
-        files::tftp(&place, &options.rackd, options.runs)?;
+        files::tftp(&place, &tftp, options.runs)?;
+    }
+    if wants("crowd") {
+        crowd::run(&place, &tftp)?;
+    }
+    if let Some(sim) = options.sim.as_ref().filter(|_| wants("delay")) {
+        crowd::delayed(&options.directory, &tftp, sim)?;
     }
     if wants("http") {
         files::http(&place, &options.rackd, options.runs)?;

@@ -146,11 +146,42 @@ pub(crate) fn dnsmasq(place: &Place, wait: u16) -> anyhow::Result<Server> {
     Server::start(command, "udp", wait)
 }
 
-pub(crate) fn tftpd(place: &Place) -> anyhow::Result<Server> {
+fn tftpd(place: &Place) -> anyhow::Result<Server> {
     let mut command = place.server("/usr/sbin/in.tftpd");
     command.args(["--foreground", "--address", &format!("{SERVER}:69"), "--user", "root", "--secure"]);
     command.arg(place.path("files"));
     Server::start(command, "udp", 69)
+}
+
+fn atftpd(place: &Place, program: &Path) -> anyhow::Result<Server> {
+    let mut command = place.server(&program.to_string_lossy());
+    command.args(["--daemon", "--no-fork", "--bind-address", SERVER, "--port", "69", "--user", "root"]);
+    command.args(["--group", "root", "--no-multicast", "--maxthread", "200", "--logfile", "/dev/null"]);
+    command.arg(place.path("files"));
+    Server::start(command, "udp", 69)
+}
+
+/// The TFTP servers, by their programs: two that Debian does not let be installed beside each other.
+pub(crate) struct Tftp<'a> {
+    pub(crate) rackd: &'a Path,
+    pub(crate) atftpd: Option<&'a Path>,
+}
+
+impl Tftp<'_> {
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        let mut names = vec!["farrier", "tftpd-hpa", "dnsmasq"];
+        names.extend(self.atftpd.map(|_| "atftpd"));
+        names
+    }
+
+    pub(crate) fn start(&self, place: &Place, name: &str) -> anyhow::Result<Server> {
+        match (name, self.atftpd) {
+            ("farrier", _) => rackd(place, self.rackd, ("udp", 69)),
+            ("tftpd-hpa", _) => tftpd(place),
+            ("atftpd", Some(program)) => atftpd(place, program),
+            _ => dnsmasq(place, 69),
+        }
+    }
 }
 
 /// One process with sendfile.

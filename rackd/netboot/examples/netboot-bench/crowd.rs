@@ -1,0 +1,117 @@
+//! TFTP of a row that powers on: sixty-four clients in the same instant; and one over a cable with some delay.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+
+use crate::files::{self, ATFTP};
+use crate::place::{Cable, Place, SERVER};
+use crate::servers::{BIG, SMALL, Tftp};
+
+/// All begin at once; each has its file whole, or is counted as failed.
+pub(crate) fn run(place: &Place, servers: &Tftp<'_>) -> anyhow::Result<()> {
+    files::make(place)?;
+    println!(
+        "\n| TFTP, {CLIENTS} clients, 1428, window 16 | server | whole | MiB/s | median s | 99 of 100 s | CPU ms/MiB |"
+    );
+    println!("|---|---|--:|--:|--:|--:|--:|");
+    for (load, file) in [("1 MiB each", SMALL), ("50 MiB each", BIG)] {
+        for peer in servers.names() {
+            let server = servers.start(place, peer)?;
+            let whole = std::fs::read(place.path("files").join(file))?;
+            let out = tempfile::tempdir_in("/dev/shm")?;
+            let (before, begun) = (server.cpu()?, Instant::now());
+            let mut clients: Vec<(usize, Child)> = (0..CLIENTS)
+                .map(|index| {
+                    let mut command = client(place, file, "16", &out.path().join(index.to_string()));
+                    Ok((index, command.spawn().with_context(|| format!("{command:?}"))?))
+                })
+                .collect::<anyhow::Result<_>>()?;
+            let mut took = Vec::new();
+            while !clients.is_empty() {
+                let mut running = Vec::new();
+                for (index, mut child) in clients {
+                    match child.try_wait()? {
+                        None => running.push((index, child)),
+                        Some(status) if status.success() => took.push((index, begun.elapsed())),
+                        Some(_) => {}
+                    }
+                }
+                clients = running;
+                // The machine has two cores, which are the clients' and the server's.
+                std::thread::sleep(LOOK);
+            }
+            let all = begun.elapsed();
+            let spent = server.cpu()?.saturating_sub(before).as_secs_f64() * 1e3;
+            for (index, _) in &took {
+                let got = std::fs::read(out.path().join(index.to_string()))?;
+                ensure!(got == whole, "client {index} got something else than {file} of {peer}");
+            }
+            let mib = took.len() as f64 * whole.len() as f64 / f64::from(1 << 20);
+            let mut times: Vec<f64> = took.iter().map(|(_, time)| time.as_secs_f64()).collect();
+            times.sort_by(f64::total_cmp);
+            let at = |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1)));
+            let cell = |time: Option<&f64>| time.map_or("–".to_owned(), |time| format!("{time:.2}"));
+            // Its children do the work, and nobody waits for them: their time is not seen.
+            let cost =
+                if peer == "tftpd-hpa" { "–".to_owned() } else { format!("{:.1}", spent / mib.max(1.0)) };
+            println!(
+                "| {load} | {peer} | {} | {:.1} | {} | {} | {cost} |",
+                took.len(),
+                mib / all.as_secs_f64(),
+                cell(at(50)),
+                cell(at(99))
+            );
+        }
+    }
+    Ok(())
+}
+
+/// One client, over delays of a campus and of a country. Who has no windows needs a round trip a block.
+pub(crate) fn delayed(directory: &Path, servers: &Tftp<'_>, wan: &Path) -> anyhow::Result<()> {
+    println!("\n| TFTP over a delay, one client | server | s | MiB/s |\n|---|---|--:|--:|");
+    for round_trip in [2, 25] {
+        let place = Place::far(directory, &Cable { program: wan, round_trip, loss: 0 })?;
+        files::make(&place)?;
+        for (load, file, window) in DELAYED {
+            for peer in servers.names() {
+                let windows = matches!(peer, "farrier" | "atftpd");
+                // A quarter of an hour, of which nothing new comes out.
+                if *file == BIG && !windows && round_trip > 2 {
+                    println!("| {load}, {round_trip} ms | {peer} | – | – |");
+                    continue;
+                }
+                let _server = servers.start(&place, peer)?;
+                let whole = std::fs::read(place.path("files").join(file))?;
+                let out = tempfile::tempdir_in("/dev/shm")?;
+                let out = out.path().join("got");
+                let begun = Instant::now();
+                let done = client(&place, file, window, &out).status()?;
+                let took = begun.elapsed().as_secs_f64();
+                ensure!(done.success(), "{peer}, {load}: {done}");
+                ensure!(std::fs::read(&out)? == whole, "{peer}, {load}: got something else than {file}");
+                let mib = whole.len() as f64 / f64::from(1 << 20);
+                println!("| {load}, {round_trip} ms | {peer} | {took:.2} | {:.1} |", mib / took);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn client(place: &Place, file: &str, window: &str, out: &Path) -> Command {
+    let mut command = place.client(ATFTP);
+    command.args(["--option", "blksize 1428"]);
+    if window != "1" {
+        command.args(["--option", &format!("windowsize {window}")]);
+    }
+    command.args(["-g", "-r", file, "-l"]).arg(out).arg(SERVER);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+const CLIENTS: usize = 64;
+const LOOK: Duration = Duration::from_millis(2);
+const DELAYED: &[(&str, &str, &str)] =
+    &[("1 MiB, lock step", SMALL, "1"), ("1 MiB, window 16", SMALL, "16"), ("50 MiB, window 64", BIG, "64")];
