@@ -81,7 +81,9 @@ async fn deploy(lab: &Lab) -> Result<()> {
     let detail = |name: &str| deployed.steps.iter().find(|s| s.name == name).map(|s| s.detail.clone());
     let waited = detail("wait_agent").context("no wait_agent")?;
     ensure!(waited.starts_with("agent up"), "{waited}");
-    let drive = lab.farrier.farrier(&["node", "virtual-media", "show", "n1", "-o", "json"])?;
+    // The BMC that is asked is on this runtime, too.
+    let show = ["node", "virtual-media", "show", "n1", "-o", "json"];
+    let drive = tokio::task::block_in_place(|| lab.farrier.farrier(&show))?;
     let drive: serde_json::Value = serde_json::from_str(&drive)?;
     ensure!(drive.get("inserted") == Some(&false.into()), "the CD is still in the drive: {drive}");
     let instance = lab.client.instance("anvil").await?;
