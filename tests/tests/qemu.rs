@@ -259,8 +259,7 @@ async fn an_unknown_machine_is_history(client: &Client, server: &VirtualServer) 
 }
 
 /// Somebody at the console, by the command line, before anything is switched on.
-async fn watch_console(farrier: &Installation, server: &VirtualServer) -> Result<tokio::process::Child> {
-    let opened = server.bmc.consoles();
+async fn watch_console(farrier: &Installation, client: &Client) -> Result<tokio::process::Child> {
     let line = format!("exec {} node console n1 --read-only", farrier.farrier_line()?);
     let viewer = tokio::process::Command::new("sh")
         .args(["-c", &line])
@@ -269,12 +268,14 @@ async fn watch_console(farrier: &Installation, server: &VirtualServer) -> Result
         .stderr(std::process::Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
+    // rackd may have it open already, for the log: that somebody attaches is in the history.
     let attached = async {
-        while server.bmc.consoles() == opened {
+        while client.events("action=\"console attach\"").await?.is_empty() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        anyhow::Ok(())
     };
-    tokio::time::timeout(PATIENCE, attached).await.context("nobody opens the console at the BMC")?;
+    tokio::time::timeout(PATIENCE, attached).await.context("nobody attaches to the console")??;
     Ok(viewer)
 }
 
@@ -326,7 +327,7 @@ async fn straight_path(lab: &Lab, mode: BootMode, method: DeployMethod) -> Resul
     // The kernel keeps some of the machine's 1 GiB for itself.
     ensure!((900 << 20..=1 << 30).contains(&found.memory_bytes), "{} bytes", found.memory_bytes);
 
-    let viewer = watch_console(farrier, server).await?;
+    let viewer = watch_console(farrier, client).await?;
     let before = server.machine.serial_position();
     let instance = Instance {
         name: "anvil".into(),
