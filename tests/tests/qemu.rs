@@ -349,7 +349,7 @@ async fn straight_path(lab: &Lab, mode: BootMode, method: DeployMethod) -> Resul
     ensure!(node.state() == ProvisionState::Active && node.power_state() == PowerState::On);
     // The system itself, with the host name of its config drive and the address of the tenant network.
     let up = format!("FARRIER-MINI-UP hostname=hammer address={address}/");
-    server.machine.wait_serial(before, &up, std::time::Duration::ZERO).await?;
+    server.machine.wait_serial(before, &up, PATIENCE).await?;
     console_has_the_boots(farrier, mode, &up).await?;
     drop(viewer);
 

@@ -90,7 +90,7 @@ async fn deploy(lab: &Lab) -> Result<()> {
     let address = instance.addresses.first().context("an instance without an address")?;
     // The system itself, with the address that its config drive names: nobody gives one here.
     let up = format!("FARRIER-MINI-UP hostname=hammer address={address}/");
-    lab.server.machine.wait_serial(before, &up, std::time::Duration::ZERO).await?;
+    lab.server.machine.wait_serial(before, &up, super::PATIENCE).await?;
     nobody_asked_the_network(lab)
 }
 
