@@ -33,6 +33,8 @@ struct State {
     /// As they stand in the boot table: another entry of the same port is a task's, or of discovery.
     served: HashMap<MacAddr, Arc<BootEntry>>,
     about: About,
+    /// Machines for which the pool has no address.
+    without: usize,
 }
 
 /// Which snapshot is served.
@@ -75,17 +77,23 @@ impl KnownMachines {
 pub(crate) async fn open(rack: &Rack, path: &Path) -> Kept {
     let kept = Kept::open(path.to_owned());
     if let Some(last) = kept.last() {
-        let known = last.machines.iter().map(|m| (m.mac.clone(), m.name.clone())).collect();
-        let machines = serve(rack, &known).await;
-        tracing::info!(
-            generation = last.generation,
-            machines = machines.len(),
-            "known machines, as they were kept"
-        );
-        let about = About { generation: last.generation, machines: machines.len(), read: None };
-        rack.known.lock().about = about;
+        let (generation, machines) = (last.generation, last.machines.len());
+        tracing::info!(generation, machines, "known machines, as they were kept");
+        rack.known.lock().about = About { generation, machines, read: None };
     }
+    serve_kept(rack, &kept).await;
     kept
+}
+
+async fn serve_kept(rack: &Rack, kept: &Kept) {
+    let Some(last) = kept.last() else { return };
+    let known = last.machines.iter().map(|m| (m.mac.clone(), m.name.clone())).collect();
+    if let Err(error) = serve(rack, &known).await {
+        tracing::error!(
+            error = chain(&error),
+            "known machines are served as before: their addresses are not read"
+        );
+    }
 }
 
 /// Asks inventory now and then, until shutdown. While it is away, what it said last is served.
@@ -108,13 +116,15 @@ pub(crate) async fn follow(rack: Arc<Rack>, credentials: Credentials, mut kept: 
                     kept = take(&rack, kept, ports).await;
                     away = false;
                 }
-                // Told once an outage.
-                Err(status) if !away => {
-                    away = true;
-                    let machines = rack.known.about().machines;
-                    tracing::warn!(%status, machines, "not told which machines there are, serving those of the last time");
+                Err(status) => {
+                    // Told once an outage.
+                    if !std::mem::replace(&mut away, true) {
+                        let machines = rack.known.about().machines;
+                        tracing::warn!(%status, machines, "not told which machines there are, serving those of the last time");
+                    }
+                    // A task may have ended meanwhile, and left its machine to nobody.
+                    serve_kept(&rack, &kept).await;
                 }
-                Err(status) => tracing::debug!(%status, "not told which machines there are"),
             }
             tokio::time::sleep(EVERY).await;
         }
@@ -126,7 +136,14 @@ pub(crate) async fn follow(rack: Arc<Rack>, credentials: Credentials, mut kept: 
 async fn take(rack: &Rack, mut kept: Kept, ports: Vec<BootPort>) -> Kept {
     let id = |node: &str| node.strip_prefix("nodes/").unwrap_or(node).to_owned();
     let known = ports.into_iter().map(|port| (port.mac_address, id(&port.node))).collect();
-    let machines = serve(rack, &known).await;
+    let machines = match serve(rack, &known).await {
+        Ok(machines) => machines,
+        // What is kept is better than what would be written now.
+        Err(error) => {
+            tracing::error!(error = chain(&error), "the snapshot stays as it is: addresses are not read");
+            return kept;
+        }
+    };
     let segments = rack.config.segments.iter().map(SegmentText::from).collect();
     let about =
         About { machines: machines.len(), read: Some(farrier_runtime::time::now()), ..About::default() };
@@ -152,18 +169,12 @@ async fn take(rack: &Rack, mut kept: Kept, ports: Vec<BootPort>) -> Kept {
 }
 
 /// Puts those that nobody works on into the boot table, and takes out what is no longer known. Returns all that have an
-/// address.
-async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Vec<MachineText> {
-    let Some(segment) = rack.provisioning() else { return Vec::new() };
+/// address. Where addresses cannot be read, nothing is changed.
+async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Result<Vec<MachineText>, JournalError> {
+    let Some(segment) = rack.provisioning() else { return Ok(Vec::new()) };
     let mut machines = Vec::new();
     let mut idle: HashMap<MacAddr, BootEntry> = HashMap::new();
-    let have = match rack.journal.addresses(&segment.name).await {
-        Ok(have) => have,
-        Err(error) => {
-            tracing::error!(error = chain(&error), "the addresses of known machines are not read");
-            HashMap::new()
-        }
-    };
+    let have = rack.journal.addresses(&segment.name).await?;
     let mut without = 0;
     for (mac, node) in known {
         let Ok(port) = mac.parse::<MacAddr>() else { continue };
@@ -174,11 +185,11 @@ async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Vec<MachineText
         };
         let ip = match ip {
             Ok(ip) => ip,
-            Err(error) => {
-                tracing::debug!(%mac, error = chain(&error), "a known machine has no address");
+            Err(JournalError::PoolExhausted { .. }) => {
                 without += 1;
                 continue;
             }
+            Err(error) => return Err(error),
         };
         let hostname = if farrier_model::is_label(node) { node.clone() } else { port.hyphenated() };
         machines.push(MachineText::on_disk(&hostname, mac, &segment.name, ip));
@@ -187,7 +198,8 @@ async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Vec<MachineText
             idle.insert(port, BootEntry { mac: port, node, hostname, ip, network, boot: Boot::LocalDisk });
         }
     }
-    if without > 0 {
+    // Told when it changes, and not at each look.
+    if std::mem::replace(&mut rack.known.lock().without, without) != without && without > 0 {
         tracing::warn!(
             segment = segment.name,
             machines = without,
@@ -195,7 +207,7 @@ async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Vec<MachineText
         );
     }
     publish(rack, segment, idle);
-    machines
+    Ok(machines)
 }
 
 /// None of another known machine: they would take it from each other for ever.

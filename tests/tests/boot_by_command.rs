@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::bench::within;
-use crate::pretend_site::{BMC_PASSWORD, Site};
+use crate::pretend_site::{BMC_PASSWORD, Site, ipmitool};
 use farrier_sim::bmc::redfish::{Facts, RedfishConfig, RedfishServer};
 use farrier_sim::bmc::{MemoryChassis, PowerAction, Secret};
 use farrier_sim::pretend::{Event, Mishaps};
@@ -22,12 +22,6 @@ fn says(program: &str, words: &[&str]) -> String {
     let done = done.expect("timeout runs");
     assert!(done.status.success(), "{program}: {done:?}");
     String::from_utf8(done.stdout).unwrap()
-}
-
-fn ipmitool(bmc: SocketAddr, words: &[&str]) -> String {
-    let (host, port) = (bmc.ip().to_string(), bmc.port().to_string());
-    let way = ["-I", "lanplus", "-C", "17", "-H", &host, "-p", &port, "-U", "admin", "-P", BMC_PASSWORD];
-    says("ipmitool", &[&way[..], words].concat())
 }
 
 /// FreeIPMI tells the LED's state, which ipmitool does not.

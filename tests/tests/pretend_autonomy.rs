@@ -1,7 +1,7 @@
 //! A rack whose centre is away: everything that is known boots, what was under way ends, and both are told when the link is back.
 
 use crate::bench::within;
-use crate::pretend_site::{BMC_PASSWORD, Site};
+use crate::pretend_site::{Site, ipmitool};
 use farrier_proto::inventory::DeleteNodeRequest;
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
@@ -11,8 +11,7 @@ use farrier_proto::rack::{
 use farrier_proto::scheduler::Instance;
 use farrier_proto::types::{DeployMethod, NodeVerb, ProvisionState};
 use farrier_sim::lab::Service;
-use farrier_sim::pretend::{self, Event, Mishaps, PretendNode};
-use std::process::{Command, Stdio};
+use farrier_sim::pretend::{self, Event, Mishaps};
 use std::time::Duration;
 
 /// Of each kind: a system on the disk, a system on an iSCSI disk of the rack, a ramdisk that a task waits for, and a machine
@@ -71,9 +70,9 @@ async fn thirty_two_known_machines_boot_while_no_service_of_the_centre_runs() {
     let seen: Vec<usize> = site.nodes.iter().map(|node| node.events().len()).collect();
     for node in &site.nodes {
         node.set_mishaps(Mishaps::default());
-        ipmitool(node, &["chassis", "bootdev", "pxe"]);
+        ipmitool(node.bmc_address(), &["chassis", "bootdev", "pxe"]);
         let on = if kind(node.name()) == Kind::Untouched { "on" } else { "cycle" };
-        ipmitool(node, &["chassis", "power", on]);
+        ipmitool(node.bmc_address(), &["chassis", "power", on]);
     }
     for (node, seen) in site.nodes.iter().zip(seen) {
         let expected = match kind(node.name()) {
@@ -88,6 +87,13 @@ async fn thirty_two_known_machines_boot_while_no_service_of_the_centre_runs() {
         });
     }
     within(all_ended(&site)).await;
+    // Whose task has ended is a known machine like the others.
+    let all_are_known = async {
+        while site.nodes.len() != reserved(&site).await.len() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    within(all_are_known).await;
 
     // The link is back: what happened meanwhile is told, and what changed there is heard here.
     for service in CENTRE {
@@ -169,20 +175,6 @@ async fn reserved(site: &Site) -> Vec<String> {
     let request = ListReservationsRequest { page_size: 1000, ..Default::default() };
     let listed = rack.list_reservations(request).await.unwrap().into_inner();
     listed.reservations.into_iter().map(|reservation| reservation.mac_address).collect()
-}
-
-/// What a person on site has.
-fn ipmitool(node: &PretendNode, words: &[&str]) {
-    let address = node.bmc_address();
-    let (host, port) = (address.ip().to_string(), address.port().to_string());
-    let done = Command::new("timeout")
-        .args(["60", "ipmitool", "-I", "lanplus", "-C", "17", "-H", &host, "-p", &port, "-U", "admin"])
-        .args(["-P", BMC_PASSWORD])
-        .args(words)
-        .stdin(Stdio::null())
-        .output()
-        .expect("ipmitool runs");
-    assert!(done.status.success(), "{done:?}");
 }
 
 /// Between two looks at what has no events.

@@ -13,6 +13,7 @@ use farrier_sim::pretend::{self, Event, PretendNode, PretendOptions};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use tokio::net::{TcpListener, UdpSocket};
 use tonic::transport::Channel;
 
@@ -309,6 +310,20 @@ impl Site {
         }
         self.installation.shutdown().await.unwrap();
     }
+}
+
+/// What a person on site has.
+pub(crate) fn ipmitool(bmc: SocketAddr, words: &[&str]) -> String {
+    let (host, port) = (bmc.ip().to_string(), bmc.port().to_string());
+    let done = Command::new("timeout")
+        .args(["60", "ipmitool", "-I", "lanplus", "-C", "17", "-H", &host, "-p", &port, "-U", "admin"])
+        .args(["-P", BMC_PASSWORD])
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .expect("ipmitool runs");
+    assert!(done.status.success(), "{done:?}");
+    String::from_utf8(done.stdout).unwrap()
 }
 
 /// Secrets of a site, not to be found by chance.

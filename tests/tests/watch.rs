@@ -1,15 +1,14 @@
 //! What somebody else does to a machine, seen by its rack: with ipmitool, behind Farrier's back.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use farrier_sim::bmc::{ChassisStatus, Faults};
 use farrier_sim::lab::Service;
-use farrier_sim::pretend::{Mishaps, PretendNode};
+use farrier_sim::pretend::Mishaps;
 use serde_json::Value;
 
 use crate::bench::within;
-use crate::pretend_site::{BMC_PASSWORD, Site};
+use crate::pretend_site::{Site, ipmitool};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_somebody_else_switches_is_in_the_history_and_left_as_it_is() {
@@ -24,7 +23,7 @@ async fn a_machine_that_somebody_else_switches_is_in_the_history_and_left_as_it_
         (&"ok".into(), &"ipmi".into())
     );
 
-    ipmitool(&site.nodes[0], &["chassis", "power", "off"]);
+    ipmitool(site.nodes[0].bmc_address(), &["chassis", "power", "off"]);
     let node = until(&site, |node| node["observation"]["power_differs"] == true).await;
     assert_eq!((&node["power_state"], &node["observation"]["power_state"]), (&"on".into(), &"off".into()));
     let listed = site.installation.farrier(&["node", "list"]).unwrap();
@@ -40,7 +39,7 @@ async fn a_machine_that_somebody_else_switches_is_in_the_history_and_left_as_it_
 
     // What happens while inventory is away is told when it is back.
     site.installation.kill(Service::Inventory);
-    ipmitool(&site.nodes[0], &["chassis", "power", "on"]);
+    ipmitool(site.nodes[0].bmc_address(), &["chassis", "power", "on"]);
     site.installation.restart(Service::Inventory).await.unwrap();
     until(&site, |node| node["observation"]["power_differs"] == true).await;
 
@@ -70,7 +69,7 @@ async fn an_ill_machine_and_another_machine_are_in_the_history() {
     site.nodes[0].set_faults(Faults { chassis, ..Faults::default() });
     let node = until(&site, |node| node["observation"]["machine_health"] == "critical").await;
     assert_eq!(node["observation"]["machine_problem"], "drive fault", "{node}");
-    let status = ipmitool(&site.nodes[0], &["chassis", "status"]);
+    let status = ipmitool(site.nodes[0].bmc_address(), &["chassis", "status"]);
     let seen = status.lines().find(|line| line.starts_with("Drive Fault")).unwrap();
     assert!(seen.ends_with("true"), "ipmitool sees it too: {status}");
     let explained = site.installation.farrier(&["node", "explain", "n0"]).unwrap();
@@ -146,13 +145,13 @@ async fn power_that_is_kept_is_put_back_and_maintenance_is_left_alone() {
     let farrier = |words: &[&str]| site.installation.farrier(words).unwrap();
     // It is known to differ, and has no try behind it, when it is taken into maintenance and its power is to be kept.
     until_of(&site, "n1", |node| node["observation"]["power_state"] == "on").await;
-    ipmitool(&site.nodes[1], &["chassis", "power", "off"]);
+    ipmitool(site.nodes[1].bmc_address(), &["chassis", "power", "off"]);
     until_of(&site, "n1", |node| node["observation"]["power_differs"] == true).await;
     farrier(&["node", "maintenance", "on", "n1"]);
     farrier(&["node", "update", "n1", "--power-policy", "keep"]);
 
     until(&site, |node| node["observation"]["power_state"] == "on").await;
-    ipmitool(&site.nodes[0], &["chassis", "power", "off"]);
+    ipmitool(site.nodes[0].bmc_address(), &["chassis", "power", "off"]);
     until(&site, |node| node["observation"]["power_state"] == "off").await;
     until(&site, |node| node["observation"]["power_state"] == "on").await;
     let listed = farrier(&["event", "list", "--resource", "n0", "-o", "json"]);
@@ -225,18 +224,4 @@ fn told(site: &Site) -> Vec<String> {
     }
     seen.sort_unstable();
     seen.into_iter().map(|(_, told)| told).collect()
-}
-
-fn ipmitool(node: &PretendNode, words: &[&str]) -> String {
-    let address = node.bmc_address();
-    let (host, port) = (address.ip().to_string(), address.port().to_string());
-    let done = Command::new("timeout")
-        .args(["60", "ipmitool", "-I", "lanplus", "-C", "17", "-H", &host, "-p", &port, "-U", "admin"])
-        .args(["-P", BMC_PASSWORD])
-        .args(words)
-        .stdin(Stdio::null())
-        .output()
-        .expect("ipmitool runs");
-    assert!(done.status.success(), "{done:?}");
-    String::from_utf8(done.stdout).unwrap()
 }
