@@ -1,7 +1,8 @@
 //! Power that is kept as Farrier left it, where a node's policy says so.
 //!
 //! It takes no input but what inventory knows and which operations there were: each try is an operation like a person's, so it
-//! queues, has a fencing token, and is in the history. Several schedulers make one of it: the request's id is the same.
+//! has a fencing token and is in the history; it is refused once other work had the node. Several schedulers make one of it:
+//! the request's id is the same.
 
 use super::node_rack::Audit;
 use super::{App, operation_of};
@@ -103,7 +104,8 @@ impl App {
         // Whatever works on the node before this has its turn changes what its power should be.
         row.operation.seen_fence = node.fence;
         let name = row.operation.name.clone();
-        let id = format!("power-policy/{}/{}", node.node, node.fence);
+        // A try that was refused before it held the node has left the fence as it was.
+        let id = format!("power-policy/{}/{}/{}", node.node, node.fence, tries.last().unwrap_or(&0));
         let request = Some((id, vec![u8::try_from(node.left).unwrap_or_default()]));
         let stored = self.store.create(NewOperation { row, request, create: None }).await?;
         // Another scheduler was first.
