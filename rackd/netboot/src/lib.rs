@@ -35,6 +35,7 @@ mod server;
 mod socket;
 mod table;
 mod tftp;
+mod thread;
 
 pub use args::{KernelArgs, KernelArgsError};
 pub use cd::cd_script;

@@ -18,7 +18,7 @@ use crate::{
     BootEvent, BootFiles, BootTable, Dhcp, Dhcp6, EventKind, Lease, Leases, MacAddr, Segment, SignedChain,
     dhcp, dhcp6, event::Events, http, ra, socket, tftp,
 };
-use crate::{malformed::Malformed, neighbours::Neighbours, scripts::Scripts};
+use crate::{malformed::Malformed, neighbours::Neighbours, scripts::Scripts, thread::OwnThread};
 use farrier_model::Seldom;
 
 /// How often interfaces are looked at: one that was deleted and made again has a new number, and a socket bound
@@ -461,7 +461,11 @@ impl Supervisor {
 impl Listener {
     fn start(shared: &Arc<Shared>, segment: &Arc<Segment>, roles: Roles) -> io::Result<Self> {
         let index = socket::index_of(&segment.interface)?;
-        let bind = || dhcp::Server::bind(Arc::clone(shared), Arc::clone(segment));
+        let bind = || {
+            let thread = OwnThread::new()?;
+            let server = thread.bind(|| dhcp::Server::bind(Arc::clone(shared), Arc::clone(segment)))?;
+            Ok::<_, io::Error>((thread, server))
+        };
         let dhcp = roles.dhcp.then(bind).transpose()?;
         let bind = || dhcp::BootService::bind(Arc::clone(shared), Arc::clone(segment));
         let boot_service = roles.boot_service.then(bind).transpose()?;
@@ -472,6 +476,10 @@ impl Listener {
         });
         let six = six.transpose().map_err(|error| io::Error::other(format!("IPv6: {error}")))?;
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        // First: nothing else runs yet when there is no thread to be had.
+        if let Some((thread, dhcp)) = dhcp {
+            thread.run("dhcp", &tasks, dhcp.run(shutdown.clone()))?;
+        }
         if shared.config.router_advertisements {
             match ra::Advertiser::bind(Arc::clone(segment)) {
                 Ok(advertiser) => drop(tasks.spawn(advertiser.run(shutdown.clone()))),
@@ -489,9 +497,6 @@ impl Listener {
                     tracing::warn!(interface = segment.interface, %error, "other DHCP servers are not looked for");
                 }
             }
-        }
-        if let Some(dhcp) = dhcp {
-            tasks.spawn(dhcp.run(shutdown.clone()));
         }
         if let Some(boot_service) = boot_service {
             tasks.spawn(boot_service.run(shutdown.clone()));
