@@ -1,13 +1,6 @@
 //! One file as an HTTP answer: entity tag, ranges, streamed.
 
-use std::{
-    io::{self, SeekFrom},
-    path::Path,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::UNIX_EPOCH,
-};
+use std::{io, path::Path, time::UNIX_EPOCH};
 
 use axum::{
     body::Body,
@@ -15,28 +8,23 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio_util::io::ReaderStream;
 
+use super::content::{Content, Offered, Slice, Source};
 use super::range::{Part, part};
 use crate::{Artifact, Joined, Piece};
-
-/// Bytes per read: large enough that a read is a few system calls a megabyte, small enough for fifty machines.
-const READ: usize = 256 << 10;
 
 /// Answers GET and HEAD. `on_sent` hears how many bytes went out when the body is done or dropped.
 pub async fn respond(
     artifact: Artifact,
     method: &Method,
     headers: &HeaderMap,
-    on_sent: impl FnOnce(u64) + Send + Unpin + 'static,
+    on_sent: impl FnOnce(u64) + Send + 'static,
 ) -> Response {
     let opened = match artifact {
-        Artifact::Bytes(bytes) => Source::from_bytes(bytes),
-        Artifact::Joined(joined) => Source::joined(joined),
-        Artifact::File(path) => match Source::open(&path).await {
-            Ok(source) => source,
+        Artifact::Bytes(bytes) => Opened::from_bytes(bytes),
+        Artifact::Joined(joined) => Opened::joined(&joined),
+        Artifact::File(path) => match Opened::open(&path).await {
+            Ok(opened) => opened,
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "published artifact cannot be read");
                 return StatusCode::INTERNAL_SERVER_ERROR.into_response();
@@ -60,18 +48,14 @@ pub async fn respond(
             return (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, range)]).into_response();
         }
     };
-    let body = if method == Method::HEAD {
-        Body::empty()
+    let mut response = if method == Method::HEAD {
+        (status, Body::empty()).into_response()
     } else {
-        match opened.body(start, len, on_sent).await {
-            Ok(body) => body,
-            Err(error) => {
-                tracing::error!(%error, "published artifact cannot be read");
-                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-            }
-        }
+        let offered = Offered::new(Content::new(opened.slices(start, len), on_sent));
+        let mut response = (status, offered.body()).into_response();
+        response.extensions_mut().insert(offered);
+        response
     };
-    let mut response = (status, body).into_response();
     let out = response.headers_mut();
     let mut set = |name: HeaderName, value: String| {
         if let Ok(value) = HeaderValue::from_str(&value) {
@@ -104,27 +88,27 @@ impl Joined {
 }
 
 /// An opened artifact.
-struct Source {
-    content: Content,
+struct Opened {
+    pieces: Vec<(Slice, u64)>,
     size: u64,
     tag: String,
 }
 
-enum Content {
-    Bytes(Bytes),
-    File(tokio::fs::File),
-    Joined(Arc<Joined>),
-}
-
-impl Source {
+impl Opened {
     fn from_bytes(bytes: Bytes) -> Self {
-        let hash = hash(FNV, &bytes);
-        Self { size: bytes.len() as u64, tag: format!("\"{hash:016x}\""), content: Content::Bytes(bytes) }
+        let (hash, size) = (hash(FNV, &bytes), bytes.len() as u64);
+        Self { size, tag: format!("\"{hash:016x}\""), pieces: vec![(Slice::Bytes(bytes), size)] }
     }
 
-    fn joined(joined: Arc<Joined>) -> Self {
+    fn joined(joined: &Joined) -> Self {
+        let piece = |piece: &Piece| match piece {
+            Piece::Bytes(bytes) => (Slice::Bytes(bytes.clone()), piece.len()),
+            Piece::File { path, len } => {
+                (Slice::File { file: Source::Closed(path.clone(), *len), start: 0, len: *len }, *len)
+            }
+        };
         let size = joined.pieces.iter().map(Piece::len).sum();
-        Self { size, tag: joined.tag.clone(), content: Content::Joined(joined) }
+        Self { size, tag: joined.tag.clone(), pieces: joined.pieces.iter().map(piece).collect() }
     }
 
     async fn open(path: &Path) -> io::Result<Self> {
@@ -134,32 +118,26 @@ impl Source {
             return Err(io::Error::other("not a regular file"));
         }
         let changed = meta.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let (file, len) = (Source::Open(file.into_std().await), meta.len());
         Ok(Self {
-            size: meta.len(),
-            tag: format!("\"{:x}-{changed:x}\"", meta.len()),
-            content: Content::File(file),
+            size: len,
+            tag: format!("\"{len:x}-{changed:x}\""),
+            pieces: vec![(Slice::File { file, start: 0, len }, len)],
         })
     }
 
-    async fn body(
-        self,
-        start: u64,
-        len: u64,
-        on_sent: impl FnOnce(u64) + Send + Unpin + 'static,
-    ) -> io::Result<Body> {
-        let stream: Chunks = match self.content {
-            Content::Bytes(bytes) => {
-                let start = usize::try_from(start).unwrap_or(usize::MAX).min(bytes.len());
-                let end = start.saturating_add(usize::try_from(len).unwrap_or(usize::MAX)).min(bytes.len());
-                Box::pin(futures::stream::iter([Ok(bytes.slice(start..end))]))
+    /// `len` bytes from `start` on.
+    fn slices(self, start: u64, len: u64) -> Vec<Slice> {
+        let (mut at, end) = (0_u64, start.saturating_add(len));
+        let mut slices = Vec::new();
+        for (slice, size) in self.pieces {
+            let (from, to) = (start.max(at), end.min(at.saturating_add(size)));
+            if from < to {
+                slices.push(slice.part(from - at, to - from));
             }
-            Content::File(file) => part_of(file, start, len).await?,
-            Content::Joined(joined) => {
-                let parts = futures::stream::iter(overlap(&joined.pieces, start, len)).then(open_part);
-                Box::pin(parts.try_flatten())
-            }
-        };
-        Ok(Body::from_stream(Counted { stream, sent: 0, on_sent: Some(on_sent) }))
+            at = at.saturating_add(size);
+        }
+        slices
     }
 }
 
@@ -171,74 +149,10 @@ fn hash(before: u64, bytes: &[u8]) -> u64 {
 /// What an FNV-1a hash of 64 bits begins with.
 const FNV: u64 = 0xcbf2_9ce4_8422_2325;
 
-async fn part_of(mut file: tokio::fs::File, start: u64, len: u64) -> io::Result<Chunks> {
-    file.seek(SeekFrom::Start(start)).await?;
-    file.set_max_buf_size(READ);
-    Ok(Box::pin(ReaderStream::with_capacity(file.take(len), READ)))
-}
-
-/// The pieces that `len` bytes from `start` on touch, and which bytes of each.
-fn overlap(pieces: &[Piece], start: u64, len: u64) -> Vec<(Piece, u64, u64)> {
-    let (mut at, end) = (0_u64, start.saturating_add(len));
-    let mut parts = Vec::new();
-    for piece in pieces {
-        let (from, to) = (start.max(at), end.min(at.saturating_add(piece.len())));
-        if from < to {
-            parts.push((piece.clone(), from - at, to - from));
-        }
-        at = at.saturating_add(piece.len());
-    }
-    parts
-}
-
-async fn open_part((piece, start, len): (Piece, u64, u64)) -> io::Result<Chunks> {
-    match piece {
-        Piece::Bytes(bytes) => {
-            let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(bytes.len());
-            let part = bytes.slice(at(start)..at(start.saturating_add(len)));
-            Ok(Box::pin(futures::stream::iter([Ok(part)])))
-        }
-        Piece::File { path, len: whole } => {
-            let file = tokio::fs::File::open(&path).await?;
-            if file.metadata().await?.len() != whole {
-                return Err(io::Error::other(format!("{}: its size has changed", path.display())));
-            }
-            part_of(file, start, len).await
-        }
-    }
-}
-
-type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
-
-/// A body that says how much of it was taken, also when the machine breaks off.
-struct Counted<F: FnOnce(u64) + Unpin> {
-    stream: Chunks,
-    sent: u64,
-    on_sent: Option<F>,
-}
-
-impl<F: FnOnce(u64) + Unpin> Stream for Counted<F> {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = ready!(self.stream.as_mut().poll_next(cx));
-        if let Some(Ok(chunk)) = &next {
-            self.sent += chunk.len() as u64;
-        }
-        Poll::Ready(next)
-    }
-}
-
-impl<F: FnOnce(u64) + Unpin> Drop for Counted<F> {
-    fn drop(&mut self) {
-        if let Some(on_sent) = self.on_sent.take() {
-            on_sent(self.sent);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     /// Every part of a joined artifact is what the same part of the whole is.

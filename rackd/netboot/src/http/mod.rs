@@ -1,7 +1,11 @@
 //! HTTP for machines that boot: scripts for one machine each, files for all.
 
+mod content;
 mod file;
+mod head;
+mod plain;
 mod range;
+mod sendfile;
 mod serve;
 
 use std::{

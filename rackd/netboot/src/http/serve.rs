@@ -13,6 +13,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::plain;
+
 /// Bounds of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -44,7 +46,12 @@ impl Default for Limits {
 /// Serves `router` until `shutdown`, then lets running requests end within the grace period. Handlers get the
 /// peer's address as `ConnectInfo<SocketAddr>`.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
-    serve_with(listener, |stream| std::future::ready(Ok(stream)), router, limits, shutdown).await;
+    let (own, stop) = (limits.clone(), shutdown.clone());
+    let talk = move |stream, peer| {
+        let (router, limits, shutdown) = (router.clone(), own.clone(), stop.clone());
+        async move { plain::connection(stream, peer, router, &limits, &shutdown).await }
+    };
+    accept_all(listener, talk, limits, shutdown).await;
 }
 
 /// The same over streams that `secure` makes of connections: https, by whoever knows TLS. It has as long as the head of a
@@ -59,6 +66,26 @@ pub async fn serve_with<T, S, F>(
     T: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = std::io::Result<S>> + Send,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (own, stop) = (limits.clone(), shutdown.clone());
+    let talk = move |stream, peer| {
+        let (secure, router, limits, shutdown) = (secure.clone(), router.clone(), own.clone(), stop.clone());
+        async move {
+            match tokio::time::timeout(limits.header_timeout, secure(stream)).await {
+                Ok(Ok(stream)) => connection(stream, peer, router, &limits, &shutdown).await,
+                Ok(Err(error)) => tracing::info!(%peer, %error, "no https with a client"),
+                Err(_) => tracing::debug!(%peer, "a client takes too long over its handshake"),
+            }
+        }
+    };
+    accept_all(listener, talk, limits, shutdown).await;
+}
+
+/// Has each connection talked to, within the limits.
+async fn accept_all<T, F>(listener: TcpListener, talk: T, limits: Limits, shutdown: CancellationToken)
+where
+    T: Fn(TcpStream, SocketAddr) -> F,
+    F: Future<Output = ()> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(limits.connections));
     let shares = Shares::new(limits.connections / 2, limits.share);
@@ -87,17 +114,8 @@ pub async fn serve_with<T, S, F>(
         let _ = stream.set_nodelay(true);
         // A peer that takes nothing of what it asked for, or is gone, holds its place no longer than this.
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(limits.stall));
-        let (router, limits, shutdown, abort) =
-            (router.clone(), limits.clone(), shutdown.clone(), abort.clone());
-        let secure = secure.clone();
+        let (work, abort) = (talk(stream, peer), abort.clone());
         connections.spawn(async move {
-            let work = async {
-                match tokio::time::timeout(limits.header_timeout, secure(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, peer, router, &limits, &shutdown).await,
-                    Ok(Err(error)) => tracing::info!(%peer, %error, "no https with a client"),
-                    Err(_) => tracing::debug!(%peer, "a client takes too long over its handshake"),
-                }
-            };
             tokio::select! {
                 () = work => {}
                 () = abort.cancelled() => {}
@@ -121,7 +139,8 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> std::io::Re
     Ok((stream, peer, permit))
 }
 
-async fn connection<S>(
+/// By hyper, which takes any request.
+pub(super) async fn connection<S>(
     stream: S,
     peer: SocketAddr,
     router: Router,
