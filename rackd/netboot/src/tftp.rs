@@ -21,8 +21,10 @@ use farrier_model::Seldom;
 const SERVER_PORT: u16 = 69;
 /// Transfers at a time. A rack is some 50 machines; each has one, and a few that it forgot.
 const MAX_TRANSFERS: usize = 512;
-/// Transfers at a time of one client address: firmware asks for the size, leaves and comes back on another port.
-const MAX_PER_CLIENT: usize = 8;
+/// From here on an address has its share at most; before, as many as it asks for: it may stand for a row of machines.
+const CROWDED: usize = MAX_TRANSFERS / 4;
+/// The share of one address: firmware asks for the size, leaves and comes back on another port.
+const SHARE: usize = 8;
 /// A client that asks once more for what it was just receiving was reset: no machine is back in less. What is heard
 /// sooner was sent while the first answer was on its way.
 const RESET: Duration = Duration::from_secs(1);
@@ -111,11 +113,6 @@ impl Server {
             Ok(permit) => permit,
             Err(Busy::Again) => return,
             Err(Busy::Full) => return self.full(from),
-            Err(Busy::Share) => {
-                return self
-                    .refuse(from, ErrorCode::NotDefined, "too many transfers", "too many transfers")
-                    .await;
-            }
         };
         match self.transfer(&request, name, content, from) {
             Ok(transfer) => {
@@ -154,7 +151,7 @@ impl Server {
     fn full(&self, from: SocketAddr) {
         if self.shared.tftp.told_full.due(EVERYBODY, Instant::now()) {
             let (mac, node) = self.shared.who(from.ip());
-            let detail = format!("{MAX_TRANSFERS} transfers are under way: {from} has to ask again");
+            let detail = format!("so many transfers are under way that {from} has to ask again");
             self.shared.events.emit(mac, node.as_deref(), EventKind::TftpFull, detail);
         }
     }
@@ -372,10 +369,8 @@ type Heard = Arc<Mutex<Option<Instant>>>;
 enum Busy {
     /// This port has one, of the same request.
     Again,
-    /// All together have too many: it asks again when some have ended.
+    /// All together have too many, or many and this address more than its share: it asks again when some have ended.
     Full,
-    /// This client has too many.
-    Share,
 }
 
 #[derive(Debug)]
@@ -411,11 +406,12 @@ impl Transfers {
             if *old.request == *request && !lock(&old.heard).is_some_and(quiet) {
                 return Err(Busy::Again);
             }
-        } else if all >= MAX_TRANSFERS || (all >= MAX_TRANSFERS / 2 && !known()) {
+        } else if all >= MAX_TRANSFERS
+            || (all >= MAX_TRANSFERS / 2 && !known())
+            || (all >= CROWDED && has.len() >= SHARE)
+        {
             // An error would end the machine's boot; silence makes it ask again.
             return Err(Busy::Full);
-        } else if has.len() >= MAX_PER_CLIENT {
-            return Err(Busy::Share);
         }
         places.last += 1;
         let (number, heard, replaced) = (places.last, Heard::default(), CancellationToken::new());
@@ -487,17 +483,17 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_waits_and_only_a_greedy_client_is_refused() {
+    fn an_address_may_stand_for_many_until_it_is_crowded() {
         let (transfers, now) = (Transfers::default(), Instant::now());
         let open = |client| transfers.open(client, b"f", || true, now);
-        let greedy: Vec<_> = (0..MAX_PER_CLIENT).map(|port| open(client(0, 1000 + port as u16))).collect();
-        assert!(greedy.iter().all(Result::is_ok));
+        let row: Vec<_> = (0..CROWDED).map(|port| open(client(0, 1000 + port as u16))).collect();
+        assert!(row.iter().all(Result::is_ok));
         assert!(matches!(open(client(0, 1000)), Err(Busy::Again)), "its request came twice");
-        assert!(matches!(open(client(0, 2000)), Err(Busy::Share)));
-        let rest: Vec<_> = (1..=MAX_TRANSFERS - MAX_PER_CLIENT).map(|n| open(client(n, 1000))).collect();
-        assert!(rest.iter().all(Result::is_ok));
+        assert!(matches!(open(client(0, 999)), Err(Busy::Full)), "it has more than its share");
+        let others: Vec<_> = (1..=MAX_TRANSFERS - CROWDED).map(|n| open(client(n, 1000))).collect();
+        assert!(others.iter().all(Result::is_ok));
         assert!(matches!(open(client(9000, 1000)), Err(Busy::Full)), "it asks again");
-        drop(rest);
+        drop(others);
         assert!(open(client(9000, 1000)).is_ok());
     }
 

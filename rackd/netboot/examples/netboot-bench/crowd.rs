@@ -10,8 +10,7 @@ use crate::files::{self, ATFTP};
 use crate::place::{Cable, Place, SERVER};
 use crate::servers::{BIG, SMALL, Tftp};
 
-/// All begin at once; each has its file whole, or is counted as failed. They have one address: ours gives eight transfers to
-/// an address at a time, and refuses the others, so that its rows say nothing of a row of machines.
+/// All begin at once, from one address; each has its file whole, or is counted as failed.
 pub(crate) fn run(place: &Place, servers: &Tftp<'_>) -> anyhow::Result<()> {
     files::make(place)?;
     println!(
