@@ -30,6 +30,9 @@ pub struct Config {
     pub block_listen: SocketAddr,
     /// Journal, image cache, volumes, agent authority.
     pub data: PathBuf,
+    /// Program that prints the key of the secrets in `data`, from a key management system: 32 bytes, or the same in
+    /// hexadecimal or base64. Words are parted by spaces. Unset: `secrets.key` in `data`, made when missing.
+    pub secrets_key_command: Option<String>,
     /// `cert.pem`, `key.pem`, `ca.pem`.
     pub identity: PathBuf,
     /// The images service, `https://host:port`.
@@ -247,6 +250,7 @@ struct Raw {
     https: Option<HttpsConfig>,
     metrics_listen: Option<String>,
     data: PathBuf,
+    secrets_key_command: Option<String>,
     identity: PathBuf,
     images: String,
     inventory: Option<String>,
@@ -368,6 +372,7 @@ impl Config {
             block_listen: socket("block_listen", &raw.block_listen)?,
             rack: raw.rack,
             data: raw.data,
+            secrets_key_command: raw.secrets_key_command,
             identity: raw.identity,
             images: raw.images,
             inventory: raw.inventory,

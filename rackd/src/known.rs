@@ -193,7 +193,9 @@ async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Result<Vec<Mach
         };
         let hostname = if farrier_model::is_label(node) { node.clone() } else { port.hyphenated() };
         machines.push(MachineText::on_disk(&hostname, mac, &segment.name, ip));
-        if rack.tasks.of_node(&format!("nodes/{node}")).is_empty() {
+        // Power, verification and the like leave what it is served as it is.
+        let worked_on = rack.tasks.of_node(&format!("nodes/{node}"));
+        if !worked_on.iter().any(|task| task.decides_what_is_served()) {
             let (node, network) = (format!("nodes/{node}"), segment.name.clone());
             idle.insert(port, BootEntry { mac: port, node, hostname, ip, network, boot: Boot::LocalDisk });
         }

@@ -37,6 +37,7 @@ use farrier_proto::rack::bmc_service_server::BmcServiceServer;
 use farrier_proto::rack::console_service_server::ConsoleServiceServer;
 use farrier_proto::rack::rack_service_server::RackServiceServer;
 use farrier_runtime::health;
+use farrier_runtime::key::KeySource;
 use farrier_runtime::serve::Server;
 use farrier_runtime::telemetry::chain;
 use farrier_runtime::vault::Vault;
@@ -106,7 +107,8 @@ pub async fn start(
 
     std::fs::create_dir_all(&config.data)
         .with_context(|| format!("cannot make {}", config.data.display()))?;
-    let vault = Arc::new(Vault::open_or_create(&config.data.join("secrets.key"))?);
+    let key = KeySource::of(config.data.join("secrets.key"), config.secrets_key_command.as_deref());
+    let vault = Arc::new(Vault::open_beside(&key, None).await.context("cannot open the secrets key")?);
     let journal = Journal::open(&config.data.join("journal.db")).await?;
     let agent_ca = agent_authority(&config.data.join("agent-ca"), &config.rack)?;
     let images =

@@ -32,7 +32,7 @@ async fn a_certificate_near_its_end_is_replaced_while_rackd_runs() {
             listener,
             credentials: credentials(Identity::Service("inventory".into())),
             database_url: format!("sqlite://{}/inventory.db", dir.path().display()),
-            secrets_key: dir.path().join("inventory.key"),
+            secrets_key: dir.path().join("inventory.key").into(),
             ca_dir: Some(dir.path().join("ca")),
         },
         stop.clone(),

@@ -342,8 +342,7 @@ impl Events {
         // Under the lock: those who follow get them in order.
         let _ = self.sender.send(Arc::clone(&event)); // nobody listens: fine
         drop(rings);
-        let mac = mac.map(|m| m.to_string());
-        tracing::info!(node.id = node, mac, kind = %event.kind, detail = event.detail, "boot event");
+        tracing::info!(node.id = node, mac = mac.map(|mac| mac.to_string()), kind = %event.kind, detail = event.detail, "boot event");
     }
 
     /// Records what an address did: of its port where that is known, else seldom, since anybody has an address.

@@ -480,7 +480,9 @@ impl Listener {
         if let Some((thread, dhcp)) = dhcp {
             thread.run("dhcp", &tasks, dhcp.run(shutdown.clone()))?;
         }
-        if shared.config.router_advertisements {
+        // Where addresses are somebody else's, so are routers.
+        let ours = roles.mode == Dhcp::Ours || segment.dhcp6.is_some();
+        if shared.config.router_advertisements && ours {
             match ra::Advertiser::bind(Arc::clone(segment)) {
                 Ok(advertiser) => drop(tasks.spawn(advertiser.run(shutdown.clone()))),
                 // A host without IPv6 boots machines too, only slower.

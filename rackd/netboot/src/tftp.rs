@@ -19,8 +19,8 @@ use crate::{EventKind, MacAddr, Segment, given, grub, server::Shared, socket};
 use farrier_model::Seldom;
 
 const SERVER_PORT: u16 = 69;
-/// Transfers at a time. A rack is some 50 machines; each has one, and a few that it forgot.
-const MAX_TRANSFERS: usize = 512;
+/// Transfers at a time: a hall of machines that fetch kernels at once, and those that they forgot. Each has a socket.
+const MAX_TRANSFERS: usize = 2048;
 /// From here on an address has its share at most; before, as many as it asks for: it may stand for a row of machines.
 const CROWDED: usize = MAX_TRANSFERS / 4;
 /// The share of one address: firmware asks for the size, leaves and comes back on another port.
@@ -40,19 +40,25 @@ const EVERYBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The TFTP server of one segment.
 pub(crate) struct Server {
+    here: Arc<Here>,
+    transfers: TaskTracker,
+}
+
+/// What each of its transfers needs of it.
+struct Here {
     shared: Arc<Shared>,
     segment: Arc<Segment>,
     /// Ours, of either family.
     ip: IpAddr,
     socket: Arc<UdpSocket>,
-    transfers: TaskTracker,
     limits: Limits,
 }
 
 impl Server {
     pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>, ip: IpAddr) -> io::Result<Self> {
         let socket = Arc::new(socket::udp_on(&segment.interface, ip, SERVER_PORT)?);
-        Ok(Self { shared, segment, ip, socket, transfers: TaskTracker::new(), limits: Limits::default() })
+        let here = Here { shared, segment, ip, socket, limits: Limits::default() };
+        Ok(Self { here: Arc::new(here), transfers: TaskTracker::new() })
     }
 
     /// Answers until `shutdown`, then waits for its transfers, which end at once.
@@ -61,14 +67,14 @@ impl Server {
         loop {
             let received = tokio::select! {
                 () = shutdown.cancelled() => break,
-                received = self.socket.recv_from(&mut buffer) => received,
+                received = self.here.socket.recv_from(&mut buffer) => received,
             };
             match received {
                 Ok((len, from)) => {
                     self.request(buffer.get(..len).unwrap_or_default(), from, &shutdown).await;
                 }
                 Err(error) => {
-                    tracing::debug!(interface = self.segment.interface, %error, "tftp receive failed");
+                    tracing::debug!(interface = self.here.segment.interface, %error, "tftp receive failed");
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
@@ -78,50 +84,66 @@ impl Server {
     }
 
     async fn request(&self, bytes: &[u8], from: SocketAddr, shutdown: &CancellationToken) {
+        let here = &self.here;
         // Only a request opens a transfer; a stray ACK or ERROR gets silence, or two servers could talk for ever.
         let request = match Packet::parse(bytes) {
             Ok(Packet::Read(request)) => request,
             Ok(Packet::Write) => {
-                return self.refuse(from, ErrorCode::AccessViolation, "read only", "write request").await;
+                return here.refuse(from, ErrorCode::AccessViolation, "read only", "write request").await;
             }
-            Ok(_) => return self.shared.tftp.deliver(from, bytes),
+            Ok(_) => return here.shared.tftp.deliver(from, bytes),
             Err(error) => {
-                let who = self.shared.who(from.ip());
-                self.shared.malformed(("tftp", &self.segment.interface), from, bytes, &error, who);
+                let who = here.shared.who(from.ip());
+                here.shared.malformed(("tftp", &here.segment.interface), from, bytes, &error, who);
                 return;
             }
         };
         if !request.is_octet() {
-            return self
+            return here
                 .refuse(from, ErrorCode::IllegalOperation, "only octet mode is served", "not octet mode")
                 .await;
         }
         let name = request.name().unwrap_or("?");
         if grub::OPTIONAL.contains(&name) {
-            let _ = self
+            let _ = here
                 .socket
                 .send_to(&farrier_tftp::error(ErrorCode::FileNotFound, "file not found"), from)
                 .await;
             return;
         }
-        let Some(content) = self.content(name, from.ip()).await else {
-            return self.refuse(from, ErrorCode::FileNotFound, "file not found", name).await;
-        };
         // The client sends its request again when the first answer is lost or late: one transfer is enough.
-        let known = || self.shared.who(from.ip()).0.is_some();
-        let mut permit = match self.shared.tftp.open(from, bytes, known, Instant::now()) {
+        let known = || here.shared.who(from.ip()).0.is_some();
+        let permit = match here.shared.tftp.open(from, bytes, known, Instant::now()) {
             Ok(permit) => permit,
             Err(Busy::Again) => return,
-            Err(Busy::Full) => return self.full(from),
+            Err(Busy::Full) => return here.full(from),
+        };
+        let (here, request, shutdown) = (Arc::clone(here), bytes.to_vec(), shutdown.clone());
+        self.transfers.spawn(async move {
+            // A disk that does not answer keeps no other machine from its file.
+            here.serve(&request, from, permit, &shutdown).await;
+        });
+    }
+}
+
+impl Here {
+    /// One transfer, from the file's opening to its end.
+    async fn serve(
+        &self,
+        request: &[u8],
+        from: SocketAddr,
+        mut permit: Permit,
+        shutdown: &CancellationToken,
+    ) {
+        // It was one a moment ago.
+        let Ok(Packet::Read(request)) = Packet::parse(request) else { return };
+        let name = request.name().unwrap_or("?");
+        let opened = shutdown.run_until_cancelled(self.content(name, from.ip())).await;
+        let Some(content) = opened.flatten() else {
+            return self.refuse(from, ErrorCode::FileNotFound, "file not found", name).await;
         };
         match self.transfer(&request, name, content, from) {
-            Ok(transfer) => {
-                let shutdown = shutdown.clone();
-                self.transfers.spawn(async move {
-                    transfer.run(&mut permit, &shutdown).await;
-                    drop(permit);
-                });
-            }
+            Ok(transfer) => transfer.run(&mut permit, shutdown).await,
             Err(error) => tracing::warn!(%from, %error, "tftp transfer has no socket"),
         }
     }

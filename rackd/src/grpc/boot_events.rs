@@ -22,7 +22,7 @@ pub(super) fn watch(
     let wanted = Wanted::parse(request)?;
     // Before the past is read: nothing falls between.
     let live = rack.netboot.events();
-    let past = rack.netboot.log();
+    let past = wanted.past(rack);
     let (tx, rx) = mpsc::channel(AHEAD);
     let (rack, past_only) = (rack.clone(), request.past_only);
     rack.clone().tracker.spawn(async move {
@@ -60,6 +60,16 @@ impl Wanted {
             |text: &String| text.parse().map_err(|_| invalid("mac_addresses", "expected EUI-48 with colons"));
         let macs = request.mac_addresses.iter().map(mac).collect::<Result<_, _>>()?;
         Ok(Self { macs, dhcp_only: request.dhcp_only })
+    }
+
+    /// What is kept of a port outlasts a storm of others.
+    fn past(&self, rack: &Rack) -> Vec<Seen> {
+        if self.macs.is_empty() {
+            return rack.netboot.log();
+        }
+        let mut past: Vec<Seen> = self.macs.iter().flat_map(|mac| rack.netboot.trace(*mac)).collect();
+        past.sort_by_key(|event| event.sequence);
+        past
     }
 
     fn has(&self, event: &farrier_netboot::BootEvent) -> bool {

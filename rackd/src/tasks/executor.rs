@@ -138,7 +138,7 @@ pub(super) async fn restore_finished(rack: &Arc<Rack>, record: Record) -> bool {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
             }
             // Whoever works on the node now decides what is served.
-            let other = rack.tasks.of_node(&handle.node).iter().any(|task| history::decides(&task.spec));
+            let other = rack.tasks.of_node(&handle.node).iter().any(|task| task.decides_what_is_served());
             if other || !still_served(&rack, &handle).await {
                 return;
             }

@@ -52,6 +52,11 @@ pub(crate) enum HandleError {
 }
 
 impl TaskHandle {
+    /// Whether it decides what its node is served over the network; power and the like do not.
+    pub(crate) fn decides_what_is_served(&self) -> bool {
+        super::history::decides(&self.spec)
+    }
+
     pub(crate) fn open(rack: &Arc<Rack>, record: Record) -> Result<Self, VaultError> {
         let secrets = Secrets::open(&rack.vault, &record.task.id, &record.sealed)?;
         let task = record.task;

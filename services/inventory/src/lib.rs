@@ -17,6 +17,7 @@ use farrier_identity::ca::Authority;
 use farrier_identity::server::ClientAuth;
 use farrier_inventory_store::Store;
 use farrier_runtime::health::probe;
+use farrier_runtime::key::KeySource;
 use farrier_runtime::serve::Server;
 use farrier_runtime::telemetry::chain;
 use farrier_runtime::vault::Vault;
@@ -34,7 +35,7 @@ pub struct Config {
     /// `sqlite://PATH` or `postgres://…`
     pub database_url: String,
     /// Key that seals BMC passwords; made when missing. Replicas share it.
-    pub secrets_key: PathBuf,
+    pub secrets_key: KeySource,
     /// Directory of the embedded authority (`ca.pem`, `ca.key`), where racks may join with a token.
     pub ca_dir: Option<PathBuf>,
 }
@@ -50,7 +51,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             (revision > 0).then(|| (app::PLAN.to_owned(), sealed))
         }
     };
-    let vault = Vault::open_beside(&config.secrets_key, secret).context("cannot open the secrets key")?;
+    let vault =
+        Vault::open_beside(&config.secrets_key, secret).await.context("cannot open the secrets key")?;
     let authority = match &config.ca_dir {
         Some(dir) => Some(Authority::load(dir).context("cannot load the embedded authority")?),
         None => None,

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use farrier_identity::Credentials;
 use farrier_inventory::{Config, run};
+use farrier_runtime::key::KeySource;
 use farrier_runtime::{serve, telemetry};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,6 +31,15 @@ struct Args {
     /// Key file that seals secrets in the database; made when missing, shared by all replicas.
     #[arg(long, env = "FARRIER_INVENTORY_SECRETS_KEY", default_value = "/var/lib/farrier/inventory.key")]
     secrets_key: PathBuf,
+    /// Program that prints the key instead, from a key management system: 32 bytes, or the same in hexadecimal or base64.
+    /// It is asked at each start; words are parted by spaces, without a shell.
+    #[arg(
+        long,
+        env = "FARRIER_INVENTORY_SECRETS_KEY_COMMAND",
+        value_name = "PROGRAM ARGUMENTS",
+        hide_env_values = true
+    )]
+    secrets_key_command: Option<String>,
     /// Directory of the embedded authority (ca.pem, ca.key), for racks that join with a token.
     #[arg(long, env = "FARRIER_INVENTORY_CA")]
     ca: Option<PathBuf>,
@@ -46,7 +56,7 @@ async fn main() -> anyhow::Result<()> {
         listener,
         credentials: Credentials::load(&args.identity)?,
         database_url: args.database,
-        secrets_key: args.secrets_key,
+        secrets_key: KeySource::of(args.secrets_key, args.secrets_key_command.as_deref()),
         ca_dir: args.ca,
     };
     let shutdown = CancellationToken::new();

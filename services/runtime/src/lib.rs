@@ -8,6 +8,7 @@ pub mod crash;
 pub mod error;
 pub mod filter;
 pub mod health;
+pub mod key;
 pub mod mask;
 pub mod page;
 pub mod serve;

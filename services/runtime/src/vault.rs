@@ -1,11 +1,12 @@
-//! Secrets at rest: AES-256-GCM with a key from a file. A copied database gives nothing away.
+//! Secrets at rest: AES-256-GCM with a key that is kept elsewhere ([`KeySource`]). A copied database gives nothing away.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use zeroize::Zeroizing;
 
-const KEY_BYTES: usize = 32;
+use crate::key::{self, KeyError, KeySource};
+
 const NONCE_BYTES: usize = 12;
 
 /// Seals and opens secrets.
@@ -16,18 +17,14 @@ pub struct Vault {
 /// Why a secret could not be sealed or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    #[error("cannot read or make the key file {path}")]
-    KeyFile { path: PathBuf, source: std::io::Error },
-    #[error("{path}: expected {KEY_BYTES} bytes, saw {seen}")]
-    KeyLength { path: PathBuf, seen: usize },
-    #[error("a stored secret cannot be opened: is this the key file that sealed it?")]
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("a stored secret cannot be opened: is this the key that sealed it?")]
     Open,
-    #[error(
-        "expected the key of the stored secrets at {}, saw no file; {}", path.display(), restore(path)
-    )]
-    Lost { path: PathBuf },
-    #[error("expected the key that sealed {context} in {}, saw another one; {}", path.display(), restore(path))]
-    Foreign { path: PathBuf, context: String },
+    #[error("expected the key of the stored secrets at {at}, saw no file; {}", restore(at))]
+    Lost { at: KeySource },
+    #[error("expected the key that sealed {context} in {at}, saw another one; {}", restore(at))]
+    Foreign { at: KeySource, context: String },
     #[error("the system's random generator failed")]
     Random,
 }
@@ -41,50 +38,25 @@ impl std::fmt::Debug for Vault {
 impl Vault {
     /// Reads the key file, or makes one (mode 0600) where there is none.
     pub fn open_or_create(path: &Path) -> Result<Self, VaultError> {
-        use std::io::Write as _;
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let file_error = |source| VaultError::KeyFile { path: path.to_owned(), source };
-        if !path.exists() {
-            if let Some(dir) = path.parent() {
-                std::fs::create_dir_all(dir).map_err(file_error)?;
-            }
-            let mut key = Zeroizing::new([0u8; KEY_BYTES]);
-            SystemRandom::new().fill(key.as_mut()).map_err(|_| VaultError::Random)?;
-            // Written aside and linked into place: two replicas starting at once agree on one key.
-            let tmp = path.with_extension(format!("{}.new", std::process::id()));
-            let mut file = std::fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&tmp)
-                .map_err(file_error)?;
-            file.write_all(key.as_ref()).map_err(file_error)?;
-            file.sync_all().map_err(file_error)?;
-            let linked = std::fs::hard_link(&tmp, path);
-            std::fs::remove_file(&tmp).map_err(file_error)?;
-            match linked {
-                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(file_error(e)),
-                _ => {}
-            }
-        }
-        let bytes = Zeroizing::new(std::fs::read(path).map_err(file_error)?);
-        let length = || VaultError::KeyLength { path: path.to_owned(), seen: bytes.len() };
-        let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| length())?;
+        Self::new(&key::made(path)?)
+    }
+
+    fn new(key: &[u8]) -> Result<Self, VaultError> {
+        let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| VaultError::Open)?;
         Ok(Self { key: LessSafeKey::new(key) })
     }
 
-    /// The same for a store that has secrets: `sealed` is one of them and its context. A key that does not open it is
+    /// For a store that may have secrets: `sealed` is one of them and its context. A key that does not open it is
     /// told now, not when it is needed; and none is made where another is missing.
-    pub fn open_beside(path: &Path, sealed: Option<(String, Vec<u8>)>) -> Result<Self, VaultError> {
-        let Some((context, sealed)) = sealed else { return Self::open_or_create(path) };
-        if !path.exists() {
-            return Err(VaultError::Lost { path: path.to_owned() });
+    pub async fn open_beside(at: &KeySource, sealed: Option<(String, Vec<u8>)>) -> Result<Self, VaultError> {
+        let Some((context, sealed)) = sealed else { return Self::new(&at.key(true).await?) };
+        if matches!(at, KeySource::File(path) if !path.exists()) {
+            return Err(VaultError::Lost { at: at.clone() });
         }
-        let vault = Self::open_or_create(path)?;
+        let vault = Self::new(&at.key(false).await?)?;
         match vault.open(&context, &sealed) {
             Ok(_) => Ok(vault),
-            Err(_) => Err(VaultError::Foreign { path: path.to_owned(), context }),
+            Err(_) => Err(VaultError::Foreign { at: at.clone(), context }),
         }
     }
 
@@ -121,11 +93,8 @@ impl Vault {
     }
 }
 
-fn restore(path: &Path) -> String {
-    format!(
-        "bring back the file that was {} when they were stored; without it the secrets have to be given again",
-        path.display()
-    )
+fn restore(at: &KeySource) -> String {
+    format!("{}; without it the secrets have to be given again", at.restore())
 }
 
 #[cfg(test)]
@@ -153,5 +122,27 @@ mod tests {
         let sealed = Vault::open_or_create(&path).unwrap().seal("c", b"s").unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(Vault::open_or_create(&path).unwrap().open("c", &sealed).unwrap().as_slice(), b"s");
+    }
+
+    #[tokio::test]
+    async fn a_key_that_a_program_prints_opens_what_it_sealed_and_another_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let kms = |name: &str, key: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, key).unwrap();
+            KeySource::of("unused".into(), Some(&format!("cat {}", path.display())))
+        };
+        let (ours, other) = (kms("ours", &"5a".repeat(32)), kms("other", &"a5".repeat(32)));
+        let sealed = Vault::open_beside(&ours, None).await.unwrap().seal("nodes/a/bmc", b"hunter2").unwrap();
+        let secret = || Some(("nodes/a/bmc".to_owned(), sealed.clone()));
+        let vault = Vault::open_beside(&ours, secret()).await.unwrap();
+        assert_eq!(vault.open("nodes/a/bmc", &sealed).unwrap().as_slice(), b"hunter2");
+        let foreign = Vault::open_beside(&other, secret()).await.unwrap_err();
+        assert!(matches!(&foreign, VaultError::Foreign { .. }), "{foreign}");
+        let lost = Vault::open_beside(&dir.path().join("gone").into(), secret()).await.unwrap_err();
+        assert!(
+            matches!(&lost, VaultError::Lost { .. }) && lost.to_string().contains("bring back"),
+            "{lost}"
+        );
     }
 }

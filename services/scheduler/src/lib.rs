@@ -14,11 +14,11 @@ use anyhow::Context as _;
 use farrier_identity::Credentials;
 use farrier_identity::server::ClientAuth;
 use farrier_runtime::health::probe;
+use farrier_runtime::key::KeySource;
 use farrier_runtime::serve::Server;
 use farrier_runtime::telemetry::chain;
 use farrier_runtime::vault::Vault;
 use farrier_scheduler_store::Store;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ pub struct Config {
     /// `sqlite://PATH` or `postgres://…`
     pub database_url: String,
     /// Key that seals user data; made when missing. Replicas share it.
-    pub secrets_key: PathBuf,
+    pub secrets_key: KeySource,
     /// Inventory, `https://host:port`.
     pub inventory: String,
     /// Images, `https://host:port`.
@@ -45,7 +45,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let store = Store::open(&config.database_url).await.context("cannot open the database")?;
     let secret = store.a_secret().await.context("cannot read the database")?;
     let secret = secret.map(|(operation, sealed)| (engine::secret_context(&operation), sealed));
-    let vault = Vault::open_beside(&config.secrets_key, secret).context("cannot open the secrets key")?;
+    let vault =
+        Vault::open_beside(&config.secrets_key, secret).await.context("cannot open the secrets key")?;
     let vault = Arc::new(vault);
     let clients = clients::Clients::new(&config.credentials, &config.inventory, &config.images)?;
     let addr = config.listener.local_addr().context("the listener has no address")?;

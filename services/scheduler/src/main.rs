@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::Parser;
 use farrier_identity::Credentials;
+use farrier_runtime::key::KeySource;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,15 @@ struct Cli {
     /// Key file that seals user data in the database; made when missing, shared by all replicas.
     #[arg(long, env = "FARRIER_SECRETS_KEY", default_value = "scheduler.key")]
     secrets_key: PathBuf,
+    /// Program that prints the key instead, from a key management system: 32 bytes, or the same in hexadecimal or base64.
+    /// It is asked at each start; words are parted by spaces, without a shell.
+    #[arg(
+        long,
+        env = "FARRIER_SECRETS_KEY_COMMAND",
+        value_name = "PROGRAM ARGUMENTS",
+        hide_env_values = true
+    )]
+    secrets_key_command: Option<String>,
     /// Inventory, https://host:port.
     #[arg(long, env = "FARRIER_INVENTORY")]
     inventory: String,
@@ -48,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
         listener,
         credentials: Credentials::load(&cli.identity)?,
         database_url: cli.database,
-        secrets_key: cli.secrets_key,
+        secrets_key: KeySource::of(cli.secrets_key, cli.secrets_key_command.as_deref()),
         inventory: cli.inventory,
         images: cli.images,
     };

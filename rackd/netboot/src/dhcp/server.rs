@@ -30,8 +30,8 @@ const UNKNOWN_EVERY: Duration = Duration::from_secs(60);
 /// Unknown machines remembered; more than a rack has, and when it is a storm nobody misses an event.
 const UNKNOWN_MAX: usize = 1024;
 const TIDY_EVERY: Duration = Duration::from_secs(1);
-/// Packets read in one go.
-const BATCH: usize = 64;
+/// Packets read in one go: what has gathered while we were busy.
+const BATCH: usize = 256;
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 
@@ -50,6 +50,27 @@ pub(crate) struct Server {
     checks: Checks,
     /// `None`: addresses of pools are given without looking for them.
     prober: Option<Prober>,
+}
+
+/// What has gathered at the socket. A machine that says the same again, since nobody answered, is answered once: under overload
+/// what is left out is what was said twice.
+#[derive(Default)]
+struct Batch {
+    requests: Vec<Option<Request>>,
+    last: HashMap<(MacAddr, Ipv4Addr, u32, u8), usize>,
+}
+
+impl Batch {
+    fn take(&mut self, request: Option<Request>) {
+        let Some(request) = request else { return };
+        // Behind two relays a machine is heard twice, and each relay waits for its answer.
+        let key = (request.mac, request.giaddr, request.xid, u8::from(request.kind));
+        let before = self.last.insert(key, self.requests.len());
+        if let Some(before) = before.and_then(|at| self.requests.get_mut(at)) {
+            *before = None;
+        }
+        self.requests.push(Some(request));
+    }
 }
 
 /// Who is told what, if anybody is.
@@ -128,11 +149,15 @@ impl Server {
             };
             match received {
                 Ok((len, from)) => {
-                    self.packet(buffer.get(..len).unwrap_or_default(), from).await;
+                    let mut batch = Batch::default();
+                    batch.take(self.packet(buffer.get(..len).unwrap_or_default(), from));
                     // What else has come, before the disk is asked to do anything.
                     for _ in 1..BATCH {
                         let Ok((len, from)) = self.socket.try_recv_from(&mut buffer) else { break };
-                        self.packet(buffer.get(..len).unwrap_or_default(), from).await;
+                        batch.take(self.packet(buffer.get(..len).unwrap_or_default(), from));
+                    }
+                    for request in batch.requests.into_iter().flatten() {
+                        self.request(&request).await;
                     }
                     self.waiting.begin();
                 }
@@ -145,19 +170,15 @@ impl Server {
         }
     }
 
-    async fn packet(&mut self, bytes: &[u8], from: SocketAddr) {
-        let request = match Request::parse(bytes) {
-            Ok(request) => request,
+    fn packet(&self, bytes: &[u8], from: SocketAddr) -> Option<Request> {
+        match Request::parse(bytes) {
+            Ok(request) => Some(request).filter(|request| !self.shared.foreign.asked_by_us(request.mac)),
             Err(error) => {
                 let who = super::request::sender(bytes, &self.shared.table.load());
                 self.shared.malformed(("dhcp", &self.segment.interface), from, bytes, &error, who);
-                return;
+                None
             }
-        };
-        if self.shared.foreign.asked_by_us(request.mac) {
-            return;
         }
-        self.request(&request).await;
     }
 
     async fn request(&mut self, request: &Request) {
@@ -519,5 +540,23 @@ mod tests {
         let told = told.count();
         assert!(told <= UNKNOWN_MAX * usize::from(TIMES), "{told}");
         assert!(unknown.first_in_a_while(mac(9), now + Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn what_gathered_is_answered_once_and_in_its_order() {
+        let request = |n: u8, xid, relay: u8| Request {
+            mac: MacAddr([2, 0, 0, 0, 0, n]),
+            giaddr: Ipv4Addr::new(10, 0, 0, relay),
+            ..super::super::tests::discover(xid)
+        };
+        let mut batch = Batch::default();
+        for said in [request(1, 7, 0), request(2, 7, 0), request(1, 7, 0), request(1, 7, 1), request(1, 8, 0)]
+        {
+            batch.take(Some(said));
+        }
+        batch.take(None);
+        let left: Vec<_> =
+            batch.requests.into_iter().flatten().map(|r| (r.mac.0[5], r.xid, r.giaddr.octets()[3])).collect();
+        assert_eq!(left, [(2, 7, 0), (1, 7, 0), (1, 7, 1), (1, 8, 0)]);
     }
 }

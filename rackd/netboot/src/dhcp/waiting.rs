@@ -134,8 +134,8 @@ impl Waiting {
 
 /// Records that wait, at most: twice what a row of racks asks for at once.
 const MOST: usize = 8192;
-/// Writes begin this far apart at least: in a storm a sync is dear, and two milliseconds are nothing to a firmware.
-const GATHER: Duration = Duration::from_millis(2);
+/// Writes begin this far apart at least: in a storm a sync is dear, and five milliseconds are nothing to a firmware.
+const GATHER: Duration = Duration::from_millis(5);
 /// A disk that is full or broken is not asked at every packet.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(60);

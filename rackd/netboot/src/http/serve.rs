@@ -32,9 +32,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        // A rack of 50 machines with a few connections each; iPXE answers within milliseconds.
+        // A hall of machines that read their kernels and images for minutes, and still a place for who asks for a script:
+        // firmware waits some seconds for an answer. An idle connection costs a few kilobytes.
         Self {
-            connections: 512,
+            connections: 4096,
             share: 16,
             header_timeout: Duration::from_secs(10),
             stall: Duration::from_secs(60),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use super::ClientKey;
@@ -113,9 +114,11 @@ impl Book {
         }
     }
 
-    /// What ran at `was` ends later by a step of the clock.
-    pub(super) fn shift(&mut self, was: SystemTime, step: Duration) {
-        for record in self.records.values_mut().filter(|record| record.until > was) {
+    /// What ran when the clock was stepped, and was to end within `ends`, ends later by the step.
+    pub(super) fn shift(&mut self, ends: Range<SystemTime>, step: Duration) {
+        for record in
+            self.records.values_mut().filter(|record| record.until > ends.start && record.until <= ends.end)
+        {
             record.until += step;
         }
     }

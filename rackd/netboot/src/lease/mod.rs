@@ -17,7 +17,10 @@ use std::{
     io,
     net::Ipv4Addr,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -92,6 +95,8 @@ struct Inner {
     pools: Mutex<HashMap<String, Book>>,
     /// The clocks when they were last looked at.
     clocks: Mutex<Option<(SystemTime, Instant)>>,
+    /// What is on disk ends earlier than what is here.
+    shifted: AtomicBool,
     /// Empty when it was closed.
     log: Option<Mutex<Option<Log>>>,
 }
@@ -112,7 +117,8 @@ impl Leases {
     }
 
     /// Leases run as long as they were given for, whatever is done to the clock: where it is set forward, as on a host
-    /// that came up with a wrong one, what runs ends that much later. Set back, they last longer, which harms nobody.
+    /// that came up with a wrong one, what runs ends that much later, also on disk. Set back, they last longer, which harms
+    /// nobody. What ends later than any lease does was given by the right clock, before this host came up with a wrong one.
     pub(crate) fn mind_the_clock(&self, wall: SystemTime, now: Instant) {
         let before = lock(&self.0.clocks).replace((wall, now));
         let Some((was, at)) = before else { return };
@@ -123,8 +129,9 @@ impl Leases {
         }
         tracing::warn!(seconds = step.as_secs(), "the clock was set forward: leases end that much later");
         for book in lock(&self.0.pools).values_mut() {
-            book.shift(was, step);
+            book.shift(was..was + LONGEST, step);
         }
+        self.0.shifted.store(true, Ordering::Relaxed);
         for lease in lock(&self.0.reserved).values_mut().filter(|lease| lease.expires_at > was) {
             lease.expires_at += step;
         }
@@ -255,7 +262,8 @@ impl Inner {
         let mut log = lock(log);
         let Some(log) = log.as_mut() else { return Err(io::Error::other("rackd is ending")) };
         let known = lock(&self.pools).values().map(Book::len).sum();
-        if !log.wants_rewrite(known) {
+        let shifted = self.shifted.swap(false, Ordering::Relaxed);
+        if !shifted && !log.wants_rewrite(known) {
             return log.append(records);
         }
         // What is to be written is in memory already.
@@ -264,7 +272,11 @@ impl Inner {
             let records = pools.values().flat_map(Book::records);
             records.filter(|r| r.state != State::Offered).cloned().collect()
         };
-        log.rewrite(&all)
+        let written = log.rewrite(&all);
+        if written.is_err() && shifted {
+            self.shifted.store(true, Ordering::Relaxed);
+        }
+        written
     }
 }
 
@@ -297,5 +309,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A clock that is set forward by less is one that is kept right.
 const STEP: Duration = Duration::from_secs(60);
+/// No lease is given for longer; clocks that are wrong without a battery are years off.
+const LONGEST: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Reservations in the view before ended ones are cleared out; more than a rack has ports.
 const TIDY_AT: usize = 4096;

@@ -69,6 +69,39 @@ fn leases_run_as_long_as_they_were_given_for_over_a_step_of_the_clock() {
     assert_eq!(offer(2, right + minute * 51), Some(given));
 }
 
+/// A host without a battery for its clock: what is on disk was given by the right one.
+#[tokio::test]
+async fn a_clock_that_is_years_behind_makes_no_lease_last_for_years_and_what_it_gave_is_kept_as_long() {
+    let (dir, table) = (tempfile::tempdir().unwrap(), BootTable::new());
+    let (path, (segment, pool)) = (dir.path().join("leases"), segment(20, 21));
+    let (right, wrong, at) = (SystemTime::now(), SystemTime::now() - HOUR * 24 * 365 * 3, Instant::now());
+    let leases = Leases::open(&path).unwrap();
+    let give = async |leases: &Leases, n, now| {
+        let ip = leases.offer(&ask(n, None), &segment, &pool, &table, now)?;
+        let record = leases.pooled(&ask(n, None), "lab", &bound(ip), now).unwrap();
+        leases.commit(vec![record]).await.unwrap().unwrap();
+        Some(ip)
+    };
+    let before = give(&leases, 1, right).await.unwrap();
+    leases.close();
+    let leases = Leases::open(&path).unwrap();
+    leases.mind_the_clock(wrong, at);
+    let then = give(&leases, 2, wrong).await.unwrap();
+    leases.mind_the_clock(right, at);
+    // The next one that is given has the whole file written.
+    assert_eq!(give(&leases, 1, right).await, Some(before));
+    let until = |leases: &Leases, ip| leases.by_ip(ip, right).map(|lease| lease.expires_at);
+    for leases in [leases.clone(), {
+        leases.close();
+        Leases::open(&path).unwrap()
+    }] {
+        for ip in [before, then] {
+            let until = until(&leases, ip).unwrap();
+            assert!(until > right + HOUR / 2 && until < right + HOUR * 2, "{ip}: {until:?}");
+        }
+    }
+}
+
 #[test]
 fn what_was_released_is_free_and_what_was_declined_is_not() {
     let (leases, now, table) = (Leases::default(), SystemTime::now(), BootTable::new());

@@ -50,7 +50,7 @@ fn a_storm_of_rubbish_leaves_dhcp_and_tftp_answering() {
 }
 
 #[test]
-fn requests_for_the_same_file_from_one_port_are_one_transfer_and_many_are_refused() {
+fn requests_for_the_same_file_from_one_port_are_one_transfer() {
     let cable = Cable::addressed();
     let mut config = Config::new(HTTP_PORT);
     config.files.insert("f".into(), noise(5000).into());
@@ -70,8 +70,7 @@ fn requests_for_the_same_file_from_one_port_are_one_transfer_and_many_are_refuse
             })
             .collect();
         let data = sockets.iter().filter(|(_, answer, _)| answer.starts_with(&[0, 3, 0, 1])).count();
-        assert_eq!(data, 8, "the ninth transfer of one client is refused");
-        assert!(sockets[8].1.starts_with(&[0, 5, 0, 0]));
+        assert_eq!(data, 9, "an address may stand for many while there is room");
         // The first is still one transfer: its second block comes from the port its first block came from.
         let (socket, _, from) = &sockets[0];
         socket.send_to(&[0, 4, 0, 1], from).unwrap();

@@ -59,7 +59,7 @@ impl Fixture {
             listener: tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
             credentials: credentials(&self.authority, &Identity::Service("inventory".into())),
             database_url: format!("sqlite://{}", self.dir.path().join("db").display()),
-            secrets_key: self.dir.path().join(key),
+            secrets_key: self.dir.path().join(key).into(),
             ca_dir: None,
         };
         let ended =
@@ -77,7 +77,7 @@ impl Fixture {
             listener,
             credentials: credentials(&authority, &Identity::Service("inventory".into())),
             database_url: format!("sqlite://{}", dir.path().join("db").display()),
-            secrets_key: dir.path().join("key"),
+            secrets_key: dir.path().join("key").into(),
             ca_dir: embedded.then_some(ca_dir),
         };
         let shutdown = CancellationToken::new();

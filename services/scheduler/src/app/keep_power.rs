@@ -104,8 +104,10 @@ impl App {
         // Whatever works on the node before this has its turn changes what its power should be.
         row.operation.seen_fence = node.fence;
         let name = row.operation.name.clone();
-        // A try that was refused before it held the node has left the fence as it was.
-        let id = format!("power-policy/{}/{}/{}", node.node, node.fence, tries.last().unwrap_or(&0));
+        // A try that was refused before it held the node has left the fence as it was; and so it may be after a window
+        // that nobody remembers.
+        let (last, window) = (tries.last().unwrap_or(&0), now_ms() / WINDOW_MS);
+        let id = format!("power-policy/{}/{}/{last}/{window}", node.node, node.fence);
         let request = Some((id, vec![u8::try_from(node.left).unwrap_or_default()]));
         let stored = self.store.create(NewOperation { row, request, create: None }).await?;
         // Another scheduler was first.

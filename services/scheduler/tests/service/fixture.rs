@@ -101,7 +101,7 @@ impl Fixture {
                 listener: scheduler_listener,
                 credentials: own,
                 database_url: database(fixture.dir.path(), "scheduler"),
-                secrets_key: fixture.dir.path().join("scheduler.key"),
+                secrets_key: fixture.dir.path().join("scheduler.key").into(),
                 inventory,
                 images: images.clone(),
             },
@@ -122,7 +122,7 @@ impl Fixture {
             listener,
             credentials: credentials(&self.authority, &Identity::Service("inventory".into())),
             database_url: database(self.dir.path(), "inventory"),
-            secrets_key: self.dir.path().join("inventory.key"),
+            secrets_key: self.dir.path().join("inventory.key").into(),
             ca_dir: None,
         };
         let stop = CancellationToken::new();
