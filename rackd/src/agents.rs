@@ -3,8 +3,9 @@
 use farrier_proto::agent::{SessionRequest, SessionResponse, session_request, session_response};
 use farrier_proto::types::Hardware;
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
@@ -33,6 +34,8 @@ pub(crate) struct AgentSlot {
     /// Counts outcomes; waiters look again when it moves.
     arrived: watch::Sender<u64>,
     serials: AtomicU64,
+    /// Where it called from last.
+    peer: Mutex<Option<IpAddr>>,
     /// Last refusal of a token, for whoever wonders why no agent comes.
     refused: watch::Sender<Option<String>>,
 }
@@ -45,6 +48,7 @@ impl Default for AgentSlot {
             outcomes: Mutex::default(),
             arrived: watch::channel(0).0,
             serials: AtomicU64::new(0),
+            peer: Mutex::default(),
             refused: watch::channel(None).0,
         }
     }
@@ -52,11 +56,17 @@ impl Default for AgentSlot {
 
 impl AgentSlot {
     /// An agent said hello. A newer stream replaces an older one: the older is a dead connection.
-    pub(crate) fn attach(&self, hello: session_request::Hello, outgoing: Outgoing) -> u64 {
+    pub(crate) fn attach(&self, hello: session_request::Hello, peer: IpAddr, outgoing: Outgoing) -> u64 {
         let serial = self.serials.fetch_add(1, Ordering::Relaxed) + 1;
         let hardware = hello.hardware.unwrap_or_default();
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = Some(peer);
         self.session.send_replace(Some(Session { serial, boot_id: hello.boot_id, hardware, outgoing }));
         serial
+    }
+
+    /// Where the agent called from last.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its stream ended.
@@ -90,7 +100,7 @@ impl AgentSlot {
                         message: "the agent sent a result without an outcome".to_owned(),
                     }),
                 };
-                let mut outcomes = self.outcomes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
                 if outcomes.len() < REMEMBERED {
                     outcomes.insert(r.command_id, outcome);
                 }
@@ -132,7 +142,7 @@ impl AgentSlot {
         loop {
             arrived.borrow_and_update();
             if let Some(outcome) =
-                self.outcomes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(id).cloned()
+                self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
             {
                 return outcome;
             }

@@ -3,6 +3,7 @@
 use crate::boot_cd::BootCdError;
 use crate::config::SegmentConfig;
 use crate::discovery;
+use crate::homes;
 use crate::rack::Rack;
 use crate::volumes::{Access, Account};
 use farrier_journal::JournalError;
@@ -52,6 +53,15 @@ pub(crate) enum Serve<'a> {
     LocalDisk,
 }
 
+/// Where it boots that.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// In this network.
+    In(&'a SegmentConfig),
+    /// Each port in the provisioning network that it is in.
+    Home,
+}
+
 impl Rack {
     /// Reserves an address for each bootable port and says what it boots.
     /// Returns the addresses in the order of the ports.
@@ -59,46 +69,59 @@ impl Rack {
         &self,
         machine: &Machine,
         hostname: &str,
-        segment: &SegmentConfig,
+        place: Place<'_>,
         serve: &Serve<'_>,
     ) -> Result<Vec<Ipv4Addr>, PublishError> {
         self.check_signed(machine, serve)?;
         let mut addresses = Vec::new();
         for mac in bootable(machine)? {
-            let ip = self.reserve(machine, mac, segment).await?;
-            let boot = match serve {
-                Serve::Ramdisk { token } => {
-                    let (kernel, initrd) = (self.kernel.clone(), self.initrd.clone());
-                    let args = self.kernel_args(machine, segment, mac, ip, token)?;
-                    if machine.secure_boot {
-                        Boot::Signed { kernel, initrd, args }
-                    } else {
-                        Boot::Script { kernel, initrd, args }
-                    }
-                }
-                Serve::San { access, account } => Boot::San(san(segment, access, account)?),
-                Serve::LocalDisk => Boot::LocalDisk,
-            };
-            self.netboot.update(|table| {
-                self.known.give_way(table, ip, mac);
-                table.publish(BootEntry {
-                    mac,
-                    node: machine.name.clone(),
-                    hostname: hostname.to_owned(),
-                    ip,
-                    network: segment.name.clone(),
-                    boot,
-                });
-            });
-            addresses.push(ip);
+            for segment in homes::places(self, mac, &place) {
+                addresses.push(self.publish_port(machine, mac, hostname, segment, serve).await?);
+            }
         }
         Ok(addresses)
     }
 
-    /// The address of a port in a segment, which it keeps.
-    async fn reserve(
+    async fn publish_port(
         &self,
         machine: &Machine,
+        mac: MacAddr,
+        hostname: &str,
+        segment: &SegmentConfig,
+        serve: &Serve<'_>,
+    ) -> Result<Ipv4Addr, PublishError> {
+        let ip = self.reserve(&machine.name, mac, segment).await?;
+        let boot = match serve {
+            Serve::Ramdisk { token } => {
+                let (kernel, initrd) = (self.kernel.clone(), self.initrd.clone());
+                let args = self.kernel_args(machine, segment, mac, ip, token)?;
+                if machine.secure_boot {
+                    Boot::Signed { kernel, initrd, args }
+                } else {
+                    Boot::Script { kernel, initrd, args }
+                }
+            }
+            Serve::San { access, account } => Boot::San(san(segment, access, account)?),
+            Serve::LocalDisk => Boot::LocalDisk,
+        };
+        self.netboot.update(|table| {
+            self.known.give_way(table, ip, mac);
+            table.publish(BootEntry {
+                mac,
+                node: machine.name.clone(),
+                hostname: hostname.to_owned(),
+                ip,
+                network: segment.name.clone(),
+                boot,
+            });
+        });
+        Ok(ip)
+    }
+
+    /// The address of a port in a segment, which it keeps.
+    pub(crate) async fn reserve(
+        &self,
+        node: &str,
         mac: MacAddr,
         segment: &SegmentConfig,
     ) -> Result<Ipv4Addr, JournalError> {
@@ -119,9 +142,7 @@ impl Rack {
         let text = mac.to_string();
         let address = self.journal.address(network, &text, first, last, served).await;
         // Last, that of a known machine that nobody works on; strangers take none of those.
-        if !matches!(address, Err(JournalError::PoolExhausted { .. }))
-            || discovery::port_of(&machine.name).is_some()
-        {
+        if !matches!(address, Err(JournalError::PoolExhausted { .. })) || discovery::port_of(node).is_some() {
             return address;
         }
         let idle = |mac: &str| {
@@ -139,7 +160,7 @@ impl Rack {
     ) -> Result<(MacAddr, Ipv4Addr), PublishError> {
         let first = bootable(machine)?.first().copied();
         let mac = first.ok_or_else(|| PublishError::NoPort { node: machine.name.clone() })?;
-        Ok((mac, self.reserve(machine, mac, segment).await?))
+        Ok((mac, self.reserve(&machine.name, mac, segment).await?))
     }
 
     /// Serves the ramdisk as a boot CD. Returns the address that it is told.
@@ -155,10 +176,12 @@ impl Rack {
         Ok(ip)
     }
 
-    /// Nothing more is served to this machine in this segment.
-    pub(crate) fn unpublish(&self, machine: &Machine, segment: &SegmentConfig) {
+    /// Nothing more is served to this machine, but for what is `kept` of a port in a network.
+    pub(crate) fn unpublish(&self, machine: &Machine, kept: impl Fn(MacAddr, &SegmentConfig) -> bool) {
         for mac in bootable(machine).unwrap_or_default() {
-            self.netboot.update(|table| table.unpublish(mac, &segment.name));
+            for segment in self.config.segments.iter().filter(|segment| !kept(mac, segment)) {
+                self.netboot.update(|table| table.unpublish(mac, &segment.name));
+            }
         }
     }
 

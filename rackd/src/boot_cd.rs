@@ -149,7 +149,7 @@ impl Rack {
     /// What BMCs are told, without the key: `http://address:port`.
     pub(crate) fn media_base(&self) -> Option<String> {
         let named = self.config.virtual_media.as_ref()?.url.clone();
-        let own = || self.provisioning().map(|s| format!("http://{}:{}", s.address, self.http_port));
+        let own = || self.provisioning().next().map(|s| format!("http://{}:{}", s.address, self.http_port));
         named.or_else(own)
     }
 }

@@ -231,8 +231,8 @@ pub enum BadConfig {
     Syntax(#[from] toml::de::Error),
     #[error("{key}: expected {expected}, saw {seen:?}")]
     Value { key: String, expected: &'static str, seen: String },
-    #[error("expected one segment with role = \"provisioning\", saw {seen}")]
-    Provisioning { seen: usize },
+    #[error("expected a segment with role = \"provisioning\", saw none")]
+    Provisioning,
 }
 
 #[derive(Deserialize)]
@@ -327,9 +327,8 @@ impl Config {
                 "switch = \"bridge\"",
             ));
         }
-        let provisioning = segments.iter().filter(|s| s.role == Role::Provisioning).count();
-        if provisioning != 1 {
-            return Err(BadConfig::Provisioning { seen: provisioning });
+        if !segments.iter().any(|s| s.role == Role::Provisioning) {
+            return Err(BadConfig::Provisioning);
         }
         if raw.consoles.log == LogWhen::Always && (raw.watch.every_seconds == 0 || raw.inventory.is_none()) {
             let expected = "`inventory` and [watch] with every_seconds, which tell the BMCs";
@@ -466,6 +465,33 @@ mod tests {
         }
         let bridged = format!("switch = \"bridge\"\n{GOOD}{BEHIND}");
         assert!(Config::parse(&bridged).unwrap_err().to_string().contains("far: behind_relay"));
+    }
+
+    #[test]
+    fn a_rack_has_several_provisioning_networks_each_with_its_own_subnet_and_mode() {
+        const ROW_2: &str = r#"
+            [[segment]]
+            name = "row-2"
+            role = "provisioning"
+            interface = "br2"
+            address = "10.92.0.1/24"
+            dhcp = "authoritative"
+            guests = "10.92.0.200-10.92.0.220"
+            pool = "10.92.0.10-10.92.0.99"
+        "#;
+        let far = BEHIND.replace("tenant", "provisioning");
+        let config = Config::parse(&format!("{GOOD}{ROW_2}{far}")).unwrap();
+        assert!(config.segments.iter().all(|segment| segment.role == Role::Provisioning));
+        let modes: Vec<_> = config.segments.iter().map(|segment| segment.dhcp).collect();
+        assert_eq!(modes, [DhcpMode::Reservations, DhcpMode::Authoritative, DhcpMode::Reservations]);
+        for (from, to, key) in [
+            ("row-2", "provisioning", "provisioning: name"),
+            ("br2", "br0", "row-2: interface"),
+            ("10.92.0", "10.90.0", "row-2: address"),
+        ] {
+            let error = Config::parse(&format!("{GOOD}{}", ROW_2.replace(from, to))).unwrap_err();
+            assert!(error.to_string().contains(key), "{key}: {error}");
+        }
     }
 
     #[test]

@@ -8,13 +8,13 @@
 mod bmcs;
 mod found;
 
-use crate::boot::Serve;
-use crate::config::{Config, DiscoveryMode, Role, SegmentConfig};
+use crate::boot::{Place, Serve};
+use crate::config::{Config, DiscoveryMode, SegmentConfig};
 use crate::rack::Rack;
 use crate::secrets::TokenUse;
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
-use farrier_netboot::{BootEvent, EventKind, Lease, LeaseKind, MacAddr};
+use farrier_netboot::{BootEntry, BootEvent, EventKind, Lease, LeaseKind, MacAddr};
 use farrier_proto::agent::session_response::{Command, Inspect, PowerOff};
 use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
 use farrier_proto::inventory::{GivenAddress, ReportMachineRequest, SightMachineRequest};
@@ -67,18 +67,16 @@ impl Discovery {
         };
         Ok(Self {
             inventory,
-            found: Found::new(addresses(config)),
+            found: Found::default(),
             told_full: Minute::default(),
             told_unasked: Minute::default(),
         })
     }
 }
 
-/// How many machines the provisioning network has addresses for.
-fn addresses(config: &Config) -> u32 {
-    let segment = config.segments.iter().find(|segment| segment.role == Role::Provisioning);
-    let count = |s: &SegmentConfig| s.pool.1.to_bits().saturating_sub(s.pool.0.to_bits()).saturating_add(1);
-    segment.map_or(0, count)
+/// How many machines a provisioning network has addresses for.
+fn addresses(segment: &SegmentConfig) -> u32 {
+    segment.pool.1.to_bits().saturating_sub(segment.pool.0.to_bits()).saturating_add(1)
 }
 
 /// Finds machines and BMCs until shutdown.
@@ -113,7 +111,8 @@ async fn boot_machines(rack: Arc<Rack>) {
         };
         match event {
             Ok(event) => {
-                let Some(mac) = unknown(&rack, &event).filter(|mac| !asked_for.contains(mac)) else {
+                let unknown = unknown(&rack, &event).filter(|(mac, _)| !asked_for.contains(mac));
+                let Some((mac, network)) = unknown else {
                     continue;
                 };
                 if asking.len() >= ASKING {
@@ -123,7 +122,7 @@ async fn boot_machines(rack: Arc<Rack>) {
                 asked_for.insert(mac);
                 let (rack, inventory) = (Arc::clone(&rack), inventory.clone());
                 asking.spawn(async move {
-                    sight(&rack, inventory, mac).await;
+                    sight(&rack, inventory, mac, &network).await;
                     mac
                 });
             }
@@ -136,25 +135,23 @@ async fn boot_machines(rack: Arc<Rack>) {
 
 /// The machine, if it is one to be discovered. A tenant's machine that boots, and whatever only wants an address, are
 /// nobody's business here.
-fn unknown(rack: &Rack, event: &BootEvent) -> Option<MacAddr> {
+fn unknown(rack: &Rack, event: &BootEvent) -> Option<(MacAddr, String)> {
     match &event.kind {
-        EventKind::UnknownMac { network, boots: true }
-            if rack.provisioning().is_some_and(|segment| segment.name == *network) =>
-        {
-            event.mac
+        EventKind::UnknownMac { network, boots: true } if rack.provisioning_named(network).is_some() => {
+            Some((event.mac?, network.clone()))
         }
         _ => None,
     }
 }
 
-async fn sight(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr) {
+async fn sight(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr, network: &str) {
     let request = SightMachineRequest { mac_address: mac.to_string() };
     let answer = match tokio::time::timeout(SIGHT, inventory.sight_machine(request)).await {
         Ok(answer) => answer.map(|answer| answer.into_inner().node),
         Err(_) => Err(Status::deadline_exceeded(format!("expected an answer within {SIGHT:?}, saw none"))),
     };
     match answer {
-        Ok(node) if node.is_empty() => begin(rack, mac).await,
+        Ok(node) if node.is_empty() => begin(rack, mac, network).await,
         Ok(node) => tracing::debug!(%mac, node.id = %node, "a node without a task asks to boot"),
         Err(status) => {
             tracing::debug!(%mac, %status, "not told whether this machine is known");
@@ -167,10 +164,11 @@ async fn sight(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac
     }
 }
 
-async fn begin(rack: &Rack, mac: MacAddr) {
+async fn begin(rack: &Rack, mac: MacAddr, network: &str) {
+    let Some(segment) = rack.provisioning_named(network) else { return };
     let now = Instant::now();
     rack.discovery.found.forget_old(now).into_iter().for_each(|mac| unpublish(rack, mac));
-    match rack.discovery.found.begin(mac, now) {
+    match rack.discovery.found.begin(mac, (network, addresses(segment)), now) {
         Begun::TooMany => {
             tracing::debug!(%mac, "too many unknown machines at once: this one has to ask again");
             if rack.discovery.told_full.due(now) {
@@ -194,17 +192,25 @@ pub(crate) async fn script_given(rack: &Rack, mac: MacAddr) {
     serve(rack, mac).await;
 }
 
+/// It asks in another network than before.
+pub(crate) async fn moved(rack: &Rack, mac: MacAddr, segment: &SegmentConfig) {
+    rack.discovery.found.moved(mac, &segment.name);
+    serve(rack, mac).await;
+}
+
 /// The ramdisk's script with a new token, where no task has taken the machine meanwhile.
 async fn serve(rack: &Rack, mac: MacAddr) {
-    let Some(segment) = rack.provisioning() else { return };
+    let network = rack.discovery.found.network(mac);
+    let Some(segment) = network.and_then(|network| rack.provisioning_named(&network)) else { return };
     let name = name(mac);
     if rack.netboot.table().entries_of(mac).iter().any(|entry| entry.node != name) {
         return;
     }
     let Some(token) = rack.discovery.found.new_token(mac) else { return };
     let hostname = mac.hyphenated();
-    if let Err(error) =
-        rack.publish(&machine(rack, mac), &hostname, segment, &Serve::Ramdisk { token: &token }).await
+    if let Err(error) = rack
+        .publish(&machine(rack, mac), &hostname, Place::In(segment), &Serve::Ramdisk { token: &token })
+        .await
     {
         let error = farrier_runtime::telemetry::chain(&error);
         tracing::warn!(%mac, error, "an unknown machine gets nothing to boot");
@@ -300,10 +306,12 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
 }
 
 fn report(rack: &Rack, mac: MacAddr, hardware: Option<Hardware>) -> ReportMachineRequest {
-    let network = rack.provisioning().map(|segment| segment.name.as_str()).unwrap_or_default();
-    let ip = rack.netboot.table().entry(mac, network).map(|entry| entry.ip.to_string());
+    let network = rack.discovery.found.network(mac).unwrap_or_default();
+    let ip = rack.netboot.table().entry(mac, &network).map(|entry| entry.ip.to_string());
     // A tenant's machine is nobody's BMC.
-    let pool = |lease: &Lease| matches!(lease.kind, LeaseKind::Pool(_)) && lease.network == network;
+    let pool = |lease: &Lease| {
+        matches!(lease.kind, LeaseKind::Pool(_)) && rack.provisioning_named(&lease.network).is_some()
+    };
     let given = rack.netboot.leases().into_iter().filter(pool).take(GIVEN);
     let given = given
         .map(|lease| GivenAddress { mac_address: lease.mac.to_string(), ip_address: lease.ip.to_string() });
@@ -325,12 +333,12 @@ fn may_pass(status: &Status) -> bool {
 
 /// Nothing is served to an unknown machine any more.
 fn unpublish(rack: &Rack, mac: MacAddr) {
-    let (Some(segment), name) = (rack.provisioning(), name(mac)) else { return };
+    let name = name(mac);
     rack.netboot.update(|table| {
         // A task may have it by now.
-        if table.entry(mac, &segment.name).is_some_and(|entry| entry.node == name) {
-            table.unpublish(mac, &segment.name);
-        }
+        let its = |entry: &&Arc<BootEntry>| entry.node == name;
+        let networks: Vec<_> = table.entries_of(mac).iter().filter(its).map(|e| e.network.clone()).collect();
+        networks.iter().for_each(|network| table.unpublish(mac, network));
     });
 }
 

@@ -21,12 +21,16 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tonic::Status;
 use tonic::transport::Channel;
 
 /// What is served of the snapshot, and how new it is.
 #[derive(Default)]
-pub(crate) struct KnownMachines(Mutex<State>);
+pub(crate) struct KnownMachines {
+    state: Mutex<State>,
+    again: Notify,
+}
 
 #[derive(Default)]
 struct State {
@@ -68,8 +72,13 @@ impl KnownMachines {
         }
     }
 
+    /// Somebody knows better where one of them is.
+    pub(crate) fn look_again(&self) {
+        self.again.notify_one();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,7 +135,8 @@ pub(crate) async fn follow(rack: Arc<Rack>, credentials: Credentials, mut kept: 
                     serve_kept(&rack, &kept).await;
                 }
             }
-            tokio::time::sleep(EVERY).await;
+            // At once where a machine asks in another network than before.
+            let _ = tokio::time::timeout(EVERY, rack.known.again.notified()).await;
         }
     };
     rack.shutdown.run_until_cancelled(work).await;
@@ -171,15 +181,19 @@ async fn take(rack: &Rack, mut kept: Kept, ports: Vec<BootPort>) -> Kept {
 /// Puts those that nobody works on into the boot table, and takes out what is no longer known. Returns all that have an
 /// address. Where addresses cannot be read, nothing is changed.
 async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Result<Vec<MachineText>, JournalError> {
-    let Some(segment) = rack.provisioning() else { return Ok(Vec::new()) };
     let mut machines = Vec::new();
     let mut idle: HashMap<MacAddr, BootEntry> = HashMap::new();
-    let have = rack.journal.addresses(&segment.name).await?;
+    let mut have = HashMap::new();
+    for segment in rack.provisioning() {
+        have.insert(segment.name.as_str(), rack.journal.addresses(&segment.name).await?);
+    }
     let mut without = 0;
     for (mac, node) in known {
         let Ok(port) = mac.parse::<MacAddr>() else { continue };
+        let Some(segment) = rack.home(port) else { continue };
         let inside = |ip: &Ipv4Addr| (segment.pool.0..=segment.pool.1).contains(ip);
-        let ip = match have.get(mac).copied().filter(inside) {
+        let ip = match have.get(segment.name.as_str()).and_then(|have| have.get(mac)).copied().filter(inside)
+        {
             Some(ip) => Ok(ip),
             None => reserve(rack, segment, port, known).await,
         };
@@ -203,12 +217,11 @@ async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Result<Vec<Mach
     // Told when it changes, and not at each look.
     if std::mem::replace(&mut rack.known.lock().without, without) != without && without > 0 {
         tracing::warn!(
-            segment = segment.name,
             machines = without,
-            "known machines have no address, since the pool is too small: expected one for each, widen it"
+            "known machines have no address, since a pool is too small: expected one for each, widen it"
         );
     }
-    publish(rack, segment, idle);
+    publish(rack, idle);
     Ok(machines)
 }
 
@@ -228,7 +241,7 @@ async fn reserve(
     rack.journal.address(&segment.name, &mac.to_string(), first, last, in_use).await
 }
 
-fn publish(rack: &Rack, segment: &SegmentConfig, idle: HashMap<MacAddr, BootEntry>) {
+fn publish(rack: &Rack, idle: HashMap<MacAddr, BootEntry>) {
     let table = rack.netboot.table();
     let same = {
         let state = rack.known.lock();
@@ -245,15 +258,15 @@ fn publish(rack: &Rack, segment: &SegmentConfig, idle: HashMap<MacAddr, BootEntr
         let mut state = rack.known.lock();
         let gone: Vec<MacAddr> = state.served.keys().filter(|mac| !idle.contains_key(mac)).copied().collect();
         for mac in gone {
-            if state.ours(table, mac).is_some() {
-                table.unpublish(mac, &segment.name);
-            }
-            state.served.remove(&mac);
+            state.take_out(table, mac);
         }
         for (mac, entry) in idle {
             if state.wants(table, &entry) {
+                let network = entry.network.clone();
+                // Perhaps of another network.
+                state.take_out(table, mac);
                 table.publish(entry);
-                if let Some(published) = table.entry(mac, &segment.name) {
+                if let Some(published) = table.entry(mac, &network) {
                     state.served.insert(mac, Arc::clone(published));
                 }
             }
@@ -266,6 +279,14 @@ impl State {
     fn ours<'a>(&self, table: &'a BootTable, mac: MacAddr) -> Option<&'a Arc<BootEntry>> {
         let entry = self.served.get(&mac)?;
         table.entry(mac, &entry.network).filter(|seen| Arc::ptr_eq(seen, entry))
+    }
+
+    /// The port's entry goes, where it is still the one that was put there.
+    fn take_out(&mut self, table: &mut BootTable, mac: MacAddr) {
+        if let Some(network) = self.ours(table, mac).map(|entry| entry.network.clone()) {
+            table.unpublish(mac, &network);
+        }
+        self.served.remove(&mac);
     }
 
     /// Whether the entry is to be put into the table. What a task or discovery says of a port stands, in whatever network,

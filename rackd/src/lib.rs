@@ -15,6 +15,7 @@ mod consoles;
 mod discovery;
 mod disk_access;
 mod grpc;
+mod homes;
 mod housekeeping;
 mod join;
 mod known;

@@ -6,6 +6,7 @@ use crate::cache::ImageCache;
 use crate::config::{Config, Role, SegmentConfig};
 use crate::consoles::Consoles;
 use crate::discovery::Discovery;
+use crate::homes::Homes;
 use crate::known::KnownMachines;
 use crate::signed::Signer;
 use crate::snapshots::Snapshots;
@@ -15,6 +16,7 @@ use farrier_identity::agent::PinnedCa;
 use farrier_identity::ca::Authority;
 use farrier_journal::Journal;
 use farrier_netboot::{ArtifactName, Netboot};
+use farrier_proto::rack::Machine;
 use farrier_runtime::vault::Vault;
 use farrier_switch::Switch;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ pub(crate) struct Rack {
     pub(crate) vault: Arc<Vault>,
     pub(crate) netboot: Netboot,
     pub(crate) known: KnownMachines,
+    pub(crate) homes: Homes,
     pub(crate) bmc: Bmcs,
     pub(crate) boot_cds: BootCds,
     pub(crate) consoles: Consoles,
@@ -54,18 +57,13 @@ impl Rack {
         PinnedCa::of(self.agent_ca.cert_der())
     }
 
-    /// Where ramdisks boot. The checked configuration has exactly one.
-    pub(crate) fn provisioning(&self) -> Option<&SegmentConfig> {
-        self.config.segments.iter().find(|s| s.role == Role::Provisioning)
-    }
-
     /// Where a finished machine lives: the one asked for, else the first tenant segment, else where it is.
-    pub(crate) fn tenant(&self, asked: &str) -> Option<&SegmentConfig> {
+    pub(crate) fn tenant(&self, asked: &str, machine: &Machine) -> Option<&SegmentConfig> {
         if !asked.is_empty() {
             // Never where ramdisks boot: whoever is there could answer them.
             return self.tenants().find(|s| s.name == asked);
         }
-        self.tenants().next().or_else(|| self.provisioning())
+        self.tenants().next().or_else(|| self.home_of(machine))
     }
 
     /// Networks that an instance may ask for.
@@ -75,7 +73,8 @@ impl Rack {
 
     /// Why an instance cannot have this network, if it cannot.
     pub(crate) fn refuse_network(&self, asked: &str) -> Option<String> {
-        if self.tenant(asked).is_some() {
+        // Without a word it is where it is.
+        if asked.is_empty() || self.tenants().any(|s| s.name == asked) {
             return None;
         }
         let known: Vec<_> = self.tenants().map(|s| s.name.as_str()).collect();

@@ -8,6 +8,7 @@ use crate::consoles::Consoles;
 use crate::discovery::{self, Discovery};
 use crate::disk_access;
 use crate::grpc::{AgentApi, BmcApi, ConsoleApi, RackApi};
+use crate::homes::{self, Homes};
 use crate::housekeeping;
 use crate::known::{self, KnownMachines};
 use crate::metrics;
@@ -117,6 +118,7 @@ pub async fn start(
     let initrd: ArtifactName = "initrd".parse()?;
     let netboot = start_netboot(&config, bound.http.port(), &kernel, &initrd).await?;
     let tracker = TaskTracker::new();
+    let homes = Homes::new(journal.homes().await?);
     let rack = Arc::new(Rack {
         consoles: Consoles::new(
             config.data.join("consoles"),
@@ -148,6 +150,7 @@ pub async fn start(
         vault,
         netboot,
         known: KnownMachines::default(),
+        homes,
         agent_ca,
         kernel,
         initrd,
@@ -159,6 +162,7 @@ pub async fn start(
     let kept = known::open(&rack, &rack.config.data.join(known::FILE)).await;
     rack.tracker.spawn(known::follow(rack.clone(), credentials.clone(), kept));
     rack.tracker.spawn(renew_tokens(rack.clone()));
+    rack.tracker.spawn(homes::follow(rack.clone()));
     // Before anybody can log in.
     let sessions = rack.volumes.targets().subscribe();
     rack.tracker.spawn(disk_access::renew(rack.clone(), sessions));

@@ -97,6 +97,14 @@ async fn discovered(farrier: &Installation, rack: &Rack) -> Result<()> {
         ensure!(node.state() == ProvisionState::Manageable && bmc.address == of.ip.to_string(), "{node:?}");
     }
     ensure!(client.node("n1").await?.bmc.context("no BMC")?.certificate_sha256 == pin);
+    // Somebody's laptop that boots from the network is a machine to be discovered: an address of `guests` is no boot.
+    let laptop = laptop(rack)?;
+    ensure!(laptop.contains("file=http://10.90.0.1:8080/boot/52-54-00-93-00-09.ipxe"), "{laptop}");
+    ensure!(laptop.contains("ip=10.90.0.1"), "of the pool of machines: {laptop}");
+    let found = farrier.farrier(&["rack", "dhcp", "reservations", "r1"])?;
+    ensure!(found.contains("52:54:00:93:00:09"), "{found}");
+    // Its system is a guest like any other.
+    ensure!(!found.contains(&other.mac), "{found}");
     // It is a node's now: asking again does not make it another machine.
     let left: Value = serde_json::from_str(&farrier.farrier(&["discovered", "list", "-o", "json"])?)?;
     ensure!(left == serde_json::json!([]), "{left}");
@@ -152,6 +160,34 @@ impl Plugged {
         let socket = tokio::net::UdpSocket::from_std(self.netns.udp_bind(SocketAddr::from((self.ip, 623)))?)?;
         let config = BmcConfig::new("admin", Secret::new(PASSWORD));
         Ok(BmcServer::start(socket, config, Arc::new(MemoryChassis::new()))?)
+    }
+}
+
+/// Asks as iPXE does, until it is told what to boot. It is sent on from the address of a guest: by a NAK, or when it asks again.
+fn laptop(rack: &Rack) -> Result<String> {
+    let netns = Netns::create()?;
+    let (mac, bridge) = ("52:54:00:93:00:09", rack.provisioning().name());
+    rack.netns().ip(&format!(
+        "link add laptop type veth peer name eth0 address {mac} netns {}\nlink set laptop master {bridge} up\n",
+        netns.name()
+    ))?;
+    netns.ip("link set eth0 up\n")?;
+    let script = rack.dir().join("laptop.sh");
+    std::fs::write(&script, "#!/bin/sh\n[ \"$1\" != bound ] || echo \"ip=$ip file=$boot_file\"\n")?;
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+    let begun = std::time::Instant::now();
+    loop {
+        let mut udhcpc = netns.command("udhcpc");
+        udhcpc
+            .args(["-f", "-q", "-n", "-t", "4", "-T", "2", "-i", "eth0", "-O", "bootfile", "-s"])
+            .arg(&script);
+        udhcpc.args(["-V", "PXEClient:Arch:00007:UNDI:003016", "-x", "0x5d:0007", "-x", "0x4d:69505845"]);
+        let output = udhcpc.output().context("udhcpc: apt-get install udhcpc")?;
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        if told.contains("file=http") || begun.elapsed() > PATIENCE {
+            return Ok(told);
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod console_log;
 mod demo;
 mod diskless;
 mod event_log;
+mod far_boot;
 mod kill;
 mod kill_diskless;
 mod pretend_autonomy;

@@ -1,7 +1,7 @@
 //! A rack whose centre is away: everything that is known boots, what was under way ends, and both are told when the link is back.
 
 use crate::bench::within;
-use crate::pretend_site::{Site, ipmitool};
+use crate::pretend_site::{BMC_PASSWORD, Site, ipmitool};
 use farrier_proto::inventory::DeleteNodeRequest;
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
@@ -113,6 +113,56 @@ async fn thirty_two_known_machines_boot_while_no_service_of_the_centre_runs() {
     assert!(!reserved.contains(&gone.mac_address()), "{reserved:?}");
     assert!(reserved.contains(&site.nodes[4 * EACH - 2].mac_address()), "{reserved:?}");
     site.shutdown().await;
+}
+
+/// What inventory told of BMCs is kept, sealed: power is looked at and consoles are kept also by a rackd that has not met the
+/// centre since it started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rack_that_restarts_without_its_centre_goes_on_looking_at_power_and_keeping_consoles() {
+    let mut site = Site::enrolled(1).await;
+    site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
+    site.set_console_log("always").await;
+    within(site.nodes[0].serial_port().wait_connected()).await;
+    let kept = site.installation.data(Service::Rackd).join("bmcs.sealed");
+    let sealed = std::fs::read(kept).unwrap();
+    assert!(!sealed.windows(BMC_PASSWORD.len()).any(|bytes| bytes == BMC_PASSWORD.as_bytes()));
+
+    CENTRE.into_iter().for_each(|service| site.installation.kill(service));
+    site.installation.kill(Service::Rackd);
+    let bmc = site.nodes[0].ipmi().unwrap();
+    // The sessions of the rackd that is gone would end by themselves, a minute later.
+    bmc.forget_sessions();
+    let (consoles, log_ins) = (bmc.consoles(), bmc.log_ins());
+    site.installation.restart(Service::Rackd).await.unwrap();
+    let bmc = site.nodes[0].ipmi().unwrap();
+    let again = async {
+        while bmc.consoles() == consoles {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    within(again).await;
+    // One session for the commands, by which its power is read, and one for the console.
+    assert!(bmc.log_ins() >= log_ins + 2, "{} {log_ins}", bmc.log_ins());
+    let log = site.installation.data(Service::Rackd).join("consoles/n0");
+    let written = async {
+        while !said(&log).contains("without a centre") {
+            site.nodes[0].serial_port().say("without a centre\r\n");
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    within(written).await;
+    for service in CENTRE {
+        site.installation.restart(service).await.unwrap();
+    }
+    site.shutdown().await;
+}
+
+/// Everything that a console's log has on disk.
+fn said(log: &std::path::Path) -> String {
+    let files = std::fs::read_dir(log).into_iter().flatten().flatten();
+    files
+        .map(|file| String::from_utf8_lossy(&std::fs::read(file.path()).unwrap_or_default()).into_owned())
+        .collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -36,8 +36,24 @@ fn a_uefi_machine_is_deployed_and_taken_back() {
 }
 
 #[test]
-fn an_image_is_copied_over_iscsi() {
-    deploy_and_take_back(Firmware::Bios, DeployMethod::Iscsi);
+fn an_image_is_copied_over_iscsi_in_the_second_of_two_provisioning_networks() {
+    let two_rows = |config: &mut RackConfig, _: &MediaStore| {
+        // No tenants: a system lives where its machine booted. No switch: that is where somebody plugged it in.
+        config.switch = "none";
+        for (segment, name) in config.segments.iter_mut().zip(["row-1", "row-2"]) {
+            (segment.name, segment.role) = (name.to_owned(), "provisioning");
+        }
+    };
+    on_a_rack_with(Firmware::Bios, ServerOptions::default(), two_rows, |lab| {
+        Box::pin(async move {
+            let (tap, row_2) = (lab.server.tap.name(), lab.rack.tenant().name());
+            lab.rack.netns().ip(&format!("link set {tap} master {row_2}\n"))?;
+            straight_path(lab, BootMode::Bios, DeployMethod::Iscsi).await?;
+            let trace = lab.farrier.farrier(&["node", "boot-trace", "n1"])?;
+            ensure!(trace.contains("wrong network"), "it was awaited in row-1 first: {trace}");
+            restart_all(lab).await
+        })
+    });
 }
 
 #[test]
@@ -108,14 +124,18 @@ fn deploy_and_take_back(firmware: Firmware, method: DeployMethod) {
     on_a_rack(firmware, ServerOptions::default(), move |lab| {
         Box::pin(async move {
             straight_path(lab, boot_mode(firmware), method).await?;
-            // A restart of everything finds what was left.
-            for service in Service::ALL {
-                lab.farrier.restart(service).await?;
-            }
-            ensure!(lab.client.node("n1").await?.state() == ProvisionState::Available);
-            Ok(())
+            restart_all(lab).await
         })
     });
+}
+
+/// A restart of everything finds what was left.
+async fn restart_all(lab: &mut Lab) -> Result<()> {
+    for service in Service::ALL {
+        lab.farrier.restart(service).await?;
+    }
+    ensure!(lab.client.node("n1").await?.state() == ProvisionState::Available);
+    Ok(())
 }
 
 /// An installation with one rack and one server, and the small image.

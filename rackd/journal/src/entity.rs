@@ -62,3 +62,21 @@ pub(crate) mod address {
 
     impl ActiveModelBehavior for ActiveModel {}
 }
+
+/// In which of several provisioning segments a port asked last.
+pub(crate) mod home {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "homes")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub mac: String,
+        pub segment: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

@@ -5,6 +5,7 @@
 
 mod address;
 mod entity;
+mod home;
 mod migration;
 mod task;
 

@@ -6,7 +6,7 @@ pub(crate) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(First)]
+        vec![Box::new(First), Box::new(Homes)]
     }
 }
 
@@ -63,6 +63,24 @@ impl MigrationTrait for First {
                 .col("mac")
                 .unique()
                 .to_owned(),
+        )
+        .await
+    }
+}
+
+struct Homes;
+
+impl MigrationName for Homes {
+    fn name(&self) -> &str {
+        "m0002_homes"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Homes {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        m.create_table(
+            Table::create().table("homes").col(string("mac").primary_key()).col(string("segment")).to_owned(),
         )
         .await
     }

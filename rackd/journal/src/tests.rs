@@ -91,3 +91,16 @@ async fn a_machine_keeps_its_address_and_a_full_pool_says_so() {
     assert_eq!(left, b);
     assert_eq!(journal.address("p", "aa", first, last, all).await.unwrap(), a);
 }
+
+#[tokio::test]
+async fn where_a_port_asked_last_is_remembered() {
+    let (dir, journal) = journal().await;
+    for (mac, segment) in [("aa", "row-1"), ("bb", "row-1"), ("aa", "row-2")] {
+        journal.set_home(mac, segment).await.unwrap();
+    }
+    drop(journal);
+    let again = Journal::open(&dir.path().join("journal.db")).await.unwrap();
+    let mut homes: Vec<_> = again.homes().await.unwrap().into_iter().collect();
+    homes.sort();
+    assert_eq!(homes, [("aa".into(), "row-2".into()), ("bb".into(), "row-1".into())]);
+}

@@ -25,9 +25,10 @@ pub(crate) fn to(shared: &Shared, table: &BootTable, mac: MacAddr, peer: IpAddr)
     let known = table.entries_of(mac);
     // Beside another DHCP server it is the address that the machine was heard to take from it, or that the machine
     // answers ARP for: whoever could forge that could take a reserved address, too.
+    let is_its = || shared.heard.has(mac, peer) || shared.neighbours.has(mac, peer, Instant::now());
     let foreign = |entry: &BootEntry| {
         let segment = table.segment(&entry.network).filter(|s| s.addresses_are_foreign() && s.contains(peer));
-        segment.is_some() && (shared.heard.has(mac, peer) || shared.neighbours.has(mac, peer, Instant::now()))
+        segment.is_some() && is_its()
     };
     let server = |segment: &Segment| {
         let ours = if v6 { IpAddr::from(segment.dhcp6?.server_ip) } else { segment.server_ip.into() };
@@ -38,6 +39,11 @@ pub(crate) fn to(shared: &Shared, table: &BootTable, mac: MacAddr, peer: IpAddr)
         return Some(Given { node: Some(entry.node.clone()), boot: entry.boot.clone(), server });
     }
     if !known.is_empty() {
+        // Where DHCP is somebody else's this is how it is heard that it is there, and not where it is awaited.
+        let here = table.segments().iter().find(|s| s.addresses_are_foreign() && s.contains(peer));
+        if let Some(here) = here.filter(|here| table.entry(mac, &here.network).is_none() && is_its()) {
+            shared.elsewhere.note(mac, &here.network);
+        }
         return None;
     }
     // A machine that is not in the table, with an address of a pool.

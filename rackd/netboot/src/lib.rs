@@ -18,6 +18,7 @@ mod args;
 mod cd;
 pub mod dhcp;
 pub mod dhcp6;
+mod elsewhere;
 mod event;
 mod given;
 mod grub;

@@ -18,7 +18,9 @@ use crate::{
     BootEvent, BootFiles, BootTable, Dhcp, Dhcp6, EventKind, Lease, Leases, MacAddr, Segment, SignedChain,
     dhcp, dhcp6, event::Events, http, ra, socket, tftp,
 };
-use crate::{malformed::Malformed, neighbours::Neighbours, scripts::Scripts, thread::OwnThread};
+use crate::{
+    elsewhere::Elsewhere, malformed::Malformed, neighbours::Neighbours, scripts::Scripts, thread::OwnThread,
+};
 use farrier_model::Seldom;
 
 /// How often interfaces are looked at: one that was deleted and made again has a new number, and a socket bound
@@ -163,6 +165,7 @@ pub(crate) struct Shared {
     pub(crate) heard: dhcp::Heard,
     pub(crate) neighbours: Neighbours,
     pub(crate) scripts: Scripts,
+    pub(crate) elsewhere: Elsewhere,
 }
 
 impl Shared {
@@ -255,6 +258,7 @@ impl Netboot {
             heard: dhcp::Heard::default(),
             neighbours: Neighbours::default(),
             scripts: Scripts::default(),
+            elsewhere: Elsewhere::default(),
         });
         let (generation, wanted) = watch::channel(1);
         let (status, status_receiver) = watch::channel(Status::default());
@@ -327,6 +331,12 @@ impl Netboot {
     /// many events there are: one-time secrets are renewed by it. For one caller.
     pub async fn scripts_given(&self) -> BTreeSet<String> {
         self.shared.scripts.given().await
+    }
+
+    /// The ports that asked in a network where the table has nothing for them, but in another one, since this was last asked,
+    /// as soon as there is one: each with the network where it asked last. None is lost. For one caller.
+    pub async fn asked_elsewhere(&self) -> BTreeMap<MacAddr, String> {
+        self.shared.elsewhere.asked().await
     }
 
     /// What happened so far, counted, in the text format of Prometheus.

@@ -109,6 +109,27 @@ pub(super) fn check(raw: Vec<RawSegment>) -> Result<Vec<SegmentConfig>, BadConfi
             return Err(bad(&far.name, "behind_relay", "a subnet that no other segment has", &seen));
         }
     }
+    for (index, segment) in segments.iter().enumerate() {
+        let mut before = segments.iter().take(index);
+        if before.clone().any(|other| other.name == segment.name) {
+            return Err(bad(&segment.name, "name", "one segment of this name", "two"));
+        }
+        // Who asks there is in one network, and so is whoever answers.
+        let same =
+            |other: &&SegmentConfig| !segment.interface.is_empty() && other.interface == segment.interface;
+        if let Some(other) = before.clone().find(same) {
+            let expected = "an interface that no other segment has";
+            let seen = format!("{}, which segment {} has", segment.interface, other.name);
+            return Err(bad(&segment.name, "interface", expected, &seen));
+        }
+        // By its address it is known which of them a ramdisk is in.
+        let both = |other: &&SegmentConfig| [segment.role, other.role] == [Role::Provisioning; 2];
+        if let Some(other) = before.find(|other| both(other) && other.overlaps(segment)) {
+            let expected = "a subnet that no other provisioning segment has";
+            let seen = format!("{}/{}, where segment {} is", segment.subnet(), segment.prefix, other.name);
+            return Err(bad(&segment.name, "address", expected, &seen));
+        }
+    }
     Ok(segments)
 }
 
@@ -116,6 +137,11 @@ impl SegmentConfig {
     /// An address of the machines' subnet.
     fn subnet(&self) -> Ipv4Addr {
         self.behind_relay.unwrap_or(self.address)
+    }
+
+    /// Whether one of its machines may have an address.
+    pub(crate) fn contains(&self, ip: Ipv4Addr) -> bool {
+        same_subnet(self.subnet(), ip, self.prefix)
     }
 
     fn overlaps(&self, other: &Self) -> bool {

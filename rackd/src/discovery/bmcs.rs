@@ -1,4 +1,4 @@
-//! BMCs that ask for an address in the provisioning network: recognised by what they say there or by the plan, asked
+//! BMCs that ask for an address in a provisioning network: recognised by what they say there or by the plan, asked
 //! without a password what they speak, and reported.
 
 use super::{ATTEMPTS, RETRY, may_pass};
@@ -90,9 +90,7 @@ impl LookedAt {
 /// Firmware that boots is a machine.
 fn guest(rack: &Rack, event: &BootEvent) -> Option<Guest> {
     match &event.kind {
-        EventKind::Guest { network, ip, boots: false, bmc }
-            if rack.provisioning().is_some_and(|segment| segment.name == *network) =>
-        {
+        EventKind::Guest { network, ip, boots: false, bmc } if rack.provisioning_named(network).is_some() => {
             Some(Guest { mac: event.mac?, ip: *ip, maker: *bmc })
         }
         _ => None,

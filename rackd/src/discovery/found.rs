@@ -10,12 +10,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+#[derive(Default)]
 pub(crate) struct Found {
     all: Mutex<HashMap<MacAddr, One>>,
-    most: usize,
 }
 
 struct One {
+    /// The provisioning network where it asks.
+    network: String,
     since: Instant,
     /// It was given its script: whoever only asks for an address gets no further than that.
     fetched: bool,
@@ -36,19 +38,17 @@ pub(super) enum Begun {
 }
 
 impl Found {
-    /// Each takes an address of the provisioning network, where nodes need some too: half of `addresses`, at most.
-    pub(super) fn new(addresses: u32) -> Self {
-        let half = usize::try_from(addresses / 2).unwrap_or(MOST);
-        Self { all: Mutex::default(), most: half.clamp(1, MOST) }
-    }
-
-    /// A machine begins, or begins again.
-    pub(super) fn begin(&self, mac: MacAddr, now: Instant) -> Begun {
+    /// A machine begins, or begins again, in a network that has so many addresses. Each takes one, and nodes need some too:
+    /// they have half of them, at most.
+    pub(super) fn begin(&self, mac: MacAddr, (network, addresses): (&str, u32), now: Instant) -> Begun {
+        let half = usize::try_from(addresses / 2).unwrap_or(MOST).clamp(1, MOST);
         let mut all = self.lock();
         let age = |one: &One| now.saturating_duration_since(one.since);
         let mut begun = Begun::Yes;
-        if !all.contains_key(&mac) && all.len() >= self.most {
-            let idle = all.iter().filter(|(_, one)| !one.fetched && age(one) >= SHOWS_UP);
+        let crowded = all.len() >= MOST;
+        let beside = |one: &One| crowded || one.network == network;
+        if !all.contains_key(&mac) && all.values().filter(|one| beside(one)).count() >= half {
+            let idle = all.iter().filter(|(_, one)| beside(one) && !one.fetched && age(one) >= SHOWS_UP);
             let Some(oldest) = idle.min_by_key(|(_, one)| one.since).map(|(mac, _)| *mac) else {
                 return Begun::TooMany;
             };
@@ -57,6 +57,7 @@ impl Found {
         }
         // One that only asks, again and again, does not stay for it.
         all.entry(mac).or_insert_with(|| One {
+            network: network.to_owned(),
             since: now,
             fetched: false,
             secrets: Secrets::default(),
@@ -64,6 +65,18 @@ impl Found {
             said: None,
         });
         begun
+    }
+
+    /// It asks in another network.
+    pub(super) fn moved(&self, mac: MacAddr, network: &str) {
+        if let Some(one) = self.lock().get_mut(&mac) {
+            network.clone_into(&mut one.network);
+        }
+    }
+
+    /// Where it asks.
+    pub(super) fn network(&self, mac: MacAddr) -> Option<String> {
+        self.lock().get(&mac).map(|one| one.network.clone())
     }
 
     /// It was given its script.
@@ -141,11 +154,13 @@ const SHOWS_UP: Duration = Duration::from_secs(120);
 mod tests {
     use super::*;
 
+    const ROW: (&str, u32) = ("row-1", 5000);
+
     #[test]
     fn a_token_is_of_one_machine_and_its_agent_is_found_by_its_certificate() {
-        let (found, now) = (Found::new(100), Instant::now());
+        let (found, now) = (Found::default(), Instant::now());
         let (one, two) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
-        assert_eq!((found.begin(one, now), found.begin(two, now)), (Begun::Yes, Begun::Yes));
+        assert_eq!((found.begin(one, ROW, now), found.begin(two, ROW, now)), (Begun::Yes, Begun::Yes));
         let token = found.new_token(one).unwrap();
         assert_eq!(found.use_token("guess", "k"), None);
         assert_eq!(found.use_token(&token, "k"), Some((one, TokenUse::First)));
@@ -159,40 +174,45 @@ mod tests {
 
     #[test]
     fn a_flood_is_bounded_and_the_forgotten_make_room() {
-        let (found, now) = (Found::new(5000), Instant::now());
+        let (found, now) = (Found::default(), Instant::now());
         let mac = |n: usize| {
             let [a, b] = u16::try_from(n).unwrap().to_be_bytes();
             MacAddr([2, 0, 0, 0, a, b])
         };
-        assert!((0..MOST).all(|n| found.begin(mac(n), now) == Begun::Yes));
-        assert_eq!(found.begin(mac(MOST), now), Begun::TooMany);
+        assert!((0..MOST).all(|n| found.begin(mac(n), ROW, now) == Begun::Yes));
+        assert_eq!(found.begin(mac(MOST), ROW, now), Begun::TooMany);
         assert!(found.forget_old(now).is_empty());
-        assert_eq!(found.begin(mac(0), now), Begun::Yes, "one that is here begins again");
+        assert_eq!(found.begin(mac(0), ROW, now), Begun::Yes, "one that is here begins again");
         found.fetched(mac(0), now);
         let later = now + SHOWS_UP;
-        let Begun::InPlaceOf(gone) = found.begin(mac(MOST), later) else { panic!("no place") };
+        let Begun::InPlaceOf(gone) = found.begin(mac(MOST), ROW, later) else { panic!("no place") };
         assert_ne!(gone, mac(0), "who fetched its script stays");
         for mac in (0..MOST).map(mac).filter(|mac| *mac != gone) {
-            assert_eq!(found.begin(mac, now + ONLY_ASKED / 2), Begun::Yes);
+            assert_eq!(found.begin(mac, ROW, now + ONLY_ASKED / 2), Begun::Yes);
         }
         assert_eq!(found.forget_old(now + ONLY_ASKED).len(), MOST - 2, "asking again keeps no place");
         assert_eq!(found.forget_old(now + FORGOTTEN).len(), 2, "their addresses are given back");
-        assert_eq!(found.begin(mac(MOST), later), Begun::Yes);
+        assert_eq!(found.begin(mac(MOST), ROW, later), Begun::Yes);
     }
 
     #[test]
     fn nodes_have_half_of_the_addresses_to_themselves() {
-        let (found, now) = (Found::new(9), Instant::now());
-        let begun = (0..9).filter(|n| found.begin(MacAddr([2, 0, 0, 0, 0, *n]), now) == Begun::Yes).count();
-        assert_eq!(begun, 4);
+        let (found, now) = (Found::default(), Instant::now());
+        let begun = |network: &str, first: u8| {
+            let all = (first..first + 9).map(|n| MacAddr([2, 0, 0, 0, 0, n]));
+            all.filter(|mac| found.begin(*mac, (network, 9), now) == Begun::Yes).count()
+        };
+        assert_eq!((begun("row-1", 0), begun("row-2", 100)), (4, 4), "in each network by itself");
+        found.moved(MacAddr([2, 0, 0, 0, 0, 0]), "row-2");
+        assert_eq!((begun("row-1", 50), begun("row-2", 150)), (1, 0));
     }
 
     #[test]
     fn a_machine_that_boots_again_and_again_is_reported_once_as_it_was_last() {
-        let (found, mac) = (Found::new(100), MacAddr([2, 0, 0, 0, 0, 1]));
+        let (found, mac) = (Found::default(), MacAddr([2, 0, 0, 0, 0, 1]));
         let said = |release: &str| Hardware { kernel_release: release.to_owned(), ..Hardware::default() };
         assert!(!found.say(mac, said("0")), "it did not begin");
-        found.begin(mac, Instant::now());
+        found.begin(mac, ROW, Instant::now());
         assert!(found.say(mac, said("1")));
         assert!(!found.say(mac, said("2")), "somebody is at it");
         assert_eq!(found.said(mac), Some(said("2")));

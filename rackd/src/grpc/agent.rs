@@ -11,6 +11,7 @@ use farrier_proto::agent::{
     RegisterRequest, RegisterResponse, SessionRequest, SessionResponse, session_request,
 };
 use farrier_runtime::error::{Reason, internal, invalid, refuse};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -90,10 +91,12 @@ impl AgentService for AgentApi {
         &self,
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let peer = request.extensions().get::<Peer>().and_then(|p| p.identity.clone());
+        let peer = request.extensions().get::<Peer>().cloned();
+        let address = peer.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.addr.ip());
+        let peer = peer.and_then(|peer| peer.identity);
         let mut reports = request.into_inner();
         if let Some(agent) = peer.as_ref().and_then(|peer| self.rack.discovery.found.agent_of(peer)) {
-            return self.discovered(agent, reports).await;
+            return self.discovered(agent, address, reports).await;
         }
         // An agent belongs to the one task whose boot it is; a ramdisk left over from another gets nothing.
         let task = self
@@ -111,7 +114,7 @@ impl AgentService for AgentApi {
             })?;
         let hello = hello(&mut reports).await?;
         let (outgoing, orders) = mpsc::channel(ORDERS);
-        let serial = task.agent.attach(hello, outgoing);
+        let serial = task.agent.attach(hello, address, outgoing);
         tracing::info!(node.id = %task.node, operation.id = %task.id, "agent connected");
         let rack = self.rack.clone();
         self.rack.tracker.spawn(async move {
@@ -138,11 +141,12 @@ impl AgentApi {
     async fn discovered(
         &self,
         agent: Arc<AgentSlot>,
+        address: IpAddr,
         mut reports: Streaming<SessionRequest>,
     ) -> Result<Response<ReceiverStream<Result<SessionResponse, Status>>>, Status> {
         let hello = hello(&mut reports).await?;
         let (outgoing, orders) = mpsc::channel(ORDERS);
-        let serial = agent.attach(hello, outgoing);
+        let serial = agent.attach(hello, address, outgoing);
         let rack = self.rack.clone();
         self.rack.tracker.spawn(async move {
             let work = async {

@@ -325,9 +325,7 @@ async fn make_safe(cx: &Context<'_>) {
     let Ok(machine) = cx.machine() else { return };
     // Before anything is taken away.
     cx.task.ramdisk_ends().await;
-    for segment in &cx.rack.config.segments {
-        cx.rack.unpublish(machine, segment);
-    }
+    cx.rack.unpublish(machine, |_, _| false);
     cx.withdraw_cd().await;
     cx.rack.volumes.withdraw(&machine.name).await;
     let Ok(bmc) = cx.bmc().await else { return };

@@ -11,9 +11,7 @@ impl Step for ForgetSecrets {
         "forget_secrets"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        for segment in &cx.rack.config.segments {
-            cx.rack.unpublish(cx.machine()?, segment);
-        }
+        cx.rack.unpublish(cx.machine()?, |_, _| false);
         Ok(())
     }
 }

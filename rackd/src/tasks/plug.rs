@@ -22,9 +22,8 @@ impl Step for Provisioning {
 
 /// The machine's ports into the provisioning segment.
 pub(super) async fn provisioning(cx: &Context<'_>) -> Result<(), StepError> {
-    let segment =
-        cx.rack.provisioning().ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?;
-    plug(cx, segment).await
+    let home = cx.rack.home_of(cx.machine()?);
+    plug(cx, home.ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?).await
 }
 
 #[async_trait::async_trait]
@@ -46,7 +45,8 @@ impl Step for Tenant {
 /// The segment that the instance asked for.
 pub(super) fn tenant<'a>(cx: &Context<'a>) -> Result<&'a SegmentConfig, StepError> {
     let asked = cx.deploy()?.network.clone();
-    cx.rack.tenant(&asked).ok_or_else(|| StepError::fatal(cx.rack.refuse_network(&asked).unwrap_or_default()))
+    let tenant = cx.rack.tenant(&asked, cx.machine()?);
+    tenant.ok_or_else(|| StepError::fatal(cx.rack.refuse_network(&asked).unwrap_or_default()))
 }
 
 async fn plug(cx: &Context<'_>, segment: &SegmentConfig) -> Result<(), StepError> {

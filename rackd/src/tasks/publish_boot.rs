@@ -3,8 +3,8 @@
 use super::context::Context;
 use super::plug::tenant;
 use super::step::{Step, StepError};
-use crate::boot::Serve;
-use crate::config::SegmentConfig;
+use crate::boot::{Place, Serve};
+use crate::config::Role;
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 
@@ -23,11 +23,9 @@ impl Step for Ramdisk {
         "publish_ramdisk"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        let segment = provisioning(cx)?;
         let media = cx.boots_from_media()?;
-        for other in cx.rack.config.segments.iter().filter(|s| media || s.name != segment.name) {
-            cx.rack.unpublish(cx.machine()?, other);
-        }
+        let home = |mac| cx.rack.home(mac).map(|home| home.name.as_str());
+        cx.rack.unpublish(cx.machine()?, |mac, segment| !media && home(mac) == Some(&segment.name));
         let addresses = serve_ramdisk(cx).await?;
         cx.task.serves_ramdisk.store(true, Ordering::Release);
         cx.note(format!("reserved {}", list(&addresses))).await
@@ -44,11 +42,13 @@ pub(crate) async fn serve_ramdisk(cx: &Context<'_>) -> Result<Vec<Ipv4Addr>, Ste
     let token = cx.task.edit_secrets(|s| s.new_boot_token()).await?;
     if cx.boots_from_media()? {
         let key = cx.media_key().await?;
-        return Ok(vec![cx.rack.publish_cd(machine, provisioning(cx)?, &key, &token).await?]);
+        let home = cx.rack.home_of(machine);
+        let segment = home.ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?;
+        return Ok(vec![cx.rack.publish_cd(machine, segment, &key, &token).await?]);
     }
     let serve = Serve::Ramdisk { token: &token };
     let hostname = machine.name.rsplit('/').next().unwrap_or_default();
-    Ok(cx.rack.publish(machine, hostname, provisioning(cx)?, &serve).await?)
+    Ok(cx.rack.publish(machine, hostname, Place::Home, &serve).await?)
 }
 
 #[async_trait::async_trait]
@@ -96,10 +96,15 @@ async fn serve_san(cx: &Context<'_>) -> Result<Vec<Ipv4Addr>, StepError> {
 async fn serve_system(cx: &Context<'_>, serve: &Serve<'_>) -> Result<Vec<Ipv4Addr>, StepError> {
     cx.task.ramdisk_ends().await;
     let segment = tenant(cx)?;
-    for other in cx.rack.config.segments.iter().filter(|s| s.name != segment.name) {
-        cx.rack.unpublish(cx.machine()?, other);
-    }
-    Ok(cx.rack.publish(cx.machine()?, &cx.deploy()?.hostname, segment, serve).await?)
+    let place = match segment.role {
+        Role::Provisioning => Place::Home,
+        Role::Tenant => Place::In(segment),
+    };
+    cx.rack.unpublish(cx.machine()?, |mac, other| match place {
+        Place::In(segment) => segment.name == other.name,
+        Place::Home => cx.rack.home(mac).is_some_and(|home| home.name == other.name),
+    });
+    Ok(cx.rack.publish(cx.machine()?, &cx.deploy()?.hostname, place, serve).await?)
 }
 
 /// The addresses into the task's result.
@@ -116,18 +121,12 @@ impl Step for Nothing {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         cx.task.ramdisk_ends().await;
-        for segment in &cx.rack.config.segments {
-            cx.rack.unpublish(cx.machine()?, segment);
-        }
+        cx.rack.unpublish(cx.machine()?, |_, _| false);
         Ok(())
     }
     async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
         self.run(cx).await
     }
-}
-
-fn provisioning<'a>(cx: &Context<'a>) -> Result<&'a SegmentConfig, StepError> {
-    cx.rack.provisioning().ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))
 }
 
 fn list(addresses: &[Ipv4Addr]) -> String {

@@ -2,8 +2,9 @@
 //! inventory, which says what it means. Nothing is corrected here.
 //!
 //! Which BMCs, with which passwords, inventory says before each round; while it is away, those of the last round are
-//! looked at, and the newest of what was seen of each waits. A restarted rackd knows none until inventory answers.
+//! looked at, after a restart of rackd too (`kept.rs`), and the newest of what was seen of each waits.
 
+mod kept;
 mod list;
 mod look;
 mod tell;
@@ -12,8 +13,10 @@ use crate::config::LogWhen;
 use crate::rack::Rack;
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
+use farrier_proto::inventory::WatchedNode;
 use farrier_proto::inventory::watch_service_client::WatchServiceClient;
 use futures::StreamExt as _;
+use kept::Kept;
 use list::Watched;
 use look::Sighting;
 use rand::Rng as _;
@@ -47,11 +50,15 @@ impl Watch {
     }
 
     async fn look(&self, rack: &Arc<Rack>, told: mpsc::Sender<Sighting>) {
-        let mut watched = Vec::new();
+        let path = rack.config.data.join(kept::FILE);
+        let (kept, nodes) = Kept::open(path, rack.vault.clone());
+        let mut kept = Some(kept);
+        let mut watched = list::renew(Vec::new(), nodes);
         loop {
             let begin = Instant::now();
             match list::list(self.inventory.clone()).await {
                 Ok(nodes) => {
+                    let nodes = keep(&mut kept, nodes).await;
                     watched = list::renew(watched, nodes);
                     rack.consoles.keep_only(&watched.iter().map(|node| plain(&node.node)).collect());
                 }
@@ -78,6 +85,26 @@ impl Watch {
             .await;
             tokio::time::sleep_until(begin + self.every).await;
         }
+    }
+}
+
+/// Writes down what inventory told. It is looked at all the same where that cannot be done.
+async fn keep(kept: &mut Option<Kept>, nodes: Vec<WatchedNode>) -> Vec<WatchedNode> {
+    let Some(mut list) = kept.take() else { return nodes };
+    let written = tokio::task::spawn_blocking(move || {
+        let written = list.renew(&nodes);
+        (list, nodes, written)
+    });
+    match written.await {
+        Ok((list, nodes, written)) => {
+            if let Err(error) = written {
+                tracing::error!(%error, "which BMCs there are is not kept: a rackd that restarts while the centre is away does not look at them");
+            }
+            *kept = Some(list);
+            nodes
+        }
+        // A bug, told where it happened.
+        Err(_) => Vec::new(),
     }
 }
 

@@ -135,7 +135,8 @@ impl RackConfig {
         endpoints: &Endpoints,
     ) -> Result<String> {
         // Machines of a virtual rack reach rackd on its bridges, pretend nodes on the loopback.
-        let open = if self.switch == "none" { host } else { Ipv4Addr::UNSPECIFIED };
+        let served = self.segments.iter().any(|segment| !segment.interface.is_empty());
+        let open = if served { Ipv4Addr::UNSPECIFIED } else { host };
         let file = File {
             rack,
             listen: format!("{host}:{RACK_PORT}"),

@@ -7,6 +7,8 @@ mod bmc;
 mod conflict;
 mod decide;
 mod foreign;
+mod frames;
+mod infiniband;
 mod proxy;
 mod pxe;
 mod reply;

@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use dhcproto::{
     Encodable,
-    v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption},
+    v4::{DhcpOption, Flags, HType, Message, MessageType, Opcode, OptionCode, UnknownOption},
 };
 
 use super::{pxe::BootFile, request::Request};
-use crate::Segment;
+use crate::{MacAddr, Segment};
 
 /// BOOTP's smallest packet in bytes; some relays and ROMs drop shorter ones (RFC 1542 §2.1).
 const MIN_PACKET: usize = 300;
@@ -44,8 +44,10 @@ pub enum Destination {
     Relay(Ipv4Addr),
     /// To the client's address, which it has and answers ARP for.
     Client(Ipv4Addr),
-    /// To everybody on the segment. Also for a client without address that did not ask for broadcast: it cannot
-    /// answer ARP yet, and every client takes a broadcast.
+    /// To the hardware address of a client that has no address yet: it cannot answer ARP, and takes a frame for the one that it
+    /// is given.
+    Frame(MacAddr, Ipv4Addr),
+    /// To everybody on the segment.
     Broadcast,
 }
 
@@ -79,6 +81,13 @@ impl Reply {
             request.giaddr,
             &request.mac.0,
         );
+        if request.infiniband {
+            message.set_htype(HType::Infiniband);
+        }
+        // RFC 4390 §2.1: `hlen` is 0.
+        if !request.has_chaddr {
+            message.set_chaddr(&[]);
+        }
         message.set_opcode(Opcode::BootReply);
         if request.broadcast {
             message.set_flags(Flags::default().set_broadcast());
@@ -119,7 +128,13 @@ impl Reply {
         hostname: &str,
         boot: &BootFile,
     ) -> Self {
-        let mut reply = Self::to_request(request, segment, kind, destination(request));
+        let to = match destination(request) {
+            Destination::Broadcast if !request.broadcast && !request.infiniband => {
+                Destination::Frame(request.mac, ip)
+            }
+            to => to,
+        };
+        let mut reply = Self::to_request(request, segment, kind, to);
         reply.message.set_yiaddr(ip);
         if kind == MessageType::Ack {
             reply.message.set_ciaddr(request.ciaddr);

@@ -7,7 +7,7 @@ use dhcproto::{
     v4::{HType, Message, MessageType, Opcode},
 };
 
-use super::bmc;
+use super::{bmc, infiniband};
 use crate::{BootTable, MacAddr};
 
 /// Fixed fields and magic cookie, in bytes (RFC 2131 §2).
@@ -27,8 +27,12 @@ pub struct Request {
     pub ciaddr: Ipv4Addr,
     /// `giaddr`: the relay agent the packet came through.
     pub giaddr: Ipv4Addr,
-    /// `chaddr`.
+    /// `chaddr`; over InfiniBand the port's, by its client identifier.
     pub mac: MacAddr,
+    /// It asks over InfiniBand (RFC 4390).
+    pub infiniband: bool,
+    /// Its address is in `chaddr`, where InfiniBand's does not fit; some firmware has one that does.
+    pub has_chaddr: bool,
     /// Requested address (option 50).
     pub requested_ip: Option<Ipv4Addr>,
     /// Server the client chose (option 54).
@@ -87,8 +91,10 @@ pub enum RequestError {
     /// A packet from a server.
     #[error("expected op 1, BOOTREQUEST (RFC 2131 section 2)")]
     NotRequest,
-    /// Only Ethernet machines boot here.
-    #[error("expected htype 1 and hlen 6, an Ethernet address")]
+    /// Neither Ethernet nor InfiniBand.
+    #[error(
+        "expected htype 1 or 32 and hlen 6, an Ethernet address, or htype 32, hlen 0 and a client identifier (RFC 4390 section 2.1)"
+    )]
     NotEthernet,
     /// No message type, or one a client does not send.
     #[error("expected option 53 with a message type that clients send (RFC 2132 section 9.6)")]
@@ -111,15 +117,18 @@ impl Request {
         if message.opcode() != Opcode::BootRequest {
             return Err(RequestError::NotRequest);
         }
-        // The length is checked before `chaddr()` slices by it.
-        if message.htype() != HType::Eth || message.hlen() != 6 {
-            return Err(RequestError::NotEthernet);
-        }
-        let mac = message.chaddr().first_chunk().map(|b| MacAddr(*b)).ok_or(RequestError::NotEthernet)?;
+        let options = options_of(options);
+        // The length is checked before `chaddr()` slices by it. iPXE has an Ethernet address for an InfiniBand port too.
+        let infiniband = message.htype() == HType::Infiniband;
+        let mac = match (message.htype(), message.hlen()) {
+            (HType::Eth | HType::Infiniband, 6) => message.chaddr().first_chunk().map(|b| MacAddr(*b)),
+            (HType::Infiniband, 0) => options.get(&61).and_then(|id| infiniband::port(id)),
+            _ => None,
+        };
+        let mac = mac.ok_or(RequestError::NotEthernet)?;
         if mac.0.first().is_none_or(|b| b & 1 == 1) || mac == MacAddr([0; 6]) {
             return Err(RequestError::NotEthernet); // a group address, or none
         }
-        let options = options_of(options);
         let get = |code: u8| options.get(&code).map(Vec::as_slice);
         let ip = |code| get(code).and_then(|v| <[u8; 4]>::try_from(v).ok()).map(Ipv4Addr::from);
         let kind = match get(53) {
@@ -148,6 +157,8 @@ impl Request {
             ciaddr: message.ciaddr(),
             giaddr,
             mac,
+            infiniband,
+            has_chaddr: message.hlen() != 0,
             requested_ip: ip(50),
             server_id: ip(54),
             relay_info: get(82).map(<[u8]>::to_vec),

@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use dhcproto::v4::MessageType;
 
 use super::conflict::{Check, Checks, Prober, Verdict};
+use super::frames::Frames;
 use super::{Decision, Destination, Reply, Request, decide, proxy, waiting::Waiting};
 use crate::lease::Ask;
 use crate::{
-    BootEntry, BootTable, ClientKey, Dhcp, EventKind, LeaseChange, Leases, MacAddr, Segment, server::Shared,
-    socket,
+    BootEntry, BootTable, ClientKey, Dhcp, EventKind, LeaseChange, Leases, MacAddr, Pool, Segment,
+    server::Shared, socket,
 };
 use farrier_model::Seldom;
 
@@ -40,8 +41,8 @@ pub(crate) struct Server {
     shared: Arc<Shared>,
     segment: Arc<Segment>,
     socket: UdpSocket,
-    /// When it was last told that the pool is used up.
-    exhausted: Option<Instant>,
+    /// Pools, by their first addresses, that were told to be used up.
+    exhausted: Seldom,
     /// Addresses that were told to be somebody else's.
     in_use: Seldom,
     /// Relays that were told to be none of ours.
@@ -50,6 +51,8 @@ pub(crate) struct Server {
     checks: Checks,
     /// `None`: addresses of pools are given without looking for them.
     prober: Option<Prober>,
+    /// `None`: whoever has no address yet is answered by broadcast.
+    frames: Option<Frames>,
 }
 
 /// What has gathered at the socket. A machine that says the same again, since nobody answered, is answered once: under overload
@@ -104,16 +107,20 @@ impl Server {
                 None
             }
         };
+        let frames = Frames::bind(&segment.interface).inspect_err(|error| {
+            tracing::warn!(interface = segment.interface, %error, "machines without an address are answered by broadcast");
+        });
         Ok(Self {
             shared,
             segment,
             socket,
-            exhausted: None,
+            exhausted: Seldom::default(),
             in_use: Seldom::default(),
             relays: Seldom::default(),
             waiting,
             checks: Checks::default(),
             prober,
+            frames: frames.ok(),
         })
     }
 
@@ -207,6 +214,10 @@ impl Server {
         };
         let decision = decide(&segment, &table, &self.shared.config.boot_files, request, guest.as_ref());
         let known = table.entry(request.mac, &segment.network).map(AsRef::as_ref);
+        let wants_one = matches!(request.kind, MessageType::Discover | MessageType::Request);
+        if known.is_none() && wants_one && !table.entries_of(request.mac).is_empty() {
+            self.shared.elsewhere.note(request.mac, &segment.network);
+        }
         self.tell(request, known, &decision);
         if let (Some(entry), MessageType::Discover, true) =
             (known, request.kind, decision.reply.is_some() && request.giaddr.is_unspecified())
@@ -246,7 +257,7 @@ impl Server {
             MessageType::Discover | MessageType::Request => {
                 let before = self.leases().held(&ask.client, &segment.network, now);
                 let Some(ip) = self.leases().offer(&ask, segment, pool, table, now) else {
-                    self.pool_exhausted(segment, request);
+                    self.pool_exhausted(segment, pool, request);
                     return Guest::Nothing;
                 };
                 // What was offered was looked for before; INIT-REBOOT asks for what was not.
@@ -355,10 +366,8 @@ impl Server {
         }
     }
 
-    fn pool_exhausted(&mut self, segment: &Segment, request: &Request) {
-        let now = Instant::now();
-        if self.exhausted.is_none_or(|at| now.duration_since(at) >= UNKNOWN_EVERY) {
-            self.exhausted = Some(now);
+    fn pool_exhausted(&self, segment: &Segment, pool: &Pool, request: &Request) {
+        if self.exhausted.due(pool.first.into(), Instant::now()) {
             let detail = format!("all addresses of the pool of {} are in use", segment.network);
             let kind = EventKind::PoolExhausted { network: segment.network.clone() };
             self.shared.events.emit(Some(request.mac), None, kind, detail);
@@ -385,15 +394,29 @@ impl Server {
         &self.shared.config.leases
     }
 
+    /// Whether it is under way; else everybody is sent it.
+    fn send_frame(&self, bytes: &[u8], mac: MacAddr, ip: Ipv4Addr) -> bool {
+        let Some(frames) = &self.frames else { return false };
+        let from = SocketAddrV4::new(self.segment.server_ip, SERVER_PORT);
+        let sent = frames.send(bytes, from, (mac, SocketAddrV4::new(ip, CLIENT_PORT)));
+        if let Err(error) = &sent {
+            tracing::debug!(interface = self.segment.interface, %mac, %error, "no frame sent, but a broadcast");
+        }
+        sent.is_ok()
+    }
+
     async fn send(&self, reply: &Reply) {
-        let to = match reply.to {
-            Destination::Relay(ip) => SocketAddrV4::new(ip, SERVER_PORT),
-            Destination::Client(ip) => SocketAddrV4::new(ip, CLIENT_PORT),
-            Destination::Broadcast => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
-        };
         let Some(bytes) = reply.bytes() else {
             tracing::error!("bug: dhcp answer cannot be encoded");
             return;
+        };
+        let to = match reply.to {
+            Destination::Relay(ip) => SocketAddrV4::new(ip, SERVER_PORT),
+            Destination::Client(ip) => SocketAddrV4::new(ip, CLIENT_PORT),
+            Destination::Frame(mac, ip) if self.send_frame(&bytes, mac, ip) => return,
+            Destination::Frame(..) | Destination::Broadcast => {
+                SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT)
+            }
         };
         if let Err(error) = self.socket.send_to(&bytes, to).await {
             tracing::warn!(interface = self.segment.interface, %to, %error, "dhcp answer not sent");

@@ -259,7 +259,8 @@ fn requests_are_told_apart_as_rfc_2131_4_3_2_says() {
             m.set_ciaddr(ip);
         }
     };
-    let ack = "Ack yiaddr=10.1.0.50 siaddr=0.0.0.0 ciaddr=0.0.0.0 file= to=Broadcast";
+    let ack =
+        "Ack yiaddr=10.1.0.50 siaddr=0.0.0.0 ciaddr=0.0.0.0 file= to=Frame(52:54:00:00:00:01, 10.1.0.50)";
     let nak = "Nak yiaddr=0.0.0.0 siaddr=0.0.0.0 ciaddr=0.0.0.0 file= to=Broadcast";
     let none: fn(&mut Message) = |_| {};
     let check = |what: &str, bytes: Vec<u8>, expect: &str| {
@@ -443,7 +444,7 @@ fn a_pool_answers_unknown_machines() {
     let decision = decide(&segment(), &BootTable::new(), &BootFiles::new(80), &request, Some(&guest));
     assert_eq!(
         answer(&decision),
-        "Offer yiaddr=10.1.0.200 siaddr=10.1.0.1 ciaddr=0.0.0.0 file=undionly.kpxe to=Broadcast"
+        "Offer yiaddr=10.1.0.200 siaddr=10.1.0.1 ciaddr=0.0.0.0 file=undionly.kpxe to=Frame(52:54:00:00:00:01, 10.1.0.200)"
     );
     assert_eq!(kinds(&decision), [unknown(true), EventKind::Discover, EventKind::Offer]);
 }
@@ -493,7 +494,7 @@ fn packets_that_are_no_requests_are_refused() {
     assert_eq!(Request::parse(&good[..239]), Err(RequestError::NotDhcp));
     assert_eq!(Request::parse(&[]), Err(RequestError::NotDhcp));
     assert_eq!(with(0, 2), RequestError::NotRequest);
-    assert_eq!(with(1, 32), RequestError::NotEthernet);
+    assert_eq!(with(1, 6), RequestError::NotEthernet);
     assert_eq!(with(2, 255), RequestError::NotEthernet);
     assert_eq!(with(28, 0xff), RequestError::NotEthernet);
     assert_eq!(with(236, 0), RequestError::NotDhcp);

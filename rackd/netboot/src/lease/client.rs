@@ -26,7 +26,8 @@ impl ClientKey {
     #[must_use]
     pub fn of(request: &Request) -> Self {
         let mac = Self::Mac(request.mac);
-        if request.client != Client::Other {
+        // Over InfiniBand each of them says who it is in another way, and the port is the same.
+        if request.client != Client::Other || request.infiniband {
             return mac;
         }
         match request.client_id.as_deref() {

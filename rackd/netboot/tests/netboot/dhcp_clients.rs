@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use farrier_netboot::{Boot, Config, EventKind, Pool};
 
 use crate::lab::{CLIENT_IP, Cable, HTTP_PORT, MAC, Running, entry, segment, table, text};
+use crate::record::Recording;
 
 /// A script as DHCP clients call it: writes what it is told to a file.
 pub(crate) fn script(cable: &Cable) -> String {
@@ -32,7 +33,9 @@ pub(crate) fn udhcpc(cable: &Cable, more: &[&str]) -> std::process::Output {
 fn udhcpc_gets_its_reservation_and_every_setting() {
     let cable = Cable::new();
     let server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment(), Boot::LocalDisk));
+    let recording = Recording::begin("udhcpc", &cable.server, "s0");
     let output = udhcpc(&cable, &[]);
+    recording.end(&server);
     assert!(output.status.success(), "{}", text(&output));
     let told = told(&cable);
     for expect in [
@@ -149,7 +152,9 @@ fn dhclient_binds_and_is_refused_after_its_reservation_changed() {
     let cable = Cable::new();
     let mut server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment(), Boot::None));
     // -d keeps it running once bound, so the time limit ends it; the lease file stays.
+    let recording = Recording::begin("dhclient", &cable.server, "s0");
     let first = dhclient(&cable, 6, "-1");
+    recording.end(&server);
     assert!(text(&first).contains("bound to 10.77.0.50"), "{}", text(&first));
     assert!(told(&cable).contains("new_domain_name=rack.example"));
     let mut moved = entry(Boot::None);

@@ -12,6 +12,7 @@ use farrier_netboot::{Artifact, Boot, Config, Dhcp, EventKind, KernelArgs, Segme
 
 use crate::foreign::{GIVES, dnsmasq_on};
 use crate::lab::{HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, file, noise, table, tool};
+use crate::record::Recording;
 
 /// A running machine and what it says on its serial port.
 pub(crate) struct Machine {
@@ -139,9 +140,11 @@ fn expect_boot(server: &mut Running, what: &str, started: Instant) {
 fn a_bios_machine_with_ipxe_in_its_option_rom_fetches_its_kernel() {
     let rack = Rack::new();
     let mut server = rack.serve(script());
+    let recording = Recording::begin("seabios-ipxe", &rack.namespace, "br0");
     let started = Instant::now();
     let _machine = rack.bios(&[]);
     expect_boot(&mut server, "bios, ipxe rom", started);
+    recording.end(&server);
     use EventKind::{Ack, Discover, HttpScript, Offer, Request};
     let kinds = server.kinds();
     let steps: Vec<_> = kinds.iter().filter(|k| [Discover, Request, Ack, HttpScript].contains(k)).collect();
@@ -181,12 +184,14 @@ fn a_bios_machine_boots_where_dhcp_is_dnsmasqs_alone() {
 fn a_uefi_machine_goes_from_pxe_to_ipxe_to_its_kernel() {
     let rack = Rack::new();
     let mut server = rack.serve(script());
+    let recording = Recording::begin("ovmf-pxe", &rack.namespace, "br0");
     let started = Instant::now();
     let _machine = rack.uefi(&[]);
     let size = std::fs::metadata("/usr/lib/ipxe/snponly.efi").unwrap().len();
     server.wait(PATIENCE, |kind| matches!(kind, EventKind::TftpDone { bytes, .. } if *bytes == size));
     eprintln!("uefi pxe: snponly.efi after {:?}", started.elapsed());
     expect_boot(&mut server, "uefi pxe", started);
+    recording.end(&server);
     let details: Vec<_> = server.netboot.trace(MAC).iter().map(|event| event.detail.clone()).collect();
     assert!(details.iter().any(|d| d.starts_with("pxe firmware, architecture 7")), "{details:#?}");
     assert!(details.iter().any(|d| d.starts_with("ipxe, architecture 7")), "{details:#?}");
@@ -196,6 +201,7 @@ fn a_uefi_machine_goes_from_pxe_to_ipxe_to_its_kernel() {
 fn a_uefi_machine_boots_over_http_alone() {
     let rack = Rack::new();
     let mut server = rack.serve(script());
+    let recording = Recording::begin("ovmf-http", &rack.namespace, "br0");
     let started = Instant::now();
     let off = "name=opt/org.tianocore/IPv4PXESupport,string=n";
     let off6 = "name=opt/org.tianocore/IPv6PXESupport,string=n";
@@ -203,10 +209,11 @@ fn a_uefi_machine_boots_over_http_alone() {
     server.wait(PATIENCE, |kind| matches!(kind, EventKind::HttpFirmware { bytes: 1.., .. }));
     eprintln!("uefi http: snponly.efi after {:?}", started.elapsed());
     expect_boot(&mut server, "uefi http", started);
+    recording.end(&server);
 }
 
 /// Another architecture's firmware, over PXE and over HTTP: it says which it is, and fetches the file of that.
-fn arm64_fetches(more: &[&str], fetched: impl Fn(&EventKind) -> bool, told: &str) {
+fn arm64_fetches(name: &'static str, more: &[&str], fetched: impl Fn(&EventKind) -> bool, told: &str) {
     let rack = Rack::new();
     let mut config = Config::new(HTTP_PORT);
     // Debian has no iPXE for arm64; that it is fetched whole is what is to be shown.
@@ -219,10 +226,12 @@ fn arm64_fetches(more: &[&str], fetched: impl Fn(&EventKind) -> bool, told: &str
     let vars = format!("if=pflash,format=raw,unit=1,file={}", vars.display());
     let nic = format!("virtio-net-pci,netdev=n0,mac={MAC},bootindex=1,romfile=");
     let args = ["-machine", "virt", "-cpu", "cortex-a57", "-drive", code, "-drive", &vars, "-device", &nic];
+    let recording = Recording::begin(name, &rack.namespace, "br0");
     let started = Instant::now();
     let _machine = rack.machine_of("qemu-system-aarch64", "qemu-system-arm", &[&args, more].concat());
     server.wait(PATIENCE, fetched);
     eprintln!("arm64: its file after {:?}", started.elapsed());
+    recording.end(&server);
     let details: Vec<_> = server.netboot.trace(MAC).iter().map(|event| event.detail.clone()).collect();
     assert!(details.iter().any(|d| d.starts_with(told)), "{details:#?}");
 }
@@ -232,14 +241,19 @@ const NO_PXE6: &str = "name=opt/org.tianocore/IPv6PXESupport,string=n";
 #[test]
 fn an_arm64_machine_fetches_its_file_by_tftp() {
     let done = |kind: &EventKind| matches!(kind, EventKind::TftpDone { bytes: 300_000, .. });
-    arm64_fetches(&["-fw_cfg", NO_PXE6], done, "pxe firmware, architecture 11");
+    arm64_fetches("aavmf-pxe", &["-fw_cfg", NO_PXE6], done, "pxe firmware, architecture 11");
 }
 
 #[test]
 fn an_arm64_machine_fetches_its_file_by_http() {
     let off = "name=opt/org.tianocore/IPv4PXESupport,string=n";
     let done = |kind: &EventKind| matches!(kind, EventKind::HttpFirmware { bytes: 300_000, .. });
-    arm64_fetches(&["-fw_cfg", off, "-fw_cfg", NO_PXE6], done, "http boot firmware, architecture 19");
+    arm64_fetches(
+        "aavmf-http",
+        &["-fw_cfg", off, "-fw_cfg", NO_PXE6],
+        done,
+        "http boot firmware, architecture 19",
+    );
 }
 
 /// A boot sector that says "disk!" on the first serial port and halts.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use farrier_netboot::{
-    Boot, BootEntry, BootEvent, BootTable, Config, EventKind, MacAddr, Netboot, Segment, http,
+    Boot, BootEntry, BootEvent, BootFiles, BootTable, Config, EventKind, MacAddr, Netboot, Segment, http,
 };
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -166,6 +166,8 @@ pub(crate) fn table(segment: Segment, boot: Boot) -> BootTable {
 /// A server running in a namespace, on a thread and runtime of its own. Stopped and joined on drop.
 pub(crate) struct Running {
     pub(crate) netboot: Netboot,
+    /// What firmware is offered of what is there.
+    pub(crate) files: BootFiles,
     events: broadcast::Receiver<Arc<BootEvent>>,
     shutdown: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -173,6 +175,8 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(namespace: &Namespace, config: Config, table: BootTable) -> Self {
+        let mut files = config.boot_files.clone();
+        files.by_architecture.retain(|(_, name)| config.files.contains_key(name));
         let shutdown = CancellationToken::new();
         let (stop, name) = (shutdown.clone(), Namespace(namespace.0.clone()));
         let (ready, started) = oneshot::channel();
@@ -196,7 +200,7 @@ impl Running {
         for segment in netboot.segments() {
             assert_eq!(segment.error, None);
         }
-        Self { netboot, events, shutdown, thread: Some(thread) }
+        Self { netboot, files, events, shutdown, thread: Some(thread) }
     }
 
     /// The next event that matches, within `seconds`; else the whole trace is in the failure.

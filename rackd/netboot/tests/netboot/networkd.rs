@@ -5,6 +5,7 @@ use std::{path::Path, process::Stdio, time::Instant};
 use farrier_netboot::{Boot, Config, EventKind};
 
 use crate::lab::{CLIENT_IP, Cable, HTTP_PORT, Killed, Running, file, segment, table};
+use crate::record::Recording;
 
 /// It looks into /run and /sys: it gets a /run of its own, and a /sys without a udev to wait for.
 const START: &str = "mount -t tmpfs tmpfs /run
@@ -27,6 +28,7 @@ exec \"$0\"";
 fn systemd_networkd_takes_its_reservation_and_gives_it_back() {
     let cable = Cable::new();
     let mut server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment(), Boot::LocalDisk));
+    let recording = Recording::begin("networkd", &cable.server, "s0");
     let networkd = file("/lib/systemd/systemd-networkd", "systemd");
     let mut command = cable.client.command(Path::new("/usr/bin/unshare"));
     command.args(["--mount", "--uts", "sh", "-ec", START]).arg(networkd);
@@ -44,6 +46,7 @@ fn systemd_networkd_takes_its_reservation_and_gives_it_back() {
     let pid = rustix::process::Pid::from_child(&networkd.0);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     server.wait(60, |kind| *kind == EventKind::Release);
+    recording.end(&server);
     let begun = Instant::now();
     while !server.netboot.leases().is_empty() {
         assert!(begun.elapsed().as_secs() < 30, "{:?}", server.netboot.leases());

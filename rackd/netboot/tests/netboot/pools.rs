@@ -173,3 +173,24 @@ fn an_address_that_somebody_answers_for_is_not_offered() {
         assert!(matches!(kinds[..], [LeaseKind::Declined, LeaseKind::Pool(_)]), "{kinds:?}");
     }
 }
+
+/// Told once, and over when somebody gives an address back.
+#[test]
+fn a_pool_that_is_used_up_is_told_and_its_next_client_gets_silence() {
+    let cable = Cable::new();
+    let mut server =
+        serve_with(&cable, pool("10.77.0.200", "10.77.0.200"), |config| config.conflict_check = false);
+    assert!(udhcpc(&cable, &[]).status.success());
+    cable
+        .client
+        .sh("ip link add m0 link c0 address 52:54:00:77:00:02 type macvlan mode bridge; ip link set m0 up");
+    let args = ["-f", "-q", "-n", "-t", "3", "-T", "1", "-i", "m0", "-s", "/bin/true"];
+    let output = cable.client.client(20, "udhcpc", "udhcpc", &args);
+    assert!(!output.status.success(), "{}", text(&output));
+    let used_up = EventKind::PoolExhausted { network: "provisioning".into() };
+    let told = server.wait(5, |kind| *kind == used_up);
+    assert_eq!(told.mac, Some("52:54:00:77:00:02".parse().unwrap()));
+    let all = server.netboot.log();
+    assert_eq!(all.iter().filter(|event| event.kind == used_up).count(), 1, "it asked three times: {all:#?}");
+    assert_eq!(server.netboot.leases().len(), 1);
+}

@@ -13,14 +13,14 @@ const FAR_IP: &str = "10.79.0.50";
 const ROUTER: &str = "10.77.0.2";
 
 /// The server's cable leads to a router, behind which the client is.
-struct Routed {
-    near: Cable,
-    far: Cable,
+pub(crate) struct Routed {
+    pub(crate) near: Cable,
+    pub(crate) far: Cable,
     _relay: Killed,
 }
 
 impl Routed {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::relaying("-iu")
     }
 

@@ -6,6 +6,7 @@ use farrier_netboot::{Artifact, Boot, Config, EventKind, KernelArgs, Segment, Si
 
 use crate::firmware::{PATIENCE, Rack};
 use crate::lab::{HTTP_PORT, MAC, Running, SERVER_IP, entry, file, noise, table};
+use crate::record::Recording;
 
 const SHIM: &str = "/usr/lib/shim/shimx64.efi.signed";
 const GRUB: &str = "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed";
@@ -43,11 +44,13 @@ fn locked_firmware_refuses_ipxe_and_goes_from_shim_to_grub_to_its_kernel() {
     assert!(!server.kinds().iter().any(EventKind::gave_script), "{:?}", server.kinds());
 
     server.netboot.update(|table| table.publish(entry(boot(true))));
+    let recording = Recording::begin("ovmf-secure-boot", &rack.namespace, "br0");
     let started = Instant::now();
     let machine = rack.locked();
     server.wait(PATIENCE, |kind| *kind == EventKind::TftpScript);
     eprintln!("secure boot: script after {:?}", started.elapsed());
     machine.expect_serial(b"bad shim signature");
+    recording.end(&server);
     let trace = server.netboot.trace(MAC);
     let last = |name: &str| {
         trace.iter().any(|e| e.detail.starts_with(name) && matches!(e.kind, EventKind::TftpDone { .. }))

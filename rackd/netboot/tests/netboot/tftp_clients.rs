@@ -151,3 +151,32 @@ fn what_is_not_served_is_refused_at_once() {
         cable.client.client(10, "tftp", "tftp-hpa", &["-m", "ascii", SERVER_IP, "-c", "get", "a", &upload]);
     assert!(text(&output).contains("Error code 4: only octet mode is served"), "{}", text(&output));
 }
+
+/// Forged requests of a whole subnet, none of which is ever heard of again: the rack is told, and its machine is served.
+#[test]
+fn when_all_places_are_taken_it_is_told_and_a_known_machine_still_reads() {
+    let cable = Cable::addressed();
+    let mut server = serve(&cable, &[("program", noise(100_000))]);
+    let strangers = (2..=250).filter(|n| *n != 50).map(|n| format!("10.77.0.{n}"));
+    let strangers: Vec<String> = strangers.collect();
+    let add: Vec<_> = strangers.iter().map(|ip| format!("ip addr add {ip}/32 dev c0")).collect();
+    cable.client.sh(&add.join("; "));
+    // Nobody says that its ports are closed.
+    cable.client.sh("iptables -A OUTPUT -p icmp -j DROP");
+    cable.client.inside(|| {
+        for ip in &strangers {
+            for _ in 0..8 {
+                let socket = std::net::UdpSocket::bind((ip.as_str(), 0)).unwrap();
+                socket.send_to(b"\0\x01program\0octet\0", (SERVER_IP, 69)).unwrap();
+            }
+        }
+    });
+    let told = server.wait(10, |kind| *kind == EventKind::TftpFull);
+    assert!(told.detail.contains("has to ask again"), "{told:?}");
+    let full = server.netboot.log().iter().filter(|event| event.kind == EventKind::TftpFull).count();
+    assert_eq!(full, 1, "a flood is one event");
+    let url = format!("tftp://{SERVER_IP}/program");
+    let args = ["-sS", "--fail", "--interface", crate::lab::CLIENT_IP, "-o", "-", &url];
+    let output = cable.client.client(30, "curl", "curl", &args);
+    assert!(output.stdout == noise(100_000), "{}", text(&output).len());
+}

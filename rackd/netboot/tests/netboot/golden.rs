@@ -1,0 +1,340 @@
+//! What real clients said and what they were told, kept as files in `golden/`: without a socket, a clock or root the same
+//! questions come to the same answers, byte by byte.
+//!
+//! A file says in its first lines what was served; then come the datagrams of DHCP in their order, and those of each TFTP
+//! transfer. `FARRIER_RECORD=1 cargo nextest run -p farrier-netboot --test netboot` writes them anew, in the tests that boot
+//! for real, beside which tcpdump listens. There are no times in them, what a timer sent again is left out, and of files only
+//! the sizes are there: no secret of a boot.
+
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, time::Instant};
+
+use farrier_netboot::{
+    Boot, BootEntry, BootFiles, BootTable, KernelArgs, MacAddr, Segment, SignedChain,
+    dhcp::{Destination, Request, decide},
+};
+use farrier_tftp::{Limits, Packet, Transfer, Transmit};
+
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/netboot/golden")
+}
+
+pub(crate) fn path(name: &str) -> PathBuf {
+    directory().join(format!("{name}.txt"))
+}
+
+/// What was served.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) segment: Segment,
+    pub(crate) entry: BootEntry,
+    pub(crate) files: BootFiles,
+}
+
+/// A datagram of DHCP.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Dhcp {
+    Asked(Vec<u8>),
+    /// With where it went: hardware and IP address.
+    Told(MacAddr, std::net::Ipv4Addr, Vec<u8>),
+}
+
+/// One file that was asked for by TFTP.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Fetch {
+    pub(crate) request: Vec<u8>,
+    /// `None`: it was refused.
+    pub(crate) size: Option<u64>,
+    pub(crate) steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    Told(Vec<u8>),
+    Data { block: u16, len: usize },
+    Said(Vec<u8>),
+}
+
+/// Blocks of one size in windows of one size, each acknowledged: most of every transfer.
+struct Windows {
+    first: u16,
+    blocks: u16,
+    len: usize,
+    times: usize,
+}
+
+impl Windows {
+    fn steps(&self) -> impl Iterator<Item = Step> + '_ {
+        (0..self.times).flat_map(move |time| {
+            let first =
+                self.first.wrapping_add(u16::try_from(time).unwrap_or(u16::MAX).wrapping_mul(self.blocks));
+            let data =
+                (0..self.blocks).map(move |n| Step::Data { block: first.wrapping_add(n), len: self.len });
+            data.chain([Step::Said(ack(first.wrapping_add(self.blocks - 1)))])
+        })
+    }
+
+    /// As many as there are at the front.
+    fn at(steps: &[Step]) -> Option<Self> {
+        let Step::Data { block: first, len } = *steps.first()? else { return None };
+        let blocks = steps.iter().take_while(|step| matches!(step, Step::Data { .. })).count();
+        let blocks = u16::try_from(blocks).ok()?;
+        let mut windows = Self { first, blocks, len, times: 0 };
+        loop {
+            let (at, from) = ((usize::from(blocks) + 1) * windows.times, windows.next());
+            let next: Vec<_> = Self { first: from, blocks, len, times: 1 }.steps().collect();
+            if steps.get(at..at + next.len()) != Some(&next[..]) {
+                return (windows.times > 1).then_some(windows);
+            }
+            windows.times += 1;
+        }
+    }
+
+    /// The block after all of them.
+    fn next(&self) -> u16 {
+        self.first.wrapping_add(u16::try_from(self.times).unwrap_or(u16::MAX).wrapping_mul(self.blocks))
+    }
+}
+
+fn ack(block: u16) -> Vec<u8> {
+    [&[0, 4][..], &block.to_be_bytes()].concat()
+}
+
+/// The file's text.
+pub(crate) fn render(world: &World, dhcp: &[Dhcp], fetches: &[Fetch]) -> String {
+    let mut out = "# Written by FARRIER_RECORD=1, see golden.rs.\n".to_owned();
+    let World { segment, entry, files } = world;
+    let gateway = segment.gateway.map(|ip| ip.to_string()).unwrap_or_default();
+    let dns: Vec<_> = segment.dns.iter().map(ToString::to_string).collect();
+    let domain = segment.domain.as_deref().unwrap_or_default();
+    let Segment { network, server_ip, prefix, lease_seconds, .. } = segment;
+    let _ = writeln!(
+        out,
+        "segment {network} {server_ip} {prefix} {lease_seconds} gateway={gateway} dns={} domain={domain}",
+        dns.join(",")
+    );
+    let boot = match &entry.boot {
+        Boot::Script { .. } => "script",
+        Boot::Signed { .. } => "signed",
+        Boot::LocalDisk => "disk",
+        Boot::San(_) | Boot::None => "none",
+    };
+    let _ = writeln!(out, "entry {} {} hostname={} boot={boot}", entry.mac, entry.ip, entry.hostname);
+    let named: Vec<_> = files.by_architecture.iter().map(|(a, name)| format!("{a}:{name}")).collect();
+    let signed = files.signed.iter().map(|chain| chain.shim).collect::<Vec<_>>().join(",");
+    let _ = writeln!(out, "files {} signed={signed} {}", files.http_port, named.join(" "));
+    for datagram in dhcp {
+        let _ = match datagram {
+            Dhcp::Asked(bytes) => writeln!(out, "dhcp < {}", hex(bytes)),
+            Dhcp::Told(mac, ip, bytes) => writeln!(out, "dhcp > {mac} {ip} {}", hex(bytes)),
+        };
+    }
+    for fetch in fetches {
+        let size = fetch.size.map_or_else(|| "refused".to_owned(), |size| size.to_string());
+        let _ = writeln!(out, "tftp {size} {}", hex(&fetch.request));
+        let mut steps = &fetch.steps[..];
+        while let Some((step, rest)) = steps.split_first() {
+            if let Some(Windows { first, blocks, len, times }) = Windows::at(steps) {
+                let _ = writeln!(out, "  windows {first} {blocks} {len} {times}");
+                steps = &steps[(usize::from(blocks) + 1) * times..];
+                continue;
+            }
+            let _ = match step {
+                Step::Told(bytes) => writeln!(out, "  > {}", hex(bytes)),
+                Step::Data { block, len } => writeln!(out, "  > data {block} {len}"),
+                Step::Said(bytes) => writeln!(out, "  < {}", hex(bytes)),
+            };
+            steps = rest;
+        }
+    }
+    out
+}
+
+fn parse(text: &str) -> (World, Vec<Dhcp>, Vec<Fetch>) {
+    let (mut segment, mut entry, mut files) = (None, None, None);
+    let (mut dhcp, mut fetches): (_, Vec<Fetch>) = (Vec::new(), Vec::new());
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let value = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).unwrap_or_default();
+        match words[..] {
+            ["segment", network, server, prefix, lease, ..] => {
+                let lease_seconds = lease.parse().unwrap();
+                let domain = Some(value("domain=").to_owned()).filter(|domain| !domain.is_empty());
+                let dns = value("dns=").split(',').filter_map(|ip| ip.parse().ok()).collect();
+                let gateway = value("gateway=").parse().ok();
+                let plain =
+                    Segment::new(network, "recorded", server.parse().unwrap(), prefix.parse().unwrap());
+                segment = Some(Segment { lease_seconds, domain, dns, gateway, ..plain });
+            }
+            ["entry", mac, ip, hostname, boot] => {
+                let (kernel, initrd) = ("vmlinuz".parse().unwrap(), "initrd".parse().unwrap());
+                // Nothing of them is in an answer.
+                let args = KernelArgs::new();
+                let boot = match boot {
+                    "boot=script" => Boot::Script { kernel, initrd, args },
+                    "boot=signed" => Boot::Signed { kernel, initrd, args },
+                    "boot=disk" => Boot::LocalDisk,
+                    _ => Boot::None,
+                };
+                entry = Some(BootEntry {
+                    mac: mac.parse().unwrap(),
+                    node: "node-1".into(),
+                    hostname: hostname.trim_start_matches("hostname=").into(),
+                    ip: ip.parse().unwrap(),
+                    network: segment.as_ref().unwrap().network.clone(),
+                    boot,
+                });
+            }
+            ["files", port, signed, ref named @ ..] => {
+                let mut all = BootFiles::new(port.parse().unwrap());
+                let named = named.iter().filter_map(|word| word.split_once(':'));
+                all.by_architecture = named.map(|(a, name)| (a.parse().unwrap(), name.to_owned())).collect();
+                let chains = [SignedChain::X64, SignedChain::ARM64].into_iter();
+                all.signed = chains.filter(|chain| signed.contains(chain.shim)).collect();
+                files = Some(all);
+            }
+            ["dhcp", "<", bytes] => dhcp.push(Dhcp::Asked(unhex(bytes))),
+            ["dhcp", ">", mac, ip, bytes] => {
+                dhcp.push(Dhcp::Told(mac.parse().unwrap(), ip.parse().unwrap(), unhex(bytes)));
+            }
+            ["tftp", size, request] => {
+                fetches.push(Fetch { request: unhex(request), size: size.parse().ok(), steps: Vec::new() });
+            }
+            ["windows", first, blocks, len, times] => {
+                let windows = Windows {
+                    first: first.parse().unwrap(),
+                    blocks: blocks.parse().unwrap(),
+                    len: len.parse().unwrap(),
+                    times: times.parse().unwrap(),
+                };
+                fetches.last_mut().unwrap().steps.extend(windows.steps());
+            }
+            [">", "data", block, len] => {
+                let step = Step::Data { block: block.parse().unwrap(), len: len.parse().unwrap() };
+                fetches.last_mut().unwrap().steps.push(step);
+            }
+            [">", bytes] => fetches.last_mut().unwrap().steps.push(Step::Told(unhex(bytes))),
+            ["<", bytes] => fetches.last_mut().unwrap().steps.push(Step::Said(unhex(bytes))),
+            _ => panic!("{line}"),
+        }
+    }
+    (World { segment: segment.unwrap(), entry: entry.unwrap(), files: files.unwrap() }, dhcp, fetches)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+/// What would be answered now.
+fn answers(world: &World, dhcp: &[Dhcp]) -> Vec<Dhcp> {
+    let mut table = BootTable::new();
+    table.set_segments(vec![world.segment.clone()]);
+    table.publish(world.entry.clone());
+    let asked = dhcp.iter().filter_map(|datagram| match datagram {
+        Dhcp::Asked(bytes) => Some(bytes),
+        Dhcp::Told(..) => None,
+    });
+    let everybody = (MacAddr([0xff; 6]), std::net::Ipv4Addr::BROADCAST);
+    let mut out = Vec::new();
+    for bytes in asked {
+        out.push(Dhcp::Asked(bytes.clone()));
+        let request = Request::parse(bytes).unwrap();
+        let decision = decide(&world.segment, &table, &world.files, &request, None);
+        let Some(reply) = decision.reply else { continue };
+        let (mac, ip) = match reply.to {
+            Destination::Frame(mac, ip) => (mac, ip),
+            Destination::Client(ip) | Destination::Relay(ip) => (request.mac, ip),
+            Destination::Broadcast => everybody,
+        };
+        out.push(Dhcp::Told(mac, ip, reply.bytes().unwrap()));
+    }
+    out
+}
+
+/// What would be sent now to who says this.
+fn served(fetch: &Fetch, size: u64) -> Vec<Step> {
+    let Ok(Packet::Read(request)) = Packet::parse(&fetch.request) else { panic!("{}", hex(&fetch.request)) };
+    let now = Instant::now();
+    let mut transfer = Transfer::accept(&request, size, &Limits::default(), now);
+    let mut out = Vec::new();
+    let send = |transfer: &mut Transfer, out: &mut Vec<Step>| {
+        while let Some(transmit) = transfer.poll_transmit() {
+            out.push(match transmit {
+                Transmit::Bytes(bytes) => Step::Told(bytes),
+                Transmit::Data { block, len, .. } => Step::Data { block, len },
+            });
+        }
+    };
+    send(&mut transfer, &mut out);
+    for step in &fetch.steps {
+        if let Step::Said(bytes) = step {
+            out.push(step.clone());
+            transfer.handle_datagram(bytes, now);
+            send(&mut transfer, &mut out);
+        }
+    }
+    out
+}
+
+/// The same questions come to the same answers.
+pub(crate) fn verify(name: &str, world: &World, dhcp: &[Dhcp], fetches: &[Fetch]) {
+    assert!(dhcp.iter().any(|datagram| matches!(datagram, Dhcp::Told(..))), "{name}");
+    let now = answers(world, dhcp);
+    assert_eq!(render(world, &now, &[]), render(world, dhcp, &[]), "{name}");
+    for fetch in fetches {
+        match fetch.size {
+            Some(size) => assert_eq!(served(fetch, size), fetch.steps, "{name}"),
+            None => {
+                let Some(Step::Told(bytes)) = fetch.steps.first() else { panic!("{name}: {fetch:?}") };
+                assert!(matches!(Packet::parse(bytes), Ok(Packet::Error { .. })), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn recorded_boots_are_answered_as_they_were() {
+    let mut replayed = BTreeMap::new();
+    for file in std::fs::read_dir(directory()).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (world, dhcp, fetches) = parse(&text);
+        assert_eq!(render(&world, &dhcp, &fetches), text, "{}: it is written as it is read", path.display());
+        verify(&path.display().to_string(), &world, &dhcp, &fetches);
+        replayed.insert(path.file_stem().unwrap().to_string_lossy().into_owned(), fetches.len());
+    }
+    let names: Vec<&str> = replayed.keys().map(String::as_str).collect();
+    let expected = [
+        "aavmf-http",
+        "aavmf-pxe",
+        "dhclient",
+        "networkd",
+        "ovmf-http",
+        "ovmf-pxe",
+        "ovmf-secure-boot",
+        "seabios-ipxe",
+        "udhcpc",
+    ];
+    assert_eq!(names, expected);
+    for name in ["aavmf-pxe", "ovmf-pxe", "ovmf-secure-boot"] {
+        assert!(replayed[name] > 0, "{name} has what was fetched by TFTP");
+    }
+}
+
+#[test]
+fn windows_are_what_they_stand_for() {
+    let windows = Windows { first: 65_534, blocks: 2, len: 512, times: 3 };
+    let steps: Vec<_> = windows.steps().collect();
+    assert_eq!(steps[0], Step::Data { block: 65_534, len: 512 });
+    assert_eq!(steps[2], Step::Said(ack(65_535)));
+    assert_eq!(steps[3], Step::Data { block: 0, len: 512 });
+    let found = Windows::at(&[&steps[..], &[Step::Data { block: 4, len: 100 }]].concat()).unwrap();
+    assert_eq!((found.first, found.blocks, found.len, found.times), (65_534, 2, 512, 3));
+    assert!(Windows::at(&steps[..3]).is_none(), "one is no run");
+}

@@ -1,0 +1,173 @@
+//! Writes [`golden`](crate::golden) files: tcpdump listens while a test boots something real, and what it wrote is sorted.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead as _, BufReader},
+    net::Ipv4Addr,
+    path::PathBuf,
+    process::Stdio,
+};
+
+use farrier_netboot::MacAddr;
+
+use crate::golden::{Dhcp, Fetch, Step, World, path, render, verify};
+use crate::lab::{Killed, Namespace, Running, tool};
+
+/// A capture under way. Nothing, unless `FARRIER_RECORD` is set.
+pub(crate) struct Recording(Option<Capture>);
+
+struct Capture {
+    name: &'static str,
+    file: PathBuf,
+    dir: tempfile::TempDir,
+    tcpdump: Killed,
+}
+
+impl Recording {
+    /// From now on, at the server's interface.
+    pub(crate) fn begin(name: &'static str, namespace: &Namespace, interface: &str) -> Self {
+        if std::env::var_os("FARRIER_RECORD").is_none() {
+            return Self(None);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pcap");
+        let mut tcpdump = namespace.command(&tool("tcpdump", "tcpdump"));
+        tcpdump
+            .args([
+                "-i",
+                interface,
+                "--immediate-mode",
+                "-U",
+                "-s",
+                "2048",
+                "-B",
+                "65536",
+                "-Z",
+                "root",
+                "-w",
+            ])
+            .arg(&file);
+        let mut tcpdump = Killed(tcpdump.arg("ip and udp").stderr(Stdio::piped()).spawn().unwrap());
+        let said = BufReader::new(tcpdump.0.stderr.take().unwrap()).lines();
+        assert!(said.map_while(Result::ok).any(|line| line.contains("listening on")));
+        Self(Some(Capture { name, file, dir, tcpdump }))
+    }
+
+    /// What was said so far is written down, with what was served.
+    pub(crate) fn end(self, server: &Running) {
+        let Some(Capture { name, file, dir, tcpdump }) = self.0 else { return };
+        drop(tcpdump);
+        let table = server.netboot.table();
+        let (segment, entry) = (table.segments()[0].as_ref().clone(), table.entries().next().unwrap());
+        let world = World { segment, entry: entry.as_ref().clone(), files: server.files.clone() };
+        let pcap = std::fs::read(&file).unwrap();
+        let frames = frames(&pcap);
+        let (dhcp, fetches) = sorted(&frames, world.segment.server_ip);
+        // What tcpdump missed makes no golden file.
+        verify(name, &world, &dhcp, &fetches);
+        std::fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+        std::fs::write(path(name), render(&world, &dhcp, &fetches)).unwrap();
+        drop(dir);
+    }
+}
+
+struct Frame<'a> {
+    to_mac: MacAddr,
+    from: (Ipv4Addr, u16),
+    to: (Ipv4Addr, u16),
+    payload: &'a [u8],
+}
+
+/// UDP over IPv4 over Ethernet, of a pcap file in this machine's byte order.
+fn frames(pcap: &[u8]) -> Vec<Frame<'_>> {
+    let mut rest = &pcap[24..];
+    let mut out = Vec::new();
+    while let Some((header, more)) = rest.split_first_chunk::<16>() {
+        let len = u32::from_ne_bytes(header[8..12].try_into().unwrap()) as usize;
+        // One that is being written.
+        let Some((frame, more)) = more.split_at_checked(len) else { break };
+        rest = more;
+        let ip = &frame[14..];
+        let udp = &ip[usize::from(ip[0] & 0xf) * 4..];
+        let address = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&ip[at..at + 4]).unwrap());
+        let word = |at: usize| u16::from_be_bytes([udp[at], udp[at + 1]]);
+        out.push(Frame {
+            to_mac: MacAddr(frame[..6].try_into().unwrap()),
+            from: (address(12), word(0)),
+            to: (address(16), word(2)),
+            payload: &udp[8..usize::from(word(4))],
+        });
+    }
+    out
+}
+
+fn sorted(frames: &[Frame<'_>], server: Ipv4Addr) -> (Vec<Dhcp>, Vec<Fetch>) {
+    let (mut dhcp, mut fetches): (_, Vec<Fetch>) = (Vec::new(), Vec::new());
+    let mut by_client: HashMap<(Ipv4Addr, u16), usize> = HashMap::new();
+    for frame in frames {
+        match (frame.from.1, frame.to.1) {
+            // Our own questions after other servers have no answer.
+            (68, 67) if frame.from.0 == server => {}
+            (68, 67) => dhcp.push(Dhcp::Asked(frame.payload.to_vec())),
+            (67, 68) if frame.from.0 == server => {
+                dhcp.push(Dhcp::Told(frame.to_mac, frame.to.0, frame.payload.to_vec()));
+            }
+            (_, 69) => {
+                // Sent twice it is the same transfer.
+                let again =
+                    by_client.get(&frame.from).is_some_and(|at| fetches[*at].request == frame.payload);
+                if !again {
+                    by_client.insert(frame.from, fetches.len());
+                    fetches.push(Fetch { request: frame.payload.to_vec(), size: None, steps: Vec::new() });
+                }
+            }
+            _ => {
+                let ours = frame.from.0 == server;
+                let client = if ours { frame.to } else { frame.from };
+                let Some(fetch) = by_client.get(&client).and_then(|at| fetches.get_mut(*at)) else {
+                    continue;
+                };
+                let step = match frame.payload {
+                    [0, 3, high, low, data @ ..] if ours => {
+                        Step::Data { block: u16::from_be_bytes([*high, *low]), len: data.len() }
+                    }
+                    told if ours => Step::Told(told.to_vec()),
+                    said => Step::Said(said.to_vec()),
+                };
+                let since = fetch.steps.iter().rev().take_while(|step| !matches!(step, Step::Said(_)));
+                // By the timer.
+                if ours && since.into_iter().any(|before| *before == step) {
+                    continue;
+                }
+                fetch.steps.push(step);
+            }
+        }
+    }
+    for fetch in &mut fetches {
+        fetch.size = size(&fetch.steps);
+    }
+    (dhcp, fetches)
+}
+
+/// As the server named it, or as much as it sent.
+fn size(steps: &[Step]) -> Option<u64> {
+    let named = steps.iter().find_map(|step| match step {
+        Step::Told(bytes) if bytes.starts_with(&[0, 6]) => {
+            let words: Vec<&str> = bytes[2..]
+                .split(|byte| *byte == 0)
+                .filter_map(|word| std::str::from_utf8(word).ok())
+                .collect();
+            words.windows(2).find(|pair| pair[0] == "tsize").and_then(|pair| pair[1].parse().ok())
+        }
+        _ => None,
+    });
+    let mut sent: Vec<(u16, usize)> = Vec::new();
+    for step in steps {
+        if let Step::Data { block, len } = step
+            && sent.iter().rev().take(256).all(|(before, _)| before != block)
+        {
+            sent.push((*block, *len));
+        }
+    }
+    named.or_else(|| (!sent.is_empty()).then(|| sent.iter().map(|(_, len)| *len as u64).sum()))
+}
