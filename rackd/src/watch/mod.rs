@@ -1,11 +1,14 @@
 //! Truth in power: whether each machine of the rack is on, and whether its BMC answers, read now and then and told to
 //! inventory, which says what it means. Nothing is corrected here.
 //!
+//! A BMC that tells events by itself is looked at with each of them, too (`streams`).
+//!
 //! Which BMCs, with which passwords, inventory says before each round; while it is away, those of the last round are
 //! looked at, and the newest of what was seen of each waits. A restarted rackd knows none until inventory answers.
 
 mod list;
 mod look;
+mod streams;
 mod tell;
 
 use crate::config::LogWhen;
@@ -19,6 +22,7 @@ use look::Sighting;
 use rand::Rng as _;
 use std::sync::Arc;
 use std::time::Duration;
+use streams::Streams;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -47,12 +51,14 @@ impl Watch {
     }
 
     async fn look(&self, rack: &Arc<Rack>, told: mpsc::Sender<Sighting>) {
+        let streams = &Streams::default();
         let mut watched = Vec::new();
         loop {
             let begin = Instant::now();
             match list::list(self.inventory.clone()).await {
                 Ok(nodes) => {
                     watched = list::renew(watched, nodes);
+                    streams.keep_only(&watched);
                     rack.consoles.keep_only(&watched.iter().map(|node| plain(&node.node)).collect());
                 }
                 Err(status) => {
@@ -68,6 +74,7 @@ impl Watch {
                     {
                         if matches!(sighting.seen, look::Seen::Power { .. }) {
                             keep_console(rack, &node).await;
+                            streams.ensure(rack, &node, &told);
                         }
                         // The receiver is gone when rackd ends.
                         let _ending = told.send(sighting).await;
