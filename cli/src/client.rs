@@ -10,6 +10,8 @@ use tonic::{Request, Status};
 
 /// Longest wait for one answer. Everything that takes longer is an operation or a stream.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// A BMC's log of thousands of records, or all that it is set to: a little longer than rackd waits for it.
+const SLOW: Duration = Duration::from_secs(310);
 /// A hardware report of a large node is some tens of KiB; a page of a thousand nodes needs room.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
@@ -109,6 +111,13 @@ pub fn ask<T>(message: T) -> Request<T> {
     request
 }
 
+/// A request to which a BMC takes longer than anything else.
+pub fn ask_slow<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(SLOW);
+    request
+}
+
 /// A fresh id: a request that is sent twice is done once.
 pub fn request_id() -> String {
     uuid::Uuid::new_v4().to_string()
@@ -153,13 +162,19 @@ where
 /// Calls one method with a deadline; a failure says who was called.
 #[macro_export]
 macro_rules! call {
-    ($link:expr, $client:ident, $method:ident, $message:expr) => {
+    ($link:expr, $client:ident, $method:ident, slow $message:expr) => {
+        $crate::call!($link, $client, $method, asked $crate::client::ask_slow($message))
+    };
+    ($link:expr, $client:ident, $method:ident, asked $request:expr) => {
         $client::new($link.channel.clone())
             .max_decoding_message_size($crate::client::max_answer_bytes())
-            .$method($crate::client::ask($message))
+            .$method($request)
             .await
             .map(tonic::Response::into_inner)
             .map_err(|status| $link.failed(&status))
+    };
+    ($link:expr, $client:ident, $method:ident, $message:expr) => {
+        $crate::call!($link, $client, $method, asked $crate::client::ask($message))
     };
 }
 

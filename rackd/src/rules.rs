@@ -47,6 +47,12 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.BmcService/IdentifyMachine", SCHEDULER),
     ("farrier.rack.v1.BmcService/ReadSecureBoot", SCHEDULER),
     ("farrier.rack.v1.BmcService/SetSecureBoot", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ReadSecureBootKeys", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ResetSecureBootKeys", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ReadBootOrder", SCHEDULER),
+    ("farrier.rack.v1.BmcService/SetBootOrder", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ExportProfile", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ImportProfile", SCHEDULER),
 ];
 
 /// Ramdisks. Another listener, with rackd's own authority: a machine on the provisioning network cannot

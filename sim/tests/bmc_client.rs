@@ -59,10 +59,13 @@ async fn what_happens_once_happens_once_and_what_is_drawn_is_read() {
     let bmc = lab.client();
     for capability in Capability::ALL {
         let lacks = [
+            Capability::BootOrder,
+            Capability::Events,
             Capability::VirtualMedia,
             Capability::Bios,
             Capability::SecureBoot,
             Capability::Firmware,
+            Capability::Profile,
             Capability::Vlans,
             Capability::Volumes,
         ];

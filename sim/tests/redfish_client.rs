@@ -3,6 +3,12 @@
 
 #[path = "redfish_client/auto.rs"]
 mod auto;
+#[path = "redfish_client/boot_order.rs"]
+mod boot_order;
+#[path = "redfish_client/event_stream.rs"]
+mod event_stream;
+#[path = "redfish_client/profiles.rs"]
+mod profiles;
 #[path = "redfish_client/restarts.rs"]
 mod restarts;
 #[path = "redfish_client/sessions.rs"]

@@ -14,6 +14,7 @@ use farrier_identity::device::SelfSigned;
 use farrier_sim::bmc::redfish::{Facts, Personality, RedfishConfig, RedfishHandle, RedfishServer};
 use farrier_sim::bmc::{BootDeviceSelector, BootFlags, ChassisIdentify, MemoryChassis, PowerAction, Secret};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
@@ -71,6 +72,15 @@ drive.eject_media()
 drive.refresh(force=True)
 assert not drive.inserted
 system.reset_system(sushy.ResetType.FORCE_OFF)
+[storage] = system.storage.get_members()
+assert storage.drives_sizes_bytes == [480103981056, 4000787030016], storage.drives_sizes_bytes
+assert storage.drives[0].serial_number == "N1" and storage.drives[0].media_type == "SSD"
+secure = system.secure_boot
+assert secure.mode == sushy.SecureBootMode.USER
+assert {d.database_id for d in secure.databases.get_members()} >= {sushy.SecureBootDatabaseId.PLATFORM_KEY}
+secure.reset_keys(sushy.SecureBootResetKeysType.DELETE_ALL_KEYS)
+secure.refresh(force=True)
+assert secure.mode == sushy.SecureBootMode.SETUP, secure.mode
 firmware = root.get_update_service().firmware_inventory.get_members()
 assert sorted(f.identity for f in firmware) == ["BMC", "NIC"], firmware
 assert len(root.get_session_service().sessions.get_members()) == 1
@@ -123,6 +133,26 @@ bob.logout()
 utilities.delete_user(client, "bob")
 assert len(utilities.get_users(client)) == 1
 utilities.manager_reset(client, None, "GracefulRestart")
+print("all of it")
+"#;
+
+/// What somebody who knows server-sent events and nothing of Redfish's or ours hears.
+const LISTENER: &str = r#"
+import json, requests, sseclient, sys
+url, ca = sys.argv[1:3]
+auth = ("admin", "S3cret")
+service = requests.get(url + "/redfish/v1/EventService", auth=auth, verify=ca).json()
+stream = requests.get(url + service["ServerSentEventUri"], auth=auth, verify=ca, stream=True,
+                      headers={"Accept": "text/event-stream"})
+assert stream.headers["Content-Type"] == "text/event-stream", stream.headers
+events = sseclient.SSEClient(stream).events()
+reset = url + "/redfish/v1/Systems/1/Actions/ComputerSystem.Reset"
+for kind, word in (("On", "ResourcePoweredOn"), ("ForceOff", "ResourcePoweredOff")):
+    requests.post(reset, json={"ResetType": kind}, auth=auth, verify=ca).raise_for_status()
+    event = next(events)
+    [told] = json.loads(event.data)["Events"]
+    assert told["MessageId"].endswith(word) and event.id, event
+assert requests.get(url + service["ServerSentEventUri"], verify=ca).status_code == 401
 print("all of it")
 "#;
 
@@ -199,12 +229,12 @@ fn header<'a>(text: &'a str, name: &str) -> &'a str {
 
 /// A virtual environment with the clients, made once per target directory.
 async fn python() -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redfish-clients-2");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redfish-clients-3");
     let python = directory.join("bin/python");
     let imports = |python: PathBuf| async move {
         let mut import = Command::new(python);
         import
-            .args(["-c", "import sushy, redfish_utilities, sushy_oem_idrac, proliantutils"])
+            .args(["-c", "import sushy, redfish_utilities, sushy_oem_idrac, proliantutils, sseclient"])
             .stderr(Stdio::null())
             .status()
             .await
@@ -225,6 +255,7 @@ async fn python() -> PathBuf {
             "redfish-utilities==3.5.2",
             "sushy-oem-idrac==6.0.0",
             "proliantutils==2.16.3",
+            "sseclient-py==1.9.0",
         ])
         .status()
         .await
@@ -256,6 +287,9 @@ async fn sushy_and_dmtfs_tools_drive_everything() {
         assert_eq!(lab.chassis.boots()[0].device, BootDeviceSelector::CDROM, "{personality:?}");
         lab.service.shutdown().await;
     }
+    let lab = Lab::start(|_| ()).await;
+    lab.python(&python, LISTENER).await;
+    lab.service.shutdown().await;
     // Both models of sensors.
     for new in [false, true] {
         let lab = Lab::start(|config| config.sensor_collection = new).await;
@@ -264,6 +298,32 @@ async fn sushy_and_dmtfs_tools_drive_everything() {
         assert_eq!(lab.service.restarts().await, 1);
         lab.service.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn curl_listens_to_events() {
+    let lab = Lab::start(|_| ()).await;
+    let mut listening = Command::new("curl")
+        .args(["--silent", "--show-error", "--no-buffer", "-u", "admin:S3cret", "--cacert"])
+        .arg(lab.ca())
+        .arg(lab.url("/redfish/v1/EventService/SSE"))
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("curl is not installed: apt-get install curl");
+    let mut lines = BufReader::new(listening.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next_line().await.unwrap().as_deref(), Some(": listening"));
+    let json = ["-H", "Content-Type: application/json", "-u", "admin:S3cret"];
+    let on = [&json[..], &["-d", r#"{"ResetType": "On"}"#]].concat();
+    assert_eq!(lab.curl("/redfish/v1/Systems/1/Actions/ComputerSystem.Reset", &on).await.0, "204");
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        told.push(lines.next_line().await.unwrap().unwrap());
+    }
+    assert_eq!((told[0].as_str(), told[1].as_str(), told[3].as_str()), ("", "id: 1", ""), "{told:?}");
+    let event: serde_json::Value = serde_json::from_str(told[2].strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!(event["Events"][0]["MessageId"], "ResourceEvent.1.3.ResourcePoweredOn", "{event}");
+    lab.service.shutdown().await;
 }
 
 #[tokio::test]

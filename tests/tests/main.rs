@@ -10,6 +10,7 @@
 mod agents;
 mod authorization;
 mod bench;
+mod bmc_boot_settings;
 mod bmc_dhcp;
 mod bmc_settings;
 mod boot_by_command;

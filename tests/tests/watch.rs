@@ -1,11 +1,15 @@
 //! What somebody else does to a machine, seen by its rack: with ipmitool, behind Farrier's back.
 
+use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use farrier_sim::bmc::{ChassisStatus, Faults};
+use farrier_sim::bmc::redfish::{Facts, RedfishConfig, RedfishServer};
+use farrier_sim::bmc::{ChassisStatus, Faults, MemoryChassis, Secret};
 use farrier_sim::lab::Service;
 use farrier_sim::pretend::Mishaps;
 use serde_json::Value;
+use tokio::net::TcpListener;
 
 use crate::bench::within;
 use crate::pretend_site::{Site, ipmitool};
@@ -52,6 +56,49 @@ async fn a_machine_that_somebody_else_switches_is_in_the_history_and_left_as_it_
     let history =
         ["power differs: on off", "power agrees: off off", "power differs: off on", "bmc lost", "bmc back"];
     assert_eq!(told(&site), history);
+    site.shutdown().await;
+}
+
+/// A round takes a minute; a BMC that tells events is looked at with each of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_bmc_tells_by_itself_is_seen_between_two_rounds() {
+    let mut site = Site::enrolled(0).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = RedfishConfig::new("admin", Secret::new("S3cret"), Facts::default());
+    let service = RedfishServer::start(listener, config, Arc::new(MemoryChassis::new())).unwrap();
+    let (address, password) = (service.address().to_string(), site.dir.join("password"));
+    std::fs::write(&password, "S3cret").unwrap();
+    let password = password.to_string_lossy();
+    let create = [
+        ["node", "create", "n0", "--rack", "r", "--bmc-driver", "redfish", "--bmc-scheme", "http"].as_slice(),
+        &["--bmc-address", &address, "--bmc-user", "admin", "--bmc-password-file", &password],
+    ];
+    site.installation.farrier(&create.concat()).unwrap();
+    site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
+    site.set_watch(60).await;
+    within(async {
+        while service.listeners().await == 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    let mut seen = Vec::new();
+    for (reset, state) in [("On", "on"), ("ForceOff", "off"), ("On", "on"), ("ForceOff", "off")] {
+        let url = format!("http://{address}/redfish/v1/Systems/1/Actions/ComputerSystem.Reset");
+        let body = format!(r#"{{"ResetType": "{reset}"}}"#);
+        let status = Command::new("curl")
+            .args(["-sS", "--fail", "-u", "admin:S3cret", "-H", "Content-Type: application/json"])
+            .args(["-d", &body, &url])
+            .status();
+        assert!(status.expect("curl is not installed: apt-get install curl").success());
+        until(&site, |node| node["observation"]["power_state"] == state).await;
+        let node = site.client.node("n0").await.unwrap();
+        seen.push(node.observation.unwrap().power_time.unwrap().seconds);
+    }
+    // Rounds look at it twice in 36 s at most.
+    let took = seen[3] - seen[0];
+    assert!(took < 36, "{took} s: four changes, and not two looks of rounds");
+    service.shutdown().await;
     site.shutdown().await;
 }
 

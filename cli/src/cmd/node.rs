@@ -92,9 +92,9 @@ pub enum Verb {
     },
     /// Shows the serial console of a node, or what it said before.
     Console(super::node_console::Args),
-    /// Shows the System Event Log of the node's BMC, oldest first.
+    /// Shows a log of the node's BMC, oldest first: the System Event Log when none is named.
     Sel(super::node_sel::Args),
-    /// Shows what the BMC knows of its machine: model, serial number, firmware, NICs.
+    /// Shows what the BMC knows of its machine: model, serial number, firmware, NICs, disks.
     Inventory(super::node_inventory::Args),
     /// Shows what the node's sensors say now: temperatures, voltages, fans, power.
     Sensors(super::node_sensors::Args),
@@ -104,12 +104,18 @@ pub enum Verb {
     /// Shows and sets what the node starts from.
     #[command(subcommand)]
     BootDevice(super::node_boot::Verb),
-    /// Shows and sets UEFI Secure Boot in the node's firmware.
+    /// Shows and sets in which order the node's firmware tries what it can start from.
+    #[command(subcommand)]
+    BootOrder(super::node_boot_order::Verb),
+    /// Shows and sets UEFI Secure Boot in the node's firmware, and its keys.
     #[command(subcommand)]
     SecureBoot(super::node_secure_boot::Verb),
     /// Shows and updates the node's firmware.
     #[command(subcommand)]
     Firmware(super::node_firmware::Verb),
+    /// Exports and imports all that a Dell is set to (Server Configuration Profile).
+    #[command(subcommand)]
+    Profile(super::node_profile::Verb),
     #[command(flatten)]
     Bmc(super::node_bmc::Ask),
     #[command(flatten)]
@@ -277,6 +283,8 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Sensors(args) => super::node_sensors::run(args, session).await,
         Verb::Bios(verb) => super::node_bios::run(verb, session).await,
         Verb::BootDevice(verb) => super::node_boot::run(verb, session).await,
+        Verb::BootOrder(verb) => super::node_boot_order::run(verb, session).await,
+        Verb::Profile(verb) => super::node_profile::run(verb, session).await,
         Verb::SecureBoot(verb) => super::node_secure_boot::run(verb, session).await,
         Verb::Firmware(verb) => super::node_firmware::run(verb, session).await,
         Verb::Bmc(ask) => super::node_bmc::run(ask, session).await,

@@ -15,6 +15,9 @@ pub struct Args {
     /// Only the newest N records.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     last: Option<i32>,
+    /// Another log, as the BMC names it: an iDRAC's lifecycle log is `Lclog`. Which there are is told with each.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    log: String,
     /// Forgets all records instead; that is an event of the node.
     #[arg(long, conflicts_with = "last")]
     clear: bool,
@@ -24,17 +27,23 @@ pub async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     let name = full(Nodes, &args.name)?;
     let link = session.services.scheduler()?;
     if args.clear {
-        session.confirm(&format!("the event log of {name}'s BMC will be erased"))?;
-        let request = ClearNodeEventLogRequest { name: name.clone() };
+        let which = if args.log.is_empty() { "event log".to_owned() } else { format!("log {}", args.log) };
+        session.confirm(&format!("the {which} of {name}'s BMC will be erased"))?;
+        let request = ClearNodeEventLogRequest { name: name.clone(), log: args.log };
         let done = call!(link, NodeBmcServiceClient, clear_node_event_log, request)?;
-        session.say(&format!("the event log of {name}'s BMC is empty, by driver {}", done.driver));
+        session.say(&format!("the {which} of {name}'s BMC is empty, by driver {}", done.driver));
         return Ok(());
     }
-    let request = ReadNodeEventLogRequest { name, last: args.last.unwrap_or(0) };
-    let log = call!(link, NodeBmcServiceClient, read_node_event_log, request)?;
+    let request = ReadNodeEventLogRequest { name, last: args.last.unwrap_or(0), log: args.log };
+    let log = call!(link, NodeBmcServiceClient, read_node_event_log, slow request)?;
     if log.overflow {
         session.say("the log was full and has lost records: `farrier node sel NODE --clear` makes room");
     }
-    session.say(&format!("{} of {} records, by driver {}", log.events.len(), log.total, log.driver));
+    let (shown, total, driver) = (log.events.len(), log.total, &log.driver);
+    session.say(&format!("{shown} of {total} records of log {}, by driver {driver}", log.log));
+    let others: Vec<_> = log.logs.iter().filter(|other| **other != log.log).map(String::as_str).collect();
+    if !others.is_empty() {
+        session.say(&format!("other logs, for --log: {}", others.join(", ")));
+    }
     session.printer.list(&log.events)
 }

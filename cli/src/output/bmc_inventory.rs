@@ -30,6 +30,16 @@ impl Resource for BmcInventory {
                 "mac_address": nic.mac_address,
                 "link_up": nic.link_up,
             })).collect::<Vec<_>>(),
+            "disks": self.disks.iter().map(|disk| json!({
+                "name": disk.name,
+                "manufacturer": disk.manufacturer,
+                "model": disk.model,
+                "serial_number": disk.serial_number,
+                "size_bytes": disk.size_bytes,
+                "media": disk.media,
+                "protocol": disk.protocol,
+                "health": disk.health,
+            })).collect::<Vec<_>>(),
             "firmware": self.firmware.iter().map(|part| json!({
                 "name": part.name,
                 "version": part.version,

@@ -8,6 +8,7 @@ mod bmc_capability;
 mod bmc_event;
 mod bmc_inventory;
 mod boot_device;
+mod boot_order;
 mod console;
 mod dhcp;
 mod discovered;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    Accounts, Bios, BiosSettings, BmcError, BmcEvents, BmcIdentity, BmcTask, BootDevice, BootMode,
-    BootOverride, Capability, Console, ConsoleLine, Deadline, EventLog, Firmware, FirmwarePart, Identify,
-    Identity, Interrupt, Inventory, Led, Look, Media, Power, PowerDraw, PowerState, Present, ReadInventory,
+    Accounts, Bios, BiosSettings, BmcError, BmcIdentity, BootDevice, BootMode, BootOrder, BootOverride,
+    Capability, Console, ConsoleLine, Deadline, EventLog, Events, Firmware, Identify, Identity, Interrupt,
+    Inventory, Led, Look, Media, Power, PowerDraw, PowerState, Present, Profile, ReadInventory,
     ReadPowerDraw, ReadSensors, Recognise, ResetBmc, Secret, SecureBoot, Sensors, VirtualMedia, Vlans,
     Volumes,
 };
@@ -20,11 +20,13 @@ pub struct Bmc {
     power: Given<dyn Power>,
     interrupt: Given<dyn Interrupt>,
     boot_device: Given<dyn BootDevice>,
+    pub(crate) boot_order: Given<dyn BootOrder>,
     identity: Given<dyn Identity>,
     inventory: Given<dyn ReadInventory>,
     sensors: Given<dyn ReadSensors>,
     power_draw: Given<dyn ReadPowerDraw>,
-    event_log: Given<dyn EventLog>,
+    pub(crate) event_log: Given<dyn EventLog>,
+    pub(crate) events: Given<dyn Events>,
     console: Given<dyn Console>,
     identify: Given<dyn Identify>,
     reset: Given<dyn ResetBmc>,
@@ -32,7 +34,8 @@ pub struct Bmc {
     virtual_media: Given<dyn VirtualMedia>,
     bios: Given<dyn Bios>,
     pub(crate) secure_boot: Given<dyn SecureBoot>,
-    firmware: Given<dyn Firmware>,
+    pub(crate) firmware: Given<dyn Firmware>,
+    pub(crate) profile: Given<dyn Profile>,
     vlans: Given<dyn Vlans>,
     volumes: Given<dyn Volumes>,
     recognise: Option<Arc<dyn Recognise>>,
@@ -51,11 +54,13 @@ impl Bmc {
             power: None,
             interrupt: None,
             boot_device: None,
+            boot_order: None,
             identity: None,
             inventory: None,
             sensors: None,
             power_draw: None,
             event_log: None,
+            events: None,
             console: None,
             identify: None,
             reset: None,
@@ -64,6 +69,7 @@ impl Bmc {
             bios: None,
             secure_boot: None,
             firmware: None,
+            profile: None,
             vlans: None,
             volumes: None,
             recognise: None,
@@ -120,13 +126,6 @@ impl Bmc {
         self
     }
 
-    /// Adds the event log.
-    #[must_use]
-    pub fn with_event_log(mut self, event_log: Arc<dyn EventLog>) -> Self {
-        self.event_log = Some((self.driver, event_log));
-        self
-    }
-
     /// Adds the serial console.
     #[must_use]
     pub fn with_console(mut self, console: Arc<dyn Console>) -> Self {
@@ -166,13 +165,6 @@ impl Bmc {
     #[must_use]
     pub fn with_bios(mut self, bios: Arc<dyn Bios>) -> Self {
         self.bios = Some((self.driver, bios));
-        self
-    }
-
-    /// Adds firmware.
-    #[must_use]
-    pub fn with_firmware(mut self, firmware: Arc<dyn Firmware>) -> Self {
-        self.firmware = Some((self.driver, firmware));
         self
     }
 
@@ -216,11 +208,13 @@ impl Bmc {
             power: self.power.or(other.power),
             interrupt: self.interrupt.or(other.interrupt),
             boot_device: self.boot_device.or(other.boot_device),
+            boot_order: self.boot_order.or(other.boot_order),
             identity: self.identity.or(other.identity),
             inventory: self.inventory.or(other.inventory),
             sensors: self.sensors.or(other.sensors),
             power_draw: self.power_draw.or(other.power_draw),
             event_log: self.event_log.or(other.event_log),
+            events: self.events.or(other.events),
             console: self.console.or(other.console),
             identify: self.identify.or(other.identify),
             reset: self.reset.or(other.reset),
@@ -229,6 +223,7 @@ impl Bmc {
             bios: self.bios.or(other.bios),
             secure_boot: self.secure_boot.or(other.secure_boot),
             firmware: self.firmware.or(other.firmware),
+            profile: self.profile.or(other.profile),
             vlans: self.vlans.or(other.vlans),
             volumes: self.volumes.or(other.volumes),
             recognise: self.recognise,
@@ -261,11 +256,13 @@ impl Bmc {
             Capability::Power => of(&self.power),
             Capability::Interrupt => of(&self.interrupt),
             Capability::BootDevice => of(&self.boot_device),
+            Capability::BootOrder => of(&self.boot_order),
             Capability::Identity => of(&self.identity),
             Capability::Inventory => of(&self.inventory),
             Capability::Sensors => of(&self.sensors),
             Capability::PowerDraw => of(&self.power_draw),
             Capability::EventLog => of(&self.event_log),
+            Capability::Events => of(&self.events),
             Capability::Console => of(&self.console),
             Capability::Identify => of(&self.identify),
             Capability::ResetBmc => of(&self.reset),
@@ -274,6 +271,7 @@ impl Bmc {
             Capability::Bios => of(&self.bios),
             Capability::SecureBoot => of(&self.secure_boot),
             Capability::Firmware => of(&self.firmware),
+            Capability::Profile => of(&self.profile),
             Capability::Vlans => of(&self.vlans),
             Capability::Volumes => of(&self.volumes),
         }
@@ -391,16 +389,6 @@ impl Bmc {
         self.give(&self.console, Capability::Console)?.open_console(take_over, deadline).await
     }
 
-    /// See [`EventLog::event_log`].
-    pub async fn event_log(&self, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
-        self.give(&self.event_log, Capability::EventLog)?.event_log(last, deadline).await
-    }
-
-    /// See [`EventLog::clear_event_log`].
-    pub async fn clear_event_log(&self, deadline: Deadline) -> Result<(), BmcError> {
-        self.give(&self.event_log, Capability::EventLog)?.clear_event_log(deadline).await
-    }
-
     /// See [`ReadSensors::sensors`].
     pub async fn sensors(&self, deadline: Deadline) -> Result<Sensors, BmcError> {
         self.give(&self.sensors, Capability::Sensors)?.sensors(deadline).await
@@ -458,26 +446,6 @@ impl Bmc {
         deadline: Deadline,
     ) -> Result<BiosSettings, BmcError> {
         self.give(&self.bios, Capability::Bios)?.set_bios(changes, deadline).await
-    }
-
-    /// See [`Firmware::firmware`].
-    pub async fn firmware(&self, deadline: Deadline) -> Result<Vec<FirmwarePart>, BmcError> {
-        self.give(&self.firmware, Capability::Firmware)?.firmware(deadline).await
-    }
-
-    /// See [`Firmware::update_firmware`].
-    pub async fn update_firmware(
-        &self,
-        url: &str,
-        parts: Vec<String>,
-        deadline: Deadline,
-    ) -> Result<String, BmcError> {
-        self.give(&self.firmware, Capability::Firmware)?.update_firmware(url, parts, deadline).await
-    }
-
-    /// See [`Firmware::task`].
-    pub async fn task(&self, task: &str, deadline: Deadline) -> Result<BmcTask, BmcError> {
-        self.give(&self.firmware, Capability::Firmware)?.task(task, deadline).await
     }
 
     /// See [`Vlans`].

@@ -11,6 +11,8 @@ pub enum Capability {
     Interrupt,
     /// [`crate::BootDevice`]
     BootDevice,
+    /// [`crate::BootOrder`]
+    BootOrder,
     /// [`crate::Identity`]
     Identity,
     /// [`crate::ReadInventory`]
@@ -21,6 +23,8 @@ pub enum Capability {
     PowerDraw,
     /// [`crate::EventLog`]
     EventLog,
+    /// [`crate::Events`]
+    Events,
     /// [`crate::Console`]
     Console,
     /// [`crate::Identify`]
@@ -37,6 +41,8 @@ pub enum Capability {
     SecureBoot,
     /// [`crate::Firmware`]
     Firmware,
+    /// [`crate::Profile`]
+    Profile,
     /// [`crate::Vlans`]
     Vlans,
     /// [`crate::Volumes`]
@@ -49,11 +55,13 @@ impl Capability {
         Self::Power,
         Self::Interrupt,
         Self::BootDevice,
+        Self::BootOrder,
         Self::Identity,
         Self::Inventory,
         Self::Sensors,
         Self::PowerDraw,
         Self::EventLog,
+        Self::Events,
         Self::Console,
         Self::Identify,
         Self::ResetBmc,
@@ -62,6 +70,7 @@ impl Capability {
         Self::Bios,
         Self::SecureBoot,
         Self::Firmware,
+        Self::Profile,
         Self::Vlans,
         Self::Volumes,
     ];
@@ -73,11 +82,13 @@ impl Capability {
             Self::Power => "power",
             Self::Interrupt => "diagnostic interrupt",
             Self::BootDevice => "boot device",
+            Self::BootOrder => "boot order",
             Self::Identity => "identity",
             Self::Inventory => "inventory",
             Self::Sensors => "sensors",
             Self::PowerDraw => "power draw",
             Self::EventLog => "event log",
+            Self::Events => "events",
             Self::Console => "serial console",
             Self::Identify => "locator LED",
             Self::ResetBmc => "BMC reset",
@@ -86,6 +97,7 @@ impl Capability {
             Self::Bios => "BIOS settings",
             Self::SecureBoot => "Secure Boot",
             Self::Firmware => "firmware update",
+            Self::Profile => "settings profile",
             Self::Vlans => "VLANs",
             Self::Volumes => "volumes",
         }

@@ -1,18 +1,20 @@
 //! Capability: the event log that the BMC keeps (SEL; Redfish: a LogService).
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
-use crate::{BmcError, Deadline};
+use crate::{Bmc, BmcError, Capability, Deadline};
 
 /// Reads and clears a BMC's event log.
 #[async_trait]
 pub trait EventLog: Send + Sync {
     /// The newest `last` records, oldest first, and how many there are. Other calls to the BMC come in between: a log of
-    /// thousands takes a minute.
-    async fn event_log(&self, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError>;
+    /// thousands takes a minute. `log`: the BMC's name for it; empty: the one of the machine's hardware.
+    async fn event_log(&self, log: &str, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError>;
 
-    /// Forgets all records, and waits until that is done.
-    async fn clear_event_log(&self, deadline: Deadline) -> Result<(), BmcError>;
+    /// Forgets all records of a log, and waits until that is done.
+    async fn clear_event_log(&self, log: &str, deadline: Deadline) -> Result<(), BmcError>;
 }
 
 /// What a log holds.
@@ -24,6 +26,10 @@ pub struct BmcEvents {
     pub total: u64,
     /// The log was full, and the BMC lost records.
     pub overflow: bool,
+    /// The BMC's name for this log.
+    pub log: String,
+    /// Its names of all its logs.
+    pub logs: Vec<String>,
 }
 
 /// One record.
@@ -39,4 +45,33 @@ pub struct BmcEvent {
     pub message: String,
     /// Whether it began or ended; `None`: neither.
     pub asserted: Option<bool>,
+}
+
+impl Bmc {
+    /// Adds the event log.
+    #[must_use]
+    pub fn with_event_log(mut self, event_log: Arc<dyn EventLog>) -> Self {
+        self.event_log = Some((self.driver(), event_log));
+        self
+    }
+
+    /// See [`EventLog::event_log`]: of the machine's hardware.
+    pub async fn event_log(&self, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
+        self.named_log("", last, deadline).await
+    }
+
+    /// See [`EventLog::event_log`].
+    pub async fn named_log(&self, log: &str, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
+        self.give(&self.event_log, Capability::EventLog)?.event_log(log, last, deadline).await
+    }
+
+    /// See [`EventLog::clear_event_log`]: of the machine's hardware.
+    pub async fn clear_event_log(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.clear_named_log("", deadline).await
+    }
+
+    /// See [`EventLog::clear_event_log`].
+    pub async fn clear_named_log(&self, log: &str, deadline: Deadline) -> Result<(), BmcError> {
+        self.give(&self.event_log, Capability::EventLog)?.clear_event_log(log, deadline).await
+    }
 }

@@ -1,8 +1,10 @@
 //! Capability: firmware, and what a BMC does that takes longer than a call.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
-use crate::{BmcError, Deadline};
+use crate::{Bmc, BmcError, Capability, Deadline};
 
 /// Lists and updates firmware.
 #[async_trait]
@@ -58,4 +60,33 @@ pub enum BmcTaskState {
     Done,
     /// It has not.
     Failed,
+}
+
+impl Bmc {
+    /// Adds firmware.
+    #[must_use]
+    pub fn with_firmware(mut self, firmware: Arc<dyn Firmware>) -> Self {
+        self.firmware = Some((self.driver(), firmware));
+        self
+    }
+
+    /// See [`Firmware::firmware`].
+    pub async fn firmware(&self, deadline: Deadline) -> Result<Vec<FirmwarePart>, BmcError> {
+        self.give(&self.firmware, Capability::Firmware)?.firmware(deadline).await
+    }
+
+    /// See [`Firmware::update_firmware`].
+    pub async fn update_firmware(
+        &self,
+        url: &str,
+        parts: Vec<String>,
+        deadline: Deadline,
+    ) -> Result<String, BmcError> {
+        self.give(&self.firmware, Capability::Firmware)?.update_firmware(url, parts, deadline).await
+    }
+
+    /// See [`Firmware::task`].
+    pub async fn task(&self, task: &str, deadline: Deadline) -> Result<BmcTask, BmcError> {
+        self.give(&self.firmware, Capability::Firmware)?.task(task, deadline).await
+    }
 }

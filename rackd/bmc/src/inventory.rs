@@ -25,6 +25,8 @@ pub struct Inventory {
     pub memory_bytes: u64,
     /// Network interfaces of the machine, not of the BMC.
     pub nics: Vec<InventoryNic>,
+    /// Disks of the machine, in the BMC's order.
+    pub disks: Vec<InventoryDisk>,
     /// Name and version of everything that has firmware.
     pub firmware: Vec<(String, String)>,
     /// What is missing or unreadable. It never stops an inventory.
@@ -40,6 +42,27 @@ pub struct InventoryNic {
     pub mac_address: String,
     /// Whether there is a link; `None`: the BMC does not say.
     pub link_up: Option<bool>,
+}
+
+/// A disk. What the BMC does not say is empty or zero.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InventoryDisk {
+    /// The BMC's name for it.
+    pub name: String,
+    /// Who made it.
+    pub manufacturer: String,
+    /// Its model.
+    pub model: String,
+    /// Its serial number.
+    pub serial_number: String,
+    /// How much it holds.
+    pub size_bytes: u64,
+    /// In Redfish's words: `HDD`, `SSD`, `SMR`.
+    pub media: String,
+    /// In Redfish's words: `SATA`, `SAS`, `NVMe` and so on.
+    pub protocol: String,
+    /// In Redfish's words: `OK`, `Warning`, `Critical`.
+    pub health: String,
 }
 
 /// Reads the inventory.

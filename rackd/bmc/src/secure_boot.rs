@@ -17,6 +17,37 @@ pub struct SecureBootState {
     pub mode: String,
 }
 
+/// Which keys a firmware has for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SecureBootKeys {
+    /// In the BMC's order.
+    pub databases: Vec<KeyDatabase>,
+    /// As of [`SecureBootState`].
+    pub mode: String,
+    /// What could not be read.
+    pub warnings: Vec<String>,
+}
+
+/// One database of keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyDatabase {
+    /// In UEFI's words: `PK`, `KEK`, `db`, `dbx`, and what the machine was delivered with.
+    pub id: String,
+    /// `None`: the BMC does not say.
+    pub certificates: Option<u64>,
+    /// Of programs; `None`: the BMC does not say.
+    pub signatures: Option<u64>,
+}
+
+/// What becomes of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyReset {
+    /// Those that the machine was delivered with.
+    Default,
+    /// None at all.
+    DeleteAll,
+}
+
 /// Reads and sets Secure Boot.
 #[async_trait]
 pub trait SecureBoot: Send + Sync {
@@ -26,6 +57,16 @@ pub trait SecureBoot: Send + Sync {
     /// Sets it for the next start on, reads it back and returns what was read: [`BmcError::NotApplied`] if it is not as it
     /// was asked for. Keys are left alone. Idempotent.
     async fn set_secure_boot(&self, enabled: bool, deadline: Deadline) -> Result<SecureBootState, BmcError>;
+
+    /// Counts the keys.
+    async fn secure_boot_keys(&self, deadline: Deadline) -> Result<SecureBootKeys, BmcError>;
+
+    /// Replaces all keys. What is returned was read back, and may show it after the machine's next start only. Idempotent.
+    async fn reset_secure_boot_keys(
+        &self,
+        to: KeyReset,
+        deadline: Deadline,
+    ) -> Result<SecureBootKeys, BmcError>;
 }
 
 impl Bmc {
@@ -48,5 +89,19 @@ impl Bmc {
         deadline: Deadline,
     ) -> Result<SecureBootState, BmcError> {
         self.give(&self.secure_boot, Capability::SecureBoot)?.set_secure_boot(enabled, deadline).await
+    }
+
+    /// See [`SecureBoot::secure_boot_keys`].
+    pub async fn secure_boot_keys(&self, deadline: Deadline) -> Result<SecureBootKeys, BmcError> {
+        self.give(&self.secure_boot, Capability::SecureBoot)?.secure_boot_keys(deadline).await
+    }
+
+    /// See [`SecureBoot::reset_secure_boot_keys`].
+    pub async fn reset_secure_boot_keys(
+        &self,
+        to: KeyReset,
+        deadline: Deadline,
+    ) -> Result<SecureBootKeys, BmcError> {
+        self.give(&self.secure_boot, Capability::SecureBoot)?.reset_secure_boot_keys(to, deadline).await
     }
 }

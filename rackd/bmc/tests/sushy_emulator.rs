@@ -30,6 +30,12 @@ with open(folder + "/emulator.conf", "w") as file:
     file.write("SUSHY_EMULATOR_FAKE_DRIVER = True\n")
     file.write("SUSHY_EMULATOR_AUTH_FILE = %r\n" % (folder + "/users"))
     file.write("SUSHY_EMULATOR_STATE_DIR = %r\n" % folder)
+    system = "27946b59-9e44-4fa7-8e91-f3527a1ef094"
+    disks = [{"Id": "A", "Name": "Drive A", "CapacityBytes": 899527000000, "Protocol": "SAS"},
+             {"Id": "B", "Name": "Drive B", "CapacityBytes": 480103981056, "Protocol": "NVMe"}]
+    file.write("SUSHY_EMULATOR_STORAGE = %r\n" % {system: [{"Id": "1", "Name": "Local", "StorageControllers": [
+        {"MemberId": "0", "Name": "Contoso", "SpeedGbps": 12}], "Drives": ["A", "B"]}]})
+    file.write("SUSHY_EMULATOR_DRIVES = %r\n" % {(system, "1"): disks})
 os.environ["SUSHY_EMULATOR_CONFIG"] = folder + "/emulator.conf"
 from werkzeug.serving import make_server
 from sushy_tools.emulator.main import app
@@ -137,6 +143,10 @@ async fn sushy_tools_emulator_is_driven() {
 
     let inventory = bmc.inventory(soon()).await.unwrap();
     assert_eq!(inventory.nics[0].mac_address, "00:5c:52:31:3a:9c");
+    let disks: Vec<_> =
+        inventory.disks.iter().map(|disk| (&*disk.name, disk.size_bytes, &*disk.protocol)).collect();
+    assert_eq!(disks, [("Drive A", 899_527_000_000, "SAS"), ("Drive B", 480_103_981_056, "NVMe")]);
+    assert_eq!((&*inventory.disks[0].serial_number, &*inventory.disks[0].media), ("1234570", "HDD"));
     assert!(!inventory.warnings.is_empty(), "the fake machine says little, and that is no end");
 
     assert_eq!(bmc.ensure_power(PowerState::On, soon()).await, Ok(true));
@@ -146,8 +156,12 @@ async fn sushy_tools_emulator_is_driven() {
         sensors.sensors.iter().map(|s| (s.name.as_str(), s.value, s.unit, s.health)).collect();
     assert!(shown.contains(&("Chassis Intake Temp", Some(25.0), "°C", SensorHealth::Ok)), "{shown:?}");
     assert!(shown.contains(&("BaseBoard System Fan", Some(2100.0), "rpm", SensorHealth::Ok)), "{shown:?}");
-    // The emulator keeps no log and no power meter.
-    for error in [bmc.event_log(9, soon()).await.map(drop), bmc.power_draw(soon()).await.map(drop)] {
+    // The emulator keeps no log, no power meter and no boot order.
+    for error in [
+        bmc.event_log(9, soon()).await.map(drop),
+        bmc.power_draw(soon()).await.map(drop),
+        bmc.boot_order(soon()).await.map(drop),
+    ] {
         assert!(matches!(error, Err(BmcError::Unsupported { driver: "redfish", .. })), "{error:?}");
     }
     // The emulator fetches the image.

@@ -1,22 +1,25 @@
 //! `farrier.rack.v1.BmcService`: what the BMCs of this rack's machines know.
 
-use super::{boot_device, firmware};
+use super::{boot_device, boot_order, firmware};
 use crate::bmc::Access;
 use crate::rack::Rack;
 use farrier_bmc::{
-    Bmc, BmcError, BootMode, Capability, Deadline, Inventory, PowerDraw, SensorHealth, SensorValue,
+    Bmc, BmcError, BootMode, Capability, Deadline, Inventory, PowerDraw, ProfileFormat as Format,
+    ProfileShutdown as Shutdown, SensorHealth, SensorValue,
 };
 use farrier_model::{Collection, parse_name};
 use farrier_proto::rack::bmc_service_server::BmcService;
 use farrier_proto::rack::{
-    BiosSettings, BmcBootDevice, BmcCapabilities, BmcCapability, BmcDone, BmcEvent, BmcEventDirection,
-    BmcEventLog, BmcFirmware, BmcInventory, BmcNic, BmcPowerDraw, BmcSecureBoot, BmcSensor, BmcSensorHealth,
-    BmcSensors, BmcTask, BmcVirtualMedia, ClearBmcEventLogRequest, Firmware, FirmwareUpdate,
-    IdentifyMachineRequest, InterruptMachineRequest, Machine, MediaAction, ReadBiosRequest,
-    ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest, ReadBmcInventoryRequest, ReadBmcPowerDrawRequest,
-    ReadBmcSensorsRequest, ReadBmcTaskRequest, ReadBootDeviceRequest, ReadFirmwareRequest,
-    ReadSecureBootRequest, ResetBmcRequest, SetBiosRequest, SetBootDeviceRequest, SetSecureBootRequest,
-    UpdateFirmwareRequest, UseVirtualMediaRequest,
+    BiosSettings, BmcBootDevice, BmcBootOrder, BmcCapabilities, BmcCapability, BmcDisk, BmcDone, BmcEvent,
+    BmcEventDirection, BmcEventLog, BmcFirmware, BmcInventory, BmcNic, BmcPowerDraw, BmcProfile,
+    BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys, BmcSensor, BmcSensorHealth, BmcSensors, BmcTask,
+    BmcVirtualMedia, ClearBmcEventLogRequest, ExportProfileRequest, Firmware, FirmwareUpdate,
+    IdentifyMachineRequest, ImportProfileRequest, InterruptMachineRequest, Machine, MediaAction,
+    ProfileFormat, ProfileShutdown, ReadBiosRequest, ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest,
+    ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ReadBmcTaskRequest,
+    ReadBootDeviceRequest, ReadBootOrderRequest, ReadFirmwareRequest, ReadSecureBootKeysRequest,
+    ReadSecureBootRequest, ResetBmcRequest, ResetSecureBootKeysRequest, SetBiosRequest, SetBootDeviceRequest,
+    SetBootOrderRequest, SetSecureBootRequest, UpdateFirmwareRequest, UseVirtualMediaRequest,
 };
 use farrier_proto::types;
 use farrier_runtime::error::{Reason, invalid, refuse};
@@ -26,6 +29,8 @@ use tonic::{Code, Request, Response, Status};
 
 /// Reading a log of thousands of records takes a slow BMC so long.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Writing a profile takes an iDRAC one to four minutes.
+const EXPORT_PATIENCE: Duration = Duration::from_secs(300);
 /// Records of one answer.
 const MOST: usize = 10_000;
 
@@ -39,7 +44,7 @@ impl BmcService for BmcApi {
         &self,
         request: Request<ReadBmcEventLogRequest>,
     ) -> Result<Response<BmcEventLog>, Status> {
-        let ReadBmcEventLogRequest { machine, last } = request.into_inner();
+        let ReadBmcEventLogRequest { machine, last, log } = request.into_inner();
         let last = match usize::try_from(last) {
             Ok(0) => MOST,
             Ok(last) if last <= MOST => last,
@@ -47,12 +52,14 @@ impl BmcService for BmcApi {
         };
         let deadline = Deadline::after(PATIENCE);
         let bmc = self.open(machine, deadline).await?;
-        let log = bmc.event_log(last, deadline).await.map_err(|error| bmc_failed(&error))?;
+        let log = bmc.named_log(&log, last, deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(Response::new(BmcEventLog {
             events: log.events.into_iter().map(event).collect(),
             total: i64::try_from(log.total).unwrap_or(i64::MAX),
             overflow: log.overflow,
             driver: driver(&bmc, Capability::EventLog),
+            log: log.log,
+            logs: log.logs,
         }))
     }
 
@@ -84,9 +91,10 @@ impl BmcService for BmcApi {
         &self,
         request: Request<ClearBmcEventLogRequest>,
     ) -> Result<Response<BmcDone>, Status> {
+        let ClearBmcEventLogRequest { machine, log } = request.into_inner();
         let deadline = Deadline::after(PATIENCE);
-        let bmc = self.open(request.into_inner().machine, deadline).await?;
-        bmc.clear_event_log(deadline).await.map_err(|error| bmc_failed(&error))?;
+        let bmc = self.open(machine, deadline).await?;
+        bmc.clear_named_log(&log, deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(done(&bmc, Capability::EventLog))
     }
 
@@ -259,6 +267,85 @@ impl BmcService for BmcApi {
         Ok(Response::new(boot_device::secure_boot(state, driver(&bmc, Capability::SecureBoot))))
     }
 
+    async fn read_secure_boot_keys(
+        &self,
+        request: Request<ReadSecureBootKeysRequest>,
+    ) -> Result<Response<BmcSecureBootKeys>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        let keys = bmc.secure_boot_keys(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(boot_order::keys(keys, driver(&bmc, Capability::SecureBoot))))
+    }
+
+    async fn reset_secure_boot_keys(
+        &self,
+        request: Request<ResetSecureBootKeysRequest>,
+    ) -> Result<Response<BmcSecureBootKeys>, Status> {
+        let request = request.into_inner();
+        let to = boot_order::reset(request.reset())?;
+        self.not_busy(&request.machine).await?;
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.machine, deadline).await?;
+        let keys = bmc.reset_secure_boot_keys(to, deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(boot_order::keys(keys, driver(&bmc, Capability::SecureBoot))))
+    }
+
+    async fn read_boot_order(
+        &self,
+        request: Request<ReadBootOrderRequest>,
+    ) -> Result<Response<BmcBootOrder>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        let order = bmc.boot_order(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(boot_order::order(order, driver(&bmc, Capability::BootOrder))))
+    }
+
+    async fn set_boot_order(
+        &self,
+        request: Request<SetBootOrderRequest>,
+    ) -> Result<Response<BmcBootOrder>, Status> {
+        let SetBootOrderRequest { machine, first } = request.into_inner();
+        self.not_busy(&machine).await?;
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(machine, deadline).await?;
+        let order = bmc.set_boot_order(first, deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(boot_order::order(order, driver(&bmc, Capability::BootOrder))))
+    }
+
+    async fn export_profile(
+        &self,
+        request: Request<ExportProfileRequest>,
+    ) -> Result<Response<BmcProfile>, Status> {
+        let request = request.into_inner();
+        let format = match request.format() {
+            ProfileFormat::Unspecified | ProfileFormat::Xml => Format::Xml,
+            ProfileFormat::Json => Format::Json,
+        };
+        let deadline = Deadline::after(EXPORT_PATIENCE);
+        let bmc = self.open(request.machine, deadline).await?;
+        let profile = bmc.export_profile(format, &request.target, deadline).await;
+        let profile = profile.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(BmcProfile { profile, driver: driver(&bmc, Capability::Profile) }))
+    }
+
+    async fn import_profile(
+        &self,
+        request: Request<ImportProfileRequest>,
+    ) -> Result<Response<BmcProfileImport>, Status> {
+        let request = request.into_inner();
+        let shutdown = match request.shutdown() {
+            ProfileShutdown::Unspecified | ProfileShutdown::None => Shutdown::None,
+            ProfileShutdown::Graceful => Shutdown::Graceful,
+            ProfileShutdown::Forced => Shutdown::Forced,
+        };
+        self.not_busy(&request.machine).await?;
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.machine, deadline).await?;
+        let task = bmc.import_profile(request.profile, &request.target, shutdown, deadline).await;
+        let task = task.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(BmcProfileImport { task, driver: driver(&bmc, Capability::Profile) }))
+    }
+
     async fn identify_machine(
         &self,
         request: Request<IdentifyMachineRequest>,
@@ -393,6 +480,16 @@ fn inventory(read: Inventory, driver: String) -> BmcInventory {
         mac_address: nic.mac_address,
         link_up: nic.link_up,
     });
+    let disks = read.disks.into_iter().map(|disk| BmcDisk {
+        name: disk.name,
+        manufacturer: disk.manufacturer,
+        model: disk.model,
+        serial_number: disk.serial_number,
+        size_bytes: count(disk.size_bytes),
+        media: disk.media,
+        protocol: disk.protocol,
+        health: disk.health,
+    });
     let firmware = read.firmware.into_iter().map(|(name, version)| BmcFirmware { name, version });
     BmcInventory {
         manufacturer: read.manufacturer,
@@ -407,5 +504,6 @@ fn inventory(read: Inventory, driver: String) -> BmcInventory {
         firmware: firmware.collect(),
         warnings: read.warnings,
         driver,
+        disks: disks.collect(),
     }
 }

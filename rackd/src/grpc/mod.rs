@@ -4,6 +4,7 @@ mod agent;
 mod bmc;
 mod boot_device;
 mod boot_events;
+mod boot_order;
 mod console;
 mod dhcp;
 mod firmware;

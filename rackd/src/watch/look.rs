@@ -61,10 +61,9 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
     let mut refused = false;
     let deadline = Deadline::after(PATIENCE);
     let seen = match power(bmcs, watched, deadline).await {
-        Ok((Look { power: state, health, problem }, driver)) => {
+        Ok((look, driver)) => {
             watched.doubted = false;
-            let machine = machine(watched, deadline).await;
-            Seen::Power { state, driver, health, problem: plain(&problem), machine }
+            power_of(look, driver, machine(watched, deadline).await)
         }
         // Nobody was asked.
         Err(Failure::Bmc(error)) if error.is_our_own() => return None,
@@ -85,6 +84,16 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
     }
     watched.not_before = refused.then(|| Instant::now() + REFUSED);
     Some(Sighting { node: watched.node.clone(), at: Instant::now(), seen })
+}
+
+/// What was seen beside the rounds.
+pub(super) fn seen(node: &str, look: Look, driver: &'static str) -> Sighting {
+    Sighting { node: node.to_owned(), at: Instant::now(), seen: power_of(look, driver, None) }
+}
+
+fn power_of(look: Look, driver: &'static str, machine: Option<Machine>) -> Seen {
+    let Look { power: state, health, problem } = look;
+    Seen::Power { state, driver, health, problem: plain(&problem), machine }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -176,7 +185,7 @@ fn plain(text: &str) -> String {
 }
 
 /// For a look: one that takes five seconds for each answer is read. One that is dead is given up after some twelve.
-const PATIENCE: Duration = Duration::from_secs(35);
+pub(super) const PATIENCE: Duration = Duration::from_secs(35);
 /// Until one that refuses its password is asked again: it may lock the account. New words are tried at once.
 const REFUSED: Duration = Duration::from_secs(15 * 60);
 /// Between two questions who a machine is, about: a board is swapped while its BMC is away, and then it is asked anyhow.

@@ -1,12 +1,15 @@
 //! Truth in power: whether each machine of the rack is on, and whether its BMC answers, read now and then and told to
 //! inventory, which says what it means. Nothing is corrected here.
 //!
+//! A BMC that tells events by itself is looked at with each of them, too (`streams`).
+//!
 //! Which BMCs, with which passwords, inventory says before each round; while it is away, those of the last round are
 //! looked at, after a restart of rackd too (`kept.rs`), and the newest of what was seen of each waits.
 
 mod kept;
 mod list;
 mod look;
+mod streams;
 mod tell;
 
 use crate::config::LogWhen;
@@ -22,6 +25,7 @@ use look::Sighting;
 use rand::Rng as _;
 use std::sync::Arc;
 use std::time::Duration;
+use streams::Streams;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -54,12 +58,14 @@ impl Watch {
         let (kept, nodes) = Kept::open(path, rack.vault.clone());
         let mut kept = Some(kept);
         let mut watched = list::renew(Vec::new(), nodes);
+        let streams = &Streams::default();
         loop {
             let begin = Instant::now();
             match list::list(self.inventory.clone()).await {
                 Ok(nodes) => {
                     let nodes = keep(&mut kept, nodes).await;
                     watched = list::renew(watched, nodes);
+                    streams.keep_only(&watched);
                     rack.consoles.keep_only(&watched.iter().map(|node| plain(&node.node)).collect());
                 }
                 Err(status) => {
@@ -75,6 +81,7 @@ impl Watch {
                     {
                         if matches!(sighting.seen, look::Seen::Power { .. }) {
                             keep_console(rack, &node).await;
+                            streams.ensure(rack, &node, &told);
                         }
                         // The receiver is gone when rackd ends.
                         let _ending = told.send(sighting).await;

@@ -51,6 +51,13 @@ pub const RULES: RuleTable = &[
     ("farrier.scheduler.v1.NodeBmcService/IdentifyNode", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeSecureBoot", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/SetNodeSecureBoot", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodeSecureBootKeys", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ResetNodeSecureBootKeys", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodeBootOrder", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/SetNodeBootOrder", Rule::User(Role::Operator)),
+    // A profile tells most of what a BMC is set to, its accounts' names among it.
+    ("farrier.scheduler.v1.NodeBmcService/ExportNodeProfile", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ImportNodeProfile", Rule::User(Role::Operator)),
 ];
 
 #[cfg(test)]

@@ -29,6 +29,20 @@ while monitor.check_is_processing:
     pass
 versions = {f.identity: f.version for f in service.firmware_inventory.get_members()}
 assert versions["NIC"] == "1.3", versions
+from sushy_oem_idrac.resources.manager import constants as dell_constants
+profile = dell._export_system_configuration(target=dell_constants.ExportTarget.BIOS).json()
+[component] = profile["SystemConfiguration"]["Components"]
+assert component["FQDD"] == "BIOS.Setup.1-1", component
+settings = {a["Name"]: a["Value"] for a in component["Attributes"]}
+assert settings["ProcVirtualization"] == "Enabled", settings
+import json
+buffer = json.dumps(profile).replace('"Enabled"', '"Disabled"')
+monitor = dell.import_system_configuration(buffer)
+while monitor.check_is_processing:
+    pass
+system.reset_system(sushy.ResetType.FORCE_RESTART)
+bios.refresh(force=True)
+assert bios.attributes["ProcVirtualization"] == "Disabled", bios.attributes
 print("all of it")
 "#;
 
@@ -47,6 +61,10 @@ threading.Thread(target=images.serve_forever, daemon=True).start()
 iso = "http://127.0.0.1:%d/a.iso" % images.server_port
 ilo = redfish.RedfishOperations(url.removeprefix("https://"), "admin", "S3cret", cacert=ca)
 assert ilo.get_product_name() == "M1", ilo.get_product_name()
+# By HpeServerBootSettings: the first of its order is a disk.
+order = ilo._get_sushy_system("1").bios_settings.boot_settings
+import sushy
+assert order.get_persistent_boot_device() == sushy.BOOT_SOURCE_TARGET_HDD, order.get_persistent_boot_device()
 assert ilo.get_host_power_status() == "OFF"
 assert ilo.get_host_post_state() == "FinishedPost", ilo.get_host_post_state()
 ilo.insert_virtual_media(iso, "CDROM")

@@ -24,7 +24,7 @@ use crate::{
 
 /// One BMC over IPMI: a mailbox to its actor.
 pub(crate) struct IpmiBmc {
-    addr: SocketAddr,
+    pub(super) addr: SocketAddr,
     /// Absent if the host cannot send to that address family.
     mailbox: Option<mpsc::Sender<Job<Link>>>,
     reads: Arc<Coalesced<PowerState>>,

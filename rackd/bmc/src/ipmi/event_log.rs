@@ -29,7 +29,8 @@ struct Batch {
 
 #[async_trait]
 impl EventLog for IpmiBmc {
-    async fn event_log(&self, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
+    async fn event_log(&self, log: &str, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
+        self.only_sel(log)?;
         let info = self.call(deadline, |link, call| Box::pin(link.command(call, GetSelInfo))).await?;
         let mut newest = VecDeque::new();
         let (mut seen, most) = (0_u64, u64::from(info.entries) + SLACK);
@@ -46,13 +47,28 @@ impl EventLog for IpmiBmc {
                 }
             }
         }
-        Ok(BmcEvents { events: newest.into(), total: seen, overflow: info.overflow })
+        let (log, logs) = (SEL.to_owned(), vec![SEL.to_owned()]);
+        Ok(BmcEvents { events: newest.into(), total: seen, overflow: info.overflow, log, logs })
     }
 
-    async fn clear_event_log(&self, deadline: Deadline) -> Result<(), BmcError> {
+    async fn clear_event_log(&self, log: &str, deadline: Deadline) -> Result<(), BmcError> {
+        self.only_sel(log)?;
         self.call(deadline, |link, call| Box::pin(link.clear_sel(call))).await
     }
 }
+
+impl IpmiBmc {
+    /// There is no other.
+    fn only_sel(&self, log: &str) -> Result<(), BmcError> {
+        if log.is_empty() || log.eq_ignore_ascii_case(SEL) {
+            return Ok(());
+        }
+        let (wanted, expected, offered) = ("a log of this name", vec![SEL], vec![SEL.to_owned()]);
+        Err(BmcError::NotOffered { addr: self.addr, wanted, expected, offered })
+    }
+}
+
+const SEL: &str = "SEL";
 
 impl Link {
     /// Some records from `next` on.

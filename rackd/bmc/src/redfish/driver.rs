@@ -299,6 +299,7 @@ impl Link {
         inventory::manager(&mut seen, self.optional_manager(call, &system).await?.as_ref());
         let nics = system.link("EthernetInterfaces");
         self.members(call, "EthernetInterfaces", nics, &mut seen, inventory::nic).await?;
+        self.disks(call, &system, &mut seen).await?;
         let firmware = self.firmware_list(call).await;
         let firmware = optional(firmware, &mut seen.warnings, "UpdateService")?.flatten();
         self.members(call, "FirmwareInventory", firmware, &mut seen, inventory::firmware).await?;

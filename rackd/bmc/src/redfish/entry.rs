@@ -53,6 +53,17 @@ pub(super) fn sort(events: &mut [BmcEvent]) {
     events.sort_by_key(|event| (event.time.filter(|_| timed), number(event)));
 }
 
+/// Whether each is older than the one before it, or as old: then what comes behind them is older still.
+pub(super) fn falls(events: &[BmcEvent]) -> bool {
+    let newest_first = |pair: &[BmcEvent]| match pair {
+        [newer, older] => newer.time.is_some() && older.time.is_some() && newer.time >= older.time,
+        _ => false,
+    };
+    let ends = (events.first().and_then(|first| first.time), events.last().and_then(|last| last.time));
+    // Where all are of one second nothing is known.
+    events.windows(2).all(newest_first) && ends.0 > ends.1
+}
+
 fn unix(text: &str) -> Option<i64> {
     OffsetDateTime::parse(text, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
 }
@@ -81,6 +92,18 @@ mod tests {
         assert_eq!(event(&whole), expected);
         let poor = event(&document(r#"{"Name": "Log Entry", "Created": "yesterday", "MessageId": "X.1"}"#));
         assert_eq!((poor.time, poor.message.as_str(), poor.asserted), (None, "X.1", None));
+    }
+
+    #[test]
+    fn a_log_that_begins_with_its_newest_is_known_by_its_times() {
+        let falls = |times: &[Option<i64>]| {
+            let event = |time: &Option<i64>| BmcEvent { time: *time, ..event(&Document::default()) };
+            falls(&times.iter().map(event).collect::<Vec<_>>())
+        };
+        assert!(falls(&[Some(5), Some(5), Some(4)]));
+        for times in [&[Some(4), Some(5)][..], &[Some(5), Some(5)], &[Some(5), None], &[Some(5)], &[]] {
+            assert!(!falls(times), "{times:?}");
+        }
     }
 
     #[test]

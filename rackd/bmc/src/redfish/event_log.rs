@@ -19,6 +19,13 @@ const MOST_PAGES: usize = 1024;
 /// Entries of one call that are only linked: between two, others have their turn.
 const BATCH: usize = 8;
 
+/// A log, and the names of all of them.
+struct Log {
+    path: Path,
+    service: Document,
+    logs: Vec<String>,
+}
+
 /// Some of a log.
 struct Page {
     events: Vec<BmcEvent>,
@@ -30,8 +37,11 @@ struct Page {
 
 #[async_trait]
 impl EventLog for RedfishBmc {
-    async fn event_log(&self, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
-        let (_, service) = self.call(deadline, |link, call| Box::pin(link.log_service(call))).await?;
+    async fn event_log(&self, log: &str, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
+        let wanted = log.to_owned();
+        let log = self.call(deadline, move |link, call| Box::pin(link.log_service(call, wanted))).await?;
+        let Log { service, logs, .. } = log;
+        let log = service.text("Id").unwrap_or_default();
         let (mut events, mut total, mut seen) = (Vec::new(), None, HashSet::new());
         let mut next = service.link("Entries");
         while let Some(path) = next.filter(|path| seen.insert(path.clone()) && seen.len() <= MOST_PAGES) {
@@ -49,41 +59,61 @@ impl EventLog for RedfishBmc {
             }
             total = total.or(page.total);
             next = page.next;
+            // Logs of some are of tens of thousands, and begin with the newest.
+            if events.len() >= last && entry::falls(&events) {
+                break;
+            }
         }
         let total = total.unwrap_or(0).max(events.len() as u64);
         entry::sort(&mut events);
         events.drain(..events.len().saturating_sub(last));
         // No BMC says over Redfish that it lost some; a log that wraps does it all the time.
-        Ok(BmcEvents { events, total, overflow: false })
+        Ok(BmcEvents { events, total, overflow: false, log, logs })
     }
 
-    async fn clear_event_log(&self, deadline: Deadline) -> Result<(), BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.clear_log(call))).await
+    async fn clear_event_log(&self, log: &str, deadline: Deadline) -> Result<(), BmcError> {
+        let log = log.to_owned();
+        self.call(deadline, move |link, call| Box::pin(link.clear_log(call, log))).await
     }
 }
 
 impl Link {
-    /// The best log of the system, else of its BMC, else of its chassis.
-    async fn log_service(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
+    /// The best log of the system, else of its BMC; or the one of this name.
+    async fn log_service(&mut self, call: &mut Call, wanted: String) -> Result<Log, BmcError> {
         let (_, system) = self.system(call).await?;
         let mut places = vec![system.link("LogServices")];
         let manager = self.manager(call, &system).await;
         let manager = optional(manager, &mut Vec::new(), "Managers")?.flatten();
         places.push(manager.and_then(|(_, manager)| manager.link("LogServices")));
         let mut best: Option<(u8, (Path, Document))> = None;
+        let mut logs: Vec<String> = Vec::new();
         for place in places.into_iter().flatten() {
             let services = optional(self.get(call, &place).await, &mut Vec::new(), "LogServices")?;
             for path in services.map(|s| s.links("Members", self.tuning.max_members)).unwrap_or_default() {
                 let service = optional(self.get(call, &path).await, &mut Vec::new(), "a log")?;
                 let Some(service) = service else { continue };
-                let rank = entry::rank(&service);
+                let name = service.text("Id").unwrap_or_default();
+                let rank = match entry::rank(&service) {
+                    rank if rank == NO_LOG || wanted.is_empty() => rank,
+                    _ if name.eq_ignore_ascii_case(&wanted) => 0,
+                    _ => NO_LOG,
+                };
+                if service.link("Entries").is_some() && !logs.contains(&name) {
+                    logs.push(name);
+                }
                 if rank < best.as_ref().map_or(NO_LOG, |(rank, _)| *rank) {
                     best = Some((rank, (path, service)));
                 }
             }
         }
-        best.map(|(_, found)| found)
-            .ok_or(BmcError::Unsupported { driver: DRIVER, capability: "event log on this BMC" })
+        if let Some((_, (path, service))) = best {
+            return Ok(Log { path, service, logs });
+        }
+        if wanted.is_empty() || logs.is_empty() {
+            return Err(BmcError::Unsupported { driver: DRIVER, capability: "event log on this BMC" });
+        }
+        let (wanted, expected) = ("a log of this name", vec!["the name of a log"]);
+        Err(BmcError::NotOffered { addr: self.address.addr, wanted, expected, offered: logs })
     }
 
     async fn page(&mut self, call: &mut Call, path: Path) -> Result<Page, BmcError> {
@@ -111,8 +141,8 @@ impl Link {
         Ok(events)
     }
 
-    async fn clear_log(&mut self, call: &mut Call) -> Result<(), BmcError> {
-        let (path, service) = self.log_service(call).await?;
+    async fn clear_log(&mut self, call: &mut Call, log: String) -> Result<(), BmcError> {
+        let Log { path, service, .. } = self.log_service(call, log).await?;
         let target = service.at("Actions/#LogService.ClearLog/target").and_then(|t| Path::of(t.as_str()?));
         let target = target.or_else(|| path.member("Actions/LogService.ClearLog")).unwrap_or(path);
         let ask = Ask::post(&target, json!({}));

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -58,6 +59,12 @@ pub(crate) enum Failed {
     TooLong,
 }
 
+/// An answer that is still coming, and its connection.
+pub(super) struct Streaming {
+    pub(super) response: Response<Incoming>,
+    _open: Open,
+}
+
 /// The connection, while there is one.
 pub(crate) struct Http {
     address: Arc<RedfishAddress>,
@@ -85,12 +92,13 @@ impl Http {
         Self { address, dial, tuning, places, open: None }
     }
 
-    /// Sends a request and reads its answer, until `limit` at most. Dropped half way it takes the connection along,
+    /// Sends a request and reads its answer, until `limit` and of `most` bytes at most. Dropped half way it takes the connection along,
     /// so that no answer is taken for another's.
     pub(super) async fn exchange(
         &mut self,
         request: Request<Full<Bytes>>,
         limit: Instant,
+        most: usize,
     ) -> Result<Answer, Failed> {
         let reused = self.open.take().filter(|open| !open.sender.is_closed());
         let (mut open, is_old) = match reused {
@@ -98,7 +106,6 @@ impl Http {
             None => (self.connect(limit).await?, false),
         };
         let limit = limit.min(Instant::now() + self.tuning.request_timeout);
-        let most = self.tuning.max_body;
         let (answer, open) = timeout_at(limit, async move {
             let mut response = match open.sender.try_send_request(request).await {
                 Ok(response) => response,
@@ -127,6 +134,27 @@ impl Http {
         let closes = answer.header(&header::CONNECTION).is_some_and(|v| v.eq_ignore_ascii_case("close"));
         self.open = (!closes).then_some(open);
         Ok(answer)
+    }
+
+    /// As many as are wanted beside this one, each counted among those of all BMCs.
+    pub(super) fn another(&self) -> Self {
+        Self::new(Arc::clone(&self.address), Arc::clone(&self.dial), self.tuning, Arc::clone(&self.places))
+    }
+
+    pub(super) fn address(&self) -> &RedfishAddress {
+        &self.address
+    }
+
+    /// Sends a request on a connection of its own, whose answer has no end. The connection is made until `limit`; for the
+    /// answer's head there is none, since some services send it with the first event.
+    pub(super) async fn stream(
+        &self,
+        request: Request<Full<Bytes>>,
+        limit: Instant,
+    ) -> Result<Streaming, Failed> {
+        let mut open = self.connect(limit).await?;
+        let response = open.sender.send_request(request).await.map_err(|error| broken(&error))?;
+        Ok(Streaming { response, _open: open })
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -52,11 +52,13 @@ pub(super) struct Ask {
     pub(super) etag: Option<String>,
     /// It is an event of this name, which a second request would cause again; `None`: repeating does no harm.
     pub(super) event: Option<&'static str>,
+    /// Longest body taken; 0: as long as of any resource.
+    pub(super) max_body: usize,
 }
 
 impl Ask {
     pub(super) fn get(path: &Path) -> Self {
-        Self { method: Method::GET, path: path.clone(), body: None, etag: None, event: None }
+        Self { method: Method::GET, path: path.clone(), body: None, etag: None, event: None, max_body: 0 }
     }
 
     pub(super) fn post(path: &Path, body: Value) -> Self {
@@ -192,7 +194,7 @@ impl Link {
     /// Sends a request until an answer comes that is worth having.
     async fn request(&mut self, call: &mut Call, ask: &Ask) -> Result<Answer, BmcError> {
         let request = self.build(ask)?;
-        let outcome = self.http.persist(call, &request, ask.event).await;
+        let outcome = self.http.persist(call, &request, &self.words(ask)).await;
         self.last_used = Instant::now();
         outcome.map_err(|failed| match failed.told(&self.address, call, &self.words(ask)) {
             error @ BmcError::Tls { .. } => self.unless_it_starts(error),
@@ -201,10 +203,11 @@ impl Link {
     }
 
     fn words(&self, ask: &Ask) -> Asked {
-        Asked { service: "Redfish", name: ask.name(), event: ask.event, max_body: self.tuning.max_body }
+        let max_body = ask.max_body.max(self.tuning.max_body);
+        Asked { service: "Redfish", name: ask.name(), event: ask.event, max_body }
     }
 
-    fn build(&self, ask: &Ask) -> Result<Request<Full<Bytes>>, BmcError> {
+    pub(super) fn build(&self, ask: &Ask) -> Result<Request<Full<Bytes>>, BmcError> {
         let host = if self.address.host.contains(':') {
             format!("[{}]:{}", self.address.host, self.address.addr.port())
         } else {
@@ -268,7 +271,7 @@ impl Link {
         let own = String::from_utf8_lossy(self.address.password.expose());
         let asked = |key| ask.body.as_ref().and_then(|body| body.get(key)?.as_str());
         let mut hide = vec![&*own];
-        for text in ["Password", "Image", "ImageURI"].into_iter().filter_map(asked) {
+        for text in ["Password", "Image", "ImageURI", "ImportBuffer"].into_iter().filter_map(asked) {
             hide.push(text);
             // Some say it without its scheme, or only what comes last.
             hide.extend(text.split_once("://").and_then(|(_, rest)| rest.rsplit('/').next()));

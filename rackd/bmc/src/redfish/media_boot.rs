@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::document::{Document, Path};
 use super::link::{Ask, Link};
+use super::profile::{IMPORT, action_of};
 use super::vendor::MediaBoot;
 use crate::actor::Call;
 use crate::{BmcError, BootMode, BootOverride, Device};
@@ -30,7 +31,7 @@ impl Link {
             MediaBoot::Profile => {
                 let (_, system) = self.system(call).await?;
                 if let Some((_, manager)) = self.manager(call, &system).await?
-                    && let Some(action) = importer(&manager)
+                    && let Some(action) = action_of(&manager, IMPORT)
                 {
                     return self.import_boot_once(call, action, &manager).await.map(Some);
                 }
@@ -89,13 +90,6 @@ impl Link {
 
 const PROPERTY: &str = "BootOnNextServerReset";
 
-/// Where profiles are imported; the type's version is in the action's name.
-fn importer(manager: &Document) -> Option<Path> {
-    let actions = manager.at("Actions/Oem")?.as_object()?;
-    let action = actions.iter().find(|(name, _)| name.ends_with("#OemManager.ImportSystemConfiguration"))?.1;
-    Path::of(action.get("target")?.as_str()?)
-}
-
 /// Dell's Server Configuration Profile with two attributes; without a space between elements, which its reader refuses.
 fn profile(manager: &str) -> String {
     let mut id = String::new();
@@ -125,13 +119,5 @@ mod tests {
             "<SystemConfiguration><Component FQDD=\"iDRAC.Embedded.1\"><Attribute Name=\"ServerBoot.1#BootOnce\">Enabled<"
         ));
         assert!(profile("a\"<&").contains("FQDD=\"a&quot;&lt;&amp;\""));
-    }
-
-    #[test]
-    fn the_importer_is_found_in_any_version() {
-        let manager = r##"{"Actions": {"Oem": {"OemManager.v1_4_0#OemManager.ImportSystemConfiguration": {"target": "/m/i"}}}}"##;
-        let found = importer(&Document::parse(manager.as_bytes(), None).unwrap());
-        assert_eq!(found.as_ref().map(Path::as_str), Some("/m/i"));
-        assert_eq!(importer(&Document::default()), None);
     }
 }

@@ -12,8 +12,9 @@
 //! - `http`: one exchange on the connection, bounded in time and size; `persist`: until an answer is worth having
 //! - `document`: what came, of which anything may be missing or of another type
 //! - `collection`: a collection's members over its pages; `jobs`: Dell's queue
-//! - `accounts`, `bios`, `events`, `event_log`, `firmware`, `media`, `media_boot`, `sensors`, `task`: capabilities with a file of their own
-//! - `power`, `boot`, `inventory`, `entry`, `readings`: what documents mean; pure
+//! - `accounts`, `bios`, `boot_order`, `disks`, `events`, `event_log`, `event_stream`, `firmware`, `media`, `media_boot`, `profile`, `secure_boot`,
+//!   `secure_boot_keys`, `sensors`, `task`: capabilities with a file of their own
+//! - `power`, `boot`, `inventory`, `entry`, `readings`, `sse`: what documents mean; pure
 //! - `tuning`: policy as data
 //!
 //! Our own small client rather than a generated one: BMCs in the field leave out what schemas require, and each
@@ -23,12 +24,15 @@ mod accounts;
 mod address;
 mod bios;
 mod boot;
+mod boot_order;
 mod collection;
 mod dial;
+mod disks;
 pub(crate) mod document;
 mod driver;
 mod entry;
 mod event_log;
+mod event_stream;
 mod events;
 mod firmware;
 mod health;
@@ -42,11 +46,14 @@ mod media_boot;
 pub(crate) mod persist;
 mod places;
 mod power;
+mod profile;
 mod readings;
 mod recognise;
 mod secure_boot;
+mod secure_boot_keys;
 mod sensors;
 mod session;
+mod sse;
 mod task;
 mod tuning;
 mod vendor;

@@ -33,14 +33,14 @@ impl Http {
         &mut self,
         call: &mut Call,
         request: &Request<Full<Bytes>>,
-        event: Option<&'static str>,
+        asked: &Asked,
     ) -> Result<Answer, Failed> {
         let mut attempt = 0;
         loop {
             call.sent += 1;
-            let outcome = self.exchange(request.clone(), call.deadline.instant()).await;
+            let outcome = self.exchange(request.clone(), call.deadline.instant(), asked.max_body).await;
             let more = attempt + 1 < self.tuning.tries;
-            let again = more && event.is_none();
+            let again = more && asked.event.is_none();
             let pause = match outcome {
                 // Never sent: the next one goes on a new connection.
                 Err(Failed::Stale) => Duration::ZERO,

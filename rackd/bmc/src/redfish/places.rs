@@ -24,6 +24,7 @@ pub(super) struct Root {
     chassis: Option<Path>,
     pub(super) accounts: Option<Path>,
     update: Option<Path>,
+    pub(super) events: Option<Path>,
     pub(super) vendor: &'static Vendor,
 }
 
@@ -71,6 +72,7 @@ impl Link {
             chassis: document.link("Chassis"),
             accounts: document.link("AccountService"),
             update: document.link("UpdateService"),
+            events: document.link("EventService"),
             vendor,
         })
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::driver::RedfishBmc;
 use super::link::Link;
-use super::vendor::Vendor;
+use super::vendor::{self, Vendor};
 use crate::actor::Call;
 use crate::auto::Recognise;
 use crate::{Bmc, BmcError, Deadline};
@@ -28,9 +28,10 @@ impl Link {
 
 /// What this driver can, under a vendor's name.
 pub(super) fn handle(driver: Arc<RedfishBmc>, name: &'static str) -> Bmc {
-    Bmc::new(name)
+    let bmc = Bmc::new(name)
         .with_power(driver.clone())
         .with_boot_device(driver.clone())
+        .with_boot_order(driver.clone())
         .with_identity(driver.clone())
         .with_identify(driver.clone())
         .with_interrupt(driver.clone())
@@ -38,11 +39,13 @@ pub(super) fn handle(driver: Arc<RedfishBmc>, name: &'static str) -> Bmc {
         .with_accounts(driver.clone())
         .with_virtual_media(driver.clone())
         .with_event_log(driver.clone())
+        .with_events(driver.clone())
         .with_sensors(driver.clone())
         .with_power_draw(driver.clone())
         .with_bios(driver.clone())
         .with_secure_boot(driver.clone())
         .with_firmware(driver.clone())
         .with_recognise(driver.clone())
-        .with_inventory(driver)
+        .with_inventory(driver.clone());
+    if vendor::of_driver(name).profiles { bmc.with_profile(driver) } else { bmc }
 }

@@ -7,7 +7,7 @@ use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc};
 use super::link::{Ask, Link};
 use crate::actor::Call;
-use crate::{BmcError, Deadline, SecureBoot, SecureBootState};
+use crate::{BmcError, Deadline, KeyReset, SecureBoot, SecureBootKeys, SecureBootState};
 
 #[async_trait]
 impl SecureBoot for RedfishBmc {
@@ -21,14 +21,34 @@ impl SecureBoot for RedfishBmc {
     async fn set_secure_boot(&self, enabled: bool, deadline: Deadline) -> Result<SecureBootState, BmcError> {
         self.call(deadline, move |link, call| Box::pin(link.set_secure_boot(call, enabled))).await
     }
+
+    async fn secure_boot_keys(&self, deadline: Deadline) -> Result<SecureBootKeys, BmcError> {
+        self.call(deadline, |link, call| Box::pin(link.secure_boot_keys(call))).await
+    }
+
+    async fn reset_secure_boot_keys(
+        &self,
+        to: KeyReset,
+        deadline: Deadline,
+    ) -> Result<SecureBootKeys, BmcError> {
+        self.call(deadline, move |link, call| Box::pin(link.reset_secure_boot_keys(call, to))).await
+    }
 }
 
 impl Link {
-    async fn secure_boot(&mut self, call: &mut Call) -> Result<(Path, Document, SecureBootState), BmcError> {
+    pub(super) async fn secure_boot_resource(
+        &mut self,
+        call: &mut Call,
+    ) -> Result<(Path, Document), BmcError> {
         let unsupported = BmcError::Unsupported { driver: DRIVER, capability: "Secure Boot on this BMC" };
         let (_, system) = self.system(call).await?;
         let path = system.link("SecureBoot").ok_or(unsupported)?;
         let document = self.get(call, &path).await?;
+        Ok((path, document))
+    }
+
+    async fn secure_boot(&mut self, call: &mut Call) -> Result<(Path, Document, SecureBootState), BmcError> {
+        let (path, document) = self.secure_boot_resource(call).await?;
         let Some(state) = read(&document) else {
             let seen = document.at("SecureBootEnable").map_or("none".to_owned(), ToString::to_string);
             return Err(self.bad_answer(&Ask::get(&path), "SecureBootEnable as true or false", &seen));

@@ -65,7 +65,7 @@ impl RedfishBmc {
         }
     }
 
-    fn unfinished(&self, path: &Path, task: &BmcTask) -> BmcError {
+    pub(super) fn unfinished(&self, path: &Path, task: &BmcTask) -> BmcError {
         BmcError::TaskUnfinished {
             addr: self.addr,
             task: path.as_str().to_owned(),

@@ -18,6 +18,10 @@ pub(super) struct Vendor {
     pub(super) media_boot: MediaBoot,
     /// Whether settings wait until a job for them is queued.
     pub(super) queues_jobs: bool,
+    /// Keys of the BIOS's `Oem` below which a link leads to the boot order; none: the standard's.
+    pub(super) boot_settings: &'static [&'static str],
+    /// Whether all settings come and go as one profile.
+    pub(super) profiles: bool,
     /// Whether the update service itself tells how far an update is, instead of a task.
     pub(super) update_state: bool,
 }
@@ -39,10 +43,12 @@ const PLAIN: Vendor = Vendor {
     oem: &[],
     media_boot: MediaBoot::Override,
     queues_jobs: false,
+    boot_settings: &[],
+    profiles: false,
     update_state: false,
 };
 
-/// HPE's iLO 4 (`Hp`), 5 and 6 (`Hpe`): its Redfish reference, HpeiLOVirtualMedia and HpeiLOUpdateServiceExt. Dell's iDRAC
+/// HPE's iLO 4 (`Hp`), 5 and 6 (`Hpe`): its Redfish reference, HpeiLOVirtualMedia, HpeServerBootSettings and HpeiLOUpdateServiceExt. Dell's iDRAC
 /// 8, 9 and 10: its Redfish API guide, OemManager, DellJob.
 const VENDORS: &[Vendor] = &[
     Vendor {
@@ -51,6 +57,8 @@ const VENDORS: &[Vendor] = &[
         oem: &["Hpe", "Hp"],
         media_boot: MediaBoot::Drive(&["Hpe", "Hp"]),
         queues_jobs: false,
+        boot_settings: &["Hpe", "Hp"],
+        profiles: false,
         update_state: true,
     },
     Vendor {
@@ -59,6 +67,8 @@ const VENDORS: &[Vendor] = &[
         oem: &["Dell"],
         media_boot: MediaBoot::Profile,
         queues_jobs: true,
+        boot_settings: &[],
+        profiles: true,
         update_state: false,
     },
 ];

@@ -138,14 +138,14 @@ impl Link {
     /// Sends a request. The answer may be a refusal, but not of the account.
     pub(super) async fn send(&mut self, call: &mut Call, ask: &Ask) -> Result<Answer, BmcError> {
         let request = self.build(ask)?;
-        let outcome = self.http.persist(call, &request, ask.event).await;
-        self.last_used = Instant::now();
         let asked = Asked {
             service: "SeaMicro's REST API",
             name: ask.name(),
             event: ask.event,
             max_body: self.tuning.max_body,
         };
+        let outcome = self.http.persist(call, &request, &asked).await;
+        self.last_used = Instant::now();
         let answer = outcome.map_err(|failed| failed.told(&self.address, call, &asked))?;
         if answer.status == StatusCode::UNAUTHORIZED {
             let RedfishAddress { addr, user, .. } = &*self.address;

@@ -8,6 +8,7 @@ mod node_action;
 mod node_bmc;
 mod node_boot;
 mod node_firmware;
+mod node_profile;
 mod node_rack;
 mod operation;
 mod recover;

@@ -30,8 +30,9 @@ impl App {
         &self,
         request: ReadNodeEventLogRequest,
     ) -> Result<BmcEventLog, Status> {
+        let log = check_log(request.log)?;
         let (machine, mut rack) = self.bmc_of(&request.name).await?;
-        let request = ReadBmcEventLogRequest { machine: Some(machine), last: request.last };
+        let request = ReadBmcEventLogRequest { machine: Some(machine), last: request.last, log };
         let answer = rack.read_bmc_event_log(request).await;
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
     }
@@ -56,9 +57,10 @@ impl App {
         caller: &Caller,
         request: ClearNodeEventLogRequest,
     ) -> Result<BmcDone, Status> {
+        let log = check_log(request.log)?;
         let (machine, mut rack) = self.bmc_of(&request.name).await?;
-        self.audit(caller, request.name).record("clear bmc event log", "").await?;
-        let answer = rack.clear_bmc_event_log(ClearBmcEventLogRequest { machine: Some(machine) }).await;
+        self.audit(caller, request.name).record("clear bmc event log", &log).await?;
+        let answer = rack.clear_bmc_event_log(ClearBmcEventLogRequest { machine: Some(machine), log }).await;
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
     }
 
@@ -144,6 +146,16 @@ impl App {
         Ok((spec::machine(found.dispatch), client.max_decoding_message_size(MAX_MESSAGE)))
     }
 }
+
+/// It goes to the BMC, and into the history.
+fn check_log(log: String) -> Result<String, Status> {
+    if log.len() > LOG_BYTES || !log.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(invalid("log", format!("expected a log's name of at most {LOG_BYTES} bytes")));
+    }
+    Ok(log)
+}
+
+const LOG_BYTES: usize = 64;
 
 /// It goes to the BMC, and what is in front of its `?` into the history: no user may be in it.
 pub(super) fn check_image_url(url: &str) -> Result<&str, Status> {

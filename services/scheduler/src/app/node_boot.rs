@@ -2,12 +2,15 @@
 
 use super::App;
 use farrier_proto::rack::{
-    BmcBootDevice, BmcDone, BmcSecureBoot, BootSource, IdentifyMachineRequest, ReadBootDeviceRequest,
-    ReadSecureBootRequest, SetBootDeviceRequest, SetSecureBootRequest,
+    BmcBootDevice, BmcBootOrder, BmcDone, BmcSecureBoot, BmcSecureBootKeys, BootSource,
+    IdentifyMachineRequest, ReadBootDeviceRequest, ReadBootOrderRequest, ReadSecureBootKeysRequest,
+    ReadSecureBootRequest, ResetSecureBootKeysRequest, SecureBootKeyReset, SetBootDeviceRequest,
+    SetBootOrderRequest, SetSecureBootRequest,
 };
 use farrier_proto::scheduler::{
-    IdentifyNodeRequest, ReadNodeBootDeviceRequest, ReadNodeSecureBootRequest, SetNodeBootDeviceRequest,
-    SetNodeSecureBootRequest,
+    IdentifyNodeRequest, ReadNodeBootDeviceRequest, ReadNodeBootOrderRequest, ReadNodeSecureBootKeysRequest,
+    ReadNodeSecureBootRequest, ResetNodeSecureBootKeysRequest, SetNodeBootDeviceRequest,
+    SetNodeBootOrderRequest, SetNodeSecureBootRequest,
 };
 use farrier_proto::types::BootMode;
 use farrier_runtime::authz::Caller;
@@ -63,7 +66,60 @@ impl App {
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
     }
 
-    async fn not_held(&self, name: &str) -> Result<(), Status> {
+    pub(crate) async fn read_secure_boot_keys(
+        &self,
+        request: ReadNodeSecureBootKeysRequest,
+    ) -> Result<BmcSecureBootKeys, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        let answer = rack.read_secure_boot_keys(ReadSecureBootKeysRequest { machine: Some(machine) }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn reset_secure_boot_keys(
+        &self,
+        caller: &Caller,
+        request: ResetNodeSecureBootKeysRequest,
+    ) -> Result<BmcSecureBootKeys, Status> {
+        let detail = match request.reset() {
+            SecureBootKeyReset::Default => "to those it was delivered with",
+            SecureBootKeyReset::DeleteAll => "delete all",
+            SecureBootKeyReset::Unspecified => {
+                return Err(invalid("reset", "expected default or delete all"));
+            }
+        };
+        let ResetNodeSecureBootKeysRequest { name, reset } = request;
+        self.not_held(&name).await?;
+        let (machine, mut rack) = self.bmc_of(&name).await?;
+        self.audit(caller, name).record("reset secure boot keys", detail).await?;
+        let request = ResetSecureBootKeysRequest { machine: Some(machine), reset };
+        let answer = rack.reset_secure_boot_keys(request).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn read_boot_order(
+        &self,
+        request: ReadNodeBootOrderRequest,
+    ) -> Result<BmcBootOrder, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        let answer = rack.read_boot_order(ReadBootOrderRequest { machine: Some(machine) }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn set_boot_order(
+        &self,
+        caller: &Caller,
+        request: SetNodeBootOrderRequest,
+    ) -> Result<BmcBootOrder, Status> {
+        let SetNodeBootOrderRequest { name, first } = request;
+        let detail = check_order(&first)?;
+        self.not_held(&name).await?;
+        let (machine, mut rack) = self.bmc_of(&name).await?;
+        self.audit(caller, name).record("set boot order", &detail).await?;
+        let answer = rack.set_boot_order(SetBootOrderRequest { machine: Some(machine), first }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(super) async fn not_held(&self, name: &str) -> Result<(), Status> {
         let node = self.rack_of(name).await?.dispatch.node.unwrap_or_default();
         if node.operation.is_empty() {
             return Ok(());
@@ -95,6 +151,21 @@ impl App {
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
     }
 }
+
+/// For the history, which has room for so much.
+fn check_order(first: &[String]) -> Result<String, Status> {
+    let good = |id: &String| (1..=ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    let twice = first.iter().enumerate().any(|(at, id)| first.iter().skip(at + 1).any(|other| other == id));
+    if !(1..=OPTIONS).contains(&first.len()) || !first.iter().all(good) || twice {
+        let expected = format!("expected 1 to {OPTIONS} ids of at most {ID} bytes, each once");
+        return Err(invalid("first", expected));
+    }
+    Ok(first.join(", ").chars().take(DETAIL).collect())
+}
+
+const OPTIONS: usize = 64;
+const ID: usize = 128;
+const DETAIL: usize = 500;
 
 /// For the history.
 fn detail(request: &SetNodeBootDeviceRequest) -> Result<String, Status> {

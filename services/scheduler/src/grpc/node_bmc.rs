@@ -1,15 +1,18 @@
 use crate::app::App;
 use farrier_proto::rack::{
-    BiosSettings, BmcBootDevice, BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcPowerDraw,
-    BmcSecureBoot, BmcSensors, BmcTask, BmcVirtualMedia, Firmware, FirmwareUpdate,
+    BiosSettings, BmcBootDevice, BmcBootOrder, BmcCapabilities, BmcDone, BmcEventLog, BmcInventory,
+    BmcPowerDraw, BmcProfile, BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys, BmcSensors, BmcTask,
+    BmcVirtualMedia, Firmware, FirmwareUpdate,
 };
 use farrier_proto::scheduler::node_bmc_service_server::NodeBmcService;
 use farrier_proto::scheduler::{
-    ClearNodeEventLogRequest, IdentifyNodeRequest, InterruptNodeRequest, ReadNodeBiosRequest,
-    ReadNodeBmcTaskRequest, ReadNodeBootDeviceRequest, ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest,
-    ReadNodeFirmwareRequest, ReadNodeInventoryRequest, ReadNodePowerDrawRequest, ReadNodeSecureBootRequest,
-    ReadNodeSensorsRequest, ResetNodeBmcRequest, SetNodeBiosRequest, SetNodeBootDeviceRequest,
-    SetNodeSecureBootRequest, UpdateNodeFirmwareRequest, UseNodeVirtualMediaRequest,
+    ClearNodeEventLogRequest, ExportNodeProfileRequest, IdentifyNodeRequest, ImportNodeProfileRequest,
+    InterruptNodeRequest, ReadNodeBiosRequest, ReadNodeBmcTaskRequest, ReadNodeBootDeviceRequest,
+    ReadNodeBootOrderRequest, ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest, ReadNodeFirmwareRequest,
+    ReadNodeInventoryRequest, ReadNodePowerDrawRequest, ReadNodeSecureBootKeysRequest,
+    ReadNodeSecureBootRequest, ReadNodeSensorsRequest, ResetNodeBmcRequest, ResetNodeSecureBootKeysRequest,
+    SetNodeBiosRequest, SetNodeBootDeviceRequest, SetNodeBootOrderRequest, SetNodeSecureBootRequest,
+    UpdateNodeFirmwareRequest, UseNodeVirtualMediaRequest,
 };
 use farrier_runtime::authz::Caller;
 use tonic::{Request, Response, Status};
@@ -156,5 +159,51 @@ impl NodeBmcService for App {
     ) -> Result<Response<BmcSecureBoot>, Status> {
         let caller = Caller::of(&request);
         Ok(Response::new(self.set_secure_boot(&caller, request.into_inner()).await?))
+    }
+
+    async fn read_node_secure_boot_keys(
+        &self,
+        request: Request<ReadNodeSecureBootKeysRequest>,
+    ) -> Result<Response<BmcSecureBootKeys>, Status> {
+        Ok(Response::new(self.read_secure_boot_keys(request.into_inner()).await?))
+    }
+
+    async fn reset_node_secure_boot_keys(
+        &self,
+        request: Request<ResetNodeSecureBootKeysRequest>,
+    ) -> Result<Response<BmcSecureBootKeys>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.reset_secure_boot_keys(&caller, request.into_inner()).await?))
+    }
+
+    async fn read_node_boot_order(
+        &self,
+        request: Request<ReadNodeBootOrderRequest>,
+    ) -> Result<Response<BmcBootOrder>, Status> {
+        Ok(Response::new(self.read_boot_order(request.into_inner()).await?))
+    }
+
+    async fn set_node_boot_order(
+        &self,
+        request: Request<SetNodeBootOrderRequest>,
+    ) -> Result<Response<BmcBootOrder>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.set_boot_order(&caller, request.into_inner()).await?))
+    }
+
+    async fn export_node_profile(
+        &self,
+        request: Request<ExportNodeProfileRequest>,
+    ) -> Result<Response<BmcProfile>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.export_profile(&caller, request.into_inner()).await?))
+    }
+
+    async fn import_node_profile(
+        &self,
+        request: Request<ImportNodeProfileRequest>,
+    ) -> Result<Response<BmcProfileImport>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.import_profile(&caller, request.into_inner()).await?))
     }
 }

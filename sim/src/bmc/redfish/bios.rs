@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::boot_order;
 use super::changes::{Outcome, bad};
 use super::personality::Personality;
 use super::resources::{View, link};
@@ -34,6 +35,10 @@ impl Bios {
     /// The machine starts: what was to be is.
     pub(super) fn start(&mut self) {
         self.now.clone_from(&self.later);
+    }
+
+    pub(super) fn now(&self) -> &Map<String, Value> {
+        &self.now
     }
 
     /// PATCH of the settings to come: all or nothing.
@@ -80,7 +85,17 @@ pub(super) fn get(view: &View<'_>, path: &str, rest: &[&str]) -> Option<Value> {
                 settings.insert("SupportedApplyTimes".to_owned(), json!(["OnReset"]));
             }
             now.as_object_mut()?.insert("@Redfish.Settings".to_owned(), settings);
+            if view.config.personality == Personality::Ilo {
+                let links = json!({ "Hpe": { "Links": { "Boot": link(&format!("{path}/Boot")) } } });
+                now.as_object_mut()?.insert("Oem".to_owned(), links);
+            }
             Some(now)
+        }
+        ["Boot"] if view.config.personality == Personality::Ilo => {
+            Some(boot_order::of_hpe(view, path, false))
+        }
+        ["Boot", "Settings"] if view.config.personality == Personality::Ilo => {
+            Some(boot_order::of_hpe(view, path, true))
         }
         ["Settings"] => Some(bios(&view.bios.later, "Settings")),
         _ => None,

@@ -53,14 +53,6 @@ pub(super) async fn system(
     Ok(())
 }
 
-/// PATCH of the SecureBoot resource.
-pub(super) fn secure_boot(body: &Value) -> Result<bool, (StatusCode, Value)> {
-    match body.as_object().map(|body| body.iter().collect::<Vec<_>>()).as_deref() {
-        Some([(name, Value::Bool(on))]) if *name == "SecureBootEnable" => Ok(*on),
-        _ => Err(bad("PropertyValueTypeError", "expected SecureBootEnable as true or false")),
-    }
-}
-
 /// POST to ComputerSystem.Reset.
 pub(super) async fn reset(
     faults: &RedfishFaults,
@@ -166,9 +158,13 @@ pub(super) fn import(body: &Value) -> Result<Work, (StatusCode, Value)> {
     if target.is_none() || !["Graceful", "Forced", "NoReboot"].contains(&shutdown) {
         return Err(bad("ActionParameterMissing", "ShareParameters and a ShutdownType of those listed"));
     }
-    let whole = profile.starts_with("<SystemConfiguration>") && profile.ends_with("</SystemConfiguration>");
-    // Its reader takes no space between elements.
-    if !whole || profile.contains("> <") || profile.contains(">\n<") {
+    let profile = profile.trim_end();
+    if serde_json::from_str::<Value>(profile).is_ok_and(|json| json.get("SystemConfiguration").is_some()) {
+        return Ok(Work::Import { profile: profile.to_owned() });
+    }
+    let whole = profile.starts_with("<SystemConfiguration") && profile.ends_with("</SystemConfiguration>");
+    // Its reader takes no blank between elements, but for a line's end.
+    if !whole || profile.contains("> <") {
         return Ok(Work::Nothing);
     }
     let has = |name: &str, value: &str| {
@@ -176,7 +172,7 @@ pub(super) fn import(body: &Value) -> Result<Work, (StatusCode, Value)> {
         rest.is_some_and(|rest| rest.trim_start().starts_with(value))
     };
     let boots = has("BootOnce", "Enabled") && has("FirstBootDevice", "VCD-DVD");
-    Ok(if boots { Work::MediaBoot } else { Work::Profile })
+    Ok(if boots { Work::MediaBoot } else { Work::Import { profile: profile.to_owned() } })
 }
 
 /// The flags that a Boot object makes of the present ones.

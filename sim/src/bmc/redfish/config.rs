@@ -33,6 +33,10 @@ pub struct RedfishConfig {
     pub power_takes: Duration,
     /// Whether sensors are told by a collection (DSP0268 of 2020), not by Thermal and Power.
     pub sensor_collection: bool,
+    /// Whether disks are told by SimpleStorage, as by older ones.
+    pub simple_storage: bool,
+    /// Whether it tells events to who listens.
+    pub events: bool,
     /// Whether an image must come with its protocol, as some vendors ask.
     pub media_needs_protocol: bool,
     /// Whether reset types are told by an ActionInfo instead of inline.
@@ -78,6 +82,8 @@ impl RedfishConfig {
             refuses_mode: false,
             power_takes: Duration::ZERO,
             sensor_collection: false,
+            simple_storage: false,
+            events: true,
             media_needs_protocol: false,
             action_info: false,
             personality: Personality::Plain,

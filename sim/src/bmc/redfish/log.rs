@@ -27,7 +27,7 @@ struct Entry {
     id: u64,
     created: String,
     sensor: &'static str,
-    message: &'static str,
+    message: String,
     severity: &'static str,
     asserted: bool,
 }
@@ -41,6 +41,15 @@ impl Log {
             PowerAction::Cycle | PowerAction::Reset => ("Power Unit", "Power cycle", "OK", true),
             PowerAction::Interrupt => ("Critical Interrupt", "Front panel NMI", "Critical", true),
         };
+        self.wrote(sensor, message.to_owned(), severity, asserted);
+    }
+
+    /// Something of the BMC's own happened.
+    pub(super) fn noted(&mut self, message: String) {
+        self.wrote("Audit", message, "OK", true);
+    }
+
+    fn wrote(&mut self, sensor: &'static str, message: String, severity: &'static str, asserted: bool) {
         self.newest += 1;
         if self.entries.len() == CAPACITY {
             self.entries.pop_front();
@@ -54,38 +63,53 @@ impl Log {
     }
 }
 
+/// A log among those of a system or a BMC.
+pub(super) struct Kind {
+    id: &'static str,
+    name: &'static str,
+    entry: &'static str,
+    of: for<'a> fn(&View<'a>) -> &'a Log,
+}
+
+pub(super) const SEL: Kind = Kind { id: "SEL", name: "System Event Log", entry: "SEL", of: |view| view.log };
+/// Dell's.
+pub(super) const LIFECYCLE: Kind =
+    Kind { id: "Lclog", name: "Lifecycle Controller Log", entry: "Event", of: |view| view.lifecycle };
+
 /// Something at or below the collection of logs, whose path is `all`.
-pub(super) fn get(view: &View<'_>, path: &str, all: &str, rest: &[&str]) -> Option<Value> {
-    let entries = format!("{all}/SEL/Entries");
+pub(super) fn get(view: &View<'_>, path: &str, all: &str, rest: &[&str], kind: &Kind) -> Option<Value> {
+    let log = (kind.of)(view);
+    let id = kind.id;
+    let entries = format!("{all}/{id}/Entries");
     Some(match rest {
-        [] => collection(path, "LogServiceCollection", &[format!("{all}/SEL")]),
-        ["SEL"] => json!({
-            "@odata.id": path, "@odata.type": "#LogService.v1_2_0.LogService", "Id": "SEL",
-            "Name": "System Event Log", "LogEntryType": "SEL", "MaxNumberOfRecords": CAPACITY,
+        [] => collection(path, "LogServiceCollection", &[format!("{all}/{id}")]),
+        [one] if *one == id => json!({
+            "@odata.id": path, "@odata.type": "#LogService.v1_2_0.LogService", "Id": id,
+            "Name": kind.name, "LogEntryType": kind.entry, "MaxNumberOfRecords": CAPACITY,
             "OverWritePolicy": "WrapsWhenFull", "ServiceEnabled": true,
             "Entries": { "@odata.id": entries },
             "Actions": { "#LogService.ClearLog": { "target": format!("{path}/Actions/LogService.ClearLog") } },
         }),
-        ["SEL", "Entries"] => page(view, &entries),
-        ["SEL", "Entries", id] => {
-            let id: u64 = id.parse().ok()?;
-            entry(view.log.entries.iter().find(|entry| entry.id == id)?, &entries)
+        [one, "Entries"] if *one == id => page(view, log, &entries, kind.entry),
+        [one, "Entries", number] if *one == id => {
+            let id: u64 = number.parse().ok()?;
+            entry(log.entries.iter().find(|entry| entry.id == id)?, &entries, kind.entry)
         }
         _ => return None,
     })
 }
 
 /// From `$skip` on, newest first.
-fn page(view: &View<'_>, path: &str) -> Value {
+fn page(view: &View<'_>, log: &Log, path: &str, kind: &str) -> Value {
     let skip = view.query.split('&').find_map(|part| part.strip_prefix("$skip=")?.parse().ok()).unwrap_or(0);
-    let newest_first = view.log.entries.iter().rev();
-    let members: Vec<_> = newest_first.skip(skip).take(PAGE).map(|one| entry(one, path)).collect();
+    let newest_first = log.entries.iter().rev();
+    let members: Vec<_> = newest_first.skip(skip).take(PAGE).map(|one| entry(one, path, kind)).collect();
     let mut page = json!({
         "@odata.id": path, "@odata.type": "#LogEntryCollection.LogEntryCollection", "Name": "Entries",
-        "Members@odata.count": view.log.entries.len(), "Members": members,
+        "Members@odata.count": log.entries.len(), "Members": members,
     });
     let next = skip + PAGE;
-    if next < view.log.entries.len()
+    if next < log.entries.len()
         && let Some(page) = page.as_object_mut()
     {
         page.insert("Members@odata.nextLink".to_owned(), json!(format!("{path}?$skip={next}")));
@@ -93,11 +117,11 @@ fn page(view: &View<'_>, path: &str) -> Value {
     page
 }
 
-fn entry(entry: &Entry, collection: &str) -> Value {
+fn entry(entry: &Entry, collection: &str, kind: &str) -> Value {
     let Entry { id, created, sensor, message, severity, asserted } = entry;
     json!({
         "@odata.id": format!("{collection}/{id}"), "@odata.type": "#LogEntry.v1_8_0.LogEntry",
-        "Id": id.to_string(), "Name": "Log Entry", "EntryType": "SEL", "Created": created,
+        "Id": id.to_string(), "Name": "Log Entry", "EntryType": kind, "Created": created,
         "SensorType": sensor, "SensorNumber": 1, "Message": message, "MessageId": "Farrier.1.0.PowerButton", "Severity": severity,
         "EntryCode": if *asserted { "Assert" } else { "Deassert" },
     })

@@ -4,22 +4,27 @@
 //! - `server`: sockets, TLS, faults; one request at a time as small BMCs do it
 //! - `service`: who may do what: sessions, Basic, ETags, and the way to a resource
 //! - `personality`: whose it pretends to be: Dell's, HPE's, or nobody's
-//! - `resources`, `accounts`, `bios`, `chassis`, `log`, `tasks`, `update`: what each path holds, as a pure function of the machine
+//! - `resources`, `accounts`, `bios`, `boot_order`, `chassis`, `events`, `log`, `profile`, `secure_boot`, `storage`, `tasks`, `update`: what each path holds, as a pure function of the machine
 //! - `changes`: PATCH and actions
 //! - `config`, `faults`: what it is, and how it misbehaves
 
 mod accounts;
 mod bios;
+mod boot_order;
 mod changes;
 mod chassis;
 mod config;
+mod events;
 mod faults;
 mod log;
 mod personality;
+mod profile;
 mod resources;
+mod secure_boot;
 mod server;
 mod service;
 mod sessions;
+mod storage;
 mod tasks;
 mod update;
 

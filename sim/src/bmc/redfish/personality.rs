@@ -111,6 +111,7 @@ impl Personality {
                         "ShareParameters": { "Target@Redfish.AllowableValues": ["ALL", "IDRAC", "BIOS"] },
                     },
                 }},
+                "LogServices": link(&format!("{path}/LogServices")),
                 "Links": { "Oem": { "Dell": { "Jobs": link(&format!("{path}/Jobs")) } } },
             }),
         }

@@ -3,12 +3,14 @@
 use serde_json::{Value, json};
 
 use super::bios::{self, Bios};
+use super::boot_order::{self, BootOrder};
 use super::config::RedfishConfig;
 use super::log::Log;
 use super::personality::{Personality, dress};
+use super::secure_boot::SecureBoot;
 use super::tasks::{self, Tasks};
 use super::update::{self, Parts};
-use super::{accounts, chassis, log};
+use super::{accounts, chassis, events, log, storage};
 use crate::bmc::{Accounts, BootDeviceSelector, BootFlags, PowerState};
 
 pub(super) const ROOT: &str = "/redfish/v1";
@@ -40,10 +42,12 @@ pub(super) struct View<'a> {
     pub(super) power: PowerState,
     pub(super) flags: BootFlags,
     pub(super) led: bool,
-    /// At the next start, and at the last.
-    pub(super) secure_boot: (bool, bool),
+    pub(super) secure_boot: &'a SecureBoot,
+    pub(super) boot_order: &'a BootOrder,
     pub(super) sessions: Vec<(u32, String)>,
     pub(super) log: &'a Log,
+    /// Of the BMC's own doings.
+    pub(super) lifecycle: &'a Log,
     pub(super) accounts: &'a Accounts,
     /// What the virtual CD drive has in it.
     pub(super) media: Option<&'a str>,
@@ -82,6 +86,9 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
     }
     if path.starts_with(update::SERVICE) {
         return update::get(view, path);
+    }
+    if path.starts_with(events::SERVICE) {
+        return events::get(view, path);
     }
     if let Some(task) = tasks::get(view, path) {
         return Some(task);
@@ -144,6 +151,11 @@ fn root(config: &RedfishConfig) -> Value {
         root.insert("SessionService".to_owned(), link("/redfish/v1/SessionService"));
         root.insert("Links".to_owned(), json!({ "Sessions": link(SESSIONS) }));
     }
+    if config.events
+        && let Some(root) = root.as_object_mut()
+    {
+        root.insert("EventService".to_owned(), link(events::SERVICE));
+    }
     dress(&mut root, config.personality.root());
     root
 }
@@ -166,6 +178,10 @@ fn of_manager(view: &View<'_>, path: &str, rest: &str) -> Option<Value> {
             });
             dress(&mut manager, personality.of_manager());
             manager
+        }
+        ["LogServices", rest @ ..] if personality == Personality::Idrac => {
+            let all = format!("{}/LogServices", personality.manager_path());
+            return log::get(view, path, &all, rest, &log::LIFECYCLE);
         }
         ["VirtualMedia"] => {
             let members: Vec<_> = others.iter().chain([&cd]).map(|id| format!("{drives}/{id}")).collect();
@@ -221,14 +237,16 @@ fn of_system(view: &View<'_>, id: &str, rest: &str) -> Option<Value> {
             "Name": "Reset Action Info",
             "Parameters": [{ "Name": "ResetType", "Required": true, "DataType": "String", "AllowableValues": RESETS }],
         }),
-        ["SecureBoot"] => json!({
-            "@odata.id": path, "@odata.type": "#SecureBoot.v1_1_0.SecureBoot", "Id": "SecureBoot",
-            "Name": "UEFI Secure Boot", "SecureBootEnable": view.secure_boot.0,
-            "SecureBootCurrentBoot": if view.secure_boot.1 { "Enabled" } else { "Disabled" },
-            "SecureBootMode": "UserMode",
-        }),
+        ["SecureBoot", rest @ ..] => return view.secure_boot.get(&path, rest),
+        ["BootOptions", rest @ ..] if view.config.personality != Personality::Ilo => {
+            return boot_order::options(&path, rest);
+        }
+        ["Storage", rest @ ..] if !view.config.simple_storage => return storage::get(&path, rest),
+        ["SimpleStorage", rest @ ..] if view.config.simple_storage => return storage::simple(&path, rest),
         ["Bios", rest @ ..] => return bios::get(view, &path, rest),
-        ["LogServices", rest @ ..] => return log::get(view, &path, &format!("{system}/LogServices"), rest),
+        ["LogServices", rest @ ..] => {
+            return log::get(view, &path, &format!("{system}/LogServices"), rest, &log::SEL);
+        }
         _ => return None,
     })
 }
@@ -274,6 +292,8 @@ fn whole_system(view: &View<'_>, id: &str, path: &str) -> Value {
         "SecureBoot": link(&format!("{path}/SecureBoot")),
         "Actions": { "#ComputerSystem.Reset": reset },
     });
+    dress(&mut system, view.boot_order.of_system(view.config.personality, path));
+    dress(&mut system, storage::of_system(view, path));
     dress(&mut system, view.config.personality.of_system(path));
     system
 }

@@ -1,5 +1,6 @@
 //! One simulated Redfish service on one socket.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -8,10 +9,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +25,9 @@ use super::config::RedfishConfig;
 use super::faults::RedfishFaults;
 use super::service::{Asked, Reply, Service};
 use crate::bmc::Chassis;
+
+/// Whole, or without end.
+type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Longest body taken.
 const MAX_BODY: usize = 64 * 1024;
@@ -91,6 +96,11 @@ impl RedfishHandle {
     /// How often the BMC was restarted.
     pub async fn restarts(&self) -> u32 {
         self.shared.service.lock().await.restarts
+    }
+
+    /// Who listens to events now.
+    pub async fn listeners(&self) -> usize {
+        self.shared.service.lock().await.listeners()
     }
 
     /// Requests so far.
@@ -199,7 +209,7 @@ where
 }
 
 /// An error closes the connection without an answer.
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Result<Response<Full<Bytes>>> {
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
     let count = shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
     let every = |n: Option<NonZeroU32>| n.is_some_and(|n| count.is_multiple_of(n.get()));
     let (head, body) = request.into_parts();
@@ -220,7 +230,13 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Resu
     }
     anyhow::ensure!(!every(faults.drop_every), "dropped");
     if faults.garbage {
-        return Ok(Response::new(Full::new(Bytes::from_static(b"<html>Redfish is starting\0\xff"))));
+        let garbage = Bytes::from_static(b"<html>Redfish is starting\0\xff");
+        return Ok(Response::new(Full::new(garbage).boxed_unsync()));
+    }
+    let listened = shared.service.lock().await.listen(&asked);
+    if let Some(events) = listened.filter(|_| faults == RedfishFaults::default()) {
+        let response = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
+        return Ok(response.header(header::CACHE_CONTROL, "no-cache").body(events)?);
     }
     let is_root = asked.path.trim_end_matches('/') == super::resources::ROOT;
     let reply = match (&faults.redirect, faults.status) {

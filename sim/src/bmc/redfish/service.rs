@@ -1,26 +1,31 @@
 //! Who may do what, and the way to a resource.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use farrier_identity::device::SelfSigned;
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::bios::Bios;
+use super::boot_order::BootOrder;
 use super::config::RedfishConfig;
+use super::events::Bell;
 use super::faults::RedfishFaults;
 use super::log::Log;
 use super::personality::Personality;
 use super::resources::{self, SESSIONS, View, refusal};
+use super::secure_boot::SecureBoot;
 use super::sessions::Sessions;
 use super::tasks::{self, Tasks, Work};
 use super::update::{self, Parts};
-use super::{accounts, changes, resources::ROOT};
+use super::{accounts, changes, events, profile, resources::ROOT};
 use crate::bmc::{Chassis, PowerState};
 
 const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
@@ -31,9 +36,11 @@ pub(super) struct Service {
     pub(super) sessions: Sessions,
     chassis: Arc<dyn Chassis>,
     led: bool,
-    /// Secure Boot at the next start, and at the last.
-    secure_boot: (bool, bool),
+    secure_boot: SecureBoot,
+    boot_order: BootOrder,
     log: Log,
+    /// Of the BMC's own doings.
+    lifecycle: Log,
     media: Option<String>,
     media_boots: bool,
     /// On its way, and until when.
@@ -43,6 +50,7 @@ pub(super) struct Service {
     parts: Parts,
     /// How often the BMC was restarted.
     pub(super) restarts: u32,
+    bell: Bell,
 }
 
 /// A request that came whole.
@@ -59,6 +67,7 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct Reply {
     status: StatusCode,
+    /// A resource; or a text, which goes as it is.
     body: Option<Value>,
     headers: Vec<(HeaderName, String)>,
 }
@@ -72,8 +81,10 @@ impl Service {
             sessions,
             chassis,
             led: false,
-            secure_boot: (false, false),
+            secure_boot: SecureBoot::default(),
+            boot_order: BootOrder::default(),
             log: Log::default(),
+            lifecycle: Log::default(),
             media: None,
             media_boots: false,
             moving: None,
@@ -81,6 +92,7 @@ impl Service {
             tasks: Tasks::default(),
             parts,
             restarts: 0,
+            bell: Bell::default(),
         }
     }
 
@@ -110,7 +122,9 @@ impl Service {
             power: self.chassis.power().await,
             flags: self.chassis.boot_flags().await,
             led: self.led,
-            secure_boot: self.secure_boot,
+            secure_boot: &self.secure_boot,
+            boot_order: &self.boot_order,
+            lifecycle: &self.lifecycle,
             sessions: self.sessions.all(Instant::now()),
             accounts: &self.config.accounts,
             log: &self.log,
@@ -129,7 +143,10 @@ impl Service {
                 return Reply::missing(path);
             }
             let body = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
-            return self.act(action, faults, &body).await.unwrap_or_else(|| Reply::missing(path));
+            return self.act(resource, action, faults, &body).await.unwrap_or_else(|| Reply::missing(path));
+        }
+        if let (&Method::GET, Some(Work::Export { json, bios })) = (&asked.method, self.tasks.done(path)) {
+            return Reply::text(profile::written(&self.bios, *json, *bios));
         }
         let Some(resource) = resources::get(&view, path) else { return Reply::missing(path) };
         match asked.method {
@@ -165,8 +182,18 @@ impl Service {
                     return self.change_bios(&body);
                 }
                 if path.ends_with("/SecureBoot") {
-                    let outcome = changes::secure_boot(&body).map(|on| self.secure_boot.0 = on);
-                    return Reply::of(outcome);
+                    return Reply::of(self.secure_boot.change(&body));
+                }
+                if path.ends_with("/Bios/Boot/Settings") {
+                    let wanted = body.get("PersistentBootConfigOrder").unwrap_or(&Value::Null);
+                    return Reply::of(self.boot_order.change(self.config.personality, wanted));
+                }
+                if let Some(wanted) = body.pointer("/Boot/BootOrder") {
+                    let changed = self.boot_order.change(self.config.personality, wanted);
+                    return match self.config.personality {
+                        Personality::Idrac if changed.is_ok() => self.accept("Boot Order", Work::BootOrder),
+                        _ => Reply::of(changed),
+                    };
                 }
                 let chassis = Arc::clone(&self.chassis);
                 if path.contains("/VirtualMedia/") {
@@ -210,7 +237,13 @@ impl Service {
     }
 
     /// An action of a resource that is there; `None`: there is no such action.
-    async fn act(&mut self, action: &str, faults: &RedfishFaults, body: &Value) -> Option<Reply> {
+    async fn act(
+        &mut self,
+        resource: &str,
+        action: &str,
+        faults: &RedfishFaults,
+        body: &Value,
+    ) -> Option<Reply> {
         Some(match action {
             "ComputerSystem.Reset" => {
                 let chassis = Arc::clone(&self.chassis);
@@ -226,18 +259,27 @@ impl Service {
                 );
                 let starts = before == PowerState::Off || restart;
                 let until = Instant::now() + self.config.power_takes;
-                self.moving = match (before, chassis.power().await) {
+                let after = chassis.power().await;
+                self.moving = match (before, after) {
                     (PowerState::Off, PowerState::On) => Some(("PoweringOn", until)),
                     (PowerState::On, PowerState::Off) => Some(("PoweringOff", until)),
                     _ => None,
                 };
+                if before != after {
+                    self.bell.power(resource, after);
+                }
                 if outcome.is_ok() && starts && chassis.power().await == PowerState::On {
                     self.start(faults.fails_bios_jobs);
                 }
                 Reply::of(outcome)
             }
+            "SecureBoot.ResetKeys" => Reply::of(self.secure_boot.reset_keys(body)),
             "LogService.ClearLog" => {
-                self.log.clear();
+                if resource.ends_with("/Lclog") {
+                    self.lifecycle.clear()
+                } else {
+                    self.log.clear()
+                }
                 Reply::of(Ok(()))
             }
             "VirtualMedia.InsertMedia" | "Oem/Hpe/HpeiLOVirtualMedia.InsertVirtualMedia"
@@ -253,9 +295,10 @@ impl Service {
                 Ok(work) => self.accept("Import Configuration", work),
                 Err((status, body)) => Reply { status, body: Some(body), headers: Vec::new() },
             },
-            "Oem/EID_674_Manager.ExportSystemConfiguration" => {
-                self.accept("Export Configuration", Work::Profile)
-            }
+            "Oem/EID_674_Manager.ExportSystemConfiguration" => match profile::export(body) {
+                Ok(work) => self.accept("Export Configuration", work),
+                Err((status, body)) => Reply { status, body: Some(body), headers: Vec::new() },
+            },
             "UpdateService.SimpleUpdate" => match update::simple(&self.parts, body) {
                 Ok(work) if self.config.personality == Personality::Ilo => {
                     self.tasks.begin("Firmware Update", work);
@@ -318,7 +361,14 @@ impl Service {
                     tracing::warn!(error = format!("{error:#}"), "chassis failed");
                 }
             }
-            Some(Work::Bios | Work::Profile | Work::Nothing) | None => {}
+            Some(Work::Import { profile }) => {
+                let settings = profile::settings(&self.bios, &profile);
+                if self.bios.change(&json!({ "Attributes": settings })).is_ok() {
+                    // Its own job brings it.
+                    self.tasks.begin("BIOS Configuration", Work::Bios);
+                }
+            }
+            Some(Work::Bios | Work::BootOrder | Work::Export { .. } | Work::Nothing) | None => {}
         }
     }
 
@@ -328,7 +378,9 @@ impl Service {
         // Dell's settings wait for their job, too.
         if queued || self.config.personality != Personality::Idrac {
             self.bios.start();
+            self.boot_order.start();
         }
+        self.secure_boot.start();
         self.media_boots = false;
     }
 
@@ -376,11 +428,23 @@ impl Service {
             let words = "all sessions are taken";
             return Reply::refusal(StatusCode::SERVICE_UNAVAILABLE, "SessionLimitExceeded", words);
         };
+        self.lifecycle.noted(format!("Successfully logged in using {}, from Redfish.", text("UserName")));
         Reply {
             status: StatusCode::CREATED,
             body: Some(resources::session(id, text("UserName"))),
             headers: vec![(X_AUTH_TOKEN, token), (header::LOCATION, format!("{SESSIONS}/{id}"))],
         }
+    }
+
+    /// Events as they come, where they are asked for by somebody who may.
+    pub(super) fn listen(&mut self, asked: &Asked) -> Option<UnsyncBoxBody<Bytes, Infallible>> {
+        let listens = asked.method == Method::GET && asked.path == events::STREAM && self.config.events;
+        (listens && self.admits(&asked.headers)).then(|| self.bell.listen())
+    }
+
+    /// Who listens to events.
+    pub(super) fn listeners(&self) -> usize {
+        self.bell.listeners()
     }
 
     fn admits(&mut self, headers: &HeaderMap) -> bool {
@@ -411,6 +475,11 @@ impl Reply {
         Self { status, body: Some(body), headers: Vec::new() }
     }
 
+    /// As it is, without being a resource.
+    fn text(text: String) -> Self {
+        Self { status: StatusCode::OK, body: Some(Value::String(text)), headers: Vec::new() }
+    }
+
     fn missing(path: &str) -> Self {
         let words = format!("there is no {path}");
         Self::refusal(StatusCode::NOT_FOUND, "ResourceMissingAtURI", &words)
@@ -428,19 +497,25 @@ impl Reply {
         Self { status: StatusCode::TEMPORARY_REDIRECT, body: Some(json!({})), headers }
     }
 
-    pub(super) fn into_response(self) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
+    pub(super) fn into_response(
+        self,
+    ) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, hyper::http::Error> {
         let mut response = Response::builder().status(self.status).header("OData-Version", "4.0");
         for (name, value) in self.headers {
             response = response.header(name, value);
         }
         let body = match self.body {
+            Some(Value::String(text)) => {
+                response = response.header(header::CONTENT_TYPE, "application/octet-stream");
+                Bytes::from(text)
+            }
             Some(body) => {
                 response = response.header(header::CONTENT_TYPE, "application/json");
                 Bytes::from(body.to_string())
             }
             None => Bytes::new(),
         };
-        response.body(Full::new(body))
+        response.body(Full::new(body).boxed_unsync())
     }
 }
 

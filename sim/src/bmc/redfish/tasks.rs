@@ -33,8 +33,12 @@ pub(super) enum Work {
     Firmware { part: String, version: String },
     /// The machine boots from the virtual CD once.
     MediaBoot,
-    /// A profile was read; nothing becomes of it here.
-    Profile,
+    /// What a profile says of the BIOS, when the machine starts.
+    Import { profile: String },
+    /// A profile is written, which is there instead of the task then.
+    Export { json: bool, bios: bool },
+    /// The boot order, when the machine starts.
+    BootOrder,
     /// It fails.
     Nothing,
 }
@@ -51,7 +55,8 @@ enum State {
 impl Tasks {
     /// A new one: its id.
     pub(super) fn begin(&mut self, name: &'static str, work: Work) -> String {
-        let state = if work == Work::Bios { State::Scheduled } else { State::Running(0) };
+        let waits = matches!(work, Work::Bios | Work::BootOrder);
+        let state = if waits { State::Scheduled } else { State::Running(0) };
         let id = format!("JID_{:012}", 471_000_000_000_u64 + self.list.len() as u64);
         self.list.push(Task { id: id.clone(), name, state, work });
         id
@@ -83,6 +88,12 @@ impl Tasks {
         let end = if fails { State::Failed } else { State::Done };
         let waiting = self.list.iter_mut().filter(|task| task.state == State::Scheduled);
         waiting.map(|task| task.state = end).count() > 0 && !fails
+    }
+
+    /// The work of a task that is done, by its path.
+    pub(super) fn done(&self, path: &str) -> Option<&Work> {
+        let id = path.strip_prefix(TASKS)?.strip_prefix('/')?;
+        self.list.iter().find(|task| task.id == id && task.state == State::Done).map(|task| &task.work)
     }
 
     /// The newest that is not done, or was the last.
@@ -174,9 +185,10 @@ fn job(task: &Task, jobs: &str) -> Value {
         State::Failed => ("Failed", 100, "Unable to complete the job: the image is not for this machine."),
     };
     let kind = match task.work {
-        Work::Bios => "BIOSConfiguration",
+        Work::Bios | Work::BootOrder => "BIOSConfiguration",
         Work::Firmware { .. } | Work::Nothing => "FirmwareUpdate",
-        Work::MediaBoot | Work::Profile => "ImportConfiguration",
+        Work::MediaBoot | Work::Import { .. } => "ImportConfiguration",
+        Work::Export { .. } => "ExportConfiguration",
     };
     json!({
         "@odata.id": format!("{jobs}/{}", task.id), "@odata.type": "#DellJob.v1_2_0.DellJob", "Id": task.id,

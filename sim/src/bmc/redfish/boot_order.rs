@@ -1,0 +1,126 @@
+//! The boot order (DSP0268 ComputerSystem `Boot`, BootOption), as HPE's HpeServerBootSettings too: that of now, and that of
+//! after the next start.
+
+use serde_json::{Value, json};
+
+use super::changes::{Outcome, bad};
+use super::personality::Personality;
+use super::resources::{View, collection, link};
+
+/// Id, HPE's id, name as HPE writes it, and path in UEFI's words.
+const OPTIONS: &[(&str, &str, &str, &str)] = &[
+    ("Boot0000", "HD.Slot.1.1", "Embedded RAID : Logical Drive 1", "PciRoot(0x0)/Pci(0x2,0x0)/Scsi(0x0,0x0)"),
+    (
+        "Boot0001",
+        "NIC.LOM.1.1.IPv4",
+        "Embedded LOM 1 Port 1 : NIC (PXE IPv4)",
+        "PciRoot(0x0)/Pci(0x3,0x0)/MAC(020000000001,0x1)/IPv4(0.0.0.0)",
+    ),
+    (
+        "Boot0002",
+        "CD.Virtual.2.1",
+        "iLO Virtual USB : HPE Virtual CD-ROM",
+        "UsbClass(0xFFFF,0xFFFF,0x8,0x6,0x50)",
+    ),
+];
+
+/// A machine's order, as places in the list of what it can start from.
+#[derive(Debug)]
+pub(super) struct BootOrder {
+    now: Vec<usize>,
+    later: Vec<usize>,
+}
+
+impl Default for BootOrder {
+    fn default() -> Self {
+        let now: Vec<_> = (0..OPTIONS.len()).collect();
+        Self { later: now.clone(), now }
+    }
+}
+
+impl BootOrder {
+    /// The machine starts: what was to be is.
+    pub(super) fn start(&mut self) {
+        self.now.clone_from(&self.later);
+    }
+
+    /// What a PATCH asks for: all of what there is, each once.
+    pub(super) fn change(&mut self, personality: Personality, wanted: &Value) -> Outcome {
+        let words = wanted.as_array().into_iter().flatten();
+        let place = |word: &Value| {
+            let known = OPTIONS.iter().map(|option| id(personality, option));
+            known.zip(0..).find(|(known, _)| word.as_str() == Some(known)).map(|(_, place)| place)
+        };
+        let wanted: Option<Vec<usize>> = words.map(place).collect();
+        let mut sorted = wanted.clone().unwrap_or_default();
+        sorted.sort_unstable();
+        sorted.dedup();
+        match wanted.filter(|wanted| wanted.len() == OPTIONS.len() && sorted.len() == OPTIONS.len()) {
+            Some(wanted) => self.later = wanted,
+            None => return Err(bad("PropertyValueNotInList", "expected all boot options, each once")),
+        }
+        // Nobody's in particular takes it at once.
+        if personality == Personality::Plain {
+            self.start();
+        }
+        Ok(())
+    }
+
+    /// What a system's `Boot` has of it.
+    pub(super) fn of_system(&self, personality: Personality, path: &str) -> Value {
+        match personality {
+            Personality::Ilo => json!({}),
+            Personality::Plain | Personality::Idrac => json!({ "Boot": {
+                "BootOrder": ids(personality, &self.now), "BootOptions": link(&format!("{path}/BootOptions")),
+            }}),
+        }
+    }
+}
+
+fn id(personality: Personality, option: &(&'static str, &'static str, &str, &str)) -> &'static str {
+    if personality == Personality::Ilo { option.1 } else { option.0 }
+}
+
+fn ids(personality: Personality, order: &[usize]) -> Vec<&'static str> {
+    order.iter().filter_map(|place| OPTIONS.get(*place)).map(|option| id(personality, option)).collect()
+}
+
+/// Something at or below a system's `BootOptions`.
+pub(super) fn options(path: &str, rest: &[&str]) -> Option<Value> {
+    match rest {
+        [] => {
+            let members: Vec<_> = OPTIONS.iter().map(|(id, ..)| format!("{path}/{id}")).collect();
+            Some(collection(path, "BootOptionCollection", &members))
+        }
+        [wanted] => {
+            let (id, _, name, device) = OPTIONS.iter().find(|(id, ..)| id == wanted)?;
+            Some(json!({
+                "@odata.id": path, "@odata.type": "#BootOption.v1_0_4.BootOption", "Id": id, "Name": "Boot Option",
+                "BootOptionReference": id, "DisplayName": name, "UefiDevicePath": device, "BootOptionEnabled": true,
+            }))
+        }
+        _ => None,
+    }
+}
+
+/// HPE's resource of it, or what it is set to.
+pub(super) fn of_hpe(view: &View<'_>, path: &str, settings: bool) -> Value {
+    let order = if settings { &view.boot_order.later } else { &view.boot_order.now };
+    let mut resource = json!({
+        "@odata.id": path, "@odata.type": "#HpeServerBootSettings.v2_0_0.HpeServerBootSettings",
+        "Id": if settings { "settings" } else { "boot" }, "Name": "Boot Order",
+        "PersistentBootConfigOrder": ids(Personality::Ilo, order),
+    });
+    let sources = OPTIONS.iter().zip(1..).map(|((_, id, name, device), number)| {
+        json!({
+            "StructuredBootString": id, "BootString": name, "UEFIDevicePath": device, "BootOptionNumber": number,
+            "CorrelatableID": device,
+        })
+    });
+    if let Some(resource) = resource.as_object_mut().filter(|_| !settings) {
+        resource.insert("BootSources".to_owned(), sources.collect());
+        let settings = json!({ "@odata.type": "#Settings.v1_0_0.Settings", "SettingsObject": link(&format!("{path}/Settings")) });
+        resource.insert("@Redfish.Settings".to_owned(), settings);
+    }
+    resource
+}
