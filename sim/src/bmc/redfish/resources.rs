@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::bios::{self, Bios};
 use super::config::RedfishConfig;
-use super::log::Log;
 use super::personality::{Personality, dress};
 use super::tasks::{self, Tasks};
 use super::update::{self, Parts};
@@ -43,7 +42,6 @@ pub(super) struct View<'a> {
     /// At the next start, and at the last.
     pub(super) secure_boot: (bool, bool),
     pub(super) sessions: Vec<(u32, String)>,
-    pub(super) log: &'a Log,
     pub(super) accounts: &'a Accounts,
     /// What the virtual CD drive has in it.
     pub(super) media: Option<&'a str>,

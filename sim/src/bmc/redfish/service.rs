@@ -14,14 +14,13 @@ use sha2::{Digest as _, Sha256};
 use super::bios::Bios;
 use super::config::RedfishConfig;
 use super::faults::RedfishFaults;
-use super::log::Log;
 use super::personality::Personality;
 use super::resources::{self, SESSIONS, View, refusal};
 use super::sessions::Sessions;
 use super::tasks::{self, Tasks, Work};
 use super::update::{self, Parts};
 use super::{accounts, changes, resources::ROOT};
-use crate::bmc::{Chassis, PowerState};
+use crate::bmc::{Chassis, ChassisIdentify, PowerState};
 
 const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
@@ -33,7 +32,6 @@ pub(super) struct Service {
     led: bool,
     /// Secure Boot at the next start, and at the last.
     secure_boot: (bool, bool),
-    log: Log,
     media: Option<String>,
     media_boots: bool,
     /// On its way, and until when.
@@ -73,7 +71,6 @@ impl Service {
             chassis,
             led: false,
             secure_boot: (false, false),
-            log: Log::default(),
             media: None,
             media_boots: false,
             moving: None,
@@ -107,13 +104,12 @@ impl Service {
         }
         let view = View {
             config: &self.config,
-            power: self.chassis.power().await,
+            power: self.chassis.told_power().await,
             flags: self.chassis.boot_flags().await,
-            led: self.led,
+            led: self.chassis.identified().await.map_or(self.led, |told| told != ChassisIdentify::Off),
             secure_boot: self.secure_boot,
             sessions: self.sessions.all(Instant::now()),
             accounts: &self.config.accounts,
-            log: &self.log,
             media: self.media.as_deref(),
             media_boots: self.media_boots,
             bios: &self.bios,
@@ -219,7 +215,7 @@ impl Service {
                     let words = "The request failed because the machine is on its way to another state.";
                     return Some(Reply::refusal(StatusCode::CONFLICT, "ResourceInUse", words));
                 }
-                let outcome = changes::reset(faults, &*chassis, &mut self.log, body).await;
+                let outcome = changes::reset(faults, &*chassis, &self.config.log, body).await;
                 let restart = matches!(
                     body.get("ResetType").and_then(Value::as_str),
                     Some("ForceRestart" | "PowerCycle")
@@ -237,7 +233,7 @@ impl Service {
                 Reply::of(outcome)
             }
             "LogService.ClearLog" => {
-                self.log.clear();
+                self.config.log.sel().clear();
                 Reply::of(Ok(()))
             }
             "VirtualMedia.InsertMedia" | "Oem/Hpe/HpeiLOVirtualMedia.InsertVirtualMedia"
