@@ -1,32 +1,4 @@
-//! A DHCPv6 packet from anybody: read, decide, answer. The answer must be a packet others can read.
+//! See `farrier_fuzz::targets::dhcp6`.
 #![no_main]
 
-use dhcproto::{Decodable, Decoder, v6};
-use farrier_netboot::dhcp6::{Request6, decide6};
-use farrier_netboot::{Boot, BootEntry, BootFiles, BootTable, Dhcp6, KernelArgs, MacAddr, Segment};
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| {
-    let Ok(request) = Request6::parse(data) else { return };
-    assert!(request.describe().bytes().all(|b| (0x20..0x7f).contains(&b)));
-    let source = [0xfe80, 0, 0, 0, 0x5054, 0xff, 0xfe00, 1].into();
-    let mac = request.macs(source).first().copied().unwrap_or(MacAddr([2; 6]));
-    let six = Dhcp6 { server_ip: [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(), prefix: 64 };
-    let segment =
-        Segment { dhcp6: Some(six), ..Segment::new("provisioning", "br0", [10, 1, 0, 1].into(), 24) };
-    let (kernel, initrd) = ("k".parse().unwrap(), "i".parse().unwrap());
-    let boot = Boot::Script { kernel, initrd, args: KernelArgs::new() };
-    for network in ["provisioning", "other"] {
-        let (node, hostname, network) = ("node-1".into(), String::new(), network.into());
-        let mut table = BootTable::new();
-        table.set_segments(vec![segment.clone()]);
-        table.publish(BootEntry { mac, node, hostname, ip: [10, 1, 0, 50].into(), network, boot: boot.clone() });
-        let decision = decide6(&segment, &six, &table, &BootFiles::new(8080), &request, source);
-        assert!(decision.events.iter().all(|(_, detail)| !detail.contains(char::is_control)));
-        let Some(reply) = decision.reply.filter(|_| request.relays.is_empty()) else { continue };
-        let message = v6::Message::decode(&mut Decoder::new(&reply)).expect("an answer that others can read");
-        assert_eq!((message.xid(), reply.len() < 2048), (request.xid, true));
-    }
-    let silent = decide6(&segment, &six, &BootTable::new(), &BootFiles::new(1), &request, source);
-    assert!(silent.reply.is_none(), "an unknown machine gets silence");
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| farrier_fuzz::targets::dhcp6::run(data));

@@ -1,78 +1,11 @@
-//! An uploaded file as an image: raw, qcow2, zstd, gzip. Everything after the checksum.
-//!
-//! The reader of qcow2's tables is somebody else's; `convert` turns its panics into BAD_FORMAT. A panic
-//! anywhere else ends this target.
+//! See `farrier_fuzz::targets::image_import`. `FUZZ_READER_PANICS=1` makes a panic of the qcow2 reader a find.
 #![no_main]
-#![allow(dead_code, unreachable_pub, clippy::all)]
 
-#[path = "../../services/images/src/disks.rs"]
-mod disks;
-#[path = "../../services/images/src/import/mod.rs"]
-mod import;
-
-use disks::Disks;
-use farrier_proto::images::{Compression, ImageFormat};
-use import::{Declared, convert, receive};
-use libfuzzer_sys::fuzz_target;
-use sha2::{Digest as _, Sha256};
-use std::sync::LazyLock;
-use tokio_util::sync::CancellationToken;
-
-static BENCH: LazyLock<(tempfile::TempDir, Disks)> = LazyLock::new(|| {
-    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-    let disks = Disks::open(dir.path().into()).unwrap();
-    (dir, disks)
-});
-/// The disk below changes: two chunks, the second cut short.
-static BASE: LazyLock<String> = LazyLock::new(|| {
-    let disk = vec![7; (4 << 20) + 1024];
-    let promise = receive::Promise { file_bytes: disk.len() as u64, sha256: hex::encode(Sha256::digest(&disk)) };
-    let (tx, rx) = tokio::sync::mpsc::channel(1);
-    tx.try_send(disk).unwrap();
-    drop(tx);
-    let file = receive::receive(&BENCH.1, &promise, rx).expect("the promise is kept");
-    let (format, compression) = (ImageFormat::Raw, Compression::None);
-    let declared = Declared { format, compression, max_bytes: MAX, base: String::new() };
-    let cut = convert(&BENCH.1, file, declared, &CancellationToken::new()).expect("a disk");
-    let digest = disks::manifest_digest(&cut.manifest);
-    BENCH.1.publish(cut.raw, &cut.manifest).unwrap();
-    digest
-});
-const MAX: u64 = 8 << 20;
-
-fuzz_target!(
+libfuzzer_sys::fuzz_target!(
     init: {
         if std::env::var_os("FUZZ_READER_PANICS").is_none() {
             std::panic::set_hook(Box::new(|_| {}));
         }
     },
-    |data: &[u8]| {
-        let ([mode], data) = farrier_fuzz::head::<1>(data);
-        let format = match mode & 9 {
-            0 => ImageFormat::Qcow2,
-            1 => ImageFormat::Raw,
-            _ => ImageFormat::Changes,
-        };
-        let compression = match mode >> 1 & 3 {
-            1 => Compression::Zstd,
-            2 => Compression::Gzip,
-            _ => Compression::None,
-        };
-        let promise =
-            receive::Promise { file_bytes: data.len() as u64, sha256: hex::encode(Sha256::digest(data)) };
-        let (tx, rx) = tokio::sync::mpsc::channel(1);
-        tx.try_send(data.to_vec()).unwrap();
-        drop(tx);
-        let file = receive::receive(&BENCH.1, &promise, rx).expect("the promise is kept");
-        let declared = Declared { format, compression, max_bytes: MAX, base: BASE.clone() };
-        match convert(&BENCH.1, file, declared, &CancellationToken::new()) {
-            Ok(cut) => {
-                let size = cut.manifest.size_bytes as u64;
-                assert!(size <= MAX + 511 && cut.stored_bytes <= size);
-                let chunks = size.div_ceil(cut.manifest.chunk_bytes as u64);
-                assert_eq!(cut.manifest.digests.len() as u64, chunks * 32);
-            }
-            Err(error) => drop(error.to_string()),
-        }
-    }
+    |data: &[u8]| farrier_fuzz::targets::image_import::run(data)
 );

@@ -1,15 +1,4 @@
-//! A sensor record, the answer it comes in, and a reading.
+//! See `farrier_fuzz::targets::ipmi_sdr`.
 #![no_main]
 
-use farrier_ipmi::command::sdr::{GetSdr, GetSensorReading, Sensor};
-use ipmi_rs_core::connection::IpmiCommand as _;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| {
-    let Ok(part) = GetSdr::parse_success_response(data) else { return };
-    let Some(sensor) = Sensor::parse(&part.bytes) else { return };
-    let reading = GetSensorReading::parse_success_response(data);
-    if let (Some(scale), Ok(reading)) = (sensor.scale, reading) {
-        assert!(scale.value(reading.raw).is_none_or(f64::is_finite));
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| farrier_fuzz::targets::ipmi_sdr::run(data));

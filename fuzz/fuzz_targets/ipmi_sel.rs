@@ -1,13 +1,4 @@
-//! A record of a BMC's event log, and the answer it comes in.
+//! See `farrier_fuzz::targets::ipmi_sel`.
 #![no_main]
 
-use farrier_ipmi::command::sel::{GetSelRecord, SelRecord};
-use ipmi_rs_core::connection::IpmiCommand as _;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| {
-    if let Ok(reply) = GetSelRecord::parse_success_response(data) {
-        let read = SelRecord::read(&reply.record);
-        assert!(!read.sensor.is_empty() && !read.event.is_empty());
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| farrier_fuzz::targets::ipmi_sel::run(data));

@@ -1,17 +1,4 @@
-//! `rackd.toml`.
+//! See `farrier_fuzz::targets::rackd_config`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    match farrier_rackd::Config::parse(text) {
-        Ok(config) => {
-            assert!(farrier_model::is_label(&config.rack));
-            for segment in &config.segments {
-                assert!(segment.pool.0 <= segment.pool.1 && (8..=30).contains(&segment.prefix));
-            }
-        }
-        Err(error) => drop(farrier_runtime::telemetry::chain(&error)),
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| farrier_fuzz::targets::rackd_config::run(data));

@@ -164,10 +164,13 @@ impl SelfSigned {
         let certificate = rcgen::CertificateParams::new(hosts.to_vec())?.self_signed(&key)?;
         let cert_der = certificate.der().clone();
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = rustls::ServerConfig::builder_with_provider(provider())
+        let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![cert_der.clone()], private)?;
+        // Nothing is resumed: the place kept for it would be most of what a simulated BMC costs.
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         Ok(Self { cert_pem: certificate.pem(), cert_der, acceptor: TlsAcceptor::from(Arc::new(config)) })
     }
 

@@ -15,7 +15,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run one IPMI BMC with a chassis in memory, until interrupted
+    /// Run pretend BMCs that speak IPMI and Redfish, one or thousands, until interrupted
     Bmc(bmc::cli::Args),
     /// Run pretend nodes beside a rackd on the same loopback, until interrupted
     Pretend(pretend::cli::Args),

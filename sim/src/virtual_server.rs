@@ -149,6 +149,7 @@ impl VirtualServer {
         // One BMC has one set of accounts, whatever it speaks.
         let accounts = config.accounts();
         redfish.accounts = accounts.clone();
+        redfish.log = config.log.clone();
         let _inside = runtime.enter();
         let bmc = UdpSocket::from_std(socket)
             .and_then(|socket| BmcServer::start_with(socket, config, accounts, chassis.clone()))

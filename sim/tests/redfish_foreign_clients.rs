@@ -2,6 +2,7 @@
 //! over TLS with the service's own certificate as the only authority they are given.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod python;
 #[path = "redfish_foreign_clients/vendors.rs"]
 mod vendors;
 
@@ -227,50 +228,9 @@ fn header<'a>(text: &'a str, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("no {name} in {text}")).1.trim()
 }
 
-/// A virtual environment with the clients, made once per target directory.
-async fn python() -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redfish-clients-3");
-    let python = directory.join("bin/python");
-    let imports = |python: PathBuf| async move {
-        let mut import = Command::new(python);
-        import
-            .args(["-c", "import sushy, redfish_utilities, sushy_oem_idrac, proliantutils, sseclient"])
-            .stderr(Stdio::null())
-            .status()
-            .await
-            .is_ok_and(|s| s.success())
-    };
-    if imports(python.clone()).await {
-        return python;
-    }
-    let status = Command::new("python3").args(["-m", "venv"]).arg(&directory).status().await;
-    let made = status.is_ok_and(|status| status.success());
-    assert!(made, "python3 -m venv failed: apt-get install python3-venv");
-    let pip = Command::new(directory.join("bin/pip"))
-        .args([
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "sushy==5.14.0",
-            "redfish-utilities==3.5.2",
-            "sushy-oem-idrac==6.0.0",
-            "proliantutils==2.16.3",
-            "sseclient-py==1.9.0",
-        ])
-        .status()
-        .await
-        .unwrap();
-    assert!(
-        pip.success(),
-        "pip install of the Redfish clients failed: the package index must be reachable once"
-    );
-    python
-}
-
-/// One test, so that the environment is made by one.
 #[tokio::test]
 async fn sushy_and_dmtfs_tools_drive_everything() {
-    let python = python().await;
+    let python = python::with_redfish_clients().await;
     let lab = Lab::start(|_| ()).await;
     lab.python(&python, SUSHY).await;
     let flags = BootFlags { valid: true, persistent: false, efi: true, device: BootDeviceSelector::PXE };

@@ -27,7 +27,7 @@ enum Part {
     Deny,
     /// Lints, warnings as errors
     Clippy,
-    /// The fuzz targets still build
+    /// The fuzz targets still build, and survive their seeds and mutations of them
     Fuzz,
     /// Documentation without broken links
     Doc,
@@ -52,12 +52,7 @@ impl Part {
                 "-D",
                 "warnings",
             ])),
-            // A crate of its own, outside the workspace; running it takes nightly, building it does not.
-            Part::Fuzz => shell::run(
-                cargo()
-                    .args(["check", "--quiet", "--locked", "--bins", "--manifest-path", "fuzz/Cargo.toml"])
-                    .args(["--target-dir", "target"]),
-            ),
+            Part::Fuzz => fuzz(),
             Part::Doc => shell::run(
                 cargo()
                     .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
@@ -101,6 +96,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     tell(&took);
     Ok(())
+}
+
+/// A crate of its own, outside the workspace. A fuzzer takes nightly; building its targets and replaying inputs does not.
+fn fuzz() -> Result<()> {
+    let crate_of_its_own =
+        ["--quiet", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--target-dir", "target"];
+    shell::run(cargo().arg("check").args(crate_of_its_own).arg("--bins"))?;
+    shell::run(cargo().arg("run").args(crate_of_its_own).args(["--example", "replay"]))
 }
 
 fn tell(took: &[(String, Duration)]) {

@@ -65,6 +65,10 @@ pub enum ChassisError {
 pub trait Chassis: Send + Sync + 'static {
     /// The power state now.
     async fn power(&self) -> PowerState;
+    /// What it says of its power, true or not.
+    async fn told_power(&self) -> PowerState {
+        self.power().await
+    }
     /// Carries the action out; done when this returns, except [`PowerAction::Soft`].
     async fn set_power(&self, action: PowerAction) -> Result<(), ChassisError>;
     /// The boot flags stored.

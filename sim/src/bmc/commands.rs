@@ -1,8 +1,8 @@
 //! The commands a session may give, and the privilege each needs (IPMI 2.0 appendix G).
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use farrier_ipmi::command::dcmi::{self, PowerReading};
+use farrier_ipmi::command::dcmi::{GET_POWER_READING, NETFN};
 use farrier_ipmi::command::{BootFlags, ChassisControl, ChassisIdentify, ChassisStatus, IdentifyState};
 use farrier_ipmi::completion;
 use farrier_ipmi::server::Request;
@@ -10,8 +10,10 @@ use ipmi_rs_core::connection::NetFn;
 
 use super::boot::{BootOptions, Set};
 use super::chassis::press;
+use super::lan::{self, Lan};
 use super::server::Shared;
-use super::{BmcConfig, Chassis, ChassisError, PowerAction, PowerState, fru, sensors, users};
+use super::watchdog::Watchdog;
+use super::{BmcConfig, Chassis, ChassisError, PowerAction, PowerState, dcmi, fru, sensors, users};
 
 const USER: u8 = 2;
 const OPERATOR: u8 = 3;
@@ -19,17 +21,28 @@ const ADMINISTRATOR: u8 = 4;
 /// §20.2
 pub(super) const COLD_RESET: u8 = 0x02;
 
+/// §20.4
+const SELF_TEST_PASSED: [u8; 2] = [0x55, 0];
+
 /// Completion code and data.
 pub(super) type Answer = (u8, Vec<u8>);
+
+/// What only IPMI's commands change.
+pub(super) struct Kept {
+    pub(super) boot: BootOptions,
+    pub(super) lan: Lan,
+    pub(super) watchdog: Watchdog,
+}
 
 /// Carries one request out.
 pub(super) async fn execute(
     config: &BmcConfig,
-    boot: &mut BootOptions,
+    kept: &mut Kept,
     chassis: &dyn Chassis,
     shared: &Shared,
     request: &Request,
 ) -> Answer {
+    let boot = &mut kept.boot;
     let message = &request.message;
     let netfn = NetFn::from(message.netfn);
     let Some(needed) = privilege(netfn, message.cmd) else {
@@ -46,7 +59,7 @@ pub(super) async fn execute(
         (NetFn::App, COLD_RESET) => (completion::OK, Vec::new()),
         (NetFn::App, 0x37) => (completion::OK, shared.other_guid().unwrap_or(config.guid).to_vec()),
         (NetFn::Chassis, 0x01) => {
-            let power_on = chassis.power().await == PowerState::On;
+            let power_on = chassis.told_power().await == PowerState::On;
             let identify = chassis.identified().await.map(|told| match told {
                 ChassisIdentify::Off => IdentifyState::Off,
                 ChassisIdentify::Seconds(_) => IdentifyState::Temporary,
@@ -71,13 +84,27 @@ pub(super) async fn execute(
                 Err(code) => (code, Vec::new()),
             }
         }
-        (NetFn::Reserved(dcmi::NETFN), dcmi::GET_POWER_READING) => {
-            power_reading(&message.data, chassis.power().await)
+        (NetFn::Reserved(NETFN), cmd) => dcmi::execute(config, cmd, &message.data, chassis.power().await)
+            .unwrap_or((completion::INVALID_COMMAND, Vec::new())),
+        (NetFn::App, 0x04) => (completion::OK, SELF_TEST_PASSED.to_vec()),
+        (NetFn::App, 0x22 | 0x24 | 0x25) => kept
+            .watchdog
+            .execute(message.cmd, &message.data, Instant::now())
+            .unwrap_or((completion::INVALID_COMMAND, Vec::new())),
+        // The message buffer and the event log are on.
+        (NetFn::App, 0x2F) => (completion::OK, vec![0x09]),
+        (NetFn::App, 0x41) => lan::channel_access(&message.data),
+        (NetFn::App, 0x42) => {
+            lan::channel_info(&message.data, shared.protocol().session_count(Instant::now()))
         }
+        (NetFn::Transport, 0x01) => kept.lan.set(&message.data),
+        (NetFn::Transport, 0x02) => kept.lan.get(&message.data),
+        // All it has is in the BMC.
+        (NetFn::Chassis, 0x00) => (completion::OK, vec![0, 0x20, 0x20, 0x20, 0x20]),
         (NetFn::SensorEvent, 0x27) => sensors::thresholds(&message.data),
         (NetFn::SensorEvent, 0x2D) => sensors::reading(&message.data, chassis.power().await),
         (NetFn::Storage, cmd) => sensors::storage(cmd, &message.data, config.largest_sdr_part)
-            .or_else(|| fru::execute(cmd, &message.data, config.guid))
+            .or_else(|| fru::execute(cmd, &message.data, config.guid, config.board))
             .or_else(|| shared.sel().execute(cmd, &message.data))
             .unwrap_or((completion::INVALID_COMMAND, Vec::new())),
         _ => (completion::INVALID_COMMAND, Vec::new()),
@@ -90,10 +117,13 @@ fn privilege(netfn: NetFn, cmd: u8) -> Option<u8> {
         (NetFn::App, 0x37) => 0,
         (NetFn::App, COLD_RESET | 0x43 | 0x45 | 0x47) => ADMINISTRATOR,
         (NetFn::App, 0x44 | 0x46) => OPERATOR,
-        (NetFn::Reserved(dcmi::NETFN), dcmi::GET_POWER_READING) => USER,
+        (NetFn::Reserved(NETFN), GET_POWER_READING | 0x01 | 0x06 | 0x07 | 0x09) => USER,
+        (NetFn::App, 0x04 | 0x25 | 0x2F | 0x41 | 0x42) | (NetFn::Chassis, 0x00) => USER,
+        (NetFn::App, 0x22 | 0x24) | (NetFn::Transport, 0x02) => OPERATOR,
+        (NetFn::Transport, 0x01) => ADMINISTRATOR,
         (NetFn::App, 0x01) | (NetFn::Chassis, 0x01) | (NetFn::SensorEvent, 0x27 | 0x2D) => USER,
-        (NetFn::Storage, 0x10 | 0x11 | 0x20 | 0x22 | 0x23 | 0x40 | 0x42 | 0x43) => USER,
-        (NetFn::Chassis, 0x02 | 0x04 | 0x08 | 0x09) | (NetFn::Storage, 0x47) => OPERATOR,
+        (NetFn::Storage, 0x10 | 0x11 | 0x20 | 0x22 | 0x23 | 0x28 | 0x40 | 0x42 | 0x43 | 0x48) => USER,
+        (NetFn::Chassis, 0x02 | 0x04 | 0x08 | 0x09) | (NetFn::Storage, 0x44 | 0x46 | 0x47) => OPERATOR,
         _ => return None,
     })
 }
@@ -145,28 +175,8 @@ fn answer(outcome: Result<(), ChassisError>) -> Answer {
     }
 }
 
-/// What the power supply's sensor says, over an hour in which the machine was on and off.
-fn power_reading(data: &[u8], power: PowerState) -> Answer {
-    let [dcmi::GROUP, mode, _, _] = data else { return (completion::LENGTH_INVALID, Vec::new()) };
-    if *mode != dcmi::SYSTEM_POWER {
-        return (completion::INVALID_FIELD, Vec::new());
-    }
-    let draw = sensors::draw(power);
-    let watts = |watts: f64| watts as u16;
-    let reading = PowerReading {
-        current: watts(draw.now),
-        minimum: watts(draw.least),
-        maximum: watts(draw.most),
-        average: watts(draw.average),
-        period: u32::try_from(draw.period.as_millis()).unwrap_or(u32::MAX),
-        active: true,
-    };
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (completion::OK, reading.to_bytes(u32::try_from(since.as_secs()).unwrap_or(u32::MAX)))
-}
-
-/// Get Device ID (§20.1): device 20h, firmware 1.00, IPMI 2.0, a chassis device.
+/// Get Device ID (§20.1): device 20h, firmware 1.00, IPMI 2.0; a chassis device with FRU, event log, sensors and their records.
 fn device_id(config: &BmcConfig) -> Vec<u8> {
     let [a, b, c, _] = config.manufacturer_id.to_le_bytes();
-    vec![0x20, 0x01, 0x01, 0x00, 0x02, 0x80, a, b, c, 0x01, 0x00]
+    vec![0x20, 0x01, 0x01, 0x00, 0x02, 0x8F, a, b, c, 0x01, 0x00]
 }

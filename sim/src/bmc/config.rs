@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Accounts;
+use super::{Accounts, EventLog};
 use farrier_ipmi::server::{ServerConfig, User};
 use farrier_ipmi::{CipherSuite, Secret};
 
@@ -36,6 +36,10 @@ pub struct BmcConfig {
     pub restart: Duration,
     /// Bytes of a sensor record that it returns at once; 255: any.
     pub largest_sdr_part: u8,
+    /// The event log; give Redfish of the same BMC a clone.
+    pub log: EventLog,
+    /// What its board calls itself in the FRU: who made it, and what it is.
+    pub board: (&'static str, &'static str),
 }
 
 impl BmcConfig {
@@ -56,6 +60,8 @@ impl BmcConfig {
             boot_parameters_3_and_4: true,
             restart: Duration::from_millis(300),
             largest_sdr_part: 255,
+            log: EventLog::default(),
+            board: ("Farrier", "Simulated Server"),
         }
     }
 

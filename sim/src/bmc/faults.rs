@@ -38,6 +38,21 @@ pub struct Faults {
     pub guid: Option<[u8; 16]>,
     /// Commands whose answers end after so many bytes of data.
     pub cut: Vec<Cut>,
+    /// Every nth command in a session is refused with this completion code.
+    pub busy_every: Option<(NonZeroU32, u8)>,
+    /// It starts again while it is being used.
+    pub resets: Option<Resets>,
+    /// Every answer is sent with bytes that are wrong, too few or too many, some behind an intact beginning.
+    pub mangled: bool,
+}
+
+/// A BMC that starts again after so many requests, sessions forgotten and the answer lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resets {
+    /// Requests in sessions between one start and the next.
+    pub every: NonZeroU32,
+    /// It says nothing for so long.
+    pub deaf: Duration,
 }
 
 /// End one command's answers too early.

@@ -4,21 +4,19 @@ use farrier_ipmi::completion;
 
 type Answer = (u8, Vec<u8>);
 
-const MANUFACTURER: &str = "Farrier";
-const MODEL: &str = "Simulated Server";
 /// 2026-01-01, in minutes since 1996 (FRU section 11).
 const MADE: [u8; 3] = [0xC0, 0xC6, 0xF0];
 
 /// One of the commands; `None`: it is none.
-pub(super) fn execute(cmd: u8, data: &[u8], guid: [u8; 16]) -> Option<Answer> {
+pub(super) fn execute(cmd: u8, data: &[u8], guid: [u8; 16], board: (&str, &str)) -> Option<Answer> {
     Some(match (cmd, data) {
         (0x10, [0]) => {
-            let [low, high] = u16::try_from(bytes(guid).len()).unwrap_or(u16::MAX).to_le_bytes();
+            let [low, high] = u16::try_from(bytes(guid, board).len()).unwrap_or(u16::MAX).to_le_bytes();
             // By bytes.
             (completion::OK, vec![low, high, 0])
         }
         (0x11, [0, low, high, count]) => {
-            let bytes = bytes(guid);
+            let bytes = bytes(guid, board);
             let from = usize::from(u16::from_le_bytes([*low, *high]));
             let Some(rest) = bytes.get(from..) else { return Some((completion::OUT_OF_RANGE, Vec::new())) };
             let part = rest.get(..usize::from(*count)).unwrap_or(rest);
@@ -32,14 +30,14 @@ pub(super) fn execute(cmd: u8, data: &[u8], guid: [u8; 16]) -> Option<Answer> {
 }
 
 /// A common header, a board and a product area.
-fn bytes(guid: [u8; 16]) -> Vec<u8> {
+fn bytes(guid: [u8; 16], (manufacturer, model): (&str, &str)) -> Vec<u8> {
     let serial: String = guid.iter().take(6).map(|byte| format!("{byte:02X}")).collect();
     let mut board = MADE.to_vec();
-    for text in [MANUFACTURER, "SIM-1", &serial, "PN-1", ""] {
+    for text in [manufacturer, "SIM-1", &serial, "PN-1", ""] {
         field(&mut board, text);
     }
     let mut product = Vec::new();
-    for text in [MANUFACTURER, MODEL, "FS-1", "1", &serial, "", ""] {
+    for text in [manufacturer, model, "FS-1", "1", &serial, "", ""] {
         field(&mut product, text);
     }
     // English (FRU section 15).

@@ -1,5 +1,6 @@
 //! A chassis that is only a few variables, for tests and pretend nodes.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -7,6 +8,9 @@ use farrier_ipmi::command::{BootFlags, ChassisIdentify};
 
 use super::serial::{PretendSerial, Pretended, SerialPort};
 use super::{Chassis, ChassisError, PowerAction, PowerState};
+
+/// Actions and boots that it remembers: thousands of it live in one process for long.
+const REMEMBERED: usize = 1024;
 
 /// Remembers what was done to it.
 #[derive(Debug)]
@@ -17,8 +21,8 @@ struct State {
     power: PowerState,
     flags: BootFlags,
     identify: ChassisIdentify,
-    actions: Vec<PowerAction>,
-    boots: Vec<BootFlags>,
+    actions: VecDeque<PowerAction>,
+    boots: VecDeque<BootFlags>,
 }
 
 impl MemoryChassis {
@@ -29,8 +33,8 @@ impl MemoryChassis {
             power: PowerState::Off,
             flags: BootFlags::NONE,
             identify: ChassisIdentify::Off,
-            actions: Vec::new(),
-            boots: Vec::new(),
+            actions: VecDeque::new(),
+            boots: VecDeque::new(),
         };
         Self(Mutex::new(state), Arc::default())
     }
@@ -41,16 +45,16 @@ impl MemoryChassis {
         &self.1
     }
 
-    /// Every power action that arrived, refused ones included, in order.
+    /// The power actions that arrived, refused ones included, in order; the last thousand.
     #[must_use]
     pub fn actions(&self) -> Vec<PowerAction> {
-        self.state().actions.clone()
+        self.state().actions.iter().copied().collect()
     }
 
     /// The flags each boot read, in order.
     #[must_use]
     pub fn boots(&self) -> Vec<BootFlags> {
-        self.state().boots.clone()
+        self.state().boots.iter().copied().collect()
     }
 
     /// The locator LED.
@@ -62,6 +66,13 @@ impl MemoryChassis {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn remember<T>(all: &mut VecDeque<T>, one: T) {
+    if all.len() == REMEMBERED {
+        all.pop_front();
+    }
+    all.push_back(one);
 }
 
 impl Default for MemoryChassis {
@@ -78,10 +89,10 @@ impl Chassis for MemoryChassis {
 
     async fn set_power(&self, action: PowerAction) -> Result<(), ChassisError> {
         let mut state = self.state();
-        state.actions.push(action);
+        remember(&mut state.actions, action);
         if action.boots(state.power) {
             let flags = state.flags;
-            state.boots.push(flags);
+            remember(&mut state.boots, flags);
         }
         state.power = match (action, state.power) {
             (PowerAction::Cycle | PowerAction::Reset | PowerAction::Interrupt, PowerState::Off) => {

@@ -6,6 +6,8 @@
 //! over SOL to one console at a time. The protocol is
 //! `farrier_ipmi::server`; this module adds the socket, the commands and [`Faults`].
 //!
+//! [`fleet`] is thousands of them in one process, each with both protocols: `farrier-sim bmc`.
+//!
 //! Start at [`BmcServer::start`]; implement [`Chassis`] for what has a power button.
 
 mod accounts;
@@ -14,8 +16,11 @@ mod chassis;
 pub mod cli;
 mod commands;
 mod config;
+mod dcmi;
 mod faults;
+pub mod fleet;
 mod fru;
+mod lan;
 mod memory;
 pub mod redfish;
 pub mod seamicro;
@@ -25,13 +30,15 @@ mod serial;
 mod server;
 mod sol;
 mod users;
+mod watchdog;
 
 pub use accounts::Accounts;
 pub use chassis::{Chassis, ChassisError, PowerAction, PowerState};
 pub use config::BmcConfig;
 pub use farrier_ipmi::command::{BootDeviceSelector, BootFlags, ChassisIdentify, ChassisStatus};
 pub use farrier_ipmi::{CipherSuite, Secret};
-pub use faults::{Cut, Faults, Refusal};
+pub use faults::{Cut, Faults, Refusal, Resets};
 pub use memory::MemoryChassis;
+pub use sel::EventLog;
 pub use serial::{Heard, Line, PretendSerial, Pretended, SerialPort};
 pub use server::{BmcHandle, BmcServer};

@@ -1,6 +1,8 @@
-//! The System Event Log of a simulated BMC (IPMI 2.0 section 31): what its power button did, and what a test puts in.
+//! The System Event Log of a simulated BMC (IPMI 2.0 section 31): what its power button did, and what somebody puts in.
+//! Redfish of the same BMC tells the same records (`redfish::log`).
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use farrier_ipmi::command::sel::{FIRST, LAST, RECORD_BYTES};
@@ -9,24 +11,37 @@ use farrier_ipmi::completion;
 use super::PowerAction;
 
 /// Small BMCs have room for so many.
-const CAPACITY: usize = 512;
+pub(super) const CAPACITY: usize = 512;
 /// Clear SEL says so (Table 31-9).
 const ERASED: u8 = 0x01;
 const INITIATE: u8 = 0xAA;
-/// Reserve SEL is supported; there was no overflow.
-const CAN_RESERVE: u8 = 0x02;
+/// Delete SEL Entry and Reserve SEL are supported.
+const CAN_RESERVE_AND_DELETE: u8 = 0x0A;
 const OVERFLOW: u8 = 0x80;
+/// Delete SEL Entry and Clear SEL take no reservation of this number where none was made.
+const NO_RESERVATION: u16 = 0;
 /// Power Unit (Table 42-3) and its offsets; System Event, timestamp clock and boot are not kept.
-const POWER_UNIT: u8 = 0x09;
-const POWER_OFF: u8 = 0x00;
-const POWER_CYCLE: u8 = 0x01;
+pub(super) const POWER_UNIT: u8 = 0x09;
+pub(super) const POWER_OFF: u8 = 0x00;
+pub(super) const POWER_CYCLE: u8 = 0x01;
 /// Critical Interrupt, and its offset: Front Panel NMI / Diagnostic Interrupt.
-const CRITICAL_INTERRUPT: u8 = 0x13;
-const FRONT_PANEL_NMI: u8 = 0x00;
-const SENSOR_SPECIFIC: u8 = 0x6F;
-const DEASSERTED: u8 = 0x80;
+pub(super) const CRITICAL_INTERRUPT: u8 = 0x13;
+pub(super) const FRONT_PANEL_NMI: u8 = 0x00;
+pub(super) const SENSOR_SPECIFIC: u8 = 0x6F;
+pub(super) const DEASSERTED: u8 = 0x80;
 
 type Answer = (u8, Vec<u8>);
+
+/// The log of one BMC, whatever it speaks. Cheap to clone; clones are the same log.
+#[derive(Debug, Clone, Default)]
+pub struct EventLog(Arc<Mutex<Sel>>);
+
+impl EventLog {
+    /// Never held across an await.
+    pub(super) fn sel(&self) -> MutexGuard<'_, Sel> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Records, oldest first.
 #[derive(Debug, Default)]
@@ -41,7 +56,7 @@ pub(super) struct Sel {
 
 impl Sel {
     /// Adds a record; its id is the log's to give. A full log loses its oldest.
-    pub(super) fn add(&mut self, mut record: [u8; RECORD_BYTES]) {
+    pub(super) fn add(&mut self, mut record: [u8; RECORD_BYTES]) -> [u8; 2] {
         // 0 and FFFFh are no ids.
         self.newest = if self.newest >= LAST - 1 { 1 } else { self.newest + 1 };
         let [low, high] = self.newest.to_le_bytes();
@@ -53,7 +68,19 @@ impl Sel {
         self.records.push_back(record);
         self.added = now();
         // What was reserved has changed (section 31.4).
-        self.reservation = self.reservation.wrapping_add(1);
+        self.reservation = self.reservation.checked_add(1).unwrap_or(1);
+        [low, high]
+    }
+
+    /// All records, oldest first.
+    pub(super) fn records(&self) -> impl DoubleEndedIterator<Item = &[u8; RECORD_BYTES]> + ExactSizeIterator {
+        self.records.iter()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.records.clear();
+        self.overflow = false;
+        self.erased = now();
     }
 
     /// The button was pressed, and it did something.
@@ -78,7 +105,13 @@ impl Sel {
                 (completion::OK, self.reservation.to_le_bytes().to_vec())
             }
             0x43 => self.entry(data),
-            0x47 => self.clear(data),
+            0x44 => match data.try_into() {
+                Ok(record) => (completion::OK, self.add(record).to_vec()),
+                Err(_) => (completion::LENGTH_INVALID, Vec::new()),
+            },
+            0x46 => self.delete(data),
+            0x47 => self.clear_by_command(data),
+            0x48 => (completion::OK, now().to_le_bytes().to_vec()),
             _ => return None,
         })
     }
@@ -91,20 +124,14 @@ impl Sel {
         answer.extend(free.to_le_bytes());
         answer.extend(self.added.to_le_bytes());
         answer.extend(self.erased.to_le_bytes());
-        answer.push(CAN_RESERVE | if self.overflow { OVERFLOW } else { 0 });
+        answer.push(CAN_RESERVE_AND_DELETE | if self.overflow { OVERFLOW } else { 0 });
         answer
     }
 
     fn entry(&self, data: &[u8]) -> Answer {
         let [_, _, low, high, offset, count] = data else { return (completion::LENGTH_INVALID, Vec::new()) };
-        let id = |record: &[u8; RECORD_BYTES]| u16::from_le_bytes([record[0], record[1]]);
-        let place = match u16::from_le_bytes([*low, *high]) {
-            FIRST => 0,
-            LAST => self.records.len().saturating_sub(1),
-            wanted => match self.records.iter().position(|record| id(record) == wanted) {
-                Some(place) => place,
-                None => return (completion::NOT_PRESENT, Vec::new()),
-            },
+        let Some(place) = self.place(u16::from_le_bytes([*low, *high])) else {
+            return (completion::NOT_PRESENT, Vec::new());
         };
         let Some(record) = self.records.get(place) else { return (completion::NOT_PRESENT, Vec::new()) };
         let next = self.records.get(place + 1).map_or(LAST, id);
@@ -117,7 +144,29 @@ impl Sel {
         (completion::OK, [&next.to_le_bytes()[..], part].concat())
     }
 
-    fn clear(&mut self, data: &[u8]) -> Answer {
+    fn place(&self, wanted: u16) -> Option<usize> {
+        match wanted {
+            FIRST => Some(0),
+            LAST => self.records.len().checked_sub(1),
+            wanted => self.records.iter().position(|record| id(record) == wanted),
+        }
+    }
+
+    /// Section 31.8.
+    fn delete(&mut self, data: &[u8]) -> Answer {
+        let [r0, r1, low, high] = data else { return (completion::LENGTH_INVALID, Vec::new()) };
+        if ![self.reservation, NO_RESERVATION].contains(&u16::from_le_bytes([*r0, *r1])) {
+            return (completion::RESERVATION_INVALID, Vec::new());
+        }
+        let place = self.place(u16::from_le_bytes([*low, *high]));
+        let Some(gone) = place.and_then(|place| self.records.remove(place)) else {
+            return (completion::NOT_PRESENT, Vec::new());
+        };
+        self.erased = now();
+        (completion::OK, gone[..2].to_vec())
+    }
+
+    fn clear_by_command(&mut self, data: &[u8]) -> Answer {
         let [low, high, b'C', b'L', b'R', action] = data else {
             return (completion::INVALID_FIELD, Vec::new());
         };
@@ -125,15 +174,18 @@ impl Sel {
             return (completion::RESERVATION_INVALID, Vec::new());
         }
         if *action == INITIATE {
-            self.records.clear();
-            self.overflow = false;
-            self.erased = now();
+            self.clear();
         }
         (completion::OK, vec![ERASED])
     }
 }
 
-fn now() -> u32 {
+/// 0 and FFFFh are no ids.
+pub(super) fn id(record: &[u8; RECORD_BYTES]) -> u16 {
+    u16::from_le_bytes([record[0], record[1]])
+}
+
+pub(super) fn now() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
 }

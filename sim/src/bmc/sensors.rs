@@ -98,14 +98,34 @@ const RESERVATION: [u8; 2] = [1, 0];
 pub(super) fn storage(cmd: u8, data: &[u8], largest_part: u8) -> Option<Answer> {
     Some(match cmd {
         0x20 => {
-            let [low, high] = u16::try_from(ANALOG.len() + 1).unwrap_or(0).to_le_bytes();
+            let [low, high] = u16::try_from(records().len()).unwrap_or(0).to_le_bytes();
             // Version 1.5, no room, never changed, can be reserved.
             (completion::OK, vec![0x51, low, high, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02])
         }
         0x22 => (completion::OK, RESERVATION.to_vec()),
+        0x28 => (completion::OK, super::sel::now().to_le_bytes().to_vec()),
         0x23 => record(data, largest_part),
         _ => return None,
     })
+}
+
+/// Where a temperature is taken (DCMI).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Inlet,
+    Processor,
+    Board,
+}
+
+/// The records of the temperatures taken there.
+pub(super) fn temperature_records(place: Place) -> Vec<u16> {
+    let name = match place {
+        Place::Inlet => "Inlet Temp",
+        Place::Processor => "CPU Temp",
+        Place::Board => return Vec::new(),
+    };
+    let numbered = ANALOG.iter().zip(1_u16..);
+    numbered.filter(|(sensor, _)| sensor.name == name).map(|(_, id)| id).collect()
 }
 
 /// What a sensor says, for whoever speaks another protocol.
@@ -225,7 +245,7 @@ fn record(data: &[u8], largest_part: u8) -> Answer {
 fn records() -> Vec<Vec<u8>> {
     let analog = ANALOG.iter().map(full);
     let discrete = std::iter::once(compact("PS1 Status", SUPPLY, 0x08));
-    let records = analog.chain(discrete).zip(1_u16..);
+    let records = analog.chain(discrete).chain([inventory()]).zip(1_u16..);
     records.map(|(body, id)| [&id.to_le_bytes()[..], &body].concat()).collect()
 }
 
@@ -250,6 +270,12 @@ fn compact(text: &str, number: u8, kind: u8) -> Vec<u8> {
     // No unit, one sensor, no hysteresis.
     record.extend([0xC0, 0, 0, 0x01, 0, 0, 0, 0, 0, 0, 0]);
     name(record, text)
+}
+
+/// Table 43-6 without the id: the FRU inventory in the BMC, device 0.
+fn inventory() -> Vec<u8> {
+    // A logical device, of which the system board (entity 7) says what it is.
+    name(vec![0x51, 0x11, 0, BMC, 0, 0x80, 0, 0, 0x10, 0, 0x07, 0x01, 0], "Board")
 }
 
 /// Adds the name, and the length at its place.

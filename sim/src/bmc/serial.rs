@@ -28,6 +28,8 @@ pub struct Line {
     pub to_machine: mpsc::Sender<Vec<u8>>,
 }
 
+/// What a pretend machine remembers of what it was told.
+const MOST_TYPED: usize = 64 << 10;
 /// Pieces under way in one direction.
 pub(crate) const PIECES: usize = 64;
 
@@ -41,7 +43,7 @@ pub struct PretendSerial {
 /// What a pretend machine was told over its serial port.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// Everything typed.
+    /// Everything typed, up to 64 KiB.
     pub typed: Vec<u8>,
     /// BREAKs, each as the number of characters typed before it.
     pub breaks: Vec<usize>,
@@ -99,7 +101,10 @@ impl SerialPort for Pretended {
         let serial = std::sync::Arc::clone(&self.0);
         tokio::spawn(async move {
             while let Some(piece) = told.recv().await {
-                serial.heard.send_modify(|heard| heard.typed.extend_from_slice(&piece));
+                serial.heard.send_modify(|heard| {
+                    let room = MOST_TYPED.saturating_sub(heard.typed.len());
+                    heard.typed.extend(piece.iter().take(room));
+                });
                 // A terminal that is not read misses the echo, as it would of a real one.
                 let _ = echo.try_send(piece);
             }
@@ -108,6 +113,10 @@ impl SerialPort for Pretended {
     }
 
     async fn send_break(&self) {
-        self.0.heard.send_modify(|heard| heard.breaks.push(heard.typed.len()));
+        self.0.heard.send_modify(|heard| {
+            if heard.breaks.len() < MOST_TYPED {
+                heard.breaks.push(heard.typed.len());
+            }
+        });
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use farrier_ipmi::completion;
 use farrier_ipmi::server::{Outcome, Server};
@@ -17,8 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::boot::BootOptions;
-use super::sel::Sel;
+use super::chassis::press;
+use super::commands::Kept;
+use super::lan::Lan;
+use super::sel::{EventLog, Sel};
 use super::sol::Sol;
+use super::watchdog::Watchdog;
 use super::{Accounts, BmcConfig, Chassis, ChassisStatus, Faults, commands};
 
 /// Longest datagram looked at, in bytes; IPMI messages are far shorter.
@@ -53,20 +57,25 @@ impl BmcServer {
         let shared = Arc::new(Shared {
             protocol: Mutex::new(Server::new(config.server(accounts.users()))),
             accounts,
-            sel: Mutex::default(),
+            log: config.log.clone(),
             datagrams: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
             consoles: AtomicU64::new(0),
             log_ins: AtomicU64::new(0),
             faults: faults_seen,
             counted: AtomicU32::new(0),
+            asked: AtomicU32::new(0),
             delayed: TaskTracker::new(),
             stop: stop.clone(),
         });
         let socket = Arc::new(socket);
         let sol = Sol::new(chassis.serial(), Arc::clone(&socket), address.port(), Arc::clone(&shared));
         let bmc = Bmc {
-            boot: BootOptions::new(config.boot_flags_timeout, config.boot_parameters_3_and_4),
+            kept: Kept {
+                boot: BootOptions::new(config.boot_flags_timeout, config.boot_parameters_3_and_4),
+                lan: Lan::new(&config, address),
+                watchdog: Watchdog::default(),
+            },
             socket,
             sol,
             config,
@@ -168,7 +177,7 @@ impl Drop for BmcHandle {
 pub(super) struct Shared {
     pub(super) accounts: Accounts,
     protocol: Mutex<Server>,
-    sel: Mutex<Sel>,
+    log: EventLog,
     datagrams: AtomicU64,
     restarts: AtomicU64,
     /// Consoles that were opened so far.
@@ -177,6 +186,8 @@ pub(super) struct Shared {
     faults: watch::Receiver<Faults>,
     /// Datagrams in and out, for [`Faults::drop_every`].
     counted: AtomicU32,
+    /// Commands in sessions, for [`Faults::busy_every`] and [`Faults::resets`].
+    asked: AtomicU32,
     delayed: TaskTracker,
     stop: CancellationToken,
 }
@@ -189,7 +200,7 @@ impl Shared {
 
     /// Never held across an await.
     pub(super) fn sel(&self) -> MutexGuard<'_, Sel> {
-        self.sel.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.sel()
     }
 
     /// What is wrong with the machine.
@@ -216,6 +227,9 @@ impl Shared {
         if faults.garbled {
             datagram.iter_mut().for_each(|byte| *byte = !*byte);
         }
+        if faults.mangled {
+            mangle(&mut datagram);
+        }
         if faults.delay.is_zero() {
             send(socket, &datagram, peer).await;
             return;
@@ -235,7 +249,7 @@ struct Bmc {
     sol: Sol,
     config: BmcConfig,
     chassis: Arc<dyn Chassis>,
-    boot: BootOptions,
+    kept: Kept,
     /// Version of the accounts that the protocol knows.
     accounts_seen: u64,
     /// Its last message may come more than once.
@@ -247,16 +261,17 @@ struct Bmc {
 
 impl Bmc {
     async fn run(mut self) {
-        let mut buffer = vec![0; MAX_DATAGRAM];
         let stop = self.shared.stop.clone();
         loop {
+            let due = self.kept.watchdog.due().map(tokio::time::Instant::from_std);
             tokio::select! {
                 () = stop.cancelled() => break,
-                received = self.socket.recv_from(&mut buffer) => match received {
-                    Ok((length, peer)) => {
-                        let datagram = buffer.get(..length).unwrap_or_default();
-                        self.handle(datagram, peer).await;
-                    }
+                () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
+                    self.bite().await;
+                }
+                ready = self.socket.readable() => match ready.and_then(|()| receive(&self.socket)) {
+                    Ok((datagram, peer)) => self.handle(&datagram, peer).await,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     // An ICMP error of an earlier answer: that console is gone, others are not.
                     Err(error) => tracing::debug!(%error, "receive failed"),
                 }
@@ -298,6 +313,13 @@ impl Bmc {
             }
             Outcome::Request(mut request) => {
                 let command = (request.message.netfn, request.message.cmd);
+                let asked = self.shared.asked.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+                if let Some(resets) = faults.resets.filter(|resets| asked.is_multiple_of(resets.every.get()))
+                {
+                    self.restart(resets.deaf);
+                    return;
+                }
+                let busy = faults.busy_every.filter(|(every, _)| asked.is_multiple_of(every.get()));
                 if faults.lost.contains(&command) {
                     return;
                 }
@@ -307,14 +329,16 @@ impl Bmc {
                 let refused = faults
                     .refuse
                     .iter()
-                    .find(|r| r.netfn == request.message.netfn && r.cmd == request.message.cmd);
+                    .find(|r| r.netfn == request.message.netfn && r.cmd == request.message.cmd)
+                    .map(|refusal| refusal.completion_code)
+                    .or(busy.map(|(_, code)| code));
                 let (code, mut data) = match (refused, self.sol.execute(&request, peer)) {
-                    (Some(refusal), _) => (refusal.completion_code, Vec::new()),
+                    (Some(code), _) => (code, Vec::new()),
                     (None, Some(answer)) => answer,
                     (None, None) => {
                         commands::execute(
                             &self.config,
-                            &mut self.boot,
+                            &mut self.kept,
                             &*self.chassis,
                             &self.shared,
                             &request,
@@ -340,10 +364,42 @@ impl Bmc {
             self.shared.send(&self.socket, reply, peer).await;
         }
         if restarts {
-            self.shared.protocol().forget_sessions();
-            self.shared.restarts.fetch_add(1, Ordering::Relaxed);
-            self.deaf_until = Some(Instant::now() + self.config.restart);
+            self.restart(self.config.restart);
         }
+    }
+
+    /// The watchdog has run out.
+    async fn bite(&mut self) {
+        let Some(action) = self.kept.watchdog.expire() else { return };
+        match press(&*self.chassis, action).await {
+            Ok(_) => self.shared.sel().pressed(action),
+            Err(error) => tracing::debug!(%error, "the watchdog's action"),
+        }
+    }
+
+    fn restart(&mut self, deaf: Duration) {
+        self.shared.protocol().forget_sessions();
+        self.shared.restarts.fetch_add(1, Ordering::Relaxed);
+        self.deaf_until = Some(Instant::now() + deaf);
+    }
+}
+
+/// One datagram, into no more memory than it has: thousands of BMCs wait at once.
+fn receive(socket: &UdpSocket) -> io::Result<(Vec<u8>, SocketAddr)> {
+    let mut buffer = [0; MAX_DATAGRAM];
+    let (length, peer) = socket.try_recv_from(&mut buffer)?;
+    Ok((buffer.get(..length).unwrap_or_default().to_vec(), peer))
+}
+
+/// Wrong, too short or too long, sometimes behind an intact header of a session.
+fn mangle(datagram: &mut Vec<u8>) {
+    let mut rng = rand::rng();
+    let keep = datagram.len().min(16);
+    match rng.next_u32() % 4 {
+        0 => datagram.iter_mut().skip(keep).for_each(|byte| *byte ^= 0x5A),
+        1 => datagram.truncate(keep),
+        2 => datagram.extend([0xFF; 40]),
+        _ => rng.fill_bytes(datagram),
     }
 }
 

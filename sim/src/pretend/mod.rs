@@ -126,6 +126,7 @@ impl PretendNode {
         // One BMC has one set of accounts, whatever it speaks.
         let accounts = bmc.accounts();
         redfish.accounts = accounts.clone();
+        redfish.log = bmc.log.clone();
         let disk = (!diskless).then_some(disk);
         let parts = Parts { name, mac, source, disk, san_reads, hardware, efi_vars, retry, limits, http };
         let board = Arc::new(Board::new(parts));

@@ -5,13 +5,14 @@ use serde_json::Value;
 
 use super::config::RedfishConfig;
 use super::faults::RedfishFaults;
-use super::log::Log;
 use super::personality::Personality;
 use super::resources::{RESTARTS, TARGETS, TIMES, refusal, targets};
 use super::service::Reply;
 use super::tasks::Work;
 use crate::bmc::chassis::press;
-use crate::bmc::{BootDeviceSelector, BootFlags, Chassis, ChassisError, ChassisIdentify, PowerAction};
+use crate::bmc::{
+    BootDeviceSelector, BootFlags, Chassis, ChassisError, ChassisIdentify, EventLog, PowerAction,
+};
 
 /// A status, and the body of a refusal.
 pub(super) type Outcome = Result<(), (StatusCode, Value)>;
@@ -57,7 +58,7 @@ pub(super) async fn system(
 pub(super) async fn reset(
     faults: &RedfishFaults,
     chassis: &dyn Chassis,
-    log: &mut Log,
+    log: &EventLog,
     body: &Value,
 ) -> Outcome {
     let kind = body.get("ResetType").unwrap_or(&Value::Null);
@@ -75,7 +76,7 @@ pub(super) async fn reset(
     }
     match press(chassis, action).await {
         Ok(_) => {
-            log.pressed(action);
+            log.sel().pressed(action);
             Ok(())
         }
         Err(ChassisError::PresentState) => {

@@ -6,13 +6,15 @@ use farrier_identity::device::SelfSigned;
 use farrier_ipmi::Secret;
 
 use super::personality::Personality;
-use crate::bmc::Accounts;
+use crate::bmc::{Accounts, EventLog};
 
 /// Start from [`RedfishConfig::new`] and change what the test is about.
 #[derive(Debug, Clone)]
 pub struct RedfishConfig {
     /// Who is let in; give IPMI of the same BMC a clone.
     pub accounts: Accounts,
+    /// The event log; give IPMI of the same BMC a clone.
+    pub log: EventLog,
     /// `None`: http.
     pub tls: Option<SelfSigned>,
     /// The machine.
@@ -72,6 +74,7 @@ impl RedfishConfig {
     pub fn new(user: impl Into<String>, password: Secret, facts: Facts) -> Self {
         Self {
             accounts: Accounts::new(&user.into(), &password, ADMINISTRATOR),
+            log: EventLog::default(),
             tls: None,
             facts,
             systems: vec!["1".to_owned()],

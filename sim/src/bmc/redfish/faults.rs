@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::bmc::Resets;
+
 /// The default is a healthy service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RedfishFaults {
@@ -40,4 +42,6 @@ pub struct RedfishFaults {
     pub hides_power: bool,
     /// Requests are obeyed at once and answered so much later.
     pub late: Duration,
+    /// It starts again while it is being used: sessions forgotten, connections closed.
+    pub resets: Option<Resets>,
 }

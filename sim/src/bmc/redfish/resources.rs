@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::bios::{self, Bios};
 use super::boot_order::{self, BootOrder};
 use super::config::RedfishConfig;
-use super::log::Log;
+use super::lifecycle::Lifecycle;
 use super::personality::{Personality, dress};
 use super::secure_boot::SecureBoot;
 use super::tasks::{self, Tasks};
@@ -45,9 +45,8 @@ pub(super) struct View<'a> {
     pub(super) secure_boot: &'a SecureBoot,
     pub(super) boot_order: &'a BootOrder,
     pub(super) sessions: Vec<(u32, String)>,
-    pub(super) log: &'a Log,
     /// Of the BMC's own doings.
-    pub(super) lifecycle: &'a Log,
+    pub(super) lifecycle: &'a Lifecycle,
     pub(super) accounts: &'a Accounts,
     /// What the virtual CD drive has in it.
     pub(super) media: Option<&'a str>,
@@ -181,7 +180,7 @@ fn of_manager(view: &View<'_>, path: &str, rest: &str) -> Option<Value> {
         }
         ["LogServices", rest @ ..] if personality == Personality::Idrac => {
             let all = format!("{}/LogServices", personality.manager_path());
-            return log::get(view, path, &all, rest, &log::LIFECYCLE);
+            return log::get(view, path, &all, rest, log::Kind::Lifecycle);
         }
         ["VirtualMedia"] => {
             let members: Vec<_> = others.iter().chain([&cd]).map(|id| format!("{drives}/{id}")).collect();
@@ -245,7 +244,7 @@ fn of_system(view: &View<'_>, id: &str, rest: &str) -> Option<Value> {
         ["SimpleStorage", rest @ ..] if view.config.simple_storage => return storage::simple(&path, rest),
         ["Bios", rest @ ..] => return bios::get(view, &path, rest),
         ["LogServices", rest @ ..] => {
-            return log::get(view, &path, &format!("{system}/LogServices"), rest, &log::SEL);
+            return log::get(view, &path, &format!("{system}/LogServices"), rest, log::Kind::Sel);
         }
         _ => return None,
     })

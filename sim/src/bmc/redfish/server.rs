@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -56,6 +56,7 @@ impl RedfishServer {
             faults: seen,
             requests: AtomicU32::new(0),
             connections: AtomicU32::new(0),
+            deaf_until: StdMutex::new(None),
             stop: CancellationToken::new(),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -143,6 +144,8 @@ struct Shared {
     faults: watch::Receiver<RedfishFaults>,
     requests: AtomicU32,
     connections: AtomicU32,
+    /// It starts again.
+    deaf_until: StdMutex<Option<Instant>>,
     stop: CancellationToken,
 }
 
@@ -222,6 +225,22 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Resu
         body,
     };
     let faults = shared.faults.borrow().clone();
+    if let Some(resets) = faults.resets {
+        let now = Instant::now();
+        // Nothing is awaited under it.
+        let deaf = {
+            let mut until = shared.deaf_until.lock().unwrap_or_else(PoisonError::into_inner);
+            let restarts = count.is_multiple_of(resets.every.get());
+            if restarts {
+                *until = Some(now + resets.deaf);
+            }
+            restarts || until.is_some_and(|until| now < until)
+        };
+        if deaf {
+            shared.service.lock().await.sessions.forget_all();
+            anyhow::bail!("starts again");
+        }
+    }
     if faults.silent {
         std::future::pending::<()>().await;
     }

@@ -18,7 +18,7 @@ use super::boot_order::BootOrder;
 use super::config::RedfishConfig;
 use super::events::Bell;
 use super::faults::RedfishFaults;
-use super::log::Log;
+use super::lifecycle::Lifecycle;
 use super::personality::Personality;
 use super::resources::{self, SESSIONS, View, refusal};
 use super::secure_boot::SecureBoot;
@@ -26,7 +26,7 @@ use super::sessions::Sessions;
 use super::tasks::{self, Tasks, Work};
 use super::update::{self, Parts};
 use super::{accounts, changes, events, profile, resources::ROOT};
-use crate::bmc::{Chassis, PowerState};
+use crate::bmc::{Chassis, ChassisIdentify, PowerState};
 
 const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
@@ -38,9 +38,8 @@ pub(super) struct Service {
     led: bool,
     secure_boot: SecureBoot,
     boot_order: BootOrder,
-    log: Log,
     /// Of the BMC's own doings.
-    lifecycle: Log,
+    lifecycle: Lifecycle,
     media: Option<String>,
     media_boots: bool,
     /// On its way, and until when.
@@ -83,8 +82,7 @@ impl Service {
             led: false,
             secure_boot: SecureBoot::default(),
             boot_order: BootOrder::default(),
-            log: Log::default(),
-            lifecycle: Log::default(),
+            lifecycle: Lifecycle::default(),
             media: None,
             media_boots: false,
             moving: None,
@@ -119,15 +117,14 @@ impl Service {
         }
         let view = View {
             config: &self.config,
-            power: self.chassis.power().await,
+            power: self.chassis.told_power().await,
             flags: self.chassis.boot_flags().await,
-            led: self.led,
+            led: self.chassis.identified().await.map_or(self.led, |told| told != ChassisIdentify::Off),
             secure_boot: &self.secure_boot,
             boot_order: &self.boot_order,
             lifecycle: &self.lifecycle,
             sessions: self.sessions.all(Instant::now()),
             accounts: &self.config.accounts,
-            log: &self.log,
             media: self.media.as_deref(),
             media_boots: self.media_boots,
             bios: &self.bios,
@@ -252,7 +249,7 @@ impl Service {
                     let words = "The request failed because the machine is on its way to another state.";
                     return Some(Reply::refusal(StatusCode::CONFLICT, "ResourceInUse", words));
                 }
-                let outcome = changes::reset(faults, &*chassis, &mut self.log, body).await;
+                let outcome = changes::reset(faults, &*chassis, &self.config.log, body).await;
                 let restart = matches!(
                     body.get("ResetType").and_then(Value::as_str),
                     Some("ForceRestart" | "PowerCycle")
@@ -276,9 +273,9 @@ impl Service {
             "SecureBoot.ResetKeys" => Reply::of(self.secure_boot.reset_keys(body)),
             "LogService.ClearLog" => {
                 if resource.ends_with("/Lclog") {
-                    self.lifecycle.clear()
+                    self.lifecycle.clear();
                 } else {
-                    self.log.clear()
+                    self.config.log.sel().clear();
                 }
                 Reply::of(Ok(()))
             }

@@ -9,10 +9,14 @@ use super::resources::{View, collection};
 const TASKS: &str = "/redfish/v1/TaskService/Tasks";
 const MONITORS: &str = "/redfish/v1/TaskService/TaskMonitors";
 
+/// Tasks that are kept; the oldest is forgotten.
+const MOST: usize = 64;
+
 /// All tasks, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     list: Vec<Task>,
+    begun: u64,
 }
 
 /// One of them.
@@ -57,7 +61,11 @@ impl Tasks {
     pub(super) fn begin(&mut self, name: &'static str, work: Work) -> String {
         let waits = matches!(work, Work::Bios | Work::BootOrder);
         let state = if waits { State::Scheduled } else { State::Running(0) };
-        let id = format!("JID_{:012}", 471_000_000_000_u64 + self.list.len() as u64);
+        let id = format!("JID_{:012}", 471_000_000_000_u64 + self.begun);
+        if self.list.len() == MOST {
+            self.list.remove(0);
+        }
+        self.begun += 1;
         self.list.push(Task { id: id.clone(), name, state, work });
         id
     }

@@ -1,0 +1,148 @@
+//! Every target, with its seeds and a bounded number of mutations of them: the same ones each time, on stable Rust and without
+//! a fuzzer, so that the test command notices what panics. Name targets to run only those; `--mutations N` tries more.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use farrier_fuzz::targets::ALL;
+
+fn main() -> ExitCode {
+    let (mut names, mut more) = (Vec::new(), None);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--mutations" => {
+                more =
+                    Some(arguments.next().and_then(|n| n.parse().ok()).expect("--mutations takes a number"))
+            }
+            name => names.push(name.to_owned()),
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut failed = check_that_all_are_listed(root);
+    for (name, run, mutations) in
+        ALL.iter().filter(|(name, ..)| names.is_empty() || names.iter().any(|n| n == name))
+    {
+        let seeds = seeds(&root.join("seeds").join(name));
+        if seeds.is_empty() {
+            eprintln!("{name}: expected seeds in fuzz/seeds/{name}, found none");
+            failed = true;
+            continue;
+        }
+        let began = Instant::now();
+        let mut chance = Chance::of(name);
+        let count = more.unwrap_or(*mutations);
+        let mutated = (0..count).map(|_| chance.mutate(&seeds));
+        let found = seeds.iter().cloned().chain(mutated).find(|input| !survives(*run, input));
+        let milliseconds = began.elapsed().as_millis();
+        println!("{name}: {} seeds, {count} mutations, {milliseconds} ms", seeds.len());
+        if let Some(input) = found {
+            let path = std::env::temp_dir().join(format!("farrier-fuzz-{name}"));
+            let kept = fs::write(&path, &input)
+                .map_or_else(|error| error.to_string(), |()| path.display().to_string());
+            eprintln!("{name}: panicked at an input of {} bytes, kept in {kept}", input.len());
+            failed = true;
+        }
+    }
+    ExitCode::from(u8::from(failed))
+}
+
+/// A target that nobody runs here would look as if it had passed.
+fn check_that_all_are_listed(root: &Path) -> bool {
+    let files = fs::read_dir(root.join("fuzz_targets")).expect("fuzz_targets");
+    let name = |entry: std::io::Result<fs::DirEntry>| {
+        entry.expect("an entry").path().file_stem().map(|s| s.to_string_lossy().into_owned())
+    };
+    let missing: Vec<_> =
+        files.filter_map(name).filter(|file| !ALL.iter().any(|(name, ..)| name == file)).collect();
+    if !missing.is_empty() {
+        eprintln!("not listed in fuzz/src/targets/mod.rs: {missing:?}");
+    }
+    !missing.is_empty()
+}
+
+/// In an order that is always the same.
+fn seeds(dir: &Path) -> Vec<Vec<u8>> {
+    let mut paths: Vec<_> =
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).expect("a seed")).collect()
+}
+
+fn survives(run: fn(&[u8]), input: &[u8]) -> bool {
+    catch_unwind(AssertUnwindSafe(|| run(input))).is_ok()
+}
+
+/// splitmix64.
+struct Chance(u64);
+
+/// Values at which lengths and signs go wrong.
+const EDGES: &[u8] = &[0, 1, 0x0F, 0x10, 0x20, 0x3F, 0x40, 0x7F, 0x80, 0xC0, 0xFE, 0xFF];
+/// Longest input.
+const MOST: usize = 64 << 10;
+
+impl Chance {
+    /// Another for each target, the same each time (FNV-1a).
+    fn of(name: &str) -> Self {
+        Self(
+            name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
+            }),
+        )
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        if bound == 0 { 0 } else { (self.next() % bound as u64) as usize }
+    }
+
+    /// One seed, changed in one place or in a few.
+    fn mutate(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = seeds[self.below(seeds.len())].clone();
+        for _ in 0..=self.below(6) {
+            self.change(&mut bytes, seeds);
+        }
+        bytes.truncate(MOST);
+        bytes
+    }
+
+    fn change(&mut self, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
+        let at = self.below(bytes.len());
+        match self.next() % 9 {
+            0 if !bytes.is_empty() => bytes[at] ^= 1 << self.below(8),
+            1 if !bytes.is_empty() => bytes[at] = EDGES[self.below(EDGES.len())],
+            2 if !bytes.is_empty() => bytes[at] = self.next() as u8,
+            // A number of two bytes, off by a little.
+            3 if !bytes.is_empty() => bytes[at] = bytes[at].wrapping_add(self.below(5) as u8).wrapping_sub(2),
+            4 => bytes.truncate(at),
+            5 => bytes.insert(at, EDGES[self.below(EDGES.len())]),
+            6 => {
+                let end = (at + 1 + self.below(16)).min(bytes.len());
+                bytes.drain(at.min(end)..end);
+            }
+            // Some of it again.
+            7 => {
+                let end = (at + 1 + self.below(64)).min(bytes.len());
+                let again = bytes[at.min(end)..end].to_vec();
+                let place = self.below(bytes.len() + 1);
+                bytes.splice(place..place, again);
+            }
+            // The end of another.
+            _ => {
+                let other = &seeds[self.below(seeds.len())];
+                bytes.truncate(at);
+                bytes.extend_from_slice(&other[self.below(other.len())..]);
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A pretend machine that may lie about its power to whoever asks, over either protocol.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use crate::bmc::{
+    BootFlags, Chassis, ChassisError, ChassisIdentify, MemoryChassis, PowerAction, PowerState, SerialPort,
+};
+
+/// What a machine's power is said to be, and what pressing its button does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lies {
+    /// A change is told so much later.
+    pub lag: Duration,
+    /// This is said, whatever is true.
+    pub says: Option<Said>,
+    /// The button is pressed, yes is said, and nothing happens.
+    pub ignores_button: bool,
+}
+
+/// What is said of the power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Said {
+    /// Always on.
+    On,
+    /// Always off.
+    Off,
+    /// Never the truth.
+    Opposite,
+}
+
+/// What it says on its serial port when it starts.
+const BANNER: &str = "\r\nA pretend machine starts.\r\npretend login: ";
+
+/// A [`MemoryChassis`] with [`Lies`] in front of it.
+#[derive(Debug, Default)]
+pub struct Machine {
+    inner: MemoryChassis,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    lies: Lies,
+    /// The power before its last change, and when that was.
+    before: Option<(PowerState, Instant)>,
+}
+
+impl Machine {
+    /// From now on.
+    pub fn set_lies(&self, lies: Lies) {
+        self.told().lies = lies;
+    }
+
+    /// Never held across an await.
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Chassis for Machine {
+    async fn power(&self) -> PowerState {
+        self.inner.power().await
+    }
+
+    async fn told_power(&self) -> PowerState {
+        let truth = self.inner.power().await;
+        let told = self.told();
+        let late = told.before.filter(|(_, at)| at.elapsed() < told.lies.lag).map(|(before, _)| before);
+        match (told.lies.says, truth) {
+            (Some(Said::On), _) | (Some(Said::Opposite), PowerState::Off) => PowerState::On,
+            (Some(Said::Off), _) | (Some(Said::Opposite), PowerState::On) => PowerState::Off,
+            (None, truth) => late.unwrap_or(truth),
+        }
+    }
+
+    async fn set_power(&self, action: PowerAction) -> Result<(), ChassisError> {
+        if self.told().lies.ignores_button {
+            return Ok(());
+        }
+        let before = self.inner.power().await;
+        self.inner.set_power(action).await?;
+        if action.boots(before) {
+            self.inner.serial_port().say(BANNER);
+        }
+        if self.inner.power().await != before {
+            self.told().before = Some((before, Instant::now()));
+        }
+        Ok(())
+    }
+
+    async fn boot_flags(&self) -> BootFlags {
+        self.inner.boot_flags().await
+    }
+
+    async fn set_boot_flags(&self, flags: BootFlags) -> Result<(), ChassisError> {
+        self.inner.set_boot_flags(flags).await
+    }
+
+    async fn identify(&self, identify: ChassisIdentify) {
+        self.inner.identify(identify).await;
+    }
+
+    async fn identified(&self) -> Option<ChassisIdentify> {
+        self.inner.identified().await
+    }
+
+    fn serial(&self) -> Option<Arc<dyn SerialPort>> {
+        self.inner.serial()
+    }
+}
