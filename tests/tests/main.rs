@@ -8,6 +8,7 @@
 )]
 
 mod agents;
+mod arm64;
 mod authorization;
 mod bench;
 mod bmc_boot_settings;

@@ -40,6 +40,12 @@ pub struct StandaloneArgs {
     /// With --standalone: signed GRUB that the shim starts.
     #[arg(long, value_name = "FILE", requires = "standalone", requires = "shim")]
     grub: Option<PathBuf>,
+    /// With --standalone: the same for arm64 machines.
+    #[arg(long, value_name = "FILE", requires = "standalone", requires = "grub_arm64")]
+    shim_arm64: Option<PathBuf>,
+    /// With --standalone: the same for arm64 machines.
+    #[arg(long, value_name = "FILE", requires = "standalone", requires = "shim_arm64")]
+    grub_arm64: Option<PathBuf>,
     /// With --standalone: answer TFTP from port 69 alone, for firewalls that let nothing else back.
     #[arg(long, requires = "standalone")]
     tftp_single_port: bool,
@@ -62,8 +68,12 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
     if let Some(dir) = &args.boot_files {
         config.load_files(dir).with_context(|| format!("cannot read boot files in {}", dir.display()))?;
     }
-    if let (Some(shim), Some(grub)) = (&args.shim, &args.grub) {
-        config.load_signed(SignedChain::X64, shim, grub).context("cannot read shim and GRUB")?;
+    for (chain, shim, grub) in
+        [(SignedChain::X64, &args.shim, &args.grub), (SignedChain::ARM64, &args.shim_arm64, &args.grub_arm64)]
+    {
+        if let (Some(shim), Some(grub)) = (shim, grub) {
+            config.load_signed(chain, shim, grub).context("cannot read shim and GRUB")?;
+        }
     }
     config.tftp_single_port = args.tftp_single_port;
     let path = args.data.join("leases");

@@ -13,17 +13,34 @@ use crate::tool;
 
 pub(super) struct Apt {
     lists: PathBuf,
+    /// Of another architecture than this machine's, whose own packages are of no account then.
+    foreign: Option<&'static str>,
 }
 
 impl Apt {
     /// The package lists of `store`, fetched when there are none.
     pub(super) fn open(store: &MediaStore) -> Result<Self, MediaError> {
-        let lists = store.root.join("apt/lists");
+        Self::open_at(&store.root.join("apt"), None)
+    }
+
+    /// Those of another architecture. What is installed on this machine is neither looked at nor changed.
+    pub(super) fn open_foreign(store: &MediaStore, architecture: &'static str) -> Result<Self, MediaError> {
+        Self::open_at(&store.root.join(format!("apt-{architecture}")), Some(architecture))
+    }
+
+    fn open_at(root: &Path, foreign: Option<&'static str>) -> Result<Self, MediaError> {
+        let lists = root.join("lists");
         make_dir(&lists.join("partial"))?;
-        let lock_path = store.root.join("apt/lock");
+        let status = root.join("status");
+        std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&status)
+            .map_err(io(&status, "cannot be made"))?;
+        let lock_path = root.join("lock");
         let lock = std::fs::File::create(&lock_path).map_err(io(&lock_path, "cannot be made"))?;
         lock.lock().map_err(io(&lock_path, "cannot be locked"))?;
-        let apt = Self { lists };
+        let apt = Self { lists, foreign };
         if !apt.lists_are_there() {
             tracing::info!("fetching package lists");
             apt.update()?;
@@ -90,6 +107,12 @@ impl Apt {
         for cache in ["pkgcache", "srcpkgcache"] {
             let file = self.lists.with_file_name(format!("{cache}.bin"));
             command.arg("-o").arg(format!("Dir::Cache::{cache}={}", text(&file)));
+        }
+        if let Some(architecture) = self.foreign {
+            command.arg("-o").arg(format!("APT::Architecture={architecture}"));
+            command.arg("-o").arg(format!("APT::Architectures={architecture}"));
+            let status = self.lists.with_file_name("status");
+            command.arg("-o").arg(format!("Dir::State::status={}", text(&status)));
         }
         // The directories belong to root, who apt would step down from.
         command.args(["-o", "APT::Sandbox::User=root"]);

@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::tool::ToolError;
 
 mod apt;
+mod arm64;
 mod cd;
 pub mod cpio;
 mod debian;
@@ -25,6 +26,7 @@ mod ramdisk;
 mod seed;
 pub mod signed;
 
+pub use arm64::Arm64;
 pub use cd::CdLoaders;
 pub use kernel::{Kernel, KernelFlavour};
 pub use ramdisk::{Ramdisk, build_ramdisk};
@@ -105,6 +107,11 @@ impl MediaStore {
     /// What boot CDs start with.
     pub fn cd_loaders(&self) -> Result<CdLoaders, MediaError> {
         cd::build(self)
+    }
+
+    /// What an arm64 machine boots with: Debian's shim, GRUB and kernel, and a ramdisk that says so.
+    pub fn arm64(&self) -> Result<Arm64, MediaError> {
+        arm64::fetch(self)
     }
 
     /// A kernel package of Debian, unpacked.

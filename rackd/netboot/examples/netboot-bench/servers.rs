@@ -78,7 +78,8 @@ pub(crate) fn rackd_with(
     let snapshot = data.join("rack.yaml");
     let artifact = files.join(BIG);
     let artifacts = if !machines.is_empty() {
-        format!("{{ k: {} }}\n{machines}", files.join(SMALL).display())
+        let big = if artifact.exists() { format!(", {BIG}: {}", artifact.display()) } else { String::new() };
+        format!("{{ k: {}{big} }}\n{machines}", files.join(SMALL).display())
     } else if artifact.exists() {
         format!("{{ {BIG}: {} }}", artifact.display())
     } else {
