@@ -20,7 +20,7 @@ impl Kept {
     /// One that cannot be read is as good as none: it is only ever a copy.
     pub(crate) fn open(path: PathBuf) -> Self {
         let last = match std::fs::read_to_string(&path) {
-            Ok(text) => Snapshot::parse(&text)
+            Ok(text) => Snapshot::parse_copy(&text)
                 .inspect_err(
                     |error| tracing::error!(path = %path.display(), %error, "the kept snapshot is damaged"),
                 )

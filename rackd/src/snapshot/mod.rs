@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use crate::config::{DhcpMode, SegmentConfig};
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use farrier_netboot::{
     Artifact, ArtifactName, Boot, BootEntry, BootTable, Dhcp, Dhcp6, KernelArgs, MacAddr, Pool, Segment,
 };
@@ -22,7 +22,6 @@ use serde::{Deserialize, Serialize};
 
 /// Everything that is served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Snapshot {
     /// Grows with every change; an older one is refused.
     pub(crate) generation: u64,
@@ -35,7 +34,6 @@ pub(crate) struct Snapshot {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct SegmentText {
     pub(crate) name: String,
     /// With our address; missing: DHCP and TFTP are somebody else's here.
@@ -83,7 +81,6 @@ pub(crate) enum DhcpText {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct PoolText {
     first: Ipv4Addr,
     last: Ipv4Addr,
@@ -92,7 +89,6 @@ pub(crate) struct PoolText {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct MachineText {
     pub(crate) name: String,
     pub(crate) mac: String,
@@ -107,7 +103,7 @@ pub(crate) struct MachineText {
 
 /// What a machine boots.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum BootText {
     /// An address and nothing else.
     #[default]
@@ -161,7 +157,29 @@ impl MachineText {
 impl Snapshot {
     /// Reads YAML, of which JSON is a part. Unknown keys are refused: a typing error must not become a default.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
-        Ok(serde_yaml_ng::from_str(text)?)
+        let (snapshot, unknown) = Self::read(text);
+        // Before what is missing: it is often the same key, written wrong.
+        if let Some(key) = unknown.first() {
+            bail!("{key}: expected a key of a snapshot, saw an unknown one");
+        }
+        Ok(snapshot?)
+    }
+
+    /// Reads our own copy, which a later rackd may have written before it was taken back: what it knew beyond this is left out.
+    pub(crate) fn parse_copy(text: &str) -> anyhow::Result<Self> {
+        let (snapshot, unknown) = Self::read(text);
+        if !unknown.is_empty() {
+            let unknown = unknown.join(" ");
+            tracing::warn!(unknown, "the kept snapshot is of a later rackd: what it says there is left out");
+        }
+        Ok(snapshot?)
+    }
+
+    fn read(text: &str) -> (Result<Self, serde_yaml_ng::Error>, Vec<String>) {
+        let mut unknown = Vec::new();
+        let yaml = serde_yaml_ng::Deserializer::from_str(text);
+        let snapshot = serde_ignored::deserialize(yaml, |path| unknown.push(path.to_string()));
+        (snapshot, unknown)
     }
 
     /// The artifacts whose files are not there now: a new snapshot with one is refused, one that was served before

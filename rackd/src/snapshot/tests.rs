@@ -87,6 +87,17 @@ fn each_mistake_names_its_place() {
 }
 
 #[test]
+fn a_copy_that_a_later_rackd_wrote_is_read_as_far_as_it_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshot.json");
+    let mut later = serde_json::to_value(Snapshot::parse(GOOD).unwrap()).unwrap();
+    later["machines"][0]["oven"] = "hot".into();
+    std::fs::write(&path, later.to_string()).unwrap();
+    assert!(Snapshot::parse(&later.to_string()).unwrap_err().to_string().contains("machines.0.oven"));
+    assert_eq!(Kept::open(path).last(), Some(&Snapshot::parse(GOOD).unwrap()));
+}
+
+#[test]
 fn the_last_good_one_is_kept_over_bad_old_and_changed_ones() {
     let dir = tempfile::tempdir().unwrap();
     let (file, path) = (dir.path().join("rack.yaml"), dir.path().join("snapshot.json"));
