@@ -38,7 +38,6 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.BmcService/ReadBios", SCHEDULER),
     ("farrier.rack.v1.BmcService/SetBios", SCHEDULER),
     ("farrier.rack.v1.BmcService/ReadFirmware", SCHEDULER),
-    ("farrier.rack.v1.BmcService/UpdateFirmware", SCHEDULER),
     ("farrier.rack.v1.BmcService/ReadBmcTask", SCHEDULER),
     ("farrier.rack.v1.BmcService/InterruptMachine", SCHEDULER),
     ("farrier.rack.v1.BmcService/ResetBmc", SCHEDULER),
@@ -53,6 +52,10 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.BmcService/SetBootOrder", SCHEDULER),
     ("farrier.rack.v1.BmcService/ExportProfile", SCHEDULER),
     ("farrier.rack.v1.BmcService/ImportProfile", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ReadNicVlans", SCHEDULER),
+    ("farrier.rack.v1.BmcService/SetNicVlans", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ReadBmcVolumes", SCHEDULER),
+    ("farrier.rack.v1.BmcService/SetBmcVolume", SCHEDULER),
 ];
 
 /// Ramdisks. Another listener, with rackd's own authority: a machine on the provisioning network cannot

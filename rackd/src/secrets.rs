@@ -20,6 +20,9 @@ pub(crate) struct Secrets {
     /// What a ramdisk proves itself with to the image's iSCSI target, made for this operation.
     #[serde(default)]
     pub(crate) chap_secret: String,
+    /// Where the BMC reads firmware from.
+    #[serde(default)]
+    pub(crate) firmware_url: String,
     /// In the URL of the machine's boot CD.
     #[serde(default)]
     pub(crate) media_key: String,
@@ -49,6 +52,7 @@ impl Drop for Secrets {
         self.bmc_next_password.zeroize();
         self.phone_secret.zeroize();
         self.media_key.zeroize();
+        self.firmware_url.zeroize();
         self.chap_secret.zeroize();
         self.user_data.zeroize();
     }

@@ -133,6 +133,16 @@ bob.login(auth="session")
 bob.logout()
 utilities.delete_user(client, "bob")
 assert len(utilities.get_users(client)) == 1
+import os, tempfile
+image = os.path.join(tempfile.mkdtemp(), "NIC-1.3.bin")
+with open(image, "wb") as file:
+    file.write(bytes(range(256)) * 1000)
+pushed = utilities.multipart_push_update(client, image, targets=["/redfish/v1/UpdateService/FirmwareInventory/NIC"])
+monitor = pushed.monitor(client)
+while monitor.is_processing:
+    monitor = pushed.monitor(client)
+versions = {f["Id"]: f["Version"] for f in utilities.get_firmware_inventory(client)}
+assert versions["NIC"] == "1.3", versions
 utilities.manager_reset(client, None, "GracefulRestart")
 print("all of it")
 "#;
@@ -256,6 +266,8 @@ async fn sushy_and_dmtfs_tools_drive_everything() {
         lab.python(&python, TACKLEBOX).await;
         assert_eq!(lab.chassis.actions()[..2], [On, Interrupt]);
         assert_eq!(lab.service.restarts().await, 1);
+        let pushed = lab.service.pushed().await;
+        assert_eq!((pushed[0].name.as_str(), pushed[0].bytes.len()), ("NIC-1.3.bin", 256_000));
         lab.service.shutdown().await;
     }
 }

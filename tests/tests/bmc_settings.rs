@@ -1,10 +1,12 @@
 //! From the command line to a vendor's BMC: BIOS settings, firmware, virtual media; and machines without a BMC.
 
+use std::process::Command;
 use std::sync::Arc;
 
 use crate::pretend_site::Site;
 use farrier_sim::bmc::redfish::{Facts, Personality, RedfishConfig, RedfishServer};
 use farrier_sim::bmc::{BootDeviceSelector, MemoryChassis, Secret};
+use farrier_sim::lab::Service;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -50,36 +52,100 @@ async fn the_command_line_changes_what_a_dell_is_set_to_and_its_firmware() {
     let pending = farrier(&["node", "bios", "show", "dell", "--pending", "-o", "json"]).unwrap();
     assert_eq!(pending.trim(), "[]");
 
+    let nic = "http://192.0.2.1/NIC-1.3.bin?token=s3cret";
     let update = [
-        "node",
-        "firmware",
-        "update",
-        "dell",
-        "--url",
-        "http://192.0.2.1/NIC-1.3.bin",
-        "--part",
-        "NIC",
-        "--yes",
-        "-o",
-        "json",
+        "node", "firmware", "update", "dell", "--url", nic, "--part", "NIC", "--wait", "--yes", "-o", "json",
     ];
-    let begun = json(&farrier(&update).unwrap());
-    let task = begun["task"].as_str().unwrap();
-    let mut states = Vec::new();
-    while states.last().is_none_or(|state| state == "running") && states.len() < 10 {
-        let seen = json(&farrier(&["node", "firmware", "task", "dell", task, "-o", "json"]).unwrap());
-        states.push(seen["state"].as_str().unwrap().to_owned());
-    }
-    assert_eq!(states.last().map(String::as_str), Some("done"), "{states:?}");
+    let done = json(&farrier(&update).unwrap());
+    assert_eq!((&done["type"], &done["phase"]), (&"update firmware".into(), &"done".into()), "{done}");
+    assert!(done.to_string().contains("NIC 1.2 → 1.3"), "{done}");
+    assert_eq!(site.client.node("dell").await.unwrap().operation, "", "it let go of the node");
+    let other = "http://192.0.2.1/other.bin";
+    let update = ["node", "firmware", "update", "dell", "--url", other, "--wait", "--yes"];
+    let failed = farrier(&update).unwrap_err();
+    assert!(failed.contains("the image is not for this machine"), "{failed}");
+    // A file of the catalogue, which the rack sends from its cache: as large as it was, not as the catalogue made it.
+    let firmware: Vec<u8> = (0..150_001_u32).map(|n| (n * 11 % 253) as u8).collect();
+    let file = site.dir.join("nic.bin");
+    std::fs::write(&file, &firmware).unwrap();
+    let sum = Command::new("sha256sum").arg(&file).output().unwrap().stdout;
+    let sum = String::from_utf8(sum).unwrap().split(' ').next().unwrap().to_owned();
+    farrier(&[
+        "image",
+        "import",
+        "nic",
+        "--file",
+        &file.to_string_lossy(),
+        "--sha256",
+        &sum,
+        "--format",
+        "raw",
+        "--compression",
+        "none",
+    ])
+    .unwrap();
+    let push = ["node", "firmware", "update", "dell", "--image", "nic", "--file-name", "BMC-9.9.bin"];
+    farrier(&[&push[..], &["--wait", "--yes"]].concat()).unwrap();
+    let pushed = service.pushed().await;
+    assert_eq!((pushed.len(), pushed[0].name.as_str()), (1, "BMC-9.9.bin"));
+    assert!(pushed[0].bytes == firmware, "byte by byte");
     let parts = farrier(&["node", "firmware", "list", "dell"]).unwrap();
-    assert!(parts.contains("1.3"), "{parts}");
+    assert!(parts.contains("1.3") && parts.contains("9.9"), "{parts}");
     let history = farrier(&["event", "list", "--resource", "dell", "-o", "json"]).unwrap();
-    for words in
-        ["set bios", "ProcVirtualization, NumLock", "update firmware", "insert virtual media", "a.iso"]
-    {
+    for words in [
+        "set bios",
+        "ProcVirtualization, NumLock",
+        "update firmware from http://192.0.2.1/NIC-1.3.bin",
+        "insert virtual media",
+        "a.iso",
+    ] {
         assert!(history.contains(words), "expected {words:?} in {history}");
     }
     assert!(!history.contains("s3cret"), "{history}");
+    let operations = farrier(&["operation", "list", "-o", "json"]).unwrap();
+    assert!(!operations.contains("s3cret"), "{operations}");
+    service.shutdown().await;
+    site.shutdown().await;
+}
+
+/// An update is asked for once: a rackd that died between the question and its answer asks for none again, and one that knows
+/// the BMC's task follows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_is_asked_for_once_whenever_rackd_is_killed() {
+    let mut site = Site::enrolled(0).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = RedfishConfig::new("admin", Secret::new("S3cret"), Facts::default());
+    let service = RedfishServer::start(listener, config, Arc::new(MemoryChassis::new())).unwrap();
+    let (address, password) = (service.address().to_string(), site.dir.join("password"));
+    std::fs::write(&password, "S3cret").unwrap();
+    let password = password.to_string_lossy().into_owned();
+    let create = [
+        ["node", "create", "n0", "--rack", "r", "--bmc-driver", "redfish", "--bmc-scheme", "http"].as_slice(),
+        &["--bmc-address", &address, "--bmc-user", "admin", "--bmc-password-file", &password],
+    ];
+    site.installation.farrier(&create.concat()).unwrap();
+    site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
+    let versions = ["1.3", "1.4"];
+    for (point, version) in ["update_firmware:told", "update_firmware:after"].into_iter().zip(versions) {
+        site.installation.restart_with(Service::Rackd, &[("FARRIER_CRASH_AT", point)]).await.unwrap();
+        let url = format!("http://192.0.2.1/NIC-{version}.bin");
+        let update = ["node", "firmware", "update", "n0", "--url", &url, "--yes", "-o", "json"];
+        let begun = json(&site.installation.farrier(&update).unwrap());
+        site.installation.wait_ended(Service::Rackd).await.unwrap();
+        site.installation.restart(Service::Rackd).await.unwrap();
+        let operation = begun["name"].as_str().unwrap().trim_start_matches("operations/").to_owned();
+        let watched = site.installation.farrier(&["operation", "watch", &operation]);
+        let parts = site.installation.farrier(&["node", "firmware", "list", "n0"]).unwrap();
+        if point.ends_with("told") {
+            let failed = format!("{:#}", watched.unwrap_err());
+            assert!(failed.contains("which may have begun"), "{failed}");
+            assert!(parts.contains("1.2") && !parts.contains(version), "{parts}");
+        } else {
+            watched.unwrap();
+            assert!(parts.contains(version), "{parts}");
+        }
+        assert_eq!(site.client.node("n0").await.unwrap().operation, "", "{point}");
+    }
     service.shutdown().await;
     site.shutdown().await;
 }

@@ -17,7 +17,12 @@ async fn chassis(servers: Vec<(String, Arc<dyn Chassis>, Vec<String>)>) -> SeaMi
     let password = Secret::new("S3cret");
     SeaMicroServer::start(
         listener,
-        SeaMicroConfig { user: "admin".into(), password, servers, pools: BTreeMap::new() },
+        SeaMicroConfig {
+            user: "admin".into(),
+            password,
+            servers,
+            pools: BTreeMap::from([("0/main".into(), 100)]),
+        },
     )
     .unwrap()
 }
@@ -112,6 +117,31 @@ async fn a_server_is_enrolled_and_switched_by_the_command_line() {
     assert_eq!(machine.actions(), [PowerAction::On, PowerAction::Off]);
     let capabilities = farrier(&["node", "capabilities", "sm"]).unwrap();
     assert!(capabilities.contains("driver seamicro has no sensors"), "{capabilities}");
+    let json = |told: String| serde_json::from_str::<serde_json::Value>(&told).unwrap();
+    let set = ["node", "vlans", "set", "sm", "nic0", "--untagged", "5", "--tagged", "7,9", "-o", "json"];
+    let vlans = json(farrier(&set).unwrap());
+    assert_eq!(vlans, serde_json::json!([{ "nic": "nic0", "untagged": [5], "tagged": [7, 9] }]));
+    assert_eq!(json(farrier(&["node", "vlans", "show", "sm", "-o", "json"]).unwrap()), vlans);
+    let twice = farrier(&["node", "vlans", "set", "sm", "nic0", "--tagged", "7,7"]).unwrap_err();
+    assert!(twice.contains("each once"), "{twice}");
+    let no_nic = farrier(&["node", "vlans", "set", "sm", "nic9"]).unwrap_err();
+    assert!(no_nic.contains("nic0"), "{no_nic}");
+    let create =
+        ["node", "volume", "create", "sm", "--pool", "0/main", "--volume", "root1", "--size-gb", "30"];
+    let made = json(farrier(&[&create[..], &["-o", "json"]].concat()).unwrap());
+    assert_eq!(
+        (&made["created"], &made["pools"][0]["free_gb"]),
+        (&"0/main/root1".into(), &70.into()),
+        "{made}"
+    );
+    let attach = ["node", "volume", "attach", "sm", "0/main/root1", "--yes", "-o", "json"];
+    assert_eq!(json(farrier(&attach).unwrap())["root"], "0/main/root1");
+    farrier(&["node", "volume", "detach", "sm", "--yes"]).unwrap();
+    assert_eq!(json(farrier(&["node", "volume", "show", "sm", "-o", "json"]).unwrap())["root"], "");
+    let history = farrier(&["event", "list", "--resource", "sm", "-o", "json"]).unwrap();
+    for words in ["set vlans", "nic0: untagged 5, tagged 7, 9", "create volume", "set root volume"] {
+        assert!(history.contains(words), "expected {words:?} in {history}");
+    }
     let history = farrier(&["event", "list", "--resource", "none", "-o", "json"]).unwrap();
     assert!(!history.contains("S3cret"), "{history}");
     chassis.shutdown().await;

@@ -18,6 +18,7 @@ pub mod node_bios;
 pub mod node_bmc;
 pub mod node_boot;
 pub mod node_boot_order;
+pub mod node_chassis;
 pub mod node_console;
 pub mod node_firmware;
 pub mod node_inventory;

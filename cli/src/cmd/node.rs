@@ -116,6 +116,12 @@ pub enum Verb {
     /// Exports and imports all that a Dell is set to (Server Configuration Profile).
     #[command(subcommand)]
     Profile(super::node_profile::Verb),
+    /// Shows and sets the VLANs of the node's NICs, where its chassis is their switch (SeaMicro).
+    #[command(subcommand)]
+    Vlans(super::node_chassis::VlansVerb),
+    /// Makes volumes of the node's chassis, and gives the node its first disk (SeaMicro).
+    #[command(subcommand)]
+    Volume(super::node_chassis::VolumeVerb),
     #[command(flatten)]
     Bmc(super::node_bmc::Ask),
     #[command(flatten)]
@@ -287,6 +293,8 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Profile(verb) => super::node_profile::run(verb, session).await,
         Verb::SecureBoot(verb) => super::node_secure_boot::run(verb, session).await,
         Verb::Firmware(verb) => super::node_firmware::run(verb, session).await,
+        Verb::Vlans(verb) => super::node_chassis::vlans(verb, session).await,
+        Verb::Volume(verb) => super::node_chassis::volume(verb, session).await,
         Verb::Bmc(ask) => super::node_bmc::run(ask, session).await,
         Verb::Act(act) => super::node_act::run(act, session).await,
     }

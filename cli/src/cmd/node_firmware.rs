@@ -1,11 +1,13 @@
 //! `farrier node firmware list|update|task NODE`: what has firmware, and other firmware for it.
 
 use super::Session;
+use crate::args::WaitArgs;
 use crate::call;
+use crate::client::request_id;
 use crate::failure::Failure;
 use crate::names::full;
 use clap::Subcommand;
-use farrier_model::Collection::Nodes;
+use farrier_model::Collection::{Images, Nodes};
 use farrier_proto::scheduler::node_bmc_service_client::NodeBmcServiceClient;
 use farrier_proto::scheduler::{ReadNodeBmcTaskRequest, ReadNodeFirmwareRequest, UpdateNodeFirmwareRequest};
 
@@ -16,16 +18,26 @@ pub enum Verb {
         /// The node, by its name.
         name: String,
     },
-    /// Has the node's BMC fetch an image and install it; many parts take the new one at the node's next start.
+    /// Has the node's BMC fetch an image and install it, as an operation that has the node meanwhile; many parts take the new
+    /// one at the node's next start.
     Update {
         /// The node, by its name.
         name: String,
         /// Where the BMC reads the image from, `http://` or `https://`.
-        #[arg(long, value_name = "URL")]
-        url: String,
+        #[arg(long, value_name = "URL", required_unless_present = "image")]
+        url: Option<String>,
+        /// Or a file in the catalogue of images, which the node's rack sends to the BMC; it was imported with `--format raw
+        /// --compression none`.
+        #[arg(long, value_name = "IMAGE", conflicts_with = "url")]
+        image: Option<String>,
+        /// With `--image`: what the BMC is told that the file is called, where it goes by that; as the image when left out.
+        #[arg(long, value_name = "NAME", requires = "image", default_value = "", hide_default_value = true)]
+        file_name: String,
         /// The part that it is for, by its id; several are possible. Without one the BMC finds out from the image.
         #[arg(long, value_name = "ID")]
         part: Vec<String>,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Shows how a task of the node's BMC gets on, as an update or a change of BIOS settings told it.
     Task {
@@ -45,18 +57,20 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             session.say(&format!("{} parts, by driver {}", read.parts.len(), read.driver));
             session.printer.list(&read.parts)
         }
-        Verb::Update { name, url, part } => {
+        Verb::Update { name, url, image, file_name, part, wait } => {
             let name = full(Nodes, &name)?;
             session.confirm(&format!("{name} gets other firmware: its BMC may be away meanwhile"))?;
-            let request = UpdateNodeFirmwareRequest { name: name.clone(), image_url: url, parts: part };
-            let begun = call!(link, NodeBmcServiceClient, update_node_firmware, request)?;
-            if begun.task.is_empty() {
-                session.say(&format!(
-                    "the BMC of {name} took it, by driver {}, and tells nothing of it",
-                    begun.driver
-                ));
-            }
-            session.printer.one(&begun)
+            let image = image.map(|image| full(Images, &image)).transpose()?;
+            let request = UpdateNodeFirmwareRequest {
+                name,
+                image_url: url.unwrap_or_default(),
+                parts: part,
+                request_id: request_id(),
+                image: image.unwrap_or_default(),
+                file_name,
+            };
+            let operation = call!(link, NodeBmcServiceClient, update_node_firmware, request)?;
+            session.operation(&link, operation, wait.wait).await
         }
         Verb::Task { name, task } => {
             let request = ReadNodeBmcTaskRequest { name: full(Nodes, &name)?, task };

@@ -1,7 +1,7 @@
 //! Firmware of a machine, its settings, and tasks of its BMC.
 
 use super::{Column, Resource, column};
-use farrier_proto::rack::{BiosSetting, BmcTask, BmcTaskState, FirmwarePart, FirmwareUpdate};
+use farrier_proto::rack::{BiosSetting, BmcTask, BmcTaskState, FirmwarePart};
 use serde_json::{Value, json};
 
 impl Resource for BiosSetting {
@@ -34,18 +34,6 @@ impl Resource for FirmwarePart {
 
     fn value(&self) -> Value {
         json!({ "id": self.id, "name": self.name, "version": self.version, "updateable": self.updateable })
-    }
-}
-
-impl Resource for FirmwareUpdate {
-    fn columns() -> Vec<Column<Self>> {
-        vec![column("TASK", |u, _| u.task.clone()), column("DRIVER", |u, _| u.driver.clone())]
-    }
-
-    const FIRST: &'static [&'static str] = &["task", "driver"];
-
-    fn value(&self) -> Value {
-        json!({ "task": self.task, "driver": self.driver })
     }
 }
 

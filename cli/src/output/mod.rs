@@ -9,6 +9,7 @@ mod bmc_event;
 mod bmc_inventory;
 mod boot_device;
 mod boot_order;
+mod chassis;
 mod console;
 mod dhcp;
 mod discovered;

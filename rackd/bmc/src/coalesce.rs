@@ -20,32 +20,39 @@ impl<T> Default for Coalesced<T> {
 }
 
 impl<T: Clone> Coalesced<T> {
-    /// Joins the read that waits, or has `read` make one. One that fails, perhaps for want of its own caller's time, is made
-    /// again by whoever joined it.
+    /// Joins the read that waits, or has `read` make one. Where one fails, perhaps for want of its own caller's time, one of
+    /// those who joined it makes another, and the rest join that.
     pub(crate) async fn ask<F, R>(self: &Arc<Self>, deadline: Deadline, read: F) -> Result<T, BmcError>
     where
         F: FnOnce(Turn<T>) -> R,
         R: Future<Output = Result<T, BmcError>>,
     {
-        if let Some(answer) = self.join()
-            && let Ok(Ok(value)) = timeout_at(deadline.instant(), answer).await
-        {
-            return Ok(value);
+        while let Some(answer) = self.join_or_lead() {
+            match timeout_at(deadline.instant(), answer).await {
+                Ok(Ok(value)) => return Ok(value),
+                // Who led has given up: the next of us leads.
+                Ok(Err(_)) => {}
+                // Our time is over, and a read of our own says so.
+                Err(_) => return read(Turn(None)).await,
+            }
         }
-        let leads = {
-            let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let leads = waiting.is_none();
-            waiting.get_or_insert_default();
-            leads
-        };
-        read(Turn(leads.then(|| Arc::clone(self)))).await
+        read(Turn(Some(Arc::clone(self)))).await
     }
 
-    fn join(&self) -> Option<oneshot::Receiver<T>> {
+    /// The answer of the read that waits; `None`: none does, and ours is the one that waits now.
+    fn join_or_lead(&self) -> Option<oneshot::Receiver<T>> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (answer, receiver) = oneshot::channel();
-        waiting.as_mut()?.push(answer);
-        Some(receiver)
+        match waiting.as_mut() {
+            Some(all) => {
+                let (answer, receiver) = oneshot::channel();
+                all.push(answer);
+                Some(receiver)
+            }
+            None => {
+                *waiting = Some(Vec::new());
+                None
+            }
+        }
     }
 
     fn take(&self) -> Vec<oneshot::Sender<T>> {
@@ -148,5 +155,40 @@ mod tests {
             all.ask(deadline, async |_| Ok(2)).await
         };
         assert_eq!(tokio::join!(first, second), (Err(BmcError::ShuttingDown), Ok(2)));
+    }
+
+    #[tokio::test]
+    async fn of_many_who_joined_a_read_that_never_was_one_reads() {
+        let all = Arc::new(Coalesced::default());
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let joined = |count: usize| {
+            let all = &all;
+            async move {
+                while all.0.lock().unwrap().as_ref().is_none_or(|waiting| waiting.len() < count) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let first = all.ask(deadline, async |turn: Turn<u32>| {
+            joined(3).await;
+            drop(turn);
+            Err(BmcError::ShuttingDown)
+        });
+        let reads = std::sync::atomic::AtomicU32::new(0);
+        let other = || async {
+            while all.0.lock().unwrap().is_none() {
+                tokio::task::yield_now().await;
+            }
+            let read = async |turn: Turn<u32>| {
+                reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                joined(2).await;
+                turn.begin().tell(&Ok(2));
+                Ok(2)
+            };
+            all.ask(deadline, read).await
+        };
+        let told = tokio::join!(first, other(), other(), other());
+        assert_eq!(told, (Err(BmcError::ShuttingDown), Ok(2), Ok(2), Ok(2)));
+        assert_eq!(reads.into_inner(), 1);
     }
 }

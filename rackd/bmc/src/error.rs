@@ -12,6 +12,16 @@ use crate::PowerState;
 /// Each variant says who is at fault and what to do next. None holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BmcError {
+    /// What was to be sent cannot be read.
+    #[error("nothing was sent to BMC {addr}: cannot read {path}: {seen}; look after the disk of this rack")]
+    UnreadFile {
+        /// The BMC.
+        addr: SocketAddr,
+        /// Where it is, or was.
+        path: String,
+        /// Why.
+        seen: String,
+    },
     /// Nothing came back.
     #[error(
         "BMC {addr} is unreachable: expected {waiting_for}, seen nothing after {tried} datagrams in \
@@ -522,6 +532,7 @@ impl BmcError {
             | Self::StillQueued { .. }
             | Self::NoTurn { .. }
             | Self::OutOfFiles { .. }
+            | Self::UnreadFile { .. }
             | Self::CircuitOpen { .. }
             | Self::Certificate { .. }
             | Self::NoSystem { .. }

@@ -1,5 +1,6 @@
 //! Capability: firmware, and what a BMC does that takes longer than a call.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,8 +22,27 @@ pub trait Firmware: Send + Sync {
         deadline: Deadline,
     ) -> Result<String, BmcError>;
 
+    /// Sends the BMC a file to install, once; otherwise as [`Firmware::update_firmware`]. The deadline is for the whole file.
+    async fn push_firmware(
+        &self,
+        file: FirmwareFile,
+        parts: Vec<String>,
+        deadline: Deadline,
+    ) -> Result<String, BmcError>;
+
     /// How a task of the BMC gets on.
     async fn task(&self, task: &str, deadline: Deadline) -> Result<BmcTask, BmcError>;
+}
+
+/// A file with firmware.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirmwareFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// So many bytes of it, from the first.
+    pub size: u64,
+    /// What the BMC is told that it is called: some go by it.
+    pub name: String,
 }
 
 /// Something that has firmware.
@@ -83,6 +103,16 @@ impl Bmc {
         deadline: Deadline,
     ) -> Result<String, BmcError> {
         self.give(&self.firmware, Capability::Firmware)?.update_firmware(url, parts, deadline).await
+    }
+
+    /// See [`Firmware::push_firmware`].
+    pub async fn push_firmware(
+        &self,
+        file: FirmwareFile,
+        parts: Vec<String>,
+        deadline: Deadline,
+    ) -> Result<String, BmcError> {
+        self.give(&self.firmware, Capability::Firmware)?.push_firmware(file, parts, deadline).await
     }
 
     /// See [`Firmware::task`].

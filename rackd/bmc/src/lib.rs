@@ -77,7 +77,7 @@ pub use event_log::{BmcEvent, BmcEvents, EventLog};
 pub use event_stream::{BmcNotice, EventStream, Events};
 pub use farrier_ipmi::completion::CompletionCode;
 pub use farrier_ipmi::{CipherSuite, Secret};
-pub use firmware::{BmcTask, BmcTaskState, Firmware, FirmwarePart};
+pub use firmware::{BmcTask, BmcTaskState, Firmware, FirmwareFile, FirmwarePart};
 pub use identify::{Identify, Led};
 pub use identity::{BmcIdentity, Identity};
 pub use interrupt::Interrupt;

@@ -1,6 +1,6 @@
 //! `farrier.rack.v1.BmcService`: what the BMCs of this rack's machines know.
 
-use super::{boot_device, boot_order, firmware};
+use super::{boot_device, boot_order, chassis, firmware};
 use crate::bmc::Access;
 use crate::rack::Rack;
 use farrier_bmc::{
@@ -9,17 +9,19 @@ use farrier_bmc::{
 };
 use farrier_model::{Collection, parse_name};
 use farrier_proto::rack::bmc_service_server::BmcService;
+use farrier_proto::rack::set_bmc_volume_request::Change;
 use farrier_proto::rack::{
     BiosSettings, BmcBootDevice, BmcBootOrder, BmcCapabilities, BmcCapability, BmcDisk, BmcDone, BmcEvent,
-    BmcEventDirection, BmcEventLog, BmcFirmware, BmcInventory, BmcNic, BmcPowerDraw, BmcProfile,
+    BmcEventDirection, BmcEventLog, BmcFirmware, BmcInventory, BmcNic, BmcNicVlans, BmcPowerDraw, BmcProfile,
     BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys, BmcSensor, BmcSensorHealth, BmcSensors, BmcTask,
-    BmcVirtualMedia, ClearBmcEventLogRequest, ExportProfileRequest, Firmware, FirmwareUpdate,
-    IdentifyMachineRequest, ImportProfileRequest, InterruptMachineRequest, Machine, MediaAction,
+    BmcVirtualMedia, BmcVolumes, ClearBmcEventLogRequest, ExportProfileRequest, Firmware,
+    IdentifyMachineRequest, ImportProfileRequest, InterruptMachineRequest, Machine, MediaAction, NewVolume,
     ProfileFormat, ProfileShutdown, ReadBiosRequest, ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest,
     ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ReadBmcTaskRequest,
-    ReadBootDeviceRequest, ReadBootOrderRequest, ReadFirmwareRequest, ReadSecureBootKeysRequest,
-    ReadSecureBootRequest, ResetBmcRequest, ResetSecureBootKeysRequest, SetBiosRequest, SetBootDeviceRequest,
-    SetBootOrderRequest, SetSecureBootRequest, UpdateFirmwareRequest, UseVirtualMediaRequest,
+    ReadBmcVolumesRequest, ReadBootDeviceRequest, ReadBootOrderRequest, ReadFirmwareRequest,
+    ReadNicVlansRequest, ReadSecureBootKeysRequest, ReadSecureBootRequest, ResetBmcRequest,
+    ResetSecureBootKeysRequest, SetBiosRequest, SetBmcVolumeRequest, SetBootDeviceRequest,
+    SetBootOrderRequest, SetNicVlansRequest, SetSecureBootRequest, UseVirtualMediaRequest,
 };
 use farrier_proto::types;
 use farrier_runtime::error::{Reason, invalid, refuse};
@@ -178,19 +180,6 @@ impl BmcService for BmcApi {
         Ok(Response::new(firmware::parts(parts, driver(&bmc, Capability::Firmware))))
     }
 
-    async fn update_firmware(
-        &self,
-        request: Request<UpdateFirmwareRequest>,
-    ) -> Result<Response<FirmwareUpdate>, Status> {
-        let UpdateFirmwareRequest { machine, image_url, parts } = request.into_inner();
-        self.not_busy(&machine).await?;
-        let deadline = Deadline::after(PATIENCE);
-        let bmc = self.open(machine, deadline).await?;
-        let task = bmc.update_firmware(&image_url, parts, deadline).await;
-        let task = task.map_err(|error| bmc_failed(&error))?;
-        Ok(Response::new(FirmwareUpdate { task, driver: driver(&bmc, Capability::Firmware) }))
-    }
-
     async fn read_bmc_task(&self, request: Request<ReadBmcTaskRequest>) -> Result<Response<BmcTask>, Status> {
         let ReadBmcTaskRequest { machine, task } = request.into_inner();
         let deadline = Deadline::after(PATIENCE);
@@ -344,6 +333,69 @@ impl BmcService for BmcApi {
         let task = bmc.import_profile(request.profile, &request.target, shutdown, deadline).await;
         let task = task.map_err(|error| bmc_failed(&error))?;
         Ok(Response::new(BmcProfileImport { task, driver: driver(&bmc, Capability::Profile) }))
+    }
+
+    async fn read_nic_vlans(
+        &self,
+        request: Request<ReadNicVlansRequest>,
+    ) -> Result<Response<BmcNicVlans>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        let chassis = bmc.vlans().map_err(|error| bmc_failed(&error))?;
+        let seen = chassis.vlans(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(chassis::vlans(seen, driver(&bmc, Capability::Vlans))))
+    }
+
+    async fn set_nic_vlans(
+        &self,
+        request: Request<SetNicVlansRequest>,
+    ) -> Result<Response<BmcNicVlans>, Status> {
+        let SetNicVlansRequest { machine, vlans } = request.into_inner();
+        let wanted = chassis::wanted(vlans.unwrap_or_default())?;
+        self.not_busy(&machine).await?;
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(machine, deadline).await?;
+        let switch = bmc.vlans().map_err(|error| bmc_failed(&error))?;
+        let seen = switch.set_vlans(wanted, deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(chassis::vlans(vec![seen], driver(&bmc, Capability::Vlans))))
+    }
+
+    async fn read_bmc_volumes(
+        &self,
+        request: Request<ReadBmcVolumesRequest>,
+    ) -> Result<Response<BmcVolumes>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        let lender = bmc.volumes().map_err(|error| bmc_failed(&error))?;
+        let driver = driver(&bmc, Capability::Volumes);
+        let seen = chassis::volumes(lender, String::new(), driver, deadline).await;
+        Ok(Response::new(seen.map_err(|error| bmc_failed(&error))?))
+    }
+
+    async fn set_bmc_volume(
+        &self,
+        request: Request<SetBmcVolumeRequest>,
+    ) -> Result<Response<BmcVolumes>, Status> {
+        let SetBmcVolumeRequest { machine, change } = request.into_inner();
+        self.not_busy(&machine).await?;
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(machine, deadline).await?;
+        let lender = bmc.volumes().map_err(|error| bmc_failed(&error))?;
+        let created = match change {
+            Some(Change::Create(NewVolume { pool, name, size_gb })) => {
+                let size = u64::try_from(size_gb).ok().filter(|size| *size > 0);
+                let size = size.ok_or_else(|| invalid("create.size_gb", "expected 1 or more"))?;
+                lender.create_volume(&pool, &name, size, deadline).await
+            }
+            Some(Change::Root(root)) => {
+                let root = Some(root.as_str()).filter(|root| !root.is_empty());
+                lender.set_root_volume(root, deadline).await.map(|()| String::new())
+            }
+            None => return Err(invalid("change", "expected a volume to make, or one to give")),
+        };
+        let created = created.map_err(|error| bmc_failed(&error))?;
+        let seen = chassis::volumes(lender, created, driver(&bmc, Capability::Volumes), deadline).await;
+        Ok(Response::new(seen.map_err(|error| bmc_failed(&error))?))
     }
 
     async fn identify_machine(

@@ -5,6 +5,7 @@ mod bmc;
 mod boot_device;
 mod boot_events;
 mod boot_order;
+mod chassis;
 mod console;
 mod dhcp;
 mod firmware;

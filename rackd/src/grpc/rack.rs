@@ -67,11 +67,15 @@ impl RackService for RackApi {
             }
             secrets.user_data = std::mem::take(&mut deploy.user_data);
         }
+        if let Some(Work::UpdateFirmware(update)) = &mut spec.work {
+            secrets.firmware_url = std::mem::take(&mut update.image_url);
+        }
         let names = tasks::step_names(&spec);
         if names.is_empty() {
             return Err(invalid(
                 "spec.work",
-                "expected one of verify, inspect, clean, deploy, power, snapshot, fence, rotate BMC credentials",
+                "expected one of verify, inspect, clean, deploy, power, snapshot, fence, rotate BMC credentials, \
+                 update firmware",
             ));
         }
         let steps = names

@@ -7,7 +7,7 @@ use crate::rack::Rack;
 use crate::secrets::{random_chap_secret, random_media_key};
 use farrier_bmc::{Bmc, BootMode, Deadline};
 use farrier_proto::agent::{session_request, session_response};
-use farrier_proto::rack::{Deploy, Fence, Machine, Snapshot, task_spec};
+use farrier_proto::rack::{Deploy, Fence, Machine, Snapshot, UpdateFirmware, task_spec};
 use farrier_proto::types::{self, BootInterface, RootDeviceHints};
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -53,6 +53,13 @@ impl Context<'_> {
         match &self.task.spec.work {
             Some(task_spec::Work::Snapshot(snapshot)) => Ok(snapshot),
             _ => Err(StepError::fatal("this step belongs to a snapshot")),
+        }
+    }
+
+    pub(crate) fn firmware(&self) -> Result<&UpdateFirmware, StepError> {
+        match &self.task.spec.work {
+            Some(task_spec::Work::UpdateFirmware(update)) => Ok(update),
+            _ => Err(StepError::fatal("this step belongs to an update of firmware")),
         }
     }
 

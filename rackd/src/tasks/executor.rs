@@ -318,6 +318,7 @@ async fn make_safe(cx: &Context<'_>) {
                 | Work::Snapshot(_)
                 | Work::Fence(_)
                 | Work::RotateBmcCredentials(_)
+                | Work::UpdateFirmware(_)
         ) | None
     ) {
         return;

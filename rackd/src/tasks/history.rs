@@ -43,12 +43,18 @@ pub(super) async fn prune(rack: &Arc<Rack>, node: &str) -> Result<(), JournalErr
     if old.is_empty() { Ok(()) } else { rack.journal.forget(&old).await }
 }
 
-/// Whether a task like this decides what its node is served: power, verification, BMC passwords and snapshots leave DHCP, boot
-/// scripts and disks as they are.
+/// Whether a task like this decides what its node is served: power, verification, BMC passwords, firmware and snapshots leave DHCP,
+/// boot scripts and disks as they are.
 pub(super) fn decides(spec: &TaskSpec) -> bool {
     !matches!(
         spec.work,
-        None | Some(Work::Power(_) | Work::Verify(_) | Work::Snapshot(_) | Work::RotateBmcCredentials(_))
+        None | Some(
+            Work::Power(_)
+                | Work::Verify(_)
+                | Work::Snapshot(_)
+                | Work::RotateBmcCredentials(_)
+                | Work::UpdateFirmware(_)
+        )
     )
 }
 

@@ -33,6 +33,7 @@ mod seed;
 mod set_boot_entry;
 mod settle_fence;
 mod take_snapshot;
+mod update_firmware;
 mod upload_image;
 mod verify_bmc;
 mod wait_agent;
@@ -136,6 +137,7 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
         },
         Some(Work::Snapshot(_)) => vec![&[&take_snapshot::TakeSnapshot, &upload_image::UploadImage]],
         Some(Work::RotateBmcCredentials(_)) => vec![&[&rotate_bmc_credentials::RotateBmcCredentials]],
+        Some(Work::UpdateFirmware(_)) => vec![&[&update_firmware::UpdateFirmware]],
         Some(Work::Fence(_)) => {
             vec![&[&fence_node::FenceNode, &forget_secrets::ForgetSecrets, &move_volume::MoveVolume]]
         }

@@ -1,6 +1,6 @@
 use super::*;
 use farrier_proto::rack::{
-    Clean, Deploy, Fence, Inspect, Power, Recovery, RotateBmcCredentials, Snapshot, Verify,
+    Clean, Deploy, Fence, Inspect, Power, Recovery, RotateBmcCredentials, Snapshot, UpdateFirmware, Verify,
 };
 
 fn specs() -> Vec<TaskSpec> {
@@ -18,6 +18,7 @@ fn specs() -> Vec<TaskSpec> {
         Work::Snapshot(Snapshot::default()),
         Work::Fence(Fence::default()),
         Work::RotateBmcCredentials(RotateBmcCredentials {}),
+        Work::UpdateFirmware(UpdateFirmware::default()),
     ];
     for action in
         [PowerAction::On, PowerAction::Off, PowerAction::SoftOff, PowerAction::Cycle, PowerAction::Reset]

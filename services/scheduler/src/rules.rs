@@ -58,6 +58,10 @@ pub const RULES: RuleTable = &[
     // A profile tells most of what a BMC is set to, its accounts' names among it.
     ("farrier.scheduler.v1.NodeBmcService/ExportNodeProfile", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ImportNodeProfile", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodeNicVlans", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/SetNodeNicVlans", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodeVolumes", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/SetNodeVolume", Rule::User(Role::Operator)),
 ];
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What vendors do otherwise: drivers `ilo` and `idrac` against services of their shape; BIOS settings and firmware on all.
 
-use farrier_bmc::{Auto, BiosSettings, BmcTask, BmcTaskState, ipmi};
+use farrier_bmc::{Auto, BiosSettings, BmcTask, BmcTaskState, FirmwareFile, ipmi};
 use farrier_sim::bmc::redfish::Personality;
 
 use super::*;
@@ -189,6 +189,33 @@ async fn a_list_of_firmware_is_read_to_its_end_where_it_has_one() {
     assert_eq!(bmc.firmware(soon()).await.unwrap().len(), 32);
     assert!(lab.service.request_count() < asked + 64, "so many pages and no more");
     lab.stop().await;
+}
+
+#[tokio::test]
+async fn firmware_is_pushed_as_it_is_and_only_so_much_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nic");
+    // More than some pieces, and no whole number of them; what stands behind is the catalogue's.
+    let firmware: Vec<u8> = (0..200_001_u32).map(|n| (n * 7 % 251) as u8).collect();
+    std::fs::write(&path, [&firmware[..], &[0; 511]].concat()).unwrap();
+    for personality in [Personality::Plain, Personality::Ilo, Personality::Idrac] {
+        let lab = lab(personality, |_| ()).await;
+        let bmc = lab.client();
+        let file = |name: &str, size| FirmwareFile { path: path.clone(), size, name: name.to_owned() };
+        let task = bmc.push_firmware(file("NIC-1.4.bin", 200_001), vec!["NIC".into()], soon()).await.unwrap();
+        assert_eq!(ended(&bmc, &task).await.state, BmcTaskState::Done, "{personality:?}");
+        let pushed = lab.service.pushed().await;
+        assert_eq!((pushed.len(), pushed[0].name.as_str()), (1, "NIC-1.4.bin"));
+        assert!(pushed[0].bytes == firmware, "byte by byte");
+        let parts = bmc.firmware(soon()).await.unwrap();
+        assert_eq!(parts.iter().find(|part| part.id == "NIC").unwrap().version, "1.4");
+        let short = bmc.push_firmware(file("NIC-1.5.bin", 1 << 20), Vec::new(), soon()).await.unwrap_err();
+        assert!(matches!(short, BmcError::UnreadFile { .. }) && short.was_not_begun(), "{short}");
+        let part = bmc.push_firmware(file("NIC-1.5.bin", 10), vec!["GPU".into()], soon()).await;
+        assert!(matches!(part, Err(BmcError::NotOffered { .. })), "{part:?}");
+        assert_eq!(lab.service.pushed().await.len(), 1);
+        lab.stop().await;
+    }
 }
 
 #[tokio::test]

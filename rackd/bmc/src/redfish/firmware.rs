@@ -7,7 +7,7 @@ use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc, optional};
 use super::link::{Ask, Link};
 use crate::actor::Call;
-use crate::{BmcError, BmcTask, Deadline, Firmware, FirmwarePart};
+use crate::{BmcError, BmcTask, Deadline, Firmware, FirmwareFile, FirmwarePart};
 
 #[async_trait]
 impl Firmware for RedfishBmc {
@@ -24,6 +24,15 @@ impl Firmware for RedfishBmc {
     ) -> Result<String, BmcError> {
         let url = url.to_owned();
         self.call(deadline, move |link, call| Box::pin(link.update(call, url, parts))).await
+    }
+
+    async fn push_firmware(
+        &self,
+        file: FirmwareFile,
+        parts: Vec<String>,
+        deadline: Deadline,
+    ) -> Result<String, BmcError> {
+        self.push(file, parts, deadline).await
     }
 
     async fn task(&self, task: &str, deadline: Deadline) -> Result<BmcTask, BmcError> {
@@ -100,7 +109,11 @@ impl Link {
         Ok(task.map(|task| task.as_str().to_owned()).unwrap_or_default())
     }
 
-    async fn targets(&mut self, call: &mut Call, wanted: &[String]) -> Result<Vec<Path>, BmcError> {
+    pub(super) async fn targets(
+        &mut self,
+        call: &mut Call,
+        wanted: &[String],
+    ) -> Result<Vec<Path>, BmcError> {
         let parts = self.firmware_parts(call).await?;
         let mut targets = Vec::new();
         for id in wanted {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -75,9 +75,9 @@ pub(crate) struct Http {
     open: Option<Open>,
 }
 
-struct Open {
+struct Open<B = Full<Bytes>> {
     _place: OwnedSemaphorePermit,
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<B>,
     /// Ends with us: nobody else reads the connection.
     _driver: AbortOnDropHandle<()>,
 }
@@ -107,7 +107,7 @@ impl Http {
         };
         let limit = limit.min(Instant::now() + self.tuning.request_timeout);
         let (answer, open) = timeout_at(limit, async move {
-            let mut response = match open.sender.try_send_request(request).await {
+            let response = match open.sender.try_send_request(request).await {
                 Ok(response) => response,
                 Err(mut error) => {
                     // The connection was closed in between and the request never left.
@@ -115,17 +115,7 @@ impl Http {
                     return Err(if unsent && is_old { Failed::Stale } else { broken(&error.into_error()) });
                 }
             };
-            let mut body = Vec::new();
-            while let Some(frame) = response.frame().await {
-                let frame = frame.map_err(|error| broken(&error))?;
-                let Ok(data) = frame.into_data() else { continue };
-                if body.len() + data.len() > most {
-                    return Err(Failed::TooLong);
-                }
-                body.extend_from_slice(&data);
-            }
-            let (head, _) = response.into_parts();
-            let answer = Answer { status: head.status, headers: head.headers, body: body.into() };
+            let answer = read(response, most).await?;
             Ok((answer, open))
         })
         .await
@@ -157,6 +147,25 @@ impl Http {
         Ok(Streaming { response, _open: open })
     }
 
+    /// Sends a request with a long body on a connection of its own, and reads its answer, until `limit`.
+    pub(super) async fn send_large<B>(
+        &self,
+        request: Request<B>,
+        limit: Instant,
+        most: usize,
+    ) -> Result<Answer, Failed>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut open = self.connect(limit).await?;
+        let exchange = async {
+            let response = open.sender.send_request(request).await.map_err(|error| broken(&error))?;
+            read(response, most).await
+        };
+        timeout_at(limit, exchange).await.map_err(|_| Failed::Late)?
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.open.is_some()
     }
@@ -165,7 +174,11 @@ impl Http {
         self.open = None;
     }
 
-    async fn connect(&self, limit: Instant) -> Result<Open, Failed> {
+    async fn connect<B>(&self, limit: Instant) -> Result<Open<B>, Failed>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let place = timeout_at(limit, Arc::clone(&self.places).acquire_owned()).await;
         // It is never closed.
         let place = place.map_err(|_| Failed::NoPlace)?.map_err(|_| Failed::NoPlace)?;
@@ -186,6 +199,21 @@ impl Http {
         });
         Ok(Open { _place: place, sender, _driver: AbortOnDropHandle::new(driver) })
     }
+}
+
+/// All of an answer.
+async fn read(mut response: Response<Incoming>, most: usize) -> Result<Answer, Failed> {
+    let mut body = Vec::new();
+    while let Some(frame) = response.frame().await {
+        let frame = frame.map_err(|error| broken(&error))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if body.len() + data.len() > most {
+            return Err(Failed::TooLong);
+        }
+        body.extend_from_slice(&data);
+    }
+    let (head, _) = response.into_parts();
+    Ok(Answer { status: head.status, headers: head.headers, body: body.into() })
 }
 
 /// hyper says what failed, its source why.

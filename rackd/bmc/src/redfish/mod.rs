@@ -12,7 +12,7 @@
 //! - `http`: one exchange on the connection, bounded in time and size; `persist`: until an answer is worth having
 //! - `document`: what came, of which anything may be missing or of another type
 //! - `collection`: a collection's members over its pages; `jobs`: Dell's queue
-//! - `accounts`, `bios`, `boot_order`, `disks`, `events`, `event_log`, `event_stream`, `firmware`, `media`, `media_boot`, `profile`, `secure_boot`,
+//! - `accounts`, `bios`, `boot_order`, `disks`, `events`, `event_log`, `event_stream`, `firmware`, `media`, `media_boot`, `profile`, `push`, `secure_boot`,
 //!   `secure_boot_keys`, `sensors`, `task`: capabilities with a file of their own
 //! - `power`, `boot`, `inventory`, `entry`, `readings`, `sse`: what documents mean; pure
 //! - `tuning`: policy as data
@@ -47,6 +47,7 @@ pub(crate) mod persist;
 mod places;
 mod power;
 mod profile;
+mod push;
 mod readings;
 mod recognise;
 mod secure_boot;

@@ -7,6 +7,7 @@ pub(crate) mod keep_power;
 mod node_action;
 mod node_bmc;
 mod node_boot;
+mod node_chassis;
 mod node_firmware;
 mod node_profile;
 mod node_rack;

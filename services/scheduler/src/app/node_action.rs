@@ -135,13 +135,13 @@ impl App {
         Ok(gone)
     }
 
-    async fn node(&self, name: &str) -> Result<Node, Status> {
+    pub(super) async fn node(&self, name: &str) -> Result<Node, Status> {
         let request = GetNodeRequest { name: name.to_owned() };
         let answer = self.clients.nodes.clone().get_node(request).await;
         Ok(answer.map_err(|s| asked("inventory", s))?.into_inner())
     }
 
-    async fn store_and_nudge(&self, new: NewOperation) -> Result<Operation, Status> {
+    pub(super) async fn store_and_nudge(&self, new: NewOperation) -> Result<Operation, Status> {
         let stored = self.store.create(new).await.map_err(store_error)?;
         self.engine.nudge();
         Ok(stored)

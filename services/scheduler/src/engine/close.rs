@@ -26,9 +26,10 @@ pub(super) async fn close(engine: &Engine, row: &OperationRow) -> Result<Next, B
     let op = &row.operation;
     crash::point("close", "before");
     let told = match op.r#type() {
-        OperationType::Power | OperationType::Snapshot | OperationType::RotateBmcCredentials => {
-            hold::release(engine, op).await
-        }
+        OperationType::Power
+        | OperationType::Snapshot
+        | OperationType::RotateBmcCredentials
+        | OperationType::UpdateFirmware => hold::release(engine, op).await,
         OperationType::Recover if op.earlier_step_count == 0 => recover::release(engine, &row).await,
         _ => transition(engine, op).await,
     };

@@ -104,6 +104,7 @@ fn action(row: &OperationRow) -> String {
         Some(Work::Power(power)) => power.action(),
         Some(Work::Snapshot(snapshot)) => return format!("snapshot of {}", snapshot.instance),
         Some(Work::Deploy(deploy)) => return format!("recovery of {}", deploy.instance),
+        Some(Work::UpdateFirmware(update)) => return format!("update firmware from {}", update.image),
         Some(Work::RotateBmcCredentials(_)) => return "rotate bmc credentials".to_owned(),
         _ => PowerAction::Unspecified,
     };

@@ -37,7 +37,9 @@ pub(super) async fn place(engine: &Engine, row: &OperationRow) -> Result<Next, B
     match op.r#type() {
         OperationType::Deploy => choose(engine, row).await,
         OperationType::Undeploy => undeploy(engine, row).await,
-        OperationType::Power | OperationType::RotateBmcCredentials => hold::node(engine, row, &op.node).await,
+        OperationType::Power | OperationType::RotateBmcCredentials | OperationType::UpdateFirmware => {
+            hold::node(engine, row, &op.node).await
+        }
         OperationType::Snapshot => snapshot::place(engine, row).await,
         _ => verb(engine, row, &op.node).await,
     }
@@ -150,6 +152,7 @@ async fn verb(engine: &Engine, row: &OperationRow, node: &str) -> Result<Next, B
         OperationType::Deploy
         | OperationType::Power
         | OperationType::RotateBmcCredentials
+        | OperationType::UpdateFirmware
         | OperationType::Snapshot
         | OperationType::Recover
         | OperationType::Unspecified => {
@@ -179,7 +182,12 @@ async fn verb(engine: &Engine, row: &OperationRow, node: &str) -> Result<Next, B
 /// The node is ours: note it, and go on to the rack if there is work for it.
 pub(super) async fn reserve_noted(engine: &Engine, row: &OperationRow, node: &Node) -> Result<Next, Broken> {
     let works = is_working(node.state())
-        || matches!(row.work.work, Some(Work::Power(_) | Work::Snapshot(_) | Work::RotateBmcCredentials(_)));
+        || matches!(
+            row.work.work,
+            Some(
+                Work::Power(_) | Work::Snapshot(_) | Work::RotateBmcCredentials(_) | Work::UpdateFirmware(_)
+            )
+        );
     let deploy = row.operation.r#type() == OperationType::Deploy;
     let undeploy = row.operation.r#type() == OperationType::Undeploy;
     engine

@@ -1,17 +1,18 @@
 use crate::app::App;
 use farrier_proto::rack::{
     BiosSettings, BmcBootDevice, BmcBootOrder, BmcCapabilities, BmcDone, BmcEventLog, BmcInventory,
-    BmcPowerDraw, BmcProfile, BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys, BmcSensors, BmcTask,
-    BmcVirtualMedia, Firmware, FirmwareUpdate,
+    BmcNicVlans, BmcPowerDraw, BmcProfile, BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys, BmcSensors,
+    BmcTask, BmcVirtualMedia, BmcVolumes, Firmware,
 };
 use farrier_proto::scheduler::node_bmc_service_server::NodeBmcService;
 use farrier_proto::scheduler::{
     ClearNodeEventLogRequest, ExportNodeProfileRequest, IdentifyNodeRequest, ImportNodeProfileRequest,
-    InterruptNodeRequest, ReadNodeBiosRequest, ReadNodeBmcTaskRequest, ReadNodeBootDeviceRequest,
+    InterruptNodeRequest, Operation, ReadNodeBiosRequest, ReadNodeBmcTaskRequest, ReadNodeBootDeviceRequest,
     ReadNodeBootOrderRequest, ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest, ReadNodeFirmwareRequest,
-    ReadNodeInventoryRequest, ReadNodePowerDrawRequest, ReadNodeSecureBootKeysRequest,
-    ReadNodeSecureBootRequest, ReadNodeSensorsRequest, ResetNodeBmcRequest, ResetNodeSecureBootKeysRequest,
-    SetNodeBiosRequest, SetNodeBootDeviceRequest, SetNodeBootOrderRequest, SetNodeSecureBootRequest,
+    ReadNodeInventoryRequest, ReadNodeNicVlansRequest, ReadNodePowerDrawRequest,
+    ReadNodeSecureBootKeysRequest, ReadNodeSecureBootRequest, ReadNodeSensorsRequest, ReadNodeVolumesRequest,
+    ResetNodeBmcRequest, ResetNodeSecureBootKeysRequest, SetNodeBiosRequest, SetNodeBootDeviceRequest,
+    SetNodeBootOrderRequest, SetNodeNicVlansRequest, SetNodeSecureBootRequest, SetNodeVolumeRequest,
     UpdateNodeFirmwareRequest, UseNodeVirtualMediaRequest,
 };
 use farrier_runtime::authz::Caller;
@@ -95,7 +96,7 @@ impl NodeBmcService for App {
     async fn update_node_firmware(
         &self,
         request: Request<UpdateNodeFirmwareRequest>,
-    ) -> Result<Response<FirmwareUpdate>, Status> {
+    ) -> Result<Response<Operation>, Status> {
         let caller = Caller::of(&request);
         Ok(Response::new(self.update_firmware(&caller, request.into_inner()).await?))
     }
@@ -205,5 +206,35 @@ impl NodeBmcService for App {
     ) -> Result<Response<BmcProfileImport>, Status> {
         let caller = Caller::of(&request);
         Ok(Response::new(self.import_profile(&caller, request.into_inner()).await?))
+    }
+
+    async fn read_node_nic_vlans(
+        &self,
+        request: Request<ReadNodeNicVlansRequest>,
+    ) -> Result<Response<BmcNicVlans>, Status> {
+        Ok(Response::new(self.read_nic_vlans(request.into_inner()).await?))
+    }
+
+    async fn set_node_nic_vlans(
+        &self,
+        request: Request<SetNodeNicVlansRequest>,
+    ) -> Result<Response<BmcNicVlans>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.set_nic_vlans(&caller, request.into_inner()).await?))
+    }
+
+    async fn read_node_volumes(
+        &self,
+        request: Request<ReadNodeVolumesRequest>,
+    ) -> Result<Response<BmcVolumes>, Status> {
+        Ok(Response::new(self.read_volumes(request.into_inner()).await?))
+    }
+
+    async fn set_node_volume(
+        &self,
+        request: Request<SetNodeVolumeRequest>,
+    ) -> Result<Response<BmcVolumes>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.set_volume(&caller, request.into_inner()).await?))
     }
 }

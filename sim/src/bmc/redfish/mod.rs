@@ -33,3 +33,4 @@ pub use config::{Facts, RedfishConfig};
 pub use faults::RedfishFaults;
 pub use personality::Personality;
 pub use server::{RedfishHandle, RedfishServer};
+pub use update::Pushed;

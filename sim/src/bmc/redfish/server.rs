@@ -31,6 +31,8 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Longest body taken.
 const MAX_BODY: usize = 64 * 1024;
+/// Longest file taken.
+const MAX_FILE: usize = 8 << 20;
 /// Connections at once; more wait in the kernel.
 const MAX_CONNECTIONS: usize = 64;
 /// For a handshake, and for a request's head.
@@ -102,6 +104,11 @@ impl RedfishHandle {
     /// Who listens to events now.
     pub async fn listeners(&self) -> usize {
         self.shared.service.lock().await.listeners()
+    }
+
+    /// Files that came by push, in order.
+    pub async fn pushed(&self) -> Vec<super::update::Pushed> {
+        self.shared.service.lock().await.pushed.clone()
     }
 
     /// Requests so far.
@@ -216,7 +223,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Resu
     let count = shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
     let every = |n: Option<NonZeroU32>| n.is_some_and(|n| count.is_multiple_of(n.get()));
     let (head, body) = request.into_parts();
-    let body = Limited::new(body, MAX_BODY).collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
+    let most = if head.uri.path() == super::update::PUSH { MAX_FILE } else { MAX_BODY };
+    let body = Limited::new(body, most).collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
     let asked = Asked {
         method: head.method,
         path: head.uri.path().to_owned(),

@@ -24,7 +24,7 @@ use super::resources::{self, SESSIONS, View, refusal};
 use super::secure_boot::SecureBoot;
 use super::sessions::Sessions;
 use super::tasks::{self, Tasks, Work};
-use super::update::{self, Parts};
+use super::update::{self, Parts, Pushed};
 use super::{accounts, changes, events, profile, resources::ROOT};
 use crate::bmc::{Chassis, ChassisIdentify, PowerState};
 
@@ -50,6 +50,8 @@ pub(super) struct Service {
     /// How often the BMC was restarted.
     pub(super) restarts: u32,
     bell: Bell,
+    /// Files that came by push.
+    pub(super) pushed: Vec<Pushed>,
 }
 
 /// A request that came whole.
@@ -91,6 +93,7 @@ impl Service {
             parts,
             restarts: 0,
             bell: Bell::default(),
+            pushed: Vec::new(),
         }
     }
 
@@ -114,6 +117,16 @@ impl Service {
         }
         if matches!(asked.method, Method::GET) {
             self.look(path).await;
+        }
+        if asked.method == Method::POST && path == update::PUSH {
+            let kind = asked.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+            return match update::push(&self.parts, kind.unwrap_or_default(), &asked.body) {
+                Ok((work, pushed)) => {
+                    self.pushed.push(pushed);
+                    self.update(work)
+                }
+                Err((status, body)) => Reply { status, body: Some(body), headers: Vec::new() },
+            };
         }
         let view = View {
             config: &self.config,
@@ -297,15 +310,7 @@ impl Service {
                 Err((status, body)) => Reply { status, body: Some(body), headers: Vec::new() },
             },
             "UpdateService.SimpleUpdate" => match update::simple(&self.parts, body) {
-                Ok(work) if self.config.personality == Personality::Ilo => {
-                    self.tasks.begin("Firmware Update", work);
-                    Reply {
-                        status: StatusCode::OK,
-                        body: Some(refusal("Success", "begun")),
-                        headers: Vec::new(),
-                    }
-                }
-                Ok(work) => self.accept("Firmware Update", work),
+                Ok(work) => self.update(work),
                 Err((status, body)) => Reply { status, body: Some(body), headers: Vec::new() },
             },
             "VirtualMedia.EjectMedia" | "Oem/Hpe/HpeiLOVirtualMedia.EjectVirtualMedia" => {
@@ -337,6 +342,15 @@ impl Service {
     /// Where the machine is on its way to.
     fn moving(&self) -> Option<&'static str> {
         self.moving.filter(|(_, until)| Instant::now() < *until).map(|(state, _)| state)
+    }
+
+    /// An update is begun: a task, or HPE's service tells of it.
+    fn update(&mut self, work: Work) -> Reply {
+        if self.config.personality != Personality::Ilo {
+            return self.accept("Firmware Update", work);
+        }
+        self.tasks.begin("Firmware Update", work);
+        Reply { status: StatusCode::OK, body: Some(refusal("Success", "begun")), headers: Vec::new() }
     }
 
     /// A task is begun: where to look.

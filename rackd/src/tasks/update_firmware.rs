@@ -1,0 +1,164 @@
+use super::context::{Context, Meter};
+use super::power::observed;
+use super::step::{Step, StepError, Timeouts};
+use crate::cache::CachedImage;
+use farrier_bmc::{Bmc, BmcError, BmcTaskState, Deadline, FirmwareFile, FirmwarePart};
+use farrier_proto::rack::FirmwareImage;
+use farrier_runtime::crash;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The BMC fetches firmware, or is sent it, and installs it, once; its own task is followed to its end, over restarts of the BMC too.
+pub(super) struct UpdateFirmware;
+
+#[async_trait::async_trait]
+impl Step for UpdateFirmware {
+    fn name(&self) -> &'static str {
+        "update_firmware"
+    }
+    /// A BMC fetches over a slow link, and writes parts one after the other.
+    fn deadline(&self, timeouts: &Timeouts) -> Duration {
+        timeouts.write
+    }
+    /// Whatever it writes would be half of it.
+    fn power_off_after_failure(&self) -> bool {
+        false
+    }
+    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        let task = cx.task.task().await;
+        let said = task.steps.get(cx.index).map(|step| step.detail.clone()).unwrap_or_default();
+        let bmc = cx.bmc().await?;
+        if said.starts_with(BEGUN) {
+            let before = Vec::new();
+            return follow(cx, &bmc, &task.result.unwrap_or_default().bmc_task, &before).await;
+        }
+        let node = cx.machine()?.name.trim_start_matches("nodes/");
+        if said == ASKING {
+            return Err(StepError::Fatal(format!(
+                "rackd ended while it asked for the update, which may have begun: `farrier node firmware list {node}` \
+                 says what there is"
+            )));
+        }
+        let wanted = cx.firmware()?;
+        let url = cx.task.with_secrets(|secrets| secrets.firmware_url.clone()).await;
+        let file = match &wanted.push {
+            Some(push) => Some(file(cx, push).await?),
+            None => None,
+        };
+        // Told at the end; a BMC without a list may update all the same.
+        let before = bmc.firmware(cx.call()).await.unwrap_or_default();
+        cx.note(ASKING).await?;
+        crash::point(self.name(), "told");
+        let parts = wanted.parts.clone();
+        let asked = match &file {
+            Some((_, file)) => {
+                let whole = Deadline::after(cx.rack.timeouts.write);
+                bmc.push_firmware(file.clone(), parts, whole).await
+            }
+            None => bmc.update_firmware(&url, parts, cx.call()).await,
+        };
+        let begun = match asked {
+            Ok(begun) => begun,
+            Err(error) if error.was_not_begun() => {
+                // Another try asks again.
+                cx.note(String::new()).await?;
+                return Err(error.into());
+            }
+            Err(error) => return Err(StepError::fatal(error)),
+        };
+        cx.task.edit(|task| task.result.get_or_insert_default().bmc_task.clone_from(&begun)).await?;
+        cx.note(format!("{BEGUN} by driver {}", bmc.driver())).await?;
+        follow(cx, &bmc, &begun, &before).await
+    }
+}
+
+/// What is sent, all of it here; held, it stays.
+async fn file(cx: &Context<'_>, push: &FirmwareImage) -> Result<(Arc<CachedImage>, FirmwareFile), StepError> {
+    let cache = &cx.rack.cache;
+    let held = cache.open(&push.image, &push.manifest_sha256).await?;
+    let meter = Meter::new(cx);
+    let fetch = cache.ensure(&push.image, &push.manifest_sha256, |done, total| meter.report(done, total, ""));
+    meter.beside(fetch).await?;
+    let path = cache.path(&push.manifest_sha256);
+    let path = path.ok_or_else(|| StepError::Again(format!("{} left the rack's cache", push.image)))?;
+    let size = u64::try_from(push.size_bytes).unwrap_or_default();
+    Ok((held, FirmwareFile { path, size, name: push.file_name.clone() }))
+}
+
+/// Until the BMC's task ends, or waits for a start of the machine that nobody here causes.
+async fn follow(cx: &Context<'_>, bmc: &Bmc, task: &str, before: &[FirmwarePart]) -> Result<(), StepError> {
+    if task.is_empty() {
+        return told(cx, bmc, before, "and its BMC tells nothing of it").await;
+    }
+    let (mut pause, mut waits, mut away) = (FIRST_PAUSE, 0, false);
+    loop {
+        match bmc.task(task, cx.call()).await {
+            Ok(seen) => match seen.state {
+                BmcTaskState::Done => return told(cx, bmc, before, "done").await,
+                BmcTaskState::Failed => {
+                    return Err(StepError::fatal(format!("the BMC's task {task} failed: {}", seen.message)));
+                }
+                BmcTaskState::Waiting if waits >= WAITS => {
+                    return told(cx, bmc, before, "waits for the machine's next start").await;
+                }
+                state => {
+                    waits = if state == BmcTaskState::Waiting { waits + 1 } else { 0 };
+                    let percent = seen.percent.map(|percent| format!("{percent} %, ")).unwrap_or_default();
+                    cx.note(format!("{BEGUN}: {percent}{}", seen.message)).await?;
+                }
+            },
+            // A BMC whose own firmware is new restarts, and many forget their tasks by it.
+            Err(BmcError::Http { status: 404, .. }) if away => {
+                return match changed(bmc, before, cx).await {
+                    Some(changes) if !changes.is_empty() => told(cx, bmc, before, "done").await,
+                    _ => Err(StepError::fatal(format!(
+                        "the BMC restarted and forgot its task {task}, and what it has is not known to be other than \
+                         before: `farrier node firmware list {}` says it",
+                        cx.machine()?.name.trim_start_matches("nodes/")
+                    ))),
+                };
+            }
+            Err(error) if error.is_transient() => {
+                away = true;
+                cx.note(format!("{BEGUN}: its BMC does not answer, perhaps it restarts: {error}")).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// What came of it, with the versions that changed.
+async fn told(cx: &Context<'_>, bmc: &Bmc, before: &[FirmwarePart], how: &str) -> Result<(), StepError> {
+    let changes = changed(bmc, before, cx).await.unwrap_or_default();
+    let changes = if changes.is_empty() { String::new() } else { format!(": {}", changes.join(", ")) };
+    cx.note(format!("{BEGUN} by driver {}, {how}{changes}", bmc.driver())).await?;
+    // The power goes into the node, as after every work that holds it.
+    match bmc.power_status(cx.call()).await {
+        Ok(power) => observed(cx, power).await,
+        // It has just been updated: what it is doing now is no failure of that.
+        Err(_) => Ok(()),
+    }
+}
+
+/// `None`: nothing to compare.
+async fn changed(bmc: &Bmc, before: &[FirmwarePart], cx: &Context<'_>) -> Option<Vec<String>> {
+    let now = bmc.firmware(cx.call()).await.ok().filter(|_| !before.is_empty())?;
+    let old = |id: &str| before.iter().find(|part| part.id == id).map(|part| part.version.as_str());
+    let other = now.iter().filter(|part| old(&part.id).is_some_and(|old| old != part.version));
+    Some(
+        other
+            .map(|part| format!("{} {} → {}", part.id, old(&part.id).unwrap_or_default(), part.version))
+            .collect(),
+    )
+}
+
+/// In the journal from before the BMC is asked until its answer is known.
+const ASKING: &str = "asking for the update";
+/// And from then on.
+const BEGUN: &str = "begun";
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LAST_PAUSE: Duration = Duration::from_secs(15);
+/// So often in a row a task waits before it is taken for one that waits for a start: some wait for their turn first.
+const WAITS: u32 = 4;
