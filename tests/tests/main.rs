@@ -11,6 +11,7 @@ mod agents;
 mod authorization;
 mod bench;
 mod bmc_dhcp;
+mod bmc_key;
 mod bmc_settings;
 mod boot_by_command;
 #[path = "../../services/runtime/tests/buf/mod.rs"]
