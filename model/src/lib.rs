@@ -4,6 +4,7 @@
 //! Start with [`lifecycle::TABLE`] (what can happen to a node) and [`placement::place`] (which node gets an
 //! instance).
 
+pub mod bmc_key;
 pub mod chassis;
 pub mod chunks;
 pub mod lifecycle;

@@ -3,7 +3,9 @@
 use farrier_runtime::vault::{Vault, VaultError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::bmc::Keys;
 
 /// Secrets and one-time proofs of one task. Its `Debug` is blank.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -12,6 +14,9 @@ pub(crate) struct Secrets {
     /// One that the BMC may have instead, or gets.
     #[serde(default)]
     pub(crate) bmc_next_password: String,
+    /// The BMC's own key.
+    #[serde(default)]
+    pub(crate) bmc_kg: String,
     /// cloud-init user data, as given: people put passwords into it.
     #[serde(default)]
     pub(crate) user_data: Vec<u8>,
@@ -50,6 +55,7 @@ impl Drop for Secrets {
     fn drop(&mut self) {
         self.bmc_password.zeroize();
         self.bmc_next_password.zeroize();
+        self.bmc_kg.zeroize();
         self.phone_secret.zeroize();
         self.media_key.zeroize();
         self.firmware_url.zeroize();
@@ -59,6 +65,22 @@ impl Drop for Secrets {
 }
 
 impl Secrets {
+    /// What opens the machine's BMC.
+    pub(crate) fn bmc_keys(&self) -> Keys {
+        let copy = |text: &String| Zeroizing::new(text.clone());
+        Keys {
+            password: copy(&self.bmc_password),
+            next: copy(&self.bmc_next_password),
+            kg: copy(&self.bmc_kg),
+        }
+    }
+
+    pub(crate) fn set_bmc_keys(&mut self, keys: &Keys) {
+        self.bmc_password.clone_from(&keys.password);
+        self.bmc_next_password.clone_from(&keys.next);
+        self.bmc_kg.clone_from(&keys.kg);
+    }
+
     pub(crate) fn seal(&self, vault: &Vault, task: &str) -> Result<Vec<u8>, VaultError> {
         let bytes = serde_json::to_vec(self).map_err(|_| VaultError::Open)?;
         vault.seal(&context(task), &bytes)

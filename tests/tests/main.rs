@@ -13,6 +13,7 @@ mod authorization;
 mod bench;
 mod bmc_boot_settings;
 mod bmc_dhcp;
+mod bmc_key;
 mod bmc_settings;
 mod boot_by_command;
 #[path = "../../services/runtime/tests/buf/mod.rs"]

@@ -150,6 +150,10 @@ pub struct Fields {
     /// File with the password on its first line, `-` for stdin [env: FARRIER_BMC_PASSWORD holds the password].
     #[arg(long, value_name = "FILE")]
     bmc_password_file: Option<PathBuf>,
+    /// IPMI: file with the BMC's own key (Kg) on its first line, for BMCs that ask for two: text, or `0x` and hexadecimal
+    /// digits; `0x` alone: none any more. `-` for stdin.
+    #[arg(long, value_name = "FILE")]
+    bmc_kg_file: Option<PathBuf>,
     /// The password is one that the machine came with: `manage` gives the BMC another. False when a password is given
     /// without this.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
@@ -356,6 +360,7 @@ impl Fields {
             || self.bmc_address.is_some()
             || self.bmc_user.is_some()
             || self.bmc_password_file.is_some()
+            || self.bmc_kg_file.is_some()
             || self.bmc_default_password.is_some()
             || self.bmc_cipher_suite.is_some()
             || self.bmc_scheme.is_some()
@@ -372,6 +377,7 @@ impl Fields {
     ) -> Result<Vec<&'static str>, Failure> {
         let mut paths = Vec::new();
         let password = prompt::secret(self.bmc_password_file.as_deref(), password)?;
+        let kg = prompt::secret(self.bmc_kg_file.as_deref(), None)?;
         let ca_pem = self.bmc_ca_file.as_deref().map(read_text).transpose()?;
         if self.touches_bmc() || password.is_some() {
             let bmc = node.bmc.get_or_insert_with(Bmc::default);
@@ -380,6 +386,7 @@ impl Fields {
                 (&mut bmc.address, &self.bmc_address),
                 (&mut bmc.user, &self.bmc_user),
                 (&mut bmc.password, &password),
+                (&mut bmc.kg, &kg),
                 (&mut bmc.scheme, &self.bmc_scheme),
                 (&mut bmc.certificate_sha256, &self.bmc_certificate_sha256),
                 (&mut bmc.ca_pem, &ca_pem),

@@ -164,6 +164,7 @@ fn bmc(bmc: &Bmc) -> Value {
         "address": bmc.address,
         "user": bmc.user,
         "password_set": bmc.password_set,
+        "kg_set": bmc.kg_set,
         "default_password": bmc.default_password,
         "rotation_pending": bmc.rotation_pending,
         "cipher_suite": bmc.cipher_suite,

@@ -100,8 +100,8 @@ pub enum BmcError {
     /// Two-key login, and the BMC key differs.
     #[error(
         "BMC {addr} accepts the password but not the BMC key (Kg): {}",
-        if *had_kg { "correct the Kg, or remove it if the BMC has none" }
-        else { "the BMC seems to have a Kg set; configure it" }
+        if *had_kg { "correct it with `farrier node update NODE --bmc-kg-file FILE`; 0x in the file takes it away" }
+        else { "the BMC seems to have one; give it with `farrier node update NODE --bmc-kg-file FILE`" }
     )]
     WrongKg {
         /// The BMC.

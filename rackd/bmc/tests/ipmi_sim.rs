@@ -39,6 +39,11 @@ impl IpmiSim {
 
     /// And of what it emulates.
     async fn start_emulating(lines: &str, emulated: &str) -> Self {
+        Self::start_on("", lines, emulated).await
+    }
+
+    /// And of its one LAN itself.
+    async fn start_on(lan: &str, lines: &str, emulated: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let path = |name: &str| directory.path().join(name);
         // ipmi_sim takes no port 0: borrow a free one from the kernel.
@@ -63,16 +68,16 @@ impl IpmiSim {
         );
         std::fs::write(&chassis, script).unwrap();
         std::fs::set_permissions(&chassis, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let lan = format!(
+        let config = format!(
             "name \"farrier\"\nset_working_mc 0x20\nstartlan 1\n addr {} {}\n priv_limit admin\n \
-             allowed_auths_admin none md2 md5 straight\n guid a123456789abcdefa123456789abcdef\nendlan\n{lines}\
+             allowed_auths_admin none md2 md5 straight\n guid a123456789abcdefa123456789abcdef\n{lan}endlan\n{lines}\
              chassis_control \"{} 0x20\"\nuser 1 true \"\" \"none\" user 10 none md2 md5 straight\n\
              user 2 true \"{USER}\" \"{PASSWORD}\" admin 10 none md2 md5 straight\n",
             addr.ip(),
             addr.port(),
             chassis.display()
         );
-        std::fs::write(path("lan.conf"), lan).unwrap();
+        std::fs::write(path("lan.conf"), config).unwrap();
         let emulation = format!(
             "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\n\
              sel_enable 0x20 1000 0x0a\n{emulated}mc_enable 0x20\n"
@@ -166,6 +171,19 @@ async fn suite_17_is_refused_and_3_is_used() {
     let pinned = BmcAddress { cipher: Cipher::Fixed(CipherSuite::Suite17), ..sim.address() };
     let error = hub.bmc(pinned).power_status(soon()).await.unwrap_err();
     assert!(matches!(error, BmcError::UnsupportedCipher { .. }), "{error}");
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_key_of_the_bmc_is_needed_beside_the_password() {
+    let sim = IpmiSim::start_on(" bmc_key \"key-of-the-bmc\"\n", "", "").await;
+    let hub = IpmiHub::bind_with(quick()).await.unwrap();
+    let with = |kg: Option<&str>| hub.bmc(BmcAddress { kg: kg.map(Secret::new), ..sim.address() });
+    assert_eq!(with(Some("key-of-the-bmc")).power_status(soon()).await, Ok(PowerState::Off));
+    let without = with(None).power_status(soon()).await;
+    assert_eq!(without, Err(BmcError::WrongKg { addr: sim.addr, had_kg: false }));
+    let other = with(Some("another-key")).power_status(soon()).await;
+    assert_eq!(other, Err(BmcError::WrongKg { addr: sim.addr, had_kg: true }));
     hub.shutdown().await;
 }
 

@@ -5,9 +5,11 @@ use farrier_bmc::redfish::{DRIVERS, HTTP_PORT, HTTPS_PORT, RedfishAddress, Trust
 use farrier_bmc::seamicro::SEAMICRO;
 use farrier_bmc::{FAKE, MANUAL, Secret};
 use farrier_identity::device::DeviceTrust;
+use farrier_model::bmc_key;
 use farrier_model::chassis::is_server;
 use farrier_proto::rack::Machine;
 use std::net::{IpAddr, SocketAddr};
+use zeroize::Zeroizing;
 
 /// Which driver the node asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +36,33 @@ pub(crate) struct Access {
     pub(crate) next: Option<Secret>,
 }
 
+/// What opens a BMC. Its `Debug` is blank.
+#[derive(Default)]
+pub(crate) struct Keys {
+    pub(crate) password: Zeroizing<String>,
+    /// As in [`Access`]; empty: there is none.
+    pub(crate) next: Zeroizing<String>,
+    /// The BMC's own, as people write it; empty: there is none.
+    pub(crate) kg: Zeroizing<String>,
+}
+
+impl Keys {
+    /// Out of a message, which is then shown without.
+    pub(crate) fn take(machine: &mut Machine) -> Self {
+        Self {
+            password: Zeroizing::new(std::mem::take(&mut machine.bmc_password)),
+            next: Zeroizing::new(std::mem::take(&mut machine.bmc_next_password)),
+            kg: Zeroizing::new(std::mem::take(&mut machine.bmc_kg)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys")
+    }
+}
+
 /// Why a task's words about a BMC cannot be used. A centre checks them too; an older one may not.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BadAccess {
@@ -56,6 +85,10 @@ pub(crate) enum BadAccess {
     Authorities(String),
     #[error("BMC system: expected a server of the chassis, for example 0/0, saw {0:?}; correct --bmc-system")]
     Server(String),
+    #[error(
+        "BMC key: expected 1 to 20 bytes of text, or 0x and up to 40 hexadecimal digits; correct --bmc-kg-file"
+    )]
+    Key,
     #[error("BMC address {0}: expected an address or a name that resolves, saw neither")]
     Unresolved(String),
 }
@@ -84,7 +117,8 @@ impl Access {
         Some(other)
     }
 
-    pub(crate) async fn of(machine: &Machine, password: &str, next: &str) -> Result<Self, BadAccess> {
+    pub(crate) async fn of(machine: &Machine, keys: &Keys) -> Result<Self, BadAccess> {
+        let Keys { password, next, kg } = keys;
         let driver = match machine.bmc_driver.as_str() {
             "ipmi" => DriverChoice::Ipmi,
             driver if DRIVERS.contains(&driver) => DriverChoice::Redfish,
@@ -102,6 +136,10 @@ impl Access {
             0 => Cipher::Auto,
             suite => u8::try_from(suite).ok().and_then(Cipher::fixed).ok_or(BadAccess::Cipher(suite))?,
         };
+        let kg = match kg.as_str() {
+            "" => None,
+            text => Some(bmc_key::parse(text).ok_or(BadAccess::Key)?),
+        };
         let trust = trust(machine)?;
         let (host, port) = split(&machine.bmc_address);
         let ip = match driver {
@@ -111,12 +149,13 @@ impl Access {
         };
         let ip = ip.ok_or_else(|| BadAccess::Unresolved(machine.bmc_address.clone()))?;
         let web = if trust.is_tls() { HTTPS_PORT } else { HTTP_PORT };
-        let (user, secret) = (machine.bmc_user.clone(), Secret::new(password));
+        let (user, secret) = (machine.bmc_user.clone(), Secret::new(password.as_str()));
         Ok(Self {
             driver,
-            next: (!next.is_empty()).then(|| Secret::new(next)),
+            next: (!next.is_empty()).then(|| Secret::new(next.as_str())),
             ipmi: BmcAddress {
                 cipher,
+                kg: kg.filter(|kg| !kg.is_empty()).map(Secret::new),
                 ..BmcAddress::new(at(ip, port.unwrap_or(RMCP_PORT)), user.clone(), secret.clone())
             },
             redfish: RedfishAddress {
@@ -183,8 +222,25 @@ mod tests {
         Machine { bmc_driver: driver.into(), bmc_address: address.into(), ..Machine::default() }
     }
 
+    fn keys(kg: &str) -> Keys {
+        Keys { password: Zeroizing::new("x".into()), kg: Zeroizing::new(kg.into()), ..Keys::default() }
+    }
+
+    #[tokio::test]
+    async fn a_key_of_the_bmc_is_for_ipmi_and_none_is_none() {
+        let kg = async |text: &str| {
+            let access = Access::of(&machine("ipmi", "192.0.2.1"), &keys(text)).await;
+            access.map(|access| access.ipmi.kg.map(|kg| kg.expose().to_vec()))
+        };
+        assert_eq!(kg("").await.unwrap(), None);
+        assert_eq!(kg("bmc-key").await.unwrap().unwrap(), b"bmc-key");
+        assert_eq!(kg("0x00ff").await.unwrap().unwrap(), [0, 0xFF]);
+        assert!(matches!(kg("0xzz").await, Err(BadAccess::Key)));
+        assert_eq!(format!("{:?}", keys("bmc-key")), "Keys");
+    }
+
     async fn ports(machine: Machine) -> (String, u16, u16) {
-        let access = Access::of(&machine, "x", "").await.unwrap();
+        let access = Access::of(&machine, &keys("")).await.unwrap();
         (access.redfish.host, access.ipmi.addr.port(), access.redfish.addr.port())
     }
 
@@ -203,7 +259,7 @@ mod tests {
         let trust = |change: fn(&mut Machine)| {
             let mut machine = machine("redfish", "192.0.2.1");
             change(&mut machine);
-            async move { Access::of(&machine, "x", "").await.map(|access| access.redfish.trust) }
+            async move { Access::of(&machine, &keys("")).await.map(|access| access.redfish.trust) }
         };
         assert_eq!(trust(|_| ()).await.unwrap(), Trust::Nothing);
         let pin = trust(|m| m.bmc_certificate_sha256 = "AA:".repeat(31) + "aa").await.unwrap();

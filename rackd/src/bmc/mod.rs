@@ -4,7 +4,7 @@ mod access;
 mod dial;
 mod remembered;
 
-pub(crate) use access::{Access, BadAccess, DriverChoice};
+pub(crate) use access::{Access, BadAccess, DriverChoice, Keys};
 pub(crate) use dial::TlsDial;
 
 use farrier_bmc::ipmi::{BmcAddress, IpmiHub};

@@ -1,7 +1,7 @@
 //! `farrier.rack.v1.BmcService`: what the BMCs of this rack's machines know.
 
 use super::{boot_device, boot_order, chassis, firmware};
-use crate::bmc::Access;
+use crate::bmc::{Access, Keys};
 use crate::rack::Rack;
 use farrier_bmc::{
     Bmc, BmcError, BootMode, Capability, Deadline, Inventory, PowerDraw, ProfileFormat as Format,
@@ -437,9 +437,8 @@ pub(super) async fn access_of(machine: Option<Machine>) -> Result<(String, Acces
     let id = parse_name(Collection::Nodes, &machine.name)
         .map_err(|error| invalid("machine.name", error))?
         .to_owned();
-    let password = zeroize::Zeroizing::new(std::mem::take(&mut machine.bmc_password));
-    let next = zeroize::Zeroizing::new(std::mem::take(&mut machine.bmc_next_password));
-    let access = Access::of(&machine, &password, &next).await.map_err(|error| {
+    let keys = Keys::take(&mut machine);
+    let access = Access::of(&machine, &keys).await.map_err(|error| {
         let code = if error.is_transient() { Code::Unavailable } else { Code::FailedPrecondition };
         refuse(code, Reason::BmcFailed, error.to_string())
     })?;

@@ -2,6 +2,7 @@
 
 use super::boot_events;
 use super::dhcp;
+use crate::bmc::Keys;
 use crate::boot::bootable;
 use crate::config::Role;
 use crate::rack::Rack;
@@ -48,8 +49,7 @@ impl RackService for RackApi {
         farrier_model::parse_name(farrier_model::Collection::Nodes, &machine.name)
             .map_err(|e| invalid("spec.machine.name", e))?;
         let mut secrets = Secrets::default();
-        secrets.bmc_password = std::mem::take(&mut machine.bmc_password);
-        secrets.bmc_next_password = std::mem::take(&mut machine.bmc_next_password);
+        secrets.set_bmc_keys(&Keys::take(machine));
         let node = machine.name.clone();
         // Known now: a machine is not switched off, nor an hour of writing an image begun, for work that cannot end
         // well. A task that is here already goes on, whatever is configured since.

@@ -12,7 +12,6 @@ use farrier_proto::types::{self, BootInterface, RootDeviceHints};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-use zeroize::Zeroizing;
 
 /// Progress is journaled at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -94,13 +93,8 @@ impl Context<'_> {
 
     /// The way to the BMC, with both passwords where there are two.
     pub(crate) async fn access(&self) -> Result<Access, StepError> {
-        let (password, next) = self
-            .task
-            .with_secrets(|s| {
-                (Zeroizing::new(s.bmc_password.clone()), Zeroizing::new(s.bmc_next_password.clone()))
-            })
-            .await;
-        Access::of(self.machine()?, &password, &next).await.map_err(|error| {
+        let keys = self.task.with_secrets(crate::secrets::Secrets::bmc_keys).await;
+        Access::of(self.machine()?, &keys).await.map_err(|error| {
             if error.is_transient() { StepError::Again(error.to_string()) } else { StepError::fatal(error) }
         })
     }

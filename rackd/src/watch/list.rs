@@ -1,6 +1,6 @@
 //! Which BMCs are looked at.
 
-use crate::bmc::{Access, BadAccess};
+use crate::bmc::{Access, BadAccess, Keys};
 use farrier_bmc::Bmc;
 use farrier_proto::inventory::watch_service_client::WatchServiceClient;
 use farrier_proto::inventory::{ListWatchedNodesRequest, WatchedNode};
@@ -36,16 +36,19 @@ pub(super) struct Known {
 /// What inventory says of a BMC.
 pub(super) struct Words {
     machine: Machine,
-    password: Zeroizing<String>,
-    next: Zeroizing<String>,
+    keys: Keys,
     /// Tells whether they are the same as before without keeping them twice.
     digest: [u8; 32],
 }
 
 impl Words {
     fn of(mut node: WatchedNode) -> Self {
-        let password = Zeroizing::new(std::mem::take(&mut node.bmc_password));
-        let next = Zeroizing::new(std::mem::take(&mut node.bmc_next_password));
+        let secret = |text: &mut String| Zeroizing::new(std::mem::take(text));
+        let keys = Keys {
+            password: secret(&mut node.bmc_password),
+            next: secret(&mut node.bmc_next_password),
+            kg: secret(&mut node.bmc_kg),
+        };
         let bmc = node.bmc.unwrap_or_default();
         let machine = Machine {
             name: node.node,
@@ -61,10 +64,11 @@ impl Words {
         };
         let mut hash = Sha256::new();
         hash.update(prost::Message::encode_length_delimited_to_vec(&machine));
-        hash.update(password.as_bytes());
-        hash.update([0]);
-        hash.update(next.as_bytes());
-        Self { machine, password, next, digest: hash.finalize().into() }
+        for secret in [&keys.password, &keys.next, &keys.kg] {
+            hash.update(secret.as_bytes());
+            hash.update([0]);
+        }
+        Self { machine, keys, digest: hash.finalize().into() }
     }
 
     /// Where they lead, as inventory has it in a machine's identity.
@@ -78,7 +82,7 @@ impl Words {
     }
 
     pub(super) async fn access(&self) -> Result<Access, BadAccess> {
-        Access::of(&self.machine, &self.password, &self.next).await
+        Access::of(&self.machine, &self.keys).await
     }
 }
 

@@ -54,7 +54,13 @@ impl Rack {
             ..Bmc::default()
         };
         let (node, bmc_password) = ("nodes/n0".to_owned(), "x".to_owned());
-        let node = WatchedNode { node, bmc: Some(bmc), bmc_password, bmc_next_password: String::new() };
+        let node = WatchedNode {
+            node,
+            bmc: Some(bmc),
+            bmc_password,
+            bmc_next_password: String::new(),
+            bmc_kg: String::new(),
+        };
         let watched = list::renew(Vec::new(), vec![node]).pop().unwrap();
         Self { bmcs: Bmcs::bind(dir.path()).await.unwrap(), mood, watched, _dir: dir, _served: served }
     }

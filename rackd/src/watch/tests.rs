@@ -6,7 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 fn node(name: &str, password: &str) -> WatchedNode {
     let bmc = Bmc { driver: "ipmi".into(), address: "192.0.2.1".into(), ..Bmc::default() };
     let (node, bmc_password) = (format!("nodes/{name}"), password.to_owned());
-    WatchedNode { node, bmc: Some(bmc), bmc_password, bmc_next_password: String::new() }
+    WatchedNode {
+        node,
+        bmc: Some(bmc),
+        bmc_password,
+        bmc_next_password: String::new(),
+        bmc_kg: String::new(),
+    }
 }
 
 fn many(count: usize) -> Vec<Watched> {

@@ -2,6 +2,7 @@
 
 use super::check;
 use farrier_identity::device::DeviceTrust;
+use farrier_model::bmc_key;
 use farrier_model::chassis::is_server;
 use farrier_proto::inventory::Bmc;
 use farrier_runtime::error::invalid;
@@ -57,6 +58,12 @@ pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
     }
     if bmc.password.len() > password {
         return Err(invalid("node.bmc.password", format!("expected at most {password} bytes")));
+    }
+    if !bmc.kg.is_empty() && (speaks_http(bmc) || bmc_key::parse(&bmc.kg).is_none()) {
+        return Err(invalid(
+            "node.bmc.kg",
+            "expected a key of IPMI: 1 to 20 bytes of text, or 0x and up to 40 hexadecimal digits (0x alone: none any more)",
+        ));
     }
     if !CIPHER_SUITES.contains(&bmc.cipher_suite) {
         return Err(invalid("node.bmc.cipher_suite", "expected 17, 3 or 0 (the best that the BMC offers)"));
@@ -150,6 +157,20 @@ mod tests {
         for bad in ["", "0", "00/0", "0/0/0", "a/0", "-1/0"] {
             let error = chassis(bad).unwrap_err();
             assert!(error.message().contains("such as 0/0"), "{bad} {error}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_ipmis_and_what_is_refused_is_not_repeated() {
+        let with = |driver: &str, kg: &str| {
+            check(&Bmc { driver: driver.into(), address: "10.0.0.1".into(), kg: kg.into(), ..Bmc::default() })
+        };
+        assert!(
+            with("ipmi", "bmc-key").is_ok() && with("auto", "0x00ff").is_ok() && with("ipmi", "0x").is_ok()
+        );
+        for (driver, kg) in [("redfish", "bmc-key"), ("ipmi", "one-and-twenty-bytes!"), ("ipmi", "0xzz")] {
+            let error = with(driver, kg).unwrap_err();
+            assert!(!error.message().contains(kg) && error.message().contains("20 bytes"), "{error}");
         }
     }
 

@@ -78,6 +78,7 @@ fn shown(mut plan: DiscoveryPlan, revision: i64) -> DiscoveryPlan {
 
 fn hide(bmc: &mut farrier_proto::inventory::Bmc) {
     bmc.password_set = !std::mem::take(&mut bmc.password).is_empty();
+    bmc.kg_set = !std::mem::take(&mut bmc.kg).is_empty();
 }
 
 fn etag(revision: i64) -> String {
@@ -87,10 +88,12 @@ fn etag(revision: i64) -> String {
 fn keep_passwords(plan: &mut DiscoveryPlan, before: &DiscoveryPlan) {
     for rule in &mut plan.rules {
         let old = before.rules.iter().find(|old| old.name == rule.name).and_then(|old| old.bmc.as_ref());
-        if let (Some(bmc), Some(old)) = (rule.bmc.as_mut(), old)
-            && bmc.password.is_empty()
-        {
-            bmc.password.clone_from(&old.password);
+        if let (Some(bmc), Some(old)) = (rule.bmc.as_mut(), old) {
+            for (new, old) in [(&mut bmc.password, &old.password), (&mut bmc.kg, &old.kg)] {
+                if new.is_empty() {
+                    new.clone_from(old);
+                }
+            }
         }
     }
     // By serial number first, then by the address that it boots from, then by its BMC.

@@ -74,6 +74,7 @@ impl App {
         let stored = self.store.stored_node(node).await.map_err(error::store)?;
         let bmc_password = self.bmc_password(node, stored.secret.as_deref())?;
         let bmc_next_password = self.bmc_next_password(node, stored.next_secret.as_deref())?;
+        let bmc_kg = self.bmc_key(node, stored.kg_secret.as_deref())?;
         let rack: Rack = self.store.get(&stored.node.rack).await.map_err(error::store)?;
         let flavor = match flavor {
             "" => None,
@@ -88,6 +89,7 @@ impl App {
             ports,
             bmc_password,
             bmc_next_password,
+            bmc_kg,
             rack_address: rack.address,
             flavor,
         })

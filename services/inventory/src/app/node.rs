@@ -3,6 +3,7 @@ use super::rack::is_own_rack;
 use super::{App, bmc, check, error, explain, state};
 use farrier_inventory_store::{BmcPlace, NodeExtra, SecretChange, Secrets};
 use farrier_model::Collection;
+use farrier_model::bmc_key;
 use farrier_model::lifecycle::State;
 use farrier_proto::inventory::{Explanation, Node, PowerPolicy};
 use farrier_proto::types::{BootInterface, BootMode, ProvisionState, RootDeviceHints};
@@ -52,6 +53,11 @@ impl App {
 /// Where a node's BMC password is sealed for.
 pub(crate) fn bmc_context(node: &str) -> String {
     format!("{node}/bmc")
+}
+
+/// Where the key of a node's BMC itself is sealed for.
+pub(super) fn kg_context(node: &str) -> String {
+    format!("{node}/bmc/kg")
 }
 
 /// What the password that a rotation gives to a BMC is sealed for.
@@ -160,13 +166,14 @@ impl Noun for Node {
                 [("node", self.name.clone()), ("operation", holder.to_owned())],
             ));
         }
+        let kg = seal_key(self, before, vault)?;
         let secrets = match &mut self.bmc {
-            None => Secrets { current: SecretChange::Clear, next: SecretChange::Clear },
+            None => Secrets { current: SecretChange::Clear, next: SecretChange::Clear, kg },
             Some(bmc) if bmc.password.is_empty() => {
                 bmc.password_set = stored;
                 bmc.default_password &= stored;
                 bmc.rotation_pending = rotates;
-                Secrets::default()
+                Secrets { kg, ..Secrets::default() }
             }
             Some(bmc) => {
                 let password = std::mem::take(&mut bmc.password);
@@ -174,7 +181,7 @@ impl Noun for Node {
                 // Whoever says the password knows what became of a rotation.
                 bmc.rotation_pending = false;
                 let current = vault.seal(&context, password.as_bytes()).map_err(internal)?;
-                Secrets { current: SecretChange::Store(current), next: SecretChange::Clear }
+                Secrets { current: SecretChange::Store(current), next: SecretChange::Clear, kg }
             }
         };
         let place = self.bmc.as_ref().filter(|bmc| bmc::has_bmc(bmc));
@@ -211,6 +218,24 @@ impl Noun for Node {
         };
         Ok(Term { field: term.field, value })
     }
+}
+
+/// What becomes of the key that is stored for a BMC. One that is not named stays, `0x` takes it away.
+fn seal_key(node: &mut Node, before: Option<&Node>, vault: &Vault) -> Result<SecretChange, Status> {
+    let stored = before.and_then(|b| b.bmc.as_ref()).is_some_and(|b| b.kg_set);
+    let Some(bmc) = &mut node.bmc else { return Ok(SecretChange::Clear) };
+    let key = std::mem::take(&mut bmc.kg);
+    if key.is_empty() {
+        bmc.kg_set = stored;
+        return Ok(SecretChange::Keep);
+    }
+    // What it may be was checked.
+    bmc.kg_set = bmc_key::parse(&key).is_some_and(|bytes| !bytes.is_empty());
+    if !bmc.kg_set {
+        return Ok(SecretChange::Clear);
+    }
+    let sealed = vault.seal(&kg_context(&node.name), key.as_bytes()).map_err(internal)?;
+    Ok(SecretChange::Store(sealed))
 }
 
 fn check_hints(hints: &RootDeviceHints) -> Result<(), Status> {

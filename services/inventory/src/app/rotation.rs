@@ -48,7 +48,7 @@ pub(super) fn settle(node: &mut Node, next: Option<&[u8]>, vault: &Vault) -> Res
         bmc.password_set = true;
         bmc.default_password = false;
     }
-    Ok(Secrets { current: SecretChange::Store(current), next: SecretChange::Clear })
+    Ok(Secrets { current: SecretChange::Store(current), next: SecretChange::Clear, ..Secrets::default() })
 }
 
 /// What a transition means for the password: a default one is replaced by the first work that opens the BMC.

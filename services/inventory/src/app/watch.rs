@@ -1,6 +1,6 @@
 //! What racks look at, and what comes of what they see.
 
-use super::node::{bmc_context, next_context};
+use super::node::{bmc_context, kg_context, next_context};
 use super::resource::{event, one_more};
 use super::{App, check, error, observe};
 use farrier_identity::Identity;
@@ -100,7 +100,8 @@ impl App {
         let node = row.node.name;
         let bmc_password = self.bmc_password(&node, row.secret.as_deref())?;
         let bmc_next_password = self.bmc_next_password(&node, row.next_secret.as_deref())?;
-        Ok(Some(WatchedNode { node, bmc: Some(bmc), bmc_password, bmc_next_password }))
+        let bmc_kg = self.bmc_key(&node, row.kg_secret.as_deref())?;
+        Ok(Some(WatchedNode { node, bmc: Some(bmc), bmc_password, bmc_next_password, bmc_kg }))
     }
 
     /// The password that is sealed for a node's BMC.
@@ -111,6 +112,11 @@ impl App {
     /// The one that a rotation gives to it.
     pub(super) fn bmc_next_password(&self, node: &str, sealed: Option<&[u8]>) -> Result<String, Status> {
         self.opened(&next_context(node), sealed)
+    }
+
+    /// The BMC's own.
+    pub(super) fn bmc_key(&self, node: &str, sealed: Option<&[u8]>) -> Result<String, Status> {
+        self.opened(&kg_context(node), sealed)
     }
 
     fn opened(&self, context: &str, sealed: Option<&[u8]>) -> Result<String, Status> {

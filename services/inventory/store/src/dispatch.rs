@@ -24,6 +24,8 @@ pub struct Stored {
     pub secret: Option<Vec<u8>>,
     /// The one that a rotation gives to the BMC, sealed.
     pub next_secret: Option<Vec<u8>>,
+    /// The BMC's own key, sealed.
+    pub kg_secret: Option<Vec<u8>>,
     pub applied: Applied,
 }
 
@@ -73,17 +75,18 @@ impl Store {
                 node::Column::Body,
                 node::Column::BmcSecret,
                 node::Column::BmcNextSecret,
+                node::Column::BmcKgSecret,
                 node::Column::AppliedOperation,
                 node::Column::AppliedEvent,
             ])
             .filter(node::Column::Name.eq(name))
-            .into_tuple::<(Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>, String, String)>()
+            .into_tuple::<(Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, String, String)>()
             .one(self.db.conn())
             .await?;
-        let (body, secret, next_secret, operation, event) =
+        let (body, secret, next_secret, kg_secret, operation, event) =
             row.ok_or_else(|| StoreError::NotFound { name: name.to_owned() })?;
         let node = Node::decode(body.as_slice())?;
-        Ok(Stored { node, secret, next_secret, applied: Applied { operation, event } })
+        Ok(Stored { node, secret, next_secret, kg_secret, applied: Applied { operation, event } })
     }
 
     /// Every node with what placement looks at.

@@ -20,6 +20,7 @@ impl MigratorTrait for Migrator {
             Box::new(Discovered),
             Box::new(DiscoveredKeys),
             Box::new(DiscoveryPlans),
+            Box::new(BmcKeys),
         ]
     }
 }
@@ -117,6 +118,24 @@ impl MigrationTrait for Rotations {
         let mut next = Table::alter();
         next.table("node").add_column(binary_null("bmc_next_secret"));
         m.alter_table(next).await
+    }
+}
+
+/// Keys of BMCs themselves.
+struct BmcKeys;
+
+impl MigrationName for BmcKeys {
+    fn name(&self) -> &str {
+        "m20261129_bmc_key"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for BmcKeys {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        let mut key = Table::alter();
+        key.table("node").add_column(binary_null("bmc_kg_secret"));
+        m.alter_table(key).await
     }
 }
 

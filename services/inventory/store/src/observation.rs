@@ -19,6 +19,8 @@ pub struct Watchable {
     pub secret: Option<Vec<u8>>,
     /// The one that a rotation gives to the BMC, sealed.
     pub next_secret: Option<Vec<u8>>,
+    /// The BMC's own key, sealed.
+    pub kg_secret: Option<Vec<u8>>,
 }
 
 impl Store {
@@ -32,18 +34,23 @@ impl Store {
     ) -> Result<Vec<Watchable>, StoreError> {
         let mut select = node::Entity::find()
             .select_only()
-            .columns([node::Column::Body, node::Column::BmcSecret, node::Column::BmcNextSecret])
+            .columns([
+                node::Column::Body,
+                node::Column::BmcSecret,
+                node::Column::BmcNextSecret,
+                node::Column::BmcKgSecret,
+            ])
             .filter(node::Column::Rack.eq(rack))
             .filter(node::Column::Maintenance.eq(false))
             .filter(node::Column::State.is_not_in(states.iter().copied()));
         if let Some(after) = after {
             select = select.filter(node::Column::Name.gt(after));
         }
-        type Row = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+        type Row = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
         let rows: Vec<Row> =
             select.order_by_asc(node::Column::Name).limit(limit).into_tuple().all(self.db.conn()).await?;
-        let read = |(body, secret, next_secret): Row| {
-            Ok(Watchable { node: Node::decode(body.as_slice())?, secret, next_secret })
+        let read = |(body, secret, next_secret, kg_secret): Row| {
+            Ok(Watchable { node: Node::decode(body.as_slice())?, secret, next_secret, kg_secret })
         };
         rows.into_iter().map(read).collect()
     }

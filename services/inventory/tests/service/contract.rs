@@ -144,15 +144,21 @@ async fn output_fields_of_a_new_node_are_ours() {
 }
 
 #[tokio::test]
-async fn a_password_goes_in_and_never_comes_out() {
+async fn a_password_and_a_key_go_in_and_never_come_out() {
+    const KEY: &str = "kg-8Wm3Xz6p";
     let f = Fixture::start().await;
     let mut op = f.with_nodes(&["n1"]).await;
     let mut seen = Vec::new();
     let read = op.node("n1").await.unwrap();
     let bmc = read.bmc.clone().unwrap();
-    assert!(bmc.password.is_empty() && bmc.password_set);
+    assert!(bmc.password.is_empty() && bmc.password_set && !bmc.kg_set);
     seen.push(read.encode_to_vec());
-    // The description of the BMC is written back as it was read: the password stays.
+    let with_key = Bmc { kg: KEY.into(), ..bmc };
+    let read = op.update_node(Node { bmc: Some(with_key), ..read }, &["bmc"]).await.unwrap();
+    let bmc = read.bmc.clone().unwrap();
+    assert!(bmc.kg.is_empty() && bmc.kg_set && bmc.password_set);
+    seen.push(read.encode_to_vec());
+    // The description of the BMC is written back as it was read: the password stays, and the key.
     let moved = Bmc { address: "10.0.0.2".into(), ..bmc };
     let updated = op.update_node(Node { bmc: Some(moved), ..read }, &["bmc"]).await.unwrap();
     assert!(updated.bmc.as_ref().unwrap().password_set);
@@ -160,7 +166,8 @@ async fn a_password_goes_in_and_never_comes_out() {
     let mut scheduler = f.scheduler();
     let get = |flavor: &str| GetDispatchRequest { node: "nodes/n1".into(), flavor: flavor.into() };
     let dispatch = inner(scheduler.dispatch.get_dispatch(get("")).await).unwrap();
-    assert_eq!(dispatch.bmc_password, PASSWORD);
+    assert_eq!((dispatch.bmc_password.as_str(), dispatch.bmc_kg.as_str()), (PASSWORD, KEY));
+    assert!(!format!("{dispatch:?}").contains(KEY));
     assert_eq!(dispatch.rack_address, "https://127.0.0.1:7100");
     assert_eq!(dispatch.node.as_ref().unwrap().bmc.as_ref().unwrap().address, "10.0.0.2");
     seen.push(dispatch.node.unwrap().encode_to_vec());
@@ -178,8 +185,17 @@ async fn a_password_goes_in_and_never_comes_out() {
         seen.push(std::fs::read(f.dir.path().join(file)).unwrap_or_default());
     }
     for bytes in seen {
-        assert!(!bytes.windows(PASSWORD.len()).any(|w| w == PASSWORD.as_bytes()));
+        for secret in [PASSWORD, KEY] {
+            assert!(!bytes.windows(secret.len()).any(|w| w == secret.as_bytes()), "{secret}");
+        }
     }
+    // A key of no bytes takes it away.
+    let read = op.node("n1").await.unwrap();
+    let without = Bmc { kg: "0x".into(), ..read.bmc.clone().unwrap() };
+    let updated = op.update_node(Node { bmc: Some(without), ..read }, &["bmc"]).await.unwrap();
+    assert!(!updated.bmc.unwrap().kg_set);
+    let dispatch = inner(scheduler.dispatch.get_dispatch(get("")).await).unwrap();
+    assert_eq!((dispatch.bmc_password.as_str(), dispatch.bmc_kg.as_str()), (PASSWORD, ""));
     // Without a BMC there is no password either.
     let none = Node { name: "nodes/n1".into(), ..Node::default() };
     op.update_node(none, &["bmc"]).await.unwrap();

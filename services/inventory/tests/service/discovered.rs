@@ -160,8 +160,13 @@ async fn who_names_foreign_interfaces_or_moves_a_card_takes_nothing_away() {
 }
 
 fn plan() -> DiscoveryPlan {
-    let bmc =
-        Bmc { driver: "ipmi".into(), user: "root".into(), password: "of-the-rule".into(), ..Bmc::default() };
+    let bmc = Bmc {
+        driver: "ipmi".into(),
+        user: "root".into(),
+        password: "of-the-rule".into(),
+        kg: "key-of-the-rule".into(),
+        ..Bmc::default()
+    };
     let rule = DiscoveryRule {
         name: "ours".into(),
         vendor: "farr*".into(),
@@ -191,6 +196,7 @@ async fn what_is_expected_becomes_a_node_by_itself_and_what_lacks_something_wait
     let shown = ok(op.discovered.replace_discovery_plan(replace(plan())).await);
     let bmc = shown.rules[0].bmc.as_ref().unwrap();
     assert_eq!((bmc.password.as_str(), bmc.password_set), ("", true));
+    assert_eq!((bmc.kg.as_str(), bmc.kg_set), ("", true));
     assert_eq!((shown.machines[0].bmc_password.as_str(), shown.machines[0].bmc_password_set), ("", true));
     // What is shown can be written again: no password is lost.
     let again = ok(op.discovered.replace_discovery_plan(replace(shown.clone())).await);
@@ -215,6 +221,7 @@ async fn what_is_expected_becomes_a_node_by_itself_and_what_lacks_something_wait
     let node = ok(op.nodes.get_node(get).await);
     let bmc = node.bmc.unwrap();
     assert_eq!((bmc.address.as_str(), bmc.user.as_str(), bmc.password_set), ("10.90.0.230", "root", true));
+    assert!(bmc.kg_set, "the rule's, written again as it was shown");
     assert_eq!((node.rack_unit, node.resource_class.as_str()), (12, "small"));
     // The other is accepted by somebody who says what is missing.
     let bmc = Bmc { driver: "ipmi".into(), address: "10.90.0.231".into(), ..Bmc::default() };

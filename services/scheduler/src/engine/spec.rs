@@ -28,6 +28,7 @@ pub(crate) fn machine(dispatch: Dispatch) -> Machine {
         bmc_user: bmc.user,
         bmc_password: dispatch.bmc_password,
         bmc_next_password: dispatch.bmc_next_password,
+        bmc_kg: dispatch.bmc_kg,
         bmc_cipher_suite: bmc.cipher_suite,
         bmc_scheme: bmc.scheme,
         bmc_certificate_sha256: bmc.certificate_sha256,

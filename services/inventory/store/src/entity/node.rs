@@ -29,6 +29,8 @@ pub struct Model {
     pub bmc_secret: Option<Vec<u8>>,
     /// The password that a rotation gives to the BMC, sealed for `nodes/<name>/bmc/next`.
     pub bmc_next_secret: Option<Vec<u8>>,
+    /// The BMC's own key (Kg), sealed for `nodes/<name>/bmc/kg`.
+    pub bmc_kg_secret: Option<Vec<u8>>,
     /// What its BMC is: no two nodes have the same. None: no BMC, or one that was given before this was kept.
     pub bmc_place: Option<String>,
     /// The last transition, so that the same call again gets the same answer.
@@ -41,7 +43,7 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// What a write does to the stored password.
+/// What a write does to a stored secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum SecretChange {
     #[default]
@@ -51,12 +53,14 @@ pub enum SecretChange {
     Clear,
 }
 
-/// What a write does to both passwords.
+/// What a write does to both passwords and the key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Secrets {
     pub current: SecretChange,
     /// The one that a rotation gives to the BMC.
     pub next: SecretChange,
+    /// Kg.
+    pub kg: SecretChange,
 }
 
 /// A BMC among those of the installation; none: the node has no BMC.
@@ -90,6 +94,7 @@ impl Resource for Node {
                 maintenance: Set(self.maintenance),
                 bmc_secret: changed(&extra.secrets.current),
                 bmc_next_secret: changed(&extra.secrets.next),
+                bmc_kg_secret: changed(&extra.secrets.kg),
                 bmc_place: extra.bmc_place.as_ref().map_or(NotSet, |place| Set(place.0.clone())),
                 applied_operation: extra.applied.as_ref().map_or(NotSet, |a| Set(a.operation.clone())),
                 applied_event: extra.applied.as_ref().map_or(NotSet, |a| Set(a.event.clone())),
