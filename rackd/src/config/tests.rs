@@ -1,0 +1,198 @@
+use super::*;
+use std::net::Ipv4Addr;
+
+const GOOD: &str = r#"
+        rack = "r1"
+        data = "/var/lib/farrier"
+        identity = "/etc/farrier/r1"
+        images = "https://images:7300"
+        ramdisk = { kernel = "/boot/k", initrd = "/boot/i" }
+        [[segment]]
+        name = "provisioning"
+        role = "provisioning"
+        interface = "br0"
+        address = "10.90.0.1/24"
+        pool = "10.90.0.10-10.90.0.99"
+    "#;
+
+#[test]
+fn a_small_file_is_enough() {
+    let config = Config::parse(GOOD).unwrap();
+    assert_eq!(config.listen.port(), 7400);
+    assert_eq!(config.segments[0].pool.1, Ipv4Addr::new(10, 90, 0, 99));
+}
+
+#[test]
+fn the_files_in_deploy_are_good() {
+    Config::parse(include_str!("../../../deploy/rackd.real.toml")).unwrap();
+    Config::parse(include_str!("../../../deploy/rackd.toml")).unwrap();
+}
+
+const BEHIND: &str = r#"
+        [[segment]]
+        name = "far"
+        role = "tenant"
+        address = "10.90.0.1/24"
+        behind_relay = "10.91.0.0/24"
+        gateway = "10.91.0.1"
+        pool = "10.91.0.10-10.91.0.99"
+    "#;
+
+#[test]
+fn a_segment_behind_a_relay_has_its_own_subnet_and_our_address() {
+    let config = Config::parse(&format!("{GOOD}{BEHIND}")).unwrap();
+    let far = &config.segments[1];
+    assert_eq!((far.behind_relay, far.prefix), (Some(Ipv4Addr::new(10, 91, 0, 0)), 24));
+    assert_eq!((far.address, far.interface.as_str()), (Ipv4Addr::new(10, 90, 0, 1), ""));
+    for (from, to, key) in [
+        ("gateway = \"10.91.0.1\"", "", "far: gateway"),
+        ("gateway = \"10.91.0.1\"", "gateway = \"10.90.0.9\"", "far: gateway"),
+        ("role = \"tenant\"", "role = \"tenant\"\ninterface = \"br1\"", "far: interface"),
+        ("10.91.0.0/24", "10.91.0.0", "far: behind_relay"),
+        ("10.91.0.0/24", "10.88.0.0/14", "far: behind_relay"),
+        ("10.90.0.1/24", "10.90.0.2/24", "far: address"),
+        ("10.91.0.10-10.91.0.99", "10.90.0.10-10.90.0.99", "far: pool"),
+        ("10.91.0.10-10.91.0.99", "10.91.0.1-10.91.0.99", "far: pool"),
+    ] {
+        let error = Config::parse(&format!("{GOOD}{}", BEHIND.replace(from, to))).unwrap_err();
+        assert!(error.to_string().contains(key), "{key}: {error}");
+    }
+    let bridged = format!("switch = \"bridge\"\n{GOOD}{BEHIND}");
+    assert!(Config::parse(&bridged).unwrap_err().to_string().contains("far: behind_relay"));
+}
+
+#[test]
+fn a_rack_has_several_provisioning_networks_each_with_its_own_subnet_and_mode() {
+    const ROW_2: &str = r#"
+            [[segment]]
+            name = "row-2"
+            role = "provisioning"
+            interface = "br2"
+            address = "10.92.0.1/24"
+            dhcp = "authoritative"
+            guests = "10.92.0.200-10.92.0.220"
+            pool = "10.92.0.10-10.92.0.99"
+        "#;
+    let far = BEHIND.replace("tenant", "provisioning");
+    let config = Config::parse(&format!("{GOOD}{ROW_2}{far}")).unwrap();
+    assert!(config.segments.iter().all(|segment| segment.role == Role::Provisioning));
+    let modes: Vec<_> = config.segments.iter().map(|segment| segment.dhcp).collect();
+    assert_eq!(modes, [DhcpMode::Reservations, DhcpMode::Authoritative, DhcpMode::Reservations]);
+    for (from, to, key) in [
+        ("row-2", "provisioning", "provisioning: name"),
+        ("br2", "br0", "row-2: interface"),
+        ("10.92.0", "10.90.0", "row-2: address"),
+    ] {
+        let error = Config::parse(&format!("{GOOD}{}", ROW_2.replace(from, to))).unwrap_err();
+        assert!(error.to_string().contains(key), "{key}: {error}");
+    }
+}
+
+#[test]
+fn leases_of_systems_outlive_a_night_without_rackd() {
+    let with = |more: &str| {
+        Config::parse(&format!("{GOOD}{BEHIND}{more}"))
+            .map(|c| c.segments.into_iter().map(|s| s.lease_seconds).collect::<Vec<_>>())
+    };
+    assert_eq!(with("").unwrap(), vec![3600, 86_400]);
+    assert_eq!(with("lease_seconds = 600").unwrap(), vec![3600, 600]);
+    let named = Config::parse(&format!("{GOOD}domain = \"r1.example\"")).unwrap();
+    assert_eq!(named.segments[0].domain.as_deref(), Some("r1.example"));
+    for (more, key) in [
+        ("lease_seconds = 59", "far: lease_seconds"),
+        ("lease_seconds = 31536001", "far: lease_seconds"),
+        ("domain = \"-\"", "far: domain"),
+        ("domain = \"a..b\"", "far: domain"),
+    ] {
+        let error = with(more).unwrap_err().to_string();
+        assert!(error.contains(key), "{key}: {error}");
+    }
+}
+
+#[test]
+fn whose_dhcp_it_is() {
+    assert_eq!(Config::parse(GOOD).unwrap().segments[0].dhcp, DhcpMode::Reservations);
+    let with = |more: &str| Config::parse(&GOOD.replace("pool =", &format!("{more}\npool =")));
+    let proxy = with("dhcp = \"proxy\"").unwrap();
+    assert_eq!((proxy.segments[0].dhcp, proxy.segments[0].guests), (DhcpMode::Proxy, None));
+    let all = with("dhcp = \"authoritative\"\nguests = \"10.90.0.200-10.90.0.220\"").unwrap();
+    let guests = ([10, 90, 0, 200].into(), [10, 90, 0, 220].into());
+    assert_eq!((all.segments[0].dhcp, all.segments[0].guests), (DhcpMode::Authoritative, Some(guests)));
+    for (more, key) in [
+        ("dhcp = \"authoritative\"", "guests"),
+        ("dhcp = \"authoritative\"\nguests = \"10.90.0.99-10.90.0.120\"", "guests"),
+        ("dhcp = \"authoritative\"\nguests = \"10.91.0.9-10.91.0.12\"", "guests"),
+        ("guests = \"10.90.0.200-10.90.0.220\"", "guests"),
+        ("dhcp = \"maybe\"", "dhcp"),
+    ] {
+        let text = farrier_runtime::telemetry::chain(&with(more).unwrap_err());
+        assert!(text.contains(key), "{more}: {text}");
+    }
+}
+
+#[test]
+fn a_segment_has_ipv6_where_it_says_so() {
+    let with = |more: &str| {
+        let text = GOOD.replace("data =", "http_listen = \"[::]:8080\"\ndata =");
+        Config::parse(&text.replace("pool =", &format!("{more}\npool =")))
+    };
+    let six = "dhcp6 = \"reservations\"\naddress6 = \"2001:db8:90::1/64\"";
+    let config = with(six).unwrap();
+    let six_of = config.segments[0].dhcp6.unwrap();
+    assert_eq!(six_of.address(config.segments[0].pool.0).to_string(), "2001:db8:90::a5a:a");
+    assert_eq!(with("").unwrap().segments[0].dhcp6, None);
+    for (more, key) in [
+        ("dhcp6 = \"reservations\"", "address6"),
+        ("address6 = \"2001:db8:90::1/64\"", "address6"),
+        ("dhcp6 = \"reservations\"\naddress6 = \"fe80::1/64\"", "address6"),
+        ("dhcp6 = \"reservations\"\naddress6 = \"2001:db8:90::1/112\"", "address6"),
+        ("dhcp6 = \"reservations\"\naddress6 = \"2001:db8::10.90.0.10/64\"", "none of pool"),
+        ("dhcp6 = \"maybe\"", "dhcp6"),
+    ] {
+        let text = farrier_runtime::telemetry::chain(&with(more).unwrap_err());
+        assert!(text.contains(key), "{more}: {text}");
+    }
+    let error = Config::parse(&GOOD.replace("pool =", &format!("{six}\npool ="))).unwrap_err();
+    assert!(error.to_string().contains("http_listen"), "{error}");
+}
+
+#[test]
+fn each_mistake_names_its_key() {
+    for (from, to, key) in [
+        ("rack = \"r1\"", "rack = \"R 1\"", "rack"),
+        ("https://", "http://", "images"),
+        ("10.90.0.1/24", "10.90.0.1", "address"),
+        ("10.90.0.10-10.90.0.99", "10.90.0.1-10.90.0.99", "pool"),
+        ("10.90.0.10-10.90.0.99", "10.91.0.10-10.91.0.99", "pool"),
+        ("role = \"provisioning\"", "role = \"tenant\"", "provisioning"),
+        ("data =", "dta =", "dta"),
+        ("ramdisk =", "timeouts = { bmc_seconds = 18446744073709551615 }\nramdisk =", "week"),
+        ("ramdisk =", "timeouts = { agent_seconds = 0 }\nramdisk =", "week"),
+        ("ramdisk =", "cache = { most = 1 }\nramdisk =", "most"),
+        ("ramdisk =", "consoles = { log = \"never\" }\nramdisk =", "attended"),
+        ("ramdisk =", "consoles = { log = \"always\" }\nramdisk =", "inventory"),
+        ("ramdisk =", "watch = { every_seconds = -1 }\nramdisk =", "every_seconds"),
+        ("ramdisk =", "virtual_media = { bios = \"/b\" }\nramdisk =", "efi"),
+        (
+            "ramdisk =",
+            "virtual_media = { bios = \"/b\", efi = \"/e\", url = \"http://a/b\" }\nramdisk =",
+            "url",
+        ),
+        ("ramdisk =", "inspection = { neighbour_seconds = 256 }\nramdisk =", "neighbour_seconds"),
+        ("ramdisk =", "discovery = { mode = \"maybe\" }\nramdisk =", "mode"),
+        ("ramdisk =", "discovery = { mode = \"wait\" }\nramdisk =", "inventory"),
+        ("ramdisk =", "metrics_listen = \"0.0.0.0:9740\"\nramdisk =", "loopback"),
+        ("ramdisk =", "https = { listen = \"0.0.0.0:443\", key = \"/k\" }\nramdisk =", "certificate"),
+        (
+            "ramdisk =",
+            "https = { listen = \"0.0.0.0:443\", certificate = \"/c\", key = \"/k\", name = \"a/b\" }\nramdisk =",
+            "https.name",
+        ),
+        ("ramdisk =", "discovery = { secure_boot = true }\nramdisk =", "signed_boot"),
+        ("ramdisk =", "signed_boot = { x86_64 = { shim = \"/s\" } }\nramdisk =", "grub"),
+    ] {
+        let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();
+        let text = farrier_runtime::telemetry::chain(&error);
+        assert!(text.contains(key), "{key}: {text}");
+    }
+}
