@@ -1,20 +1,20 @@
 //! The BMCs: which are bad, and how.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use farrier_sim::bmc::{BmcConfig, BmcHandle, BmcServer, Faults, MemoryChassis, Secret};
-use rand::RngCore as _;
-use tokio::net::UdpSocket;
+use anyhow::{Context as _, Result, bail, ensure};
+use farrier_sim::bmc::Secret;
+use farrier_sim::bmc::fleet::{Fleet as Pretended, FleetOptions, KINDS, Script};
 
 pub(crate) const USER: &str = "admin";
 pub(crate) const PASSWORD: &str = "pretend";
 pub(crate) const PORT: u16 = 6230;
+pub(crate) const REDFISH_PORT: u16 = 6443;
+/// Of the first that speaks IPMI, and of the first that speaks Redfish.
+const FIRST: Ipv4Addr = Ipv4Addr::new(127, 32, 0, 1);
+const FIRST_REDFISH: Ipv4Addr = Ipv4Addr::new(127, 96, 0, 1);
 
 /// How a BMC behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,56 +22,126 @@ pub(crate) enum Kind {
     Healthy,
     /// Says nothing.
     Dead,
+    /// Does what it is asked, and does not answer: not even who opens a session.
+    Hanging,
+    /// Says that the power is what it is not.
+    Lying,
     /// Answers after five seconds.
     Slow,
     /// Loses one datagram in twenty.
     Lossy,
-    /// Answers every datagram with random bytes.
+    /// Answers every datagram with bytes that nobody can read.
     Garbage,
 }
 
 impl Kind {
-    pub(crate) const BAD: [Self; 4] = [Self::Dead, Self::Slow, Self::Lossy, Self::Garbage];
+    pub(crate) const BAD: [Self; 6] =
+        [Self::Dead, Self::Hanging, Self::Lying, Self::Slow, Self::Lossy, Self::Garbage];
 
-    /// One in ten is bad.
-    pub(crate) fn of(index: usize) -> Self {
-        match (index % 10, (index / 10) % 4) {
-            (9, 0) => Self::Dead,
-            (9, 1) => Self::Slow,
-            (9, 2) => Self::Lossy,
-            (9, _) => Self::Garbage,
-            _ => Self::Healthy,
+    /// In a fault script.
+    fn what(self) -> &'static str {
+        match self {
+            Self::Healthy => "\"mute\"",
+            Self::Dead => "{ drop = 1 }",
+            Self::Hanging => "\"mute\"",
+            Self::Lying => "{ says = \"opposite\" }",
+            Self::Slow => "{ delay = \"5s\" }",
+            Self::Lossy => "{ drop = 20 }",
+            Self::Garbage => "\"garbage\"",
+        }
+    }
+}
+
+/// Who is bad: the first of each kind, and how many numbers on the next is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Mix {
+    /// One in ten, a quarter of those each: dead, slow, lossy, garbage
+    Tenth,
+    /// Half of them, a tenth of all each: hanging, lying, slow, lossy, garbage
+    Half,
+}
+
+impl Mix {
+    fn bad(self) -> &'static [(Kind, usize, usize)] {
+        match self {
+            Self::Tenth => {
+                &[(Kind::Dead, 9, 40), (Kind::Slow, 19, 40), (Kind::Lossy, 29, 40), (Kind::Garbage, 39, 40)]
+            }
+            Self::Half => &[
+                (Kind::Hanging, 5, 10),
+                (Kind::Lying, 6, 10),
+                (Kind::Slow, 7, 10),
+                (Kind::Lossy, 8, 10),
+                (Kind::Garbage, 9, 10),
+            ],
+        }
+    }
+
+    pub(crate) fn of(self, index: usize) -> Kind {
+        let bad = self.bad().iter().find(|(_, from, step)| index % step == *from);
+        bad.map_or(Kind::Healthy, |(kind, ..)| *kind)
+    }
+
+    fn script(self) -> String {
+        let rule = |(kind, from, step): &(Kind, usize, usize)| {
+            format!("[[fault]]\nbmcs = {{ from = {from}, step = {step} }}\nwhat = {}\n", kind.what())
+        };
+        self.bad().iter().map(rule).collect()
+    }
+
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Tenth => "tenth",
+            Self::Half => "half",
         }
     }
 }
 
 pub(crate) fn address(index: usize) -> SocketAddr {
-    let [high, low] = u16::try_from(index / 250 + (32 << 8)).unwrap_or(u16::MAX).to_be_bytes();
-    let last = u8::try_from(index % 250 + 1).unwrap_or(u8::MAX);
-    (Ipv4Addr::new(127, high, low, last), PORT).into()
+    nth(FIRST, index, PORT)
+}
+
+pub(crate) fn redfish_address(index: usize) -> SocketAddr {
+    nth(FIRST_REDFISH, index, REDFISH_PORT)
+}
+
+fn nth(first: Ipv4Addr, index: usize, port: u16) -> SocketAddr {
+    let index = u32::try_from(index).unwrap_or(u32::MAX);
+    (Ipv4Addr::from_bits(first.to_bits().saturating_add(index)), port).into()
 }
 
 /// The process that is all BMCs.
-pub(crate) struct Fleet(Child);
+pub(crate) struct Fleet {
+    child: Child,
+    /// SHA-256 of the certificates of those that speak Redfish.
+    pub(crate) pins: Vec<[u8; 32]>,
+}
 
 impl Fleet {
-    pub(crate) fn start(count: usize) -> Result<Self> {
+    pub(crate) fn start(count: usize, redfish: usize, mix: Mix) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["serve", &count.to_string()])
+            .args(["--mix", mix.word(), "serve", &count.to_string(), &redfish.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("the BMCs do not start")?;
-        let mut line = String::new();
-        let said = child.stdout.take().context("no output of the BMCs")?;
-        BufReader::new(said).read_line(&mut line)?;
-        ensure!(line.trim() == READY, "the BMCs ended before they were ready");
-        Ok(Self(child))
+        let said = BufReader::new(child.stdout.take().context("no output of the BMCs")?);
+        let mut fleet = Self { child, pins: Vec::new() };
+        for line in said.lines() {
+            let line = line?;
+            if line == READY {
+                ensure!(fleet.pins.len() == redfish, "a certificate of each is told");
+                return Ok(fleet);
+            }
+            let pin = hex::decode(&line)?.try_into().ok().context("a SHA-256 has 32 bytes")?;
+            fleet.pins.push(pin);
+        }
+        bail!("the BMCs ended before they were ready")
     }
 
     pub(crate) fn stop(mut self) -> Result<()> {
-        drop(self.0.stdin.take());
-        let status = self.0.wait()?;
+        drop(self.child.stdin.take());
+        let status = self.child.wait()?;
         ensure!(status.success(), "the BMCs: {status}");
         Ok(())
     }
@@ -80,53 +150,46 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         // After `stop` there is nothing left to kill.
-        let _ended = self.0.kill();
+        let _ended = self.child.kill();
     }
 }
 
-pub(crate) fn serve(count: usize) -> Result<()> {
+pub(crate) fn serve(count: usize, redfish: usize, mix: Mix) -> Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let mut running: Vec<BmcHandle> = Vec::new();
-        for index in 0..count {
-            let at = address(index);
-            let socket = UdpSocket::bind(at).await.with_context(|| format!("cannot bind {at}"))?;
-            match Kind::of(index) {
-                Kind::Garbage => {
-                    tokio::spawn(garbage(socket));
-                }
-                kind => {
-                    let config = BmcConfig::new(USER, Secret::new(PASSWORD));
-                    let bmc = BmcServer::start(socket, config, Arc::new(MemoryChassis::new()))?;
-                    bmc.set_faults(faults(kind));
-                    running.push(bmc);
-                }
-            }
+        let options = FleetOptions {
+            count,
+            first: FIRST,
+            ipmi_port: Some(PORT),
+            redfish_port: None,
+            kinds: KINDS.first().copied().into_iter().collect(),
+            user: USER.to_owned(),
+            password: Secret::new(PASSWORD),
+            kg: None,
+            script: Script::parse(&mix.script())?,
+        };
+        let web = FleetOptions {
+            count: redfish,
+            first: FIRST_REDFISH,
+            ipmi_port: None,
+            redfish_port: Some(REDFISH_PORT),
+            script: Script::default(),
+            ..options.clone()
+        };
+        let (ipmi, web) = (Pretended::start(options).await?, Pretended::start(web).await?);
+        let mut out = std::io::stdout().lock();
+        for bmc in web.bmcs() {
+            let tls = bmc.tls.as_ref().context("it speaks https")?;
+            writeln!(out, "{}", hex::encode(tls.fingerprint()))?;
         }
-        println!("{READY}");
+        writeln!(out, "{READY}")?;
+        out.flush()?;
+        drop(out);
         let ends = || std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         tokio::task::spawn_blocking(ends).await??;
+        ipmi.shutdown().await;
+        web.shutdown().await;
         Ok(())
     })
-}
-
-fn faults(kind: Kind) -> Faults {
-    let healthy = Faults::default();
-    match kind {
-        Kind::Dead => Faults { silent: true, ..healthy },
-        Kind::Slow => Faults { delay: Duration::from_secs(5), ..healthy },
-        Kind::Lossy => Faults { drop_every: NonZeroU32::new(20), ..healthy },
-        Kind::Healthy | Kind::Garbage => healthy,
-    }
-}
-
-async fn garbage(socket: UdpSocket) {
-    let mut buffer = vec![0; 2048];
-    while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
-        let Some(answer) = buffer.get_mut(..length) else { return };
-        rand::rng().fill_bytes(answer);
-        // The reader is gone: so is its interest.
-        let _sent = socket.send_to(answer, peer).await;
-    }
 }
 
 const READY: &str = "ready";

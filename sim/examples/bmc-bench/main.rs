@@ -8,12 +8,13 @@ mod fleet;
 mod ours;
 mod peers;
 mod usage;
+mod web;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use fleet::Fleet;
+use fleet::{Fleet, Mix};
 
 #[derive(Parser)]
 struct Options {
@@ -28,10 +29,19 @@ struct Options {
     /// ipmitool processes at once.
     #[arg(long, default_value_t = 8)]
     processes: usize,
+    /// Services that speak Redfish.
+    #[arg(long, default_value_t = 1000)]
+    redfish: usize,
+    /// Services that sushy reads too.
+    #[arg(long, default_value_t = 50)]
+    redfish_peers: usize,
+    /// Which BMCs are bad in the sweep over all.
+    #[arg(long, value_enum, default_value_t = Mix::Half)]
+    mix: Mix,
     /// Sweeps of each kind, of which the median is told.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// A Python that has pyghmi; without it pyghmi is left out.
+    /// A Python that has pyghmi and sushy; without it they are left out.
     #[arg(long)]
     python: Option<PathBuf>,
 }
@@ -39,17 +49,21 @@ struct Options {
 #[derive(Subcommand)]
 enum Part {
     /// The BMCs, until standard input ends.
-    Serve { count: usize },
+    Serve { count: usize, redfish: usize },
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    usage::allow_open_files(options.count)?;
-    if let Some(Part::Serve { count }) = options.part {
-        return fleet::serve(count);
+    if let Some(Part::Serve { count, redfish }) = options.part {
+        return fleet::serve(count, redfish, options.mix);
     }
-    let fleet = Fleet::start(options.count)?;
-    ours::run(options.count, options.peers, options.runs)?;
-    peers::run(options.peers, options.processes, options.runs, options.python.as_deref())?;
+    usage::allow_open_files(options.count + options.redfish)?;
+    let fleet = Fleet::start(options.count, options.redfish, options.mix)?;
+    ours::run(options.count, options.peers, options.runs, options.mix)?;
+    peers::run(options.peers, options.processes, options.runs, options.mix, options.python.as_deref())?;
+    web::ours(&fleet.pins, options.runs)?;
+    if let Some(python) = &options.python {
+        web::sushy(python, options.redfish_peers.min(options.redfish), options.runs)?;
+    }
     fleet.stop()
 }

@@ -8,25 +8,25 @@ use farrier_bmc::{Bmc, Deadline, Secret};
 use futures::StreamExt as _;
 use tokio::time::Instant;
 
-use crate::fleet::{Kind, PASSWORD, USER, address};
+use crate::fleet::{Kind, Mix, PASSWORD, USER, address};
 use crate::usage::{load, median, own_cpu, resident};
 
 /// As rackd's watch looks (`rackd/src/watch`).
 const AT_ONCE: usize = 2048;
 const PATIENCE: Duration = Duration::from_secs(35);
 
-pub(crate) fn run(count: usize, peers: usize, runs: usize) -> Result<()> {
+pub(crate) fn run(count: usize, peers: usize, runs: usize, mix: Mix) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         println!("load before: {}", load());
         println!("\n| ours, one thread | BMCs | runs | wall s | CPU s | us CPU/read | reads/CPU s |\n|---|--:|--:|--:|--:|--:|--:|");
-        let healthy: Vec<usize> = (0..count).filter(|index| Kind::of(*index) == Kind::Healthy).collect();
+        let healthy: Vec<usize> = (0..count).filter(|index| mix.of(*index) == Kind::Healthy).collect();
         let few: Vec<usize> = healthy.iter().copied().take(peers).collect();
         let memory = all_healthy("few", &few, runs).await?;
         drop(memory);
         let memory = all_healthy("all that are well", &healthy, runs).await?;
         println!("\n{memory}\n");
-        with_bad(count).await?;
+        with_bad(count, mix).await?;
         println!("\nload after: {}", load());
         Ok(())
     })
@@ -107,19 +107,26 @@ async fn sweep(bmcs: &[(usize, Bmc)]) -> Vec<Look> {
     futures::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await
 }
 
-/// All BMCs, one in ten bad: what those that are well notice of it.
-async fn with_bad(count: usize) -> Result<()> {
+/// All BMCs, with the bad ones: what those that are well notice of it.
+async fn with_bad(count: usize, mix: Mix) -> Result<()> {
     let hub = IpmiHub::bind().await?;
     let bmcs = handles(&hub, &(0..count).collect::<Vec<_>>());
     println!(
-        "| one in ten is bad | BMCs | read | p50 ms | p99 ms | longest s | all at s |\n|---|--:|--:|--:|--:|--:|--:|"
+        "| {} bad | BMCs | read | p50 ms | p99 ms | longest s | all at s |\n|---|--:|--:|--:|--:|--:|--:|",
+        match mix {
+            Mix::Tenth => "one in ten is",
+            Mix::Half => "half are",
+        }
     );
     for round in ["first sweep", "second sweep"] {
         let used = own_cpu()?;
         let looks = sweep(&bmcs).await;
         let used = (own_cpu()? - used).as_secs_f64();
         for kind in [Kind::Healthy].into_iter().chain(Kind::BAD) {
-            let of: Vec<&Look> = looks.iter().filter(|look| Kind::of(look.index) == kind).collect();
+            let of: Vec<&Look> = looks.iter().filter(|look| mix.of(look.index) == kind).collect();
+            if of.is_empty() {
+                continue;
+            }
             let mut took: Vec<f64> = of.iter().map(|look| look.took.as_secs_f64()).collect();
             took.sort_by(f64::total_cmp);
             let part =

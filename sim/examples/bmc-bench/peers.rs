@@ -2,17 +2,23 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::fleet::{Kind, PASSWORD, PORT, USER, address};
+use crate::fleet::{Kind, Mix, PASSWORD, PORT, USER, address};
 use crate::usage::{children_cpu, median};
 
-pub(crate) fn run(count: usize, processes: usize, runs: usize, python: Option<&Path>) -> Result<()> {
+pub(crate) fn run(
+    count: usize,
+    processes: usize,
+    runs: usize,
+    mix: Mix,
+    python: Option<&Path>,
+) -> Result<()> {
     let hosts: Vec<String> = (0..)
-        .filter(|index| Kind::of(*index) == Kind::Healthy)
+        .filter(|index| mix.of(*index) == Kind::Healthy)
         .take(count)
         .map(|index| address(index).ip().to_string())
         .collect();
@@ -28,7 +34,7 @@ pub(crate) fn run(count: usize, processes: usize, runs: usize, python: Option<&P
     row("pyghmi, no BMC at all", 0, runs, || pyghmi(python, &[], 1))
 }
 
-fn row(name: &str, reads: usize, runs: usize, mut work: impl FnMut() -> Result<()>) -> Result<()> {
+pub(crate) fn row(name: &str, reads: usize, runs: usize, mut work: impl FnMut() -> Result<()>) -> Result<()> {
     let (mut wall, mut used) = (Vec::new(), Vec::new());
     for _ in 0..runs {
         let (begin, before) = (Instant::now(), children_cpu()?);
@@ -79,16 +85,21 @@ fn ipmitool(hosts: &[String], processes: usize) -> Result<()> {
 }
 
 fn pyghmi(python: &Path, hosts: &[String], rounds: usize) -> Result<()> {
-    let mut child = Command::new("timeout")
+    let child = Command::new("timeout")
         .args(["300"])
         .arg(python)
         .args(["-c", SCRIPT, &rounds.to_string(), USER, PASSWORD, &PORT.to_string()])
         .stdin(Stdio::piped())
         .spawn()
         .with_context(|| format!("{} does not start", python.display()))?;
-    child.stdin.take().context("no input of python")?.write_all(hosts.join("\n").as_bytes())?;
+    feed(child, &hosts.join("\n")).context("pyghmi, given five minutes")
+}
+
+/// Gives a program its input, and waits for its end.
+pub(crate) fn feed(mut child: Child, input: &str) -> Result<()> {
+    child.stdin.take().context("no input of python")?.write_all(input.as_bytes())?;
     let status = child.wait()?;
-    ensure!(status.success(), "pyghmi, given five minutes: {status}");
+    ensure!(status.success(), "it ended with {status}");
     Ok(())
 }
 
