@@ -52,6 +52,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     farrier_runtime::telemetry::start();
+    allow_files();
     let cli = Cli::parse();
     let Some(command) = cli.command else {
         if !cli.standalone.is_given() {
@@ -92,3 +93,21 @@ fn until_signal() -> CancellationToken {
     });
     shutdown
 }
+
+/// Each connection, transfer and file of a hall that boots at once is an open file: as many as this process may have, not the
+/// few that it is given to begin with.
+fn allow_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let allowed = getrlimit(Resource::Nofile).current;
+    if allowed.is_some_and(|allowed| allowed < FILES) {
+        tracing::warn!(
+            ?allowed,
+            "expected {FILES} open files to be allowed: raise LimitNOFILE, or `ulimit -n`"
+        );
+    }
+}
+
+/// Connections of HTTP and transfers of TFTP, with a file each, and BMCs.
+const FILES: u64 = 16_384;

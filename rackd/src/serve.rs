@@ -109,7 +109,9 @@ pub async fn start(
     std::fs::create_dir_all(&config.data)
         .with_context(|| format!("cannot make {}", config.data.display()))?;
     let key = KeySource::of(config.data.join("secrets.key"), config.secrets_key_command.as_deref());
-    let vault = Arc::new(Vault::open_beside(&key, None).await.context("cannot open the secrets key")?);
+    // With another key no task that runs could go on, and no deployed machine would have its address.
+    let sealed = std::fs::read(config.data.join(URL_KEY)).ok().map(|sealed| (URL_KEY.to_owned(), sealed));
+    let vault = Arc::new(Vault::open_beside(&key, sealed).await.context("cannot open the secrets key")?);
     let journal = Journal::open(&config.data.join("journal.db")).await?;
     let agent_ca = agent_authority(&config.data.join("agent-ca"), &config.rack)?;
     let images =
@@ -127,7 +129,7 @@ pub async fn start(
             tracker.clone(),
         ),
         discovery: Discovery::new(&config, &credentials)?,
-        signer: Signer::new(signing_key(&vault, &config.data.join("url.key"))?),
+        signer: Signer::new(signing_key(&vault, &config.data.join(URL_KEY))?),
         snapshots: Snapshots::new(&config.data, images.clone()),
         cache: ImageCache::new(config.data.join("images"), images, room(&config)),
         switch: switch(&config),
@@ -259,7 +261,11 @@ fn report(rack: &Arc<Rack>, credentials: &Credentials) -> anyhow::Result<()> {
 /// What the machines' BMCs say without a task is looked at, where there is somebody to tell.
 fn watch(rack: &Arc<Rack>, credentials: &Credentials) -> anyhow::Result<()> {
     let every = Duration::from_secs(rack.config.watch.every_seconds.into());
-    let Some(inventory) = rack.config.inventory.as_ref().filter(|_| !every.is_zero()) else { return Ok(()) };
+    let Some(inventory) = rack.config.inventory.as_ref().filter(|_| !every.is_zero()) else {
+        // Passwords that nobody needs are on no disk.
+        crate::watch::forget_kept(&rack.config.data);
+        return Ok(());
+    };
     rack.tracker.spawn(Watch::new(inventory, credentials, every)?.run(rack.clone()));
     Ok(())
 }
@@ -372,18 +378,20 @@ fn agent_credentials(rack: &Rack) -> anyhow::Result<Credentials> {
     Ok(Credentials::from_pem(&issued.cert_pem, &issued.key_pem, rack.agent_ca.cert_pem())?)
 }
 
+/// The file of the key that signs image URLs, and what it is sealed for.
+const URL_KEY: &str = "url.key";
+
 /// The key that signs image URLs, sealed beside the journal.
 fn signing_key(vault: &Vault, path: &Path) -> anyhow::Result<[u8; 32]> {
-    const CONTEXT: &str = "url.key";
     if let Ok(sealed) = std::fs::read(path)
-        && let Ok(key) = vault.open(CONTEXT, &sealed)
+        && let Ok(key) = vault.open(URL_KEY, &sealed)
         && let Ok(key) = key.as_slice().try_into()
     {
         return Ok(key);
     }
     let key: [u8; 32] = rand::random();
     let tmp = path.with_extension("new");
-    std::fs::write(&tmp, vault.seal(CONTEXT, &key)?)?;
+    std::fs::write(&tmp, vault.seal(URL_KEY, &key)?)?;
     std::fs::rename(&tmp, path)?;
     Ok(key)
 }

@@ -138,8 +138,9 @@ impl Here {
         // It was one a moment ago.
         let Ok(Packet::Read(request)) = Packet::parse(request) else { return };
         let name = request.name().unwrap_or("?");
-        let opened = shutdown.run_until_cancelled(self.content(name, from.ip())).await;
-        let Some(content) = opened.flatten() else {
+        // Silence when it ends: the machine asks whoever serves next.
+        let Some(opened) = shutdown.run_until_cancelled(self.content(name, from.ip())).await else { return };
+        let Some(content) = opened else {
             return self.refuse(from, ErrorCode::FileNotFound, "file not found", name).await;
         };
         match self.transfer(&request, name, content, from) {
@@ -332,7 +333,14 @@ impl Running {
                     Transmit::Bytes(bytes) => datagram.extend_from_slice(&bytes),
                     Transmit::Data { block, offset, len } => {
                         datagram.extend_from_slice(&farrier_tftp::data_header(block));
-                        datagram.extend_from_slice(self.content.at(offset, len).await?);
+                        let read = tokio::select! {
+                            biased;
+                            read = self.content.at(offset, len) => read?,
+                            // A disk that hangs keeps nobody from ending.
+                            () = shutdown.cancelled() => return Ok(()),
+                            () = permit.replaced.cancelled() => return Ok(()),
+                        };
+                        datagram.extend_from_slice(read);
                     }
                 }
                 self.line.send(&datagram, self.from).await?;

@@ -27,6 +27,17 @@ pub(super) struct Kept {
     digest: Option<[u8; 32]>,
 }
 
+/// Takes away what was kept, where nobody looks any more.
+pub(crate) fn remove(data: &Path) {
+    let path = data.join(FILE);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "passwords of BMCs that nobody looks at stay on disk, sealed");
+        }
+        _ => {}
+    }
+}
+
 impl Kept {
     /// And what was kept, if anything was.
     pub(super) fn open(path: PathBuf, vault: Arc<Vault>) -> (Self, Vec<WatchedNode>) {

@@ -12,6 +12,8 @@ mod look;
 mod streams;
 mod tell;
 
+pub(crate) use kept::remove as forget_kept;
+
 use crate::config::LogWhen;
 use crate::rack::Rack;
 use farrier_identity::client::{Expect, channel_with_deadline};

@@ -33,6 +33,8 @@ const UNKNOWN_MAX: usize = 1024;
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// Packets read in one go: what has gathered while we were busy.
 const BATCH: usize = 256;
+/// Between two looks at the clock.
+const CLOCK_EVERY: Duration = Duration::from_secs(15);
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 
@@ -128,10 +130,21 @@ impl Server {
     /// gathers.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut buffer = vec![0; 2048];
+        let mut clock = tokio::time::interval(CLOCK_EVERY);
         loop {
             let received = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
+                // Also while nobody asks: a lease that ran out by a wrong clock is somebody else's after a restart.
+                _ = clock.tick() => {
+                    self.leases().mind_the_clock(SystemTime::now(), Instant::now());
+                    if self.leases().shifted()
+                        && let Ok(Err(error)) = self.leases().commit(Vec::new()).await
+                    {
+                        tracing::warn!(%error, "leases are not written anew, trying again");
+                    }
+                    continue;
+                }
                 replies = self.waiting.committed() => {
                     for reply in replies {
                         self.send(&reply).await;

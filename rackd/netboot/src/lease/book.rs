@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-use super::ClientKey;
 use super::record::{Record, State};
+use super::{ClientKey, Step};
 use crate::{MacAddr, Pool};
 
 /// Who asks for an address of a pool.
@@ -114,12 +114,12 @@ impl Book {
         }
     }
 
-    /// What ran when the clock was stepped, and was to end within `ends`, ends later by the step.
-    pub(super) fn shift(&mut self, ends: Range<SystemTime>, step: Duration) {
-        for record in
-            self.records.values_mut().filter(|record| record.until > ends.start && record.until <= ends.end)
-        {
-            record.until += step;
+    /// What ran when the clock was set, and was to end within `ends`, ends when it would have.
+    pub(super) fn shift(&mut self, ends: Range<SystemTime>, step: Step) {
+        for record in self.records.values_mut() {
+            if record.until > ends.start && record.until <= ends.end {
+                record.until = step.of(record.until);
+            }
         }
     }
 

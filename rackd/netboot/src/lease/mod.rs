@@ -19,7 +19,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -83,6 +83,23 @@ pub enum LeaseChange {
     Refused,
 }
 
+/// How the clock was set.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Forward(Duration),
+    Back(Duration),
+}
+
+impl Step {
+    /// What a time by the clock before is by the clock now.
+    fn of(self, time: SystemTime) -> SystemTime {
+        match self {
+            Self::Forward(step) => time.checked_add(step).unwrap_or(time),
+            Self::Back(step) => time.checked_sub(step).unwrap_or(time),
+        }
+    }
+}
+
 /// All leases. Clones are handles to the same ones.
 #[derive(Debug, Clone, Default)]
 pub struct Leases(Arc<Inner>);
@@ -95,8 +112,10 @@ struct Inner {
     pools: Mutex<HashMap<String, Book>>,
     /// The clocks when they were last looked at.
     clocks: Mutex<Option<(SystemTime, Instant)>>,
-    /// What is on disk ends earlier than what is here.
+    /// What is on disk ends at another time than what is here.
     shifted: AtomicBool,
+    /// Seconds of the longest lease that was given.
+    longest: AtomicU64,
     /// Empty when it was closed.
     log: Option<Mutex<Option<Log>>>,
 }
@@ -116,25 +135,32 @@ impl Leases {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Leases run as long as they were given for, whatever is done to the clock: where it is set forward, as on a host
-    /// that came up with a wrong one, what runs ends that much later, also on disk. Set back, they last longer, which harms
-    /// nobody. What ends later than any lease does was given by the right clock, before this host came up with a wrong one.
+    /// Leases run as long as they were given for, whatever is done to the clock: where it is set forward or back, as on a
+    /// host that came up with a wrong one, what runs ends that much later or sooner, also on disk. What ends later than any
+    /// lease that was given since this started was given before, by another clock, and is left alone.
     pub(crate) fn mind_the_clock(&self, wall: SystemTime, now: Instant) {
         let before = lock(&self.0.clocks).replace((wall, now));
         let Some((was, at)) = before else { return };
-        let passed = now.saturating_duration_since(at);
-        let step = wall.duration_since(was).unwrap_or_default().saturating_sub(passed);
-        if step < STEP {
-            return;
-        }
-        tracing::warn!(seconds = step.as_secs(), "the clock was set forward: leases end that much later");
+        let expected = was + now.saturating_duration_since(at);
+        let step = match wall.duration_since(expected) {
+            Ok(step) if step >= STEP => Step::Forward(step),
+            Err(back) if back.duration() >= STEP => Step::Back(back.duration()),
+            _ => return,
+        };
+        tracing::warn!(?step, "the clock was set: leases end so much later or sooner");
+        let longest = Duration::from_secs(self.0.longest.load(Ordering::Relaxed));
         for book in lock(&self.0.pools).values_mut() {
-            book.shift(was..was + LONGEST, step);
+            book.shift(was..was + longest, step);
         }
         self.0.shifted.store(true, Ordering::Relaxed);
         for lease in lock(&self.0.reserved).values_mut().filter(|lease| lease.expires_at > was) {
-            lease.expires_at += step;
+            lease.expires_at = step.of(lease.expires_at);
         }
+    }
+
+    /// Whether what is on disk is to be written, since the clock was set.
+    pub(crate) fn shifted(&self) -> bool {
+        self.durable() && self.0.shifted.load(Ordering::Relaxed)
     }
 
     /// What a packet of a machine with a reservation does.
@@ -168,6 +194,9 @@ impl Leases {
         let mut pools = lock(&self.0.pools);
         let book = pools.get_mut(network)?;
         let after = |seconds: &u32| now + Duration::from_secs(u64::from(*seconds));
+        if let LeaseChange::Bound { seconds, .. } | LeaseChange::Declined { seconds, .. } = change {
+            self.0.longest.fetch_max((*seconds).into(), Ordering::Relaxed);
+        }
         let (ip, state, until) = match change {
             LeaseChange::Bound { ip, seconds } => (*ip, State::Bound, after(seconds)),
             LeaseChange::Released => (book.held(&ask.client, now)?, State::Bound, now),
@@ -223,6 +252,11 @@ impl Leases {
 
     /// The file is somebody else's to open; nothing is given from a pool any more.
     pub(crate) fn close(&self) {
+        if self.shifted()
+            && let Err(error) = self.0.write(&[])
+        {
+            tracing::warn!(%error, "leases on disk end when the clock that was wrong says so");
+        }
         if let Some(log) = &self.0.log {
             lock(log).take();
         }
@@ -307,9 +341,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A clock that is set forward by less is one that is kept right.
+/// A clock that is set by less is one that is kept right.
 const STEP: Duration = Duration::from_secs(60);
-/// No lease is given for longer; clocks that are wrong without a battery are years off.
-const LONGEST: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Reservations in the view before ended ones are cleared out; more than a rack has ports.
 const TIDY_AT: usize = 4096;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::Artifact;
 
-/// Read at once from a file. A transfer keeps that much in memory: with all places taken it is 32 MiB.
+/// Read at once from a file. A transfer keeps that much in memory: with all places taken it is 128 MiB.
 const AHEAD: usize = 64 << 10;
 
 pub(super) enum Content {
