@@ -140,6 +140,7 @@ async fn power(
     let state = bmc.look(deadline).await;
     let driver = bmc.driver();
     watched.bmc = Some(Known { bmc, settled });
+    watched.opens += 1;
     Ok((state?, driver))
 }
 
@@ -187,7 +188,7 @@ fn plain(text: &str) -> String {
 /// For a look: one that takes five seconds for each answer is read. One that is dead is given up after some twelve.
 pub(super) const PATIENCE: Duration = Duration::from_secs(35);
 /// Until one that refuses its password is asked again: it may lock the account. New words are tried at once.
-const REFUSED: Duration = Duration::from_secs(15 * 60);
+pub(super) const REFUSED: Duration = Duration::from_secs(15 * 60);
 /// Between two questions who a machine is, about: a board is swapped while its BMC is away, and then it is asked anyhow.
 const MACHINE: Duration = Duration::from_secs(60 * 60);
 /// Characters of a serial number.
