@@ -60,7 +60,10 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
     }
     let mut refused = false;
     let deadline = Deadline::after(PATIENCE);
-    let seen = match power(bmcs, watched, deadline).await {
+    let read = power(bmcs, watched, deadline).await;
+    // What is asked below takes its time: another look may see something newer meanwhile.
+    let at = Instant::now();
+    let seen = match read {
         Ok((look, driver)) => {
             watched.doubted = false;
             power_of(look, driver, machine(watched, deadline).await)
@@ -83,7 +86,7 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
         watched.machine_at = None;
     }
     watched.not_before = refused.then(|| Instant::now() + REFUSED);
-    Some(Sighting { node: watched.node.clone(), at: Instant::now(), seen })
+    Some(Sighting { node: watched.node.clone(), at, seen })
 }
 
 /// What was seen beside the rounds.
