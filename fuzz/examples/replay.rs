@@ -22,6 +22,11 @@ fn main() -> ExitCode {
         }
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if let Some(unknown) = names.iter().find(|name| !ALL.iter().any(|(known, ..)| known == name)) {
+        let known: Vec<_> = ALL.iter().map(|(known, ..)| *known).collect();
+        eprintln!("expected one of {}, seen {unknown}", known.join(", "));
+        return ExitCode::from(2);
+    }
     let mut failed = check_that_all_are_listed(root);
     for (name, run, mutations) in
         ALL.iter().filter(|(name, ..)| names.is_empty() || names.iter().any(|n| n == name))

@@ -38,7 +38,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::Show { name, like, pending } => {
             let request = ReadNodeBiosRequest { name: full(Nodes, &name)? };
-            let mut read = call!(link, NodeBmcServiceClient, read_node_bios, request)?;
+            let mut read = call!(link, NodeBmcServiceClient, read_node_bios, slow request)?;
             let like = like.unwrap_or_default().to_lowercase();
             read.settings.retain(|setting| {
                 setting.name.to_lowercase().contains(&like) && (setting.pending.is_some() || !pending)
@@ -49,7 +49,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Set { name, changes } => {
             let asked: Vec<_> = changes.iter().map(|change| change.name.clone()).collect();
             let request = SetNodeBiosRequest { name: full(Nodes, &name)?, changes };
-            let mut set = call!(link, NodeBmcServiceClient, set_node_bios, request)?;
+            let mut set = call!(link, NodeBmcServiceClient, set_node_bios, slow request)?;
             if !set.task.is_empty() {
                 session.say(&format!("the BMC's task for it: {}", set.task));
             }

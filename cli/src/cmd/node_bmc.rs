@@ -93,7 +93,7 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
     match ask {
         Ask::Capabilities { name } => {
             let request = ReadNodeCapabilitiesRequest { name: full(Nodes, &name)? };
-            let read = call!(link, NodeBmcServiceClient, read_node_capabilities, request)?;
+            let read = call!(link, NodeBmcServiceClient, read_node_capabilities, slow request)?;
             if !read.passed_over.is_empty() {
                 session.say(&format!("another driver does not work: {}", read.passed_over));
             }
@@ -101,7 +101,7 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
         }
         Ask::PowerDraw { name } => {
             let request = ReadNodePowerDrawRequest { name: full(Nodes, &name)? };
-            session.printer.one(&call!(link, NodeBmcServiceClient, read_node_power_draw, request)?)
+            session.printer.one(&call!(link, NodeBmcServiceClient, read_node_power_draw, slow request)?)
         }
         Ask::VirtualMedia { action, name, url, boot_once, force } => {
             let action = match action {
@@ -116,14 +116,14 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
                 boot_once,
                 force,
             };
-            session.printer.one(&call!(link, NodeBmcServiceClient, use_node_virtual_media, request)?)
+            session.printer.one(&call!(link, NodeBmcServiceClient, use_node_virtual_media, slow request)?)
         }
         Ask::Nmi { name, force } => {
             let name = full(Nodes, &name)?;
             session
                 .confirm(&format!("{name} gets a diagnostic interrupt: its system may crash or restart"))?;
             let request = InterruptNodeRequest { name: name.clone(), force };
-            let done = call!(link, NodeBmcServiceClient, interrupt_node, request)?;
+            let done = call!(link, NodeBmcServiceClient, interrupt_node, slow request)?;
             session.say(&format!("{name} got a diagnostic interrupt, by driver {}", done.driver));
             Ok(())
         }
@@ -134,7 +134,7 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
                 return Err(Failure::usage("--for goes with `identify on`"));
             }
             let request = IdentifyNodeRequest { name: name.clone(), on, seconds: lasts.unwrap_or_default() };
-            let done = call!(link, NodeBmcServiceClient, identify_node, request)?;
+            let done = call!(link, NodeBmcServiceClient, identify_node, slow request)?;
             let state = if on { "on" } else { "off" };
             session.say(&format!("the locator LED of {name} is {state}, by driver {}", done.driver));
             Ok(())
@@ -143,7 +143,7 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
             let name = full(Nodes, &name)?;
             session.confirm(&format!("the BMC of {name} will be away for a minute or more"))?;
             let request = ResetNodeBmcRequest { name: name.clone() };
-            let done = call!(link, NodeBmcServiceClient, reset_node_bmc, request)?;
+            let done = call!(link, NodeBmcServiceClient, reset_node_bmc, slow request)?;
             session.say(&format!("the BMC of {name} restarts, by driver {}", done.driver));
             Ok(())
         }

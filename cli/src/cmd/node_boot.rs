@@ -54,7 +54,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::Show { name } => {
             let request = ReadNodeBootDeviceRequest { name: full(Nodes, &name)? };
-            session.printer.one(&call!(link, NodeBmcServiceClient, read_node_boot_device, request)?)
+            session.printer.one(&call!(link, NodeBmcServiceClient, read_node_boot_device, slow request)?)
         }
         Verb::Set { name, device, once: _, persistent, uefi, bios } => {
             let source = match device {
@@ -78,7 +78,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
                 persistent,
                 boot_mode: mode.into(),
             };
-            let kept = call!(link, NodeBmcServiceClient, set_node_boot_device, request)?;
+            let kept = call!(link, NodeBmcServiceClient, set_node_boot_device, slow request)?;
             if let Some(other) = other(&kept, source, persistent, mode) {
                 session.say(&other);
             }

@@ -32,11 +32,11 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     let order: BmcBootOrder = match verb {
         Verb::Show { name } => {
             let request = ReadNodeBootOrderRequest { name: full(Nodes, &name)? };
-            call!(link, NodeBmcServiceClient, read_node_boot_order, request)?
+            call!(link, NodeBmcServiceClient, read_node_boot_order, slow request)?
         }
         Verb::Set { name, first } => {
             let request = SetNodeBootOrderRequest { name: full(Nodes, &name)?, first };
-            call!(link, NodeBmcServiceClient, set_node_boot_order, request)?
+            call!(link, NodeBmcServiceClient, set_node_boot_order, slow request)?
         }
     };
     if !order.task.is_empty() {

@@ -75,12 +75,12 @@ pub async fn vlans(verb: VlansVerb, session: &Session) -> Result<(), Failure> {
     let seen = match verb {
         VlansVerb::Show { name } => {
             let request = ReadNodeNicVlansRequest { name: full(Nodes, &name)? };
-            call!(link, NodeBmcServiceClient, read_node_nic_vlans, request)?
+            call!(link, NodeBmcServiceClient, read_node_nic_vlans, slow request)?
         }
         VlansVerb::Set { name, nic, untagged, tagged } => {
             let vlans = NicVlans { nic, untagged: untagged.into_iter().collect(), tagged };
             let request = SetNodeNicVlansRequest { name: full(Nodes, &name)?, vlans: Some(vlans) };
-            call!(link, NodeBmcServiceClient, set_node_nic_vlans, request)?
+            call!(link, NodeBmcServiceClient, set_node_nic_vlans, slow request)?
         }
     };
     session.printer.list(&seen.nics)
@@ -91,7 +91,7 @@ pub async fn volume(verb: VolumeVerb, session: &Session) -> Result<(), Failure> 
     let (name, change) = match verb {
         VolumeVerb::Show { name } => {
             let request = ReadNodeVolumesRequest { name: full(Nodes, &name)? };
-            let seen = call!(link, NodeBmcServiceClient, read_node_volumes, request)?;
+            let seen = call!(link, NodeBmcServiceClient, read_node_volumes, slow request)?;
             return shown(&seen, session);
         }
         VolumeVerb::Create { name, pool, volume, size_gb } => {
@@ -107,7 +107,7 @@ pub async fn volume(verb: VolumeVerb, session: &Session) -> Result<(), Failure> 
         }
     };
     let request = SetNodeVolumeRequest { name: full(Nodes, &name)?, change: Some(change) };
-    shown(&call!(link, NodeBmcServiceClient, set_node_volume, request)?, session)
+    shown(&call!(link, NodeBmcServiceClient, set_node_volume, slow request)?, session)
 }
 
 fn shown(seen: &BmcVolumes, session: &Session) -> Result<(), Failure> {

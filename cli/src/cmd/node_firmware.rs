@@ -53,7 +53,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::List { name } => {
             let request = ReadNodeFirmwareRequest { name: full(Nodes, &name)? };
-            let read = call!(link, NodeBmcServiceClient, read_node_firmware, request)?;
+            let read = call!(link, NodeBmcServiceClient, read_node_firmware, slow request)?;
             session.say(&format!("{} parts, by driver {}", read.parts.len(), read.driver));
             session.printer.list(&read.parts)
         }
@@ -74,7 +74,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         }
         Verb::Task { name, task } => {
             let request = ReadNodeBmcTaskRequest { name: full(Nodes, &name)?, task };
-            session.printer.one(&call!(link, NodeBmcServiceClient, read_node_bmc_task, request)?)
+            session.printer.one(&call!(link, NodeBmcServiceClient, read_node_bmc_task, slow request)?)
         }
     }
 }

@@ -17,6 +17,7 @@ pub struct Args {
 pub async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     let name = full(Nodes, &args.name)?;
     let link = session.services.scheduler()?;
-    let read = call!(link, NodeBmcServiceClient, read_node_inventory, ReadNodeInventoryRequest { name })?;
+    let request = ReadNodeInventoryRequest { name };
+    let read = call!(link, NodeBmcServiceClient, read_node_inventory, slow request)?;
     session.printer.one(&read)
 }

@@ -80,7 +80,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
                 ShutdownArg::Forced => ProfileShutdown::Forced,
             };
             let request = ImportNodeProfileRequest { name, profile, target, shutdown: shutdown.into() };
-            session.printer.one(&call!(link, NodeBmcServiceClient, import_node_profile, request)?)
+            session.printer.one(&call!(link, NodeBmcServiceClient, import_node_profile, slow request)?)
         }
     }
 }

@@ -57,18 +57,18 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::Show { name } => {
             let request = ReadNodeSecureBootRequest { name: full(Nodes, &name)? };
-            session.printer.one(&call!(link, NodeBmcServiceClient, read_node_secure_boot, request)?)
+            session.printer.one(&call!(link, NodeBmcServiceClient, read_node_secure_boot, slow request)?)
         }
         Verb::Set { name, switch } => {
             let request =
                 SetNodeSecureBootRequest { name: full(Nodes, &name)?, enabled: switch == Switch::On };
-            let set = call!(link, NodeBmcServiceClient, set_node_secure_boot, request)?;
+            let set = call!(link, NodeBmcServiceClient, set_node_secure_boot, slow request)?;
             session.say("it takes effect at the node's next start");
             session.printer.one(&set)
         }
         Verb::Keys { name } => {
             let request = ReadNodeSecureBootKeysRequest { name: full(Nodes, &name)? };
-            shown(&call!(link, NodeBmcServiceClient, read_node_secure_boot_keys, request)?, session)
+            shown(&call!(link, NodeBmcServiceClient, read_node_secure_boot_keys, slow request)?, session)
         }
         Verb::ResetKeys { name, to } => {
             let name = full(Nodes, &name)?;
@@ -78,7 +78,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             };
             session.confirm(&format!("all Secure Boot keys of {name} will be {what}"))?;
             let request = ResetNodeSecureBootKeysRequest { name, reset: reset.into() };
-            let keys = call!(link, NodeBmcServiceClient, reset_node_secure_boot_keys, request)?;
+            let keys = call!(link, NodeBmcServiceClient, reset_node_secure_boot_keys, slow request)?;
             session.say("where it is not to be seen yet, it takes effect at the node's next start");
             shown(&keys, session)
         }

@@ -30,7 +30,7 @@ pub async fn run(args: Args, session: &Session) -> Result<(), Failure> {
         let which = if args.log.is_empty() { "event log".to_owned() } else { format!("log {}", args.log) };
         session.confirm(&format!("the {which} of {name}'s BMC will be erased"))?;
         let request = ClearNodeEventLogRequest { name: name.clone(), log: args.log };
-        let done = call!(link, NodeBmcServiceClient, clear_node_event_log, request)?;
+        let done = call!(link, NodeBmcServiceClient, clear_node_event_log, slow request)?;
         session.say(&format!("the {which} of {name}'s BMC is empty, by driver {}", done.driver));
         return Ok(());
     }

@@ -17,7 +17,7 @@ pub struct Args {
 pub async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     let name = full(Nodes, &args.name)?;
     let link = session.services.scheduler()?;
-    let read = call!(link, NodeBmcServiceClient, read_node_sensors, ReadNodeSensorsRequest { name })?;
+    let read = call!(link, NodeBmcServiceClient, read_node_sensors, slow ReadNodeSensorsRequest { name })?;
     for warning in &read.warnings {
         session.say(warning);
     }

@@ -36,5 +36,6 @@ targets! {
     lldp: 50_000,
     rackd_config: 5_000,
     redfish_client: 200,
+    redfish_settings: 1_000,
     tftp: 50_000,
 }

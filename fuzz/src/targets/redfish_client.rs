@@ -1,7 +1,7 @@
 //! A BMC that answers Redfish with anything: raw bytes, or HTTP around mangled JSON.
 
 use farrier_bmc::redfish::{Dial, DialError, RedfishAddress, RedfishHub, Stream, Trust, Tuning};
-use farrier_bmc::{BootMode, BootOverride, Deadline, Device, Led, Secret};
+use farrier_bmc::{Bmc, BmcError, BootMode, BootOverride, Deadline, Device, Led, Secret};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,12 +18,12 @@ struct Heard {
 }
 
 /// Answers still to be given, over all connections, and what was asked.
-struct Bmc {
+struct Answering {
     answers: Mutex<VecDeque<Vec<u8>>>,
     heard: Mutex<Heard>,
 }
 
-struct Script(Arc<Bmc>);
+struct Script(Arc<Answering>);
 
 #[async_trait::async_trait]
 impl Dial for Script {
@@ -34,7 +34,7 @@ impl Dial for Script {
     }
 }
 
-async fn serve(bmc: Arc<Bmc>, stream: DuplexStream) {
+async fn serve(bmc: Arc<Answering>, stream: DuplexStream) {
     let mut stream = BufReader::new(stream);
     loop {
         let (mut first, mut length) = (String::new(), 0);
@@ -80,6 +80,8 @@ async fn serve(bmc: Arc<Bmc>, stream: DuplexStream) {
             Some((b'5', rest)) => ("503 Service Unavailable\r\nRetry-After: 0", rest),
             Some((b'6', rest)) => ("412 Precondition Failed", rest),
             Some((b'7', rest)) => ("401 Unauthorized", rest),
+            Some((b'8', rest)) => ("200 OK\r\nContent-Type: text/event-stream", rest),
+            Some((b'9', rest)) => ("202 Accepted\r\nLocation: /t", rest),
             _ => ("200 OK\r\nETag: W/\"1\"", answer.as_slice()),
         };
         let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", rest.len());
@@ -90,23 +92,8 @@ async fn serve(bmc: Arc<Bmc>, stream: DuplexStream) {
 }
 
 pub fn run(data: &[u8]) {
-    let answers = data.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
-    let bmc = Arc::new(Bmc { answers: Mutex::new(answers), heard: Mutex::default() });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let tuning = Tuning {
-            busy_delay: Duration::ZERO,
-            tries: 2,
-            max_members: 4,
-            breaker_failures: u32::MAX,
-            ..Tuning::default()
-        };
-        let hub = RedfishHub::with(Arc::new(Script(Arc::clone(&bmc))), tuning);
-        let addr = ([192, 0, 2, 1], 80).into();
-        let handle = hub.bmc(RedfishAddress::new(addr, "u", Secret::new("hunter2"), Trust::Plain));
-        let soon = || Deadline::after(Duration::from_millis(200));
+    talk(data, async |handle| {
         let wanted = BootOverride { device: Device::Disk, persistent: true, mode: BootMode::Uefi };
-        let told = |error: farrier_bmc::BmcError| assert!(!error.to_string().contains("hunter2"));
         let _ = handle.power_status(soon()).await.map_err(told);
         if let Ok(seen) = handle.set_boot_device(wanted, soon()).await {
             assert_eq!(seen.device, wanted.device, "set, and not read back");
@@ -135,6 +122,34 @@ pub fn run(data: &[u8]) {
         let _ = handle.sensors(soon()).await.map_err(told);
         let _ = handle.event_log(4, soon()).await.map(|log| assert!(log.events.len() <= 4)).map_err(told);
         let _ = handle.set_password(&Secret::new("hunter3"), soon()).await.map_err(told);
+    });
+}
+
+/// Each call has some time of the real clock.
+pub(super) fn soon() -> Deadline {
+    Deadline::after(Duration::from_millis(200))
+}
+
+pub(super) fn told(error: BmcError) {
+    assert!(!error.to_string().contains("hunter2"));
+}
+
+/// What is done with a BMC that gives the answers of the input, whatever it is asked.
+pub(super) fn talk(data: &[u8], calls: impl AsyncFnOnce(Bmc)) {
+    let answers = data.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+    let bmc = Arc::new(Answering { answers: Mutex::new(answers), heard: Mutex::default() });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let tuning = Tuning {
+            busy_delay: Duration::ZERO,
+            tries: 2,
+            max_members: 4,
+            breaker_failures: u32::MAX,
+            ..Tuning::default()
+        };
+        let hub = RedfishHub::with(Arc::new(Script(Arc::clone(&bmc))), tuning);
+        let addr = ([192, 0, 2, 1], 80).into();
+        calls(hub.bmc(RedfishAddress::new(addr, "u", Secret::new("hunter2"), Trust::Plain))).await;
         hub.shutdown().await;
     });
     let heard = bmc.heard.lock().unwrap();

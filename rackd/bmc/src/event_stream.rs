@@ -17,6 +17,25 @@ pub struct BmcNotice {
     pub message: String,
 }
 
+impl BmcNotice {
+    /// Whether a look at the machine may show what it is about. What is not known may be: only what is surely of the BMC's own
+    /// doings, such as that we logged in, is not.
+    #[must_use]
+    pub fn may_be_of_the_machine(&self) -> bool {
+        let id = self.message_id.as_str();
+        let (registry, key) = (id.split('.').next().unwrap_or(id), id.rsplit('.').next().unwrap_or(id));
+        let own = OWN_REGISTRIES.contains(&registry) || OWN_KEYS.iter().any(|own| key.starts_with(own));
+        !own
+    }
+}
+
+/// Registries of what the service itself does (DSP2065).
+const OWN_REGISTRIES: &[&str] =
+    &["Base", "TaskEvent", "HeartbeatEvent", "License", "LogService", "Update", "JobEvent"];
+/// How keys of messages begin: those of log-ins of Dell (Event and Error Message Reference: USR), HPE and OpenBMC, jobs of Dell's.
+const OWN_KEYS: &[&str] =
+    &["USR", "JCP", "LOG", "UserLog", "Login", "Logout", "Session", "BMCLogin", "BMCLogout", "WebLog"];
+
 /// Events as they come. Dropped, it ends the connection.
 #[derive(Debug)]
 pub struct EventStream {
@@ -25,7 +44,9 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    pub(crate) fn new(
+    /// Of what `reader` tells; it ends with the stream.
+    #[must_use]
+    pub fn new(
         notices: mpsc::Receiver<Result<BmcNotice, BmcError>>,
         reader: tokio::task::JoinHandle<()>,
     ) -> Self {

@@ -19,12 +19,21 @@ pub(super) struct Watched {
     pub(super) words: Words,
     /// What the words came to, from the first look on. Held so that its breaker stays.
     pub(super) bmc: Option<Known>,
+    /// How often they came to something: another handle may be another machine's.
+    pub(super) opens: u64,
     /// Not looked at before this.
     pub(super) not_before: Option<Instant>,
     /// Its password was refused once: it may have been changed since inventory was asked for it.
     pub(super) doubted: bool,
     /// When to ask again who the machine is; `None`: at the next look.
     pub(super) machine_at: Option<Instant>,
+}
+
+impl Watched {
+    /// Its password was refused when it was last asked.
+    pub(super) fn is_refused(&self) -> bool {
+        self.doubted || self.not_before.is_some()
+    }
 }
 
 pub(super) struct Known {
@@ -113,7 +122,15 @@ pub(super) fn renew(old: Vec<Watched>, nodes: Vec<WatchedNode>) -> Vec<Watched> 
         let (name, words) = (node.node.clone(), Words::of(node));
         match old.remove(&name) {
             Some(known) if known.words.digest == words.digest => known,
-            _ => Watched { node: name, words, bmc: None, not_before: None, doubted: false, machine_at: None },
+            _ => Watched {
+                node: name,
+                words,
+                bmc: None,
+                opens: 0,
+                not_before: None,
+                doubted: false,
+                machine_at: None,
+            },
         }
     });
     renewed.collect()

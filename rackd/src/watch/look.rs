@@ -60,7 +60,10 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
     }
     let mut refused = false;
     let deadline = Deadline::after(PATIENCE);
-    let seen = match power(bmcs, watched, deadline).await {
+    let read = power(bmcs, watched, deadline).await;
+    // What is asked below takes its time: another look may see something newer meanwhile.
+    let at = Instant::now();
+    let seen = match read {
         Ok((look, driver)) => {
             watched.doubted = false;
             power_of(look, driver, machine(watched, deadline).await)
@@ -83,7 +86,7 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
         watched.machine_at = None;
     }
     watched.not_before = refused.then(|| Instant::now() + REFUSED);
-    Some(Sighting { node: watched.node.clone(), at: Instant::now(), seen })
+    Some(Sighting { node: watched.node.clone(), at, seen })
 }
 
 /// What was seen beside the rounds.
@@ -140,6 +143,7 @@ async fn power(
     let state = bmc.look(deadline).await;
     let driver = bmc.driver();
     watched.bmc = Some(Known { bmc, settled });
+    watched.opens += 1;
     Ok((state?, driver))
 }
 
@@ -187,7 +191,7 @@ fn plain(text: &str) -> String {
 /// For a look: one that takes five seconds for each answer is read. One that is dead is given up after some twelve.
 pub(super) const PATIENCE: Duration = Duration::from_secs(35);
 /// Until one that refuses its password is asked again: it may lock the account. New words are tried at once.
-const REFUSED: Duration = Duration::from_secs(15 * 60);
+pub(super) const REFUSED: Duration = Duration::from_secs(15 * 60);
 /// Between two questions who a machine is, about: a board is swapped while its BMC is away, and then it is asked anyhow.
 const MACHINE: Duration = Duration::from_secs(60 * 60);
 /// Characters of a serial number.

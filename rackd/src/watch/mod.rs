@@ -8,6 +8,7 @@
 
 mod kept;
 mod list;
+mod listener;
 mod look;
 mod streams;
 mod tell;
@@ -81,12 +82,17 @@ impl Watch {
                     if rack.tasks.of_node(&node.node).is_empty()
                         && let Some(sighting) = look::look(&rack.bmc, &mut node).await
                     {
-                        if matches!(sighting.seen, look::Seen::Power { .. }) {
+                        let answered = matches!(sighting.seen, look::Seen::Power { .. });
+                        // The receiver is gone when rackd ends.
+                        let _ending = told.send(sighting).await;
+                        if answered {
                             keep_console(rack, &node).await;
                             streams.ensure(rack, &node, &told);
                         }
-                        // The receiver is gone when rackd ends.
-                        let _ending = told.send(sighting).await;
+                    }
+                    if node.is_refused() {
+                        // A look for an event would count against the account.
+                        streams.end(&node.node);
                     }
                     node
                 }

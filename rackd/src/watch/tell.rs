@@ -8,7 +8,6 @@ use farrier_proto::inventory::{
 };
 use farrier_proto::types;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -51,31 +50,49 @@ async fn until(at: Option<Instant>) {
 
 /// By node: as many as are looked at.
 #[derive(Debug, Default)]
-struct Waiting(BTreeMap<String, Sighting>);
+struct Waiting {
+    waits: BTreeMap<String, Sighting>,
+    /// The newest that was taken to be told: a look that began before it may end after it.
+    newest: BTreeMap<String, Sighting>,
+}
 
 impl Waiting {
-    fn saw(&mut self, mut sighting: Sighting) {
-        if let Some(older) = self.0.remove(&sighting.node) {
-            sighting.seen.keep_machine(older.seen);
-        }
-        self.0.insert(sighting.node.clone(), sighting);
+    fn saw(&mut self, sighting: Sighting) {
+        let newest = self.newest.get(&sighting.node).filter(|told| told.at > sighting.at);
+        let known = self.waits.remove(&sighting.node).or_else(|| newest.cloned());
+        let kept = match known {
+            Some(known) => newer(known, sighting),
+            None => sighting,
+        };
+        self.waits.insert(kept.node.clone(), kept);
     }
 
     /// Something newer may have come meanwhile.
     fn give_back(&mut self, sighting: Sighting) {
-        match self.0.entry(sighting.node.clone()) {
-            Entry::Vacant(empty) => drop(empty.insert(sighting)),
-            Entry::Occupied(mut newer) => newer.get_mut().seen.keep_machine(sighting.seen),
-        }
+        let kept = match self.waits.remove(&sighting.node) {
+            Some(since) => newer(sighting, since),
+            None => sighting,
+        };
+        self.waits.insert(kept.node.clone(), kept);
     }
 
     fn take(&mut self, most: usize) -> Vec<Sighting> {
-        std::iter::from_fn(|| self.0.pop_first()).take(most).map(|(_, sighting)| sighting).collect()
+        let taken: Vec<_> =
+            std::iter::from_fn(|| self.waits.pop_first()).take(most).map(|(_, taken)| taken).collect();
+        self.newest.extend(taken.iter().map(|taken| (taken.node.clone(), taken.clone())));
+        taken
     }
 
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waits.is_empty()
     }
+}
+
+/// Of two sightings the one that was seen later, however they came, and who the machine is of the other where it does not say.
+fn newer(one: Sighting, other: Sighting) -> Sighting {
+    let (mut newer, older) = if one.at > other.at { (one, other) } else { (other, one) };
+    newer.seen.keep_machine(older.seen);
+    newer
 }
 
 fn reported(sighting: &Sighting, now: Instant) -> ReportedObservation {
@@ -159,6 +176,38 @@ mod tests {
         let last = waiting.take(BATCH);
         assert_eq!(last, [sighting("nodes/b", now + RETRY, power(PowerState::Off))]);
         assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn a_look_that_ends_late_does_not_override_what_was_seen_after_it() {
+        let at = Instant::now();
+        let power = |state, machine| Seen::Power {
+            state,
+            driver: "redfish",
+            health: Health::Ok,
+            problem: String::new(),
+            machine,
+        };
+        let (uuid, serial, address) = (String::new(), "A17".to_owned(), "h".to_owned());
+        let machine = Some(Machine { uuid, serial, driver: "redfish", address, at });
+        let late = || sighting("nodes/a", at, power(PowerState::On, machine.clone()));
+        let newest = |machine| vec![sighting("nodes/a", at + RETRY, power(PowerState::Off, machine))];
+        for is_told in [false, true] {
+            let mut waiting = Waiting::default();
+            waiting.saw(newest(None).remove(0));
+            if is_told {
+                assert_eq!(waiting.take(BATCH), newest(None));
+            }
+            waiting.saw(late());
+            assert_eq!(waiting.take(BATCH), newest(machine.clone()), "told before: {is_told}");
+        }
+        // Also when what was seen later could not be told.
+        let mut waiting = Waiting::default();
+        waiting.saw(newest(None).remove(0));
+        let batch = waiting.take(BATCH);
+        waiting.saw(late());
+        batch.into_iter().for_each(|sighting| waiting.give_back(sighting));
+        assert_eq!(waiting.take(BATCH), newest(machine));
     }
 
     #[test]

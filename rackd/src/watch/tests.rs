@@ -3,7 +3,7 @@ use super::*;
 use farrier_proto::inventory::{Bmc, WatchedNode};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-fn node(name: &str, password: &str) -> WatchedNode {
+pub(super) fn node(name: &str, password: &str) -> WatchedNode {
     let bmc = Bmc { driver: "ipmi".into(), address: "192.0.2.1".into(), ..Bmc::default() };
     let (node, bmc_password) = (format!("nodes/{name}"), password.to_owned());
     WatchedNode {

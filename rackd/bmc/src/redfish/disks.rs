@@ -1,37 +1,54 @@
 //! Disks: by Storage and its Drives, or by SimpleStorage (DSP0268) where there is none of those.
 
 use super::document::{Document, Path};
-use super::driver::optional;
-use super::inventory::warn;
+use super::driver::{RedfishBmc, optional};
+use super::inventory::{foremost, warn};
 use super::link::Link;
 use crate::actor::Call;
-use crate::{BmcError, Inventory, InventoryDisk};
+use crate::{BmcError, Deadline, Inventory, InventoryDisk};
 
 /// Disks of one machine that are read: a shelf behind it has some dozens.
 const MOST: usize = 128;
+/// Resources of one call: between two, others have their turn.
+const BATCH: usize = 8;
 
-impl Link {
-    /// All disks that the system knows. A controller that cannot be read is a warning.
+impl RedfishBmc {
+    /// All disks that the system knows, as far as there is time for them: what else was read is told all the same.
     pub(super) async fn disks(
-        &mut self,
-        call: &mut Call,
+        &self,
         system: &Document,
         seen: &mut Inventory,
+        deadline: Deadline,
+    ) -> Result<(), BmcError> {
+        match self.read_disks(system, seen, deadline).await {
+            Err(error) if error.is_transient() => {
+                foremost(&mut seen.warnings, format!("not all disks are read: {error}"));
+                Ok(())
+            }
+            read => read,
+        }
+    }
+
+    /// A controller that cannot be read is a warning.
+    async fn read_disks(
+        &self,
+        system: &Document,
+        seen: &mut Inventory,
+        deadline: Deadline,
     ) -> Result<(), BmcError> {
         let (storage, simple) = (system.link("Storage"), system.link("SimpleStorage"));
         if storage.is_none() && simple.is_none() {
             warn(&mut seen.warnings, "there is no Storage and no SimpleStorage".to_owned());
         }
-        for controller in self.controllers(call, storage, seen).await? {
-            for drive in controller.links("Drives", MOST.saturating_sub(seen.disks.len())) {
-                let document = self.get(call, &drive).await;
-                if let Some(document) = optional(document, &mut seen.warnings, drive.as_str())? {
-                    disk(seen, &document);
-                }
+        for controller in self.controllers(storage, seen, deadline).await? {
+            let drives = controller.links("Drives", MOST.saturating_sub(seen.disks.len()));
+            for batch in drives.chunks(BATCH) {
+                let read = self.some(batch, seen, deadline).await?;
+                read.iter().for_each(|drive| disk(seen, drive));
             }
         }
         if seen.disks.is_empty() {
-            for controller in self.controllers(call, simple, seen).await? {
+            for controller in self.controllers(simple, seen, deadline).await? {
                 for device in controller.parts("Devices", MOST.saturating_sub(seen.disks.len())) {
                     disk(seen, &device);
                 }
@@ -41,18 +58,57 @@ impl Link {
     }
 
     async fn controllers(
-        &mut self,
-        call: &mut Call,
+        &self,
         all: Option<Path>,
         seen: &mut Inventory,
+        deadline: Deadline,
     ) -> Result<Vec<Document>, BmcError> {
         let Some(all) = all else { return Ok(Vec::new()) };
-        let list = optional(self.get(call, &all).await, &mut seen.warnings, all.as_str())?;
-        let mut controllers = Vec::new();
-        for path in list.map(|list| list.links("Members", self.tuning.max_members)).unwrap_or_default() {
-            controllers.extend(optional(self.get(call, &path).await, &mut seen.warnings, path.as_str())?);
+        let (members, warnings) =
+            self.call(deadline, move |link, call| Box::pin(link.listed(call, all))).await?;
+        warnings.into_iter().for_each(|warning| warn(&mut seen.warnings, warning));
+        let mut controllers = Vec::with_capacity(members.len());
+        for batch in members.chunks(BATCH) {
+            controllers.extend(self.some(batch, seen, deadline).await?);
         }
         Ok(controllers)
+    }
+
+    /// Reads resources in one call. One that cannot be read is a warning.
+    async fn some(
+        &self,
+        paths: &[Path],
+        seen: &mut Inventory,
+        deadline: Deadline,
+    ) -> Result<Vec<Document>, BmcError> {
+        let paths = paths.to_vec();
+        let (documents, warnings) =
+            self.call(deadline, move |link, call| Box::pin(link.some(call, paths))).await?;
+        warnings.into_iter().for_each(|warning| warn(&mut seen.warnings, warning));
+        Ok(documents)
+    }
+}
+
+impl Link {
+    /// The members of a collection that may be broken.
+    async fn listed(&mut self, call: &mut Call, all: Path) -> Result<(Vec<Path>, Vec<String>), BmcError> {
+        let mut warnings = Vec::new();
+        let list = optional(self.get(call, &all).await, &mut warnings, all.as_str())?;
+        let most = self.tuning.max_members;
+        Ok((list.map(|list| list.links("Members", most)).unwrap_or_default(), warnings))
+    }
+
+    async fn some(
+        &mut self,
+        call: &mut Call,
+        paths: Vec<Path>,
+    ) -> Result<(Vec<Document>, Vec<String>), BmcError> {
+        let (mut documents, mut warnings) = (Vec::with_capacity(paths.len()), Vec::new());
+        for path in paths {
+            let document = self.get(call, &path).await;
+            documents.extend(optional(document, &mut warnings, path.as_str())?);
+        }
+        Ok((documents, warnings))
     }
 }
 
@@ -81,7 +137,10 @@ fn disk(inventory: &mut Inventory, document: &Document) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::redfish::scripted;
 
     #[test]
     fn a_disk_is_read_as_far_as_it_says_something_and_an_empty_bay_is_none() {
@@ -98,5 +157,45 @@ mod tests {
         assert_eq!(names, ["SSD 0", "2", "unnamed"]);
         assert_eq!((seen.disks[0].size_bytes, seen.disks[0].health.as_str()), (480_103_981_056, "Warning"));
         assert_eq!(seen.warnings, ["disk 2 has no CapacityBytes", "disk unnamed has no CapacityBytes"]);
+    }
+
+    /// Twenty disks, the last of which makes the BMC hang.
+    #[tokio::test(start_paused = true)]
+    async fn disks_that_there_is_no_time_for_are_a_warning_and_others_have_their_turn() {
+        let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let log = std::sync::Arc::clone(&asked);
+        let hub = scripted::hub(move |request| {
+            log.lock().unwrap().push(request.to_owned());
+            let body = match request {
+                "GET /redfish/v1/" => scripted::ROOT.to_owned(),
+                "GET /S" => r#"{"Members": [{"@odata.id": "/S/1"}]}"#.to_owned(),
+                "GET /S/1" => {
+                    r#"{"PowerState": "On", "Model": "M1", "Storage": {"@odata.id": "/C"}}"#.to_owned()
+                }
+                "GET /C" => r#"{"Members": [{"@odata.id": "/C/1"}]}"#.to_owned(),
+                "GET /C/1" => {
+                    let drives: Vec<_> = (0..20).map(|n| format!(r#"{{"@odata.id": "/D/{n}"}}"#)).collect();
+                    format!(r#"{{"Drives": [{}]}}"#, drives.join(","))
+                }
+                "GET /D/19" => return None,
+                drive if drive.starts_with("GET /D/") => r#"{"Name": "d", "CapacityBytes": 9}"#.to_owned(),
+                _ => return Some((404, "{}".to_owned())),
+            };
+            Some((200, body))
+        });
+        let bmc = hub.bmc(scripted::address());
+        let (seen, power) = tokio::join!(bmc.inventory(Deadline::after(Duration::from_secs(60))), async {
+            while !asked.lock().unwrap().iter().any(|request| request == "GET /D/0") {
+                tokio::task::yield_now().await;
+            }
+            bmc.power_status(Deadline::after(Duration::from_secs(60))).await
+        });
+        let seen = seen.unwrap();
+        assert_eq!((seen.model.as_str(), seen.disks.len(), power), ("M1", 16, Ok(crate::PowerState::On)));
+        assert!(seen.warnings[0].starts_with("not all disks are read: "), "{:?}", seen.warnings);
+        let asked = asked.lock().unwrap().clone();
+        let last = |request: &str| asked.iter().rposition(|asked| asked == request);
+        assert!(last("GET /S/1") < last("GET /D/19"), "power is read between two batches: {asked:?}");
+        hub.shutdown().await;
     }
 }

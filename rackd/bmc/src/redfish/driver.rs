@@ -123,7 +123,9 @@ impl Identify for RedfishBmc {
 #[async_trait]
 impl ReadInventory for RedfishBmc {
     async fn inventory(&self, deadline: Deadline) -> Result<Inventory, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.inventory(call))).await
+        let (mut seen, system) = self.call(deadline, |link, call| Box::pin(link.inventory(call))).await?;
+        self.disks(&system, &mut seen, deadline).await?;
+        Ok(seen)
     }
 }
 
@@ -292,18 +294,18 @@ impl Link {
         Err(BmcError::Unsupported { driver: DRIVER, capability: "locator LED" })
     }
 
-    async fn inventory(&mut self, call: &mut Call) -> Result<Inventory, BmcError> {
+    /// All but the disks, of which there may be many; and the system.
+    async fn inventory(&mut self, call: &mut Call) -> Result<(Inventory, Document), BmcError> {
         let (_, system) = self.system(call).await?;
         let mut seen = Inventory::default();
         inventory::system(&mut seen, &system);
         inventory::manager(&mut seen, self.optional_manager(call, &system).await?.as_ref());
         let nics = system.link("EthernetInterfaces");
         self.members(call, "EthernetInterfaces", nics, &mut seen, inventory::nic).await?;
-        self.disks(call, &system, &mut seen).await?;
         let firmware = self.firmware_list(call).await;
         let firmware = optional(firmware, &mut seen.warnings, "UpdateService")?.flatten();
         self.members(call, "FirmwareInventory", firmware, &mut seen, inventory::firmware).await?;
-        Ok(seen)
+        Ok((seen, system))
     }
 
     /// Reads a collection's members into an inventory.

@@ -85,6 +85,12 @@ pub(super) fn warn(warnings: &mut Vec<String>, warning: String) {
     }
 }
 
+/// One that is told however many there are.
+pub(super) fn foremost(warnings: &mut Vec<String>, warning: String) {
+    warnings.insert(0, warning);
+    warnings.truncate(32);
+}
+
 /// 16 bytes of a UUID in text; the first half's byte order is the text's.
 pub(super) fn uuid(text: &str) -> Option<[u8; 16]> {
     let digits: Vec<u8> = text.bytes().filter(|b| *b != b'-').collect();

@@ -17,6 +17,7 @@ use super::document::{Document, Path};
 use super::http::{Answer, Http, X_AUTH_TOKEN};
 use super::persist::Asked;
 use super::places::Root;
+use super::profile_values;
 use super::session::Auth;
 use super::tuning::Tuning;
 use super::vendor;
@@ -41,7 +42,13 @@ pub(crate) struct Link {
     pub(super) http: Http,
     breaker: Breaker,
     last_used: Instant,
+    /// Of those who use the session beside the calls.
+    session: SessionUse,
 }
+
+/// While somebody has one, the session is not taken for unused.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SessionUse(Arc<()>);
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -96,7 +103,11 @@ impl Line for Link {
     fn idle(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             if self.last_used.elapsed() >= self.tuning.idle_close {
-                self.close().await;
+                if Arc::strong_count(&self.session.0) > 1 {
+                    self.last_used = Instant::now();
+                } else {
+                    self.close().await;
+                }
             }
             self.http.close();
         })
@@ -129,7 +140,13 @@ impl Link {
             root: None,
             system: None,
             last_used: Instant::now(),
+            session: SessionUse::default(),
         }
+    }
+
+    /// Until it is dropped, the session stays.
+    pub(super) fn use_session(&self) -> SessionUse {
+        self.session.clone()
     }
 
     /// Reads a resource.
@@ -271,6 +288,8 @@ impl Link {
         let own = String::from_utf8_lossy(self.address.password.expose());
         let asked = |key| ask.body.as_ref().and_then(|body| body.get(key)?.as_str());
         let mut hide = vec![&*own];
+        let values = asked("ImportBuffer").map(profile_values::of).unwrap_or_default();
+        hide.extend(values.iter().map(String::as_str));
         for text in ["Password", "Image", "ImageURI", "ImportBuffer"].into_iter().filter_map(asked) {
             hide.push(text);
             // Some say it without its scheme, or only what comes last.

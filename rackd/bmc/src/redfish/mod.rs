@@ -47,9 +47,12 @@ pub(crate) mod persist;
 mod places;
 mod power;
 mod profile;
+mod profile_values;
 mod push;
 mod readings;
 mod recognise;
+#[cfg(test)]
+mod scripted;
 mod secure_boot;
 mod secure_boot_keys;
 mod sensors;

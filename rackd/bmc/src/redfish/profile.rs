@@ -96,12 +96,11 @@ impl Link {
             ProfileShutdown::Forced => "Forced",
         };
         let body = json!({
-            "ImportBuffer": &profile,
+            "ImportBuffer": profile,
             "ShareParameters": { "Target": target },
             "ShutdownType": shutdown,
         });
-        let begun = self.begin(call, IMPORT, body, "importing a profile").await;
-        begun.map_err(|error| without(error, &profile))
+        self.begin(call, IMPORT, body, "importing a profile").await
     }
 
     /// An action of the BMC's own that answers with the job that does it.
@@ -146,18 +145,6 @@ impl Link {
     }
 }
 
-/// A refusal that repeats a value of the profile, without that: it may be a password.
-fn without(refused: BmcError, profile: &str) -> BmcError {
-    let BmcError::Http { addr, request, status, mut detail } = refused else { return refused };
-    // Values stand between tags, or behind a colon. Shorter ones are everywhere, and no secrets.
-    let xml = profile.split('>').filter_map(|part| part.split_once('<'));
-    let json = profile.split("\"Value\"").filter_map(|part| part.split_once('"')?.1.split_once('"'));
-    for (value, _) in xml.chain(json).filter(|(value, _)| value.trim().len() >= 4) {
-        detail = detail.replace(value.trim(), "…");
-    }
-    BmcError::Http { addr, request, status, detail }
-}
-
 /// Where an action of Dell's is; the type's version is in its name.
 pub(super) fn action_of(manager: &Document, action: &str) -> Option<Path> {
     let actions = manager.at("Actions/Oem")?.as_object()?;
@@ -188,6 +175,7 @@ const PROFILE: &[u8] = b"<SystemConfiguration";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redfish::scripted;
 
     #[test]
     fn a_profile_is_told_from_the_task_that_writes_it() {
@@ -204,26 +192,49 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_repeats_no_value() {
-        let refused = |detail: &str| BmcError::Http {
-            addr: ([192, 0, 2, 1], 443).into(),
-            request: "POST".into(),
-            status: 400,
-            detail: detail.into(),
-        };
-        for profile in [
-            "<A><Attribute Name=\"Users.2#Password\">calvin99</Attribute></A>",
-            r#"{"Attributes": [{"Name": "Users.2#Password", "Value": "calvin99"}]}"#,
-        ] {
-            assert_eq!(without(refused(": calvin99 is bad"), profile), refused(": … is bad"), "{profile}");
-        }
-    }
-
-    #[test]
     fn an_action_is_found_in_any_version_of_its_type() {
         let manager = r##"{"Actions": {"Oem": {"OemManager.v1_4_0#OemManager.ImportSystemConfiguration": {"target": "/m/i"}}}}"##;
         let manager = Document::parse(manager.as_bytes(), None).unwrap();
         assert_eq!(action_of(&manager, IMPORT).as_ref().map(Path::as_str), Some("/m/i"));
         assert_eq!((action_of(&manager, EXPORT), action_of(&Document::default(), IMPORT)), (None, None));
+    }
+
+    /// However an iDRAC quotes a value, and wherever a text is cut.
+    #[tokio::test]
+    async fn a_refusal_repeats_no_value() {
+        let message = format!("{} p&ss-word, p&amp;ss-word, calvin99-calvin99", "x".repeat(170));
+        for (id, is_licence) in [("IDRAC.2.8.SYS403", false), ("Base.1.8.LicenseKeyRequired", true)] {
+            let messages = json!([{ "MessageId": id, "Message": message }]);
+            let refusal = json!({ "error": { "@Message.ExtendedInfo": messages } }).to_string();
+            let hub = scripted::hub(move |request| {
+                let body = match request {
+                    "GET /redfish/v1/" => {
+                        r#"{"RedfishVersion": "1.15.0", "Vendor": "Dell", "Systems": {"@odata.id": "/S"}}"#
+                    }
+                    "GET /S" => r#"{"Members": [{"@odata.id": "/S/1"}]}"#,
+                    "GET /S/1" => r#"{"PowerState": "On", "Links": {"ManagedBy": [{"@odata.id": "/M"}]}}"#,
+                    "GET /M" => {
+                        r##"{"Actions": {"Oem": {"OemManager.v1_4_0#OemManager.ImportSystemConfiguration": {"target": "/I"}}}}"##
+                    }
+                    "POST /I" => return Some((400, refusal.clone())),
+                    _ => return Some((404, "{}".to_owned())),
+                };
+                Some((200, body.to_owned()))
+            });
+            let soon = || Deadline::after(Duration::from_secs(60));
+            let bmc = hub.bmc(scripted::address()).recognised(soon()).await.unwrap();
+            for profile in [
+                "<A><B>p&amp;ss-word</B><B>calvin99-calvin99</B></A>",
+                r#"{"A": [{"Value": "p&ss-word"}, {"Value": "p&amp;ss-word"}, {"Value": "calvin99\u002dcalvin99"}]}"#,
+            ] {
+                let asked = bmc.import_profile(profile.to_owned(), "", ProfileShutdown::None, soon());
+                let refused = asked.await.unwrap_err();
+                assert_eq!(matches!(refused, BmcError::Licence { .. }), is_licence, "{refused}");
+                let told = refused.to_string();
+                assert!(told.contains("xxx (the"), "{told}");
+                assert!(!told.contains("p&") && !told.contains("calvin"), "{told}");
+            }
+            hub.shutdown().await;
+        }
     }
 }

@@ -1,0 +1,53 @@
+//! What of a machine a BMC keeps over Redfish, and its stream of events: the first byte says which, the rest is its answers.
+
+use super::redfish_client::{soon, talk, told};
+use farrier_bmc::{KeyReset, ProfileFormat, ProfileShutdown};
+
+/// Events of one input that are waited for.
+const EVENTS: usize = 64;
+
+pub fn run(data: &[u8]) {
+    let Some((what, answers)) = data.split_first() else { return };
+    talk(answers, async |handle| match what % 6 {
+        0 => {
+            let Ok(mut events) = handle.events(soon()).await.map_err(told) else { return };
+            for _ in 0..EVENTS {
+                match tokio::time::timeout(soon().remaining(), events.next()).await {
+                    Ok(Ok(notice)) => {
+                        assert!(
+                            notice.message_id.chars().count() <= 200 && notice.message.chars().count() <= 200
+                        );
+                        let _ = notice.may_be_of_the_machine();
+                    }
+                    Ok(Err(error)) => return told(error),
+                    Err(_) => return,
+                }
+            }
+        }
+        1 => drop(handle.boot_order(soon()).await.map_err(told)),
+        2 => {
+            let first = vec!["b".to_owned()];
+            if let Ok(set) = handle.set_boot_order(first.clone(), soon()).await.map_err(told) {
+                assert!(
+                    set.options.iter().map(|option| &option.id).take(1).eq(&first),
+                    "set, and not read back"
+                );
+            }
+        }
+        3 => {
+            let _ = handle.secure_boot_keys(soon()).await.map_err(told);
+            let _ = handle.reset_secure_boot_keys(KeyReset::Default, soon()).await.map_err(told);
+        }
+        4 => {
+            let Ok(handle) = handle.recognised(soon()).await.map_err(told) else { return };
+            let _ = handle.export_profile(ProfileFormat::Xml, "", soon()).await.map_err(told);
+            let profile = "<A><B>calvin99</B></A>".to_owned();
+            let _ = handle.import_profile(profile, "", ProfileShutdown::None, soon()).await.map_err(told);
+        }
+        _ => {
+            let log = handle.named_log("L", 4, soon()).await.map_err(told);
+            assert!(log.map_or(0, |log| log.events.len()) <= 4);
+            let _ = handle.clear_named_log("L", soon()).await.map_err(told);
+        }
+    });
+}
