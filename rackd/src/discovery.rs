@@ -72,6 +72,16 @@ impl Discovery {
             told_unasked: Minute::default(),
         })
     }
+
+    #[cfg(test)]
+    pub(crate) fn off() -> Self {
+        Self {
+            inventory: None,
+            found: Found::default(),
+            told_full: Minute::default(),
+            told_unasked: Minute::default(),
+        }
+    }
 }
 
 /// How many machines a provisioning network has addresses for.
