@@ -72,6 +72,14 @@ impl Rack {
         first.map_or_else(|| self.provisioning().next(), |mac| self.home(mac))
     }
 
+    /// The provisioning network where a machine reaches the rack, whichever of its ports is cabled: where its ramdisk called
+    /// from, else where one of its ports asked, else where its first one is.
+    pub(crate) fn reached_from(&self, machine: &Machine, agent: Option<IpAddr>) -> Option<&SegmentConfig> {
+        let came = agent.and_then(|ip| self.provisioning_at(ip));
+        let asked = || bootable(machine).ok()?.into_iter().find_map(|mac| self.asked_in(mac));
+        came.or_else(asked).or_else(|| self.home_of(machine))
+    }
+
     /// The provisioning network that an address is in.
     pub(crate) fn provisioning_at(&self, ip: IpAddr) -> Option<&SegmentConfig> {
         match ip.to_canonical() {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::fixture;
+use farrier_proto::rack::MachinePort;
 
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
@@ -57,4 +58,27 @@ async fn a_port_that_never_asked_is_where_it_is_served_or_in_the_first_network()
     assert_eq!(home().as_deref(), Some("row-1"));
     rack.netboot.update(|table| table.publish(entry("row-2", [10, 90, 2, 10])));
     assert_eq!(home().as_deref(), Some("row-2"));
+}
+
+#[tokio::test]
+async fn a_machine_reaches_the_rack_by_the_port_that_is_cabled() {
+    let dir = tempfile::tempdir().unwrap();
+    let rack = fixture::rack(dir.path(), &[9, 9, 9]).await;
+    let second = MacAddr([2, 0, 0, 0, 0, 2]);
+    let ports = [MAC, second].map(|mac| MachinePort {
+        mac_address: mac.to_string(),
+        pxe_enabled: true,
+        ..MachinePort::default()
+    });
+    let machine = Machine { ports: ports.to_vec(), ..Machine::default() };
+    let reached = |agent: Option<&str>| {
+        let agent = agent.map(|ip| ip.parse().unwrap());
+        rack.reached_from(&machine, agent).map(|segment| segment.name.clone()).unwrap()
+    };
+    assert_eq!(reached(None), "row-1");
+    rack.netboot.update(|table| table.publish(BootEntry { mac: second, ..entry("row-1", [10, 90, 1, 11]) }));
+    moved(&rack, second, rack.provisioning_named("row-2").unwrap()).await.unwrap();
+    assert_eq!(reached(None), "row-2");
+    assert_eq!(reached(Some("10.90.3.10")), "row-3");
+    assert_eq!(reached(Some("192.0.2.1")), "row-2");
 }
