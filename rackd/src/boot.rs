@@ -126,14 +126,7 @@ impl Rack {
         segment: &SegmentConfig,
     ) -> Result<Ipv4Addr, JournalError> {
         let (first, last) = segment.pool;
-        // Those of boot CDs are told their addresses, and ask nobody.
-        let at_work: HashSet<String> = self
-            .tasks
-            .all()
-            .iter()
-            .filter_map(|task| task.spec.machine.as_ref())
-            .flat_map(|machine| machine.ports.iter().map(|port| port.mac_address.clone()))
-            .collect();
+        let at_work = self.ports_at_work();
         let network = &segment.name;
         let served = |mac: &str| {
             at_work.contains(mac)
@@ -149,7 +142,24 @@ impl Rack {
             let table = self.netboot.table();
             mac.parse().is_ok_and(|mac| self.known.is_idle(&table, mac, network))
         };
+        // Rather that of one that has asked in another network since.
+        let left = |mac: &str| {
+            let asked = mac.parse().ok().and_then(|mac| self.asked_in(mac));
+            idle(mac) && asked.is_some_and(|asked| asked.name != *network)
+        };
+        let address =
+            self.journal.address(network, &text, first, last, |mac| served(mac) && !left(mac)).await;
+        if !matches!(address, Err(JournalError::PoolExhausted { .. })) {
+            return address;
+        }
         self.journal.address(network, &text, first, last, |mac| served(mac) && !idle(mac)).await
+    }
+
+    /// The ports of machines that tasks work on. Those of boot CDs are told their addresses, and ask nobody.
+    pub(crate) fn ports_at_work(&self) -> HashSet<String> {
+        let tasks = self.tasks.all();
+        let machines = tasks.iter().filter_map(|task| task.spec.machine.as_ref());
+        machines.flat_map(|machine| machine.ports.iter().map(|port| port.mac_address.clone())).collect()
     }
 
     /// The address of the machine's first port, by which the ramdisk of a CD and its system are reached where no DHCP is.

@@ -72,6 +72,16 @@ impl Discovery {
             told_unasked: Minute::default(),
         })
     }
+
+    #[cfg(test)]
+    pub(crate) fn off() -> Self {
+        Self {
+            inventory: None,
+            found: Found::default(),
+            told_full: Minute::default(),
+            told_unasked: Minute::default(),
+        }
+    }
 }
 
 /// How many machines a provisioning network has addresses for.
@@ -168,7 +178,15 @@ async fn begin(rack: &Rack, mac: MacAddr, network: &str) {
     let Some(segment) = rack.provisioning_named(network) else { return };
     let now = Instant::now();
     rack.discovery.found.forget_old(now).into_iter().for_each(|mac| unpublish(rack, mac));
-    match rack.discovery.found.begin(mac, (network, addresses(segment)), now) {
+    let begun = rack.discovery.found.begin(mac, (network, addresses(segment)), now);
+    if has_place(rack, mac, begun, now) {
+        tracing::info!(%mac, "an unknown machine gets the ramdisk");
+        serve(rack, mac).await;
+    }
+}
+
+fn has_place(rack: &Rack, mac: MacAddr, begun: Begun, now: Instant) -> bool {
+    match begun {
         Begun::TooMany => {
             tracing::debug!(%mac, "too many unknown machines at once: this one has to ask again");
             if rack.discovery.told_full.due(now) {
@@ -177,13 +195,12 @@ async fn begin(rack: &Rack, mac: MacAddr, network: &str) {
                 );
             }
             rack.netboot.tell_again(Some(mac));
-            return;
+            return false;
         }
         Begun::InPlaceOf(other) => unpublish(rack, other),
         Begun::Yes => {}
     }
-    tracing::info!(%mac, "an unknown machine gets the ramdisk");
-    serve(rack, mac).await;
+    true
 }
 
 /// It was given its script. A token lives for one boot.
@@ -194,26 +211,32 @@ pub(crate) async fn script_given(rack: &Rack, mac: MacAddr) {
 
 /// It asks in another network than before.
 pub(crate) async fn moved(rack: &Rack, mac: MacAddr, segment: &SegmentConfig) {
-    rack.discovery.found.moved(mac, &segment.name);
-    serve(rack, mac).await;
+    let now = Instant::now();
+    let begun = rack.discovery.found.moved(mac, (&segment.name, addresses(segment)), now);
+    if begun.is_some_and(|begun| has_place(rack, mac, begun, now)) {
+        serve(rack, mac).await;
+    }
 }
 
-/// The ramdisk's script with a new token, where no task has taken the machine meanwhile.
+/// The ramdisk's script with a new token, where no task has taken the machine meanwhile: wherever it asked, since it may be
+/// back where it was.
 async fn serve(rack: &Rack, mac: MacAddr) {
-    let network = rack.discovery.found.network(mac);
-    let Some(segment) = network.and_then(|network| rack.provisioning_named(&network)) else { return };
     let name = name(mac);
     if rack.netboot.table().entries_of(mac).iter().any(|entry| entry.node != name) {
         return;
     }
     let Some(token) = rack.discovery.found.new_token(mac) else { return };
     let hostname = mac.hyphenated();
-    if let Err(error) = rack
-        .publish(&machine(rack, mac), &hostname, Place::In(segment), &Serve::Ramdisk { token: &token })
-        .await
-    {
-        let error = farrier_runtime::telemetry::chain(&error);
-        tracing::warn!(%mac, error, "an unknown machine gets nothing to boot");
+    for network in rack.discovery.found.networks(mac) {
+        let Some(segment) = rack.provisioning_named(&network) else { continue };
+        let serve = Serve::Ramdisk { token: &token };
+        let served = rack.publish(&machine(rack, mac), &hostname, Place::In(segment), &serve).await;
+        if let Err(error) = served {
+            // It takes no place from others, and begins when it asks again.
+            rack.discovery.found.not_served(mac, &network);
+            let error = farrier_runtime::telemetry::chain(&error);
+            tracing::warn!(%mac, segment = network, error, "an unknown machine gets nothing to boot");
+        }
     }
 }
 
@@ -306,7 +329,9 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
 }
 
 fn report(rack: &Rack, mac: MacAddr, hardware: Option<Hardware>) -> ReportMachineRequest {
-    let network = rack.discovery.found.network(mac).unwrap_or_default();
+    let peer = rack.discovery.found.agent(mac).and_then(|agent| agent.peer());
+    let came = peer.and_then(|ip| rack.provisioning_at(ip)).map(|segment| segment.name.clone());
+    let network = came.or_else(|| rack.discovery.found.network(mac)).unwrap_or_default();
     let ip = rack.netboot.table().entry(mac, &network).map(|entry| entry.ip.to_string());
     // A tenant's machine is nobody's BMC.
     let pool = |lease: &Lease| {
@@ -383,3 +408,6 @@ const ATTEMPTS: u32 = 180;
 const RETRY: Duration = Duration::from_secs(10);
 /// An agent that is connected, or connects again, takes its order in seconds.
 const OFF: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests;

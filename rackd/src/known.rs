@@ -16,7 +16,7 @@ use farrier_proto::inventory::snapshot_service_client::SnapshotServiceClient;
 use farrier_proto::inventory::{BootPort, ListBootPortsRequest};
 use farrier_runtime::telemetry::chain;
 use prost_types::Timestamp;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,15 +29,18 @@ use tonic::transport::Channel;
 #[derive(Default)]
 pub(crate) struct KnownMachines {
     state: Mutex<State>,
+    /// Nodes by port, as inventory said last. Held while they are served.
+    nodes: tokio::sync::Mutex<BTreeMap<String, String>>,
     again: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    /// As they stand in the boot table: another entry of the same port is a task's, or of discovery.
-    served: HashMap<MacAddr, Arc<BootEntry>>,
+    /// As they stand in the boot table, where each is and where it was before: another entry of the same port is a task's,
+    /// or of discovery.
+    served: HashMap<MacAddr, Vec<Arc<BootEntry>>>,
     about: About,
-    /// Machines for which the pool has no address.
+    /// Machines for which the pool where they are has no address.
     without: usize,
 }
 
@@ -56,9 +59,10 @@ impl KnownMachines {
         self.lock().about
     }
 
-    /// Whether the port is served as a known machine's in a table, and nothing else of it is.
+    /// Whether what a table has of the port in this network is a known machine's that nobody works on.
     pub(crate) fn is_idle(&self, table: &BootTable, mac: MacAddr, network: &str) -> bool {
-        self.lock().ours(table, mac).is_some_and(|entry| entry.network == network)
+        let state = self.lock();
+        table.entry(mac, network).is_some_and(|entry| state.is_ours(entry))
     }
 
     /// A known machine that nobody works on leaves its address to one that somebody does.
@@ -97,7 +101,12 @@ pub(crate) async fn open(rack: &Rack, path: &Path) -> Kept {
 async fn serve_kept(rack: &Rack, kept: &Kept) {
     let Some(last) = kept.last() else { return };
     let known = last.machines.iter().map(|m| (m.mac.clone(), m.name.clone())).collect();
-    if let Err(error) = serve(rack, &known).await {
+    *rack.known.nodes.lock().await = known;
+    serve_again(rack).await;
+}
+
+async fn serve_again(rack: &Rack) {
+    if let Err(error) = serve(rack, &*rack.known.nodes.lock().await).await {
         tracing::error!(
             error = chain(&error),
             "known machines are served as before: their addresses are not read"
@@ -105,11 +114,27 @@ async fn serve_kept(rack: &Rack, kept: &Kept) {
     }
 }
 
-/// Asks inventory now and then, until shutdown. While it is away, what it said last is served.
-pub(crate) async fn follow(rack: Arc<Rack>, credentials: Credentials, mut kept: Kept) {
+/// Serves them, until shutdown.
+pub(crate) async fn follow(rack: Arc<Rack>, credentials: Credentials, kept: Kept) {
+    let work = async {
+        tokio::join!(ask(&rack, &credentials, kept), serve_moved(&rack));
+    };
+    rack.shutdown.run_until_cancelled(work).await;
+}
+
+/// At once where a machine asks in another network than before, whatever the centre is doing. `homes` paces it.
+async fn serve_moved(rack: &Rack) {
+    loop {
+        rack.known.again.notified().await;
+        serve_again(rack).await;
+    }
+}
+
+/// Asks inventory now and then. While it is away, what it said last is served.
+async fn ask(rack: &Rack, credentials: &Credentials, mut kept: Kept) {
     let Some(inventory) = rack.config.inventory.clone() else { return };
     let expect = Expect::Exactly(Identity::Service("inventory".to_owned()));
-    let channel = match channel_with_deadline(&inventory, &credentials, expect, CALL) {
+    let channel = match channel_with_deadline(&inventory, credentials, expect, CALL) {
         Ok(channel) => channel,
         Err(error) => {
             tracing::error!(error = chain(&error), "inventory cannot be asked which machines there are");
@@ -117,36 +142,37 @@ pub(crate) async fn follow(rack: Arc<Rack>, credentials: Credentials, mut kept: 
         }
     };
     let inventory = SnapshotServiceClient::new(channel);
-    let work = async {
-        let mut away = false;
-        loop {
-            match list(inventory.clone()).await {
-                Ok(ports) => {
-                    kept = take(&rack, kept, ports).await;
-                    away = false;
-                }
-                Err(status) => {
-                    // Told once an outage.
-                    if !std::mem::replace(&mut away, true) {
-                        let machines = rack.known.about().machines;
-                        tracing::warn!(%status, machines, "not told which machines there are, serving those of the last time");
-                    }
-                    // A task may have ended meanwhile, and left its machine to nobody.
-                    serve_kept(&rack, &kept).await;
-                }
+    let mut away = false;
+    loop {
+        match list(inventory.clone()).await {
+            Ok(ports) => {
+                kept = take(rack, kept, ports).await;
+                away = false;
             }
-            // At once where a machine asks in another network than before.
-            let _ = tokio::time::timeout(EVERY, rack.known.again.notified()).await;
+            Err(status) => {
+                // Told once an outage.
+                if !std::mem::replace(&mut away, true) {
+                    let machines = rack.known.about().machines;
+                    tracing::warn!(%status, machines, "not told which machines there are, serving those of the last time");
+                }
+                // A task may have ended meanwhile, and left its machine to nobody.
+                serve_again(rack).await;
+            }
         }
-    };
-    rack.shutdown.run_until_cancelled(work).await;
+        tokio::time::sleep(EVERY).await;
+    }
 }
 
 /// What inventory says is served, and then kept.
 async fn take(rack: &Rack, mut kept: Kept, ports: Vec<BootPort>) -> Kept {
     let id = |node: &str| node.strip_prefix("nodes/").unwrap_or(node).to_owned();
     let known = ports.into_iter().map(|port| (port.mac_address, id(&port.node))).collect();
-    let machines = match serve(rack, &known).await {
+    let served = {
+        let mut nodes = rack.known.nodes.lock().await;
+        *nodes = known;
+        serve(rack, &nodes).await
+    };
+    let machines = match served {
         Ok(machines) => machines,
         // What is kept is better than what would be written now.
         Err(error) => {
@@ -183,60 +209,107 @@ async fn take(rack: &Rack, mut kept: Kept, ports: Vec<BootPort>) -> Kept {
 async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Result<Vec<MachineText>, JournalError> {
     let mut machines = Vec::new();
     let mut idle: HashMap<MacAddr, BootEntry> = HashMap::new();
-    let mut have = HashMap::new();
-    for segment in rack.provisioning() {
-        have.insert(segment.name.as_str(), rack.journal.addresses(&segment.name).await?);
-    }
+    let places = place(rack, known).await?;
     let mut without = 0;
     for (mac, node) in known {
         let Ok(port) = mac.parse::<MacAddr>() else { continue };
-        let Some(segment) = rack.home(port) else { continue };
-        let inside = |ip: &Ipv4Addr| (segment.pool.0..=segment.pool.1).contains(ip);
-        let ip = match have.get(segment.name.as_str()).and_then(|have| have.get(mac)).copied().filter(inside)
-        {
-            Some(ip) => Ok(ip),
-            None => reserve(rack, segment, port, known).await,
-        };
-        let ip = match ip {
-            Ok(ip) => ip,
-            Err(JournalError::PoolExhausted { .. }) => {
-                without += 1;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
+        let placed = places.get(&port);
+        let asked = rack.asked_in(port);
+        if placed.is_none_or(|(here, _)| asked.is_some_and(|asked| asked.name != here.name)) {
+            without += 1;
+        }
+        let Some((segment, ip)) = placed else { continue };
         let hostname = if farrier_model::is_label(node) { node.clone() } else { port.hyphenated() };
-        machines.push(MachineText::on_disk(&hostname, mac, &segment.name, ip));
+        machines.push(MachineText::on_disk(&hostname, mac, &segment.name, *ip));
         // Power, verification and the like leave what it is served as it is.
         let worked_on = rack.tasks.of_node(&format!("nodes/{node}"));
         if !worked_on.iter().any(|task| task.decides_what_is_served()) {
             let (node, network) = (format!("nodes/{node}"), segment.name.clone());
-            idle.insert(port, BootEntry { mac: port, node, hostname, ip, network, boot: Boot::LocalDisk });
+            let entry = BootEntry { mac: port, node, hostname, ip: *ip, network, boot: Boot::LocalDisk };
+            idle.insert(port, entry);
         }
     }
     // Told when it changes, and not at each look.
     if std::mem::replace(&mut rack.known.lock().without, without) != without && without > 0 {
         tracing::warn!(
             machines = without,
-            "known machines have no address, since a pool is too small: expected one for each, widen it"
+            "known machines have no address where they are, since a pool is too small: expected one for each, widen it"
         );
     }
     publish(rack, idle);
     Ok(machines)
 }
 
-/// None of another known machine: they would take it from each other for ever.
+/// In which network each has which address.
+type Places<'a> = HashMap<MacAddr, (&'a SegmentConfig, Ipv4Addr)>;
+
+/// An address for each: first where it asked, for those that did; then for all others, where they have one, else in the
+/// first network that has room. Whoever has one anywhere is told of when it asks elsewhere, and follows.
+async fn place<'a>(rack: &'a Rack, known: &BTreeMap<String, String>) -> Result<Places<'a>, JournalError> {
+    let mut have: HashMap<&str, HashMap<String, Ipv4Addr>> = HashMap::new();
+    for segment in rack.provisioning() {
+        have.insert(&segment.name, rack.journal.addresses(&segment.name).await?);
+    }
+    let mut places = Places::new();
+    for asked in [true, false] {
+        for mac in known.keys() {
+            let Ok(port) = mac.parse::<MacAddr>() else { continue };
+            if places.contains_key(&port) {
+                continue;
+            }
+            let had = |segment: &SegmentConfig| {
+                let inside = |ip: &Ipv4Addr| (segment.pool.0..=segment.pool.1).contains(ip);
+                have.get(segment.name.as_str()).and_then(|have| have.get(mac)).copied().filter(inside)
+            };
+            let mut where_to: Vec<_> =
+                if asked { rack.asked_in(port).into_iter().collect() } else { rack.provisioning().collect() };
+            where_to.sort_by_key(|segment| had(segment).is_none());
+            for segment in where_to {
+                let ip = match had(segment) {
+                    Some(ip) => Ok(ip),
+                    None => reserve(rack, (segment, port, asked), known, &places).await,
+                };
+                match ip {
+                    Ok(ip) => {
+                        // Perhaps it was another one's.
+                        if let Some(have) = have.get_mut(segment.name.as_str()) {
+                            have.retain(|other, had| *had != ip || other == mac);
+                        }
+                        places.insert(port, (segment, ip));
+                        break;
+                    }
+                    Err(JournalError::PoolExhausted { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+    Ok(places)
+}
+
+/// None of another known machine that is there, or may be: they would take it from each other for ever. One that never
+/// asked anywhere gives way to one that asked here.
 async fn reserve(
     rack: &Rack,
-    segment: &SegmentConfig,
-    mac: MacAddr,
+    (segment, mac, asked): (&SegmentConfig, MacAddr, bool),
     known: &BTreeMap<String, String>,
+    places: &Places<'_>,
 ) -> Result<Ipv4Addr, JournalError> {
     let (first, last) = segment.pool;
+    let table = rack.netboot.table();
+    let leases = rack.netboot.leases();
+    let leased: HashSet<MacAddr> =
+        leases.into_iter().filter(|lease| lease.network == segment.name).map(|lease| lease.mac).collect();
+    let at_work = rack.ports_at_work();
     let in_use = |other: &str| {
-        let table = rack.netboot.table();
-        known.contains_key(other)
-            || other.parse::<MacAddr>().is_ok_and(|other| table.entry(other, &segment.name).is_some())
+        let Ok(port) = other.parse::<MacAddr>() else { return known.contains_key(other) };
+        let served = table.entry(port, &segment.name).is_some();
+        if !known.contains_key(other) || (served && !rack.known.is_idle(&table, port, &segment.name)) {
+            return served;
+        }
+        let is_here = places.get(&port).is_some_and(|(place, _)| place.name == segment.name);
+        let may_be_here = rack.asked_in(port).map_or(!asked, |home| home.name == segment.name);
+        is_here || may_be_here || leased.contains(&port) || at_work.contains(other)
     };
     rack.journal.address(&segment.name, &mac.to_string(), first, last, in_use).await
 }
@@ -245,9 +318,7 @@ fn publish(rack: &Rack, idle: HashMap<MacAddr, BootEntry>) {
     let table = rack.netboot.table();
     let same = {
         let state = rack.known.lock();
-        let gone =
-            state.served.keys().any(|mac| !idle.contains_key(mac) && state.ours(&table, *mac).is_some());
-        !gone && idle.values().all(|entry| !state.wants(&table, entry))
+        state.stale(&table, &idle).is_empty() && idle.values().all(|entry| !state.wants(&table, entry))
     };
     // Each change copies the table.
     if same {
@@ -256,47 +327,60 @@ fn publish(rack: &Rack, idle: HashMap<MacAddr, BootEntry>) {
     rack.netboot.update(|table| {
         // Inside, as in `give_way`: the two locks are always taken in this order.
         let mut state = rack.known.lock();
-        let gone: Vec<MacAddr> = state.served.keys().filter(|mac| !idle.contains_key(mac)).copied().collect();
-        for mac in gone {
-            state.take_out(table, mac);
+        for (mac, network) in state.stale(table, &idle) {
+            table.unpublish(mac, &network);
         }
         for (mac, entry) in idle {
             if state.wants(table, &entry) {
                 let network = entry.network.clone();
-                // Perhaps of another network.
-                state.take_out(table, mac);
+                let before = table.entry_by_ip(entry.ip).map(|seen| (seen.mac, seen.network.clone()));
+                if let Some((mac, network)) = before {
+                    table.unpublish(mac, &network);
+                }
                 table.publish(entry);
                 if let Some(published) = table.entry(mac, &network) {
-                    state.served.insert(mac, Arc::clone(published));
+                    state.served.entry(mac).or_default().push(Arc::clone(published));
                 }
             }
         }
+        state.forget(table);
     });
 }
 
 impl State {
-    /// The port's entry, where it is still the one that was put there.
-    fn ours<'a>(&self, table: &'a BootTable, mac: MacAddr) -> Option<&'a Arc<BootEntry>> {
-        let entry = self.served.get(&mac)?;
-        table.entry(mac, &entry.network).filter(|seen| Arc::ptr_eq(seen, entry))
+    /// Whether an entry of the table is one that was put there for a known machine.
+    fn is_ours(&self, entry: &Arc<BootEntry>) -> bool {
+        self.served.get(&entry.mac).is_some_and(|ours| ours.iter().any(|one| Arc::ptr_eq(one, entry)))
     }
 
-    /// The port's entry goes, where it is still the one that was put there.
-    fn take_out(&mut self, table: &mut BootTable, mac: MacAddr) {
-        if let Some(network) = self.ours(table, mac).map(|entry| entry.network.clone()) {
-            table.unpublish(mac, &network);
-        }
-        self.served.remove(&mac);
+    /// What is to go: of machines that are no longer known, or have another name. Where one was before it goes on being
+    /// served: whoever only pretends to be it elsewhere takes nothing away from it.
+    fn stale(&self, table: &BootTable, idle: &HashMap<MacAddr, BootEntry>) -> Vec<(MacAddr, String)> {
+        let is_stale = |entry: &&Arc<BootEntry>| {
+            let now = idle.get(&entry.mac);
+            let same = now.is_some_and(|now| now.node == entry.node && now.hostname == entry.hostname);
+            !same && table.entry(entry.mac, &entry.network).is_some_and(|seen| Arc::ptr_eq(seen, entry))
+        };
+        let stale = self.served.values().flatten().filter(is_stale);
+        stale.map(|entry| (entry.mac, entry.network.clone())).collect()
+    }
+
+    /// Those that are no longer in the table are not kept.
+    fn forget(&mut self, table: &BootTable) {
+        self.served.retain(|mac, ours| {
+            ours.retain(|entry| table.entries_of(*mac).iter().any(|seen| Arc::ptr_eq(seen, entry)));
+            !ours.is_empty()
+        });
     }
 
     /// Whether the entry is to be put into the table. What a task or discovery says of a port stands, in whatever network,
     /// and so does their claim to an address.
     fn wants(&self, table: &BootTable, entry: &BootEntry) -> bool {
-        let taken = table.entry_by_ip(entry.ip).is_some_and(|seen| seen.mac != entry.mac);
-        match self.ours(table, entry.mac) {
-            Some(old) => **old != *entry && !taken,
-            None => table.entries_of(entry.mac).is_empty() && !taken,
-        }
+        let taken =
+            table.entry_by_ip(entry.ip).is_some_and(|seen| seen.mac != entry.mac && !self.is_ours(seen));
+        let all_ours = table.entries_of(entry.mac).iter().all(|seen| self.is_ours(seen));
+        let there = table.entry(entry.mac, &entry.network);
+        !taken && all_ours && there.is_none_or(|old| **old != *entry)
     }
 }
 
@@ -324,3 +408,6 @@ const CALL: Duration = Duration::from_secs(30);
 const PAGE: i32 = 500;
 /// More than any rack has: an inventory that pages for ever is not followed.
 const MOST: usize = 100_000;
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@ mod config;
 mod consoles;
 mod discovery;
 mod disk_access;
+#[cfg(test)]
+mod fixture;
 mod grpc;
 mod homes;
 mod housekeeping;

@@ -16,8 +16,8 @@ pub(crate) struct Found {
 }
 
 struct One {
-    /// The provisioning network where it asks.
-    network: String,
+    /// The provisioning networks where it has an address, or is to have one: where it asked last is the last one.
+    networks: Vec<String>,
     since: Instant,
     /// It was given its script: whoever only asks for an address gets no further than that.
     fetched: bool,
@@ -40,43 +40,31 @@ pub(super) enum Begun {
 impl Found {
     /// A machine begins, or begins again, in a network that has so many addresses. Each takes one, and nodes need some too:
     /// they have half of them, at most.
-    pub(super) fn begin(&self, mac: MacAddr, (network, addresses): (&str, u32), now: Instant) -> Begun {
-        let half = usize::try_from(addresses / 2).unwrap_or(MOST).clamp(1, MOST);
+    pub(super) fn begin(&self, mac: MacAddr, place: (&str, u32), now: Instant) -> Begun {
+        enter(&mut self.lock(), mac, place, now)
+    }
+
+    /// It asks in another network; `None`: it is not there any more. What it has elsewhere is left to it.
+    pub(super) fn moved(&self, mac: MacAddr, place: (&str, u32), now: Instant) -> Option<Begun> {
         let mut all = self.lock();
-        let age = |one: &One| now.saturating_duration_since(one.since);
-        let mut begun = Begun::Yes;
-        let crowded = all.len() >= MOST;
-        let beside = |one: &One| crowded || one.network == network;
-        if !all.contains_key(&mac) && all.values().filter(|one| beside(one)).count() >= half {
-            let idle = all.iter().filter(|(_, one)| beside(one) && !one.fetched && age(one) >= SHOWS_UP);
-            let Some(oldest) = idle.min_by_key(|(_, one)| one.since).map(|(mac, _)| *mac) else {
-                return Begun::TooMany;
-            };
-            all.remove(&oldest);
-            begun = Begun::InPlaceOf(oldest);
-        }
-        // One that only asks, again and again, does not stay for it.
-        all.entry(mac).or_insert_with(|| One {
-            network: network.to_owned(),
-            since: now,
-            fetched: false,
-            secrets: Secrets::default(),
-            agent: Arc::default(),
-            said: None,
-        });
-        begun
+        all.contains_key(&mac).then(|| enter(&mut all, mac, place, now))
     }
 
-    /// It asks in another network.
-    pub(super) fn moved(&self, mac: MacAddr, network: &str) {
+    /// It has no address in this network.
+    pub(super) fn not_served(&self, mac: MacAddr, network: &str) {
         if let Some(one) = self.lock().get_mut(&mac) {
-            network.clone_into(&mut one.network);
+            one.networks.retain(|other| other != network);
         }
     }
 
-    /// Where it asks.
+    /// Where it asked.
+    pub(super) fn networks(&self, mac: MacAddr) -> Vec<String> {
+        self.lock().get(&mac).map(|one| one.networks.clone()).unwrap_or_default()
+    }
+
+    /// Where it asked last.
     pub(super) fn network(&self, mac: MacAddr) -> Option<String> {
-        self.lock().get(&mac).map(|one| one.network.clone())
+        self.lock().get(&mac).and_then(|one| one.networks.last().cloned())
     }
 
     /// It was given its script.
@@ -141,6 +129,40 @@ impl Found {
     }
 }
 
+fn enter(
+    all: &mut HashMap<MacAddr, One>,
+    mac: MacAddr,
+    (network, addresses): (&str, u32),
+    now: Instant,
+) -> Begun {
+    let half = usize::try_from(addresses / 2).unwrap_or(MOST).clamp(1, MOST);
+    let age = |one: &One| now.saturating_duration_since(one.since);
+    let is_in = |one: &One| one.networks.iter().any(|other| other == network);
+    let crowded = !all.contains_key(&mac) && all.len() >= MOST;
+    let beside = |one: &One| crowded || is_in(one);
+    let mut begun = Begun::Yes;
+    if !all.get(&mac).is_some_and(is_in) && all.values().filter(|one| beside(one)).count() >= half {
+        let idle = all.iter().filter(|(_, one)| beside(one) && !one.fetched && age(one) >= SHOWS_UP);
+        let Some(oldest) = idle.min_by_key(|(_, one)| one.since).map(|(mac, _)| *mac) else {
+            return Begun::TooMany;
+        };
+        all.remove(&oldest);
+        begun = Begun::InPlaceOf(oldest);
+    }
+    // One that only asks, again and again, does not stay for it.
+    let one = all.entry(mac).or_insert_with(|| One {
+        networks: Vec::new(),
+        since: now,
+        fetched: false,
+        secrets: Secrets::default(),
+        agent: Arc::default(),
+        said: None,
+    });
+    one.networks.retain(|other| other != network);
+    one.networks.push(network.to_owned());
+    begun
+}
+
 /// At once: a row of racks that was just cabled. Strangers cannot take more memory than this.
 const MOST: usize = 512;
 /// One that got no further than its script.
@@ -203,8 +225,13 @@ mod tests {
             all.filter(|mac| found.begin(*mac, (network, 9), now) == Begun::Yes).count()
         };
         assert_eq!((begun("row-1", 0), begun("row-2", 100)), (4, 4), "in each network by itself");
-        found.moved(MacAddr([2, 0, 0, 0, 0, 0]), "row-2");
-        assert_eq!((begun("row-1", 50), begun("row-2", 150)), (1, 0));
+        let moved = |n: u8, network| found.moved(MacAddr([2, 0, 0, 0, 0, n]), (network, 9), now);
+        assert_eq!(moved(0, "row-2"), Some(Begun::TooMany), "nor by asking in one after the other");
+        assert_eq!(moved(0, "row-3"), Some(Begun::Yes));
+        assert_eq!(moved(200, "row-3"), None, "it never began");
+        assert_eq!((begun("row-1", 50), begun("row-3", 150)), (0, 3), "it has one in both");
+        found.not_served(MacAddr([2, 0, 0, 0, 0, 0]), "row-1");
+        assert_eq!(begun("row-1", 50), 1);
     }
 
     #[test]

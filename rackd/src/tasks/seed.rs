@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::plug::tenant;
 use super::step::StepError;
+use crate::config::Role;
 use crate::secrets::random_token;
 use farrier_proto::agent::session_response::File;
 use serde_json::{Value, json};
@@ -89,7 +90,12 @@ async fn vendor_data(cx: &Context<'_>) -> Result<String, StepError> {
             s.phone_secret.clone()
         })
         .await?;
-    let segment = tenant(cx)?;
+    let lives = tenant(cx)?;
+    let segment = match lives.role {
+        Role::Tenant => lives,
+        // It stays where its ramdisk is.
+        Role::Provisioning => cx.rack.reached_from(cx.machine()?, cx.task.agent.peer()).unwrap_or(lives),
+    };
     // A recovered system is a new instance to cloud-init, so that it takes the other machine's ports and calls home;
     // to those who log in it stays the same.
     let keys = if cx.deploy()?.recovery.is_some() { "ssh_deletekeys: false\n" } else { "" };

@@ -45,10 +45,8 @@ async fn write(cx: &Context<'_>, tries: u32) -> Result<Outcome, StepError> {
     let deploy = cx.deploy()?;
     let manifest = cx.rack.cache.ensure(&deploy.image, &deploy.manifest_sha256, |_, _| ()).await?;
     // The ramdisk reaches the rack where it came from, whichever of the machine's ports that is.
-    let came = cx.task.agent.peer().and_then(|ip| cx.rack.provisioning_at(ip));
-    let segment = came
-        .or_else(|| cx.rack.home_of(cx.machine().ok()?))
-        .ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?;
+    let reached = cx.rack.reached_from(cx.machine()?, cx.task.agent.peer());
+    let segment = reached.ok_or_else(|| StepError::fatal("this rack has no provisioning segment"))?;
     let by_iscsi = deploy.method() == DeployMethod::Iscsi;
     let url = if by_iscsi {
         offer(cx, segment.address).await?

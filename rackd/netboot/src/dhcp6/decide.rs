@@ -15,6 +15,8 @@ use crate::{
 pub struct Decision6 {
     /// Whose packet it is, as far as it says.
     pub mac: Option<MacAddr>,
+    /// A port that is served in another network, and asks here: it is plugged in here, or was moved.
+    pub moved: Option<MacAddr>,
     /// The answer's bytes, if there is one.
     pub reply: Option<Vec<u8>>,
     /// What happened, in order, with details for people.
@@ -63,7 +65,12 @@ pub fn decide6(
     }
     match entry {
         Some(entry) => known(decision, segment, six, files, request, entry),
-        None if elsewhere().is_some() => moved(decision, segment, six, request),
+        None if elsewhere().is_some() => {
+            // A DUID is the machine's: its other ports have the same one, wherever they are.
+            let mut ports = request.port_macs(source).into_iter();
+            let port = ports.find(|mac| !table.entries_of(*mac).is_empty());
+            moved(Decision6 { moved: port, ..decision }, segment, six, request)
+        }
         None => {
             let boots = request.client != Client::Other;
             let kind = EventKind::UnknownMac { network: segment.network.clone(), boots };

@@ -141,22 +141,25 @@ impl Request6 {
         Ok(this)
     }
 
-    /// The Ethernet addresses that it may have, the surest first: as its relay saw it; as its link-local address is made
-    /// of it (RFC 4291 appendix A); as its DUID has one (RFC 8415 §11.2, §11.4), which may be that of another of its ports.
-    /// `source` is where the packet came from.
+    /// The Ethernet addresses that the port that asks may have, the surest first: as its relay saw it; as its link-local address
+    /// is made of it (RFC 4291 appendix A). `source` is where the packet came from.
+    #[must_use]
+    pub fn port_macs(&self, source: Ipv6Addr) -> Vec<MacAddr> {
+        let client = self.relays.last().map_or(source, |hop| hop.peer);
+        let mut macs: Vec<_> = [self.link_layer, in_link_local(client)].into_iter().flatten().collect();
+        macs.dedup();
+        macs
+    }
+
+    /// Those, and the one that its DUID has (RFC 8415 §11.2, §11.4), which may be that of another of the machine's ports.
     #[must_use]
     pub fn macs(&self, source: Ipv6Addr) -> Vec<MacAddr> {
-        let client = self.relays.last().map_or(source, |hop| hop.peer);
         let duid = self.client_id.as_deref().and_then(|duid| match duid {
             [0, 1, 0, 1, _, _, _, _, mac @ ..] | [0, 3, 0, 1, mac @ ..] => unicast(mac),
             _ => None,
         });
-        let mut macs = Vec::new();
-        for mac in [self.link_layer, in_link_local(client), duid].into_iter().flatten() {
-            if !macs.contains(&mac) {
-                macs.push(mac);
-            }
-        }
+        let mut macs = self.port_macs(source);
+        macs.extend(duid.filter(|mac| !macs.contains(mac)));
         macs
     }
 

@@ -76,10 +76,10 @@ impl Server {
         let files = &self.shared.config.boot_files;
         let decision = decide6(&segment, &six, &table, files, &request, *from.ip());
         let entry = decision.mac.and_then(|mac| table.entry(mac, &segment.network));
+        if let Some(mac) = decision.moved {
+            self.shared.elsewhere.note(mac, &segment.network);
+        }
         for (kind, detail) in decision.events {
-            if let (EventKind::WrongNetwork, Some(mac)) = (&kind, decision.mac) {
-                self.shared.elsewhere.note(mac, &segment.network);
-            }
             let rare = match kind {
                 EventKind::UnknownMac { boots, .. } => Some(boots),
                 EventKind::WrongNetwork => Some(false),

@@ -300,3 +300,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_port_is_elsewhere_by_its_own_address_and_not_by_its_machines_duid() {
+    let table = table("other", boot());
+    let solicit = packet(MessageType::Solicit, &[DhcpOption::ClientId(DUID_LL.to_vec()), ia(7, &[])]);
+    for (source, moved) in [(LINK_LOCAL, Some(MAC)), (OPAQUE, None)] {
+        let decision = run(&table, &solicit, source);
+        assert_eq!((decision.mac, decision.moved), (Some(MAC), moved), "{source}");
+        assert!(matches!(&decision.events[..], [(EventKind::WrongNetwork, _)]), "{:?}", decision.events);
+    }
+    let here = self::table("provisioning", boot());
+    assert_eq!(run(&here, &solicit, LINK_LOCAL).moved, None);
+}

@@ -1,0 +1,135 @@
+use super::*;
+use crate::fixture;
+
+fn mac(n: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, n])
+}
+
+fn nodes(count: u8) -> BTreeMap<String, String> {
+    (0..count).map(|n| (mac(n).to_string(), format!("n{n}"))).collect()
+}
+
+/// It asks in a network where it is not served.
+async fn asks(rack: &Arc<Rack>, n: u8, network: &str) {
+    crate::homes::moved(rack, mac(n), rack.provisioning_named(network).unwrap()).await.unwrap();
+}
+
+/// Where each of so many is served.
+fn served(rack: &Rack, count: u8) -> Vec<Vec<String>> {
+    let table = rack.netboot.table();
+    let of = |n| {
+        let mut all: Vec<_> =
+            table.entries_of(mac(n)).iter().map(|entry| format!("{} {}", entry.network, entry.ip)).collect();
+        all.sort();
+        all
+    };
+    (0..count).map(of).collect()
+}
+
+/// The table and the list that is kept: each has one address, which nobody else has.
+async fn look(rack: &Rack, count: u8) -> usize {
+    let machines = serve(rack, &nodes(count)).await.unwrap();
+    let mut all: Vec<_> = served(rack, count).into_iter().flatten().collect();
+    let len = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), len, "an address is one machine's: {all:?}");
+    machines.len()
+}
+
+fn in_network(rack: &Rack, network: &str, count: u8) -> Vec<u8> {
+    (0..count).filter(|n| rack.netboot.table().entry(mac(*n), network).is_some()).collect()
+}
+
+#[tokio::test]
+async fn those_for_whom_the_first_network_is_too_small_wait_in_another_one_and_follow_from_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let rack = fixture::rack(dir.path(), &[4, 4, 4]).await;
+    assert_eq!(look(&rack, 10).await, 10, "none is left out");
+    let of = |network| in_network(&rack, network, 10);
+    assert_eq!((of("row-1").len(), of("row-2").len(), of("row-3").len()), (4, 4, 2));
+    let before = served(&rack, 10);
+    assert_eq!(look(&rack, 10).await, 10);
+    assert_eq!(served(&rack, 10), before, "and nobody is moved without need");
+    // Four of them are in the third network: two that never asked and wait there make room.
+    for n in [0, 1, 4, 5] {
+        asks(&rack, n, "row-3").await;
+    }
+    assert_eq!(look(&rack, 10).await, 10);
+    let there = in_network(&rack, "row-3", 10);
+    assert_eq!(there, [0, 1, 4, 5]);
+    assert_eq!(rack.known.lock().without, 0);
+    let before = served(&rack, 10);
+    assert_eq!(look(&rack, 10).await, 10);
+    assert_eq!(served(&rack, 10), before);
+}
+
+#[tokio::test]
+async fn an_address_is_free_for_another_machine_when_its_own_one_has_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let rack = fixture::rack(dir.path(), &[2, 2]).await;
+    look(&rack, 2).await;
+    asks(&rack, 0, "row-2").await;
+    asks(&rack, 1, "row-2").await;
+    look(&rack, 2).await;
+    assert_eq!(in_network(&rack, "row-1", 2), [0, 1], "what they had there is left to them");
+    assert_eq!(look(&rack, 4).await, 4, "until it is needed");
+    assert_eq!((in_network(&rack, "row-1", 4), in_network(&rack, "row-2", 4)), (vec![2, 3], vec![0, 1]));
+    assert_eq!(look(&rack, 5).await, 4);
+    assert_eq!(rack.known.lock().without, 1);
+}
+
+#[tokio::test]
+async fn who_pretends_to_be_an_idle_machine_elsewhere_takes_nothing_away_from_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let rack = fixture::rack(dir.path(), &[9, 9]).await;
+    look(&rack, 1).await;
+    let before = Arc::clone(rack.netboot.table().entry(mac(0), "row-1").unwrap());
+    asks(&rack, 0, "row-2").await;
+    look(&rack, 1).await;
+    let table = rack.netboot.table();
+    assert!(Arc::ptr_eq(table.entry(mac(0), "row-1").unwrap(), &before), "the very same");
+    assert!(table.entry(mac(0), "row-2").is_some());
+    for network in ["row-1", "row-2"] {
+        assert!(rack.known.is_idle(&table, mac(0), network), "{network}");
+    }
+    // One that is forgotten is forgotten everywhere.
+    serve(&rack, &BTreeMap::new()).await.unwrap();
+    assert!(served(&rack, 1).concat().is_empty());
+    assert!(rack.known.lock().served.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_task_says_of_a_port_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let rack = fixture::rack(dir.path(), &[9, 9]).await;
+    let of_a_task = BootEntry {
+        mac: mac(0),
+        node: "nodes/n0".into(),
+        hostname: "n0".into(),
+        ip: [10, 90, 2, 11].into(),
+        network: "row-2".into(),
+        boot: Boot::None,
+    };
+    rack.netboot.update(|table| table.publish(of_a_task));
+    look(&rack, 2).await;
+    assert_eq!(served(&rack, 1), [["row-2 10.90.2.11"]]);
+}
+
+#[tokio::test]
+async fn a_machine_that_moved_is_served_at_once_without_a_centre() {
+    let dir = tempfile::tempdir().unwrap();
+    let rack = fixture::rack(dir.path(), &[9, 9]).await;
+    *rack.known.nodes.lock().await = nodes(1);
+    serve_again(&rack).await;
+    let authority = rack.agent_ca.issue(&Identity::Rack("r1".into()), &[], CALL).unwrap();
+    let credentials =
+        Credentials::from_pem(&authority.cert_pem, &authority.key_pem, rack.agent_ca.cert_pem()).unwrap();
+    let follows = tokio::spawn(follow(rack.clone(), credentials, Kept::open(dir.path().join(FILE))));
+    asks(&rack, 0, "row-2").await;
+    while rack.netboot.table().entry(mac(0), "row-2").is_none() {
+        tokio::task::yield_now().await;
+    }
+    rack.shutdown.cancel();
+    follows.await.unwrap();
+}
