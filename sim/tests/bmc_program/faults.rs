@@ -132,11 +132,10 @@ async fn ours_over_ipmi(program: &Program, hubs: &Hubs) {
     let busy = bmc(4).power_status(hopeless()).await.unwrap_err();
     assert!(busy.to_string().contains("busy"), "{busy}");
     let unreadable = bmc(9).power_status(hopeless()).await.unwrap_err();
+    // What it answers is no answer, as often as it is asked.
     assert!(
-        matches!(
-            unreadable,
-            BmcError::Garbled { .. } | BmcError::Unreachable { .. } | BmcError::Malformed { .. }
-        ),
+        is_silence(&unreadable)
+            || matches!(unreadable, BmcError::Garbled { .. } | BmcError::Malformed { .. }),
         "{unreadable}"
     );
     let mute = bmc(12).power_status(hopeless()).await.unwrap_err();
