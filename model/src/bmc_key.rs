@@ -1,6 +1,6 @@
 //! The key of a BMC itself (Kg, IPMI 2.0 section 13.31) as people write it, for a login with two keys.
 
-/// K[G] has so many bytes; shorter ones end in zeroes.
+/// Kg has so many bytes; shorter ones end in zeroes.
 const BYTES: usize = 20;
 /// Before a key in hexadecimal digits, since one may have bytes that are no text.
 const HEX: &str = "0x";
