@@ -138,10 +138,8 @@ impl Server {
                 // Also while nobody asks: a lease that ran out by a wrong clock is somebody else's after a restart.
                 _ = clock.tick() => {
                     self.leases().mind_the_clock(SystemTime::now(), Instant::now());
-                    if self.leases().shifted()
-                        && let Ok(Err(error)) = self.leases().commit(Vec::new()).await
-                    {
-                        tracing::warn!(%error, "leases are not written anew, trying again");
+                    if self.leases().shifted() {
+                        self.waiting.write_anew();
                     }
                     continue;
                 }

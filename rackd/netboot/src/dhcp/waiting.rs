@@ -29,6 +29,8 @@ pub(super) struct Waiting {
     under_way: Option<(JoinHandle<io::Result<()>>, Vec<Reply>)>,
     /// When the next write may begin. One machine alone never waits for that.
     due: Option<Instant>,
+    /// What is on disk is to be written again, though nobody waits for it.
+    anew: bool,
     /// When it was last told that the disk does not take them.
     told: Option<Instant>,
 }
@@ -48,6 +50,7 @@ impl Waiting {
             replies: HashMap::new(),
             under_way: None,
             due: None,
+            anew: false,
             told: None,
         }
     }
@@ -88,13 +91,26 @@ impl Waiting {
         true
     }
 
+    /// The leases were changed by something else than a machine: the next write is begun also without one. A disk that
+    /// hangs keeps nobody from an answer that needs none.
+    pub(super) fn write_anew(&mut self) {
+        self.anew = self.commit.is_some();
+        self.begin();
+    }
+
+    fn has_work(&self) -> bool {
+        self.anew || !self.records.is_empty()
+    }
+
     /// Begins a write, if there is something to write, none under way, and the last one long enough ago.
     pub(super) fn begin(&mut self) {
         let now = Instant::now();
+        let has_work = self.has_work();
         let Some(commit) = self.commit.as_ref().filter(|_| self.under_way.is_none()) else { return };
-        if self.records.is_empty() || self.due > Some(now) {
+        if !has_work || self.due > Some(now) {
             return;
         }
+        self.anew = false;
         self.due = Some(now + GATHER);
         let write = commit(std::mem::take(&mut self.records));
         self.of_client.clear();
@@ -105,7 +121,7 @@ impl Waiting {
     /// The answers of the next write that is on disk; never without one. Nothing is lost when the future is dropped
     /// before.
     pub(super) async fn committed(&mut self) -> Vec<Reply> {
-        if self.under_way.is_none() && !self.records.is_empty() {
+        if self.under_way.is_none() && self.has_work() {
             if let Some(due) = self.due {
                 tokio::time::sleep_until(due.into()).await;
             }
@@ -251,6 +267,28 @@ mod tests {
         }
         disk.finishes(Ok(()));
         assert_eq!(next.await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn leases_are_written_anew_without_anybody_who_asks() {
+        let disk = Disk::default();
+        let mut waiting = disk.waiting();
+        waiting.write_anew();
+        assert_eq!(disk.writes(), [0]);
+        // Asked for again while the disk hangs: one write more, when it is done.
+        waiting.write_anew();
+        assert!(pending(&mut waiting) && disk.writes() == [0]);
+        disk.finishes(Ok(()));
+        assert_eq!(waiting.committed().await, []);
+        let next = tokio::spawn(async move { waiting.committed().await });
+        while disk.writes().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        disk.finishes(Ok(()));
+        assert_eq!(next.await.unwrap(), []);
+        let mut in_memory = Waiting::committing(None);
+        in_memory.write_anew();
+        assert!(pending(&mut in_memory));
     }
 
     #[tokio::test]
