@@ -31,7 +31,8 @@ pub struct Config {
     /// Journal, image cache, volumes, agent authority.
     pub data: PathBuf,
     /// Program that prints the key of the secrets in `data`, from a key management system: 32 bytes, or the same in
-    /// hexadecimal or base64. Words are parted by spaces. Unset: `secrets.key` in `data`, made when missing.
+    /// hexadecimal or base64. Words are parted by spaces. It has to answer without the centre, or a rackd that restarts while
+    /// that is away does not start. Unset: `secrets.key` in `data`, made when missing.
     pub secrets_key_command: Option<String>,
     /// `cert.pem`, `key.pem`, `ca.pem`.
     pub identity: PathBuf,

@@ -43,6 +43,7 @@ use farrier_runtime::serve::Server;
 use farrier_runtime::telemetry::chain;
 use farrier_runtime::vault::Vault;
 use farrier_switch::{Bridges, Static, Switch};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -110,7 +111,7 @@ pub async fn start(
         .with_context(|| format!("cannot make {}", config.data.display()))?;
     let key = KeySource::of(config.data.join("secrets.key"), config.secrets_key_command.as_deref());
     // With another key no task that runs could go on, and no deployed machine would have its address.
-    let sealed = std::fs::read(config.data.join(URL_KEY)).ok().map(|sealed| (URL_KEY.to_owned(), sealed));
+    let sealed = sealed_before(&config.data.join(URL_KEY));
     let vault = Arc::new(Vault::open_beside(&key, sealed).await.context("cannot open the secrets key")?);
     let journal = Journal::open(&config.data.join("journal.db")).await?;
     let agent_ca = agent_authority(&config.data.join("agent-ca"), &config.rack)?;
@@ -391,7 +392,35 @@ fn signing_key(vault: &Vault, path: &Path) -> anyhow::Result<[u8; 32]> {
     }
     let key: [u8; 32] = rand::random();
     let tmp = path.with_extension("new");
-    std::fs::write(&tmp, vault.seal(URL_KEY, &key)?)?;
+    let mut file = std::fs::File::create(&tmp)?;
+    file.write_all(&vault.seal(URL_KEY, &key)?)?;
+    // By this file it is known whether the secrets key is the right one: not one that lost its end with the power.
+    file.sync_all()?;
     std::fs::rename(&tmp, path)?;
     Ok(key)
+}
+
+/// What was sealed here by the secrets key, where anything was. An empty file is what a lost power left of one, and proves
+/// nothing.
+fn sealed_before(path: &Path) -> Option<(String, Vec<u8>)> {
+    let sealed = std::fs::read(path).ok().filter(|sealed| !sealed.is_empty())?;
+    Some((URL_KEY.to_owned(), sealed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn another_key_than_sealed_what_is_there_opens_nothing_and_an_empty_file_proves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, key) = (dir.path().join(URL_KEY), |name: &str| KeySource::from(dir.path().join(name)));
+        let open = async |name: &str| Vault::open_beside(&key(name), sealed_before(&path)).await;
+        let signs = signing_key(&open("ours").await.unwrap(), &path).unwrap();
+        assert_eq!(signing_key(&open("ours").await.unwrap(), &path).unwrap(), signs);
+        Vault::open_or_create(&dir.path().join("other")).unwrap();
+        assert!(open("other").await.is_err() && open("gone").await.is_err());
+        std::fs::write(&path, "").unwrap();
+        assert_ne!(signing_key(&open("other").await.unwrap(), &path).unwrap(), signs);
+    }
 }
