@@ -1,7 +1,8 @@
 //! Foreign programs against our simulated BMC: ipmitool and FreeIPMI judge our protocol.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::io::ErrorKind;
+mod judge;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use farrier_sim::bmc::{
     BmcConfig, BmcHandle, BmcServer, BootDeviceSelector, BootFlags, ChassisIdentify, CipherSuite,
     MemoryChassis, PowerAction, Secret,
 };
+use judge::{Output, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UdpSocket;
 use tokio::process::Command;
@@ -43,41 +45,14 @@ impl Lab {
         words.extend(["-H".into(), address.ip().to_string(), "-p".into(), address.port().to_string()]);
         words.extend(["-C".into(), suite.to_string(), "-P".into(), password.into()]);
         words.extend(arguments.split_whitespace().map(Into::into));
-        run("ipmitool", "ipmitool", &words).await
+        says("ipmitool", "ipmitool", &words).await
     }
 }
 
-struct Output {
-    ok: bool,
-    text: String,
-}
-
-impl Output {
-    #[track_caller]
-    fn says(&self, words: &str) -> &Self {
-        assert!(self.text.contains(words), "expected {words:?}, seen:\n{}", self.text);
-        self
-    }
-
-    #[track_caller]
-    fn succeeds(&self) -> &Self {
-        assert!(self.ok, "expected success, seen:\n{}", self.text);
-        self
-    }
-}
-
-/// A missing program fails the test, with what to install: a proof that is skipped is no proof.
-async fn run(program: &str, package: &str, arguments: &[String]) -> Output {
-    let output = match Command::new(program).args(arguments).kill_on_drop(true).output().await {
-        Ok(output) => output,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            panic!("{program} is not installed: apt-get install {package}")
-        }
-        Err(error) => panic!("{program}: {error}"),
-    };
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.push_str(&String::from_utf8_lossy(&output.stderr));
-    Output { ok: output.status.success(), text }
+async fn says(program: &str, package: &str, arguments: &[String]) -> Output {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    run(command, package).await
 }
 
 async fn ipmitool_drives_everything(suite: u8) {
@@ -148,7 +123,7 @@ async fn ipmitool_finds_the_suite_itself() {
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         let words =
             ["-I", "lanplus", "-H", &host, "-p", &port, "-U", USER, "-P", PASSWORD, "power", "status"];
-        let output = run("ipmitool", "ipmitool", &words.map(str::to_owned)).await;
+        let output = says("ipmitool", "ipmitool", &words.map(str::to_owned)).await;
         output.succeeds().says("Chassis Power is off");
         assert!(!output.text.contains("Unable"), "{}", output.text);
         lab.bmc.shutdown().await;
@@ -193,7 +168,7 @@ async fn freeipmi_drives_power_and_chassis() {
         let lab = Lab::start(|_| {}).await;
         let address = lab.bmc.address();
         let power = async |arguments: &str| {
-            run("ipmipower", "freeipmi-tools", &freeipmi(address, suite, PASSWORD, arguments)).await
+            says("ipmipower", "freeipmi-tools", &freeipmi(address, suite, PASSWORD, arguments)).await
         };
         power("--stat").await.says("off");
         power("--on").await.says("ok");
@@ -201,10 +176,10 @@ async fn freeipmi_drives_power_and_chassis() {
         power("--cycle").await.says("ok");
         power("--off").await.says("ok");
         power("--stat").await.says("off");
-        let wrong = run("ipmipower", "freeipmi-tools", &freeipmi(address, suite, "wrong", "--stat")).await;
+        let wrong = says("ipmipower", "freeipmi-tools", &freeipmi(address, suite, "wrong", "--stat")).await;
         wrong.says("password invalid");
         let chassis = async |arguments: &str| {
-            run("ipmi-chassis", "freeipmi-tools", &freeipmi(address, suite, PASSWORD, arguments)).await
+            says("ipmi-chassis", "freeipmi-tools", &freeipmi(address, suite, PASSWORD, arguments)).await
         };
         chassis("--get-status").await.succeeds().says("System Power");
         chassis("--chassis-identify=9").await.succeeds();
@@ -352,7 +327,7 @@ async fn ipmitool_interrupts_restarts_and_reads_the_power_draw() {
     assert_eq!(lab.chassis.actions(), [PowerAction::On, PowerAction::Interrupt]);
     lab.ipmitool(17, "sel list").await.succeeds().says("NMI/Diag Interrupt");
     let arguments = freeipmi(lab.bmc.address(), 17, PASSWORD, "--get-system-power-statistics");
-    run("ipmi-dcmi", "freeipmi-tools", &arguments)
+    says("ipmi-dcmi", "freeipmi-tools", &arguments)
         .await
         .succeeds()
         .says("Current Power                        : 180 Watts")

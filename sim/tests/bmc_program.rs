@@ -6,24 +6,23 @@
 mod faults;
 #[path = "bmc_program/freeipmi.rs"]
 mod freeipmi;
+mod judge;
 #[path = "bmc_program/ours.rs"]
 mod ours;
 mod python;
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use judge::{Output, PATIENCE, run, soon};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 const USER: &str = "admin";
 const PASSWORD: &str = "S3cret-of-20-bytes!!";
-/// Generous: the machine may be loaded.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The program, and what it said of its BMCs.
 struct Program {
@@ -118,49 +117,6 @@ impl Program {
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
         assert!(soon(self.child.wait()).await.unwrap().success());
     }
-}
-
-struct Output {
-    ok: bool,
-    text: String,
-}
-
-impl Output {
-    #[track_caller]
-    fn says(&self, words: &str) -> &Self {
-        assert!(self.text.contains(words), "expected {words:?}, seen:\n{}", self.text);
-        self
-    }
-
-    #[track_caller]
-    fn succeeds(&self) -> &Self {
-        assert!(self.ok, "expected success, seen:\n{}", self.text);
-        self
-    }
-
-    #[track_caller]
-    fn fails(&self) -> &Self {
-        assert!(!self.ok, "expected a failure, seen:\n{}", self.text);
-        self
-    }
-}
-
-/// A missing program fails the test, with what to install: a proof that is skipped is no proof.
-async fn run(mut command: Command, package: &str) -> Output {
-    let output = match soon(command.kill_on_drop(true).output()).await {
-        Ok(output) => output,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            panic!("{command:?} is not installed: apt-get install {package}")
-        }
-        Err(error) => panic!("{command:?}: {error}"),
-    };
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.push_str(&String::from_utf8_lossy(&output.stderr));
-    Output { ok: output.status.success(), text }
-}
-
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("it happens")
 }
 
 /// A program at a terminal of its own: `script` gives it one.

@@ -1,12 +1,8 @@
 //! From the command line to a BMC: boot order, keys of Secure Boot, disks, Dell's profiles and lifecycle log.
 
-use std::sync::Arc;
-
 use crate::pretend_site::Site;
-use farrier_sim::bmc::redfish::{Facts, Personality, RedfishConfig, RedfishServer};
-use farrier_sim::bmc::{MemoryChassis, Secret};
+use farrier_sim::bmc::redfish::Personality;
 use serde_json::Value;
-use tokio::net::TcpListener;
 
 fn json(told: &str) -> Value {
     serde_json::from_str(told).unwrap_or_else(|error| panic!("{error}: {told}"))
@@ -16,16 +12,7 @@ fn json(told: &str) -> Value {
 async fn the_command_line_changes_how_a_dell_starts_and_moves_its_settings() {
     let site = Site::enrolled(0).await;
     let farrier = |args: &[&str]| site.installation.farrier(args).map_err(|error| format!("{error:#}"));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let config = RedfishConfig::new("admin", Secret::new("S3cret"), Facts::default()).of(Personality::Idrac);
-    let service = RedfishServer::start(listener, config, Arc::new(MemoryChassis::new())).unwrap();
-    let (address, password) = (service.address().to_string(), site.dir.join("password"));
-    std::fs::write(&password, "S3cret").unwrap();
-    let password = password.to_string_lossy();
-    let words =
-        ["--bmc-driver", "auto", "--bmc-scheme", "http", "--bmc-address", &address, "--bmc-user", "admin"];
-    let create = ["node", "create", "dell", "--rack", "r", "--bmc-password-file", &password];
-    farrier(&[&create[..], &words].concat()).unwrap();
+    let (service, _) = site.create_redfish("dell", "auto", |config| config.of(Personality::Idrac), &[]).await;
     farrier(&["node", "manage", "dell", "--wait"]).unwrap();
 
     let inventory = json(&farrier(&["node", "inventory", "dell", "-o", "json"]).unwrap());

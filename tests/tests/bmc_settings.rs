@@ -1,14 +1,12 @@
 //! From the command line to a vendor's BMC: BIOS settings, firmware, virtual media; and machines without a BMC.
 
 use std::process::Command;
-use std::sync::Arc;
 
 use crate::pretend_site::Site;
-use farrier_sim::bmc::redfish::{Facts, Personality, RedfishConfig, RedfishServer};
-use farrier_sim::bmc::{BootDeviceSelector, MemoryChassis, Secret};
+use farrier_sim::bmc::BootDeviceSelector;
+use farrier_sim::bmc::redfish::Personality;
 use farrier_sim::lab::Service;
 use serde_json::Value;
-use tokio::net::TcpListener;
 
 fn json(told: &str) -> Value {
     serde_json::from_str(told).unwrap_or_else(|error| panic!("{error}: {told}"))
@@ -18,17 +16,8 @@ fn json(told: &str) -> Value {
 async fn the_command_line_changes_what_a_dell_is_set_to_and_its_firmware() {
     let site = Site::enrolled(0).await;
     let farrier = |args: &[&str]| site.installation.farrier(args).map_err(|error| format!("{error:#}"));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let config = RedfishConfig::new("admin", Secret::new("S3cret"), Facts::default()).of(Personality::Idrac);
-    let chassis = Arc::new(MemoryChassis::new());
-    let service = RedfishServer::start(listener, config, chassis.clone()).unwrap();
-    let (address, password) = (service.address().to_string(), site.dir.join("password"));
-    std::fs::write(&password, "S3cret").unwrap();
-    let password = password.to_string_lossy();
-    let words =
-        ["--bmc-driver", "auto", "--bmc-scheme", "http", "--bmc-address", &address, "--bmc-user", "admin"];
-    let create = ["node", "create", "dell", "--rack", "r", "--bmc-password-file", &password];
-    farrier(&[&create[..], &words].concat()).unwrap();
+    let (service, chassis) =
+        site.create_redfish("dell", "auto", |config| config.of(Personality::Idrac), &[]).await;
     let told = farrier(&["node", "capabilities", "dell"]).unwrap();
     assert!(told.contains("BIOS settings") && told.contains("idrac"), "{told}");
 
@@ -113,17 +102,7 @@ async fn the_command_line_changes_what_a_dell_is_set_to_and_its_firmware() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_update_is_asked_for_once_whenever_rackd_is_killed() {
     let mut site = Site::enrolled(0).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let config = RedfishConfig::new("admin", Secret::new("S3cret"), Facts::default());
-    let service = RedfishServer::start(listener, config, Arc::new(MemoryChassis::new())).unwrap();
-    let (address, password) = (service.address().to_string(), site.dir.join("password"));
-    std::fs::write(&password, "S3cret").unwrap();
-    let password = password.to_string_lossy().into_owned();
-    let create = [
-        ["node", "create", "n0", "--rack", "r", "--bmc-driver", "redfish", "--bmc-scheme", "http"].as_slice(),
-        &["--bmc-address", &address, "--bmc-user", "admin", "--bmc-password-file", &password],
-    ];
-    site.installation.farrier(&create.concat()).unwrap();
+    let (service, _) = site.create_redfish("n0", "redfish", |config| config, &[]).await;
     site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
     let versions = ["1.3", "1.4"];
     for (point, version) in ["update_firmware:told", "update_firmware:after"].into_iter().zip(versions) {

@@ -2,15 +2,12 @@
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 use crate::bench::within;
 use crate::pretend_site::{BMC_PASSWORD, Site, ipmitool};
-use farrier_sim::bmc::redfish::{Facts, RedfishConfig, RedfishServer};
-use farrier_sim::bmc::{MemoryChassis, PowerAction, Secret};
+use farrier_sim::bmc::PowerAction;
 use farrier_sim::pretend::{Event, Mishaps};
 use serde_json::Value;
-use tokio::net::TcpListener;
 
 fn json(told: &str) -> Value {
     serde_json::from_str(told).unwrap_or_else(|error| panic!("{error}: {told}"))
@@ -112,18 +109,9 @@ async fn the_command_line_resets_a_machine_and_says_what_it_starts_from_over_ipm
 async fn the_command_line_says_what_a_machine_starts_from_over_redfish() {
     let site = Site::enrolled(0).await;
     let farrier = |args: &[&str]| site.installation.farrier(args).map_err(|error| format!("{error:#}"));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let config = RedfishConfig::new("admin", Secret::new(BMC_PASSWORD), Facts::default());
-    let chassis = Arc::new(MemoryChassis::new());
-    let service = RedfishServer::start(listener, config, chassis.clone()).unwrap();
-    let (address, password) = (service.address().to_string(), site.dir.join("password"));
-    std::fs::write(&password, BMC_PASSWORD).unwrap();
-    let password = password.to_string_lossy();
-    let create =
-        ["node", "create", "red", "--rack", "r", "--bmc-password-file", &password, "--boot-mode", "uefi"];
-    let words =
-        ["--bmc-driver", "redfish", "--bmc-scheme", "http", "--bmc-address", &address, "--bmc-user", "admin"];
-    farrier(&[&create[..], &words].concat()).unwrap();
+    let (service, chassis) =
+        site.create_redfish("red", "redfish", |config| config, &["--boot-mode", "uefi"]).await;
+    let address = service.address();
     let url = format!("http://{address}/redfish/v1/Systems/1");
     let system = || json(&says("curl", &["-sS", "-u", &format!("admin:{BMC_PASSWORD}"), &url]));
 

@@ -6,7 +6,8 @@ use farrier_proto::inventory::Flavor;
 use farrier_proto::rack::rack_service_client::RackServiceClient;
 use farrier_proto::scheduler::{Instance, Operation};
 use farrier_proto::types::{BootInterface, BootMode, DeployMethod, NodeVerb};
-use farrier_sim::bmc::Secret;
+use farrier_sim::bmc::redfish::{Facts, RedfishConfig, RedfishHandle, RedfishServer};
+use farrier_sim::bmc::{MemoryChassis, Secret};
 use farrier_sim::lab::{Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig, Service};
 use farrier_sim::media::CdLoaders;
 use farrier_sim::pretend::{self, Event, PretendNode, PretendOptions};
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use tokio::net::{TcpListener, UdpSocket};
 use tonic::transport::Channel;
 
@@ -172,6 +174,28 @@ impl Site {
     }
 
     /// Starts rackd again with these timeouts over the patient ones; none: as it was.
+    /// Creates a node, as an operator types it, whose BMC speaks Redfish alone.
+    pub(crate) async fn create_redfish(
+        &self,
+        name: &str,
+        driver: &str,
+        of: impl FnOnce(RedfishConfig) -> RedfishConfig,
+        more: &[&str],
+    ) -> (RedfishHandle, Arc<MemoryChassis>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = of(RedfishConfig::new("admin", self.password(), Facts::default()));
+        let chassis = Arc::new(MemoryChassis::new());
+        let service = RedfishServer::start(listener, config, chassis.clone()).unwrap();
+        let (address, password) = (service.address().to_string(), self.dir.join("password"));
+        std::fs::write(&password, BMC_PASSWORD).unwrap();
+        let password = password.to_string_lossy();
+        let create = ["node", "create", name, "--rack", "r", "--bmc-driver", driver, "--bmc-scheme", "http"];
+        let access = ["--bmc-address", &address, "--bmc-user", "admin", "--bmc-password-file"];
+        let words = [&create[..], &access, &[&password], more].concat();
+        self.installation.farrier(&words).unwrap();
+        (service, chassis)
+    }
+
     pub(crate) async fn set_timeouts(&mut self, over: &[(&str, u64)]) {
         self.rack_config.timeouts = timeouts(PATIENT);
         self.rack_config.timeouts.extend(timeouts(over));

@@ -1,18 +1,15 @@
 //! What somebody else does to a machine, seen by its rack: with ipmitool, behind Farrier's back.
 
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use farrier_sim::bmc::redfish::{Facts, RedfishConfig, RedfishServer};
-use farrier_sim::bmc::{ChassisStatus, Faults, MemoryChassis, Secret};
+use farrier_sim::bmc::{ChassisStatus, Faults};
 use farrier_sim::lab::Service;
 use farrier_sim::pretend::Mishaps;
 use serde_json::Value;
-use tokio::net::TcpListener;
 
 use crate::bench::within;
-use crate::pretend_site::{Site, ipmitool};
+use crate::pretend_site::{BMC_PASSWORD, Site, ipmitool};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_somebody_else_switches_is_in_the_history_and_left_as_it_is() {
@@ -63,17 +60,7 @@ async fn a_machine_that_somebody_else_switches_is_in_the_history_and_left_as_it_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_bmc_tells_by_itself_is_seen_between_two_rounds() {
     let mut site = Site::enrolled(0).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let config = RedfishConfig::new("admin", Secret::new("S3cret"), Facts::default());
-    let service = RedfishServer::start(listener, config, Arc::new(MemoryChassis::new())).unwrap();
-    let (address, password) = (service.address().to_string(), site.dir.join("password"));
-    std::fs::write(&password, "S3cret").unwrap();
-    let password = password.to_string_lossy();
-    let create = [
-        ["node", "create", "n0", "--rack", "r", "--bmc-driver", "redfish", "--bmc-scheme", "http"].as_slice(),
-        &["--bmc-address", &address, "--bmc-user", "admin", "--bmc-password-file", &password],
-    ];
-    site.installation.farrier(&create.concat()).unwrap();
+    let (service, _) = site.create_redfish("n0", "redfish", |config| config, &[]).await;
     site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
     site.set_watch(60).await;
     within(async {
@@ -84,10 +71,17 @@ async fn what_a_bmc_tells_by_itself_is_seen_between_two_rounds() {
     .await;
     let mut seen = Vec::new();
     for (reset, state) in [("On", "on"), ("ForceOff", "off"), ("On", "on"), ("ForceOff", "off")] {
-        let url = format!("http://{address}/redfish/v1/Systems/1/Actions/ComputerSystem.Reset");
+        let url = format!("http://{}/redfish/v1/Systems/1/Actions/ComputerSystem.Reset", service.address());
         let body = format!(r#"{{"ResetType": "{reset}"}}"#);
         let status = Command::new("curl")
-            .args(["-sS", "--fail", "-u", "admin:S3cret", "-H", "Content-Type: application/json"])
+            .args([
+                "-sS",
+                "--fail",
+                "-u",
+                &format!("admin:{BMC_PASSWORD}"),
+                "-H",
+                "Content-Type: application/json",
+            ])
             .args(["-d", &body, &url])
             .status();
         assert!(status.expect("curl is not installed: apt-get install curl").success());

@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     if let Some(Part::Serve { count, redfish }) = options.part {
         return fleet::serve(count, redfish, options.mix);
     }
-    usage::allow_open_files(options.count + options.redfish)?;
+    farrier_sim::bmc::fleet::allow_open_files(options.count + options.redfish)?;
     let fleet = Fleet::start(options.count, options.redfish, options.mix)?;
     ours::run(options.count, options.peers, options.runs, options.mix)?;
     peers::run(options.peers, options.processes, options.runs, options.mix, options.python.as_deref())?;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Processor time of this thread, which is all of ours that works.
 pub(crate) fn own_cpu() -> Result<Duration> {
@@ -34,18 +33,6 @@ pub(crate) fn resident() -> Result<usize> {
 pub(crate) fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or("unknown").to_owned()
-}
-
-/// A socket for each BMC, and some.
-pub(crate) fn allow_open_files(count: usize) -> Result<()> {
-    let wanted = u64::try_from(count)? + 256;
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < wanted) {
-        limit.current = Some(wanted);
-        limit.maximum = limit.maximum.map(|most| most.max(wanted));
-        setrlimit(Resource::Nofile, limit).context("not so many open files are allowed: ulimit -n")?;
-    }
-    Ok(())
 }
 
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {

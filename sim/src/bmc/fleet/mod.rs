@@ -215,7 +215,10 @@ fn cannot(ip: Ipv4Addr, port: u16) -> String {
 }
 
 /// So many sockets, connections and some.
-fn allow_open_files(count: usize) -> Result<()> {
+///
+/// # Errors
+/// This process may not have so many.
+pub fn allow_open_files(count: usize) -> Result<()> {
     let wanted = u64::try_from(count)? + 1024;
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < wanted) {
