@@ -183,7 +183,7 @@ impl Site {
         more: &[&str],
     ) -> (RedfishHandle, Arc<MemoryChassis>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let config = of(RedfishConfig::new("admin", self.password(), Facts::default()));
+        let config = of(RedfishConfig::new("admin", Secret::new(BMC_PASSWORD), Facts::default()));
         let chassis = Arc::new(MemoryChassis::new());
         let service = RedfishServer::start(listener, config, chassis.clone()).unwrap();
         let (address, password) = (service.address().to_string(), self.dir.join("password"));
