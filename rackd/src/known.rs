@@ -3,7 +3,7 @@
 //!
 //! Which they are is kept on disk as a snapshot, so that they boot while the centre is away and after a restart of rackd. What
 //! tasks left (a system's address, an iSCSI disk, a ramdisk that a task waits for) is in the journal, and goes first. The file
-//! is what `rackd --standalone` takes.
+//! is of the kind that `rackd --standalone` takes, and says nothing of what is in the journal.
 
 use crate::config::SegmentConfig;
 use crate::rack::Rack;
