@@ -43,6 +43,11 @@ pub(super) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
                 let more = csv(&read(&path)?).map_err(|why| bad(&path, &why))?;
                 plan.machines.extend(more);
             }
+            if plan.rules.is_empty() && plan.machines.is_empty() {
+                session.confirm(
+                    "the plan would be empty: all its rules, machines and passwords are forgotten",
+                )?;
+            }
             plan.etag = etag.unwrap_or_default();
             let request = ReplaceDiscoveryPlanRequest { plan: Some(plan) };
             call!(link, DiscoveredServiceClient, replace_discovery_plan, request)?
@@ -215,7 +220,7 @@ fn csv(text: &str) -> Result<Vec<ExpectedMachine>, String> {
             return Err(at(format!("expected {expected} fields, saw {seen}")));
         }
         let mut one = MachineText::default();
-        for (column, field) in columns.iter().zip(fields) {
+        for (number, (column, field)) in columns.iter().zip(fields).enumerate() {
             let place = match column.as_str() {
                 "serial_number" => &mut one.serial_number,
                 "mac_address" => &mut one.mac_address,
@@ -240,11 +245,13 @@ fn csv(text: &str) -> Result<Vec<ExpectedMachine>, String> {
                     };
                     continue;
                 }
-                // Without a header the first line is a machine's.
+                // Not its word: without a header the first line is a machine's, and may have a password there.
                 _ => {
-                    return Err(
-                        "the first line names an unknown column: is it the names of the columns?".to_owned()
-                    );
+                    return Err(format!(
+                        "the first line names an unknown column as number {}: is it the names of the columns? \
+                         `farrier discovered plan apply --help` lists them",
+                        number + 1
+                    ));
                 }
             };
             *place = field;

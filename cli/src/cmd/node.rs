@@ -316,21 +316,31 @@ async fn boot_trace(
     follow: bool,
     address: Option<String>,
 ) -> Result<(), Failure> {
-    let inventory = session.services.inventory()?;
     let name = full(Nodes, name)?;
-    let node = get(&inventory, &name).await?;
-    let macs = match only {
-        Some(only) => vec![mac(&only)?],
-        None => {
-            let ports = super::port::ports(&inventory, None, format!("node={name}")).await?;
-            ports.into_iter().map(|port| port.mac_address).collect()
+    let (macs, rack_name, rack) = match (only, address) {
+        // Both are said: inventory is not asked, which may be away.
+        (Some(only), Some(address)) => {
+            let rack = session.services.any(&address)?;
+            (vec![mac(&only)?], format!("rackd at {address}"), rack)
+        }
+        (only, address) => {
+            let inventory = session.services.inventory()?;
+            let node = get(&inventory, &name).await?;
+            let macs: Vec<String> = match only {
+                Some(only) => vec![mac(&only)?],
+                None => {
+                    let ports = super::port::ports(&inventory, None, format!("node={name}")).await?;
+                    ports.into_iter().map(|port| port.mac_address).collect()
+                }
+            };
+            if macs.is_empty() {
+                return Err(Failure::refused(format!("{name} has no ports"))
+                    .next(format!("`farrier port create MAC --node {}`, or --mac here", short(&name))));
+            }
+            let rack = super::rack::daemon(session, &node.rack, address).await?;
+            (macs, node.rack, rack)
         }
     };
-    if macs.is_empty() {
-        return Err(Failure::refused(format!("{name} has no ports"))
-            .next(format!("`farrier port create MAC --node {}`, or --mac here", short(&name))));
-    }
-    let rack = super::rack::daemon(session, &node.rack, address).await?;
     if follow {
         let request = WatchBootEventsRequest { mac_addresses: macs, ..WatchBootEventsRequest::default() };
         return super::boot_events::watch(session, &rack, request).await;
@@ -347,8 +357,8 @@ async fn boot_trace(
     events.sort_by_key(|e| e.event.time.as_ref().map(|t| (t.seconds, t.nanos)));
     if events.is_empty() {
         session.say(&format!(
-            "{} has seen nothing of {looked_for}: is {name} powered on, its port plugged in, and is that its MAC address?",
-            node.rack
+            "{rack_name} has seen nothing of {looked_for} since it started: is {name} powered on, its port plugged in, \
+             and is that its MAC address?"
         ));
     }
     session.printer.list(&events)

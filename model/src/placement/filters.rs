@@ -17,6 +17,7 @@ pub(super) const FILTERS: &[Filter] = &[
     state,
     maintenance,
     bootable,
+    bmc,
     architecture,
     cpus,
     memory,
@@ -66,6 +67,11 @@ fn maintenance(_: &Demand, c: &Candidate) -> Option<String> {
 
 fn bootable(_: &Demand, c: &Candidate) -> Option<String> {
     (!c.bootable).then(|| "ports: none with network boot enabled".to_owned())
+}
+
+/// A deployment starts with its BMC.
+fn bmc(_: &Demand, c: &Candidate) -> Option<String> {
+    (!c.bmc_problem.is_empty()).then(|| format!("BMC: must answer, its rack saw: {}", c.bmc_problem))
 }
 
 fn architecture(d: &Demand, c: &Candidate) -> Option<String> {

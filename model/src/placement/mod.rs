@@ -53,6 +53,8 @@ pub struct Candidate {
     pub owner: String,
     /// Has a port that may boot from the network.
     pub bootable: bool,
+    /// What its rack found wrong with its BMC when it last looked; empty: nothing.
+    pub bmc_problem: String,
     /// Unix seconds of its last change of state.
     pub idle_since: i64,
 }

@@ -18,6 +18,7 @@ fn node(name: &str) -> Candidate {
         labels: BTreeMap::from([("row".into(), "a".into())]),
         owner: String::new(),
         bootable: true,
+        bmc_problem: String::new(),
         idle_since: 0,
     }
 }
@@ -38,6 +39,7 @@ fn each_filter_says_what_was_asked_and_what_is_there() {
         ("state: must be available, is active", |c, _| c.state = State::Active),
         ("maintenance:", |c, _| c.maintenance = true),
         ("ports:", |c, _| c.bootable = false),
+        ("BMC: must answer, its rack saw: no answer", |c, _| c.bmc_problem = "no answer".into()),
         ("architecture: asked for aarch64, has x86_64", |_, d| d.architecture = "aarch64".into()),
         ("architecture of the image: asked for aarch64", |_, d| d.image_architecture = "aarch64".into()),
         ("CPUs: asked for 9, has 8", |_, d| d.cpu_count = 9),

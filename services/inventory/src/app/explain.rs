@@ -22,7 +22,11 @@ pub fn explain(node: Node, now_ms: i64) -> Explanation {
     }
     Explanation {
         summary,
-        expected: expected(at).to_owned(),
+        expected: if at == State::Available && bmc_in_trouble(&node) {
+            "its BMC answers again; placement passes it over until then".to_owned()
+        } else {
+            expected(at).to_owned()
+        },
         observed: observed(&node, at, now_ms),
         actions: actions(&node, at),
         verbs: verbs(at).filter(|v| v.is_driven()).map(|v| v.to_string()).collect(),
@@ -103,6 +107,11 @@ fn observed(node: &Node, at: State, now_ms: i64) -> String {
     seen.join("; ")
 }
 
+/// Whether its rack got nothing out of the BMC when it last asked.
+fn bmc_in_trouble(node: &Node) -> bool {
+    node.observation.as_ref().is_some_and(|seen| !seen.bmc_problem.is_empty())
+}
+
 /// Whether its BMC was opened before.
 fn is_opened(at: State) -> bool {
     !matches!(at, State::Enroll | State::Verifying | State::VerifyFailed)
@@ -158,7 +167,7 @@ fn actions(node: &Node, at: State) -> Vec<String> {
             "farrier node update {name} --bmc-driver ipmi --bmc-address HOST --bmc-user USER \
              --bmc-password-file FILE"
         ));
-    } else if at == VerifyFailed {
+    } else if at == VerifyFailed || bmc_in_trouble(node) {
         // The refusal names the fingerprint it saw.
         if node.bmc.as_ref().is_some_and(trusts_nobody) {
             actions.push(format!("farrier node update {name} --bmc-certificate-sha256 SHA256"));
@@ -182,7 +191,7 @@ fn actions(node: &Node, at: State) -> Vec<String> {
     {
         actions.push(format!("farrier instance delete {instance}"));
     }
-    if at == Available {
+    if at == Available && !bmc_in_trouble(node) {
         actions.push("farrier instance create --flavor FLAVOR --image IMAGE NAME".to_owned());
     }
     let left = power_word(node.power_state());

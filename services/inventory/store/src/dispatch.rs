@@ -105,7 +105,12 @@ impl Store {
             .into_tuple()
             .all(conn)
             .await?;
-        let nodes = bodies.iter().map(|b| Node::decode(b.as_slice())).collect::<Result<_, _>>()?;
+        let mut nodes: Vec<Node> =
+            bodies.iter().map(|b| Node::decode(b.as_slice())).collect::<Result<_, _>>()?;
+        let mut troubled = self.bmcs_in_trouble().await?;
+        for node in &mut nodes {
+            node.observation = troubled.remove(&node.name);
+        }
         let bodies: Vec<Vec<u8>> = port::Entity::find()
             .select_only()
             .column(port::Column::Body)

@@ -60,6 +60,19 @@ impl Store {
         observations(self.db.conn(), nodes).await
     }
 
+    /// What was seen of the nodes whose BMC was in trouble when it was last asked, by name.
+    pub(crate) async fn bmcs_in_trouble(&self) -> Result<HashMap<String, Observation>, StoreError> {
+        let rows = observation::Entity::find().all(self.db.conn()).await?;
+        let mut troubled = HashMap::new();
+        for row in rows {
+            let observation = Observation::decode(row.body.as_slice())?;
+            if !observation.bmc_problem.is_empty() {
+                troubled.insert(row.node, observation);
+            }
+        }
+        Ok(troubled)
+    }
+
     /// Nodes out of maintenance whose power was last seen otherwise than Farrier left it, by name. What racks see is small:
     /// the nodes themselves are read only where it matters.
     pub async fn power_differing(&self) -> Result<Vec<(Node, Observation)>, StoreError> {

@@ -64,6 +64,7 @@ fn candidate(node: &Node, sites: &HashMap<String, String>, bootable: &HashSet<&s
         labels: node.labels.clone().into_iter().collect(),
         owner: node.owner.clone(),
         bootable: bootable.contains(node.name.as_str()),
+        bmc_problem: node.observation.as_ref().map_or_else(String::new, |seen| seen.bmc_problem.clone()),
         idle_since: node.state_time.as_ref().map_or(0, |t| t.seconds),
     }
 }
