@@ -33,7 +33,8 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
         Ok(opened) => opened,
         Err(wrong) if wrong.is_wrong_password() => {
             return Err(match refused {
-                Some((old, error)) => {
+                Some(refused) => {
+                    let (old, error) = *refused;
                     settle_refusal(cx, &old, &new_user, &error).await?;
                     error.into()
                 }
@@ -62,7 +63,7 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
 /// How far the second account has come.
 enum Made {
     /// It was asked for; with what the BMC said against it, and who is still let in for sure.
-    Perhaps(Option<(Bmc, BmcError)>),
+    Perhaps(Option<Box<(Bmc, BmcError)>>),
     /// There is none of ours.
     Cannot(BmcError),
 }
@@ -117,7 +118,7 @@ async fn make(
             }
             Err(error.into())
         }
-        Err(error) => Ok(Made::Perhaps(Some((old.clone(), error)))),
+        Err(error) => Ok(Made::Perhaps(Some(Box::new((old.clone(), error))))),
     }
 }
 
