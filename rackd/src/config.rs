@@ -58,6 +58,9 @@ pub struct Config {
     pub inspection: InspectionConfig,
     /// What boot CDs are made of; unset: no node boots from virtual media.
     pub virtual_media: Option<VirtualMediaConfig>,
+    /// Not of the file: the program that `ssh` asks for host keys and passwords, [`crate::ssh_help`], which is this one as a
+    /// rule. Unset: there are no consoles over SSH.
+    pub ssh_helper: Option<PathBuf>,
 }
 
 /// Looking at BMCs without being asked; what is seen goes to inventory.
@@ -389,6 +392,7 @@ impl Config {
             discovery: raw.discovery,
             inspection: raw.inspection,
             virtual_media: raw.virtual_media,
+            ssh_helper: None,
         })
     }
 }

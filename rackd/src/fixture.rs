@@ -59,7 +59,7 @@ pub(crate) async fn rack(data: &Path, pools: &[u8]) -> Arc<Rack> {
         switch: Arc::new(Static),
         volumes: Volumes::new(&config, 3260, vault.clone()),
         boot_cds: BootCds::new(None, "/none/k".into(), "/none/i".into()),
-        bmc: Bmcs::bind(data).await.unwrap(),
+        bmc: Bmcs::bind(data, None).await.unwrap(),
         tasks: Tasks::default(),
         timeouts: config.timeouts.clone(),
         started: farrier_runtime::time::now(),

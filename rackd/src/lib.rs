@@ -41,6 +41,7 @@ mod watch;
 
 pub use block::{BlockCommand, ServeArgs, block};
 pub use config::{BadConfig, Config, RamdiskConfig, Role, SegmentConfig, SwitchDriver, WatchConfig};
+pub use farrier_bmc::ssh::help as ssh_help;
 pub use join::{JoinRequest, join};
 pub use rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
 pub use serve::{Bound, run, start};

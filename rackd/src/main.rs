@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use farrier_rackd::{Config, JoinRequest, StandaloneArgs};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Parser)]
@@ -49,8 +50,16 @@ enum Command {
     },
 }
 
+fn main() -> anyhow::Result<ExitCode> {
+    // Started by `ssh`, which rackd has started: nothing else of a rackd is wanted.
+    if let Some(helped) = farrier_rackd::ssh_help() {
+        return Ok(helped);
+    }
+    serve().map(|()| ExitCode::SUCCESS)
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn serve() -> anyhow::Result<()> {
     farrier_runtime::telemetry::start();
     allow_files();
     let cli = Cli::parse();
@@ -64,8 +73,9 @@ async fn main() -> anyhow::Result<()> {
         Command::Run { config } => {
             let text = std::fs::read_to_string(&config)
                 .with_context(|| format!("cannot read {}", config.display()))?;
-            let config =
+            let mut config =
                 Config::parse(&text).with_context(|| format!("{} cannot be used", config.display()))?;
+            config.ssh_helper = std::env::current_exe().ok();
             farrier_rackd::run(config, until_signal()).await
         }
         Command::Join { inventory, token_file, hosts, identity } => {

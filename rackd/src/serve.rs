@@ -140,7 +140,7 @@ pub async fn start(
             config.ramdisk.kernel.clone(),
             config.ramdisk.initrd.clone(),
         ),
-        bmc: Bmcs::bind(&config.data).await.context("no UDP socket for IPMI")?,
+        bmc: Bmcs::bind(&config.data, config.ssh_helper.clone()).await.context("no UDP socket for IPMI")?,
         tasks: Tasks::default(),
         timeouts: config.timeouts.clone(),
         started: farrier_runtime::time::now(),

@@ -252,6 +252,32 @@ async fn rubbish_is_named_and_is_not_taken_for_silence() {
 }
 
 #[tokio::test]
+async fn a_bmc_that_only_sends_rubbish_is_given_up_soon_and_its_session_is_kept() {
+    let lab = Lab::start(|_| {}).await;
+    let tuning = Tuning { tries: 1000, tries_in_old_session: 1000, garbled_tries: 3, ..quick() };
+    let hub = IpmiHub::bind_with(tuning).await.unwrap();
+    let bmc = hub.bmc(lab.address());
+    let rubbish = || Faults { garbled: true, ..Faults::default() };
+    let count = async || match bmc.power_status(soon()).await {
+        Err(BmcError::Garbled { count, .. }) => count,
+        other => panic!("{other:?}"),
+    };
+    // Nobody waits for the deadline, before there is a session and in one.
+    lab.bmc.set_faults(rubbish());
+    assert_eq!(count().await, 3);
+    lab.bmc.set_faults(Faults::default());
+    assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
+    lab.bmc.set_faults(rubbish());
+    assert_eq!(count().await, 3);
+    assert_eq!(lab.bmc.session_count(), 1);
+    lab.bmc.set_faults(Faults::default());
+    assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
+    assert_eq!(lab.bmc.session_count(), 1, "the same session: nobody has opened another");
+    hub.shutdown().await;
+    lab.stop().await;
+}
+
+#[tokio::test]
 async fn an_answer_that_ends_too_early_is_shown_with_its_bytes() {
     let lab = Lab::start(|_| {}).await;
     let bmc = lab.client();

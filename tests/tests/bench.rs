@@ -91,7 +91,12 @@ impl Bench {
 
     /// `change` shortens the timeouts that the test is about.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Timeouts)) -> Self {
-        Self::start_over(None, change).await
+        Self::start_over(None, |config| change(&mut config.timeouts)).await
+    }
+
+    /// With consoles over SSH: `helper` is what a rackd that is a program of its own would be.
+    pub(crate) async fn start_with_ssh(helper: PathBuf) -> Self {
+        Self::start_over(None, |config| config.ssh_helper = Some(helper)).await
     }
 
     /// With a link between the rack and the images service.
@@ -99,7 +104,7 @@ impl Bench {
         Self::start_over(Some(quality), |_| ()).await
     }
 
-    async fn start_over(quality: Option<Quality>, change: impl FnOnce(&mut Timeouts)) -> Self {
+    async fn start_over(quality: Option<Quality>, change: impl FnOnce(&mut Config)) -> Self {
         // Quiet unless asked: FARRIER_LOG=info says what happened, with --nocapture.
         if std::env::var_os("FARRIER_LOG").is_some() {
             farrier_runtime::telemetry::start();
@@ -131,7 +136,7 @@ impl Bench {
             Some(link) => rackd_config(dir.path(), &identity, &format!("https://{}", link.address)),
             None => rackd_config(dir.path(), &identity, &images),
         };
-        change(&mut config.timeouts);
+        change(&mut config);
         let (bound, rackd) = Rackd::start(&mut config).await;
         let scheduler = credentials(&authority, Identity::Service("scheduler".into()));
         let uri = format!("https://{}", bound.listen);

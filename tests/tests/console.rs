@@ -20,7 +20,7 @@ use crate::bench::{Bench, within};
 use crate::pretend_site::Site;
 
 /// Somebody at a console.
-struct Viewer {
+pub(crate) struct Viewer {
     inputs: mpsc::Sender<AttachConsoleRequest>,
     outputs: Streaming<ConsoleOutput>,
     seen: String,
@@ -28,7 +28,12 @@ struct Viewer {
 }
 
 impl Viewer {
-    async fn attach(bench: &Bench, machine: Machine, mode: ConsoleMode, who: &str) -> Result<Self, Status> {
+    pub(crate) async fn attach(
+        bench: &Bench,
+        machine: Machine,
+        mode: ConsoleMode,
+        who: &str,
+    ) -> Result<Self, Status> {
         let (inputs, requests) = mpsc::channel(16);
         let attach = ConsoleAttach { machine: Some(machine), mode: mode.into(), actor: who.to_owned() };
         let what = Some(attach_console_request::What::Attach(attach));
@@ -37,12 +42,12 @@ impl Viewer {
         Ok(Self { inputs, outputs: answer.into_inner(), seen: String::new(), notices: String::new() })
     }
 
-    async fn sends(&self, what: console_input::What) {
+    pub(crate) async fn sends(&self, what: console_input::What) {
         let what = Some(attach_console_request::What::Input(ConsoleInput { what: Some(what) }));
         self.inputs.send(AttachConsoleRequest { what }).await.unwrap();
     }
 
-    async fn types(&self, text: &str) {
+    pub(crate) async fn types(&self, text: &str) {
         self.sends(console_input::What::Chars(text.as_bytes().to_vec())).await;
     }
 
@@ -62,15 +67,15 @@ impl Viewer {
         }
     }
 
-    async fn sees(&mut self, text: &str) {
+    pub(crate) async fn sees(&mut self, text: &str) {
         self.until(text, |viewer| viewer.seen.contains(text)).await;
     }
 
-    async fn is_told(&mut self, text: &str) {
+    pub(crate) async fn is_told(&mut self, text: &str) {
         self.until(text, |viewer| viewer.notices.contains(text)).await;
     }
 
-    async fn ends(mut self) -> Status {
+    pub(crate) async fn ends(mut self) -> Status {
         loop {
             match within(self.outputs.message()).await {
                 Ok(Some(_)) => {}
@@ -85,7 +90,7 @@ fn consoles(bench: &Bench) -> ConsoleServiceClient<Channel> {
     ConsoleServiceClient::new(bench.scheduler_to_rack())
 }
 
-fn machine(node: &PretendNode) -> Machine {
+pub(crate) fn machine(node: &PretendNode) -> Machine {
     crate::bench::spec(
         node,
         farrier_proto::rack::task_spec::Work::Verify(farrier_proto::rack::Verify::default()),
@@ -94,7 +99,7 @@ fn machine(node: &PretendNode) -> Machine {
     .unwrap()
 }
 
-async fn log(bench: &Bench, contains: &str) -> Vec<String> {
+pub(crate) async fn log(bench: &Bench, contains: &str) -> Vec<String> {
     let request = ReadConsoleLogRequest { node: "nodes/n1".into(), contains: contains.into(), last: 0 };
     let mut pages = within(consoles(bench).read_console_log(request)).await.unwrap().into_inner();
     let mut lines = Vec::new();

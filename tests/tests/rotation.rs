@@ -76,6 +76,100 @@ async fn a_rotation_goes_on_whoever_is_killed_and_the_old_password_ends() {
     site.shutdown().await;
 }
 
+/// Where a rotation to another account has one more thing behind it.
+const ACCOUNT_POINTS: &[(Service, &str)] = &[
+    (Service::Inventory, "hold:after"),
+    (Service::Rackd, "rotate_bmc_credentials:before"),
+    (Service::Rackd, "rotate_bmc_credentials:told"),
+    (Service::Rackd, "rotate_bmc_credentials:proven"),
+    (Service::Rackd, "rotate_bmc_credentials:removed"),
+    (Service::Rackd, "rotate_bmc_credentials:after"),
+    (Service::Scheduler, "close:before"),
+    (Service::Inventory, "release:before"),
+    (Service::Inventory, "release:after"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_to_another_account_goes_on_whoever_is_killed_and_the_old_account_ends() {
+    let mut site = Site::enrolled(1).await;
+    site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
+    let mut old = "admin".to_owned();
+    for (number, (service, point)) in ACCOUNT_POINTS.iter().enumerate() {
+        let new = format!("farrier-{number}");
+        site.installation.restart_with(*service, &[("FARRIER_CRASH_AT", point)]).await.unwrap();
+        let operation = site.client.rotate_bmc_credentials_to("n0", &new).await.unwrap();
+        site.installation.wait_ended(*service).await.unwrap();
+        // Either opens it, at every moment.
+        let accounts = site.nodes[0].accounts().clone();
+        assert!(accounts.password(&old).is_some() || accounts.password(&new).is_some(), "{point}");
+        site.installation.restart(*service).await.unwrap();
+        site.succeeds(operation, point).await;
+        let bmc = site.client.node("n0").await.unwrap().bmc.unwrap();
+        assert_eq!((bmc.user.as_str(), bmc.next_user.as_str()), (new.as_str(), ""), "{point}");
+        assert!(!bmc.rotation_pending && accounts.password(&old).is_none(), "{point}");
+        old = new;
+    }
+    // Another author's client sees the one and not the others, by the command line too.
+    let rotate = ["node", "rotate-bmc-credentials", "n0", "--new-user", "last", "--wait", "--yes"];
+    site.installation.farrier(&rotate).unwrap();
+    let password = site.nodes[0].accounts().password("last").unwrap();
+    let address = site.nodes[0].bmc_address();
+    let listed = Command::new("ipmitool")
+        .args(["-I", "lanplus", "-C", "17", "-U", "last", "-P"])
+        .arg(std::str::from_utf8(password.expose()).unwrap())
+        .args(["-H", &address.ip().to_string(), "-p", &address.port().to_string(), "user", "list", "1"])
+        .output()
+        .await
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let is_there =
+        |name: &str| listed.lines().any(|line| line.contains(name) && line.contains("ADMINISTRATOR"));
+    assert!(is_there("last") && !is_there("farrier-8") && !is_there("admin "), "{listed}");
+    // A name that somebody has is not written over, and leaves nothing open.
+    site.nodes[0].accounts().add("theirs", &Secret::new("their-password"));
+    let rotate = ["node", "rotate-bmc-credentials", "n0", "--new-user", "theirs", "--wait", "--yes"];
+    let refused = format!("{:#}", site.installation.farrier(&rotate).unwrap_err());
+    assert!(refused.contains("has an account \"theirs\" already"), "{refused}");
+    assert!(site.nodes[0].accounts().knows("theirs", b"their-password"));
+    let bmc = site.client.node("n0").await.unwrap().bmc.unwrap();
+    assert_eq!((bmc.user.as_str(), bmc.rotation_pending), ("last", false));
+    // Nor does one that the BMC's policy refuses: what was begun of it is taken away.
+    site.nodes[0].accounts().refuse_passwords(true);
+    let rotate = ["node", "rotate-bmc-credentials", "n0", "--new-user", "never", "--wait", "--yes"];
+    let refused = format!("{:#}", site.installation.farrier(&rotate).unwrap_err());
+    assert!(refused.contains("refused"), "{refused}");
+    assert!(site.nodes[0].accounts().password("never").is_none());
+    site.installation.farrier(&["node", "power", "on", "n0", "--wait"]).unwrap();
+    site.shutdown().await;
+}
+
+/// Over Redfish: as a member, and on a BMC whose places are always there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_account_is_made_over_redfish_and_the_first_deleted() {
+    let bench = Bench::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = bench.node_with(1, |options| options.sockets = listener.into()).await;
+    let mut ordered = spec(&node, Work::RotateBmcCredentials(RotateBmcCredentials::default()));
+    let machine = ordered.machine.as_mut().unwrap();
+    (machine.bmc_driver, machine.bmc_scheme) = ("redfish".into(), "http".into());
+    (machine.bmc_next_user, machine.bmc_next_password) = ("second".into(), "another-One-4now".into());
+    bench.start_task("rotate", 1, ordered).await.unwrap();
+    let done = bench.ended("rotate").await;
+    assert_eq!(done.state(), TaskState::Done, "{}", done.error);
+    assert!(done.steps[0].detail.contains("account \"admin\" is gone"), "{}", done.steps[0].detail);
+    assert!(node.accounts().password("admin").is_none());
+    let url = format!("http://{}/redfish/v1/Systems/1", node.bmc_address());
+    let asked = |login: &'static str| {
+        Command::new("curl")
+            .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-u", login])
+            .arg(&url)
+            .output()
+    };
+    assert_eq!(asked("second:another-One-4now").await.unwrap().stdout, b"200");
+    assert_eq!(asked("admin:pretend").await.unwrap().stdout, b"401");
+    bench.stop(vec![node]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_that_a_bmc_refuses_is_forgotten_and_the_next_rotation_makes_another() {
     let site = Site::enrolled(1).await;
@@ -106,7 +200,7 @@ async fn either_of_two_passwords_opens_a_bmc_and_neither_is_said_to_be_wrong() {
         bench.start_task(id, fence, ordered).await.unwrap();
         bench.ended(id).await
     };
-    let rotate = || Work::RotateBmcCredentials(RotateBmcCredentials {});
+    let rotate = || Work::RotateBmcCredentials(RotateBmcCredentials::default());
     let verify = || Work::Verify(Verify::default());
     // The BMC has the next one already.
     let had =

@@ -178,6 +178,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "/bin/busybox"),
     ("dnsmasq-base", "/usr/sbin/dnsmasq"),
     ("openssh-client", "/usr/bin/ssh-keygen"),
+    ("openssh-server", "/usr/sbin/sshd"),
     ("cpio", "/usr/bin/cpio"),
     ("genisoimage", "/usr/bin/isoinfo"),
     ("xorriso", "/usr/bin/xorriso"),

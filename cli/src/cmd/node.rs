@@ -168,6 +168,10 @@ pub struct Fields {
     /// none.
     #[arg(long, value_name = "SHA256")]
     bmc_certificate_sha256: Option<String>,
+    /// Redfish: fingerprint of the host key of the BMC's SSH, `SHA256:…`, to which alone the console over SSH is opened. A
+    /// refusal tells what it saw. Empty: none.
+    #[arg(long, value_name = "FINGERPRINT")]
+    bmc_ssh_host_key_sha256: Option<String>,
     /// Redfish: PEM file of the authorities that sign the BMC's certificate.
     #[arg(long, value_name = "FILE")]
     bmc_ca_file: Option<PathBuf>,
@@ -375,6 +379,7 @@ impl Fields {
             || self.bmc_cipher_suite.is_some()
             || self.bmc_scheme.is_some()
             || self.bmc_certificate_sha256.is_some()
+            || self.bmc_ssh_host_key_sha256.is_some()
             || self.bmc_ca_file.is_some()
             || self.bmc_system.is_some()
     }
@@ -399,6 +404,7 @@ impl Fields {
                 (&mut bmc.kg, &kg),
                 (&mut bmc.scheme, &self.bmc_scheme),
                 (&mut bmc.certificate_sha256, &self.bmc_certificate_sha256),
+                (&mut bmc.ssh_host_key_sha256, &self.bmc_ssh_host_key_sha256),
                 (&mut bmc.ca_pem, &ca_pem),
                 (&mut bmc.system, &self.bmc_system),
             ] {

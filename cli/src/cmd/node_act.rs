@@ -72,6 +72,10 @@ pub enum Act {
     RotateBmcCredentials {
         /// The node, by its name.
         name: String,
+        /// Makes an account of this name with the new password, and takes the old account away once the new one has opened the
+        /// BMC; the node keeps the new name.
+        #[arg(long, value_name = "ACCOUNT")]
+        new_user: Option<String>,
         #[command(flatten)]
         wait: WaitArgs,
     },
@@ -118,7 +122,9 @@ pub async fn run(act: Act, session: &Session) -> Result<(), Failure> {
             ask(session, &name, NodeVerb::Abort, false, &wait, Some("its work will be stopped")).await
         }
         Act::Power { action, name, wait } => power(session, action, &name, &wait).await,
-        Act::RotateBmcCredentials { name, wait } => rotate(session, &name, &wait).await,
+        Act::RotateBmcCredentials { name, new_user, wait } => {
+            rotate(session, &name, new_user.unwrap_or_default(), &wait).await
+        }
         Act::Maintenance { switch, name, reason } => maintenance(session, switch, &name, reason).await,
     }
 }
@@ -159,12 +165,12 @@ async fn power(session: &Session, action: PowerArg, name: &str, wait: &WaitArgs)
     session.operation(&link, operation, wait.wait).await
 }
 
-async fn rotate(session: &Session, name: &str, wait: &WaitArgs) -> Result<(), Failure> {
+async fn rotate(session: &Session, name: &str, new_user: String, wait: &WaitArgs) -> Result<(), Failure> {
     let name = full(Nodes, name)?;
     session
         .confirm(&format!("whoever uses the password of {name}'s BMC besides Farrier will be locked out"))?;
     let link = session.services.scheduler()?;
-    let request = RotateNodeBmcCredentialsRequest { name, request_id: request_id() };
+    let request = RotateNodeBmcCredentialsRequest { name, new_user, request_id: request_id() };
     let operation = call!(link, NodeActionServiceClient, rotate_node_bmc_credentials, request)?;
     session.operation(&link, operation, wait.wait).await
 }

@@ -1,4 +1,4 @@
-//! `farrier node capabilities|power-draw|virtual-media|nmi|identify|reset-bmc NODE`: what a node's BMC can do, and does at once.
+//! `farrier node capabilities|power-draw|bmc-network|watchdog|virtual-media|nmi|identify|reset-bmc NODE`: what a node's BMC can do, and does at once.
 
 use super::Session;
 use super::node_act::Switch;
@@ -10,8 +10,9 @@ use farrier_model::Collection::Nodes;
 use farrier_proto::rack::MediaAction;
 use farrier_proto::scheduler::node_bmc_service_client::NodeBmcServiceClient;
 use farrier_proto::scheduler::{
-    IdentifyNodeRequest, InterruptNodeRequest, ReadNodeCapabilitiesRequest, ReadNodePowerDrawRequest,
-    ResetNodeBmcRequest, UseNodeVirtualMediaRequest,
+    DisarmNodeWatchdogRequest, IdentifyNodeRequest, InterruptNodeRequest, ReadNodeBmcNetworkRequest,
+    ReadNodeCapabilitiesRequest, ReadNodePowerDrawRequest, ReadNodeWatchdogRequest, ResetNodeBmcRequest,
+    UseNodeVirtualMediaRequest,
 };
 
 #[derive(Debug, Subcommand)]
@@ -23,6 +24,19 @@ pub enum Ask {
     },
     /// Shows how much power the node draws.
     PowerDraw {
+        /// The node, by its name.
+        name: String,
+    },
+    /// Shows how the node's BMC itself is in the network.
+    BmcNetwork {
+        /// The node, by its name.
+        name: String,
+    },
+    /// Shows the watchdog timer of the node's BMC, or stops it: what has set it may start it again.
+    Watchdog {
+        /// What to do.
+        #[arg(value_enum)]
+        action: WatchdogArg,
         /// The node, by its name.
         name: String,
     },
@@ -70,6 +84,12 @@ pub enum Ask {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WatchdogArg {
+    Show,
+    Disarm,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MediaArg {
     Show,
     Insert,
@@ -102,6 +122,27 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
         Ask::PowerDraw { name } => {
             let request = ReadNodePowerDrawRequest { name: full(Nodes, &name)? };
             session.printer.one(&call!(link, NodeBmcServiceClient, read_node_power_draw, slow request)?)
+        }
+        Ask::BmcNetwork { name } => {
+            let request = ReadNodeBmcNetworkRequest { name: full(Nodes, &name)? };
+            let read = call!(link, NodeBmcServiceClient, read_node_bmc_network, slow request)?;
+            for warning in &read.warnings {
+                session.say(warning);
+            }
+            session.printer.list(&read.interfaces)
+        }
+        Ask::Watchdog { action, name } => {
+            let name = full(Nodes, &name)?;
+            session.printer.one(&match action {
+                WatchdogArg::Show => {
+                    let request = ReadNodeWatchdogRequest { name };
+                    call!(link, NodeBmcServiceClient, read_node_watchdog, slow request)?
+                }
+                WatchdogArg::Disarm => {
+                    let request = DisarmNodeWatchdogRequest { name };
+                    call!(link, NodeBmcServiceClient, disarm_node_watchdog, slow request)?
+                }
+            })
         }
         Ask::VirtualMedia { action, name, url, boot_once, force } => {
             let action = match action {

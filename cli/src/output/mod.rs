@@ -7,6 +7,7 @@
 mod bmc_capability;
 mod bmc_event;
 mod bmc_inventory;
+mod bmc_itself;
 mod boot_device;
 mod boot_order;
 mod chassis;

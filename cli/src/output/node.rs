@@ -167,9 +167,11 @@ fn bmc(bmc: &Bmc) -> Value {
         "kg_set": bmc.kg_set,
         "default_password": bmc.default_password,
         "rotation_pending": bmc.rotation_pending,
+        "next_user": bmc.next_user,
         "cipher_suite": bmc.cipher_suite,
         "scheme": bmc.scheme,
         "certificate_sha256": bmc.certificate_sha256,
+        "ssh_host_key_sha256": bmc.ssh_host_key_sha256,
         "ca_pem": bmc.ca_pem,
         "system": bmc.system,
     })

@@ -15,6 +15,26 @@ pub trait Accounts: Send + Sync {
 
     /// Logs in anew with the password that this handle has: a session that is open proves nothing of it.
     async fn prove_password(&self, deadline: Deadline) -> Result<(), BmcError>;
+
+    /// Whether the BMC has an account of this name, enabled or not.
+    async fn has_account(&self, user: &str, deadline: Deadline) -> Result<bool, BmcError>;
+
+    /// Makes an account of this name with this password and the rights of an administrator; one that is there already gets
+    /// both. Idempotent. Whoever gets an error does not know how much of it there is: see [`Accounts::delete_account`].
+    async fn create_account(&self, user: &str, password: &Secret, deadline: Deadline)
+    -> Result<(), BmcError>;
+
+    /// Takes an account away, which must not be the one that this handle logs in with. Idempotent.
+    async fn delete_account(&self, user: &str, deadline: Deadline) -> Result<Removed, BmcError>;
+}
+
+/// What has become of an account that was to be taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// There is none of that name.
+    Gone,
+    /// The BMC keeps it, and it lets nobody in.
+    Disabled,
 }
 
 /// What a driver says was to be so, where the BMC has no account of that name: nothing was sent.

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use crate::{
     Accounts, Bios, BiosSettings, BmcError, BmcIdentity, BootDevice, BootMode, BootOrder, BootOverride,
     Capability, Console, ConsoleLine, Deadline, EventLog, Events, Firmware, Identify, Identity, Interrupt,
-    Inventory, Led, Look, Media, Power, PowerDraw, PowerState, Present, Profile, ReadInventory,
-    ReadPowerDraw, ReadSensors, Recognise, ResetBmc, Secret, SecureBoot, Sensors, VirtualMedia, Vlans,
-    Volumes,
+    Inventory, Led, Look, Media, Power, PowerDraw, PowerState, Present, Profile, ReadInventory, ReadNetwork,
+    ReadPowerDraw, ReadSensors, Recognise, Removed, ResetBmc, Secret, SecureBoot, Sensors, VirtualMedia,
+    Vlans, Volumes, Watchdog,
 };
 
 /// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].
@@ -30,6 +30,8 @@ pub struct Bmc {
     console: Given<dyn Console>,
     identify: Given<dyn Identify>,
     reset: Given<dyn ResetBmc>,
+    pub(crate) network: Given<dyn ReadNetwork>,
+    pub(crate) watchdog: Given<dyn Watchdog>,
     accounts: Given<dyn Accounts>,
     virtual_media: Given<dyn VirtualMedia>,
     bios: Given<dyn Bios>,
@@ -64,6 +66,8 @@ impl Bmc {
             console: None,
             identify: None,
             reset: None,
+            network: None,
+            watchdog: None,
             accounts: None,
             virtual_media: None,
             bios: None,
@@ -215,9 +219,12 @@ impl Bmc {
             power_draw: self.power_draw.or(other.power_draw),
             event_log: self.event_log.or(other.event_log),
             events: self.events.or(other.events),
-            console: self.console.or(other.console),
+            // IPMI's, where both have one: its keystrokes have no escape in front, and no other program is started for it.
+            console: other.console.or(self.console),
             identify: self.identify.or(other.identify),
             reset: self.reset.or(other.reset),
+            network: self.network.or(other.network),
+            watchdog: self.watchdog.or(other.watchdog),
             accounts: self.accounts.or(other.accounts),
             virtual_media: self.virtual_media.or(other.virtual_media),
             bios: self.bios.or(other.bios),
@@ -266,6 +273,8 @@ impl Bmc {
             Capability::Console => of(&self.console),
             Capability::Identify => of(&self.identify),
             Capability::ResetBmc => of(&self.reset),
+            Capability::Network => of(&self.network),
+            Capability::Watchdog => of(&self.watchdog),
             Capability::Accounts => of(&self.accounts),
             Capability::VirtualMedia => of(&self.virtual_media),
             Capability::Bios => of(&self.bios),
@@ -412,6 +421,26 @@ impl Bmc {
     /// See [`Accounts::prove_password`].
     pub async fn prove_password(&self, deadline: Deadline) -> Result<(), BmcError> {
         self.give(&self.accounts, Capability::Accounts)?.prove_password(deadline).await
+    }
+
+    /// See [`Accounts::has_account`].
+    pub async fn has_account(&self, user: &str, deadline: Deadline) -> Result<bool, BmcError> {
+        self.give(&self.accounts, Capability::Accounts)?.has_account(user, deadline).await
+    }
+
+    /// See [`Accounts::create_account`].
+    pub async fn create_account(
+        &self,
+        user: &str,
+        password: &Secret,
+        deadline: Deadline,
+    ) -> Result<(), BmcError> {
+        self.give(&self.accounts, Capability::Accounts)?.create_account(user, password, deadline).await
+    }
+
+    /// See [`Accounts::delete_account`].
+    pub async fn delete_account(&self, user: &str, deadline: Deadline) -> Result<Removed, BmcError> {
+        self.give(&self.accounts, Capability::Accounts)?.delete_account(user, deadline).await
     }
 
     /// See [`VirtualMedia::media`].

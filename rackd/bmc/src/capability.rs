@@ -31,6 +31,10 @@ pub enum Capability {
     Identify,
     /// [`crate::ResetBmc`]
     ResetBmc,
+    /// [`crate::ReadNetwork`]
+    Network,
+    /// [`crate::Watchdog`]
+    Watchdog,
     /// [`crate::Accounts`]
     Accounts,
     /// [`crate::VirtualMedia`]
@@ -65,6 +69,8 @@ impl Capability {
         Self::Console,
         Self::Identify,
         Self::ResetBmc,
+        Self::Network,
+        Self::Watchdog,
         Self::Accounts,
         Self::VirtualMedia,
         Self::Bios,
@@ -92,6 +98,8 @@ impl Capability {
             Self::Console => "serial console",
             Self::Identify => "locator LED",
             Self::ResetBmc => "BMC reset",
+            Self::Network => "BMC network",
+            Self::Watchdog => "watchdog timer",
             Self::Accounts => "accounts",
             Self::VirtualMedia => "virtual media",
             Self::Bios => "BIOS settings",

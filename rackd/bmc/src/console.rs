@@ -33,6 +33,8 @@ pub enum ConsoleEvent {
     Break,
     /// The serial port takes nothing now: the machine is off or in reset.
     Unavailable,
+    /// Something for the machine was not sent, and why; the line goes on.
+    Refused(&'static str),
     /// The line is gone; the last event.
     Ended(BmcError),
 }
@@ -42,6 +44,9 @@ pub enum ConsoleEvent {
 pub enum ConsoleInput {
     /// Characters.
     Chars(Vec<u8>),
-    /// A BREAK. Linux takes the character that follows for a magic SysRq.
+    /// A BREAK.
     Break,
+    /// A BREAK and right behind it a character: Linux takes that for a magic SysRq. Where no BREAK can be sent the
+    /// character is not typed either.
+    MagicSysRq(u8),
 }

@@ -444,6 +444,54 @@ pub enum BmcError {
         /// The BMC.
         addr: SocketAddr,
     },
+    /// All places for accounts are taken, or may not be used.
+    #[error(
+        "BMC {addr} has no room for another account: expected one of its {slots} places to be free, seen none; take an account \
+         away that nobody needs, or change the password of the one that there is"
+    )]
+    NoAccountSlot {
+        /// The BMC.
+        addr: SocketAddr,
+        /// Places that there are.
+        slots: usize,
+    },
+    /// A program that rackd needs is not on this host.
+    #[error(
+        "this host has no {program}: expected it for {what}, seen {seen}; install {package} where rackd runs"
+    )]
+    NoProgram {
+        /// What was to be started.
+        program: String,
+        /// What for.
+        what: &'static str,
+        /// The package that has it.
+        package: &'static str,
+        /// Why it did not start.
+        seen: String,
+    },
+    /// The BMC's SSH server shows another key than the one that is trusted.
+    #[error(
+        "BMC {addr} shows over SSH the host key {seen}: expected {expected}; no password was sent; compare it with the one on \
+         the BMC itself, and if it is the BMC's, give it to the node with --bmc-ssh-host-key-sha256"
+    )]
+    HostKey {
+        /// The BMC, and the port of its SSH.
+        addr: SocketAddr,
+        /// What would have been trusted.
+        expected: String,
+        /// Fingerprints and types of the keys seen, as OpenSSH says them.
+        seen: String,
+    },
+    /// A console that was open has ended.
+    #[error(
+        "the console of BMC {addr} over SSH has ended: expected it to stay, seen {seen}; others may have it, or the BMC restarts"
+    )]
+    LineEnded {
+        /// The BMC, and the port of its SSH.
+        addr: SocketAddr,
+        /// The last that was said of it.
+        seen: String,
+    },
     /// The driver does not have this capability.
     #[error("driver {driver} has no {capability}; `farrier node capabilities NODE` tells what it has")]
     Unsupported {
@@ -461,103 +509,6 @@ pub enum BmcError {
     /// The hub was shut down while the call was waiting.
     #[error("the BMC driver is shutting down")]
     ShuttingDown,
-}
-
-impl BmcError {
-    /// An answer that is not what was expected; of what came only so much as fits a line.
-    pub(crate) fn bad_answer(addr: SocketAddr, request: String, expected: &'static str, seen: &str) -> Self {
-        let seen = seen.chars().filter(|c| !c.is_control()).take(200).collect();
-        Self::BadAnswer { addr, request, expected, seen }
-    }
-
-    /// Whether trying the same call later may help without anybody doing anything.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Unreachable { .. }
-            | Self::Garbled { .. }
-            | Self::NoSessionSlot { .. }
-            | Self::StillQueued { .. }
-            | Self::NoTurn { .. }
-            | Self::OutOfFiles { .. }
-            | Self::Late { .. }
-            | Self::BetweenStates { .. }
-            | Self::Restarting { .. }
-            | Self::NoConnection { .. }
-            | Self::NoAnswer { .. } => true,
-            // 408 and 429 ask for patience; a BMC that restarts or is busy answers 5xx.
-            Self::Http { status, .. } => matches!(status, 408 | 429 | 500 | 502..=504),
-            Self::NoDriver { redfish, ipmi } => redfish.is_transient() || ipmi.is_transient(),
-            Self::CircuitOpen { reason, .. } => reason.is_transient(),
-            Self::Refused { code, .. } => code.is_transient(),
-            _ => false,
-        }
-    }
-
-    /// Whether the failure is of this program's making: it says nothing of the BMC.
-    #[must_use]
-    pub fn is_our_own(&self) -> bool {
-        matches!(
-            self,
-            Self::StillQueued { .. } | Self::NoTurn { .. } | Self::OutOfFiles { .. } | Self::ShuttingDown
-        )
-    }
-
-    /// Whether the BMC does not take the password, or did not when it was last asked.
-    #[must_use]
-    pub fn is_wrong_password(&self) -> bool {
-        match self {
-            Self::CircuitOpen { reason, .. } => reason.is_wrong_password(),
-            Self::WrongPassword { .. } => true,
-            _ => false,
-        }
-    }
-
-    /// Whether the BMC has no way at all to change the account's password: another try would come to the same.
-    #[must_use]
-    pub fn changes_no_password(&self) -> bool {
-        match self {
-            Self::Unsupported { .. } => true,
-            Self::NotApplied { what, .. } => *what == crate::accounts::NO_ACCOUNT,
-            _ => false,
-        }
-    }
-
-    /// Whether a change that failed so was surely not sent, or not begun: what did not reach the BMC has changed nothing. A
-    /// refusal in words is not among these, since it may answer the repetition of a request that was obeyed.
-    #[must_use]
-    pub fn was_not_begun(&self) -> bool {
-        match self {
-            Self::Unsupported { .. }
-            | Self::StillQueued { .. }
-            | Self::NoTurn { .. }
-            | Self::OutOfFiles { .. }
-            | Self::UnreadFile { .. }
-            | Self::CircuitOpen { .. }
-            | Self::Certificate { .. }
-            | Self::NoSystem { .. }
-            | Self::NoRedfish { .. }
-            | Self::OtherVendor { .. }
-            | Self::BadCredentials { .. } => true,
-            Self::NotApplied { what, .. } => *what == crate::accounts::NO_ACCOUNT,
-            _ => false,
-        }
-    }
-
-    /// Whether the failure should make the circuit breaker count: the BMC is away, or a further
-    /// wrong password may lock its account.
-    pub(crate) fn trips_breaker(&self) -> bool {
-        match self {
-            // A caller in a hurry, who gives up after a datagram or two, proves nothing.
-            Self::Unreachable { tried, .. } => *tried >= 3,
-            Self::NoAnswer { elapsed, .. } => *elapsed >= Duration::from_secs(2),
-            Self::Garbled { .. }
-            | Self::NoConnection { .. }
-            | Self::WrongPassword { .. }
-            | Self::WrongKg { .. } => true,
-            _ => false,
-        }
-    }
 }
 
 fn perhaps(near: &[String]) -> String {

@@ -4,7 +4,7 @@
 //! and so on; [`Bmc`] is a handle made of those a driver offers. The drivers are [`ipmi`] (start at
 //! [`ipmi::IpmiHub::bind`]), [`redfish`] (start at [`redfish::RedfishHub::new`]) and [`seamicro`]; [`Auto`] finds out
 //! which of the first two. [`Unmanaged`] is for machines
-//! without a BMC.
+//! without a BMC. [`ssh`] is how a Redfish BMC's console is reached.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -50,18 +50,22 @@ mod interrupt;
 mod inventory;
 pub mod ipmi;
 mod look;
+mod network;
 mod power;
 mod profile;
 pub mod redfish;
 pub mod seamicro;
 mod secure_boot;
 mod sensors;
+pub mod ssh;
 mod unmanaged;
+mod verdict;
 mod virtual_media;
 mod vlans;
 mod volumes;
+mod watchdog;
 
-pub use accounts::Accounts;
+pub use accounts::{Accounts, Removed};
 pub use auto::{Auto, Present, Recognise};
 pub use bios::{Bios, BiosSetting, BiosSettings};
 pub use bmc::Bmc;
@@ -83,6 +87,7 @@ pub use identity::{BmcIdentity, Identity};
 pub use interrupt::Interrupt;
 pub use inventory::{Inventory, InventoryDisk, InventoryNic, ReadInventory};
 pub use look::{Health, Look};
+pub use network::{AddressSource, BmcNetwork, NetworkInterface, ReadNetwork};
 pub use power::{Power, PowerState};
 pub use profile::{Profile, ProfileFormat, ProfileShutdown};
 pub use secure_boot::{KeyDatabase, KeyReset, SecureBoot, SecureBootKeys, SecureBootState};
@@ -91,3 +96,4 @@ pub use unmanaged::{FAKE, MANUAL, Unmanaged};
 pub use virtual_media::{Media, VirtualMedia};
 pub use vlans::{NicVlans, Vlans};
 pub use volumes::{StoragePool, Volumes};
+pub use watchdog::{Watchdog, WatchdogState};

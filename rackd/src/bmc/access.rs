@@ -34,6 +34,8 @@ pub(crate) struct Access {
     pub(crate) redfish: RedfishAddress,
     /// A password that the BMC may have instead: a rotation has not been settled.
     pub(crate) next: Option<Secret>,
+    /// The account that has it; empty: the same.
+    pub(crate) next_user: String,
 }
 
 /// What opens a BMC. Its `Debug` is blank.
@@ -111,7 +113,11 @@ impl Access {
     /// The same with the other password, where there is one.
     pub(crate) fn with_next(&self) -> Option<Self> {
         let next = self.next.clone()?;
-        let mut other = Self { next: None, ..self.clone() };
+        let mut other = Self { next: None, next_user: String::new(), ..self.clone() };
+        if !self.next_user.is_empty() {
+            other.ipmi.user.clone_from(&self.next_user);
+            other.redfish.user.clone_from(&self.next_user);
+        }
         other.ipmi.password = next.clone();
         other.redfish.password = next;
         Some(other)
@@ -152,6 +158,7 @@ impl Access {
         let (user, secret) = (machine.bmc_user.clone(), Secret::new(password.as_str()));
         Ok(Self {
             driver,
+            next_user: machine.bmc_next_user.clone(),
             next: (!next.is_empty()).then(|| Secret::new(next.as_str())),
             ipmi: BmcAddress {
                 cipher,
@@ -160,6 +167,7 @@ impl Access {
             },
             redfish: RedfishAddress {
                 host: host.to_owned(),
+                ssh_host_key: machine.bmc_ssh_host_key_sha256.clone(),
                 system: machine.bmc_system.clone(),
                 driver: match driver {
                     DriverChoice::Redfish => machine.bmc_driver.clone(),

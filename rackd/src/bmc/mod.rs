@@ -8,13 +8,14 @@ pub(crate) use access::{Access, BadAccess, DriverChoice, Keys};
 pub(crate) use dial::TlsDial;
 
 use farrier_bmc::ipmi::{BmcAddress, IpmiHub};
-use farrier_bmc::redfish::{HTTPS_PORT, RedfishAddress, RedfishHub, Trust};
+use farrier_bmc::redfish::{HTTPS_PORT, RedfishAddress, RedfishHub, Trust, Tuning};
 use farrier_bmc::seamicro::SeaMicroHub;
+use farrier_bmc::ssh::Ssh;
 use farrier_bmc::{Bmc, BmcError, Deadline, Secret, Unmanaged};
 use remembered::Remembered;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A BMC that a driver was found for.
@@ -49,11 +50,14 @@ impl Bmcs {
     ///
     /// # Errors
     /// No UDP socket can be had.
-    pub(crate) async fn bind(data: &Path) -> std::io::Result<Self> {
+    ///
+    /// `ssh_helper` is what `ssh` asks for host keys and passwords: [`farrier_bmc::ssh::help`]; without it there are no consoles
+    /// over SSH.
+    pub(crate) async fn bind(data: &Path, ssh_helper: Option<PathBuf>) -> std::io::Result<Self> {
         let remembered = Arc::new(Remembered::open(data.join("bmc-drivers.json")));
         Ok(Self {
             ipmi: IpmiHub::bind().await?,
-            redfish: RedfishHub::new(Arc::new(TlsDial)),
+            redfish: RedfishHub::with_ssh(Arc::new(TlsDial), Tuning::default(), ssh_helper.map(Ssh::new)),
             seamicro: SeaMicroHub::new(Arc::new(TlsDial)),
             unmanaged: Unmanaged::default(),
             took_next: Mutex::default(),
@@ -155,8 +159,8 @@ impl Bmcs {
         Ok(Opened { bmc, passed_over })
     }
 
-    /// A handle for a node's serial console. Of what `auto` may find only IPMI has one. Where a rotation has left two
-    /// passwords, the BMC is asked first which it has: a wrong one would count against the account.
+    /// A handle for a node's serial console. Where a rotation has left two passwords, the BMC is asked first which it has: a
+    /// wrong one would count against the account.
     pub(crate) async fn console(
         &self,
         node: &str,
@@ -171,7 +175,20 @@ impl Bmcs {
             }
         };
         Ok(match access.driver {
-            DriverChoice::Ipmi | DriverChoice::Auto => self.ipmi.bmc(access.ipmi),
+            DriverChoice::Ipmi => self.ipmi.bmc(access.ipmi),
+            // IPMI's console where IPMI answers, else Redfish's.
+            DriverChoice::Auto => {
+                let ipmi = self.ipmi.bmc(access.ipmi.clone());
+                if self.remembered.auto.worked(plain(node)) == Some(ipmi.driver()) {
+                    return Ok(ipmi);
+                }
+                match self.open_with(node, access, deadline).await {
+                    Ok(opened) => opened.bmc,
+                    Err(error) if error.is_wrong_password() => return Err(error),
+                    // What is wrong with Redfish need not be wrong with this.
+                    Err(_) => ipmi,
+                }
+            }
             DriverChoice::Redfish => self.redfish.bmc(access.redfish),
             DriverChoice::SeaMicro => self.seamicro.bmc(access.redfish),
             DriverChoice::Manual => self.unmanaged.manual(plain(node)),

@@ -245,15 +245,14 @@ impl Desk {
                     Some(ConsoleEvent::Unavailable) => {
                         self.notice("the serial port takes nothing now: the machine is off or in reset");
                     }
+                    Some(ConsoleEvent::Refused(why)) => self.notice(why),
                     Some(ConsoleEvent::Ended(error)) => return End::Lost(error),
                     None => return End::Lost(BmcError::ShuttingDown),
                 },
                 input = inputs.recv(), if typed.is_empty() => match input {
                     Some(Input::Chars(chars)) => typed.push_back(ConsoleInput::Chars(chars)),
                     Some(Input::Break) => typed.push_back(ConsoleInput::Break),
-                    Some(Input::MagicSysRq(key)) => {
-                        typed.extend([ConsoleInput::Break, ConsoleInput::Chars(vec![key])]);
-                    }
+                    Some(Input::MagicSysRq(key)) => typed.push_back(ConsoleInput::MagicSysRq(key)),
                     None => return End::Unwanted,
                 },
                 permit = line.input.reserve(), if !typed.is_empty() => match (permit, typed.pop_front()) {
@@ -326,6 +325,9 @@ fn is_final(error: &BmcError) -> bool {
             | BmcError::WrongPassword { .. }
             | BmcError::WrongKg { .. }
             | BmcError::BadCredentials { .. }
+            | BmcError::HostKey { .. }
+            | BmcError::NoProgram { .. }
+            | BmcError::NotOffered { .. }
             | BmcError::ShuttingDown
     )
 }

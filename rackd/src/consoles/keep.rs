@@ -143,6 +143,11 @@ fn is_refused(error: &BmcError) -> bool {
     error.is_wrong_password()
         || matches!(
             error,
-            BmcError::NoSessionSlot { .. } | BmcError::WrongKg { .. } | BmcError::BadCredentials { .. }
+            BmcError::NoSessionSlot { .. }
+                | BmcError::WrongKg { .. }
+                | BmcError::BadCredentials { .. }
+                | BmcError::HostKey { .. }
+                | BmcError::NoProgram { .. }
+                | BmcError::NotOffered { .. }
         )
 }

@@ -1,10 +1,10 @@
 //! `farrier.rack.v1.BmcService`: what the BMCs of this rack's machines know.
 
-use super::{boot_device, boot_order, chassis, firmware};
+use super::{bmc_itself, boot_device, boot_order, chassis, firmware};
 use crate::bmc::{Access, Keys};
 use crate::rack::Rack;
 use farrier_bmc::{
-    Bmc, BmcError, BootMode, Capability, Deadline, Inventory, PowerDraw, ProfileFormat as Format,
+    Bmc, BmcError, BootMode, Capability, Deadline, Inventory, ProfileFormat as Format,
     ProfileShutdown as Shutdown, SensorHealth, SensorValue,
 };
 use farrier_model::{Collection, parse_name};
@@ -12,14 +12,15 @@ use farrier_proto::rack::bmc_service_server::BmcService;
 use farrier_proto::rack::set_bmc_volume_request::Change;
 use farrier_proto::rack::{
     BiosSettings, BmcBootDevice, BmcBootOrder, BmcCapabilities, BmcCapability, BmcDisk, BmcDone, BmcEvent,
-    BmcEventDirection, BmcEventLog, BmcFirmware, BmcInventory, BmcNic, BmcNicVlans, BmcPowerDraw, BmcProfile,
-    BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys, BmcSensor, BmcSensorHealth, BmcSensors, BmcTask,
-    BmcVirtualMedia, BmcVolumes, ClearBmcEventLogRequest, ExportProfileRequest, Firmware,
-    IdentifyMachineRequest, ImportProfileRequest, InterruptMachineRequest, Machine, MediaAction, NewVolume,
-    ProfileFormat, ProfileShutdown, ReadBiosRequest, ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest,
-    ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ReadBmcTaskRequest,
-    ReadBmcVolumesRequest, ReadBootDeviceRequest, ReadBootOrderRequest, ReadFirmwareRequest,
-    ReadNicVlansRequest, ReadSecureBootKeysRequest, ReadSecureBootRequest, ResetBmcRequest,
+    BmcEventDirection, BmcEventLog, BmcFirmware, BmcInventory, BmcNetwork, BmcNic, BmcNicVlans, BmcPowerDraw,
+    BmcProfile, BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys, BmcSensor, BmcSensorHealth, BmcSensors,
+    BmcTask, BmcVirtualMedia, BmcVolumes, BmcWatchdog, ClearBmcEventLogRequest, DisarmWatchdogRequest,
+    ExportProfileRequest, Firmware, IdentifyMachineRequest, ImportProfileRequest, InterruptMachineRequest,
+    Machine, MediaAction, NewVolume, ProfileFormat, ProfileShutdown, ReadBiosRequest,
+    ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest, ReadBmcInventoryRequest, ReadBmcNetworkRequest,
+    ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ReadBmcTaskRequest, ReadBmcVolumesRequest,
+    ReadBootDeviceRequest, ReadBootOrderRequest, ReadFirmwareRequest, ReadNicVlansRequest,
+    ReadSecureBootKeysRequest, ReadSecureBootRequest, ReadWatchdogRequest, ResetBmcRequest,
     ResetSecureBootKeysRequest, SetBiosRequest, SetBmcVolumeRequest, SetBootDeviceRequest,
     SetBootOrderRequest, SetNicVlansRequest, SetSecureBootRequest, UseVirtualMediaRequest,
 };
@@ -118,7 +119,34 @@ impl BmcService for BmcApi {
         let deadline = Deadline::after(PATIENCE);
         let bmc = self.open(request.into_inner().machine, deadline).await?;
         let read = bmc.power_draw(deadline).await.map_err(|error| bmc_failed(&error))?;
-        Ok(Response::new(power_draw(read, driver(&bmc, Capability::PowerDraw))))
+        Ok(Response::new(bmc_itself::power_draw(read, driver(&bmc, Capability::PowerDraw))))
+    }
+
+    async fn read_bmc_network(
+        &self,
+        request: Request<ReadBmcNetworkRequest>,
+    ) -> Result<Response<BmcNetwork>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        bmc_itself::network(&bmc, deadline).await.map(Response::new)
+    }
+
+    async fn read_watchdog(
+        &self,
+        request: Request<ReadWatchdogRequest>,
+    ) -> Result<Response<BmcWatchdog>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        bmc_itself::watchdog(&bmc, deadline).await.map(Response::new)
+    }
+
+    async fn disarm_watchdog(
+        &self,
+        request: Request<DisarmWatchdogRequest>,
+    ) -> Result<Response<BmcWatchdog>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        bmc_itself::disarm_watchdog(&bmc, deadline).await.map(Response::new)
     }
 
     async fn use_virtual_media(
@@ -456,7 +484,7 @@ pub(super) fn bmc_failed(error: &BmcError) -> Status {
     }
 }
 
-fn driver(bmc: &Bmc, capability: Capability) -> String {
+pub(super) fn driver(bmc: &Bmc, capability: Capability) -> String {
     bmc.driver_of(capability).unwrap_or_default().to_owned()
 }
 
@@ -478,17 +506,6 @@ fn capabilities(bmc: &Bmc, passed_over: String) -> BmcCapabilities {
         capabilities: Capability::ALL.iter().map(one).collect(),
         driver: bmc.driver().to_owned(),
         passed_over,
-    }
-}
-
-fn power_draw(draw: PowerDraw, driver: String) -> BmcPowerDraw {
-    BmcPowerDraw {
-        now: draw.now,
-        average: draw.average,
-        least: draw.least,
-        most: draw.most,
-        period_seconds: draw.period.map(|period| i64::try_from(period.as_secs()).unwrap_or(i64::MAX)),
-        driver,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod agent;
 mod bmc;
+mod bmc_itself;
 mod boot_device;
 mod boot_events;
 mod boot_order;

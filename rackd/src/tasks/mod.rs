@@ -29,6 +29,7 @@ mod publish_boot;
 mod replace_default_password;
 mod report_hardware;
 mod rotate_bmc_credentials;
+mod rotate_to_account;
 mod seed;
 mod set_boot_entry;
 mod settle_fence;

@@ -1,5 +1,6 @@
 use super::context::Context;
 use super::power::observed;
+use super::rotate_to_account;
 use super::step::{Step, StepError};
 use crate::bmc::Opened;
 use farrier_bmc::{Bmc, BmcError, Capability, PowerState};
@@ -34,6 +35,9 @@ pub(super) enum Rotated {
 
 pub(super) async fn rotate(cx: &Context<'_>) -> Result<Rotated, StepError> {
     let both = cx.access().await?;
+    if both.next.is_some() && !both.next_user.is_empty() {
+        return rotate_to_account::rotate(cx, both).await;
+    }
     let (Some(next), Some(with_next)) = (both.next.clone(), both.with_next()) else {
         return Err(StepError::fatal("expected a password that the BMC shall get, saw none"));
     };
@@ -102,7 +106,10 @@ pub(super) async fn note_refusal(cx: &Context<'_>) -> Result<(), StepError> {
 }
 
 /// Proves that the BMC lets us in.
-async fn login(opened: Result<Opened, BmcError>, cx: &Context<'_>) -> Result<(Opened, PowerState), BmcError> {
+pub(super) async fn login(
+    opened: Result<Opened, BmcError>,
+    cx: &Context<'_>,
+) -> Result<(Opened, PowerState), BmcError> {
     let opened = opened?;
     let power = opened.bmc.power_status(cx.call()).await?;
     Ok((opened, power))

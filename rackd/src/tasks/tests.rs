@@ -17,7 +17,7 @@ fn specs() -> Vec<TaskSpec> {
         }),
         Work::Snapshot(Snapshot::default()),
         Work::Fence(Fence::default()),
-        Work::RotateBmcCredentials(RotateBmcCredentials {}),
+        Work::RotateBmcCredentials(RotateBmcCredentials::default()),
         Work::UpdateFirmware(UpdateFirmware::default()),
     ];
     for action in

@@ -64,11 +64,13 @@ impl Words {
             bmc_driver: bmc.driver,
             bmc_address: bmc.address,
             bmc_user: bmc.user,
+            bmc_next_user: bmc.next_user,
             bmc_cipher_suite: bmc.cipher_suite,
             bmc_scheme: bmc.scheme,
             bmc_certificate_sha256: bmc.certificate_sha256,
             bmc_ca_pem: bmc.ca_pem,
             bmc_system: bmc.system,
+            bmc_ssh_host_key_sha256: bmc.ssh_host_key_sha256,
             ..Machine::default()
         };
         let mut hash = Sha256::new();

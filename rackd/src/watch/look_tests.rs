@@ -62,7 +62,7 @@ impl Rack {
             bmc_kg: String::new(),
         };
         let watched = list::renew(Vec::new(), vec![node]).pop().unwrap();
-        Self { bmcs: Bmcs::bind(dir.path()).await.unwrap(), mood, watched, _dir: dir, _served: served }
+        Self { bmcs: Bmcs::bind(dir.path(), None).await.unwrap(), mood, watched, _dir: dir, _served: served }
     }
 
     async fn look(&mut self, mood: Mood) -> Option<Seen> {

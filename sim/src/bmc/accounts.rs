@@ -58,6 +58,17 @@ impl Accounts {
         state.slots.iter().flatten().find(|one| one.name == user).map(|one| one.password.clone())
     }
 
+    /// Makes an account of an administrator, as somebody at the BMC's own pages does; where there is no room it makes none.
+    pub fn add(&self, user: &str, password: &Secret) {
+        let mut state = self.state();
+        // Slot 1 is the null user's.
+        if let Some(slot) = state.slots.iter_mut().skip(1).find(|slot| slot.is_none()) {
+            let (name, password) = (user.to_owned(), password.clone());
+            *slot = Some(Account { name, password, privilege: 4, enabled: true });
+        }
+        state.version += 1;
+    }
+
     /// Sets whether a policy refuses every new password.
     pub fn refuse_passwords(&self, refuse: bool) {
         self.state().refuses = refuse;

@@ -226,8 +226,16 @@ impl Client {
 
     /// Asks for a new BMC password.
     pub async fn rotate_bmc_credentials(&self, node: &str) -> Result<Operation> {
-        let request =
-            RotateNodeBmcCredentialsRequest { name: format!("nodes/{node}"), request_id: request_id() };
+        self.rotate_bmc_credentials_to(node, "").await
+    }
+
+    /// The same for another account; empty: for the one that there is.
+    pub async fn rotate_bmc_credentials_to(&self, node: &str, user: &str) -> Result<Operation> {
+        let request = RotateNodeBmcCredentialsRequest {
+            name: format!("nodes/{node}"),
+            request_id: request_id(),
+            new_user: user.to_owned(),
+        };
         let mut client = NodeActionServiceClient::new(self.scheduler.clone());
         let answer = client.rotate_node_bmc_credentials(request).await;
         Ok(answer.with_context(|| format!("another BMC password for {node}"))?.into_inner())

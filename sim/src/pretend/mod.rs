@@ -67,6 +67,7 @@ impl PretendNode {
             sockets,
             bmc,
             tls,
+            ssh_console,
             mac,
             dir,
             disk_bytes,
@@ -121,8 +122,11 @@ impl PretendNode {
             memory_bytes: options.memory_bytes,
             macs: vec![address::colons(mac)],
         };
-        let mut redfish =
-            RedfishConfig { tls, ..RedfishConfig::new(bmc.user.clone(), bmc.password.clone(), facts) };
+        let mut redfish = RedfishConfig {
+            tls,
+            ssh_console,
+            ..RedfishConfig::new(bmc.user.clone(), bmc.password.clone(), facts)
+        };
         // One BMC has one set of accounts, whatever it speaks.
         let accounts = bmc.accounts();
         redfish.accounts = accounts.clone();

@@ -24,6 +24,8 @@ pub struct PretendOptions {
     pub bmc: BmcConfig,
     /// Redfish's certificate; `None`: http.
     pub tls: Option<SelfSigned>,
+    /// Where Redfish says that the machine's console is: the port of somebody's SSH server at the BMC's address.
+    pub ssh_console: Option<u16>,
     pub mac: [u8; 6],
     /// The node's own directory, made when absent: its disk, and its firmware variables.
     pub dir: PathBuf,
@@ -108,6 +110,7 @@ impl PretendOptions {
             sockets: sockets.into(),
             bmc: BmcConfig::new("admin", Secret::new("pretend")),
             tls: None,
+            ssh_console: None,
             mac,
             dir: dir.into(),
             disk_bytes: 256 << 20,

@@ -1,14 +1,17 @@
-//! The account's password (IPMI 2.0 section 22.30).
+//! Accounts and their passwords (IPMI 2.0 sections 22.26 to 22.30).
 
 use async_trait::async_trait;
 use farrier_ipmi::Secret;
 use farrier_ipmi::command::GetChassisStatus;
-use farrier_ipmi::command::user::{GetUserAccess, GetUserName, MAX_USER_ID, SetUserPassword};
+use farrier_ipmi::command::user::{
+    EnableSol, EnableUser, GetUserAccess, GetUserName, MAX_USER_ID, SetUserAccess, SetUserName,
+    SetUserPassword,
+};
 
 use super::driver::IpmiBmc;
 use super::link::Link;
 use crate::actor::Call;
-use crate::{Accounts, BmcError, Deadline};
+use crate::{Accounts, BmcError, Deadline, Removed};
 
 #[async_trait]
 impl Accounts for IpmiBmc {
@@ -26,9 +29,130 @@ impl Accounts for IpmiBmc {
         })
         .await
     }
+
+    async fn has_account(&self, user: &str, deadline: Deadline) -> Result<bool, BmcError> {
+        let user = user.to_owned();
+        self.call(deadline, move |link, call| {
+            Box::pin(async move { Ok(link.users(call).await?.of(&user).is_some()) })
+        })
+        .await
+    }
+
+    async fn create_account(
+        &self,
+        user: &str,
+        password: &Secret,
+        deadline: Deadline,
+    ) -> Result<(), BmcError> {
+        let (user, password) = (user.to_owned(), password.clone());
+        self.call(deadline, move |link, call| Box::pin(link.create_account(call, user, password))).await
+    }
+
+    async fn delete_account(&self, user: &str, deadline: Deadline) -> Result<Removed, BmcError> {
+        let user = user.to_owned();
+        self.call(deadline, move |link, call| Box::pin(link.delete_account(call, user))).await
+    }
+}
+
+/// Who is where.
+struct Users {
+    /// Places that there are.
+    most: u8,
+    /// Names by id; ids that the BMC refuses to speak of are not there.
+    names: Vec<(u8, Vec<u8>)>,
+}
+
+impl Users {
+    fn of(&self, name: &str) -> Option<u8> {
+        self.names.iter().find(|(_, seen)| seen == name.as_bytes()).map(|(id, _)| *id)
+    }
 }
 
 impl Link {
+    async fn users(&mut self, call: &mut Call) -> Result<Users, BmcError> {
+        // Any user's access tells how many there may be.
+        let most = self.command(call, GetUserAccess(FIRST)).await?.max_users.clamp(FIRST, MAX_USER_ID);
+        let mut names = Vec::new();
+        for user in FIRST..=most {
+            match self.command(call, GetUserName(user)).await {
+                Ok(name) => names.push((user, name)),
+                // An id that nobody has.
+                Err(BmcError::Refused { .. }) if user > FIRST => names.push((user, Vec::new())),
+                Err(BmcError::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Users { most, names })
+    }
+
+    /// Name, password, rights, and only then lets the user in.
+    async fn create_account(
+        &mut self,
+        call: &mut Call,
+        user: String,
+        password: Secret,
+    ) -> Result<(), BmcError> {
+        let unfit = |capability| BmcError::Unsupported { driver: "ipmi", capability };
+        let users = self.users(call).await?;
+        let id = match users.of(&user) {
+            Some(id) => id,
+            None => self.take_place(call, &users, &user).await?,
+        };
+        let password = SetUserPassword::new(id, password).ok_or(unfit("passwords of more than 20 bytes"))?;
+        self.command(call, password).await?;
+        self.command(call, SetUserAccess { user: id, privilege: ADMINISTRATOR, messaging: true }).await?;
+        match self.command(call, EnableSol(id)).await {
+            // Its console may need it, and many BMCs let every administrator have it.
+            Ok(()) | Err(BmcError::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        self.command(call, EnableUser { user: id, enabled: true }).await?;
+        let privilege = self.command(call, GetUserAccess(id)).await?.privilege;
+        if privilege == ADMINISTRATOR {
+            return Ok(());
+        }
+        Err(BmcError::NotApplied {
+            addr: self.address.addr,
+            what: "the rights of an account",
+            expected: "administrator (4)".to_owned(),
+            seen: privilege.to_string(),
+        })
+    }
+
+    /// Gives the first place that may have it the name: many BMCs have some that they keep for themselves.
+    async fn take_place(&mut self, call: &mut Call, users: &Users, user: &str) -> Result<u8, BmcError> {
+        let long = BmcError::Unsupported { driver: "ipmi", capability: "names of more than 16 bytes" };
+        // The first is the null user's.
+        let free = users.names.iter().filter(|(id, name)| *id > FIRST && name.is_empty());
+        for (id, _) in free {
+            let name = SetUserName::new(*id, user).ok_or_else(|| long.clone())?;
+            match self.command(call, name).await {
+                Ok(()) if self.command(call, GetUserName(*id)).await? == user.as_bytes() => return Ok(*id),
+                Ok(()) | Err(BmcError::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(BmcError::NoAccountSlot { addr: self.address.addr, slots: usize::from(users.most) })
+    }
+
+    /// Out first, then without rights, then without a name: some BMCs keep a name for ever.
+    async fn delete_account(&mut self, call: &mut Call, user: String) -> Result<Removed, BmcError> {
+        let Some(id) = self.users(call).await?.of(&user) else { return Ok(Removed::Gone) };
+        let out = self.command(call, EnableUser { user: id, enabled: false }).await;
+        let access = SetUserAccess { user: id, privilege: NO_ACCESS, messaging: false };
+        let without = self.command(call, access).await;
+        if let (Err(error), Err(_)) = (out, without) {
+            return Err(error);
+        }
+        if let Some(none) = SetUserName::new(id, "") {
+            match self.command(call, none).await {
+                Ok(()) | Err(BmcError::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(if self.users(call).await?.of(&user).is_some() { Removed::Disabled } else { Removed::Gone })
+    }
+
     async fn set_password(&mut self, call: &mut Call, new: Secret) -> Result<(), BmcError> {
         let user = self.own_user(call).await?;
         let command = SetUserPassword::new(user, new)
@@ -38,22 +162,11 @@ impl Link {
 
     /// The id of the user that this session is of: names are looked for, since no command tells it.
     async fn own_user(&mut self, call: &mut Call) -> Result<u8, BmcError> {
-        let wanted = self.address.user.clone().into_bytes();
-        // Any user's access tells how many there may be.
-        let most = self.command(call, GetUserAccess(FIRST)).await?.max_users.clamp(FIRST, MAX_USER_ID);
-        for user in FIRST..=most {
-            match self.command(call, GetUserName(user)).await {
-                Ok(name) if name == wanted => return Ok(user),
-                Ok(_) => {}
-                // An id that nobody has.
-                Err(BmcError::Refused { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(BmcError::NotApplied {
+        let users = self.users(call).await?;
+        users.of(&self.address.user).ok_or_else(|| BmcError::NotApplied {
             addr: self.address.addr,
             what: crate::accounts::NO_ACCOUNT,
-            expected: format!("a user named {:?} among its {most}", self.address.user),
+            expected: format!("a user named {:?} among its {}", self.address.user, users.most),
             seen: "none".to_owned(),
         })
     }
@@ -61,3 +174,5 @@ impl Link {
 
 /// The null user, where a BMC has one.
 const FIRST: u8 = 1;
+const ADMINISTRATOR: u8 = 4;
+const NO_ACCESS: u8 = 15;

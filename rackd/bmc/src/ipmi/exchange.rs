@@ -50,7 +50,8 @@ pub(crate) struct Effort<'a> {
 
 /// Puts the question until it is answered, the tries are used up or the deadline passes; `sent`
 /// counts datagrams. A datagram that is not the answer (late, foreign, forged) changes nothing, but
-/// one that nobody can read is noted in `wire.rubbish`, for the error's text.
+/// one that nobody can read is noted in `wire.rubbish`, for the error's text; where try after try brings only such, asking ends
+/// early ([`Tuning::garbled_tries`]).
 pub(crate) async fn ask<Q: Question>(
     wire: &mut Wire,
     effort: Effort<'_>,
@@ -60,6 +61,7 @@ pub(crate) async fn ask<Q: Question>(
     wire.drain();
     wire.rubbish = Rubbish::default();
     let (mut doubtful, begin) = (None, Instant::now());
+    let mut garbled = 0;
     for attempt in 0..effort.tries {
         if attempt > 0 && effort.deadline.is_past() {
             break;
@@ -70,7 +72,7 @@ pub(crate) async fn ask<Q: Question>(
         let rising = || effort.tuning.timeout(attempt).max(wire.least_wait());
         let wait = effort.single_wait.unwrap_or_else(rising);
         let mut until = (Instant::now() + wait).min(effort.deadline.instant());
-        let mut heard = 0_u32;
+        let (mut heard, before) = (0_u32, wire.rubbish.count);
         while let Some(datagram) = wire.receive_until(until).await {
             heard += 1;
             match question.answer(&datagram) {
@@ -90,6 +92,12 @@ pub(crate) async fn ask<Q: Question>(
                     wire.rubbish.add(why);
                 }
             }
+        }
+        // Silence in between is a loss on the way, and says nothing.
+        garbled = if wire.rubbish.count > before { garbled + 1 } else { 0 };
+        if garbled >= effort.tuning.garbled_tries {
+            wire.rubbish.hopeless = doubtful.is_none();
+            break;
         }
         // Alone it is the BMC's word. Among other things heard it may be a forger's, and the true
         // answer may have been crowded out: ask again.

@@ -137,6 +137,8 @@ impl IpmiHub {
             .with_power_draw(driver.clone())
             .with_interrupt(driver.clone())
             .with_bmc_reset(driver.clone())
+            .with_network(driver.clone())
+            .with_watchdog(driver.clone())
             .with_accounts(driver.clone())
             .with_present(driver.clone())
             .with_inventory(driver)

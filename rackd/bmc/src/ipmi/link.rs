@@ -199,8 +199,8 @@ impl Link {
                         power_now: None,
                     });
                 }
-                // It may be slow only: the next call goes on with the session.
-                None if is_new || call.deadline.is_past() => {
+                // It may be slow only, or somebody sends rubbish in its name: the next call goes on with the session.
+                None if is_new || self.wire.rubbish.hopeless || call.deadline.is_past() => {
                     if std::mem::replace(&mut self.doubted, true) {
                         self.abandon().await;
                     }

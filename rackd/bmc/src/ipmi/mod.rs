@@ -25,12 +25,14 @@ mod exchange;
 mod hub;
 mod inventory;
 mod link;
+mod network;
 mod open;
 mod quirks;
 mod reason;
 mod sensors;
 mod sol;
 mod tuning;
+mod watchdog;
 mod wire;
 
 pub use address::{BmcAddress, Cipher};

@@ -203,6 +203,10 @@ impl Link {
                 Some(Err(error)) => return Err(self.judge(error)),
                 None => {
                     let error = self.unreachable(call, handshake.waiting_for());
+                    // It answers, and nothing of use: neither another suite nor a new beginning would change that.
+                    if self.wire.rubbish.hopeless {
+                        return Err(HandshakeEnd::Over(Failed::Final(error)));
+                    }
                     // Answered before, silent now: it may have forgotten the handshake.
                     let end = if heard { HandshakeEnd::Desynchronised } else { HandshakeEnd::Over };
                     // Deaf to this suite but not dead.

@@ -185,12 +185,13 @@ impl Line {
         mut inputs: mpsc::Receiver<ConsoleInput>,
     ) -> Option<BmcError> {
         let keep_alive = link.tuning().keep_alive;
-        let mut waiting_break = false;
+        let (mut waiting_break, mut behind_break) = (false, None);
         loop {
-            let taken = self.end.push(&self.typed);
-            self.typed.drain(..taken);
-            if waiting_break && self.typed.is_empty() {
-                waiting_break = !self.end.push_break();
+            self.push_typed();
+            if waiting_break && self.typed.is_empty() && self.end.push_break() {
+                waiting_break = false;
+                self.typed.extend(behind_break.take());
+                self.push_typed();
             }
             self.transmit(link).await;
             if self.end.is_lost() {
@@ -204,6 +205,7 @@ impl Line {
                 input = inputs.recv(), if self.typed.is_empty() && !waiting_break => match input {
                     Some(ConsoleInput::Chars(chars)) => self.typed = chars,
                     Some(ConsoleInput::Break) => waiting_break = true,
+                    Some(ConsoleInput::MagicSysRq(key)) => (waiting_break, behind_break) = (true, Some(key)),
                     None => return None,
                 },
                 () = events.closed() => return None,
@@ -222,6 +224,11 @@ impl Line {
                 }
             }
         }
+    }
+
+    fn push_typed(&mut self) {
+        let taken = self.end.push(&self.typed);
+        self.typed.drain(..taken);
     }
 
     /// One datagram of the BMC, or of anybody.

@@ -15,6 +15,9 @@ pub struct Tuning {
     pub tries: u32,
     /// Datagrams in a session that was used before, until it is taken for lost and opened anew.
     pub tries_in_old_session: u32,
+    /// Datagrams in a row that may be answered by what nobody can read, and by nothing else, until no answer is expected any
+    /// more. Who only sends rubbish in a BMC's name, beside its answers, changes nothing.
+    pub garbled_tries: u32,
     /// Wait for the answer to a command that is sent only once (power cycle, reset).
     pub single_shot_timeout: Duration,
     /// At least so long between an answer and the next request to the same BMC.
@@ -44,6 +47,7 @@ impl Default for Tuning {
             max_timeout: Duration::from_secs(4),
             tries: 6,
             tries_in_old_session: 3,
+            garbled_tries: 3,
             single_shot_timeout: Duration::from_secs(5),
             min_interval: Duration::from_millis(5),
             keep_alive: Duration::from_secs(40),

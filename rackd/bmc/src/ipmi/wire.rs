@@ -25,6 +25,8 @@ pub(crate) struct Rubbish {
     pub(crate) count: u32,
     /// Why the last one could not be read: what was expected and what was seen.
     pub(crate) last: String,
+    /// So many tries in a row brought nothing else that asking on is of no use.
+    pub(crate) hopeless: bool,
 }
 
 impl Rubbish {

@@ -1,4 +1,4 @@
-//! The account's password (DSP0268: AccountService, ManagerAccount).
+//! Accounts and their passwords (DSP0268: AccountService, ManagerAccount).
 
 use async_trait::async_trait;
 use farrier_ipmi::Secret;
@@ -6,10 +6,10 @@ use serde_json::json;
 
 use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc};
-use super::link::Link;
+use super::link::{Ask, Link};
 use crate::accounts::NO_ACCOUNT;
 use crate::actor::Call;
-use crate::{Accounts, BmcError, Deadline};
+use crate::{Accounts, BmcError, Deadline, Removed};
 
 #[async_trait]
 impl Accounts for RedfishBmc {
@@ -27,9 +27,115 @@ impl Accounts for RedfishBmc {
         })
         .await
     }
+
+    async fn has_account(&self, user: &str, deadline: Deadline) -> Result<bool, BmcError> {
+        let user = user.to_owned();
+        self.call(deadline, move |link, call| {
+            Box::pin(async move { Ok(link.accounts(call).await?.of(&user).is_some()) })
+        })
+        .await
+    }
+
+    async fn create_account(
+        &self,
+        user: &str,
+        password: &Secret,
+        deadline: Deadline,
+    ) -> Result<(), BmcError> {
+        let (user, password) = (user.to_owned(), password.clone());
+        self.call(deadline, move |link, call| Box::pin(link.create_account(call, user, password))).await
+    }
+
+    async fn delete_account(&self, user: &str, deadline: Deadline) -> Result<Removed, BmcError> {
+        let user = user.to_owned();
+        self.call(deadline, move |link, call| Box::pin(link.delete_account(call, user))).await
+    }
+}
+
+/// What a BMC tells of its accounts.
+struct Known {
+    collection: Path,
+    accounts: Vec<(Path, Document)>,
+}
+
+impl Known {
+    fn of(&self, user: &str) -> Option<&(Path, Document)> {
+        self.accounts.iter().find(|(_, account)| account.text("UserName").as_deref() == Some(user))
+    }
 }
 
 impl Link {
+    /// A new member where the BMC makes some; else the first of its places that nobody has and that it gives away (Dell has
+    /// sixteen, which are always there).
+    async fn create_account(
+        &mut self,
+        call: &mut Call,
+        user: String,
+        password: Secret,
+    ) -> Result<(), BmcError> {
+        let known = self.accounts(call).await?;
+        let password = String::from_utf8_lossy(password.expose()).into_owned();
+        // The role that proved enough for everything so far.
+        let role = known.of(&self.address.user).and_then(|(_, own)| own.text("RoleId"));
+        let role = role.unwrap_or_else(|| "Administrator".to_owned());
+        let whole = json!({ "UserName": user, "Password": password, "RoleId": role, "Enabled": true });
+        if let Some((path, account)) = known.of(&user) {
+            let body = json!({ "Password": password, "RoleId": role, "Enabled": true });
+            let (ask, answer) = self.patch(call, path, &body, account.etag.clone()).await?;
+            return if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) };
+        }
+        let ask = Ask::post(&known.collection, whole.clone());
+        let answer = self.send(call, &ask).await?;
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        let mut refused = self.refused(&ask, &answer);
+        // Sent twice by a bad network, the first was obeyed.
+        if refused.is_transient() || self.accounts(call).await?.of(&user).is_some() {
+            return Err(refused);
+        }
+        let places = known.accounts.iter().filter(|(_, account)| account.text("UserName").is_none());
+        for (path, account) in places.take(PLACES) {
+            let (ask, answer) = self.patch(call, path, &whole, account.etag.clone()).await?;
+            if answer.status.is_success() {
+                return Ok(());
+            }
+            refused = self.refused(&ask, &answer);
+        }
+        Err(refused)
+    }
+
+    /// As a member, or where it has a place of its own, by emptying that.
+    async fn delete_account(&mut self, call: &mut Call, user: String) -> Result<Removed, BmcError> {
+        let known = self.accounts(call).await?;
+        let Some((path, account)) = known.of(&user) else { return Ok(Removed::Gone) };
+        let ask = Ask::delete(path);
+        let answer = self.send(call, &ask).await?;
+        let refused = self.refused(&ask, &answer);
+        if !answer.status.is_success() {
+            if refused.is_transient() {
+                return Err(refused);
+            }
+            let (_, out) = self.patch(call, path, &json!({ "Enabled": false }), account.etag.clone()).await?;
+            let (_, emptied) = self.patch(call, path, &json!({ "UserName": "" }), None).await?;
+            if !out.status.is_success() && !emptied.status.is_success() {
+                return Err(refused);
+            }
+        }
+        match self.accounts(call).await?.of(&user) {
+            None => Ok(Removed::Gone),
+            Some((_, left)) if left.at("Enabled").and_then(serde_json::Value::as_bool) == Some(false) => {
+                Ok(Removed::Disabled)
+            }
+            Some(_) => Err(BmcError::NotApplied {
+                addr: self.address.addr,
+                what: "the end of an account",
+                expected: format!("{user:?} to be gone, or disabled"),
+                seen: "it is enabled".to_owned(),
+            }),
+        }
+    }
+
     async fn set_password(&mut self, call: &mut Call, new: Secret) -> Result<(), BmcError> {
         let (path, account) = self.own_account(call).await?;
         let password = String::from_utf8_lossy(new.expose()).into_owned();
@@ -40,28 +146,89 @@ impl Link {
 
     /// The account that this session is of.
     async fn own_account(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
-        let unsupported = BmcError::Unsupported { driver: DRIVER, capability: "accounts on this BMC" };
-        let Some(service) = self.root(call).await?.accounts.clone() else { return Err(unsupported) };
-        let accounts = self.get(call, &service).await?.link("Accounts").ok_or(unsupported)?;
-        let most = self.tuning.max_members;
-        let members = self.get(call, &accounts).await?.links("Members", most);
-        let seen = members.len();
-        for path in members {
-            // Some BMCs list slots that nobody has, and accounts that not everybody may read.
-            let account = match self.get(call, &path).await {
-                Ok(account) => account,
-                Err(BmcError::Http { status: 403 | 404, .. }) => continue,
-                Err(error) => return Err(error),
-            };
-            if account.text("UserName").as_deref() == Some(self.address.user.as_str()) {
-                return Ok((path, account));
-            }
-        }
-        Err(BmcError::NotApplied {
+        let known = self.accounts(call).await?;
+        known.of(&self.address.user).cloned().ok_or_else(|| BmcError::NotApplied {
             addr: self.address.addr,
             what: NO_ACCOUNT,
             expected: format!("an account named {:?}", self.address.user),
-            seen: format!("{seen} others"),
+            seen: format!("{} others", known.accounts.len()),
         })
+    }
+
+    async fn accounts(&mut self, call: &mut Call) -> Result<Known, BmcError> {
+        let unsupported = BmcError::Unsupported { driver: DRIVER, capability: "accounts on this BMC" };
+        let Some(service) = self.root(call).await?.accounts.clone() else { return Err(unsupported) };
+        let collection = self.get(call, &service).await?.link("Accounts").ok_or(unsupported)?;
+        let most = self.tuning.max_members;
+        let members = self.get(call, &collection).await?.links("Members", most);
+        let mut accounts = Vec::new();
+        for path in members {
+            // Some BMCs list slots that nobody has, and accounts that not everybody may read.
+            match self.get(call, &path).await {
+                Ok(account) => accounts.push((path, account)),
+                Err(BmcError::Http { status: 403 | 404, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Known { collection, accounts })
+    }
+}
+
+/// Places that are tried: Dell keeps the first for itself.
+const PLACES: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use super::super::scripted;
+    use super::*;
+
+    /// A BMC whose places are always there, as Dell's: nothing is posted or deleted, the first two are its own, and the fourth
+    /// loses its name by the second change.
+    fn places(asked: Arc<Mutex<Vec<String>>>, has: &'static str) -> impl Fn(&str) -> Option<(u16, String)> {
+        let root = r#"{"RedfishVersion": "1.15.0", "Systems": {"@odata.id": "/S"}, "AccountService": {"@odata.id": "/AS"}}"#;
+        move |request| {
+            let (mut asked, ok) = (asked.lock().unwrap(), |text: &str| Some((200, text.to_owned())));
+            let changes = |asked: &[String]| asked.iter().filter(|one| *one == "PATCH /A/4").count();
+            let named = |name: &str| {
+                format!(r#"{{"UserName": "{name}", "RoleId": "Administrator", "Enabled": true}}"#)
+            };
+            if request.starts_with("PATCH") || request.starts_with("DELETE") || request == "POST /A" {
+                asked.push(request.to_owned());
+            }
+            match request {
+                "GET /redfish/v1/" => ok(root),
+                "GET /AS" => ok(r#"{"Accounts": {"@odata.id": "/A"}}"#),
+                "GET /A" => {
+                    ok(r#"{"Members": [{"@odata.id": "/A/1"}, {"@odata.id": "/A/2"}, {"@odata.id": "/A/3"},
+                    {"@odata.id": "/A/4"}]}"#)
+                }
+                "GET /A/1" => ok(&named("")),
+                "GET /A/2" => ok(&named("u")),
+                "GET /A/3" => ok(&named("")),
+                "GET /A/4" if changes(&asked) >= 2 => ok(&named("")),
+                "GET /A/4" => ok(&named(has)),
+                "PATCH /A/3" | "PATCH /A/4" => ok("{}"),
+                "POST /A" | "DELETE /A/4" => Some((405, "{}".to_owned())),
+                "PATCH /A/1" => Some((400, "{}".to_owned())),
+                _ => Some((404, "{}".to_owned())),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn where_places_are_always_there_one_is_filled_and_emptied() {
+        let soon = || Deadline::after(Duration::from_secs(30));
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let hub = scripted::hub(places(Arc::clone(&asked), "old"));
+        let bmc = hub.bmc(scripted::address());
+        assert_eq!(bmc.has_account("old", soon()).await, Ok(true));
+        bmc.create_account("new", &Secret::new("hunter3"), soon()).await.unwrap();
+        assert_eq!(*asked.lock().unwrap(), ["POST /A", "PATCH /A/1", "PATCH /A/3"]);
+        assert_eq!(bmc.delete_account("old", soon()).await, Ok(Removed::Gone));
+        assert_eq!(asked.lock().unwrap()[3..], ["DELETE /A/4", "PATCH /A/4", "PATCH /A/4"]);
+        assert_eq!(bmc.delete_account("old", soon()).await, Ok(Removed::Gone), "it is idempotent");
     }
 }

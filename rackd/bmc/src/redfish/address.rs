@@ -18,6 +18,8 @@ pub struct RedfishAddress {
     pub password: Secret,
     /// How the BMC proves itself.
     pub trust: Trust,
+    /// Fingerprint of the host key of the BMC's SSH, as OpenSSH says it; empty: none is trusted.
+    pub ssh_host_key: String,
     /// Id or path of the system, where a BMC has several; empty: the only one.
     pub system: String,
     /// One of [`super::DRIVERS`]: another than the first is refused by another vendor's BMC.
@@ -30,7 +32,16 @@ impl RedfishAddress {
     pub fn new(addr: SocketAddr, user: impl Into<String>, password: Secret, trust: Trust) -> Self {
         let host = addr.ip().to_string();
         let driver = super::DRIVERS.first().copied().unwrap_or_default().to_owned();
-        Self { addr, host, user: user.into(), password, trust, system: String::new(), driver }
+        Self {
+            addr,
+            host,
+            user: user.into(),
+            password,
+            trust,
+            ssh_host_key: String::new(),
+            system: String::new(),
+            driver,
+        }
     }
 }
 

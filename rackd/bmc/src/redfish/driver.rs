@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::address::RedfishAddress;
 use super::boot::{self, Impossible};
 use super::document::{Document, Path};
 use super::health;
@@ -17,6 +18,7 @@ use super::power::{self, Reset};
 use crate::actor::{self, Call, Job};
 use crate::actors::Way;
 use crate::coalesce::{Coalesced, Turn};
+use crate::ssh::Ssh;
 use crate::{
     BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Identify, Identity, Inventory, Led,
     Look, Power, PowerState, ReadInventory,
@@ -30,11 +32,17 @@ pub(super) struct RedfishBmc {
     pub(super) addr: SocketAddr,
     mailbox: mpsc::Sender<Job<Link>>,
     reads: Arc<Coalesced<PowerState>>,
+    /// What opens its console; `None`: nothing does.
+    pub(super) ssh: Option<(Arc<RedfishAddress>, Ssh)>,
 }
 
 impl RedfishBmc {
-    pub(super) fn new(addr: SocketAddr, (mailbox, reads): Way<Link>) -> Self {
-        Self { addr, mailbox, reads }
+    pub(super) fn new(
+        addr: SocketAddr,
+        (mailbox, reads): Way<Link>,
+        ssh: Option<(Arc<RedfishAddress>, Ssh)>,
+    ) -> Self {
+        Self { addr, mailbox, reads, ssh }
     }
 
     pub(super) async fn call<T, F>(&self, deadline: Deadline, operation: F) -> Result<T, BmcError>

@@ -14,6 +14,7 @@ use super::vendor;
 use super::worked::Worked;
 use crate::Bmc;
 use crate::actors::Actors;
+use crate::ssh::Ssh;
 
 /// All BMCs of a rack. Cheap to clone. When the last clone is dropped the actors stop;
 /// [`RedfishHub::shutdown`] also waits until they have deleted their sessions.
@@ -28,6 +29,7 @@ struct Inner {
     actors: Actors<RedfishAddress, Link>,
     worked: Arc<Worked>,
     places: Arc<Semaphore>,
+    ssh: Option<Ssh>,
 }
 
 impl RedfishHub {
@@ -40,9 +42,15 @@ impl RedfishHub {
     /// As [`RedfishHub::new`], with other time-outs.
     #[must_use]
     pub fn with(dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
+        Self::with_ssh(dial, tuning, None)
+    }
+
+    /// As [`RedfishHub::with`], with consoles over SSH; `None`: without.
+    #[must_use]
+    pub fn with_ssh(dial: Arc<dyn Dial>, tuning: Tuning, ssh: Option<Ssh>) -> Self {
         let (actors, worked) = (Actors::new(), Arc::default());
         let places = Arc::new(Semaphore::new(tuning.max_connections));
-        Self { inner: Arc::new(Inner { dial, tuning, actors, worked, places }) }
+        Self { inner: Arc::new(Inner { dial, tuning, actors, worked, places, ssh }) }
     }
 
     /// A handle for one BMC. Nothing is sent yet. Handles with equal addresses share one actor, so
@@ -56,13 +64,18 @@ impl RedfishHub {
             let (dial, worked) = (Arc::clone(&inner.dial), Arc::clone(&inner.worked));
             Link::new(address, dial, inner.tuning, worked, Arc::clone(&inner.places))
         };
-        let way = inner.actors.way(addr, Arc::new(address), make);
-        handle(Arc::new(RedfishBmc::new(addr, way)), name)
+        let address = Arc::new(address);
+        let way = inner.actors.way(addr, Arc::clone(&address), make);
+        let ssh = inner.ssh.clone().map(|ssh| (address, ssh));
+        handle(Arc::new(RedfishBmc::new(addr, way, ssh)), name)
     }
 
     /// Stops all actors, lets them delete their sessions, and waits for them. Calls under way end
     /// with [`crate::BmcError::ShuttingDown`].
     pub async fn shutdown(&self) {
+        if let Some(ssh) = &self.inner.ssh {
+            ssh.shutdown().await;
+        }
         self.inner.actors.shutdown().await;
     }
 }

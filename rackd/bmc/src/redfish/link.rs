@@ -76,6 +76,10 @@ impl Ask {
         Self { method: Method::PATCH, body: Some(body), etag, ..Self::get(path) }
     }
 
+    pub(super) fn delete(path: &Path) -> Self {
+        Self { method: Method::DELETE, ..Self::get(path) }
+    }
+
     pub(super) fn once(self, event: &'static str) -> Self {
         Self { event: Some(event), ..self }
     }

@@ -12,7 +12,7 @@
 //! - `http`: one exchange on the connection, bounded in time and size; `persist`: until an answer is worth having
 //! - `document`: what came, of which anything may be missing or of another type
 //! - `collection`: a collection's members over its pages; `jobs`: Dell's queue
-//! - `accounts`, `bios`, `boot_order`, `disks`, `events`, `event_log`, `event_stream`, `firmware`, `media`, `media_boot`, `profile`, `push`, `secure_boot`,
+//! - `accounts`, `bios`, `boot_order`, `console`, `disks`, `events`, `event_log`, `event_stream`, `firmware`, `media`, `media_boot`, `network`, `profile`, `push`, `secure_boot`,
 //!   `secure_boot_keys`, `sensors`, `task`: capabilities with a file of their own
 //! - `power`, `boot`, `inventory`, `entry`, `readings`, `sse`: what documents mean; pure
 //! - `tuning`: policy as data
@@ -26,6 +26,7 @@ mod bios;
 mod boot;
 mod boot_order;
 mod collection;
+mod console;
 mod dial;
 mod disks;
 pub(crate) mod document;
@@ -43,6 +44,7 @@ mod jobs;
 mod link;
 mod media;
 mod media_boot;
+mod network;
 pub(crate) mod persist;
 mod places;
 mod power;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::console::RedfishConsole;
 use super::driver::RedfishBmc;
 use super::link::Link;
 use super::vendor::{self, Vendor};
@@ -36,6 +37,7 @@ pub(super) fn handle(driver: Arc<RedfishBmc>, name: &'static str) -> Bmc {
         .with_identify(driver.clone())
         .with_interrupt(driver.clone())
         .with_bmc_reset(driver.clone())
+        .with_network(driver.clone())
         .with_accounts(driver.clone())
         .with_virtual_media(driver.clone())
         .with_event_log(driver.clone())
@@ -47,5 +49,12 @@ pub(super) fn handle(driver: Arc<RedfishBmc>, name: &'static str) -> Bmc {
         .with_firmware(driver.clone())
         .with_recognise(driver.clone())
         .with_inventory(driver.clone());
+    let bmc = match driver.ssh.clone() {
+        Some((address, ssh)) => {
+            let bmc_of = Arc::clone(&driver);
+            bmc.with_console(Arc::new(RedfishConsole { bmc: bmc_of, address, ssh }))
+        }
+        None => bmc,
+    };
     if vendor::of_driver(name).profiles { bmc.with_profile(driver) } else { bmc }
 }

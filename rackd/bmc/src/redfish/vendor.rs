@@ -22,6 +22,9 @@ pub(super) struct Vendor {
     pub(super) boot_settings: &'static [&'static str],
     /// Whether all settings come and go as one profile.
     pub(super) profiles: bool,
+    /// What leads from a login over SSH to the console, where the system does not say; empty: a login does. HPE's iLO scripting
+    /// guide, "Virtual Serial Port"; Dell's RACADM guide, "console com2".
+    pub(super) console_entry: &'static str,
     /// Whether the update service itself tells how far an update is, instead of a task.
     pub(super) update_state: bool,
 }
@@ -45,6 +48,7 @@ const PLAIN: Vendor = Vendor {
     queues_jobs: false,
     boot_settings: &[],
     profiles: false,
+    console_entry: "",
     update_state: false,
 };
 
@@ -59,6 +63,7 @@ const VENDORS: &[Vendor] = &[
         queues_jobs: false,
         boot_settings: &["Hpe", "Hp"],
         profiles: false,
+        console_entry: "vsp",
         update_state: true,
     },
     Vendor {
@@ -69,6 +74,7 @@ const VENDORS: &[Vendor] = &[
         queues_jobs: true,
         boot_settings: &[],
         profiles: true,
+        console_entry: "console com2",
         update_state: false,
     },
 ];

@@ -119,6 +119,12 @@ fn check_trust(bmc: &Bmc) -> Result<(), Status> {
             format!("expected 64 hexadecimal digits (a SHA-256), saw {}", bmc.certificate_sha256.len()),
         ));
     }
+    if !bmc.ssh_host_key_sha256.is_empty() && !is_fingerprint(&bmc.ssh_host_key_sha256) {
+        return Err(invalid(
+            "node.bmc.ssh_host_key_sha256",
+            "expected a fingerprint as `ssh-keygen -l` says it: SHA256: and 43 letters of base64",
+        ));
+    }
     if bmc.ca_pem.is_empty() {
         return Ok(());
     }
@@ -129,6 +135,13 @@ fn check_trust(bmc: &Bmc) -> Result<(), Status> {
         ));
     }
     Ok(())
+}
+
+/// As OpenSSH says the SHA-256 of a key; with base64's padding or without.
+fn is_fingerprint(text: &str) -> bool {
+    let Some(base64) = text.strip_prefix("SHA256:") else { return false };
+    let base64 = base64.strip_suffix('=').unwrap_or(base64);
+    base64.len() == 43 && base64.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
 }
 
 /// With or without colons.

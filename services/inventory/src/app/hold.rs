@@ -29,6 +29,7 @@ impl App {
             rotates_bmc_credentials,
             expected_fence,
             keeps_power,
+            bmc_new_user,
         } = request;
         check::text("action", &action)?;
         if action.is_empty() {
@@ -39,7 +40,7 @@ impl App {
                 holder(node, &operation, false)?;
                 still(node, expected_fence, keeps_power)?;
                 let secrets = match rotates_bmc_credentials {
-                    true => rotation::begin(node, next, &self.vault)?,
+                    true => rotation::begin(node, next, &bmc_new_user, &self.vault)?,
                     false => Secrets::default(),
                 };
                 node.operation.clone_from(&operation);

@@ -5,16 +5,21 @@ use super::bmc::has_bmc;
 use super::node::{bmc_context, next_context};
 use farrier_inventory_store::{SecretChange, Secrets};
 use farrier_model::lifecycle;
-use farrier_proto::inventory::{Node, TransitionNodeRequest};
-use farrier_runtime::error::{Reason, internal, refuse};
+use farrier_proto::inventory::{Bmc, Node, TransitionNodeRequest};
+use farrier_runtime::error::{Reason, internal, invalid, refuse};
 use farrier_runtime::vault::Vault;
 use rand::seq::IndexedRandom as _;
 use tonic::{Code, Status};
 use zeroize::Zeroizing;
 
 /// The password that the node's BMC shall get: one that an earlier rotation has left without knowing what became of it, or
-/// a new one.
-pub(super) fn begin(node: &mut Node, next: Option<&[u8]>, vault: &Vault) -> Result<Secrets, Status> {
+/// a new one; for the node's account, or for one of another name.
+pub(super) fn begin(
+    node: &mut Node,
+    next: Option<&[u8]>,
+    new_user: &str,
+    vault: &Vault,
+) -> Result<Secrets, Status> {
     let name = node.name.clone();
     if let Some(bmc) = node.bmc.as_ref().filter(|bmc| !has_bmc(bmc)) {
         let why = format!("driver {} of {name} reaches no BMC: there is no password to change", bmc.driver);
@@ -29,10 +34,14 @@ pub(super) fn begin(node: &mut Node, next: Option<&[u8]>, vault: &Vault) -> Resu
             ),
         ));
     };
+    if !new_user.is_empty() {
+        check_new_user(bmc, next.is_some(), new_user)?;
+    }
     bmc.rotation_pending = true;
     if next.is_some() {
         return Ok(Secrets::default());
     }
+    bmc.next_user = new_user.to_owned();
     let sealed = vault.seal(&next_context(&name), generate().as_bytes()).map_err(internal)?;
     Ok(Secrets { next: SecretChange::Store(sealed), ..Secrets::default() })
 }
@@ -45,10 +54,32 @@ pub(super) fn settle(node: &mut Node, next: Option<&[u8]>, vault: &Vault) -> Res
     let current = vault.seal(&bmc_context(&node.name), &password).map_err(internal)?;
     if let Some(bmc) = &mut node.bmc {
         bmc.rotation_pending = false;
+        let next_user = std::mem::take(&mut bmc.next_user);
+        if !next_user.is_empty() {
+            bmc.user = next_user;
+        }
         bmc.password_set = true;
         bmc.default_password = false;
     }
     Ok(Secrets { current: SecretChange::Store(current), next: SecretChange::Clear, ..Secrets::default() })
+}
+
+/// Whether the node's BMC may have an account of this name besides its own.
+fn check_new_user(bmc: &Bmc, pending: bool, new_user: &str) -> Result<(), Status> {
+    if pending && bmc.next_user != new_user {
+        let left = if bmc.next_user.is_empty() { &bmc.user } else { &bmc.next_user };
+        let why = format!(
+            "a rotation to the account {left:?} has not been settled: settle it with `farrier node rotate-bmc-credentials NODE` first"
+        );
+        return Err(refuse(Code::FailedPrecondition, Reason::BmcFailed, why));
+    }
+    if new_user == bmc.user {
+        return Err(invalid(
+            "new_user",
+            "expected another account than the node's own, whose password changes without it",
+        ));
+    }
+    super::bmc::check(&Bmc { user: new_user.to_owned(), ..bmc.clone() })
 }
 
 /// What a transition means for the password: a default one is replaced by the first work that opens the BMC.
@@ -63,7 +94,7 @@ pub(super) fn in_transition(
         (true, _) => settle(node, next, vault),
         (false, true) => Ok(forget(node)),
         (false, false) if replaces && request.event == lifecycle::Event::Manage.as_str() => {
-            begin(node, next, vault)
+            begin(node, next, "", vault)
         }
         (false, false) => Ok(Secrets::default()),
     }
@@ -73,6 +104,7 @@ pub(super) fn in_transition(
 pub(super) fn forget(node: &mut Node) -> Secrets {
     if let Some(bmc) = &mut node.bmc {
         bmc.rotation_pending = false;
+        bmc.next_user.clear();
     }
     Secrets { next: SecretChange::Clear, ..Secrets::default() }
 }

@@ -231,6 +231,8 @@ async fn what_cannot_be_is_refused_with_the_field() {
         (with_bmc(|b| b.scheme = "ftp".into()), "node.bmc.scheme"),
         (with_bmc(|b| (b.scheme, b.certificate_sha256) = ("http".into(), "a".repeat(64))), "node.bmc.scheme"),
         (with_bmc(|b| b.certificate_sha256 = "a".repeat(63)), "node.bmc.certificate_sha256"),
+        (with_bmc(|b| b.ssh_host_key_sha256 = "a".repeat(43)), "node.bmc.ssh_host_key_sha256"),
+        (with_bmc(|b| b.ssh_host_key_sha256 = "SHA256:abc".into()), "node.bmc.ssh_host_key_sha256"),
         (with_bmc(|b| b.certificate_sha256 = "g".repeat(64)), "node.bmc.certificate_sha256"),
         (with_bmc(|b| b.ca_pem = "no certificate".into()), "node.bmc.ca_pem"),
         (with_bmc(|b| b.system = "a b".into()), "node.bmc.system"),

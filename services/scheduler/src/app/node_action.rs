@@ -1,7 +1,7 @@
 use super::operation::stopped;
 use super::{App, RequestKey, new_operation, request_key, store_error};
 use farrier_model::lifecycle::{Event, State, next};
-use farrier_model::{Collection, parse_name};
+use farrier_model::{Collection, bmc_user, parse_name};
 use farrier_proto::inventory::{GetNodeRequest, Node};
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Clean, Inspect, Power, PowerAction, RotateBmcCredentials, TaskSpec, Verify};
@@ -81,9 +81,15 @@ impl App {
             return Ok(before);
         }
         parse_name(Collection::Nodes, &request.name).map_err(|e| invalid("name", e))?;
+        let new_user = request.new_user.clone();
+        if !bmc_user::is_account(&new_user) && !new_user.is_empty() {
+            return Err(invalid("new_user", bmc_user::EXPECTED));
+        }
         self.node(&request.name).await?;
-        let work =
-            TaskSpec { machine: None, work: Some(Work::RotateBmcCredentials(RotateBmcCredentials {})) };
+        let work = TaskSpec {
+            machine: None,
+            work: Some(Work::RotateBmcCredentials(RotateBmcCredentials { new_user })),
+        };
         let row =
             new_operation(caller, OperationType::RotateBmcCredentials, &request.name, &request.name, work);
         self.store_and_nudge(NewOperation { row, request: key, create: None }).await

@@ -6,15 +6,16 @@ use crate::engine::spec;
 use farrier_identity::IdentityError;
 use farrier_proto::rack::bmc_service_client::BmcServiceClient;
 use farrier_proto::rack::{
-    BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcPowerDraw, BmcSensors, BmcVirtualMedia,
-    ClearBmcEventLogRequest, InterruptMachineRequest, Machine, MediaAction, ReadBmcCapabilitiesRequest,
-    ReadBmcEventLogRequest, ReadBmcInventoryRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest,
+    BmcCapabilities, BmcDone, BmcEventLog, BmcInventory, BmcNetwork, BmcPowerDraw, BmcSensors,
+    BmcVirtualMedia, BmcWatchdog, ClearBmcEventLogRequest, DisarmWatchdogRequest, InterruptMachineRequest,
+    Machine, MediaAction, ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest, ReadBmcInventoryRequest,
+    ReadBmcNetworkRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ReadWatchdogRequest,
     ResetBmcRequest, UseVirtualMediaRequest,
 };
 use farrier_proto::scheduler::{
-    ClearNodeEventLogRequest, InterruptNodeRequest, ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest,
-    ReadNodeInventoryRequest, ReadNodePowerDrawRequest, ReadNodeSensorsRequest, ResetNodeBmcRequest,
-    UseNodeVirtualMediaRequest,
+    ClearNodeEventLogRequest, DisarmNodeWatchdogRequest, InterruptNodeRequest, ReadNodeBmcNetworkRequest,
+    ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest, ReadNodeInventoryRequest, ReadNodePowerDrawRequest,
+    ReadNodeSensorsRequest, ReadNodeWatchdogRequest, ResetNodeBmcRequest, UseNodeVirtualMediaRequest,
 };
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{Reason, asked, invalid, refuse};
@@ -79,6 +80,35 @@ impl App {
     ) -> Result<BmcPowerDraw, Status> {
         let (machine, mut rack) = self.bmc_of(&request.name).await?;
         let answer = rack.read_bmc_power_draw(ReadBmcPowerDrawRequest { machine: Some(machine) }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn read_bmc_network(
+        &self,
+        request: ReadNodeBmcNetworkRequest,
+    ) -> Result<BmcNetwork, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        let answer = rack.read_bmc_network(ReadBmcNetworkRequest { machine: Some(machine) }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn read_watchdog(
+        &self,
+        request: ReadNodeWatchdogRequest,
+    ) -> Result<BmcWatchdog, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        let answer = rack.read_watchdog(ReadWatchdogRequest { machine: Some(machine) }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn disarm_watchdog(
+        &self,
+        caller: &Caller,
+        request: DisarmNodeWatchdogRequest,
+    ) -> Result<BmcWatchdog, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        self.audit(caller, request.name).record("disarm watchdog", "").await?;
+        let answer = rack.disarm_watchdog(DisarmWatchdogRequest { machine: Some(machine) }).await;
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
     }
 

@@ -35,6 +35,10 @@ pub(super) async fn take(engine: &Engine, row: &OperationRow, node: &str) -> Res
         operation: row.operation.name.clone(),
         action: action(row),
         actor: row.operation.actor.clone(),
+        bmc_new_user: match &row.work.work {
+            Some(Work::RotateBmcCredentials(rotate)) => rotate.new_user.clone(),
+            _ => String::new(),
+        },
         rotates_bmc_credentials: row.operation.r#type() == OperationType::RotateBmcCredentials,
         expected_fence: row.operation.seen_fence,
         keeps_power: row.operation.actor == crate::app::keep_power::ACTOR,

@@ -1,16 +1,17 @@
 use crate::app::App;
 use farrier_proto::rack::{
     BiosSettings, BmcBootDevice, BmcBootOrder, BmcCapabilities, BmcDone, BmcEventLog, BmcInventory,
-    BmcNicVlans, BmcPowerDraw, BmcProfile, BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys, BmcSensors,
-    BmcTask, BmcVirtualMedia, BmcVolumes, Firmware,
+    BmcNetwork, BmcNicVlans, BmcPowerDraw, BmcProfile, BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys,
+    BmcSensors, BmcTask, BmcVirtualMedia, BmcVolumes, BmcWatchdog, Firmware,
 };
 use farrier_proto::scheduler::node_bmc_service_server::NodeBmcService;
 use farrier_proto::scheduler::{
-    ClearNodeEventLogRequest, ExportNodeProfileRequest, IdentifyNodeRequest, ImportNodeProfileRequest,
-    InterruptNodeRequest, Operation, ReadNodeBiosRequest, ReadNodeBmcTaskRequest, ReadNodeBootDeviceRequest,
-    ReadNodeBootOrderRequest, ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest, ReadNodeFirmwareRequest,
-    ReadNodeInventoryRequest, ReadNodeNicVlansRequest, ReadNodePowerDrawRequest,
-    ReadNodeSecureBootKeysRequest, ReadNodeSecureBootRequest, ReadNodeSensorsRequest, ReadNodeVolumesRequest,
+    ClearNodeEventLogRequest, DisarmNodeWatchdogRequest, ExportNodeProfileRequest, IdentifyNodeRequest,
+    ImportNodeProfileRequest, InterruptNodeRequest, Operation, ReadNodeBiosRequest,
+    ReadNodeBmcNetworkRequest, ReadNodeBmcTaskRequest, ReadNodeBootDeviceRequest, ReadNodeBootOrderRequest,
+    ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest, ReadNodeFirmwareRequest, ReadNodeInventoryRequest,
+    ReadNodeNicVlansRequest, ReadNodePowerDrawRequest, ReadNodeSecureBootKeysRequest,
+    ReadNodeSecureBootRequest, ReadNodeSensorsRequest, ReadNodeVolumesRequest, ReadNodeWatchdogRequest,
     ResetNodeBmcRequest, ResetNodeSecureBootKeysRequest, SetNodeBiosRequest, SetNodeBootDeviceRequest,
     SetNodeBootOrderRequest, SetNodeNicVlansRequest, SetNodeSecureBootRequest, SetNodeVolumeRequest,
     UpdateNodeFirmwareRequest, UseNodeVirtualMediaRequest,
@@ -61,6 +62,28 @@ impl NodeBmcService for App {
         request: Request<ReadNodePowerDrawRequest>,
     ) -> Result<Response<BmcPowerDraw>, Status> {
         Ok(Response::new(self.read_power_draw(request.into_inner()).await?))
+    }
+
+    async fn read_node_bmc_network(
+        &self,
+        request: Request<ReadNodeBmcNetworkRequest>,
+    ) -> Result<Response<BmcNetwork>, Status> {
+        Ok(Response::new(self.read_bmc_network(request.into_inner()).await?))
+    }
+
+    async fn read_node_watchdog(
+        &self,
+        request: Request<ReadNodeWatchdogRequest>,
+    ) -> Result<Response<BmcWatchdog>, Status> {
+        Ok(Response::new(self.read_watchdog(request.into_inner()).await?))
+    }
+
+    async fn disarm_node_watchdog(
+        &self,
+        request: Request<DisarmNodeWatchdogRequest>,
+    ) -> Result<Response<BmcWatchdog>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.disarm_watchdog(&caller, request.into_inner()).await?))
     }
 
     async fn use_node_virtual_media(

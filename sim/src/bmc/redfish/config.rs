@@ -51,6 +51,8 @@ pub struct RedfishConfig {
     pub more_parts: usize,
     /// Whether its firmware is from before settings could say when they are applied.
     pub old_firmware: bool,
+    /// Where somebody else's SSH server shows the machine's console.
+    pub ssh_console: Option<u16>,
 }
 
 const ADMINISTRATOR: u8 = 4;
@@ -93,6 +95,7 @@ impl RedfishConfig {
             licensed: true,
             more_parts: 0,
             old_firmware: false,
+            ssh_console: None,
         }
     }
 

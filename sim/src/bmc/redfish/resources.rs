@@ -291,6 +291,9 @@ fn whole_system(view: &View<'_>, id: &str, path: &str) -> Value {
         "SecureBoot": link(&format!("{path}/SecureBoot")),
         "Actions": { "#ComputerSystem.Reset": reset },
     });
+    if let Some(port) = view.config.ssh_console {
+        dress(&mut system, json!({ "SerialConsole": { "SSH": { "ServiceEnabled": true, "Port": port } } }));
+    }
     dress(&mut system, view.boot_order.of_system(view.config.personality, path));
     dress(&mut system, storage::of_system(view, path));
     dress(&mut system, view.config.personality.of_system(path));

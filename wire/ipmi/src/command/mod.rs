@@ -12,6 +12,7 @@ pub mod sel;
 mod session;
 mod system_guid;
 pub mod user;
+pub mod watchdog;
 
 pub use boot_options::{
     BootDeviceSelector, BootFlags, BootFlagsReply, GetBootFlags, SetBootOption, parameter,

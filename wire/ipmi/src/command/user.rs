@@ -1,4 +1,5 @@
-//! User accounts: Get User Access (§22.27), Get User Name (§22.29), Set User Password (§22.30).
+//! User accounts: Set and Get User Access (§22.26, 22.27), Set and Get User Name (§22.28, 22.29), Set User Password (§22.30), and
+//! Set User Payload Access (§24.6).
 
 use std::fmt;
 
@@ -58,6 +59,110 @@ impl IpmiCommand for GetUserAccess {
         let short = ResponseError::TooShort { expected: 4, seen: data.len() };
         let [max_users, _, _, access] = *data.first_chunk::<4>().ok_or(short)?;
         Ok(UserAccess { max_users: max_users & MAX_USER_ID, privilege: access & 0x0F })
+    }
+}
+
+/// What a user may do on this channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetUserAccess {
+    pub user: u8,
+    /// As in [`UserAccess`].
+    pub privilege: u8,
+    /// Whether commands in a session are for the user at all.
+    pub messaging: bool,
+}
+
+impl From<SetUserAccess> for Message {
+    fn from(SetUserAccess { user, privilege, messaging }: SetUserAccess) -> Self {
+        // Table 22-34: bit 7, the bits below count; 6, no restriction to call-back; 5, link authentication; 4, messaging.
+        let bits = if messaging { 0xB0 } else { 0x80 } | THIS_CHANNEL;
+        // No limit of sessions but the channel's.
+        Self::new_request(NetFn::App, 0x43, vec![bits, user & MAX_USER_ID, privilege & 0x0F, 0])
+    }
+}
+
+impl IpmiCommand for SetUserAccess {
+    type Output = ();
+    type Error = ResponseError;
+
+    fn parse_success_response(_data: &[u8]) -> Result<(), ResponseError> {
+        Ok(())
+    }
+}
+
+/// Gives a user a name; an empty one takes the user away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetUserName {
+    user: u8,
+    name: [u8; NAME_BYTES],
+}
+
+impl SetUserName {
+    /// `None`: it has more bytes than a name can have.
+    #[must_use]
+    pub fn new(user: u8, name: &str) -> Option<Self> {
+        let mut bytes = [0; NAME_BYTES];
+        bytes.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+        Some(Self { user, name: bytes })
+    }
+}
+
+impl From<SetUserName> for Message {
+    fn from(SetUserName { user, name }: SetUserName) -> Self {
+        let data = std::iter::once(user & MAX_USER_ID).chain(name).collect();
+        Self::new_request(NetFn::App, 0x45, data)
+    }
+}
+
+impl IpmiCommand for SetUserName {
+    type Output = ();
+    type Error = ResponseError;
+
+    fn parse_success_response(_data: &[u8]) -> Result<(), ResponseError> {
+        Ok(())
+    }
+}
+
+/// Lets a user in, or not: Set User Password without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EnableUser {
+    pub user: u8,
+    pub enabled: bool,
+}
+
+impl From<EnableUser> for Message {
+    fn from(EnableUser { user, enabled }: EnableUser) -> Self {
+        let what = if enabled { operation::ENABLE } else { operation::DISABLE };
+        Self::new_request(NetFn::App, 0x47, vec![user & MAX_USER_ID, what])
+    }
+}
+
+impl IpmiCommand for EnableUser {
+    type Output = ();
+    type Error = ResponseError;
+
+    fn parse_success_response(_data: &[u8]) -> Result<(), ResponseError> {
+        Ok(())
+    }
+}
+
+/// Lets a user open the serial console (SOL, payload 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EnableSol(pub u8);
+
+impl From<EnableSol> for Message {
+    fn from(EnableSol(user): EnableSol) -> Self {
+        // Table 24-8: operation enable; standard payloads 0 to 7, of which 1 is SOL.
+        Self::new_request(NetFn::App, 0x4C, vec![THIS_CHANNEL, user & MAX_USER_ID, 0x02, 0, 0, 0])
+    }
+}
+
+impl IpmiCommand for EnableSol {
+    type Output = ();
+    type Error = ResponseError;
+
+    fn parse_success_response(_data: &[u8]) -> Result<(), ResponseError> {
+        Ok(())
     }
 }
 
@@ -141,6 +246,21 @@ mod tests {
         assert!(SetUserPassword::new(2, Secret::new("x".repeat(21))).is_none());
         let shown = format!("{:?}", SetUserPassword::new(2, Secret::new("hunter2")).unwrap());
         assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn what_makes_a_user_is_what_ipmitool_sends() {
+        let bytes = |message: Message| (message.cmd(), message.data().to_vec());
+        let access = SetUserAccess { user: 3, privilege: 4, messaging: true };
+        assert_eq!(bytes(access.into()), (0x43, vec![0xBE, 3, 4, 0]));
+        let access = SetUserAccess { user: 3, privilege: 15, messaging: false };
+        assert_eq!(bytes(access.into()), (0x43, vec![0x8E, 3, 15, 0]));
+        let name = bytes(SetUserName::new(3, "farrier").unwrap().into());
+        assert_eq!(name, (0x45, b"\x03farrier\0\0\0\0\0\0\0\0\0".to_vec()));
+        assert!(SetUserName::new(3, "seventeen bytes!!").is_none());
+        assert_eq!(bytes(EnableUser { user: 3, enabled: true }.into()), (0x47, vec![3, 1]));
+        assert_eq!(bytes(EnableUser { user: 3, enabled: false }.into()), (0x47, vec![3, 0]));
+        assert_eq!(bytes(EnableSol(3).into()), (0x4C, vec![0x0E, 3, 2, 0, 0, 0]));
     }
 
     #[test]

@@ -1,0 +1,107 @@
+//! What a failure means for whoever has it: whether to try again, what it proves, whether the BMC is spared for a while.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::BmcError;
+
+impl BmcError {
+    /// An answer that is not what was expected; of what came only so much as fits a line.
+    pub(crate) fn bad_answer(addr: SocketAddr, request: String, expected: &'static str, seen: &str) -> Self {
+        let seen = seen.chars().filter(|c| !c.is_control()).take(200).collect();
+        Self::BadAnswer { addr, request, expected, seen }
+    }
+
+    /// Whether trying the same call later may help without anybody doing anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Garbled { .. }
+            | Self::NoSessionSlot { .. }
+            | Self::StillQueued { .. }
+            | Self::NoTurn { .. }
+            | Self::OutOfFiles { .. }
+            | Self::Late { .. }
+            | Self::BetweenStates { .. }
+            | Self::Restarting { .. }
+            | Self::NoConnection { .. }
+            | Self::LineEnded { .. }
+            | Self::NoAnswer { .. } => true,
+            // 408 and 429 ask for patience; a BMC that restarts or is busy answers 5xx.
+            Self::Http { status, .. } => matches!(status, 408 | 429 | 500 | 502..=504),
+            Self::NoDriver { redfish, ipmi } => redfish.is_transient() || ipmi.is_transient(),
+            Self::CircuitOpen { reason, .. } => reason.is_transient(),
+            Self::Refused { code, .. } => code.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// Whether the failure is of this program's making: it says nothing of the BMC.
+    #[must_use]
+    pub fn is_our_own(&self) -> bool {
+        matches!(
+            self,
+            Self::StillQueued { .. } | Self::NoTurn { .. } | Self::OutOfFiles { .. } | Self::ShuttingDown
+        )
+    }
+
+    /// Whether the BMC does not take the password, or did not when it was last asked.
+    #[must_use]
+    pub fn is_wrong_password(&self) -> bool {
+        match self {
+            Self::CircuitOpen { reason, .. } => reason.is_wrong_password(),
+            Self::WrongPassword { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the BMC has no way at all to change the account's password: another try would come to the same.
+    #[must_use]
+    pub fn changes_no_password(&self) -> bool {
+        match self {
+            Self::Unsupported { .. } => true,
+            Self::NotApplied { what, .. } => *what == crate::accounts::NO_ACCOUNT,
+            _ => false,
+        }
+    }
+
+    /// Whether a change that failed so was surely not sent, or not begun: what did not reach the BMC has changed nothing. A
+    /// refusal in words is not among these, since it may answer the repetition of a request that was obeyed.
+    #[must_use]
+    pub fn was_not_begun(&self) -> bool {
+        match self {
+            Self::Unsupported { .. }
+            | Self::StillQueued { .. }
+            | Self::NoTurn { .. }
+            | Self::OutOfFiles { .. }
+            | Self::UnreadFile { .. }
+            | Self::CircuitOpen { .. }
+            | Self::Certificate { .. }
+            | Self::HostKey { .. }
+            | Self::NoProgram { .. }
+            | Self::NoAccountSlot { .. }
+            | Self::NoSystem { .. }
+            | Self::NoRedfish { .. }
+            | Self::OtherVendor { .. }
+            | Self::BadCredentials { .. } => true,
+            Self::NotApplied { what, .. } => *what == crate::accounts::NO_ACCOUNT,
+            _ => false,
+        }
+    }
+
+    /// Whether the failure should make the circuit breaker count: the BMC is away, or a further
+    /// wrong password may lock its account.
+    pub(crate) fn trips_breaker(&self) -> bool {
+        match self {
+            // A caller in a hurry, who gives up after a datagram or two, proves nothing.
+            Self::Unreachable { tried, .. } => *tried >= 3,
+            Self::NoAnswer { elapsed, .. } => *elapsed >= Duration::from_secs(2),
+            Self::Garbled { .. }
+            | Self::NoConnection { .. }
+            | Self::WrongPassword { .. }
+            | Self::WrongKg { .. } => true,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A rotation to a second account: made by the first, proven by a login of its own, and then the first is taken away.
+//!
+//! Inventory has both names and passwords, sealed, until the second is proven: one that dies anywhere in here finds out by
+//! asking. At no point does the BMC have neither.
+
+use super::context::Context;
+use super::power::observed;
+use super::rotate_bmc_credentials::{RotateBmcCredentials, Rotated, login, note_refusal};
+use super::step::{Step as _, StepError};
+use crate::bmc::Access;
+use farrier_bmc::{Bmc, BmcError, Capability, Removed};
+use farrier_runtime::crash;
+
+pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, StepError> {
+    let (Some(next), Some(with_next)) = (both.next.clone(), both.with_next()) else {
+        return Err(StepError::fatal("expected a password that the new account shall get, saw none"));
+    };
+    let (old_user, new_user) = (both.redfish.user.clone(), both.next_user.clone());
+    let old = Access { next: None, next_user: String::new(), ..both };
+    let (bmcs, node) = (&cx.rack.bmc, &cx.machine()?.name);
+    // Check: the old one first. Where it is gone already this has been here before.
+    let made = match login(bmcs.open_with(node, old, cx.call()).await, cx).await {
+        Ok((opened, _)) => make(cx, &opened.bmc, &new_user, &next, &with_next).await?,
+        Err(error) if error.is_wrong_password() => Made::Perhaps(None),
+        Err(error) => return Err(error.into()),
+    };
+    let refused = match made {
+        Made::Cannot(error) => return Ok(Rotated::Cannot(error)),
+        Made::Perhaps(refused) => refused,
+    };
+    // Read back: a login as nobody else.
+    let (opened, power) = match login(bmcs.open_with(node, with_next, cx.call()).await, cx).await {
+        Ok(opened) => opened,
+        Err(wrong) if wrong.is_wrong_password() => {
+            return Err(match refused {
+                Some(refused) => {
+                    let (old, error) = *refused;
+                    settle_refusal(cx, &old, &new_user, &error).await?;
+                    error.into()
+                }
+                None => StepError::fatal(format!(
+                    "{wrong}; it took neither the account {old_user:?} nor {new_user:?}"
+                )),
+            });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    observed(cx, power).await?;
+    crash::point(RotateBmcCredentials.name(), "proven");
+    // The second opens the BMC: nothing that becomes of the first locks anybody out.
+    let told = match opened.bmc.delete_account(&old_user, cx.call()).await {
+        Ok(Removed::Gone) => format!("account {old_user:?} is gone"),
+        Ok(Removed::Disabled) => format!("the BMC keeps account {old_user:?}, disabled"),
+        Err(error) if error.is_transient() => return Err(error.into()),
+        Err(error) => format!("the BMC keeps account {old_user:?} as it was: {error}"),
+    };
+    crash::point(RotateBmcCredentials.name(), "removed");
+    let driver = opened.bmc.driver_of(Capability::Accounts).unwrap_or(opened.bmc.driver());
+    cx.note(format!("driver {driver}, opened by the new account {new_user:?}; {told}")).await?;
+    Ok(Rotated::Yes)
+}
+
+/// How far the second account has come.
+enum Made {
+    /// It was asked for; with what the BMC said against it, and who is still let in for sure.
+    Perhaps(Option<Box<(Bmc, BmcError)>>),
+    /// There is none of ours.
+    Cannot(BmcError),
+}
+
+async fn make(
+    cx: &Context<'_>,
+    old: &Bmc,
+    new_user: &str,
+    next: &farrier_bmc::Secret,
+    with_next: &Access,
+) -> Result<Made, StepError> {
+    let result = cx.task.task().await.result.unwrap_or_default();
+    // Said by an earlier try that did not come to its end.
+    if result.bmc_password_refused {
+        cx.task.edit(|task| task.result.get_or_insert_default().bmc_password_refused = false).await?;
+    }
+    if !result.bmc_account_begun {
+        match old.has_account(new_user, cx.call()).await {
+            Ok(false) => {
+                cx.task.edit(|task| task.result.get_or_insert_default().bmc_account_begun = true).await?;
+            }
+            // An earlier rotation has left it; or it is somebody's, whose password is not written over.
+            Ok(true) => {
+                let node = &cx.machine()?.name;
+                let ours = login(cx.rack.bmc.open_with(node, with_next.clone(), cx.call()).await, cx).await;
+                return match ours {
+                    Ok(_) => Ok(Made::Perhaps(None)),
+                    Err(error) if error.is_wrong_password() => {
+                        note_refusal(cx).await?;
+                        Err(StepError::fatal(format!(
+                            "the BMC has an account {new_user:?} already, with another password: expected none; choose another name, or take that account away"
+                        )))
+                    }
+                    Err(error) => Err(error.into()),
+                };
+            }
+            Err(error) if error.changes_no_password() => {
+                note_refusal(cx).await?;
+                return Ok(Made::Cannot(error));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let made = old.create_account(new_user, next, cx.call()).await;
+    crash::point(RotateBmcCredentials.name(), "told");
+    match made {
+        Ok(()) => Ok(Made::Perhaps(None)),
+        // What it says is not what counts: a lost answer may mean either. But nobody tries a password for nothing.
+        Err(error) if error.was_not_begun() => {
+            if !error.is_transient() {
+                settle_refusal(cx, old, new_user, &error).await?;
+            }
+            Err(error.into())
+        }
+        Err(error) => Ok(Made::Perhaps(Some(Box::new((old.clone(), error))))),
+    }
+}
+
+/// A BMC that says no, and takes the old account by a login of its own, keeps that one: what there is of the new one is taken
+/// away, and the next rotation begins anew.
+async fn settle_refusal(
+    cx: &Context<'_>,
+    old: &Bmc,
+    new_user: &str,
+    refused: &BmcError,
+) -> Result<(), StepError> {
+    if !refused.is_transient() && old.prove_password(cx.call()).await.is_ok() {
+        if let Err(error) = old.delete_account(new_user, cx.call()).await {
+            tracing::warn!(%error, "an account that was begun is left at the bmc");
+        }
+        note_refusal(cx).await?;
+    }
+    Ok(())
+}
