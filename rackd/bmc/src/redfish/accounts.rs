@@ -9,7 +9,7 @@ use super::driver::{DRIVER, RedfishBmc};
 use super::link::Link;
 use crate::accounts::NO_ACCOUNT;
 use crate::actor::Call;
-use crate::{Accounts, BmcError, Deadline};
+use crate::{Accounts, BmcError, Capability, Deadline};
 
 #[async_trait]
 impl Accounts for RedfishBmc {
@@ -40,7 +40,23 @@ impl Link {
 
     /// The account that this session is of.
     async fn own_account(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
-        let unsupported = BmcError::Unsupported { driver: DRIVER, capability: "accounts on this BMC" };
+        match self.find_account(call).await {
+            // It shows nothing but the account itself, and says where that is.
+            Err(error @ BmcError::PasswordChangeRequired { .. }) => {
+                let path = self.to_change.clone().ok_or(error)?;
+                let account = self.get(call, &path).await?;
+                let seen = account.text("UserName");
+                if seen.as_deref().is_some_and(|name| name != self.address.user) {
+                    return Err(self.no_account(format!("{seen:?}")));
+                }
+                Ok((path, account))
+            }
+            found => found,
+        }
+    }
+
+    async fn find_account(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
+        let unsupported = BmcError::Unsupported { driver: DRIVER, capability: Capability::Accounts.as_str() };
         let Some(service) = self.root(call).await?.accounts.clone() else { return Err(unsupported) };
         let accounts = self.get(call, &service).await?.link("Accounts").ok_or(unsupported)?;
         let most = self.tuning.max_members;
@@ -57,11 +73,11 @@ impl Link {
                 return Ok((path, account));
             }
         }
-        Err(BmcError::NotApplied {
-            addr: self.address.addr,
-            what: NO_ACCOUNT,
-            expected: format!("an account named {:?}", self.address.user),
-            seen: format!("{seen} others"),
-        })
+        Err(self.no_account(format!("{seen} others")))
+    }
+
+    fn no_account(&self, seen: String) -> BmcError {
+        let expected = format!("an account named {:?}", self.address.user);
+        BmcError::NotApplied { addr: self.address.addr, what: NO_ACCOUNT, expected, seen }
     }
 }
