@@ -11,8 +11,8 @@ use crate::{Bmc, BmcError, Capability};
 #[derive(Debug, Default)]
 pub(crate) struct Absent(Mutex<Vec<(Capability, Instant)>>);
 
-/// For so long it is believed: a BMC that starts lacks things that it has an hour later, and new firmware brings some.
-const BELIEVED: Duration = Duration::from_secs(3600);
+/// For so long it is believed: a BMC that starts lacks things that it has some minutes later, and new firmware brings some.
+const BELIEVED: Duration = Duration::from_secs(15 * 60);
 
 impl Absent {
     fn has(&self, capability: Capability) -> bool {
