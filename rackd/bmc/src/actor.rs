@@ -213,7 +213,10 @@ mod tests {
         let sent = Arc::new(AtomicU8::new(0));
         for _ in 0..32 {
             let slow = call(ADDR.into(), &mailbox, Deadline::after(Duration::from_secs(9)), |_, _| {
-                Box::pin(async { Ok(tokio::time::sleep(Duration::from_secs(5)).await) })
+                Box::pin(async {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    Ok(())
+                })
             });
             let counted = Arc::clone(&sent);
             let stale = call(ADDR.into(), &mailbox, Deadline::after(Duration::from_secs(1)), move |_, _| {

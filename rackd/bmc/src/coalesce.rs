@@ -15,8 +15,11 @@ pub(crate) struct Reads {
     pub(crate) sensors: Arc<Coalesced<Sensors>>,
     pub(crate) inventory: Arc<Coalesced<Inventory>>,
     /// Of a log with this name, so many records.
-    logs: Mutex<Vec<(String, usize, Weak<Coalesced<BmcEvents>>)>>,
+    logs: Mutex<Vec<LogReads>>,
 }
+
+/// The log's name, how many records, and who waits for them.
+type LogReads = (String, usize, Weak<Coalesced<BmcEvents>>);
 
 impl Reads {
     /// Reads of the same log and as many records of it.
