@@ -1,6 +1,8 @@
 //! Our BMC client against our simulated BMC: every capability, every failure, a bad network.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "bmc_client/flood.rs"]
+mod flood;
 #[path = "bmc_client/lies.rs"]
 mod lies;
 #[path = "bmc_client/sessions.rs"]
@@ -180,11 +182,9 @@ async fn wrong_credentials_are_named_and_do_not_hammer_the_bmc() {
     let right = BmcAddress { kg: Some(Secret::new("kg")), ..lab.address() };
     lab.hub.bmc(right.clone()).power_status(soon()).await.unwrap();
     let wrong = lab.hub.bmc(BmcAddress { password: Secret::new("wrong"), ..right.clone() });
-    for _ in 0..3 {
-        let error = wrong.power_status(soon()).await.unwrap_err();
-        assert_eq!(error, BmcError::WrongPassword { addr: lab.bmc.address(), user: "admin".into() });
-        assert!(!format!("{error} {error:?} {right:?}").contains("S3cret"));
-    }
+    let error = wrong.power_status(soon()).await.unwrap_err();
+    assert_eq!(error, BmcError::WrongPassword { addr: lab.bmc.address(), user: "admin".into() });
+    assert!(!format!("{error} {error:?} {right:?}").contains("S3cret"));
     let before = lab.bmc.datagrams();
     let error = wrong.power_status(soon()).await.unwrap_err();
     assert!(matches!(&error, BmcError::CircuitOpen { reason, .. } if !reason.is_transient()), "{error}");

@@ -7,6 +7,8 @@ mod auto;
 mod boot_order;
 #[path = "redfish_client/event_stream.rs"]
 mod event_stream;
+#[path = "redfish_client/password_change.rs"]
+mod password_change;
 #[path = "redfish_client/profiles.rs"]
 mod profiles;
 #[path = "redfish_client/restarts.rs"]
@@ -25,8 +27,10 @@ use farrier_bmc::{
     Bmc, BmcError, BootMode, BootOverride, Capability, Deadline, Device, Led, Media, PowerState, Secret,
     SensorHealth,
 };
-use farrier_sim::bmc::redfish::{Facts, RedfishConfig, RedfishFaults, RedfishHandle, RedfishServer};
-use farrier_sim::bmc::{BootDeviceSelector, ChassisIdentify, MemoryChassis, PowerAction};
+use farrier_sim::bmc::redfish::{
+    Conditions, Facts, RedfishConfig, RedfishFaults, RedfishHandle, RedfishServer,
+};
+use farrier_sim::bmc::{Accounts, BootDeviceSelector, ChassisIdentify, MemoryChassis, PowerAction};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -47,6 +51,7 @@ fn soon() -> Deadline {
 struct Lab {
     service: RedfishHandle,
     chassis: Arc<MemoryChassis>,
+    accounts: Accounts,
     hub: RedfishHub,
 }
 
@@ -68,9 +73,10 @@ impl Lab {
         let mut config = RedfishConfig::new(USER, Secret::new(PASSWORD), facts);
         change(&mut config);
         let chassis = Arc::new(MemoryChassis::new());
+        let accounts = config.accounts.clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let service = RedfishServer::start(listener, config, chassis.clone()).unwrap();
-        Self { service, chassis, hub: RedfishHub::with(Arc::new(PlainDial), tuning) }
+        Self { service, chassis, accounts, hub: RedfishHub::with(Arc::new(PlainDial), tuning) }
     }
 
     fn address(&self) -> RedfishAddress {
@@ -190,6 +196,18 @@ async fn a_password_is_changed_in_place() {
     }
 }
 
+/// Tags that are all weak, and three opinions of what `If-Match` says then.
+#[tokio::test]
+async fn a_condition_is_found_that_the_bmc_takes() {
+    for conditions in [Conditions::Weak, Conditions::Opaque, Conditions::Strong] {
+        let lab = Lab::start(|config| config.conditions = conditions).await;
+        let bmc = lab.client();
+        let wanted = BootOverride { device: Device::Network, persistent: true, mode: BootMode::Uefi };
+        assert_eq!(bmc.set_boot_device(wanted, soon()).await, Ok(wanted), "{conditions:?}");
+        lab.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn virtual_media_is_changed_and_read_back() {
     for needs in [false, true] {
@@ -288,14 +306,12 @@ async fn a_service_without_sessions_is_asked_with_the_password_each_time() {
 async fn a_wrong_password_is_named_and_not_tried_for_ever() {
     let lab = Lab::start(|_| {}).await;
     let bmc = lab.hub.bmc(RedfishAddress { password: Secret::new("wrong"), ..lab.address() });
-    for _ in 0..3 {
-        let error = bmc.power_status(soon()).await.unwrap_err();
-        assert!(matches!(error, BmcError::WrongPassword { .. }), "{error}");
-        assert!(!error.is_transient() && !error.to_string().contains("wrong"), "{error}");
-    }
+    let error = bmc.power_status(soon()).await.unwrap_err();
+    assert!(matches!(error, BmcError::WrongPassword { .. }), "{error}");
+    assert!(!error.is_transient() && !error.to_string().contains("wrong"), "{error}");
     let before = lab.service.request_count();
     let error = bmc.power_status(soon()).await.unwrap_err();
-    assert!(matches!(error, BmcError::CircuitOpen { failures: 3, .. }), "{error}");
+    assert!(matches!(error, BmcError::CircuitOpen { failures: 1, .. }), "{error}");
     assert_eq!(lab.service.request_count(), before, "a further try might lock the account");
     // Others' credentials have a breaker of their own.
     assert_eq!(lab.client().power_status(soon()).await, Ok(PowerState::Off));

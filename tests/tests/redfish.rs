@@ -4,7 +4,9 @@ use std::num::NonZeroU32;
 
 use farrier_identity::device::SelfSigned;
 use farrier_proto::rack::task_spec::Work;
-use farrier_proto::rack::{Inspect, Machine, StepState, Task, TaskSpec, TaskState, Verify};
+use farrier_proto::rack::{
+    Inspect, Machine, RotateBmcCredentials, StepState, Task, TaskSpec, TaskState, Verify,
+};
 use farrier_proto::types::{self, DeployMethod};
 use farrier_sim::bmc::redfish::RedfishFaults;
 use farrier_sim::pretend::{BmcSockets, PretendNode};
@@ -89,6 +91,39 @@ async fn a_node_with_redfish_only_is_verified_inspected_and_deployed() {
     let counters = node.counters();
     assert_eq!((counters.network_boots, counters.disk_boots, counters.phone_homes), (2, 1, 1));
     bench.stop(vec![node]).await;
+}
+
+/// As BMCs come since 2020: the password that is on the label opens nothing but its own change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bmc_that_wants_another_password_first_gets_it_by_a_rotation_or_at_first_contact() {
+    let bench = Bench::start().await;
+    let works = [
+        Work::RotateBmcCredentials(RotateBmcCredentials {}),
+        Work::Verify(Verify { replace_default_password: true }),
+    ];
+    let mut nodes = Vec::new();
+    for (index, work) in (1..).zip(works) {
+        let (node, tls) = redfish_node(&bench, index).await;
+        node.accounts().require_change();
+        let pinned = pinned(&tls);
+        let id = format!("before-{index}");
+        bench.start_task(&id, 1, order(&node, Work::Verify(Verify::default()), &pinned)).await.unwrap();
+        let refused = bench.ended(&id).await.error;
+        assert!(
+            refused.contains("only to change the password") && refused.contains("rotate-bmc"),
+            "{refused}"
+        );
+        let change = |machine: &mut Machine| {
+            pinned(machine);
+            machine.bmc_next_password = "another-One-4now".into();
+        };
+        let id = format!("change-{index}");
+        bench.start_task(&id, 2, order(&node, work, change)).await.unwrap();
+        assert_done(&bench.ended(&id).await);
+        assert!(node.accounts().knows("admin", b"another-One-4now"));
+        nodes.push(node);
+    }
+    bench.stop(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

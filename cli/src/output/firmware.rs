@@ -43,13 +43,14 @@ impl Resource for BmcTask {
             column("STATE", |t, _| state(t).to_owned()),
             column("PERCENT", |t, _| t.percent.map_or_else(String::new, |percent| percent.to_string())),
             column("MESSAGE", |t, _| t.message.clone()),
+            column("DRIVER", |t, _| t.driver.clone()),
         ]
     }
 
-    const FIRST: &'static [&'static str] = &["state", "percent", "message"];
+    const FIRST: &'static [&'static str] = &["state", "percent", "message", "driver"];
 
     fn value(&self) -> Value {
-        json!({ "state": state(self), "percent": self.percent, "message": self.message })
+        json!({ "state": state(self), "percent": self.percent, "message": self.message, "driver": self.driver })
     }
 }
 

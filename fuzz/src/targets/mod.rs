@@ -22,6 +22,7 @@ targets! {
     dhcp6: 20_000,
     http_range: 100_000,
     image_import: 1_000,
+    ipmi_answers: 100_000,
     ipmi_client: 3_000,
     ipmi_datagram: 50_000,
     ipmi_fru: 40_000,
@@ -37,5 +38,6 @@ targets! {
     rackd_config: 5_000,
     redfish_client: 200,
     redfish_settings: 1_000,
+    seamicro_client: 200,
     tftp: 50_000,
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -126,8 +126,8 @@ where
     let begin = Instant::now();
     let (mut reply, answer) = oneshot::channel();
     let mut call = Call::new(deadline);
-    let begun = Arc::new(AtomicBool::new(false));
-    let has_begun = Arc::clone(&begun);
+    let turn = Arc::new(AtomicU8::new(WAITS));
+    let its_turn = Arc::clone(&turn);
     let job: Job<L> = Box::new(move |line| {
         Box::pin(async move {
             let now = Instant::now();
@@ -136,13 +136,17 @@ where
                 let _gone = reply.send(Err(open));
                 return;
             }
-            begun.store(true, Ordering::Relaxed);
+            // Whoever was told that nothing was sent must be right, whatever a driver waits for before it sends.
+            if !takes(&its_turn, BEGUN) || reply.is_closed() {
+                return;
+            }
             let log_in = Arc::clone(&call.log_in);
             let gone = async {
                 reply.closed().await;
                 drop(log_in.lock().await);
             };
             let outcome = tokio::select! {
+                biased;
                 // The caller went away: free the BMC for the next one.
                 () = gone => return,
                 outcome = operation(line, &mut call) => outcome,
@@ -156,14 +160,78 @@ where
     // The actor keeps the deadline itself and knows more about why it passed.
     match tokio::time::timeout_at(deadline.instant() + GRACE, answer).await {
         Ok(answer) => answer.unwrap_or(Err(BmcError::ShuttingDown)),
-        Err(_) if has_begun.load(Ordering::Relaxed) => Err(BmcError::Late { addr, elapsed: begin.elapsed() }),
-        Err(_) => Err(BmcError::StillQueued { addr }),
+        Err(_) if takes(&turn, GIVEN_UP) => Err(BmcError::StillQueued { addr }),
+        Err(_) => Err(BmcError::Late { addr, elapsed: begin.elapsed() }),
     }
+}
+
+/// A call's turn has not come, or has, or nobody wants it any more: the first of the last two excludes the other.
+const WAITS: u8 = 0;
+const BEGUN: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+fn takes(turn: &AtomicU8, to: u8) -> bool {
+    turn.compare_exchange(WAITS, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::breaker::Policy;
+
+    /// A line on which nothing is due.
+    struct Still(Breaker);
+
+    impl Line for Still {
+        fn addr(&self) -> SocketAddr {
+            ADDR.into()
+        }
+        fn breaker(&mut self) -> &mut Breaker {
+            &mut self.0
+        }
+        fn idle_at(&self) -> Option<Instant> {
+            None
+        }
+        fn idle(&mut self) -> BoxFuture<'_, ()> {
+            Box::pin(std::future::ready(()))
+        }
+        fn close(&mut self) -> BoxFuture<'_, ()> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    const ADDR: ([u8; 4], u16) = ([192, 0, 2, 1], 1);
+
+    /// Many times: without the look at the caller it is a matter of luck.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_told_not_to_be_sent_is_not_sent() {
+        let policy =
+            Policy::of(u32::MAX, Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(1));
+        let (mailbox, jobs) = mpsc::channel(MAILBOX);
+        let stop = CancellationToken::new();
+        let actor = tokio::spawn(run(Still(Breaker::new(policy)), jobs, stop.clone()));
+        let sent = Arc::new(AtomicU8::new(0));
+        for _ in 0..32 {
+            let slow = call(ADDR.into(), &mailbox, Deadline::after(Duration::from_secs(9)), |_, _| {
+                Box::pin(async {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    Ok(())
+                })
+            });
+            let counted = Arc::clone(&sent);
+            let stale = call(ADDR.into(), &mailbox, Deadline::after(Duration::from_secs(1)), move |_, _| {
+                Box::pin(async move { Ok(counted.fetch_add(1, Ordering::Relaxed)) })
+            });
+            let (slow, stale) = tokio::join!(slow, stale);
+            assert_eq!((slow, stale), (Ok(()), Err(BmcError::StillQueued { addr: ADDR.into() })));
+        }
+        let last = call(ADDR.into(), &mailbox, Deadline::after(Duration::from_secs(9)), |_, _| {
+            Box::pin(std::future::ready(Ok(())))
+        });
+        assert_eq!((last.await, sent.load(Ordering::Relaxed)), (Ok(()), 0));
+        stop.cancel();
+        actor.await.unwrap();
+    }
 
     #[test]
     fn what_has_ended_is_forgotten_and_its_address_with_the_last() {

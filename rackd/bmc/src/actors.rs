@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::PowerState;
 use crate::actor::{self, Job, Line, MAILBOX, forget_ended};
-use crate::coalesce::Coalesced;
+use crate::coalesce::Reads;
+use crate::either::Absent;
 
 type Table<A, L> = HashMap<SocketAddr, Vec<Known<A, L>>>;
 
@@ -24,11 +24,19 @@ pub(crate) struct Actors<A, L: Line> {
 struct Known<A, L> {
     address: Arc<A>,
     mailbox: mpsc::WeakSender<Job<L>>,
-    reads: Arc<Coalesced<PowerState>>,
+    kept: Kept,
 }
 
-/// The way to an actor, and the reads of the power that wait for it.
-pub(crate) type Way<L> = (mpsc::Sender<Job<L>>, Arc<Coalesced<PowerState>>);
+/// What all handles of a BMC share beside its actor. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kept {
+    /// Reads that wait for the actor.
+    pub(crate) reads: Arc<Reads>,
+    pub(crate) absent: Arc<Absent>,
+}
+
+/// The way to an actor.
+pub(crate) type Way<L> = (mpsc::Sender<Job<L>>, Kept);
 
 impl<A: PartialEq + Send + Sync + 'static, L: Line> Actors<A, L> {
     pub(crate) fn new() -> Self {
@@ -42,21 +50,21 @@ impl<A: PartialEq + Send + Sync + 'static, L: Line> Actors<A, L> {
         let known = actors.entry(addr).or_default();
         known.retain(|known| known.mailbox.strong_count() > 0);
         let found = known.iter().find(|known| known.address == address);
-        let found = found.and_then(|known| Some((known.mailbox.upgrade()?, Arc::clone(&known.reads))));
+        let found = found.and_then(|known| Some((known.mailbox.upgrade()?, known.kept.clone())));
         if let Some(way) = found {
             return way;
         }
         let (mailbox, jobs) = mpsc::channel(MAILBOX);
-        let reads = Arc::default();
-        let kept = Arc::clone(&reads);
-        known.push(Known { address: Arc::clone(&address), mailbox: mailbox.downgrade(), reads: kept });
+        let kept = Kept::default();
+        let (weak, shared) = (mailbox.downgrade(), kept.clone());
+        known.push(Known { address: Arc::clone(&address), mailbox: weak, kept: shared });
         let (line, stop, all) = (make(address), self.stop.clone(), Arc::clone(&self.known));
         self.tasks.spawn(async move {
             actor::run(line, jobs, stop).await;
             let mut actors = all.lock().unwrap_or_else(PoisonError::into_inner);
             forget_ended(&mut actors, addr, |known| known.mailbox.strong_count() > 0);
         });
-        (mailbox, reads)
+        (mailbox, kept)
     }
 
     /// Stops all actors, lets them close their sessions, and waits for them. Calls under way end with

@@ -155,7 +155,11 @@ impl Auto {
         ipmi: &Bmc,
         deadline: Deadline,
     ) -> Result<Bmc, BmcError> {
-        redfish.power_status(deadline).await?;
+        match redfish.power_status(deadline).await {
+            // It lets us in, to change the password: whoever wants more is told.
+            Ok(_) | Err(BmcError::PasswordChangeRequired { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let seen = self.nodes().get(node).and_then(|node| node.ipmi);
         let seen = match seen.filter(|(_, at)| at.elapsed() < self.again) {
             Some(seen) => seen,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::either::{Absent, Gave};
 use crate::{
     Accounts, Bios, BiosSettings, BmcError, BmcIdentity, BootDevice, BootMode, BootOrder, BootOverride,
     Capability, Console, ConsoleLine, Deadline, EventLog, Events, Firmware, Identify, Identity, Interrupt,
@@ -42,6 +43,10 @@ pub struct Bmc {
     volumes: Given<dyn Volumes>,
     recognise: Option<Arc<dyn Recognise>>,
     present: Option<Arc<dyn Present>>,
+    /// Another driver for the same BMC, which is asked for what this one turns out to lack.
+    pub(crate) other: Option<Arc<Self>>,
+    pub(crate) absent: Arc<Absent>,
+    pub(crate) gave: Arc<Gave>,
 }
 
 /// A capability and the driver that gives it, if one does.
@@ -78,6 +83,9 @@ impl Bmc {
             volumes: None,
             recognise: None,
             present: None,
+            other: None,
+            absent: Arc::default(),
+            gave: Arc::default(),
         }
     }
 
@@ -207,6 +215,7 @@ impl Bmc {
     /// This one, and of another driver for the same BMC what this one lacks.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
+        let second = other.clone();
         Self {
             driver: self.driver,
             power: self.power.or(other.power),
@@ -235,6 +244,9 @@ impl Bmc {
             volumes: self.volumes.or(other.volumes),
             recognise: self.recognise,
             present: self.present,
+            other: second.other.clone().or(Some(Arc::new(second))),
+            absent: self.absent,
+            gave: self.gave,
         }
     }
 
@@ -253,9 +265,8 @@ impl Bmc {
         }
     }
 
-    /// The driver that gives a capability; `None`: none does.
-    #[must_use]
-    pub fn driver_of(&self, capability: Capability) -> Option<&'static str> {
+    /// The driver that is asked first for a capability; `None`: none gives it.
+    pub(crate) fn giver(&self, capability: Capability) -> Option<&'static str> {
         fn of<T: ?Sized>(given: &Given<T>) -> Option<&'static str> {
             given.as_ref().map(|(driver, _)| *driver)
         }
@@ -365,62 +376,96 @@ impl Bmc {
         wanted: BootOverride,
         deadline: Deadline,
     ) -> Result<BootOverride, BmcError> {
-        self.boot()?.set_boot_device(wanted, deadline).await
+        self.either(Capability::BootDevice, |bmc| async move {
+            bmc.boot()?.set_boot_device(wanted, deadline).await
+        })
+        .await
     }
 
     /// See [`BootDevice::boot_device`].
     pub async fn boot_device(&self, deadline: Deadline) -> Result<BootOverride, BmcError> {
-        self.boot()?.boot_device(deadline).await
+        self.either(Capability::BootDevice, |bmc| async move { bmc.boot()?.boot_device(deadline).await })
+            .await
     }
 
     /// See [`Interrupt::diagnostic_interrupt`].
     pub async fn diagnostic_interrupt(&self, deadline: Deadline) -> Result<(), BmcError> {
-        self.give(&self.interrupt, Capability::Interrupt)?.diagnostic_interrupt(deadline).await
+        self.either(Capability::Interrupt, |bmc| async move {
+            bmc.give(&bmc.interrupt, Capability::Interrupt)?.diagnostic_interrupt(deadline).await
+        })
+        .await
     }
 
     /// See [`Identity::identity`].
     pub async fn identity(&self, deadline: Deadline) -> Result<BmcIdentity, BmcError> {
-        self.give(&self.identity, Capability::Identity)?.identity(deadline).await
+        self.either(Capability::Identity, |bmc| async move {
+            bmc.give(&bmc.identity, Capability::Identity)?.identity(deadline).await
+        })
+        .await
     }
 
     /// See [`Identify::identify`].
     pub async fn identify(&self, led: Led, deadline: Deadline) -> Result<(), BmcError> {
-        self.give(&self.identify, Capability::Identify)?.identify(led, deadline).await
+        self.either(Capability::Identify, |bmc| async move {
+            bmc.give(&bmc.identify, Capability::Identify)?.identify(led, deadline).await
+        })
+        .await
     }
 
     /// See [`ReadInventory::inventory`].
     pub async fn inventory(&self, deadline: Deadline) -> Result<Inventory, BmcError> {
-        self.give(&self.inventory, Capability::Inventory)?.inventory(deadline).await
+        self.either(Capability::Inventory, |bmc| async move {
+            bmc.give(&bmc.inventory, Capability::Inventory)?.inventory(deadline).await
+        })
+        .await
     }
 
     /// See [`Console::open_console`].
     pub async fn open_console(&self, take_over: bool, deadline: Deadline) -> Result<ConsoleLine, BmcError> {
-        self.give(&self.console, Capability::Console)?.open_console(take_over, deadline).await
+        self.either(Capability::Console, |bmc| async move {
+            bmc.give(&bmc.console, Capability::Console)?.open_console(take_over, deadline).await
+        })
+        .await
     }
 
     /// See [`ReadSensors::sensors`].
     pub async fn sensors(&self, deadline: Deadline) -> Result<Sensors, BmcError> {
-        self.give(&self.sensors, Capability::Sensors)?.sensors(deadline).await
+        self.either(Capability::Sensors, |bmc| async move {
+            bmc.give(&bmc.sensors, Capability::Sensors)?.sensors(deadline).await
+        })
+        .await
     }
 
     /// See [`ReadPowerDraw::power_draw`].
     pub async fn power_draw(&self, deadline: Deadline) -> Result<PowerDraw, BmcError> {
-        self.give(&self.power_draw, Capability::PowerDraw)?.power_draw(deadline).await
+        self.either(Capability::PowerDraw, |bmc| async move {
+            bmc.give(&bmc.power_draw, Capability::PowerDraw)?.power_draw(deadline).await
+        })
+        .await
     }
 
     /// See [`ResetBmc::reset_bmc`].
     pub async fn reset_bmc(&self, deadline: Deadline) -> Result<(), BmcError> {
-        self.give(&self.reset, Capability::ResetBmc)?.reset_bmc(deadline).await
+        self.either(Capability::ResetBmc, |bmc| async move {
+            bmc.give(&bmc.reset, Capability::ResetBmc)?.reset_bmc(deadline).await
+        })
+        .await
     }
 
     /// See [`Accounts::set_password`].
     pub async fn set_password(&self, new: &Secret, deadline: Deadline) -> Result<(), BmcError> {
-        self.give(&self.accounts, Capability::Accounts)?.set_password(new, deadline).await
+        self.either(Capability::Accounts, |bmc| async move {
+            bmc.give(&bmc.accounts, Capability::Accounts)?.set_password(new, deadline).await
+        })
+        .await
     }
 
     /// See [`Accounts::prove_password`].
     pub async fn prove_password(&self, deadline: Deadline) -> Result<(), BmcError> {
-        self.give(&self.accounts, Capability::Accounts)?.prove_password(deadline).await
+        self.either(Capability::Accounts, |bmc| async move {
+            bmc.give(&bmc.accounts, Capability::Accounts)?.prove_password(deadline).await
+        })
+        .await
     }
 
     /// See [`Accounts::has_account`].
@@ -445,27 +490,42 @@ impl Bmc {
 
     /// See [`VirtualMedia::media`].
     pub async fn media(&self, deadline: Deadline) -> Result<Media, BmcError> {
-        self.give(&self.virtual_media, Capability::VirtualMedia)?.media(deadline).await
+        self.either(Capability::VirtualMedia, |bmc| async move {
+            bmc.give(&bmc.virtual_media, Capability::VirtualMedia)?.media(deadline).await
+        })
+        .await
     }
 
     /// See [`VirtualMedia::insert_media`].
     pub async fn insert_media(&self, url: &str, deadline: Deadline) -> Result<Media, BmcError> {
-        self.give(&self.virtual_media, Capability::VirtualMedia)?.insert_media(url, deadline).await
+        self.either(Capability::VirtualMedia, |bmc| async move {
+            bmc.give(&bmc.virtual_media, Capability::VirtualMedia)?.insert_media(url, deadline).await
+        })
+        .await
     }
 
     /// See [`VirtualMedia::eject_media`].
     pub async fn eject_media(&self, deadline: Deadline) -> Result<Media, BmcError> {
-        self.give(&self.virtual_media, Capability::VirtualMedia)?.eject_media(deadline).await
+        self.either(Capability::VirtualMedia, |bmc| async move {
+            bmc.give(&bmc.virtual_media, Capability::VirtualMedia)?.eject_media(deadline).await
+        })
+        .await
     }
 
     /// See [`VirtualMedia::boot_media_once`].
     pub async fn boot_media_once(&self, mode: BootMode, deadline: Deadline) -> Result<(), BmcError> {
-        self.give(&self.virtual_media, Capability::VirtualMedia)?.boot_media_once(mode, deadline).await
+        self.either(Capability::VirtualMedia, |bmc| async move {
+            bmc.give(&bmc.virtual_media, Capability::VirtualMedia)?.boot_media_once(mode, deadline).await
+        })
+        .await
     }
 
     /// See [`Bios::bios`].
     pub async fn bios(&self, deadline: Deadline) -> Result<BiosSettings, BmcError> {
-        self.give(&self.bios, Capability::Bios)?.bios(deadline).await
+        self.either(Capability::Bios, |bmc| async move {
+            bmc.give(&bmc.bios, Capability::Bios)?.bios(deadline).await
+        })
+        .await
     }
 
     /// See [`Bios::set_bios`].
@@ -474,7 +534,11 @@ impl Bmc {
         changes: Vec<(String, String)>,
         deadline: Deadline,
     ) -> Result<BiosSettings, BmcError> {
-        self.give(&self.bios, Capability::Bios)?.set_bios(changes, deadline).await
+        self.either(Capability::Bios, |bmc| {
+            let changes = changes.clone();
+            async move { bmc.give(&bmc.bios, Capability::Bios)?.set_bios(changes, deadline).await }
+        })
+        .await
     }
 
     /// See [`Vlans`].

@@ -51,11 +51,14 @@ impl Bmc {
 
     /// See [`BootOrder::boot_order`].
     pub async fn boot_order(&self, deadline: Deadline) -> Result<Order, BmcError> {
-        self.give(&self.boot_order, Capability::BootOrder)?.boot_order(deadline).await
+        self.either(Capability::BootOrder, |bmc| async move {
+            bmc.give(&bmc.boot_order, Capability::BootOrder)?.boot_order(deadline).await
+        })
+        .await
     }
 
     /// See [`BootOrder::set_boot_order`].
     pub async fn set_boot_order(&self, first: Vec<String>, deadline: Deadline) -> Result<Order, BmcError> {
-        self.give(&self.boot_order, Capability::BootOrder)?.set_boot_order(first, deadline).await
+        self.either(Capability::BootOrder, |bmc| { let first = first.clone(); async move { bmc.give(&bmc.boot_order, Capability::BootOrder)?.set_boot_order(first, deadline).await } }).await
     }
 }

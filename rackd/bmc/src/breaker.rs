@@ -17,7 +17,19 @@ pub(crate) struct Policy {
     pub(crate) pause: Duration,
     /// The longest pause.
     pub(crate) max_pause: Duration,
+    /// The pause after a refused log-in, which opens it at once: BMCs lock an account after three to five of them.
+    pub(crate) refused_pause: Duration,
 }
+
+impl Policy {
+    pub(crate) fn of(failures: u32, pause: Duration, max_pause: Duration, refused_pause: Duration) -> Self {
+        Self { failures, pause, max_pause, refused_pause }
+    }
+}
+
+/// See [`Policy::refused_pause`]. Two in ten minutes are fewer than any vendor's limit in its window, which has from one minute
+/// (Dell) to five (Supermicro); and who corrected the account on the BMC itself does not wait for ever.
+pub(crate) const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 
 /// Closed while calls work; after a few failures in a row it opens for a while, then lets one call
 /// through.
@@ -59,6 +71,11 @@ impl Breaker {
             return *self = Self::new(self.policy);
         };
         self.failures = self.failures.saturating_add(1);
+        if error.is_wrong_password() {
+            let until = now + jitter(self.policy.refused_pause).max(Duration::from_millis(1));
+            self.open = Some(Open { until, reason: error.clone() });
+            return;
+        }
         if let Some(over) = self.failures.checked_sub(self.policy.failures) {
             let Policy { pause, max_pause, .. } = self.policy;
             let pause = pause.saturating_mul(1 << over.min(16)).min(max_pause);
@@ -82,6 +99,24 @@ mod tests {
     use super::Breaker;
     use crate::BmcError;
     use crate::ipmi::Tuning;
+
+    #[test]
+    fn a_refused_log_in_opens_it_at_once_and_for_longer() {
+        let addr = "192.0.2.1:623".parse().unwrap();
+        let refused: Result<(), _> = Err(BmcError::WrongPassword { addr, user: "u".to_owned() });
+        let (now, mut breaker) = (Instant::now(), Breaker::new(Tuning::default().breaker()));
+        breaker.record(now, &refused);
+        let Err(open @ BmcError::CircuitOpen { next_try_in, .. }) = breaker.check(addr, now) else {
+            panic!("closed")
+        };
+        assert!(
+            open.is_wrong_password() && next_try_in >= super::REFUSED_PAUSE.mul_f64(0.7),
+            "{next_try_in:?}"
+        );
+        assert_eq!(breaker.check(addr, now + next_try_in), Ok(()));
+        breaker.record(now + next_try_in, &refused);
+        assert!(breaker.check(addr, now + next_try_in + super::REFUSED_PAUSE / 2).is_err());
+    }
 
     #[test]
     fn opens_after_three_failures_lets_one_through_and_closes_on_success() {

@@ -83,7 +83,7 @@ impl Capability {
 
     /// In words, also part of the API.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Power => "power",
             Self::Interrupt => "diagnostic interrupt",

@@ -1,11 +1,40 @@
 //! Reads of the same that wait for the same BMC are one.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use crate::{BmcError, Deadline};
+use crate::{BmcError, BmcEvents, Deadline, Inventory, Look, Sensors};
+
+/// Reads of one BMC that several may ask for at the same time; those of the same that wait are one.
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    /// Power, and health with it.
+    pub(crate) look: Arc<Coalesced<Look>>,
+    pub(crate) sensors: Arc<Coalesced<Sensors>>,
+    pub(crate) inventory: Arc<Coalesced<Inventory>>,
+    /// Of a log with this name, so many records.
+    logs: Mutex<Vec<LogReads>>,
+}
+
+/// The log's name, how many records, and who waits for them.
+type LogReads = (String, usize, Weak<Coalesced<BmcEvents>>);
+
+impl Reads {
+    /// Reads of the same log and as many records of it.
+    pub(crate) fn log(&self, name: &str, last: usize) -> Arc<Coalesced<BmcEvents>> {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.retain(|(.., reads)| reads.strong_count() > 0);
+        let known = logs.iter().find(|(log, count, _)| log == name && *count == last);
+        if let Some(reads) = known.and_then(|(.., reads)| reads.upgrade()) {
+            return reads;
+        }
+        let reads = Arc::default();
+        logs.push((name.to_owned(), last, Arc::downgrade(&reads)));
+        reads
+    }
+}
 
 /// Who waits for a read whose turn has not come; `None`: no such read waits.
 ///

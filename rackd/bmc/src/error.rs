@@ -97,6 +97,17 @@ pub enum BmcError {
         /// The user tried.
         user: String,
     },
+    /// The account may do nothing but change its password.
+    #[error(
+        "BMC {addr} lets user {user:?} in only to change the password it came with; give it another with \
+         `farrier node rotate-bmc-credentials NODE`"
+    )]
+    PasswordChangeRequired {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The user.
+        user: String,
+    },
     /// Two-key login, and the BMC key differs.
     #[error(
         "BMC {addr} accepts the password but not the BMC key (Kg): {}",

@@ -62,7 +62,10 @@ impl Bmc {
 
     /// See [`EventLog::event_log`].
     pub async fn named_log(&self, log: &str, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
-        self.give(&self.event_log, Capability::EventLog)?.event_log(log, last, deadline).await
+        self.either(Capability::EventLog, |bmc| async move {
+            bmc.give(&bmc.event_log, Capability::EventLog)?.event_log(log, last, deadline).await
+        })
+        .await
     }
 
     /// See [`EventLog::clear_event_log`]: of the machine's hardware.
@@ -72,6 +75,9 @@ impl Bmc {
 
     /// See [`EventLog::clear_event_log`].
     pub async fn clear_named_log(&self, log: &str, deadline: Deadline) -> Result<(), BmcError> {
-        self.give(&self.event_log, Capability::EventLog)?.clear_event_log(log, deadline).await
+        self.either(Capability::EventLog, |bmc| async move {
+            bmc.give(&bmc.event_log, Capability::EventLog)?.clear_event_log(log, deadline).await
+        })
+        .await
     }
 }

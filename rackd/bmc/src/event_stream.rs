@@ -80,6 +80,9 @@ impl Bmc {
 
     /// See [`Events::events`].
     pub async fn events(&self, deadline: Deadline) -> Result<EventStream, BmcError> {
-        self.give(&self.events, Capability::Events)?.events(deadline).await
+        self.either(Capability::Events, |bmc| async move {
+            bmc.give(&bmc.events, Capability::Events)?.events(deadline).await
+        })
+        .await
     }
 }

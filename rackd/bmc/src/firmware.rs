@@ -92,7 +92,10 @@ impl Bmc {
 
     /// See [`Firmware::firmware`].
     pub async fn firmware(&self, deadline: Deadline) -> Result<Vec<FirmwarePart>, BmcError> {
-        self.give(&self.firmware, Capability::Firmware)?.firmware(deadline).await
+        self.either(Capability::Firmware, |bmc| async move {
+            bmc.give(&bmc.firmware, Capability::Firmware)?.firmware(deadline).await
+        })
+        .await
     }
 
     /// See [`Firmware::update_firmware`].
@@ -102,7 +105,13 @@ impl Bmc {
         parts: Vec<String>,
         deadline: Deadline,
     ) -> Result<String, BmcError> {
-        self.give(&self.firmware, Capability::Firmware)?.update_firmware(url, parts, deadline).await
+        self.either(Capability::Firmware, |bmc| {
+            let parts = parts.clone();
+            async move {
+                bmc.give(&bmc.firmware, Capability::Firmware)?.update_firmware(url, parts, deadline).await
+            }
+        })
+        .await
     }
 
     /// See [`Firmware::push_firmware`].
@@ -112,11 +121,20 @@ impl Bmc {
         parts: Vec<String>,
         deadline: Deadline,
     ) -> Result<String, BmcError> {
-        self.give(&self.firmware, Capability::Firmware)?.push_firmware(file, parts, deadline).await
+        self.either(Capability::Firmware, |bmc| {
+            let (file, parts) = (file.clone(), parts.clone());
+            async move {
+                bmc.give(&bmc.firmware, Capability::Firmware)?.push_firmware(file, parts, deadline).await
+            }
+        })
+        .await
     }
 
     /// See [`Firmware::task`].
     pub async fn task(&self, task: &str, deadline: Deadline) -> Result<BmcTask, BmcError> {
-        self.give(&self.firmware, Capability::Firmware)?.task(task, deadline).await
+        self.either(Capability::Firmware, |bmc| async move {
+            bmc.give(&bmc.firmware, Capability::Firmware)?.task(task, deadline).await
+        })
+        .await
     }
 }

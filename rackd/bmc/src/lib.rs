@@ -40,6 +40,7 @@ mod coalesce;
 mod console;
 mod deadline;
 mod draw;
+mod either;
 mod error;
 mod event_log;
 mod event_stream;

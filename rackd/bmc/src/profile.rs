@@ -62,7 +62,10 @@ impl Bmc {
         target: &str,
         deadline: Deadline,
     ) -> Result<String, BmcError> {
-        self.give(&self.profile, Capability::Profile)?.export_profile(format, target, deadline).await
+        self.either(Capability::Profile, |bmc| async move {
+            bmc.give(&bmc.profile, Capability::Profile)?.export_profile(format, target, deadline).await
+        })
+        .await
     }
 
     /// See [`Profile::import_profile`].
@@ -73,7 +76,14 @@ impl Bmc {
         shutdown: ProfileShutdown,
         deadline: Deadline,
     ) -> Result<String, BmcError> {
-        let driver = self.give(&self.profile, Capability::Profile)?;
-        driver.import_profile(profile, target, shutdown, deadline).await
+        self.either(Capability::Profile, |bmc| {
+            let profile = profile.clone();
+            async move {
+                bmc.give(&bmc.profile, Capability::Profile)?
+                    .import_profile(profile, target, shutdown, deadline)
+                    .await
+            }
+        })
+        .await
     }
 }

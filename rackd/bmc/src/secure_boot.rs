@@ -79,7 +79,10 @@ impl Bmc {
 
     /// See [`SecureBoot::secure_boot`].
     pub async fn secure_boot(&self, deadline: Deadline) -> Result<SecureBootState, BmcError> {
-        self.give(&self.secure_boot, Capability::SecureBoot)?.secure_boot(deadline).await
+        self.either(Capability::SecureBoot, |bmc| async move {
+            bmc.give(&bmc.secure_boot, Capability::SecureBoot)?.secure_boot(deadline).await
+        })
+        .await
     }
 
     /// See [`SecureBoot::set_secure_boot`].
@@ -88,12 +91,18 @@ impl Bmc {
         enabled: bool,
         deadline: Deadline,
     ) -> Result<SecureBootState, BmcError> {
-        self.give(&self.secure_boot, Capability::SecureBoot)?.set_secure_boot(enabled, deadline).await
+        self.either(Capability::SecureBoot, |bmc| async move {
+            bmc.give(&bmc.secure_boot, Capability::SecureBoot)?.set_secure_boot(enabled, deadline).await
+        })
+        .await
     }
 
     /// See [`SecureBoot::secure_boot_keys`].
     pub async fn secure_boot_keys(&self, deadline: Deadline) -> Result<SecureBootKeys, BmcError> {
-        self.give(&self.secure_boot, Capability::SecureBoot)?.secure_boot_keys(deadline).await
+        self.either(Capability::SecureBoot, |bmc| async move {
+            bmc.give(&bmc.secure_boot, Capability::SecureBoot)?.secure_boot_keys(deadline).await
+        })
+        .await
     }
 
     /// See [`SecureBoot::reset_secure_boot_keys`].
@@ -102,6 +111,9 @@ impl Bmc {
         to: KeyReset,
         deadline: Deadline,
     ) -> Result<SecureBootKeys, BmcError> {
-        self.give(&self.secure_boot, Capability::SecureBoot)?.reset_secure_boot_keys(to, deadline).await
+        self.either(Capability::SecureBoot, |bmc| async move {
+            bmc.give(&bmc.secure_boot, Capability::SecureBoot)?.reset_secure_boot_keys(to, deadline).await
+        })
+        .await
     }
 }

@@ -82,7 +82,10 @@ impl Bmcs {
             if self.has_next(plain(node), |has| *has) { (next, access) } else { (access, next) };
         let first = async {
             let opened = self.open_with(node, one, deadline).await?;
-            opened.bmc.power_status(deadline).await.map(|_| opened)
+            match opened.bmc.power_status(deadline).await {
+                Ok(_) | Err(BmcError::PasswordChangeRequired { .. }) => Ok(opened),
+                Err(error) => Err(error),
+            }
         };
         match first.await {
             Err(error) if error.is_wrong_password() => {

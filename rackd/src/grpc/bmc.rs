@@ -213,7 +213,7 @@ impl BmcService for BmcApi {
         let deadline = Deadline::after(PATIENCE);
         let bmc = self.open(machine, deadline).await?;
         let task = bmc.task(&task, deadline).await.map_err(|error| bmc_failed(&error))?;
-        Ok(Response::new(firmware::task(task)))
+        Ok(Response::new(firmware::task(task, driver(&bmc, Capability::Firmware))))
     }
 
     async fn interrupt_machine(
@@ -495,10 +495,12 @@ fn done(bmc: &Bmc, capability: Capability) -> Response<BmcDone> {
 fn capabilities(bmc: &Bmc, passed_over: String) -> BmcCapabilities {
     let one = |capability: &Capability| {
         let driver = driver(bmc, *capability);
-        let reason = if driver.is_empty() {
-            format!("driver {} has no {capability}", bmc.driver())
-        } else {
-            String::new()
+        let reason = match driver.as_str() {
+            "" if bmc.turned_out_without(*capability) => {
+                format!("driver {} was told by this BMC that it has no {capability}", bmc.driver())
+            }
+            "" => format!("driver {} has no {capability}", bmc.driver()),
+            _ => String::new(),
         };
         BmcCapability { name: capability.as_str().to_owned(), driver, reason }
     };

@@ -22,12 +22,12 @@ pub(super) fn parts(read: Vec<Part>, driver: String) -> Firmware {
     Firmware { parts: parts.collect(), driver }
 }
 
-pub(super) fn task(read: Task) -> BmcTask {
+pub(super) fn task(read: Task, driver: String) -> BmcTask {
     let state = match read.state {
         State::Waiting => BmcTaskState::Waiting,
         State::Running => BmcTaskState::Running,
         State::Done => BmcTaskState::Done,
         State::Failed => BmcTaskState::Failed,
     };
-    BmcTask { state: state.into(), percent: read.percent.map(i32::from), message: read.message }
+    BmcTask { state: state.into(), percent: read.percent.map(i32::from), message: read.message, driver }
 }

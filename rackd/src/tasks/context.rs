@@ -62,6 +62,11 @@ impl Context<'_> {
         }
     }
 
+    /// Whether the BMC's password, which it came with, is replaced next.
+    pub(crate) fn replaces_password(&self) -> bool {
+        matches!(&self.task.spec.work, Some(task_spec::Work::Verify(verify)) if verify.replace_default_password)
+    }
+
     pub(crate) fn fence(&self) -> Result<&Fence, StepError> {
         match &self.task.spec.work {
             Some(task_spec::Work::Fence(fence)) => Ok(fence),

@@ -50,8 +50,8 @@ pub(super) async fn rotate(cx: &Context<'_>) -> Result<Rotated, StepError> {
     }
     // Check: the old one first, since a wrong password may count against the account.
     let mut refused = None;
-    match login(bmcs.open_with(node, old, cx.call()).await, cx).await {
-        Ok((opened, _)) => {
+    match lets_in(bmcs.open_with(node, old, cx.call()).await, cx).await {
+        Ok(opened) => {
             let set = opened.bmc.set_password(&next, cx.call()).await;
             crash::point(RotateBmcCredentials.name(), "told");
             match set {
@@ -103,6 +103,15 @@ async fn settle_refusal(cx: &Context<'_>, old: &Bmc, refused: &BmcError) -> Resu
 /// The new password is nobody's.
 pub(super) async fn note_refusal(cx: &Context<'_>) -> Result<(), StepError> {
     Ok(cx.task.edit(|task| task.result.get_or_insert_default().bmc_password_refused = true).await?)
+}
+
+/// As [`login`], also where the BMC lets us in for nothing but the change itself (DSP0266, "password change required").
+async fn lets_in(opened: Result<Opened, BmcError>, cx: &Context<'_>) -> Result<Opened, BmcError> {
+    let opened = opened?;
+    match opened.bmc.power_status(cx.call()).await {
+        Ok(_) | Err(BmcError::PasswordChangeRequired { .. }) => Ok(opened),
+        Err(error) => Err(error),
+    }
 }
 
 /// Proves that the BMC lets us in.

@@ -20,7 +20,13 @@ impl Step for VerifyBmc {
         cx.rack.bmc.reconsider(&cx.machine()?.name);
         let opened = cx.opened_bmc().await?;
         let bmc = opened.bmc;
-        let identity = bmc.identity(cx.call()).await?;
+        let identity = match bmc.identity(cx.call()).await {
+            // The next step gives it another, and then proves it.
+            Err(error @ BmcError::PasswordChangeRequired { .. }) if cx.replaces_password() => {
+                return cx.note(format!("driver {}: {error}", bmc.driver())).await;
+            }
+            identity => identity?,
+        };
         let power = bmc.power_status(cx.call()).await?;
         observed(cx, power).await?;
         let mut told = format!(

@@ -29,6 +29,8 @@ struct State {
     version: u64,
     /// Whether a policy refuses every password.
     refuses: bool,
+    /// The account that may do nothing but change its password.
+    must_change: Option<usize>,
 }
 
 impl Accounts {
@@ -40,7 +42,7 @@ impl Accounts {
             let (name, password) = (user.to_owned(), password.clone());
             *slot = Some(Account { name, password, privilege, enabled: true });
         }
-        Self(Arc::new(Mutex::new(State { slots, version: 0, refuses: false })))
+        Self(Arc::new(Mutex::new(State { slots, version: 0, refuses: false, must_change: None })))
     }
 
     /// Whether an account is let in.
@@ -72,6 +74,21 @@ impl Accounts {
     /// Sets whether a policy refuses every new password.
     pub fn refuse_passwords(&self, refuse: bool) {
         self.state().refuses = refuse;
+    }
+
+    /// From now on the first account may do nothing over Redfish but change its password, as one that a BMC came with.
+    pub fn require_change(&self) {
+        self.state().must_change = Some(2);
+    }
+
+    /// The slot of an account that must change its password first.
+    pub(super) fn must_change(&self) -> Option<usize> {
+        self.state().must_change
+    }
+
+    /// It has.
+    pub(super) fn has_changed(&self, id: usize) {
+        self.state().must_change.take_if(|one| *one == id);
     }
 
     pub(super) fn refuses_passwords(&self) -> bool {

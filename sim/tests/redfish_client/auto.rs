@@ -68,6 +68,11 @@ async fn redfish_that_comes_late_is_found_and_gives_what_ipmi_lacks() {
     assert_eq!((found.driver(), auto.worked("n1")), ("redfish", Some("redfish")));
     assert_eq!(found.driver_of(Capability::VirtualMedia), Some("redfish"));
     assert_eq!(found.driver_of(Capability::Console), Some("ipmi"), "seen to be there");
+    // Redfish has an LED without a clock, as it turns out.
+    assert_eq!(found.driver_of(Capability::Identify), Some("redfish"));
+    found.identify(Led::Seconds(30), soon()).await.unwrap();
+    assert_eq!(lab.chassis.identify_state(), ChassisIdentify::Seconds(30));
+    assert_eq!(found.driver_of(Capability::Identify), Some("ipmi"), "who gave the last answer");
     // What is remembered of before is asked first, until its time comes or somebody says so.
     let known = Auto::knowing([("n1".to_owned(), "ipmi")]);
     assert_eq!(open(&known).await.0.driver(), "ipmi");
@@ -77,5 +82,15 @@ async fn redfish_that_comes_late_is_found_and_gives_what_ipmi_lacks() {
     assert_eq!(open(&known).await.0.driver(), "redfish");
     hub.shutdown().await;
     bmc.shutdown().await;
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_bmc_has_not_got_is_not_told_as_something_it_has() {
+    let lab = Lab::start(|config| config.events = false).await;
+    let bmc = lab.client();
+    assert_eq!(bmc.driver_of(Capability::Events), Some("redfish"), "nobody has asked");
+    assert!(matches!(bmc.events(soon()).await, Err(BmcError::Unsupported { .. })));
+    assert_eq!(lab.client().driver_of(Capability::Events), None);
     lab.stop().await;
 }

@@ -116,6 +116,31 @@ fn wrong_credentials_are_told_apart() {
     assert_eq!(try_it("admin", "s3cret", None, None), None);
 }
 
+/// A BMC with two slots, and three who have a wrong password: each gives its slot back.
+#[test]
+fn a_console_that_dislikes_the_proof_leaves_no_slot_taken() {
+    let (now, mut server) = (Instant::now(), server(None));
+    let mut entropy = entropy();
+    for id in 1..=3 {
+        let mut client = handshake(CipherSuite::Suite17, "admin", "wrong", None, id);
+        assert_eq!(client.give_up(), None, "nothing is there to be given up");
+        loop {
+            let Outcome::Reply(reply) = server.handle_datagram(now, client.poll_transmit(), &mut entropy)
+            else {
+                panic!("no slot for {id}")
+            };
+            match client.handle_datagram(&reply) {
+                Step::Advanced => {}
+                Step::Failed(error) => break assert_eq!(error, HandshakeError::WrongPassword),
+                other => panic!("{other:?}"),
+            }
+        }
+        let told = server.handle_datagram(now, &client.give_up().unwrap(), &mut entropy);
+        assert!(matches!(told, Outcome::Ignored(_)), "no answer is due");
+    }
+    establish(&mut server, now, handshake(CipherSuite::Suite17, "admin", "s3cret", None, 9)).unwrap();
+}
+
 #[test]
 fn sol_packets_go_both_ways_sealed_and_only_once() {
     let (now, mut server) = (Instant::now(), server(None));

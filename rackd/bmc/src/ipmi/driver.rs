@@ -1,7 +1,6 @@
 //! The capabilities in terms of IPMI commands.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use farrier_ipmi::command::{
@@ -16,7 +15,8 @@ use tokio::sync::mpsc;
 use super::link::Link;
 use super::quirks::Quirks;
 use crate::actor::{self, Call, Job};
-use crate::coalesce::{Coalesced, Turn};
+use crate::actors::Kept;
+use crate::coalesce::Turn;
 use crate::{
     BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Device, Health, Identify, Identity,
     Led, Look, Power, PowerState, Present,
@@ -27,16 +27,12 @@ pub(crate) struct IpmiBmc {
     pub(super) addr: SocketAddr,
     /// Absent if the host cannot send to that address family.
     mailbox: Option<mpsc::Sender<Job<Link>>>,
-    reads: Arc<Coalesced<PowerState>>,
+    pub(super) kept: Kept,
 }
 
 impl IpmiBmc {
-    pub(crate) fn new(
-        addr: SocketAddr,
-        mailbox: Option<mpsc::Sender<Job<Link>>>,
-        reads: Arc<Coalesced<PowerState>>,
-    ) -> Self {
-        Self { addr, mailbox, reads }
+    pub(crate) fn new(addr: SocketAddr, mailbox: Option<mpsc::Sender<Job<Link>>>, kept: Kept) -> Self {
+        Self { addr, mailbox, kept }
     }
 
     pub(super) async fn call<T, F>(&self, deadline: Deadline, operation: F) -> Result<T, BmcError>
@@ -59,21 +55,21 @@ impl Present for IpmiBmc {
 #[async_trait]
 impl Power for IpmiBmc {
     async fn power_status(&self, deadline: Deadline) -> Result<PowerState, BmcError> {
-        let read = |turn: Turn<PowerState>| {
+        Ok(self.look(deadline).await?.power)
+    }
+
+    async fn look(&self, deadline: Deadline) -> Result<Look, BmcError> {
+        let read = |turn: Turn<Look>| {
             self.call(deadline, move |link, call| {
                 Box::pin(async move {
                     let joined = turn.begin();
-                    let seen = link.power(call).await;
+                    let seen = link.look(call).await;
                     joined.tell(&seen);
                     seen
                 })
             })
         };
-        self.reads.ask(deadline, read).await
-    }
-
-    async fn look(&self, deadline: Deadline) -> Result<Look, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.look(call))).await
+        self.kept.reads.look.ask(deadline, read).await
     }
 
     async fn power_on(&self, deadline: Deadline) -> Result<(), BmcError> {

@@ -11,6 +11,7 @@ use ipmi_rs_core::storage::sel::{ClearSel, ErasureProgress, GetSelInfo, ReserveS
 use super::driver::IpmiBmc;
 use super::link::Link;
 use crate::actor::Call;
+use crate::coalesce::{Joined, Turn};
 use crate::{BmcError, BmcEvent, BmcEvents, Deadline, EventLog};
 
 /// Records of one call: between two, others have their turn. A slow BMC takes seconds for an answer, and a
@@ -31,7 +32,35 @@ struct Batch {
 impl EventLog for IpmiBmc {
     async fn event_log(&self, log: &str, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
         self.only_sel(log)?;
-        let info = self.call(deadline, |link, call| Box::pin(link.command(call, GetSelInfo))).await?;
+        let read = |turn| async {
+            let (joined, read) = self.sel(last, turn, deadline).await?;
+            let read = Ok(read);
+            joined.tell(&read);
+            read
+        };
+        self.kept.reads.log(SEL, last).ask(deadline, read).await
+    }
+
+    async fn clear_event_log(&self, log: &str, deadline: Deadline) -> Result<(), BmcError> {
+        self.only_sel(log)?;
+        self.call(deadline, |link, call| Box::pin(link.clear_sel(call))).await
+    }
+}
+
+impl IpmiBmc {
+    async fn sel(
+        &self,
+        last: usize,
+        turn: Turn<BmcEvents>,
+        deadline: Deadline,
+    ) -> Result<(Joined<BmcEvents>, BmcEvents), BmcError> {
+        let first = self.call(deadline, |link, call| {
+            Box::pin(async move {
+                let joined = turn.begin();
+                Ok((joined, link.command(call, GetSelInfo).await?))
+            })
+        });
+        let (joined, info) = first.await?;
         let mut newest = VecDeque::new();
         let (mut seen, most) = (0_u64, u64::from(info.entries) + SLACK);
         let mut next = if info.entries == 0 { LAST } else { FIRST };
@@ -48,16 +77,9 @@ impl EventLog for IpmiBmc {
             }
         }
         let (log, logs) = (SEL.to_owned(), vec![SEL.to_owned()]);
-        Ok(BmcEvents { events: newest.into(), total: seen, overflow: info.overflow, log, logs })
+        Ok((joined, BmcEvents { events: newest.into(), total: seen, overflow: info.overflow, log, logs }))
     }
 
-    async fn clear_event_log(&self, log: &str, deadline: Deadline) -> Result<(), BmcError> {
-        self.only_sel(log)?;
-        self.call(deadline, |link, call| Box::pin(link.clear_sel(call))).await
-    }
-}
-
-impl IpmiBmc {
     /// There is no other.
     fn only_sel(&self, log: &str) -> Result<(), BmcError> {
         if log.is_empty() || log.eq_ignore_ascii_case(SEL) {

@@ -58,7 +58,7 @@ pub(crate) async fn ask<Q: Question>(
     sent: &mut u32,
     question: &mut Q,
 ) -> Option<Q::Answer> {
-    wire.drain();
+    let mut wire = wire.listen();
     wire.rubbish = Rubbish::default();
     let (mut doubtful, begin) = (None, Instant::now());
     let mut garbled = 0;

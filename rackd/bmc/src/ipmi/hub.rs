@@ -10,6 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,18 +19,24 @@ use super::driver::IpmiBmc;
 use super::link::Link;
 use super::sol::Sol;
 use super::tuning::Tuning;
-use super::wire::Wire;
+use super::wire::{Ear, Inbox, Wire};
+use crate::Bmc;
 use crate::actor::{self, Job, MAILBOX, forget_ended};
-use crate::coalesce::Coalesced;
-use crate::{Bmc, PowerState};
+use crate::actors::{Kept, Way};
 
-/// Datagrams waiting for one actor. It asks one question at a time, so nearly all of more than a few
-/// are rubbish; room for some of that lets the true answer through a storm.
-const INBOX: usize = 128;
+/// Datagrams waiting for one actor while it has a question. It has one at a time, so nearly all of more than a few are rubbish;
+/// room for some of that lets the true answer through a storm.
+const INBOX: usize = 64;
+/// Datagrams of one BMC that are taken within [`WINDOW`]: ten times what the quickest answers to one question after the other.
+/// What floods beyond that costs a look at the table.
+const MOST: u32 = 2000;
+const WINDOW: Duration = Duration::from_millis(100);
 /// Bytes of receive buffer asked for: thousands of answers may come while the task is not running.
 const RECEIVE_BUFFER: usize = 1 << 20;
-/// Longest datagram taken, in bytes.
-const MAX_DATAGRAM: usize = 2048;
+/// Longest datagram taken, in bytes: a message of 255 bytes (IPMI 2.0 §13.8) with everything around it has fewer than 400.
+const MAX_DATAGRAM: usize = 1024;
+/// Datagrams taken in a row before other tasks have their turn.
+const IN_A_ROW: u32 = 64;
 
 /// All BMCs of a rack over one UDP socket per address family. Cheap to clone. When the last clone is
 /// dropped the actors stop; [`IpmiHub::shutdown`] also waits until they have closed their sessions.
@@ -48,13 +55,10 @@ struct Inner {
     tasks: TaskTracker,
 }
 
-/// The way to an actor, and the reads of the power that wait for it.
-type Way = (mpsc::Sender<Job<Link>>, Arc<Coalesced<PowerState>>);
-
 struct Known {
     address: Arc<BmcAddress>,
     mailbox: mpsc::WeakSender<Job<Link>>,
-    reads: Arc<Coalesced<PowerState>>,
+    kept: Kept,
 }
 
 /// What actors and receivers use together.
@@ -68,6 +72,11 @@ pub(crate) struct Shared {
 struct Route {
     id: u64,
     inbox: mpsc::Sender<Vec<u8>>,
+    /// Whether anybody waits for something.
+    ear: Ear,
+    /// When the window began, and what came since.
+    window: Instant,
+    count: u32,
 }
 
 impl IpmiHub {
@@ -118,8 +127,9 @@ impl IpmiHub {
         };
         let address = Arc::new(BmcAddress { addr, ..address });
         let socket = if addr.is_ipv4() { Some(&self.inner.v4) } else { self.inner.v6.as_ref() };
-        let (mailbox, reads) = socket.map(|socket| self.mailbox(&address, socket)).unzip();
-        let driver = Arc::new(IpmiBmc::new(addr, mailbox, reads.unwrap_or_default()));
+        let (mailbox, kept) = socket.map(|socket| self.mailbox(&address, socket)).unzip();
+        let kept: Kept = kept.unwrap_or_default();
+        let driver = Arc::new(IpmiBmc::new(addr, mailbox, kept.clone()));
         let console = Sol {
             address,
             shared: Arc::clone(&self.inner.shared),
@@ -128,6 +138,7 @@ impl IpmiHub {
             tasks: self.inner.tasks.clone(),
         };
         Bmc::new("ipmi")
+            .knowing(kept.absent)
             .with_power(driver.clone())
             .with_boot_device(driver.clone())
             .with_identity(driver.clone())
@@ -153,19 +164,18 @@ impl IpmiHub {
         self.inner.tasks.wait().await;
     }
 
-    fn mailbox(&self, address: &Arc<BmcAddress>, socket: &Arc<UdpSocket>) -> Way {
+    fn mailbox(&self, address: &Arc<BmcAddress>, socket: &Arc<UdpSocket>) -> Way<Link> {
         let mut actors = lock(&self.inner.actors);
         let known = actors.entry(address.addr).or_default();
         known.retain(|known| known.mailbox.strong_count() > 0);
         let found = known.iter().find(|known| known.address == *address);
-        if let Some(way) = found.and_then(|known| Some((known.mailbox.upgrade()?, Arc::clone(&known.reads))))
-        {
+        if let Some(way) = found.and_then(|known| Some((known.mailbox.upgrade()?, known.kept.clone()))) {
             return way;
         }
-        let reads = Arc::default();
         let (mailbox, jobs) = mpsc::channel(MAILBOX);
-        let kept = Arc::clone(&reads);
-        known.push(Known { address: Arc::clone(address), mailbox: mailbox.downgrade(), reads: kept });
+        let kept = Kept::default();
+        let (weak, shared_by_all) = (mailbox.downgrade(), kept.clone());
+        known.push(Known { address: Arc::clone(address), mailbox: weak, kept: shared_by_all });
         let shared = Arc::clone(&self.inner.shared);
         let (route, inbox) = shared.add_route(address.addr);
         let wire = Wire::new(Arc::clone(socket), address.addr, inbox);
@@ -177,7 +187,7 @@ impl IpmiHub {
             shared.remove_route(addr, route);
             forget_ended(&mut lock(&all), addr, |known| known.mailbox.strong_count() > 0);
         });
-        (mailbox, reads)
+        (mailbox, kept)
     }
 }
 
@@ -188,11 +198,13 @@ impl Drop for Inner {
 }
 
 impl Shared {
-    pub(super) fn add_route(&self, peer: SocketAddr) -> (u64, mpsc::Receiver<Vec<u8>>) {
-        let (sender, inbox) = mpsc::channel(INBOX);
+    pub(super) fn add_route(&self, peer: SocketAddr) -> (u64, Inbox) {
+        let (sender, datagrams) = mpsc::channel(INBOX);
         let id = self.next_route.fetch_add(1, Ordering::Relaxed);
-        lock(&self.routes).entry(peer).or_default().push(Route { id, inbox: sender });
-        (id, inbox)
+        let ear = Ear::default();
+        let route = Route { id, inbox: sender, ear: ear.clone(), window: Instant::now(), count: 0 };
+        lock(&self.routes).entry(peer).or_default().push(route);
+        (id, Inbox { datagrams, ear })
     }
 
     pub(super) fn remove_route(&self, peer: SocketAddr, id: u64) {
@@ -206,10 +218,24 @@ impl Shared {
     }
 
     /// Gives a datagram to every actor of that peer; session id, tag and rqSeq tell them whose it
-    /// is. A full inbox loses it, as a full socket buffer would.
-    fn dispatch(&self, peer: SocketAddr, datagram: &[u8]) {
-        let routes = lock(&self.routes);
-        for route in routes.get(&peer).into_iter().flatten() {
+    /// is. Nothing is kept for an actor that asks for nothing, nor of a flood. A full inbox loses it, as a full socket buffer
+    /// would.
+    fn dispatch(&self, peer: SocketAddr, datagram: &[u8], now: Instant) {
+        let mut routes = lock(&self.routes);
+        for route in routes.get_mut(&peer).into_iter().flatten() {
+            if !route.ear.is_open() {
+                continue;
+            }
+            if now.duration_since(route.window) >= WINDOW {
+                (route.window, route.count) = (now, 0);
+            }
+            route.count = route.count.saturating_add(1);
+            if route.count > MOST {
+                if route.count == MOST + 1 {
+                    tracing::debug!(bmc.addr = %peer, "a flood of datagrams, the rest of it is dropped");
+                }
+                continue;
+            }
             if route.inbox.try_send(datagram.to_vec()).is_err() {
                 tracing::debug!(bmc.addr = %peer, "inbox full, datagram dropped");
             }
@@ -223,8 +249,19 @@ async fn receive(socket: Arc<UdpSocket>, shared: Arc<Shared>, stop: Cancellation
     loop {
         tokio::select! {
             () = stopped(&stop, &shared) => return,
-            received = socket.recv_from(&mut buffer) => match received {
-                Ok((length, peer)) => shared.dispatch(peer, buffer.get(..length).unwrap_or_default()),
+            // Also an error: it is taken below.
+            _ready = socket.readable() => {}
+        }
+        // The buffer is everybody's: whatever is in it is taken as fast as may be, so that one who fills it costs the others as
+        // little of it as may be.
+        let now = Instant::now();
+        for taken in 1..=IN_A_ROW {
+            if taken == IN_A_ROW {
+                tokio::task::yield_now().await;
+            }
+            match socket.try_recv_from(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok((length, peer)) => shared.dispatch(peer, buffer.get(..length).unwrap_or_default(), now),
                 // ICMP errors of other datagrams arrive here; the actor's time-out speaks for them.
                 Err(error) => tracing::debug!(%error, "receive failed"),
             }
@@ -256,4 +293,41 @@ fn socket(local: SocketAddr) -> io::Result<UdpSocket> {
 /// The maps stay consistent even if a holder panicked: every change is one call.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_kept_for_who_asks_nothing_and_little_of_a_flood() {
+        let tuning = Tuning::default();
+        let shared = Shared {
+            opening: Semaphore::new(tuning.concurrent_opens),
+            tuning,
+            routes: Mutex::default(),
+            next_route: AtomicU64::new(0),
+        };
+        let peer = ([192, 0, 2, 1], 623).into();
+        let (_, inbox) = shared.add_route(peer);
+        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let mut wire = Wire::new(socket, peer, inbox);
+        let now = Instant::now();
+        let flood = || (0..MOST * 2).for_each(|_| shared.dispatch(peer, &[7; MAX_DATAGRAM], now));
+        flood();
+        assert_eq!(wire.kept(), 0);
+        let mut listening = wire.listen();
+        flood();
+        assert_eq!(listening.kept(), INBOX);
+        while listening.kept() > 0 {
+            listening.receive().await;
+        }
+        flood();
+        assert_eq!(listening.kept(), 0, "the window's are used up");
+        shared.dispatch(peer, b"answer", now + WINDOW);
+        assert_eq!(listening.receive().await.as_deref(), Some(&b"answer"[..]));
+        shared.dispatch(peer, b"late", now + WINDOW);
+        drop(listening);
+        assert_eq!(wire.kept(), 0);
+    }
 }

@@ -7,6 +7,7 @@ use ipmi_rs_core::app::GetDeviceId;
 use super::driver::IpmiBmc;
 use super::link::Link;
 use crate::actor::Call;
+use crate::coalesce::{Joined, Turn};
 use crate::{BmcError, Deadline, Inventory, ReadInventory};
 
 /// The board of the BMC itself (section 34.1).
@@ -19,7 +20,29 @@ const MOST: usize = 2048;
 #[async_trait]
 impl ReadInventory for IpmiBmc {
     async fn inventory(&self, deadline: Deadline) -> Result<Inventory, BmcError> {
-        let device = self.call(deadline, |link, call| Box::pin(link.command(call, GetDeviceId))).await?;
+        let read = |turn| async {
+            let (joined, read) = self.board(turn, deadline).await?;
+            let read = Ok(read);
+            joined.tell(&read);
+            read
+        };
+        self.kept.reads.inventory.ask(deadline, read).await
+    }
+}
+
+impl IpmiBmc {
+    async fn board(
+        &self,
+        turn: Turn<Inventory>,
+        deadline: Deadline,
+    ) -> Result<(Joined<Inventory>, Inventory), BmcError> {
+        let first = self.call(deadline, |link, call| {
+            Box::pin(async move {
+                let joined = turn.begin();
+                Ok((joined, link.command(call, GetDeviceId).await?))
+            })
+        });
+        let (joined, device) = first.await?;
         let firmware = format!("{}.{:02}", device.major_fw_revision, device.minor_fw_revision);
         let bytes = self.call(deadline, |link, call| Box::pin(link.fru(call))).await;
         let mut inventory = match bytes.map(|bytes| Fru::parse(&bytes)) {
@@ -32,7 +55,7 @@ impl ReadInventory for IpmiBmc {
             Err(error) => return Err(error),
         };
         inventory.firmware.push(("BMC".to_owned(), firmware));
-        Ok(inventory)
+        Ok((joined, inventory))
     }
 }
 

@@ -200,7 +200,14 @@ impl Link {
             match answer {
                 Some(Ok(Some(session))) => return Ok(session),
                 Some(Ok(None)) => {}
-                Some(Err(error)) => return Err(self.judge(error)),
+                Some(Err(error)) => {
+                    if error == HandshakeError::WrongPassword
+                        && let Some(datagram) = handshake.give_up()
+                    {
+                        self.wire.send(&datagram).await;
+                    }
+                    return Err(self.judge(error));
+                }
                 None => {
                     let error = self.unreachable(call, handshake.waiting_for());
                     // It answers, and nothing of use: neither another suite nor a new beginning would change that.

@@ -14,6 +14,7 @@ use ipmi_rs_core::storage::sdr::{SensorType, decode_event};
 use super::driver::IpmiBmc;
 use super::link::Link;
 use crate::actor::Call;
+use crate::coalesce::{Joined, Turn};
 use crate::{BmcError, Deadline, ReadSensors, SensorHealth, SensorValue, Sensors};
 
 /// Records, or readings, of one call: between two, others have their turn. A slow BMC takes seconds for an answer, and a
@@ -33,7 +34,29 @@ const MOST_WARNINGS: usize = 16;
 #[async_trait]
 impl ReadSensors for IpmiBmc {
     async fn sensors(&self, deadline: Deadline) -> Result<Sensors, BmcError> {
-        let (info, known) = self.call(deadline, |link, call| Box::pin(link.known_sensors(call))).await?;
+        let read = |turn| async {
+            let (joined, read) = self.all_sensors(turn, deadline).await?;
+            let read = Ok(read);
+            joined.tell(&read);
+            read
+        };
+        self.kept.reads.sensors.ask(deadline, read).await
+    }
+}
+
+impl IpmiBmc {
+    async fn all_sensors(
+        &self,
+        turn: Turn<Sensors>,
+        deadline: Deadline,
+    ) -> Result<(Joined<Sensors>, Sensors), BmcError> {
+        let first = self.call(deadline, |link, call| {
+            Box::pin(async move {
+                let joined = turn.begin();
+                Ok((joined, link.known_sensors(call).await?))
+            })
+        });
+        let (joined, (info, known)) = first.await?;
         let known = match known {
             Some(known) => known,
             None => self.sensor_records(info, deadline).await?,
@@ -47,11 +70,9 @@ impl ReadSensors for IpmiBmc {
             read.warnings.extend(part.warnings);
         }
         read.warnings.truncate(MOST_WARNINGS);
-        Ok(read)
+        Ok((joined, read))
     }
-}
 
-impl IpmiBmc {
     /// All records, which are kept with the repository's times: on a BMC that gives them in parts they are a thousand round
     /// trips.
     async fn sensor_records(

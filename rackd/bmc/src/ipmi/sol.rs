@@ -24,7 +24,7 @@ use super::hub::Shared;
 use super::link::Link;
 use super::wire::Wire;
 use crate::actor::Call;
-use crate::{BmcError, Console, ConsoleEvent, ConsoleInput, ConsoleLine, Deadline};
+use crate::{BmcError, Capability, Console, ConsoleEvent, ConsoleInput, ConsoleLine, Deadline};
 
 /// Events and inputs under way.
 const QUEUE: usize = 64;
@@ -53,7 +53,8 @@ impl Console for Sol {
         // A task of its own, so that a caller who goes away leaves no session open at the BMC.
         self.tasks.spawn(async move {
             let (route, inbox) = shared.add_route(addr);
-            let wire = Wire::new(socket, addr, inbox);
+            let mut wire = Wire::new(socket, addr, inbox);
+            wire.always_listen();
             let mut link = Link::new(address, Arc::clone(&shared), wire);
             serve(&mut link, take_over, deadline, opened, &stop).await;
             link.close().await;
@@ -134,7 +135,10 @@ async fn activate(link: &mut Link, take_over: bool, call: &mut Call) -> Result<A
                 return Err(BmcError::ConsoleTaken { addr });
             }
             Err(BmcError::Refused { code: CompletionCode(INVALID_COMMAND), .. }) => {
-                return Err(BmcError::Unsupported { driver: "ipmi", capability: "serial over LAN" });
+                return Err(BmcError::Unsupported {
+                    driver: "ipmi",
+                    capability: Capability::Console.as_str(),
+                });
             }
             other => return other,
         }
@@ -209,7 +213,7 @@ impl Line {
                     None => return None,
                 },
                 () = events.closed() => return None,
-                datagram = link.wire.inbox.recv() => match datagram {
+                datagram = link.wire.receive() => match datagram {
                     Some(datagram) => {
                         if let Some(ended) = self.take(&datagram, events, link) {
                             return Some(ended);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::breaker::{Policy, jitter};
+use crate::breaker::{Policy, REFUSED_PAUSE, jitter};
 
 /// Defaults suit BMCs in a rack; tests make them smaller.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +35,8 @@ pub struct Tuning {
     pub breaker_pause: Duration,
     /// The breaker's longest pause.
     pub breaker_max_pause: Duration,
+    /// The breaker's pause after a refused log-in, which opens it at once.
+    pub refused_pause: Duration,
     /// Sessions being opened at the same time over all BMCs: after an outage thousands would. One that is not open after
     /// [`Tuning::first_timeout`] no longer counts, so that dead and slow BMCs keep nobody waiting.
     pub concurrent_opens: usize,
@@ -56,6 +58,7 @@ impl Default for Tuning {
             breaker_failures: 3,
             breaker_pause: Duration::from_secs(10),
             breaker_max_pause: Duration::from_secs(120),
+            refused_pause: REFUSED_PAUSE,
             concurrent_opens: 256,
         }
     }
@@ -75,10 +78,6 @@ impl Tuning {
     }
 
     pub(crate) fn breaker(&self) -> Policy {
-        Policy {
-            failures: self.breaker_failures,
-            pause: self.breaker_pause,
-            max_pause: self.breaker_max_pause,
-        }
+        Policy::of(self.breaker_failures, self.breaker_pause, self.breaker_max_pause, self.refused_pause)
     }
 }

@@ -9,7 +9,7 @@ use super::driver::{DRIVER, RedfishBmc};
 use super::link::{Ask, Link};
 use crate::accounts::NO_ACCOUNT;
 use crate::actor::Call;
-use crate::{Accounts, BmcError, Deadline, Removed};
+use crate::{Accounts, BmcError, Capability, Deadline, Removed};
 
 #[async_trait]
 impl Accounts for RedfishBmc {
@@ -146,17 +146,32 @@ impl Link {
 
     /// The account that this session is of.
     async fn own_account(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
-        let known = self.accounts(call).await?;
-        known.of(&self.address.user).cloned().ok_or_else(|| BmcError::NotApplied {
-            addr: self.address.addr,
-            what: NO_ACCOUNT,
-            expected: format!("an account named {:?}", self.address.user),
-            seen: format!("{} others", known.accounts.len()),
-        })
+        match self.accounts(call).await {
+            // It shows nothing but the account itself, and says where that is.
+            Err(error @ BmcError::PasswordChangeRequired { .. }) => {
+                let path = self.to_change.clone().ok_or(error)?;
+                let account = self.get(call, &path).await?;
+                let seen = account.text("UserName");
+                if seen.as_deref().is_some_and(|name| name != self.address.user) {
+                    return Err(self.no_account(format!("{seen:?}")));
+                }
+                Ok((path, account))
+            }
+            Err(error) => Err(error),
+            Ok(known) => {
+                let own = known.of(&self.address.user).cloned();
+                own.ok_or_else(|| self.no_account(format!("{} others", known.accounts.len())))
+            }
+        }
+    }
+
+    fn no_account(&self, seen: String) -> BmcError {
+        let expected = format!("an account named {:?}", self.address.user);
+        BmcError::NotApplied { addr: self.address.addr, what: NO_ACCOUNT, expected, seen }
     }
 
     async fn accounts(&mut self, call: &mut Call) -> Result<Known, BmcError> {
-        let unsupported = BmcError::Unsupported { driver: DRIVER, capability: "accounts on this BMC" };
+        let unsupported = BmcError::Unsupported { driver: DRIVER, capability: Capability::Accounts.as_str() };
         let Some(service) = self.root(call).await?.accounts.clone() else { return Err(unsupported) };
         let collection = self.get(call, &service).await?.link("Accounts").ok_or(unsupported)?;
         let most = self.tuning.max_members;

@@ -4,6 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use farrier_ipmi::Secret;
+use http::Uri;
+
+use super::document::Path;
+use crate::BmcError;
 
 /// One BMC as it is configured. Two handles with equal addresses share one actor, connection and session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +46,24 @@ impl RedfishAddress {
             system: String::new(),
             driver,
         }
+    }
+
+    /// The path of a URL on this BMC; `None` for everybody else's.
+    pub(super) fn same_origin(&self, location: &str) -> Option<Path> {
+        if let Some(path) = Path::of(location) {
+            return Some(path);
+        }
+        let uri: Uri = location.parse().ok()?;
+        let (scheme, default) = if self.trust.is_tls() { ("https", 443) } else { ("http", 80) };
+        let host = uri.host()?.trim_matches(['[', ']']);
+        let same = uri.scheme_str() == Some(scheme)
+            && (host.eq_ignore_ascii_case(&self.host) || host == self.addr.ip().to_string())
+            && uri.port_u16().unwrap_or(default) == self.addr.port();
+        Path::of(uri.path()).filter(|_| same)
+    }
+
+    pub(super) fn wrong_password(&self) -> BmcError {
+        BmcError::WrongPassword { addr: self.addr, user: self.user.clone() }
     }
 }
 

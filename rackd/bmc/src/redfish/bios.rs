@@ -7,7 +7,7 @@ use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc};
 use super::link::Link;
 use crate::actor::Call;
-use crate::{Bios, BiosSetting, BiosSettings, BmcError, Deadline};
+use crate::{Bios, BiosSetting, BiosSettings, BmcError, Capability, Deadline};
 
 /// Settings of one machine that are shown; servers have some hundreds.
 const MOST: usize = 4096;
@@ -42,16 +42,16 @@ impl Bios for RedfishBmc {
 
 impl Link {
     async fn bios(&mut self, call: &mut Call) -> Result<Both, BmcError> {
-        let unsupported = BmcError::Unsupported { driver: DRIVER, capability: "BIOS settings on this BMC" };
+        let unsupported = BmcError::Unsupported { driver: DRIVER, capability: Capability::Bios.as_str() };
         let (_, system) = self.system(call).await?;
         let path = system.link("Bios").ok_or(unsupported.clone())?;
-        let now = self.get(call, &path).await?;
+        let now = self.get_long(call, &path).await?;
         if now.at("Attributes").is_none_or(|attributes| !attributes.is_object()) {
             return Err(unsupported);
         }
         let later = match now.link("@Redfish.Settings/SettingsObject") {
             Some(path) => {
-                let document = self.get(call, &path).await?;
+                let document = self.get_long(call, &path).await?;
                 Some((path, document))
             }
             None => None,

@@ -7,7 +7,7 @@ use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc, optional};
 use super::link::Link;
 use crate::actor::Call;
-use crate::{BmcError, BootOption, BootOrder, Deadline, Order};
+use crate::{BmcError, BootOption, BootOrder, Capability, Deadline, Order};
 
 /// Entries of an order that are read; servers have a dozen.
 const MOST: usize = 128;
@@ -79,7 +79,7 @@ impl Link {
         resource: Document,
         options: Vec<BootOption>,
     ) -> Result<Seen, BmcError> {
-        let absent = BmcError::Unsupported { driver: DRIVER, capability: "boot order on this BMC" };
+        let absent = BmcError::Unsupported { driver: DRIVER, capability: Capability::BootOrder.as_str() };
         let now = order(&resource, words).ok_or(absent)?;
         let settings = resource.link("@Redfish.Settings/SettingsObject");
         let (write, waits) = match settings {
@@ -100,7 +100,7 @@ impl Link {
     async fn boot_options(&mut self, call: &mut Call, all: &Path) -> Result<Vec<BootOption>, BmcError> {
         let mut options = Vec::new();
         let list = optional(self.collection(call, all).await, &mut Vec::new(), "BootOptions")?;
-        let members = list.map(|(members, _)| members).unwrap_or_default();
+        let members = list.map(|list| list.members).unwrap_or_default();
         for (path, member) in members.into_iter().take(self.tuning.max_members) {
             let whole = match member.at("BootOptionReference") {
                 Some(_) => Some(member),

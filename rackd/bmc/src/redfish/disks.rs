@@ -1,16 +1,13 @@
 //! Disks: by Storage and its Drives, or by SimpleStorage (DSP0268) where there is none of those.
 
+use super::collection::BATCH;
 use super::document::{Document, Path};
 use super::driver::{RedfishBmc, optional};
 use super::inventory::{foremost, warn};
-use super::link::Link;
-use crate::actor::Call;
 use crate::{BmcError, Deadline, Inventory, InventoryDisk};
 
 /// Disks of one machine that are read: a shelf behind it has some dozens.
 const MOST: usize = 128;
-/// Resources of one call: between two, others have their turn.
-const BATCH: usize = 8;
 
 impl RedfishBmc {
     /// All disks that the system knows, as far as there is time for them: what else was read is told all the same.
@@ -43,8 +40,8 @@ impl RedfishBmc {
         for controller in self.controllers(storage, seen, deadline).await? {
             let drives = controller.links("Drives", MOST.saturating_sub(seen.disks.len()));
             for batch in drives.chunks(BATCH) {
-                let read = self.some(batch, seen, deadline).await?;
-                read.iter().for_each(|drive| disk(seen, drive));
+                let read = self.some(batch, &mut seen.warnings, deadline).await?;
+                read.iter().for_each(|(_, drive)| disk(seen, drive));
             }
         }
         if seen.disks.is_empty() {
@@ -64,51 +61,15 @@ impl RedfishBmc {
         deadline: Deadline,
     ) -> Result<Vec<Document>, BmcError> {
         let Some(all) = all else { return Ok(Vec::new()) };
-        let (members, warnings) =
-            self.call(deadline, move |link, call| Box::pin(link.listed(call, all))).await?;
-        warnings.into_iter().for_each(|warning| warn(&mut seen.warnings, warning));
+        let name = all.as_str().to_owned();
+        let listed = self.listed(all, &mut seen.warnings, deadline).await;
+        let members = optional(listed, &mut seen.warnings, &name)?.unwrap_or_default();
         let mut controllers = Vec::with_capacity(members.len());
         for batch in members.chunks(BATCH) {
-            controllers.extend(self.some(batch, seen, deadline).await?);
+            let read = self.some(batch, &mut seen.warnings, deadline).await?;
+            controllers.extend(read.into_iter().map(|(_, controller)| controller));
         }
         Ok(controllers)
-    }
-
-    /// Reads resources in one call. One that cannot be read is a warning.
-    async fn some(
-        &self,
-        paths: &[Path],
-        seen: &mut Inventory,
-        deadline: Deadline,
-    ) -> Result<Vec<Document>, BmcError> {
-        let paths = paths.to_vec();
-        let (documents, warnings) =
-            self.call(deadline, move |link, call| Box::pin(link.some(call, paths))).await?;
-        warnings.into_iter().for_each(|warning| warn(&mut seen.warnings, warning));
-        Ok(documents)
-    }
-}
-
-impl Link {
-    /// The members of a collection that may be broken.
-    async fn listed(&mut self, call: &mut Call, all: Path) -> Result<(Vec<Path>, Vec<String>), BmcError> {
-        let mut warnings = Vec::new();
-        let list = optional(self.get(call, &all).await, &mut warnings, all.as_str())?;
-        let most = self.tuning.max_members;
-        Ok((list.map(|list| list.links("Members", most)).unwrap_or_default(), warnings))
-    }
-
-    async fn some(
-        &mut self,
-        call: &mut Call,
-        paths: Vec<Path>,
-    ) -> Result<(Vec<Document>, Vec<String>), BmcError> {
-        let (mut documents, mut warnings) = (Vec::with_capacity(paths.len()), Vec::new());
-        for path in paths {
-            let document = self.get(call, &path).await;
-            documents.extend(optional(document, &mut warnings, path.as_str())?);
-        }
-        Ok((documents, warnings))
     }
 }
 

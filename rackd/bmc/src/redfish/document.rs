@@ -92,10 +92,20 @@ impl Document {
 
     /// Whether a refusal has this message id, whatever the registry's version (`Base.1.8.NoValidSession`).
     pub(super) fn complains_of(&self, id: &str) -> bool {
-        let list = self.at("error/@Message.ExtendedInfo").and_then(Value::as_array).into_iter().flatten();
-        let ids = list.filter_map(|m| m.get("MessageId")?.as_str());
-        ids.chain(self.at("error/code").and_then(Value::as_str))
-            .any(|seen| seen.rsplit('.').next() == Some(id))
+        let ids = self.messages("error/@Message.ExtendedInfo").filter_map(|m| m.get("MessageId")?.as_str());
+        ids.chain(self.at("error/code").and_then(Value::as_str)).any(|seen| is_message(seen, id))
+    }
+
+    /// The path that is an argument of the message with this id, in a refusal or beside a resource's properties (DSP0266 §8.6).
+    pub(super) fn message_argument(&self, id: &str) -> Option<Path> {
+        let all = self.messages("error/@Message.ExtendedInfo").chain(self.messages("@Message.ExtendedInfo"));
+        let mut named = all
+            .filter(|m| m.get("MessageId").and_then(Value::as_str).is_some_and(|seen| is_message(seen, id)));
+        named.find_map(|m| m.get("MessageArgs")?.as_array()?.iter().find_map(|arg| Path::of(arg.as_str()?)))
+    }
+
+    fn messages(&self, path: &str) -> impl Iterator<Item = &Value> {
+        self.at(path).and_then(Value::as_array).into_iter().flatten()
     }
 }
 
@@ -125,6 +135,10 @@ impl Path {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn is_message(seen: &str, id: &str) -> bool {
+    seen.rsplit('.').next() == Some(id)
 }
 
 fn line(text: &str) -> Option<String> {

@@ -1,7 +1,6 @@
 //! The capabilities in terms of resources.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -10,18 +9,19 @@ use tokio::sync::mpsc;
 
 use super::address::RedfishAddress;
 use super::boot::{self, Impossible};
+use super::collection::BATCH;
 use super::document::{Document, Path};
 use super::health;
 use super::inventory;
 use super::link::{Ask, Link};
 use super::power::{self, Reset};
 use crate::actor::{self, Call, Job};
-use crate::actors::Way;
-use crate::coalesce::{Coalesced, Turn};
+use crate::actors::{Kept, Way};
+use crate::coalesce::{Joined, Turn};
 use crate::ssh::Ssh;
 use crate::{
-    BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Identify, Identity, Inventory, Led,
-    Look, Power, PowerState, ReadInventory,
+    BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Capability, Deadline, Identify, Identity,
+    Inventory, Led, Look, Power, PowerState, ReadInventory,
 };
 
 pub(super) use super::vendor::DRIVER;
@@ -31,7 +31,7 @@ pub(super) use super::vendor::DRIVER;
 pub(super) struct RedfishBmc {
     pub(super) addr: SocketAddr,
     mailbox: mpsc::Sender<Job<Link>>,
-    reads: Arc<Coalesced<PowerState>>,
+    pub(super) kept: Kept,
     /// What opens its console; `None`: nothing does.
     pub(super) ssh: Option<(Arc<RedfishAddress>, Ssh)>,
 }
@@ -39,10 +39,10 @@ pub(super) struct RedfishBmc {
 impl RedfishBmc {
     pub(super) fn new(
         addr: SocketAddr,
-        (mailbox, reads): Way<Link>,
+        (mailbox, kept): Way<Link>,
         ssh: Option<(Arc<RedfishAddress>, Ssh)>,
     ) -> Self {
-        Self { addr, mailbox, reads, ssh }
+        Self { addr, mailbox, kept, ssh }
     }
 
     pub(super) async fn call<T, F>(&self, deadline: Deadline, operation: F) -> Result<T, BmcError>
@@ -61,21 +61,21 @@ impl RedfishBmc {
 #[async_trait]
 impl Power for RedfishBmc {
     async fn power_status(&self, deadline: Deadline) -> Result<PowerState, BmcError> {
-        let read = |turn: Turn<PowerState>| {
+        Ok(self.look(deadline).await?.power)
+    }
+
+    async fn look(&self, deadline: Deadline) -> Result<Look, BmcError> {
+        let read = |turn: Turn<Look>| {
             self.call(deadline, move |link, call| {
                 Box::pin(async move {
                     let joined = turn.begin();
-                    let seen = link.power(call).await;
+                    let seen = link.look(call).await;
                     joined.tell(&seen);
                     seen
                 })
             })
         };
-        self.reads.ask(deadline, read).await
-    }
-
-    async fn look(&self, deadline: Deadline) -> Result<Look, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.look(call))).await
+        self.kept.reads.look.ask(deadline, read).await
     }
 
     async fn power_on(&self, deadline: Deadline) -> Result<(), BmcError> {
@@ -131,9 +131,75 @@ impl Identify for RedfishBmc {
 #[async_trait]
 impl ReadInventory for RedfishBmc {
     async fn inventory(&self, deadline: Deadline) -> Result<Inventory, BmcError> {
-        let (mut seen, system) = self.call(deadline, |link, call| Box::pin(link.inventory(call))).await?;
-        self.disks(&system, &mut seen, deadline).await?;
-        Ok(seen)
+        let read = |turn| async {
+            let (joined, read) = self.whole_inventory(turn, deadline).await?;
+            let read = Ok(read);
+            joined.tell(&read);
+            read
+        };
+        self.kept.reads.inventory.ask(deadline, read).await
+    }
+}
+
+impl RedfishBmc {
+    async fn whole_inventory(
+        &self,
+        turn: Turn<Inventory>,
+        deadline: Deadline,
+    ) -> Result<(Joined<Inventory>, Inventory), BmcError> {
+        let first = self.call(deadline, |link, call| {
+            Box::pin(async move {
+                let joined = turn.begin();
+                Ok((joined, link.inventory(call).await?))
+            })
+        });
+        let (joined, (mut seen, system)) = first.await?;
+        match self.lists(&system, &mut seen, deadline).await {
+            // What was read in time is told all the same.
+            Err(error) if error.is_transient() && deadline.is_past() => {
+                inventory::foremost(&mut seen.warnings, format!("not everything is read: {error}"));
+            }
+            read => read?,
+        }
+        Ok((joined, seen))
+    }
+
+    /// What there may be many of.
+    async fn lists(
+        &self,
+        system: &Document,
+        seen: &mut Inventory,
+        deadline: Deadline,
+    ) -> Result<(), BmcError> {
+        let nics = system.link("EthernetInterfaces");
+        self.members("EthernetInterfaces", nics, seen, inventory::nic, deadline).await?;
+        let firmware = self.call(deadline, |link, call| Box::pin(link.firmware_list(call))).await;
+        let firmware = optional(firmware, &mut seen.warnings, "UpdateService")?.flatten();
+        self.members("FirmwareInventory", firmware, seen, inventory::firmware, deadline).await?;
+        self.disks(system, seen, deadline).await
+    }
+
+    /// Reads a collection's members into an inventory.
+    async fn members(
+        &self,
+        name: &str,
+        collection: Option<Path>,
+        seen: &mut Inventory,
+        read: fn(&mut Inventory, &Document),
+        deadline: Deadline,
+    ) -> Result<(), BmcError> {
+        let Some(collection) = collection else {
+            inventory::warn(&mut seen.warnings, format!("there are no {name}"));
+            return Ok(());
+        };
+        let path = collection.as_str().to_owned();
+        let listed = self.listed(collection, &mut seen.warnings, deadline).await;
+        for batch in optional(listed, &mut seen.warnings, &path)?.unwrap_or_default().chunks(BATCH) {
+            for (_, document) in self.some(batch, &mut seen.warnings, deadline).await? {
+                read(seen, &document);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -299,45 +365,16 @@ impl Link {
             let (ask, answer) = self.patch(call, &path, &body, document.etag).await?;
             return if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) };
         }
-        Err(BmcError::Unsupported { driver: DRIVER, capability: "locator LED" })
+        Err(BmcError::Unsupported { driver: DRIVER, capability: Capability::Identify.as_str() })
     }
 
-    /// All but the disks, of which there may be many; and the system.
+    /// What takes few requests, and the system.
     async fn inventory(&mut self, call: &mut Call) -> Result<(Inventory, Document), BmcError> {
         let (_, system) = self.system(call).await?;
         let mut seen = Inventory::default();
         inventory::system(&mut seen, &system);
         inventory::manager(&mut seen, self.optional_manager(call, &system).await?.as_ref());
-        let nics = system.link("EthernetInterfaces");
-        self.members(call, "EthernetInterfaces", nics, &mut seen, inventory::nic).await?;
-        let firmware = self.firmware_list(call).await;
-        let firmware = optional(firmware, &mut seen.warnings, "UpdateService")?.flatten();
-        self.members(call, "FirmwareInventory", firmware, &mut seen, inventory::firmware).await?;
         Ok((seen, system))
-    }
-
-    /// Reads a collection's members into an inventory.
-    async fn members(
-        &mut self,
-        call: &mut Call,
-        name: &str,
-        collection: Option<Path>,
-        seen: &mut Inventory,
-        read: fn(&mut Inventory, &Document),
-    ) -> Result<(), BmcError> {
-        let Some(collection) = collection else {
-            inventory::warn(&mut seen.warnings, format!("there are no {name}"));
-            return Ok(());
-        };
-        let list = self.get(call, &collection).await;
-        let Some(list) = optional(list, &mut seen.warnings, collection.as_str())? else { return Ok(()) };
-        for member in list.links("Members", self.tuning.max_members) {
-            let document = self.get(call, &member).await;
-            if let Some(document) = optional(document, &mut seen.warnings, member.as_str())? {
-                read(seen, &document);
-            }
-        }
-        Ok(())
     }
 
     async fn optional_manager(

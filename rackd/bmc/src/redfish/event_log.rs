@@ -10,7 +10,8 @@ use super::driver::{DRIVER, RedfishBmc, optional};
 use super::entry::{self, NO_LOG};
 use super::link::{Ask, Link};
 use crate::actor::Call;
-use crate::{BmcError, BmcEvent, BmcEvents, Deadline, EventLog};
+use crate::coalesce::{Joined, Turn};
+use crate::{BmcError, BmcEvent, BmcEvents, Capability, Deadline, EventLog};
 
 /// Entries of one log that are kept: the newest of them are looked for, and some BMCs begin with the oldest.
 const MOST: usize = 10_000;
@@ -38,8 +39,37 @@ struct Page {
 #[async_trait]
 impl EventLog for RedfishBmc {
     async fn event_log(&self, log: &str, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
+        let read = |turn| async {
+            let (joined, read) = self.log(log, last, turn, deadline).await?;
+            let read = Ok(read);
+            joined.tell(&read);
+            read
+        };
+        self.kept.reads.log(log, last).ask(deadline, read).await
+    }
+
+    async fn clear_event_log(&self, log: &str, deadline: Deadline) -> Result<(), BmcError> {
+        let log = log.to_owned();
+        self.call(deadline, move |link, call| Box::pin(link.clear_log(call, log))).await
+    }
+}
+
+impl RedfishBmc {
+    async fn log(
+        &self,
+        log: &str,
+        last: usize,
+        turn: Turn<BmcEvents>,
+        deadline: Deadline,
+    ) -> Result<(Joined<BmcEvents>, BmcEvents), BmcError> {
         let wanted = log.to_owned();
-        let log = self.call(deadline, move |link, call| Box::pin(link.log_service(call, wanted))).await?;
+        let first = self.call(deadline, move |link, call| {
+            Box::pin(async move {
+                let joined = turn.begin();
+                Ok((joined, link.log_service(call, wanted).await?))
+            })
+        });
+        let (joined, log) = first.await?;
         let Log { service, logs, .. } = log;
         let log = service.text("Id").unwrap_or_default();
         let (mut events, mut total, mut seen) = (Vec::new(), None, HashSet::new());
@@ -68,12 +98,7 @@ impl EventLog for RedfishBmc {
         entry::sort(&mut events);
         events.drain(..events.len().saturating_sub(last));
         // No BMC says over Redfish that it lost some; a log that wraps does it all the time.
-        Ok(BmcEvents { events, total, overflow: false, log, logs })
-    }
-
-    async fn clear_event_log(&self, log: &str, deadline: Deadline) -> Result<(), BmcError> {
-        let log = log.to_owned();
-        self.call(deadline, move |link, call| Box::pin(link.clear_log(call, log))).await
+        Ok((joined, BmcEvents { events, total, overflow: false, log, logs }))
     }
 }
 
@@ -110,14 +135,14 @@ impl Link {
             return Ok(Log { path, service, logs });
         }
         if wanted.is_empty() || logs.is_empty() {
-            return Err(BmcError::Unsupported { driver: DRIVER, capability: "event log on this BMC" });
+            return Err(BmcError::Unsupported { driver: DRIVER, capability: Capability::EventLog.as_str() });
         }
         let (wanted, expected) = ("a log of this name", vec!["the name of a log"]);
         Err(BmcError::NotOffered { addr: self.address.addr, wanted, expected, offered: logs })
     }
 
     async fn page(&mut self, call: &mut Call, path: Path) -> Result<Page, BmcError> {
-        let collection = self.get(call, &path).await?;
+        let collection = self.get_long(call, &path).await?;
         let members = collection.parts("Members", MOST);
         // A member is a link, and in logs often all of the entry.
         let (whole, linked): (Vec<_>, Vec<_>) =

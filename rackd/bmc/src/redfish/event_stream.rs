@@ -16,7 +16,7 @@ use super::link::{Ask, Link, SessionUse};
 use super::persist::Asked;
 use super::sse::{Sse, notices};
 use crate::actor::Call;
-use crate::{BmcError, BmcNotice, Deadline, EventStream, Events};
+use crate::{BmcError, BmcNotice, Capability, Deadline, EventStream, Events};
 
 /// Events that nobody has taken yet; the BMC waits then.
 const WAITING: usize = 16;
@@ -47,10 +47,10 @@ struct Listener {
 
 impl Link {
     async fn listener(&mut self, call: &mut Call) -> Result<Listener, BmcError> {
-        let absent = BmcError::Unsupported { driver: DRIVER, capability: "stream of events on this BMC" };
+        let absent = BmcError::Unsupported { driver: DRIVER, capability: Capability::Events.as_str() };
         let Some(service) = self.root(call).await?.events.clone() else { return Err(absent) };
         let service = self.get(call, &service).await?;
-        let place = service.text("ServerSentEventUri").and_then(|uri| self.same_origin(&uri));
+        let place = service.text("ServerSentEventUri").and_then(|uri| self.address.same_origin(&uri));
         let disabled = service.at("ServiceEnabled").and_then(serde_json::Value::as_bool) == Some(false);
         let Some(path) = place.filter(|_| !disabled) else { return Err(absent) };
         let ask = Ask::get(&path);

@@ -6,7 +6,7 @@ use super::driver::{DRIVER, RedfishBmc};
 use super::link::Link;
 use super::power;
 use crate::actor::Call;
-use crate::{BmcError, Deadline, Interrupt, ResetBmc};
+use crate::{BmcError, Capability, Deadline, Interrupt, ResetBmc};
 
 #[async_trait]
 impl Interrupt for RedfishBmc {
@@ -26,7 +26,7 @@ impl Link {
     async fn restart(&mut self, call: &mut Call) -> Result<(), BmcError> {
         let (_, system) = self.system(call).await?;
         let Some((path, manager)) = self.manager(call, &system).await? else {
-            return Err(BmcError::Unsupported { driver: DRIVER, capability: "manager that is this BMC" });
+            return Err(BmcError::Unsupported { driver: DRIVER, capability: Capability::ResetBmc.as_str() });
         };
         match self.press(call, path, &manager, power::OF_MANAGER, &power::RESTART).await {
             // It may have been too quick to answer. One that goes on as before has not restarted.

@@ -3,17 +3,17 @@
 use async_trait::async_trait;
 use serde_json::json;
 
+use super::collection::BATCH;
 use super::document::{Document, Path};
-use super::driver::{DRIVER, RedfishBmc, optional};
+use super::driver::{DRIVER, RedfishBmc};
 use super::link::{Ask, Link};
 use crate::actor::Call;
-use crate::{BmcError, BmcTask, Deadline, Firmware, FirmwareFile, FirmwarePart};
+use crate::{BmcError, BmcTask, Capability, Deadline, Firmware, FirmwareFile, FirmwarePart};
 
 #[async_trait]
 impl Firmware for RedfishBmc {
     async fn firmware(&self, deadline: Deadline) -> Result<Vec<FirmwarePart>, BmcError> {
-        let parts = self.call(deadline, |link, call| Box::pin(link.firmware_parts(call))).await?;
-        Ok(parts.into_iter().map(|(_, part)| part).collect())
+        Ok(self.parts(deadline).await?.into_iter().map(|(_, part)| part).collect())
     }
 
     async fn update_firmware(
@@ -23,7 +23,8 @@ impl Firmware for RedfishBmc {
         deadline: Deadline,
     ) -> Result<String, BmcError> {
         let url = url.to_owned();
-        self.call(deadline, move |link, call| Box::pin(link.update(call, url, parts))).await
+        let targets = self.targets(parts, deadline).await?;
+        self.call(deadline, move |link, call| Box::pin(link.update(call, url, targets))).await
     }
 
     async fn push_firmware(
@@ -51,34 +52,65 @@ impl Firmware for RedfishBmc {
     }
 }
 
-impl Link {
-    async fn firmware_parts(&mut self, call: &mut Call) -> Result<Vec<(Path, FirmwarePart)>, BmcError> {
+impl RedfishBmc {
+    /// Everything that has firmware, and where it is.
+    async fn parts(&self, deadline: Deadline) -> Result<Vec<(Path, FirmwarePart)>, BmcError> {
         let unsupported =
             BmcError::Unsupported { driver: DRIVER, capability: "list of firmware on this BMC" };
-        let list = self.firmware_list(call).await?.ok_or(unsupported)?;
-        let mut parts = Vec::new();
-        let (members, is_all) = self.collection(call, &list).await?;
-        if !is_all {
-            tracing::warn!(bmc.addr = %self.address.addr, members = members.len(), "a list of firmware without end is cut");
+        let list = self.call(deadline, |link, call| Box::pin(link.parts_of_service(call))).await?;
+        let (mut parts, mut warnings) = (Vec::new(), Vec::new());
+        let members = self.listed(list.ok_or(unsupported)?, &mut warnings, deadline).await?;
+        for batch in members.chunks(BATCH) {
+            let read = self.some(batch, &mut warnings, deadline).await?;
+            parts.extend(read.into_iter().map(|(path, document)| (path, part(&document))));
         }
-        for (path, _) in members {
-            let Some(one) = optional(self.get(call, &path).await, &mut Vec::new(), "firmware")? else {
-                continue;
-            };
-            parts.push((path, part(&one)));
+        for warning in warnings {
+            tracing::warn!(bmc.addr = %self.addr, warning, "firmware is left out");
         }
         Ok(parts)
     }
 
-    async fn update(&mut self, call: &mut Call, url: String, parts: Vec<String>) -> Result<String, BmcError> {
-        let unsupported = BmcError::Unsupported { driver: DRIVER, capability: "firmware update on this BMC" };
-        let (path, service) = self.update_service(call).await?.ok_or(unsupported.clone())?;
+    /// Where parts with these ids are.
+    pub(super) async fn targets(
+        &self,
+        wanted: Vec<String>,
+        deadline: Deadline,
+    ) -> Result<Vec<Path>, BmcError> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let parts = self.parts(deadline).await?;
+        let mut targets = Vec::new();
+        for id in wanted {
+            let found = parts.iter().find(|(_, part)| part.id == id).ok_or_else(|| {
+                let offered = parts.iter().map(|(_, part)| part.id.clone()).collect();
+                let (wanted, expected) = ("an update of this part", vec!["the id of a part"]);
+                BmcError::NotOffered { addr: self.addr, wanted, expected, offered }
+            })?;
+            targets.push(found.0.clone());
+        }
+        Ok(targets)
+    }
+}
+
+/// There is nothing that has to do with firmware.
+pub(super) const NO_UPDATES: BmcError =
+    BmcError::Unsupported { driver: DRIVER, capability: Capability::Firmware.as_str() };
+
+impl Link {
+    async fn parts_of_service(&mut self, call: &mut Call) -> Result<Option<Path>, BmcError> {
+        let (_, service) = self.update_service(call).await?.ok_or(NO_UPDATES)?;
+        Ok(service.link("FirmwareInventory"))
+    }
+
+    async fn update(&mut self, call: &mut Call, url: String, targets: Vec<Path>) -> Result<String, BmcError> {
+        let unsupported = BmcError::Unsupported { driver: DRIVER, capability: "firmware by URL on this BMC" };
+        let (path, service) = self.update_service(call).await?.ok_or(NO_UPDATES)?;
         let action = service.at("Actions/#UpdateService.SimpleUpdate").ok_or(unsupported)?;
         let target = action.get("target").and_then(|target| Path::of(target.as_str()?));
         let target = target.or_else(|| path.member("Actions/UpdateService.SimpleUpdate"));
         let protocols =
             service.words("Actions/#UpdateService.SimpleUpdate/TransferProtocol@Redfish.AllowableValues");
-        let targets = if parts.is_empty() { Vec::new() } else { self.targets(call, &parts).await? };
         let protocol = url.split(':').next().unwrap_or_default().to_ascii_uppercase();
         if !protocols.is_empty() && !protocols.contains(&protocol) {
             return Err(BmcError::NotOffered {
@@ -99,32 +131,16 @@ impl Link {
                 body.insert("Targets".to_owned(), json!(targets));
             }
         }
+        // Read before: an error that comes after the request must not look like one that came instead of it.
+        let told_by_service = self.vendor(call).await?.update_state;
         let ask = Ask::post(&target.unwrap_or_else(|| path.clone()), body).once("a firmware update");
         let answer = self.send(call, &ask).await?;
         if !answer.status.is_success() {
             return Err(self.refused(&ask, &answer));
         }
         let told = self.task_of(&answer);
-        let task = if told.is_none() && self.vendor(call).await?.update_state { Some(path) } else { told };
+        let task = if told.is_none() && told_by_service { Some(path) } else { told };
         Ok(task.map(|task| task.as_str().to_owned()).unwrap_or_default())
-    }
-
-    pub(super) async fn targets(
-        &mut self,
-        call: &mut Call,
-        wanted: &[String],
-    ) -> Result<Vec<Path>, BmcError> {
-        let parts = self.firmware_parts(call).await?;
-        let mut targets = Vec::new();
-        for id in wanted {
-            let found = parts.iter().find(|(_, part)| part.id == *id).ok_or_else(|| {
-                let offered = parts.iter().map(|(_, part)| part.id.clone()).collect();
-                let (wanted, expected) = ("an update of this part", vec!["the id of a part"]);
-                BmcError::NotOffered { addr: self.address.addr, wanted, expected, offered }
-            })?;
-            targets.push(found.0.clone());
-        }
-        Ok(targets)
     }
 }
 

@@ -8,6 +8,7 @@ use super::address::RedfishAddress;
 use super::dial::Dial;
 use super::driver::RedfishBmc;
 use super::link::Link;
+use super::logins::Logins;
 use super::recognise::handle;
 use super::tuning::Tuning;
 use super::vendor;
@@ -28,6 +29,7 @@ struct Inner {
     tuning: Tuning,
     actors: Actors<RedfishAddress, Link>,
     worked: Arc<Worked>,
+    logins: Logins,
     places: Arc<Semaphore>,
     ssh: Option<Ssh>,
 }
@@ -50,7 +52,8 @@ impl RedfishHub {
     pub fn with_ssh(dial: Arc<dyn Dial>, tuning: Tuning, ssh: Option<Ssh>) -> Self {
         let (actors, worked) = (Actors::new(), Arc::default());
         let places = Arc::new(Semaphore::new(tuning.max_connections));
-        Self { inner: Arc::new(Inner { dial, tuning, actors, worked, places, ssh }) }
+        let logins = Logins::default();
+        Self { inner: Arc::new(Inner { dial, tuning, actors, worked, logins, places, ssh }) }
     }
 
     /// A handle for one BMC. Nothing is sent yet. Handles with equal addresses share one actor, so
@@ -60,9 +63,10 @@ impl RedfishHub {
     pub fn bmc(&self, address: RedfishAddress) -> Bmc {
         let name = vendor::of_driver(&address.driver).driver;
         let (addr, inner) = (address.addr, &*self.inner);
-        let make = |address| {
+        let make = |address: Arc<RedfishAddress>| {
             let (dial, worked) = (Arc::clone(&inner.dial), Arc::clone(&inner.worked));
-            Link::new(address, dial, inner.tuning, worked, Arc::clone(&inner.places))
+            let login = inner.logins.of(&address);
+            Link::new(address, dial, inner.tuning, worked, login, Arc::clone(&inner.places))
         };
         let address = Arc::new(address);
         let way = inner.actors.way(addr, Arc::clone(&address), make);

@@ -33,7 +33,7 @@ impl Link {
 
     /// A job for BIOS settings that is not at its end. A queue that cannot be read has none that we know of.
     async fn waiting_job(&mut self, call: &mut Call, jobs: &Path) -> Result<Option<Path>, BmcError> {
-        let (members, _) = self.collection(call, jobs).await?;
+        let members = self.collection(call, jobs).await?.members;
         // The newest are what the machine is about, and queues keep hundreds of old ones.
         for (path, member) in members.into_iter().rev().take(self.tuning.max_members) {
             let whole = match member.at("JobState") {

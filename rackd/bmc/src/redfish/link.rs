@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -15,12 +15,12 @@ use super::address::RedfishAddress;
 use super::dial::Dial;
 use super::document::{Document, Path};
 use super::http::{Answer, Http, X_AUTH_TOKEN};
+use super::logins::Login;
 use super::persist::Asked;
 use super::places::Root;
-use super::profile_values;
+use super::refusal;
 use super::session::Auth;
 use super::tuning::Tuning;
-use super::vendor;
 use super::worked::Worked;
 use crate::BmcError;
 use crate::actor::{Call, Line};
@@ -28,6 +28,9 @@ use crate::breaker::Breaker;
 
 /// Redirects followed for one request; a trailing slash needs one.
 const MAX_REDIRECTS: u32 = 3;
+
+/// Bytes of what is long.
+const LONG: usize = 1 << 20;
 
 /// State of one BMC, owned by its actor.
 pub(crate) struct Link {
@@ -38,6 +41,10 @@ pub(crate) struct Link {
     pub(super) root: Option<Root>,
     /// Where the node's system is, once found.
     pub(super) system: Option<Path>,
+    /// Where the account is, told by a BMC that lets it do nothing but change its password.
+    pub(super) to_change: Option<Path>,
+    /// What all who log in there with this account know of it.
+    pub(super) login: Arc<Login>,
     worked: Arc<Worked>,
     pub(super) http: Http,
     breaker: Breaker,
@@ -84,7 +91,7 @@ impl Ask {
         Self { event: Some(event), ..self }
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("{} {}", self.method, self.path.as_str())
     }
 }
@@ -132,10 +139,13 @@ impl Link {
         dial: Arc<dyn Dial>,
         tuning: Tuning,
         worked: Arc<Worked>,
+        login: Arc<Login>,
         places: Arc<Semaphore>,
     ) -> Self {
         Self {
             worked,
+            login,
+            to_change: None,
             http: Http::new(Arc::clone(&address), dial, tuning, places),
             breaker: Breaker::new(tuning.breaker()),
             address,
@@ -160,6 +170,13 @@ impl Link {
         self.document(&ask, &answer)
     }
 
+    /// Reads a resource that is long on some BMCs: a page of a log, or all BIOS settings.
+    pub(super) async fn get_long(&mut self, call: &mut Call, path: &Path) -> Result<Document, BmcError> {
+        let ask = Ask { max_body: LONG, ..Ask::get(path) };
+        let answer = self.send(call, &ask).await?;
+        self.document(&ask, &answer)
+    }
+
     /// Changes a resource that was read with `etag` (DSP0266 §6.5). The answer may be a refusal.
     pub(super) async fn patch(
         &mut self,
@@ -170,11 +187,16 @@ impl Link {
     ) -> Result<(Ask, Answer), BmcError> {
         let mut ask = Ask::patch(path, body.clone(), etag);
         let mut answer = self.send(call, &ask).await?;
-        // Somebody else changed it in between, or the BMC insists on a condition.
-        if matches!(answer.status, StatusCode::PRECONDITION_FAILED | StatusCode::PRECONDITION_REQUIRED) {
-            let etag = self.get(call, path).await?.etag;
-            ask.etag = Some(etag.unwrap_or_else(|| "*".to_owned()));
+        if !is_about_condition(answer.status) {
+            return Ok((ask, answer));
+        }
+        // Somebody else changed it in between, the BMC insists on a condition, or it takes no such condition.
+        for etag in conditions(self.get(call, path).await?.etag) {
+            ask.etag = etag;
             answer = self.send(call, &ask).await?;
+            if !is_about_condition(answer.status) {
+                break;
+            }
         }
         Ok((ask, answer))
     }
@@ -183,6 +205,9 @@ impl Link {
     pub(super) async fn send(&mut self, call: &mut Call, ask: &Ask) -> Result<Answer, BmcError> {
         self.log_in(call).await?;
         let answer = self.follow(call, ask).await?;
+        if refusal::must_change(&answer) {
+            self.to_change = refusal::account_to_change(&answer).or(self.to_change.take());
+        }
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
@@ -193,7 +218,7 @@ impl Link {
             self.log_in(call).await?;
             return self.follow(call, ask).await;
         }
-        Err(self.wrong_password())
+        Err(self.address.wrong_password())
     }
 
     /// Sends a request as we are, and follows where it leads.
@@ -203,7 +228,7 @@ impl Link {
             let answer = self.request(call, &ask).await?;
             let location = answer.header(&header::LOCATION).filter(|_| answer.status.is_redirection());
             let Some(location) = location else { return Ok(answer) };
-            let here = (ask.method == Method::GET).then(|| self.same_origin(location)).flatten();
+            let here = (ask.method == Method::GET).then(|| self.address.same_origin(location)).flatten();
             match here {
                 Some(path) => ask.path = path,
                 None => return Err(self.bad_answer(&ask, "an answer of its own", location)),
@@ -262,20 +287,6 @@ impl Link {
         })
     }
 
-    /// The path of a URL on this BMC; `None` for everybody else's.
-    pub(super) fn same_origin(&self, location: &str) -> Option<Path> {
-        if let Some(path) = Path::of(location) {
-            return Some(path);
-        }
-        let uri: Uri = location.parse().ok()?;
-        let (scheme, default) = if self.address.trust.is_tls() { ("https", 443) } else { ("http", 80) };
-        let host = uri.host()?.trim_matches(['[', ']']);
-        let same = uri.scheme_str() == Some(scheme)
-            && (host.eq_ignore_ascii_case(&self.address.host) || host == self.address.addr.ip().to_string())
-            && uri.port_u16().unwrap_or(default) == self.address.addr.port();
-        Path::of(uri.path()).filter(|_| same)
-    }
-
     /// A successful answer's resource.
     pub(super) fn document(&self, ask: &Ask, answer: &Answer) -> Result<Document, BmcError> {
         if !answer.status.is_success() {
@@ -287,30 +298,7 @@ impl Link {
     }
 
     pub(super) fn refused(&self, ask: &Ask, answer: &Answer) -> BmcError {
-        let document = Document::parse(&answer.body, None).unwrap_or_default();
-        // The account's password, one that was asked for, and places that only who is told of them may read.
-        let own = String::from_utf8_lossy(self.address.password.expose());
-        let asked = |key| ask.body.as_ref().and_then(|body| body.get(key)?.as_str());
-        let mut hide = vec![&*own];
-        let values = asked("ImportBuffer").map(profile_values::of).unwrap_or_default();
-        hide.extend(values.iter().map(String::as_str));
-        for text in ["Password", "Image", "ImageURI", "ImportBuffer"].into_iter().filter_map(asked) {
-            hide.push(text);
-            // Some say it without its scheme, or only what comes last.
-            hide.extend(text.split_once("://").and_then(|(_, rest)| rest.rsplit('/').next()));
-        }
-        let complaint = document.complaint(&hide);
-        let detail = if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
-        let licence = vendor::LICENCES.iter().find(|(id, _)| document.complains_of(id));
-        if let Some((_, licence)) = licence {
-            return BmcError::Licence { addr: self.address.addr, request: ask.name(), licence, detail };
-        }
-        BmcError::Http {
-            addr: self.address.addr,
-            request: ask.name(),
-            status: answer.status.as_u16(),
-            detail,
-        }
+        refusal::refused(&self.address, ask, answer)
     }
 
     pub(super) fn bad_answer(&self, ask: &Ask, expected: &'static str, seen: &str) -> BmcError {
@@ -334,8 +322,33 @@ impl Link {
         self.root = None;
         BmcError::Restarting { addr: self.address.addr, reason: Box::new(error) }
     }
+}
 
-    pub(super) fn wrong_password(&self) -> BmcError {
-        BmcError::WrongPassword { addr: self.address.addr, user: self.address.user.clone() }
+fn is_about_condition(status: StatusCode) -> bool {
+    matches!(status, StatusCode::PRECONDITION_FAILED | StatusCode::PRECONDITION_REQUIRED)
+}
+
+/// What `If-Match` may say of a resource that has just been read, one after the other. By RFC 9110 §13.1.1 no weak tag matches,
+/// not even itself: some BMCs give only such and go by that, and others by what is between the quotes.
+fn conditions(etag: Option<String>) -> Vec<Option<String>> {
+    let Some(etag) = etag else { return vec![Some("*".to_owned())] };
+    let strong = etag.strip_prefix("W/").map(str::to_owned);
+    let mut all = vec![Some(etag)];
+    all.extend(strong.map(Some));
+    all.push(None);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weak_tag_is_tried_as_it_is_then_as_a_strong_one_then_not_at_all() {
+        let of = |etag: Option<&str>| conditions(etag.map(str::to_owned));
+        let some = |etag: &str| Some(etag.to_owned());
+        assert_eq!(of(Some("W/\"1\"")), [some("W/\"1\""), some("\"1\""), None]);
+        assert_eq!(of(Some("\"1\"")), [some("\"1\""), None]);
+        assert_eq!(of(None), [some("*")]);
     }
 }

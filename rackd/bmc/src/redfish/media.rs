@@ -7,7 +7,7 @@ use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc, optional};
 use super::link::{Ask, Link};
 use crate::actor::Call;
-use crate::{BmcError, BootMode, Deadline, Media, VirtualMedia};
+use crate::{BmcError, BootMode, Capability, Deadline, Media, VirtualMedia};
 
 #[async_trait]
 impl VirtualMedia for RedfishBmc {
@@ -151,7 +151,7 @@ impl Link {
                 }
             }
         }
-        Err(BmcError::Unsupported { driver: DRIVER, capability: "virtual CD drive on this BMC" })
+        Err(BmcError::Unsupported { driver: DRIVER, capability: Capability::VirtualMedia.as_str() })
     }
 }
 

@@ -8,7 +8,8 @@
 //! - `vendor`: how vendors differ, as data; `recognise`: whose this is
 //! - `worked`: which BMCs have worked, so that what one says while it restarts is not believed
 //! - `places`: where on this BMC the system, its manager and the rest are
-//! - `link`: one request: authentication, ETags, repetition, redirects; `session`: logging in and out
+//! - `link`: one request: authentication, ETags, repetition, redirects; `session`: logging in and out; `logins`: what all servers
+//!   of a chassis know of their account; `refusal`: what a no says
 //! - `http`: one exchange on the connection, bounded in time and size; `persist`: until an answer is worth having
 //! - `document`: what came, of which anything may be missing or of another type
 //! - `collection`: a collection's members over its pages; `jobs`: Dell's queue
@@ -42,6 +43,7 @@ mod hub;
 pub(crate) mod inventory;
 mod jobs;
 mod link;
+mod logins;
 mod media;
 mod media_boot;
 mod network;
@@ -53,6 +55,7 @@ mod profile_values;
 mod push;
 mod readings;
 mod recognise;
+mod refusal;
 #[cfg(test)]
 mod scripted;
 mod secure_boot;

@@ -12,7 +12,7 @@ use super::driver::{DRIVER, RedfishBmc};
 use super::link::{Ask, Link};
 use super::task;
 use crate::actor::Call;
-use crate::{BmcError, BmcTask, BmcTaskState, Deadline, Profile, ProfileFormat, ProfileShutdown};
+use crate::{BmcError, BmcTask, BmcTaskState, Capability, Deadline, Profile, ProfileFormat, ProfileShutdown};
 
 /// All of a full server is some hundreds of KiB of XML.
 const MAX_PROFILE: usize = 3 << 20;
@@ -111,7 +111,7 @@ impl Link {
         body: serde_json::Value,
         event: &'static str,
     ) -> Result<Path, BmcError> {
-        let absent = BmcError::Unsupported { driver: DRIVER, capability: "settings profile on this BMC" };
+        let absent = BmcError::Unsupported { driver: DRIVER, capability: Capability::Profile.as_str() };
         let (_, system) = self.system(call).await?;
         let Some((_, manager)) = self.manager(call, &system).await? else { return Err(absent) };
         let target = action_of(&manager, action).ok_or(absent)?;

@@ -14,9 +14,11 @@ use tokio::io::AsyncReadExt as _;
 
 use super::document::Path;
 use super::driver::{DRIVER, RedfishBmc};
-use super::http::{Answer, Http};
-use super::link::{Ask, Link};
+use super::firmware::NO_UPDATES;
+use super::http::Http;
+use super::link::{Ask, Link, SessionUse};
 use super::persist::Asked;
+use super::refusal;
 use crate::actor::Call;
 use crate::{BmcError, Deadline, FirmwareFile};
 
@@ -30,15 +32,14 @@ impl RedfishBmc {
         parts: Vec<String>,
         deadline: Deadline,
     ) -> Result<String, BmcError> {
-        let pusher = self.call(deadline, move |link, call| Box::pin(link.pusher(call, parts))).await?;
-        let ask = pusher.ask.clone();
-        let answer = pusher.push(file, deadline).await?;
-        self.call(deadline, move |link, call| Box::pin(async move { link.pushed(call, &ask, &answer).await }))
-            .await
+        let targets = self.targets(parts, deadline).await?;
+        let pusher = self.call(deadline, move |link, call| Box::pin(link.pusher(call, targets))).await?;
+        pusher.push(file, deadline).await
     }
 }
 
-/// All that a push needs of a link.
+/// All that a push needs of a link, also for what its answer means: who asked the actor again would hear of the actor, and take
+/// it for word of the push.
 struct Pusher {
     http: Http,
     /// Without a body yet.
@@ -46,42 +47,33 @@ struct Pusher {
     ask: Ask,
     parameters: Value,
     max_body: usize,
+    /// Where an update is told of whose answer names no task.
+    told_at: Option<Path>,
+    /// The push is of the session of the calls: it uses it for as long as it lasts.
+    _session: SessionUse,
 }
 
 impl Link {
-    async fn pusher(&mut self, call: &mut Call, parts: Vec<String>) -> Result<Pusher, BmcError> {
+    async fn pusher(&mut self, call: &mut Call, targets: Vec<Path>) -> Result<Pusher, BmcError> {
         let absent = BmcError::Unsupported { driver: DRIVER, capability: "firmware by push on this BMC" };
-        let (_, service) = self.update_service(call).await?.ok_or(absent.clone())?;
-        let place = service.text("MultipartHttpPushUri").and_then(|uri| self.same_origin(&uri));
+        let (at, service) = self.update_service(call).await?.ok_or(NO_UPDATES)?;
+        let place = service.text("MultipartHttpPushUri").and_then(|uri| self.address.same_origin(&uri));
         let path = place.ok_or(absent)?;
-        let targets = if parts.is_empty() { Vec::new() } else { self.targets(call, &parts).await? };
         let targets: Vec<_> = targets.iter().map(Path::as_str).collect();
         let parameters = if targets.is_empty() { json!({}) } else { json!({ "Targets": targets }) };
+        let told_at = self.vendor(call).await?.update_state.then_some(at);
         // Logged in by what was read.
         let ask = Ask { body: None, ..Ask::post(&path, Value::Null) }.once(EVENT);
         let (head, _) = self.build(&ask)?.into_parts();
-        Ok(Pusher { http: self.http.another(), head, ask, parameters, max_body: self.tuning.max_body })
-    }
-
-    /// The task that the answer names.
-    async fn pushed(&mut self, call: &mut Call, ask: &Ask, answer: &Answer) -> Result<String, BmcError> {
-        if !answer.status.is_success() {
-            return Err(self.refused(ask, answer));
-        }
-        let told = self.task_of(answer);
-        let task = match told {
-            None if self.vendor(call).await?.update_state => {
-                self.update_service(call).await?.map(|(path, _)| path)
-            }
-            told => told,
-        };
-        Ok(task.map(|task| task.as_str().to_owned()).unwrap_or_default())
+        let (http, max_body, _session) = (self.http.another(), self.tuning.max_body, self.use_session());
+        Ok(Pusher { http, head, ask, parameters, max_body, told_at, _session })
     }
 }
 
 impl Pusher {
-    async fn push(self, file: FirmwareFile, deadline: Deadline) -> Result<Answer, BmcError> {
-        let Self { http, mut head, ask, parameters, max_body } = self;
+    /// The task that the answer names.
+    async fn push(self, file: FirmwareFile, deadline: Deadline) -> Result<String, BmcError> {
+        let Self { http, mut head, ask, parameters, max_body, told_at, _session } = self;
         let call = Call::new(deadline);
         let addr = http.address().addr;
         let unread = |error: &io::Error| BmcError::UnreadFile {
@@ -110,7 +102,12 @@ impl Pusher {
             max_body,
         };
         let sent = http.send_large(Request::from_parts(head, body), deadline.instant(), max_body).await;
-        sent.map_err(|failed| failed.told(http.address(), &call, &asked))
+        let answer = sent.map_err(|failed| failed.told(http.address(), &call, &asked))?;
+        if !answer.status.is_success() {
+            return Err(refusal::refused(http.address(), &ask, &answer));
+        }
+        let task = answer.header(&header::LOCATION).and_then(|at| http.address().same_origin(at)).or(told_at);
+        Ok(task.map(|task| task.as_str().to_owned()).unwrap_or_default())
     }
 }
 
@@ -163,7 +160,72 @@ fn pieces(file: File, left: u64) -> impl Stream<Item = io::Result<Bytes>> + Send
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
     use super::*;
+    use crate::redfish::scripted;
+
+    /// A BMC with sessions that takes an hour for a push, or answers at once and then hangs.
+    fn hub(hour: bool) -> (crate::redfish::RedfishHub, Arc<Mutex<Vec<String>>>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let hub = scripted::hub(move |request| {
+            log.lock().unwrap().push(request.to_owned());
+            let body = match request {
+                "GET /redfish/v1/" => {
+                    r#"{"RedfishVersion": "1.15.0", "Systems": {"@odata.id": "/S"}, "UpdateService": {"@odata.id": "/U"},
+                        "Links": {"Sessions": {"@odata.id": "/X"}}}"#
+                }
+                "POST /X" => return Some((201, "{}".to_owned())),
+                "GET /U" => r#"{"MultipartHttpPushUri": "/U/push"}"#,
+                "POST /U/push" if hour => return None,
+                "POST /U/push" => return Some((202, String::new())),
+                "GET /S" => return None,
+                _ => "{}",
+            };
+            Some((200, body.to_owned()))
+        });
+        (hub, asked)
+    }
+
+    fn file(dir: &tempfile::TempDir) -> FirmwareFile {
+        let path = dir.path().join("fw.bin");
+        std::fs::write(&path, b"firmware").unwrap();
+        FirmwareFile { path, size: 8, name: "fw.bin".into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_push_that_was_answered_is_never_told_as_one_that_was_not_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let (hub, asked) = hub(false);
+        let bmc = hub.bmc(scripted::address());
+        let pushed = bmc.push_firmware(file(&dir), Vec::new(), Deadline::after(Duration::from_secs(10)));
+        // Somebody has the actor from then on until long after the push's deadline.
+        let other = async {
+            while !asked.lock().unwrap().iter().any(|request| request == "POST /U/push") {
+                tokio::task::yield_now().await;
+            }
+            bmc.power_status(Deadline::after(Duration::from_secs(60))).await
+        };
+        let (pushed, _) = tokio::join!(pushed, other);
+        assert_eq!(pushed, Ok("/T/1".to_owned()));
+        hub.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_stays_while_its_push_lasts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (hub, asked) = hub(true);
+        let bmc = hub.bmc(scripted::address());
+        let pushed =
+            bmc.push_firmware(file(&dir), Vec::new(), Deadline::after(Duration::from_secs(3600))).await;
+        assert!(matches!(pushed, Err(BmcError::AnswerLost { .. })), "{pushed:?}");
+        let has = |request: &str| asked.lock().unwrap().iter().any(|asked| asked == request);
+        assert!(has("POST /U/push") && !has("DELETE /X/1"), "{asked:?}");
+        hub.shutdown().await;
+        assert!(has("DELETE /X/1"), "{asked:?}");
+    }
 
     #[test]
     fn a_form_has_its_parameters_first_and_a_name_that_cannot_end_it() {

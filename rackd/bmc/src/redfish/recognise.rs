@@ -30,6 +30,7 @@ impl Link {
 /// What this driver can, under a vendor's name.
 pub(super) fn handle(driver: Arc<RedfishBmc>, name: &'static str) -> Bmc {
     let bmc = Bmc::new(name)
+        .knowing(driver.kept.absent.clone())
         .with_power(driver.clone())
         .with_boot_device(driver.clone())
         .with_boot_order(driver.clone())

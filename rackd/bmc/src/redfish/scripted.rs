@@ -52,8 +52,12 @@ async fn serve(answers: Arc<Answers>, mut stream: DuplexStream) -> std::io::Resu
         heard.clear();
         let request: Vec<_> = head.split(' ').take(2).collect();
         let Some((status, body)) = answers(&request.join(" ")) else { return std::future::pending().await };
-        // What is made is a session.
-        let made = if status == 201 { "X-Auth-Token: t\r\nLocation: /X/1\r\n" } else { "" };
+        // What is made is a session, and what is accepted a task.
+        let made = match status {
+            201 => "X-Auth-Token: t\r\nLocation: /X/1\r\n",
+            202 => "Location: /T/1\r\n",
+            _ => "",
+        };
         let answer = format!("HTTP/1.1 {status} X\r\n{made}Content-Length: {}\r\n\r\n{body}", body.len());
         stream.write_all(answer.as_bytes()).await?;
     }

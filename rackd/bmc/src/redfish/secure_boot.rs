@@ -7,7 +7,7 @@ use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc};
 use super::link::{Ask, Link};
 use crate::actor::Call;
-use crate::{BmcError, Deadline, KeyReset, SecureBoot, SecureBootKeys, SecureBootState};
+use crate::{BmcError, Capability, Deadline, KeyReset, SecureBoot, SecureBootKeys, SecureBootState};
 
 #[async_trait]
 impl SecureBoot for RedfishBmc {
@@ -40,7 +40,8 @@ impl Link {
         &mut self,
         call: &mut Call,
     ) -> Result<(Path, Document), BmcError> {
-        let unsupported = BmcError::Unsupported { driver: DRIVER, capability: "Secure Boot on this BMC" };
+        let unsupported =
+            BmcError::Unsupported { driver: DRIVER, capability: Capability::SecureBoot.as_str() };
         let (_, system) = self.system(call).await?;
         let path = system.link("SecureBoot").ok_or(unsupported)?;
         let document = self.get(call, &path).await?;

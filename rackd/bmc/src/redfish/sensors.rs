@@ -8,7 +8,8 @@ use super::driver::{DRIVER, RedfishBmc, optional};
 use super::link::Link;
 use super::{inventory, readings};
 use crate::actor::Call;
-use crate::{BmcError, Deadline, PowerDraw, ReadPowerDraw, ReadSensors, SensorValue, Sensors};
+use crate::coalesce::{Joined, Turn};
+use crate::{BmcError, Capability, Deadline, PowerDraw, ReadPowerDraw, ReadSensors, SensorValue, Sensors};
 
 /// Sensors of one call: between two, others have their turn.
 const BATCH: usize = 8;
@@ -18,7 +19,29 @@ const MOST: usize = 512;
 #[async_trait]
 impl ReadSensors for RedfishBmc {
     async fn sensors(&self, deadline: Deadline) -> Result<Sensors, BmcError> {
-        let chassis = self.call(deadline, |link, call| Box::pin(link.all_chassis(call))).await?;
+        let read = |turn| async {
+            let (joined, read) = self.all_sensors(turn, deadline).await?;
+            let read = Ok(read);
+            joined.tell(&read);
+            read
+        };
+        self.kept.reads.sensors.ask(deadline, read).await
+    }
+}
+
+impl RedfishBmc {
+    async fn all_sensors(
+        &self,
+        turn: Turn<Sensors>,
+        deadline: Deadline,
+    ) -> Result<(Joined<Sensors>, Sensors), BmcError> {
+        let first = self.call(deadline, |link, call| {
+            Box::pin(async move {
+                let joined = turn.begin();
+                Ok((joined, link.all_chassis(call).await?))
+            })
+        });
+        let (joined, chassis) = first.await?;
         let mut read = Sensors::default();
         let mut places = 0;
         for chassis in chassis {
@@ -44,9 +67,9 @@ impl ReadSensors for RedfishBmc {
             }
         }
         if places == 0 {
-            return Err(BmcError::Unsupported { driver: DRIVER, capability: "sensors on this BMC" });
+            return Err(BmcError::Unsupported { driver: DRIVER, capability: Capability::Sensors.as_str() });
         }
-        Ok(read)
+        Ok((joined, read))
     }
 }
 
@@ -96,6 +119,6 @@ impl Link {
                 }
             }
         }
-        Err(BmcError::Unsupported { driver: DRIVER, capability: "power draw on this BMC" })
+        Err(BmcError::Unsupported { driver: DRIVER, capability: Capability::PowerDraw.as_str() })
     }
 }

@@ -1,5 +1,6 @@
 //! Logging in and out (DSP0266 §13.3): a session where the BMC has them, else Basic.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -10,6 +11,7 @@ use serde_json::json;
 use super::document::{Document, Path};
 use super::http::X_AUTH_TOKEN;
 use super::link::{Ask, Link};
+use super::refusal;
 use crate::actor::Call;
 use crate::{BmcError, Deadline};
 
@@ -43,6 +45,8 @@ impl Link {
             self.use_basic(&password);
             return Ok(());
         };
+        let login = Arc::clone(&self.login);
+        let mut turn = login.turn(&self.address, call.deadline).await?;
         let body = json!({ "UserName": self.address.user, "Password": password });
         let ask = Ask::post(&sessions, body).once("opening a session");
         // A session whose answer nobody waits for stays until the BMC's own time-out: the answer is waited for, whatever
@@ -72,13 +76,26 @@ impl Link {
                     let document = Document::parse(&answer.body, None)?;
                     Path::of(&document.text("@odata.id")?)
                 });
+                turn.took();
+                self.to_change = refusal::account_to_change(&answer);
                 self.auth = Auth::Session { token, resource };
                 tracing::debug!(bmc.addr = %self.address.addr, "session open");
                 Ok(())
             }
             // One status of three, by the vendor's taste.
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.wrong_password()),
-            StatusCode::BAD_REQUEST if complains("UnauthorizedLoginAttempt") => Err(self.wrong_password()),
+            StatusCode::FORBIDDEN if refusal::must_change(&answer) => {
+                turn.took();
+                // It opens no session before, and takes the change with the password itself.
+                self.to_change = refusal::account_to_change(&answer);
+                self.use_basic(&password);
+                Ok(())
+            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(turn.refused(&self.address, &self.tuning))
+            }
+            StatusCode::BAD_REQUEST if complains("UnauthorizedLoginAttempt") => {
+                Err(turn.refused(&self.address, &self.tuning))
+            }
             _ if complains("SessionLimitExceeded") => {
                 Err(BmcError::NoSessionSlot { addr: self.address.addr, elapsed: call.elapsed() })
             }

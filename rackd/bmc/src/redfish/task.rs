@@ -93,7 +93,7 @@ impl Link {
 
     /// The task that an answer names (DSP0266 §12.2): a path on the same BMC, or nothing.
     pub(super) fn task_of(&self, answer: &Answer) -> Option<Path> {
-        self.same_origin(answer.header(&header::LOCATION)?)
+        self.address.same_origin(answer.header(&header::LOCATION)?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::breaker::Policy;
+use crate::breaker::{Policy, REFUSED_PAUSE};
 
 /// Defaults suit BMCs in a rack; tests make them smaller.
 #[derive(Debug, Clone, Copy)]
@@ -22,16 +22,22 @@ pub struct Tuning {
     pub busy_delay: Duration,
     /// Requests for one answer, where repeating does no harm.
     pub tries: u32,
-    /// Longest body taken, in bytes. The longest resources we read have some tens of KiB.
+    /// Longest body taken, in bytes, but of what is known to be long. Most have some KiB, and what is read of a body takes up to
+    /// sixteen times its bytes (`[0,0,…`).
     pub max_body: usize,
-    /// Members of one collection that are looked at: NICs of a machine, systems of a chassis.
+    /// Members of one collection that one call looks at: systems of a chassis, accounts, drives.
     pub max_members: usize,
+    /// Members of a list that is read in several calls: NICs of a machine, parts with firmware. More are left out with a
+    /// warning.
+    pub max_listed: usize,
     /// Failed calls in a row until the circuit breaker opens.
     pub breaker_failures: u32,
     /// The breaker's first pause; doubles each time, jittered.
     pub breaker_pause: Duration,
     /// The breaker's longest pause.
     pub breaker_max_pause: Duration,
+    /// The breaker's pause after a refused log-in, which opens it at once.
+    pub refused_pause: Duration,
 }
 
 impl Default for Tuning {
@@ -44,22 +50,20 @@ impl Default for Tuning {
             idle_close: Duration::from_secs(180),
             busy_delay: Duration::from_millis(250),
             tries: 4,
-            max_body: 1 << 20,
+            max_body: 256 << 10,
             max_members: 64,
+            max_listed: 1024,
             breaker_failures: 3,
             breaker_pause: Duration::from_secs(10),
             breaker_max_pause: Duration::from_secs(120),
+            refused_pause: REFUSED_PAUSE,
         }
     }
 }
 
 impl Tuning {
     pub(crate) fn breaker(&self) -> Policy {
-        Policy {
-            failures: self.breaker_failures,
-            pause: self.breaker_pause,
-            max_pause: self.breaker_max_pause,
-        }
+        Policy::of(self.breaker_failures, self.breaker_pause, self.breaker_max_pause, self.refused_pause)
     }
 
     /// The wait before the nth repeat (0 first).

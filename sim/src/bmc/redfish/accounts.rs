@@ -5,6 +5,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::changes::{Outcome, bad};
+use super::personality::dress;
 use super::resources::{View, collection, link, refusal};
 use crate::bmc::accounts::{Account, Accounts, SLOTS};
 
@@ -31,7 +32,11 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
         }
         ["Accounts", id] => {
             let account = view.accounts.slot(id.parse().ok()?)??;
-            one(&account, id)
+            let mut resource = one(&account, id);
+            if view.accounts.must_change().is_some_and(|slot| slot.to_string() == *id) {
+                dress(&mut resource, json!({ "PasswordChangeRequired": true }));
+            }
+            resource
         }
         ["Roles"] => {
             let members: Vec<_> = ROLES.iter().map(|(role, _)| format!("{path}/{role}")).collect();
@@ -59,6 +64,9 @@ pub(super) fn change(accounts: &Accounts, id: &str, body: &Value) -> Outcome {
             return Err(bad("PropertyValueFormatError", "the password's policy refuses it"));
         }
         set(&mut account, name, value)?;
+    }
+    if properties.contains_key("Password") {
+        accounts.has_changed(id);
     }
     accounts.change(id, |slot| *slot = Some(account)).ok_or_else(missing)
 }

@@ -11,7 +11,7 @@ use super::service::Reply;
 use super::tasks::Work;
 use crate::bmc::chassis::press;
 use crate::bmc::{
-    BootDeviceSelector, BootFlags, Chassis, ChassisError, ChassisIdentify, EventLog, PowerAction,
+    BootDeviceSelector, BootFlags, Chassis, ChassisError, ChassisIdentify, EventLog, PowerAction, PowerState,
 };
 
 /// A status, and the body of a refusal.
@@ -56,17 +56,21 @@ pub(super) async fn system(
 
 /// POST to ComputerSystem.Reset.
 pub(super) async fn reset(
+    personality: Personality,
     faults: &RedfishFaults,
     chassis: &dyn Chassis,
     log: &EventLog,
     body: &Value,
 ) -> Outcome {
     let kind = body.get("ResetType").unwrap_or(&Value::Null);
-    let action = match kind.as_str() {
+    let offered = kind.as_str().filter(|kind| personality.resets().contains(kind));
+    let action = match offered {
         Some("On") => PowerAction::On,
         Some("ForceOff") => PowerAction::Off,
         Some("GracefulShutdown") => PowerAction::Soft,
-        Some("ForceRestart") => PowerAction::Reset,
+        Some("ForceRestart" | "GracefulRestart") => PowerAction::Reset,
+        Some("PushPowerButton") if chassis.power().await == PowerState::Off => PowerAction::On,
+        Some("PushPowerButton") => PowerAction::Soft,
         Some("PowerCycle") => PowerAction::Cycle,
         Some("Nmi") => PowerAction::Interrupt,
         _ => return Err(not_in_list("ResetType", kind)),

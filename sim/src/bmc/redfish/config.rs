@@ -29,6 +29,10 @@ pub struct RedfishConfig {
     pub idle_timeout: Duration,
     /// Whether a PATCH must say `If-Match`.
     pub needs_etag: bool,
+    /// Which `If-Match` is good enough.
+    pub conditions: Conditions,
+    /// Whether an account that must change its password first gets a session for it; else its log-in is refused.
+    pub restricted_sessions: bool,
     /// Whether a PATCH of the boot mode is refused, as some vendors do.
     pub refuses_mode: bool,
     /// How long the machine is on its way from off to on and back; meanwhile every reset is refused.
@@ -57,6 +61,28 @@ pub struct RedfishConfig {
 
 const ADMINISTRATOR: u8 = 4;
 
+/// How `If-Match` is compared with a weak tag, `W/"…"`, which is all that the service gives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Conditions {
+    /// It matches itself.
+    #[default]
+    Weak,
+    /// What is between the quotes matches, and only without `W/`.
+    Opaque,
+    /// None matches (RFC 9110 §13.1.1: a strong comparison).
+    Strong,
+}
+
+impl Conditions {
+    pub(super) fn is_met(self, seen: &str, tag: &str) -> bool {
+        match self {
+            Self::Weak => seen == tag,
+            Self::Opaque => tag.strip_prefix("W/") == Some(seen),
+            Self::Strong => false,
+        }
+    }
+}
+
 /// What it says about its machine.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
@@ -84,6 +110,8 @@ impl RedfishConfig {
             max_sessions: 16,
             idle_timeout: Duration::from_secs(60),
             needs_etag: false,
+            conditions: Conditions::default(),
+            restricted_sessions: true,
             refuses_mode: false,
             power_takes: Duration::ZERO,
             sensor_collection: false,

@@ -5,7 +5,7 @@
 //! - `service`: who may do what: sessions, Basic, ETags, and the way to a resource
 //! - `personality`: whose it pretends to be: Dell's, HPE's, or nobody's
 //! - `resources`, `accounts`, `bios`, `boot_order`, `chassis`, `events`, `lifecycle`, `log`, `profile`, `secure_boot`, `storage`, `tasks`, `update`: what each path holds, as a pure function of the machine
-//! - `changes`: PATCH and actions
+//! - `changes`: PATCH and actions; `password_change`: an account that may do nothing else yet
 //! - `config`, `faults`: what it is, and how it misbehaves
 
 mod accounts;
@@ -18,6 +18,7 @@ mod events;
 mod faults;
 mod lifecycle;
 mod log;
+mod password_change;
 mod personality;
 mod profile;
 mod resources;
@@ -29,7 +30,7 @@ mod storage;
 mod tasks;
 mod update;
 
-pub use config::{Facts, RedfishConfig};
+pub use config::{Conditions, Facts, RedfishConfig};
 pub use faults::RedfishFaults;
 pub use personality::Personality;
 pub use server::{RedfishHandle, RedfishServer};

@@ -34,6 +34,32 @@ impl Personality {
         }
     }
 
+    /// Reset types that a system offers. HPE's by its reference of ComputerSystem.Reset for iLO 5, Dell's by the iDRAC 9 guide's.
+    pub(super) fn resets(self) -> &'static [&'static str] {
+        match self {
+            Self::Plain => &["On", "ForceOff", "GracefulShutdown", "ForceRestart", "PowerCycle", "Nmi"],
+            Self::Ilo => &[
+                "On",
+                "ForceOff",
+                "GracefulShutdown",
+                "ForceRestart",
+                "Nmi",
+                "PushPowerButton",
+                "GracefulRestart",
+            ],
+            Self::Idrac => &[
+                "On",
+                "ForceOff",
+                "ForceRestart",
+                "GracefulRestart",
+                "GracefulShutdown",
+                "PushPowerButton",
+                "Nmi",
+                "PowerCycle",
+            ],
+        }
+    }
+
     /// Virtual drives that are no CD drive, and the one that is.
     pub(super) fn drives(self) -> (&'static [&'static str], &'static str) {
         match self {

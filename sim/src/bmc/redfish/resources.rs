@@ -15,8 +15,6 @@ use crate::bmc::{Accounts, BootDeviceSelector, BootFlags, PowerState};
 
 pub(super) const ROOT: &str = "/redfish/v1";
 pub(super) const SESSIONS: &str = "/redfish/v1/SessionService/Sessions";
-pub(super) const RESETS: &[&str] =
-    &["On", "ForceOff", "GracefulShutdown", "ForceRestart", "PowerCycle", "Nmi"];
 /// Of the BMC itself.
 pub(super) const RESTARTS: &[&str] = &["GracefulRestart", "ForceRestart"];
 pub(super) const TIMES: &[&str] = &["Disabled", "Once", "Continuous"];
@@ -234,7 +232,7 @@ fn of_system(view: &View<'_>, id: &str, rest: &str) -> Option<Value> {
         ["ResetActionInfo"] => json!({
             "@odata.id": path, "@odata.type": "#ActionInfo.v1_1_2.ActionInfo", "Id": "ResetActionInfo",
             "Name": "Reset Action Info",
-            "Parameters": [{ "Name": "ResetType", "Required": true, "DataType": "String", "AllowableValues": RESETS }],
+            "Parameters": [{ "Name": "ResetType", "Required": true, "DataType": "String", "AllowableValues": view.config.personality.resets() }],
         }),
         ["SecureBoot", rest @ ..] => return view.secure_boot.get(&path, rest),
         ["BootOptions", rest @ ..] if view.config.personality != Personality::Ilo => {
@@ -265,7 +263,10 @@ fn whole_system(view: &View<'_>, id: &str, path: &str) -> Value {
         if view.config.action_info {
             reset.insert("@Redfish.ActionInfo".to_owned(), json!(format!("{path}/ResetActionInfo")));
         } else {
-            reset.insert("ResetType@Redfish.AllowableValues".to_owned(), json!(RESETS));
+            reset.insert(
+                "ResetType@Redfish.AllowableValues".to_owned(),
+                json!(view.config.personality.resets()),
+            );
         }
     }
     let mut system = json!({

@@ -25,7 +25,7 @@ use super::secure_boot::SecureBoot;
 use super::sessions::Sessions;
 use super::tasks::{self, Tasks, Work};
 use super::update::{self, Parts, Pushed};
-use super::{accounts, changes, events, profile, resources::ROOT};
+use super::{accounts, changes, events, password_change, profile, resources::ROOT};
 use crate::bmc::{Chassis, ChassisIdentify, PowerState};
 
 const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
@@ -115,6 +115,11 @@ impl Service {
         if !is_open && !self.admits(&asked.headers) {
             return Reply::refusal(StatusCode::UNAUTHORIZED, "NoValidSession", "no valid session");
         }
+        if let Some(refused) =
+            password_change::refusal(&self.config.accounts, asked, path).filter(|_| !is_open)
+        {
+            return refused;
+        }
         if matches!(asked.method, Method::GET) {
             self.look(path).await;
         }
@@ -177,7 +182,7 @@ impl Service {
                         let status = StatusCode::PRECONDITION_REQUIRED;
                         return Reply::refusal(status, "PreconditionRequired", "If-Match is required");
                     }
-                    Some(seen) if seen != "*" && seen != etag(&resource) => {
+                    Some(seen) if seen != "*" && !self.config.conditions.is_met(seen, &etag(&resource)) => {
                         let status = StatusCode::PRECONDITION_FAILED;
                         return Reply::refusal(status, "PreconditionFailed", "the resource has changed");
                     }
@@ -262,10 +267,11 @@ impl Service {
                     let words = "The request failed because the machine is on its way to another state.";
                     return Some(Reply::refusal(StatusCode::CONFLICT, "ResourceInUse", words));
                 }
-                let outcome = changes::reset(faults, &*chassis, &self.config.log, body).await;
+                let outcome =
+                    changes::reset(self.config.personality, faults, &*chassis, &self.config.log, body).await;
                 let restart = matches!(
                     body.get("ResetType").and_then(Value::as_str),
-                    Some("ForceRestart" | "PowerCycle")
+                    Some("ForceRestart" | "GracefulRestart" | "PowerCycle")
                 );
                 let starts = before == PowerState::Off || restart;
                 let until = Instant::now() + self.config.power_takes;
@@ -435,14 +441,20 @@ impl Service {
             let words = "the user name or the password is wrong";
             return Reply::refusal(StatusCode::UNAUTHORIZED, "ResourceAtUriUnauthorized", words);
         }
+        if let Some(refused) = password_change::log_in(&self.config.accounts, self.config.restricted_sessions)
+        {
+            return refused;
+        }
         let Some((id, token)) = self.sessions.open(text("UserName"), Instant::now()) else {
             let words = "all sessions are taken";
             return Reply::refusal(StatusCode::SERVICE_UNAVAILABLE, "SessionLimitExceeded", words);
         };
         self.lifecycle.noted(format!("Successfully logged in using {}, from Redfish.", text("UserName")));
+        let mut session = resources::session(id, text("UserName"));
+        password_change::note(&self.config.accounts, &mut session);
         Reply {
             status: StatusCode::CREATED,
-            body: Some(resources::session(id, text("UserName"))),
+            body: Some(session),
             headers: vec![(X_AUTH_TOKEN, token), (header::LOCATION, format!("{SESSIONS}/{id}"))],
         }
     }
@@ -475,6 +487,10 @@ impl Service {
 impl Reply {
     pub(super) fn refusal(status: StatusCode, id: &str, message: &str) -> Self {
         Self { status, body: Some(refusal(id, message)), headers: Vec::new() }
+    }
+
+    pub(super) fn with_body(status: StatusCode, body: Value) -> Self {
+        Self { status, body: Some(body), headers: Vec::new() }
     }
 
     /// With a message id of another registry.

@@ -188,6 +188,16 @@ impl Handshake {
         !matches!(self.state, State::AwaitOpenSession)
     }
 
+    /// RAKP message 3 with a status other than "no errors" (§13.22), for a handshake that ends after RAKP 2: the BMC keeps one of
+    /// its few slots for it until its own time-out otherwise. `None`: it has not come so far, or is over.
+    #[must_use]
+    pub fn give_up(&self) -> Option<Vec<u8>> {
+        let State::AwaitRakp2 { bmc_session_id, .. } = self.state else { return None };
+        let status = RmcpStatus::INVALID_INTEGRITY_CHECK;
+        let rakp3 = Rakp3 { tag: self.nonce.tag.wrapping_add(2), status, bmc_session_id, code: Vec::new() };
+        Some(v20::wrap_outside_session(PayloadType::Rakp3, &rakp3.to_bytes()))
+    }
+
     /// Takes a datagram from the BMC.
     ///
     /// **Invariant:** only a message that moves the handshake on changes it. A forged or mangled one
