@@ -10,6 +10,8 @@ mod judge;
 #[path = "bmc_program/ours.rs"]
 mod ours;
 mod python;
+#[path = "bmc_program/qemu.rs"]
+mod qemu;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -110,12 +112,58 @@ impl Program {
         run(command, "python3").await.succeeds().says("all of it");
     }
 
+    fn curl(&self, path: &str) -> Command {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--fail", "--no-buffer", "--max-time", "120"]);
+        command.arg("--cacert").arg(self.certificate(0)).args(["--user", &format!("{USER}:{PASSWORD}")]);
+        command.arg(format!("https://{}{path}", self.bmcs[0].redfish));
+        command
+    }
+
+    async fn get(&self, path: &str) -> serde_json::Value {
+        let output = run(self.curl(path), "curl").await;
+        serde_json::from_str(&output.succeeds().text).unwrap()
+    }
+
+    async fn post(&self, path: &str, body: &str) -> Output {
+        let mut command = self.curl(path);
+        command.args(["--json", body]);
+        run(command, "curl").await
+    }
+
+    /// Once somebody listens to them.
+    async fn events(&self) -> Events {
+        let mut command = self.curl("/redfish/v1/EventService/SSE");
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let mut events = Events { _child: child, lines };
+        events.tell(": listening").await;
+        events
+    }
+
     /// Asked to end, it ends well.
     async fn stop(mut self) {
         let id = i32::try_from(self.child.id().unwrap()).unwrap();
         let id = rustix::process::Pid::from_raw(id).unwrap();
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
         assert!(soon(self.child.wait()).await.unwrap().success());
+    }
+}
+
+/// Server-sent events, as curl has them.
+struct Events {
+    _child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Events {
+    async fn tell(&mut self, words: &str) {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            let length = soon(self.lines.read_line(&mut line)).await.unwrap();
+            assert!(length > 0, "expected {words:?}, the stream has ended");
+        }
     }
 }
 
@@ -310,5 +358,36 @@ async fn sushy_and_ipmitool_see_one_machine() {
         log.says("Power cycle").says("Power off/down").says("| Asserted").says("| Deasserted");
     });
     futures::future::join_all(all).await;
+    program.stop().await;
+}
+
+/// A button is pressed over one protocol, and the other tells: events of Redfish, and the event log of IPMI. Faults that the
+/// service gets over hide nothing of it.
+#[tokio::test]
+async fn one_machine_has_two_faces_that_tell_the_same() {
+    let faults =
+        "[[fault]]\nover = [\"redfish\"]\nwhat = { delay = \"10ms\" }\n[[fault]]\nwhat = { lag = \"1ms\" }\n";
+    let program = Program::start(1, faults, &[]).await;
+    let mut events = program.events().await;
+    program.ipmitool(0, "power on").await.succeeds();
+    events.tell("ResourcePoweredOn").await;
+    program
+        .post("/redfish/v1/Systems/1/Actions/ComputerSystem.Reset", "{\"ResetType\":\"ForceOff\"}")
+        .await
+        .succeeds();
+    events.tell("ResourcePoweredOff").await;
+    let log = program.ipmitool(0, "sel list").await;
+    log.says("Power off/down | Deasserted").says("Power off/down | Asserted");
+    // A button that changes nothing is no event.
+    program.ipmitool(0, "power off").await.succeeds();
+    program.ipmitool(0, "sel info").await.says("Entries          : 2");
+    // The watchdog switches on nothing, but resets; a machine that is on is on.
+    program.ipmitool(0, "power on").await.succeeds();
+    events.tell("ResourcePoweredOn").await;
+    program.ipmitool(0, "raw 0x06 0x24 0x04 0x02 0x00 0x10 0x01 0x00").await.succeeds();
+    program.ipmitool(0, "mc watchdog reset").await.succeeds();
+    events.tell("ResourcePoweredOff").await;
+    let entries = program.get("/redfish/v1/Systems/1/LogServices/SEL/Entries").await;
+    assert_eq!(entries["Members"][0]["Message"], "Power off", "{entries}");
     program.stop().await;
 }

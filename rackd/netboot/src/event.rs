@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     mem::{Discriminant, discriminant},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -79,8 +79,15 @@ pub enum EventKind {
     OtherServer,
     /// A DHCP server that is not ours answers on a network that is. Told once a minute for each.
     ForeignServer {
-        /// Its address.
-        server: Ipv4Addr,
+        /// Its address; of a DHCPv6 server the link-local one.
+        server: IpAddr,
+        /// The network.
+        network: String,
+    },
+    /// A router advertises on a network whose IPv6 is ours, and says otherwise. Told once a minute for each.
+    RogueRouter {
+        /// Its link-local address.
+        router: Ipv6Addr,
         /// The network.
         network: String,
     },
@@ -188,6 +195,7 @@ impl EventKind {
             | Self::Dhcp6(_)
             | Self::OtherServer
             | Self::ForeignServer { .. }
+            | Self::RogueRouter { .. }
             | Self::AddressInUse
             | Self::UnknownMac { .. }
             | Self::Guest { .. }
@@ -237,6 +245,9 @@ impl fmt::Display for EventKind {
             Self::OtherServer => "other DHCP server",
             Self::ForeignServer { server, network } => {
                 return write!(f, "foreign DHCP server {server} on {network}");
+            }
+            Self::RogueRouter { router, network } => {
+                return write!(f, "rogue router {router} on {network}");
             }
             Self::AddressInUse => "address in use",
             Self::UnknownMac { .. } => "unknown MAC",

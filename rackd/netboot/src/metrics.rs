@@ -96,6 +96,7 @@ fn words(kind: &EventKind) -> (&'static str, &'static str) {
         EventKind::Dhcp6(message) => ("dhcp6", message),
         EventKind::OtherServer => ("dhcp", "other_server"),
         EventKind::ForeignServer { .. } => ("dhcp", "foreign_server"),
+        EventKind::RogueRouter { .. } => ("dhcp6", "rogue_router"),
         EventKind::AddressInUse => ("dhcp", "address_in_use"),
         EventKind::UnknownMac { .. } => ("dhcp", "unknown_mac"),
         EventKind::Guest { .. } => ("dhcp", "guest"),

@@ -510,6 +510,15 @@ impl Listener {
                 }
             }
         }
+        if let Some(six) = segment.dhcp6.filter(|_| shared.config.foreign_servers) {
+            match dhcp6::Watcher::bind(Arc::clone(shared), Arc::clone(segment), six) {
+                Ok(watcher) => drop(tasks.spawn(watcher.run(shutdown.clone()))),
+                // This host's own DHCPv6 client may have the port.
+                Err(error) => {
+                    tracing::warn!(interface = segment.interface, %error, "other DHCPv6 servers are not looked for");
+                }
+            }
+        }
         if let Some(boot_service) = boot_service {
             tasks.spawn(boot_service.run(shutdown.clone()));
         }

@@ -16,7 +16,7 @@ use farrier_proto::inventory::event_service_client::EventServiceClient;
 use farrier_proto::inventory::{RackEvent, RackEventKind, ReportEventsRequest};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use subject::{Conflict, DiskFailure, ForeignServer, Login, PoolExhausted, Stranger, TftpFull};
+use subject::{Conflict, DiskFailure, ForeignServer, Login, PoolExhausted, RogueRouter, Stranger, TftpFull};
 use tally::{Line, Subject, Tally};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -40,11 +40,12 @@ impl Reporter {
         let (mut servers, mut failures) =
             (Tally::<ForeignServer>::default(), Tally::<DiskFailure>::default());
         let mut conflicts = Tally::<Conflict>::default();
+        let mut routers = Tally::<RogueRouter>::default();
         let (mut pools, mut tftp) = (Tally::<PoolExhausted>::default(), Tally::<TftpFull>::default());
         let mut boots = rack.netboot.events();
         loop {
             let due = [logins.due_at(), strangers.due_at(), servers.due_at(), failures.due_at()];
-            let more = [conflicts.due_at(), pools.due_at(), tftp.due_at()];
+            let more = [conflicts.due_at(), pools.due_at(), tftp.due_at(), routers.due_at()];
             let due = due.into_iter().chain(more).flatten().min();
             let wait = async {
                 match due {
@@ -72,6 +73,11 @@ impl Reporter {
                             let server = ForeignServer { server: *server, network: network.clone() };
                             servers.saw(server, Instant::now());
                         }
+                        (EventKind::RogueRouter { router, network }, _) => {
+                            let (router, network) = (*router, network.clone());
+                            let says = event.detail.clone();
+                            routers.saw(RogueRouter { router, network, says }, Instant::now());
+                        }
                         (EventKind::AddressInUse | EventKind::Decline, _) => {
                             if let Some(node) = event.node.clone() {
                                 conflicts.saw(Conflict { node, detail: event.detail.clone() }, Instant::now());
@@ -93,6 +99,7 @@ impl Reporter {
                         self.tell(&mut logins, RackEventKind::RefuseLogin, node).await;
                         self.tell(&mut strangers, RackEventKind::UnknownMachine, |_| None).await;
                         self.tell(&mut servers, RackEventKind::ForeignDhcpServer, |_| None).await;
+                        self.tell(&mut routers, RackEventKind::RogueRouter, |_| None).await;
                         self.tell(&mut pools, RackEventKind::PoolExhausted, |_| None).await;
                         self.tell(&mut tftp, RackEventKind::TftpFull, |_| None).await;
                         let node = |conflict: &Conflict| Some(conflict.node.clone());

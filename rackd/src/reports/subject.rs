@@ -3,7 +3,7 @@
 use super::tally::Subject;
 use farrier_netboot::MacAddr;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// Who tried what, and why that failed.
@@ -69,7 +69,7 @@ impl fmt::Display for Stranger {
 /// A DHCP server that is not ours.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ForeignServer {
-    pub(super) server: Ipv4Addr,
+    pub(super) server: IpAddr,
     pub(super) network: String,
 }
 
@@ -82,9 +82,40 @@ impl Subject for ForeignServer {
 impl fmt::Display for ForeignServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { server, network } = self;
+        let (version, instead) = match server {
+            IpAddr::V4(_) => (
+                "",
+                ", or leave addresses to it, and to rackd the boot files, with `dhcp = \"proxy\"` in this segment of rackd.toml",
+            ),
+            IpAddr::V6(_) => ("v6", ", or take IPv6 out of this segment of rackd.toml"),
+        };
         write!(
             f,
-            "the DHCP server {server} answers on network {network}: expected none beside rackd's, since machines take whichever answers first; switch it off there, or leave addresses to it, and to rackd the boot files, with `dhcp = \"proxy\"` in this segment of rackd.toml"
+            "the DHCP{version} server {server} answers on network {network}: expected none beside rackd's, since machines take whichever answers first; switch it off there{instead}"
+        )
+    }
+}
+
+/// A router that says otherwise than rackd does.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RogueRouter {
+    pub(super) router: Ipv6Addr,
+    pub(super) network: String,
+    pub(super) says: String,
+}
+
+impl Subject for RogueRouter {
+    /// It advertises until somebody stops it.
+    const EVERY: Duration = Duration::from_secs(3600);
+    const OTHERS: &'static str = "other routers advertise on the rack's networks; rackd's log has each";
+}
+
+impl fmt::Display for RogueRouter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { router, network, says } = self;
+        write!(
+            f,
+            "the router {router} advertises on network {network} and {says}: expected routers to leave addresses to rackd's DHCPv6 (M is set) and no prefix but rackd's, since machines may configure themselves by it; find the machine by this address's last half, and stop its router advertisements there or at its switch port"
         )
     }
 }

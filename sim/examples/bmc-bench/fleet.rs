@@ -55,7 +55,7 @@ impl Kind {
 /// Who is bad: the first of each kind, and how many numbers on the next is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Mix {
-    /// One in ten, a quarter of those each: dead, slow, lossy, garbage
+    /// One in ten, a sixth of those each: dead, hanging, slow, lying, lossy, garbage
     Tenth,
     /// Half of them, a tenth of all each: hanging, lying, slow, lossy, garbage
     Half,
@@ -64,9 +64,14 @@ pub(crate) enum Mix {
 impl Mix {
     fn bad(self) -> &'static [(Kind, usize, usize)] {
         match self {
-            Self::Tenth => {
-                &[(Kind::Dead, 9, 40), (Kind::Slow, 19, 40), (Kind::Lossy, 29, 40), (Kind::Garbage, 39, 40)]
-            }
+            Self::Tenth => &[
+                (Kind::Dead, 9, 60),
+                (Kind::Hanging, 19, 60),
+                (Kind::Slow, 29, 60),
+                (Kind::Lying, 39, 60),
+                (Kind::Lossy, 49, 60),
+                (Kind::Garbage, 59, 60),
+            ],
             Self::Half => &[
                 (Kind::Hanging, 5, 10),
                 (Kind::Lying, 6, 10),

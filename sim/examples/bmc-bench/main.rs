@@ -36,7 +36,7 @@ struct Options {
     #[arg(long, default_value_t = 50)]
     redfish_peers: usize,
     /// Which BMCs are bad in the sweep over all.
-    #[arg(long, value_enum, default_value_t = Mix::Half)]
+    #[arg(long, value_enum, default_value_t = Mix::Tenth)]
     mix: Mix,
     /// Sweeps of each kind, of which the median is told.
     #[arg(long, default_value_t = 5)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use farrier_ipmi::command::{BootFlags, ChassisIdentify};
 
+use super::EventLog;
 use super::serial::SerialPort;
 
 /// Power as Get Chassis Status tells it.
@@ -89,6 +90,10 @@ pub trait Chassis: Send + Sync + 'static {
     fn serial(&self) -> Option<Arc<dyn SerialPort>> {
         None
     }
+    /// Waits until the power may have changed without a button; for ever, where it cannot. May be cancelled.
+    async fn stirred(&self) {
+        std::future::pending().await
+    }
 }
 
 /// Presses the button; flags for once are gone after the boot that read them, as BMCs do it. Whether the machine
@@ -103,4 +108,25 @@ pub(super) async fn press(chassis: &dyn Chassis, action: PowerAction) -> Result<
         }
     }
     Ok(boots)
+}
+
+/// The same, and what came of it is written down.
+pub(super) async fn press_and_log(
+    chassis: &dyn Chassis,
+    log: &EventLog,
+    action: PowerAction,
+) -> Result<bool, ChassisError> {
+    log.sees(chassis.power().await);
+    let boots = press(chassis, action).await?;
+    log.pressed(action, chassis.power().await);
+    Ok(boots)
+}
+
+/// Writes down what becomes of a machine's power without a button, for ever.
+pub(super) async fn follow(chassis: Arc<dyn Chassis>, log: EventLog) {
+    log.sees(chassis.power().await);
+    loop {
+        chassis.stirred().await;
+        log.noticed(chassis.power().await);
+    }
 }

@@ -1,8 +1,10 @@
-//! `farrier-sim bmc`: pretend BMCs for programs that speak IPMI and Redfish. `docs/simulator.md` is its page.
+//! `farrier-sim bmc`: BMCs of pretend machines, or of a QEMU, for programs that speak IPMI and Redfish. `docs/simulator.md` is
+//! its page.
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum as _;
@@ -10,6 +12,7 @@ use farrier_ipmi::Secret;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::fleet::{Fleet, FleetOptions, Kind, One, Protocol, Script};
+use super::qemu::Qemu;
 
 /// Options of `farrier-sim bmc`.
 #[derive(Debug, clap::Args)]
@@ -48,6 +51,16 @@ pub struct Args {
     /// Directory into which each BMC's certificate is written as ADDRESS.pem
     #[arg(long)]
     certificates: Option<PathBuf>,
+    /// Stands before a QEMU that runs already: the Unix socket at which it serves QMP
+    #[arg(long, value_name = "SOCKET", conflicts_with = "qemu")]
+    qmp: Option<PathBuf>,
+    /// Unix socket at which that QEMU serves its serial port: the console over SOL
+    #[arg(long, value_name = "SOCKET", requires = "qmp")]
+    serial: Option<PathBuf>,
+    /// Stands before a QEMU that it starts when the machine is switched on, and ends when it is switched off: the command line,
+    /// without QMP and serial port
+    #[arg(last = true, value_name = "QEMU")]
+    qemu: Vec<String>,
 }
 
 const EXAMPLES: &str = "\
@@ -57,6 +70,9 @@ and port, Redfish's URL, SHA-256 of its certificate; `-` for what it does not sp
 Examples:
   farrier-sim bmc --password-file pw
   ipmitool -I lanplus -H 127.0.0.1 -U admin -f pw power status
+
+  farrier-sim bmc --password-file pw -- qemu-system-x86_64 -m 1G -display none -drive if=virtio,format=raw,file=disk.raw
+  ipmitool -I lanplus -H 127.0.0.1 -U admin -f pw power on
 
   farrier-sim bmc --count 1000 --address 127.1.0.1 --personality plain,ilo,idrac --password-file pw --faults faults.toml
 
@@ -86,7 +102,12 @@ pub async fn run(args: Args) -> Result<()> {
         None => None,
     };
     let speaks = |protocol, port| args.speaks.contains(&protocol).then_some(port);
-    let fleet = Fleet::start(FleetOptions {
+    let qemu = match (args.qmp, args.qemu.is_empty()) {
+        (Some(qmp), _) => Some(Arc::new(Qemu::running(qmp, args.serial).await?)),
+        (None, false) => Some(Arc::new(Qemu::command(args.qemu).await?)),
+        (None, true) => None,
+    };
+    let options = FleetOptions {
         count: args.count,
         first: args.address,
         ipmi_port: speaks(Protocol::Ipmi, args.ipmi_port),
@@ -96,8 +117,11 @@ pub async fn run(args: Args) -> Result<()> {
         password: secret(&args.password_file).await?,
         kg,
         script,
-    })
-    .await?;
+    };
+    let fleet = match &qemu {
+        Some(qemu) => Fleet::before(options, Arc::clone(qemu)).await?,
+        None => Fleet::start(options).await?,
+    };
     if let Some(dir) = &args.certificates {
         write_certificates(dir, fleet.bmcs())?;
     }
@@ -108,6 +132,9 @@ pub async fn run(args: Args) -> Result<()> {
         _ = terminate.recv() => {}
     }
     fleet.shutdown().await;
+    if let Some(qemu) = qemu {
+        qemu.end().await;
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use farrier_ipmi::server::Request;
 use ipmi_rs_core::connection::NetFn;
 
 use super::boot::{BootOptions, Set};
-use super::chassis::press;
+use super::chassis::press_and_log;
 use super::lan::{self, Lan};
 use super::server::Shared;
 use super::watchdog::Watchdog;
@@ -140,8 +140,7 @@ async fn control(boot: &mut BootOptions, chassis: &dyn Chassis, shared: &Shared,
         Err(_) => return (completion::INVALID_FIELD, Vec::new()),
     };
     forget_expired(boot, chassis).await;
-    answer(press(chassis, action).await.map(|booted| {
-        shared.sel().pressed(action);
+    answer(press_and_log(chassis, shared.log(), action).await.map(|booted| {
         if booted {
             boot.used();
         }

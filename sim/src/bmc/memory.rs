@@ -14,7 +14,12 @@ const REMEMBERED: usize = 1024;
 
 /// Remembers what was done to it.
 #[derive(Debug)]
-pub struct MemoryChassis(Mutex<State>, Arc<PretendSerial>);
+pub struct MemoryChassis {
+    state: Mutex<State>,
+    serial: Arc<PretendSerial>,
+    /// What it says on its serial port when it starts.
+    banner: &'static str,
+}
 
 #[derive(Debug)]
 struct State {
@@ -29,6 +34,12 @@ impl MemoryChassis {
     /// Off, no flags, LED off.
     #[must_use]
     pub fn new() -> Self {
+        Self::saying("")
+    }
+
+    /// The same, and it says this on its serial port when it starts.
+    #[must_use]
+    pub fn saying(banner: &'static str) -> Self {
         let state = State {
             power: PowerState::Off,
             flags: BootFlags::NONE,
@@ -36,13 +47,13 @@ impl MemoryChassis {
             actions: VecDeque::new(),
             boots: VecDeque::new(),
         };
-        Self(Mutex::new(state), Arc::default())
+        Self { state: Mutex::new(state), serial: Arc::default(), banner }
     }
 
     /// The machine's end of its serial port.
     #[must_use]
     pub fn serial_port(&self) -> &PretendSerial {
-        &self.1
+        &self.serial
     }
 
     /// The power actions that arrived, refused ones included, in order; the last thousand.
@@ -64,7 +75,7 @@ impl MemoryChassis {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,6 +104,7 @@ impl Chassis for MemoryChassis {
         if action.boots(state.power) {
             let flags = state.flags;
             remember(&mut state.boots, flags);
+            self.serial.say(self.banner);
         }
         state.power = match (action, state.power) {
             (PowerAction::Cycle | PowerAction::Reset | PowerAction::Interrupt, PowerState::Off) => {
@@ -123,6 +135,6 @@ impl Chassis for MemoryChassis {
     }
 
     fn serial(&self) -> Option<Arc<dyn SerialPort>> {
-        Some(Arc::new(Pretended(Arc::clone(&self.1))))
+        Some(Arc::new(Pretended(Arc::clone(&self.serial))))
     }
 }

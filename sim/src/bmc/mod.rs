@@ -6,11 +6,13 @@
 //! over SOL to one console at a time. The protocol is
 //! `farrier_ipmi::server`; this module adds the socket, the commands and [`Faults`].
 //!
-//! [`fleet`] is thousands of them in one process, each with both protocols: `farrier-sim bmc`.
+//! [`fleet`] is thousands of them in one process, each with both protocols: `farrier-sim bmc`. [`qemu`] is the machine behind one
+//! that is an operator's own QEMU.
 //!
 //! Start at [`BmcServer::start`]; implement [`Chassis`] for what has a power button.
 
 mod accounts;
+mod bell;
 mod boot;
 mod chassis;
 pub mod cli;
@@ -22,6 +24,7 @@ pub mod fleet;
 mod fru;
 mod lan;
 mod memory;
+pub mod qemu;
 pub mod redfish;
 pub mod seamicro;
 mod sel;
@@ -40,5 +43,6 @@ pub use farrier_ipmi::{CipherSuite, Secret};
 pub use faults::{Cut, Faults, Refusal, Resets};
 pub use memory::MemoryChassis;
 pub use sel::EventLog;
+pub(crate) use serial::connect_unix;
 pub use serial::{Heard, Line, PretendSerial, Pretended, SerialPort};
 pub use server::{BmcHandle, BmcServer};

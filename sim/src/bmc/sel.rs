@@ -1,5 +1,6 @@
-//! The System Event Log of a simulated BMC (IPMI 2.0 section 31): what its power button did, and what somebody puts in.
-//! Redfish of the same BMC tells the same records (`redfish::log`).
+//! The System Event Log of a simulated BMC (IPMI 2.0 section 31): what became of its machine's power, and what somebody puts
+//! in. Redfish of the same BMC tells the same records (`redfish::log`), and changes of the power as they happen
+//! (`redfish::events`).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use farrier_ipmi::command::sel::{FIRST, LAST, RECORD_BYTES};
 use farrier_ipmi::completion;
 
-use super::PowerAction;
+use super::bell::Bell;
+use super::{PowerAction, PowerState};
 
 /// Small BMCs have room for so many.
 pub(super) const CAPACITY: usize = 512;
@@ -34,12 +36,52 @@ type Answer = (u8, Vec<u8>);
 
 /// The log of one BMC, whatever it speaks. Cheap to clone; clones are the same log.
 #[derive(Debug, Clone, Default)]
-pub struct EventLog(Arc<Mutex<Sel>>);
+pub struct EventLog(Arc<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    sel: Mutex<Sel>,
+    bell: Bell,
+}
 
 impl EventLog {
     /// Never held across an await.
     pub(super) fn sel(&self) -> MutexGuard<'_, Sel> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.sel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn bell(&self) -> &Bell {
+        &self.0.bell
+    }
+
+    /// The power before a button is pressed: what differs from it afterwards is the button's doing.
+    pub(super) fn sees(&self, power: PowerState) {
+        self.sel().power = Some(power);
+    }
+
+    /// A button was pressed, and this is the power now. One that changed nothing is not told, but for restarts.
+    pub(super) fn pressed(&self, action: PowerAction, power: PowerState) {
+        let mut sel = self.sel();
+        // Whoever watches the machine may have told it already.
+        let changed = sel.power.replace(power) != Some(power);
+        match action {
+            PowerAction::Cycle | PowerAction::Reset => sel.happened(POWER_UNIT, POWER_CYCLE, 0),
+            PowerAction::Interrupt => sel.happened(CRITICAL_INTERRUPT, FRONT_PANEL_NMI, 0),
+            PowerAction::On | PowerAction::Off | PowerAction::Soft if changed => sel.power_is(power),
+            PowerAction::On | PowerAction::Off | PowerAction::Soft => {}
+        }
+        if changed {
+            self.0.bell.ring(power);
+        }
+    }
+
+    /// The machine's power is this, and perhaps no button made it so.
+    pub fn noticed(&self, power: PowerState) {
+        let mut sel = self.sel();
+        if sel.power.replace(power) != Some(power) {
+            sel.power_is(power);
+            self.0.bell.ring(power);
+        }
     }
 }
 
@@ -52,6 +94,8 @@ pub(super) struct Sel {
     overflow: bool,
     added: u32,
     erased: u32,
+    /// As it was told last.
+    power: Option<PowerState>,
 }
 
 impl Sel {
@@ -83,14 +127,12 @@ impl Sel {
         self.erased = now();
     }
 
-    /// The button was pressed, and it did something.
-    pub(super) fn pressed(&mut self, action: PowerAction) {
-        let (kind, offset, direction) = match action {
-            PowerAction::Off | PowerAction::Soft => (POWER_UNIT, POWER_OFF, 0),
-            PowerAction::On => (POWER_UNIT, POWER_OFF, DEASSERTED),
-            PowerAction::Cycle | PowerAction::Reset => (POWER_UNIT, POWER_CYCLE, 0),
-            PowerAction::Interrupt => (CRITICAL_INTERRUPT, FRONT_PANEL_NMI, 0),
-        };
+    fn power_is(&mut self, power: PowerState) {
+        self.happened(POWER_UNIT, POWER_OFF, if power == PowerState::Off { 0 } else { DEASSERTED });
+    }
+
+    /// A sensor-specific event of a sensor of this kind.
+    fn happened(&mut self, kind: u8, offset: u8, direction: u8) {
         let [a, b, c, d] = now().to_le_bytes();
         let event = SENSOR_SPECIFIC | direction;
         self.add([0, 0, 0x02, a, b, c, d, 0x20, 0, 0x04, kind, 0x01, event, offset, 0xFF, 0xFF]);

@@ -1,9 +1,12 @@
 //! The serial port between a BMC and its machine.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 
 /// A machine's serial port, as its BMC has it.
@@ -26,6 +29,42 @@ pub struct Line {
     pub from_machine: mpsc::Receiver<Vec<u8>>,
     /// What it is told.
     pub to_machine: mpsc::Sender<Vec<u8>>,
+}
+
+/// Bytes of one read of a socket.
+const PIECE: usize = 512;
+
+/// Connects to a serial port that is a Unix socket.
+///
+/// # Errors
+/// Nobody serves it.
+pub(crate) async fn connect_unix(socket: &Path) -> io::Result<Line> {
+    let (mut read, mut write) = UnixStream::connect(socket).await?.into_split();
+    let (said, from_machine) = mpsc::channel(PIECES);
+    let (to_machine, mut told) = mpsc::channel::<Vec<u8>>(PIECES);
+    tokio::spawn(async move {
+        let mut buffer = [0; PIECE];
+        loop {
+            let read = tokio::select! {
+                read = read.read(&mut buffer) => read,
+                // QEMU serves one client: the next one waits for this end.
+                () = said.closed() => return,
+            };
+            let Ok(length @ 1..) = read else { return };
+            let piece = buffer.get(..length).unwrap_or_default().to_vec();
+            if said.send(piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    tokio::spawn(async move {
+        while let Some(piece) = told.recv().await {
+            if write.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(Line { from_machine, to_machine })
 }
 
 /// What a pretend machine remembers of what it was told.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use farrier_ipmi::completion;
-use farrier_ipmi::server::{Outcome, Server};
+use farrier_ipmi::server::{Outcome, Request, Server};
 use ipmi_rs_core::connection::NetFn;
 use rand::RngCore;
 use tokio::net::UdpSocket;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::boot::BootOptions;
-use super::chassis::press;
+use super::chassis::press_and_log;
 use super::commands::Kept;
 use super::lan::Lan;
 use super::sel::{EventLog, Sel};
@@ -81,6 +81,7 @@ impl BmcServer {
             config,
             chassis,
             deaf_until: None,
+            pressed: None,
             last_log_in: [0; 4],
             accounts_seen: 0,
             shared: Arc::clone(&shared),
@@ -203,6 +204,10 @@ impl Shared {
         self.log.sel()
     }
 
+    pub(super) fn log(&self) -> &EventLog {
+        &self.log
+    }
+
     /// What is wrong with the machine.
     pub(super) fn chassis_faults(&self) -> ChassisStatus {
         self.faults.borrow().chassis
@@ -256,7 +261,18 @@ struct Bmc {
     last_log_in: [u8; 4],
     /// It restarts.
     deaf_until: Option<Instant>,
+    /// What the last Chassis Control was answered: a client repeats one whose machine takes long, and means it once.
+    pressed: Option<Pressed>,
     shared: Arc<Shared>,
+}
+
+/// A Chassis Control that was carried out.
+struct Pressed {
+    session_id: Option<u32>,
+    rq_seq: u8,
+    data: Vec<u8>,
+    at: Instant,
+    code: u8,
 }
 
 impl Bmc {
@@ -335,16 +351,7 @@ impl Bmc {
                 let (code, mut data) = match (refused, self.sol.execute(&request, peer)) {
                     (Some(code), _) => (code, Vec::new()),
                     (None, Some(answer)) => answer,
-                    (None, None) => {
-                        commands::execute(
-                            &self.config,
-                            &mut self.kept,
-                            &*self.chassis,
-                            &self.shared,
-                            &request,
-                        )
-                        .await
-                    }
+                    (None, None) => self.execute(&request).await,
                 };
                 let (netfn, cmd) = command;
                 if command == GET_SDR_REPOSITORY_INFO && data.len() >= 9 {
@@ -368,12 +375,33 @@ impl Bmc {
         }
     }
 
+    /// A command that is not about SOL; a repeated Chassis Control has its answer already.
+    async fn execute(&mut self, request: &Request) -> commands::Answer {
+        let message = &request.message;
+        let is_control = (message.netfn, message.cmd) == CHASSIS_CONTROL;
+        let again = self.pressed.as_ref().filter(|pressed| {
+            is_control
+                && (pressed.session_id, pressed.rq_seq) == (request.session_id, message.rq_seq)
+                && pressed.data == message.data
+                && pressed.at.elapsed() < SEQUENCE_EXPIRES
+        });
+        if let Some(pressed) = again {
+            return (pressed.code, Vec::new());
+        }
+        let (kept, chassis) = (&mut self.kept, &*self.chassis);
+        let answer = commands::execute(&self.config, kept, chassis, &self.shared, request).await;
+        if is_control {
+            let (session_id, rq_seq, data) = (request.session_id, message.rq_seq, message.data.clone());
+            self.pressed = Some(Pressed { session_id, rq_seq, data, at: Instant::now(), code: answer.0 });
+        }
+        answer
+    }
+
     /// The watchdog has run out.
     async fn bite(&mut self) {
         let Some(action) = self.kept.watchdog.expire() else { return };
-        match press(&*self.chassis, action).await {
-            Ok(_) => self.shared.sel().pressed(action),
-            Err(error) => tracing::debug!(%error, "the watchdog's action"),
+        if let Err(error) = press_and_log(&*self.chassis, self.shared.log(), action).await {
+            tracing::debug!(%error, "the watchdog's action");
         }
     }
 
@@ -403,6 +431,9 @@ fn mangle(datagram: &mut Vec<u8>) {
     }
 }
 
+const CHASSIS_CONTROL: (u8, u8) = (0x00, 0x02);
+/// After this another command may have the same sequence number: clients count them in 6 bits, and are done with one by then.
+const SEQUENCE_EXPIRES: Duration = Duration::from_secs(5);
 const SET_BOOT_OPTIONS: (u8, u8) = (0x00, 0x08);
 const GET_SDR_REPOSITORY_INFO: (u8, u8) = (0x0A, 0x20);
 

@@ -38,7 +38,8 @@ pub struct Qmp {
     write: tokio::sync::Mutex<OwnedWriteHalf>,
     waiting: Arc<Mutex<Waiting>>,
     next_id: AtomicU64,
-    events: broadcast::Sender<Event>,
+    /// The reader's: listeners hear of its end.
+    events: broadcast::WeakSender<Event>,
     reader: tokio::task::JoinHandle<()>,
 }
 
@@ -48,9 +49,10 @@ impl Qmp {
         let (read, write) = stream.into_split();
         let waiting = Arc::new(Mutex::new(Waiting::default()));
         let (events, _) = broadcast::channel(64);
-        let reader = tokio::spawn(read_answers(read, Arc::clone(&waiting), events.clone()));
+        let weak = events.downgrade();
+        let reader = tokio::spawn(read_answers(read, Arc::clone(&waiting), events));
         let write = tokio::sync::Mutex::new(write);
-        let qmp = Self { write, waiting, next_id: AtomicU64::new(1), events, reader };
+        let qmp = Self { write, waiting, next_id: AtomicU64::new(1), events: weak, reader };
         qmp.execute("qmp_capabilities", json!({})).await?;
         Ok(qmp)
     }
@@ -81,9 +83,12 @@ impl Qmp {
         Err(QmpError::Refused { command: command.to_owned(), reason: reason.to_owned() })
     }
 
-    /// Events from now on.
+    /// Events from now on, until the connection ends.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        match self.events.upgrade() {
+            Some(events) => events.subscribe(),
+            None => broadcast::channel(1).1,
+        }
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {

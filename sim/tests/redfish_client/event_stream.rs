@@ -54,8 +54,8 @@ async fn a_stream_that_ends_or_never_was_says_why() {
     let lab = Lab::start(|_| ()).await;
     let bmc = lab.client();
     bmc.power_status(soon()).await.unwrap();
-    lab.faults(|f| f.late = Duration::from_millis(1));
     let mut events = bmc.events(soon()).await.unwrap();
+    lab.faults(|f| f.status = Some(404));
     let error = events.next().await.unwrap_err();
     assert!(matches!(error, BmcError::Http { status: 404, .. }), "{error}");
     lab.stop().await;

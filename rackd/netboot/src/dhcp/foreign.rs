@@ -8,7 +8,7 @@
 use std::{
     fmt::Write as _,
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -61,7 +61,12 @@ impl Foreign {
         if server.is_unspecified() || shared.table.load().segments().iter().any(ours) {
             return;
         }
-        if self.told.due(server.into(), Instant::now()) {
+        self.tell_of(shared, segment, server.into(), how);
+    }
+
+    /// The same of one that is known to be none of ours.
+    pub(crate) fn tell_of(&self, shared: &Shared, segment: &Segment, server: IpAddr, how: &str) {
+        if self.told.due(server, Instant::now()) {
             let kind = EventKind::ForeignServer { server, network: segment.network.clone() };
             shared.events.emit(None, None, kind, how.to_owned());
         }

@@ -224,7 +224,7 @@ fn in_link_local(ip: Ipv6Addr) -> Option<MacAddr> {
 }
 
 /// Options in order (RFC 8415 §21.1): code and length of two octets each. Ends where the packet does.
-struct Options<'a>(&'a [u8]);
+pub(super) struct Options<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Options<'a> {
     type Item = (u16, &'a [u8]);

@@ -1,5 +1,8 @@
 //! Real firmware in QEMU: SeaBIOS with iPXE's option ROM, OVMF by PXE and by HTTP.
 
+mod beside;
+mod ipv6;
+
 use std::{
     io::Read as _,
     path::Path,

@@ -10,6 +10,7 @@ mod dhcp_clients;
 mod dhcpv6;
 mod firmware;
 mod foreign;
+mod foreign6;
 mod frames;
 mod golden;
 mod hostile;

@@ -46,6 +46,7 @@ impl App {
                 RackEventKind::AddressConflict => "address conflict",
                 RackEventKind::PoolExhausted => "address pool exhausted",
                 RackEventKind::TftpFull => "tftp full",
+                RackEventKind::RogueRouter => "rogue router",
                 RackEventKind::Unspecified => return Err(invalid("events.kind", "expected what happened")),
             };
             check::text("events.detail", &reported.detail)?;

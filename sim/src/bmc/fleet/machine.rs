@@ -1,4 +1,4 @@
-//! A pretend machine that may lie about its power to whoever asks, over either protocol.
+//! A machine that may lie about its power to whoever asks, over either protocol.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,10 +35,9 @@ pub enum Said {
 /// What it says on its serial port when it starts.
 const BANNER: &str = "\r\nA pretend machine starts.\r\npretend login: ";
 
-/// A [`MemoryChassis`] with [`Lies`] in front of it.
-#[derive(Debug, Default)]
+/// A machine with [`Lies`] in front of it.
 pub struct Machine {
-    inner: MemoryChassis,
+    inner: Arc<dyn Chassis>,
     told: Mutex<Told>,
 }
 
@@ -49,7 +48,20 @@ struct Told {
     before: Option<(PowerState, Instant)>,
 }
 
+impl Default for Machine {
+    /// A pretend one.
+    fn default() -> Self {
+        Self::before(Arc::new(MemoryChassis::saying(BANNER)))
+    }
+}
+
 impl Machine {
+    /// In front of another one, which is the truth.
+    #[must_use]
+    pub fn before(inner: Arc<dyn Chassis>) -> Self {
+        Self { inner, told: Mutex::default() }
+    }
+
     /// From now on.
     pub fn set_lies(&self, lies: Lies) {
         self.told().lies = lies;
@@ -84,9 +96,6 @@ impl Chassis for Machine {
         }
         let before = self.inner.power().await;
         self.inner.set_power(action).await?;
-        if action.boots(before) {
-            self.inner.serial_port().say(BANNER);
-        }
         if self.inner.power().await != before {
             self.told().before = Some((before, Instant::now()));
         }
@@ -101,6 +110,10 @@ impl Chassis for Machine {
         self.inner.set_boot_flags(flags).await
     }
 
+    async fn set_media(&self, url: Option<&str>) -> Result<(), ChassisError> {
+        self.inner.set_media(url).await
+    }
+
     async fn identify(&self, identify: ChassisIdentify) {
         self.inner.identify(identify).await;
     }
@@ -111,5 +124,9 @@ impl Chassis for Machine {
 
     fn serial(&self) -> Option<Arc<dyn SerialPort>> {
         self.inner.serial()
+    }
+
+    async fn stirred(&self) {
+        self.inner.stirred().await;
     }
 }

@@ -1,4 +1,5 @@
-//! Pretend BMCs by the thousand in one process: an address each, IPMI and Redfish on it, one machine behind both.
+//! Pretend BMCs by the thousand in one process: an address each, IPMI and Redfish on it, one machine behind both. Or one, in
+//! front of a machine that is not pretended.
 //!
 //! - [`kind`]: whose BMC each pretends to be
 //! - [`machine`]: the machine, which may lie
@@ -22,11 +23,14 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
 
 pub use kind::{KINDS, Kind};
 pub use machine::{Lies, Machine, Said};
 pub use script::{Active, Protocol, Reset, Rule, Script, ScriptError, Which};
 
+use super::chassis::follow;
+use super::qemu::Qemu;
 use super::redfish::{Facts, RedfishConfig, RedfishHandle, RedfishServer};
 use super::{BmcConfig, BmcHandle, BmcServer};
 
@@ -64,6 +68,8 @@ pub struct One {
     pub redfish: Option<RedfishHandle>,
     pub tls: Option<SelfSigned>,
     pub machine: Arc<Machine>,
+    /// Writes down what the machine does by itself.
+    _follower: Option<AbortOnDropHandle<()>>,
 }
 
 impl Fleet {
@@ -72,6 +78,19 @@ impl Fleet {
     /// # Errors
     /// An address cannot be had, or so many files must not be open.
     pub async fn start(options: FleetOptions) -> Result<Self> {
+        Self::start_with(options, None).await
+    }
+
+    /// One BMC, in front of a QEMU machine.
+    ///
+    /// # Errors
+    /// As for a fleet; QEMU does not answer; there is to be more than one.
+    pub async fn before(options: FleetOptions, qemu: Arc<Qemu>) -> Result<Self> {
+        ensure!(options.count == 1, "expected --count 1 with a QEMU: it has one BMC");
+        Self::start_with(options, Some(qemu)).await
+    }
+
+    async fn start_with(options: FleetOptions, qemu: Option<Arc<Qemu>>) -> Result<Self> {
         let FleetOptions { count, first, ipmi_port, redfish_port, .. } = options;
         ensure!(!options.kinds.is_empty(), "expected at least one personality");
         allow_open_files(count.saturating_mul(2))?;
@@ -89,7 +108,7 @@ impl Fleet {
             };
             let kind = options.kinds.get(number % options.kinds.len()).copied();
             let kind = kind.context("expected at least one personality")?;
-            bmcs.push(one(&options, number, kind, ip, udp, tcp)?);
+            bmcs.push(one(&options, number, kind, ip, (udp, tcp), qemu.clone()).await?);
         }
         let bmcs = Arc::new(bmcs);
         let stop = CancellationToken::new();
@@ -148,20 +167,19 @@ impl One {
     }
 }
 
-fn one(
+async fn one(
     options: &FleetOptions,
     number: usize,
     kind: Kind,
     ip: Ipv4Addr,
-    udp: Option<UdpSocket>,
-    tcp: Option<TcpListener>,
+    (udp, tcp): (Option<UdpSocket>, Option<TcpListener>),
+    qemu: Option<Arc<Qemu>>,
 ) -> Result<One> {
     let [_, _, _, _, a, b, c, d] = (number as u64).to_be_bytes();
-    let machine = Arc::new(Machine::default());
     let mut config = BmcConfig::new(options.user.clone(), options.password.clone());
     config.kg.clone_from(&options.kg);
     // The same after the simulator's next start.
-    config.guid = [0xFA, 0x22, 0x1E, 0x20, 0, 0, 0x80, 0, 0x80, 0, 0, 0, a, b, c, d];
+    let guid = [0xFA, 0x22, 0x1E, 0x20, 0, 0, 0x80, 0, 0x80, 0, 0, 0, a, b, c, d];
     config.manufacturer_id = kind.manufacturer_id;
     config.board = kind.board;
     config.boot_parameters_3_and_4 = kind.boot_parameters_3_and_4;
@@ -170,11 +188,17 @@ fn one(
         manufacturer: kind.board.0.to_owned(),
         model: kind.board.1.to_owned(),
         serial_number: format!("SIM{number:05}"),
-        uuid: config.guid,
+        uuid: guid,
         cpus: 8,
         memory_bytes: 16 << 30,
         macs: vec![format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")],
     };
+    let (machine, facts) = match &qemu {
+        Some(qemu) => (Machine::before(qemu.clone()), qemu.facts(facts).await?),
+        None => (Machine::default(), facts),
+    };
+    let machine = Arc::new(machine);
+    config.guid = facts.uuid;
     let mut redfish =
         RedfishConfig::new(options.user.clone(), options.password.clone(), facts).of(kind.redfish);
     let accounts = config.accounts();
@@ -184,9 +208,11 @@ fn one(
     redfish.action_info = kind.action_info;
     redfish.tls = tcp.is_some().then(|| SelfSigned::generate(&[ip.to_string()])).transpose()?;
     let tls = redfish.tls.clone();
+    let follower =
+        qemu.map(|_| AbortOnDropHandle::new(tokio::spawn(follow(machine.clone(), config.log.clone()))));
     let ipmi = udp.map(|udp| BmcServer::start_with(udp, config, accounts, machine.clone())).transpose()?;
     let redfish = tcp.map(|tcp| RedfishServer::start(tcp, redfish, machine.clone())).transpose()?;
-    Ok(One { kind, ipmi, redfish, tls, machine })
+    Ok(One { kind, ipmi, redfish, tls, machine, _follower: follower })
 }
 
 /// Has the faults begin and end.

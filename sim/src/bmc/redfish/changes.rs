@@ -9,7 +9,7 @@ use super::personality::Personality;
 use super::resources::{RESTARTS, TARGETS, TIMES, refusal, targets};
 use super::service::Reply;
 use super::tasks::Work;
-use crate::bmc::chassis::press;
+use crate::bmc::chassis::press_and_log;
 use crate::bmc::{
     BootDeviceSelector, BootFlags, Chassis, ChassisError, ChassisIdentify, EventLog, PowerAction, PowerState,
 };
@@ -78,11 +78,8 @@ pub(super) async fn reset(
     if faults.forgets_power {
         return Ok(());
     }
-    match press(chassis, action).await {
-        Ok(_) => {
-            log.sel().pressed(action);
-            Ok(())
-        }
+    match press_and_log(chassis, log, action).await {
+        Ok(_) => Ok(()),
         Err(ChassisError::PresentState) => {
             let words = "not possible in the present state";
             Err((StatusCode::CONFLICT, refusal("ResourceInUse", words)))

@@ -1,5 +1,5 @@
 //! The EventService and its stream of server-sent events (DSP0266 §12.5, DSP0268 EventService, Event): what happens to the
-//! machine's power through this service.
+//! machine's power, whoever did it and over whichever protocol.
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -8,71 +8,76 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Frame;
 use serde_json::{Value, json};
 use std::convert::Infallible;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
 
+use super::faults::RedfishFaults;
 use super::resources::View;
 use crate::bmc::PowerState;
+use crate::bmc::bell::{Bell, Change};
 
 pub(super) const SERVICE: &str = "/redfish/v1/EventService";
 pub(super) const STREAM: &str = "/redfish/v1/EventService/SSE";
 
-/// Events that a listener may be behind; it loses the oldest.
-const BEHIND: usize = 64;
-
-/// Whoever listens is told by it.
-#[derive(Debug)]
-pub(super) struct Bell {
-    told: broadcast::Sender<String>,
-    last: u64,
+/// As long as somebody listens.
+struct Listening {
+    changes: broadcast::Receiver<Change>,
+    /// Path of the system whose power it is.
+    system: String,
+    faults: watch::Receiver<RedfishFaults>,
+    /// The service starts again: its connections are gone.
+    restart: CancellationToken,
 }
 
-impl Default for Bell {
-    fn default() -> Self {
-        Self { told: broadcast::channel(BEHIND).0, last: 0 }
-    }
-}
-
-impl Bell {
-    /// A system is on or off now.
-    pub(super) fn power(&mut self, system: &str, state: PowerState) {
-        let word = match state {
-            PowerState::On => "ResourcePoweredOn",
-            PowerState::Off => "ResourcePoweredOff",
-        };
-        self.last += 1;
-        let message = json!({
-            "@odata.type": "#Event.v1_7_0.Event", "Id": self.last.to_string(), "Name": "Event",
-            "Events": [{
-                "MemberId": "0", "EventId": self.last.to_string(), "EventType": "Other",
-                "MessageId": format!("ResourceEvent.1.3.{word}"), "MessageArgs": [system],
-                "Message": format!("The resource `{system}` has powered {}.", if state == PowerState::On { "on" } else { "off" }),
-                "MessageSeverity": "OK", "OriginOfCondition": { "@odata.id": system },
-            }],
-        });
-        // Nobody listens, perhaps.
-        let _nobody = self.told.send(format!("id: {}\ndata: {message}\n\n", self.last));
-    }
-
-    /// Who listens now.
-    pub(super) fn listeners(&self) -> usize {
-        self.told.receiver_count()
-    }
-
-    /// An answer without end.
-    pub(super) fn listen(&self) -> UnsyncBoxBody<Bytes, Infallible> {
-        let events = futures::stream::unfold(self.told.subscribe(), |mut events| async {
-            loop {
-                match events.recv().await {
-                    Ok(event) => return Some((Ok(Frame::data(Bytes::from(event))), events)),
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => return None,
-                }
+impl Listening {
+    /// `None`: it has ended.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            match self.restart.run_until_cancelled(self.changes.recv()).await? {
+                // Who is dead for a while loses what happens meanwhile.
+                Ok(_) if self.faults.borrow().silent => {}
+                Ok(change) => return Some(told(change, &self.system)),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
             }
-        });
-        // A comment first: a client sees that it is listened to.
-        let first = futures::stream::iter([Ok(Frame::data(Bytes::from_static(b": listening\n\n")))]);
-        UnsyncBoxBody::new(StreamBody::new(first.chain(events)))
+        }
     }
+}
+
+/// An answer without end.
+pub(super) fn listen(
+    bell: &Bell,
+    system: String,
+    faults: watch::Receiver<RedfishFaults>,
+    restart: CancellationToken,
+) -> UnsyncBoxBody<Bytes, Infallible> {
+    let listening = Listening { changes: bell.listen(), system, faults, restart };
+    let events = futures::stream::unfold(listening, |mut listening| async {
+        let event = listening.next().await?;
+        Some((Ok(Frame::data(event)), listening))
+    });
+    // A comment first: a client sees that it is listened to.
+    let first = futures::stream::iter([Ok(Frame::data(Bytes::from_static(b": listening\n\n")))]);
+    UnsyncBoxBody::new(StreamBody::new(first.chain(events)))
+}
+
+/// A system is on or off now.
+fn told(change: Change, system: &str) -> Bytes {
+    let (id, words) = match change.power {
+        PowerState::On => ("ResourcePoweredOn", "on"),
+        PowerState::Off => ("ResourcePoweredOff", "off"),
+    };
+    let number = change.number;
+    let message = json!({
+        "@odata.type": "#Event.v1_7_0.Event", "Id": number.to_string(), "Name": "Event",
+        "Events": [{
+            "MemberId": "0", "EventId": number.to_string(), "EventType": "Other",
+            "MessageId": format!("ResourceEvent.1.3.{id}"), "MessageArgs": [system],
+            "Message": format!("The resource `{system}` has powered {words}."),
+            "MessageSeverity": "OK", "OriginOfCondition": { "@odata.id": system },
+        }],
+    });
+    Bytes::from(format!("id: {number}\ndata: {message}\n\n"))
 }
 
 /// The service.

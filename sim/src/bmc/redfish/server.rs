@@ -245,7 +245,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Resu
             restarts || until.is_some_and(|until| now < until)
         };
         if deaf {
-            shared.service.lock().await.sessions.forget_all();
+            shared.service.lock().await.restart();
             anyhow::bail!("starts again");
         }
     }
@@ -260,28 +260,40 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Resu
         let garbage = Bytes::from_static(b"<html>Redfish is starting\0\xff");
         return Ok(Response::new(Full::new(garbage).boxed_unsync()));
     }
-    let listened = shared.service.lock().await.listen(&asked);
-    if let Some(events) = listened.filter(|_| faults == RedfishFaults::default()) {
-        let response = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
-        return Ok(response.header(header::CACHE_CONTROL, "no-cache").body(events)?);
-    }
     let is_root = asked.path.trim_end_matches('/') == super::resources::ROOT;
-    let reply = match (&faults.redirect, faults.status) {
+    let instead = match (&faults.redirect, faults.status) {
         _ if faults.absent => {
-            Reply::refusal(StatusCode::NOT_FOUND, "ResourceMissingAtURI", "nothing here yet")
+            Some(Reply::refusal(StatusCode::NOT_FOUND, "ResourceMissingAtURI", "nothing here yet"))
         }
-        (Some(to), _) => Reply::redirect(to),
+        (Some(to), _) => Some(Reply::redirect(to)),
         (None, Some(status)) if !is_root => {
-            Reply::refusal(StatusCode::from_u16(status)?, "InternalError", "told to fail")
+            Some(Reply::refusal(StatusCode::from_u16(status)?, "InternalError", "told to fail"))
         }
         _ if every(faults.busy_every) => {
-            Reply::refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceTemporarilyUnavailable", "busy")
+            let id = "ServiceTemporarilyUnavailable";
+            Some(Reply::refusal(StatusCode::SERVICE_UNAVAILABLE, id, "busy"))
         }
-        _ => shared.service.lock().await.answer(&asked, &faults).await,
+        _ => None,
+    };
+    let response = match instead {
+        Some(reply) => reply.into_response()?,
+        None => {
+            let mut service = shared.service.lock().await;
+            match service.listen(&asked, shared.faults.clone()) {
+                Some(events) => stream(events)?,
+                None => service.answer(&asked, &faults).await.into_response()?,
+            }
+        }
     };
     anyhow::ensure!(!faults.mute, "mute");
     if !faults.late.is_zero() {
         tokio::time::sleep(faults.late).await;
     }
-    Ok(reply.into_response()?)
+    Ok(response)
+}
+
+/// Events as they come, in an answer without end.
+fn stream(events: Body) -> Result<Response<Body>, hyper::http::Error> {
+    let response = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
+    response.header(header::CACHE_CONTROL, "no-cache").body(events)
 }

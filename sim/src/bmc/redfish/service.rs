@@ -12,11 +12,12 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::bios::Bios;
 use super::boot_order::BootOrder;
 use super::config::RedfishConfig;
-use super::events::Bell;
 use super::faults::RedfishFaults;
 use super::lifecycle::Lifecycle;
 use super::personality::Personality;
@@ -49,7 +50,8 @@ pub(super) struct Service {
     parts: Parts,
     /// How often the BMC was restarted.
     pub(super) restarts: u32,
-    bell: Bell,
+    /// Cancelled when the BMC starts again: whoever listens to events is cut off.
+    running: CancellationToken,
     /// Files that came by push.
     pub(super) pushed: Vec<Pushed>,
 }
@@ -92,7 +94,7 @@ impl Service {
             tasks: Tasks::default(),
             parts,
             restarts: 0,
-            bell: Bell::default(),
+            running: CancellationToken::new(),
             pushed: Vec::new(),
         }
     }
@@ -281,9 +283,6 @@ impl Service {
                     (PowerState::On, PowerState::Off) => Some(("PoweringOff", until)),
                     _ => None,
                 };
-                if before != after {
-                    self.bell.power(resource, after);
-                }
                 if outcome.is_ok() && starts && chassis.power().await == PowerState::On {
                     self.start(faults.fails_bios_jobs);
                 }
@@ -327,7 +326,7 @@ impl Service {
                 let outcome = changes::restart(body);
                 if outcome.is_ok() {
                     self.restarts += 1;
-                    self.sessions.forget_all();
+                    self.restart();
                 }
                 Reply::of(outcome)
             }
@@ -460,14 +459,27 @@ impl Service {
     }
 
     /// Events as they come, where they are asked for by somebody who may.
-    pub(super) fn listen(&mut self, asked: &Asked) -> Option<UnsyncBoxBody<Bytes, Infallible>> {
+    pub(super) fn listen(
+        &mut self,
+        asked: &Asked,
+        faults: watch::Receiver<RedfishFaults>,
+    ) -> Option<UnsyncBoxBody<Bytes, Infallible>> {
         let listens = asked.method == Method::GET && asked.path == events::STREAM && self.config.events;
-        (listens && self.admits(&asked.headers)).then(|| self.bell.listen())
+        let system = self.config.systems.first().filter(|_| listens)?;
+        let system = format!("/redfish/v1/Systems/{system}");
+        let bell = self.config.log.clone();
+        self.admits(&asked.headers).then(|| events::listen(bell.bell(), system, faults, self.running.clone()))
     }
 
     /// Who listens to events.
     pub(super) fn listeners(&self) -> usize {
-        self.bell.listeners()
+        self.config.log.bell().listeners()
+    }
+
+    /// The BMC starts again: nobody is logged in any more, and nobody listens.
+    pub(super) fn restart(&mut self) {
+        self.sessions.forget_all();
+        std::mem::take(&mut self.running).cancel();
     }
 
     fn admits(&mut self, headers: &HeaderMap) -> bool {
