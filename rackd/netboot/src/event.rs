@@ -86,6 +86,10 @@ pub enum EventKind {
     },
     /// An address of ours is used by somebody who did not get it from us. One of a pool is left alone.
     AddressInUse,
+    /// A lease could not be written to disk, so its machine was told nothing.
+    LeaseNotWritten,
+    /// What a machine of the table was to be told did not leave.
+    AnswerNotSent,
     /// A machine that is not in the table. Told once a minute for each address, firmware and systems apart.
     UnknownMac {
         /// The network it is on.
@@ -189,6 +193,8 @@ impl EventKind {
             | Self::OtherServer
             | Self::ForeignServer { .. }
             | Self::AddressInUse
+            | Self::LeaseNotWritten
+            | Self::AnswerNotSent
             | Self::UnknownMac { .. }
             | Self::Guest { .. }
             | Self::PoolExhausted { .. }
@@ -211,6 +217,13 @@ impl EventKind {
             | Self::HttpFirmware { .. }
             | Self::HttpArtifact { .. } => false,
         }
+    }
+}
+
+impl EventKind {
+    /// Whether it is told when an answer has left, and not before.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self, Self::Offer | Self::Ack | Self::Nak | Self::Inform | Self::Guest { .. })
     }
 }
 
@@ -239,6 +252,8 @@ impl fmt::Display for EventKind {
                 return write!(f, "foreign DHCP server {server} on {network}");
             }
             Self::AddressInUse => "address in use",
+            Self::LeaseNotWritten => "lease not written",
+            Self::AnswerNotSent => "answer not sent",
             Self::UnknownMac { .. } => "unknown MAC",
             Self::Guest { ip, bmc: None, .. } => return write!(f, "{ip} of the pool"),
             Self::Guest { ip, bmc: Some(bmc), .. } => return write!(f, "{ip} of the pool to {bmc}"),
@@ -361,6 +376,13 @@ impl Events {
     /// The last events of all ports, oldest first.
     pub(crate) fn log(&self) -> Vec<Arc<BootEvent>> {
         self.lock().log.iter().cloned().collect()
+    }
+
+    /// Ports with a trace, events in all of them, and in the log of all.
+    pub(crate) fn sizes(&self) -> [usize; 3] {
+        let rings = self.lock();
+        let events = rings.by_mac.values().map(|ring| ring.events.len()).sum();
+        [rings.by_mac.len(), events, rings.log.len()]
     }
 
     pub(crate) fn trace(&self, mac: MacAddr) -> Vec<Arc<BootEvent>> {

@@ -9,8 +9,10 @@
 mod dhcp_clients;
 mod dhcpv6;
 mod firmware;
+mod flood;
 mod foreign;
 mod frames;
+mod full_disk;
 mod golden;
 mod hostile;
 mod http_clients;
@@ -25,5 +27,6 @@ mod record;
 mod relay;
 mod router_advertisement;
 mod secure_boot;
+mod silent;
 mod storm;
 mod tftp_clients;
