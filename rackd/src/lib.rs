@@ -44,5 +44,6 @@ pub use config::{BadConfig, Config, RamdiskConfig, Role, SegmentConfig, SwitchDr
 pub use join::{JoinRequest, join};
 pub use rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
 pub use serve::{Bound, run, start};
+pub use snapshot::snapshot_table;
 pub use standalone::{StandaloneArgs, standalone};
 pub use tasks::{Timeouts, step_names};

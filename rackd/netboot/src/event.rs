@@ -28,7 +28,7 @@ const STRANGERS: usize = 1024;
 /// says so is kept, so that a machine gone wild does not fill the log. Each kind by itself: rubbish in a machine's
 /// name must not hide its real steps.
 const PER_SECOND: u32 = 50;
-/// The same of what is refused, which a machine hears once a boot.
+/// The same of what is refused or did not leave, which a machine hears once a boot.
 const REFUSALS_PER_SECOND: u32 = 5;
 /// Senders without a port whose events of one kind are told, in a minute, and how often each.
 const UNNAMED: usize = 256;
@@ -458,7 +458,10 @@ impl Ring {
         let count = self.counts.entry(discriminant(kind)).or_default();
         *count = count.saturating_add(1);
         let most = match kind {
-            EventKind::HttpScriptRefused | EventKind::TftpRefused => REFUSALS_PER_SECOND,
+            EventKind::HttpScriptRefused
+            | EventKind::TftpRefused
+            | EventKind::AnswerNotSent
+            | EventKind::LeaseNotWritten => REFUSALS_PER_SECOND,
             _ => PER_SECOND,
         };
         match *count {

@@ -18,19 +18,19 @@ pub(crate) struct Neighbours(Mutex<Cache>);
 struct Cache {
     read: Option<Instant>,
     known: HashMap<Ipv4Addr, MacAddr>,
-    /// How often it was read in the second that began then.
-    second: Option<Instant>,
-    reads: u32,
+    /// Until then it was read already, were it read at an even pace.
+    paid: Option<Instant>,
 }
 
 impl Cache {
     /// Whether it may be read now: who is not in it is asked for again, and anybody can make up who that is.
     fn may_read(&mut self, now: Instant) -> bool {
-        if self.second.is_none_or(|start| now.saturating_duration_since(start) >= FRESH) {
-            (self.second, self.reads) = (Some(now), 0);
+        let paid = self.paid.map_or(now, |paid| paid.max(now));
+        let may = paid.saturating_duration_since(now) <= READ_EVERY * AT_ONCE;
+        if may {
+            self.paid = Some(paid + READ_EVERY);
         }
-        self.reads += 1;
-        self.reads <= READS
+        may
     }
 }
 
@@ -105,9 +105,11 @@ fn entries(text: &str) -> impl Iterator<Item = (Ipv4Addr, MacAddr, &str)> {
 
 /// An address that changed its machine is another machine's after so long.
 const FRESH: Duration = Duration::from_secs(1);
-/// In such a time it is read so often, at most: a machine that has just come is found at once, and a flood of made-up addresses
-/// costs some hundredths of a processor.
-const READS: u32 = 50;
+/// It is read so often, at most, for those that are not in it: a flood of made-up addresses costs some hundredths of a
+/// processor, and a machine that comes meanwhile is found a moment later.
+const READ_EVERY: Duration = Duration::from_millis(20);
+/// So often at once: each machine that has just come is found at once.
+const AT_ONCE: u32 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -123,8 +125,18 @@ mod tests {
     #[test]
     fn a_flood_of_strangers_is_looked_up_so_often_and_no_more() {
         let (mut cache, now) = (Cache::default(), Instant::now());
-        assert_eq!((0..1000).filter(|_| cache.may_read(now)).count(), READS as usize);
-        assert!(cache.may_read(now + FRESH));
+        let mut in_a_second = |from: Duration| {
+            let packets = (0..1000).map(|n| now + from + Duration::from_millis(n));
+            packets.filter(|at| cache.may_read(*at)).count()
+        };
+        let first = in_a_second(Duration::ZERO);
+        assert!((50..=50 + AT_ONCE as usize + 1).contains(&first), "{first}");
+        let second = in_a_second(Duration::from_secs(1));
+        assert!((49..=51).contains(&second), "{second}");
+        assert!(
+            (0..AT_ONCE).all(|_| cache.may_read(now + Duration::from_secs(9))),
+            "a row that comes at once"
+        );
     }
 
     #[test]

@@ -164,6 +164,8 @@ pub(crate) struct Shared {
     /// Addresses that another server gave.
     pub(crate) heard: dhcp::Heard,
     pub(crate) neighbours: Neighbours,
+    /// The same, for how answers leave: whoever asks from made-up addresses takes no look from those who ask for scripts.
+    pub(crate) ways: Neighbours,
     pub(crate) scripts: Scripts,
     pub(crate) elsewhere: Elsewhere,
 }
@@ -257,6 +259,7 @@ impl Netboot {
             foreign: dhcp::Foreign::default(),
             heard: dhcp::Heard::default(),
             neighbours: Neighbours::default(),
+            ways: Neighbours::default(),
             scripts: Scripts::default(),
             elsewhere: Elsewhere::default(),
         });

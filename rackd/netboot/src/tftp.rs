@@ -213,7 +213,7 @@ impl Here {
 
     fn way(&self, to: SocketAddr) -> Way {
         match to {
-            SocketAddr::V4(to) => Way::to(*to.ip(), &self.segment, &self.shared.neighbours, Instant::now()),
+            SocketAddr::V4(to) => Way::to(*to.ip(), &self.segment, &self.shared.ways, Instant::now()),
             SocketAddr::V6(_) => Way::Near,
         }
     }

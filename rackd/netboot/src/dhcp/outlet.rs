@@ -91,7 +91,7 @@ impl Outlet {
                 return socket::send_now(socket, &bytes, everybody.into());
             }
         };
-        let way = Way::to(*to.ip(), &self.segment, &shared.neighbours, Instant::now());
+        let way = Way::to(*to.ip(), &self.segment, &shared.ways, Instant::now());
         match &self.unicast {
             Some(unicast) => unicast.send(way, &bytes, to),
             None if way == Way::Nobody => Err(nobody(*to.ip())),

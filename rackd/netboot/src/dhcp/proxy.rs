@@ -194,7 +194,7 @@ impl BootService {
     fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
         match (&self.unicast, to) {
             (Some(unicast), SocketAddr::V4(to)) => {
-                let way = Way::to(*to.ip(), &self.segment, &self.shared.neighbours, Instant::now());
+                let way = Way::to(*to.ip(), &self.segment, &self.shared.ways, Instant::now());
                 unicast.send(way, bytes, to)
             }
             _ => socket::send_now(&self.socket, bytes, to),
