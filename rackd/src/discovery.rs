@@ -2,11 +2,12 @@
 //! Inventory keeps it as discovered until somebody accepts it.
 //!
 //! Whether a machine is unknown is inventory's word, asked for each boot: a node without a task is unknown here too. So
-//! without the centre nothing is discovered; what was found meanwhile is told when it is back. A BMC that asked for its address
+//! without the centre nothing is discovered; what was found meanwhile is told when it is back, also by a rackd that started since. A BMC that asked for its address
 //! meanwhile is looked at when it asks again.
 
 mod bmcs;
 mod found;
+mod unreported;
 
 use crate::boot::{Place, Serve};
 use crate::config::{Config, DiscoveryMode, SegmentConfig};
@@ -29,12 +30,14 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use unreported::Unreported;
 
 /// What this rack does about unknown machines, and those under way.
 pub(crate) struct Discovery {
     /// `None`: nothing is discovered.
     inventory: Option<DiscoveredServiceClient<Channel>>,
     pub(crate) found: Found,
+    unreported: Unreported,
     /// Strangers can cause both at will.
     told_full: Minute,
     told_unasked: Minute,
@@ -68,16 +71,18 @@ impl Discovery {
         Ok(Self {
             inventory,
             found: Found::default(),
+            unreported: Unreported::new(&config.data),
             told_full: Minute::default(),
             told_unasked: Minute::default(),
         })
     }
 
     #[cfg(test)]
-    pub(crate) fn off() -> Self {
+    pub(crate) fn off(data: &std::path::Path) -> Self {
         Self {
             inventory: None,
             found: Found::default(),
+            unreported: Unreported::new(data),
             told_full: Minute::default(),
             told_unasked: Minute::default(),
         }
@@ -91,7 +96,38 @@ fn addresses(segment: &SegmentConfig) -> u32 {
 
 /// Finds machines and BMCs until shutdown.
 pub(crate) async fn run(rack: Arc<Rack>) {
-    tokio::join!(boot_machines(rack.clone()), bmcs::look(rack));
+    tokio::join!(boot_machines(rack.clone()), tell_again(rack.clone()), bmcs::look(rack));
+}
+
+/// Tells inventory of machines that were found while it was away, until shutdown: those whom nobody here waits for any more.
+async fn tell_again(rack: Arc<Rack>) {
+    let Some(inventory) = rack.discovery.inventory.clone() else { return };
+    let work = async {
+        let (found, centre) = (&rack.discovery.found, Centre(inventory));
+        let mut again = tokio::time::interval(TELL_AGAIN);
+        again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            again.tick().await;
+            unreported::tell(&rack.discovery.unreported, |mac| found.said(mac).is_none(), &centre).await;
+        }
+    };
+    rack.shutdown.run_until_cancelled(work).await;
+}
+
+struct Centre(DiscoveredServiceClient<Channel>);
+
+impl unreported::Hears for Centre {
+    async fn hears(&self, report: ReportMachineRequest) -> Result<(), Status> {
+        let mac = report.boot_mac_address.clone();
+        let answer = self.0.clone().report_machine(report).await?.into_inner();
+        tracing::info!(
+            mac,
+            machine = answer.machine,
+            node.id = answer.node,
+            "machine discovered some time ago"
+        );
+        Ok(())
+    }
 }
 
 /// Boots the machines that netboot does not know, until shutdown. A centre that is slow or away keeps no machine waiting
@@ -289,18 +325,21 @@ async fn inspect(rack: &Rack, mac: MacAddr) {
 
 async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr) {
     inspect(rack, mac).await;
+    let mut kept = None;
     for attempt in 1..=ATTEMPTS {
         let hardware = rack.discovery.found.said(mac);
         let request = report(rack, mac, hardware);
-        match inventory.report_machine(request).await {
+        match inventory.report_machine(request.clone()).await {
             Ok(answer) => {
                 let answer = answer.into_inner();
                 tracing::info!(%mac, machine = answer.machine, node.id = answer.node, "machine discovered");
+                unreported::blocking(&rack.discovery.unreported, move |all| all.forget(mac)).await;
                 break;
             }
-            // Refused, it would be refused again; and what is kept for it is not kept for ever. It can boot again.
-            Err(status) if attempt == ATTEMPTS || !may_pass(&status) => {
+            // Refused, it would be refused again. It can boot again.
+            Err(status) if !may_pass(&status) => {
                 tracing::error!(%mac, %status, "a discovered machine is not written down");
+                unreported::blocking(&rack.discovery.unreported, move |all| all.forget(mac)).await;
                 break;
             }
             Err(status) => {
@@ -308,7 +347,14 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
                 if rack.discovery.told_unasked.due(Instant::now()) {
                     tracing::warn!(%mac, %status, "discovered machines are not told yet");
                 }
-                tokio::time::sleep(RETRY).await;
+                if kept.as_ref() != Some(&request) {
+                    keep(rack, mac, request.clone()).await;
+                    kept = Some(request);
+                }
+                // It does not wait here for ever: what is on disk is told when the centre is back.
+                if attempt < ATTEMPTS {
+                    tokio::time::sleep(RETRY).await;
+                }
             }
         }
     }
@@ -326,6 +372,14 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
     }
     rack.discovery.found.end(mac);
     unpublish(rack, mac);
+}
+
+/// Whatever becomes of this rackd, it is told.
+async fn keep(rack: &Rack, mac: MacAddr, request: ReportMachineRequest) {
+    let kept = unreported::blocking(&rack.discovery.unreported, move |all| all.keep(mac, &request)).await;
+    if let Some(Err(error)) = kept {
+        tracing::warn!(%mac, %error, "a discovered machine that is not told yet is in memory only, and forgotten by a restart");
+    }
 }
 
 fn report(rack: &Rack, mac: MacAddr, hardware: Option<Hardware>) -> ReportMachineRequest {
@@ -406,6 +460,8 @@ const INSPECTED: Duration = Duration::from_secs(60);
 /// How often a machine is told of: half an hour of an absent centre.
 const ATTEMPTS: u32 = 180;
 const RETRY: Duration = Duration::from_secs(10);
+/// How often those on disk are told again.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// An agent that is connected, or connects again, takes its order in seconds.
 const OFF: Duration = Duration::from_secs(300);
 

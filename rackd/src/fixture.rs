@@ -52,7 +52,7 @@ pub(crate) async fn rack(data: &Path, pools: &[u8]) -> Arc<Rack> {
             shutdown.clone(),
             tracker.clone(),
         ),
-        discovery: Discovery::off(),
+        discovery: Discovery::off(data),
         signer: Signer::new([0; 32]),
         snapshots: Snapshots::new(data, images.clone()),
         cache: ImageCache::new(data.join("images"), images, Room { most: u64::MAX, free: 0 }),

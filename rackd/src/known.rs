@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -142,9 +142,15 @@ async fn ask(rack: &Rack, credentials: &Credentials, mut kept: Kept) {
         }
     };
     let inventory = SnapshotServiceClient::new(channel);
-    let mut away = false;
+    let (mut away, mut emptied) = (false, Emptied::default());
     loop {
         match list(inventory.clone()).await {
+            Ok(ports)
+                if !emptied.is_taken(rack.known.nodes.lock().await.len(), ports.len(), Instant::now()) =>
+            {
+                away = false;
+                serve_again(rack).await;
+            }
             Ok(ports) => {
                 kept = take(rack, kept, ports).await;
                 away = false;
@@ -160,6 +166,42 @@ async fn ask(rack: &Rack, credentials: &Credentials, mut kept: Kept) {
             }
         }
         tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// An inventory that knew machines and now says that there is none was more likely set up anew, or restored from the wrong
+/// backup, than all of its machines are gone: what is taken from a rack at once can no longer boot.
+#[derive(Debug, Default)]
+struct Emptied {
+    since: Option<Instant>,
+}
+
+impl Emptied {
+    /// Whether what it says is taken: of so many ports that were known, it knows so many.
+    fn is_taken(&mut self, known: usize, says: usize, now: Instant) -> bool {
+        if known == 0 || says > 0 {
+            self.since = None;
+            return true;
+        }
+        let Some(since) = self.since else {
+            self.since = Some(now);
+            tracing::error!(
+                known,
+                "inventory says that this rack has no machines: expected those of the last time, or some of them, saw none. \
+                 They are served as before, for {} minutes; is its database the right one?",
+                BELIEVED.as_secs() / 60
+            );
+            return false;
+        };
+        let believed = now.saturating_duration_since(since) >= BELIEVED;
+        if believed {
+            self.since = None;
+            tracing::warn!(
+                known,
+                "inventory said so long that this rack has no machines that it is believed"
+            );
+        }
+        believed
     }
 }
 
@@ -403,6 +445,9 @@ async fn list(mut inventory: SnapshotServiceClient<Channel>) -> Result<Vec<BootP
 pub(crate) const FILE: &str = "snapshot.json";
 /// A node that is described or deleted is known so much later.
 const EVERY: Duration = Duration::from_secs(15);
+/// For so long it has to say that there is none: a person can look. The last machine of a rack that was deleted goes on to its
+/// disk meanwhile, as before.
+const BELIEVED: Duration = Duration::from_secs(3600);
 /// Inventory reads some rows.
 const CALL: Duration = Duration::from_secs(30);
 const PAGE: i32 = 500;

@@ -45,5 +45,6 @@ pub use farrier_bmc::ssh::help as ssh_help;
 pub use join::{JoinRequest, join};
 pub use rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
 pub use serve::{Bound, run, start};
+pub use snapshot::snapshot_table;
 pub use standalone::{StandaloneArgs, standalone};
 pub use tasks::{Timeouts, step_names};

@@ -28,7 +28,7 @@ const STRANGERS: usize = 1024;
 /// says so is kept, so that a machine gone wild does not fill the log. Each kind by itself: rubbish in a machine's
 /// name must not hide its real steps.
 const PER_SECOND: u32 = 50;
-/// The same of what is refused, which a machine hears once a boot.
+/// The same of what is refused or did not leave, which a machine hears once a boot.
 const REFUSALS_PER_SECOND: u32 = 5;
 /// Senders without a port whose events of one kind are told, in a minute, and how often each.
 const UNNAMED: usize = 256;
@@ -93,6 +93,10 @@ pub enum EventKind {
     },
     /// An address of ours is used by somebody who did not get it from us. One of a pool is left alone.
     AddressInUse,
+    /// A lease could not be written to disk, so its machine was told nothing.
+    LeaseNotWritten,
+    /// What a machine of the table was to be told did not leave.
+    AnswerNotSent,
     /// A machine that is not in the table. Told once a minute for each address, firmware and systems apart.
     UnknownMac {
         /// The network it is on.
@@ -197,6 +201,8 @@ impl EventKind {
             | Self::ForeignServer { .. }
             | Self::RogueRouter { .. }
             | Self::AddressInUse
+            | Self::LeaseNotWritten
+            | Self::AnswerNotSent
             | Self::UnknownMac { .. }
             | Self::Guest { .. }
             | Self::PoolExhausted { .. }
@@ -219,6 +225,13 @@ impl EventKind {
             | Self::HttpFirmware { .. }
             | Self::HttpArtifact { .. } => false,
         }
+    }
+}
+
+impl EventKind {
+    /// Whether it is told when an answer has left, and not before.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self, Self::Offer | Self::Ack | Self::Nak | Self::Inform | Self::Guest { .. })
     }
 }
 
@@ -250,6 +263,8 @@ impl fmt::Display for EventKind {
                 return write!(f, "rogue router {router} on {network}");
             }
             Self::AddressInUse => "address in use",
+            Self::LeaseNotWritten => "lease not written",
+            Self::AnswerNotSent => "answer not sent",
             Self::UnknownMac { .. } => "unknown MAC",
             Self::Guest { ip, bmc: None, .. } => return write!(f, "{ip} of the pool"),
             Self::Guest { ip, bmc: Some(bmc), .. } => return write!(f, "{ip} of the pool to {bmc}"),
@@ -374,6 +389,13 @@ impl Events {
         self.lock().log.iter().cloned().collect()
     }
 
+    /// Ports with a trace, events in all of them, and in the log of all.
+    pub(crate) fn sizes(&self) -> [usize; 3] {
+        let rings = self.lock();
+        let events = rings.by_mac.values().map(|ring| ring.events.len()).sum();
+        [rings.by_mac.len(), events, rings.log.len()]
+    }
+
     pub(crate) fn trace(&self, mac: MacAddr) -> Vec<Arc<BootEvent>> {
         self.lock().by_mac.get(&mac).map(|ring| ring.events.iter().cloned().collect()).unwrap_or_default()
     }
@@ -447,7 +469,10 @@ impl Ring {
         let count = self.counts.entry(discriminant(kind)).or_default();
         *count = count.saturating_add(1);
         let most = match kind {
-            EventKind::HttpScriptRefused | EventKind::TftpRefused => REFUSALS_PER_SECOND,
+            EventKind::HttpScriptRefused
+            | EventKind::TftpRefused
+            | EventKind::AnswerNotSent
+            | EventKind::LeaseNotWritten => REFUSALS_PER_SECOND,
             _ => PER_SECOND,
         };
         match *count {

@@ -16,6 +16,7 @@
 
 mod args;
 mod cd;
+mod datagram;
 pub mod dhcp;
 pub mod dhcp6;
 mod elsewhere;
@@ -37,6 +38,7 @@ mod socket;
 mod table;
 mod tftp;
 mod thread;
+mod unicast;
 
 pub use args::{KernelArgs, KernelArgsError};
 pub use cd::cd_script;

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
+    io,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,6 +21,10 @@ struct Counts {
     /// By phase.
     bytes: BTreeMap<&'static str, u64>,
     tftp: Duration,
+    /// By protocol, and why.
+    unsent: BTreeMap<(&'static str, &'static str), u64>,
+    /// By who left them out.
+    shed: BTreeMap<&'static str, u64>,
 }
 
 impl Counters {
@@ -40,8 +45,30 @@ impl Counters {
         *counts.bytes.entry(phase).or_default() += bytes;
     }
 
-    /// With the malformed packets by protocol, and how many leases run.
-    pub(crate) fn render(&self, malformed: &BTreeMap<&'static str, u64>, leases: usize) -> String {
+    /// An answer that did not leave: nobody waits until there is room.
+    pub(crate) fn unsent(&self, protocol: &'static str, error: &io::Error) {
+        let why = match error.kind() {
+            io::ErrorKind::WouldBlock => "no_room",
+            _ if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => "no_room",
+            _ => "error",
+        };
+        *self.lock().unsent.entry((protocol, why)).or_default() += 1;
+    }
+
+    /// DHCP packets that were not looked at.
+    pub(crate) fn shed(&self, by: Shed, packets: u64) {
+        if packets > 0 {
+            *self.lock().shed.entry(by.word()).or_default() += packets;
+        }
+    }
+
+    /// With the malformed packets by protocol, what is kept in memory, and how many leases run.
+    pub(crate) fn render(
+        &self,
+        malformed: &BTreeMap<&'static str, u64>,
+        remembered: &BTreeMap<&'static str, usize>,
+        leases: usize,
+    ) -> String {
         let counts = self.lock();
         let mut out = String::new();
         let mut family = |name: &str, kind: &str, help: &str, samples: Vec<(String, String)>| {
@@ -72,6 +99,24 @@ impl Counters {
         let packets =
             malformed.iter().map(|(protocol, n)| (format!("{{protocol=\"{protocol}\"}}"), n.to_string()));
         family("malformed_packets_total", "counter", "Packets that nobody can read.", packets.collect());
+        let unsent = counts.unsent.iter().map(|((protocol, why), n)| {
+            (format!("{{protocol=\"{protocol}\",why=\"{why}\"}}"), n.to_string())
+        });
+        family("unsent_answers_total", "counter", "Answers that did not leave.", unsent.collect());
+        let shed = counts.shed.iter().map(|(by, n)| (format!("{{by=\"{by}\"}}"), n.to_string()));
+        family(
+            "shed_packets_total",
+            "counter",
+            "DHCP packets that were left out under load.",
+            shed.collect(),
+        );
+        let remembered = remembered.iter().map(|(what, n)| (format!("{{what=\"{what}\"}}"), n.to_string()));
+        family(
+            "remembered",
+            "gauge",
+            "What is kept in memory of what came from the wire.",
+            remembered.collect(),
+        );
         family("leases", "gauge", "Leases that run.", vec![(String::new(), leases.to_string())]);
         out
     }
@@ -79,6 +124,24 @@ impl Counters {
     /// A poisoned lock still guards whole counts.
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who left a packet out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shed {
+    /// The kernel: its buffer was full.
+    Kernel,
+    /// We: its machine said the same again before it was answered.
+    SaidAgain,
+}
+
+impl Shed {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::SaidAgain => "said_again",
+        }
     }
 }
 
@@ -98,6 +161,8 @@ fn words(kind: &EventKind) -> (&'static str, &'static str) {
         EventKind::ForeignServer { .. } => ("dhcp", "foreign_server"),
         EventKind::RogueRouter { .. } => ("dhcp6", "rogue_router"),
         EventKind::AddressInUse => ("dhcp", "address_in_use"),
+        EventKind::LeaseNotWritten => ("dhcp", "lease_not_written"),
+        EventKind::AnswerNotSent => ("dhcp", "answer_not_sent"),
         EventKind::UnknownMac { .. } => ("dhcp", "unknown_mac"),
         EventKind::Guest { .. } => ("dhcp", "guest"),
         EventKind::PoolExhausted { .. } => ("dhcp", "pool_exhausted"),
@@ -139,8 +204,11 @@ mod tests {
         ] {
             counters.count(&kind);
         }
+        counters.unsent("dhcp", &io::ErrorKind::WouldBlock.into());
+        counters.shed(Shed::SaidAgain, 4);
+        counters.shed(Shed::Kernel, 0);
         assert_eq!(
-            counters.render(&[("tftp", 3)].into(), 2),
+            counters.render(&[("tftp", 3)].into(), &[("reservations", 5)].into(), 2),
             "# HELP farrier_netboot_events_total Steps of machines that boot, and what kept them.\n\
              # TYPE farrier_netboot_events_total counter\n\
              farrier_netboot_events_total{phase=\"dhcp\",event=\"offer\"} 2\n\
@@ -158,6 +226,15 @@ mod tests {
              # HELP farrier_netboot_malformed_packets_total Packets that nobody can read.\n\
              # TYPE farrier_netboot_malformed_packets_total counter\n\
              farrier_netboot_malformed_packets_total{protocol=\"tftp\"} 3\n\
+             # HELP farrier_netboot_unsent_answers_total Answers that did not leave.\n\
+             # TYPE farrier_netboot_unsent_answers_total counter\n\
+             farrier_netboot_unsent_answers_total{protocol=\"dhcp\",why=\"no_room\"} 1\n\
+             # HELP farrier_netboot_shed_packets_total DHCP packets that were left out under load.\n\
+             # TYPE farrier_netboot_shed_packets_total counter\n\
+             farrier_netboot_shed_packets_total{by=\"said_again\"} 4\n\
+             # HELP farrier_netboot_remembered What is kept in memory of what came from the wire.\n\
+             # TYPE farrier_netboot_remembered gauge\n\
+             farrier_netboot_remembered{what=\"reservations\"} 5\n\
              # HELP farrier_netboot_leases Leases that run.\n\
              # TYPE farrier_netboot_leases gauge\n\
              farrier_netboot_leases 2\n"

@@ -12,7 +12,27 @@ use crate::MacAddr;
 
 /// The kernel's table, read seldom.
 #[derive(Debug, Default)]
-pub(crate) struct Neighbours(Mutex<Option<(Instant, HashMap<Ipv4Addr, MacAddr>)>>);
+pub(crate) struct Neighbours(Mutex<Cache>);
+
+#[derive(Debug, Default)]
+struct Cache {
+    read: Option<Instant>,
+    known: HashMap<Ipv4Addr, MacAddr>,
+    /// Until then it was read already, were it read at an even pace.
+    paid: Option<Instant>,
+}
+
+impl Cache {
+    /// Whether it may be read now: who is not in it is asked for again, and anybody can make up who that is.
+    fn may_read(&mut self, now: Instant) -> bool {
+        let paid = self.paid.map_or(now, |paid| paid.max(now));
+        let may = paid.saturating_duration_since(now) <= READ_EVERY * AT_ONCE;
+        if may {
+            self.paid = Some(paid + READ_EVERY);
+        }
+        may
+    }
+}
 
 impl Neighbours {
     /// The port that has an address which spoke to us just now. An address that two interfaces know belongs to nobody.
@@ -28,15 +48,13 @@ impl Neighbours {
     /// What is not `enough` as it was read is read again: the address may have come since.
     fn look(&self, ip: Ipv4Addr, now: Instant, enough: impl Fn(MacAddr) -> bool) -> Option<MacAddr> {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = |(at, _): &&(Instant, _)| now.saturating_duration_since(*at) < FRESH;
-        let known = cache.as_ref().filter(fresh).and_then(|(_, known)| known.get(&ip).copied());
-        if known.is_some_and(enough) {
+        let fresh = cache.read.is_some_and(|at| now.saturating_duration_since(at) < FRESH);
+        let known = cache.known.get(&ip).copied();
+        if (fresh && known.is_some_and(enough)) || !cache.may_read(now) {
             return known;
         }
-        let read = read_all();
-        let known = read.get(&ip).copied();
-        *cache = Some((now, read));
-        known
+        (cache.read, cache.known) = (Some(now), read_all());
+        cache.known.get(&ip).copied()
     }
 }
 
@@ -87,6 +105,11 @@ fn entries(text: &str) -> impl Iterator<Item = (Ipv4Addr, MacAddr, &str)> {
 
 /// An address that changed its machine is another machine's after so long.
 const FRESH: Duration = Duration::from_secs(1);
+/// It is read so often, at most, for those that are not in it: a flood of made-up addresses costs some hundredths of a
+/// processor, and a machine that comes meanwhile is found a moment later.
+const READ_EVERY: Duration = Duration::from_millis(20);
+/// So often at once: each machine that has just come is found at once.
+const AT_ONCE: u32 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -98,6 +121,23 @@ mod tests {
                         10.0.0.6         0x1         0x2         52:54:00:00:00:06     *        s0\n\
                         10.0.0.6         0x1         0x2         52:54:00:00:00:66     *        s1\n\
                         10.0.0.7         0x1         0x6         52:54:00:00:00:07     *        s1\nrubbish\n";
+
+    #[test]
+    fn a_flood_of_strangers_is_looked_up_so_often_and_no_more() {
+        let (mut cache, now) = (Cache::default(), Instant::now());
+        let mut in_a_second = |from: Duration| {
+            let packets = (0..1000).map(|n| now + from + Duration::from_millis(n));
+            packets.filter(|at| cache.may_read(*at)).count()
+        };
+        let first = in_a_second(Duration::ZERO);
+        assert!((50..=50 + AT_ONCE as usize + 1).contains(&first), "{first}");
+        let second = in_a_second(Duration::from_secs(1));
+        assert!((49..=51).contains(&second), "{second}");
+        assert!(
+            (0..AT_ONCE).all(|_| cache.may_read(now + Duration::from_secs(9))),
+            "a row that comes at once"
+        );
+    }
 
     #[test]
     fn neighbours_are_those_that_answered_each_on_its_interface() {

@@ -164,6 +164,8 @@ pub(crate) struct Shared {
     /// Addresses that another server gave.
     pub(crate) heard: dhcp::Heard,
     pub(crate) neighbours: Neighbours,
+    /// The same, for how answers leave: whoever asks from made-up addresses takes no look from those who ask for scripts.
+    pub(crate) ways: Neighbours,
     pub(crate) scripts: Scripts,
     pub(crate) elsewhere: Elsewhere,
 }
@@ -257,6 +259,7 @@ impl Netboot {
             foreign: dhcp::Foreign::default(),
             heard: dhcp::Heard::default(),
             neighbours: Neighbours::default(),
+            ways: Neighbours::default(),
             scripts: Scripts::default(),
             elsewhere: Elsewhere::default(),
         });
@@ -342,7 +345,26 @@ impl Netboot {
     /// What happened so far, counted, in the text format of Prometheus.
     #[must_use]
     pub fn metrics(&self) -> String {
-        self.shared.events.counters.render(&self.shared.malformed.counts(), self.leases().len())
+        let counters = &self.shared.events.counters;
+        counters.render(&self.shared.malformed.counts(), &self.remembered(), self.leases().len())
+    }
+
+    /// How much is kept in memory of what came from the wire, by kind. All of it is bounded, whoever sends what.
+    #[must_use]
+    pub fn remembered(&self) -> BTreeMap<&'static str, usize> {
+        let shared = &self.shared;
+        let [ports, traced, logged] = shared.events.sizes();
+        let [pools, reservations] = shared.config.leases.sizes();
+        BTreeMap::from([
+            ("traced_ports", ports),
+            ("traced_events", traced),
+            ("logged_events", logged),
+            ("unknown_machines", shared.unknown.len()),
+            ("pool_addresses", pools),
+            ("reservations", reservations),
+            ("proxy_addresses", shared.heard.len()),
+            ("tftp_transfers", shared.tftp.len()),
+        ])
     }
 
     /// The running leases, by address.

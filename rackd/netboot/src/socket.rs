@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    os::fd::AsFd,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -21,8 +22,28 @@ pub(crate) fn udp_on(interface: &str, ip: IpAddr, port: u16) -> io::Result<UdpSo
         IpAddr::V6(_) => socket.set_only_v6(true)?,
     }
     socket.bind_device(Some(interface.as_bytes()))?;
+    may_be_cut(&socket, ip)?;
     socket.bind(&address.into())?;
     UdpSocket::from_std(socket.into())
+}
+
+/// What is larger than a link on the way is cut there, or by us, and put together again by who it is for. Linux would forbid
+/// that and find out how large the smallest link is (ip(7), `IP_MTU_DISCOVER`): by losing the first datagram, an error at the
+/// next one, and where a firewall drops the router's word of it, by losing them all.
+fn may_be_cut(socket: &Socket, ip: IpAddr) -> io::Result<()> {
+    use rustix::net::sockopt;
+    match ip {
+        IpAddr::V4(_) => sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::DONT)?,
+        IpAddr::V6(_) => sockopt::set_ipv6_mtu_discover(socket, sockopt::Ipv6PathMtuDiscovery::DONT)?,
+    }
+    Ok(())
+}
+
+/// Sends at once or not at all. `WouldBlock`: the socket has no room, since what it sent before waits for somebody's ARP, or the
+/// link is slower than we are.
+pub(crate) fn send_now(socket: &impl AsFd, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+    rustix::net::sendto(socket, bytes, rustix::net::SendFlags::DONTWAIT, &to)?;
+    Ok(())
 }
 
 /// Room for a row of machines that power on at once: some five thousand packets.
@@ -31,6 +52,14 @@ pub(crate) fn widen(socket: &UdpSocket) {
     // Beyond the system's limit only with CAP_NET_ADMIN; without it what the limit allows.
     if rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, ROOM).is_err() {
         let _ = socket2::SockRef::from(socket).set_recv_buffer_size(ROOM);
+    }
+}
+
+/// As much for what goes out: nobody waits until there is room.
+pub(crate) fn widen_send(socket: &impl AsFd) {
+    const ROOM: usize = 4 << 20;
+    if rustix::net::sockopt::set_socket_send_buffer_size_force(socket, ROOM).is_err() {
+        let _ = socket2::SockRef::from(socket).set_send_buffer_size(ROOM);
     }
 }
 

@@ -154,6 +154,15 @@ impl Segment {
         let subnet = self.behind_relay.unwrap_or(self.server_ip);
         (ip.to_bits() ^ subnet.to_bits()) & self.netmask().to_bits() == 0
     }
+
+    /// Whether a machine of the segment may have an address: it is in the subnet, none of the subnet's own two, and not ours.
+    pub(crate) fn has_host(&self, ip: Ipv4Addr) -> bool {
+        let hosts = !self.netmask().to_bits();
+        let host = ip.to_bits() & hosts;
+        // RFC 3021: a subnet of two has no such two.
+        let is_host = self.prefix > 30 || (host != 0 && host != hosts);
+        self.contains(ip) && is_host && ip != self.server_ip
+    }
 }
 
 /// One machine's port on one network.

@@ -1,6 +1,7 @@
 //! The sockets of the TFTP server. The protocol is in `farrier-tftp`.
 
 mod content;
+mod running;
 
 use std::{
     collections::HashMap,
@@ -11,11 +12,13 @@ use std::{
 };
 
 use content::Content;
-use farrier_tftp::{ErrorCode, Limits, Negotiated, Outcome, Packet, ReadRequest, Transfer, Transmit};
+use farrier_tftp::{ErrorCode, Limits, Negotiated, Packet, ReadRequest, Transfer};
+use running::{Line, Running, Troubles};
 use tokio::{net::UdpSocket, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{EventKind, MacAddr, Segment, given, grub, server::Shared, socket};
+use crate::unicast::{Unicast, Way};
+use crate::{EventKind, Segment, given, grub, server::Shared, socket};
 use farrier_model::Seldom;
 
 const SERVER_PORT: u16 = 69;
@@ -51,13 +54,20 @@ struct Here {
     /// Ours, of either family.
     ip: IpAddr,
     socket: Arc<UdpSocket>,
+    /// From the same port, to addresses that nobody is known to have. Only where all transfers share it.
+    silent: Option<Arc<Unicast>>,
     limits: Limits,
 }
 
 impl Server {
     pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>, ip: IpAddr) -> io::Result<Self> {
         let socket = Arc::new(socket::udp_on(&segment.interface, ip, SERVER_PORT)?);
-        let here = Here { shared, segment, ip, socket, limits: Limits::default() };
+        let silent = match (shared.config.tftp_single_port, ip) {
+            (true, IpAddr::V4(_)) => Some(Arc::new(Unicast::bind(&segment, SERVER_PORT)?)),
+            _ => None,
+        };
+        socket::widen_send(&socket);
+        let here = Here { shared, segment, ip, socket, silent, limits: Limits::default() };
         Ok(Self { here: Arc::new(here), transfers: TaskTracker::new() })
     }
 
@@ -71,7 +81,7 @@ impl Server {
             };
             match received {
                 Ok((len, from)) => {
-                    self.request(buffer.get(..len).unwrap_or_default(), from, &shutdown).await;
+                    self.request(buffer.get(..len).unwrap_or_default(), from, &shutdown);
                 }
                 Err(error) => {
                     tracing::debug!(interface = self.here.segment.interface, %error, "tftp receive failed");
@@ -83,13 +93,13 @@ impl Server {
         self.transfers.wait().await;
     }
 
-    async fn request(&self, bytes: &[u8], from: SocketAddr, shutdown: &CancellationToken) {
+    fn request(&self, bytes: &[u8], from: SocketAddr, shutdown: &CancellationToken) {
         let here = &self.here;
         // Only a request opens a transfer; a stray ACK or ERROR gets silence, or two servers could talk for ever.
         let request = match Packet::parse(bytes) {
             Ok(Packet::Read(request)) => request,
             Ok(Packet::Write) => {
-                return here.refuse(from, ErrorCode::AccessViolation, "read only", "write request").await;
+                return here.refuse(from, ErrorCode::AccessViolation, "read only", "write request");
             }
             Ok(_) => return here.shared.tftp.deliver(from, bytes),
             Err(error) => {
@@ -99,17 +109,16 @@ impl Server {
             }
         };
         if !request.is_octet() {
-            return here
-                .refuse(from, ErrorCode::IllegalOperation, "only octet mode is served", "not octet mode")
-                .await;
+            return here.refuse(
+                from,
+                ErrorCode::IllegalOperation,
+                "only octet mode is served",
+                "not octet mode",
+            );
         }
         let name = request.name().unwrap_or("?");
         if grub::OPTIONAL.contains(&name) {
-            let _ = here
-                .socket
-                .send_to(&farrier_tftp::error(ErrorCode::FileNotFound, "file not found"), from)
-                .await;
-            return;
+            return here.say(&farrier_tftp::error(ErrorCode::FileNotFound, "file not found"), from);
         }
         // The client sends its request again when the first answer is lost or late: one transfer is enough.
         let known = || here.shared.who(from.ip()).0.is_some();
@@ -141,7 +150,7 @@ impl Here {
         // Silence when it ends: the machine asks whoever serves next.
         let Some(opened) = shutdown.run_until_cancelled(self.content(name, from.ip())).await else { return };
         let Some(content) = opened else {
-            return self.refuse(from, ErrorCode::FileNotFound, "file not found", name).await;
+            return self.refuse(from, ErrorCode::FileNotFound, "file not found", name);
         };
         match self.transfer(&request, name, content, from) {
             Ok(transfer) => transfer.run(&mut permit, shutdown).await,
@@ -187,17 +196,44 @@ impl Here {
         from: SocketAddr,
     ) -> io::Result<Running> {
         let line = match self.shared.config.tftp_single_port {
-            true => Line::Shared(Arc::clone(&self.socket)),
+            true => match (self.way(from), &self.silent) {
+                (Way::Silent | Way::Nobody, Some(silent)) => {
+                    Line::Silent(Arc::clone(silent), Arc::clone(&self.socket))
+                }
+                _ => Line::Shared(Arc::clone(&self.socket)),
+            },
             false => Line::Own(socket::udp_on(&self.segment.interface, self.ip, 0)?),
         };
         let transfer = Transfer::accept(request, content.size(), &self.limits, Instant::now());
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
         let options = options(request, transfer.negotiated());
-        Ok(Running { shared, line, transfer, name, options, content, from })
+        let troubles = Troubles::default();
+        Ok(Running { shared, line, transfer, name, options, content, from, troubles })
     }
 
-    async fn refuse(&self, to: SocketAddr, code: ErrorCode, message: &str, detail: &str) {
-        let _ = self.socket.send_to(&farrier_tftp::error(code, message), to).await;
+    fn way(&self, to: SocketAddr) -> Way {
+        match to {
+            SocketAddr::V4(to) => Way::to(*to.ip(), &self.segment, &self.shared.ways, Instant::now()),
+            SocketAddr::V6(_) => Way::Near,
+        }
+    }
+
+    /// One datagram from the port that was asked, at once or not at all: whoever asks from an address that nobody has keeps
+    /// nobody else waiting.
+    fn say(&self, datagram: &[u8], to: SocketAddr) {
+        let sent = match (self.way(to), &self.silent, to) {
+            (way @ (Way::Silent | Way::Nobody), Some(silent), SocketAddr::V4(to)) => {
+                silent.send(way, datagram, to)
+            }
+            _ => socket::send_now(&self.socket, datagram, to),
+        };
+        if let Err(error) = sent {
+            self.shared.events.counters.unsent("tftp", &error);
+        }
+    }
+
+    fn refuse(&self, to: SocketAddr, code: ErrorCode, message: &str, detail: &str) {
+        self.say(&farrier_tftp::error(code, message), to);
         let (mac, node) = self.shared.who(to.ip());
         // Without a machine to pin it on it would be a way to flood the events.
         if mac.is_some() {
@@ -231,138 +267,6 @@ fn options(request: &ReadRequest<'_>, agreed: &Negotiated) -> String {
         (true, _) => "no options: blocks of 512 bytes, one at a time".to_owned(),
         (false, true) => format!("asked {}, agreed nothing", asked.join(" ")),
         (false, false) => format!("asked {}, agreed {}", asked.join(" "), agreed.join(" ")),
-    }
-}
-
-/// What a transfer's datagrams go through.
-enum Line {
-    /// A socket of its own (RFC 1350 §4: the port is the transfer's id).
-    Own(UdpSocket),
-    /// The server's, which hands over what comes for it: firewalls and address translators that know nothing of TFTP
-    /// let pass only what comes back from the port that was asked.
-    Shared(Arc<UdpSocket>),
-}
-
-impl Line {
-    async fn send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
-        match self {
-            Self::Own(socket) => socket.send(datagram).await,
-            Self::Shared(socket) => socket.send_to(datagram, to).await,
-        }
-    }
-
-    /// Cancel-safe.
-    async fn recv(&self, inbox: &mut mpsc::Receiver<Box<[u8]>>, buffer: &mut Vec<u8>) -> io::Result<()> {
-        buffer.clear();
-        match self {
-            Self::Own(socket) => drop(socket.recv_buf(buffer).await?),
-            Self::Shared(_) => {
-                let datagram =
-                    inbox.recv().await.ok_or_else(|| io::Error::other("another transfer has its port"))?;
-                buffer.extend_from_slice(&datagram);
-            }
-        }
-        Ok(())
-    }
-}
-
-struct Running {
-    shared: Arc<Shared>,
-    line: Line,
-    transfer: Transfer,
-    name: String,
-    /// For people.
-    options: String,
-    content: Content,
-    from: SocketAddr,
-}
-
-impl Running {
-    async fn run(mut self, permit: &mut Permit, shutdown: &CancellationToken) {
-        let started = Instant::now();
-        let (mac, node) = self.shared.who(self.from.ip());
-        let options = std::mem::take(&mut self.options);
-        self.emit(mac, node.as_deref(), EventKind::TftpStart, options);
-        let unreachable = self.drive(permit, shutdown).await.err();
-        let (bytes, elapsed) = (self.transfer.bytes_acked(), started.elapsed());
-        let (kind, detail) = match (self.transfer.outcome(), unreachable) {
-            // What it has of it is a secret that it knows now.
-            (Outcome::Complete | Outcome::Unconfirmed, _) if self.content.is_script() => {
-                if let Some(node) = &node {
-                    self.shared.scripts.note(node);
-                }
-                (EventKind::TftpScript, String::new())
-            }
-            (Outcome::Complete, _) => (EventKind::TftpDone { bytes, elapsed }, String::new()),
-            // The last block went out and the client's port is closed: it has the file and runs it.
-            (Outcome::Unconfirmed, _) => (
-                EventKind::TftpDone { bytes: self.content.size(), elapsed },
-                "last block not confirmed".into(),
-            ),
-            (Outcome::Probed { code, message }, _) => (
-                EventKind::TftpDone { bytes: 0, elapsed },
-                format!("asked for the size only, and left with error {code} {message}"),
-            ),
-            (Outcome::Aborted { code, message }, _) => {
-                (EventKind::TftpFailed { bytes }, format!("client gave up: error {code} {message}"))
-            }
-            (Outcome::TimedOut, _) => (EventKind::TftpFailed { bytes }, "client fell silent".into()),
-            (Outcome::Running, Some(error)) => (EventKind::TftpFailed { bytes }, error.to_string()),
-            (Outcome::Running, None) if shutdown.is_cancelled() => {
-                (EventKind::TftpFailed { bytes }, "shutting down".into())
-            }
-            (Outcome::Running, None) => {
-                (EventKind::TftpFailed { bytes }, "the client asked anew from the same port".into())
-            }
-        };
-        self.emit(mac, node.as_deref(), kind, detail);
-    }
-
-    /// Moves datagrams until the transfer ends, the client's port is closed or begins anew, or `shutdown`.
-    async fn drive(&mut self, permit: &mut Permit, shutdown: &CancellationToken) -> io::Result<()> {
-        // A connected socket hears its client alone, and hears when the client is gone.
-        if let Line::Own(socket) = &self.line {
-            socket.connect(self.from).await?;
-        }
-        let mut datagram = Vec::with_capacity(1500);
-        let mut buffer = Vec::with_capacity(1024);
-        loop {
-            while let Some(transmit) = self.transfer.poll_transmit() {
-                datagram.clear();
-                match transmit {
-                    Transmit::Bytes(bytes) => datagram.extend_from_slice(&bytes),
-                    Transmit::Data { block, offset, len } => {
-                        datagram.extend_from_slice(&farrier_tftp::data_header(block));
-                        let read = tokio::select! {
-                            biased;
-                            read = self.content.at(offset, len) => read?,
-                            // A disk that hangs keeps nobody from ending.
-                            () = shutdown.cancelled() => return Ok(()),
-                            () = permit.replaced.cancelled() => return Ok(()),
-                        };
-                        datagram.extend_from_slice(read);
-                    }
-                }
-                self.line.send(&datagram, self.from).await?;
-            }
-            let Some(deadline) = self.transfer.poll_timeout() else { return Ok(()) };
-            tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
-                () = permit.replaced.cancelled() => return Ok(()),
-                received = self.line.recv(&mut permit.inbox, &mut buffer) => {
-                    received?;
-                    permit.heard(Instant::now());
-                    self.transfer.handle_datagram(&buffer, Instant::now());
-                }
-                () = tokio::time::sleep_until(deadline.into()) => self.transfer.handle_timeout(Instant::now()),
-            }
-        }
-    }
-
-    fn emit(&self, mac: Option<MacAddr>, node: Option<&str>, kind: EventKind, detail: String) {
-        let detail = if detail.is_empty() { self.name.clone() } else { format!("{}: {detail}", self.name) };
-        let who = (mac, node.map(str::to_owned));
-        self.shared.events.emit_from(self.from.ip(), who, kind, format!("{detail} ({})", self.from));
     }
 }
 
@@ -468,6 +372,10 @@ impl Transfers {
 }
 
 impl Transfers {
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.places).clients.values().map(Vec::len).sum()
+    }
+
     /// To the transfer of a port, if there is one. What it has no room for is lost, as a datagram is.
     fn deliver(&self, from: SocketAddr, bytes: &[u8]) {
         let places = lock(&self.places);

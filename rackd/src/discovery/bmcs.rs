@@ -8,7 +8,7 @@ use farrier_bmc::Deadline;
 use farrier_netboot::{BootEvent, EventKind, MacAddr};
 use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
 use farrier_proto::inventory::{ReportBmcRequest, SightMachineRequest};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,31 +31,58 @@ pub(super) async fn look(rack: Arc<Rack>) {
         return;
     }
     let mut events = rack.netboot.events();
-    let (mut looks, mut known) = (JoinSet::new(), LookedAt::default());
+    let (mut looks, mut known, mut queue) = (JoinSet::new(), LookedAt::default(), Queue::default());
     loop {
-        let event = tokio::select! {
+        tokio::select! {
             () = rack.shutdown.cancelled() => return,
             Some(done) = looks.join_next() => {
                 // One that panicked is a bug, told where it happened: it is not begun again at each renewal.
                 if let Ok(Some(Guest { mac, ip, .. })) = done {
                     known.forget(mac, ip);
                 }
-                continue;
             }
-            event = events.recv() => event,
-        };
-        let guest = match event {
-            Ok(event) => guest(&rack, &event),
-            // Who was missed renews its lease.
-            Err(RecvError::Lagged(_)) => None,
-            Err(RecvError::Closed) => return,
-        };
-        let Some(guest) = guest else { continue };
-        if looks.len() >= LOOKS || !known.begin(guest.mac, guest.ip, Instant::now()) {
-            continue;
+            event = events.recv() => match event {
+                Ok(event) => {
+                    if let Some(guest) = guest(&rack, &event) {
+                        queue.push(guest);
+                    }
+                }
+                // Who was missed renews its lease.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
         }
-        let (rack, inventory) = (Arc::clone(&rack), inventory.clone());
-        looks.spawn(async move { (!look_at(&rack, inventory, guest).await).then_some(guest) });
+        while looks.len() < LOOKS
+            && let Some(guest) = queue.next()
+        {
+            if known.begin(guest.mac, guest.ip, Instant::now()) {
+                let (rack, inventory) = (Arc::clone(&rack), inventory.clone());
+                looks.spawn(async move { (!look_at(&rack, inventory, guest).await).then_some(guest) });
+            }
+        }
+    }
+}
+
+/// Who waits for a look: a row of machines that powers on has more BMCs than are looked at at once. Each once, as it was last.
+#[derive(Debug, Default)]
+struct Queue {
+    order: VecDeque<MacAddr>,
+    guests: HashMap<MacAddr, Guest>,
+}
+
+impl Queue {
+    fn push(&mut self, guest: Guest) {
+        if self.guests.len() >= KNOWN && !self.guests.contains_key(&guest.mac) {
+            return;
+        }
+        if self.guests.insert(guest.mac, guest).is_none() {
+            self.order.push_back(guest.mac);
+        }
+    }
+
+    fn next(&mut self) -> Option<Guest> {
+        let mac = self.order.pop_front()?;
+        self.guests.remove(&mac)
     }
 }
 
@@ -189,6 +216,23 @@ mod tests {
         assert!(known.begin(MAC, IP, now) && known.begin(MAC, MOVED, now));
         known.forget(MAC, IP);
         assert!(!known.begin(MAC, MOVED, now));
+    }
+
+    #[test]
+    fn a_row_of_bmcs_waits_its_turn_each_where_it_is_now_and_a_flood_is_bounded() {
+        let guest = |n: usize, ip| {
+            let [.., a, b] = n.to_be_bytes();
+            Guest { mac: MacAddr([2, 0, 0, 1, a, b]), ip, maker: None }
+        };
+        let mut queue = Queue::default();
+        for (n, ip) in [(1, IP), (2, IP), (1, MOVED)] {
+            queue.push(guest(n, ip));
+        }
+        let turns: Vec<_> =
+            std::iter::from_fn(|| queue.next()).map(|guest| (guest.mac.0[5], guest.ip)).collect();
+        assert_eq!(turns, [(1, MOVED), (2, IP)]);
+        (0..KNOWN * 2).for_each(|n| queue.push(guest(n, IP)));
+        assert_eq!((queue.order.len(), queue.guests.len()), (KNOWN, KNOWN));
     }
 
     #[test]

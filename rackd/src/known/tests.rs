@@ -133,3 +133,17 @@ async fn a_machine_that_moved_is_served_at_once_without_a_centre() {
     rack.shutdown.cancel();
     follows.await.unwrap();
 }
+
+#[test]
+fn an_inventory_that_says_that_all_are_gone_is_believed_when_it_says_so_for_an_hour() {
+    let (mut emptied, now) = (Emptied::default(), Instant::now());
+    assert!(emptied.is_taken(0, 0, now), "a rack that never had any");
+    assert!(emptied.is_taken(5, 1, now), "most of them");
+    assert!(!emptied.is_taken(5, 0, now));
+    assert!(!emptied.is_taken(5, 0, now + BELIEVED / 2));
+    assert!(emptied.is_taken(5, 5, now + BELIEVED / 2), "the right database is back");
+    let again = now + BELIEVED / 2;
+    assert!(!emptied.is_taken(5, 0, again + BELIEVED / 2), "it begins anew");
+    assert!(!emptied.is_taken(5, 0, again + BELIEVED));
+    assert!(emptied.is_taken(5, 0, again + BELIEVED * 3 / 2));
+}

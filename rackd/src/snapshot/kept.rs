@@ -12,27 +12,31 @@ use super::Snapshot;
 pub(crate) struct Kept {
     path: PathBuf,
     last: Option<Snapshot>,
+    /// What is at `path` was read whole, or written: it may take the place of the one before.
+    whole: bool,
     /// Whether boot files are served over IPv6 too.
     ipv6: bool,
 }
 
 impl Kept {
-    /// One that cannot be read is as good as none: it is only ever a copy.
+    /// One that cannot be read is as good as none: it is only ever a copy. Then the one before it is served.
     pub(crate) fn open(path: PathBuf) -> Self {
-        let last = match std::fs::read_to_string(&path) {
-            Ok(text) => Snapshot::parse_copy(&text)
-                .inspect_err(
-                    |error| tracing::error!(path = %path.display(), %error, "the kept snapshot is damaged"),
-                )
-                .ok(),
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    tracing::error!(path = %path.display(), %error, "the kept snapshot cannot be read");
-                }
-                None
+        match read(&path) {
+            Read::Whole(last) => Self { path, last: Some(*last), whole: true, ipv6: true },
+            Read::Nothing => Self { path, last: None, whole: false, ipv6: true },
+            Read::Damaged => {
+                let before = previous(&path);
+                let last = match read(&before) {
+                    Read::Whole(last) => {
+                        let (path, generation) = (before.display(), last.generation);
+                        tracing::warn!(%path, generation, "the snapshot that was kept before the last one is served");
+                        Some(*last)
+                    }
+                    Read::Nothing | Read::Damaged => None,
+                };
+                Self { path, last, whole: false, ipv6: true }
             }
-        };
-        Self { path, last, ipv6: true }
+        }
     }
 
     /// Boot files are served over IPv4 alone: a snapshot that sends machines to an IPv6 address is refused.
@@ -97,18 +101,63 @@ impl Kept {
         Ok(())
     }
 
-    fn write(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
+    fn write(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
         let new = self.path.with_extension("new");
         let mut file = File::create(&new)?;
         file.write_all(&serde_json::to_vec_pretty(snapshot)?)?;
         file.sync_all()?;
+        // Without it there is still this one.
+        if self.whole
+            && let Err(error) = keep_previous(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "the snapshot before this one is not kept");
+        }
         std::fs::rename(&new, &self.path)?;
+        self.whole = true;
         // The name is on disk with its directory.
         if let Some(parent) = self.path.parent() {
             File::open(parent)?.sync_all()?;
         }
         Ok(())
     }
+}
+
+enum Read {
+    Whole(Box<Snapshot>),
+    Nothing,
+    Damaged,
+}
+
+fn read(path: &Path) -> Read {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Read::Nothing,
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "the kept snapshot cannot be read");
+            return Read::Damaged;
+        }
+    };
+    match Snapshot::parse_copy(&text) {
+        Ok(snapshot) => Read::Whole(Box::new(snapshot)),
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "the kept snapshot is damaged");
+            Read::Damaged
+        }
+    }
+}
+
+/// A second name for what is at `path`, in place of the one before: whenever the power fails, one of the two is whole.
+fn keep_previous(path: &Path) -> io::Result<()> {
+    let before = previous(path);
+    match std::fs::remove_file(&before) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::hard_link(path, before)
+}
+
+fn previous(path: &Path) -> PathBuf {
+    path.with_extension("previous")
 }
 
 /// Ten thousand machines have some four million bytes.

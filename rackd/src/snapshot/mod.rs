@@ -348,3 +348,11 @@ fn network(key: &str, text: &str) -> anyhow::Result<(Ipv4Addr, u8)> {
 fn an_hour() -> u32 {
     3600
 }
+
+/// What a snapshot's text has machines boot, as `--standalone` reads it.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn snapshot_table(text: &str) -> anyhow::Result<BootTable> {
+    Snapshot::parse(text)?.table()
+}

@@ -125,9 +125,10 @@ fn the_last_good_one_is_kept_over_bad_old_and_changed_ones() {
     write(&away);
     let error = format!("{:#}", kept.take(&file).unwrap_err());
     assert!(error.contains("artifact k: expected a file at /nowhere"), "{error}");
-    // Half a copy is as good as none, and no reason not to start.
     let half = std::fs::read(&path).unwrap();
+    // Half a copy is as good as none, and no reason not to start.
     std::fs::write(&path, &half[..half.len() / 2]).unwrap();
+    std::fs::remove_file(path.with_extension("previous")).unwrap();
     assert_eq!(Kept::open(path).last(), None);
 }
 
@@ -168,4 +169,30 @@ fn the_example_of_the_documents_is_a_snapshot() {
     let table = Snapshot::parse(&example).unwrap().table().unwrap();
     assert_eq!(table.entries().count(), 1);
     assert!(table.segment_of([10, 91, 0, 7].into()).is_some());
+}
+
+#[test]
+fn one_that_is_damaged_gives_way_to_the_one_before_and_never_takes_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshot.json");
+    let of = |name: &str| Snapshot::parse(&GOOD.replace("web-1", name)).unwrap();
+    let machine = |kept: &Kept| kept.last().map(|last| last.machines[0].name.clone());
+    let mut kept = Kept::open(path.clone());
+    for name in ["first", "second"] {
+        kept.renew(of(name)).unwrap();
+    }
+    let whole = std::fs::read(&path).unwrap();
+    for damaged in [&whole[..whole.len() / 2], b"", b"\0\0\0\0"] {
+        std::fs::write(&path, damaged).unwrap();
+        assert_eq!(machine(&Kept::open(path.clone())).as_deref(), Some("first"));
+    }
+    let mut kept = Kept::open(path.clone());
+    kept.renew(of("third")).unwrap();
+    assert_eq!(machine(&Kept::open(path.clone())).as_deref(), Some("third"));
+    // The damaged one is not what is left of it now.
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(machine(&Kept::open(path.clone())).as_deref(), Some("first"));
+    // Whoever takes the file away wants it gone.
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(machine(&Kept::open(path)), None);
 }

@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::Request;
-use crate::{MacAddr, neighbours};
+use crate::{MacAddr, neighbours, socket};
 
 /// Addresses that are looked for, and who waits for them. Without I/O.
 #[derive(Debug, Default)]
@@ -105,8 +105,10 @@ impl Prober {
     }
 
     /// Asks for an address; its kernel is asked by ARP on the way.
-    pub(super) async fn ask(&self, ip: Ipv4Addr) {
-        if let Err(error) = self.socket.send_to(&echo_request(self.id), SocketAddrV4::new(ip, 0)).await {
+    pub(super) fn ask(&self, ip: Ipv4Addr) {
+        let to = SocketAddrV4::new(ip, 0).into();
+        // Nobody waits for room: what is not asked for is as good as an address that nobody has.
+        if let Err(error) = socket::send_now(&self.socket, &echo_request(self.id), to) {
             tracing::debug!(interface = self.interface, %ip, %error, "address not looked for");
         }
     }

@@ -76,6 +76,7 @@ pub fn decide(
             let decision = requested(decision, segment, request, entry, &boot);
             if known.is_none() { with_guest(decision, segment, request) } else { decision }
         }
+        MessageType::Inform if !can_be_answered(segment, request) => decision,
         MessageType::Inform => decision.event(EventKind::Inform, request.describe()).reply(Reply::inform(
             request,
             segment,
@@ -177,6 +178,15 @@ fn with_guest(decision: Decision, segment: &Segment, request: &Request) -> Decis
 pub(super) fn unknown(segment: &Segment, request: &Request) -> EventKind {
     let boots = request.client != Client::Other;
     EventKind::UnknownMac { network: segment.network.clone(), boots }
+}
+
+/// RFC 2131 §4.3.5: the answer to a DHCPINFORM goes to the address that the machine says it has. One of elsewhere is no
+/// machine's of this segment, and would make us send to whomever the packet names.
+pub(super) fn can_be_answered(segment: &Segment, request: &Request) -> bool {
+    request.kind != MessageType::Inform
+        || !request.giaddr.is_unspecified()
+        || request.ciaddr.is_unspecified()
+        || segment.has_host(request.ciaddr)
 }
 
 /// Whether it is said to us: DHCPDECLINE and DHCPRELEASE name their server (RFC 2131 table 5).

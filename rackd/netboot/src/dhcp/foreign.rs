@@ -163,6 +163,14 @@ fn question(probe: Probe, firmware: Option<u16>) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// What a DHCP server's answer to somebody says, in words. `None`: it is no such answer.
+#[must_use]
+pub fn describe_answer(bytes: &[u8]) -> Option<String> {
+    let answer = Answer::parse(bytes)?;
+    let server = answer.server.map(|server| format!("{server} ")).unwrap_or_default();
+    Some(format!("{server}{}", answer.describe()))
+}
+
 /// What a server said to somebody.
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {

@@ -1,19 +1,23 @@
 //! DHCPv4 (RFC 2131) for machines that boot: parse → decide → render, and one file with the sockets.
 //!
 //! `request.rs` reads untrusted bytes, `decide.rs` is the whole policy as a pure function, `pxe.rs` picks boot
-//! files, `proxy.rs` is for segments where another server gives the addresses, `reply.rs` writes bytes, `server.rs` is the only one that does I/O.
+//! files, `proxy.rs` is for segments where another server gives the addresses, `reply.rs` writes bytes, `server.rs` does the I/O: `batch.rs`
+//! takes in, `outlet.rs` sends.
 
+mod batch;
 mod bmc;
 mod conflict;
 mod decide;
 mod foreign;
 mod frames;
 mod infiniband;
+mod outlet;
 mod proxy;
 mod pxe;
 mod reply;
 mod request;
 mod server;
+mod unknown;
 mod waiting;
 
 #[cfg(test)]
@@ -22,10 +26,12 @@ mod recorded;
 mod tests;
 
 pub use decide::{Decision, decide};
+pub use foreign::describe_answer;
 pub(crate) use foreign::{Foreign, Watcher};
 pub(crate) use proxy::{BootService, Heard};
 pub(crate) use pxe::{BootFile, boot_file};
 pub use pxe::{BootFiles, Https, SignedChain};
 pub use reply::{Destination, Reply};
 pub use request::{Client, Request, RequestError};
-pub(crate) use server::{Server, UnknownMachines};
+pub(crate) use server::Server;
+pub(crate) use unknown::UnknownMachines;

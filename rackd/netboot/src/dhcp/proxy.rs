@@ -9,7 +9,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use dhcproto::v4::MessageType;
@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BootFiles, Client, Decision, Reply, Request,
-    decide::{told_boot, unknown, with_unknown_architecture},
+    decide::{can_be_answered, told_boot, unknown, with_unknown_architecture},
     pxe::{BootFile, boot_file},
     server::segment_for,
 };
+use crate::unicast::{Unicast, Way};
 use crate::{BootTable, Dhcp, EventKind, MacAddr, Segment, server::Shared, socket};
 
 /// Where a request of a segment with a proxy came in.
@@ -42,7 +43,7 @@ pub(super) fn decide(
     port: Port,
 ) -> Decision {
     let decision = Decision::default();
-    if request.client == Client::Other {
+    if request.client == Client::Other || !can_be_answered(segment, request) {
         return decision;
     }
     let Some(entry) = table.entry(request.mac, &segment.network) else {
@@ -100,6 +101,10 @@ impl Heard {
         self.lock().get(&mac) == Some(&ip)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     pub(crate) fn who(&self, ip: Ipv4Addr) -> Option<MacAddr> {
         self.lock().iter().find(|(_, theirs)| **theirs == ip).map(|(mac, _)| *mac)
     }
@@ -115,13 +120,19 @@ pub(crate) struct BootService {
     shared: Arc<Shared>,
     segment: Arc<Segment>,
     socket: UdpSocket,
+    /// `None`: answers leave by the socket that hears.
+    unicast: Option<Unicast>,
 }
 
 impl BootService {
     pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>) -> io::Result<Self> {
         let socket = socket::udp_on(&segment.interface, segment.server_ip.into(), PORT)?;
         socket::widen(&socket);
-        Ok(Self { shared, segment, socket })
+        socket::widen_send(&socket);
+        let unicast = Unicast::bind(&segment, PORT).inspect_err(|error| {
+            tracing::warn!(interface = segment.interface, %error, "answers of the boot service share one socket");
+        });
+        Ok(Self { shared, segment, socket, unicast: unicast.ok() })
     }
 
     /// Answers until `shutdown`.
@@ -133,7 +144,7 @@ impl BootService {
                 received = self.socket.recv_from(&mut buffer) => received,
             };
             match received {
-                Ok((len, from)) => self.packet(buffer.get(..len).unwrap_or_default(), from).await,
+                Ok((len, from)) => self.packet(buffer.get(..len).unwrap_or_default(), from),
                 Err(error) => {
                     tracing::debug!(interface = self.segment.interface, %error, "boot service receive failed");
                     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -142,7 +153,7 @@ impl BootService {
         }
     }
 
-    async fn packet(&self, bytes: &[u8], from: SocketAddr) {
+    fn packet(&self, bytes: &[u8], from: SocketAddr) {
         let request = match Request::parse(bytes) {
             Ok(request) => request,
             Err(error) => {
@@ -159,16 +170,34 @@ impl BootService {
         if let (Some(ip), Some(_)) = (address(&segment, &request), entry) {
             self.shared.heard.note(&table, request.mac, ip);
         }
-        for (kind, detail) in decision.events {
+        let (answers, asked): (Vec<_>, Vec<_>) =
+            decision.events.into_iter().partition(|(kind, _)| kind.is_answer());
+        let emit = |(kind, detail)| {
             // An unknown machine was told of when it asked on port 67.
             if let Some(entry) = entry {
                 self.shared.events.emit(Some(request.mac), Some(&entry.node), kind, detail);
             }
-        }
+        };
+        asked.into_iter().for_each(emit);
         let Some(bytes) = decision.reply.as_ref().and_then(Reply::bytes) else { return };
         // To where it asked from: firmware uses 68, or 4011 itself.
-        if let Err(error) = self.socket.send_to(&bytes, from).await {
-            tracing::warn!(interface = self.segment.interface, %from, %error, "boot service answer not sent");
+        match self.send(&bytes, from) {
+            Ok(()) => answers.into_iter().for_each(emit),
+            Err(error) => {
+                self.shared.events.counters.unsent("proxydhcp", &error);
+                emit((EventKind::AnswerNotSent, format!("boot file, to {from}: {error}")));
+            }
+        }
+    }
+
+    /// At once or not at all: one that would wait for somebody's ARP keeps nobody else from an answer.
+    fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        match (&self.unicast, to) {
+            (Some(unicast), SocketAddr::V4(to)) => {
+                let way = Way::to(*to.ip(), &self.segment, &self.shared.ways, Instant::now());
+                unicast.send(way, bytes, to)
+            }
+            _ => socket::send_now(&self.socket, bytes, to),
         }
     }
 }

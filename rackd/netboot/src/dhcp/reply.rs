@@ -128,7 +128,7 @@ impl Reply {
         hostname: &str,
         boot: &BootFile,
     ) -> Self {
-        let to = match destination(request) {
+        let to = match destination(request, segment) {
             Destination::Broadcast if !request.broadcast && !request.infiniband => {
                 Destination::Frame(request.mac, ip)
             }
@@ -150,7 +150,7 @@ impl Reply {
 
     /// DHCPACK to a DHCPINFORM: settings, no address, no lease time (RFC 2131 §4.3.5).
     pub(super) fn inform(request: &Request, segment: &Segment, hostname: &str, boot: &BootFile) -> Self {
-        let mut reply = Self::to_request(request, segment, MessageType::Ack, destination(request));
+        let mut reply = Self::to_request(request, segment, MessageType::Ack, destination(request, segment));
         reply.message.set_ciaddr(request.ciaddr);
         reply.settings(request, segment, hostname, boot);
         reply
@@ -158,7 +158,7 @@ impl Reply {
 
     /// An offer, or the boot service's DHCPACK, without an address and its settings: those are the other server's.
     pub(super) fn proxy(request: &Request, segment: &Segment, kind: MessageType, boot: &BootFile) -> Self {
-        let mut reply = Self::to_request(request, segment, kind, destination(request));
+        let mut reply = Self::to_request(request, segment, kind, destination(request, segment));
         if kind == MessageType::Ack {
             reply.message.set_ciaddr(request.ciaddr);
         }
@@ -225,10 +225,12 @@ impl Reply {
     }
 }
 
-fn destination(request: &Request) -> Destination {
+/// RFC 2131 §4.1. An address that no machine of the segment can have is none that it uses: anybody can write one there, also of
+/// somebody else who is to be sent our answers.
+fn destination(request: &Request, segment: &Segment) -> Destination {
     if !request.giaddr.is_unspecified() {
         Destination::Relay(request.giaddr)
-    } else if !request.ciaddr.is_unspecified() {
+    } else if segment.has_host(request.ciaddr) {
         Destination::Client(request.ciaddr)
     } else {
         Destination::Broadcast

@@ -12,6 +12,10 @@ use crate::{BootTable, MacAddr};
 
 /// Fixed fields and magic cookie, in bytes (RFC 2131 §2).
 pub(super) const HEADER: usize = 240;
+const SNAME: std::ops::Range<usize> = 44..108;
+const FILE: std::ops::Range<usize> = 108..236;
+/// Option overload (RFC 2132 §9.3).
+const OVERLOAD: u8 = 52;
 pub(super) const COOKIE: [u8; 4] = [99, 130, 83, 99];
 
 /// What a client sent. Options that cannot be read are as good as absent.
@@ -117,7 +121,7 @@ impl Request {
         if message.opcode() != Opcode::BootRequest {
             return Err(RequestError::NotRequest);
         }
-        let options = options_of(options);
+        let options = all_options(header, options);
         // The length is checked before `chaddr()` slices by it. iPXE has an Ethernet address for an InfiniBand port too.
         let infiniband = message.htype() == HType::Infiniband;
         let mac = match (message.htype(), message.hlen()) {
@@ -232,14 +236,35 @@ fn relay_part(mut info: &[u8], wanted: u8) -> Option<Ipv4Addr> {
 }
 
 /// Options by code, parts of long ones joined (RFC 3396). Stops where the packet does.
-pub(super) fn options_of(mut bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
-    let mut out: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
+pub(super) fn options_of(bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+    let mut out = BTreeMap::new();
+    join_options(&mut out, bytes);
+    out
+}
+
+/// Those in `file` and `sname` too, where option 52 says that there are some: in this order, as parts of one long field
+/// (RFC 2132 §9.3, RFC 3396 §5).
+fn all_options(header: &[u8], bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+    let mut out = options_of(bytes);
+    let overload = match out.get(&OVERLOAD).map(Vec::as_slice) {
+        Some([how @ 1..=3]) => *how,
+        _ => 0,
+    };
+    for (bit, field) in [(1, FILE), (2, SNAME)] {
+        if overload & bit != 0 {
+            join_options(&mut out, header.get(field).unwrap_or_default());
+        }
+    }
+    out
+}
+
+fn join_options(out: &mut BTreeMap<u8, Vec<u8>>, mut bytes: &[u8]) {
     loop {
         match bytes {
             [0, rest @ ..] => bytes = rest,
-            [] | [255, ..] | [_] => return out,
+            [] | [255, ..] | [_] => return,
             [code, len, rest @ ..] => {
-                let Some((value, rest)) = rest.split_at_checked(usize::from(*len)) else { return out };
+                let Some((value, rest)) = rest.split_at_checked(usize::from(*len)) else { return };
                 out.entry(*code).or_default().extend_from_slice(value);
                 bytes = rest;
             }

@@ -1,10 +1,9 @@
 //! The sockets of the DHCP server: one for each segment.
 
 use std::{
-    collections::HashMap,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -13,30 +12,24 @@ use tokio_util::sync::CancellationToken;
 
 use dhcproto::v4::MessageType;
 
+use super::batch::{self, Batch};
 use super::conflict::{Check, Checks, Prober, Verdict};
-use super::frames::Frames;
-use super::{Decision, Destination, Reply, Request, decide, proxy, waiting::Waiting};
+use super::outlet::{Answer, Outlet};
+use super::waiting::{Added, NotWritten, Waiting};
+use super::{Decision, Request, decide, proxy};
 use crate::lease::Ask;
+use crate::metrics::Shed;
 use crate::{
     BootEntry, BootTable, ClientKey, Dhcp, EventKind, LeaseChange, Leases, MacAddr, Pool, Segment,
     server::Shared, socket,
 };
 use farrier_model::Seldom;
 
-/// How often the same unknown machine makes an event.
-/// Between two of what nobody could do anything about. Firmware asks again after 4, 8 and 16 seconds.
-const AGAIN_AFTER: Duration = Duration::from_secs(2);
-const TIMES: u8 = 4;
-const UNKNOWN_EVERY: Duration = Duration::from_secs(60);
-/// Unknown machines remembered; more than a rack has, and when it is a storm nobody misses an event.
-const UNKNOWN_MAX: usize = 1024;
-const TIDY_EVERY: Duration = Duration::from_secs(1);
-/// Packets read in one go: what has gathered while we were busy.
-const BATCH: usize = 256;
+/// Packets read in one go: more than the socket has room for. Each has some hundred bytes then.
+const BATCH: usize = 8192;
 /// Between two looks at the clock.
 const CLOCK_EVERY: Duration = Duration::from_secs(15);
 const SERVER_PORT: u16 = 67;
-const CLIENT_PORT: u16 = 68;
 
 /// The DHCP server of one segment.
 pub(crate) struct Server {
@@ -53,29 +46,11 @@ pub(crate) struct Server {
     checks: Checks,
     /// `None`: addresses of pools are given without looking for them.
     prober: Option<Prober>,
-    /// `None`: whoever has no address yet is answered by broadcast.
-    frames: Option<Frames>,
-}
-
-/// What has gathered at the socket. A machine that says the same again, since nobody answered, is answered once: under overload
-/// what is left out is what was said twice.
-#[derive(Default)]
-struct Batch {
-    requests: Vec<Option<Request>>,
-    last: HashMap<(MacAddr, Ipv4Addr, u32, u8), usize>,
-}
-
-impl Batch {
-    fn take(&mut self, request: Option<Request>) {
-        let Some(request) = request else { return };
-        // Behind two relays a machine is heard twice, and each relay waits for its answer.
-        let key = (request.mac, request.giaddr, request.xid, u8::from(request.kind));
-        let before = self.last.insert(key, self.requests.len());
-        if let Some(before) = before.and_then(|at| self.requests.get_mut(at)) {
-            *before = None;
-        }
-        self.requests.push(Some(request));
-    }
+    outlet: Outlet,
+    /// Packets that the kernel had no room for, as it said last.
+    lost: u32,
+    /// Strangers whose leases were told not to be written.
+    unwritten: Seldom,
 }
 
 /// Who is told what, if anybody is.
@@ -91,6 +66,10 @@ impl Server {
     pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>) -> io::Result<Self> {
         let socket = socket::udp_on(&segment.interface, Ipv4Addr::UNSPECIFIED.into(), SERVER_PORT)?;
         socket::widen(&socket);
+        socket::widen_send(&socket);
+        if let Err(error) = batch::count_lost(&socket) {
+            tracing::warn!(interface = segment.interface, %error, "packets that the kernel drops are not counted");
+        }
         let waiting = Waiting::new(shared.config.leases.clone());
         if let Some(source) = socket::source_of(&segment).filter(|source| *source != segment.server_ip) {
             tracing::warn!(
@@ -109,9 +88,7 @@ impl Server {
                 None
             }
         };
-        let frames = Frames::bind(&segment.interface).inspect_err(|error| {
-            tracing::warn!(interface = segment.interface, %error, "machines without an address are answered by broadcast");
-        });
+        let outlet = Outlet::bind(&segment);
         Ok(Self {
             shared,
             segment,
@@ -122,7 +99,9 @@ impl Server {
             waiting,
             checks: Checks::default(),
             prober,
-            frames: frames.ok(),
+            outlet,
+            lost: 0,
+            unwritten: Seldom::default(),
         })
     }
 
@@ -132,7 +111,7 @@ impl Server {
         let mut buffer = vec![0; 2048];
         let mut clock = tokio::time::interval(CLOCK_EVERY);
         loop {
-            let received = tokio::select! {
+            let ready = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 // Also while nobody asks: a lease that ran out by a wrong clock is somebody else's after a restart.
@@ -141,51 +120,69 @@ impl Server {
                     if self.leases().shifted() {
                         self.waiting.write_anew();
                     }
+                    self.tell_of_a_disk_that_hangs();
                     continue;
                 }
-                replies = self.waiting.committed() => {
-                    for reply in replies {
-                        self.send(&reply).await;
+                written = self.waiting.committed() => {
+                    match written {
+                        Ok(answers) => answers.into_iter().for_each(|answer| self.send(answer)),
+                        Err(lost) => self.not_written(lost),
                     }
-                    continue;
-                }
-                ip = answer(self.prober.as_ref(), self.checks.due_at().is_some()) => {
-                    if let Some(check) = self.checks.answered(ip) {
-                        self.looked_for(check, true).await;
-                    }
-                    self.waiting.begin();
                     continue;
                 }
                 () = until(self.checks.due_at()) => {
                     while let Some(check) = self.checks.over(Instant::now()) {
-                        self.looked_for(check, false).await;
+                        self.looked_for(check, false);
                     }
                     self.waiting.begin();
                     continue;
                 }
-                received = self.socket.recv_from(&mut buffer) => received,
-            };
-            match received {
-                Ok((len, from)) => {
-                    let mut batch = Batch::default();
-                    batch.take(self.packet(buffer.get(..len).unwrap_or_default(), from));
-                    // What else has come, before the disk is asked to do anything.
-                    for _ in 1..BATCH {
-                        let Ok((len, from)) = self.socket.try_recv_from(&mut buffer) else { break };
-                        batch.take(self.packet(buffer.get(..len).unwrap_or_default(), from));
+                ready = self.socket.readable() => ready,
+                // Last: whoever floods us with echo replies keeps nobody from an answer.
+                ip = answer(self.prober.as_ref(), self.checks.due_at().is_some()) => {
+                    if let Some(check) = self.checks.answered(ip) {
+                        self.looked_for(check, true);
                     }
-                    for request in batch.requests.into_iter().flatten() {
-                        self.request(&request).await;
+                    self.waiting.begin();
+                    continue;
+                }
+            };
+            let gathered = ready.and_then(|()| self.gather(&mut buffer));
+            match gathered {
+                Ok(batch) => {
+                    self.shared.events.counters.shed(Shed::SaidAgain, batch.said_again());
+                    for request in batch.requests() {
+                        self.request(&request);
                     }
                     self.waiting.begin();
                 }
                 Err(error) => {
-                    // An unreachable client's ICMP, or the interface going down.
+                    // The interface going down.
                     tracing::debug!(interface = self.segment.interface, %error, "dhcp receive failed");
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
         }
+    }
+
+    /// All that has come, before anybody is answered and the disk is asked to do anything.
+    fn gather(&mut self, buffer: &mut [u8]) -> io::Result<Batch> {
+        let mut batch = Batch::default();
+        for read in 0..BATCH {
+            let received = match batch::receive(&self.socket, buffer) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if read == 0 => return Err(error),
+                Err(_) => break,
+            };
+            if let Some(lost) = received.lost {
+                let more = lost.wrapping_sub(std::mem::replace(&mut self.lost, lost));
+                self.shared.events.counters.shed(Shed::Kernel, more.into());
+            }
+            let bytes = buffer.get(..received.len).unwrap_or_default();
+            batch.take(self.packet(bytes, received.from.into()));
+        }
+        Ok(batch)
     }
 
     fn packet(&self, bytes: &[u8], from: SocketAddr) -> Option<Request> {
@@ -199,7 +196,7 @@ impl Server {
         }
     }
 
-    async fn request(&mut self, request: &Request) {
+    fn request(&mut self, request: &Request) {
         self.leases().mind_the_clock(SystemTime::now(), Instant::now());
         let table = self.shared.table.load_full();
         let Some(segment) = segment_for(&table, &self.segment, request) else {
@@ -218,42 +215,89 @@ impl Server {
             let how = format!("{} chose it: {}", request.mac, request.describe());
             self.shared.foreign.tell(&self.shared, &segment, server, &how);
         }
-        let guest = match self.guest(&segment, &table, request).await {
+        let guest = match self.guest(&segment, &table, request) {
             Guest::Entry(entry) => Some(entry),
             Guest::Nothing => None,
             Guest::Later => return,
         };
-        let decision = decide(&segment, &table, &self.shared.config.boot_files, request, guest.as_ref());
+        let mut decision = decide(&segment, &table, &self.shared.config.boot_files, request, guest.as_ref());
         let known = table.entry(request.mac, &segment.network).map(AsRef::as_ref);
         let wants_one = matches!(request.kind, MessageType::Discover | MessageType::Request);
         if known.is_none() && wants_one && !table.entries_of(request.mac).is_empty() {
             self.shared.elsewhere.note(request.mac, &segment.network);
         }
-        self.tell(request, known, &decision);
+        let node = known.map(|e| e.node.as_str()).filter(|n| !n.is_empty());
+        // What it is answered is told when that has left.
+        let told = decision.events.extract_if(.., |(kind, _)| decision.reply.is_some() && kind.is_answer());
+        let told: Vec<_> = told.collect();
+        self.tell(request, node, &decision);
         if let (Some(entry), MessageType::Discover, true) =
             (known, request.kind, decision.reply.is_some() && request.giaddr.is_unspecified())
             && segment.dhcp == Dhcp::Ours
         {
-            self.look_beside(entry, request).await;
+            self.look_beside(entry, request);
         }
         let record = decision.lease.as_ref().and_then(|change| {
             if guest.is_some() {
                 return self.leases().pooled(&ask(request), &segment.network, change, SystemTime::now());
             }
-            self.leases().reserved(request.mac, &segment.network, change, SystemTime::now());
+            if self.leases().reserved(request.mac, &segment.network, change, SystemTime::now()) {
+                self.waiting.write_beside();
+            }
             None
         });
-        let now = match record {
-            Some(record) => self.waiting.add(record, decision.reply),
-            None => decision.reply,
+        let node = node.map(str::to_owned);
+        let answer = decision.reply.map(|reply| Answer { reply, mac: request.mac, node, told });
+        let added = match record {
+            Some(record) => self.waiting.add(record, answer),
+            None => Added::Now(answer),
         };
-        if let Some(reply) = now {
-            self.send(&reply).await;
+        match added {
+            Added::Now(Some(answer)) => self.send(answer),
+            Added::Now(None) | Added::Waits => {}
+            Added::Full(answer) => {
+                let error = io::Error::other("more leases wait for the disk than there is room for");
+                self.not_written(NotWritten { error, answers: answer.into_iter().collect() });
+            }
+        }
+    }
+
+    fn send(&self, answer: Answer) {
+        self.outlet.send(&self.shared, &self.socket, answer);
+    }
+
+    /// Nobody is told of a lease that a crash could undo; why they are not is told here.
+    fn not_written(&self, lost: NotWritten) {
+        let why = format!(
+            "expected the lease on disk before its machine is told, saw {}; no machine gets an address of a pool until {} \
+             can be written: make room on that disk, or mend it",
+            lost.error,
+            self.leases().path().display()
+        );
+        let everybody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        if self.unwritten.due(everybody, Instant::now()) {
+            tracing::error!(interface = self.segment.interface, machines = lost.answers.len(), %why, "leases are not written");
+        }
+        for answer in lost.answers {
+            answer.failed(&self.shared, EventKind::LeaseNotWritten, &why);
+        }
+    }
+
+    /// One that hangs says nothing by itself.
+    fn tell_of_a_disk_that_hangs(&self) {
+        if let Some(since) = self.waiting.hangs(Instant::now()) {
+            let detail = format!(
+                "expected {} to be written within seconds, saw nothing for {} s; no machine gets an address of a pool \
+                 until that disk answers",
+                self.leases().path().display(),
+                since.as_secs()
+            );
+            self.shared.events.emit(None, None, EventKind::LeaseNotWritten, detail);
         }
     }
 
     /// What a machine that is not in the table gets, when the segment has a pool for such.
-    async fn guest(&mut self, segment: &Segment, table: &BootTable, request: &Request) -> Guest {
+    fn guest(&mut self, segment: &Segment, table: &BootTable, request: &Request) -> Guest {
         let pool = segment.pool.as_ref().filter(|_| segment.dhcp == Dhcp::Ours);
         let Some(pool) = pool else { return Guest::Nothing };
         if !table.entries_of(request.mac).is_empty() {
@@ -274,7 +318,7 @@ impl Server {
                 // What was offered was looked for before; INIT-REBOOT asks for what was not.
                 let looked_for = self.leases().was_given(&ask.client, &segment.network, ip)
                     || (request.kind == MessageType::Request && before == Some(ip));
-                if !looked_for && !self.may_offer(ip, request).await {
+                if !looked_for && !self.may_offer(ip, request) {
                     return Guest::Later;
                 }
                 Some(ip)
@@ -289,7 +333,7 @@ impl Server {
     }
 
     /// Whether an address may be offered at once; else it is looked for first. Behind a relay there is no ARP.
-    async fn may_offer(&mut self, ip: Ipv4Addr, request: &Request) -> bool {
+    fn may_offer(&mut self, ip: Ipv4Addr, request: &Request) -> bool {
         let Some(prober) = self.prober.as_ref().filter(|_| request.giaddr.is_unspecified()) else {
             return true;
         };
@@ -299,7 +343,7 @@ impl Server {
             Verdict::Wait => false,
             Verdict::Ask => {
                 let old_neighbour = prober.neighbours().contains_key(&ip);
-                prober.ask(ip).await;
+                prober.ask(ip);
                 self.checks.begin(ip, request.clone(), old_neighbour, now);
                 false
             }
@@ -308,7 +352,7 @@ impl Server {
 
     /// A reserved address is looked for while it is offered: its machine cannot be given another one, but who has it by
     /// hand can be named.
-    async fn look_beside(&mut self, entry: &BootEntry, request: &Request) {
+    fn look_beside(&mut self, entry: &BootEntry, request: &Request) {
         let Some(prober) = self.prober.as_ref() else { return };
         let now = Instant::now();
         let has =
@@ -317,12 +361,12 @@ impl Server {
             return;
         }
         let old_neighbour = prober.neighbours().contains_key(&entry.ip);
-        prober.ask(entry.ip).await;
+        prober.ask(entry.ip);
         self.checks.begin(entry.ip, request.clone(), old_neighbour, now);
     }
 
     /// An address was looked for; who waits for it is answered, with this one or another.
-    async fn looked_for(&mut self, check: Check, echoed: bool) {
+    fn looked_for(&mut self, check: Check, echoed: bool) {
         let Check { ip, request, old_neighbour, .. } = check;
         let neighbours = self.prober.as_ref().map(Prober::neighbours).unwrap_or_default();
         let who = neighbours.get(&ip).filter(|_| echoed || !old_neighbour);
@@ -358,7 +402,7 @@ impl Server {
         }
         // One with a reservation was answered already.
         if entry.is_none() {
-            self.request(&request).await;
+            self.request(&request);
         }
     }
 
@@ -385,8 +429,7 @@ impl Server {
         }
     }
 
-    fn tell(&self, request: &Request, entry: Option<&BootEntry>, decision: &Decision) {
-        let node = entry.map(|e| e.node.as_str()).filter(|n| !n.is_empty());
+    fn tell(&self, request: &Request, node: Option<&str>, decision: &Decision) {
         for (kind, detail) in &decision.events {
             // Firmware that asks after a system did is news: it wants to boot.
             let rare = match kind {
@@ -403,35 +446,6 @@ impl Server {
 
     fn leases(&self) -> &Leases {
         &self.shared.config.leases
-    }
-
-    /// Whether it is under way; else everybody is sent it.
-    fn send_frame(&self, bytes: &[u8], mac: MacAddr, ip: Ipv4Addr) -> bool {
-        let Some(frames) = &self.frames else { return false };
-        let from = SocketAddrV4::new(self.segment.server_ip, SERVER_PORT);
-        let sent = frames.send(bytes, from, (mac, SocketAddrV4::new(ip, CLIENT_PORT)));
-        if let Err(error) = &sent {
-            tracing::debug!(interface = self.segment.interface, %mac, %error, "no frame sent, but a broadcast");
-        }
-        sent.is_ok()
-    }
-
-    async fn send(&self, reply: &Reply) {
-        let Some(bytes) = reply.bytes() else {
-            tracing::error!("bug: dhcp answer cannot be encoded");
-            return;
-        };
-        let to = match reply.to {
-            Destination::Relay(ip) => SocketAddrV4::new(ip, SERVER_PORT),
-            Destination::Client(ip) => SocketAddrV4::new(ip, CLIENT_PORT),
-            Destination::Frame(mac, ip) if self.send_frame(&bytes, mac, ip) => return,
-            Destination::Frame(..) | Destination::Broadcast => {
-                SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT)
-            }
-        };
-        if let Err(error) = self.socket.send_to(&bytes, to).await {
-            tracing::warn!(interface = self.segment.interface, %to, %error, "dhcp answer not sent");
-        }
     }
 }
 
@@ -471,126 +485,4 @@ pub(super) fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Requ
     // The table's version, so that changed settings hold at once.
     let current = table.segments().iter().find(|s| s.interface == here.interface);
     Some(Arc::clone(current.unwrap_or(here)))
-}
-
-/// Who was told of lately, so that a machine in a boot loop, or a storm, is one event.
-#[derive(Debug, Default)]
-pub(crate) struct UnknownMachines(Mutex<Told>);
-
-#[derive(Debug, Default)]
-struct Told {
-    told: HashMap<(MacAddr, bool), Lately>,
-    /// When those of long ago were last taken out: not at every packet of a storm.
-    tidied: Option<Instant>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Lately {
-    at: Instant,
-    /// Nobody could do anything about it.
-    again: bool,
-    /// How often it was told since then: firmware asks four times in a minute.
-    times: u8,
-}
-
-impl UnknownMachines {
-    /// Of one address, firmware that boots and all else apart.
-    pub(crate) fn first_in_a_while(&self, mac: (MacAddr, bool), now: Instant) -> bool {
-        self.lock().first_in_a_while(mac, now)
-    }
-
-    /// Firmware that asks again, some seconds later, is told of again: one machine's, or everybody's. It keeps its place among
-    /// those of the minute: a storm of addresses stays as small as it was.
-    pub(crate) fn tell_again(&self, mac: Option<MacAddr>) {
-        let mut told = self.lock();
-        let firmware =
-            told.told.iter_mut().filter(|((other, boots), _)| *boots && mac.is_none_or(|mac| mac == *other));
-        firmware.for_each(|(_, lately)| lately.again = true);
-    }
-
-    /// A poisoned lock still guards whole entries.
-    fn lock(&self) -> MutexGuard<'_, Told> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Told {
-    fn first_in_a_while(&mut self, mac: (MacAddr, bool), now: Instant) -> bool {
-        let recent = |lately: &Lately| now.duration_since(lately.at) < UNKNOWN_EVERY;
-        if let Some(lately) = self.told.get_mut(&mac).filter(|lately| recent(lately)) {
-            let after = AGAIN_AFTER * u32::from(lately.times);
-            let due = lately.again && lately.times < TIMES && now.duration_since(lately.at) >= after;
-            if due {
-                (lately.again, lately.times) = (false, lately.times + 1);
-            }
-            return due;
-        }
-        if self.told.len() >= UNKNOWN_MAX {
-            if self.tidied.is_some_and(|at| now.duration_since(at) < TIDY_EVERY) {
-                return false;
-            }
-            self.tidied = Some(now);
-            self.told.retain(|_, lately| recent(lately));
-            if self.told.len() >= UNKNOWN_MAX {
-                return false;
-            }
-        }
-        self.told.insert(mac, Lately { at: now, again: false, times: 1 });
-        true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_machine_is_told_of_once_a_minute_and_a_storm_is_cut() {
-        let unknown = UnknownMachines::default();
-        let now = Instant::now();
-        let mac = |n: u16| {
-            let [a, b] = n.to_be_bytes();
-            (MacAddr([2, 0, 0, 0, a, b]), false)
-        };
-        assert!(unknown.first_in_a_while(mac(0), now));
-        assert!(unknown.first_in_a_while((mac(0).0, true), now), "its firmware is another word");
-        assert!(!unknown.first_in_a_while(mac(0), now + Duration::from_secs(59)));
-        assert!(unknown.first_in_a_while(mac(0), now + Duration::from_secs(60)));
-        let mut then = now;
-        for whose in [Some(mac(0).0), None] {
-            unknown.tell_again(whose);
-            assert!(!unknown.first_in_a_while((mac(0).0, true), then), "not at once");
-            then += AGAIN_AFTER;
-            assert!(unknown.first_in_a_while((mac(0).0, true), then), "nobody could do anything about it");
-            assert!(!unknown.first_in_a_while((mac(0).0, true), then + AGAIN_AFTER));
-        }
-        // A storm of addresses that nobody can do anything about is as small as any.
-        let storm = (0..30).flat_map(|second| (0..2000).map(move |n| (second, (mac(n).0, true))));
-        let told = storm.filter(|(second, who)| {
-            let told = unknown.first_in_a_while(*who, now + Duration::from_secs(*second));
-            unknown.tell_again(Some(who.0));
-            told
-        });
-        let told = told.count();
-        assert!(told <= UNKNOWN_MAX * usize::from(TIMES), "{told}");
-        assert!(unknown.first_in_a_while(mac(9), now + Duration::from_secs(120)));
-    }
-
-    #[test]
-    fn what_gathered_is_answered_once_and_in_its_order() {
-        let request = |n: u8, xid, relay: u8| Request {
-            mac: MacAddr([2, 0, 0, 0, 0, n]),
-            giaddr: Ipv4Addr::new(10, 0, 0, relay),
-            ..super::super::tests::discover(xid)
-        };
-        let mut batch = Batch::default();
-        for said in [request(1, 7, 0), request(2, 7, 0), request(1, 7, 0), request(1, 7, 1), request(1, 8, 0)]
-        {
-            batch.take(Some(said));
-        }
-        batch.take(None);
-        let left: Vec<_> =
-            batch.requests.into_iter().flatten().map(|r| (r.mac.0[5], r.xid, r.giaddr.octets()[3])).collect();
-        assert_eq!(left, [(2, 7, 0), (1, 7, 0), (1, 7, 1), (1, 8, 0)]);
-    }
 }

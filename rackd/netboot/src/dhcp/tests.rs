@@ -531,3 +531,51 @@ proptest! {
         }
     }
 }
+
+/// Whoever names an address of elsewhere does not make us send there.
+#[test]
+fn answers_go_to_addresses_of_the_segment_and_nowhere_else() {
+    let own = |kind, ciaddr: [u8; 4], options: &[DhcpOption]| {
+        let bytes = packet(kind, options, |m| {
+            m.set_ciaddr(Ipv4Addr::from(ciaddr));
+        });
+        run(&table(Boot::None), &bytes)
+    };
+    let inform = |ciaddr| own(MessageType::Inform, ciaddr, &[]);
+    assert_eq!(inform([10, 1, 0, 77]).reply.unwrap().to, Destination::Client([10, 1, 0, 77].into()));
+    assert_eq!(inform([0; 4]).reply.unwrap().to, Destination::Broadcast);
+    for elsewhere in [[192, 0, 2, 1], [10, 1, 0, 255], [10, 1, 0, 0], [10, 1, 0, 1], [255; 4], [224, 0, 0, 1]]
+    {
+        let decision = inform(elsewhere);
+        assert_eq!((decision.reply, decision.events), (None, vec![]), "{elsewhere:?}");
+        // RFC 2131 table 5: it is 0 in a DHCPDISCOVER.
+        let offer = own(MessageType::Discover, elsewhere, &[]).reply.unwrap();
+        assert_eq!(offer.to, Destination::Frame(MAC, IP), "{elsewhere:?}");
+        let ack = own(MessageType::Request, elsewhere, &[DhcpOption::RequestedIpAddress(IP)]).reply.unwrap();
+        assert_eq!(ack.to, Destination::Frame(MAC, IP), "{elsewhere:?}");
+    }
+    // Through a relay it goes to the relay.
+    let bytes = packet(MessageType::Inform, &[], |m| {
+        m.set_ciaddr([192, 0, 2, 1]).set_giaddr([10, 1, 0, 9]);
+    });
+    let relayed = run(&table(Boot::None), &bytes).reply.unwrap();
+    assert_eq!(relayed.to, Destination::Relay([10, 1, 0, 9].into()));
+}
+
+/// RFC 2132 §9.3 and RFC 3396 §5: an option may go on in `file`, and after that in `sname`.
+#[test]
+fn options_in_the_fields_for_names_are_read_where_option_52_says_so() {
+    let name = |fields: &[DhcpOption]| {
+        let mut bytes = packet(MessageType::Discover, fields, |_| {});
+        bytes[108..114].copy_from_slice(&[77, 3, b'P', b'X', b'E', 255]);
+        bytes[44..49].copy_from_slice(&[60, 2, b'n', b't', 0]);
+        let at = bytes.iter().rposition(|byte| *byte == 255).unwrap();
+        bytes.splice(at..at, [60, 7].into_iter().chain(*b"PXEClie").chain([77, 1, b'i']));
+        Request::parse(&bytes).unwrap().client
+    };
+    assert_eq!(name(&[]), Client::Other);
+    assert_eq!(name(&[raw(52, &[1])]), Client::Ipxe);
+    assert_eq!(name(&[raw(52, &[2])]), Client::Pxe);
+    assert_eq!(name(&[raw(52, &[3])]), Client::Ipxe);
+    assert_eq!(name(&[raw(52, &[4])]), Client::Other, "it has no such value");
+}

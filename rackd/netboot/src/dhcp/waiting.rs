@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::Reply;
+use super::outlet::Answer;
 use crate::lease::Record;
 use crate::{ClientKey, Leases};
 
@@ -25,14 +25,35 @@ pub(super) struct Waiting {
     of_client: HashMap<ClientKey, usize>,
     of_address: HashMap<(String, Ipv4Addr), usize>,
     /// A client that asks again while its answer waits is answered once, in the transaction that it began last.
-    replies: HashMap<ClientKey, Reply>,
-    under_way: Option<(JoinHandle<io::Result<()>>, Vec<Reply>)>,
+    replies: HashMap<ClientKey, Answer>,
+    under_way: Option<UnderWay>,
     /// When the next write may begin. One machine alone never waits for that.
     due: Option<Instant>,
     /// What is on disk is to be written again, though nobody waits for it.
     anew: bool,
-    /// When it was last told that the disk does not take them.
-    told: Option<Instant>,
+}
+
+struct UnderWay {
+    write: JoinHandle<io::Result<()>>,
+    answers: Vec<Answer>,
+    since: Instant,
+}
+
+/// What comes of an answer that was to wait.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Added {
+    /// There is no disk to wait for.
+    Now(Option<Answer>),
+    Waits,
+    /// So many wait already: it is told nothing, and asks again.
+    Full(Option<Answer>),
+}
+
+/// Leases that are not on disk, and who is not told of them.
+#[derive(Debug)]
+pub(super) struct NotWritten {
+    pub(super) error: io::Error,
+    pub(super) answers: Vec<Answer>,
 }
 
 impl Waiting {
@@ -51,23 +72,30 @@ impl Waiting {
             under_way: None,
             due: None,
             anew: false,
-            told: None,
         }
     }
 
-    /// A record to be written, and what is to be said then; given back where there is no disk to wait for.
+    /// A record to be written, and what is to be said then.
     #[must_use]
-    pub(super) fn add(&mut self, record: Record, reply: Option<Reply>) -> Option<Reply> {
+    pub(super) fn add(&mut self, record: Record, answer: Option<Answer>) -> Added {
         if self.commit.is_none() {
-            return reply;
+            return Added::Now(answer);
         }
         let client = record.client.clone();
-        if self.keep(record)
-            && let Some(reply) = reply
-        {
-            self.replies.insert(client, reply);
+        if !self.keep(record) {
+            return Added::Full(answer);
         }
-        None
+        if let Some(answer) = answer {
+            self.replies.insert(client, answer);
+        }
+        Added::Waits
+    }
+
+    /// How long the disk has not answered, when that is longer than any that works takes.
+    pub(super) fn hangs(&self, now: Instant) -> Option<Duration> {
+        let under_way = self.under_way.as_ref()?;
+        let taken = now.saturating_duration_since(under_way.since);
+        (taken >= HANGS && !under_way.write.is_finished()).then_some(taken)
     }
 
     /// Whether a record waits now. One that says the same as another is no second one: in a storm machines ask again
@@ -98,6 +126,11 @@ impl Waiting {
         self.begin();
     }
 
+    /// Something is to be written that nobody waits for; with what gathers until [`Self::begin`].
+    pub(super) fn write_beside(&mut self) {
+        self.anew = self.commit.is_some();
+    }
+
     fn has_work(&self) -> bool {
         self.anew || !self.records.is_empty()
     }
@@ -115,34 +148,30 @@ impl Waiting {
         let write = commit(std::mem::take(&mut self.records));
         self.of_client.clear();
         self.of_address.clear();
-        self.under_way = Some((write, self.replies.drain().map(|(_, reply)| reply).collect()));
+        let answers = self.replies.drain().map(|(_, answer)| answer).collect();
+        self.under_way = Some(UnderWay { write, answers, since: now });
     }
 
     /// The answers of the next write that is on disk; never without one. Nothing is lost when the future is dropped
     /// before.
-    pub(super) async fn committed(&mut self) -> Vec<Reply> {
+    pub(super) async fn committed(&mut self) -> Result<Vec<Answer>, NotWritten> {
         if self.under_way.is_none() && self.has_work() {
             if let Some(due) = self.due {
                 tokio::time::sleep_until(due.into()).await;
             }
             self.begin();
         }
-        let Some((write, _)) = &mut self.under_way else { return std::future::pending().await };
-        let done = write.await;
-        let replies = self.under_way.take().map(|(_, replies)| replies).unwrap_or_default();
+        let Some(under_way) = &mut self.under_way else { return std::future::pending().await };
+        let done = (&mut under_way.write).await;
+        let answers = self.under_way.take().map(|under_way| under_way.answers).unwrap_or_default();
         match done.map_err(io::Error::other).flatten() {
             Ok(()) => {
                 self.begin();
-                replies
+                Ok(answers)
             }
             Err(error) => {
-                let now = Instant::now();
-                self.due = Some(now + AFTER_ERROR);
-                if self.told.is_none_or(|at| now.duration_since(at) >= TELL_EVERY) {
-                    self.told = Some(now);
-                    tracing::error!(%error, "leases cannot be written: nobody gets one until they can");
-                }
-                Vec::new()
+                self.due = Some(Instant::now() + AFTER_ERROR);
+                Err(NotWritten { error, answers })
             }
         }
     }
@@ -154,7 +183,8 @@ const MOST: usize = 8192;
 const GATHER: Duration = Duration::from_millis(5);
 /// A disk that is full or broken is not asked at every packet.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// A disk that took so long for some kilobytes does not work.
+const HANGS: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -164,7 +194,7 @@ mod tests {
     use dhcproto::v4::MessageType;
     use tokio::sync::oneshot;
 
-    use super::super::{Request, pxe::BootFile, tests::discover};
+    use super::super::{Reply, Request, pxe::BootFile, tests::discover};
     use super::*;
     use crate::lease::State;
     use crate::{MacAddr, Segment};
@@ -209,12 +239,17 @@ mod tests {
         Ipv4Addr::new(10, 1, a, b)
     }
 
-    /// One client asks, and would be told.
-    fn ask(waiting: &mut Waiting, n: u16, xid: u32) {
+    fn answer(n: u16, xid: u32) -> Answer {
         let request = Request { mac: record(n, ip(n)).mac, ..discover(xid) };
         let segment = Segment::new("lab", "br0", Ipv4Addr::new(10, 1, 0, 1), 16);
         let reply = Reply::lease(&request, &segment, MessageType::Ack, ip(n), "", &BootFile::Nothing);
-        assert_eq!(waiting.add(record(n, ip(n)), Some(reply)), None, "nobody is told at once");
+        Answer { reply, mac: request.mac, node: None, told: Vec::new() }
+    }
+
+    /// One client asks, and would be told.
+    fn ask(waiting: &mut Waiting, n: u16, xid: u32) {
+        let added = waiting.add(record(n, ip(n)), Some(answer(n, xid)));
+        assert_eq!(added, Added::Waits, "nobody is told at once");
         waiting.begin();
     }
 
@@ -235,8 +270,8 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(pending(&mut waiting) && disk.writes() == [1], "one write at a time");
         disk.finishes(Ok(()));
-        let told = waiting.committed().await;
-        assert_eq!(told.iter().map(|reply| reply.message.yiaddr()).collect::<Vec<_>>(), [ip(1)]);
+        let told = waiting.committed().await.unwrap();
+        assert_eq!(told.iter().map(|answer| answer.reply.message.yiaddr()).collect::<Vec<_>>(), [ip(1)]);
         assert!(pending(&mut waiting), "the next write has begun, and nobody of it is told");
         let next = tokio::spawn(async move { (waiting.committed().await, waiting) });
         while disk.writes().is_empty() {
@@ -245,8 +280,8 @@ mod tests {
         assert_eq!((disk.writes(), next.is_finished()), (vec![2], false));
         disk.finishes(Ok(()));
         let (told, mut waiting) = next.await.unwrap();
-        let mut told: Vec<_> =
-            told.iter().map(|reply| (reply.message.yiaddr(), reply.message.xid())).collect();
+        let replies = told.unwrap().into_iter().map(|answer| answer.reply.message);
+        let mut told: Vec<_> = replies.map(|message| (message.yiaddr(), message.xid())).collect();
         told.sort_unstable();
         assert_eq!(told, [(ip(2), 2), (ip(3), 4)], "one answer a client");
         assert!(pending(&mut waiting));
@@ -258,7 +293,8 @@ mod tests {
         let mut waiting = disk.waiting();
         ask(&mut waiting, 1, 1);
         disk.finishes(Err(io::Error::other("full")));
-        assert_eq!(waiting.committed().await, []);
+        let lost = waiting.committed().await.unwrap_err();
+        assert_eq!((lost.answers, lost.error.to_string().as_str()), (vec![answer(1, 1)], "full"));
         ask(&mut waiting, 1, 2);
         assert_eq!(disk.writes(), [] as [usize; 0], "a disk that fails is not asked at every packet");
         let next = tokio::spawn(async move { waiting.committed().await });
@@ -266,7 +302,21 @@ mod tests {
             tokio::task::yield_now().await;
         }
         disk.finishes(Ok(()));
-        assert_eq!(next.await.unwrap().len(), 1);
+        assert_eq!(next.await.unwrap().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_does_not_answer_is_known_by_it() {
+        let disk = Disk::default();
+        let mut waiting = disk.waiting();
+        let begun = Instant::now();
+        assert_eq!(waiting.hangs(begun + HANGS * 2), None, "nothing is written");
+        ask(&mut waiting, 1, 1);
+        assert_eq!(waiting.hangs(begun), None);
+        assert!(waiting.hangs(begun + HANGS * 2).is_some());
+        disk.finishes(Ok(()));
+        waiting.committed().await.unwrap();
+        assert_eq!(waiting.hangs(begun + HANGS * 2), None);
     }
 
     #[tokio::test]
@@ -279,13 +329,13 @@ mod tests {
         waiting.write_anew();
         assert!(pending(&mut waiting) && disk.writes() == [0]);
         disk.finishes(Ok(()));
-        assert_eq!(waiting.committed().await, []);
+        assert_eq!(waiting.committed().await.unwrap(), []);
         let next = tokio::spawn(async move { waiting.committed().await });
         while disk.writes().is_empty() {
             tokio::task::yield_now().await;
         }
         disk.finishes(Ok(()));
-        assert_eq!(next.await.unwrap(), []);
+        assert_eq!(next.await.unwrap().unwrap(), []);
         let mut in_memory = Waiting::committing(None);
         in_memory.write_anew();
         assert!(pending(&mut in_memory));
@@ -306,7 +356,8 @@ mod tests {
         }
         assert_eq!(waiting.records.len(), MOST);
         let before = waiting.replies.len();
-        ask(&mut waiting, u16::MAX, 0);
+        let last = waiting.add(record(u16::MAX, ip(u16::MAX)), Some(answer(u16::MAX, 0)));
+        assert_eq!(last, Added::Full(Some(answer(u16::MAX, 0))));
         assert_eq!(
             (waiting.records.len(), waiting.replies.len()),
             (MOST, before),

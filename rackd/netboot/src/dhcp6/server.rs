@@ -23,6 +23,7 @@ impl Server {
     pub(crate) fn bind(shared: Arc<Shared>, segment: Arc<Segment>) -> io::Result<Self> {
         let socket = socket::udp_on(&segment.interface, Ipv6Addr::UNSPECIFIED.into(), SERVER_PORT)?;
         socket::widen(&socket);
+        socket::widen_send(&socket);
         let index = socket::index_of(&segment.interface)?;
         for group in [ALL_SERVERS_AND_RELAYS, ALL_SERVERS] {
             socket.join_multicast_v6(&group, index)?;
@@ -40,7 +41,7 @@ impl Server {
             };
             match received {
                 Ok((len, SocketAddr::V6(from))) => {
-                    self.packet(buffer.get(..len).unwrap_or_default(), from).await;
+                    self.packet(buffer.get(..len).unwrap_or_default(), from);
                 }
                 Ok((_, SocketAddr::V4(_))) => {}
                 Err(error) => {
@@ -51,7 +52,7 @@ impl Server {
         }
     }
 
-    async fn packet(&self, bytes: &[u8], from: SocketAddrV6) {
+    fn packet(&self, bytes: &[u8], from: SocketAddrV6) {
         let request = match Request6::parse(bytes) {
             Ok(request) => request,
             Err(error) => {
@@ -97,9 +98,11 @@ impl Server {
         // RFC 8415 §7.2: clients hear 546, relays 547; from where a packet was sent says nothing.
         let port = if request.relays.is_empty() { CLIENT_PORT } else { SERVER_PORT };
         let to = SocketAddrV6::new(*from.ip(), port, 0, from.scope_id());
-        if let Err(error) = self.socket.send_to(&reply, to).await {
+        // At once or not at all: one that would wait for a neighbour keeps nobody else from an answer.
+        if let Err(error) = socket::send_now(&self.socket, &reply, to.into()) {
+            self.shared.events.counters.unsent("dhcpv6", &error);
             // A link-local address that is not settled yet is no source; the client asks again.
-            tracing::warn!(interface = self.segment.interface, %to, %error, "dhcpv6 answer not sent");
+            tracing::debug!(interface = self.segment.interface, %to, %error, "dhcpv6 answer not sent");
         }
     }
 }

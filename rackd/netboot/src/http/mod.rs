@@ -38,6 +38,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 async fn boot_script(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    method: Method,
     Path(file): Path<String>,
 ) -> Response {
     let Some(mac) = file.strip_suffix(".ipxe").and_then(|mac| mac.parse::<MacAddr>().ok()) else {
@@ -56,10 +57,13 @@ async fn boot_script(
         }
         return StatusCode::NOT_FOUND.into_response();
     };
-    if let Some(node) = &node {
-        shared.scripts.note(node);
+    // Who asks how long it is was not given it (RFC 9110 §9.3.2), and what is in it stays a secret.
+    if method != Method::HEAD {
+        if let Some(node) = &node {
+            shared.scripts.note(node);
+        }
+        shared.events.emit(Some(mac), node.as_deref(), EventKind::HttpScript, format!("to {}", peer.ip()));
     }
-    shared.events.emit(Some(mac), node.as_deref(), EventKind::HttpScript, format!("to {}", peer.ip()));
     let headers = [(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")];
     (headers, script).into_response()
 }

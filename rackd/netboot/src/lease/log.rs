@@ -16,6 +16,8 @@ pub(super) struct Log {
     len: u64,
     /// A write failed half way: what the file ends with is unknown.
     torn: bool,
+    /// Writing it anew failed at this length: not again before it has grown.
+    too_full_at: Option<u64>,
 }
 
 impl Log {
@@ -30,7 +32,7 @@ impl Log {
         if bytes.len() as u64 > MOST {
             return Err(io::Error::other(format!("larger than {MOST} bytes: not a file of leases")));
         }
-        let mut log = Self { path: path.to_owned(), file, len: 0, torn: false };
+        let mut log = Self { path: path.to_owned(), file, len: 0, torn: false, too_full_at: None };
         if bytes.is_empty() {
             log.rewrite(&[])?;
             return Ok((log, Vec::new()));
@@ -52,6 +54,12 @@ impl Log {
 
     /// Writes records and waits until the disk has them.
     pub(super) fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        if self.torn {
+            self.mend()?;
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
         let mut bytes = Vec::with_capacity(records.len() * 64);
         records.iter().for_each(|record| record.write(&mut bytes));
         let done = self.file.write_all(&bytes).and_then(|()| self.file.sync_data());
@@ -64,11 +72,26 @@ impl Log {
 
     /// Whether it is time to write it anew, with this many records that hold.
     pub(super) fn wants_rewrite(&self, records: usize) -> bool {
-        self.torn || self.len > LARGE.max(records as u64 * 64 * 4)
+        let again = self.too_full_at.is_none_or(|len| self.len > len.saturating_add(MORE));
+        self.torn || (again && self.len > LARGE.max(records as u64 * 64 * 4))
     }
 
-    /// Writes it anew with these records only.
+    /// Cuts off what a write that failed left. What is whole stays.
+    fn mend(&mut self) -> io::Result<()> {
+        self.file.set_len(self.len)?;
+        self.file.seek(SeekFrom::Start(self.len))?;
+        self.torn = false;
+        Ok(())
+    }
+
+    /// Writes it anew with these records only. Where that fails, what was there is there.
     pub(super) fn rewrite(&mut self, records: &[Record]) -> io::Result<()> {
+        let written = self.try_rewrite(records);
+        self.too_full_at = written.is_err().then_some(self.len);
+        written
+    }
+
+    fn try_rewrite(&mut self, records: &[Record]) -> io::Result<()> {
         let mut bytes = HEADER.to_vec();
         records.iter().for_each(|record| record.write(&mut bytes));
         let new = self.path.with_extension("new");
@@ -103,5 +126,7 @@ const HEADER: &[u8] = b"farrier leases 1\n";
 const MOST: u64 = 1 << 30;
 /// Below this nobody minds old records.
 const LARGE: u64 = 4 << 20;
+/// By so much it grows before writing it anew is tried again.
+const MORE: u64 = 1 << 20;
 /// What one interrupted write can leave.
 const A_BATCH: usize = 1 << 20;

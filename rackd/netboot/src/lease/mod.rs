@@ -1,13 +1,15 @@
 //! Who has which address.
 //!
-//! Two kinds. An address that is reserved in the table belongs to its machine whatever happens: its lease is a view,
-//! nothing is decided from it. An address of a pool belongs to whom it was given: that is written to disk before the
-//! machine is told ([`Leases::commit`]), many at a time, and read again at the next start.
+//! Two kinds. An address of a pool belongs to whom it was given: that is written to disk before the machine is told
+//! ([`Leases::commit`]), many at a time, and read again at the next start. An address that is reserved in the table belongs to its
+//! machine whatever happens; that it was given says which machines run, and so whose reservation is not to be given away. It goes
+//! to a file of its own, after the machine is told: nobody waits for that, and a crash loses the last moment of it.
 
 mod book;
 mod client;
 mod log;
 mod record;
+mod reserved;
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +18,7 @@ use std::{
     collections::HashMap,
     io,
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -29,6 +31,7 @@ use tokio::task::JoinHandle;
 use crate::{BootTable, MacAddr, Pool, Segment};
 use book::Book;
 use log::Log;
+use reserved::Reserved;
 
 pub(crate) use book::Ask;
 pub use client::ClientKey;
@@ -106,8 +109,7 @@ pub struct Leases(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Reservations by port and network.
-    reserved: Mutex<HashMap<(MacAddr, String), Lease>>,
+    reserved: Reserved,
     /// Pools by network.
     pools: Mutex<HashMap<String, Book>>,
     /// The clocks when they were last looked at.
@@ -118,6 +120,8 @@ struct Inner {
     longest: AtomicU64,
     /// Empty when it was closed.
     log: Option<Mutex<Option<Log>>>,
+    /// Where that is.
+    path: PathBuf,
 }
 
 impl Leases {
@@ -131,7 +135,9 @@ impl Leases {
         for record in records {
             pools.entry(record.network.clone()).or_default().put(record);
         }
-        let inner = Inner { pools: Mutex::new(pools), log: Some(Mutex::new(Some(log))), ..Inner::default() };
+        let (pools, log, path) = (Mutex::new(pools), Some(Mutex::new(Some(log))), path.to_owned());
+        let reserved = Reserved::open(&path, SystemTime::now());
+        let inner = Inner { reserved, pools, log, path, ..Inner::default() };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -153,9 +159,7 @@ impl Leases {
             book.shift(was..was + longest, step);
         }
         self.0.shifted.store(true, Ordering::Relaxed);
-        for lease in lock(&self.0.reserved).values_mut().filter(|lease| lease.expires_at > was) {
-            lease.expires_at = step.of(lease.expires_at);
-        }
+        self.0.reserved.shift(was, step);
     }
 
     /// Whether what is on disk is to be written, since the clock was set.
@@ -163,24 +167,15 @@ impl Leases {
         self.durable() && self.0.shifted.load(Ordering::Relaxed)
     }
 
-    /// What a packet of a machine with a reservation does.
-    pub(crate) fn reserved(&self, mac: MacAddr, network: &str, change: &LeaseChange, now: SystemTime) {
-        let mut leases = lock(&self.0.reserved);
-        match change {
-            LeaseChange::Bound { ip, seconds } => {
-                let expires_at = now + Duration::from_secs(u64::from(*seconds));
-                let network = network.to_owned();
-                let lease =
-                    Lease { mac, ip: *ip, network: network.clone(), expires_at, kind: LeaseKind::Reserved };
-                if leases.len() >= TIDY_AT {
-                    leases.retain(|_, lease| lease.expires_at > now);
-                }
-                leases.insert((mac, network), lease);
-            }
-            LeaseChange::Released | LeaseChange::Declined { .. } | LeaseChange::Refused => {
-                leases.remove(&(mac, network.to_owned()));
-            }
-        }
+    /// What a packet of a machine with a reservation does; whether there is something to be written, which nobody waits for.
+    pub(crate) fn reserved(
+        &self,
+        mac: MacAddr,
+        network: &str,
+        change: &LeaseChange,
+        now: SystemTime,
+    ) -> bool {
+        self.0.reserved.change(mac, network, change, now)
     }
 
     /// What a packet of a machine with an address of a pool does; the record is to be committed before anybody is told.
@@ -245,6 +240,11 @@ impl Leases {
         }
     }
 
+    /// The file; empty where there is none.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.path
+    }
+
     /// Whether there is a file.
     pub(crate) fn durable(&self) -> bool {
         self.0.log.is_some()
@@ -252,6 +252,7 @@ impl Leases {
 
     /// The file is somebody else's to open; nothing is given from a pool any more.
     pub(crate) fn close(&self) {
+        self.0.reserved.write();
         if self.shifted()
             && let Err(error) = self.0.write(&[])
         {
@@ -260,12 +261,18 @@ impl Leases {
         if let Some(log) = &self.0.log {
             lock(log).take();
         }
+        self.0.reserved.close();
     }
 
     /// Writes records to disk; over when they are there.
     pub(crate) fn commit(&self, records: Vec<Record>) -> JoinHandle<io::Result<()>> {
         let inner = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || inner.write(&records))
+        tokio::task::spawn_blocking(move || {
+            let written = inner.write(&records);
+            // After those that somebody waits for.
+            inner.reserved.write();
+            written
+        })
     }
 
     /// The lease of an address, while it runs.
@@ -273,15 +280,18 @@ impl Leases {
         let pool = lock(&self.0.pools).values().find_map(|book| {
             book.get(ip).filter(|r| r.until > now && r.state == State::Bound).and_then(lease)
         });
-        pool.or_else(|| lock(&self.0.reserved).values().find(|l| l.ip == ip && l.expires_at > now).cloned())
+        pool.or_else(|| self.0.reserved.by_ip(ip, now))
+    }
+
+    /// Addresses of pools of which anything is known, and reservations that were asked for.
+    pub(crate) fn sizes(&self) -> [usize; 2] {
+        [lock(&self.0.pools).values().map(Book::len).sum(), self.0.reserved.len()]
     }
 
     /// Running leases, by network and address.
-    pub(crate) fn list(&self, now: SystemTime) -> Vec<Lease> {
-        let mut reserved = lock(&self.0.reserved);
-        reserved.retain(|_, lease| lease.expires_at > now);
-        let mut out: Vec<_> = reserved.values().cloned().collect();
-        drop(reserved);
+    #[must_use]
+    pub fn list(&self, now: SystemTime) -> Vec<Lease> {
+        let mut out = self.0.reserved.running(now);
         let pools = lock(&self.0.pools);
         out.extend(pools.values().flat_map(Book::records).filter(|r| r.until > now).filter_map(lease));
         drop(pools);
@@ -306,11 +316,15 @@ impl Inner {
             let records = pools.values().flat_map(Book::records);
             records.filter(|r| r.state != State::Offered).cloned().collect()
         };
-        let written = log.rewrite(&all);
-        if written.is_err() && shifted {
+        let Err(error) = log.rewrite(&all) else { return Ok(()) };
+        if shifted {
             self.shifted.store(true, Ordering::Relaxed);
         }
-        written
+        // There is no room for a second file: what is new may fit behind what is there.
+        match records {
+            [] => Err(error),
+            records => log.append(records),
+        }
     }
 }
 
@@ -327,13 +341,7 @@ fn lease(record: &Record) -> Option<Lease> {
 /// Whether an address of a pool may be given to anybody: not ours, not the gateway's, not the subnet's own two, and
 /// reserved for nobody.
 fn usable(ip: Ipv4Addr, segment: &Segment, table: &BootTable) -> bool {
-    let host = ip.to_bits() & !segment.netmask().to_bits();
-    let broadcast = !segment.netmask().to_bits();
-    segment.contains(ip)
-        && (segment.prefix > 30 || (host != 0 && host != broadcast))
-        && ip != segment.server_ip
-        && segment.gateway != Some(ip)
-        && table.entry_by_ip(ip).is_none()
+    segment.has_host(ip) && segment.gateway != Some(ip) && table.entry_by_ip(ip).is_none()
 }
 
 /// A poisoned lock still guards whole records: every change is one insertion.
@@ -343,5 +351,3 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A clock that is set by less is one that is kept right.
 const STEP: Duration = Duration::from_secs(60);
-/// Reservations in the view before ended ones are cleared out; more than a rack has ports.
-const TIDY_AT: usize = 4096;

@@ -240,3 +240,70 @@ proptest! {
         prop_assert_eq!(Log::open(&path).unwrap().1.len(), read.len() + 1);
     }
 }
+
+/// Nobody waits for it, and the next start knows which machines run.
+#[tokio::test]
+async fn leases_of_reservations_are_there_after_a_restart() {
+    let (dir, now) = (tempfile::tempdir().unwrap(), SystemTime::now());
+    let path = dir.path().join("leases");
+    let leases = Leases::open(&path).unwrap();
+    for n in 1..=4 {
+        assert!(leases.reserved(mac(n), "lab", &bound(ip(n)), now), "it is to be written");
+    }
+    leases.reserved(mac(1), "lab", &bound(ip(9)), now);
+    leases.commit(Vec::new()).await.unwrap().unwrap();
+    leases.reserved(mac(2), "lab", &LeaseChange::Released, now);
+    assert!(!leases.reserved(mac(2), "lab", &LeaseChange::Released, now), "there is nothing to write");
+    leases.reserved(mac(3), "lab", &LeaseChange::Bound { ip: ip(3), seconds: 60 }, now);
+    leases.commit(Vec::new()).await.unwrap().unwrap();
+    // As after a power cut: the running one is not asked.
+    for name in ["leases", "leases-reserved"] {
+        std::fs::copy(dir.path().join(name), dir.path().join(format!("copy-of-{name}"))).unwrap();
+    }
+    std::fs::rename(dir.path().join("copy-of-leases-reserved"), dir.path().join("copy-reserved")).unwrap();
+    let again = Leases::open(&dir.path().join("copy")).unwrap();
+    let of = |leases: &Leases, now| -> Vec<_> {
+        let all = leases.list(now).into_iter();
+        all.map(|lease| (lease.mac.0[5], lease.ip.octets()[3], lease.kind)).collect()
+    };
+    let kept = [(3, 3), (4, 4), (1, 9)].map(|(mac, ip)| (mac, ip, LeaseKind::Reserved));
+    assert_eq!(of(&again, now), kept);
+    assert_eq!(of(&again, now + Duration::from_secs(61)), kept[1..], "each ends when it was to end");
+    // What ended is forgotten, and the last words are not.
+    leases.reserved(mac(5), "lab", &bound(ip(5)), now);
+    leases.close();
+    drop((leases, again));
+    assert_eq!(of(&Leases::open(&path).unwrap(), now).len(), 4);
+    // A file that is none of ours is no reason not to start.
+    std::fs::write(dir.path().join("leases-reserved"), "something else").unwrap();
+    assert_eq!(of(&Leases::open(&path).unwrap(), now), []);
+}
+
+/// A disk with room for what is new, and none for all of it again.
+#[test]
+fn where_a_second_file_does_not_fit_what_is_new_is_written_behind_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leases");
+    let record = |n: u32| Record {
+        network: "n".repeat(63),
+        ip: Ipv4Addr::from_bits(n % 8),
+        client: ClientKey::Id(vec![7; 255].into()),
+        mac: mac(1),
+        state: State::Bound,
+        until: SystemTime::now() + HOUR,
+    };
+    let (mut log, _) = Log::open(&path).unwrap();
+    let many: Vec<_> = (0..20_000).map(record).collect();
+    log.append(&many).unwrap();
+    assert!(log.wants_rewrite(8));
+    // Where it would be written, there is a directory.
+    std::fs::create_dir(path.with_extension("new")).unwrap();
+    log.rewrite(&many[..8]).unwrap_err();
+    assert!(!log.wants_rewrite(8), "not at each lease");
+    drop(log);
+    let leases = Leases::open(&path).unwrap();
+    let before = std::fs::metadata(&path).unwrap().len();
+    leases.0.write(&[record(8)]).unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() > before);
+    std::fs::remove_dir(path.with_extension("new")).unwrap();
+}

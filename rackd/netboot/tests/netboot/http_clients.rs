@@ -34,6 +34,9 @@ fn a_script_goes_to_its_own_address_only() {
     let cable = Cable::addressed();
     let mut server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment(), script()));
     let path = format!("/boot/{}.ipxe", MAC.hyphenated());
+    let (head, _) = curl(&cable, &["-I"], &path);
+    assert!(head.starts_with("http/1.1 200") && head.contains("content-length: "), "{head}");
+    assert!(!server.kinds().contains(&EventKind::HttpScript), "its head is not the script");
     let (head, body) = curl(&cable, &[], &path);
     assert!(head.starts_with("http/1.1 200") && head.contains("cache-control: no-store"), "{head}");
     assert!(String::from_utf8(body).unwrap().contains("farrier.token=s3cret"));

@@ -9,9 +9,11 @@
 mod dhcp_clients;
 mod dhcpv6;
 mod firmware;
+mod flood;
 mod foreign;
 mod foreign6;
 mod frames;
+mod full_disk;
 mod golden;
 mod hostile;
 mod http_clients;
@@ -26,5 +28,6 @@ mod record;
 mod relay;
 mod router_advertisement;
 mod secure_boot;
+mod silent;
 mod storm;
 mod tftp_clients;

@@ -1,6 +1,6 @@
 //! curl, tftp-hpa and atftp, byte for byte.
 
-use farrier_netboot::{Boot, Config, EventKind};
+use farrier_netboot::{Boot, BootEntry, Config, EventKind, Segment};
 
 use crate::lab::{Cable, HTTP_PORT, Running, SERVER_IP, noise, segment, table, text};
 
@@ -128,6 +128,48 @@ fn curl_tftp_hpa_and_atftp_read_through_one_port() {
             std::fs::remove_file(&out).unwrap();
             done(&mut server, bytes.len());
         }
+    }
+}
+
+/// A link of 1,400 bytes on the way, as under a tunnel: what is larger is cut there, and not forbidden to be.
+#[test]
+fn curl_reads_whole_blocks_over_a_link_that_is_smaller_than_they_are() {
+    let routed = crate::relay::Routed::new();
+    routed.near.client.sh("ip link set down0 mtu 1400");
+    routed
+        .far
+        .client
+        .sh("ip link set c0 mtu 1400; ip addr add 10.79.0.50/24 dev c0; ip route add default via 10.79.0.1");
+    let behind = Segment {
+        behind_relay: Some("10.79.0.0".parse().unwrap()),
+        ..Segment::new("far", "", SERVER_IP.parse().unwrap(), 24)
+    };
+    let bytes = noise(300_001);
+    for single in [false, true] {
+        let mut config = Config::new(HTTP_PORT);
+        config.tftp_single_port = single;
+        config.files.insert("f".into(), bytes.clone().into());
+        let mut table = table(segment(), Boot::None);
+        table.unpublish_mac(crate::lab::MAC);
+        table.set_segments(vec![segment(), behind.clone()]);
+        table.publish(BootEntry {
+            network: "far".into(),
+            ip: [10, 79, 0, 50].into(),
+            ..crate::lab::entry(Boot::None)
+        });
+        let mut server = Running::start(&routed.near.server, config, table);
+        let url = format!("tftp://{SERVER_IP}/f");
+        let args = ["-sS", "--fail", "--tftp-blksize", "1468", "-o", "-", &url];
+        let output = routed.far.client.client(30, "curl", "curl", &args);
+        assert!(
+            output.status.success(),
+            "single port: {single}, {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(output.stdout == bytes);
+        let begins = server.wait(5, |kind| *kind == EventKind::TftpStart);
+        assert!(begins.detail.contains("agreed tsize 300001 blksize 1468"), "{begins:?}");
+        done(&mut server, bytes.len());
     }
 }
 

@@ -1,0 +1,19 @@
+//! The leases on disk, of pools and of reservations, harmed in any way.
+
+use std::time::UNIX_EPOCH;
+
+use farrier_netboot::Leases;
+
+pub fn run(data: &[u8]) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("leases");
+    for name in ["leases", "leases-reserved"] {
+        let content = [b"farrier leases 1\n", data].concat();
+        std::fs::write(dir.path().join(name), content).expect("a file");
+    }
+    // What begins like one is taken, as far as it is whole.
+    let first = Leases::open(&path).expect("a file of leases").list(UNIX_EPOCH);
+    let again = Leases::open(&path).expect("what was cut off is gone").list(UNIX_EPOCH);
+    assert_eq!(first, again);
+    assert!(first.iter().all(|lease| lease.network.len() <= 255));
+}

@@ -1,0 +1,180 @@
+//! Leases of reservations: which machines of the table have asked for their addresses, and for how long.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+use std::time::{Duration, SystemTime};
+
+use super::log::Log;
+use super::record::{Record, State};
+use super::{ClientKey, Lease, LeaseChange, LeaseKind, Step, lock};
+use crate::MacAddr;
+
+#[derive(Debug, Default)]
+pub(super) struct Reserved {
+    leases: Mutex<Leases>,
+    /// A file of its own: an older rackd does not know it, and reads the other one as before. `None`: in memory only.
+    log: Option<Mutex<Option<Log>>>,
+    /// The last write failed: told once, until one succeeds.
+    told: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Leases {
+    by_port: HashMap<Key, Lease>,
+    /// What is not on disk: the last of each port.
+    unwritten: HashMap<Key, Record>,
+    /// What is on disk ends at another time than what is here.
+    shifted: bool,
+}
+
+type Key = (MacAddr, String);
+
+impl Reserved {
+    /// Beside the file of the pools. One that cannot be read is no reason not to start: nobody's address depends on it.
+    pub(super) fn open(pools: &Path, now: SystemTime) -> Self {
+        let path = beside(pools);
+        let (log, records) = match Log::open(&path) {
+            Ok(opened) => opened,
+            Err(error) => {
+                let path = path.display();
+                tracing::error!(%path, %error, "leases of reservations are in memory only, and forgotten at the next start");
+                return Self::default();
+            }
+        };
+        let mut by_port = HashMap::new();
+        for record in records {
+            let key = (record.mac, record.network.clone());
+            match record.until > now {
+                true => drop(by_port.insert(key, lease(record))),
+                false => drop(by_port.remove(&key)),
+            }
+        }
+        let leases = Mutex::new(Leases { by_port, ..Leases::default() });
+        Self { leases, log: Some(Mutex::new(Some(log))), told: AtomicBool::new(false) }
+    }
+
+    /// What a packet does; whether there is something to be written.
+    pub(super) fn change(&self, mac: MacAddr, network: &str, change: &LeaseChange, now: SystemTime) -> bool {
+        let mut leases = lock(&self.leases);
+        let key = (mac, network.to_owned());
+        let record = match change {
+            LeaseChange::Bound { ip, seconds } => {
+                let until = now + Duration::from_secs(u64::from(*seconds));
+                let record = record(&key, *ip, until);
+                if leases.by_port.len() >= TIDY_AT {
+                    leases.by_port.retain(|_, lease| lease.expires_at > now);
+                }
+                leases.by_port.insert(key.clone(), lease(record.clone()));
+                record
+            }
+            LeaseChange::Released | LeaseChange::Declined { .. } | LeaseChange::Refused => {
+                let Some(ended) = leases.by_port.remove(&key) else { return false };
+                record(&key, ended.ip, now)
+            }
+        };
+        if self.log.is_none() {
+            return false;
+        }
+        leases.unwritten.insert(key, record);
+        true
+    }
+
+    /// Writes what is not on disk. What the disk does not take is kept for the next time.
+    pub(super) fn write(&self) {
+        let Some(log) = &self.log else { return };
+        let mut log = lock(log);
+        let Some(log) = log.as_mut() else { return };
+        let (unwritten, shifted, known) = {
+            let mut leases = lock(&self.leases);
+            let shifted = std::mem::take(&mut leases.shifted);
+            (std::mem::take(&mut leases.unwritten), shifted, leases.by_port.len())
+        };
+        if unwritten.is_empty() && !shifted {
+            return;
+        }
+        match self.try_write(log, &unwritten, shifted || log.wants_rewrite(known)) {
+            Ok(()) => self.told.store(false, Ordering::Relaxed),
+            Err(error) => {
+                if !self.told.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "leases of reservations are not written: the next start does not know them");
+                }
+                let mut leases = lock(&self.leases);
+                leases.shifted |= shifted;
+                for (key, record) in unwritten {
+                    leases.unwritten.entry(key).or_insert(record);
+                }
+            }
+        }
+    }
+
+    fn try_write(&self, log: &mut Log, unwritten: &HashMap<Key, Record>, anew: bool) -> io::Result<()> {
+        let written = anew.then(|| {
+            let leases = lock(&self.leases);
+            let all = leases.by_port.iter().map(|(key, lease)| record(key, lease.ip, lease.expires_at));
+            let all: Vec<_> = all.collect();
+            drop(leases);
+            log.rewrite(&all)
+        });
+        match written {
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) | None => log.append(&unwritten.values().cloned().collect::<Vec<_>>()),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        if let Some(log) = &self.log {
+            lock(log).take();
+        }
+    }
+
+    pub(super) fn shift(&self, was: SystemTime, step: Step) {
+        let mut leases = lock(&self.leases);
+        leases.shifted = true;
+        for lease in leases.by_port.values_mut().filter(|lease| lease.expires_at > was) {
+            lease.expires_at = step.of(lease.expires_at);
+        }
+    }
+
+    pub(super) fn by_ip(&self, ip: Ipv4Addr, now: SystemTime) -> Option<Lease> {
+        let leases = lock(&self.leases);
+        leases.by_port.values().find(|lease| lease.ip == ip && lease.expires_at > now).cloned()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        lock(&self.leases).by_port.len()
+    }
+
+    /// Those that run.
+    pub(super) fn running(&self, now: SystemTime) -> Vec<Lease> {
+        let mut leases = lock(&self.leases);
+        leases.by_port.retain(|_, lease| lease.expires_at > now);
+        leases.by_port.values().cloned().collect()
+    }
+}
+
+fn lease(record: Record) -> Lease {
+    let Record { mac, ip, network, until, .. } = record;
+    Lease { mac, ip, network, expires_at: until, kind: LeaseKind::Reserved }
+}
+
+fn record((mac, network): &Key, ip: Ipv4Addr, until: SystemTime) -> Record {
+    let (network, client) = (network.clone(), ClientKey::Mac(*mac));
+    Record { network, ip, client, mac: *mac, state: State::Bound, until }
+}
+
+/// `leases-reserved` beside `leases`.
+fn beside(pools: &Path) -> PathBuf {
+    let mut name = pools.file_name().map_or_else(OsString::new, OsString::from);
+    name.push("-reserved");
+    pools.with_file_name(name)
+}
+
+/// Ports before ended leases are cleared out; more than a rack has.
+const TIDY_AT: usize = 4096;

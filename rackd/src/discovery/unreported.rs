@@ -1,0 +1,201 @@
+//! Discovered machines that inventory was not told of yet, on disk: the centre may be away for longer than this rackd runs.
+//!
+//! A file for each, of the report as it is to be sent. What is newer takes its place, so that what is told when the link is back
+//! is each machine as it was last.
+
+use farrier_netboot::MacAddr;
+use farrier_proto::inventory::ReportMachineRequest;
+use prost::Message as _;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use tonic::Status;
+
+/// In rackd's data directory.
+const DIRECTORY: &str = "discovered";
+const EXTENSION: &str = "report";
+/// As many as are on their way through the ramdisk at once. Strangers can make up more.
+const MOST: usize = 512;
+
+#[derive(Debug, Clone)]
+pub(super) struct Unreported {
+    directory: PathBuf,
+}
+
+impl Unreported {
+    pub(super) fn new(data: &Path) -> Self {
+        Self { directory: data.join(DIRECTORY) }
+    }
+
+    /// On disk when it is over, or never was. Blocking.
+    pub(super) fn keep(&self, mac: MacAddr, report: &ReportMachineRequest) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        let path = self.path(mac);
+        if !path.exists() && self.ports()?.len() >= MOST {
+            return Err(io::Error::other(format!("{MOST} machines are kept already")));
+        }
+        let new = path.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(&report.encode_to_vec())?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        // The name is on disk with its directory.
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// Inventory has it, or never will. Blocking.
+    pub(super) fn forget(&self, mac: MacAddr) {
+        match fs::remove_file(self.path(mac)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%mac, %error, "a discovered machine that was told is told again");
+            }
+            _ => {}
+        }
+    }
+
+    /// In the order of their addresses. Blocking.
+    pub(super) fn ports(&self) -> io::Result<Vec<MacAddr>> {
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut ports = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            let port = path.file_stem().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            if let Some(port) = port.filter(|_| path.extension().is_some_and(|kind| kind == EXTENSION)) {
+                ports.push(port);
+            }
+        }
+        ports.sort_unstable_by_key(|port: &MacAddr| port.0);
+        Ok(ports)
+    }
+
+    /// What is to be told of one. One that cannot be read is forgotten: it may boot again. Blocking.
+    pub(super) fn report(&self, mac: MacAddr) -> Option<ReportMachineRequest> {
+        let read = fs::read(self.path(mac))
+            .and_then(|bytes| ReportMachineRequest::decode(bytes.as_slice()).map_err(io::Error::other));
+        read.inspect_err(|error| {
+            tracing::warn!(%mac, %error, "what was found out of a discovered machine is lost");
+            self.forget(mac);
+        })
+        .ok()
+    }
+
+    fn path(&self, mac: MacAddr) -> PathBuf {
+        self.directory.join(mac.hyphenated()).with_extension(EXTENSION)
+    }
+}
+
+/// Who is told.
+pub(super) trait Hears {
+    fn hears(&self, report: ReportMachineRequest) -> impl Future<Output = Result<(), Status>> + Send;
+}
+
+/// Tells of those that nobody else is at, until one cannot be told now.
+pub(super) async fn tell(unreported: &Unreported, is_ours: impl Fn(MacAddr) -> bool, who: &impl Hears) {
+    let all = blocking(unreported, Unreported::ports).await;
+    let ports = match all {
+        Some(Ok(ports)) => ports.into_iter().filter(|mac| is_ours(*mac)).collect::<Vec<_>>(),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "which discovered machines are not told yet cannot be read");
+            return;
+        }
+        None => return,
+    };
+    for mac in ports {
+        let Some(Some(report)) = blocking(unreported, move |kept| kept.report(mac)).await else { continue };
+        match who.hears(report).await {
+            Ok(()) => {}
+            Err(status) if super::may_pass(&status) => return,
+            Err(status) => tracing::error!(%mac, %status, "a discovered machine is not written down"),
+        }
+        blocking(unreported, move |kept| kept.forget(mac)).await;
+    }
+}
+
+/// `None`: a bug, told where it happened.
+pub(super) async fn blocking<T: Send + 'static>(
+    unreported: &Unreported,
+    work: impl FnOnce(&Unreported) -> T + Send + 'static,
+) -> Option<T> {
+    let unreported = unreported.clone();
+    tokio::task::spawn_blocking(move || work(&unreported)).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Centre {
+        told: Mutex<Vec<String>>,
+        refuses: bool,
+    }
+
+    impl Hears for Centre {
+        async fn hears(&self, report: ReportMachineRequest) -> Result<(), Status> {
+            let mut told = self.told.lock().unwrap();
+            // The second cannot be told at first, nor what comes after it.
+            let away = report.ip_address == "10.0.0.2" && told.len() < 2;
+            told.push(if away { "away".to_owned() } else { report.ip_address });
+            match (self.refuses, away) {
+                (true, _) => Err(Status::invalid_argument("no")),
+                (_, true) => Err(Status::unavailable("away")),
+                (_, false) => Ok(()),
+            }
+        }
+    }
+
+    fn mac(n: u8) -> MacAddr {
+        MacAddr([2, 0, 0, 0, 0, n])
+    }
+
+    fn report(n: u8, ip: &str) -> ReportMachineRequest {
+        ReportMachineRequest {
+            boot_mac_address: mac(n).to_string(),
+            ip_address: ip.to_owned(),
+            ..ReportMachineRequest::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_not_told_is_told_after_a_restart_as_it_was_last_and_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Unreported::new(dir.path());
+        for (n, ip) in [(1, "10.0.0.1"), (2, "10.0.0.2"), (3, "10.0.0.3"), (1, "10.0.0.9")] {
+            kept.keep(mac(n), &report(n, ip)).unwrap();
+        }
+        drop(kept);
+        let kept = Unreported::new(dir.path());
+        let centre = Centre::default();
+        tell(&kept, |_| true, &centre).await;
+        assert_eq!(*centre.told.lock().unwrap(), ["10.0.0.9", "away"]);
+        assert_eq!(kept.ports().unwrap(), [mac(2), mac(3)]);
+        // Somebody is at the third.
+        tell(&kept, |port| port != mac(3), &centre).await;
+        assert_eq!(centre.told.lock().unwrap()[2..], ["10.0.0.2"]);
+        assert_eq!(kept.ports().unwrap(), [mac(3)]);
+        tell(&kept, |_| true, &Centre { refuses: true, ..Centre::default() }).await;
+        assert_eq!(kept.ports().unwrap(), [], "refused, it would be refused again");
+    }
+
+    #[test]
+    fn strangers_fill_no_disk_and_what_is_damaged_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Unreported::new(dir.path());
+        assert_eq!(kept.ports().unwrap(), []);
+        let many = |n: usize| {
+            let [.., a, b] = n.to_be_bytes();
+            MacAddr([2, 0, 0, 1, a, b])
+        };
+        fs::create_dir_all(&kept.directory).unwrap();
+        (0..MOST).for_each(|n| fs::write(kept.path(many(n)), "damaged").unwrap());
+        kept.keep(mac(1), &report(1, "10.0.0.1")).unwrap_err();
+        kept.keep(many(3), &report(1, "10.0.0.1")).unwrap();
+        assert!(kept.report(many(3)).is_some() && kept.report(many(4)).is_none());
+        kept.keep(mac(1), &report(1, "10.0.0.1")).unwrap();
+        assert_eq!(kept.report(mac(1)), Some(report(1, "10.0.0.1")));
+    }
+}
