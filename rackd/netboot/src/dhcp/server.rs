@@ -15,6 +15,7 @@ use dhcproto::v4::MessageType;
 
 use super::conflict::{Check, Checks, Prober, Verdict};
 use super::frames::Frames;
+use super::request::Client;
 use super::{Decision, Destination, Reply, Request, decide, proxy, waiting::Waiting};
 use crate::lease::Ask;
 use crate::{
@@ -254,7 +255,9 @@ impl Server {
 
     /// What a machine that is not in the table gets, when the segment has a pool for such.
     async fn guest(&mut self, segment: &Segment, table: &BootTable, request: &Request) -> Guest {
-        let pool = segment.pool.as_ref().filter(|_| segment.dhcp == Dhcp::Ours);
+        // Firmware takes no address where nobody boots.
+        let has_one = segment.dhcp == Dhcp::Ours && (segment.boots || request.client == Client::Other);
+        let pool = segment.pool.as_ref().filter(|_| has_one);
         let Some(pool) = pool else { return Guest::Nothing };
         if !table.entries_of(request.mac).is_empty() {
             return Guest::Nothing;
@@ -392,6 +395,7 @@ impl Server {
             let rare = match kind {
                 EventKind::UnknownMac { boots, .. } => Some(*boots),
                 EventKind::WrongNetwork => Some(false),
+                EventKind::BootsOnManagement { .. } => Some(true),
                 _ => None,
             };
             let unknown = &self.shared.unknown;
