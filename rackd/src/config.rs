@@ -4,7 +4,7 @@ mod segment;
 
 use crate::tasks::Timeouts;
 use segment::RawSegment;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -120,7 +120,8 @@ pub struct DiscoveryConfig {
     pub bmcs: BmcDiscovery,
 }
 
-/// Who is asked whether it is a BMC: by https and IPMI, without a password.
+/// Who of a provisioning network is asked whether it is a BMC: by https and IPMI, without a password. In a management network
+/// everybody is, but with `off`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BmcDiscovery {
@@ -160,7 +161,7 @@ pub enum DiscoveryMode {
 }
 
 /// Boot files over TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpsConfig {
     /// `address:port`
@@ -170,6 +171,7 @@ pub struct HttpsConfig {
     /// PEM.
     pub key: PathBuf,
     /// The DNS name in the certificate; unset: it has rackd's address in each segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 

@@ -387,9 +387,11 @@ fn report(rack: &Rack, mac: MacAddr, hardware: Option<Hardware>) -> ReportMachin
     let came = peer.and_then(|ip| rack.provisioning_at(ip)).map(|segment| segment.name.clone());
     let network = came.or_else(|| rack.discovery.found.network(mac)).unwrap_or_default();
     let ip = rack.netboot.table().entry(mac, &network).map(|entry| entry.ip.to_string());
-    // A tenant's machine is nobody's BMC.
-    let pool = |lease: &Lease| {
-        matches!(lease.kind, LeaseKind::Pool(_)) && rack.provisioning_named(&lease.network).is_some()
+    // A tenant's machine is nobody's BMC. On a management network one may have a reservation.
+    let pool = |lease: &Lease| match lease.kind {
+        LeaseKind::Pool(_) if rack.provisioning_named(&lease.network).is_some() => true,
+        LeaseKind::Pool(_) | LeaseKind::Reserved => rack.is_management(&lease.network),
+        LeaseKind::Declined => false,
     };
     let given = rack.netboot.leases().into_iter().filter(pool).take(GIVEN);
     let given = given

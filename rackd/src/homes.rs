@@ -47,6 +47,11 @@ impl Rack {
         self.config.segments.iter().filter(|s| s.role == Role::Provisioning)
     }
 
+    /// Whether a network is one of BMCs.
+    pub(crate) fn is_management(&self, name: &str) -> bool {
+        self.config.segments.iter().any(|s| s.role == Role::Management && s.name == name)
+    }
+
     /// The provisioning network of this name.
     pub(crate) fn provisioning_named(&self, name: &str) -> Option<&SegmentConfig> {
         self.provisioning().find(|s| s.name == name)
@@ -114,6 +119,10 @@ pub(crate) async fn moved(
 ) -> Result<(), JournalError> {
     let table = rack.netboot.table();
     let Some(entry) = table.entries_of(mac).first() else { return Ok(()) };
+    // A BMC, which is of no node here.
+    if entry.node.is_empty() {
+        return Ok(());
+    }
     // Strangers can make up any number of addresses: they are followed in memory alone.
     if discovery::port_of(&entry.node).is_some() {
         discovery::moved(rack, mac, segment).await;

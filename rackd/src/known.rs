@@ -3,7 +3,8 @@
 //!
 //! Which they are is kept on disk as a snapshot, so that they boot while the centre is away and after a restart of rackd. What
 //! tasks left (a system's address, an iSCSI disk, a ramdisk that a task waits for) is in the journal, and goes first. The file
-//! is of the kind that `rackd --standalone` takes, and says nothing of what is in the journal.
+//! is of the kind that `rackd --standalone` takes, and says nothing of what is in the journal: accounts and tokens are good for one
+//! boot, and a disk may be another machine's by now, so that an older copy would be wrong in the worst way.
 
 use crate::config::SegmentConfig;
 use crate::rack::Rack;
@@ -226,7 +227,14 @@ async fn take(rack: &Rack, mut kept: Kept, ports: Vec<BootPort>) -> Kept {
     let about =
         About { machines: machines.len(), read: Some(farrier_runtime::time::now()), ..About::default() };
     let generation = kept.last().map_or(0, |last| last.generation);
-    let new = Snapshot { generation, segments, machines, artifacts: BTreeMap::new() };
+    // BMCs are no machines that boot, and keep their addresses too.
+    let bmcs = rack
+        .config
+        .segments
+        .iter()
+        .flat_map(|s| s.reservations.iter().map(|(mac, ip)| MachineText::bmc(*mac, &s.name, *ip)));
+    let machines = machines.into_iter().chain(bmcs).collect();
+    let new = Snapshot { generation, segments, machines, artifacts: BTreeMap::new(), https: None };
     let written = tokio::task::spawn_blocking(move || {
         let written = kept.renew(new);
         (kept, written)

@@ -5,9 +5,16 @@ use crate::config::HttpsConfig;
 use anyhow::Context as _;
 use axum::Router;
 use farrier_identity::web::WebCertificate;
-use farrier_netboot::http;
+use farrier_netboot::{Https, http};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// As firmware is told of it.
+impl From<&HttpsConfig> for Https {
+    fn from(config: &HttpsConfig) -> Self {
+        Self { port: config.listen.port(), name: config.name.clone() }
+    }
+}
 
 /// The server, bound; it runs until `shutdown`.
 pub(crate) async fn serve(

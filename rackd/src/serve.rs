@@ -3,7 +3,7 @@
 use crate::bmc::Bmcs;
 use crate::boot_cd::{self, BootCds};
 use crate::cache::{ImageCache, Room};
-use crate::config::{Config, DhcpMode, SegmentConfig, SwitchDriver};
+use crate::config::{Config, DhcpMode, Role, SegmentConfig, SwitchDriver};
 use crate::consoles::Consoles;
 use crate::discovery::{self, Discovery};
 use crate::disk_access;
@@ -31,7 +31,8 @@ use farrier_identity::server::ClientAuth;
 use farrier_identity::{Credentials, Identity};
 use farrier_journal::Journal;
 use farrier_netboot::{
-    Artifact, ArtifactName, Boot, BootTable, Dhcp, Leases, Netboot, Pool, Segment, SignedChain, http,
+    Artifact, ArtifactName, Boot, BootEntry, BootTable, Dhcp, Leases, MacAddr, Netboot, Pool, Segment,
+    SignedChain, http,
 };
 use farrier_proto::agent::agent_service_server::AgentServiceServer;
 use farrier_proto::rack::bmc_service_server::BmcServiceServer;
@@ -44,7 +45,7 @@ use farrier_runtime::telemetry::chain;
 use farrier_runtime::vault::Vault;
 use farrier_switch::{Bridges, Static, Switch};
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -113,7 +114,7 @@ pub async fn start(
     // With another key no task that runs could go on, and no deployed machine would have its address.
     let sealed = sealed_before(&config.data.join(URL_KEY));
     let vault = Arc::new(Vault::open_beside(&key, sealed).await.context("cannot open the secrets key")?);
-    let journal = Journal::open(&config.data.join("journal.db")).await?;
+    let journal = open_journal(&config.data).await?;
     let agent_ca = agent_authority(&config.data.join("agent-ca"), &config.rack)?;
     let images =
         channel(&config.images, &credentials, Expect::Exactly(Identity::Service("images".to_owned())))?;
@@ -307,10 +308,7 @@ async fn start_netboot(
             .context("signed_boot.x86_64: cannot read shim and GRUB")?;
     }
     netboot.tftp_single_port = config.tftp_single_port;
-    netboot.boot_files.https = config
-        .https
-        .as_ref()
-        .map(|https| farrier_netboot::Https { port: https.listen.port(), name: https.name.clone() });
+    netboot.boot_files.https = config.https.as_ref().map(farrier_netboot::Https::from);
     let leases = config.data.join("leases");
     netboot.leases = Leases::open(&leases).with_context(|| format!("cannot use {}", leases.display()))?;
     for path in [&config.ramdisk.kernel, &config.ramdisk.initrd] {
@@ -324,6 +322,10 @@ async fn start_netboot(
     let mut table = BootTable::new();
     // Those without an interface have somebody else's DHCP; netboot still needs to know them for scripts.
     table.set_segments(config.segments.iter().map(segment).collect());
+    for (network, (mac, ip)) in reservations(config) {
+        let (node, hostname) = (String::new(), String::new());
+        table.publish(BootEntry { mac, node, hostname, ip, network, boot: Boot::None });
+    }
     table.publish_artifact(kernel.clone(), Artifact::File(config.ramdisk.kernel.clone()));
     table.publish_artifact(initrd.clone(), Artifact::File(config.ramdisk.initrd.clone()));
     let netboot = Netboot::start(netboot, table).await;
@@ -334,6 +336,15 @@ async fn start_netboot(
         }
     }
     Ok(netboot)
+}
+
+/// Of BMCs, by their networks.
+fn reservations(config: &Config) -> impl Iterator<Item = (String, (MacAddr, Ipv4Addr))> {
+    let of = |s: &SegmentConfig| {
+        let name = s.name.clone();
+        s.reservations.clone().into_iter().map(move |reserved| (name.clone(), reserved))
+    };
+    config.segments.iter().flat_map(of)
 }
 
 fn segment(config: &SegmentConfig) -> Segment {
@@ -349,7 +360,8 @@ fn segment(config: &SegmentConfig) -> Segment {
         DhcpMode::Off => Dhcp::Off,
     };
     segment.dhcp6 = config.dhcp6;
-    segment.pool = config.guests.map(|(first, last)| Pool { first, last, boot: Boot::None });
+    segment.pool = config.strangers().map(|(first, last)| Pool { first, last, boot: Boot::None });
+    segment.boots = config.role != Role::Management;
     segment
 }
 
@@ -360,6 +372,21 @@ fn switch(config: &Config) -> Arc<dyn Switch> {
             config.segments.iter().map(|s| (s.name.clone(), s.interface.clone())).collect(),
         )),
     }
+}
+
+/// What tasks left is there and nowhere else.
+async fn open_journal(data: &Path) -> anyhow::Result<Journal> {
+    let path = data.join("journal.db");
+    let journal = Journal::open(&path).await;
+    journal.with_context(|| {
+        format!(
+            "cannot open {}: expected the journal of what tasks left; put it right, or the whole of {} back. Until then \
+             `rackd --standalone {}` serves the machines that start from their disks",
+            path.display(),
+            data.display(),
+            data.join(known::FILE).display()
+        )
+    })
 }
 
 fn agent_authority(dir: &Path, rack: &str) -> anyhow::Result<Authority> {
@@ -410,6 +437,18 @@ fn sealed_before(path: &Path) -> Option<(String, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_damaged_journal_is_told_with_what_serves_meanwhile_and_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, damaged) = (dir.path().join("journal.db"), b"what a dying disk made of it".repeat(99));
+        drop(open_journal(dir.path()).await.unwrap());
+        std::fs::write(&path, &damaged).unwrap();
+        let error = format!("{:#}", open_journal(dir.path()).await.unwrap_err());
+        let snapshot = format!("rackd --standalone {}", dir.path().join(known::FILE).display());
+        assert!(error.contains(&snapshot) && error.contains(path.to_str().unwrap()), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    }
 
     #[tokio::test]
     async fn another_key_than_sealed_what_is_there_opens_nothing_and_an_empty_file_proves_nothing() {

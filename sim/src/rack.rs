@@ -60,6 +60,11 @@ impl Rack {
         &self.tenant
     }
 
+    /// Where BMCs are.
+    pub fn bmcs(&self) -> &Bridge {
+        &self.bmc
+    }
+
     /// The rack's directory; removed with the rack.
     pub fn dir(&self) -> &Path {
         &self.dir

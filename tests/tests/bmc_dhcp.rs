@@ -6,17 +6,19 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use farrier_identity::device::SelfSigned;
 use farrier_proto::types::{NodeVerb, ProvisionState};
 use farrier_sim::bmc::redfish::{Facts, Personality, RedfishConfig, RedfishHandle, RedfishServer};
 use farrier_sim::bmc::{BmcConfig, BmcServer, MemoryChassis, Secret};
-use farrier_sim::lab::{Installation, Place, Programs, RackConfig, run_on};
+use farrier_sim::lab::{Installation, Place, Programs, RackConfig, Segment, run_on};
 use farrier_sim::media::Ramdisk;
-use farrier_sim::net::Netns;
+use farrier_sim::net::{Bridge, Netns};
 use farrier_sim::rack::Rack;
 use serde_json::Value;
 
+/// Of the first BMC in the network of BMCs.
+const RESERVED: Ipv4Addr = Ipv4Addr::new(10, 92, 0, 50);
 const PASSWORD: &str = "on-the-label";
 
 #[test]
@@ -32,6 +34,16 @@ fn a_bmc_that_asks_for_an_address_is_discovered_and_becomes_a_node() {
     let provisioning = config.segments.first_mut().unwrap();
     provisioning.dhcp = Some("authoritative");
     provisioning.guests = Some("10.90.0.200-10.90.0.219".to_owned());
+    config.segments.push(Segment {
+        name: "bmcs".to_owned(),
+        role: "management",
+        interface: rack.bmcs().name().to_owned(),
+        address: "10.92.0.1/24".to_owned(),
+        pool: "10.92.0.100-10.92.0.119".to_owned(),
+        dhcp: None,
+        guests: None,
+        reservations: [(mac(4), RESERVED)].into(),
+    });
     let runtime = rack.netns().runtime(2).unwrap();
     let done = run_on(runtime, async move {
         let place = Place::inside(rack.netns());
@@ -49,12 +61,13 @@ fn a_bmc_that_asks_for_an_address_is_discovered_and_becomes_a_node() {
 
 async fn discovered(farrier: &Installation, rack: &Rack) -> Result<()> {
     // A Redfish BMC of Dell's make, and one that speaks IPMI alone.
-    let redfish = Plugged::into(rack, 1, &["-V", "iDRAC", "-x", "hostname:idrac-ABC1234"])?;
+    let redfish =
+        Plugged::into(rack, rack.provisioning(), 1, &["-V", "iDRAC", "-x", "hostname:idrac-ABC1234"])?;
     let dell = redfish.serve_redfish().await?;
-    let ipmi = Plugged::into(rack, 2, &["-x", "hostname:ILO2M293100R6"])?;
+    let ipmi = Plugged::into(rack, rack.provisioning(), 2, &["-x", "hostname:ILO2M293100R6"])?;
     let hpe = ipmi.serve_ipmi()?;
     // A stranger that is no BMC by its own word is not asked.
-    let other = Plugged::into(rack, 3, &["-x", "hostname:web-1"])?;
+    let other = Plugged::into(rack, rack.provisioning(), 3, &["-x", "hostname:web-1"])?;
     let _quiet = other.serve_redfish().await?;
 
     let shown = async |mac: &str| -> Result<Value> {
@@ -68,6 +81,19 @@ async fn discovered(farrier: &Installation, rack: &Rack) -> Result<()> {
         };
         tokio::time::timeout(PATIENCE, found).await.with_context(|| format!("{mac} is not discovered"))?
     };
+    // In the network of BMCs nobody has to say that it is one; the first has an address of its own there.
+    let reserved = Plugged::into(rack, rack.bmcs(), 4, &[])?;
+    ensure!(reserved.ip == RESERVED, "{}", reserved.ip);
+    let third = reserved.serve_redfish().await?;
+    let pooled = Plugged::into(rack, rack.bmcs(), 5, &[])?;
+    ensure!(pooled.ip.octets().starts_with(&[10, 92, 0]) && pooled.ip.octets()[3] >= 100, "{}", pooled.ip);
+    let fourth = pooled.serve_ipmi()?;
+    for (of, driver) in [(&reserved, "idrac"), (&pooled, "ipmi")] {
+        let seen = shown(&of.mac).await?;
+        ensure!(seen["bmc"]["driver"] == driver && seen["bmc_address"] == of.ip.to_string(), "{seen}");
+        farrier.farrier(&["discovered", "forget", &of.mac])?;
+    }
+    nobody_boots_among_bmcs(farrier, rack)?;
     let seen = shown(&redfish.mac).await?;
     ensure!(seen["bmc"]["driver"] == "idrac" && seen["bmc"]["maker"] == "Dell iDRAC", "{seen}");
     ensure!(seen["bmc_address"] == redfish.ip.to_string() && seen["boot_mac_address"] == "", "{seen}");
@@ -108,12 +134,38 @@ async fn discovered(farrier: &Installation, rack: &Rack) -> Result<()> {
     // It is a node's now: asking again does not make it another machine.
     let left: Value = serde_json::from_str(&farrier.farrier(&["discovered", "list", "-o", "json"])?)?;
     ensure!(left == serde_json::json!([]), "{left}");
+    third.shutdown().await;
+    fourth.shutdown().await;
     dell.shutdown().await;
     hpe.shutdown().await;
     Ok(())
 }
 
-/// A namespace with one cable to the provisioning network: a BMC.
+/// Firmware that was plugged in there gets no address and no boot file, and a person is told why.
+fn nobody_boots_among_bmcs(farrier: &Installation, rack: &Rack) -> Result<()> {
+    let pxe = ["-V", "PXEClient:Arch:00007:UNDI:003016", "-x", "0x5d:0007", "-t", "3", "-T", "1"];
+    let Err(silence) = Plugged::into(rack, rack.bmcs(), 6, &pxe) else { bail!("firmware has an address") };
+    ensure!(format!("{silence:#}").contains("no lease"), "{silence:#}");
+    let log = farrier.farrier(&["rack", "dhcp", "log", "r1", "--mac", &mac(6)])?;
+    ensure!(log.contains("boots on management network bmcs"), "{log}");
+    ensure!(!log.contains("DHCPOFFER"), "{log}");
+    let status = farrier.farrier(&["rack", "status", "r1", "-o", "json"])?;
+    ensure!(status.contains("\"management\""), "{status}");
+    // Nor by TFTP.
+    let netns = Netns::create()?;
+    rack.netns().ip(&format!(
+        "link add mgmt7 type veth peer name eth0 netns {}\nlink set mgmt7 master {} up\n",
+        netns.name(),
+        rack.bmcs().name()
+    ))?;
+    netns.ip("link set eth0 up\naddr add 10.92.0.7/24 dev eth0\n")?;
+    let mut curl = netns.command("curl");
+    let fetched = curl.args(["-sS", "--max-time", "6", "-o", "/dev/null", "tftp://10.92.0.1/undionly.kpxe"]);
+    ensure!(!fetched.status()?.success(), "a boot file by TFTP");
+    Ok(())
+}
+
+/// A namespace with one cable to one of the rack's networks: a BMC.
 struct Plugged {
     netns: Netns,
     mac: String,
@@ -123,9 +175,9 @@ struct Plugged {
 
 impl Plugged {
     /// Plugs it in, and asks for an address.
-    fn into(rack: &Rack, index: u8, dhcp: &[&str]) -> Result<Self> {
+    fn into(rack: &Rack, network: &Bridge, index: u8, dhcp: &[&str]) -> Result<Self> {
         let netns = Netns::create()?;
-        let (mac, bridge) = (format!("52:54:00:93:00:{index:02x}"), rack.provisioning().name());
+        let (mac, bridge) = (mac(index), network.name());
         rack.netns().ip(&format!(
             "link add bmc{index} type veth peer name eth0 address {mac} netns {}\n\
              link set bmc{index} master {bridge} up\n",
@@ -161,6 +213,11 @@ impl Plugged {
         let config = BmcConfig::new("admin", Secret::new(PASSWORD));
         Ok(BmcServer::start(socket, config, Arc::new(MemoryChassis::new()))?)
     }
+}
+
+/// Of who is plugged in.
+fn mac(index: u8) -> String {
+    format!("52:54:00:93:00:{index:02x}")
 }
 
 /// Asks as iPXE does, until it is told what to boot. It is sent on from the address of a guest: by a NAK, or when it asks again.

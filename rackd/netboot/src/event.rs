@@ -122,6 +122,11 @@ pub enum EventKind {
     },
     /// A known machine on a network where nothing is reserved for it.
     WrongNetwork,
+    /// Firmware that wants to boot, on a network of BMCs, where it gets no answer. Told once a minute for each address.
+    BootsOnManagement {
+        /// The network.
+        network: String,
+    },
     /// A relay agent of a subnet that is none of ours. Told once a minute for each.
     UnknownRelay {
         /// Its address (`giaddr`).
@@ -207,6 +212,7 @@ impl EventKind {
             | Self::Guest { .. }
             | Self::PoolExhausted { .. }
             | Self::WrongNetwork
+            | Self::BootsOnManagement { .. }
             | Self::UnknownRelay { .. }
             | Self::UnknownArchitecture { .. }
             | Self::Malformed { protocol: "dhcp" | "proxydhcp" | "dhcpv6" }
@@ -269,6 +275,7 @@ impl fmt::Display for EventKind {
             Self::Guest { ip, bmc: None, .. } => return write!(f, "{ip} of the pool"),
             Self::Guest { ip, bmc: Some(bmc), .. } => return write!(f, "{ip} of the pool to {bmc}"),
             Self::WrongNetwork => "wrong network",
+            Self::BootsOnManagement { network } => return write!(f, "boots on management network {network}"),
             Self::UnknownRelay { relay } => return write!(f, "unknown relay {relay}"),
             Self::UnknownArchitecture { architecture } => {
                 return write!(f, "unknown architecture {architecture}");

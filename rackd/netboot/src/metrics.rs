@@ -167,6 +167,7 @@ fn words(kind: &EventKind) -> (&'static str, &'static str) {
         EventKind::Guest { .. } => ("dhcp", "guest"),
         EventKind::PoolExhausted { .. } => ("dhcp", "pool_exhausted"),
         EventKind::WrongNetwork => ("dhcp", "wrong_network"),
+        EventKind::BootsOnManagement { .. } => ("dhcp", "boots_on_management"),
         EventKind::UnknownRelay { .. } => ("dhcp", "unknown_relay"),
         EventKind::UnknownArchitecture { .. } => ("dhcp", "unknown_architecture"),
         EventKind::TftpStart => ("tftp", "start"),

@@ -416,6 +416,8 @@ struct Roles {
     boot_service: bool,
     /// DHCPv6, and boot files over IPv6.
     dhcp6: Option<Dhcp6>,
+    /// Boot files by TFTP, and routers for IPv6.
+    boots: bool,
 }
 
 impl Roles {
@@ -427,6 +429,7 @@ impl Roles {
             mode: segment.dhcp,
             boot_service: of().any(|s| s.dhcp == Dhcp::Proxy),
             dhcp6: segment.dhcp6,
+            boots: of().any(|s| s.boots),
         }
     }
 }
@@ -501,7 +504,8 @@ impl Listener {
         let dhcp = roles.dhcp.then(bind).transpose()?;
         let bind = || dhcp::BootService::bind(Arc::clone(shared), Arc::clone(segment));
         let boot_service = roles.boot_service.then(bind).transpose()?;
-        let tftp = tftp::Server::bind(Arc::clone(shared), Arc::clone(segment), segment.server_ip.into())?;
+        let bind = || tftp::Server::bind(Arc::clone(shared), Arc::clone(segment), segment.server_ip.into());
+        let tftp = roles.boots.then(bind).transpose()?;
         let six = segment.dhcp6.map(|six| {
             let tftp = tftp::Server::bind(Arc::clone(shared), Arc::clone(segment), six.server_ip.into())?;
             Ok::<_, io::Error>((dhcp6::Server::bind(Arc::clone(shared), Arc::clone(segment))?, tftp))
@@ -513,7 +517,7 @@ impl Listener {
             thread.run("dhcp", &tasks, dhcp.run(shutdown.clone()))?;
         }
         // Where addresses are somebody else's, so are routers.
-        let ours = roles.mode == Dhcp::Ours || segment.dhcp6.is_some();
+        let ours = (roles.mode == Dhcp::Ours && roles.boots) || segment.dhcp6.is_some();
         if shared.config.router_advertisements && ours {
             match ra::Advertiser::bind(Arc::clone(segment)) {
                 Ok(advertiser) => drop(tasks.spawn(advertiser.run(shutdown.clone()))),
@@ -544,7 +548,9 @@ impl Listener {
         if let Some(boot_service) = boot_service {
             tasks.spawn(boot_service.run(shutdown.clone()));
         }
-        tasks.spawn(tftp.run(shutdown.clone()));
+        if let Some(tftp) = tftp {
+            tasks.spawn(tftp.run(shutdown.clone()));
+        }
         if let Some((dhcp6, tftp)) = six {
             tasks.spawn(dhcp6.run(shutdown.clone()));
             tasks.spawn(tftp.run(shutdown.clone()));

@@ -51,6 +51,9 @@ pub struct Segment {
     pub dhcp6: Option<Dhcp6>,
     /// Addresses for machines that are not in the table; `None`, the default, answers only known machines.
     pub pool: Option<Pool>,
+    /// Whether machines boot here, the default. On a network of BMCs nobody does: firmware that asks gets no answer, there is no
+    /// TFTP, and whoever has an address is told of as of a pool.
+    pub boots: bool,
 }
 
 /// What we say to machines that ask for an address.
@@ -133,6 +136,7 @@ impl Segment {
             dhcp: Dhcp::Ours,
             dhcp6: None,
             pool: None,
+            boots: true,
         }
     }
 

@@ -1,8 +1,9 @@
 //! `[[segment]]`: a network that rackd serves.
 
 use super::BadConfig;
-use farrier_netboot::Dhcp6;
+use farrier_netboot::{Dhcp6, MacAddr};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// What a segment is for.
@@ -13,6 +14,8 @@ pub enum Role {
     Provisioning,
     /// Finished machines live here.
     Tenant,
+    /// BMCs are here. They get addresses and are asked what they are; nobody boots.
+    Management,
 }
 
 /// Whose DHCP it is.
@@ -65,8 +68,11 @@ pub struct SegmentConfig {
     pub dhcp6: Option<Dhcp6>,
     /// Addresses for machines that rackd does not know, first and last.
     pub guests: Option<(Ipv4Addr, Ipv4Addr)>,
-    /// Addresses for machines, first and last; where DHCP is somebody else's, none that it gives.
+    /// Addresses for machines, first and last; where DHCP is somebody else's, none that it gives. Of a management network: for
+    /// every BMC that has none of its own.
     pub pool: (Ipv4Addr, Ipv4Addr),
+    /// BMCs of a management network that have addresses of their own.
+    pub reservations: Vec<(MacAddr, Ipv4Addr)>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +96,8 @@ pub(super) struct RawSegment {
     dns: Vec<Ipv4Addr>,
     domain: Option<String>,
     lease_seconds: Option<u32>,
+    #[serde(default)]
+    reservations: BTreeMap<String, Ipv4Addr>,
 }
 
 /// Each by itself, and those behind relays against the others.
@@ -122,10 +130,10 @@ pub(super) fn check(raw: Vec<RawSegment>) -> Result<Vec<SegmentConfig>, BadConfi
             let seen = format!("{}, which segment {} has", segment.interface, other.name);
             return Err(bad(&segment.name, "interface", expected, &seen));
         }
-        // By its address it is known which of them a ramdisk is in.
-        let both = |other: &&SegmentConfig| [segment.role, other.role] == [Role::Provisioning; 2];
+        // By its address it is known which of them a ramdisk, or a BMC, is in.
+        let both = |other: &&SegmentConfig| segment.role == other.role && segment.role != Role::Tenant;
         if let Some(other) = before.find(|other| both(other) && other.overlaps(segment)) {
-            let expected = "a subnet that no other provisioning segment has";
+            let expected = "a subnet that no other segment of its role has";
             let seen = format!("{}/{}, where segment {} is", segment.subnet(), segment.prefix, other.name);
             return Err(bad(&segment.name, "address", expected, &seen));
         }
@@ -142,6 +150,15 @@ impl SegmentConfig {
     /// Whether one of its machines may have an address.
     pub(crate) fn contains(&self, ip: Ipv4Addr) -> bool {
         same_subnet(self.subnet(), ip, self.prefix)
+    }
+
+    /// Addresses for whoever is not known: of a management network all of its pool.
+    pub(crate) fn strangers(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        match (self.role, self.dhcp) {
+            (Role::Management, DhcpMode::Authoritative) => Some(self.pool),
+            (Role::Management, _) => None,
+            _ => self.guests,
+        }
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -193,12 +210,14 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
     }
     let lease_seconds = raw.lease_seconds.unwrap_or(match raw.role {
         Role::Provisioning => HOUR,
-        Role::Tenant => DAY,
+        Role::Tenant | Role::Management => DAY,
     });
     if !(MINUTE..=365 * DAY).contains(&lease_seconds) {
         return Err(bad("lease_seconds", "60 (a minute) to 31536000 (a year)", &lease_seconds.to_string()));
     }
-    let dhcp = raw.dhcp.unwrap_or_default();
+    let management = raw.role == Role::Management;
+    let dhcp = raw.dhcp.unwrap_or(if management { DhcpMode::Authoritative } else { DhcpMode::Reservations });
+    let reservations = reservations(&raw, |ip| same_subnet(ip, behind_relay.unwrap_or(address), prefix))?;
     let served = !raw.interface.is_empty() || behind_relay.is_some();
     if raw.dhcp.is_some_and(|dhcp| dhcp != DhcpMode::Off) && !served {
         return Err(bad("dhcp", "an interface to serve it on, or behind_relay", "neither"));
@@ -206,6 +225,14 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
     let dhcp6 = six(&raw, (first, last))?;
     let guests = raw.guests.as_deref().map(|text| range("guests", text)).transpose()?;
     match (dhcp, guests) {
+        (_, Some(_)) if management => {
+            let expected = "none where role = \"management\": its pool is for every BMC";
+            return Err(bad("guests", expected, raw.guests.as_deref().unwrap_or_default()));
+        }
+        (DhcpMode::Authoritative, None) if management => {}
+        (DhcpMode::Proxy, _) if management => {
+            return Err(bad("dhcp", "no proxy where role = \"management\": nobody boots there", "proxy"));
+        }
         (DhcpMode::Authoritative, None) => {
             return Err(bad("guests", "first-last, addresses for machines that rackd does not know", "none"));
         }
@@ -236,13 +263,42 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
         dhcp6,
         guests,
         pool: (first, last),
+        reservations,
     })
+}
+
+/// BMCs and their addresses.
+fn reservations(
+    raw: &RawSegment,
+    inside: impl Fn(Ipv4Addr) -> bool,
+) -> Result<Vec<(MacAddr, Ipv4Addr)>, BadConfig> {
+    let bad = |expected, seen: &str| bad(&raw.name, "reservations", expected, seen);
+    let ours = network(&raw.address).map(|(address, _)| address);
+    let mut out: Vec<(MacAddr, Ipv4Addr)> = Vec::new();
+    for (text, ip) in &raw.reservations {
+        if raw.role != Role::Management {
+            return Err(bad("none unless role = \"management\": nodes have theirs by themselves", text));
+        }
+        let mac = text.parse().map_err(|_| bad("MAC addresses such as 52:54:00:00:00:01", text))?;
+        if !inside(*ip) || [ours, raw.gateway].contains(&Some(*ip)) {
+            let expected = "addresses of the subnet that are neither rackd's own nor the gateway";
+            return Err(bad(expected, &ip.to_string()));
+        }
+        if out.iter().any(|(other, had)| *other == mac || had == ip) {
+            return Err(bad("each BMC and each address once", &format!("{mac} {ip} again")));
+        }
+        out.push((mac, *ip));
+    }
+    Ok(out)
 }
 
 fn six(raw: &RawSegment, (first, last): (Ipv4Addr, Ipv4Addr)) -> Result<Option<Dhcp6>, BadConfig> {
     let seen = raw.address6.as_deref().unwrap_or("none");
     let bad = |key, expected| bad(&raw.name, key, expected, seen);
     match (raw.dhcp6, &raw.address6) {
+        (Dhcp6Mode::Reservations, _) if raw.role == Role::Management => {
+            return Err(bad("dhcp6", "\"off\" where role = \"management\": nobody boots there"));
+        }
         (Dhcp6Mode::Off, None) => return Ok(None),
         (Dhcp6Mode::Off, Some(_)) => return Err(bad("address6", "none unless dhcp6 = \"reservations\"")),
         (Dhcp6Mode::Reservations, _) if raw.interface.is_empty() => {

@@ -196,3 +196,42 @@ fn each_mistake_names_its_key() {
         assert!(text.contains(key), "{key}: {text}");
     }
 }
+
+#[test]
+fn a_network_of_bmcs_has_a_pool_for_all_and_addresses_of_their_own() {
+    const BMCS: &str = r#"
+            [[segment]]
+            name = "bmcs"
+            role = "management"
+            interface = "br9"
+            address = "10.9.0.1/24"
+            pool = "10.9.0.100-10.9.0.199"
+            reservations = { "52:54:00:00:00:99" = "10.9.0.10" }
+        "#;
+    let parse = |text: &str| Config::parse(&format!("{GOOD}{text}"));
+    let bmcs = parse(BMCS).unwrap().segments.pop().unwrap();
+    assert_eq!(
+        (bmcs.role, bmcs.dhcp, bmcs.lease_seconds),
+        (Role::Management, DhcpMode::Authoritative, 86_400)
+    );
+    assert_eq!(bmcs.strangers(), Some(([10, 9, 0, 100].into(), [10, 9, 0, 199].into())));
+    assert_eq!(bmcs.reservations, [("52:54:00:00:00:99".parse().unwrap(), [10, 9, 0, 10].into())]);
+    let named_only = parse(&format!("{BMCS}dhcp = \"reservations\"")).unwrap().segments.pop().unwrap();
+    assert_eq!(named_only.strangers(), None);
+    let error = Config::parse(&format!("{}{BMCS}", GOOD.replace("provisioning", "tenant"))).unwrap_err();
+    assert!(error.to_string().contains("provisioning"), "BMCs boot nobody: {error}");
+    for (from, to, key) in [
+        ("52:54:00:00:00:99", "5254", "bmcs: reservations"),
+        ("\"10.9.0.10\"", "\"10.8.0.10\"", "bmcs: reservations"),
+        ("\"10.9.0.10\"", "\"10.9.0.1\"", "bmcs: reservations"),
+        ("\"10.9.0.10\" }", "\"10.9.0.10\", \"52:54:00:00:00:98\" = \"10.9.0.10\" }", "bmcs: reservations"),
+        ("\"management\"", "\"tenant\"", "bmcs: reservations"),
+        ("pool =", "guests = \"10.9.0.200-10.9.0.210\"\npool =", "bmcs: guests"),
+        ("pool =", "dhcp = \"proxy\"\npool =", "bmcs: dhcp"),
+        ("pool =", "dhcp6 = \"reservations\"\naddress6 = \"2001:db8::1/64\"\npool =", "bmcs: dhcp6"),
+    ] {
+        assert!(BMCS.contains(from), "{from}");
+        let text = farrier_runtime::telemetry::chain(&parse(&BMCS.replace(from, to)).unwrap_err());
+        assert!(text.contains(key), "{key}: {text}");
+    }
+}

@@ -1,5 +1,5 @@
-//! BMCs that ask for an address in a provisioning network: recognised by what they say there or by the plan, asked
-//! without a password what they speak, and reported.
+//! BMCs that ask for an address in a provisioning network, recognised by what they say there or by the plan; and whoever asks
+//! in a management network, which is there for BMCs: asked without a password what they speak, and reported.
 
 use super::{ATTEMPTS, RETRY, may_pass};
 use crate::config::BmcDiscovery;
@@ -22,6 +22,8 @@ struct Guest {
     mac: MacAddr,
     ip: Ipv4Addr,
     maker: Option<&'static str>,
+    /// It is in a management network.
+    managed: bool,
 }
 
 /// Looks at who gets an address, until shutdown.
@@ -117,8 +119,10 @@ impl LookedAt {
 /// Firmware that boots is a machine.
 fn guest(rack: &Rack, event: &BootEvent) -> Option<Guest> {
     match &event.kind {
-        EventKind::Guest { network, ip, boots: false, bmc } if rack.provisioning_named(network).is_some() => {
-            Some(Guest { mac: event.mac?, ip: *ip, maker: *bmc })
+        EventKind::Guest { network, ip, boots: false, bmc } => {
+            let managed = rack.is_management(network);
+            let asked = managed || rack.provisioning_named(network).is_some();
+            asked.then_some(Guest { mac: event.mac?, ip: *ip, maker: *bmc, managed })
         }
         _ => None,
     }
@@ -126,7 +130,7 @@ fn guest(rack: &Rack, event: &BootEvent) -> Option<Guest> {
 
 /// Whether it came to its end: `false`, when the centre was away.
 async fn look_at(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, guest: Guest) -> bool {
-    let Guest { mac, ip, maker } = guest;
+    let Guest { mac, ip, maker, managed } = guest;
     let request = SightMachineRequest { mac_address: mac.to_string() };
     let sighted = match inventory.sight_machine(request).await {
         Ok(answer) => answer.into_inner(),
@@ -139,7 +143,8 @@ async fn look_at(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, g
     if !sighted.node.is_empty() {
         return true;
     }
-    if maker.is_none() && !sighted.expected_bmc && rack.config.discovery.bmcs != BmcDiscovery::All {
+    let all = managed || rack.config.discovery.bmcs == BmcDiscovery::All;
+    if maker.is_none() && !sighted.expected_bmc && !all {
         return true;
     }
     for pause in PAUSES {

@@ -188,6 +188,7 @@ impl RackService for RackApi {
             role: match s.role {
                 Role::Provisioning => SegmentRole::Provisioning.into(),
                 Role::Tenant => SegmentRole::Tenant.into(),
+                Role::Management => SegmentRole::Management.into(),
             },
         });
         let known = self.rack.known.about();

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use crate::config::{DhcpMode, SegmentConfig};
+use crate::config::{DhcpMode, HttpsConfig, Role, SegmentConfig};
 use anyhow::{Context as _, bail, ensure};
 use farrier_netboot::{
     Artifact, ArtifactName, Boot, BootEntry, BootTable, Dhcp, Dhcp6, KernelArgs, MacAddr, Pool, Segment,
@@ -31,6 +31,9 @@ pub(crate) struct Snapshot {
     /// Kernels and initrds, by the name they are served under.
     #[serde(default)]
     pub(crate) artifacts: BTreeMap<String, PathBuf>,
+    /// Boot files over TLS, for UEFI's HTTP boot; missing: over http.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) https: Option<HttpsConfig>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +66,9 @@ pub(crate) struct SegmentText {
     /// Addresses for machines that are not named; missing: they get no answer.
     #[serde(default)]
     pool: Option<PoolText>,
+    /// False on a network of BMCs: they get addresses, and firmware that boots gets no answer.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    boots: bool,
 }
 
 /// As in `rackd.toml`.
@@ -141,7 +147,8 @@ impl From<&SegmentConfig> for SegmentText {
                 DhcpMode::Proxy => DhcpText::Proxy,
                 DhcpMode::Off => DhcpText::Off,
             },
-            pool: config.guests.map(|(first, last)| PoolText { first, last, boot: BootText::None }),
+            pool: config.strangers().map(|(first, last)| PoolText { first, last, boot: BootText::None }),
+            boots: config.role != Role::Management,
         }
     }
 }
@@ -151,6 +158,12 @@ impl MachineText {
     pub(crate) fn on_disk(name: &str, mac: &str, segment: &str, address: Ipv4Addr) -> Self {
         let (name, mac, segment) = (name.to_owned(), mac.to_owned(), segment.to_owned());
         Self { name, mac, segment, address, hostname: None, boot: BootText::LocalDisk }
+    }
+
+    /// A BMC with an address of its own.
+    pub(crate) fn bmc(mac: MacAddr, segment: &str, address: Ipv4Addr) -> Self {
+        let mac_text = mac.to_string();
+        Self { boot: BootText::None, ..Self::on_disk(&mac.hyphenated(), &mac_text, segment, address) }
     }
 }
 
@@ -278,6 +291,11 @@ impl Snapshot {
             );
             segment.pool = Some(Pool { first: pool.first, last: pool.last, boot: self.boot(&pool.boot)? });
         }
+        segment.boots = text.boots;
+        ensure!(
+            text.boots || (segment.dhcp6.is_none() && text.dhcp != DhcpText::Proxy),
+            "boots: expected neither address6 nor a proxy where nobody boots"
+        );
         Ok(segment)
     }
 
@@ -343,6 +361,14 @@ fn network(key: &str, text: &str) -> anyhow::Result<(Ipv4Addr, u8)> {
         Some((address.parse().ok()?, prefix))
     });
     parts.with_context(|| format!("{key}: expected address/prefix such as 10.90.0.1/24, saw {text:?}"))
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(boots: &bool) -> bool {
+    *boots
 }
 
 fn an_hour() -> u32 {

@@ -2,7 +2,10 @@
 //!
 //! The file is read at the start and at every SIGHUP. What was good is kept beside the leases ([`Kept`]); one that
 //! cannot be used changes nothing, and after a restart the last good one is served, also where some of its artifacts
-//! are on a disk that is not mounted yet: those are told, and come with the disk.
+//! are on a disk that is not mounted yet: those are told, and come with the disk. Why a machine does not boot is asked over a
+//! socket in the data directory ([`control`]).
+
+mod control;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -10,11 +13,12 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use farrier_netboot::{Leases, Netboot, SignedChain, http};
+use farrier_netboot::{Https, Leases, Netboot, SignedChain, http};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::HttpsConfig;
 use crate::snapshot::{Kept, Snapshot};
 
 #[derive(Debug, Args)]
@@ -107,7 +111,14 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
             None => Err(anyhow::anyhow!("{problem}; and no earlier one is kept in {}", args.data.display())),
         }
     })?;
+    let https = snapshot.https.clone();
+    config.boot_files.https = https.as_ref().map(Https::from);
     let netboot = Netboot::start(config, snapshot.table()?).await;
+    if let Some(https) = &https {
+        tokio::spawn(crate::secure::serve(https, netboot.router(), shutdown.clone()).await?);
+    }
+    let asked = control::listen(&args.data, netboot.clone(), shutdown.clone())?;
+    let asked = tokio::spawn(asked);
     say(&netboot, &snapshot)?;
     if let Some(address) = args.metrics {
         anyhow::ensure!(
@@ -120,8 +131,9 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
     }
     let web =
         tokio::spawn(http::serve(listener, netboot.router(), http::Limits::default(), shutdown.clone()));
-    reload(&netboot, &mut kept, &file, hangup, &shutdown).await;
+    reload(&netboot, &mut kept, (&file, https.as_ref()), hangup, &shutdown).await;
     netboot.shutdown().await;
+    asked.await.context("the server of questions failed")?;
     web.await.context("the HTTP server failed")
 }
 
@@ -129,7 +141,7 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
 async fn reload(
     netboot: &Netboot,
     kept: &mut Kept,
-    file: &std::path::Path,
+    (file, https): (&std::path::Path, Option<&HttpsConfig>),
     mut hangup: Signal,
     shutdown: &CancellationToken,
 ) {
@@ -146,6 +158,9 @@ async fn reload(
         match taken {
             Ok(snapshot) => {
                 netboot.settled().await;
+                if snapshot.https.as_ref() != https {
+                    tracing::warn!("https: it is served as before until rackd is started again");
+                }
                 if let Err(error) = say(netboot, &snapshot) {
                     tracing::debug!(%error, "nobody listens");
                 }

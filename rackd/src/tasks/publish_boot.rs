@@ -98,7 +98,7 @@ async fn serve_system(cx: &Context<'_>, serve: &Serve<'_>) -> Result<Vec<Ipv4Add
     let segment = tenant(cx)?;
     let place = match segment.role {
         Role::Provisioning => Place::Home,
-        Role::Tenant => Place::In(segment),
+        Role::Tenant | Role::Management => Place::In(segment),
     };
     cx.rack.unpublish(cx.machine()?, |mac, other| match place {
         Place::In(segment) => segment.name == other.name,

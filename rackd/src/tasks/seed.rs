@@ -92,7 +92,7 @@ async fn vendor_data(cx: &Context<'_>) -> Result<String, StepError> {
         .await?;
     let lives = tenant(cx)?;
     let segment = match lives.role {
-        Role::Tenant => lives,
+        Role::Tenant | Role::Management => lives,
         // It stays where its ramdisk is.
         Role::Provisioning => cx.rack.reached_from(cx.machine()?, cx.task.agent.peer()).unwrap_or(lives),
     };

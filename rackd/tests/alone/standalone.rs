@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Two namespaces and a cable.
-struct Cable {
-    server: String,
-    client: String,
+pub(crate) struct Cable {
+    pub(crate) server: String,
+    pub(crate) client: String,
     dir: tempfile::TempDir,
 }
 
 impl Cable {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = |end| format!("fra-{}-{}-{end}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let cable = Self { server: name("s"), client: name("c"), dir: tempfile::tempdir().unwrap() };
@@ -39,18 +39,22 @@ impl Cable {
         cable
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn snapshot(&self, text: &str) {
+    pub(crate) fn snapshot(&self, text: &str) {
         std::fs::write(self.path("rack.yaml"), text).unwrap();
     }
 
     fn rackd(&self) -> Rackd {
+        self.rackd_with(&[])
+    }
+
+    pub(crate) fn rackd_with(&self, more: &[&str]) -> Rackd {
         let mut command = inside(&self.server, Path::new(env!("CARGO_BIN_EXE_rackd")));
         command.arg("--standalone").arg(self.path("rack.yaml")).arg("--data").arg(self.path("data"));
-        command.args(["--metrics", METRICS, "--http", "0.0.0.0:8080"]).stdout(Stdio::piped());
+        command.args(["--metrics", METRICS, "--http", "0.0.0.0:8080"]).args(more).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Rackd { child, lines }
@@ -58,10 +62,14 @@ impl Cable {
 
     /// The addresses udhcpc was told of; empty when nobody answered.
     fn udhcpc(&self) -> Vec<String> {
+        self.udhcpc_as(&[])
+    }
+
+    pub(crate) fn udhcpc_as(&self, who: &[&str]) -> Vec<String> {
         let _ = std::fs::remove_file(self.path("told"));
         let mut command = inside(&self.client, Path::new("timeout"));
         command.args(["30", "udhcpc", "-f", "-q", "-n", "-t", "5", "-T", "1", "-i", "c0", "-s"]);
-        let done = command.arg(self.path("script")).stdin(Stdio::null()).output().unwrap();
+        let done = command.arg(self.path("script")).args(who).stdin(Stdio::null()).output().unwrap();
         let told = std::fs::read_to_string(self.path("told")).unwrap_or_default();
         let ips: Vec<_> =
             told.lines().filter_map(|line| line.strip_prefix("ip=").map(str::to_owned)).collect();
@@ -81,18 +89,18 @@ impl Drop for Cable {
 /// In a namespace of its own.
 const METRICS: &str = "127.0.0.1:9740";
 
-struct Rackd {
+pub(crate) struct Rackd {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Rackd {
     /// What it says it serves.
-    fn says(&mut self) -> String {
+    pub(crate) fn says(&mut self) -> String {
         self.lines.next().expect("rackd ended").unwrap()
     }
 
-    fn send(&self, signal: Signal) {
+    pub(crate) fn send(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 }
@@ -259,12 +267,12 @@ fn nothing_to_serve_is_said() {
     assert!(run(&["--data", &data]).contains("--standalone"));
 }
 
-fn inside(namespace: &str, program: &Path) -> Command {
+pub(crate) fn inside(namespace: &str, program: &Path) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/run/netns/{namespace}")).arg("--").arg(program);
     command
 }
 
-const MAC: &str = "52:54:00:78:00:01";
-const POOL: &str = "generation: 1\nsegments:\n- name: lab\n  interface: s0\n  address: 10.78.0.1/24\n  \
+pub(crate) const MAC: &str = "52:54:00:78:00:01";
+pub(crate) const POOL: &str = "generation: 1\nsegments:\n- name: lab\n  interface: s0\n  address: 10.78.0.1/24\n  \
                     pool: { first: 10.78.0.100, last: 10.78.0.199 }\n";

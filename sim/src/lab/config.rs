@@ -45,7 +45,7 @@ pub struct RackConfig {
 #[derive(Debug, Clone, Serialize)]
 pub struct Segment {
     pub name: String,
-    /// `provisioning` or `tenant`.
+    /// `provisioning`, `tenant` or `management`.
     pub role: &'static str,
     /// Empty: DHCP is somebody else's.
     pub interface: String,
@@ -59,6 +59,9 @@ pub struct Segment {
     /// `first-last` for whoever is not known, where the DHCP is authoritative.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guests: Option<String>,
+    /// BMCs of a management network that have addresses of their own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub reservations: BTreeMap<String, Ipv4Addr>,
 }
 
 impl RackConfig {
@@ -72,6 +75,7 @@ impl RackConfig {
             pool: format!("{net}.100-{net}.199"),
             dhcp: None,
             guests: None,
+            reservations: BTreeMap::new(),
         };
         Self {
             switch: "bridge",
@@ -106,6 +110,7 @@ impl RackConfig {
             pool: format!("{a}.{b}.{}.1-{a}.{b}.{}.254", c ^ 1, c ^ 1),
             dhcp: None,
             guests: None,
+            reservations: BTreeMap::new(),
         };
         Self {
             switch: "none",

@@ -58,6 +58,9 @@ pub fn decide(
         Dhcp::Proxy => return proxy::decide(segment, table, files, request, proxy::Port::Server),
         Dhcp::Off => return Decision::default(),
     }
+    if !segment.boots && request.client != Client::Other {
+        return bootless(segment, request);
+    }
     let known = table.entry(request.mac, &segment.network).map(AsRef::as_ref);
     let mut decision = Decision::default();
     if known.is_none() && !table.entries_of(request.mac).is_empty() {
@@ -74,7 +77,9 @@ pub fn decide(
         MessageType::Discover => discover(decision, segment, request, entry, &boot),
         MessageType::Request => {
             let decision = requested(decision, segment, request, entry, &boot);
-            if known.is_none() { with_guest(decision, segment, request) } else { decision }
+            // A BMC with a reservation is met like one without.
+            let met = known.is_none() || !segment.boots;
+            if met { with_guest(decision, segment, request) } else { decision }
         }
         MessageType::Inform if !can_be_answered(segment, request) => decision,
         MessageType::Inform => decision.event(EventKind::Inform, request.describe()).reply(Reply::inform(
@@ -165,6 +170,16 @@ fn nak(decision: Decision, segment: &Segment, request: &Request, asked: Ipv4Addr
         .event(EventKind::Nak, format!("{asked}: {why}"))
         .reply(Reply::nak(request, segment, "wrong address"))
         .lease(LeaseChange::Refused)
+}
+
+/// Firmware on a network where nobody boots: with an address of it, it would go on to look for a boot file.
+fn bootless(segment: &Segment, request: &Request) -> Decision {
+    let detail = format!(
+        "on {}: expected nobody who boots on a management network, saw {}; plug this port into a provisioning network",
+        segment.interface,
+        request.describe()
+    );
+    Decision::default().event(EventKind::BootsOnManagement { network: segment.network.clone() }, detail)
 }
 
 /// An address of the pool went to a machine that nobody knows.

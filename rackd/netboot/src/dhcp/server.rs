@@ -15,6 +15,7 @@ use dhcproto::v4::MessageType;
 use super::batch::{self, Batch};
 use super::conflict::{Check, Checks, Prober, Verdict};
 use super::outlet::{Answer, Outlet};
+use super::request::Client;
 use super::waiting::{Added, NotWritten, Waiting};
 use super::{Decision, Request, decide, proxy};
 use crate::lease::Ask;
@@ -298,7 +299,9 @@ impl Server {
 
     /// What a machine that is not in the table gets, when the segment has a pool for such.
     fn guest(&mut self, segment: &Segment, table: &BootTable, request: &Request) -> Guest {
-        let pool = segment.pool.as_ref().filter(|_| segment.dhcp == Dhcp::Ours);
+        // Firmware takes no address where nobody boots.
+        let has_one = segment.dhcp == Dhcp::Ours && (segment.boots || request.client == Client::Other);
+        let pool = segment.pool.as_ref().filter(|_| has_one);
         let Some(pool) = pool else { return Guest::Nothing };
         if !table.entries_of(request.mac).is_empty() {
             return Guest::Nothing;
@@ -435,6 +438,7 @@ impl Server {
             let rare = match kind {
                 EventKind::UnknownMac { boots, .. } => Some(*boots),
                 EventKind::WrongNetwork => Some(false),
+                EventKind::BootsOnManagement { .. } => Some(true),
                 _ => None,
             };
             let unknown = &self.shared.unknown;

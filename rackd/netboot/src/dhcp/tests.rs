@@ -579,3 +579,30 @@ fn options_in_the_fields_for_names_are_read_where_option_52_says_so() {
     assert_eq!(name(&[raw(52, &[3])]), Client::Ipxe);
     assert_eq!(name(&[raw(52, &[4])]), Client::Other, "it has no such value");
 }
+
+#[test]
+fn on_a_network_of_bmcs_everybody_has_an_address_and_firmware_none() {
+    let bmcs = Segment { network: "bmcs".into(), boots: false, ..segment() };
+    let mut table = BootTable::new();
+    table.set_segments(vec![bmcs.clone()]);
+    let decided = |table: &BootTable, kind, options: &[DhcpOption], guest: Option<&BootEntry>| {
+        let request = Request::parse(&packet(kind, options, |_| {})).unwrap();
+        decide(&bmcs, table, &BootFiles::new(8080), &request, guest)
+    };
+    let class = |text: &str| [DhcpOption::ClassIdentifier(text.as_bytes().to_vec())];
+    let wish = |text: &str| [class(text).to_vec(), vec![DhcpOption::RequestedIpAddress(IP)]].concat();
+    let met = |bmc| EventKind::Guest { network: "bmcs".into(), ip: IP, boots: false, bmc };
+    // Of the pool, and one with an address of its own: both are met.
+    let guest = BootEntry { node: String::new(), ..entry("bmcs", IP, Boot::None) };
+    let pooled = decided(&table, MessageType::Request, &wish("iDRAC"), Some(&guest));
+    assert!(kinds(&pooled).contains(&met(Some("Dell iDRAC"))), "{pooled:?}");
+    table.publish(guest);
+    let reserved = decided(&table, MessageType::Request, &wish("udhcp"), None);
+    assert!(kinds(&reserved).contains(&met(None)) && answer(&reserved).contains(" file= "), "{reserved:?}");
+    // Whoever would boot is told of, known or not.
+    for options in [pxe(0), pxe(7), ipxe(), class("HTTPClient:Arch:00016:UNDI:003001").to_vec()] {
+        let decision = decided(&table, MessageType::Discover, &options, None);
+        let boots = EventKind::BootsOnManagement { network: "bmcs".into() };
+        assert_eq!((answer(&decision).as_str(), kinds(&decision)), ("silence", vec![boots]));
+    }
+}

@@ -22,7 +22,7 @@ use axum::{
     routing::get,
 };
 pub use file::respond;
-pub use serve::{Limits, serve, serve_with};
+pub use serve::{Limits, serve, serve_unix, serve_with};
 
 use crate::{Artifact, BootEntry, BootTable, EventKind, MacAddr, given, script, server::Shared};
 

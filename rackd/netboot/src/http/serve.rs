@@ -8,7 +8,7 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -82,6 +82,47 @@ pub async fn serve_with<T, S, F>(
     accept_all(listener, talk, limits, shutdown).await;
 }
 
+/// The same on a socket in the file system, for who is on this host: few, and they have no addresses.
+pub async fn serve_unix(listener: UnixListener, router: Router, limits: Limits, shutdown: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(limits.connections));
+    let (connections, abort) = (TaskTracker::new(), CancellationToken::new());
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&permits).acquire_owned().await.map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>((listener.accept().await?.0, permit))
+        };
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = accepted => accepted,
+        };
+        let (stream, permit) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "http accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (router, limits, shutdown, abort) =
+            (router.clone(), limits.clone(), shutdown.clone(), abort.clone());
+        connections.spawn(async move {
+            // A local program that reads nothing has as long as one over the network.
+            let whole =
+                tokio::time::timeout(limits.stall, connection(stream, NOBODY, router, &limits, &shutdown));
+            tokio::select! {
+                _ = whole => {}
+                () = abort.cancelled() => {}
+            }
+            drop(permit);
+        });
+    }
+    connections.close();
+    if tokio::time::timeout(limits.grace, connections.wait()).await.is_err() {
+        abort.cancel();
+        connections.wait().await;
+    }
+}
+
 /// Has each connection talked to, within the limits.
 async fn accept_all<T, F>(listener: TcpListener, talk: T, limits: Limits, shutdown: CancellationToken)
 where
@@ -130,6 +171,9 @@ where
         connections.wait().await;
     }
 }
+
+/// Whose address is none.
+const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
