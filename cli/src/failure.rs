@@ -192,7 +192,9 @@ fn next(failure: &Failure, status: &Status, called: &Called) -> Vec<String> {
         format!("`farrier node explain {node}`")
     };
     match (failure.reason.as_deref(), failure.exit) {
-        (Some("BMC_FAILED"), _) => vec![format!("correct what is known of the BMC, or see: {}", explain())],
+        (Some("BMC_FAILED"), _) => one(
+            "what the message says; `farrier node explain` tells how the node's BMC does, `farrier node capabilities` what it can",
+        ),
         (Some(_), Exit::Unreachable) => Vec::new(),
         (None, Exit::Unreachable) => {
             let shown = match called.source.strip_prefix("racks/").and_then(|source| source.split_once(' ')) {
@@ -344,7 +346,7 @@ mod tests {
         for (reason, hinted) in [("BMC_FAILED", true), ("UNAVAILABLE", false)] {
             let failure = Failure::of_status(&status(Code::Unavailable, reason), &called());
             assert_eq!((failure.exit, failure.message.as_str()), (Exit::Unreachable, "why"));
-            assert_eq!(failure.next.iter().any(|next| next.contains("farrier node explain NODE")), hinted);
+            assert_eq!(failure.next.iter().any(|next| next.contains("`farrier node explain` tells")), hinted);
             assert!(!failure.next.iter().any(|next| next.contains("context")), "{:?}", failure.next);
         }
     }

@@ -376,6 +376,18 @@ pub enum BmcError {
         /// Values of the BMC.
         offered: Vec<String>,
     },
+    /// The BMC has some, but none of this name.
+    #[error("BMC {addr} has no {what} {wanted:?}: expected one of these: {}", offered.join(", "))]
+    NotListed {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What kind of thing.
+        what: &'static str,
+        /// The name asked for.
+        wanted: String,
+        /// The names there are.
+        offered: Vec<String>,
+    },
     /// A licence is missing.
     #[error(
         "BMC {addr} refused {request} for want of a licence: expected {licence}, seen none{detail}; install that licence on \

@@ -114,11 +114,11 @@ impl Link {
     async fn set_order(&mut self, call: &mut Call, first: Vec<String>) -> Result<Order, BmcError> {
         let seen = self.read_order(call).await?;
         if let Some(unknown) = first.iter().find(|id| !seen.knows(id)) {
-            return Err(BmcError::NotOffered {
+            return Err(BmcError::NotListed {
                 addr: self.address.addr,
-                wanted: "starting from something of this id",
-                expected: vec!["an id of the boot order"],
-                offered: seen.ids().chain([format!("(not {unknown})")]).collect(),
+                what: "boot option",
+                wanted: unknown.clone(),
+                offered: seen.ids().collect(),
             });
         }
         let wanted = first_of(&seen.later(), &first);

@@ -137,8 +137,7 @@ impl Link {
         if wanted.is_empty() || logs.is_empty() {
             return Err(BmcError::Unsupported { driver: DRIVER, capability: Capability::EventLog.as_str() });
         }
-        let (wanted, expected) = ("a log of this name", vec!["the name of a log"]);
-        Err(BmcError::NotOffered { addr: self.address.addr, wanted, expected, offered: logs })
+        Err(BmcError::NotListed { addr: self.address.addr, what: "log", wanted, offered: logs })
     }
 
     async fn page(&mut self, call: &mut Call, path: Path) -> Result<Page, BmcError> {
