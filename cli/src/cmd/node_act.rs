@@ -17,7 +17,7 @@ use farrier_proto::types::NodeVerb;
 
 #[derive(Debug, Subcommand)]
 pub enum Act {
-    /// Proves that the BMC answers: enroll to manageable.
+    /// Proves that the BMC answers: enroll to manageable. An available node is only taken out of placement.
     Manage {
         /// The node, by its name.
         name: String,
