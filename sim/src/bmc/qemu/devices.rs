@@ -8,6 +8,10 @@ use crate::qmp::{Qmp, QmpError};
 /// Where QEMU keeps devices (QOM paths): with an id, without one, and those that it made by itself.
 const PLACES: [&str; 3] = ["/machine/peripheral", "/machine/peripheral-anon", "/machine/unattached"];
 
+/// Of the order that is set here. Lower ones may belong to what is no device: QEMU gives `-kernel` the first, and says so only by
+/// refusing another.
+const FIRST_INDEX: i64 = 1000;
+
 /// What firmware may start from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Device {
@@ -64,7 +68,7 @@ pub(super) fn order(devices: &[Device], wanted: Option<Kind>) -> Vec<&Device> {
 pub(super) async fn set_order(qmp: &Qmp, devices: &[Device], wanted: Option<Kind>) -> Result<(), QmpError> {
     // Two devices may not hold one index, not even for a moment: none has one first.
     let cleared = devices.iter().map(|device| (device, -1));
-    let ordered = order(devices, wanted).into_iter().zip(0..);
+    let ordered = order(devices, wanted).into_iter().zip(FIRST_INDEX..);
     for (device, index) in cleared.chain(ordered) {
         let set = json!({ "path": device.path, "property": "bootindex", "value": index });
         qmp.execute("qom-set", set).await?;
