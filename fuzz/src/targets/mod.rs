@@ -20,6 +20,7 @@ targets! {
     csr: 5_000,
     dhcp: 3_000,
     dhcp6: 20_000,
+    http_head: 50_000,
     http_range: 100_000,
     image_import: 1_000,
     ipmi_client: 3_000,
