@@ -28,6 +28,7 @@ mod demo;
 mod diskless;
 mod event_log;
 mod far_boot;
+mod hall;
 mod kill;
 mod kill_diskless;
 mod pretend_autonomy;

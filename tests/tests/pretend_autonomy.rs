@@ -1,6 +1,7 @@
 //! A rack whose centre is away: everything that is known boots, what was under way ends, and both are told when the link is back.
 
 use crate::bench::within;
+use crate::hall::in_a_hall;
 use crate::pretend_site::{BMC_PASSWORD, Site, ipmitool};
 use farrier_proto::inventory::DeleteNodeRequest;
 use farrier_proto::inventory::node_service_client::NodeServiceClient;
@@ -11,7 +12,7 @@ use farrier_proto::rack::{
 use farrier_proto::scheduler::Instance;
 use farrier_proto::types::{DeployMethod, NodeVerb, ProvisionState};
 use farrier_sim::lab::Service;
-use farrier_sim::pretend::{self, Event, Mishaps};
+use farrier_sim::pretend::{self, Event, Mishaps, PretendOptions, Rom};
 use std::time::Duration;
 
 /// Of each kind: a system on the disk, a system on an iSCSI disk of the rack, a ramdisk that a task waits for, and a machine
@@ -19,12 +20,18 @@ use std::time::Duration;
 const EACH: usize = 8;
 const CENTRE: [Service; 3] = [Service::Inventory, Service::Scheduler, Service::Images];
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thirty_two_known_machines_boot_while_no_service_of_the_centre_runs() {
-    let mut site = Site::enrolled_with(4 * EACH, |options| {
-        options.diskless = kind(&options.name) == Kind::Diskless;
-    })
-    .await;
+/// By DHCP, TFTP, HTTP and iSCSI, each from a network card of its own, whose port the rack's switch moves.
+#[test]
+fn thirty_two_known_machines_boot_over_the_wire_while_no_service_of_the_centre_runs() {
+    in_a_hall(4 * EACH as u8, |hall| async move {
+        let diskless = |options: &mut PretendOptions| {
+            options.diskless = kind(&options.name) == Kind::Diskless;
+        };
+        boot_without_a_centre(Site::enrolled_in(Some(hall), 4 * EACH, diskless).await).await;
+    });
+}
+
+async fn boot_without_a_centre(mut site: Site) {
     let of = |site: &Site, wanted: Kind| -> Vec<String> {
         site.nodes.iter().map(|n| n.name().to_owned()).filter(|name| kind(name) == wanted).collect()
     };
@@ -85,6 +92,19 @@ async fn thirty_two_known_machines_boot_while_no_service_of_the_centre_runs() {
         booted.unwrap_or_else(|_| {
             panic!("{} did not boot: {:?}\n{}", node.name(), node.events().split_off(seen), site.tails())
         });
+    }
+    for node in &site.nodes {
+        let trace = site.client.boot_trace(&node.mac_address()).await.unwrap();
+        let has = |kind: &str| trace.iter().any(|event| event.kind.starts_with(kind));
+        let (kind, rom) = (kind(node.name()), node.lan().unwrap().rom);
+        // What starts from its disk is told so by having no boot file, or by a script where it has iPXE.
+        let fetches = matches!(kind, Kind::Diskless | Kind::Ramdisk);
+        assert!(has("DHCPACK"), "{trace:#?}");
+        assert_eq!(has("TFTP done"), fetches && rom == Rom::Pxe, "{kind:?} {trace:#?}");
+        assert_eq!(has("HTTP boot script"), fetches || rom == Rom::Ipxe, "{kind:?} {trace:#?}");
+        let [net @ .., _] = node.address().octets();
+        let tenant = matches!(kind, Kind::Disk | Kind::Diskless);
+        assert_eq!(net, if tenant { [10, 91, 0] } else { [10, 90, 0] }, "{kind:?}");
     }
     within(all_ended(&site)).await;
     // Whose task has ended is a known machine like the others.

@@ -1,5 +1,6 @@
 //! A whole installation on the loopback with pretend nodes: real services, real BMC wire, real agent.
 
+use crate::hall::Hall;
 use farrier_identity::client::{Expect, channel};
 use farrier_identity::{Credentials, Identity};
 use farrier_proto::inventory::Flavor;
@@ -9,7 +10,7 @@ use farrier_proto::types::{BootInterface, BootMode, DeployMethod, NodeVerb};
 use farrier_sim::bmc::redfish::{Facts, RedfishConfig, RedfishHandle, RedfishServer};
 use farrier_sim::bmc::{MemoryChassis, Secret};
 use farrier_sim::lab::{Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig, Service};
-use farrier_sim::media::CdLoaders;
+use farrier_sim::media::{CdLoaders, Ramdisk};
 use farrier_sim::pretend::{self, Event, PretendNode, PretendOptions};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,6 +38,8 @@ pub(crate) struct Site {
     rack_config: RackConfig,
     host: Ipv4Addr,
     _dir: tempfile::TempDir,
+    /// Where its machines stand, if they are not on loopback.
+    _hall: Option<Hall>,
 }
 
 impl Site {
@@ -101,8 +104,20 @@ impl Site {
     }
 
     pub(crate) async fn enrolled_with(count: usize, change: impl Fn(&mut PretendOptions)) -> Self {
+        Self::enrolled_in(None, count, change).await
+    }
+
+    /// The same in a hall, whose machines have network cards. To be called on a thread in its rack's namespace.
+    pub(crate) async fn enrolled_in(
+        hall: Option<Hall>,
+        count: usize,
+        change: impl Fn(&mut PretendOptions),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::loopback().unwrap();
+        let place = match &hall {
+            Some(hall) => Place::inside(hall.rack.netns()),
+            None => Place::loopback().unwrap(),
+        };
         let host = place.host();
         for name in ["kernel", "initrd"] {
             std::fs::write(dir.path().join(name), name).unwrap();
@@ -113,7 +128,13 @@ impl Site {
         let client = installation.client().unwrap();
         client.create_site("s").await.unwrap();
         client.create_rack("r", "s").await.unwrap();
-        let mut config = RackConfig::pretend(host, &dir.path().join("kernel"), &dir.path().join("initrd"));
+        let (kernel, initrd) = (dir.path().join("kernel"), dir.path().join("initrd"));
+        let mut config = RackConfig::pretend(host, &kernel, &initrd);
+        if let Some(hall) = &hall {
+            let of_rack = RackConfig::of_rack(&hall.rack, &Ramdisk { kernel, initrd });
+            // iPXE by TFTP, and nothing signed.
+            config = RackConfig { watch_seconds: config.watch_seconds, signed_boot: false, ..of_rack };
+        }
         config.timeouts = timeouts(PATIENT);
         // What a pretend machine reads of a boot loader is its size.
         let loader = dir.path().join("loader");
@@ -125,15 +146,31 @@ impl Site {
         let mut nodes = Vec::new();
         for index in 0..count {
             let name = format!("n{index}");
-            let mac = pretend::mac(u16::try_from(index).unwrap());
-            let socket = UdpSocket::bind((host, 0)).await.unwrap();
+            let card = hall.as_ref().map(|hall| &hall.cards[index]);
+            let mac = card.map_or_else(|| pretend::mac(u16::try_from(index).unwrap()), |card| card.mac);
+            let socket = match (&hall, card) {
+                (Some(hall), Some(card)) => {
+                    let socket = hall.rack.netns().udp_bind((card.bmc, 0).into()).unwrap();
+                    // Whoever waits for ipmitool here keeps no BMC waiting.
+                    let _its = card.runtime.enter();
+                    UdpSocket::from_std(socket).unwrap()
+                }
+                _ => UdpSocket::bind((host, 0)).await.unwrap(),
+            };
             let mut options = PretendOptions::new(&name, mac, socket, dir.path().join(&name), pool);
             options.disk_bytes = 64 << 20;
             options.bmc.password = Secret::new(BMC_PASSWORD);
-            options.http = Some(SocketAddr::from((host, HTTP_PORT)));
+            match card {
+                Some(card) => options.lan = Some(card.lan.clone()),
+                None => options.http = Some(SocketAddr::from((host, HTTP_PORT))),
+            }
             change(&mut options);
             let redfish_only = options.sockets.ipmi.is_none();
-            let node = PretendNode::start(options).await.unwrap();
+            let start = PretendNode::start(options);
+            let node = match card {
+                Some(card) => card.runtime.spawn(start).await.unwrap().unwrap(),
+                None => start.await.unwrap(),
+            };
             client
                 .create_node(&NewNode {
                     name,
@@ -149,7 +186,7 @@ impl Site {
                         BootInterface::Unspecified
                     },
                     mac: node.mac_address(),
-                    switch_port: String::new(),
+                    switch_port: card.map(|card| card.switch_port.clone()).unwrap_or_default(),
                 })
                 .await
                 .unwrap();
@@ -170,7 +207,18 @@ impl Site {
         )
         .unwrap();
         let path = dir.path().to_owned();
-        Self { installation, client, nodes, dir: path, image, rack, rack_config: config, host, _dir: dir }
+        Self {
+            installation,
+            client,
+            nodes,
+            dir: path,
+            image,
+            rack,
+            rack_config: config,
+            host,
+            _dir: dir,
+            _hall: hall,
+        }
     }
 
     /// Starts rackd again with these timeouts over the patient ones; none: as it was.

@@ -6,10 +6,11 @@ use crate::csv::{Record, records};
 use crate::failure::Failure;
 use crate::names::{full_or_empty, mac};
 use clap::Subcommand;
-use farrier_model::Collection::{Nodes, Racks};
+use farrier_model::Collection::{self, Nodes, Racks};
 use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
 use farrier_proto::inventory::{
-    Bmc, DiscoveryPlan, DiscoveryRule, ExpectedMachine, GetDiscoveryPlanRequest, ReplaceDiscoveryPlanRequest,
+    Bmc, CabledPosition, DiscoveryPlan, DiscoveryRule, ExpectedMachine, GetDiscoveryPlanRequest,
+    ReplaceDiscoveryPlanRequest,
 };
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ pub enum Verb {
     Show,
     /// Writes the plan anew. A password that the file leaves out stays as it is.
     Apply {
-        /// YAML with `rules` and `machines`.
+        /// YAML with `rules`, `machines` and `positions`.
         file: PathBuf,
         /// CSV (RFC 4180) with expected machines, beside those of the file. Its first line names the columns: serial_number,
         /// mac_address, bmc_mac_address, bmc_address, bmc_user, bmc_password, default_password (true: `manage`
@@ -71,6 +72,19 @@ struct PlanText {
     rules: Vec<RuleText>,
     #[serde(default)]
     machines: Vec<MachineText>,
+    #[serde(default)]
+    positions: Vec<PositionText>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PositionText {
+    switch: String,
+    port: String,
+    #[serde(default)]
+    rack: String,
+    #[serde(default)]
+    rack_unit: i32,
 }
 
 #[derive(Deserialize)]
@@ -134,9 +148,11 @@ struct MachineText {
 fn parse(text: &str) -> Result<DiscoveryPlan, String> {
     let text: PlanText = serde_yaml_ng::from_str(text).map_err(|error| without_values(&error))?;
     let machines = text.machines.into_iter().map(machine).collect::<Result<_, _>>()?;
+    let positions = text.positions.into_iter().map(position).collect::<Result<_, _>>()?;
     Ok(DiscoveryPlan {
         rules: text.rules.into_iter().map(rule).collect(),
         machines,
+        positions,
         ..DiscoveryPlan::default()
     })
 }
@@ -182,15 +198,21 @@ fn rule(text: RuleText) -> DiscoveryRule {
     }
 }
 
+fn name(collection: Collection, text: &str) -> Result<String, String> {
+    full_or_empty(collection, Some(text).filter(|t| !t.is_empty()))
+        .map_err(|_| "expected the name of a rack or a node: a-z, 0-9 and '-'".to_owned())
+}
+
+fn position(text: PositionText) -> Result<CabledPosition, String> {
+    let rack = name(Racks, &text.rack)?;
+    Ok(CabledPosition { switch_name: text.switch, port: text.port, rack, rack_unit: text.rack_unit })
+}
+
 fn machine(text: MachineText) -> Result<ExpectedMachine, String> {
     let plain = |text: &str| match text {
         "" => Ok(String::new()),
         // Not what stands there: columns may have moved, and one has passwords.
         text => mac(text).map_err(|_| "expected a MAC address such as 52:54:00:12:34:56".to_owned()),
-    };
-    let name = |collection, text: &str| {
-        full_or_empty(collection, Some(text).filter(|t| !t.is_empty()))
-            .map_err(|_| "expected the name of a rack or a node: a-z, 0-9 and '-'".to_owned())
     };
     Ok(ExpectedMachine {
         mac_address: plain(&text.mac_address)?,
@@ -268,8 +290,13 @@ mod tests {
     #[test]
     fn rules_and_machines_are_read_and_typing_errors_are_not() {
         let text = "rules:\n- name: dell\n  match: { vendor: 'Dell*', subnet: 10.90.0.0/24 }\n  node_name: 'n-{serial}'\n  \
-                    bmc: { driver: redfish, user: root }\n  automatic: true\nmachines:\n- { serial_number: A1, rack: r1 }\n";
+                    bmc: { driver: redfish, user: root }\n  automatic: true\nmachines:\n- { serial_number: A1, rack: r1 }\n\
+                    positions:\n- { switch: leaf-*, port: 'Ethernet1/{unit}', rack: r1 }\n";
         let plan = parse(text).unwrap();
+        assert_eq!(
+            (plan.positions[0].port.as_str(), plan.positions[0].rack.as_str()),
+            ("Ethernet1/{unit}", "racks/r1")
+        );
         assert_eq!((plan.rules[0].vendor.as_str(), plan.rules[0].automatic), ("Dell*", true));
         assert_eq!(plan.machines[0].rack, "racks/r1");
         for (from, to) in [("vendor", "vender"), ("automatic", "auto"), ("rack: r1", "rack: 'r 1'")] {

@@ -21,6 +21,7 @@ targets! {
     dhcp: 3_000,
     dhcp6: 20_000,
     dhcp_answer: 50_000,
+    http_head: 50_000,
     http_range: 100_000,
     image_import: 1_000,
     ipmi_answers: 100_000,

@@ -13,6 +13,7 @@ use farrier_proto::types::Hardware;
 use tokio::task::JoinHandle;
 
 use super::boot;
+use super::lan::Lan;
 use super::mishaps::Fate;
 use super::observe::{Diary, Event};
 use super::power::Supply;
@@ -25,7 +26,9 @@ use crate::bmc::{
 pub(super) struct Board {
     pub(super) name: String,
     pub(super) mac: [u8; 6],
-    pub(super) source: Ipv4Addr,
+    source: Mutex<Ipv4Addr>,
+    pub(super) lan: Option<Lan>,
+    pub(super) dir: PathBuf,
     pub(super) disk: Option<PretendDisk>,
     pub(super) san_reads: Vec<Range<u64>>,
     pub(super) hardware: Hardware,
@@ -65,15 +68,20 @@ pub(super) struct Parts {
     pub(super) retry: Duration,
     pub(super) limits: Limits,
     pub(super) http: Option<SocketAddr>,
+    pub(super) lan: Option<Lan>,
+    pub(super) dir: PathBuf,
 }
 
 impl Board {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { name, mac, source, disk, san_reads, hardware, efi_vars, retry, limits, http } = parts;
+        let Parts { name, mac, source, disk, san_reads, hardware, efi_vars, retry, limits, http, lan, dir } =
+            parts;
         Self {
             name,
             mac,
-            source,
+            source: Mutex::new(source),
+            lan,
+            dir,
             disk,
             san_reads,
             hardware,
@@ -103,6 +111,16 @@ impl Board {
             Some(dir) => machine.with_efi_vars(dir),
             None => machine,
         })
+    }
+
+    /// Its address.
+    pub(super) fn source(&self) -> Ipv4Addr {
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// DHCP gave it one.
+    pub(super) fn set_source(&self, ip: Ipv4Addr) {
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner) = ip;
     }
 
     pub(super) fn http(&self) -> Option<SocketAddr> {

@@ -14,6 +14,7 @@ use super::address::hyphens;
 use super::board::Board;
 use super::cd;
 use super::http;
+use super::lan::Told;
 use super::observe::Event;
 use super::power::{PoweredMachine, Supply};
 use super::san::Link;
@@ -62,7 +63,7 @@ async fn firmware(board: &Board, supply: &Supply, flags: BootFlags) -> Found {
         && flags.device == BootDeviceSelector::CDROM
         && let Some(url) = board.media()
     {
-        match cd::boot(board.source, &url).await {
+        match cd::boot(board.source(), &url).await {
             Ok(started) => {
                 board.diary.note(Event::MediaBoot);
                 return Found::Ramdisk(started.args);
@@ -89,7 +90,7 @@ async fn firmware(board: &Board, supply: &Supply, flags: BootFlags) -> Found {
             Ok(Some(Script::San(san))) => {
                 *board.san.lock().unwrap_or_else(PoisonError::into_inner) = Some(san.clone());
                 let diary = Arc::clone(&board.diary);
-                let link = Link::new(san, board.source, board.retry, supply.cut.clone(), diary);
+                let link = Link::new(san, board.source(), board.retry, supply.cut.clone(), diary);
                 if is_bootable_san(board, &link).await {
                     board.diary.note(Event::SanBoot);
                     return Found::San(link);
@@ -106,17 +107,29 @@ async fn firmware(board: &Board, supply: &Supply, flags: BootFlags) -> Found {
                     board.diary.note(Event::NothingToBoot);
                 }
             }
-            Err(error) => tracing::debug!(node = board.name, %error, "no boot script"),
+            Err(error) => {
+                tracing::debug!(node = board.name, error = format!("{error:#}"), "no boot script");
+            }
         }
         tokio::time::sleep(board.retry).await;
     }
 }
 
 /// Asks the rack for a script; `Ok(None)`: it has none for us.
-async fn network(board: &Board) -> Result<Option<Script>, http::HttpError> {
-    let Some(rackd) = board.http() else { return Ok(None) };
-    let url = format!("http://{rackd}/boot/{}.ipxe", hyphens(board.mac));
-    let answer = http::get(board.source, &url).await?;
+async fn network(board: &Board) -> anyhow::Result<Option<Script>> {
+    let url = match (&board.lan, board.http()) {
+        (Some(lan), _) => {
+            let (ip, told) = lan.boot(&board.dir).await?;
+            board.set_source(ip);
+            match told {
+                Told::Script(url) => url,
+                Told::Nothing => return Ok(Some(Script::LocalDisk)),
+            }
+        }
+        (None, Some(rackd)) => format!("http://{rackd}/boot/{}.ipxe", hyphens(board.mac)),
+        (None, None) => return Ok(None),
+    };
+    let answer = http::get(board.source(), &url).await?;
     if answer.status != 200 {
         return Ok(None);
     }
@@ -126,7 +139,7 @@ async fn network(board: &Board) -> Result<Option<Script>, http::HttpError> {
 /// Kernel and initrd are read to their ends, as a machine would, and thrown away.
 async fn fetch(board: &Board, urls: [&str; 2]) -> anyhow::Result<()> {
     for url in urls {
-        let answer = http::get(board.source, url).await?;
+        let answer = http::get(board.source(), url).await?;
         anyhow::ensure!(answer.status == 200 && answer.length > 0, "{url}: status {}", answer.status);
     }
     Ok(())
@@ -155,7 +168,11 @@ fn prepare(board: &Board, args: &str) -> anyhow::Result<(Config, farrier_agent::
     let args = KernelArgs::parse(args)?;
     anyhow::ensure!(args.boot_mac == Some(board.mac), "BOOTIF is not this machine's");
     let given = args.address.map(|address| address.ip.to_string());
-    anyhow::ensure!(given == Some(board.source.to_string()), "farrier.ip is {given:?}, not {}", board.source);
+    anyhow::ensure!(
+        given == Some(board.source().to_string()),
+        "farrier.ip is {given:?}, not {}",
+        board.source()
+    );
     let mut config = Config::from_args(&args)?;
     config.limits = board.limits.clone();
     Ok((config, board.machine()?))
@@ -164,6 +181,17 @@ fn prepare(board: &Board, args: &str) -> anyhow::Result<(Config, farrier_agent::
 /// Starts what is on the disk. Runs until somebody presses the button.
 async fn operating_system(board: &Board, disk: Arc<dyn BlockDevice>) {
     board.diary.note(Event::DiskBoot);
+    // Another network than the one it was booted in, perhaps.
+    while let Some(lan) = &board.lan {
+        match lan.address(&board.dir).await {
+            Ok(ip) => {
+                board.set_source(ip);
+                break;
+            }
+            Err(error) => tracing::debug!(node = board.name, error = format!("{error:#}"), "no address"),
+        }
+        tokio::time::sleep(board.retry).await;
+    }
     system_up(board, blocking(move || system::read_seed(&disk)).await).await;
     pending().await
 }
@@ -226,7 +254,7 @@ async fn system_up(board: &Board, seed: io::Result<Option<system::Seed>>) {
         let (instance, name) = (&seed.instance, &seed.hostname);
         let form = format!("instance_id={instance}&hostname={name}&fqdn={name}");
         loop {
-            match http::post(board.source, &url, form.clone()).await {
+            match http::post(board.source(), &url, form.clone()).await {
                 Ok(answer) if answer.status == 200 => break,
                 Ok(answer) => tracing::debug!(node = board.name, status = answer.status, "call home refused"),
                 Err(error) => tracing::debug!(node = board.name, %error, "call home failed"),

@@ -6,7 +6,8 @@
 //! calls home. Nothing in it knows that rackd is being tested. Start at [`PretendNode::start`]; `boot.rs`
 //! is the life of a boot.
 //!
-//! It listens and calls on loopback, all of whose addresses (127/8) are usable without set-up.
+//! It listens and calls on loopback, all of whose addresses (127/8) are usable without set-up; or it has a network card
+//! (`lan.rs`) and boots by DHCP and TFTP as well.
 
 mod address;
 mod board;
@@ -15,6 +16,7 @@ mod cd;
 pub mod cli;
 mod http;
 mod image;
+mod lan;
 mod mishaps;
 mod observe;
 mod options;
@@ -35,6 +37,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use address::{address, mac};
 pub use image::{DATA_OFFSET, TAIL_BYTES, write_image};
+pub use lan::{Lan, Rom};
 pub use mishaps::Mishaps;
 pub use observe::{Counters, Event};
 pub use options::{BmcSockets, PretendOptions};
@@ -77,6 +80,7 @@ impl PretendNode {
             retry,
             limits,
             http,
+            lan,
             ..
         } = options;
         tokio::fs::create_dir_all(&dir).await?;
@@ -132,7 +136,8 @@ impl PretendNode {
         redfish.accounts = accounts.clone();
         redfish.log = bmc.log.clone();
         let disk = (!diskless).then_some(disk);
-        let parts = Parts { name, mac, source, disk, san_reads, hardware, efi_vars, retry, limits, http };
+        let parts =
+            Parts { name, mac, source, disk, san_reads, hardware, efi_vars, retry, limits, http, lan, dir };
         let board = Arc::new(Board::new(parts));
         // Makes the disk's file.
         let maker = Arc::clone(&board);
@@ -168,9 +173,14 @@ impl PretendNode {
         address::colons(self.board.mac)
     }
 
-    /// Its address on the provisioning network.
+    /// Its address: the one that it reckoned for itself, or that DHCP gave it last.
     pub fn address(&self) -> Ipv4Addr {
-        self.board.source
+        self.board.source()
+    }
+
+    /// Its network card, if it has one.
+    pub fn lan(&self) -> Option<&Lan> {
+        self.board.lan.as_ref()
     }
 
     /// The iSCSI disk that its last boot began from, if it did: what its system knows until it boots again.

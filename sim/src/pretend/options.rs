@@ -12,6 +12,7 @@ use farrier_proto::types::BootMode;
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::address;
+use super::lan::Lan;
 use crate::bmc::{BmcConfig, Secret};
 
 /// Start from [`PretendOptions::new`] and change what the test is about.
@@ -42,6 +43,8 @@ pub struct PretendOptions {
     pub pool: (Ipv4Addr, Ipv4Addr),
     /// rackd's HTTP server, which DHCP would tell. `None`: the network is dead.
     pub http: Option<SocketAddr>,
+    /// A network card, by which it asks DHCP for its address and for what it boots, instead of `pool` and `http`.
+    pub lan: Option<Lan>,
     /// Between two tries to boot from the network, and to call home.
     pub retry: Duration,
     /// The agent's; small, since there may be hundreds in one process.
@@ -121,6 +124,7 @@ impl PretendOptions {
             boot_mode: BootMode::Bios,
             pool,
             http: None,
+            lan: None,
             retry: Duration::from_millis(100),
             limits: limits(),
         }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
+use crate::crowd::quantile;
 use crate::place::{CLIENT, Place, SERVER};
 use crate::servers::{self, Server};
 
 pub(crate) fn run(place: &Place, rackd: &Path, seconds: u64) -> anyhow::Result<()> {
     std::fs::create_dir_all(place.path("files"))?;
     println!(
-        "| DHCP server | DORA/s without drops | OFFER avg / max ms | ACK avg / max ms | CPU us/DORA | RSS MiB |"
+        "| DHCP server | DORA/s without drops | OFFER p50 / p99 / max ms | ACK p50 / p99 / max ms | CPU us/DORA | RSS MiB |"
     );
     println!("|---|--:|--:|--:|--:|--:|");
     type Start<'a> = &'a dyn Fn() -> anyhow::Result<Server>;
@@ -45,11 +46,9 @@ pub(crate) fn run(place: &Place, rackd: &Path, seconds: u64) -> anyhow::Result<(
         };
         let (offer, ack) = (&tried.offer, &tried.ack);
         println!(
-            "| {name} | {rate} | {:.2} / {:.1} | {:.2} / {:.1} | {:.0} | {:.1} |",
-            offer.average,
-            offer.worst,
-            ack.average,
-            ack.worst,
+            "| {name} | {rate} | {} | {} | {:.0} | {:.1} |",
+            offer.cell(),
+            ack.cell(),
             tried.cpu.as_secs_f64() * 1e6 / ack.received.max(1.0),
             tried.rss,
         );
@@ -78,8 +77,30 @@ impl Tried {
 struct Half {
     sent: f64,
     received: f64,
-    average: f64,
-    worst: f64,
+    /// Milliseconds from the question to the answer, in order.
+    delays: Vec<f64>,
+}
+
+impl Half {
+    fn cell(&self) -> String {
+        let at = |part| quantile(&self.delays, part).unwrap_or(f64::NAN);
+        let worst = self.delays.last().copied().unwrap_or(f64::NAN);
+        format!("{:.2} / {:.2} / {worst:.1}", at(50), at(99))
+    }
+}
+
+/// perfdhcp's `-x t`: when each packet was sent, and when it was answered, in seconds.
+fn delays(text: &str, exchange: &str) -> Vec<f64> {
+    let listed = text.split(&format!("***Timestamps for packets: {exchange}***")).nth(1).unwrap_or_default();
+    let listed = listed.split("***").next().unwrap_or_default();
+    let delay = |line: &str| {
+        let (sent, received) = line.strip_prefix("sent / received: ")?.split_once(" / ")?;
+        let seconds = |text: &str| text.trim().parse::<f64>().ok();
+        Some((seconds(received)? - seconds(sent)?) * 1e3)
+    };
+    let mut delays: Vec<f64> = listed.lines().filter_map(delay).collect();
+    delays.sort_by(f64::total_cmp);
+    delays
 }
 
 fn attempt(
@@ -95,21 +116,21 @@ fn attempt(
     let done = place
         .client("/usr/sbin/perfdhcp")
         .args(["-4", "-r", &rate_text, "-R", "60000", "-p", &seconds_text, "-d", "1", "-W", "1500000"])
-        .args(["-s", "1", "-b", "mac=00:0c:01:00:00:00", "-l", CLIENT, SERVER])
+        .args(["-x", "t", "-s", "1", "-b", "mac=00:0c:01:00:00:00", "-l", CLIENT, SERVER])
         .output()
         .context("perfdhcp")?;
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     // 3: some exchanges were not completed, which is what we ask about.
     ensure!(matches!(done.status.code(), Some(0 | 3)), "perfdhcp: {} {text}", done.status);
     let half = |name: &str| {
-        let part = text.split(name).nth(1)?;
+        // Before the statistics of the next exchange.
+        let part = text.split(&format!("***Statistics for: {name}***")).nth(1)?.split("***").next()?;
         let number =
             |what: &str| -> Option<f64> { part.split(what).nth(1)?.split_whitespace().next()?.parse().ok() };
         Some(Half {
             sent: number("sent packets:")?,
             received: number("received packets:")?,
-            average: number("avg delay:").unwrap_or(f64::NAN),
-            worst: number("max delay:").unwrap_or(f64::NAN),
+            delays: delays(&text, name),
         })
     };
     let offer = half("DISCOVER-OFFER").context("perfdhcp says nothing of offers")?;

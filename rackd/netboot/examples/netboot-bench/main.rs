@@ -68,9 +68,11 @@ fn main() -> anyhow::Result<()> {
     }
     if let Some(sim) = options.sim.as_ref().filter(|_| wants("delay")) {
         crowd::delayed(&options.directory, &tftp, sim)?;
+        crowd::far(&options.directory, &tftp, sim)?;
     }
     if wants("http") {
         files::http(&place, &options.rackd, options.runs)?;
+        crowd::http(&place, &options.rackd)?;
     }
     if wants("storm") {
         storm::run(&place, &options.rackd, options.machines)?;

@@ -22,7 +22,9 @@ pub(super) fn parse(bytes: &[u8]) -> Head {
     let mut room = [httparse::EMPTY_HEADER; HEADERS];
     let mut parsed = httparse::Request::new(&mut room);
     let len = match parsed.parse(bytes) {
-        Ok(httparse::Status::Complete(len)) => len,
+        // As long as it would have been waited for, whether it came at once or in parts.
+        Ok(httparse::Status::Complete(len)) if len <= LONGEST => len,
+        Ok(httparse::Status::Complete(_)) => return Head::Other,
         Ok(httparse::Status::Partial) if bytes.len() < LONGEST => return Head::Partial,
         Ok(httparse::Status::Partial) | Err(_) => return Head::Other,
     };
@@ -133,6 +135,7 @@ mod tests {
         assert!(matches!(parse(two.as_bytes()), Head::Read { len, .. } if len == whole.len()));
         let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(LONGEST));
         assert!(matches!(parse(long.as_bytes()), Head::Other));
+        assert!(matches!(parse((long + "\r\n").as_bytes()), Head::Other), "whole, and too long");
     }
 
     #[test]

@@ -4,9 +4,10 @@ use super::noun::{Noun, etag, whole};
 use super::proposal::{bmc_address, propose};
 use super::resource::{event, expect_etag};
 use super::same_machine::{Identifiers, Merge, merge};
+use super::whose::{Whose, whose};
 use super::{App, bmc, check, error};
 use farrier_identity::Identity;
-use farrier_inventory_store::{Found, StoreError};
+use farrier_inventory_store::{Found, NodeExtra, StoreError};
 use farrier_model::{Collection, MacAddress};
 use farrier_proto::inventory::{
     Bmc, DiscoveredMachine, DiscoveryPlan, Event, ExpectedMachine, Node, Port, ProposedNode,
@@ -27,7 +28,7 @@ impl App {
     /// The node whose port has this address, and whether a BMC with it is expected.
     pub(crate) async fn sight_machine(&self, mac_address: &str) -> Result<SightMachineResponse, Status> {
         let mac = mac("mac_address", mac_address)?;
-        let node = self.owner_of(&[mac]).await?;
+        let node = self.owners_of(&[mac]).await?.pop().unwrap_or_default();
         let (_, plan) = self.plan().await?;
         let is_its = |expected: &ExpectedMachine| expected.bmc_mac_address.parse() == Ok(mac);
         Ok(SightMachineResponse { expected_bmc: plan.machines.iter().any(is_its), node })
@@ -52,10 +53,7 @@ impl App {
         }
         let hardware = hardware.ok_or_else(|| invalid("hardware", "expected what it is made of"))?;
         check_hardware(&hardware)?;
-        let node = self.owner_of(&macs(boot, &hardware)).await?;
-        if !node.is_empty() {
-            return Ok(ReportMachineResponse { node, ..ReportMachineResponse::default() });
-        }
+        let owners = self.owners_of(&macs(boot, &hardware)).await?;
         let (_, plan) = self.plan().await?;
         let mut seen = DiscoveredMachine {
             ip_address,
@@ -67,6 +65,21 @@ impl App {
             ..DiscoveredMachine::default()
         };
         seen.bmc_address = bmc_address(&plan, &seen, &given);
+        let unclear = match self.whose(&seen, &owners).await? {
+            Whose::Nobodys => None,
+            Whose::Of { node, new_card } => {
+                if new_card {
+                    self.tell_new_card(caller, &node, &seen).await?;
+                }
+                return Ok(ReportMachineResponse { node, ..ReportMachineResponse::default() });
+            }
+            Whose::Unclear { nodes, why } => {
+                for node in &nodes {
+                    self.tell(caller, node, CONFLICT, format!("{} in {}: {why}", boot, seen.rack)).await?;
+                }
+                Some(why)
+            }
+        };
         for _ in 0..TRIES {
             match self.write_machine(caller, seen.clone()).await {
                 // Somebody else wrote it meanwhile.
@@ -74,6 +87,11 @@ impl App {
                 }
                 Err(other) => return Err(error::store(other)),
                 Ok(Some(machine)) => {
+                    if let Some(why) = unclear {
+                        // Whoever accepts it has read this.
+                        self.write_refusal(caller, &machine, &why).await.map_err(error::store)?;
+                        return Ok(ReportMachineResponse { machine, ..ReportMachineResponse::default() });
+                    }
                     let node = self.accept_automatically(caller, &plan, &machine).await;
                     let machine = if node.is_empty() { machine } else { String::new() };
                     return Ok(ReportMachineResponse { machine, node });
@@ -233,7 +251,8 @@ impl App {
         }
         let now = time::now();
         let mut node = node.born(Uuid::now_v7().to_string(), now)?;
-        let extra = node.seal(None, &self.vault)?;
+        let system = Some(Identifiers::of(&machine).system());
+        let extra = NodeExtra { system, ..node.seal(None, &self.vault)? };
         let hardware = machine.hardware.clone().unwrap_or_default();
         // Its firmware ran the ramdisk only because it was signed.
         node.secure_boot |= hardware.secure_boot && node.boot_mode() != BootMode::Bios;
@@ -258,15 +277,44 @@ impl App {
         self.store.accept((name, revision), node, &extra, ports, events).await.map_err(error::store)
     }
 
-    async fn owner_of(&self, macs: &[MacAddress]) -> Result<String, Status> {
+    /// The nodes that have one of these interfaces as a port.
+    async fn owners_of(&self, macs: &[MacAddress]) -> Result<Vec<String>, Status> {
+        let mut owners = Vec::new();
         for mac in macs {
             match self.store.get::<Port>(&Collection::Ports.name(&mac.hexhyp())).await {
-                Ok(port) => return Ok(port.node),
+                Ok(port) if owners.contains(&port.node) => {}
+                Ok(port) => owners.push(port.node),
                 Err(StoreError::NotFound { .. }) => {}
                 Err(other) => return Err(error::store(other)),
             }
         }
-        Ok(String::new())
+        Ok(owners)
+    }
+
+    async fn whose(&self, seen: &DiscoveredMachine, owners: &[String]) -> Result<Whose, Status> {
+        let its = Identifiers::of(seen).keys();
+        let nodes = self.store.nodes_like(owners, &its, ALIKE).await.map_err(error::store)?;
+        Ok(whose(&nodes, owners, &its))
+    }
+
+    /// It is no second machine, but it boots by an interface that nobody serves.
+    async fn tell_new_card(
+        &self,
+        caller: &Caller,
+        node: &str,
+        seen: &DiscoveredMachine,
+    ) -> Result<(), Status> {
+        let (mac, short) = (&seen.boot_mac_address, node.trim_start_matches("nodes/"));
+        let detail = format!(
+            "its machine booted in {} from {mac}, which is no port of it: `farrier port create {mac} --node {short}`",
+            seen.rack
+        );
+        self.tell(caller, node, NEW_CARD, detail).await
+    }
+
+    async fn tell(&self, caller: &Caller, node: &str, action: &str, detail: String) -> Result<(), Status> {
+        let happened = Event { detail, ..event(caller, node, action) };
+        self.store.record_events(vec![happened]).await.map_err(error::store)
     }
 }
 
@@ -401,6 +449,10 @@ pub(super) fn mac(field: &str, text: &str) -> Result<MacAddress, Status> {
 
 /// Machines that are kept: a stranger on the network can make up more.
 pub(super) const MOST: u64 = 2048;
+/// Of a node: its machine booted by an interface that is none of its ports.
+const NEW_CARD: &str = "new interface";
+/// Of a node: a machine says in part that it is this one, in part that it is not.
+const CONFLICT: &str = "identifiers conflict";
 /// Interfaces, or disks, of one machine.
 const PARTS: usize = 256;
 /// At which one switch is managed.

@@ -1,10 +1,12 @@
 //! What becomes of discovered machines: kept sealed, since it has the passwords on the labels of new servers.
 
-use super::proposal::{Matcher, serial};
+use super::proposal::{MOST_UNITS, Matcher, UNIT, serial};
 use super::resource::event;
 use super::{App, bmc, check, error};
 use farrier_model::{Collection, MacAddress, is_label};
-use farrier_proto::inventory::{DiscoveredMachine, DiscoveryPlan, DiscoveryRule, Event, ExpectedMachine};
+use farrier_proto::inventory::{
+    CabledPosition, DiscoveredMachine, DiscoveryPlan, DiscoveryRule, Event, ExpectedMachine,
+};
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{internal, invalid, stale_etag};
 use farrier_runtime::time;
@@ -115,8 +117,11 @@ fn keep_passwords(plan: &mut DiscoveryPlan, before: &DiscoveryPlan) {
 }
 
 fn check_plan(plan: &DiscoveryPlan) -> Result<(), Status> {
-    if plan.rules.len() > RULES || plan.machines.len() > MACHINES || plan.encoded_len() > WHOLE {
-        let text = format!("expected at most {RULES} rules and {MACHINES} machines, {WHOLE} bytes in all");
+    let many = plan.rules.len() > RULES || plan.machines.len() > MACHINES || plan.positions.len() > MACHINES;
+    if many || plan.encoded_len() > WHOLE {
+        let text = format!(
+            "expected at most {RULES} rules, {MACHINES} machines and as many positions, {WHOLE} bytes in all"
+        );
         return Err(invalid("plan", text));
     }
     let mut names = HashSet::new();
@@ -126,6 +131,7 @@ fn check_plan(plan: &DiscoveryPlan) -> Result<(), Status> {
             return Err(invalid("plan.rules.name", format!("{} is used twice", rule.name)));
         }
     }
+    plan.positions.iter().try_for_each(check_position)?;
     let mut seen = HashSet::new();
     for machine in &plan.machines {
         check_machine(machine)?;
@@ -178,6 +184,32 @@ fn check_rule(rule: &DiscoveryRule) -> Result<(), Status> {
         whole.address = "bmc".to_owned();
     }
     bmc::check(&whole)
+}
+
+fn check_position(position: &CabledPosition) -> Result<(), Status> {
+    for (field, text) in
+        [("plan.positions.switch_name", &position.switch_name), ("plan.positions.port", &position.port)]
+    {
+        check::text(field, text)?;
+        if text.trim().is_empty() {
+            return Err(invalid(field, "expected what the switch tells (LLDP), saw nothing"));
+        }
+    }
+    if !position.rack.is_empty() {
+        check::name("plan.positions.rack", Collection::Racks, &position.rack)?;
+    }
+    let has_unit = match position.port.to_lowercase().matches(UNIT).count() {
+        0 => (1..=MOST_UNITS).contains(&position.rack_unit),
+        count => count == 1 && position.rack_unit == 0,
+    };
+    if !has_unit {
+        let text = format!(
+            "expected one {UNIT} in the port or a rack unit of 1 to {MOST_UNITS}, saw {:?} and {}",
+            position.port, position.rack_unit
+        );
+        return Err(invalid("plan.positions.rack_unit", text));
+    }
+    Ok(())
 }
 
 fn check_machine(machine: &ExpectedMachine) -> Result<(), Status> {

@@ -1,3 +1,4 @@
+use super::same_machine::Identifiers;
 use super::transition::{Decision, decide, new_ports};
 use super::{App, check, error, rotation};
 use farrier_inventory_store::{Candidates, StoreError, Transition};
@@ -53,8 +54,9 @@ impl App {
                 detail: detail(&request),
                 ..Event::default()
             };
-            let transition =
-                Transition { node: decided.node, revision, applied: decided.applied, secrets, ports, event };
+            let system = request.hardware.as_ref().map(|hardware| Identifiers::new("", hardware).system());
+            let (node, applied) = (decided.node, decided.applied);
+            let transition = Transition { node, revision, applied, secrets, system, ports, event };
             crash::point(&request.event, "before");
             match self.store.transition(transition).await {
                 Ok(node) => {

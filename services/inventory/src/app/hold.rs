@@ -123,7 +123,8 @@ impl App {
             };
             node.update_time = Some(now);
             let applied = applied.clone();
-            let write = Transition { node, revision, applied, secrets, ports: Vec::new(), event };
+            let system = None;
+            let write = Transition { node, revision, applied, secrets, system, ports: Vec::new(), event };
             crash::point(step, "before");
             match self.store.transition(write).await {
                 Ok(node) => {

@@ -29,6 +29,7 @@ mod state;
 mod transition;
 mod watch;
 mod who_answers;
+mod whose;
 
 pub(crate) use discovery_plan::PLAN;
 pub(crate) use node::bmc_context;

@@ -189,7 +189,7 @@ impl Noun for Node {
         };
         let place = self.bmc.as_ref().filter(|bmc| bmc::has_bmc(bmc));
         let place = place.map(|bmc| bmc::place(&self.rack, bmc));
-        Ok(NodeExtra { secrets, bmc_place: Some(BmcPlace(place)), applied: None })
+        Ok(NodeExtra { secrets, bmc_place: Some(BmcPlace(place)), ..NodeExtra::default() })
     }
 
     fn visible_to(&self, caller: &Caller) -> bool {

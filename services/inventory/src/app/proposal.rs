@@ -2,9 +2,10 @@
 
 use farrier_model::{Collection, is_label};
 use farrier_proto::inventory::{
-    Bmc, DiscoveredMachine, DiscoveryPlan, DiscoveryRule, ExpectedMachine, GivenAddress, ProposedNode,
+    Bmc, CabledPosition, DiscoveredMachine, DiscoveryPlan, DiscoveryRule, ExpectedMachine, GivenAddress,
+    ProposedNode,
 };
-use farrier_proto::types::{OwnBmc, System};
+use farrier_proto::types::{Nic, OwnBmc, System};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
@@ -40,7 +41,7 @@ impl<'a> Matcher<'a> {
 
     pub(super) fn propose(&self, machine: &DiscoveredMachine) -> Option<ProposedNode> {
         let rule = self.plan.rules.iter().find(|rule| matches(rule, machine));
-        proposal(rule, self.expected(machine), machine)
+        proposal(rule, self.expected(machine), place(&self.plan.positions, machine).as_ref(), machine)
     }
 
     /// By serial number first, then by any of its interfaces, then by its BMC.
@@ -57,12 +58,16 @@ impl<'a> Matcher<'a> {
 fn proposal(
     rule: Option<&DiscoveryRule>,
     expected: Option<&ExpectedMachine>,
+    place: Option<&Place>,
     machine: &DiscoveredMachine,
 ) -> Option<ProposedNode> {
-    if rule.is_none() && expected.is_none() {
+    if rule.is_none() && expected.is_none() && place.is_none() {
         return None;
     }
-    let unit = expected.map_or(0, |expected| expected.rack_unit);
+    // The list comes first: it is about this machine.
+    let listed = expected.map(|expected| expected.rack_unit).filter(|unit| *unit > 0);
+    let here = place.filter(|place| place.rack.is_empty() || place.rack == machine.rack);
+    let unit = listed.or(here.map(|place| place.unit)).unwrap_or(0);
     let named = expected.map(|expected| expected.node.clone()).filter(|node| !node.is_empty());
     let by_rule = || rule.and_then(|rule| render(&rule.node_name, machine, unit));
     let node = named.or_else(|| by_rule().map(|label| Collection::Nodes.name(&label))).unwrap_or_default();
@@ -74,6 +79,14 @@ fn proposal(
     }
     if let Some(rack) = wrong_rack {
         missing.push(format!("it is expected in {rack}"));
+    }
+    if let Some(place) = place.filter(|_| here.is_none()) {
+        missing.push(format!("{} is in {}, and not in {}", place.cable, place.rack, machine.rack));
+    } else if let (Some(listed), Some(place)) = (listed, here)
+        && place.unit != listed
+    {
+        let (cable, unit) = (&place.cable, place.unit);
+        missing.push(format!("it is expected in unit {listed}, and {cable} is unit {unit}"));
     }
     if node.is_empty() {
         missing.push("no name comes of its rule".to_owned());
@@ -101,8 +114,50 @@ fn proposal(
         bmc,
         automatic: wants && missing.is_empty(),
         missing: if wants { missing.join("; ") } else { String::new() },
+        cabled_to: place.map(|place| place.cable.clone()).unwrap_or_default(),
     })
 }
+
+/// Where a machine stands by one of its cables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    /// Empty: wherever it was seen.
+    rack: String,
+    unit: i32,
+    /// Switch and port.
+    cable: String,
+}
+
+/// By the interface that it booted from, or else by the first other one whose cable the plan knows.
+fn place(positions: &[CabledPosition], machine: &DiscoveredMachine) -> Option<Place> {
+    let nics = || machine.hardware.iter().flat_map(|hardware| &hardware.nics);
+    let booted = |nic: &&Nic| same_mac(&nic.mac_address, &machine.boot_mac_address);
+    let cables = nics().filter(booted).chain(nics().filter(|nic| !booted(nic)));
+    cables.filter_map(|nic| nic.neighbour.as_ref()).find_map(|seen| {
+        positions.iter().find_map(|position| {
+            let switch = glob(&serial(&position.switch_name), &serial(&seen.system_name));
+            let unit = unit(position, &seen.port_id).filter(|_| switch && !seen.system_name.is_empty())?;
+            let cable = format!("{} {}", seen.system_name, seen.port_id);
+            Some(Place { rack: position.rack.clone(), unit, cable })
+        })
+    })
+}
+
+/// The rack unit that a port stands for; `None`: it is another port.
+fn unit(position: &CabledPosition, port: &str) -> Option<i32> {
+    let (pattern, port) = (serial(&position.port), serial(port));
+    let Some((before, after)) = pattern.split_once(UNIT) else {
+        return (pattern == port).then_some(position.rack_unit);
+    };
+    let digits = port.strip_prefix(before)?.strip_suffix(after)?;
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|unit| plain && (1..=MOST_UNITS).contains(unit))
+}
+
+/// Where the rack unit stands in the name of a port.
+pub(super) const UNIT: &str = "{unit}";
+/// Of a rack.
+pub(super) const MOST_UNITS: i32 = 100;
 
 /// Whose word the address of a BMC is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,7 +331,7 @@ fn system(machine: &DiscoveredMachine) -> System {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use farrier_proto::types::Hardware;
+    use farrier_proto::types::{Hardware, Neighbour};
 
     fn with_bmc(mac_address: &str, ip_address: &str) -> DiscoveredMachine {
         let mut machine = machine();
@@ -459,6 +514,65 @@ mod tests {
         let wrong = propose(&plan(&[rule()], &[elsewhere]), &machine).unwrap();
         assert_eq!((wrong.automatic, wrong.rack_unit), (false, 0));
         assert!(wrong.missing.contains("racks/r2"), "{}", wrong.missing);
+    }
+
+    fn cabled(switch: &str, port: &str) -> DiscoveredMachine {
+        let mut machine = machine();
+        let neighbour =
+            Neighbour { system_name: switch.into(), port_id: port.into(), ..Neighbour::default() };
+        let other = Nic { mac_address: "52:54:00:00:00:02".into(), ..Nic::default() };
+        let boot = Nic { mac_address: machine.boot_mac_address.clone(), ..Nic::default() };
+        let nics = vec![Nic { neighbour: Some(neighbour), ..other }, boot];
+        machine.hardware.as_mut().unwrap().nics = nics;
+        machine
+    }
+
+    #[test]
+    fn a_place_is_known_by_the_switch_port_that_a_machine_is_cabled_to() {
+        let position = |port: &str, rack: &str, rack_unit| CabledPosition {
+            switch_name: "leaf-*".into(),
+            port: port.into(),
+            rack: rack.into(),
+            rack_unit,
+        };
+        let positions = vec![position("Ethernet1/{unit}", "racks/r1", 0), position("swp48", "", 42)];
+        let plan = |machines: &[ExpectedMachine]| DiscoveryPlan {
+            rules: vec![DiscoveryRule { node_name: "{rack}-u{unit}".into(), ..rule() }],
+            machines: machines.to_vec(),
+            positions: positions.clone(),
+            ..DiscoveryPlan::default()
+        };
+        for (switch, port, unit) in [
+            ("Leaf-3", "ethernet1/17", 17),
+            ("leaf-3", "swp48", 42),
+            ("leaf-3", "Ethernet1/0", 0),
+            ("leaf-3", "Ethernet1/+7", 0),
+            ("leaf-3", "Ethernet1/7/1", 0),
+            ("spine-1", "Ethernet1/17", 0),
+            ("", "Ethernet1/17", 0),
+        ] {
+            let proposal = propose(&plan(&[]), &cabled(switch, port)).unwrap();
+            assert_eq!(proposal.rack_unit, unit, "{switch} {port}");
+            assert_eq!(proposal.cabled_to.is_empty(), unit == 0, "{switch} {port}");
+        }
+        let named = propose(&plan(&[]), &cabled("leaf-3", "Ethernet1/17")).unwrap();
+        assert_eq!((named.node.as_str(), named.cabled_to.as_str()), ("nodes/r1-u17", "leaf-3 Ethernet1/17"));
+        // Nothing but its cable is known: that is a proposal too.
+        let cable = DiscoveryPlan { positions: positions.clone(), ..DiscoveryPlan::default() };
+        assert_eq!(propose(&cable, &cabled("leaf-3", "Ethernet1/17")).unwrap().rack_unit, 17);
+        // The list and the cable do not say the same: nobody is believed by itself.
+        let listed = propose(&plan(&[expected()]), &cabled("leaf-3", "Ethernet1/17")).unwrap();
+        assert_eq!((listed.rack_unit, listed.automatic), (12, false));
+        assert!(
+            listed.missing.contains("in unit 12, and leaf-3 Ethernet1/17 is unit 17"),
+            "{}",
+            listed.missing
+        );
+        let mut elsewhere = plan(&[]);
+        elsewhere.positions[0].rack = "racks/r2".into();
+        let elsewhere = propose(&elsewhere, &cabled("leaf-3", "Ethernet1/17")).unwrap();
+        assert_eq!((elsewhere.rack_unit, elsewhere.automatic), (0, false));
+        assert!(elsewhere.missing.contains("is in racks/r2, and not in racks/r1"), "{}", elsewhere.missing);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Any identifier may be missing, or be a vendor's placeholder that a thousand machines share; an interface may move to
 //! another machine. So one that agrees is enough, unless all others that both have disagree.
 
-use farrier_inventory_store::MachineKeys;
+use farrier_inventory_store::{MachineKeys, SystemKeys};
 use farrier_proto::inventory::DiscoveredMachine;
 use farrier_proto::types::{Hardware, System};
 use std::collections::BTreeSet;
@@ -21,12 +21,17 @@ pub(super) struct Identifiers {
 
 impl Identifiers {
     pub(super) fn of(machine: &DiscoveredMachine) -> Self {
-        let (nothing, none) = (Hardware::default(), System::default());
-        let (boot_mac, hardware) = (&machine.boot_mac_address, machine.hardware.as_ref().unwrap_or(&nothing));
+        let nothing = Hardware::default();
+        Self::new(&machine.boot_mac_address, machine.hardware.as_ref().unwrap_or(&nothing))
+    }
+
+    /// What a machine says of itself, and the interface that it booted from; empty: not known.
+    pub(super) fn new(boot_mac: &str, hardware: &Hardware) -> Self {
+        let none = System::default();
         let system = hardware.system.as_ref().unwrap_or(&none);
         let uuid = system.uuid.trim().to_ascii_lowercase();
         let serial = system.serial_number.trim().to_ascii_lowercase();
-        let macs = hardware.nics.iter().map(|nic| nic.mac_address.as_str()).chain([boot_mac.as_str()]);
+        let macs = hardware.nics.iter().map(|nic| nic.mac_address.as_str()).chain([boot_mac]);
         let macs = macs.filter(|mac| !mac.is_empty());
         Self {
             uuid: is_uuid(&uuid).then_some(uuid),
@@ -65,6 +70,12 @@ impl Identifiers {
     /// name any.
     fn proven(&self, other: &Self) -> bool {
         agree(&self.uuid, &other.uuid) == Some(true) || agree(&self.serial, &other.serial) == Some(true)
+    }
+
+    /// As a node keeps them.
+    pub(super) fn system(&self) -> SystemKeys {
+        let MachineKeys { uuid, serial, .. } = self.keys();
+        SystemKeys { uuid, serial }
     }
 
     /// As they are searched for.
@@ -116,7 +127,7 @@ pub(super) fn merge<'a>(
 }
 
 /// `None`: one of them does not know.
-fn agree<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> Option<bool> {
+pub(super) fn agree<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> Option<bool> {
     Some(one.as_ref()? == other.as_ref()?)
 }
 

@@ -3,7 +3,7 @@
 use crate::entity::{node, port, rack};
 use crate::event;
 use crate::resource::{Resource as _, replace};
-use crate::{NodeExtra, Secrets, Store, StoreError};
+use crate::{NodeExtra, Secrets, Store, StoreError, SystemKeys};
 use farrier_proto::inventory::{Event, Node, Port};
 use prost::Message as _;
 use sea_orm::sea_query::OnConflict;
@@ -38,6 +38,8 @@ pub struct Transition {
     pub revision: i64,
     pub applied: Applied,
     pub secrets: Secrets,
+    /// What its machine is known by, where it was inspected.
+    pub system: Option<SystemKeys>,
     /// Interfaces that were found; those whose address is known already are left alone.
     pub ports: Vec<Port>,
     pub event: Event,
@@ -147,7 +149,7 @@ impl Store {
         let write = self.db.begin().await?;
         let conn = write.conn();
         let (secrets, applied) = (transition.secrets, Some(transition.applied));
-        let extra = NodeExtra { secrets, applied, ..NodeExtra::default() };
+        let extra = NodeExtra { secrets, applied, system: transition.system, ..NodeExtra::default() };
         let node = replace(conn, transition.node, transition.revision, &extra).await?;
         let mut events = vec![transition.event];
         for mut port in transition.ports {

@@ -21,6 +21,7 @@ impl MigratorTrait for Migrator {
             Box::new(DiscoveredKeys),
             Box::new(DiscoveryPlans),
             Box::new(BmcKeys),
+            Box::new(SystemKeys),
         ]
     }
 }
@@ -136,6 +137,31 @@ impl MigrationTrait for BmcKeys {
         let mut key = Table::alter();
         key.table("node").add_column(binary_null("bmc_kg_secret"));
         m.alter_table(key).await
+    }
+}
+
+/// What a node's machine is known by beside its interfaces.
+struct SystemKeys;
+
+impl MigrationName for SystemKeys {
+    fn name(&self) -> &str {
+        "m20261129_system_keys"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for SystemKeys {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        // Nodes of before get theirs when they are inspected again.
+        for column in ["system_uuid", "system_serial"] {
+            let mut key = Table::alter();
+            key.table("node").add_column(string_null(column));
+            m.alter_table(key).await?;
+            let mut index = Index::create();
+            index.name(format!("ix_node_{column}")).table("node").col(column);
+            m.create_index(index).await?;
+        }
+        Ok(())
     }
 }
 

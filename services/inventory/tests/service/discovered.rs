@@ -1,6 +1,6 @@
 //! Machines that racks find.
 
-use crate::fixture::{Clients, Fixture, inner, refused};
+use crate::fixture::{Clients, Fixture, inner, refused, transition};
 use farrier_identity::Role;
 use farrier_proto::inventory::*;
 use farrier_proto::types::{Disk, Hardware, Nic, System};
@@ -157,6 +157,85 @@ async fn who_names_foreign_interfaces_or_moves_a_card_takes_nothing_away() {
     let four = ok(op.discovered.get_discovered_machine(GetDiscoveredMachineRequest { name: name(4) }).await);
     assert_eq!(four.hardware.unwrap().system.unwrap().serial_number, "S-1005");
     assert_eq!(four.boot_count, 1);
+}
+
+#[tokio::test]
+async fn a_node_with_another_network_card_is_no_second_machine() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&["n1"]).await;
+    let mut r1 = f.rack("r1");
+    // One that was accepted, and one that was inspected.
+    ok(r1.discovered.report_machine(machine("S-1001", &[1])).await);
+    let web = Node { name: "nodes/web".into(), ..Node::default() };
+    let accept = AcceptDiscoveredMachineRequest { name: name(1), node: Some(web), etag: String::new() };
+    ok(op.discovered.accept_discovered_machine(accept).await);
+    let mut scheduler = f.scheduler();
+    for (event, operation) in [("manage", "m"), ("done", "m"), ("inspect", "i")] {
+        scheduler.transition("n1", event, operation).await.unwrap();
+    }
+    let hardware = machine("S-2001", &[21]).hardware;
+    let inspected = TransitionNodeRequest { hardware, ..transition("n1", "done", "i") };
+    ok(scheduler.dispatch.transition_node(inspected).await);
+
+    op.create_rack("r2").await.unwrap();
+    let mut r2 = f.rack("r2");
+    for (rack, serial, card, node) in
+        [(&mut r1, "s-1001 ", 7, "nodes/web"), (&mut r2, "S-2001", 27, "nodes/n1")]
+    {
+        let told = ok(rack.discovered.report_machine(machine(serial, &[card])).await);
+        assert_eq!((told.machine.as_str(), told.node.as_str()), ("", node), "{serial}");
+    }
+    assert_eq!(listed(&mut op).await, []);
+    let events: Vec<_> =
+        op.all_events().await.into_iter().filter(|event| event.action == "new interface").collect();
+    let details: Vec<_> =
+        events.iter().map(|event| (event.resource.as_str(), event.detail.as_str())).collect();
+    assert_eq!(details.len(), 2, "{details:?}");
+    assert!(
+        details[0].0 == "nodes/web"
+            && details[0].1.contains("`farrier port create 52:54:00:00:01:07 --node web`")
+    );
+    assert!(details[1].0 == "nodes/n1" && details[1].1.contains("racks/r2"), "{details:?}");
+}
+
+#[tokio::test]
+async fn identifiers_of_two_machines_are_told_and_never_merged() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    let mut r1 = f.rack("r1");
+    for (serial, card, node) in [("S-1001", 1, "a"), ("S-1002", 2, "b")] {
+        ok(r1.discovered.report_machine(machine(serial, &[card])).await);
+        let node = Node { name: format!("nodes/{node}"), ..Node::default() };
+        let accept =
+            AcceptDiscoveredMachineRequest { name: name(card), node: Some(node), etag: String::new() };
+        ok(op.discovered.accept_discovered_machine(accept).await);
+    }
+    // It would be accepted by itself.
+    let mut plan = plan();
+    let rule = plan.rules.first_mut().unwrap();
+    *rule = DiscoveryRule {
+        node_name: "x-{serial}".into(),
+        bmc: Some(Bmc { driver: "manual".into(), ..Bmc::default() }),
+        automatic: true,
+        ..DiscoveryRule { name: "all".into(), ..DiscoveryRule::default() }
+    };
+    plan.machines.clear();
+    ok(op.discovered.replace_discovery_plan(ReplaceDiscoveryPlanRequest { plan: Some(plan) }).await);
+    // A card of the one in a third machine; then a card of the one in the other.
+    for (serial, cards, nodes) in
+        [("S-1003", &[1_u8][..], &["nodes/a"][..]), ("S-1002", &[1, 2], &["nodes/a", "nodes/b"])]
+    {
+        let told = ok(r1.discovered.report_machine(machine(serial, cards)).await);
+        assert_eq!((told.machine, told.node), (name(1), String::new()), "{serial}");
+        let shown = GetDiscoveredMachineRequest { name: name(1) };
+        let refused = ok(op.discovered.get_discovered_machine(shown).await).refused;
+        assert!(nodes.iter().all(|node| refused.contains(node)), "{refused}");
+        let conflicts =
+            op.all_events().await.into_iter().filter(|event| event.action == "identifiers conflict");
+        let conflicts: Vec<_> = conflicts.filter(|event| event.detail.contains(&refused)).collect();
+        let of: Vec<_> = conflicts.iter().map(|event| event.resource.as_str()).collect();
+        assert_eq!(of, nodes, "{conflicts:?}");
+    }
 }
 
 fn plan() -> DiscoveryPlan {

@@ -33,6 +33,9 @@ pub struct Model {
     pub bmc_kg_secret: Option<Vec<u8>>,
     /// What its BMC is: no two nodes have the same. None: no BMC, or one that was given before this was kept.
     pub bmc_place: Option<String>,
+    /// Of the machine itself, as it was inspected last; as a discovered machine's.
+    pub system_uuid: Option<String>,
+    pub system_serial: Option<String>,
     /// The last transition, so that the same call again gets the same answer.
     pub applied_operation: String,
     pub applied_event: String,
@@ -42,6 +45,13 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+/// What a machine is known by beside its interfaces; none: it does not say, or says what a thousand others do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SystemKeys {
+    pub uuid: Option<String>,
+    pub serial: Option<String>,
+}
 
 /// What a write does to a stored secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,6 +83,8 @@ pub struct NodeExtra {
     pub secrets: Secrets,
     /// What its BMC is, from now on; none: as it was.
     pub bmc_place: Option<BmcPlace>,
+    /// What its machine is known by, from now on; none: as it was.
+    pub system: Option<SystemKeys>,
     /// Set by a transition.
     pub applied: Option<Applied>,
 }
@@ -96,6 +108,8 @@ impl Resource for Node {
                 bmc_next_secret: changed(&extra.secrets.next),
                 bmc_kg_secret: changed(&extra.secrets.kg),
                 bmc_place: extra.bmc_place.as_ref().map_or(NotSet, |place| Set(place.0.clone())),
+                system_uuid: extra.system.as_ref().map_or(NotSet, |system| Set(system.uuid.clone())),
+                system_serial: extra.system.as_ref().map_or(NotSet, |system| Set(system.serial.clone())),
                 applied_operation: extra.applied.as_ref().map_or(NotSet, |a| Set(a.operation.clone())),
                 applied_event: extra.applied.as_ref().map_or(NotSet, |a| Set(a.event.clone())),
             }
