@@ -1,6 +1,7 @@
 //! The capabilities in terms of resources.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
