@@ -159,14 +159,13 @@ async fn a_second_account_is_made_over_redfish_and_the_first_deleted() {
     assert!(done.steps[0].detail.contains("account \"admin\" is gone"), "{}", done.steps[0].detail);
     assert!(node.accounts().password("admin").is_none());
     let url = format!("http://{}/redfish/v1/Systems/1", node.bmc_address());
-    let asked = |login: &'static str| {
-        Command::new("curl")
-            .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-u", login])
-            .arg(&url)
-            .output()
+    let asked = async |login: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-u", login]).arg(&url);
+        curl.output().await.unwrap().stdout
     };
-    assert_eq!(asked("second:another-One-4now").await.unwrap().stdout, b"200");
-    assert_eq!(asked("admin:pretend").await.unwrap().stdout, b"401");
+    assert_eq!(asked("second:another-One-4now").await, b"200");
+    assert_eq!(asked("admin:pretend").await, b"401");
     bench.stop(vec![node]).await;
 }
 
