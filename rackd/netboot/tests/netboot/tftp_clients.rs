@@ -136,6 +136,8 @@ fn curl_tftp_hpa_and_atftp_read_through_one_port() {
 fn curl_reads_whole_blocks_over_a_link_that_is_smaller_than_they_are() {
     let routed = crate::relay::Routed::new();
     routed.near.client.sh("ip link set down0 mtu 1400");
+    // And a firewall drops the router's word of it.
+    routed.near.server.sh("iptables -A INPUT -p icmp -j DROP");
     routed
         .far
         .client
