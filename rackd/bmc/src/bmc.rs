@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 use crate::either::{Absent, Gave};
 use crate::{
-    Accounts, Bios, BiosSettings, BmcError, BmcIdentity, BootDevice, BootMode, BootOrder, BootOverride,
-    Capability, Console, ConsoleLine, Deadline, EventLog, Events, Firmware, Identify, Identity, Interrupt,
-    Inventory, Led, Look, Media, Power, PowerDraw, PowerState, Present, Profile, ReadInventory, ReadNetwork,
-    ReadPowerDraw, ReadSensors, Recognise, Removed, ResetBmc, Secret, SecureBoot, Sensors, VirtualMedia,
-    Vlans, Volumes, Watchdog,
+    Accounts, Bios, BiosSettings, BmcError, BmcIdentity, BootDevice, BootOrder, BootOverride, Capability,
+    Console, ConsoleLine, Deadline, EventLog, Events, Firmware, Identify, Identity, Interrupt, Inventory,
+    Led, Look, Power, PowerDraw, PowerState, Present, Profile, ReadInventory, ReadNetwork, ReadPowerDraw,
+    ReadSensors, Recognise, Removed, ResetBmc, Secret, SecureBoot, Sensors, VirtualMedia, Vlans, Volumes,
+    Watchdog,
 };
 
 /// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].
@@ -34,7 +34,7 @@ pub struct Bmc {
     pub(crate) network: Given<dyn ReadNetwork>,
     pub(crate) watchdog: Given<dyn Watchdog>,
     accounts: Given<dyn Accounts>,
-    virtual_media: Given<dyn VirtualMedia>,
+    pub(crate) virtual_media: Given<dyn VirtualMedia>,
     bios: Given<dyn Bios>,
     pub(crate) secure_boot: Given<dyn SecureBoot>,
     pub(crate) firmware: Given<dyn Firmware>,
@@ -163,13 +163,6 @@ impl Bmc {
     #[must_use]
     pub fn with_accounts(mut self, accounts: Arc<dyn Accounts>) -> Self {
         self.accounts = Some((self.driver, accounts));
-        self
-    }
-
-    /// Adds virtual media.
-    #[must_use]
-    pub fn with_virtual_media(mut self, virtual_media: Arc<dyn VirtualMedia>) -> Self {
-        self.virtual_media = Some((self.driver, virtual_media));
         self
     }
 
@@ -486,38 +479,6 @@ impl Bmc {
     /// See [`Accounts::delete_account`].
     pub async fn delete_account(&self, user: &str, deadline: Deadline) -> Result<Removed, BmcError> {
         self.give(&self.accounts, Capability::Accounts)?.delete_account(user, deadline).await
-    }
-
-    /// See [`VirtualMedia::media`].
-    pub async fn media(&self, deadline: Deadline) -> Result<Media, BmcError> {
-        self.either(Capability::VirtualMedia, |bmc| async move {
-            bmc.give(&bmc.virtual_media, Capability::VirtualMedia)?.media(deadline).await
-        })
-        .await
-    }
-
-    /// See [`VirtualMedia::insert_media`].
-    pub async fn insert_media(&self, url: &str, deadline: Deadline) -> Result<Media, BmcError> {
-        self.either(Capability::VirtualMedia, |bmc| async move {
-            bmc.give(&bmc.virtual_media, Capability::VirtualMedia)?.insert_media(url, deadline).await
-        })
-        .await
-    }
-
-    /// See [`VirtualMedia::eject_media`].
-    pub async fn eject_media(&self, deadline: Deadline) -> Result<Media, BmcError> {
-        self.either(Capability::VirtualMedia, |bmc| async move {
-            bmc.give(&bmc.virtual_media, Capability::VirtualMedia)?.eject_media(deadline).await
-        })
-        .await
-    }
-
-    /// See [`VirtualMedia::boot_media_once`].
-    pub async fn boot_media_once(&self, mode: BootMode, deadline: Deadline) -> Result<(), BmcError> {
-        self.either(Capability::VirtualMedia, |bmc| async move {
-            bmc.give(&bmc.virtual_media, Capability::VirtualMedia)?.boot_media_once(mode, deadline).await
-        })
-        .await
     }
 
     /// See [`Bios::bios`].
