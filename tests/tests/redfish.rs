@@ -98,7 +98,7 @@ async fn a_node_with_redfish_only_is_verified_inspected_and_deployed() {
 async fn a_bmc_that_wants_another_password_first_gets_it_by_a_rotation_or_at_first_contact() {
     let bench = Bench::start().await;
     let works = [
-        Work::RotateBmcCredentials(RotateBmcCredentials {}),
+        Work::RotateBmcCredentials(RotateBmcCredentials::default()),
         Work::Verify(Verify { replace_default_password: true }),
     ];
     let mut nodes = Vec::new();

@@ -227,7 +227,7 @@ mod tests {
     fn a_row_of_bmcs_waits_its_turn_each_where_it_is_now_and_a_flood_is_bounded() {
         let guest = |n: usize, ip| {
             let [.., a, b] = n.to_be_bytes();
-            Guest { mac: MacAddr([2, 0, 0, 1, a, b]), ip, maker: None }
+            Guest { mac: MacAddr([2, 0, 0, 1, a, b]), ip, maker: None, managed: false }
         };
         let mut queue = Queue::default();
         for (n, ip) in [(1, IP), (2, IP), (1, MOVED)] {

@@ -121,9 +121,8 @@ fn firmware_is_sent_to_https_where_the_snapshot_has_a_certificate() {
         told.lines().find_map(|line| line.split_once("https://")).map(|(_, rest)| format!("https://{rest}"));
     let url = url.unwrap_or_else(|| panic!("{told}"));
     assert_eq!(url, "https://10.78.0.1:8443/firmware/snponly.efi");
-    for line in [format!("-n {} addr add 10.78.0.50/24 dev c0", cable.client)] {
-        assert!(Command::new("ip").args(line.split(' ')).status().unwrap().success(), "ip {line}");
-    }
+    let line = format!("-n {} addr add 10.78.0.50/24 dev c0", cable.client);
+    assert!(Command::new("ip").args(line.split(' ')).status().unwrap().success(), "ip {line}");
     let mut curl = inside(&cable.client, Path::new("curl"));
     let read = curl.args(["-sS", "--fail", "--max-time", "20", "--cacert"]).arg(cable.path("ca")).arg(&url);
     let read = read.output().unwrap();

@@ -36,7 +36,7 @@ fn a_debian_outlives_its_rackd() {
 async fn outlive(lab: &mut Lab, debian: ImageFile) -> Result<()> {
     make_available(&lab.client, &lab.server, &debian, boot_mode(Firmware::Bios)).await?;
     let start = lab.server.machine.serial_position();
-    let mut console = Console::attach(lab, "n1").await?;
+    let mut person = Console::attach(lab, "n1").await?;
     let instance = Instance {
         name: "anvil".into(),
         flavor: "flavors/any".into(),
@@ -49,8 +49,8 @@ async fn outlive(lab: &mut Lab, debian: ImageFile) -> Result<()> {
         ..Instance::default()
     };
     lab.client.wait(lab.client.create_instance(instance).await?, |_| {}).await?;
-    log_in(&mut console).await?;
-    console.leave().await?;
+    log_in(&mut person).await?;
+    person.leave().await?;
     expect(lab, start, "FARRIER-WITNESS synced=5 root=ext4 rw.").await?;
     expect(lab, start, "FARRIER-SESSION state=LOGGED_IN away=0.").await?;
 
