@@ -60,6 +60,11 @@ impl KnownMachines {
         self.lock().about
     }
 
+    /// Nodes that inventory knew when it was last asked.
+    async fn count(&self) -> usize {
+        self.nodes.lock().await.values().collect::<HashSet<_>>().len()
+    }
+
     /// Whether what a table has of the port in this network is a known machine's that nobody works on.
     pub(crate) fn is_idle(&self, table: &BootTable, mac: MacAddr, network: &str) -> bool {
         let state = self.lock();
@@ -101,7 +106,9 @@ pub(crate) async fn open(rack: &Rack, path: &Path) -> Kept {
 
 async fn serve_kept(rack: &Rack, kept: &Kept) {
     let Some(last) = kept.last() else { return };
-    let known = last.machines.iter().map(|m| (m.mac.clone(), m.name.clone())).collect();
+    // BMCs are in it too, and no machines.
+    let boots = last.machines.iter().filter(|m| rack.provisioning_named(&m.segment).is_some());
+    let known = boots.map(|m| (m.mac.clone(), m.name.clone())).collect();
     *rack.known.nodes.lock().await = known;
     serve_again(rack).await;
 }
@@ -146,9 +153,7 @@ async fn ask(rack: &Rack, credentials: &Credentials, mut kept: Kept) {
     let (mut away, mut emptied) = (false, Emptied::default());
     loop {
         match list(inventory.clone()).await {
-            Ok(ports)
-                if !emptied.is_taken(rack.known.nodes.lock().await.len(), ports.len(), Instant::now()) =>
-            {
+            Ok(ports) if !emptied.is_taken(rack.known.count().await, ports.len(), Instant::now()) => {
                 away = false;
                 serve_again(rack).await;
             }
@@ -157,6 +162,8 @@ async fn ask(rack: &Rack, credentials: &Credentials, mut kept: Kept) {
                 away = false;
             }
             Err(status) => {
+                // Who is away for an hour has not said anything for an hour.
+                emptied = Emptied::default();
                 // Told once an outage.
                 if !std::mem::replace(&mut away, true) {
                     let machines = rack.known.about().machines;
@@ -171,7 +178,7 @@ async fn ask(rack: &Rack, credentials: &Credentials, mut kept: Kept) {
 }
 
 /// An inventory that knew machines and now says that there is none was more likely set up anew, or restored from the wrong
-/// backup, than all of its machines are gone: what is taken from a rack at once can no longer boot.
+/// backup, than all of its machines are gone: what is taken from a rack at once can no longer boot. One machine may well go.
 #[derive(Debug, Default)]
 struct Emptied {
     since: Option<Instant>,
@@ -180,7 +187,8 @@ struct Emptied {
 impl Emptied {
     /// Whether what it says is taken: of so many ports that were known, it knows so many.
     fn is_taken(&mut self, known: usize, says: usize, now: Instant) -> bool {
-        if known == 0 || says > 0 {
+        // Of one that was deleted it is believed.
+        if known <= 1 || says > 0 {
             self.since = None;
             return true;
         }

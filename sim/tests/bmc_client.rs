@@ -180,11 +180,14 @@ async fn wrong_credentials_are_named_and_do_not_hammer_the_bmc() {
     let without_kg = lab.client().power_status(soon()).await;
     assert_eq!(without_kg, Err(BmcError::WrongKg { addr: lab.bmc.address(), had_kg: false }));
     let right = BmcAddress { kg: Some(Secret::new("kg")), ..lab.address() };
-    lab.hub.bmc(right.clone()).power_status(soon()).await.unwrap();
+    let ours = lab.hub.bmc(right.clone());
+    ours.power_status(soon()).await.unwrap();
     let wrong = lab.hub.bmc(BmcAddress { password: Secret::new("wrong"), ..right.clone() });
     let error = wrong.power_status(soon()).await.unwrap_err();
     assert_eq!(error, BmcError::WrongPassword { addr: lab.bmc.address(), user: "admin".into() });
     assert!(!format!("{error} {error:?} {right:?}").contains("S3cret"));
+    // Behind what tells the BMC that its proof was not taken, which nobody waits for.
+    ours.power_status(soon()).await.unwrap();
     let before = lab.bmc.datagrams();
     let error = wrong.power_status(soon()).await.unwrap_err();
     assert!(matches!(&error, BmcError::CircuitOpen { reason, .. } if !reason.is_transient()), "{error}");
@@ -243,8 +246,10 @@ async fn rubbish_is_named_and_is_not_taken_for_silence() {
         assert!(*count >= 3 && error.is_transient(), "{error}");
         let text = error.to_string();
         assert!(text.contains("expected an answer to Get Channel Authentication") || open, "{text}");
-        assert!(text.contains("RMCP header: version expected 06h"), "{text}");
-        assert!(text.contains("seen 0xf9"), "what came: {text}");
+        let why =
+            if open { "not both encrypted and authenticated" } else { "RMCP header: version expected 06h" };
+        assert!(text.contains(why), "{text}");
+        assert!(text.contains("seen 0xf9") || open, "what came: {text}");
         lab.bmc.set_faults(Faults::default());
         hub.shutdown().await;
     }

@@ -184,6 +184,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("xorriso", "/usr/bin/xorriso"),
     ("procps", "/usr/bin/ps"),
     ("curl", "/usr/bin/curl"),
+    ("tcpdump", "/usr/bin/tcpdump"),
     ("tftp-hpa", "/usr/bin/tftp"),
     ("atftp", "/usr/bin/atftp"),
     ("isc-dhcp-client", "/sbin/dhclient"),

@@ -44,9 +44,9 @@ pub(super) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
                 let more = csv(&read(&path)?).map_err(|why| bad(&path, &why))?;
                 plan.machines.extend(more);
             }
-            if plan.rules.is_empty() && plan.machines.is_empty() {
+            if plan.rules.is_empty() && plan.machines.is_empty() && plan.positions.is_empty() {
                 session.confirm(
-                    "the plan would be empty: all its rules, machines and passwords are forgotten",
+                    "the plan would be empty: all its rules, machines, places and passwords are forgotten",
                 )?;
             }
             plan.etag = etag.unwrap_or_default();

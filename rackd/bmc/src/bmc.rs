@@ -463,7 +463,10 @@ impl Bmc {
 
     /// See [`Accounts::has_account`].
     pub async fn has_account(&self, user: &str, deadline: Deadline) -> Result<bool, BmcError> {
-        self.give(&self.accounts, Capability::Accounts)?.has_account(user, deadline).await
+        self.either(Capability::Accounts, |bmc| async move {
+            bmc.give(&bmc.accounts, Capability::Accounts)?.has_account(user, deadline).await
+        })
+        .await
     }
 
     /// See [`Accounts::create_account`].
@@ -473,12 +476,18 @@ impl Bmc {
         password: &Secret,
         deadline: Deadline,
     ) -> Result<(), BmcError> {
-        self.give(&self.accounts, Capability::Accounts)?.create_account(user, password, deadline).await
+        self.either(Capability::Accounts, |bmc| async move {
+            bmc.give(&bmc.accounts, Capability::Accounts)?.create_account(user, password, deadline).await
+        })
+        .await
     }
 
     /// See [`Accounts::delete_account`].
     pub async fn delete_account(&self, user: &str, deadline: Deadline) -> Result<Removed, BmcError> {
-        self.give(&self.accounts, Capability::Accounts)?.delete_account(user, deadline).await
+        self.either(Capability::Accounts, |bmc| async move {
+            bmc.give(&bmc.accounts, Capability::Accounts)?.delete_account(user, deadline).await
+        })
+        .await
     }
 
     /// See [`Bios::bios`].

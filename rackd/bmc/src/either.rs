@@ -150,7 +150,9 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::{Deadline, Identify, Led, ReadSensors, Sensors};
+    use crate::{
+        Accounts, BmcNetwork, Deadline, Identify, Led, ReadNetwork, ReadSensors, Removed, Secret, Sensors,
+    };
 
     /// Has an LED without a clock, and no sensors.
     struct First;
@@ -188,6 +190,54 @@ mod tests {
         async fn sensors(&self, _: Deadline) -> Result<Sensors, BmcError> {
             Ok(Sensors::default())
         }
+    }
+
+    /// Speaks of accounts and of the network, or says that the BMC has got none.
+    struct Further(bool);
+
+    impl Further {
+        fn gives<T>(&self, capability: Capability, what: T) -> Result<T, BmcError> {
+            let lack = BmcError::Unsupported { driver: "first", capability: capability.as_str() };
+            if self.0 { Ok(what) } else { Err(lack) }
+        }
+    }
+
+    #[async_trait]
+    impl Accounts for Further {
+        async fn set_password(&self, _: &Secret, _: Deadline) -> Result<(), BmcError> {
+            self.gives(Capability::Accounts, ())
+        }
+        async fn prove_password(&self, _: Deadline) -> Result<(), BmcError> {
+            self.gives(Capability::Accounts, ())
+        }
+        async fn has_account(&self, _: &str, _: Deadline) -> Result<bool, BmcError> {
+            self.gives(Capability::Accounts, true)
+        }
+        async fn create_account(&self, _: &str, _: &Secret, _: Deadline) -> Result<(), BmcError> {
+            self.gives(Capability::Accounts, ())
+        }
+        async fn delete_account(&self, _: &str, _: Deadline) -> Result<Removed, BmcError> {
+            self.gives(Capability::Accounts, Removed::Gone)
+        }
+    }
+
+    #[async_trait]
+    impl ReadNetwork for Further {
+        async fn network(&self, _: Deadline) -> Result<BmcNetwork, BmcError> {
+            self.gives(Capability::Network, BmcNetwork::default())
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_is_asked_of_accounts_and_network_is_the_seconds_to_give_where_the_first_has_none() {
+        let with = |driver, gives| {
+            Bmc::new(driver).with_accounts(Arc::new(Further(gives))).with_network(Arc::new(Further(gives)))
+        };
+        let both = || with("first", false).or(with("second", true));
+        assert_eq!(both().has_account("u", soon()).await, Ok(true));
+        assert_eq!(both().create_account("u", &Secret::new("hunter2"), soon()).await, Ok(()));
+        assert_eq!(both().delete_account("u", soon()).await, Ok(Removed::Gone));
+        assert_eq!(both().network(soon()).await, Ok(BmcNetwork::default()));
     }
 
     fn first() -> Bmc {

@@ -80,6 +80,9 @@ impl Bmc {
 
     /// See [`ReadNetwork::network`].
     pub async fn network(&self, deadline: Deadline) -> Result<BmcNetwork, BmcError> {
-        self.give(&self.network, Capability::Network)?.network(deadline).await
+        self.either(Capability::Network, |bmc| async move {
+            bmc.give(&bmc.network, Capability::Network)?.network(deadline).await
+        })
+        .await
     }
 }

@@ -78,8 +78,8 @@ impl Bmcs {
             return self.open_with(node, access, deadline).await;
         };
         // The one that it took last comes first: a wrong password may count against the account.
-        let (one, other) =
-            if self.has_next(plain(node), |has| *has) { (next, access) } else { (access, next) };
+        let had = self.has_next(plain(node), |has| *has);
+        let (one, other) = if had { (next, access) } else { (access, next) };
         let first = async {
             let opened = self.open_with(node, one, deadline).await?;
             match opened.bmc.power_status(deadline).await {
@@ -89,8 +89,9 @@ impl Bmcs {
         };
         match first.await {
             Err(error) if error.is_wrong_password() => {
+                // Said, not turned about: two who find it out at a time say the same.
                 self.has_next(plain(node), |has| {
-                    *has = !*has;
+                    *has = !had;
                     *has
                 });
                 self.open_with(node, other, deadline).await
@@ -188,6 +189,8 @@ impl Bmcs {
                 match self.open_with(node, access, deadline).await {
                     Ok(opened) => opened.bmc,
                     Err(error) if error.is_wrong_password() => return Err(error),
+                    // Somebody else may be at the BMC's address: no password goes there by another way either.
+                    Err(error @ BmcError::Certificate { pinned: true, .. }) => return Err(error),
                     // What is wrong with Redfish need not be wrong with this.
                     Err(_) => ipmi,
                 }
@@ -197,6 +200,11 @@ impl Bmcs {
             DriverChoice::Manual => self.unmanaged.manual(plain(node)),
             DriverChoice::Fake => self.unmanaged.fake(plain(node)),
         })
+    }
+
+    /// The BMC was given this account with this password, by whichever driver: that it was refused before counts no longer.
+    pub(crate) fn forgive(&self, access: &Access) {
+        self.redfish.forgive(&access.redfish);
     }
 
     /// Whether `auto` should find its driver anew.

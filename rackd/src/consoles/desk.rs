@@ -318,18 +318,19 @@ fn is_over(error: &BmcError, lost_for: Duration) -> bool {
 
 /// Trying again would do harm, or no good.
 fn is_final(error: &BmcError) -> bool {
-    matches!(
-        error,
-        BmcError::ConsoleTaken { .. }
-            | BmcError::Unsupported { .. }
-            | BmcError::WrongPassword { .. }
-            | BmcError::WrongKg { .. }
-            | BmcError::BadCredentials { .. }
-            | BmcError::HostKey { .. }
-            | BmcError::NoProgram { .. }
-            | BmcError::NotOffered { .. }
-            | BmcError::ShuttingDown
-    )
+    // Also where it is not asked again since it refused the password.
+    error.is_wrong_password()
+        || matches!(
+            error,
+            BmcError::ConsoleTaken { .. }
+                | BmcError::Unsupported { .. }
+                | BmcError::WrongKg { .. }
+                | BmcError::BadCredentials { .. }
+                | BmcError::HostKey { .. }
+                | BmcError::NoProgram { .. }
+                | BmcError::NotOffered { .. }
+                | BmcError::ShuttingDown
+        )
 }
 
 #[cfg(test)]
@@ -343,7 +344,11 @@ mod tests {
         assert!(!is_over(&BmcError::ConsoleTaken { addr }, soon));
         assert!(is_over(&BmcError::ConsoleTaken { addr }, late));
         assert!(!is_over(&BmcError::StillQueued { addr }, late));
-        assert!(is_over(&BmcError::WrongPassword { addr, user: String::new() }, soon));
+        let wrong = BmcError::WrongPassword { addr, user: String::new() };
+        assert!(is_over(&wrong, soon));
+        let spared = |reason| BmcError::CircuitOpen { addr, failures: 1, reason, next_try_in: soon };
+        assert!(is_final(&spared(Box::new(wrong))));
+        assert!(!is_final(&spared(Box::new(BmcError::StillQueued { addr }))));
         // Told by the BMC, not found when asking: somebody took it just now.
         assert!(is_final(&BmcError::ConsoleTaken { addr }));
     }

@@ -98,7 +98,7 @@ pub(crate) struct PoolText {
 pub(crate) struct MachineText {
     pub(crate) name: String,
     pub(crate) mac: String,
-    segment: String,
+    pub(crate) segment: String,
     address: Ipv4Addr,
     /// Missing: its name.
     #[serde(default)]

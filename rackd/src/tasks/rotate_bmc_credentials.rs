@@ -53,6 +53,7 @@ pub(super) async fn rotate(cx: &Context<'_>) -> Result<Rotated, StepError> {
     match lets_in(bmcs.open_with(node, old, cx.call()).await, cx).await {
         Ok(opened) => {
             let set = opened.bmc.set_password(&next, cx.call()).await;
+            bmcs.forgive(&with_next);
             crash::point(RotateBmcCredentials.name(), "told");
             match set {
                 // The old one is still the right one: another login would only count against the account.

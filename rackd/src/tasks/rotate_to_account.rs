@@ -22,6 +22,14 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
     let made = match login(bmcs.open_with(node, old, cx.call()).await, cx).await {
         Ok((opened, _)) => make(cx, &opened.bmc, &new_user, &next, &with_next).await?,
         Err(error) if error.is_wrong_password() => Made::Perhaps(None),
+        // It lets us do nothing but change that password in place, as the error advises: a second name that nothing was begun
+        // of must not stay in the way of that.
+        Err(error @ BmcError::PasswordChangeRequired { .. }) => {
+            if cx.task.task().await.result.is_none_or(|result| !result.bmc_account_begun) {
+                note_refusal(cx).await?;
+            }
+            return Err(error.into());
+        }
         Err(error) => return Err(error.into()),
     };
     let refused = match made {
@@ -108,6 +116,7 @@ async fn make(
         }
     }
     let made = old.create_account(new_user, next, cx.call()).await;
+    cx.rack.bmc.forgive(with_next);
     crash::point(RotateBmcCredentials.name(), "told");
     match made {
         Ok(()) => Ok(Made::Perhaps(None)),

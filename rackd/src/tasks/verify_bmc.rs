@@ -18,6 +18,8 @@ impl Step for VerifyBmc {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         cx.rack.bmc.reconsider(&cx.machine()?.name);
+        // Somebody may have given the BMC the password that it refused.
+        cx.rack.bmc.forgive(&cx.access().await?);
         let opened = cx.opened_bmc().await?;
         let bmc = opened.bmc;
         let identity = match bmc.identity(cx.call()).await {

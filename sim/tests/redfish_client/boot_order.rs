@@ -58,7 +58,7 @@ async fn a_boot_order_is_changed_by_each_vendors_way_and_read_back() {
         let again = bmc.set_boot_order(vec![cd.into()], soon()).await.unwrap();
         assert_eq!((ids(&again), again.pending, again.task.as_str()), (vec![cd, network, disk], false, ""));
         let unknown = bmc.set_boot_order(vec!["Boot00FF".into()], soon()).await.unwrap_err();
-        let BmcError::NotOffered { offered, .. } = &unknown else { panic!("{unknown}") };
+        let BmcError::NotListed { offered, .. } = &unknown else { panic!("{unknown}") };
         assert!(offered.iter().any(|id| id == cd), "{unknown}");
         lab.stop().await;
     }

@@ -73,7 +73,7 @@ async fn a_log_is_chosen_by_its_name_and_read_no_further_than_asked() {
     assert_eq!((lifecycle.log.as_str(), &lifecycle.logs), ("Lclog", &sel.logs));
     assert!(lifecycle.events[0].message.contains("logged in using admin"), "{lifecycle:?}");
     let unknown = bmc.named_log("Audit", 9, soon()).await.unwrap_err();
-    assert!(matches!(&unknown, BmcError::NotOffered { offered, .. } if *offered == sel.logs), "{unknown}");
+    assert!(matches!(&unknown, BmcError::NotListed { offered, .. } if *offered == sel.logs), "{unknown}");
     // Only the one that is named is cleared.
     bmc.clear_named_log("Lclog", soon()).await.unwrap();
     assert_eq!(bmc.named_log("Lclog", 9, soon()).await.unwrap().events, []);

@@ -58,13 +58,21 @@ impl Accounts for IpmiBmc {
 struct Users {
     /// Places that there are.
     most: u8,
-    /// Names by id; ids that the BMC refuses to speak of are not there.
+    /// Names by id.
     names: Vec<(u8, Vec<u8>)>,
+    /// Ids that the BMC refuses to speak of: nobody has them, or the BMC keeps them for itself.
+    refused: Vec<u8>,
 }
 
 impl Users {
     fn of(&self, name: &str) -> Option<u8> {
         self.names.iter().find(|(_, seen)| seen == name.as_bytes()).map(|(id, _)| *id)
+    }
+
+    /// Places for one more, those first that are nobody's for sure; the first of all is the null user's.
+    fn free(&self) -> impl Iterator<Item = u8> {
+        let empty = self.names.iter().filter(|(_, name)| name.is_empty()).map(|(id, _)| *id);
+        empty.chain(self.refused.iter().copied()).filter(|id| *id > FIRST)
     }
 }
 
@@ -72,17 +80,16 @@ impl Link {
     async fn users(&mut self, call: &mut Call) -> Result<Users, BmcError> {
         // Any user's access tells how many there may be.
         let most = self.command(call, GetUserAccess(FIRST)).await?.max_users.clamp(FIRST, MAX_USER_ID);
-        let mut names = Vec::new();
+        let mut users = Users { most, names: Vec::new(), refused: Vec::new() };
         for user in FIRST..=most {
             match self.command(call, GetUserName(user)).await {
-                Ok(name) => names.push((user, name)),
-                // An id that nobody has.
-                Err(BmcError::Refused { .. }) if user > FIRST => names.push((user, Vec::new())),
-                Err(BmcError::Refused { .. }) => {}
+                Ok(name) => users.names.push((user, name)),
+                // A BMC that is busy says nothing of whose the id is.
+                Err(BmcError::Refused { code, .. }) if !code.is_transient() => users.refused.push(user),
                 Err(error) => return Err(error),
             }
         }
-        Ok(Users { most, names })
+        Ok(users)
     }
 
     /// Name, password, rights, and only then lets the user in.
@@ -122,12 +129,11 @@ impl Link {
     /// Gives the first place that may have it the name: many BMCs have some that they keep for themselves.
     async fn take_place(&mut self, call: &mut Call, users: &Users, user: &str) -> Result<u8, BmcError> {
         let long = BmcError::Unsupported { driver: "ipmi", capability: "names of more than 16 bytes" };
-        // The first is the null user's.
-        let free = users.names.iter().filter(|(id, name)| *id > FIRST && name.is_empty());
-        for (id, _) in free {
-            let name = SetUserName::new(*id, user).ok_or_else(|| long.clone())?;
+        let free: Vec<u8> = users.free().collect();
+        for id in free {
+            let name = SetUserName::new(id, user).ok_or_else(|| long.clone())?;
             match self.command(call, name).await {
-                Ok(()) if self.command(call, GetUserName(*id)).await? == user.as_bytes() => return Ok(*id),
+                Ok(()) if self.command(call, GetUserName(id)).await? == user.as_bytes() => return Ok(id),
                 Ok(()) | Err(BmcError::Refused { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -176,3 +182,16 @@ impl Link {
 const FIRST: u8 = 1;
 const ADMINISTRATOR: u8 = 4;
 const NO_ACCESS: u8 = 15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_the_bmc_refuses_to_speak_of_is_taken_last_and_the_null_users_never() {
+        let names = vec![(1, Vec::new()), (2, b"admin".to_vec()), (4, Vec::new())];
+        let users = Users { most: 5, names, refused: vec![3, 5] };
+        assert_eq!(users.free().collect::<Vec<_>>(), [4, 3, 5]);
+        assert_eq!(users.of("admin"), Some(2));
+    }
+}

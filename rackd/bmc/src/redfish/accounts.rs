@@ -1,7 +1,10 @@
 //! Accounts and their passwords (DSP0268: AccountService, ManagerAccount).
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use farrier_ipmi::Secret;
+use http::StatusCode;
 use serde_json::json;
 
 use super::document::{Document, Path};
@@ -15,14 +18,29 @@ use crate::{Accounts, BmcError, Capability, Deadline, Removed};
 impl Accounts for RedfishBmc {
     async fn set_password(&self, new: &Secret, deadline: Deadline) -> Result<(), BmcError> {
         let new = new.clone();
-        self.call(deadline, move |link, call| Box::pin(link.set_password(call, new))).await
+        self.call(deadline, move |link, call| {
+            Box::pin(async move {
+                let (logins, addr, user) =
+                    (Arc::clone(&link.logins), link.address.addr, link.address.user.clone());
+                logins.forgive(addr, &user, &new);
+                let set = link.set_password(call, new.clone()).await;
+                // Also where the answer is lost, and also what others tried meanwhile.
+                logins.forgive(addr, &user, &new);
+                set
+            })
+        })
+        .await
     }
 
     async fn prove_password(&self, deadline: Deadline) -> Result<(), BmcError> {
         self.call(deadline, |link, call| {
             Box::pin(async move {
                 link.log_out().await;
-                link.power(call).await.map(drop)
+                match link.power(call).await {
+                    // It lets the account in, if only to change the password.
+                    Ok(_) | Err(BmcError::PasswordChangeRequired { .. }) => Ok(()),
+                    Err(error) => Err(error),
+                }
             })
         })
         .await
@@ -43,7 +61,16 @@ impl Accounts for RedfishBmc {
         deadline: Deadline,
     ) -> Result<(), BmcError> {
         let (user, password) = (user.to_owned(), password.clone());
-        self.call(deadline, move |link, call| Box::pin(link.create_account(call, user, password))).await
+        self.call(deadline, move |link, call| {
+            Box::pin(async move {
+                let (logins, addr) = (Arc::clone(&link.logins), link.address.addr);
+                logins.forgive(addr, &user, &password);
+                let made = link.create_account(call, user.clone(), password.clone()).await;
+                logins.forgive(addr, &user, &password);
+                made
+            })
+        })
+        .await
     }
 
     async fn delete_account(&self, user: &str, deadline: Deadline) -> Result<Removed, BmcError> {
@@ -115,6 +142,10 @@ impl Link {
         if !answer.status.is_success() {
             if refused.is_transient() {
                 return Err(refused);
+            }
+            // It may answer the repetition of one that was obeyed.
+            if answer.status == StatusCode::NOT_FOUND && self.accounts(call).await?.of(&user).is_none() {
+                return Ok(Removed::Gone);
             }
             let (_, out) = self.patch(call, path, &json!({ "Enabled": false }), account.etag.clone()).await?;
             let (_, emptied) = self.patch(call, path, &json!({ "UserName": "" }), None).await?;
@@ -194,7 +225,7 @@ const PLACES: usize = 4;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use std::time::Duration;
 
     use super::super::scripted;
@@ -245,5 +276,55 @@ mod tests {
         assert_eq!(bmc.delete_account("old", soon()).await, Ok(Removed::Gone));
         assert_eq!(asked.lock().unwrap()[3..], ["DELETE /A/4", "PATCH /A/4", "PATCH /A/4"]);
         assert_eq!(bmc.delete_account("old", soon()).await, Ok(Removed::Gone), "it is idempotent");
+    }
+
+    /// The first answer to DELETE got lost, and the second says that there is no such account.
+    #[tokio::test]
+    async fn an_account_that_was_deleted_by_the_first_of_two_requests_is_gone() {
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let told = Arc::clone(&asked);
+        let hub = scripted::hub(move |request| {
+            let mut told = told.lock().unwrap();
+            if !request.starts_with("GET") {
+                told.push(request.to_owned());
+            }
+            let ok = |text: &str| Some((200, text.to_owned()));
+            match request {
+                "GET /redfish/v1/" => ok(
+                    r#"{"RedfishVersion": "1.15.0", "Systems": {"@odata.id": "/S"}, "AccountService": {"@odata.id": "/AS"}}"#,
+                ),
+                "GET /AS" => ok(r#"{"Accounts": {"@odata.id": "/A"}}"#),
+                "GET /A" if told.is_empty() => ok(r#"{"Members": [{"@odata.id": "/A/1"}]}"#),
+                "GET /A" => ok(r#"{"Members": []}"#),
+                "GET /A/1" => ok(r#"{"UserName": "old", "RoleId": "Administrator", "Enabled": true}"#),
+                _ => Some((404, "{}".to_owned())),
+            }
+        });
+        let bmc = hub.bmc(scripted::address());
+        let soon = Deadline::after(Duration::from_secs(30));
+        assert_eq!(bmc.delete_account("old", soon).await, Ok(Removed::Gone));
+        assert_eq!(*asked.lock().unwrap(), ["DELETE /A/1"]);
+        hub.shutdown().await;
+    }
+
+    /// As a BMC with the password of its label (DSP0266, "password change required").
+    #[tokio::test]
+    async fn an_account_that_may_only_change_its_password_is_let_in() {
+        let hub = scripted::hub(|request| {
+            Some(match request {
+                "GET /redfish/v1/" => (200, scripted::ROOT.to_owned()),
+                _ => (
+                    403,
+                    r#"{"error": {"@Message.ExtendedInfo": [{"MessageId": "Base.1.5.0.PasswordChangeRequired", "MessageArgs": ["/A/1"]}]}}"#
+                        .to_owned(),
+                ),
+            })
+        });
+        let bmc = hub.bmc(scripted::address());
+        let soon = Deadline::after(Duration::from_secs(30));
+        assert_eq!(bmc.prove_password(soon).await, Ok(()));
+        let seen = bmc.power_status(soon).await;
+        assert!(matches!(seen, Err(BmcError::PasswordChangeRequired { .. })), "{seen:?}");
+        hub.shutdown().await;
     }
 }

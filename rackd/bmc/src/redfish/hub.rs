@@ -29,7 +29,7 @@ struct Inner {
     tuning: Tuning,
     actors: Actors<RedfishAddress, Link>,
     worked: Arc<Worked>,
-    logins: Logins,
+    logins: Arc<Logins>,
     places: Arc<Semaphore>,
     ssh: Option<Ssh>,
 }
@@ -52,7 +52,7 @@ impl RedfishHub {
     pub fn with_ssh(dial: Arc<dyn Dial>, tuning: Tuning, ssh: Option<Ssh>) -> Self {
         let (actors, worked) = (Actors::new(), Arc::default());
         let places = Arc::new(Semaphore::new(tuning.max_connections));
-        let logins = Logins::default();
+        let logins = Arc::default();
         Self { inner: Arc::new(Inner { dial, tuning, actors, worked, logins, places, ssh }) }
     }
 
@@ -65,13 +65,19 @@ impl RedfishHub {
         let (addr, inner) = (address.addr, &*self.inner);
         let make = |address: Arc<RedfishAddress>| {
             let (dial, worked) = (Arc::clone(&inner.dial), Arc::clone(&inner.worked));
-            let login = inner.logins.of(&address);
-            Link::new(address, dial, inner.tuning, worked, login, Arc::clone(&inner.places))
+            let logins = Arc::clone(&inner.logins);
+            Link::new(address, dial, inner.tuning, worked, logins, Arc::clone(&inner.places))
         };
         let address = Arc::new(address);
         let way = inner.actors.way(addr, Arc::clone(&address), make);
         let ssh = inner.ssh.clone().map(|ssh| (address, ssh));
         handle(Arc::new(RedfishBmc::new(addr, way, ssh)), name)
+    }
+
+    /// Somebody has given the account of this address its password, perhaps by another way than Redfish: that it was refused
+    /// before counts no longer.
+    pub fn forgive(&self, address: &RedfishAddress) {
+        self.inner.logins.forgive(address.addr, &address.user, &address.password);
     }
 
     /// Stops all actors, lets them delete their sessions, and waits for them. Calls under way end

@@ -15,7 +15,7 @@ use super::address::RedfishAddress;
 use super::dial::Dial;
 use super::document::{Document, Path};
 use super::http::{Answer, Http, X_AUTH_TOKEN};
-use super::logins::Login;
+use super::logins::{Login, Logins};
 use super::persist::Asked;
 use super::places::Root;
 use super::refusal;
@@ -45,6 +45,7 @@ pub(crate) struct Link {
     pub(super) to_change: Option<Path>,
     /// What all who log in there with this account know of it.
     pub(super) login: Arc<Login>,
+    pub(super) logins: Arc<Logins>,
     worked: Arc<Worked>,
     pub(super) http: Http,
     breaker: Breaker,
@@ -139,12 +140,13 @@ impl Link {
         dial: Arc<dyn Dial>,
         tuning: Tuning,
         worked: Arc<Worked>,
-        login: Arc<Login>,
+        logins: Arc<Logins>,
         places: Arc<Semaphore>,
     ) -> Self {
         Self {
             worked,
-            login,
+            login: logins.of(&address),
+            logins,
             to_change: None,
             http: Http::new(Arc::clone(&address), dial, tuning, places),
             breaker: Breaker::new(tuning.breaker()),
@@ -217,6 +219,11 @@ impl Link {
             self.auth = Auth::None;
             self.log_in(call).await?;
             return self.follow(call, ask).await;
+        }
+        // Elsewhere it may be a BMC that starts and has no sessions yet.
+        if self.root.as_ref().is_some_and(|root| root.sessions.is_none()) {
+            self.auth = Auth::None;
+            return Err(self.login.refuse(&self.address, &self.tuning).await);
         }
         Err(self.address.wrong_password())
     }

@@ -1,12 +1,12 @@
 //! What is known of a password, shared by all who log in at an address with it: the servers of a chassis have one account, and
-//! each wrong log-in counts against it.
+//! each wrong log-in counts against it. A refusal outlives its handles: who asks next is often not the one who asked before.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use farrier_ipmi::Secret;
-use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout_at};
 
 use super::address::RedfishAddress;
@@ -16,12 +16,19 @@ use crate::{BmcError, Deadline};
 
 /// One of these for a hub.
 #[derive(Default)]
-pub(super) struct Logins(Mutex<HashMap<SocketAddr, Vec<Known>>>);
+pub(super) struct Logins(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    known: HashMap<SocketAddr, Vec<Known>>,
+    /// When it was last walked.
+    swept: Option<Instant>,
+}
 
 struct Known {
     user: String,
     password: Secret,
-    login: Weak<Login>,
+    login: Arc<Login>,
 }
 
 /// An account at an address, with a password.
@@ -32,26 +39,99 @@ pub(super) struct Login {
 }
 
 /// May try to log in; nobody else does meanwhile.
-pub(super) struct Turn<'a>(MutexGuard<'a, Option<Instant>>);
+pub(super) struct Turn<'a>(tokio::sync::MutexGuard<'a, Option<Instant>>);
 
 impl Logins {
     /// The one of this address, account and password.
     pub(super) fn of(&self, address: &RedfishAddress) -> Arc<Login> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.entry(address.addr).or_default();
-        known.retain(|known| known.login.strong_count() > 0);
-        let is_it = |known: &&Known| known.user == address.user && known.password == address.password;
-        if let Some(login) = known.iter().find(is_it).and_then(|known| known.login.upgrade()) {
-            return login;
+        let mut table = self.table();
+        table.sweep();
+        let known = table.known.entry(address.addr).or_default();
+        known.retain(Known::is_worth_keeping);
+        if let Some(known) = known.iter().find(|known| known.is_of(&address.user, &address.password)) {
+            return Arc::clone(&known.login);
+        }
+        // The oldest refusal makes room: what handles use stays.
+        if known.len() >= MOST
+            && let Some(oldest) = known.iter().position(|known| !known.is_used())
+        {
+            known.remove(oldest);
         }
         let login = Arc::new(Login::default());
         let (user, password) = (address.user.clone(), address.password.clone());
-        known.push(Known { user, password, login: Arc::downgrade(&login) });
+        known.push(Known { user, password, login: Arc::clone(&login) });
         login
+    }
+
+    /// Somebody gives an account this password: what was known against it counts no longer.
+    pub(super) fn forgive(&self, addr: SocketAddr, user: &str, password: &Secret) {
+        if let Some(known) = self.table().known.get_mut(&addr) {
+            // Where somebody tries it right now, what comes of that is kept from those who come later.
+            known.retain(|known| !known.is_of(user, password) || known.login.forgive());
+        }
+    }
+
+    /// The map stays consistent even if a holder panicked: every change is one call.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// No secret stays for long because nobody asks its BMC again.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        if self.swept.is_some_and(|at| now < at + SWEEP) {
+            return;
+        }
+        self.swept = Some(now);
+        self.known.retain(|_, known| {
+            known.retain(Known::is_worth_keeping);
+            !known.is_empty()
+        });
+    }
+}
+
+impl Known {
+    fn is_of(&self, user: &str, password: &Secret) -> bool {
+        self.user == user && self.password == *password
+    }
+
+    /// By a handle: nobody but the table gives it away, under its lock.
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.login) > 1
+    }
+
+    fn is_worth_keeping(&self) -> bool {
+        self.is_used() || self.login.is_refused()
     }
 }
 
 impl Login {
+    /// `false`: somebody tries it right now.
+    fn forgive(&self) -> bool {
+        match self.refused.try_lock() {
+            Ok(mut refused) => {
+                *refused = None;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Or is being tried.
+    fn is_refused(&self) -> bool {
+        match self.refused.try_lock() {
+            Ok(refused) => refused.is_some_and(|until| Instant::now() < until),
+            Err(_) => true,
+        }
+    }
+
+    /// It was wrong in a request that needs no log-in: nobody tries it again for a while.
+    pub(super) async fn refuse(&self, address: &RedfishAddress, tuning: &Tuning) -> BmcError {
+        Turn(self.refused.lock().await).refused(address, tuning)
+    }
+
     /// Waits for the others who try it.
     ///
     /// # Errors
@@ -83,20 +163,22 @@ impl Turn<'_> {
     }
 }
 
+/// Passwords that are known at an address, but for those in use: somebody who guesses does not fill the memory.
+const MOST: usize = 32;
+
+/// Between two walks of all addresses.
+const SWEEP: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::time::Duration;
 
     use super::*;
-    use crate::redfish::{RedfishAddress, scripted};
+    use crate::redfish::{RedfishAddress, RedfishHub, scripted};
 
-    /// A chassis of eight servers, whose account's password is wrong at the node of each.
-    #[tokio::test(start_paused = true)]
-    async fn a_password_that_is_wrong_is_tried_once_for_all_servers_of_a_chassis() {
-        let tried = Arc::new(AtomicU32::new(0));
-        let count = Arc::clone(&tried);
-        let hub = scripted::hub(move |request| {
+    /// A BMC that takes no password, and counts those that are tried.
+    fn refusing(count: Arc<AtomicU32>) -> RedfishHub {
+        scripted::hub(move |request| {
             let body = match request {
                 "GET /redfish/v1/" => {
                     r#"{"RedfishVersion": "1.15.0", "Systems": {"@odata.id": "/S"}, "Links": {"Sessions": {"@odata.id": "/X"}}}"#
@@ -108,7 +190,79 @@ mod tests {
                 _ => return Some((404, "{}".to_owned())),
             };
             Some((200, body.to_owned()))
+        })
+    }
+
+    /// Five calls of a command line, each with a handle of its own, which is gone before the next.
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_outlives_its_handle_until_it_expires() {
+        let tried = Arc::new(AtomicU32::new(0));
+        let hub = refusing(Arc::clone(&tried));
+        let ask = async |logged_in: u32| {
+            let bmc = hub.bmc(scripted::address());
+            let seen = bmc.power_status(Deadline::after(Duration::from_secs(60))).await;
+            assert!(seen.as_ref().is_err_and(BmcError::is_wrong_password), "{seen:?}");
+            assert_eq!(tried.load(Ordering::Relaxed), logged_in);
+            drop(bmc);
+            // Long enough for the actor to end.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        for _ in 0..5 {
+            ask(1).await;
+        }
+        tokio::time::sleep(Tuning::default().refused_pause * 2).await;
+        ask(2).await;
+        hub.shutdown().await;
+    }
+
+    /// Where the password goes along with every request.
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_outlives_its_handle_also_where_there_are_no_sessions() {
+        let tried = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&tried);
+        let hub = scripted::hub(move |request| {
+            if request == "GET /redfish/v1/" {
+                return Some((200, scripted::ROOT.to_owned()));
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            Some((401, "{}".to_owned()))
         });
+        for _ in 0..5 {
+            let bmc = hub.bmc(scripted::address());
+            let seen = bmc.power_status(Deadline::after(Duration::from_secs(60))).await;
+            assert!(seen.as_ref().is_err_and(BmcError::is_wrong_password), "{seen:?}");
+            drop(bmc);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(tried.load(Ordering::Relaxed), 1);
+        hub.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_are_few_and_gone_when_they_expire_or_are_forgiven() {
+        let (logins, tuning) = (Logins::default(), Tuning::default());
+        let with = |n: usize| RedfishAddress { password: Secret::new(n.to_string()), ..scripted::address() };
+        let kept = || logins.table().known.values().map(Vec::len).sum::<usize>();
+        for n in 0..100 {
+            let _told = logins.of(&with(n)).refuse(&with(n), &tuning).await;
+        }
+        assert_eq!(kept(), MOST);
+        let soon = || Deadline::after(Duration::from_secs(1));
+        assert!(logins.of(&with(99)).turn(&with(99), soon()).await.is_err());
+        logins.forgive(with(99).addr, "u", &with(99).password);
+        assert!(logins.of(&with(99)).turn(&with(99), soon()).await.is_ok());
+        assert!(logins.of(&with(98)).turn(&with(98), soon()).await.is_err());
+        tokio::time::sleep(tuning.refused_pause * 2).await;
+        let elsewhere = RedfishAddress { addr: ([192, 0, 2, 2], 80).into(), ..scripted::address() };
+        let _login = logins.of(&elsewhere);
+        assert_eq!(kept(), 1);
+    }
+
+    /// A chassis of eight servers, whose account's password is wrong at the node of each.
+    #[tokio::test(start_paused = true)]
+    async fn a_password_that_is_wrong_is_tried_once_for_all_servers_of_a_chassis() {
+        let tried = Arc::new(AtomicU32::new(0));
+        let hub = refusing(Arc::clone(&tried));
         let bmcs: Vec<_> = (0..8)
             .map(|n| hub.bmc(RedfishAddress { system: n.to_string(), ..scripted::address() }))
             .collect();

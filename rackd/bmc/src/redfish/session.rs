@@ -42,6 +42,8 @@ impl Link {
         }
         let password = String::from_utf8_lossy(self.address.password.expose()).into_owned();
         let Some(sessions) = self.root(call).await?.sessions.clone() else {
+            // Nothing is sent here: it is only whether the password was refused not long ago.
+            drop(self.login.turn(&self.address, call.deadline).await?);
             self.use_basic(&password);
             return Ok(());
         };

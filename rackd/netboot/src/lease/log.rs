@@ -95,16 +95,20 @@ impl Log {
         let mut bytes = HEADER.to_vec();
         records.iter().for_each(|record| record.write(&mut bytes));
         let new = self.path.with_extension("new");
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&new)?;
-        file.try_lock()?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&new, &self.path)?;
+        let file = match whole(&new, &bytes).and_then(|file| std::fs::rename(&new, &self.path).map(|()| file))
+        {
+            Ok(file) => file,
+            Err(error) => {
+                // What there is room for is wanted by the file that stays.
+                let _nothing_else_helps = std::fs::remove_file(&new);
+                return Err(error);
+            }
+        };
+        // The one of before has no name any more: whatever fails from here on, what follows goes into this one.
+        (self.file, self.len, self.torn) = (file, bytes.len() as u64, false);
         // The name is on disk with its directory.
         File::open(self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
-            .sync_all()?;
-        (self.file, self.len, self.torn) = (file, bytes.len() as u64, false);
-        Ok(())
+            .sync_all()
     }
 
     /// Cuts off what is no record. More than a crash leaves is kept beside it: somebody may want to look.
@@ -119,6 +123,15 @@ impl Log {
         self.file.set_len(self.len)?;
         self.file.sync_all()
     }
+}
+
+/// A file with these bytes that is on disk, and this process's.
+fn whole(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    file.try_lock()?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(file)
 }
 
 const HEADER: &[u8] = b"farrier leases 1\n";

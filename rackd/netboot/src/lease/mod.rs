@@ -159,7 +159,7 @@ impl Leases {
             book.shift(was..was + longest, step);
         }
         self.0.shifted.store(true, Ordering::Relaxed);
-        self.0.reserved.shift(was, step);
+        self.0.reserved.shift(was..was + longest, step);
     }
 
     /// Whether what is on disk is to be written, since the clock was set.
@@ -175,6 +175,9 @@ impl Leases {
         change: &LeaseChange,
         now: SystemTime,
     ) -> bool {
+        if let LeaseChange::Bound { seconds, .. } = change {
+            self.0.longest.fetch_max((*seconds).into(), Ordering::Relaxed);
+        }
         self.0.reserved.change(mac, network, change, now)
     }
 

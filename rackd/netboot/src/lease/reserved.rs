@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{
     Mutex,
@@ -134,10 +135,15 @@ impl Reserved {
         }
     }
 
-    pub(super) fn shift(&self, was: SystemTime, step: Step) {
+    /// Those that end then.
+    pub(super) fn shift(&self, then: Range<SystemTime>, step: Step) {
         let mut leases = lock(&self.leases);
         leases.shifted = true;
-        for lease in leases.by_port.values_mut().filter(|lease| lease.expires_at > was) {
+        for lease in leases
+            .by_port
+            .values_mut()
+            .filter(|lease| lease.expires_at > then.start && lease.expires_at <= then.end)
+        {
             lease.expires_at = step.of(lease.expires_at);
         }
     }

@@ -1,3 +1,4 @@
+use super::bmc::has_bmc;
 use super::same_machine::Identifiers;
 use super::transition::{Decision, decide, new_ports};
 use super::{App, check, error, rotation};
@@ -16,8 +17,12 @@ pub(super) const TRIES: usize = 32;
 
 impl App {
     pub(crate) async fn candidates(&self) -> Result<ListCandidatesResponse, Status> {
-        let Candidates { nodes, rack_sites, bootable_nodes } =
+        let Candidates { mut nodes, rack_sites, bootable_nodes } =
             self.store.candidates().await.map_err(error::store)?;
+        // Where there is no BMC any more nobody looks again.
+        for node in nodes.iter_mut().filter(|node| !node.bmc.as_ref().is_some_and(has_bmc)) {
+            node.observation = None;
+        }
         Ok(ListCandidatesResponse { nodes, rack_sites: rack_sites.into_iter().collect(), bootable_nodes })
     }
 

@@ -1,6 +1,7 @@
 //! Why a node is where it is. Pure: the node and the time in, sentences out. `tests/tests/commands.rs` types
 //! every command that is printed here.
 
+use super::bmc::has_bmc;
 use super::observe::{health_word, power_word};
 use super::{state, who_answers};
 use farrier_model::lifecycle::{Event, State, verbs};
@@ -109,7 +110,8 @@ fn observed(node: &Node, at: State, now_ms: i64) -> String {
 
 /// Whether its rack got nothing out of the BMC when it last asked.
 fn bmc_in_trouble(node: &Node) -> bool {
-    node.observation.as_ref().is_some_and(|seen| !seen.bmc_problem.is_empty())
+    node.bmc.as_ref().is_some_and(has_bmc)
+        && node.observation.as_ref().is_some_and(|seen| !seen.bmc_problem.is_empty())
 }
 
 /// Whether its BMC was opened before.

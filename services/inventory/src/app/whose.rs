@@ -36,9 +36,9 @@ pub(super) fn whose(nodes: &[KnownNode], by_port: &[String], its: &MachineKeys) 
     let port = shares_port(first);
     let (uuid, serial) = (agree(&its.uuid, &first.system.uuid), agree(&its.serial, &first.system.serial));
     let same = match (uuid, serial) {
-        (Some(true), Some(true) | None) | (None, Some(true)) => true,
-        // A board that was changed, or a placeholder that we do not know: its interfaces say which.
-        (Some(true), Some(false)) | (Some(false), Some(true)) | (None, None) => port,
+        (Some(true), Some(true)) => true,
+        // A board that was changed, or a placeholder that we do not know and a whole batch has: its interfaces say which.
+        (Some(true), Some(false) | None) | (Some(false) | None, Some(true)) | (None, None) => port,
         // A network card that moved.
         (Some(false), Some(false) | None) | (None, Some(false)) => false,
     };
@@ -88,8 +88,9 @@ mod tests {
         for (what, known, port, its, expected) in [
             ("as it was", ("u", "s"), true, ("u", "s"), Some(false)),
             ("another network card", ("u", "s"), false, ("u", "s"), Some(true)),
-            ("another card, and it says no serial", ("u", "s"), false, ("u", ""), Some(true)),
-            ("another card, and it says no UUID", ("u", "s"), false, ("", "s"), Some(true)),
+            ("another card, and it says no serial", ("u", "s"), false, ("u", ""), None),
+            ("another card, and it says no UUID", ("u", "s"), false, ("", "s"), None),
+            ("its own card, and it says no serial", ("u", "s"), true, ("u", ""), Some(false)),
             ("another board", ("u", "s"), true, ("v", "s"), Some(false)),
             ("another board and other cards", ("u", "s"), false, ("v", "s"), None),
             ("never inspected", ("", ""), true, ("u", "s"), Some(false)),
