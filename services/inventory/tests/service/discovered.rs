@@ -164,8 +164,15 @@ async fn a_node_with_another_network_card_is_no_second_machine() {
     let f = Fixture::start().await;
     let mut op = f.with_nodes(&["n1"]).await;
     let mut r1 = f.rack("r1");
+    // By UUID and serial number both: either alone is a whole batch's now and then.
+    let whole = |serial: &str, uuid: u8, card: u8| {
+        let mut report = machine(serial, &[card]);
+        let system = report.hardware.as_mut().unwrap().system.as_mut().unwrap();
+        system.uuid = format!("4c4c4544-0042-3510-8052-b4c04f4e31{uuid:02x}");
+        report
+    };
     // One that was accepted, and one that was inspected.
-    ok(r1.discovered.report_machine(machine("S-1001", &[1])).await);
+    ok(r1.discovered.report_machine(whole("S-1001", 1, 1)).await);
     let web = Node { name: "nodes/web".into(), ..Node::default() };
     let accept = AcceptDiscoveredMachineRequest { name: name(1), node: Some(web), etag: String::new() };
     ok(op.discovered.accept_discovered_machine(accept).await);
@@ -173,16 +180,16 @@ async fn a_node_with_another_network_card_is_no_second_machine() {
     for (event, operation) in [("manage", "m"), ("done", "m"), ("inspect", "i")] {
         scheduler.transition("n1", event, operation).await.unwrap();
     }
-    let hardware = machine("S-2001", &[21]).hardware;
+    let hardware = whole("S-2001", 2, 21).hardware;
     let inspected = TransitionNodeRequest { hardware, ..transition("n1", "done", "i") };
     ok(scheduler.dispatch.transition_node(inspected).await);
 
     op.create_rack("r2").await.unwrap();
     let mut r2 = f.rack("r2");
-    for (rack, serial, card, node) in
-        [(&mut r1, "s-1001 ", 7, "nodes/web"), (&mut r2, "S-2001", 27, "nodes/n1")]
+    for (rack, serial, uuid, card, node) in
+        [(&mut r1, "s-1001 ", 1, 7, "nodes/web"), (&mut r2, "S-2001", 2, 27, "nodes/n1")]
     {
-        let told = ok(rack.discovered.report_machine(machine(serial, &[card])).await);
+        let told = ok(rack.discovered.report_machine(whole(serial, uuid, card)).await);
         assert_eq!((told.machine.as_str(), told.node.as_str()), ("", node), "{serial}");
     }
     assert_eq!(listed(&mut op).await, []);
