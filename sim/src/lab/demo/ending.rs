@@ -64,7 +64,7 @@ pub(super) fn success(
          \n  inventory {}\n  scheduler {}\n  images    {}\n  rackd     {}\n  identity  {identity}\n\
          \n  alias farrier='{farrier}'\n  farrier node list\n  farrier node explain {}\n  farrier event list\n  \
          farrier node boot-trace {}\n  farrier rack dhcp leases {RACK}\n  farrier node capabilities {}\n  \
-         farrier node sensors {}\n  farrier node console {}\n  \
+         farrier node sensors {}\n  farrier node console {} --log\n  \
          {more}farrier instance delete {INSTANCE} --wait --yes\n\
          \n  With grpcurl, or with buf (neither is installed by the demo):\n  {prefix}grpcurl {one} {authority} list\n  \
          {prefix}grpcurl {one} -d '{{}}' {authority} farrier.inventory.v1.NodeService/ListNodes\n  \
