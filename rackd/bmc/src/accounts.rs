@@ -1,9 +1,11 @@
 //! Capability: the account that Farrier uses.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use farrier_ipmi::Secret;
 
-use crate::{BmcError, Deadline};
+use crate::{Bmc, BmcError, Capability, Deadline};
 
 /// Changes an account of a BMC.
 #[async_trait]
@@ -39,3 +41,57 @@ pub enum Removed {
 
 /// What a driver says was to be so, where the BMC has no account of that name: nothing was sent.
 pub(crate) const NO_ACCOUNT: &str = "this login";
+
+impl Bmc {
+    /// Adds the accounts.
+    #[must_use]
+    pub fn with_accounts(mut self, accounts: Arc<dyn Accounts>) -> Self {
+        self.accounts = Some((self.driver(), accounts));
+        self
+    }
+
+    /// See [`Accounts::set_password`].
+    pub async fn set_password(&self, new: &Secret, deadline: Deadline) -> Result<(), BmcError> {
+        self.either(Capability::Accounts, |bmc| async move {
+            bmc.give(&bmc.accounts, Capability::Accounts)?.set_password(new, deadline).await
+        })
+        .await
+    }
+
+    /// See [`Accounts::prove_password`].
+    pub async fn prove_password(&self, deadline: Deadline) -> Result<(), BmcError> {
+        self.either(Capability::Accounts, |bmc| async move {
+            bmc.give(&bmc.accounts, Capability::Accounts)?.prove_password(deadline).await
+        })
+        .await
+    }
+
+    /// See [`Accounts::has_account`].
+    pub async fn has_account(&self, user: &str, deadline: Deadline) -> Result<bool, BmcError> {
+        self.either(Capability::Accounts, |bmc| async move {
+            bmc.give(&bmc.accounts, Capability::Accounts)?.has_account(user, deadline).await
+        })
+        .await
+    }
+
+    /// See [`Accounts::create_account`].
+    pub async fn create_account(
+        &self,
+        user: &str,
+        password: &Secret,
+        deadline: Deadline,
+    ) -> Result<(), BmcError> {
+        self.either(Capability::Accounts, |bmc| async move {
+            bmc.give(&bmc.accounts, Capability::Accounts)?.create_account(user, password, deadline).await
+        })
+        .await
+    }
+
+    /// See [`Accounts::delete_account`].
+    pub async fn delete_account(&self, user: &str, deadline: Deadline) -> Result<Removed, BmcError> {
+        self.either(Capability::Accounts, |bmc| async move {
+            bmc.give(&bmc.accounts, Capability::Accounts)?.delete_account(user, deadline).await
+        })
+        .await
+    }
+}

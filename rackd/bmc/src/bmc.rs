@@ -10,8 +10,7 @@ use crate::{
     Accounts, Bios, BiosSettings, BmcError, BmcIdentity, BootDevice, BootOrder, BootOverride, Capability,
     Console, ConsoleLine, Deadline, EventLog, Events, Firmware, Identify, Identity, Interrupt, Inventory,
     Led, Look, Power, PowerDraw, PowerState, Present, Profile, ReadInventory, ReadNetwork, ReadPowerDraw,
-    ReadSensors, Recognise, Removed, ResetBmc, Secret, SecureBoot, Sensors, VirtualMedia, Vlans, Volumes,
-    Watchdog,
+    ReadSensors, Recognise, ResetBmc, SecureBoot, Sensors, VirtualMedia, Vlans, Volumes, Watchdog,
 };
 
 /// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].
@@ -33,7 +32,7 @@ pub struct Bmc {
     reset: Given<dyn ResetBmc>,
     pub(crate) network: Given<dyn ReadNetwork>,
     pub(crate) watchdog: Given<dyn Watchdog>,
-    accounts: Given<dyn Accounts>,
+    pub(crate) accounts: Given<dyn Accounts>,
     pub(crate) virtual_media: Given<dyn VirtualMedia>,
     bios: Given<dyn Bios>,
     pub(crate) secure_boot: Given<dyn SecureBoot>,
@@ -156,13 +155,6 @@ impl Bmc {
     #[must_use]
     pub fn with_bmc_reset(mut self, reset: Arc<dyn ResetBmc>) -> Self {
         self.reset = Some((self.driver, reset));
-        self
-    }
-
-    /// Adds the accounts.
-    #[must_use]
-    pub fn with_accounts(mut self, accounts: Arc<dyn Accounts>) -> Self {
-        self.accounts = Some((self.driver, accounts));
         self
     }
 
@@ -441,51 +433,6 @@ impl Bmc {
     pub async fn reset_bmc(&self, deadline: Deadline) -> Result<(), BmcError> {
         self.either(Capability::ResetBmc, |bmc| async move {
             bmc.give(&bmc.reset, Capability::ResetBmc)?.reset_bmc(deadline).await
-        })
-        .await
-    }
-
-    /// See [`Accounts::set_password`].
-    pub async fn set_password(&self, new: &Secret, deadline: Deadline) -> Result<(), BmcError> {
-        self.either(Capability::Accounts, |bmc| async move {
-            bmc.give(&bmc.accounts, Capability::Accounts)?.set_password(new, deadline).await
-        })
-        .await
-    }
-
-    /// See [`Accounts::prove_password`].
-    pub async fn prove_password(&self, deadline: Deadline) -> Result<(), BmcError> {
-        self.either(Capability::Accounts, |bmc| async move {
-            bmc.give(&bmc.accounts, Capability::Accounts)?.prove_password(deadline).await
-        })
-        .await
-    }
-
-    /// See [`Accounts::has_account`].
-    pub async fn has_account(&self, user: &str, deadline: Deadline) -> Result<bool, BmcError> {
-        self.either(Capability::Accounts, |bmc| async move {
-            bmc.give(&bmc.accounts, Capability::Accounts)?.has_account(user, deadline).await
-        })
-        .await
-    }
-
-    /// See [`Accounts::create_account`].
-    pub async fn create_account(
-        &self,
-        user: &str,
-        password: &Secret,
-        deadline: Deadline,
-    ) -> Result<(), BmcError> {
-        self.either(Capability::Accounts, |bmc| async move {
-            bmc.give(&bmc.accounts, Capability::Accounts)?.create_account(user, password, deadline).await
-        })
-        .await
-    }
-
-    /// See [`Accounts::delete_account`].
-    pub async fn delete_account(&self, user: &str, deadline: Deadline) -> Result<Removed, BmcError> {
-        self.either(Capability::Accounts, |bmc| async move {
-            bmc.give(&bmc.accounts, Capability::Accounts)?.delete_account(user, deadline).await
         })
         .await
     }

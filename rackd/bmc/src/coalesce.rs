@@ -68,6 +68,29 @@ impl<T: Clone> Coalesced<T> {
         read(Turn(Some(Arc::clone(self)))).await
     }
 
+    /// As [`Coalesced::ask`], for a read that takes several turns at the BMC: nobody joins it once the first has begun, and those
+    /// who did are told what came of all of it.
+    pub(crate) async fn ask_in_parts<F, R>(
+        self: &Arc<Self>,
+        deadline: Deadline,
+        read: F,
+    ) -> Result<T, BmcError>
+    where
+        F: FnOnce(Turn<T>) -> R,
+        R: Future<Output = Result<(Joined<T>, T), BmcError>>,
+    {
+        self.ask(deadline, |turn| {
+            let read = read(turn);
+            async {
+                let (joined, value) = read.await?;
+                let seen = Ok(value);
+                joined.tell(&seen);
+                seen
+            }
+        })
+        .await
+    }
+
     /// The answer of the read that waits; `None`: none does, and ours is the one that waits now.
     fn join_or_lead(&self) -> Option<oneshot::Receiver<T>> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);

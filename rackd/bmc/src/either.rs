@@ -131,7 +131,7 @@ impl Bmc {
 impl BmcError {
     /// Whether the driver, or the BMC by it, has not got what was asked for: nothing was changed, and another way may have it.
     fn is_lack(&self) -> bool {
-        matches!(self, Self::Unsupported { .. } | Self::NotOffered { .. })
+        matches!(self, Self::Unsupported { .. } | Self::NotOffered { .. } | Self::NotListed { .. })
     }
 
     /// Whether it lacks all of a capability, not only what was asked of it.
@@ -246,6 +246,14 @@ mod tests {
 
     fn second() -> Bmc {
         Bmc::new("second").with_identify(Arc::new(Second)).with_sensors(Arc::new(Second))
+    }
+
+    /// A log, or a boot option: by the other way there may be one of that name.
+    #[test]
+    fn a_name_that_is_not_among_those_that_there_are_is_a_lack_and_none_of_the_capability() {
+        let (addr, offered) = (([192, 0, 2, 1], 443).into(), vec!["SEL".to_owned()]);
+        let unlisted = BmcError::NotListed { addr, what: "log", wanted: "Audit".into(), offered };
+        assert!(unlisted.is_lack() && !unlisted.is_lack_of(Capability::EventLog));
     }
 
     fn soon() -> Deadline {

@@ -16,6 +16,7 @@
 
 mod args;
 mod cd;
+mod config;
 mod datagram;
 pub mod dhcp;
 pub mod dhcp6;
@@ -42,12 +43,13 @@ mod unicast;
 
 pub use args::{KernelArgs, KernelArgsError};
 pub use cd::cd_script;
+pub use config::{Config, LoadError};
 pub use dhcp::{BootFiles, Https, SignedChain};
 pub use event::{BootEvent, EventKind};
 pub use lease::{ClientKey, Lease, LeaseChange, LeaseKind, Leases};
 pub use mac::{MacAddr, ParseMacError};
 pub use san::{ChapWord, IscsiName, San, SanError};
-pub use server::{Config, LoadError, Netboot, SegmentStatus};
+pub use server::{Netboot, SegmentStatus};
 pub use table::{
     Artifact, ArtifactName, ArtifactNameError, Boot, BootEntry, BootTable, Dhcp, Dhcp6, Joined, Piece, Pool,
     Segment,

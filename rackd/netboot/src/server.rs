@@ -4,19 +4,17 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BootEvent, BootFiles, BootTable, Dhcp, Dhcp6, EventKind, Lease, Leases, MacAddr, Segment, SignedChain,
-    dhcp, dhcp6, event::Events, http, ra, socket, tftp,
+    BootEvent, BootTable, Config, Dhcp, Dhcp6, EventKind, Lease, MacAddr, Segment, dhcp, dhcp6,
+    event::Events, http, ra, socket, tftp,
 };
 use crate::{
     elsewhere::Elsewhere, malformed::Malformed, neighbours::Neighbours, scripts::Scripts, thread::OwnThread,
@@ -26,128 +24,6 @@ use farrier_model::Seldom;
 /// How often interfaces are looked at: one that was deleted and made again has a new number, and a socket bound
 /// to the old one is deaf.
 const INTERFACE_POLL: Duration = Duration::from_secs(1);
-
-/// Largest boot file in bytes. iPXE is 1 MiB, a signed shim and GRUB 3 MiB; kernels go over HTTP.
-const MAX_BOOT_FILE: u64 = 64 << 20;
-
-/// How a [`Netboot`] is started. Everything else is in the [`BootTable`].
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Boot files by name, served by TFTP and at `/firmware/{name}`. See [`Config::load_files`].
-    pub files: BTreeMap<String, Bytes>,
-    /// Which of them is for which firmware, and the port HTTP is on.
-    pub boot_files: BootFiles,
-    /// Whether TFTP answers from port 69 alone, for firewalls that let nothing else back.
-    pub tftp_single_port: bool,
-    /// Whether router solicitations are answered.
-    pub router_advertisements: bool,
-    /// Whether other DHCP servers on our segments are looked for.
-    pub foreign_servers: bool,
-    /// Whether an address of a pool is looked for on the wire before it is given the first time.
-    pub conflict_check: bool,
-    /// Addresses given from pools; on disk where they are opened with [`Leases::open`].
-    pub leases: Leases,
-}
-
-/// A boot file directory that cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// A file or the directory itself.
-    #[error("cannot read {}", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file that nothing's firmware could load.
-    #[error("{} is larger than {MAX_BOOT_FILE} bytes", path.display())]
-    TooLarge {
-        /// Which.
-        path: PathBuf,
-    },
-}
-
-impl Config {
-    /// No boot files yet, the usual names, router solicitations answered.
-    #[must_use]
-    pub fn new(http_port: u16) -> Self {
-        Self {
-            files: BTreeMap::new(),
-            boot_files: BootFiles::new(http_port),
-            tftp_single_port: false,
-            router_advertisements: true,
-            foreign_servers: true,
-            conflict_check: true,
-            leases: Leases::default(),
-        }
-    }
-
-    /// Reads shim and GRUB, whatever their files are called, for firmware that runs signed programs only.
-    ///
-    /// # Errors
-    /// As [`Self::load_files`]; one that is not there is an error too, since it was named.
-    pub fn load_signed(&mut self, chain: SignedChain, shim: &Path, grub: &Path) -> Result<(), LoadError> {
-        for (name, path) in [(chain.shim, shim), (chain.grub, grub)] {
-            let bytes = read(path).map_err(|error| error.at(path))?;
-            self.files.insert(name.to_owned(), bytes);
-        }
-        self.boot_files.signed.push(chain);
-        Ok(())
-    }
-
-    /// Reads the files named in `boot_files` from a directory, those that are there. Symbolic links are followed:
-    /// the directory is the operator's.
-    ///
-    /// # Errors
-    /// [`LoadError`] for a directory that is not there, and for a file that is and cannot be read. Call it before
-    /// the runtime serves anything, or from a blocking task.
-    pub fn load_files(&mut self, directory: &Path) -> Result<(), LoadError> {
-        let unread = |source| LoadError::Io { path: directory.to_owned(), source };
-        std::fs::read_dir(directory).map_err(unread)?;
-        for (_, name) in &self.boot_files.by_architecture {
-            let path = directory.join(name);
-            match read(&path) {
-                Ok(bytes) => drop(self.files.insert(name.clone(), bytes)),
-                Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error.at(&path)),
-            }
-        }
-        // Perhaps a disk that is not mounted yet: what starts from its own disk does not wait for it.
-        if self.files.is_empty() {
-            let expected: BTreeSet<&str> =
-                self.boot_files.by_architecture.iter().map(|(_, name)| name.as_str()).collect();
-            tracing::warn!(
-                directory = %directory.display(),
-                ?expected,
-                "no boot file in the directory of boot files; the Debian package ipxe has them in /usr/lib/ipxe"
-            );
-        }
-        Ok(())
-    }
-}
-
-enum ReadError {
-    Io(io::Error),
-    TooLarge,
-}
-
-impl ReadError {
-    fn at(self, path: &Path) -> LoadError {
-        let path = path.to_owned();
-        match self {
-            Self::Io(source) => LoadError::Io { path, source },
-            Self::TooLarge => LoadError::TooLarge { path },
-        }
-    }
-}
-
-fn read(path: &Path) -> Result<Bytes, ReadError> {
-    if std::fs::metadata(path).map_err(ReadError::Io)?.len() > MAX_BOOT_FILE {
-        return Err(ReadError::TooLarge);
-    }
-    std::fs::read(path).map(Bytes::from).map_err(ReadError::Io)
-}
 
 /// What every part of the server sees.
 pub(crate) struct Shared {

@@ -130,10 +130,10 @@ pub(super) fn check(raw: Vec<RawSegment>) -> Result<Vec<SegmentConfig>, BadConfi
             let seen = format!("{}, which segment {} has", segment.interface, other.name);
             return Err(bad(&segment.name, "interface", expected, &seen));
         }
-        // By its address it is known which of them a ramdisk, or a BMC, is in.
-        let both = |other: &&SegmentConfig| segment.role == other.role && segment.role != Role::Tenant;
+        // By its address it is known which of them a ramdisk, or a BMC, is in; and the snapshot of all of them has each once.
+        let both = |other: &&SegmentConfig| segment.role != Role::Tenant && other.role != Role::Tenant;
         if let Some(other) = before.find(|other| both(other) && other.overlaps(segment)) {
-            let expected = "a subnet that no other segment of its role has";
+            let expected = "a subnet that no other segment has that is not a tenant's";
             let seen = format!("{}/{}, where segment {} is", segment.subnet(), segment.prefix, other.name);
             return Err(bad(&segment.name, "address", expected, &seen));
         }

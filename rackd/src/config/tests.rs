@@ -221,6 +221,7 @@ fn a_network_of_bmcs_has_a_pool_for_all_and_addresses_of_their_own() {
     let error = Config::parse(&format!("{}{BMCS}", GOOD.replace("provisioning", "tenant"))).unwrap_err();
     assert!(error.to_string().contains("provisioning"), "BMCs boot nobody: {error}");
     for (from, to, key) in [
+        ("10.9.0.", "10.90.0.", "bmcs: address"),
         ("52:54:00:00:00:99", "5254", "bmcs: reservations"),
         ("\"10.9.0.10\"", "\"10.8.0.10\"", "bmcs: reservations"),
         ("\"10.9.0.10\"", "\"10.9.0.1\"", "bmcs: reservations"),

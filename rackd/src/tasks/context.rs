@@ -96,6 +96,11 @@ impl Context<'_> {
         Ok(opened)
     }
 
+    /// Whether the step has not been tried before: what went wrong is in its detail until the next note.
+    pub(crate) async fn is_first_try(&self) -> bool {
+        self.task.task().await.steps.get(self.index).is_none_or(|step| step.detail.is_empty())
+    }
+
     /// The way to the BMC, with both passwords where there are two.
     pub(crate) async fn access(&self) -> Result<Access, StepError> {
         let keys = self.task.with_secrets(crate::secrets::Secrets::bmc_keys).await;

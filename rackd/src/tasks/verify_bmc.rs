@@ -17,9 +17,12 @@ impl Step for VerifyBmc {
         timeouts.bmc.min(timeouts.bmc_call * 3)
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        cx.rack.bmc.reconsider(&cx.machine()?.name);
-        // Somebody may have given the BMC the password that it refused.
-        cx.rack.bmc.forgive(&cx.access().await?);
+        // Somebody may have mended a driver, or given the BMC the password that it refused. Once: each try that it refuses may
+        // count against the account.
+        if cx.is_first_try().await {
+            cx.rack.bmc.reconsider(&cx.machine()?.name);
+            cx.rack.bmc.forgive(&cx.access().await?);
+        }
         let opened = cx.opened_bmc().await?;
         let bmc = opened.bmc;
         let identity = match bmc.identity(cx.call()).await {

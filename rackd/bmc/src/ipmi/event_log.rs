@@ -32,13 +32,7 @@ struct Batch {
 impl EventLog for IpmiBmc {
     async fn event_log(&self, log: &str, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
         self.only_sel(log)?;
-        let read = |turn| async {
-            let (joined, read) = self.sel(last, turn, deadline).await?;
-            let read = Ok(read);
-            joined.tell(&read);
-            read
-        };
-        self.kept.reads.log(SEL, last).ask(deadline, read).await
+        self.kept.reads.log(SEL, last).ask_in_parts(deadline, |turn| self.sel(last, turn, deadline)).await
     }
 
     async fn clear_event_log(&self, log: &str, deadline: Deadline) -> Result<(), BmcError> {
@@ -85,8 +79,8 @@ impl IpmiBmc {
         if log.is_empty() || log.eq_ignore_ascii_case(SEL) {
             return Ok(());
         }
-        let (wanted, expected, offered) = ("a log of this name", vec![SEL], vec![SEL.to_owned()]);
-        Err(BmcError::NotOffered { addr: self.addr, wanted, expected, offered })
+        let (wanted, offered) = (log.to_owned(), vec![SEL.to_owned()]);
+        Err(BmcError::NotListed { addr: self.addr, what: "log", wanted, offered })
     }
 }
 

@@ -20,13 +20,7 @@ const MOST: usize = 2048;
 #[async_trait]
 impl ReadInventory for IpmiBmc {
     async fn inventory(&self, deadline: Deadline) -> Result<Inventory, BmcError> {
-        let read = |turn| async {
-            let (joined, read) = self.board(turn, deadline).await?;
-            let read = Ok(read);
-            joined.tell(&read);
-            read
-        };
-        self.kept.reads.inventory.ask(deadline, read).await
+        self.kept.reads.inventory.ask_in_parts(deadline, |turn| self.board(turn, deadline)).await
     }
 }
 

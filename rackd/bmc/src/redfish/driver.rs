@@ -132,13 +132,7 @@ impl Identify for RedfishBmc {
 #[async_trait]
 impl ReadInventory for RedfishBmc {
     async fn inventory(&self, deadline: Deadline) -> Result<Inventory, BmcError> {
-        let read = |turn| async {
-            let (joined, read) = self.whole_inventory(turn, deadline).await?;
-            let read = Ok(read);
-            joined.tell(&read);
-            read
-        };
-        self.kept.reads.inventory.ask(deadline, read).await
+        self.kept.reads.inventory.ask_in_parts(deadline, |turn| self.whole_inventory(turn, deadline)).await
     }
 }
 

@@ -39,13 +39,11 @@ struct Page {
 #[async_trait]
 impl EventLog for RedfishBmc {
     async fn event_log(&self, log: &str, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
-        let read = |turn| async {
-            let (joined, read) = self.log(log, last, turn, deadline).await?;
-            let read = Ok(read);
-            joined.tell(&read);
-            read
-        };
-        self.kept.reads.log(log, last).ask(deadline, read).await
+        self.kept
+            .reads
+            .log(log, last)
+            .ask_in_parts(deadline, |turn| self.log(log, last, turn, deadline))
+            .await
     }
 
     async fn clear_event_log(&self, log: &str, deadline: Deadline) -> Result<(), BmcError> {

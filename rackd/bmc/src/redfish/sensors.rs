@@ -19,13 +19,7 @@ const MOST: usize = 512;
 #[async_trait]
 impl ReadSensors for RedfishBmc {
     async fn sensors(&self, deadline: Deadline) -> Result<Sensors, BmcError> {
-        let read = |turn| async {
-            let (joined, read) = self.all_sensors(turn, deadline).await?;
-            let read = Ok(read);
-            joined.tell(&read);
-            read
-        };
-        self.kept.reads.sensors.ask(deadline, read).await
+        self.kept.reads.sensors.ask_in_parts(deadline, |turn| self.all_sensors(turn, deadline)).await
     }
 }
 

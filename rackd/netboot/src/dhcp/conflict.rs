@@ -100,6 +100,7 @@ impl Prober {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
         socket.set_nonblocking(true)?;
         socket.bind_device(Some(interface.as_bytes()))?;
+        socket::widen_send(&socket);
         let socket = UdpSocket::from_std(socket.into())?;
         Ok(Self { interface: interface.to_owned(), socket, id: rand::random() })
     }

@@ -35,7 +35,8 @@ impl Identifiers {
         let macs = macs.filter(|mac| !mac.is_empty());
         Self {
             uuid: is_uuid(&uuid).then_some(uuid),
-            serial: is_serial(&serial).then(|| (system.manufacturer.trim().to_ascii_lowercase(), serial)),
+            serial: (is_serial(&serial) && is_short_text(&system.manufacturer))
+                .then(|| (system.manufacturer.trim().to_ascii_lowercase(), serial)),
             macs: macs.map(str::to_ascii_lowercase).collect(),
             bmc: hardware
                 .own_bmc
@@ -142,7 +143,12 @@ pub(super) fn is_uuid(uuid: &str) -> bool {
 
 pub(super) fn is_serial(serial: &str) -> bool {
     let one_digit = serial.bytes().all(|b| Some(&b) == serial.as_bytes().first());
-    serial.len() > 2 && !one_digit && !PLACEHOLDER_SERIALS.contains(&serial)
+    serial.len() > 2 && is_short_text(serial) && !one_digit && !PLACEHOLDER_SERIALS.contains(&serial)
+}
+
+/// As SMBIOS has it, and as an index of a database takes it: what an agent says of a machine is not checked before.
+fn is_short_text(text: &str) -> bool {
+    text.len() <= 256 && !text.contains(char::is_control)
 }
 
 /// What boards say that were never told who they are.
@@ -223,9 +229,12 @@ mod tests {
     #[test]
     fn placeholders_are_nobodys_name() {
         let placeholder = "03000200-0400-0500-0006-000700080009";
-        for (uuid, serial) in
-            [(placeholder, "Default string"), ("", "0000000"), ("00000000-0000-0000-0000-000000000000", "NA")]
-        {
+        for (uuid, serial) in [
+            (placeholder, "Default string"),
+            ("", "0000000"),
+            ("00000000-0000-0000-0000-000000000000", "NA"),
+            ("", "A\0BC"),
+        ] {
             assert!(!machine(uuid, serial, &[1]).same(&machine(uuid, serial, &[2])), "{uuid} {serial}");
         }
     }
