@@ -225,7 +225,7 @@ fn central_disk(dir: &std::path::Path) -> std::path::PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_rotted_at_the_centre_reaches_no_disk_and_costs_no_node() {
     let mut site = Site::start(1).await;
-    site.set_timeouts(&[("write_seconds", 6)]).await;
+    site.set_timeouts(&[("write_seconds", 15)]).await;
     let disk = central_disk(&site.dir.join("installation"));
     let good = std::fs::read(&disk).unwrap();
     let mut bad = good.clone();
