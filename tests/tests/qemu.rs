@@ -57,9 +57,9 @@ fn an_image_is_copied_over_iscsi_in_the_second_of_two_provisioning_networks() {
 }
 
 #[test]
-fn firmware_that_runs_signed_programs_only_is_booted_to_its_inspection() {
+fn firmware_that_runs_signed_programs_only_is_deployed_by_the_network() {
     let options = ServerOptions { secure_boot: true, ..ServerOptions::default() };
-    on_a_rack(Firmware::Uefi, options, |lab| Box::pin(inspect_locked(lab)));
+    on_a_rack(Firmware::Uefi, options, |lab| Box::pin(deploy_locked(lab)));
 }
 
 #[test]
@@ -102,7 +102,9 @@ async fn boot_without_a_centre(lab: &mut Lab) -> Result<()> {
     Ok(server.machine.power_off().await?)
 }
 
-async fn inspect_locked(lab: &mut Lab) -> Result<()> {
+/// Shim, GRUB, kernel and ramdisk from the rack; then the image's own shim from the disk, by the boot entry that was made.
+async fn deploy_locked(lab: &mut Lab) -> Result<()> {
+    import_mini(lab).await?;
     let Lab { farrier, client, server, .. } = lab;
     client.create_node(&new_node("n1", server, BootMode::Uefi)).await?;
     farrier.farrier(&["node", "update", "n1", "--secure-boot", "true"])?;
@@ -117,6 +119,26 @@ async fn inspect_locked(lab: &mut Lab) -> Result<()> {
     for step in ["shimx64.efi", "grubx64.efi", "TFTP boot script", "artifacts/kernel", "artifacts/initrd"] {
         ensure!(trace.contains(step), "{step}: {trace}");
     }
+    client.wait(client.act("n1", NodeVerb::Provide).await?, |_| {}).await?;
+    let before = server.machine.serial_position();
+    let instance = Instance {
+        name: "anvil".into(),
+        flavor: "flavors/any".into(),
+        image: "images/mini".into(),
+        hostname: "hammer".into(),
+        ready: ReadyGate::PhoneHome.into(),
+        ready_seconds: 300,
+        ..Instance::default()
+    };
+    let deployed = client.wait(client.create_instance(instance).await?, |_| {}).await?;
+    let detail = |name: &str| deployed.steps.iter().find(|s| s.name == name).map(|s| s.detail.as_str());
+    // The disk's own shim is what the firmware's entry starts.
+    let entry = detail("set_boot_entry").context("no set_boot_entry")?;
+    ensure!(entry.to_lowercase().contains(".efi"), "{entry}");
+    let instance = client.instance("anvil").await?;
+    let address = instance.addresses.first().context("an instance without an address")?;
+    let up = format!("FARRIER-MINI-UP hostname=hammer address={address}/");
+    server.machine.wait_serial(before, &up, PATIENCE).await?;
     Ok(())
 }
 
