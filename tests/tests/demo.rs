@@ -66,10 +66,16 @@ fn what_it_prints_to_try_works_while_it_is_kept_and_ctrl_c_leaves_nothing() {
         answers.collect()
     };
     let answers = typed("farrier ", "farrier", farrier);
-    let expected: [&[&str]; 7] = [
+    let expected: [&[&str]; 12] = [
         &["n1", "active"],
         &["n1", "active"],
         &["deploy", "done"],
+        // Why it booted as it did, and what its BMC has to say.
+        &["DHCPACK"],
+        &["n1"],
+        &["power", "ipmi"],
+        &[],
+        &[],
         // What only a machine without a disk has: its disk, an image of it, more of it.
         &["anvil"],
         &[],

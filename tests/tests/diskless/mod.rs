@@ -3,6 +3,7 @@
 // Helpers of tests may fail like tests; clippy's allowance covers only the test functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod login;
 mod outage;
 
 use std::io::Read as _;

@@ -1,5 +1,6 @@
 //! rackd is killed under a running Debian whose root is an ext4 on its iSCSI disk, stays away, and comes back: the
-//! guest waits and goes on, and loses nothing that it had synced.
+//! guest waits and goes on, and loses nothing that it had synced. Somebody watches its console from its firmware on, and logs
+//! in there.
 
 // Helpers of tests may fail like tests; clippy's allowance covers only the test functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -19,6 +20,7 @@ use farrier_sim::media::MediaStore;
 use farrier_sim::tool::install_missing;
 use farrier_sim::virtual_server::ServerOptions;
 
+use super::login::Console;
 use crate::qemu::{Lab, boot_mode, make_available, on_a_rack};
 
 #[test]
@@ -34,6 +36,7 @@ fn a_debian_outlives_its_rackd() {
 async fn outlive(lab: &mut Lab, debian: ImageFile) -> Result<()> {
     make_available(&lab.client, &lab.server, &debian, boot_mode(Firmware::Bios)).await?;
     let start = lab.server.machine.serial_position();
+    let mut person = Console::attach(lab, "n1").await?;
     let instance = Instance {
         name: "anvil".into(),
         flavor: "flavors/any".into(),
@@ -46,6 +49,8 @@ async fn outlive(lab: &mut Lab, debian: ImageFile) -> Result<()> {
         ..Instance::default()
     };
     lab.client.wait(lab.client.create_instance(instance).await?, |_| {}).await?;
+    log_in(&mut person).await?;
+    person.leave().await?;
     expect(lab, start, "FARRIER-WITNESS synced=5 root=ext4 rw.").await?;
     expect(lab, start, "FARRIER-SESSION state=LOGGED_IN away=0.").await?;
 
@@ -87,6 +92,22 @@ async fn outlive(lab: &mut Lab, debian: ImageFile) -> Result<()> {
     Ok(())
 }
 
+/// Over SOL, as it happens: firmware, its loader, the system's prompt, and a login typed there with the password that the
+/// instance was given. What it starts is what the rest of the test looks at.
+async fn log_in(console: &mut Console) -> Result<()> {
+    for shown in ["SeaBIOS (version", "iPXE", "hammer login: "] {
+        console.shows(shown).await?;
+    }
+    console.types("root\r")?;
+    console.shows("Password: ").await?;
+    console.types(&format!("{PASSWORD}\r"))?;
+    console.shows("root@hammer:~# ").await?;
+    console.types("echo FARRIER-$((6*7))-$(hostname) $(uname -s)\r")?;
+    console.shows("FARRIER-42-hammer Linux").await?;
+    console.types("systemd-run --unit=witness /usr/local/sbin/witness\r")?;
+    console.shows("Running as unit: witness.service").await
+}
+
 /// The file system of an instance's root: whole, and clean once its journal is replayed, as a mount would. Returns
 /// what the guest wrote.
 fn lines_on_clean_root(data: &Path, instance: &str) -> Result<Vec<String>> {
@@ -126,12 +147,12 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("a temporary directory has a plain name")
 }
 
-/// cloud-init puts the witness there and starts it, apart from its own units.
+/// cloud-init puts the witness there; who logs in starts it.
 fn user_data() -> String {
     let script = WITNESS.lines().map(|line| format!("      {line}\n")).collect::<String>();
     format!(
         "#cloud-config\nwrite_files:\n  - path: /usr/local/sbin/witness\n    permissions: '0755'\n    content: |\n{script}\
-         runcmd:\n  - [systemd-run, --unit=witness, /usr/local/sbin/witness]\n"
+         chpasswd:\n  expire: false\n  users:\n  - {{ name: root, password: {PASSWORD}, type: text }}\n"
     )
 }
 
@@ -149,6 +170,7 @@ async fn expect(lab: &Lab, after: usize, text: &str) -> Result<usize> {
     Ok(lab.server.machine.wait_serial(after, text, LIMIT).await?)
 }
 
+const PASSWORD: &str = "horseshoe";
 const WITNESS: &str = include_str!("witness.sh");
 /// A Debian under emulation on a busy machine.
 const LIMIT: Duration = Duration::from_secs(600);

@@ -51,6 +51,7 @@ pub(super) fn success(
         format!("{dash}cacert {identity}/ca.pem {dash}cert {identity}/cert.pem {dash}key {identity}/key.pem")
     };
     let (one, two) = (files("-"), files("--"));
+    let node = deployed.node.trim_start_matches("nodes/");
     let more = match guest.method {
         Method::Diskless => format!(
             "farrier rack volumes {RACK}\n  farrier instance snapshot {INSTANCE} --image golden --wait\n  \
@@ -62,6 +63,8 @@ pub(super) fn success(
         "What to try next:\n\
          \n  inventory {}\n  scheduler {}\n  images    {}\n  rackd     {}\n  identity  {identity}\n\
          \n  alias farrier='{farrier}'\n  farrier node list\n  farrier node explain {}\n  farrier event list\n  \
+         farrier node boot-trace {}\n  farrier rack dhcp leases {RACK}\n  farrier node capabilities {}\n  \
+         farrier node sensors {}\n  farrier node console {} --log\n  \
          {more}farrier instance delete {INSTANCE} --wait --yes\n\
          \n  With grpcurl, or with buf (neither is installed by the demo):\n  {prefix}grpcurl {one} {authority} list\n  \
          {prefix}grpcurl {one} -d '{{}}' {authority} farrier.inventory.v1.NodeService/ListNodes\n  \
@@ -70,7 +73,11 @@ pub(super) fn success(
         endpoints.scheduler,
         endpoints.images,
         endpoints.rack,
-        deployed.node.trim_start_matches("nodes/"),
+        node,
+        node,
+        node,
+        node,
+        node,
         endpoints.inventory,
     ));
     if guest.image == Image::Debian {
