@@ -1,13 +1,13 @@
 //! What concerns a BMC more than its machine, by command, and as ipmitool sees the same.
 
-use crate::pretend_site::Site;
+use crate::pretend_site::{BMC_PASSWORD, Site};
 use serde_json::Value;
 use std::process::Command;
 
 fn ipmitool(site: &Site, words: &[&str]) -> String {
     let address = site.nodes[0].bmc_address();
     let done = Command::new("ipmitool")
-        .args(["-I", "lanplus", "-C", "17", "-U", "admin", "-P", "pretend"])
+        .args(["-I", "lanplus", "-C", "17", "-U", "admin", "-P", BMC_PASSWORD])
         .args(["-H", &address.ip().to_string(), "-p", &address.port().to_string()])
         .args(words)
         .output()

@@ -46,7 +46,7 @@ impl Sshd {
         let here = path.display();
         std::fs::write(
             path.join("console"),
-            format!("printf 'Booting\\r\\nn1 login: '\nexec tee -a {here}/typed\n"),
+            format!("printf 'Booting\\nn1 login: '\nexec tee -a {here}/typed\n"),
         )
         .unwrap();
         std::fs::write(
