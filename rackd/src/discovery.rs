@@ -404,12 +404,22 @@ fn report(rack: &Rack, mac: MacAddr, hardware: Option<Hardware>) -> ReportMachin
     }
 }
 
-/// Whether inventory may take the same later.
+/// Whether inventory may take the same later: it has not said that something is wrong with what it was told.
 fn may_pass(status: &Status) -> bool {
-    matches!(
+    !matches!(
         status.code(),
-        Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::Unknown | Code::Cancelled
+        Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::AlreadyExists
+            | Code::NotFound
+            | Code::Unimplemented
     )
+}
+
+/// Whether it would say so whatever it was told.
+fn says_nothing_of_it(status: &Status) -> bool {
+    may_pass(status) && !matches!(status.code(), Code::Internal | Code::Unknown | Code::ResourceExhausted)
 }
 
 /// Nothing is served to an unknown machine any more.

@@ -20,6 +20,7 @@ mod grpc;
 mod homes;
 mod housekeeping;
 mod join;
+mod kernel;
 mod known;
 mod metrics;
 mod phone_home;

@@ -10,6 +10,7 @@ use crate::disk_access;
 use crate::grpc::{AgentApi, BmcApi, ConsoleApi, RackApi};
 use crate::homes::{self, Homes};
 use crate::housekeeping;
+use crate::kernel::Machine;
 use crate::known::{self, KnownMachines};
 use crate::metrics;
 use crate::phone_home;
@@ -318,6 +319,13 @@ async fn start_netboot(
              configuration names them",
             path.display()
         );
+    }
+    let kernel_is_for = Machine::of_file(&config.ramdisk.kernel)
+        .with_context(|| format!("cannot read {}", config.ramdisk.kernel.display()))?;
+    if let Some(machine) = kernel_is_for {
+        // Others would start it again and again; they get an address, and it is told why no more.
+        netboot.boot_files.by_architecture.retain(|(architecture, _)| machine.starts_on(*architecture));
+        tracing::info!(kernel = machine.name(), "machines of other architectures are given no boot file");
     }
     let mut table = BootTable::new();
     // Those without an interface have somebody else's DHCP; netboot still needs to know them for scripts.

@@ -51,6 +51,41 @@ const DAY: u32 = 86_400;
 /// machines that start together each wait for it, so only a storm is slowed down.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Between two words that nobody asked for (RFC 4861 §6.2.1, `MaxRtrAdvInterval`), so that a prefix that is on the link stays
+/// there.
+const PERIOD: Duration = Duration::from_secs(600);
+
+/// When something is said next.
+struct Pace {
+    /// Also unasked.
+    again: bool,
+    last: Option<Instant>,
+    due: Option<Instant>,
+}
+
+impl Pace {
+    fn new(again: bool, now: Instant) -> Self {
+        Self { again, last: None, due: again.then(|| now + PERIOD) }
+    }
+
+    /// Who asks too soon after an answer is answered late, and with it all that ask until then.
+    fn asked(&mut self, now: Instant) {
+        let soon = self.last.map_or(now, |last| now.max(last + MIN_INTERVAL));
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+    }
+
+    fn said(&mut self, now: Instant) {
+        (self.last, self.due) = (Some(now), self.again.then(|| now + PERIOD));
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The advertiser of one segment.
 pub(crate) struct Advertiser {
     segment: Arc<Segment>,
@@ -76,20 +111,20 @@ impl Advertiser {
 
     /// Answers until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut last: Option<Instant> = None;
+        let mut pace = Pace::new(self.segment.dhcp6.is_some(), Instant::now());
         loop {
             let mut kind = [0u8; 1]; // the rest of the packet is cut off: nothing in it changes the answer
             let received = tokio::select! {
                 () = shutdown.cancelled() => return,
+                () = at(pace.due) => {
+                    pace.said(Instant::now());
+                    self.advertise().await;
+                    continue;
+                }
                 received = self.socket.recv(&mut kind) => received,
             };
             match received {
-                Ok(1) if kind == [ROUTER_SOLICITATION] => {
-                    if last.is_none_or(|at| at.elapsed() >= MIN_INTERVAL) {
-                        last = Some(Instant::now());
-                        self.advertise().await;
-                    }
-                }
+                Ok(1) if kind == [ROUTER_SOLICITATION] => pace.asked(Instant::now()),
                 Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(interface = self.segment.interface, %error, "router solicitation not received");
@@ -106,5 +141,39 @@ impl Advertiser {
             // Without a link-local address there is no legal source. Machines then wait, and boot all the same.
             tracing::debug!(interface = self.segment.interface, %error, "router advertisement not sent");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_is_answered_and_a_storm_is_answered_at_once_and_then_together() {
+        let start = Instant::now();
+        let mut pace = Pace::new(false, start);
+        assert_eq!(pace.due, None);
+        pace.asked(start);
+        assert_eq!(pace.due, Some(start));
+        pace.said(start);
+        assert_eq!(pace.due, None);
+        for later in [1, 2, 19] {
+            pace.asked(start + Duration::from_millis(later));
+            assert_eq!(pace.due, Some(start + MIN_INTERVAL));
+        }
+        pace.said(start + MIN_INTERVAL);
+        assert_eq!(pace.due, None);
+    }
+
+    #[test]
+    fn a_prefix_is_told_again_before_it_ends() {
+        let start = Instant::now();
+        let mut pace = Pace::new(true, start);
+        assert_eq!(pace.due, Some(start + PERIOD));
+        pace.asked(start + MIN_INTERVAL);
+        assert_eq!(pace.due, Some(start + MIN_INTERVAL));
+        pace.said(start + MIN_INTERVAL);
+        assert_eq!(pace.due, Some(start + MIN_INTERVAL + PERIOD));
+        assert!(PERIOD.as_secs() * 3 < DAY.into());
     }
 }

@@ -267,8 +267,22 @@ impl Netboot {
 /// The one task that opens and closes listeners.
 struct Supervisor {
     shared: Arc<Shared>,
-    listeners: HashMap<String, Listener>,
+    /// By interface.
+    listeners: HashMap<(String, Family), Listener>,
     status: watch::Sender<Status>,
+}
+
+/// What is listened to for itself: where an address of IPv6 is missing, or somebody else's, IPv4 boots as ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn all_of(segment: &Segment) -> impl Iterator<Item = Self> {
+        [Self::V4].into_iter().chain(segment.dhcp6.map(|_| Self::V6))
+    }
 }
 
 struct Listener {
@@ -329,28 +343,38 @@ impl Supervisor {
     /// Makes the listeners what the table says. Harmless to repeat.
     async fn reconcile(&mut self, generation: u64) {
         let table = self.shared.table.load_full();
-        let stale: Vec<String> = self
+        let stale: Vec<_> = self
             .listeners
             .iter()
             .filter(|(_, listener)| !table.served().any(|s| listener.still_serves(s, Roles::of(s, &table))))
-            .map(|(interface, _)| interface.clone())
+            .map(|(key, _)| key.clone())
             .collect();
-        for interface in stale {
-            if let Some(listener) = self.listeners.remove(&interface) {
+        for key in stale {
+            if let Some(listener) = self.listeners.remove(&key) {
                 listener.stop().await;
-                self.shared.events.emit(None, None, EventKind::SegmentDown, interface);
+                if key.1 == Family::V4 {
+                    self.shared.events.emit(None, None, EventKind::SegmentDown, key.0);
+                }
             }
         }
         let mut segments = Vec::new();
         for segment in table.served() {
             let mut error = None;
-            if !self.listeners.contains_key(&segment.interface) {
-                match Listener::start(&self.shared, segment, Roles::of(segment, &table)) {
+            for family in Family::all_of(segment) {
+                let key = (segment.interface.clone(), family);
+                if self.listeners.contains_key(&key) {
+                    continue;
+                }
+                match Listener::start(&self.shared, segment, Roles::of(segment, &table), family) {
                     Ok(listener) => {
-                        self.listeners.insert(segment.interface.clone(), listener);
-                        let detail = format!("{} {}", segment.interface, segment.server_ip);
-                        self.shared.events.emit(None, None, EventKind::SegmentUp, detail);
+                        self.listeners.insert(key, listener);
+                        if family == Family::V4 {
+                            let detail = format!("{} {}", segment.interface, segment.server_ip);
+                            self.shared.events.emit(None, None, EventKind::SegmentUp, detail);
+                        }
                     }
+                    // What is wrong with IPv4 comes first.
+                    Err(cause) if family == Family::V6 => _ = error.get_or_insert(format!("IPv6: {cause}")),
                     Err(cause) => error = Some(cause.to_string()),
                 }
             }
@@ -370,66 +394,12 @@ impl Supervisor {
 }
 
 impl Listener {
-    fn start(shared: &Arc<Shared>, segment: &Arc<Segment>, roles: Roles) -> io::Result<Self> {
+    fn start(shared: &Arc<Shared>, segment: &Arc<Segment>, roles: Roles, family: Family) -> io::Result<Self> {
         let index = socket::index_of(&segment.interface)?;
-        let bind = || {
-            let thread = OwnThread::new()?;
-            let server = thread.bind(|| dhcp::Server::bind(Arc::clone(shared), Arc::clone(segment)))?;
-            Ok::<_, io::Error>((thread, server))
-        };
-        let dhcp = roles.dhcp.then(bind).transpose()?;
-        let bind = || dhcp::BootService::bind(Arc::clone(shared), Arc::clone(segment));
-        let boot_service = roles.boot_service.then(bind).transpose()?;
-        let bind = || tftp::Server::bind(Arc::clone(shared), Arc::clone(segment), segment.server_ip.into());
-        let tftp = roles.boots.then(bind).transpose()?;
-        let six = segment.dhcp6.map(|six| {
-            let tftp = tftp::Server::bind(Arc::clone(shared), Arc::clone(segment), six.server_ip.into())?;
-            Ok::<_, io::Error>((dhcp6::Server::bind(Arc::clone(shared), Arc::clone(segment))?, tftp))
-        });
-        let six = six.transpose().map_err(|error| io::Error::other(format!("IPv6: {error}")))?;
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-        // First: nothing else runs yet when there is no thread to be had.
-        if let Some((thread, dhcp)) = dhcp {
-            thread.run("dhcp", &tasks, dhcp.run(shutdown.clone()))?;
-        }
-        // Where addresses are somebody else's, so are routers.
-        let ours = (roles.mode == Dhcp::Ours && roles.boots) || segment.dhcp6.is_some();
-        if shared.config.router_advertisements && ours {
-            match ra::Advertiser::bind(Arc::clone(segment)) {
-                Ok(advertiser) => drop(tasks.spawn(advertiser.run(shutdown.clone()))),
-                // A host without IPv6 boots machines too, only slower.
-                Err(error) => {
-                    tracing::warn!(interface = segment.interface, %error, "router solicitations go unanswered");
-                }
-            }
-        }
-        if shared.config.foreign_servers && roles.mode != Dhcp::Off {
-            match dhcp::Watcher::bind(Arc::clone(shared), Arc::clone(segment)) {
-                Ok(watcher) => drop(tasks.spawn(watcher.run(shutdown.clone()))),
-                // This host's own DHCP client may have the port.
-                Err(error) => {
-                    tracing::warn!(interface = segment.interface, %error, "other DHCP servers are not looked for");
-                }
-            }
-        }
-        if let Some(six) = segment.dhcp6.filter(|_| shared.config.foreign_servers) {
-            match dhcp6::Watcher::bind(Arc::clone(shared), Arc::clone(segment), six) {
-                Ok(watcher) => drop(tasks.spawn(watcher.run(shutdown.clone()))),
-                // This host's own DHCPv6 client may have the port.
-                Err(error) => {
-                    tracing::warn!(interface = segment.interface, %error, "other DHCPv6 servers are not looked for");
-                }
-            }
-        }
-        if let Some(boot_service) = boot_service {
-            tasks.spawn(boot_service.run(shutdown.clone()));
-        }
-        if let Some(tftp) = tftp {
-            tasks.spawn(tftp.run(shutdown.clone()));
-        }
-        if let Some((dhcp6, tftp)) = six {
-            tasks.spawn(dhcp6.run(shutdown.clone()));
-            tasks.spawn(tftp.run(shutdown.clone()));
+        match family {
+            Family::V4 => start_v4(shared, segment, roles, &shutdown, &tasks)?,
+            Family::V6 => start_v6(shared, segment, &shutdown, &tasks)?,
         }
         tasks.close();
         let started = tasks.len();
@@ -450,6 +420,81 @@ impl Listener {
         self.shutdown.cancel();
         self.tasks.wait().await;
     }
+}
+
+/// All that has to be there is bound before any of it runs.
+fn start_v4(
+    shared: &Arc<Shared>,
+    segment: &Arc<Segment>,
+    roles: Roles,
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) -> io::Result<()> {
+    let bind = || {
+        let thread = OwnThread::new()?;
+        let server = thread.bind(|| dhcp::Server::bind(Arc::clone(shared), Arc::clone(segment)))?;
+        Ok::<_, io::Error>((thread, server))
+    };
+    let dhcp = roles.dhcp.then(bind).transpose()?;
+    let bind = || dhcp::BootService::bind(Arc::clone(shared), Arc::clone(segment));
+    let boot_service = roles.boot_service.then(bind).transpose()?;
+    let bind = || tftp::Server::bind(Arc::clone(shared), Arc::clone(segment), segment.server_ip.into());
+    let tftp = roles.boots.then(bind).transpose()?;
+    // First: nothing else runs yet when there is no thread to be had.
+    if let Some((thread, dhcp)) = dhcp {
+        thread.run("dhcp", tasks, dhcp.run(shutdown.clone()))?;
+    }
+    // Where addresses are somebody else's, so are routers.
+    let ours = (roles.mode == Dhcp::Ours && roles.boots) || segment.dhcp6.is_some();
+    if shared.config.router_advertisements && ours {
+        match ra::Advertiser::bind(Arc::clone(segment)) {
+            Ok(advertiser) => drop(tasks.spawn(advertiser.run(shutdown.clone()))),
+            // A host without IPv6 boots machines too, only slower.
+            Err(error) => {
+                tracing::warn!(interface = segment.interface, %error, "router solicitations go unanswered");
+            }
+        }
+    }
+    if shared.config.foreign_servers && roles.mode != Dhcp::Off {
+        match dhcp::Watcher::bind(Arc::clone(shared), Arc::clone(segment)) {
+            Ok(watcher) => drop(tasks.spawn(watcher.run(shutdown.clone()))),
+            // This host's own DHCP client may have the port.
+            Err(error) => {
+                tracing::warn!(interface = segment.interface, %error, "other DHCP servers are not looked for");
+            }
+        }
+    }
+    if let Some(boot_service) = boot_service {
+        tasks.spawn(boot_service.run(shutdown.clone()));
+    }
+    if let Some(tftp) = tftp {
+        tasks.spawn(tftp.run(shutdown.clone()));
+    }
+    Ok(())
+}
+
+/// The same for DHCPv6 and TFTP over IPv6.
+fn start_v6(
+    shared: &Arc<Shared>,
+    segment: &Arc<Segment>,
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) -> io::Result<()> {
+    let Some(six) = segment.dhcp6 else { return Ok(()) };
+    let tftp = tftp::Server::bind(Arc::clone(shared), Arc::clone(segment), six.server_ip.into())?;
+    let dhcp6 = dhcp6::Server::bind(Arc::clone(shared), Arc::clone(segment))?;
+    if shared.config.foreign_servers {
+        match dhcp6::Watcher::bind(Arc::clone(shared), Arc::clone(segment), six) {
+            Ok(watcher) => drop(tasks.spawn(watcher.run(shutdown.clone()))),
+            // This host's own DHCPv6 client may have the port.
+            Err(error) => {
+                tracing::warn!(interface = segment.interface, %error, "other DHCPv6 servers are not looked for");
+            }
+        }
+    }
+    tasks.spawn(dhcp6.run(shutdown.clone()));
+    tasks.spawn(tftp.run(shutdown.clone()));
+    Ok(())
 }
 
 #[cfg(test)]

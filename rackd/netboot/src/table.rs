@@ -389,12 +389,16 @@ impl BootTable {
     }
 
     /// The IPv4 address of whoever has `ip`: itself, also where it came in on an IPv6 socket, or the one that its IPv6 address
-    /// is made of.
+    /// is made of. That is one of the same segment: in another network's prefix anybody may take an address that is made of
+    /// one of this network.
     #[must_use]
     pub fn ipv4_of(&self, ip: IpAddr) -> Option<Ipv4Addr> {
         match ip.to_canonical() {
             IpAddr::V4(ip) => Some(ip),
-            IpAddr::V6(ip) => self.segments.iter().find_map(|segment| segment.dhcp6?.ipv4(ip)),
+            IpAddr::V6(ip) => self
+                .segments
+                .iter()
+                .find_map(|segment| segment.dhcp6?.ipv4(ip).filter(|made_of| segment.contains(*made_of))),
         }
     }
 
@@ -483,6 +487,23 @@ mod tests {
         let six = Dhcp6 { server_ip: "2001:db8::1".parse().unwrap(), prefix: 64 };
         assert_eq!(six.ipv4("2001:db8::1:a4d:32".parse().unwrap()), None, "not made by us");
         assert_eq!(table.ipv4_of("fe80::a4d:32".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn an_ipv6_address_in_one_network_is_nobodys_of_another() {
+        let segment = |network: &str, server: [u8; 4], six: &str| Segment {
+            dhcp6: Some(Dhcp6 { server_ip: six.parse().unwrap(), prefix: 64 }),
+            ..Segment::new(network, "br0", server.into(), 24)
+        };
+        let mut table = BootTable::new();
+        table.set_segments(vec![
+            segment("tenant", [10, 80, 0, 1], "2001:db8:1::1"),
+            segment("provisioning", [10, 90, 0, 1], "2001:db8:2::1"),
+        ]);
+        // 10.90.0.50 by the prefix of either.
+        let of = |ip: &str| table.ipv4_of(ip.parse().unwrap());
+        assert_eq!(of("2001:db8:2::a5a:32"), Some([10, 90, 0, 50].into()));
+        assert_eq!(of("2001:db8:1::a5a:32"), None);
     }
 
     #[test]

@@ -67,7 +67,12 @@ impl Server {
             _ => None,
         };
         socket::widen_send(&socket);
-        let here = Here { shared, segment, ip, socket, silent, limits: Limits::default() };
+        let mut limits = Limits::default();
+        if ip.is_ipv6() {
+            // Its header has 40 bytes where that of IPv4 has 20.
+            limits.block_bytes -= 20;
+        }
+        let here = Here { shared, segment, ip, socket, silent, limits };
         Ok(Self { here: Arc::new(here), transfers: TaskTracker::new() })
     }
 

@@ -107,7 +107,12 @@ pub(super) async fn tell(unreported: &Unreported, is_ours: impl Fn(MacAddr) -> b
         let Some(Some(report)) = blocking(unreported, move |kept| kept.report(mac)).await else { continue };
         match who.hears(report).await {
             Ok(()) => {}
-            Err(status) if super::may_pass(&status) => return,
+            Err(status) if super::says_nothing_of_it(&status) => return,
+            // One that inventory stumbles over holds up no other.
+            Err(status) if super::may_pass(&status) => {
+                tracing::warn!(%mac, %status, "a discovered machine is not told yet");
+                continue;
+            }
             Err(status) => tracing::error!(%mac, %status, "a discovered machine is not written down"),
         }
         blocking(unreported, move |kept| kept.forget(mac)).await;
@@ -127,11 +132,12 @@ pub(super) async fn blocking<T: Send + 'static>(
 mod tests {
     use super::*;
     use std::sync::Mutex;
+    use tonic::Code;
 
     #[derive(Default)]
     struct Centre {
         told: Mutex<Vec<String>>,
-        refuses: bool,
+        refuses: Option<Code>,
     }
 
     impl Hears for Centre {
@@ -141,7 +147,7 @@ mod tests {
             let away = report.ip_address == "10.0.0.2" && told.len() < 2;
             told.push(if away { "away".to_owned() } else { report.ip_address });
             match (self.refuses, away) {
-                (true, _) => Err(Status::invalid_argument("no")),
+                (Some(code), _) => Err(Status::new(code, "no")),
                 (_, true) => Err(Status::unavailable("away")),
                 (_, false) => Ok(()),
             }
@@ -177,8 +183,24 @@ mod tests {
         tell(&kept, |port| port != mac(3), &centre).await;
         assert_eq!(centre.told.lock().unwrap()[2..], ["10.0.0.2"]);
         assert_eq!(kept.ports().unwrap(), [mac(3)]);
-        tell(&kept, |_| true, &Centre { refuses: true, ..Centre::default() }).await;
+        tell(&kept, |_| true, &Centre { refuses: Some(Code::InvalidArgument), ..Centre::default() }).await;
         assert_eq!(kept.ports().unwrap(), [], "refused, it would be refused again");
+    }
+
+    #[tokio::test]
+    async fn what_the_centre_stumbles_over_or_has_no_room_for_is_kept_and_holds_up_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Unreported::new(dir.path());
+        for n in [1, 3] {
+            kept.keep(mac(n), &report(n, "10.0.0.9")).unwrap();
+        }
+        // A database that fails, a table that is full, a certificate that is being replaced.
+        for (code, asked) in [(Code::Internal, 2), (Code::ResourceExhausted, 2), (Code::Unauthenticated, 1)] {
+            let centre = Centre { refuses: Some(code), ..Centre::default() };
+            tell(&kept, |_| true, &centre).await;
+            assert_eq!(centre.told.lock().unwrap().len(), asked, "{code:?}");
+            assert_eq!(kept.ports().unwrap(), [mac(1), mac(3)], "{code:?}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::{Decision, Request, decide, proxy};
 use crate::lease::Ask;
 use crate::metrics::Shed;
 use crate::{
-    BootEntry, BootTable, ClientKey, Dhcp, EventKind, LeaseChange, Leases, MacAddr, Pool, Segment,
+    BootEntry, BootTable, ClientKey, Dhcp, EventKind, LeaseChange, LeaseKind, Leases, MacAddr, Pool, Segment,
     server::Shared, socket,
 };
 use farrier_model::Seldom;
@@ -216,6 +216,11 @@ impl Server {
             let how = format!("{} chose it: {}", request.mac, request.describe());
             self.shared.foreign.tell(&self.shared, &segment, server, &how);
         }
+        if let Some(entry) = table.entry(request.mac, &segment.network)
+            && self.is_anothers(entry, request)
+        {
+            return;
+        }
         let guest = match self.guest(&segment, &table, request) {
             Guest::Entry(entry) => Some(entry),
             Guest::Nothing => None,
@@ -351,6 +356,31 @@ impl Server {
                 false
             }
         }
+    }
+
+    /// Whether a reserved address is one that a pool gave to another machine before, which may run with it: no two have one
+    /// address. The other is given another when it renews.
+    fn is_anothers(&mut self, entry: &BootEntry, request: &Request) -> bool {
+        if !matches!(request.kind, MessageType::Discover | MessageType::Request) {
+            return false;
+        }
+        let lease = self.leases().by_ip(entry.ip, SystemTime::now());
+        let Some(lease) =
+            lease.filter(|lease| matches!(lease.kind, LeaseKind::Pool(_)) && lease.mac != request.mac)
+        else {
+            return false;
+        };
+        if self.in_use.due(entry.ip.into(), Instant::now()) {
+            let left = lease.expires_at.duration_since(SystemTime::now()).unwrap_or_default().as_secs();
+            let detail = format!(
+                "{} is reserved for it, and was given to {} before: expected that one to leave it, saw a lease for {left} s \
+                 more; have that machine renew its lease or end it, or reserve another address",
+                entry.ip, lease.mac
+            );
+            let node = Some(entry.node.as_str()).filter(|node| !node.is_empty());
+            self.shared.events.emit(Some(request.mac), node, EventKind::AddressInUse, detail);
+        }
+        true
     }
 
     /// A reserved address is looked for while it is offered: its machine cannot be given another one, but who has it by

@@ -51,8 +51,12 @@ pub fn decide6(
     source: Ipv6Addr,
 ) -> Decision6 {
     let macs = request.macs(source);
-    let entry = macs.iter().find_map(|mac| table.entry(*mac, &segment.network));
-    let elsewhere = || macs.iter().find(|mac| !table.entries_of(**mac).is_empty());
+    let ports = request.port_macs(source);
+    // A DUID is one machine's, an address one port's: another port of a machine has a DUID with the first one's address in it.
+    let its = if ports.is_empty() { &macs } else { &ports };
+    let here = |mac: &MacAddr| table.entry(*mac, &segment.network);
+    let entry = its.iter().find_map(here);
+    let elsewhere = || macs.iter().find(|mac| !table.entries_of(**mac).is_empty() && here(mac).is_none());
     let mac = entry.map(|entry| entry.mac).or_else(|| elsewhere().copied()).or_else(|| macs.first().copied());
     let decision = Decision6 { mac, ..Decision6::default() };
     match addressee(request, six) {

@@ -156,6 +156,10 @@ fn a_machine_is_known_by_its_relays_word_its_address_or_its_duid() {
     assert!(run(&table, &solicit(&DUID_LL), OPAQUE).reply.is_some());
     let nobody = run(&table, &solicit(&DUID_UUID), OPAQUE);
     assert_eq!((nobody.mac, nobody.reply), (None, None));
+    // Another port of that machine, which has its DUID: it is not given the first one's address.
+    let second = run(&table, &solicit(&DUID_LL), "fe80::5054:ff:fe00:2".parse().unwrap());
+    assert_eq!((second.mac, second.reply), (Some(MacAddr([0x52, 0x54, 0, 0, 0, 2])), None));
+    assert!(matches!(&second.events[..], [(EventKind::UnknownMac { .. }, _)]), "{:?}", second.events);
     // A DUID of another port of the machine does not hide the port that asks.
     let other = [0, 3, 0, 1, 0x52, 0x54, 0, 0, 0, 9];
     assert!(run(&table, &solicit(&other), LINK_LOCAL).reply.is_some());

@@ -16,6 +16,8 @@ pub(super) struct Log {
     len: u64,
     /// A write failed half way: what the file ends with is unknown.
     torn: bool,
+    /// It was written anew, and its name may not be on disk.
+    name_unsynced: bool,
     /// Writing it anew failed at this length: not again before it has grown.
     too_full_at: Option<u64>,
 }
@@ -32,7 +34,14 @@ impl Log {
         if bytes.len() as u64 > MOST {
             return Err(io::Error::other(format!("larger than {MOST} bytes: not a file of leases")));
         }
-        let mut log = Self { path: path.to_owned(), file, len: 0, torn: false, too_full_at: None };
+        let mut log = Self {
+            path: path.to_owned(),
+            file,
+            len: 0,
+            torn: false,
+            name_unsynced: false,
+            too_full_at: None,
+        };
         if bytes.is_empty() {
             log.rewrite(&[])?;
             return Ok((log, Vec::new()));
@@ -40,12 +49,17 @@ impl Log {
         let Some(mut rest) = bytes.strip_prefix(HEADER) else {
             return Err(io::Error::other("does not begin as a file of leases: name another one"));
         };
-        let mut records = Vec::new();
-        while let Some(record) = Record::read(&mut rest) {
-            records.push(record);
-        }
+        let (mut records, mut lost) = (whole_ones(&mut rest), 0);
         log.len = (bytes.len() - rest.len()) as u64;
-        if !rest.is_empty() {
+        // A crash harms the end of a file, and a disk any place of it: what comes behind that place is as good as before.
+        while let Some((skipped, more)) = beyond(rest) {
+            rest = more;
+            records.extend(whole_ones(&mut rest));
+            lost += skipped;
+        }
+        if lost > 0 {
+            log.harmed(&bytes, lost, &records)?;
+        } else if !rest.is_empty() {
             log.cut(rest)?;
         }
         log.file.seek(SeekFrom::Start(log.len))?;
@@ -56,6 +70,9 @@ impl Log {
     pub(super) fn append(&mut self, records: &[Record]) -> io::Result<()> {
         if self.torn {
             self.mend()?;
+        }
+        if self.name_unsynced {
+            self.sync_name()?;
         }
         if records.is_empty() {
             return Ok(());
@@ -105,10 +122,29 @@ impl Log {
             }
         };
         // The one of before has no name any more: whatever fails from here on, what follows goes into this one.
-        (self.file, self.len, self.torn) = (file, bytes.len() as u64, false);
-        // The name is on disk with its directory.
+        (self.file, self.len, self.torn, self.name_unsynced) = (file, bytes.len() as u64, false, true);
+        self.sync_name()
+    }
+
+    /// The name is on disk with its directory. Before that a crash brings back the file of before.
+    fn sync_name(&mut self) -> io::Result<()> {
         File::open(self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
-            .sync_all()
+            .sync_all()?;
+        self.name_unsynced = false;
+        Ok(())
+    }
+
+    /// Keeps the file as it was found, and writes what is whole in it anew.
+    fn harmed(&mut self, found: &[u8], bytes: usize, records: &[Record]) -> io::Result<()> {
+        let kept = self.path.with_extension("damaged");
+        std::fs::write(&kept, found)?;
+        let (path, kept) = (self.path.display(), kept.display());
+        tracing::error!(
+            %path, bytes, %kept,
+            "leases are damaged in their middle, which no crash does: look at the disk; an address that was written there \
+             may be given again while its machine runs"
+        );
+        self.rewrite(records)
     }
 
     /// Cuts off what is no record. More than a crash leaves is kept beside it: somebody may want to look.
@@ -123,6 +159,19 @@ impl Log {
         self.file.set_len(self.len)?;
         self.file.sync_all()
     }
+}
+
+/// All records up to what is none.
+fn whole_ones(rest: &mut &[u8]) -> Vec<Record> {
+    std::iter::from_fn(|| Record::read(rest)).collect()
+}
+
+/// Where the next record begins behind bytes that are none: how many those are, and what is left from there on.
+fn beyond(rest: &[u8]) -> Option<(usize, &[u8])> {
+    (1..rest.len()).find_map(|at| {
+        let from = rest.get(at..)?;
+        Record::read(&mut &*from).map(|_| (at, from))
+    })
 }
 
 /// A file with these bytes that is on disk, and this process's.

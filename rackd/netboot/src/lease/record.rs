@@ -49,6 +49,9 @@ impl Record {
     pub(super) fn read<'a>(bytes: &mut &'a [u8]) -> Option<Self> {
         let mut rest: &'a [u8] = bytes;
         let len = usize::from(u16::from_le_bytes(take(&mut rest)?));
+        if len > MOST {
+            return None;
+        }
         let sum = u32::from_le_bytes(take(&mut rest)?);
         let (mut body, rest) = rest.split_at_checked(len)?;
         if crc32c::crc32c(body) != sum {
@@ -94,5 +97,7 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     Some(*taken)
 }
 
+/// State, address, port, time, and two texts with their lengths.
+const MOST: usize = 1 + 4 + 6 + 8 + 2 * 256;
 const BOUND: u8 = 1;
 const DECLINED: u8 = 2;

@@ -241,6 +241,44 @@ proptest! {
     }
 }
 
+/// A disk that returns another byte than was written costs the record that it was in, and no other.
+#[test]
+fn a_file_harmed_in_its_middle_loses_what_is_harmed_and_is_kept_as_it_was_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leases");
+    let until = std::time::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+    let records: Vec<Record> = (0..5)
+        .map(|n| Record {
+            network: "lab".into(),
+            ip: ip(n),
+            client: ClientKey::Id(vec![n; 9].into()),
+            mac: mac(n),
+            state: State::Bound,
+            until,
+        })
+        .collect();
+    let (mut log, _) = Log::open(&path).unwrap();
+    let header = std::fs::metadata(&path).unwrap().len() as usize;
+    log.append(&records).unwrap();
+    drop(log);
+    let whole = std::fs::read(&path).unwrap();
+    let each = (whole.len() - header) / records.len();
+    // Every byte of the third: its length, its sum, its content.
+    for at in header + 2 * each..header + 3 * each {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x40;
+        std::fs::write(&path, &bytes).unwrap();
+        let (mut log, read) = Log::open(&path).unwrap();
+        let left: Vec<_> = read.iter().map(|record| record.mac.0[5]).collect();
+        assert_eq!(left, [0, 1, 3, 4], "byte {at}");
+        assert_eq!(std::fs::read(path.with_extension("damaged")).unwrap(), bytes);
+        // And it goes on from there.
+        log.append(&records[2..3]).unwrap();
+        drop(log);
+        assert_eq!(Log::open(&path).unwrap().1.len(), 5);
+    }
+}
+
 /// Nobody waits for it, and the next start knows which machines run.
 #[tokio::test]
 async fn leases_of_reservations_are_there_after_a_restart() {

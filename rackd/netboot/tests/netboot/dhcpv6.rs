@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use farrier_netboot::{Boot, Config, Dhcp6, EventKind, KernelArgs, Segment};
 
-use crate::lab::{Cable, HTTP_PORT, MAC, Running, noise, segment, table, text};
+use crate::lab::{Cable, HTTP_PORT, MAC, Running, SERVER_IP, noise, segment, table, text};
 
 const SERVER6: &str = "2001:db8:77::1";
 /// The prefix, and 10.77.0.50.
@@ -102,4 +102,27 @@ fn files_and_the_script_go_over_ipv6_and_the_script_to_its_machine_alone() {
         "{script}"
     );
     assert!(!curl("2001:db8:77::9", &url).status.success());
+}
+
+#[test]
+fn where_ipv6_cannot_be_served_ipv4_is_and_ipv6_follows() {
+    // The server's end has no IPv6 address yet.
+    let cable = Cable::addressed();
+    let mut config = Config::new(HTTP_PORT);
+    let bytes = noise(3000);
+    config.files.insert("snponly.efi".into(), bytes.clone().into());
+    let server = Running::begin(&cable.server, config, table(six(), boot()));
+    let error = || server.netboot.segments().into_iter().find_map(|segment| segment.error);
+    assert!(error().is_some_and(|error| error.starts_with("IPv6: ")), "{:?}", error());
+    let curl = |url: &str| cable.client.client(20, "curl", "curl", &["-sSf", "-g", url]);
+    let over_v4 = curl(&format!("tftp://{SERVER_IP}/snponly.efi"));
+    assert!(over_v4.status.success() && over_v4.stdout == bytes, "{}", text(&over_v4));
+    cable.server.sh(&format!("ip addr add {SERVER6}/64 dev s0 nodad"));
+    cable.client.sh(&format!("ip addr add {CLIENT6}/64 dev c0 nodad"));
+    // It is looked for again and again.
+    let url = format!("tftp://[{SERVER6}]/snponly.efi");
+    cable
+        .client
+        .sh(&format!("timeout 30 sh -c 'until curl -sf -g --max-time 5 -o /dev/null \"{url}\"; do :; done'"));
+    assert_eq!(error(), None);
 }

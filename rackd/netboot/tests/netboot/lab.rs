@@ -175,6 +175,15 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(namespace: &Namespace, config: Config, table: BootTable) -> Self {
+        let running = Self::begin(namespace, config, table);
+        for segment in running.netboot.segments() {
+            assert_eq!(segment.error, None);
+        }
+        running
+    }
+
+    /// Whatever becomes of its segments.
+    pub(crate) fn begin(namespace: &Namespace, config: Config, table: BootTable) -> Self {
         let mut files = config.boot_files.clone();
         files.by_architecture.retain(|(_, name)| config.files.contains_key(name));
         let shutdown = CancellationToken::new();
@@ -197,9 +206,6 @@ impl Running {
         });
         let netboot = started.blocking_recv().expect("the server did not start");
         let events = netboot.events();
-        for segment in netboot.segments() {
-            assert_eq!(segment.error, None);
-        }
         Self { netboot, files, events, shutdown, thread: Some(thread) }
     }
 

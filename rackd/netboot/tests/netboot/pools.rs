@@ -149,6 +149,28 @@ fn a_reserved_address_that_somebody_took_is_told_with_its_node() {
 }
 
 #[test]
+fn an_address_that_was_leased_before_it_was_reserved_is_given_to_one_machine() {
+    let cable = Cable::new();
+    let mut server =
+        serve_with(&cable, pool("10.77.0.200", "10.77.0.200"), |config| config.conflict_check = false);
+    assert!(udhcpc(&cable, &[]).status.success());
+    let mac: MacAddr = "52:54:00:77:00:02".parse().unwrap();
+    let reserved = BootEntry { mac, ip: "10.77.0.200".parse().unwrap(), ..entry(Boot::None) };
+    server.netboot.update(|table| table.publish(reserved));
+    cable
+        .client
+        .sh(&format!("ip link add m0 link c0 address {mac} type macvlan mode bridge; ip link set m0 up"));
+    let args = ["-f", "-q", "-n", "-t", "3", "-T", "1", "-i", "m0", "-s", "/bin/true"];
+    let output = cable.client.client(20, "udhcpc", "udhcpc", &args);
+    assert!(!output.status.success(), "{}", text(&output));
+    let told = server.wait(5, |kind| *kind == EventKind::AddressInUse);
+    assert_eq!((told.node.as_deref(), told.mac), (Some("node-1"), Some(mac)));
+    assert!(told.detail.contains(&format!("was given to {MAC} before")), "{told:?}");
+    let holders: Vec<_> = server.netboot.leases().into_iter().map(|lease| lease.mac).collect();
+    assert_eq!(holders, [MAC]);
+}
+
+#[test]
 fn an_address_that_somebody_answers_for_is_not_offered() {
     for deaf_to_echo in [false, true] {
         let cable = Cable::new();

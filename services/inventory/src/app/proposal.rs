@@ -9,6 +9,8 @@ use farrier_proto::types::{Nic, OwnBmc, System};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
+use super::same_machine::is_serial;
+
 /// `None`: nothing in the plan is about it. The passwords are in it.
 pub(super) fn propose(plan: &DiscoveryPlan, machine: &DiscoveredMachine) -> Option<ProposedNode> {
     Matcher::new(plan).propose(machine)
@@ -46,7 +48,8 @@ impl<'a> Matcher<'a> {
 
     /// By serial number first, then by any of its interfaces, then by its BMC.
     fn expected(&self, machine: &DiscoveredMachine) -> Option<&'a ExpectedMachine> {
-        let by_serial = self.by_serial.get(&serial(&system(machine).serial_number));
+        let number = Some(serial(&system(machine).serial_number)).filter(|number| is_serial(number));
+        let by_serial = number.and_then(|number| self.by_serial.get(&number));
         let nics = machine.hardware.iter().flat_map(|hardware| &hardware.nics);
         let macs = nics.map(|nic| nic.mac_address.as_str()).chain([machine.boot_mac_address.as_str()]);
         let by_mac = || macs.filter_map(|mac| self.by_mac.get(&plain(mac))).min();
@@ -88,6 +91,7 @@ fn proposal(
         let (cable, unit) = (&place.cable, place.unit);
         missing.push(format!("it is expected in unit {listed}, and {cable} is unit {unit}"));
     }
+    missing.extend(expected.into_iter().flat_map(|expected| contradictions(expected, machine)));
     if node.is_empty() {
         missing.push("no name comes of its rule".to_owned());
     }
@@ -116,6 +120,32 @@ fn proposal(
         missing: if wants { missing.join("; ") } else { String::new() },
         cabled_to: place.map(|place| place.cable.clone()).unwrap_or_default(),
     })
+}
+
+/// What the list says otherwise than the machine: one of two boards that were swapped, or one that says the serial number of
+/// many. A person is to look which it is.
+fn contradictions(expected: &ExpectedMachine, machine: &DiscoveredMachine) -> Vec<String> {
+    let mut found = Vec::new();
+    let nics = machine.hardware.iter().flat_map(|hardware| &hardware.nics);
+    let macs = nics.map(|nic| nic.mac_address.as_str()).chain([machine.boot_mac_address.as_str()]);
+    let mut macs = macs.filter(|mac| !mac.is_empty()).peekable();
+    let listed = &expected.mac_address;
+    if !listed.is_empty() && macs.peek().is_some() && !macs.any(|mac| same_mac(mac, listed)) {
+        found.push(format!("it is expected with the interface {listed}, and has none of that address"));
+    }
+    let (listed, said) = (&expected.bmc_mac_address, own_bmc(machine).map(|own| own.mac_address.as_str()));
+    if let Some(said) = said.filter(|said| !said.is_empty() && !listed.is_empty() && !same_mac(said, listed))
+    {
+        found.push(format!("it is expected with the BMC {listed}, and says that its own is {said}"));
+    }
+    let (listed, said) = (serial(&expected.serial_number), serial(&system(machine).serial_number));
+    if is_serial(&listed) && is_serial(&said) && listed != said {
+        found.push(format!(
+            "it is expected with the serial number {}, and says {said}",
+            expected.serial_number
+        ));
+    }
+    found
 }
 
 /// Where a machine stands by one of its cables.
@@ -182,8 +212,10 @@ pub(super) fn bmc_address(
     given: &[GivenAddress],
 ) -> String {
     let expected = Matcher::new(plan).expected(machine);
-    let mac = expected.map(|expected| expected.bmc_mac_address.as_str()).filter(|mac| !mac.is_empty());
-    let mac = mac.or_else(|| Some(own_bmc(machine)?.mac_address.as_str())).unwrap_or_default();
+    let its = own_bmc(machine).map(|own| own.mac_address.as_str()).filter(|mac| !mac.is_empty());
+    let listed = expected.map(|expected| expected.bmc_mac_address.as_str()).filter(|mac| !mac.is_empty());
+    // Of a machine with another BMC than the list has, the one on the list is another machine's.
+    let mac = its.or(listed).unwrap_or_default();
     let has = |one: &&GivenAddress| !mac.is_empty() && same_mac(&one.mac_address, mac);
     let ip = given.iter().find(has).filter(|one| one.ip_address.parse::<Ipv4Addr>().is_ok());
     ip.map(|one| one.ip_address.clone()).unwrap_or_default()
@@ -284,7 +316,12 @@ fn render(template: &str, machine: &DiscoveredMachine, unit: i32) -> Option<Stri
         // What a machine says of itself is never a template.
         let plain: String = value.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         // A name that lacks what makes it one machine's would be every machine's.
-        if text.contains(word) && (value.trim().is_empty() || (word == "{unit}" && unit == 0)) {
+        let says_nothing = match word {
+            "{serial}" => !is_serial(&serial(value)),
+            "{unit}" => unit == 0,
+            _ => value.trim().is_empty(),
+        };
+        if text.contains(word) && says_nothing {
             return None;
         }
         text = text.replace(word, &plain);
@@ -377,6 +414,43 @@ mod tests {
         let mut honest = with_bmc("52:54:00:00:00:99", "");
         honest.bmc_address = "10.90.0.9".into();
         assert!(propose(&plan, &honest).unwrap().automatic);
+    }
+
+    #[test]
+    fn a_machine_that_is_otherwise_than_its_row_waits_for_a_person() {
+        let propose = |row: ExpectedMachine, machine: &DiscoveredMachine| {
+            let rule = DiscoveryRule { bmc_subnet: "10.0.9.0/24".into(), ..rule() };
+            let plan = DiscoveryPlan { rules: vec![rule], machines: vec![row], ..DiscoveryPlan::default() };
+            super::propose(&plan, machine).unwrap()
+        };
+        let row = || ExpectedMachine { mac_address: "52:54:00:00:00:01".into(), ..expected() };
+        let machine = with_bmc("52:54:00:00:00:99", "10.0.9.23");
+        assert!(propose(row(), &machine).automatic);
+        for (row, machine, word) in [
+            (
+                ExpectedMachine { mac_address: "52:54:00:00:00:07".into(), ..row() },
+                machine.clone(),
+                "interface",
+            ),
+            (row(), with_bmc("52:54:00:00:00:66", "10.0.9.23"), "BMC"),
+            (ExpectedMachine { serial_number: "XYZ789".into(), ..row() }, machine.clone(), "serial number"),
+        ] {
+            let waits = propose(row, &machine);
+            let said = format!("it is expected with the {word}");
+            assert!(waits.expected && !waits.automatic && waits.missing.contains(&said), "{}", waits.missing);
+        }
+    }
+
+    #[test]
+    fn what_boards_say_that_were_never_told_is_no_serial_number() {
+        let mut nobody = machine();
+        let filled = "To Be Filled By O.E.M.";
+        nobody.hardware.as_mut().unwrap().system.as_mut().unwrap().serial_number = filled.into();
+        let row = ExpectedMachine { serial_number: filled.into(), ..expected() };
+        let plan = DiscoveryPlan { rules: vec![rule()], machines: vec![row], ..DiscoveryPlan::default() };
+        assert!(!propose(&plan, &nobody).unwrap().expected);
+        assert_eq!(render("n-{serial}", &nobody, 0), None);
+        assert_eq!(render("n-{serial}", &machine(), 0).as_deref(), Some("n-abc123"));
     }
 
     #[test]
