@@ -93,7 +93,9 @@ impl Fleet {
     async fn start_with(options: FleetOptions, qemu: Option<Arc<Qemu>>) -> Result<Self> {
         let FleetOptions { count, first, ipmi_port, redfish_port, .. } = options;
         ensure!(!options.kinds.is_empty(), "expected at least one personality");
-        allow_open_files(count.saturating_mul(2))?;
+        // A connection for each that speaks Redfish.
+        let each = usize::from(ipmi_port.is_some()) + 2 * usize::from(redfish_port.is_some());
+        allow_open_files(count.saturating_mul(each))?;
         let mut bmcs = Vec::with_capacity(count);
         for number in 0..count {
             let after = u32::try_from(number).ok().and_then(|number| first.to_bits().checked_add(number));
