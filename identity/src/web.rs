@@ -1,8 +1,11 @@
 //! https for whoever boots: a server's certificate, and no question who the client is. Firmware knows an authority, and has
 //! no certificate of its own.
 
+mod ffdhe;
+
 use crate::{IdentityError, provider};
 use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
@@ -87,7 +90,8 @@ fn read(certificate: &Path, key: &Path) -> Result<TlsAcceptor, IdentityError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
     let chain = chain.map_err(|_| pem(certificate, "certificates"))?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|_| pem(key, "a private key"))?;
-    let config = rustls::ServerConfig::builder_with_provider(provider())
+    let provider = Arc::new(ffdhe::with_ffdhe(CryptoProvider::clone(&provider())));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, private)?;
@@ -139,5 +143,58 @@ mod tests {
         std::fs::write(&key, "no key").unwrap();
         web.refresh(later(4));
         assert!(is_trusted(&web, &second).await, "the last good one");
+    }
+    /// What openssl says of a session with a certificate of RSA, as firmware without elliptic curves needs one.
+    async fn openssl(dir: &Path, web: &WebCertificate, more: &[&str]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap().to_string();
+        let mut client = tokio::process::Command::new("openssl");
+        client
+            .args(["s_client", "-connect", &at, "-verify_return_error", "-CAfile"])
+            .arg(dir.join("cert.pem"));
+        client.args(more).stdin(std::process::Stdio::null()).kill_on_drop(true);
+        let web = web.clone();
+        let serving = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = web.accept(stream).await else { return };
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
+        });
+        let output = client.output().await.expect("openssl is missing: install the Debian package openssl");
+        serving.abort();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    #[tokio::test]
+    async fn openssl_without_elliptic_curves_agrees_on_a_key_and_with_them_as_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let (certificate, key) = (path("cert.pem"), path("key.pem"));
+        let made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=boot", "-days", "9"];
+        let mut openssl_req = std::process::Command::new("openssl");
+        openssl_req.args(made).args(["-keyout", &key, "-out", &certificate]);
+        assert!(openssl_req.output().unwrap().status.success());
+        let web = WebCertificate::load(Path::new(&certificate), Path::new(&key)).unwrap();
+        for (asks, says) in [
+            (
+                &["-tls1_2", "-cipher", "DHE-RSA-AES256-GCM-SHA384"][..],
+                &["DHE-RSA-AES256-GCM-SHA384", "DH, 2048"][..],
+            ),
+            (
+                &["-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256"],
+                &["DHE-RSA-AES128-GCM-SHA256", "DH, 2048"],
+            ),
+            (&["-tls1_3", "-groups", "ffdhe2048"], &["TLSv1.3", "DH, 2048"]),
+            (&["-tls1_2"], &["ECDHE-RSA", "X25519"]),
+            (&["-tls1_3"], &["TLSv1.3", "X25519"]),
+        ] {
+            let said = openssl(dir.path(), &web, asks).await;
+            assert!(
+                says.iter().chain(&["Verification: OK"]).all(|word| said.contains(word)),
+                "{asks:?}: {said}"
+            );
+        }
+        // Keys that are not agreed on anew each time stay out.
+        let said = openssl(dir.path(), &web, &["-tls1_2", "-cipher", "AES256-GCM-SHA384"]).await;
+        assert!(said.contains("handshake failure"), "{said}");
     }
 }

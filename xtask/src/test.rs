@@ -177,6 +177,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("shim-helpers-amd64-signed", "/usr/lib/shim/mmx64.efi.signed"),
     ("busybox-static", "/bin/busybox"),
     ("dnsmasq-base", "/usr/sbin/dnsmasq"),
+    ("openssl", "/usr/bin/openssl"),
     ("openssh-client", "/usr/bin/ssh-keygen"),
     ("openssh-server", "/usr/sbin/sshd"),
     ("cpio", "/usr/bin/cpio"),

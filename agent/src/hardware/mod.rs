@@ -10,7 +10,7 @@ mod smbios;
 
 pub use disks::{disk_names, disks};
 pub use nics::{nic_by_mac, nic_names, nics};
-pub use smbios::redfish_host_interface;
+pub use smbios::HostInterface;
 
 use crate::machine::GLOBAL_GUID;
 use farrier_proto::types::{BootMode, Hardware, System};

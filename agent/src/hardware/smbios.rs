@@ -18,13 +18,59 @@ const NETWORK: u8 = 0x40;
 /// DSP0270 table 6.
 const REDFISH_OVER_IP: u8 = 4;
 
-/// `host:port`; empty where there is none. The kernel shows the table to root.
-pub fn redfish_host_interface(root: &Path) -> String {
-    in_table(&bytes(&root.join("sys/firmware/dmi/tables/DMI"))).unwrap_or_default()
+/// Of a network that never leaves the machine (DSP0270 §8.3): USB, and USB with more said of it.
+const USB: [u8; 2] = [2, 4];
+
+/// Where a BMC serves Redfish to its own machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostInterface {
+    /// What the machine's end of it is.
+    device: Option<u8>,
+    ip: Option<IpAddr>,
+    name: String,
+    port: u16,
+    /// 802.1q VLAN; 0: none.
+    vlan: u32,
+}
+
+impl HostInterface {
+    /// What the table of a machine has; the kernel shows it to root.
+    #[must_use]
+    pub fn read(root: &Path) -> Option<Self> {
+        in_table(&bytes(&root.join("sys/firmware/dmi/tables/DMI")))
+    }
+
+    /// `host:port`, by its address, or else by its name.
+    #[must_use]
+    pub fn service(&self) -> String {
+        let port = self.port;
+        match self.ip {
+            Some(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
+            Some(IpAddr::V4(ip)) => format!("{ip}:{port}"),
+            None => format!("{}:{port}", self.name),
+        }
+    }
+
+    /// Its address, if others than the machine can have a way to it: no link of its own, neither by address (RFC 3927) nor by
+    /// device.
+    #[must_use]
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        let Some(IpAddr::V4(ip)) = self.ip else { return None };
+        let own_link = self.device.is_some_and(|device| USB.contains(&device)) || ip.is_link_local();
+        let nobodys = ip.is_loopback() || ip.is_multicast() || ip.is_broadcast();
+        (!own_link && !nobodys).then_some(ip)
+    }
+
+    /// Its VLAN; 0: none.
+    #[must_use]
+    pub fn vlan(&self) -> i32 {
+        // IEEE 802.1Q table 9-2: twelve bits, without the first and the last.
+        i32::try_from(self.vlan).ok().filter(|vlan| (1..0xFFF).contains(vlan)).unwrap_or(0)
+    }
 }
 
 /// Of a whole SMBIOS table.
-pub(super) fn in_table(mut table: &[u8]) -> Option<String> {
+pub(super) fn in_table(mut table: &[u8]) -> Option<HostInterface> {
     while let Some([kind, length, ..]) = table.first_chunk::<4>().copied() {
         let (structure, strings) = table.split_at_checked(usize::from(length))?;
         if kind == END_OF_TABLE || length < 4 {
@@ -41,9 +87,10 @@ pub(super) fn in_table(mut table: &[u8]) -> Option<String> {
     None
 }
 
-fn host_interface(area: &[u8]) -> Option<String> {
+fn host_interface(area: &[u8]) -> Option<HostInterface> {
     let ([kind, n], rest) = area.split_first_chunk::<2>()?;
-    let (count, mut records) = rest.get(usize::from(*n)..)?.split_first()?;
+    let (data, rest) = rest.split_at_checked(usize::from(*n))?;
+    let (count, mut records) = rest.split_first()?;
     if *kind != NETWORK {
         return None;
     }
@@ -51,30 +98,27 @@ fn host_interface(area: &[u8]) -> Option<String> {
         let ([protocol, n], rest) = records.split_first_chunk::<2>()?;
         let (record, rest) = rest.split_at_checked(usize::from(*n))?;
         if *protocol == REDFISH_OVER_IP {
-            return redfish(record);
+            return redfish(data.first().copied(), record);
         }
         records = rest;
     }
     None
 }
 
-/// By its address, or else by its name.
-fn redfish(record: &[u8]) -> Option<String> {
+fn redfish(device: Option<u8>, record: &[u8]) -> Option<HostInterface> {
     let format = *record.get(51)?;
     let ip: [u8; 16] = record.get(52..68)?.try_into().ok()?;
     let port = u16::from_le_bytes(record.get(84..86)?.try_into().ok()?);
-    let port = if port == 0 { 443 } else { port };
+    let vlan = record.get(86..90).and_then(|vlan| vlan.try_into().ok()).map_or(0, u32::from_le_bytes);
     let name = record.get(90).and_then(|n| record.get(91..91 + usize::from(*n))).map(printable);
     let ip = match format {
         1 => ip.first_chunk::<4>().map(|ip| IpAddr::V4(Ipv4Addr::from(*ip))),
         2 => Some(IpAddr::V6(Ipv6Addr::from(ip))),
         _ => None,
     };
-    match ip.filter(|ip| !ip.is_unspecified()) {
-        Some(IpAddr::V6(ip)) => Some(format!("[{ip}]:{port}")),
-        Some(IpAddr::V4(ip)) => Some(format!("{ip}:{port}")),
-        None => name.filter(|name| !name.is_empty()).map(|name| format!("{name}:{port}")),
-    }
+    let (ip, name) = (ip.filter(|ip| !ip.is_unspecified()), name.unwrap_or_default());
+    let port = if port == 0 { 443 } else { port };
+    (ip.is_some() || !name.is_empty()).then_some(HostInterface { device, ip, name, port, vlan })
 }
 
 #[cfg(test)]
@@ -94,16 +138,55 @@ mod tests {
 
     #[test]
     fn where_a_bmc_serves_redfish_to_its_machine_is_read() {
-        assert_eq!(in_table(&table()).as_deref(), Some("169.254.0.17:443"));
+        assert_eq!(service(&table()), "169.254.0.17:443");
         let at = table().windows(4).position(|four| four == [0xA9, 0xFE, 0, 0x11]).unwrap();
         let mut by_name = table();
         by_name[at..at + 4].fill(0);
-        assert_eq!(in_table(&by_name).as_deref(), Some("idrac-SVC1:443"));
+        assert_eq!(service(&by_name), "idrac-SVC1:443");
         // Interface type 2 is KCS.
         let mut other = table();
         let kind = other.iter().position(|byte| *byte == 0x40).unwrap();
         other[kind] = 2;
         assert_eq!(in_table(&other), None);
+    }
+
+    fn service(table: &[u8]) -> String {
+        in_table(table).map(|found| found.service()).unwrap_or_default()
+    }
+
+    /// That table with the machine's end of another kind, and the service at another address and VLAN.
+    fn with(device: u8, ip: [u8; 4], vlan: u32) -> Vec<u8> {
+        let mut table = table();
+        let at = table.windows(4).position(|four| four == [0xA9, 0xFE, 0, 0x11]).unwrap();
+        table[at..at + 4].copy_from_slice(&ip);
+        // After address, mask and port (DSP0270 §8.2).
+        table[at + 34..at + 38].copy_from_slice(&vlan.to_le_bytes());
+        let kind = table.iter().position(|byte| *byte == 0x40).unwrap();
+        table[kind + 2] = device;
+        table
+    }
+
+    #[test]
+    fn an_address_on_a_link_of_the_machines_own_is_nobodys_else() {
+        let pci = 5;
+        for (device, ip, expect) in [
+            (pci, [10, 0, 9, 23], Some([10, 0, 9, 23])),
+            (3, [192, 168, 7, 1], Some([192, 168, 7, 1])),
+            (0x80, [10, 0, 9, 23], Some([10, 0, 9, 23])),
+            // One vendor's virtual network card has this address in every machine.
+            (2, [16, 1, 15, 1], None),
+            (4, [10, 0, 9, 23], None),
+            (pci, [169, 254, 0, 17], None),
+            (pci, [127, 0, 0, 1], None),
+            (pci, [224, 0, 0, 1], None),
+            (pci, [255; 4], None),
+        ] {
+            let found = in_table(&with(device, ip, 0)).unwrap();
+            assert_eq!((found.address(), found.vlan()), (expect.map(Ipv4Addr::from), 0), "{device} {ip:?}");
+        }
+        for (vlan, expect) in [(103, 103), (4094, 4094), (4095, 0), (u32::MAX, 0)] {
+            assert_eq!(in_table(&with(pci, [10, 0, 9, 23], vlan)).unwrap().vlan(), expect);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The machine's own BMC, asked through the system interface: what it is called on the management network.
-use crate::hardware::redfish_host_interface;
+//! The machine's own BMC, asked through the system interface: what it is called on the management network. Where there is none, the
+//! firmware's table says where it serves Redfish.
+use crate::hardware::HostInterface;
 use farrier_proto::types::OwnBmc;
 use ipmi_rs::app::{ChannelMediumType, GetChannelInfo};
 use ipmi_rs::connection::{Channel, IpmiConnection};
@@ -29,10 +30,7 @@ impl OwnBmcs {
     pub(super) fn look(&self, into: &mut Option<OwnBmc>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_none() {
-            let asked = ask_device().filter(|bmc| !bmc.ip_address.is_empty() || !bmc.mac_address.is_empty());
-            let redfish_host_interface = redfish_host_interface(Path::new("/"));
-            let found = asked.is_some() || !redfish_host_interface.is_empty();
-            let seen = found.then(|| OwnBmc { redfish_host_interface, ..asked.unwrap_or_default() });
+            let seen = seen(ask_device(), HostInterface::read(Path::new("/")));
             if seen.as_ref().is_some_and(|bmc| !bmc.ip_address.is_empty()) {
                 known.clone_from(&seen);
             }
@@ -41,6 +39,24 @@ impl OwnBmcs {
             into.clone_from(&known);
         }
     }
+}
+
+/// What both say. A BMC that answers knows its address, or that it has none yet; of another, that of its Redfish service will do
+/// where others can have a way to it (DSP0270 §8.2).
+fn seen(asked: Option<OwnBmc>, table: Option<HostInterface>) -> Option<OwnBmc> {
+    let asked = asked.filter(|bmc| !bmc.ip_address.is_empty() || !bmc.mac_address.is_empty());
+    let Some(table) = table else { return asked };
+    let redfish_host_interface = table.service();
+    Some(match (asked, table.address()) {
+        (Some(asked), _) => OwnBmc { redfish_host_interface, ..asked },
+        (None, Some(ip)) => OwnBmc {
+            ip_address: ip.to_string(),
+            vlan: table.vlan(),
+            redfish_host_interface,
+            ..OwnBmc::default()
+        },
+        (None, None) => OwnBmc { redfish_host_interface, ..OwnBmc::default() },
+    })
 }
 
 fn ask_device() -> Option<OwnBmc> {
@@ -166,6 +182,37 @@ mod tests {
             redfish_host_interface: String::new(),
         };
         assert_eq!(seen, Some(expect));
+    }
+
+    /// A table as firmware leaves it for the kernel: type 42 alone, of a PCI device, the service at 10.0.9.23 in VLAN 103.
+    #[test]
+    fn without_a_system_interface_the_firmwares_table_says_where_it_is() {
+        let (zero, mask) = ([0_u8; 16], [&[255_u8; 3][..], &[0; 13]].concat());
+        let host = [&[10, 0, 9, 22][..], &[0; 12]].concat();
+        let service = [&[10, 0, 9, 23][..], &[0; 12]].concat();
+        let record =
+            [&zero[..], &[1, 1], &host, &mask, &[1, 1], &service, &mask, &[0xBB, 1], &[103, 0, 0, 0], &[0]]
+                .concat();
+        let data = [5, 9, 0, 0, 0, 0, 0, 0, 0, 0];
+        let area = [&[0x40, 10][..], &data, &[1, 4, u8::try_from(record.len()).unwrap()], &record].concat();
+        let length = u8::try_from(4 + area.len()).unwrap();
+        let table = [&[42, length, 1, 0][..], &area, &[0, 0], &[127, 4, 2, 0, 0, 0]].concat();
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("sys/firmware/dmi/tables");
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("DMI"), table).unwrap();
+        let table = || HostInterface::read(root.path());
+        let alone = seen(None, table()).unwrap();
+        assert_eq!((alone.ip_address.as_str(), alone.vlan), ("10.0.9.23", 103));
+        assert_eq!(alone.redfish_host_interface, "10.0.9.23:443");
+        // One that answers is asked no second time: it has no address yet.
+        let asked = OwnBmc { mac_address: "52:54:00:00:00:a9".into(), ..OwnBmc::default() };
+        let both = seen(Some(asked.clone()), table()).unwrap();
+        assert_eq!((both.ip_address.as_str(), both.vlan, &both.mac_address), ("", 0, &asked.mac_address));
+        assert_eq!(both.redfish_host_interface, "10.0.9.23:443");
+        // One that says nothing of itself is as good as none.
+        assert_eq!(seen(Some(OwnBmc::default()), table()).unwrap().ip_address, "10.0.9.23");
+        assert_eq!((seen(Some(asked.clone()), None), seen(None, None)), (Some(asked), None));
     }
 
     #[test]

@@ -119,6 +119,8 @@ impl Netboot {
     /// that fail are in [`Self::segments`] and are tried again.
     pub async fn start(mut config: Config, table: BootTable) -> Self {
         config.boot_files.keep(|name| config.files.contains_key(name));
+        let sizes = config.files.iter().map(|(name, bytes)| (name.clone(), bytes.len() as u64));
+        config.boot_files.sizes = sizes.collect();
         if config.boot_files.by_architecture.is_empty() && table.served().any(|s| s.dhcp != Dhcp::Off) {
             tracing::warn!(
                 "no boot files: only machines whose network cards have iPXE boot from the network"

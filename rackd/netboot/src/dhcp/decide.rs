@@ -82,12 +82,11 @@ pub fn decide(
             if met { with_guest(decision, segment, request) } else { decision }
         }
         MessageType::Inform if !can_be_answered(segment, request) => decision,
-        MessageType::Inform => decision.event(EventKind::Inform, request.describe()).reply(Reply::inform(
-            request,
-            segment,
-            &entry.hostname,
-            &boot,
-        )),
+        MessageType::Inform => {
+            let reply = Reply::inform(request, segment, &entry.hostname, &boot);
+            let detail = request.describe() + &reply.shortened();
+            decision.event(EventKind::Inform, detail).reply(reply)
+        }
         MessageType::Release if request.ciaddr == entry.ip && ours(segment, request) => {
             decision.event(EventKind::Release, request.describe()).lease(LeaseChange::Released)
         }
@@ -115,7 +114,7 @@ fn discover(
 ) -> Decision {
     let reply = Reply::lease(request, segment, MessageType::Offer, entry.ip, &entry.hostname, boot);
     with_unknown_architecture(decision.event(EventKind::Discover, request.describe()), boot)
-        .event(EventKind::Offer, told(entry.ip, boot))
+        .event(EventKind::Offer, told(entry.ip, boot, &reply))
         .reply(reply)
 }
 
@@ -144,7 +143,7 @@ fn requested(
     }
     let reply = Reply::lease(request, segment, MessageType::Ack, entry.ip, &entry.hostname, boot);
     with_unknown_architecture(decision, boot)
-        .event(EventKind::Ack, told(entry.ip, boot))
+        .event(EventKind::Ack, told(entry.ip, boot, &reply))
         .lease(LeaseChange::Bound { ip: entry.ip, seconds: segment.lease_seconds.max(60) })
         .reply(reply)
 }
@@ -218,8 +217,8 @@ pub(super) fn with_unknown_architecture(decision: Decision, boot: &BootFile) -> 
     }
 }
 
-fn told(ip: Ipv4Addr, boot: &BootFile) -> String {
-    format!("{ip}, {}", told_boot(boot))
+fn told(ip: Ipv4Addr, boot: &BootFile, reply: &Reply) -> String {
+    format!("{ip}, {}{}", told_boot(boot), reply.shortened())
 }
 
 pub(super) fn told_boot(boot: &BootFile) -> String {

@@ -66,9 +66,11 @@ pub(super) fn decide(
     match boot {
         // Silence: it goes on to its next boot device.
         BootFile::Nothing | BootFile::Unknown(..) => decision,
-        boot => decision
-            .event(answers, format!("proxy, {}", told_boot(&boot)))
-            .reply(Reply::proxy(request, segment, kind, &boot)),
+        boot => {
+            let reply = Reply::proxy(request, segment, kind, &boot);
+            let detail = format!("proxy, {}{}", told_boot(&boot), reply.shortened());
+            decision.event(answers, detail).reply(reply)
+        }
     }
 }
 

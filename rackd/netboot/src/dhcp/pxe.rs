@@ -1,6 +1,8 @@
 //! Which boot file for which firmware.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 
 use super::request::Client;
 use crate::{Boot, BootEntry};
@@ -16,6 +18,8 @@ pub struct BootFiles {
     pub http_port: u16,
     /// Where the same is over TLS, for UEFI's HTTP boot; `None`: nowhere.
     pub https: Option<Https>,
+    /// Octets of the files that are served; a start fills it in.
+    pub sizes: BTreeMap<String, u64>,
 }
 
 /// https for firmware, which must know the authority of its certificate.
@@ -60,13 +64,19 @@ impl BootFiles {
             (19, "snponly-arm64.efi"),
         ];
         let by_architecture = by_architecture.map(|(a, f)| (a, f.to_owned())).into();
-        Self { by_architecture, signed: Vec::new(), http_port, https: None }
+        Self { by_architecture, signed: Vec::new(), http_port, https: None, sizes: BTreeMap::new() }
     }
 
     /// Leaves out what is not `there`: firmware that is offered a file nobody has stops with an error of its own,
     /// where one that is offered none goes on to the next boot device, and is told of.
     pub(crate) fn keep(&mut self, there: impl Fn(&str) -> bool) {
         self.by_architecture.retain(|(_, file)| there(file));
+    }
+
+    /// A file's size in blocks of 512 octets, the last one counted whole. `None`: it is not ours, or more than 16 bits say.
+    pub(crate) fn blocks(&self, file: &str) -> Option<NonZeroU16> {
+        let blocks = self.sizes.get(file)?.div_ceil(512);
+        u16::try_from(blocks).ok().and_then(NonZeroU16::new)
     }
 
     fn file(&self, architecture: u16) -> Option<&str> {
@@ -115,6 +125,16 @@ pub(crate) enum BootFile {
     Http(String),
     /// Firmware nobody has a file for, and why.
     Unknown(u16, &'static str),
+}
+
+impl BootFile {
+    /// How long its name is.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Self::Tftp(name) | Self::Script(name) | Self::Http(name) => name.len(),
+            Self::Nothing | Self::Unknown(..) => 0,
+        }
+    }
 }
 
 /// Picks the boot file, over HTTP from `server`. Firmware gets one only while there is a script to run: a machine that is to start from

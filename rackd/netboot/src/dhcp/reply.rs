@@ -1,5 +1,6 @@
 //! The answer: which options, and where to send it.
 
+use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use dhcproto::{
@@ -7,16 +8,18 @@ use dhcproto::{
     v4::{DhcpOption, Flags, HType, Message, MessageType, Opcode, OptionCode, UnknownOption},
 };
 
-use super::{pxe::BootFile, request::Request};
+use super::{fit::fit, pxe::BootFile, request::Request};
 use crate::{MacAddr, Segment};
 
 /// BOOTP's smallest packet in bytes; some relays and ROMs drop shorter ones (RFC 1542 §2.1).
 const MIN_PACKET: usize = 300;
+/// Octets of an answer without what has no fixed length: header, 20 options, and some more.
+const FIXED: usize = 360;
 const RELAY_INFO: u8 = 82;
 const END: u8 = 255;
 /// `file` is 128 bytes with its NUL.
 const MAX_FILE: usize = 127;
-/// Name servers sent at most, so that an answer always fits the 548 bytes every client must take.
+/// Name servers sent at most.
 const MAX_DNS: usize = 8;
 /// iPXE's encapsulated option 176, `no-pxedhcp` = 1: there is no ProxyDHCP server to wait for.
 const IPXE_NO_PROXY_DHCP: [u8; 3] = [176, 1, 1];
@@ -35,6 +38,8 @@ pub struct Reply {
     pub relay_info: Option<Vec<u8>>,
     /// Where it goes.
     pub to: Destination,
+    /// Options that would have made it larger than its client takes.
+    pub left_out: Vec<OptionCode>,
 }
 
 /// Where an answer goes (RFC 2131 §4.1).
@@ -101,7 +106,7 @@ impl Reply {
         if let Some(id) = &request.client_id {
             options.insert(DhcpOption::ClientIdentifier(id.clone()));
         }
-        Self { message, relay_info: request.relay_info.clone(), to }
+        Self { message, relay_info: request.relay_info.clone(), to, left_out: Vec::new() }
     }
 
     /// DHCPNAK. RFC 2131 §4.3.2: broadcast, or through the relay with the broadcast flag set.
@@ -116,7 +121,7 @@ impl Reply {
             reply.message.set_flags(Flags::default().set_broadcast());
         }
         reply.message.opts_mut().insert(DhcpOption::Message(why.to_owned()));
-        reply
+        reply.fitting(request, why.len())
     }
 
     /// DHCPOFFER or DHCPACK with an address.
@@ -145,7 +150,7 @@ impl Reply {
         options.insert(DhcpOption::Renewal(seconds / 2));
         options.insert(DhcpOption::Rebinding(seconds - seconds / 8));
         reply.settings(request, segment, hostname, boot);
-        reply
+        reply.fitting(request, names(segment, hostname) + boot.length())
     }
 
     /// DHCPACK to a DHCPINFORM: settings, no address, no lease time (RFC 2131 §4.3.5).
@@ -153,7 +158,7 @@ impl Reply {
         let mut reply = Self::to_request(request, segment, MessageType::Ack, destination(request, segment));
         reply.message.set_ciaddr(request.ciaddr);
         reply.settings(request, segment, hostname, boot);
-        reply
+        reply.fitting(request, names(segment, hostname) + boot.length())
     }
 
     /// An offer, or the boot service's DHCPACK, without an address and its settings: those are the other server's.
@@ -168,7 +173,32 @@ impl Reply {
             reply.message.opts_mut().insert(DhcpOption::VendorExtensions(PXE_TAKE_THIS_FILE.to_vec()));
         }
         reply.boot(request, segment, boot);
-        reply
+        reply.fitting(request, boot.length())
+    }
+
+    /// As large as its client takes, and no larger. `named`: how long is what tables say.
+    fn fitting(mut self, request: &Request, named: usize) -> Self {
+        let length = |id: &Option<Vec<u8>>| id.as_ref().map_or(0, Vec::len);
+        let limit = request.largest_answer();
+        // Most are far from it, and need not be written to know.
+        if FIXED + named + length(&request.client_id) + length(&request.machine_id) > limit {
+            self.left_out = fit(&mut self.message, limit);
+        }
+        self
+    }
+
+    /// What it is without, for people; empty, if it says all.
+    #[must_use]
+    pub fn shortened(&self) -> String {
+        let mut out = String::new();
+        for (n, code) in self.left_out.iter().enumerate() {
+            let before = if n == 0 { ", without options " } else { " " };
+            let _ = write!(out, "{before}{}", u8::from(*code));
+        }
+        if !out.is_empty() {
+            out.push_str(", for the client takes no more octets (option 57)");
+        }
+        out
     }
 
     fn settings(&mut self, request: &Request, segment: &Segment, hostname: &str, boot: &BootFile) {
@@ -235,6 +265,11 @@ fn destination(request: &Request, segment: &Segment) -> Destination {
     } else {
         Destination::Broadcast
     }
+}
+
+/// How long is what a segment and a machine are called by.
+fn names(segment: &Segment, hostname: &str) -> usize {
+    hostname.len() + segment.domain.as_ref().map_or(0, String::len) + 4 * segment.dns.len()
 }
 
 /// An option by its bytes.

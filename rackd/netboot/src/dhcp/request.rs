@@ -16,6 +16,10 @@ const SNAME: std::ops::Range<usize> = 44..108;
 const FILE: std::ops::Range<usize> = 108..236;
 /// Option overload (RFC 2132 §9.3).
 const OVERLOAD: u8 = 52;
+/// What every host takes (RFC 791 §3.1), and what Ethernet carries; headers of IP and UDP are within.
+const SMALLEST_DATAGRAM: u16 = 576;
+const ETHERNET_MTU: u16 = 1500;
+const HEADERS: u16 = 28;
 pub(super) const COOKIE: [u8; 4] = [99, 130, 83, 99];
 
 /// What a client sent. Options that cannot be read are as good as absent.
@@ -54,6 +58,8 @@ pub struct Request {
     pub machine_id: Option<Vec<u8>>,
     /// Client identifier (option 61), echoed in answers (RFC 6842).
     pub client_id: Option<Vec<u8>>,
+    /// The largest IP datagram that the client takes (option 57).
+    pub largest: Option<u16>,
     /// Client system architecture (option 93, RFC 4578 §2.1), or the one spelt out in option 60.
     pub architecture: Option<u16>,
     /// What kind of client asks.
@@ -170,7 +176,9 @@ impl Request {
             subnet_selection,
             server_id_override: relay_part(11),
             machine_id: get(97).filter(|v| (2..=32).contains(&v.len())).map(<[u8]>::to_vec),
-            client_id: get(61).filter(|v| !v.is_empty()).map(<[u8]>::to_vec),
+            // Of one part: RFC 3396 is for options that say so, and this one does not.
+            client_id: get(61).filter(|v| (1..=255).contains(&v.len())).map(<[u8]>::to_vec),
+            largest: get(57).and_then(|v| <[u8; 2]>::try_from(v).ok()).map(u16::from_be_bytes),
             // RFC 4578 §2.1 allows a list of architectures: the first is the one that asks.
             architecture: get(93)
                 .and_then(|v| v.first_chunk().map(|b| u16::from_be_bytes(*b)))
@@ -184,6 +192,16 @@ impl Request {
     #[must_use]
     pub fn server_for(&self, segment: &crate::Segment) -> Ipv4Addr {
         self.server_id_override.unwrap_or(segment.server_ip)
+    }
+
+    /// Octets of DHCP that an answer may have, option 82 apart, which its relay takes out: as many as the client says, and never
+    /// less than every client takes (RFC 2131 §2, RFC 2132 §9.10). On Ethernet it is not cut, with option 82.
+    #[must_use]
+    pub fn largest_answer(&self) -> usize {
+        let relay_info = self.relay_info.as_ref().map_or(0, |info| info.len() + 2 * info.len().div_ceil(255));
+        let takes = self.largest.unwrap_or(0).clamp(SMALLEST_DATAGRAM, ETHERNET_MTU);
+        let on_ethernet = usize::from(ETHERNET_MTU - HEADERS).saturating_sub(relay_info);
+        usize::from(takes - HEADERS).min(on_ethernet).max(usize::from(SMALLEST_DATAGRAM - HEADERS))
     }
 
     /// The facts of a packet in a line for people. All of it comes from numbers, so it is safe to print.
@@ -244,7 +262,7 @@ pub(super) fn options_of(bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
 
 /// Those in `file` and `sname` too, where option 52 says that there are some: in this order, as parts of one long field
 /// (RFC 2132 §9.3, RFC 3396 §5).
-fn all_options(header: &[u8], bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+pub(super) fn all_options(header: &[u8], bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
     let mut out = options_of(bytes);
     let overload = match out.get(&OVERLOAD).map(Vec::as_slice) {
         Some([how @ 1..=3]) => *how,

@@ -110,8 +110,13 @@ fn known(
         BootFile::Tftp(file) => format!("{ip}, boot file {}", tftp(six, file)),
         BootFile::Script(url) | BootFile::Http(url) => format!("{ip}, boot file {url}"),
     };
+    let blocks = match (&boot, request.client) {
+        (BootFile::Tftp(file), Client::Pxe) if request.wants_parameters => files.blocks(file),
+        _ => None,
+    };
     let reply = |kind| Reply::new(kind, request, six);
-    let lease = |reply: Reply| reply.addresses(&request.ias, ip, seconds).boot(six, &boot);
+    let boots = |reply: Reply| reply.boot(six, &boot).length(blocks);
+    let lease = |reply: Reply| boots(reply.addresses(&request.ias, ip, seconds));
     let (kind, reply, detail) = match request.kind {
         MessageType::Solicit if request.rapid_commit => {
             (MessageType::Reply, lease(reply(MessageType::Reply).with(DhcpOption::RapidCommit)), told)
@@ -147,9 +152,7 @@ fn known(
             decision = decision.event(EventKind::Decline, detail);
             (MessageType::Reply, reply(MessageType::Reply).status(Status::Success, "noted"), "noted".into())
         }
-        MessageType::InformationRequest => {
-            (MessageType::Reply, reply(MessageType::Reply).boot(six, &boot), told)
-        }
+        MessageType::InformationRequest => (MessageType::Reply, boots(reply(MessageType::Reply)), told),
         _ => return decision,
     };
     decision.answer(&reply, request, kind, detail)

@@ -1,6 +1,7 @@
 //! The answer's bytes.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU16;
 
 use dhcproto::{
     Encodable as _,
@@ -80,6 +81,15 @@ impl Reply {
         this.with(raw(VENDOR_CLASS, class))
     }
 
+    /// RFC 5970 §3.2, one parameter: how long the boot file is. EDK2 takes it for a decimal number of 512 octets, as option 13 of
+    /// DHCPv4 has it (RFC 2132 §3.15), and need not ask the TFTP server; one of more than 16 bits, or of none, ends its boot.
+    pub(super) fn length(self, blocks: Option<NonZeroU16>) -> Self {
+        let Some(blocks) = blocks else { return self };
+        let digits = blocks.to_string().into_bytes();
+        let length = u16::try_from(digits.len()).unwrap_or(0).to_be_bytes();
+        self.with(raw(BOOTFILE_PARAMETERS, [&length[..], &digits].concat()))
+    }
+
     /// The bytes to send, in as many envelopes as it came in (RFC 8415 §19.3). `None` if they cannot be encoded, which no
     /// table can bring about.
     pub(super) fn bytes(&self, relays: &[Hop]) -> Option<Vec<u8>> {
@@ -127,4 +137,5 @@ const RELAY_MSG: u16 = 9;
 const VENDOR_CLASS: u16 = 16;
 const INTERFACE_ID: u16 = 18;
 const BOOTFILE_URL: u16 = 59;
+const BOOTFILE_PARAMETERS: u16 = 60;
 const INTEL: u32 = 343;

@@ -21,6 +21,8 @@ pub struct Request6 {
     pub ias: Vec<Ia>,
     /// A SOLICIT that takes a REPLY for an answer (option 14).
     pub rapid_commit: bool,
+    /// It asks for parameters of the boot file (option 60 in option 6, RFC 5970 §3.2).
+    pub wants_parameters: bool,
     /// Client system architecture (option 61, RFC 5970 §3.3).
     pub architecture: Option<u16>,
     /// What kind of client asks (options 15 and 16).
@@ -114,6 +116,7 @@ impl Request6 {
             server_id: None,
             ias: Vec::new(),
             rapid_commit: false,
+            wants_parameters: false,
             architecture: None,
             client: Client::Other,
             link_layer,
@@ -127,6 +130,10 @@ impl Request6 {
                 SERVER_ID => this.server_id = Some(value.to_vec()),
                 IA_NA if this.ias.len() < MANY => this.ias.extend(ia(value)),
                 RAPID_COMMIT => this.rapid_commit = true,
+                ORO => {
+                    let mut wanted = value.chunks_exact(2);
+                    this.wants_parameters |= wanted.any(|code| code == BOOTFILE_PARAMETERS.to_be_bytes());
+                }
                 ARCHITECTURE => this.architecture = value.first_chunk().map(|b| u16::from_be_bytes(*b)),
                 USER_CLASS if has(value, b"iPXE") => this.client = Client::Ipxe,
                 VENDOR_CLASS if this.client == Client::Other && has(value, b"PXEClient") => {
@@ -257,10 +264,12 @@ const CLIENT_ID: u16 = 1;
 const SERVER_ID: u16 = 2;
 const IA_NA: u16 = 3;
 const IA_ADDR: u16 = 5;
+const ORO: u16 = 6;
 const RELAY_MSG: u16 = 9;
 const RAPID_COMMIT: u16 = 14;
 const USER_CLASS: u16 = 15;
 const VENDOR_CLASS: u16 = 16;
 const INTERFACE_ID: u16 = 18;
+const BOOTFILE_PARAMETERS: u16 = 60;
 const ARCHITECTURE: u16 = 61;
 const CLIENT_LINKLAYER_ADDR: u16 = 79;

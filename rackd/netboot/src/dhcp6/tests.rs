@@ -228,6 +228,69 @@ fn each_firmware_gets_its_boot_file_as_a_url() {
     ));
 }
 
+/// Option 60 of an answer, as the other end reads it (RFC 5970 §3.2): parameters, each behind its length.
+fn parameters(message: &Message) -> Option<Vec<String>> {
+    let value = message.opts().iter().find_map(|option| match option {
+        DhcpOption::Unknown(unknown) if u16::from(unknown.code()) == 60 => Some(unknown.data().to_vec()),
+        _ => None,
+    })?;
+    let (mut rest, mut out) = (&value[..], Vec::new());
+    while let [high, low, more @ ..] = rest {
+        let (parameter, after) = more.split_at(u16::from_be_bytes([*high, *low]).into());
+        out.push(String::from_utf8(parameter.to_vec()).unwrap());
+        rest = after;
+    }
+    assert_eq!(rest, [0u8; 0]);
+    Some(out)
+}
+
+/// The answer's parameters to firmware that asks (option 6) for `wanted`, with a boot file of so many octets.
+fn parameters_of(
+    size: Option<u64>,
+    kind: MessageType,
+    wanted: &[u8],
+    who: Vec<DhcpOption>,
+) -> Option<Vec<String>> {
+    let mut files = BootFiles::new(8080);
+    files.sizes.extend(size.map(|size| ("snponly.efi".to_owned(), size)));
+    let options = [who, vec![ia(1, &[]), raw(6, wanted)]].concat();
+    let options = if kind == MessageType::Solicit { to_all(&options) } else { to_us(&options) };
+    let request = Request6::parse(&packet(kind, &options)).unwrap();
+    let decision = decide6(&segment(), &SIX, &table("provisioning", boot()), &files, &request, LINK_LOCAL);
+    parameters(&answer(&decision).unwrap())
+}
+
+#[test]
+fn firmware_that_asks_how_long_its_file_is_is_told_in_blocks() {
+    let pxe = || firmware(b"PXEClient:Arch:00007:UNDI:003000", 7);
+    let asked = [0, 59, 0, 60];
+    for (size, expect) in [
+        (1, Some("1")),
+        (512, Some("1")),
+        (513, Some("2")),
+        (1 << 20, Some("2048")),
+        (65_535 * 512, Some("65535")),
+        (65_535 * 512 + 1, None),
+        (u64::MAX, None),
+        (0, None),
+    ] {
+        for kind in [MessageType::Solicit, MessageType::Request] {
+            let told = parameters_of(Some(size), kind, &asked, pxe());
+            assert_eq!(told, expect.map(|one| vec![one.to_owned()]), "{size}");
+        }
+    }
+    let kind = MessageType::Request;
+    assert_eq!(parameters_of(None, kind, &asked, pxe()), None, "a file that is not ours");
+    // Not asked for; half a code; 60 across two codes.
+    for wanted in [&[0, 59][..], &[0, 59, 0], &[59, 0, 60, 0], &[]] {
+        assert_eq!(parameters_of(Some(9), kind, wanted, pxe()), None, "{wanted:?}");
+    }
+    let http = firmware(b"HTTPClient:Arch:00016:UNDI:003000", 16);
+    assert_eq!(parameters_of(Some(9), kind, &asked, http), None, "HTTP says it itself");
+    let ipxe = [pxe(), vec![raw(15, b"\0\x04iPXE")]].concat();
+    assert_eq!(parameters_of(Some(9), kind, &asked, ipxe), None, "a script is no file");
+}
+
 #[test]
 fn links_are_confirmed_and_what_is_given_back_is_noted() {
     let home = table("provisioning", boot());
@@ -279,6 +342,22 @@ fn what_rfc_8415_section_16_has_servers_discard_is_discarded() {
 }
 
 proptest! {
+    /// EDK2 (PxeBcDhcp6.c) reads one to five digits and takes 16 bits of blocks, or its boot ends there.
+    #[test]
+    fn a_length_that_is_told_holds_the_file_and_no_block_more(size in any::<u64>(), shift in 0u32..64) {
+        let size = size >> shift;
+        let told = parameters_of(Some(size), MessageType::Request, &[0, 60], firmware(b"PXEClient", 7));
+        match told.as_deref() {
+            None => prop_assert!(size == 0 || size > 65_535 * 512),
+            Some([digits]) => {
+                prop_assert!((1..=5).contains(&digits.len()));
+                let room = u64::from(digits.parse::<u16>().unwrap()) * 512;
+                prop_assert!(room >= size && room - size < 512, "{digits} for {size}");
+            }
+            Some(more) => prop_assert!(false, "{more:?}"),
+        }
+    }
+
     #[test]
     fn no_packet_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 1u8..13) {
         let _ = Request6::parse(&bytes);

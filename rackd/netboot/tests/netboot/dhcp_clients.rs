@@ -57,6 +57,34 @@ fn udhcpc_gets_its_reservation_and_every_setting() {
     assert_eq!((leases.len(), leases[0].mac, leases[0].ip.to_string()), (1, MAC, CLIENT_IP.into()));
 }
 
+/// It says that it takes 576 octets (option 57), and reads options where option 52 says that they are.
+#[test]
+fn udhcpc_is_told_every_name_in_no_more_octets_than_it_takes() {
+    let cable = Cable::new();
+    let label = "d".repeat(63);
+    let (domain, hostname) = (format!("{label}.{label}.{label}.rack"), "h".repeat(63));
+    let dns: Vec<std::net::Ipv4Addr> = (2..10).map(|n| [10, 77, 0, n].into()).collect();
+    let segment = farrier_netboot::Segment { domain: Some(domain.clone()), dns, ..segment() };
+    let mut table = table(segment, Boot::LocalDisk);
+    table.publish(farrier_netboot::BootEntry { hostname: hostname.clone(), ..entry(Boot::LocalDisk) });
+    let mut server = Running::start(&cable.server, Config::new(HTTP_PORT), table);
+    let output = udhcpc(&cable, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let told = told(&cable);
+    for expect in [
+        "ip=10.77.0.50",
+        "router=10.77.0.254",
+        "dns=10.77.0.2 10.77.0.3 10.77.0.4 10.77.0.5 10.77.0.6 10.77.0.7 10.77.0.8 10.77.0.9",
+        &format!("domain={domain}"),
+        &format!("hostname={hostname}"),
+        "lease=3600",
+    ] {
+        assert!(told.lines().any(|line| line == expect), "{expect} not in {told}");
+    }
+    let ack = server.wait(5, |kind| *kind == EventKind::Ack);
+    assert!(ack.detail.contains("without options 58 59"), "{}", ack.detail);
+}
+
 #[test]
 fn udhcpc_is_named_the_boot_file_that_is_there_and_no_other() {
     let cable = Cable::new();

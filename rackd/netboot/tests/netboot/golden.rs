@@ -6,11 +6,12 @@
 //! for real, beside which tcpdump listens. There are no times in them, what a timer sent again is left out, and of files only
 //! the sizes are there: no secret of a boot.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, time::Instant};
+use std::{collections::BTreeMap, fmt::Write as _, net::Ipv6Addr, path::PathBuf, time::Instant};
 
 use farrier_netboot::{
-    Boot, BootEntry, BootFiles, BootTable, KernelArgs, MacAddr, Segment, SignedChain,
+    Boot, BootEntry, BootFiles, BootTable, Dhcp as Whose, Dhcp6, KernelArgs, MacAddr, Segment, SignedChain,
     dhcp::{Destination, Request, decide},
+    dhcp6::{Request6, decide6},
 };
 use farrier_tftp::{Limits, Packet, Transfer, Transmit};
 
@@ -36,6 +37,10 @@ pub(crate) enum Dhcp {
     Asked(Vec<u8>),
     /// With where it went: hardware and IP address.
     Told(MacAddr, std::net::Ipv4Addr, Vec<u8>),
+    /// DHCPv6, and where it came from.
+    Asked6(Ipv6Addr, Vec<u8>),
+    /// With where it went.
+    Told6(Ipv6Addr, Vec<u8>),
 }
 
 /// One file that was asked for by TFTP.
@@ -107,11 +112,19 @@ pub(crate) fn render(world: &World, dhcp: &[Dhcp], fetches: &[Fetch]) -> String 
     let dns: Vec<_> = segment.dns.iter().map(ToString::to_string).collect();
     let domain = segment.domain.as_deref().unwrap_or_default();
     let Segment { network, server_ip, prefix, lease_seconds, .. } = segment;
+    let whose = match segment.dhcp {
+        Whose::Ours => "",
+        Whose::Proxy => " dhcp=proxy",
+        Whose::Off => " dhcp=off",
+    };
     let _ = writeln!(
         out,
-        "segment {network} {server_ip} {prefix} {lease_seconds} gateway={gateway} dns={} domain={domain}",
+        "segment {network} {server_ip} {prefix} {lease_seconds} gateway={gateway} dns={} domain={domain}{whose}",
         dns.join(",")
     );
+    if let Some(Dhcp6 { server_ip, prefix }) = segment.dhcp6 {
+        let _ = writeln!(out, "segment6 {server_ip} {prefix}");
+    }
     let boot = match &entry.boot {
         Boot::Script { .. } => "script",
         Boot::Signed { .. } => "signed",
@@ -122,10 +135,16 @@ pub(crate) fn render(world: &World, dhcp: &[Dhcp], fetches: &[Fetch]) -> String 
     let named: Vec<_> = files.by_architecture.iter().map(|(a, name)| format!("{a}:{name}")).collect();
     let signed = files.signed.iter().map(|chain| chain.shim).collect::<Vec<_>>().join(",");
     let _ = writeln!(out, "files {} signed={signed} {}", files.http_port, named.join(" "));
+    if segment.dhcp6.is_some() {
+        let sizes: Vec<_> = files.sizes.iter().map(|(name, size)| format!("{name}:{size}")).collect();
+        let _ = writeln!(out, "sizes {}", sizes.join(" "));
+    }
     for datagram in dhcp {
         let _ = match datagram {
             Dhcp::Asked(bytes) => writeln!(out, "dhcp < {}", hex(bytes)),
             Dhcp::Told(mac, ip, bytes) => writeln!(out, "dhcp > {mac} {ip} {}", hex(bytes)),
+            Dhcp::Asked6(from, bytes) => writeln!(out, "dhcp6 < {from} {}", hex(bytes)),
+            Dhcp::Told6(to, bytes) => writeln!(out, "dhcp6 > {to} {}", hex(bytes)),
         };
     }
     for fetch in fetches {
@@ -150,7 +169,7 @@ pub(crate) fn render(world: &World, dhcp: &[Dhcp], fetches: &[Fetch]) -> String 
 }
 
 fn parse(text: &str) -> (World, Vec<Dhcp>, Vec<Fetch>) {
-    let (mut segment, mut entry, mut files) = (None, None, None);
+    let (mut segment, mut entry, mut files) = (None::<Segment>, None, None::<BootFiles>);
     let (mut dhcp, mut fetches): (_, Vec<Fetch>) = (Vec::new(), Vec::new());
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -163,7 +182,21 @@ fn parse(text: &str) -> (World, Vec<Dhcp>, Vec<Fetch>) {
                 let gateway = value("gateway=").parse().ok();
                 let plain =
                     Segment::new(network, "recorded", server.parse().unwrap(), prefix.parse().unwrap());
-                segment = Some(Segment { lease_seconds, domain, dns, gateway, ..plain });
+                let dhcp = match value("dhcp=") {
+                    "proxy" => Whose::Proxy,
+                    "off" => Whose::Off,
+                    _ => Whose::Ours,
+                };
+                segment = Some(Segment { lease_seconds, domain, dns, gateway, dhcp, ..plain });
+            }
+            ["segment6", server, prefix] => {
+                let six = Dhcp6 { server_ip: server.parse().unwrap(), prefix: prefix.parse().unwrap() };
+                segment.as_mut().unwrap().dhcp6 = Some(six);
+            }
+            ["sizes", ref named @ ..] => {
+                let named = named.iter().filter_map(|word| word.split_once(':'));
+                let sizes = named.map(|(name, size)| (name.to_owned(), size.parse().unwrap()));
+                files.as_mut().unwrap().sizes = sizes.collect();
             }
             ["entry", mac, ip, hostname, boot] => {
                 let (kernel, initrd) = ("vmlinuz".parse().unwrap(), "initrd".parse().unwrap());
@@ -196,6 +229,8 @@ fn parse(text: &str) -> (World, Vec<Dhcp>, Vec<Fetch>) {
             ["dhcp", ">", mac, ip, bytes] => {
                 dhcp.push(Dhcp::Told(mac.parse().unwrap(), ip.parse().unwrap(), unhex(bytes)));
             }
+            ["dhcp6", "<", from, bytes] => dhcp.push(Dhcp::Asked6(from.parse().unwrap(), unhex(bytes))),
+            ["dhcp6", ">", to, bytes] => dhcp.push(Dhcp::Told6(to.parse().unwrap(), unhex(bytes))),
             ["tftp", size, request] => {
                 fetches.push(Fetch { request: unhex(request), size: size.parse().ok(), steps: Vec::new() });
             }
@@ -236,13 +271,20 @@ fn answers(world: &World, dhcp: &[Dhcp]) -> Vec<Dhcp> {
     let mut table = BootTable::new();
     table.set_segments(vec![world.segment.clone()]);
     table.publish(world.entry.clone());
-    let asked = dhcp.iter().filter_map(|datagram| match datagram {
-        Dhcp::Asked(bytes) => Some(bytes),
-        Dhcp::Told(..) => None,
-    });
     let everybody = (MacAddr([0xff; 6]), std::net::Ipv4Addr::BROADCAST);
     let mut out = Vec::new();
-    for bytes in asked {
+    for datagram in dhcp {
+        let bytes = match datagram {
+            Dhcp::Asked(bytes) => bytes,
+            Dhcp::Asked6(from, bytes) => {
+                out.push(Dhcp::Asked6(*from, bytes.clone()));
+                let (request, six) = (Request6::parse(bytes).unwrap(), world.segment.dhcp6.unwrap());
+                let decision = decide6(&world.segment, &six, &table, &world.files, &request, *from);
+                out.extend(decision.reply.map(|reply| Dhcp::Told6(*from, reply)));
+                continue;
+            }
+            Dhcp::Told(..) | Dhcp::Told6(..) => continue,
+        };
         out.push(Dhcp::Asked(bytes.clone()));
         let request = Request::parse(bytes).unwrap();
         let decision = decide(&world.segment, &table, &world.files, &request, None);
@@ -284,7 +326,7 @@ fn served(fetch: &Fetch, size: u64) -> Vec<Step> {
 
 /// The same questions come to the same answers.
 pub(crate) fn verify(name: &str, world: &World, dhcp: &[Dhcp], fetches: &[Fetch]) {
-    assert!(dhcp.iter().any(|datagram| matches!(datagram, Dhcp::Told(..))), "{name}");
+    assert!(dhcp.iter().any(|datagram| matches!(datagram, Dhcp::Told(..) | Dhcp::Told6(..))), "{name}");
     let now = answers(world, dhcp);
     assert_eq!(render(world, &now, &[]), render(world, dhcp, &[]), "{name}");
     for fetch in fetches {
@@ -316,13 +358,16 @@ fn recorded_boots_are_answered_as_they_were() {
         "dhclient",
         "networkd",
         "ovmf-http",
+        "ovmf-proxy",
         "ovmf-pxe",
+        "ovmf-pxe6",
         "ovmf-secure-boot",
         "seabios-ipxe",
+        "seabios-proxy",
         "udhcpc",
     ];
     assert_eq!(names, expected);
-    for name in ["aavmf-pxe", "ovmf-pxe", "ovmf-secure-boot"] {
+    for name in ["aavmf-pxe", "ovmf-proxy", "ovmf-pxe", "ovmf-pxe6", "ovmf-secure-boot"] {
         assert!(replayed[name] > 0, "{name} has what was fetched by TFTP");
     }
 }

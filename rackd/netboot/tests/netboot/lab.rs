@@ -186,6 +186,7 @@ impl Running {
     pub(crate) fn begin(namespace: &Namespace, config: Config, table: BootTable) -> Self {
         let mut files = config.boot_files.clone();
         files.by_architecture.retain(|(_, name)| config.files.contains_key(name));
+        files.sizes = config.files.iter().map(|(name, bytes)| (name.clone(), bytes.len() as u64)).collect();
         let shutdown = CancellationToken::new();
         let (stop, name) = (shutdown.clone(), Namespace(namespace.0.clone()));
         let (ready, started) = oneshot::channel();

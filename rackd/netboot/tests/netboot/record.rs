@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     io::{BufRead as _, BufReader},
-    net::Ipv4Addr,
+    net::IpAddr,
     path::PathBuf,
     process::Stdio,
 };
 
-use farrier_netboot::MacAddr;
+use farrier_netboot::{MacAddr, Segment, dhcp6::Request6};
 
 use crate::golden::{Dhcp, Fetch, Step, World, path, render, verify};
 use crate::lab::{Killed, Namespace, Running, tool};
@@ -47,7 +47,7 @@ impl Recording {
                 "-w",
             ])
             .arg(&file);
-        let mut tcpdump = Killed(tcpdump.arg("ip and udp").stderr(Stdio::piped()).spawn().unwrap());
+        let mut tcpdump = Killed(tcpdump.arg("udp").stderr(Stdio::piped()).spawn().unwrap());
         let said = BufReader::new(tcpdump.0.stderr.take().unwrap()).lines();
         assert!(said.map_while(Result::ok).any(|line| line.contains("listening on")));
         Self(Some(Capture { name, file, dir, tcpdump }))
@@ -62,7 +62,7 @@ impl Recording {
         let world = World { segment, entry: entry.as_ref().clone(), files: server.files.clone() };
         let pcap = std::fs::read(&file).unwrap();
         let frames = frames(&pcap);
-        let (dhcp, fetches) = sorted(&frames, world.segment.server_ip);
+        let (dhcp, fetches) = sorted(&frames, &world.segment, world.entry.mac);
         // What tcpdump missed makes no golden file.
         verify(name, &world, &dhcp, &fetches);
         std::fs::create_dir_all(path(name).parent().unwrap()).unwrap();
@@ -73,12 +73,12 @@ impl Recording {
 
 struct Frame<'a> {
     to_mac: MacAddr,
-    from: (Ipv4Addr, u16),
-    to: (Ipv4Addr, u16),
+    from: (IpAddr, u16),
+    to: (IpAddr, u16),
     payload: &'a [u8],
 }
 
-/// UDP over IPv4 over Ethernet, of a pcap file in this machine's byte order.
+/// UDP over IPv4 or IPv6 over Ethernet, of a pcap file in this machine's byte order.
 fn frames(pcap: &[u8]) -> Vec<Frame<'_>> {
     let mut rest = &pcap[24..];
     let mut out = Vec::new();
@@ -88,29 +88,52 @@ fn frames(pcap: &[u8]) -> Vec<Frame<'_>> {
         let Some((frame, more)) = more.split_at_checked(len) else { break };
         rest = more;
         let ip = &frame[14..];
-        let udp = &ip[usize::from(ip[0] & 0xf) * 4..];
-        let address = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&ip[at..at + 4]).unwrap());
+        let v4 = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&ip[at..at + 4]).unwrap());
+        let v6 = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&ip[at..at + 16]).unwrap());
+        let (from, to, header) = match ip[0] >> 4 {
+            4 => (v4(12), v4(16), usize::from(ip[0] & 0xf) * 4),
+            _ => (v6(8), v6(24), 40),
+        };
+        let udp = &ip[header..];
         let word = |at: usize| u16::from_be_bytes([udp[at], udp[at + 1]]);
         out.push(Frame {
             to_mac: MacAddr(frame[..6].try_into().unwrap()),
-            from: (address(12), word(0)),
-            to: (address(16), word(2)),
+            from: (from, word(0)),
+            to: (to, word(2)),
             payload: &udp[8..usize::from(word(4))],
         });
     }
     out
 }
 
-fn sorted(frames: &[Frame<'_>], server: Ipv4Addr) -> (Vec<Dhcp>, Vec<Fetch>) {
+fn sorted(frames: &[Frame<'_>], segment: &Segment, mac: MacAddr) -> (Vec<Dhcp>, Vec<Fetch>) {
+    let server = IpAddr::from(segment.server_ip);
+    let six = segment.dhcp6.map(|six| IpAddr::from(six.server_ip));
     let (mut dhcp, mut fetches): (_, Vec<Fetch>) = (Vec::new(), Vec::new());
-    let mut by_client: HashMap<(Ipv4Addr, u16), usize> = HashMap::new();
+    let mut by_client: HashMap<(IpAddr, u16), usize> = HashMap::new();
     for frame in frames {
         match (frame.from.1, frame.to.1) {
+            // Nobody answers by IPv6 where there is none.
+            _ if six.is_none() && frame.from.0.is_ipv6() => {}
+            (546, 547) => {
+                let IpAddr::V6(from) = frame.from.0 else { continue };
+                // Our own questions are from no machine.
+                let request = Request6::parse(frame.payload);
+                if request.is_ok_and(|request| request.macs(from).contains(&mac)) {
+                    dhcp.push(Dhcp::Asked6(from, frame.payload.to_vec()));
+                }
+            }
+            (547, 546) => {
+                let IpAddr::V6(to) = frame.to.0 else { continue };
+                dhcp.push(Dhcp::Told6(to, frame.payload.to_vec()));
+            }
+            (_, 4011) => panic!("a boot service is asked, and golden.rs has no word for it"),
             // Our own questions after other servers have no answer.
             (68, 67) if frame.from.0 == server => {}
             (68, 67) => dhcp.push(Dhcp::Asked(frame.payload.to_vec())),
             (67, 68) if frame.from.0 == server => {
-                dhcp.push(Dhcp::Told(frame.to_mac, frame.to.0, frame.payload.to_vec()));
+                let IpAddr::V4(to) = frame.to.0 else { continue };
+                dhcp.push(Dhcp::Told(frame.to_mac, to, frame.payload.to_vec()));
             }
             (_, 69) => {
                 // Sent twice it is the same transfer.
@@ -122,7 +145,7 @@ fn sorted(frames: &[Frame<'_>], server: Ipv4Addr) -> (Vec<Dhcp>, Vec<Fetch>) {
                 }
             }
             _ => {
-                let ours = frame.from.0 == server;
+                let ours = frame.from.0 == server || Some(frame.from.0) == six;
                 let client = if ours { frame.to } else { frame.from };
                 let Some(fetch) = by_client.get(&client).and_then(|at| fetches.get_mut(*at)) else {
                     continue;

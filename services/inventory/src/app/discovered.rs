@@ -69,13 +69,14 @@ impl App {
             Whose::Nobodys => None,
             Whose::Of { node, new_card } => {
                 if new_card {
-                    self.tell_new_card(caller, &node, &seen).await?;
+                    self.tell_new_card(caller, &node, &seen, boot).await?;
                 }
                 return Ok(ReportMachineResponse { node, ..ReportMachineResponse::default() });
             }
             Whose::Unclear { nodes, why } => {
                 for node in &nodes {
-                    self.tell(caller, node, CONFLICT, format!("{} in {}: {why}", boot, seen.rack)).await?;
+                    let detail = format!("{boot} in {}: {why}", seen.rack);
+                    self.tell_once(caller, node, CONFLICT, detail, boot).await?;
                 }
                 Some(why)
             }
@@ -303,18 +304,29 @@ impl App {
         caller: &Caller,
         node: &str,
         seen: &DiscoveredMachine,
+        boot: MacAddress,
     ) -> Result<(), Status> {
         let (mac, short) = (&seen.boot_mac_address, node.trim_start_matches("nodes/"));
         let detail = format!(
             "its machine booted in {} from {mac}, which is no port of it: `farrier port create {mac} --node {short}`",
             seen.rack
         );
-        self.tell(caller, node, NEW_CARD, detail).await
+        self.tell_once(caller, node, NEW_CARD, detail, boot).await
     }
 
-    async fn tell(&self, caller: &Caller, node: &str, action: &str, detail: String) -> Result<(), Status> {
-        let happened = Event { detail, ..event(caller, node, action) };
-        self.store.record_events(vec![happened]).await.map_err(error::store)
+    /// A machine reports at each boot: it is news again when its node, or the port that it booted by, was made or deleted since.
+    async fn tell_once(
+        &self,
+        caller: &Caller,
+        node: &str,
+        action: &str,
+        detail: String,
+        boot: MacAddress,
+    ) -> Result<(), Status> {
+        let news = Event { detail, ..event(caller, node, action) };
+        let about = [node.to_owned(), Collection::Ports.name(&boot.hexhyp())];
+        self.store.record_news(news, &about).await.map_err(error::store)?;
+        Ok(())
     }
 }
 

@@ -62,6 +62,39 @@ impl Store {
     }
 }
 
+impl Store {
+    /// What was seen, unless the same was said of its resource before and none of `about` was made or deleted since: a report that
+    /// comes again is no news, also after a restart. Whether it was written.
+    pub async fn record_news(&self, news: Event, about: &[String]) -> Result<bool, StoreError> {
+        let write = self.db.begin().await?;
+        // Whoever reports the same at this moment waits here, and then finds it.
+        counter::Entity::update_many()
+            .col_expr(counter::Column::Value, Expr::col(counter::Column::Value).into())
+            .filter(counter::Column::Name.eq("event"))
+            .exec(write.conn())
+            .await?;
+        let said = event::Entity::find()
+            .filter(event::Column::Resource.eq(&*news.resource))
+            .filter(event::Column::Action.eq(&*news.action))
+            .filter(event::Column::Detail.eq(&*news.detail))
+            .order_by_desc(event::Column::Sequence)
+            .one(write.conn())
+            .await?;
+        if let Some(said) = said {
+            let changed = event::Entity::find()
+                .filter(event::Column::Resource.is_in(about))
+                .filter(event::Column::Action.is_in(["create", "delete"]))
+                .filter(event::Column::Sequence.gt(said.sequence));
+            if changed.one(write.conn()).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        record(write.conn(), vec![news]).await?;
+        write.commit().await?;
+        Ok(true)
+    }
+}
+
 /// Writes events as the last thing of a transaction: it holds the counter until the commit.
 pub(crate) async fn record(conn: &DatabaseTransaction, events: Vec<Event>) -> Result<(), StoreError> {
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);

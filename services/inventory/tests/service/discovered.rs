@@ -203,6 +203,19 @@ async fn a_node_with_another_network_card_is_no_second_machine() {
             && details[0].1.contains("`farrier port create 52:54:00:00:01:07 --node web`")
     );
     assert!(details[1].0 == "nodes/n1" && details[1].1.contains("racks/r2"), "{details:?}");
+
+    // It boots again, and again: no news. Then the port was there, and is gone: news.
+    let mut told = async |op: &mut Clients| {
+        ok(r1.discovered.report_machine(whole("S-1001", 1, 7)).await);
+        op.all_events().await.into_iter().filter(|event| event.action == "new interface").count()
+    };
+    assert_eq!((told(&mut op).await, told(&mut op).await), (2, 2));
+    let port = Port { node: "nodes/web".into(), mac_address: "52:54:00:00:01:07".into(), ..Port::default() };
+    let made = ok(op.ports.create_port(CreatePortRequest { port: Some(port), ..Default::default() }).await);
+    assert_eq!(told(&mut op).await, 2, "it is a port of it");
+    let gone = DeletePortRequest { name: made.name, ..Default::default() };
+    ok(op.ports.delete_port(gone).await);
+    assert_eq!((told(&mut op).await, told(&mut op).await), (3, 3));
 }
 
 #[tokio::test]
@@ -232,8 +245,10 @@ async fn identifiers_of_two_machines_are_told_and_never_merged() {
     for (serial, cards, nodes) in
         [("S-1003", &[1_u8][..], &["nodes/a"][..]), ("S-1002", &[1, 2], &["nodes/a", "nodes/b"])]
     {
-        let told = ok(r1.discovered.report_machine(machine(serial, cards)).await);
-        assert_eq!((told.machine, told.node), (name(1), String::new()), "{serial}");
+        for _ in 0..2 {
+            let told = ok(r1.discovered.report_machine(machine(serial, cards)).await);
+            assert_eq!((told.machine, told.node), (name(1), String::new()), "{serial}");
+        }
         let shown = GetDiscoveredMachineRequest { name: name(1) };
         let refused = ok(op.discovered.get_discovered_machine(shown).await).refused;
         assert!(nodes.iter().all(|node| refused.contains(node)), "{refused}");

@@ -15,7 +15,7 @@ fn beside_dnsmasq(rack: &Rack) -> (Dnsmasq, Running) {
 }
 
 /// The script goes to an address of dnsmasq's.
-fn expect_boot_beside(mut server: Running, what: &str, started: Instant) {
+fn expect_boot_beside(mut server: Running, what: &str, started: Instant) -> Running {
     let given = server.wait(PATIENCE, |kind| *kind == EventKind::HttpScript);
     assert!(given.detail.contains("to 10.77.0.15"), "{given:?}");
     let kernel = EventKind::HttpArtifact { name: "vmlinuz".into(), bytes: 20_000 };
@@ -27,24 +27,27 @@ fn expect_boot_beside(mut server: Running, what: &str, started: Instant) {
         offers.clone().count() > 0 && offers.clone().all(|event| event.detail.starts_with("proxy, ")),
         "{trace:#?}"
     );
+    server
 }
 
 #[test]
 fn a_bios_machine_has_its_boot_file_from_us_and_its_address_from_dnsmasq() {
     let rack = Rack::new();
     let (_theirs, server) = beside_dnsmasq(&rack);
+    let recording = Recording::begin("seabios-proxy", &rack.namespace, "br0");
     let started = Instant::now();
     let _machine = rack.bios(&[]);
-    expect_boot_beside(server, "bios", started);
+    recording.end(&expect_boot_beside(server, "bios", started));
 }
 
 #[test]
 fn a_uefi_machine_has_its_boot_file_from_us_and_its_address_from_dnsmasq() {
     let rack = Rack::new();
     let (_theirs, mut server) = beside_dnsmasq(&rack);
+    let recording = Recording::begin("ovmf-proxy", &rack.namespace, "br0");
     let started = Instant::now();
     let _machine = rack.uefi(&["-fw_cfg", NO_PXE6]);
     let size = std::fs::metadata("/usr/lib/ipxe/snponly.efi").unwrap().len();
     server.wait(PATIENCE, |kind| matches!(kind, EventKind::TftpDone { bytes, .. } if *bytes == size));
-    expect_boot_beside(server, "uefi", started);
+    recording.end(&expect_boot_beside(server, "uefi", started));
 }

@@ -17,12 +17,14 @@ fn over_ipv6(rack: &Rack) -> Running {
 fn a_uefi_machine_goes_from_pxe_by_ipv6_to_its_kernel() {
     let rack = Rack::new();
     let mut server = over_ipv6(&rack);
+    let recording = Recording::begin("ovmf-pxe6", &rack.namespace, "br0");
     let started = Instant::now();
     let _machine = rack.uefi(&["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n"]);
     let size = std::fs::metadata("/usr/lib/ipxe/snponly.efi").unwrap().len();
     server.wait(PATIENCE, |kind| matches!(kind, EventKind::TftpDone { bytes, .. } if *bytes == size));
     eprintln!("uefi pxe by ipv6: snponly.efi after {:?}", started.elapsed());
     expect_boot(&mut server, "uefi pxe by ipv6", started);
+    recording.end(&server);
     let trace = server.netboot.trace(MAC);
     let details: Vec<_> = trace.iter().map(|event| event.detail.as_str()).collect();
     let file = format!("boot file tftp://[{SERVER6}]/snponly.efi");

@@ -279,6 +279,34 @@ pub(crate) async fn events_have_no_gaps_whoever_writes(store: Store) {
     assert_eq!((one.len(), one[0].actor.as_str(), one[0].time), (1, "test", Some(now())));
 }
 
+pub(crate) async fn news_is_told_once_until_something_changed(store: Store) {
+    let news = |resource: &str, detail: &str| Event { detail: detail.into(), ..event(resource, "seen") };
+    let about = ["sites/s1".to_owned()];
+    let tellers: Vec<_> = (0..8)
+        .map(|_| {
+            let (store, news, about) = (store.clone(), news("nodes/a", "x"), about.clone());
+            tokio::spawn(async move { store.record_news(news, &about).await.unwrap() })
+        })
+        .collect();
+    let mut told = 0;
+    for teller in tellers {
+        told += usize::from(teller.await.unwrap());
+    }
+    assert_eq!((told, all_events(&store).await.len()), (1, 1), "of those that come at once, one");
+    for (resource, detail) in [("nodes/a", "y"), ("nodes/b", "x")] {
+        assert!(store.record_news(news(resource, detail), &about).await.unwrap(), "{resource} {detail}");
+    }
+    // Another word in between changes nothing; what it is about does.
+    assert!(!store.record_news(news("nodes/a", "x"), &about).await.unwrap());
+    make(&store, site("s2")).await;
+    assert!(!store.record_news(news("nodes/a", "x"), &about).await.unwrap());
+    make(&store, site("s1")).await;
+    assert!(store.record_news(news("nodes/a", "x"), &about).await.unwrap());
+    assert!(!store.record_news(news("nodes/a", "x"), &about).await.unwrap());
+    let sequences: Vec<_> = all_events(&store).await.iter().map(|event| event.sequence).collect();
+    assert_eq!(sequences, [1, 2, 3, 4, 5, 6], "without gaps");
+}
+
 async fn all_events(store: &Store) -> Vec<Event> {
     store.events(&EventQuery { limit: 1000, ..EventQuery::default() }).await.unwrap()
 }
