@@ -278,6 +278,42 @@ async fn ipmitool_drives_every_personality() {
     program.stop().await;
 }
 
+#[tokio::test]
+async fn who_a_machine_is_and_where_its_bmc_is_is_the_same_over_both_protocols() {
+    let program = Program::start(2, "", &[]).await;
+    for number in 0..2 {
+        let serial = format!("Product Serial        : SIM0000{number}");
+        program.ipmitool(number, "fru print 0").await.says(&serial);
+    }
+    assert_eq!(program.get("/redfish/v1/Systems/1").await["SerialNumber"], "SIM00000");
+    let managers = program.get("/redfish/v1/Managers").await;
+    let linked = |value: &serde_json::Value| value["@odata.id"].as_str().unwrap().to_owned();
+    let manager = program.get(&linked(&managers["Members"][0])).await;
+    let interfaces = program.get(&linked(&manager["EthernetInterfaces"])).await;
+    let interface = program.get(&linked(&interfaces["Members"][0])).await;
+    let (mac, address) = (&interface["MACAddress"], &interface["IPv4Addresses"][0]["Address"]);
+    let told = program.ipmitool(0, "lan print 1").await;
+    told.says(&format!("IP Address              : {}", address.as_str().unwrap()));
+    told.says(&format!("MAC Address             : {}", mac.as_str().unwrap()));
+    assert_eq!(address.as_str(), Some(&*program.bmcs[0].redfish.ip().to_string()));
+    // The machine's own are others.
+    let nics = program.get("/redfish/v1/Systems/1/EthernetInterfaces").await;
+    assert_ne!(&program.get(&linked(&nics["Members"][0])).await["MACAddress"], mac);
+    // Our client reads both.
+    let hubs = ours::Hubs::start().await;
+    let [ipmi, redfish] = [hubs.ipmi(&program, 0), hubs.redfish(&program, 0)];
+    let read = async |bmc: farrier_bmc::Bmc| {
+        let mut seen = bmc.network(ours::later()).await.unwrap().interfaces;
+        assert_eq!(seen.len(), 1);
+        seen.remove(0)
+    };
+    let (one, other) = (read(ipmi).await, read(redfish).await);
+    assert_eq!((one.mac, one.address), (other.mac, other.address));
+    assert!(one.mac.is_some() && one.address.is_some(), "{one:?}");
+    hubs.stop().await;
+    program.stop().await;
+}
+
 /// A countdown of two seconds that resets the machine (IPMI 2.0 section 27.6), with a use for operating systems.
 const WATCHDOG: &str = "raw 0x06 0x24 0x04 0x01 0x00 0x10 0x14 0x00";
 

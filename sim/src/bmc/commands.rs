@@ -104,7 +104,7 @@ pub(super) async fn execute(
         (NetFn::SensorEvent, 0x27) => sensors::thresholds(&message.data),
         (NetFn::SensorEvent, 0x2D) => sensors::reading(&message.data, chassis.power().await),
         (NetFn::Storage, cmd) => sensors::storage(cmd, &message.data, config.largest_sdr_part)
-            .or_else(|| fru::execute(cmd, &message.data, config.guid, config.board))
+            .or_else(|| fru::execute(cmd, &message.data, &config.serial_number(), config.board))
             .or_else(|| shared.sel().execute(cmd, &message.data))
             .unwrap_or((completion::INVALID_COMMAND, Vec::new())),
         _ => (completion::INVALID_COMMAND, Vec::new()),

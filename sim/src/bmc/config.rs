@@ -40,6 +40,8 @@ pub struct BmcConfig {
     pub log: EventLog,
     /// What its board calls itself in the FRU: who made it, and what it is.
     pub board: (&'static str, &'static str),
+    /// The serial number in the FRU, as Redfish of the same machine tells it; `None`: the end of the GUID.
+    pub serial_number: Option<String>,
 }
 
 impl BmcConfig {
@@ -62,6 +64,7 @@ impl BmcConfig {
             largest_sdr_part: 255,
             log: EventLog::default(),
             board: ("Farrier", "Simulated Server"),
+            serial_number: None,
         }
     }
 
@@ -69,6 +72,12 @@ impl BmcConfig {
     #[must_use]
     pub fn accounts(&self) -> Accounts {
         Accounts::new(&self.user, &self.password, self.max_privilege)
+    }
+
+    /// Of the board, and of the machine.
+    pub(crate) fn serial_number(&self) -> String {
+        let of_guid = || self.guid.iter().skip(10).map(|byte| format!("{byte:02X}")).collect();
+        self.serial_number.clone().unwrap_or_else(of_guid)
     }
 
     pub(crate) fn server(&self, users: Vec<User>) -> ServerConfig {

@@ -8,15 +8,15 @@ type Answer = (u8, Vec<u8>);
 const MADE: [u8; 3] = [0xC0, 0xC6, 0xF0];
 
 /// One of the commands; `None`: it is none.
-pub(super) fn execute(cmd: u8, data: &[u8], guid: [u8; 16], board: (&str, &str)) -> Option<Answer> {
+pub(super) fn execute(cmd: u8, data: &[u8], serial: &str, board: (&str, &str)) -> Option<Answer> {
     Some(match (cmd, data) {
         (0x10, [0]) => {
-            let [low, high] = u16::try_from(bytes(guid, board).len()).unwrap_or(u16::MAX).to_le_bytes();
+            let [low, high] = u16::try_from(bytes(serial, board).len()).unwrap_or(u16::MAX).to_le_bytes();
             // By bytes.
             (completion::OK, vec![low, high, 0])
         }
         (0x11, [0, low, high, count]) => {
-            let bytes = bytes(guid, board);
+            let bytes = bytes(serial, board);
             let from = usize::from(u16::from_le_bytes([*low, *high]));
             let Some(rest) = bytes.get(from..) else { return Some((completion::OUT_OF_RANGE, Vec::new())) };
             let part = rest.get(..usize::from(*count)).unwrap_or(rest);
@@ -30,14 +30,13 @@ pub(super) fn execute(cmd: u8, data: &[u8], guid: [u8; 16], board: (&str, &str))
 }
 
 /// A common header, a board and a product area.
-fn bytes(guid: [u8; 16], (manufacturer, model): (&str, &str)) -> Vec<u8> {
-    let serial: String = guid.iter().take(6).map(|byte| format!("{byte:02X}")).collect();
+fn bytes(serial: &str, (manufacturer, model): (&str, &str)) -> Vec<u8> {
     let mut board = MADE.to_vec();
-    for text in [manufacturer, "SIM-1", &serial, "PN-1", ""] {
+    for text in [manufacturer, "SIM-1", serial, "PN-1", ""] {
         field(&mut board, text);
     }
     let mut product = Vec::new();
-    for text in [manufacturer, model, "FS-1", "1", &serial, "", ""] {
+    for text in [manufacturer, model, "FS-1", "1", serial, "", ""] {
         field(&mut product, text);
     }
     // English (FRU section 15).
@@ -48,11 +47,14 @@ fn bytes(guid: [u8; 16], (manufacturer, model): (&str, &str)) -> Vec<u8> {
     [header, board, product].concat()
 }
 
-/// A type/length byte and 8-bit text.
+/// A type/length byte and 8-bit text, of which six bits of length have room for so much (FRU section 13).
 fn field(area: &mut Vec<u8>, text: &str) {
+    let text = text.as_bytes().get(..LONGEST).unwrap_or(text.as_bytes());
     area.push(0xC0 | u8::try_from(text.len()).unwrap_or(0));
-    area.extend(text.as_bytes());
+    area.extend(text);
 }
+
+const LONGEST: usize = 0x3F;
 
 /// Begins with version, length in eights and language; ends with C1h, zeroes and the checksum.
 fn area(head: &[u8], fields: Vec<u8>) -> Vec<u8> {

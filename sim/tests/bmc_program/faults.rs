@@ -69,6 +69,15 @@ for = "2s"
 every = "5s"
 what = { says = "on" }
 
+# Shuts down slowly.
+[[fault]]
+bmcs = { numbers = [15] }
+what = { slow-soft-off = "1h" }
+
+[[fault]]
+bmcs = { numbers = [16] }
+what = { slow-soft-off = "1s" }
+
 # Healthy over Redfish.
 [[fault]]
 bmcs = { numbers = [14] }
@@ -77,7 +86,7 @@ what = { drop = 1 }
 "#;
 
 const COUNT: usize = 40;
-const HEALTHY: std::ops::Range<usize> = 15..COUNT;
+const HEALTHY: std::ops::Range<usize> = 17..COUNT;
 
 #[tokio::test]
 async fn each_fault_is_met_and_neighbours_notice_nothing() {
@@ -202,4 +211,16 @@ async fn ipmitool(program: &Program) {
     program.ipmitool_with(9, IMPATIENT, "power status").await.fails();
     program.ipmitool_with(12, IMPATIENT, "power status").await.fails();
     program.ipmitool(20, "power status").await.succeeds().says("is off");
+    for number in [15, 16] {
+        program.ipmitool(number, "power on").await.succeeds();
+        program.ipmitool(number, "sel clear").await.succeeds();
+        program.ipmitool(number, "power soft").await.succeeds();
+    }
+    program.ipmitool(15, "power status").await.succeeds().says("is on");
+    program.ipmitool(15, "power off").await.succeeds();
+    program.ipmitool(15, "power status").await.succeeds().says("is off");
+    let shut_down =
+        async { while !program.ipmitool(16, "power status").await.succeeds().text.contains("is off") {} };
+    soon(shut_down).await;
+    program.ipmitool(16, "sel list").await.says("Power off/down");
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 
 use crate::bmc::{
     BootFlags, Chassis, ChassisError, ChassisIdentify, MemoryChassis, PowerAction, PowerState, SerialPort,
@@ -18,6 +19,8 @@ pub struct Lies {
     pub says: Option<Said>,
     /// The button is pressed, yes is said, and nothing happens.
     pub ignores_button: bool,
+    /// Its operating system takes so long from a soft power off until it is off.
+    pub soft_takes: Duration,
 }
 
 /// What is said of the power.
@@ -39,6 +42,8 @@ const BANNER: &str = "\r\nA pretend machine starts.\r\npretend login: ";
 pub struct Machine {
     inner: Arc<dyn Chassis>,
     told: Mutex<Told>,
+    /// Its operating system was asked to shut down.
+    asked: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +51,8 @@ struct Told {
     lies: Lies,
     /// The power before its last change, and when that was.
     before: Option<(PowerState, Instant)>,
+    /// When its operating system will have shut down.
+    off_at: Option<Instant>,
 }
 
 impl Default for Machine {
@@ -59,12 +66,32 @@ impl Machine {
     /// In front of another one, which is the truth.
     #[must_use]
     pub fn before(inner: Arc<dyn Chassis>) -> Self {
-        Self { inner, told: Mutex::default() }
+        Self { inner, told: Mutex::default(), asked: Notify::new() }
     }
 
     /// From now on.
     pub fn set_lies(&self, lies: Lies) {
         self.told().lies = lies;
+    }
+
+    /// The operating system has shut down by now, if it was asked to and has had its time.
+    async fn shut_down(&self) {
+        let is_due = self.told().off_at.take_if(|at| *at <= Instant::now()).is_some();
+        if is_due && let Err(error) = self.press(PowerAction::Soft).await {
+            tracing::warn!(
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "a machine did not shut down"
+            );
+        }
+    }
+
+    async fn press(&self, action: PowerAction) -> Result<(), ChassisError> {
+        let before = self.inner.power().await;
+        self.inner.set_power(action).await?;
+        if self.inner.power().await != before {
+            self.told().before = Some((before, Instant::now()));
+        }
+        Ok(())
     }
 
     /// Never held across an await.
@@ -76,11 +103,12 @@ impl Machine {
 #[async_trait]
 impl Chassis for Machine {
     async fn power(&self) -> PowerState {
+        self.shut_down().await;
         self.inner.power().await
     }
 
     async fn told_power(&self) -> PowerState {
-        let truth = self.inner.power().await;
+        let truth = self.power().await;
         let told = self.told();
         let late = told.before.filter(|(_, at)| at.elapsed() < told.lies.lag).map(|(before, _)| before);
         match (told.lies.says, truth) {
@@ -91,13 +119,23 @@ impl Chassis for Machine {
     }
 
     async fn set_power(&self, action: PowerAction) -> Result<(), ChassisError> {
-        if self.told().lies.ignores_button {
+        let lies = self.told().lies;
+        if lies.ignores_button {
             return Ok(());
         }
-        let before = self.inner.power().await;
-        self.inner.set_power(action).await?;
-        if self.inner.power().await != before {
-            self.told().before = Some((before, Instant::now()));
+        self.shut_down().await;
+        if action == PowerAction::Soft
+            && !lies.soft_takes.is_zero()
+            && self.inner.power().await == PowerState::On
+        {
+            self.told().off_at.get_or_insert(Instant::now() + lies.soft_takes);
+            self.asked.notify_one();
+            return Ok(());
+        }
+        self.press(action).await?;
+        if action.boots(PowerState::On) || action == PowerAction::Off {
+            // What was shutting down is no more.
+            self.told().off_at = None;
         }
         Ok(())
     }
@@ -127,6 +165,22 @@ impl Chassis for Machine {
     }
 
     async fn stirred(&self) {
-        self.inner.stirred().await;
+        loop {
+            let off_at = self.told().off_at;
+            let shuts_down = async {
+                match off_at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.inner.stirred() => return,
+                () = self.asked.notified() => {}
+                () = shuts_down => {
+                    self.shut_down().await;
+                    return;
+                }
+            }
+        }
     }
 }

@@ -27,6 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use kind::{KINDS, Kind};
 pub use machine::{Lies, Machine, Said};
+use script::What;
 pub use script::{Active, Protocol, Reset, Rule, Script, ScriptError, Which};
 
 use super::chassis::follow;
@@ -201,6 +202,7 @@ async fn one(
     };
     let machine = Arc::new(machine);
     config.guid = facts.uuid;
+    config.serial_number = Some(facts.serial_number.clone());
     let mut redfish =
         RedfishConfig::new(options.user.clone(), options.password.clone(), facts).of(kind.redfish);
     let accounts = config.accounts();
@@ -210,8 +212,11 @@ async fn one(
     redfish.action_info = kind.action_info;
     redfish.tls = tcp.is_some().then(|| SelfSigned::generate(&[ip.to_string()])).transpose()?;
     let tls = redfish.tls.clone();
+    // A task for those alone whose power changes by itself.
+    let shuts_down = |rule: &Rule| matches!(rule.what, What::SlowSoftOff(_));
+    let stirs = qemu.is_some() || options.script.rules.iter().any(shuts_down);
     let follower =
-        qemu.map(|_| AbortOnDropHandle::new(tokio::spawn(follow(machine.clone(), config.log.clone()))));
+        stirs.then(|| AbortOnDropHandle::new(tokio::spawn(follow(machine.clone(), config.log.clone()))));
     let ipmi = udp.map(|udp| BmcServer::start_with(udp, config, accounts, machine.clone())).transpose()?;
     let redfish = tcp.map(|tcp| RedfishServer::start(tcp, redfish, machine.clone())).transpose()?;
     Ok(One { kind, ipmi, redfish, tls, machine, _follower: follower })

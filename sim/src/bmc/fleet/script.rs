@@ -86,6 +86,8 @@ pub enum What {
     Mute,
     /// A change of the power is told so much later.
     Lag(#[serde(deserialize_with = "span")] Duration),
+    /// The operating system takes so long from a soft power off until the machine is off.
+    SlowSoftOff(#[serde(deserialize_with = "span")] Duration),
     /// It says this of the power, whatever is true.
     Says(Said),
     /// It says yes when its power button is pressed, and does nothing.
@@ -202,7 +204,7 @@ impl Rule {
                 What::ForgetsBoot => faults.forgets_efi = true,
                 What::Reset(reset) => faults.resets = Some(reset.resets()),
                 What::Garbage => faults.mangled = true,
-                What::Lag(_) | What::Says(_) | What::IgnoresButton => {}
+                What::Lag(_) | What::SlowSoftOff(_) | What::Says(_) | What::IgnoresButton => {}
             }
         }
         if self.over.contains(&Protocol::Redfish) {
@@ -216,12 +218,13 @@ impl Rule {
                 What::ForgetsBoot => faults.forgets_boot = true,
                 What::Reset(reset) => faults.resets = Some(reset.resets()),
                 What::Garbage => faults.garbage = true,
-                What::Lag(_) | What::Says(_) | What::IgnoresButton => {}
+                What::Lag(_) | What::SlowSoftOff(_) | What::Says(_) | What::IgnoresButton => {}
             }
         }
         // The power is the machine's: what is said of it is said over both.
         match &self.what {
             What::Lag(by) => active.machine.lag = *by,
+            What::SlowSoftOff(takes) => active.machine.soft_takes = *takes,
             What::Says(said) => active.machine.says = Some(*said),
             What::IgnoresButton => active.machine.ignores_button = true,
             _ => {}

@@ -1,5 +1,6 @@
 //! What a simulated Redfish service is set up with.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use farrier_identity::device::SelfSigned;
@@ -57,6 +58,8 @@ pub struct RedfishConfig {
     pub old_firmware: bool,
     /// Where somebody else's SSH server shows the machine's console.
     pub ssh_console: Option<u16>,
+    /// Its own address, as its interface tells it; the server fills it in.
+    pub address: Option<Ipv4Addr>,
 }
 
 const ADMINISTRATOR: u8 = 4;
@@ -124,6 +127,7 @@ impl RedfishConfig {
             more_parts: 0,
             old_firmware: false,
             ssh_console: None,
+            address: None,
         }
     }
 

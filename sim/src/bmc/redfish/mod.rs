@@ -4,7 +4,7 @@
 //! - `server`: sockets, TLS, faults; one request at a time as small BMCs do it
 //! - `service`: who may do what: sessions, Basic, ETags, and the way to a resource
 //! - `personality`: whose it pretends to be: Dell's, HPE's, or nobody's
-//! - `resources`, `accounts`, `bios`, `boot_order`, `chassis`, `events`, `lifecycle`, `log`, `profile`, `secure_boot`, `storage`, `tasks`, `update`: what each path holds, as a pure function of the machine
+//! - `resources`, `accounts`, `bios`, `boot_order`, `chassis`, `events`, `interfaces`, `lifecycle`, `log`, `profile`, `secure_boot`, `storage`, `tasks`, `update`: what each path holds, as a pure function of the machine
 //! - `changes`: PATCH and actions; `password_change`: an account that may do nothing else yet
 //! - `config`, `faults`: what it is, and how it misbehaves
 
@@ -16,6 +16,7 @@ mod chassis;
 mod config;
 mod events;
 mod faults;
+mod interfaces;
 mod lifecycle;
 mod log;
 mod password_change;

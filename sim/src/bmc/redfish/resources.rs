@@ -10,7 +10,7 @@ use super::personality::{Personality, dress};
 use super::secure_boot::SecureBoot;
 use super::tasks::{self, Tasks};
 use super::update::{self, Parts};
-use super::{accounts, chassis, events, log, storage};
+use super::{accounts, chassis, events, interfaces, log, storage};
 use crate::bmc::{Accounts, BootDeviceSelector, BootFlags, PowerState};
 
 pub(super) const ROOT: &str = "/redfish/v1";
@@ -162,6 +162,7 @@ fn of_manager(view: &View<'_>, path: &str, rest: &str) -> Option<Value> {
     let personality = view.config.personality;
     let (others, cd) = personality.drives();
     let drives = format!("{}/VirtualMedia", personality.manager_path());
+    let interfaces = format!("{}/EthernetInterfaces", personality.manager_path());
     Some(match rest.split('/').skip(1).collect::<Vec<_>>().as_slice() {
         [] => {
             let mut manager = json!({
@@ -169,6 +170,7 @@ fn of_manager(view: &View<'_>, path: &str, rest: &str) -> Option<Value> {
                 "ManagerType": "BMC", "Model": "Farrier Simulator", "FirmwareVersion": env!("CARGO_PKG_VERSION"),
                 "Status": { "State": "Enabled", "Health": "OK" },
                 "VirtualMedia": link(&drives),
+                "EthernetInterfaces": link(&interfaces),
                 "Actions": { "#Manager.Reset": {
                     "target": format!("{path}/Actions/Manager.Reset"), "ResetType@Redfish.AllowableValues": RESTARTS,
                 }},
@@ -180,6 +182,7 @@ fn of_manager(view: &View<'_>, path: &str, rest: &str) -> Option<Value> {
             let all = format!("{}/LogServices", personality.manager_path());
             return log::get(view, path, &all, rest, log::Kind::Lifecycle);
         }
+        ["EthernetInterfaces", rest @ ..] => return interfaces::of_manager(view, &interfaces, rest),
         ["VirtualMedia"] => {
             let members: Vec<_> = others.iter().chain([&cd]).map(|id| format!("{drives}/{id}")).collect();
             collection(path, "VirtualMediaCollection", &members)
@@ -210,18 +213,8 @@ fn of_system(view: &View<'_>, id: &str, rest: &str) -> Option<Value> {
     let path = format!("{system}/{rest}");
     Some(match rest.split('/').collect::<Vec<_>>().as_slice() {
         [""] => whole_system(view, id, &system),
-        ["EthernetInterfaces"] => {
-            let members: Vec<_> = (1..=facts.macs.len()).map(|n| format!("{path}/NIC{n}")).collect();
-            collection(&path, "EthernetInterfaceCollection", &members)
-        }
-        ["EthernetInterfaces", nic] => {
-            let number: usize = nic.strip_prefix("NIC")?.parse().ok()?;
-            let mac = facts.macs.get(number.checked_sub(1)?)?;
-            json!({
-                "@odata.id": path, "@odata.type": "#EthernetInterface.v1_6_2.EthernetInterface", "Id": nic,
-                "Name": format!("NIC {number}"), "MACAddress": mac, "PermanentMACAddress": mac,
-                "LinkStatus": "LinkUp", "SpeedMbps": 10_000, "Status": { "State": "Enabled", "Health": "OK" },
-            })
+        ["EthernetInterfaces", rest @ ..] => {
+            return interfaces::of_system(view, &format!("{system}/EthernetInterfaces"), rest);
         }
         ["Processors"] => collection(&path, "ProcessorCollection", &[format!("{path}/CPU1")]),
         ["Processors", "CPU1"] => json!({

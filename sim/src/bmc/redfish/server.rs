@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
@@ -48,10 +48,13 @@ impl RedfishServer {
     /// The socket has no local address.
     pub fn start(
         listener: TcpListener,
-        config: RedfishConfig,
+        mut config: RedfishConfig,
         chassis: Arc<dyn Chassis>,
     ) -> io::Result<RedfishHandle> {
         let address = listener.local_addr()?;
+        if let IpAddr::V4(ip) = address.ip() {
+            config.address.get_or_insert(ip);
+        }
         let (faults, seen) = watch::channel(RedfishFaults::default());
         let shared = Arc::new(Shared {
             service: Mutex::new(Service::new(config, chassis)),

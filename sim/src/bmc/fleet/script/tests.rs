@@ -31,6 +31,14 @@ what = { reset = { every = 3, deaf = "1s" } }
 bmcs = { numbers = [6] }
 over = ["redfish"]
 what = "garbage"
+
+[[fault]]
+bmcs = { numbers = [7] }
+what = { slow-soft-off = "5m" }
+
+[[fault]]
+bmcs = { numbers = [7] }
+what = { lag = "20s" }
 "#;
 
 #[test]
@@ -58,6 +66,8 @@ fn each_bmc_has_what_is_said_of_it_when_it_is_said() {
     );
 
     assert_eq!(script.at(5, seconds(1)).ipmi.resets.unwrap().deaf, seconds(1));
+    let slow = script.at(7, seconds(1)).machine;
+    assert_eq!((slow.soft_takes, slow.lag), (seconds(300), seconds(20)), "faults add up");
     assert!(script.at(6, seconds(1)).redfish.garbage && !script.at(6, seconds(1)).ipmi.mangled);
 }
 
