@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use farrier_bmc::ipmi::{BmcAddress, Cipher, IpmiHub, Tuning};
 use farrier_bmc::{
-    BmcError, BootMode, BootOverride, Capability, Deadline, Device, Led, PowerState, Secret, SensorHealth,
+    Bmc, BmcError, BootMode, BootOverride, Capability, Deadline, Device, Led, PowerState, Secret,
+    SensorHealth,
 };
 use farrier_sim::bmc::{BootDeviceSelector, ChassisIdentify, CipherSuite, Cut, Faults, PowerAction, Refusal};
 use support::{Lab, USER, Weather, proxy, quick, soon};
@@ -120,6 +121,42 @@ async fn a_password_is_changed_in_place() {
     address.password = lab.bmc.accounts().password(USER).unwrap();
     let long = lab.hub.bmc(address).set_password(&Secret::new("x".repeat(21)), soon()).await.unwrap_err();
     assert!(matches!(long, BmcError::Unsupported { driver: "ipmi", .. }), "{long}");
+    lab.stop().await;
+}
+
+/// Sixteen who ask for the same at a time cost the BMC about as much as one.
+async fn is_one_read(lab: &Lab, bmc: &Bmc, read: impl AsyncFn(&Bmc)) {
+    let before = lab.bmc.datagrams();
+    read(bmc).await;
+    let one = lab.bmc.datagrams() - before;
+    futures::future::join_all((0..16).map(|_| read(bmc))).await;
+    let all = lab.bmc.datagrams() - before - one;
+    assert!(all <= 2 * one, "{one} datagrams for one, {all} for sixteen");
+}
+
+#[tokio::test]
+async fn reads_of_the_same_that_wait_for_their_turn_are_one() {
+    let patient = Duration::from_secs(5);
+    let tuning = Tuning { first_timeout: patient, max_timeout: patient, ..quick() };
+    let lab = Lab::start_with(tuning, |_| {}).await;
+    let bmc = lab.client();
+    bmc.power_status(soon()).await.unwrap();
+    is_one_read(&lab, &bmc, async |bmc| {
+        bmc.identity(soon()).await.unwrap();
+    })
+    .await;
+    is_one_read(&lab, &bmc, async |bmc| {
+        bmc.boot_device(soon()).await.unwrap();
+    })
+    .await;
+    is_one_read(&lab, &bmc, async |bmc| {
+        bmc.network(soon()).await.unwrap();
+    })
+    .await;
+    is_one_read(&lab, &bmc, async |bmc| {
+        bmc.power_draw(soon()).await.unwrap();
+    })
+    .await;
     lab.stop().await;
 }
 

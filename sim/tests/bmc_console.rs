@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use farrier_bmc::ipmi::{BmcAddress, Tuning};
-use farrier_bmc::{BmcError, ConsoleEvent, ConsoleInput, ConsoleLine, PowerState};
+use farrier_bmc::{BmcError, ConsoleEvent, ConsoleInput, ConsoleLine, PowerState, Secret};
 use farrier_sim::bmc::Faults;
 use support::{Lab, Weather, proxy, quick, soon};
 
@@ -42,6 +42,15 @@ async fn ended(line: &mut ConsoleLine) -> BmcError {
 
 async fn types(line: &ConsoleLine, text: &str) {
     within(line.input.send(ConsoleInput::Chars(text.as_bytes().to_vec()))).await.unwrap();
+}
+
+async fn has_sessions(lab: &Lab, count: usize) {
+    within(async {
+        while lab.bmc.session_count() != count {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 /// A network that loses, doubles and reorders: every character arrives once, in order.
@@ -103,6 +112,65 @@ async fn a_console_is_one_sessions_until_another_takes_it_over() {
     drop(first);
     types(&second, "x").await;
     assert_eq!(output(&mut second, 1).await, "x");
+    lab.stop().await;
+}
+
+/// Five people at a node whose stored password is wrong: BMCs lock an account after three to five tries.
+#[tokio::test]
+async fn a_wrong_password_is_tried_once_for_all_who_want_the_console() {
+    let lab = Lab::start(|_| {}).await;
+    let bmc = lab.hub.bmc(BmcAddress { password: Secret::new("wrong"), ..lab.address() });
+    let mut tried = None;
+    for _ in 0..5 {
+        let error = bmc.open_console(false, soon()).await.map(drop).unwrap_err();
+        assert!(error.is_wrong_password(), "{error}");
+        // The last that is sent takes the half of a session back.
+        has_sessions(&lab, 0).await;
+        assert_eq!(*tried.get_or_insert_with(|| lab.bmc.datagrams()), lab.bmc.datagrams());
+    }
+    lab.stop().await;
+}
+
+/// The session of the commands is older than the password.
+#[tokio::test]
+async fn a_password_that_was_changed_at_the_bmc_is_found_out_by_the_console_once() {
+    let lab = Lab::start(|_| {}).await;
+    let bmc = lab.client();
+    assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
+    let other = lab.client();
+    other.set_password(&Secret::new("another"), soon()).await.unwrap();
+    let error = bmc.open_console(false, soon()).await.map(drop).unwrap_err();
+    assert!(matches!(error, BmcError::WrongPassword { .. }), "{error}");
+    has_sessions(&lab, 1).await;
+    let tried = lab.bmc.datagrams();
+    for _ in 0..3 {
+        let error = bmc.open_console(false, soon()).await.map(drop).unwrap_err();
+        assert!(matches!(&error, BmcError::CircuitOpen { .. }) && error.is_wrong_password(), "{error}");
+    }
+    assert_eq!(lab.bmc.datagrams(), tried);
+    lab.stop().await;
+}
+
+/// Its answer is lost, and the BMC does not know the repetition for one.
+#[tokio::test]
+async fn a_console_that_is_ours_already_is_not_taken_for_anothers() {
+    let lab = Lab::start(|_| {}).await;
+    let once = || Faults { activates_once: true, ..Faults::default() };
+    lab.bmc.set_faults(Faults { unanswered: vec![(0x06, 0x48)], ..once() });
+    let bmc = lab.client();
+    let answered = async {
+        while lab.bmc.consoles() == 0 {
+            tokio::task::yield_now().await;
+        }
+        lab.bmc.set_faults(once());
+    };
+    let (line, ()) = tokio::join!(bmc.open_console(false, soon()), answered);
+    let mut line = line.unwrap();
+    types(&line, "x").await;
+    assert_eq!(output(&mut line, 1).await, "x");
+    let taken = lab.client().open_console(false, soon()).await.map(drop);
+    assert_eq!(taken, Err(BmcError::ConsoleTaken { addr: lab.bmc.address() }));
+    drop(line);
     lab.stop().await;
 }
 

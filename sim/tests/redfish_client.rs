@@ -293,6 +293,22 @@ async fn one_session_serves_all_calls_and_is_deleted_at_the_end() {
 }
 
 #[tokio::test]
+async fn reads_of_the_same_that_wait_for_their_turn_are_one() {
+    let lab = Lab::start(|_| {}).await;
+    let bmc = lab.client();
+    bmc.firmware(soon()).await.unwrap();
+    let before = lab.service.request_count();
+    let listed = bmc.firmware(soon()).await.unwrap();
+    let one = lab.service.request_count() - before;
+    for seen in futures::future::join_all((0..16).map(|_| bmc.firmware(soon()))).await {
+        assert_eq!(seen.as_ref(), Ok(&listed));
+    }
+    let all = lab.service.request_count() - before - one;
+    assert!(all <= 2 * one, "{one} requests for one, {all} for sixteen");
+    lab.stop().await;
+}
+
+#[tokio::test]
 async fn a_service_without_sessions_is_asked_with_the_password_each_time() {
     let lab = Lab::start(|config| config.sessions = false).await;
     assert_eq!(lab.client().power_status(soon()).await, Ok(PowerState::Off));

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use crate::{BmcError, BmcEvents, Deadline, Inventory, Look, Sensors};
+use crate::{
+    BmcError, BmcEvents, BmcIdentity, BmcNetwork, BootOverride, Deadline, FirmwarePart, Inventory, Look,
+    PowerDraw, Sensors,
+};
 
 /// Reads of one BMC that several may ask for at the same time; those of the same that wait are one.
 #[derive(Debug, Default)]
@@ -14,6 +17,11 @@ pub(crate) struct Reads {
     pub(crate) look: Arc<Coalesced<Look>>,
     pub(crate) sensors: Arc<Coalesced<Sensors>>,
     pub(crate) inventory: Arc<Coalesced<Inventory>>,
+    pub(crate) identity: Arc<Coalesced<BmcIdentity>>,
+    pub(crate) boot_device: Arc<Coalesced<BootOverride>>,
+    pub(crate) network: Arc<Coalesced<BmcNetwork>>,
+    pub(crate) draw: Arc<Coalesced<PowerDraw>>,
+    pub(crate) firmware: Arc<Coalesced<Vec<FirmwarePart>>>,
     /// Of a log with this name, so many records.
     logs: Mutex<Vec<LogReads>>,
 }

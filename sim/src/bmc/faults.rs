@@ -26,6 +26,8 @@ pub struct Faults {
     pub unanswered: Vec<(u8, u8)>,
     /// Commands, by network function and number, that do not arrive.
     pub lost: Vec<(u8, u8)>,
+    /// Activate Payload is refused also in the session that has the console already: a repetition is not known for one.
+    pub activates_once: bool,
     /// Boot flags are stored without their EFI bit.
     pub forgets_efi: bool,
     /// Boot flags are stored as for every boot.

@@ -213,6 +213,11 @@ impl Shared {
         self.faults.borrow().chassis
     }
 
+    /// See [`Faults::activates_once`].
+    pub(super) fn activates_once(&self) -> bool {
+        self.faults.borrow().activates_once
+    }
+
     /// Whose board it is, if not the one it was made with.
     pub(super) fn other_guid(&self) -> Option<[u8; 16]> {
         self.faults.borrow().guid

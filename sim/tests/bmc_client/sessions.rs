@@ -1,6 +1,12 @@
 //! Sessions are few at a BMC: none is lost, and none waits for those of others.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
+
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
 
 use super::*;
 
@@ -122,6 +128,72 @@ async fn a_bmc_that_no_longer_hears_suite_17_is_asked_with_3() {
     let error = pinned.power_status(soon()).await.unwrap_err();
     assert!(matches!(error, BmcError::Unreachable { .. }), "{error}");
     lab.stop().await;
+}
+
+/// Loses what comes from either side and is of one kind; counts the questions that begin a handshake.
+async fn losing(server: SocketAddr, loses: fn(&[u8]) -> bool) -> (SocketAddr, Arc<AtomicU32>, JoinSet<()>) {
+    let front = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let back = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (addr, begun) = (front.local_addr().unwrap(), Arc::new(AtomicU32::new(0)));
+    let (count, mut tasks) = (Arc::clone(&begun), JoinSet::new());
+    tasks.spawn(async move {
+        let (mut client, mut last) = (None, Vec::new());
+        let (mut asked, mut told) = ([0; 1024], [0; 1024]);
+        loop {
+            let (datagram, out, to) = tokio::select! {
+                Ok((length, peer)) = front.recv_from(&mut asked) => {
+                    client = Some(peer);
+                    let datagram = &asked[..length];
+                    if kind(datagram) == OPEN_SESSION && datagram != last {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        last = datagram.to_vec();
+                    }
+                    (datagram, &back, server)
+                }
+                Ok((length, _)) = back.recv_from(&mut told) => {
+                    let Some(client) = client else { continue };
+                    (&told[..length], &front, client)
+                }
+            };
+            if !loses(datagram) {
+                out.send_to(datagram, to).await.unwrap();
+            }
+        }
+    });
+    (addr, begun, tasks)
+}
+
+/// Payload types of session set-up (IPMI 2.0 Table 13-16).
+const OPEN_SESSION: u8 = 0x10;
+const RAKP_1: u8 = 0x12;
+const RAKP_2: u8 = 0x13;
+const RAKP_3: u8 = 0x14;
+const RAKP_4: u8 = 0x15;
+
+fn kind(datagram: &[u8]) -> u8 {
+    datagram.get(5).copied().unwrap_or(0)
+}
+
+/// Each of them would have one of its few slots until the BMC's own time-out.
+#[tokio::test]
+async fn a_handshake_that_ends_in_silence_leaves_nothing_behind_and_begins_again_once() {
+    // The one that gives up has another status.
+    let kinds: [fn(&[u8]) -> bool; 4] = [
+        |datagram| kind(datagram) == RAKP_1,
+        |datagram| kind(datagram) == RAKP_2,
+        |datagram| kind(datagram) == RAKP_3 && datagram.get(17) == Some(&0),
+        |datagram| kind(datagram) == RAKP_4,
+    ];
+    for loses in kinds {
+        let tuning = Tuning { tries: 4, tries_in_old_session: 2, ..quick() };
+        let lab = Lab::start_with(tuning, |config| config.max_sessions = 1).await;
+        let (addr, begun, _relay) = losing(lab.bmc.address(), loses).await;
+        let error = lab.hub.bmc(BmcAddress { addr, ..lab.address() }).power_status(soon()).await.unwrap_err();
+        assert!(matches!(error, BmcError::Unreachable { .. }), "{error}");
+        assert_eq!(begun.load(Ordering::Relaxed), 2);
+        assert_eq!(lab.client().power_status(soon()).await, Ok(PowerState::Off), "its only slot is free");
+        lab.stop().await;
+    }
 }
 
 /// As the watch does it, with the times made shorter in proportion.

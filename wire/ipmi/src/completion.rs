@@ -146,6 +146,7 @@ pub fn command_name(netfn: u8, cmd: u8) -> &'static str {
         (NetFn::App, 0x47) => "Set User Password",
         (NetFn::App, 0x48) => "Activate Payload (SOL)",
         (NetFn::App, 0x49) => "Deactivate Payload (SOL)",
+        (NetFn::App, 0x4B) => "Get Payload Instance Info (SOL)",
         (NetFn::App, 0x4C) => "Set User Payload Access",
         (NetFn::App, 0x54) => "Get Channel Cipher Suites",
         (NetFn::SensorEvent, 0x2D) => "Get Sensor Reading",

@@ -11,7 +11,10 @@ use crate::{BmcError, Deadline, PowerDraw, ReadPowerDraw};
 #[async_trait]
 impl ReadPowerDraw for IpmiBmc {
     async fn power_draw(&self, deadline: Deadline) -> Result<PowerDraw, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.command(call, GetPowerReading))).await.map(draw)
+        let read = self.read(&self.kept.reads.draw, deadline, |link, call| {
+            Box::pin(async move { link.command(call, GetPowerReading).await.map(draw) })
+        });
+        read.await
     }
 }
 

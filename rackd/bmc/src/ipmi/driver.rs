@@ -1,6 +1,7 @@
 //! The capabilities in terms of IPMI commands.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ use super::link::{Change, Link};
 use super::quirks::Quirks;
 use crate::actor::{self, Call, Job};
 use crate::actors::Kept;
-use crate::coalesce::Turn;
+use crate::coalesce::{Coalesced, Turn};
 use crate::{
     BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Deadline, Device, Health, Identify, Identity,
     Led, Look, Power, PowerState, Present,
@@ -45,7 +46,43 @@ impl IpmiBmc {
         let mailbox = self.mailbox.as_ref().ok_or(BmcError::NoSocket { addr: self.addr })?;
         actor::call(self.addr, mailbox, deadline, operation).await
     }
+
+    /// A read of one turn, which those join who ask for the same before it has begun.
+    pub(super) async fn read<T, F>(
+        &self,
+        reads: &Arc<Coalesced<T>>,
+        deadline: Deadline,
+        operation: F,
+    ) -> Result<T, BmcError>
+    where
+        T: Clone + Send + 'static,
+        F: for<'a> FnOnce(&'a mut Link, &'a mut Call) -> BoxFuture<'a, Result<T, BmcError>> + Send + 'static,
+    {
+        let read = |turn: Turn<T>| {
+            self.call(deadline, move |link, call| {
+                Box::pin(async move {
+                    let joined = turn.begin();
+                    let seen = operation(link, call).await;
+                    joined.tell(&seen);
+                    seen
+                })
+            })
+        };
+        reads.ask(deadline, read).await
+    }
+
+    /// A log-in beside the actor's was refused: those of the actor would be, too.
+    pub(super) async fn was_refused(&self, error: BmcError) {
+        let told =
+            self.call(Deadline::after(TELL), move |_, _| Box::pin(std::future::ready(Err::<(), _>(error))));
+        if let Err(error) = told.await {
+            tracing::debug!(bmc.addr = %self.addr, %error, "a log-in beside the commands was refused");
+        }
+    }
 }
+
+/// Until the actor knows of a refusal.
+const TELL: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl Present for IpmiBmc {
@@ -110,14 +147,14 @@ impl BootDevice for IpmiBmc {
     }
 
     async fn boot_device(&self, deadline: Deadline) -> Result<BootOverride, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.boot_device(call))).await
+        self.read(&self.kept.reads.boot_device, deadline, |link, call| Box::pin(link.boot_device(call))).await
     }
 }
 
 #[async_trait]
 impl Identity for IpmiBmc {
     async fn identity(&self, deadline: Deadline) -> Result<BmcIdentity, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.identity(call))).await
+        self.read(&self.kept.reads.identity, deadline, |link, call| Box::pin(link.identity(call))).await
     }
 }
 

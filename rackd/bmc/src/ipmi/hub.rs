@@ -146,6 +146,7 @@ impl IpmiHub {
         let kept: Kept = kept.unwrap_or_default();
         let driver = Arc::new(IpmiBmc::new(addr, mailbox, kept.clone()));
         let console = Sol {
+            commands: driver.clone(),
             address,
             shared: Arc::clone(&self.inner.shared),
             socket: socket.cloned(),

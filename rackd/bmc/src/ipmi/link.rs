@@ -262,6 +262,11 @@ impl Link {
         self.session.take()
     }
 
+    /// The session's id, as the BMC gave it.
+    pub(super) fn session_id(&self) -> Option<u32> {
+        self.session.as_ref().map(ClientSession::bmc_session_id)
+    }
+
     /// The BMC has forgotten it: nothing is left to close.
     pub(super) fn forget_session(&mut self) {
         self.session = None;

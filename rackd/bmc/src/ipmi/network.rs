@@ -14,7 +14,7 @@ use crate::{AddressSource, BmcError, BmcNetwork, Deadline, NetworkInterface, Rea
 #[async_trait]
 impl ReadNetwork for IpmiBmc {
     async fn network(&self, deadline: Deadline) -> Result<BmcNetwork, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.network(call))).await
+        self.read(&self.kept.reads.network, deadline, |link, call| Box::pin(link.network(call))).await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use farrier_ipmi::client::{ClientConfig, ClientSession, Handshake, HandshakeError, HandshakeNonce};
+use farrier_ipmi::command::CloseSession;
 use farrier_ipmi::lan::LanMessage;
 use farrier_ipmi::{CipherSuite, RmcpStatus};
 use ipmi_rs_core::app::auth::{GetChannelAuthenticationCapabilities, PrivilegeLevel};
@@ -17,6 +18,9 @@ use crate::{BmcError, Deadline};
 /// Handshakes tried over after the BMC lost track of one (late copies of RAKP 1 and 3 make some
 /// BMCs do that). The password is proved right by then, so nothing gets locked.
 const RESTARTS: u32 = 5;
+
+/// The same after it said nothing more: each of them may cost a slot, where it hears nothing of their end either.
+const RESTARTS_AFTER_SILENCE: u32 = 1;
 
 /// For the rest of a handshake that the BMC has begun to answer, step by step.
 const FINISH: Duration = Duration::from_secs(10);
@@ -130,14 +134,23 @@ impl Link {
         silence_is_no: bool,
         call: &mut Call,
     ) -> Result<ClientSession, Failed> {
-        let mut restarts = 0;
+        let (mut restarts, mut silences) = (0, 0);
         loop {
-            match self.handshake(suite, silence_is_no, call).await {
+            let last = silences == RESTARTS_AFTER_SILENCE;
+            match self.handshake(suite, silence_is_no, last, call).await {
                 Err(HandshakeEnd::Desynchronised(_)) if restarts < RESTARTS && !call.deadline.is_past() => {
                     restarts += 1;
                     tracing::debug!(bmc.addr = %self.address.addr, restarts, "handshake starts over");
                 }
-                Err(HandshakeEnd::Desynchronised(error) | HandshakeEnd::Over(error)) => return Err(error),
+                Err(HandshakeEnd::Silent(_)) if !last && !call.deadline.is_past() => {
+                    silences += 1;
+                    tracing::debug!(bmc.addr = %self.address.addr, "silence, the handshake starts over");
+                }
+                Err(
+                    HandshakeEnd::Desynchronised(error)
+                    | HandshakeEnd::Silent(error)
+                    | HandshakeEnd::Over(error),
+                ) => return Err(error),
                 Ok(session) => return Ok(session),
             }
         }
@@ -147,6 +160,7 @@ impl Link {
         &mut self,
         suite: CipherSuite,
         silence_is_no: bool,
+        last: bool,
         call: &mut Call,
     ) -> Result<ClientSession, HandshakeEnd> {
         let shared = self.shared.clone();
@@ -154,7 +168,7 @@ impl Link {
         // Closed only at shutdown, and then the actor is about to be stopped too.
         let turn = turn
             .map_err(|_| HandshakeEnd::Over(Failed::Final(BmcError::NoTurn { addr: self.address.addr })))?;
-        let steps = self.steps(suite, silence_is_no, call);
+        let steps = self.steps(suite, silence_is_no, last, call);
         tokio::pin!(steps);
         tokio::select! {
             biased;
@@ -165,10 +179,12 @@ impl Link {
         steps.await
     }
 
+    /// `last`: silence is the end of it, and not of this handshake alone.
     async fn steps(
         &mut self,
         suite: CipherSuite,
         silence_is_no: bool,
+        last: bool,
         call: &mut Call,
     ) -> Result<ClientSession, HandshakeEnd> {
         let shared = self.shared.clone();
@@ -190,7 +206,8 @@ impl Link {
         let _finishing = call.log_in.clone().lock_owned().await;
         loop {
             let heard = handshake.heard();
-            let tries = if heard { shared.tuning.tries_in_old_session } else { shared.tuning.tries };
+            let impatient = heard && !last;
+            let tries = if impatient { shared.tuning.tries_in_old_session } else { shared.tuning.tries };
             let mut effort = effort(&shared.tuning, call, tries);
             let wait = shared.tuning.first_timeout.max(self.wire.least_wait());
             let rest = if heard { FINISH } else { wait * 2 };
@@ -201,21 +218,18 @@ impl Link {
                 Some(Ok(Some(session))) => return Ok(session),
                 Some(Ok(None)) => {}
                 Some(Err(error)) => {
-                    if error == HandshakeError::WrongPassword
-                        && let Some(datagram) = handshake.give_up()
-                    {
-                        self.wire.send(&datagram).await;
-                    }
+                    self.give_up(&handshake).await;
                     return Err(self.judge(error));
                 }
                 None => {
+                    self.give_up(&handshake).await;
                     let error = self.unreachable(call, handshake.waiting_for());
                     // It answers, and nothing of use: neither another suite nor a new beginning would change that.
                     if self.wire.rubbish.hopeless {
                         return Err(HandshakeEnd::Over(Failed::Final(error)));
                     }
                     // Answered before, silent now: it may have forgotten the handshake.
-                    let end = if heard { HandshakeEnd::Desynchronised } else { HandshakeEnd::Over };
+                    let end = if heard { HandshakeEnd::Silent } else { HandshakeEnd::Over };
                     // Deaf to this suite but not dead.
                     let deaf = !heard && !call.deadline.is_past() && self.address.cipher == Cipher::Auto;
                     return Err(if deaf && silence_is_no {
@@ -225,6 +239,19 @@ impl Link {
                     });
                 }
             }
+        }
+    }
+
+    /// Gives back what the BMC may keep for a handshake that comes to nothing: half a session, or all of one whose last message
+    /// was lost. Said once: a BMC that hears it frees the slot, and one that does not frees it by its own time-out.
+    async fn give_up(&mut self, handshake: &Handshake) {
+        if let Some(datagram) = handshake.give_up() {
+            self.wire.send(&datagram).await;
+        }
+        if let Some(mut session) = handshake.unproven() {
+            let close = CloseSession { bmc_session_id: session.bmc_session_id() };
+            let request = session.request(&Message::from(close));
+            self.wire.send(&session.seal(&request, &rand::random())).await;
         }
     }
 
@@ -278,6 +305,8 @@ impl Link {
 enum HandshakeEnd {
     /// The BMC lost track: start over.
     Desynchronised(Failed),
+    /// It answered, and then did not any more.
+    Silent(Failed),
     Over(Failed),
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use farrier_ipmi::client::{ClientSession, Incoming};
 use farrier_ipmi::command::payload::{ALREADY_ACTIVE, ALREADY_INACTIVE, DISABLED};
-use farrier_ipmi::command::{ActivatePayload, Activated, DeactivatePayload};
+use farrier_ipmi::command::{ActivatePayload, Activated, DeactivatePayload, GetPayloadInstanceInfo};
 use farrier_ipmi::completion::{CompletionCode, INVALID_COMMAND};
 use farrier_ipmi::lan::LanMessage;
 use farrier_ipmi::sol::{Endpoint, Policy, Role, status};
@@ -20,11 +20,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::address::BmcAddress;
+use super::driver::IpmiBmc;
 use super::hub::Shared;
 use super::link::Link;
 use super::wire::Wire;
 use crate::actor::Call;
-use crate::{BmcError, Capability, Console, ConsoleEvent, ConsoleInput, ConsoleLine, Deadline};
+use crate::{BmcError, Capability, Console, ConsoleEvent, ConsoleInput, ConsoleLine, Deadline, Power as _};
 
 /// Events and inputs under way.
 const QUEUE: usize = 64;
@@ -32,9 +33,13 @@ const QUEUE: usize = 64;
 const ROOM: usize = 255;
 /// For giving the console back.
 const CLOSE: Duration = Duration::from_secs(2);
+/// Activate Payload in one call: after each there may be a Deactivate Payload.
+const ACTIVATIONS: u32 = 3;
 
 /// Opens consoles of one BMC.
 pub(crate) struct Sol {
+    /// Commands, in the session of the actor.
+    pub(super) commands: Arc<IpmiBmc>,
     pub(super) address: Arc<BmcAddress>,
     pub(super) shared: Arc<Shared>,
     /// Absent if the host cannot send to that address family.
@@ -47,7 +52,14 @@ pub(crate) struct Sol {
 impl Console for Sol {
     async fn open_console(&self, take_over: bool, deadline: Deadline) -> Result<ConsoleLine, BmcError> {
         let addr = self.address.addr;
+        let begin = Instant::now();
         let socket = self.socket.clone().ok_or(BmcError::NoSocket { addr })?;
+        // Commands first: where the password was refused not long ago nothing is sent, and it is tried once for both.
+        match self.commands.look(deadline).await {
+            // It let us in, whatever it says of its chassis.
+            Ok(_) | Err(BmcError::Refused { .. } | BmcError::Malformed { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let (opened, outcome) = tokio::sync::oneshot::channel();
         let (address, shared, stop) = (self.address.clone(), self.shared.clone(), self.stop.clone());
         // A task of its own, so that a caller who goes away leaves no session open at the BMC.
@@ -60,10 +72,15 @@ impl Console for Sol {
             link.close().await;
             shared.remove_route(addr, route);
         });
-        match tokio::time::timeout_at(deadline.instant() + CLOSE, outcome).await {
+        let opened = match tokio::time::timeout_at(deadline.instant() + CLOSE, outcome).await {
             Ok(outcome) => outcome.unwrap_or(Err(BmcError::ShuttingDown)),
-            Err(_) => Err(BmcError::StillQueued { addr }),
+            Err(_) => Err(BmcError::Late { addr, elapsed: begin.elapsed() }),
+        };
+        // The actor's session may be older than the password, and lets nobody find that out.
+        if let Err(error @ (BmcError::WrongPassword { .. } | BmcError::WrongKg { .. })) = &opened {
+            self.commands.was_refused(error.clone()).await;
         }
+        opened
     }
 }
 
@@ -78,9 +95,15 @@ async fn serve(
     stop: &CancellationToken,
 ) {
     let mut call = Call::new(deadline);
+    let log_in = Arc::clone(&call.log_in);
+    let gone = async {
+        opened.closed().await;
+        // Half a log-in would leave a slot taken that nobody can give back.
+        drop(log_in.lock().await);
+    };
     let activated = tokio::select! {
         () = stop.cancelled() => return,
-        () = opened.closed() => return,
+        () = gone => return,
         activated = activate(link, take_over, &mut call) => activated,
     };
     let activated = match activated {
@@ -122,17 +145,18 @@ async fn serve(
 
 async fn activate(link: &mut Link, take_over: bool, call: &mut Call) -> Result<Activated, BmcError> {
     let addr = link.address.addr;
-    for may_take in [take_over, false] {
+    for nth in 1..=ACTIVATIONS {
         match link.command(call, ActivatePayload).await {
-            Err(BmcError::Refused { code: CompletionCode(ALREADY_ACTIVE), .. }) if may_take => {
+            Err(BmcError::Refused { code: CompletionCode(ALREADY_ACTIVE), .. }) => {
+                let takes = take_over && nth == 1;
+                if nth == ACTIVATIONS || !(takes || is_ours(link, call).await?) {
+                    return Err(BmcError::ConsoleTaken { addr });
+                }
                 match link.command(call, DeactivatePayload).await {
                     // It ended by itself meanwhile.
                     Ok(()) | Err(BmcError::Refused { code: CompletionCode(ALREADY_INACTIVE), .. }) => {}
                     Err(error) => return Err(error),
                 }
-            }
-            Err(BmcError::Refused { code: CompletionCode(ALREADY_ACTIVE), .. }) => {
-                return Err(BmcError::ConsoleTaken { addr });
             }
             Err(BmcError::Refused { code: CompletionCode(INVALID_COMMAND), .. }) => {
                 return Err(BmcError::Unsupported {
@@ -152,6 +176,17 @@ async fn activate(link: &mut Link, take_over: bool, call: &mut Call) -> Result<A
         }
     }
     Err(BmcError::ConsoleTaken { addr })
+}
+
+/// Whether this session has the console: the first answer to Activate Payload was lost, and a BMC that does not know the second
+/// for a repetition refuses it. Then the sizes that it told are lost, too.
+async fn is_ours(link: &mut Link, call: &mut Call) -> Result<bool, BmcError> {
+    match link.command(call, GetPayloadInstanceInfo).await {
+        Ok(id) => Ok(link.session_id() == Some(id)),
+        // The command is optional.
+        Err(BmcError::Refused { .. } | BmcError::Malformed { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A line in use.

@@ -18,7 +18,7 @@ use super::link::{Ask, Link};
 use super::power::{self, Reset};
 use crate::actor::{self, Call, Job};
 use crate::actors::{Kept, Way};
-use crate::coalesce::{Joined, Turn};
+use crate::coalesce::{Coalesced, Joined, Turn};
 use crate::ssh::Ssh;
 use crate::{
     BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Capability, Deadline, Identify, Identity,
@@ -52,6 +52,30 @@ impl RedfishBmc {
         F: for<'a> FnOnce(&'a mut Link, &'a mut Call) -> BoxFuture<'a, Result<T, BmcError>> + Send + 'static,
     {
         actor::call(self.addr, &self.mailbox, deadline, operation).await
+    }
+
+    /// A read of one turn, which those join who ask for the same before it has begun.
+    pub(super) async fn read<T, F>(
+        &self,
+        reads: &Arc<Coalesced<T>>,
+        deadline: Deadline,
+        operation: F,
+    ) -> Result<T, BmcError>
+    where
+        T: Clone + Send + 'static,
+        F: for<'a> FnOnce(&'a mut Link, &'a mut Call) -> BoxFuture<'a, Result<T, BmcError>> + Send + 'static,
+    {
+        let read = |turn: Turn<T>| {
+            self.call(deadline, move |link, call| {
+                Box::pin(async move {
+                    let joined = turn.begin();
+                    let seen = operation(link, call).await;
+                    joined.tell(&seen);
+                    seen
+                })
+            })
+        };
+        reads.ask(deadline, read).await
     }
 
     pub(super) async fn reset(&self, reset: &'static Reset, deadline: Deadline) -> Result<(), BmcError> {
@@ -111,14 +135,14 @@ impl BootDevice for RedfishBmc {
     }
 
     async fn boot_device(&self, deadline: Deadline) -> Result<BootOverride, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.boot_device(call))).await
+        self.read(&self.kept.reads.boot_device, deadline, |link, call| Box::pin(link.boot_device(call))).await
     }
 }
 
 #[async_trait]
 impl Identity for RedfishBmc {
     async fn identity(&self, deadline: Deadline) -> Result<BmcIdentity, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.identity(call))).await
+        self.read(&self.kept.reads.identity, deadline, |link, call| Box::pin(link.identity(call))).await
     }
 }
 

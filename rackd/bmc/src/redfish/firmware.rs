@@ -8,12 +8,14 @@ use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc};
 use super::link::{Ask, Link};
 use crate::actor::Call;
+use crate::coalesce::{Joined, Turn};
 use crate::{BmcError, BmcTask, Capability, Deadline, Firmware, FirmwareFile, FirmwarePart};
 
 #[async_trait]
 impl Firmware for RedfishBmc {
     async fn firmware(&self, deadline: Deadline) -> Result<Vec<FirmwarePart>, BmcError> {
-        Ok(self.parts(deadline).await?.into_iter().map(|(_, part)| part).collect())
+        let read = |turn| self.parts_in_turns(turn, deadline);
+        self.kept.reads.firmware.ask_in_parts(deadline, read).await
     }
 
     async fn update_firmware(
@@ -53,11 +55,35 @@ impl Firmware for RedfishBmc {
 }
 
 impl RedfishBmc {
+    async fn parts_in_turns(
+        &self,
+        turn: Turn<Vec<FirmwarePart>>,
+        deadline: Deadline,
+    ) -> Result<(Joined<Vec<FirmwarePart>>, Vec<FirmwarePart>), BmcError> {
+        let first = self.call(deadline, |link, call| {
+            Box::pin(async move {
+                let joined = turn.begin();
+                Ok((joined, link.parts_of_service(call).await?))
+            })
+        });
+        let (joined, list) = first.await?;
+        let parts = self.parts_of(list, deadline).await?;
+        Ok((joined, parts.into_iter().map(|(_, part)| part).collect()))
+    }
+
     /// Everything that has firmware, and where it is.
     async fn parts(&self, deadline: Deadline) -> Result<Vec<(Path, FirmwarePart)>, BmcError> {
+        let list = self.call(deadline, |link, call| Box::pin(link.parts_of_service(call))).await?;
+        self.parts_of(list, deadline).await
+    }
+
+    async fn parts_of(
+        &self,
+        list: Option<Path>,
+        deadline: Deadline,
+    ) -> Result<Vec<(Path, FirmwarePart)>, BmcError> {
         let unsupported =
             BmcError::Unsupported { driver: DRIVER, capability: "list of firmware on this BMC" };
-        let list = self.call(deadline, |link, call| Box::pin(link.parts_of_service(call))).await?;
         let (mut parts, mut warnings) = (Vec::new(), Vec::new());
         let members = self.listed(list.ok_or(unsupported)?, &mut warnings, deadline).await?;
         for batch in members.chunks(BATCH) {

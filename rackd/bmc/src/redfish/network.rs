@@ -14,7 +14,7 @@ use crate::{AddressSource, BmcError, BmcNetwork, Capability, Deadline, NetworkIn
 #[async_trait]
 impl ReadNetwork for RedfishBmc {
     async fn network(&self, deadline: Deadline) -> Result<BmcNetwork, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.network(call))).await
+        self.read(&self.kept.reads.network, deadline, |link, call| Box::pin(link.network(call))).await
     }
 }
 

@@ -70,7 +70,7 @@ impl RedfishBmc {
 #[async_trait]
 impl ReadPowerDraw for RedfishBmc {
     async fn power_draw(&self, deadline: Deadline) -> Result<PowerDraw, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.draw(call))).await
+        self.read(&self.kept.reads.draw, deadline, |link, call| Box::pin(link.draw(call))).await
     }
 }
 

@@ -35,7 +35,7 @@ const FAMILIES: &[&str] = &[
 
 /// Opens a line, or says why not.
 pub(crate) async fn open(ssh: &Ssh, target: Target, deadline: Deadline) -> Result<ConsoleLine, BmcError> {
-    let addr = target.addr;
+    let (addr, begin) = (target.addr, Instant::now());
     let (opened, outcome) = oneshot::channel();
     let setup = std::sync::Arc::clone(&ssh.inner);
     // A task of its own, so that a caller who goes away leaves no child behind. It must not keep the hub alive.
@@ -44,7 +44,7 @@ pub(crate) async fn open(ssh: &Ssh, target: Target, deadline: Deadline) -> Resul
     tasks.spawn(async move { serve(&setup, target, deadline, opened, &stop).await });
     match tokio::time::timeout_at(deadline.instant() + LAST_WORDS, outcome).await {
         Ok(outcome) => outcome.unwrap_or(Err(BmcError::ShuttingDown)),
-        Err(_) => Err(BmcError::StillQueued { addr }),
+        Err(_) => Err(BmcError::Late { addr, elapsed: begin.elapsed() }),
     }
 }
 

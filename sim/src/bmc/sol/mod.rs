@@ -124,7 +124,9 @@ impl Sol {
         }
         // A console repeats a command whose answer was lost.
         let mine = match self.live() {
-            Some(id) if id != session_id => return (ALREADY_ACTIVE, Vec::new()),
+            Some(id) if id != session_id || self.shared.activates_once() => {
+                return (ALREADY_ACTIVE, Vec::new());
+            }
             live => live.is_some(),
         };
         if !mine {

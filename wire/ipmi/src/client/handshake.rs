@@ -188,14 +188,26 @@ impl Handshake {
         !matches!(self.state, State::AwaitOpenSession)
     }
 
-    /// RAKP message 3 with a status other than "no errors" (§13.22), for a handshake that ends after RAKP 2: the BMC keeps one of
-    /// its few slots for it until its own time-out otherwise. `None`: it has not come so far, or is over.
+    /// RAKP message 3 with a status other than "no errors" (§13.22), for a handshake that ends after Open Session: the BMC keeps
+    /// one of its few slots for it until its own time-out otherwise. `None`: it has not come so far, or is over.
     #[must_use]
     pub fn give_up(&self) -> Option<Vec<u8>> {
-        let State::AwaitRakp2 { bmc_session_id, .. } = self.state else { return None };
+        let bmc_session_id = match &self.state {
+            State::AwaitRakp2 { bmc_session_id, .. } => *bmc_session_id,
+            State::AwaitRakp4 { exchange, .. } => exchange.bmc_session_id,
+            State::AwaitOpenSession | State::Done => return None,
+        };
         let status = RmcpStatus::INVALID_INTEGRITY_CHECK;
         let rakp3 = Rakp3 { tag: self.nonce.tag.wrapping_add(2), status, bmc_session_id, code: Vec::new() };
         Some(v20::wrap_outside_session(PayloadType::Rakp3, &rakp3.to_bytes()))
+    }
+
+    /// The session as the BMC has it if RAKP 3 arrived and RAKP 4 was lost: to be closed, and for nothing else.
+    #[must_use]
+    pub fn unproven(&self) -> Option<ClientSession> {
+        let State::AwaitRakp4 { exchange, sik } = &self.state else { return None };
+        let keys = exchange.session_keys(sik);
+        Some(ClientSession::new(keys, exchange.console_session_id, exchange.bmc_session_id))
     }
 
     /// Takes a datagram from the BMC.

@@ -21,7 +21,7 @@ pub use chassis_control::{ChassisControl, UnknownControl};
 pub use chassis_identify::ChassisIdentify;
 pub use chassis_status::{ChassisStatus, GetChassisStatus, IdentifyState};
 pub use cold_reset::ColdReset;
-pub use payload::{ActivatePayload, Activated, DeactivatePayload};
+pub use payload::{ActivatePayload, Activated, DeactivatePayload, GetPayloadInstanceInfo};
 pub use session::{CloseSession, SetSessionPrivilegeLevel};
 pub use system_guid::{GetSystemGuid, guid_to_uuid};
 

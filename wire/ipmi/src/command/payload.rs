@@ -1,4 +1,4 @@
-//! Activate Payload (§24.1) and Deactivate Payload (§24.2), for SOL.
+//! Activate Payload (§24.1), Deactivate Payload (§24.2) and Get Payload Instance Info (§24.5), for SOL.
 
 use ipmi_rs_core::connection::{IpmiCommand, Message, NetFn};
 
@@ -87,6 +87,27 @@ impl IpmiCommand for DeactivatePayload {
     }
 }
 
+/// Asks in which session SOL is active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GetPayloadInstanceInfo;
+
+impl From<GetPayloadInstanceInfo> for Message {
+    fn from(_: GetPayloadInstanceInfo) -> Self {
+        Self::new_request(NetFn::App, 0x4B, vec![SOL, INSTANCE])
+    }
+}
+
+impl IpmiCommand for GetPayloadInstanceInfo {
+    /// The id that the BMC gave that session; 0: in none.
+    type Output = u32;
+    type Error = ResponseError;
+
+    fn parse_success_response(data: &[u8]) -> Result<u32, ResponseError> {
+        let id = data.first_chunk().ok_or(ResponseError::TooShort { expected: 4, seen: data.len() })?;
+        Ok(u32::from_le_bytes(*id))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,5 +118,12 @@ mod tests {
         assert_eq!(ActivatePayload::parse_success_response(&activated.to_bytes()), Ok(activated));
         assert_eq!(ActivatePayload::parse_success_response(&activated.to_bytes()[..10]), Ok(activated));
         assert!(ActivatePayload::parse_success_response(&[0; 9]).is_err());
+    }
+
+    #[test]
+    fn the_session_that_has_the_console_is_read() {
+        let info = [4, 3, 2, 1, 1, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(GetPayloadInstanceInfo::parse_success_response(&info), Ok(0x0102_0304));
+        assert!(GetPayloadInstanceInfo::parse_success_response(&[0; 3]).is_err());
     }
 }

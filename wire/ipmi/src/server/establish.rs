@@ -177,15 +177,15 @@ impl Server {
             Some(Session::Opened(opened)) => opened,
             _ => return refuse(0, RmcpStatus::INVALID_SESSION_ID),
         };
+        if message.status != RmcpStatus::NO_ERRORS {
+            // §13.22: the console did not like RAKP 2, or never saw it; the handshake ends without an answer.
+            self.sessions.remove(message.bmc_session_id);
+            return Ok(None);
+        }
         let console_session_id = opened.console_session_id;
         let Some(challenged) = &opened.challenged else {
             return refuse(console_session_id, RmcpStatus::INVALID_SESSION_ID);
         };
-        if message.status != RmcpStatus::NO_ERRORS {
-            // §13.22: the console did not like RAKP 2; the handshake ends without an answer.
-            self.sessions.remove(message.bmc_session_id);
-            return Ok(None);
-        }
         if !challenged.exchange.verify_rakp3(&challenged.kuid, &message.code) {
             // The handshake stays: a forger must not be able to end it. Its time-out ends it.
             return refuse(console_session_id, RmcpStatus::INVALID_INTEGRITY_CHECK);
