@@ -1,9 +1,9 @@
 //! What a rackd says of itself, and what it saw of a machine that boots.
 
-use super::value::{rfc3339, time};
-use super::{Column, Resource, column};
+use super::value::{cell, rfc3339, time};
+use super::{Column, Resource, column, wide};
 use crate::enum_word;
-use farrier_proto::rack::{BootEvent, RackStatus, SegmentRole};
+use farrier_proto::rack::{BootEvent, BootEventType, RackStatus, SegmentRole};
 use serde_json::{Value, json};
 
 impl Resource for RackStatus {
@@ -42,12 +42,26 @@ pub struct MacBootEvent {
 }
 
 impl MacBootEvent {
+    /// For programs.
+    fn kind_of(&self) -> Value {
+        enum_word!(BootEventType, "BOOT_EVENT_TYPE", self.event.r#type)
+    }
+
     /// As a line that does not know what comes after it.
     pub fn line(&self) -> String {
         let time = self.event.time.as_ref().and_then(rfc3339).unwrap_or_default();
-        let (mac, kind) = (&self.mac_address, &self.event.kind);
-        format!("{time:<24}  {mac:<17}  {kind:<20}  {}\n", self.event.detail)
+        row([&time, &self.mac_address, &self.event.kind, &self.event.detail])
     }
+
+    /// What is above such lines.
+    pub fn header() -> String {
+        row(["TIME", "MAC", "KIND", "DETAIL"])
+    }
+}
+
+/// Columns as wide as most of what comes: nobody knows yet what does.
+fn row([time, mac, kind, detail]: [&str; 4]) -> String {
+    format!("{time:<24}  {mac:<17}  {kind:<20}  {detail}\n")
 }
 
 impl Resource for MacBootEvent {
@@ -56,6 +70,7 @@ impl Resource for MacBootEvent {
             column("TIME", |e, _| e.event.time.as_ref().and_then(rfc3339).unwrap_or_default()),
             column("MAC", |e, _| e.mac_address.clone()),
             column("KIND", |e, _| e.event.kind.clone()),
+            wide("TYPE", |e, _| cell(&e.kind_of())),
             column("DETAIL", |e, _| e.event.detail.clone()),
         ]
     }
@@ -64,6 +79,7 @@ impl Resource for MacBootEvent {
         json!({
             "time": time(&self.event.time),
             "mac_address": self.mac_address,
+            "type": self.kind_of(),
             "kind": self.event.kind,
             "detail": self.event.detail,
         })

@@ -333,6 +333,7 @@ fn rack_daemon() {
                 time: at(9),
                 kind: "dhcp discover".into(),
                 detail: "arch 7".into(),
+                r#type: farrier_proto::rack::BootEventType::DhcpDiscover.into(),
                 ..BootEvent::default()
             },
         }],

@@ -98,15 +98,16 @@ impl RackService for FakeRack {
         _: Request<WatchBootEventsRequest>,
     ) -> Answer<Self::WatchBootEventsStream> {
         let (tx, rx) = tokio::sync::mpsc::channel(2);
-        let event = |kind: &str, sequence| BootEvent {
+        let event = |kind: &str, sequence, r#type| BootEvent {
             kind: kind.into(),
             detail: "on br0".into(),
             mac_address: "52:54:00:00:00:01".into(),
             sequence,
+            r#type,
             ..BootEvent::default()
         };
-        let _ = tx.try_send(Ok(event("DHCPDISCOVER", 1)));
-        let _ = tx.try_send(Ok(event("DHCPOFFER", 2)));
+        let _ = tx.try_send(Ok(event("DHCPDISCOVER", 1, 1)));
+        let _ = tx.try_send(Ok(event("DHCPOFFER", 2, 2)));
         Ok(Response::new(tokio_stream::wrappers::ReceiverStream::new(rx)))
     }
 }

@@ -287,14 +287,20 @@ async fn the_addresses_of_a_rack_are_shown() {
         stderr(&leases)
     );
     // A line each, as it comes: a program reads them one by one.
+    let kinds_of =
+        |line: &str| line.get(45..).and_then(|rest| rest.split("  ").next()).unwrap_or_default().to_owned();
     let log = world.farrier(&["rack", "dhcp", "log", "r1", "--follow", "--address", &world.url]).await;
     let lines = stdout(&log);
-    assert!(lines.lines().count() == 2 && lines.contains("DHCPDISCOVER"), "{lines} {}", stderr(&log));
+    let kinds: Vec<_> = lines.lines().map(kinds_of).collect();
+    assert_eq!(kinds, ["KIND", "DHCPDISCOVER", "DHCPOFFER"], "{lines} {}", stderr(&log));
     let args = ["rack", "dhcp", "log", "r1", "--address", &world.url, "-o", "json"];
     let log = stdout(&world.farrier(&args).await);
     let events: Vec<serde_json::Value> =
         log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((events.len(), &events[1]["kind"]), (2, &"DHCPOFFER".into()));
+    assert_eq!(
+        (events.len(), &events[1]["kind"], &events[1]["type"]),
+        (2, &"DHCPOFFER".into(), &"dhcp offer".into())
+    );
     let args = ["rack", "dhcp", "reservations", "r1", "--network", "lab", "--address", &world.url];
     let reservations = world.farrier(&[&args[..], &["-o", "json"]].concat()).await;
     let shown: serde_json::Value = serde_json::from_str(&stdout(&reservations)).unwrap();

@@ -1,8 +1,9 @@
 //! What the boot servers saw and decided, as it happens.
 
+use super::boot_event_type::boot_event_type;
 use crate::rack::Rack;
 use farrier_netboot::MacAddr;
-use farrier_proto::rack::{BootEvent, WatchBootEventsRequest};
+use farrier_proto::rack::{BootEvent, BootEventType, WatchBootEventsRequest};
 use farrier_runtime::error::{Reason, invalid, refuse};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub(super) fn event(event: &farrier_netboot::BootEvent) -> BootEvent {
     BootEvent {
         time: Some(event.at.into()),
         kind: event.kind.to_string(),
+        r#type: boot_event_type(&event.kind).into(),
         detail: event.detail.clone(),
         mac_address: event.mac.map(|mac| mac.to_string()).unwrap_or_default(),
         node: event.node.clone().unwrap_or_default(),
@@ -104,6 +106,7 @@ async fn tell(
             Err(RecvError::Lagged(count)) => BootEvent {
                 time: Some(farrier_runtime::time::now()),
                 kind: "lost".to_owned(),
+                r#type: BootEventType::Lost.into(),
                 detail: format!("{count} events were too many to tell"),
                 ..BootEvent::default()
             },

@@ -4,6 +4,7 @@ mod agent;
 mod bmc;
 mod bmc_itself;
 mod boot_device;
+mod boot_event_type;
 mod boot_events;
 mod boot_order;
 mod chassis;
@@ -14,5 +15,6 @@ mod rack;
 
 pub(crate) use agent::AgentApi;
 pub(crate) use bmc::BmcApi;
+pub(crate) use boot_event_type::boot_event_word;
 pub(crate) use console::ConsoleApi;
 pub(crate) use rack::RackApi;

@@ -7,6 +7,7 @@ use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use crate::grpc::boot_event_word;
 use anyhow::Context as _;
 use axum::extract::{Path as Segment, Query, State};
 use axum::http::StatusCode;
@@ -163,6 +164,9 @@ struct EventText {
     /// Empty where it is not known.
     mac_address: String,
     machine: String,
+    /// For programs: `dhcp_ack`, as in the API.
+    r#type: String,
+    /// For people.
     kind: String,
     detail: String,
 }
@@ -173,6 +177,7 @@ fn seen(event: &BootEvent) -> EventText {
         sequence: event.sequence,
         mac_address: event.mac.map(|mac| mac.to_string()).unwrap_or_default(),
         machine: event.node.clone().unwrap_or_default(),
+        r#type: boot_event_word(&event.kind),
         kind: event.kind.to_string(),
         detail: event.detail.clone(),
     }
