@@ -68,6 +68,7 @@ fn curl_is_told_on_the_socket_why_a_machine_does_not_boot() {
     // Each packet as it was read, with what was decided.
     let acked = cable.ask(&format!("/log?mac={MAC}")).pop().unwrap();
     assert!(acked["detail"].as_str().unwrap().contains("/boot/52-54-00-78-00-01.ipxe"), "{acked}");
+    assert_eq!(acked["type"], "dhcp_ack");
     assert_eq!(cable.kinds("/trace/52:54:00:78:00:99"), [] as [&str; 0]);
     for (path, why) in [("/trace/nobody", "expected a MAC address"), ("/log?who=x", "unknown field")] {
         let refused = cable.curl(path);

@@ -4,4 +4,6 @@
 
 mod block_serve;
 mod control;
+mod https_boot;
+mod readme;
 mod standalone;

@@ -21,7 +21,7 @@ impl Cable {
         let name = |end| format!("fra-{}-{}-{end}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let cable = Self { server: name("s"), client: name("c"), dir: tempfile::tempdir().unwrap() };
         let (server, client) = (&cable.server, &cable.client);
-        for line in [
+        cable.ip(&[
             format!("netns add {server}"),
             format!("netns add {client}"),
             format!("link add s0 netns {server} type veth peer name c0 netns {client} address {MAC}"),
@@ -29,14 +29,18 @@ impl Cable {
             format!("-n {server} link set s0 up"),
             format!("-n {server} link set lo up"),
             format!("-n {client} link set c0 up"),
-        ] {
-            let done = Command::new("ip").args(line.split(' ')).status().unwrap();
-            assert!(done.success(), "ip {line}");
-        }
+        ]);
         let script = cable.path("script");
         std::fs::write(&script, format!("#!/bin/sh\nenv >> {}\n", cable.path("told").display())).unwrap();
         std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         cable
+    }
+
+    pub(crate) fn ip(&self, lines: &[String]) {
+        for line in lines {
+            let done = Command::new("ip").args(line.split(' ')).status().unwrap();
+            assert!(done.success(), "ip {line}");
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -52,9 +56,14 @@ impl Cable {
     }
 
     pub(crate) fn rackd_with(&self, more: &[&str]) -> Rackd {
+        let (snapshot, data) = (self.path("rack.yaml"), self.path("data"));
+        let args = ["--standalone", snapshot.to_str().unwrap(), "--data", data.to_str().unwrap()];
+        self.rackd_as(&[&args[..], &["--metrics", METRICS, "--http", "0.0.0.0:8080"], more].concat())
+    }
+
+    pub(crate) fn rackd_as(&self, args: &[&str]) -> Rackd {
         let mut command = inside(&self.server, Path::new(env!("CARGO_BIN_EXE_rackd")));
-        command.arg("--standalone").arg(self.path("rack.yaml")).arg("--data").arg(self.path("data"));
-        command.args(["--metrics", METRICS, "--http", "0.0.0.0:8080"]).args(more).stdout(Stdio::piped());
+        command.args(args).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Rackd { child, lines }
