@@ -86,13 +86,22 @@ impl Kept {
         Ok(new)
     }
 
-    /// Keeps `new`, under the next number where anything in it is.
+    /// Keeps `new`, under the next number where anything in it is. A machine that cannot be served, such as a second one of an address,
+    /// takes the others nothing.
     pub(crate) fn renew(&mut self, mut new: Snapshot) -> anyhow::Result<()> {
+        let left_out = new.leave_out_unusable();
         if let Some(last) = &self.last {
             new.generation = last.generation;
             if new == *last {
                 return Ok(());
             }
+        }
+        for error in left_out {
+            let error = farrier_runtime::telemetry::chain(error.as_ref());
+            tracing::error!(
+                error,
+                "left out of the snapshot: it will not boot by it while the centre is away"
+            );
         }
         new.generation = new.generation.saturating_add(1);
         new.table().context("what is to be kept cannot be used")?;

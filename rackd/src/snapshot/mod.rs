@@ -212,7 +212,18 @@ impl Snapshot {
             let served: ArtifactName = name.parse().with_context(|| format!("artifact {name:?}"))?;
             table.publish_artifact(served, Artifact::File(path.clone()));
         }
-        let mut segments = Vec::new();
+        let segments = self.segments()?;
+        let mut taken = Taken::default();
+        for text in &self.machines {
+            table.publish(self.machine_beside(text, &segments, &mut taken)?);
+        }
+        table.set_segments(segments);
+        Ok(table)
+    }
+
+    /// All of them, each by itself and beside the others.
+    fn segments(&self) -> anyhow::Result<Vec<Segment>> {
+        let mut segments: Vec<Segment> = Vec::new();
         for text in &self.segments {
             let segment = self.segment(text).with_context(|| format!("segment {}", text.name))?;
             let twice = |other: &Segment| {
@@ -231,26 +242,40 @@ impl Snapshot {
                 far.server_ip
             );
         }
-        let (mut addresses, mut ports) = (HashSet::new(), HashSet::new());
-        for text in &self.machines {
-            let entry = self.machine(text, &segments).with_context(|| format!("machine {}", text.name))?;
-            ensure!(
-                addresses.insert(entry.ip),
-                "machine {}: {} is another machine's too",
-                text.name,
-                entry.ip
-            );
-            ensure!(
-                ports.insert((entry.mac, entry.network.clone())),
-                "machine {}: {} has two addresses in segment {}",
-                text.name,
-                entry.mac,
-                entry.network
-            );
-            table.publish(entry);
-        }
-        table.set_segments(segments);
-        Ok(table)
+        Ok(segments)
+    }
+
+    /// Leaves out the machines that make no sense beside those before them. Why each is left out; nothing is, where the segments
+    /// make none.
+    pub(crate) fn leave_out_unusable(&mut self) -> Vec<anyhow::Error> {
+        let Ok(segments) = self.segments() else { return Vec::new() };
+        let (mut taken, mut why) = (Taken::default(), Vec::new());
+        let mut machines = std::mem::take(&mut self.machines);
+        machines.retain(|text| {
+            let usable = self.machine_beside(text, &segments, &mut taken);
+            usable.map_err(|error| why.push(error)).is_ok()
+        });
+        self.machines = machines;
+        why
+    }
+
+    /// One machine, beside those before it.
+    fn machine_beside(
+        &self,
+        text: &MachineText,
+        segments: &[Segment],
+        taken: &mut Taken,
+    ) -> anyhow::Result<BootEntry> {
+        let name = &text.name;
+        let entry = self.machine(text, segments).with_context(|| format!("machine {name}"))?;
+        let (mac, ip, network) = (entry.mac, entry.ip, &entry.network);
+        ensure!(!taken.addresses.contains(&ip), "machine {name}: {ip} is another machine's too");
+        ensure!(
+            taken.ports.insert((mac, network.clone())),
+            "machine {name}: {mac} has two addresses in segment {network}"
+        );
+        taken.addresses.insert(ip);
+        Ok(entry)
     }
 
     fn segment(&self, text: &SegmentText) -> anyhow::Result<Segment> {
@@ -340,6 +365,13 @@ impl Snapshot {
             }
         })
     }
+}
+
+/// What the machines that were looked at have.
+#[derive(Default)]
+struct Taken {
+    addresses: HashSet<Ipv4Addr>,
+    ports: HashSet<(MacAddr, String)>,
 }
 
 fn six(text: &str) -> anyhow::Result<Dhcp6> {

@@ -149,13 +149,43 @@ fn what_inventory_says_is_kept_under_the_next_number_where_it_is_news() {
     assert_eq!(numbers, [(1, 1), (1, 1), (2, 2), (3, 0)]);
     // What would be refused when it is read is not written.
     let mut bad = said.clone();
-    bad.machines[1].mac = bad.machines[0].mac.clone();
+    bad.segments[0].address = "10.90.0.1".into();
     kept.renew(bad).unwrap_err();
     assert_eq!(Kept::open(path.clone()).last().unwrap().generation, 3);
     // Where the disk takes nothing, what is kept stays what is on it.
     std::fs::remove_dir_all(dir.path()).unwrap();
     kept.renew(said).unwrap_err();
     assert_eq!(kept.last().unwrap().generation, 3);
+}
+
+#[test]
+fn one_machine_that_cannot_be_served_takes_the_others_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshot.json");
+    let mut kept = Kept::open(path.clone());
+    let said = Snapshot::parse(GOOD).unwrap();
+    let third = |change: &dyn Fn(&mut super::MachineText)| {
+        let mut third = said.machines[0].clone();
+        (third.name, third.mac) = ("web-3".into(), "52:54:00:00:00:03".into());
+        change(&mut third);
+        let machines = [&said.machines[..1], &[third], &said.machines[1..]].concat();
+        Snapshot { machines, ..said.clone() }
+    };
+    let twice = [10, 90, 0, 10].into();
+    for bad in [
+        // An address of another machine, or of another network; a port that has one.
+        third(&|m| m.address = twice),
+        third(&|m| m.address = [10, 91, 0, 10].into()),
+        third(&|m| m.mac = "52:54:00:00:00:01".into()),
+        third(&|m| m.segment = "bmcs".into()),
+    ] {
+        kept.renew(bad).unwrap();
+        let again = Kept::open(path.clone());
+        let names: Vec<_> = again.last().unwrap().machines.iter().map(|m| m.name.as_str()).collect();
+        assert_eq!((names, again.last().unwrap().generation), (vec!["web-1", "web-2"], 1));
+    }
+    kept.renew(third(&|m| m.address = [10, 90, 0, 12].into())).unwrap();
+    assert_eq!(Kept::open(path).last().unwrap().machines.len(), 3);
 }
 
 #[test]
