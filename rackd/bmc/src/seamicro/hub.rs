@@ -11,6 +11,7 @@ use super::driver::SeaMicro;
 use super::link::Link;
 use crate::Bmc;
 use crate::actors::Actors;
+use crate::redfish::logins::Logins;
 use crate::redfish::{Dial, RedfishAddress, Tuning};
 
 /// All servers of all chassis of a rack. Cheap to clone; see [`crate::redfish::RedfishHub`].
@@ -23,6 +24,7 @@ struct Inner {
     dial: Arc<dyn Dial>,
     tuning: Tuning,
     actors: Actors<RedfishAddress, Link>,
+    logins: Logins,
     places: Arc<Semaphore>,
     undo: Arc<Undo>,
 }
@@ -59,7 +61,8 @@ impl SeaMicroHub {
     pub fn with(dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
         let (actors, undo) = (Actors::new(), Arc::default());
         let places = Arc::new(Semaphore::new(tuning.max_connections));
-        Self { inner: Arc::new(Inner { dial, tuning, actors, places, undo }) }
+        let logins = Logins::default();
+        Self { inner: Arc::new(Inner { dial, tuning, actors, logins, places, undo }) }
     }
 
     /// A handle for one server: `address.system` is its id, `0/0`, and goes into paths as it is; `address.driver` is not looked at. Nothing
@@ -67,9 +70,10 @@ impl SeaMicroHub {
     #[must_use]
     pub fn bmc(&self, address: RedfishAddress) -> Bmc {
         let (addr, inner) = (address.addr, &*self.inner);
-        let make = |address| {
+        let make = |address: Arc<RedfishAddress>| {
             let (dial, places) = (Arc::clone(&inner.dial), Arc::clone(&inner.places));
-            Link::new(address, dial, inner.tuning, places, Arc::clone(&inner.undo))
+            let login = inner.logins.of(&address);
+            Link::new(address, dial, inner.tuning, login, places, Arc::clone(&inner.undo))
         };
         let driver = Arc::new(SeaMicro::new(addr, inner.actors.way(addr, Arc::new(address), make).0));
         Bmc::new(SEAMICRO)
