@@ -276,6 +276,29 @@ async fn every_failure_says_what_was_expected_seen_and_what_to_do_and_no_passwor
     lab.stop().await;
 }
 
+/// A chassis whose account is wrong at each of its nodes: one try, not as many as there are servers.
+#[tokio::test]
+async fn a_wrong_password_is_tried_once_for_all_servers_of_a_chassis() {
+    let lab = Lab::start().await;
+    let wrong = |n| RedfishAddress { password: Secret::new("wrong"), ..lab.address(&format!("{n}/0")) };
+    let bmcs: Vec<_> = (0..64).map(|n| lab.hub.bmc(wrong(n))).collect();
+    for _ in 0..2 {
+        for seen in futures::future::join_all(bmcs.iter().map(|bmc| bmc.power_status(soon()))).await {
+            assert!(seen.as_ref().is_err_and(BmcError::is_wrong_password), "{seen:?}");
+        }
+    }
+    assert_eq!(lab.service.request_count(), 1);
+    // With the right one all of them may be asked at a time.
+    for seen in futures::future::join_all(
+        (0..2).map(async |n| lab.client(&format!("{n}/0")).power_status(soon()).await),
+    )
+    .await
+    {
+        assert_eq!(seen, Ok(PowerState::Off));
+    }
+    lab.stop().await;
+}
+
 #[tokio::test]
 async fn an_event_is_asked_for_once_and_a_hanging_server_holds_up_no_other() {
     let lab = Lab::start().await;

@@ -89,9 +89,11 @@ impl Breaker {
 
     /// Learns from a call that went ahead.
     pub(crate) fn record<T>(&self, now: Instant, outcome: &Result<T, BmcError>) {
-        let Some(error) = outcome.as_ref().err().filter(|error| error.trips_breaker()) else {
+        let error = match outcome {
+            Err(error) if error.trips_breaker() => error,
+            Err(error) if error.proves_nothing() => return,
             // The BMC answered: it is there and lets us in.
-            return self.close();
+            _ => return self.close(),
         };
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
@@ -150,6 +152,40 @@ mod tests {
         assert_eq!(breaker.check(addr, now + next_try_in), Ok(()));
         breaker.record(now + next_try_in, &refused);
         assert!(breaker.check(addr, now + next_try_in + super::REFUSED_PAUSE / 2).is_err());
+    }
+
+    /// Callers in a hurry, or who had no turn, between those who wait.
+    #[test]
+    fn what_says_nothing_of_the_bmc_leaves_it_as_it_is() {
+        let addr = "192.0.2.1:623".parse().unwrap();
+        let waiting_for = "an answer";
+        let silence = |tried| BmcError::Unreachable { addr, tried, elapsed: Duration::ZERO, waiting_for };
+        let no_answer = BmcError::NoAnswer {
+            addr,
+            request: "GET /".to_owned(),
+            seen: "nothing".to_owned(),
+            elapsed: Duration::from_secs(1),
+        };
+        let nothing = [
+            silence(2),
+            no_answer,
+            BmcError::NoTurn { addr },
+            BmcError::OutOfFiles { addr },
+            BmcError::StillQueued { addr },
+            BmcError::ShuttingDown,
+            BmcError::AnswerLost { addr, command: "Chassis Control", power_now: None },
+        ];
+        for nothing in nothing {
+            let (now, mut breaker) = (Instant::now(), Breaker::new(Tuning::default().breaker()));
+            for _ in 0..2 {
+                breaker.record::<()>(now, &Err(silence(6)));
+                breaker.record::<()>(now, &Err(nothing.clone()));
+            }
+            assert_eq!(breaker.check(addr, now), Ok(()));
+            breaker.record::<()>(now, &Err(silence(6)));
+            breaker.record::<()>(now, &Err(nothing.clone()));
+            assert!(breaker.check(addr, now).is_err(), "{nothing}");
+        }
     }
 
     #[test]

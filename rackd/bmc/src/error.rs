@@ -135,8 +135,9 @@ pub enum BmcError {
     },
     /// All session slots of the BMC are taken.
     #[error(
-        "BMC {addr} has had no free session for {} ms; other consoles hold them, wait for their \
-         time-out (60 s) or restart the BMC", elapsed.as_millis()
+        "BMC {addr} has had no free session for {} ms; other programs and consoles hold them: end those, wait for their time-out \
+         (60 s over IPMI, of Redfish what SessionTimeout of its SessionService says, often 30 min), or restart the BMC",
+        elapsed.as_millis()
     )]
     NoSessionSlot {
         /// The BMC.

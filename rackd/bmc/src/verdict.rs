@@ -90,6 +90,21 @@ impl BmcError {
         }
     }
 
+    /// Whether nothing was asked, or not long enough to say anything of the BMC: what is known of it stays as it is.
+    pub(crate) fn proves_nothing(&self) -> bool {
+        let is_silence = matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::NoAnswer { .. }
+                | Self::Late { .. }
+                | Self::AnswerLost { power_now: None, .. }
+                | Self::UnreadFile { .. }
+                | Self::BadCredentials { .. }
+                | Self::NoSocket { .. }
+        );
+        self.is_our_own() || (is_silence && !self.trips_breaker())
+    }
+
     /// Whether the failure should make the circuit breaker count: the BMC is away, or a further
     /// wrong password may lock its account.
     pub(crate) fn trips_breaker(&self) -> bool {
@@ -97,7 +112,9 @@ impl BmcError {
             // A caller in a hurry, who gives up after a datagram or two, proves nothing.
             Self::Unreachable { tried, .. } => *tried >= 3,
             Self::NoAnswer { elapsed, .. } => *elapsed >= Duration::from_secs(2),
-            Self::Garbled { .. }
+            // The session that it had just opened does not count there.
+            Self::Http { status: 401, .. }
+            | Self::Garbled { .. }
             | Self::NoConnection { .. }
             | Self::WrongPassword { .. }
             | Self::WrongKg { .. } => true,

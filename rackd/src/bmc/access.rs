@@ -1,5 +1,6 @@
 //! A task's words about a BMC, checked once.
 
+use super::names::NAMES;
 use farrier_bmc::ipmi::{BmcAddress, Cipher, RMCP_PORT};
 use farrier_bmc::redfish::{DRIVERS, HTTP_PORT, HTTPS_PORT, RedfishAddress, Trust};
 use farrier_bmc::seamicro::SEAMICRO;
@@ -151,7 +152,11 @@ impl Access {
         let ip = match driver {
             // There is nothing to reach.
             DriverChoice::Manual | DriverChoice::Fake => Some(SocketAddr::from(([0, 0, 0, 0], 0))),
-            _ => resolve(host).await,
+            _ => match host.parse::<IpAddr>() {
+                Ok(ip) => Some(SocketAddr::new(ip, 0)),
+                // Also for `fe80::1%eth0`, whose scope only the resolver understands.
+                Err(_) => NAMES.resolve(host).await,
+            },
         };
         let ip = ip.ok_or_else(|| BadAccess::Unresolved(machine.bmc_address.clone()))?;
         let web = if trust.is_tls() { HTTPS_PORT } else { HTTP_PORT };
@@ -207,14 +212,6 @@ fn split(address: &str) -> (&str, Option<u16>) {
         Some((host, port)) if !port.contains(':') => (host, port.parse().ok()),
         _ => (address, None),
     }
-}
-
-async fn resolve(host: &str) -> Option<SocketAddr> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Some(SocketAddr::new(ip, 0));
-    }
-    // Also for `fe80::1%eth0`, whose scope only the resolver understands.
-    tokio::net::lookup_host((host, 0)).await.ok()?.next()
 }
 
 fn at(mut addr: SocketAddr, port: u16) -> SocketAddr {

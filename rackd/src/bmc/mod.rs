@@ -2,6 +2,7 @@
 
 mod access;
 mod dial;
+mod names;
 mod remembered;
 
 pub(crate) use access::{Access, BadAccess, DriverChoice, Keys};

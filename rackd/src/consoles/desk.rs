@@ -24,6 +24,8 @@ const LINGER: Duration = Duration::from_secs(30);
 /// Between tries to open a line that was lost: doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// A line that lasted so long was one: the pauses begin anew after it.
+const LASTED: Duration = Duration::from_secs(60);
 /// A session that nobody uses ends after 60 s ± 3 s (IPMI 2.0 §6.12.15).
 const OWN_SESSION: Duration = Duration::from_secs(75);
 
@@ -193,7 +195,10 @@ impl Desk {
         let inputs = desk.inputs.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut inputs) = inputs else { return };
         let mut line = Some(line);
+        // Kept from line to line: one that ends as soon as it is open costs the BMC a log-in each time.
+        let mut pause = FIRST_PAUSE;
         let ended = loop {
+            let opened_at = Instant::now();
             let lost = match line.take() {
                 Some(line) => match desk.serve(line, &mut inputs, &mut log, &stop).await {
                     End::Unwanted => break None,
@@ -204,8 +209,11 @@ impl Desk {
             if is_final(&lost) {
                 break Some(lost);
             }
+            if opened_at.elapsed() >= LASTED {
+                pause = FIRST_PAUSE;
+            }
             desk.notice(&format!("the line is lost, opening it again: {lost}"));
-            line = match desk.open_again(&bmc, &stop).await {
+            line = match desk.open_again(&bmc, &mut pause, &stop).await {
                 Ok(line) => Some(line),
                 Err(End::Unwanted) => break None,
                 Err(End::Lost(error)) => break Some(error),
@@ -277,9 +285,13 @@ impl Desk {
     }
 
     /// Tries until there is a line. Who took the console meanwhile keeps it: nobody fights a person for it.
-    async fn open_again(&self, bmc: &Bmc, stop: &CancellationToken) -> Result<ConsoleLine, End> {
+    async fn open_again(
+        &self,
+        bmc: &Bmc,
+        pause: &mut Duration,
+        stop: &CancellationToken,
+    ) -> Result<ConsoleLine, End> {
         let begin = Instant::now();
-        let mut pause = FIRST_PAUSE;
         loop {
             let wait = pause.mul_f64(rand::random_range(0.75..1.25));
             tokio::select! {
@@ -289,7 +301,7 @@ impl Desk {
             if !self.state().is_wanted() {
                 return Err(End::Unwanted);
             }
-            pause = (pause * 2).min(LAST_PAUSE);
+            *pause = (*pause * 2).min(LAST_PAUSE);
             match bmc.open_console(false, Deadline::after(super::OPEN)).await {
                 Ok(line) => return Ok(line),
                 Err(error) if is_over(&error, begin.elapsed()) => return Err(End::Lost(error)),
@@ -348,6 +360,64 @@ fn is_final(error: &BmcError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use async_trait::async_trait;
+    use farrier_bmc::Console;
+
+    /// Its lines end after so long. When each was opened is kept.
+    struct Fleeting {
+        lasts: Duration,
+        opened: Mutex<Vec<Instant>>,
+    }
+
+    impl Fleeting {
+        fn line(&self) -> ConsoleLine {
+            self.opened.lock().unwrap().push(Instant::now());
+            let ((told, events), (input, _typed)) = (mpsc::channel(1), mpsc::channel(1));
+            let lasts = self.lasts;
+            tokio::spawn(async move {
+                tokio::time::sleep(lasts).await;
+                let (addr, seen) = (([127, 0, 0, 1], 22).into(), "the end".to_owned());
+                told.send(ConsoleEvent::Ended(BmcError::LineEnded { addr, seen })).await
+            });
+            ConsoleLine { events, input }
+        }
+
+        /// Between one line and the next, of so many.
+        async fn pauses(lasts: Duration, count: usize) -> Vec<Duration> {
+            let console = Arc::new(Self { lasts, opened: Mutex::default() });
+            let bmc = Bmc::new("fleeting").with_console(Arc::clone(&console) as Arc<dyn Console>);
+            let (dir, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
+            let desk = Desk::new("n1");
+            let _held = Desk::hold(&desk).unwrap();
+            let log = Log::new(dir.path().join("n1"));
+            let run = tokio::spawn(Desk::run(desk, bmc, console.line(), log, stop.clone()));
+            while console.opened.lock().unwrap().len() <= count {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            stop.cancel();
+            run.await.unwrap();
+            let opened = console.opened.lock().unwrap();
+            opened.windows(2).map(|two| two[1] - two[0] - lasts).collect()
+        }
+    }
+
+    #[async_trait]
+    impl Console for Fleeting {
+        async fn open_console(&self, _: bool, _: Deadline) -> Result<ConsoleLine, BmcError> {
+            Ok(self.line())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_ends_as_soon_as_it_is_open_is_opened_more_and_more_seldom() {
+        let pauses = Fleeting::pauses(Duration::ZERO, 8).await;
+        for (pause, least) in pauses.iter().zip([1, 2, 4, 8, 16, 30, 30, 30]) {
+            assert!(*pause >= Duration::from_secs(least).mul_f64(0.75), "{pauses:?}");
+        }
+        // One that was lost after a while is opened again at once.
+        let pauses = Fleeting::pauses(LASTED, 4).await;
+        assert!(pauses.iter().all(|pause| *pause < Duration::from_secs(2)), "{pauses:?}");
+    }
 
     #[test]
     fn who_has_nothing_more_to_type_leaves_the_keyboard_to_others_and_looks_on() {

@@ -20,6 +20,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// Until a BMC that refuses the password for its console, or has no room for a session more, is asked again.
 const REFUSED: Duration = Duration::from_secs(15 * 60);
+/// Until a BMC whose console somebody else has is asked again: each try is a log-in, and people stay for a while.
+const TAKEN: Duration = Duration::from_secs(5 * 60);
 
 /// A node whose console is always kept.
 pub(super) struct Kept {
@@ -99,7 +101,7 @@ impl Consoles {
                 Try::Never => return,
                 Try::Failed(error) => {
                     tracing::debug!(node.id = id, %error, "console log not kept");
-                    if is_refused(&error) { REFUSED } else { pause }
+                    wait_after(&error, pause)
                 }
             };
             tokio::time::sleep(wait.mul_f64(rand::random_range(0.75..1.25))).await;
@@ -117,17 +119,17 @@ impl Consoles {
             }
             // Commands come first: they have their session, and the password is proven, before the console asks for one.
             bmc.power_status(deadline).await?;
-            let mut slot = slot.lock().await;
-            if let Some(desk) = &*slot
+            let mut place = slot.lock().await;
+            if let Some(desk) = &place.desk
                 && let Some(held) = Desk::hold(desk)
             {
                 return Ok(Some(held));
             }
-            let line = bmc.open_console(false, deadline).await?;
+            let line = place.remember(bmc.open_console(false, deadline).await)?;
             let desk = Desk::new(id);
             let held = Desk::hold(&desk);
             self.open(id, &desk, bmc, line);
-            *slot = Some(desk);
+            place.desk = Some(desk);
             Ok(held)
         };
         match held.await {
@@ -135,6 +137,14 @@ impl Consoles {
             Ok(None) | Err(BmcError::Unsupported { .. }) => Try::Never,
             Err(error) => Try::Failed(error),
         }
+    }
+}
+
+fn wait_after(error: &BmcError, pause: Duration) -> Duration {
+    match error {
+        BmcError::ConsoleTaken { .. } => TAKEN,
+        error if is_refused(error) => REFUSED,
+        _ => pause,
     }
 }
 
@@ -150,4 +160,18 @@ fn is_refused(error: &BmcError) -> bool {
                 | BmcError::NoProgram { .. }
                 | BmcError::NotOffered { .. }
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_console_that_a_person_has_and_a_password_that_is_refused_are_asked_for_seldom() {
+        let addr = ([192, 0, 2, 1], 623).into();
+        let pause = Duration::from_secs(4);
+        assert_eq!(wait_after(&BmcError::ConsoleTaken { addr }, pause), TAKEN);
+        assert_eq!(wait_after(&BmcError::WrongPassword { addr, user: String::new() }, pause), REFUSED);
+        assert_eq!(wait_after(&BmcError::StillQueued { addr }, pause), pause);
+    }
 }

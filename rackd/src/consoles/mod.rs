@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,8 +40,30 @@ pub(crate) enum AttachError {
     Bmc(#[from] BmcError),
 }
 
-/// A node's desk, if it has one. Locked while a line is opened: those who come together wait for one line.
-type Slot = Arc<tokio::sync::Mutex<Option<Arc<Desk>>>>;
+/// Locked while a line is opened: those who come together wait for one line.
+type Slot = Arc<tokio::sync::Mutex<Place>>;
+
+/// A node's.
+#[derive(Default)]
+struct Place {
+    desk: Option<Arc<Desk>>,
+    /// When a line was not to be had last, and why.
+    failed: Option<(Instant, BmcError)>,
+}
+
+impl Place {
+    /// What came of a try that has ended since then: who waited for it need not wait for another.
+    fn failed_since(&self, asked: Instant) -> Option<BmcError> {
+        let (_, error) = self.failed.as_ref().filter(|(at, _)| *at > asked)?;
+        // Another may be there to take it over.
+        (!matches!(error, BmcError::ConsoleTaken { .. })).then(|| error.clone())
+    }
+
+    fn remember<T>(&mut self, outcome: Result<T, BmcError>) -> Result<T, BmcError> {
+        self.failed = outcome.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        outcome
+    }
+}
 
 /// All consoles of one rackd.
 pub(crate) struct Consoles {
@@ -67,21 +90,28 @@ impl Consoles {
         mode: Mode,
         actor: &str,
     ) -> Result<Seat, AttachError> {
-        let slot = self.slot(id);
-        let mut slot = slot.lock().await;
-        if let Some(desk) = &*slot
+        let (slot, asked) = (self.slot(id), Instant::now());
+        let mut place = slot.lock().await;
+        if let Some(desk) = &place.desk
             && let Some(seat) = Desk::sit(desk, mode, actor)
         {
             return seat;
         }
+        if let Some(error) = place.failed_since(asked) {
+            return Err(error.into());
+        }
         let deadline = Deadline::after(OPEN);
-        let bmc = bmcs.console(id, access, deadline).await?;
-        let line = bmc.open_console(mode == Mode::Steal, deadline).await?;
+        let opened = async {
+            let bmc = bmcs.console(id, access, deadline).await?;
+            let line = bmc.open_console(mode == Mode::Steal, deadline).await?;
+            Ok((bmc, line))
+        };
+        let (bmc, line) = place.remember(opened.await)?;
         let desk = Desk::new(id);
         // Before its task starts: a desk without a seat closes.
         let seat = Desk::sit(&desk, mode, actor).unwrap_or(Err(AttachError::Bmc(BmcError::ShuttingDown)));
         self.open(id, &desk, bmc, line);
-        *slot = Some(desk);
+        place.desk = Some(desk);
         seat
     }
 
@@ -95,7 +125,7 @@ impl Consoles {
         // Locked: a line is being opened, of a BMC that may be dead, and nothing was said on it yet. Who wants the log
         // then does not wait for that.
         let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
-        let unfinished = slot.and_then(|slot| slot.try_lock().ok()?.as_ref()?.unfinished());
+        let unfinished = slot.and_then(|slot| slot.try_lock().ok()?.desk.as_ref()?.unfinished());
         let dir = self.dir.join(id);
         let read = tokio::task::spawn_blocking(move || log::read(&dir, &query, unfinished));
         read.await.map_err(std::io::Error::other)?

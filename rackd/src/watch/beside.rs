@@ -5,22 +5,23 @@ use crate::bmc::Opened;
 use crate::rack::Rack;
 use crate::tasks::FailedTask;
 use farrier_bmc::{Deadline, FAKE, MANUAL};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 /// To whoever tells inventory; nobody does where nobody watches.
 #[derive(Debug, Default)]
-pub(crate) struct Beside(OnceLock<mpsc::Sender<Sighting>>);
+pub(crate) struct Beside(Mutex<Option<mpsc::Sender<Sighting>>>);
 
 impl Beside {
     pub(super) fn open(&self, told: mpsc::Sender<Sighting>) {
-        // There is one watch.
-        let _second = self.0.set(told);
+        // There is one watch; it may begin again.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
 
     /// Looks, unless other work has the BMC for itself by now.
     pub(crate) async fn look(&self, rack: &Arc<Rack>, failed: FailedTask<'_>) {
-        let Some(told) = self.0.get() else { return };
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(told) = told else { return };
         let node = failed.node();
         if rack.tasks.of_node(node).is_empty()
             && let Some(sighting) = sight(node, &failed).await

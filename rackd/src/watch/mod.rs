@@ -23,11 +23,12 @@ use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
 use farrier_proto::inventory::WatchedNode;
 use farrier_proto::inventory::watch_service_client::WatchServiceClient;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use kept::Kept;
 use list::Watched;
 use look::Sighting;
 use rand::Rng as _;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use streams::Streams;
@@ -51,12 +52,12 @@ impl Watch {
 
     /// Looks and tells until shutdown.
     pub(crate) async fn run(self, rack: Arc<Rack>) {
-        let (told, seen) = mpsc::channel(WAITING);
-        rack.beside.open(told.clone());
-        let work = async {
+        let work = || async {
+            let (told, seen) = mpsc::channel(WAITING);
+            rack.beside.open(told.clone());
             tokio::join!(self.look(&rack, told), tell::tell(self.inventory.clone(), seen));
         };
-        rack.shutdown.run_until_cancelled(work).await;
+        rack.shutdown.run_until_cancelled(again_after_a_defect(self.every, work)).await;
     }
 
     async fn look(&self, rack: &Arc<Rack>, told: mpsc::Sender<Sighting>) {
@@ -103,6 +104,14 @@ impl Watch {
             .await;
             tokio::time::sleep_until(begin + self.every).await;
         }
+    }
+}
+
+/// Works until it ends. A defect of ours costs a round, not the watch of the whole rack.
+async fn again_after_a_defect<F: Future<Output = ()>>(pause: Duration, work: impl Fn() -> F) {
+    while AssertUnwindSafe(work()).catch_unwind().await.is_err() {
+        tracing::error!("a defect of rackd: the log has the panic; the watch of the BMCs begins again");
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -12,9 +12,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 /// Tells until nobody looks any more.
-pub(super) async fn tell(mut inventory: WatchServiceClient<Channel>, mut seen: mpsc::Receiver<Sighting>) {
+pub(super) async fn tell(inventory: WatchServiceClient<Channel>, mut seen: mpsc::Receiver<Sighting>) {
     let mut waiting = Waiting::default();
     let mut retry_at: Option<Instant> = None;
     let mut taken = Vec::new();
@@ -29,16 +30,43 @@ pub(super) async fn tell(mut inventory: WatchServiceClient<Channel>, mut seen: m
             () = until(retry_at), if retry_at.is_some() => retry_at = None,
         }
         while retry_at.is_none() && !waiting.is_empty() {
-            let batch = waiting.take(BATCH);
-            let observations = batch.iter().map(|sighting| reported(sighting, Instant::now())).collect();
-            let request = ReportObservationsRequest { observations };
-            if let Err(status) = inventory.report_observations(request).await {
-                tracing::warn!(%status, nodes = batch.len(), "what was seen of BMCs is not told yet");
-                batch.into_iter().for_each(|sighting| waiting.give_back(sighting));
+            let send = |request| {
+                let mut inventory = inventory.clone();
+                async move { inventory.report_observations(request).await.map(drop) }
+            };
+            let left = report(waiting.take(BATCH), send).await;
+            if !left.is_empty() {
                 retry_at = Some(Instant::now() + RETRY);
+            }
+            left.into_iter().for_each(|sighting| waiting.give_back(sighting));
+        }
+    }
+}
+
+/// Reports them; what may be taken another time is left. One that inventory will never take costs the others nothing.
+async fn report<F>(batch: Vec<Sighting>, send: impl Fn(ReportObservationsRequest) -> F) -> Vec<Sighting>
+where
+    F: Future<Output = Result<(), Status>>,
+{
+    let mut groups = vec![batch];
+    while let Some(group) = groups.pop() {
+        let observations = group.iter().map(|sighting| reported(sighting, Instant::now())).collect();
+        match send(ReportObservationsRequest { observations }).await {
+            Ok(()) => {}
+            Err(status) if status.code() == Code::InvalidArgument => match <[Sighting; 1]>::try_from(group) {
+                Ok([one]) => {
+                    tracing::error!(node.id = %one.node, %status, "what was seen of a BMC is refused, and not told");
+                }
+                Err(group) => groups.extend(group.into_iter().map(|one| vec![one])),
+            },
+            Err(status) => {
+                let left: Vec<_> = groups.into_iter().flatten().chain(group).collect();
+                tracing::warn!(%status, nodes = left.len(), "what was seen of BMCs is not told yet");
+                return left;
             }
         }
     }
+    Vec::new()
 }
 
 async fn until(at: Option<Instant>) {
@@ -52,7 +80,7 @@ async fn until(at: Option<Instant>) {
 #[derive(Debug, Default)]
 struct Waiting {
     waits: BTreeMap<String, Sighting>,
-    /// The newest that was taken to be told: a look that began before it may end after it.
+    /// The newest that was taken to be told: a look that began before it may end after it, but not long after.
     newest: BTreeMap<String, Sighting>,
 }
 
@@ -79,6 +107,8 @@ impl Waiting {
     fn take(&mut self, most: usize) -> Vec<Sighting> {
         let taken: Vec<_> =
             std::iter::from_fn(|| self.waits.pop_first()).take(most).map(|(_, taken)| taken).collect();
+        let now = Instant::now();
+        self.newest.retain(|_, told| now < told.at + LATE);
         self.newest.extend(taken.iter().map(|taken| (taken.node.clone(), taken.clone())));
         taken
     }
@@ -143,6 +173,8 @@ fn age(at: Instant, now: Instant) -> Option<prost_types::Duration> {
 
 /// What inventory takes at once.
 const BATCH: usize = 100;
+/// Longer than any look takes.
+const LATE: Duration = Duration::from_secs(10 * 60);
 /// After a report that did not get through.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -209,6 +241,50 @@ mod tests {
         waiting.saw(late());
         batch.into_iter().for_each(|sighting| waiting.give_back(sighting));
         assert_eq!(waiting.take(BATCH), newest(machine));
+    }
+
+    #[tokio::test]
+    async fn one_that_inventory_refuses_for_good_costs_the_others_nothing() {
+        let told = std::cell::RefCell::new(Vec::new());
+        let send = |request: ReportObservationsRequest| {
+            let nodes: Vec<_> = request.observations.into_iter().map(|one| one.node).collect();
+            let taken = match nodes.as_slice() {
+                [.., _, _] | [] if nodes.contains(&"nodes/bad".to_owned()) => {
+                    Err(Status::invalid_argument("x"))
+                }
+                [one] if one == "nodes/bad" => Err(Status::invalid_argument("x")),
+                [one] if one == "nodes/late" => Err(Status::unavailable("x")),
+                _ => {
+                    told.borrow_mut().extend(nodes);
+                    Ok(())
+                }
+            };
+            std::future::ready(taken)
+        };
+        let batch = |nodes: &[&str]| {
+            let seen = |node: &&str| sighting(node, Instant::now(), Seen::Unreachable("x".into()));
+            nodes.iter().map(seen).collect::<Vec<_>>()
+        };
+        let nodes = |left: Vec<Sighting>| left.into_iter().map(|one| one.node).collect::<Vec<_>>();
+        let left = report(batch(&["nodes/a", "nodes/bad", "nodes/b"]), send).await;
+        assert_eq!(nodes(left), [""; 0]);
+        told.borrow_mut().sort();
+        assert_eq!(*told.borrow(), ["nodes/a", "nodes/b"]);
+        // One that is refused for now is left, with those behind it.
+        let left = report(batch(&["nodes/c", "nodes/late", "nodes/bad"]), send).await;
+        assert_eq!(nodes(left), ["nodes/c", "nodes/late"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_there_no_more_is_forgotten() {
+        let mut waiting = Waiting::default();
+        let seen = |node| sighting(node, Instant::now(), Seen::Unreachable("x".into()));
+        waiting.saw(seen("nodes/gone"));
+        assert_eq!(waiting.take(BATCH).len(), 1);
+        tokio::time::advance(LATE).await;
+        waiting.saw(seen("nodes/here"));
+        assert_eq!(waiting.take(BATCH).len(), 1);
+        assert_eq!(waiting.newest.keys().collect::<Vec<_>>(), ["nodes/here"]);
     }
 
     #[test]

@@ -30,6 +30,16 @@ fn what_is_kept_of_a_bmc_stays_while_its_words_do() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_defect_costs_a_round_and_not_the_watch() {
+    let (every, begin, rounds) = (Duration::from_secs(60), Instant::now(), AtomicUsize::new(0));
+    let work = || async {
+        assert!(rounds.fetch_add(1, Ordering::Relaxed) >= 2, "the defect");
+    };
+    again_after_a_defect(every, work).await;
+    assert_eq!((rounds.load(Ordering::Relaxed), begin.elapsed()), (3, every * 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_round_looks_once_at_each_spread_over_part_of_it() {
     let (every, begin) = (Duration::from_secs(60), Instant::now());
     let first_half = AtomicUsize::new(0);

@@ -207,24 +207,39 @@ impl Link {
     /// Sends a request, logged in. The answer may be a refusal.
     pub(super) async fn send(&mut self, call: &mut Call, ask: &Ask) -> Result<Answer, BmcError> {
         self.log_in(call).await?;
+        let login = Arc::clone(&self.login);
+        let pass = match self.auth {
+            Auth::Basic(_) => Some(login.pass(&self.address, call.deadline).await?),
+            _ => None,
+        };
         let answer = self.follow(call, ask).await?;
         if refusal::must_change(&answer) {
             self.to_change = refusal::account_to_change(&answer).or(self.to_change.take());
         }
         if answer.status != StatusCode::UNAUTHORIZED {
+            if let Some(pass) = pass.filter(|_| !answer.status.is_server_error()) {
+                pass.took();
+            }
             return Ok(answer);
         }
         if self.auth.is_session() {
-            // The session timed out or the BMC restarted; what was asked was not done.
+            // The session timed out or the BMC restarted; what was asked was not done. Where it did neither, the session still
+            // has one of its few places.
             tracing::info!(bmc.addr = %self.address.addr, "session lost, opening another");
-            self.auth = Auth::None;
+            self.log_out().await;
             self.log_in(call).await?;
-            return self.follow(call, ask).await;
+            let answer = self.follow(call, ask).await?;
+            if answer.status == StatusCode::UNAUTHORIZED && self.auth.is_session() {
+                self.log_out().await;
+            }
+            return Ok(answer);
         }
         // Elsewhere it may be a BMC that starts and has no sessions yet.
-        if self.root.as_ref().is_some_and(|root| root.sessions.is_none()) {
+        if self.root.as_ref().is_some_and(|root| root.sessions.is_none())
+            && let Some(pass) = pass
+        {
             self.auth = Auth::None;
-            return Err(self.login.refuse(&self.address, &self.tuning).await);
+            return Err(pass.refused(&self.address, &self.tuning).await);
         }
         Err(self.address.wrong_password())
     }

@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use farrier_ipmi::Secret;
 use tokio::time::{Instant, timeout_at};
@@ -15,11 +17,13 @@ use crate::{BmcError, Deadline};
 
 /// One of these for a hub.
 #[derive(Default)]
-pub(super) struct Logins(ByAccount<(String, Secret), Login>);
+pub(crate) struct Logins(ByAccount<(String, Secret), Login>);
 
 /// An account at an address, with a password.
 #[derive(Default)]
-pub(super) struct Login {
+pub(crate) struct Login {
+    /// Taken the last time that it went along with a request.
+    proven: AtomicBool,
     /// Until when nobody tries it again, since it was refused. Held by whoever tries it: one at a time.
     refused: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -27,9 +31,16 @@ pub(super) struct Login {
 /// May try to log in; nobody else does meanwhile.
 pub(super) struct Turn<'a>(tokio::sync::MutexGuard<'a, Option<Instant>>);
 
+/// May send the password along with a request.
+pub(crate) struct Pass<'a> {
+    login: &'a Login,
+    /// Nobody else does meanwhile; `None`: it was taken before, or who tries it takes long.
+    turn: Option<Turn<'a>>,
+}
+
 impl Logins {
     /// The one of this address, account and password.
-    pub(super) fn of(&self, address: &RedfishAddress) -> Arc<Login> {
+    pub(crate) fn of(&self, address: &RedfishAddress) -> Arc<Login> {
         self.0.of(address.addr, address.account(), Login::default)
     }
 
@@ -62,8 +73,31 @@ impl Login {
         }
     }
 
+    /// For a request that the password goes along with. Who tries it first is waited for, but not long: the BMC may hang. Once it
+    /// was taken nobody waits any more.
+    ///
+    /// # Errors
+    /// It was refused not long ago: nothing was sent.
+    pub(crate) async fn pass(
+        &self,
+        address: &RedfishAddress,
+        deadline: Deadline,
+    ) -> Result<Pass<'_>, BmcError> {
+        let until = deadline.instant().min(Instant::now() + FIRST);
+        let Ok(turn) = timeout_at(until, self.refused.lock()).await else {
+            return Ok(Pass { login: self, turn: None });
+        };
+        match *turn {
+            Some(until) if Instant::now() < until => Err(address.wrong_password()),
+            _ => {
+                let turn = (!self.proven.load(Ordering::Relaxed)).then_some(Turn(turn));
+                Ok(Pass { login: self, turn })
+            }
+        }
+    }
+
     /// It was wrong in a request that needs no log-in: nobody tries it again for a while.
-    pub(super) async fn refuse(&self, address: &RedfishAddress, tuning: &Tuning) -> BmcError {
+    async fn refuse(&self, address: &RedfishAddress, tuning: &Tuning) -> BmcError {
         Turn(self.refused.lock().await).refused(address, tuning)
     }
 
@@ -85,6 +119,22 @@ impl Login {
     }
 }
 
+impl Pass<'_> {
+    /// It is right.
+    pub(crate) fn took(self) {
+        self.login.proven.store(true, Ordering::Relaxed);
+    }
+
+    /// It is wrong: nobody tries it again for a while.
+    pub(crate) async fn refused(self, address: &RedfishAddress, tuning: &Tuning) -> BmcError {
+        self.login.proven.store(false, Ordering::Relaxed);
+        match self.turn {
+            Some(mut turn) => turn.refused(address, tuning),
+            None => self.login.refuse(address, tuning).await,
+        }
+    }
+}
+
 impl Turn<'_> {
     /// It is right.
     pub(super) fn took(&mut self) {
@@ -98,10 +148,12 @@ impl Turn<'_> {
     }
 }
 
+/// Longest wait for somebody who tries a password: less than a BMC that is away takes.
+const FIRST: Duration = Duration::from_secs(3);
+
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use std::time::Duration;
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
     use crate::by_account::MOST;
@@ -187,6 +239,29 @@ mod tests {
         let elsewhere = RedfishAddress { addr: ([192, 0, 2, 2], 80).into(), ..scripted::address() };
         let _login = logins.of(&elsewhere);
         assert_eq!(kept(), 1);
+    }
+
+    /// The same where the password goes along with every request.
+    #[tokio::test(start_paused = true)]
+    async fn a_password_that_is_wrong_is_tried_once_also_where_there_are_no_sessions() {
+        let tried = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&tried);
+        let hub = scripted::hub(move |request| {
+            if request == "GET /redfish/v1/" {
+                return Some((200, scripted::ROOT.to_owned()));
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            Some((401, "{}".to_owned()))
+        });
+        let bmcs: Vec<_> = (0..8)
+            .map(|n| hub.bmc(RedfishAddress { system: n.to_string(), ..scripted::address() }))
+            .collect();
+        let looks = bmcs.iter().map(|bmc| bmc.power_status(Deadline::after(Duration::from_secs(60))));
+        for seen in futures::future::join_all(looks).await {
+            assert!(seen.as_ref().is_err_and(BmcError::is_wrong_password), "{seen:?}");
+        }
+        assert_eq!(tried.load(Ordering::Relaxed), 1);
+        hub.shutdown().await;
     }
 
     /// A chassis of eight servers, whose account's password is wrong at the node of each.

@@ -43,7 +43,7 @@ mod hub;
 pub(crate) mod inventory;
 mod jobs;
 mod link;
-mod logins;
+pub(crate) mod logins;
 mod media;
 mod media_boot;
 mod network;

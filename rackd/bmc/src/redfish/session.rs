@@ -43,7 +43,7 @@ impl Link {
         let password = String::from_utf8_lossy(self.address.password.expose()).into_owned();
         let Some(sessions) = self.root(call).await?.sessions.clone() else {
             // Nothing is sent here: it is only whether the password was refused not long ago.
-            drop(self.login.turn(&self.address, call.deadline).await?);
+            drop(self.login.pass(&self.address, call.deadline).await?);
             self.use_basic(&password);
             return Ok(());
         };
@@ -92,14 +92,15 @@ impl Link {
                 self.use_basic(&password);
                 Ok(())
             }
+            // With a 403, too: the password is not what is wrong.
+            _ if complains("SessionLimitExceeded") => {
+                Err(BmcError::NoSessionSlot { addr: self.address.addr, elapsed: call.elapsed() })
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Err(turn.refused(&self.address, &self.tuning))
             }
             StatusCode::BAD_REQUEST if complains("UnauthorizedLoginAttempt") => {
                 Err(turn.refused(&self.address, &self.tuning))
-            }
-            _ if complains("SessionLimitExceeded") => {
-                Err(BmcError::NoSessionSlot { addr: self.address.addr, elapsed: call.elapsed() })
             }
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
                 self.use_basic(&password);
@@ -142,4 +143,63 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
 /// than we do, behind a NAT, is fine.
 fn path_of(location: &str) -> Option<Path> {
     Path::of(location).or_else(|| Path::of(location.parse::<Uri>().ok()?.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::redfish::scripted;
+
+    const ROOT: &str = r#"{"RedfishVersion": "1.15.0", "Systems": {"@odata.id": "/S"}, "Links": {"Sessions": {"@odata.id": "/X"}}}"#;
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(60))
+    }
+
+    /// Each of its log-ins is a place that is taken until it is given back.
+    #[tokio::test(start_paused = true)]
+    async fn a_bmc_that_ends_each_session_it_opens_keeps_none_and_is_left_alone() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&heard);
+        let hub = scripted::hub(move |request| {
+            asked.lock().unwrap().push(request.to_owned());
+            Some(match request {
+                "GET /redfish/v1/" => (200, ROOT.to_owned()),
+                "POST /X" => (201, "{}".to_owned()),
+                "DELETE /X/1" => (204, String::new()),
+                _ => (401, "{}".to_owned()),
+            })
+        });
+        let count = |what: &str| heard.lock().unwrap().iter().filter(|one| *one == what).count();
+        let bmc = hub.bmc(scripted::address());
+        let failures = usize::try_from(crate::redfish::Tuning::default().breaker_failures).unwrap();
+        for nth in 1..=failures {
+            let error = bmc.power_status(soon()).await.unwrap_err();
+            assert!(matches!(error, BmcError::Http { status: 401, .. }), "{error}");
+            assert_eq!((count("POST /X"), count("DELETE /X/1")), (2 * nth, 2 * nth));
+        }
+        let error = bmc.power_status(soon()).await.unwrap_err();
+        assert!(matches!(error, BmcError::CircuitOpen { .. }), "{error}");
+        assert_eq!(count("POST /X"), 2 * failures);
+        hub.shutdown().await;
+    }
+
+    /// HTTP 403 with the Base registry's message, as some BMCs say it.
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_of_sessions_that_is_forbidden_is_no_wrong_password() {
+        let hub = scripted::hub(|request| {
+            let limit =
+                r#"{"error": {"@Message.ExtendedInfo": [{"MessageId": "Base.1.8.SessionLimitExceeded"}]}}"#;
+            Some(match request {
+                "GET /redfish/v1/" => (200, ROOT.to_owned()),
+                "POST /X" => (403, limit.to_owned()),
+                _ => (401, "{}".to_owned()),
+            })
+        });
+        let error = hub.bmc(scripted::address()).power_status(soon()).await.unwrap_err();
+        assert!(matches!(error, BmcError::NoSessionSlot { .. }), "{error}");
+        hub.shutdown().await;
+    }
 }

@@ -11,6 +11,7 @@ use super::driver::SeaMicro;
 use super::link::Link;
 use crate::actors::Actors;
 use crate::breaker::{Breaker, Breakers};
+use crate::redfish::logins::Logins;
 use crate::redfish::{Dial, RedfishAddress, Tuning};
 use crate::{Bmc, Secret};
 
@@ -25,6 +26,7 @@ struct Inner {
     tuning: Tuning,
     actors: Actors<RedfishAddress, Link>,
     breakers: Breakers<(String, Secret)>,
+    logins: Logins,
     places: Arc<Semaphore>,
     undo: Arc<Undo>,
 }
@@ -61,7 +63,8 @@ impl SeaMicroHub {
     pub fn with(dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
         let (actors, breakers, undo) = (Actors::new(), Breakers::default(), Arc::default());
         let places = Arc::new(Semaphore::new(tuning.max_connections));
-        Self { inner: Arc::new(Inner { dial, tuning, actors, breakers, places, undo }) }
+        let logins = Logins::default();
+        Self { inner: Arc::new(Inner { dial, tuning, actors, breakers, logins, places, undo }) }
     }
 
     /// A handle for one server: `address.system` is its id, `0/0`, and goes into paths as it is; `address.driver` is not looked at. Nothing
@@ -73,7 +76,8 @@ impl SeaMicroHub {
             let (dial, places) = (Arc::clone(&inner.dial), Arc::clone(&inner.places));
             let make = || Breaker::new(inner.tuning.breaker());
             let breaker = inner.breakers.of(addr, address.account(), make);
-            Link::new(address, dial, inner.tuning, breaker, places, Arc::clone(&inner.undo))
+            let login = inner.logins.of(&address);
+            Link::new(address, dial, inner.tuning, (login, breaker), places, Arc::clone(&inner.undo))
         };
         let driver = Arc::new(SeaMicro::new(addr, inner.actors.way(addr, Arc::new(address), make).0));
         Bmc::new(SEAMICRO)

@@ -18,6 +18,7 @@ use crate::actor::{Call, Line};
 use crate::breaker::Breaker;
 use crate::redfish::document::Document;
 use crate::redfish::http::{Answer, Http};
+use crate::redfish::logins::Login;
 use crate::redfish::persist::Asked;
 use crate::redfish::{Dial, RedfishAddress, Tuning};
 
@@ -26,6 +27,8 @@ pub(crate) struct Link {
     pub(super) address: Arc<RedfishAddress>,
     pub(super) tuning: Tuning,
     pub(super) undo: Arc<Undo>,
+    /// What all servers of the chassis know of their account.
+    login: Arc<Login>,
     http: Http,
     breaker: Arc<Breaker>,
     last_used: Instant,
@@ -92,11 +95,12 @@ impl Link {
         address: Arc<RedfishAddress>,
         dial: Arc<dyn Dial>,
         tuning: Tuning,
-        breaker: Arc<Breaker>,
+        (login, breaker): (Arc<Login>, Arc<Breaker>),
         places: Arc<Semaphore>,
         undo: Arc<Undo>,
     ) -> Self {
         Self {
+            login,
             http: Http::new(Arc::clone(&address), dial, tuning, places),
             breaker,
             address,
@@ -145,12 +149,15 @@ impl Link {
             event: ask.event,
             max_body: self.tuning.max_body,
         };
+        let pass = self.login.pass(&self.address, call.deadline).await?;
         let outcome = self.http.persist(call, &request, &asked).await;
         self.last_used = Instant::now();
         let answer = outcome.map_err(|failed| failed.told(&self.address, call, &asked))?;
         if answer.status == StatusCode::UNAUTHORIZED {
-            let RedfishAddress { addr, user, .. } = &*self.address;
-            return Err(BmcError::WrongPassword { addr: *addr, user: user.clone() });
+            return Err(pass.refused(&self.address, &self.tuning).await);
+        }
+        if !answer.status.is_server_error() {
+            pass.took();
         }
         Ok(answer)
     }

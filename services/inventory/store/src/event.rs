@@ -69,7 +69,7 @@ impl Store {
         let write = self.db.begin().await?;
         // Whoever reports the same at this moment waits here, and then finds it.
         counter::Entity::update_many()
-            .col_expr(counter::Column::Value, Expr::col(counter::Column::Value).into())
+            .col_expr(counter::Column::Value, Expr::col(counter::Column::Value))
             .filter(counter::Column::Name.eq("event"))
             .exec(write.conn())
             .await?;
