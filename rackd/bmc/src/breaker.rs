@@ -176,7 +176,7 @@ mod tests {
             BmcError::AnswerLost { addr, command: "Chassis Control", power_now: None },
         ];
         for nothing in nothing {
-            let (now, mut breaker) = (Instant::now(), Breaker::new(Tuning::default().breaker()));
+            let (now, breaker) = (Instant::now(), Breaker::new(Tuning::default().breaker()));
             for _ in 0..2 {
                 breaker.record::<()>(now, &Err(silence(6)));
                 breaker.record::<()>(now, &Err(nothing.clone()));
