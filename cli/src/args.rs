@@ -3,7 +3,7 @@
 use crate::cmd::Command;
 use crate::context::Environment;
 use crate::output::Format;
-use clap::{Args, Parser, ValueEnum};
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
@@ -38,6 +38,31 @@ pub struct Global {
     /// When to colour.
     #[arg(long, global = true, value_enum, default_value_t)]
     pub color: Colour,
+    /// The node that the command is about, for what it says when it fails.
+    #[arg(skip)]
+    pub node: Option<String>,
+}
+
+/// What was typed. Answers `--help` and usage errors itself, the latter with exit code 2 as `--help` promises.
+pub fn parse() -> Cli {
+    let matches = Cli::command().get_matches();
+    match Cli::from_arg_matches(&matches) {
+        Ok(mut cli) => {
+            cli.global.node = node_of(&matches);
+            cli
+        }
+        Err(error) => error.exit(),
+    }
+}
+
+/// `n1` of `farrier node boot-device show n1`.
+fn node_of(matches: &ArgMatches) -> Option<String> {
+    let (noun, mut verb) = matches.subcommand()?;
+    while let Some((_, inner)) = verb.subcommand() {
+        verb = inner;
+    }
+    let name = verb.try_get_one::<String>("name").ok().flatten();
+    name.filter(|_| noun == "node").cloned()
 }
 
 /// Where the services are and who asks: flag, else environment, else context.
@@ -155,7 +180,6 @@ Exit codes:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -178,6 +202,21 @@ mod tests {
         let mut found = Vec::new();
         silent(&Cli::command(), "farrier", &mut found);
         assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_node_that_a_command_is_about_is_known_when_it_fails() {
+        let node = |line: &str| node_of(&Cli::command().try_get_matches_from(line.split(' ')).unwrap());
+        for line in [
+            "farrier node power on n1",
+            "farrier node boot-device set n1 pxe --once",
+            "farrier -o json node console n1 --log",
+        ] {
+            assert_eq!(node(line).as_deref(), Some("n1"), "{line}");
+        }
+        for line in ["farrier node list", "farrier rack get r1", "farrier event list"] {
+            assert_eq!(node(line), None, "{line}");
+        }
     }
 
     #[test]

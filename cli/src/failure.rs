@@ -3,6 +3,7 @@
 use crate::names::short;
 use crate::output::table;
 use farrier_identity::IdentityError;
+use farrier_model::hint;
 use std::fmt::Write as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -74,6 +75,15 @@ impl Failure {
     #[must_use]
     pub fn next(mut self, hint: impl Into<String>) -> Self {
         self.next.push(hint.into());
+        self
+    }
+
+    /// The same of a command about this node: who answered may not have known its name.
+    #[must_use]
+    pub fn about_node(mut self, node: &str) -> Self {
+        let node = short(node);
+        self.message = hint::about_node(&self.message, node);
+        self.next.iter_mut().for_each(|next| *next = hint::about_node(next, node));
         self
     }
 
@@ -193,7 +203,7 @@ fn next(failure: &Failure, status: &Status, called: &Called) -> Vec<String> {
     };
     match (failure.reason.as_deref(), failure.exit) {
         (Some("BMC_FAILED"), _) => one(
-            "what the message says; `farrier node explain` tells how the node's BMC does, `farrier node capabilities` what it can",
+            "what the message says; `farrier node explain NODE` tells how the node's BMC does, `farrier node capabilities NODE` what it can",
         ),
         (Some(_), Exit::Unreachable) => Vec::new(),
         (None, Exit::Unreachable) => {
@@ -346,7 +356,10 @@ mod tests {
         for (reason, hinted) in [("BMC_FAILED", true), ("UNAVAILABLE", false)] {
             let failure = Failure::of_status(&status(Code::Unavailable, reason), &called());
             assert_eq!((failure.exit, failure.message.as_str()), (Exit::Unreachable, "why"));
-            assert_eq!(failure.next.iter().any(|next| next.contains("`farrier node explain` tells")), hinted);
+            assert_eq!(
+                failure.next.iter().any(|next| next.contains("`farrier node explain NODE` tells")),
+                hinted
+            );
             assert!(!failure.next.iter().any(|next| next.contains("context")), "{:?}", failure.next);
         }
     }

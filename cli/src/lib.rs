@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 /// Runs one command and reports its failure on stderr.
 pub async fn run(cli: Cli, env: Environment) -> ExitCode {
-    let colour = cli.global.color.on_stderr(&env);
+    let (colour, node) = (cli.global.color.on_stderr(&env), cli.global.node.clone());
     // On an interrupt the work goes on: it is the centre's, not this process's.
     let outcome = tokio::select! {
         outcome = cmd::dispatch(cli, &env) => outcome,
@@ -38,6 +38,10 @@ pub async fn run(cli: Cli, env: Environment) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            let failure = match node {
+                Some(node) => failure.about_node(&node),
+                None => failure,
+            };
             eprint!("{}", failure.render(colour));
             ExitCode::from(failure.exit.code())
         }

@@ -1,13 +1,10 @@
 //! The binary: parse, dispatch, exit code. Everything else is in the library, where tests reach it.
 
-use clap::Parser as _;
-use farrier_cli::args::Cli;
 use farrier_cli::context::Environment;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // clap answers --help and usage errors itself, the latter with exit code 2 as `--help` promises.
-    let cli = Cli::parse();
+    let cli = farrier_cli::args::parse();
     match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime.block_on(farrier_cli::run(cli, Environment::of_process())),
         Err(error) => {

@@ -8,6 +8,7 @@ pub mod bmc_key;
 pub mod bmc_user;
 pub mod chassis;
 pub mod chunks;
+pub mod hint;
 pub mod lifecycle;
 mod mac;
 mod name;

@@ -61,6 +61,7 @@ pub(crate) async fn rack(data: &Path, pools: &[u8]) -> Arc<Rack> {
         boot_cds: BootCds::new(None, "/none/k".into(), "/none/i".into()),
         bmc: Bmcs::bind(data, None).await.unwrap(),
         tasks: Tasks::default(),
+        beside: crate::watch::Beside::default(),
         timeouts: config.timeouts.clone(),
         started: farrier_runtime::time::now(),
         http_port: 80,

@@ -12,6 +12,7 @@ use crate::signed::Signer;
 use crate::snapshots::Snapshots;
 use crate::tasks::{Tasks, Timeouts};
 use crate::volumes::Volumes;
+use crate::watch::Beside;
 use farrier_identity::agent::PinnedCa;
 use farrier_identity::ca::Authority;
 use farrier_journal::Journal;
@@ -46,6 +47,7 @@ pub(crate) struct Rack {
     pub(crate) kernel: ArtifactName,
     pub(crate) initrd: ArtifactName,
     pub(crate) tasks: Tasks,
+    pub(crate) beside: Beside,
     pub(crate) timeouts: Timeouts,
     pub(crate) started: prost_types::Timestamp,
     pub(crate) shutdown: CancellationToken,

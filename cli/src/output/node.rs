@@ -59,7 +59,9 @@ impl Resource for Node {
 
     fn tone(&self) -> Tone {
         let state = state(self);
-        if state.ends_with(" failed") {
+        if state.ends_with(" failed")
+            || self.observation.as_ref().is_some_and(|seen| is_in_trouble(seen.bmc_health()))
+        {
             Tone::Bad
         } else if state.ends_with("ing") || self.maintenance {
             Tone::Busy
@@ -112,15 +114,23 @@ pub(super) fn state(node: &Node) -> String {
     cell(&enum_word!(ProvisionState, "PROVISION_STATE", node.state))
 }
 
-/// As it is seen, and as Farrier left it where that is something else.
+/// As it is seen, and as Farrier left it where that is something else; with a mark where nobody can tell now.
 fn power(node: &Node) -> String {
     let left = cell(&enum_word!(PowerState, "POWER_STATE", node.power_state));
-    match &node.observation {
-        Some(seen) if seen.power_differs => {
-            format!("{} (left {left})", cell(&enum_word!(PowerState, "POWER_STATE", seen.power_state)))
-        }
-        _ => left,
+    let Some(seen) = &node.observation else { return left };
+    let power = if seen.power_differs {
+        format!("{} (left {left})", cell(&enum_word!(PowerState, "POWER_STATE", seen.power_state)))
+    } else {
+        left
+    };
+    match seen.bmc_health() {
+        health if !is_in_trouble(health) => power,
+        _ => format!("{power}, BMC {}", cell(&health(seen))).trim_start_matches(", ").to_owned(),
     }
+}
+
+fn is_in_trouble(health: BmcHealth) -> bool {
+    matches!(health, BmcHealth::Unreachable | BmcHealth::Failing)
 }
 
 fn health(seen: &Observation) -> Value {
@@ -137,6 +147,7 @@ fn observation(seen: &Observation) -> Value {
         "bmc_time": time(&seen.bmc_time),
         "bmc_problem": seen.bmc_problem,
         "driver": seen.driver,
+        "passed_over": seen.passed_over,
         "machine_health": machine_health(seen),
         "machine_problem": seen.machine_problem,
         "machine": seen.machine.as_ref().map(machine),
@@ -253,4 +264,27 @@ fn neighbour(seen: &Neighbour) -> Value {
         "management_addresses": seen.management_addresses,
         "vlan": seen.vlan,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_whose_bmc_is_in_trouble_is_marked_where_its_power_stands() {
+        let mut node = Node::default();
+        node.set_power_state(PowerState::On);
+        assert_eq!((power(&node).as_str(), node.tone()), ("on", Tone::Plain));
+        for (health, shown) in [
+            (BmcHealth::Unspecified, "on"),
+            (BmcHealth::Ok, "on"),
+            (BmcHealth::Unreachable, "on, BMC unreachable"),
+            (BmcHealth::Failing, "on, BMC failing"),
+        ] {
+            node.observation = Some(Observation { bmc_health: health.into(), ..Observation::default() });
+            assert_eq!((power(&node).as_str(), node.tone() == Tone::Bad), (shown, is_in_trouble(health)));
+        }
+        node.set_power_state(PowerState::Unspecified);
+        assert_eq!(power(&node), "BMC failing");
+    }
 }

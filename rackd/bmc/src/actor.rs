@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_millis(100);
 pub(crate) trait Line: Send + 'static {
     fn addr(&self) -> SocketAddr;
 
-    fn breaker(&mut self) -> &mut Breaker;
+    fn breaker(&self) -> &Breaker;
 
     /// When something is due while nobody asks for anything.
     fn idle_at(&self) -> Option<Instant>;
@@ -186,8 +186,8 @@ mod tests {
         fn addr(&self) -> SocketAddr {
             ADDR.into()
         }
-        fn breaker(&mut self) -> &mut Breaker {
-            &mut self.0
+        fn breaker(&self) -> &Breaker {
+            &self.0
         }
         fn idle_at(&self) -> Option<Instant> {
             None

@@ -34,7 +34,7 @@ pub struct Auto {
 }
 
 /// What is known of one node's BMC.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Node {
     /// What worked last.
     driver: &'static str,
@@ -42,6 +42,8 @@ struct Node {
     redfish_at: Instant,
     /// With Redfish: whether IPMI answers there too, and when that was asked.
     ipmi: Option<(bool, Instant)>,
+    /// With IPMI: what is wrong with a Redfish that is there. Told until somebody mends it.
+    wrong: Option<BmcError>,
 }
 
 impl Default for Auto {
@@ -55,7 +57,7 @@ impl Auto {
     #[must_use]
     pub fn knowing(worked: impl IntoIterator<Item = (String, &'static str)>) -> Self {
         let redfish_at = Instant::now() + AGAIN;
-        let node = |(name, driver)| (name, Node { driver, redfish_at, ipmi: None });
+        let node = |(name, driver)| (name, Node { driver, redfish_at, ipmi: None, wrong: None });
         Self { nodes: Mutex::new(worked.into_iter().map(node).collect()), again: AGAIN }
     }
 
@@ -66,8 +68,9 @@ impl Auto {
     }
 
     /// The handle of the driver that works: the one that worked last is asked first, Redfish where none did, and now and then
-    /// where IPMI did. Its [`Bmc::driver`] says which it is; the other's failure, if it was asked first, comes along. What
-    /// Redfish lacks is IPMI's to give where IPMI answers.
+    /// where IPMI did. Its [`Bmc::driver`] says which it is; the other's failure, if it was asked first, comes along, and each
+    /// time where Redfish is there and somebody has to mend something for it. What Redfish lacks is IPMI's to give where IPMI
+    /// answers.
     ///
     /// # Errors
     /// Both fail; or Redfish is there and shows another certificate than the node's, or refuses the password: then
@@ -88,22 +91,27 @@ impl Auto {
                 // The same words again and again would lock the account, IPMI's too.
                 Err(error) if is_final(&error) => {
                     tracing::warn!(node.id = node, %error, "Redfish is not tried again before the node's BMC is verified");
-                    self.put_off(node, A_DAY);
+                    self.put_off(node, A_DAY, &error);
                 }
-                Err(_) => self.put_off(node, self.again),
+                Err(error) => self.put_off(node, self.again, &error),
             }
         }
         // The second must have its time too.
         let half = Deadline::at(Instant::now() + deadline.remaining() / 2);
         let first = if ipmi_first { &ipmi } else { &redfish };
         let failed = match self.try_one(node, first, &ipmi, half).await {
-            Ok(bmc) => return Ok((bmc, None)),
+            Ok(bmc) => return Ok((bmc, self.wrong(node))),
             Err(error) if is_final(&error) => return Err(error),
             Err(error) => error,
         };
         let second = if ipmi_first { &redfish } else { &ipmi };
         match self.try_one(node, second, &ipmi, deadline).await {
-            Ok(bmc) => Ok((bmc, Some(failed))),
+            Ok(bmc) => {
+                if !ipmi_first {
+                    self.learn(node, &failed);
+                }
+                Ok((bmc, Some(failed)))
+            }
             Err(error) if is_final(&error) => Err(error),
             Err(error) => {
                 let (failed, error) = (Box::new(failed), Box::new(error));
@@ -136,6 +144,17 @@ impl Auto {
         if let Some(node) = self.nodes().get_mut(node) {
             node.redfish_at = Instant::now();
             node.ipmi = None;
+        }
+    }
+
+    /// What is wrong with a Redfish that is there, of a node whose IPMI works.
+    fn wrong(&self, node: &str) -> Option<BmcError> {
+        self.nodes().get(node).and_then(|node| node.wrong.clone())
+    }
+
+    fn learn(&self, node: &str, failed: &BmcError) {
+        if let Some(node) = self.nodes().get_mut(node) {
+            node.wrong = to_mend(failed).cloned();
         }
     }
 
@@ -177,17 +196,21 @@ impl Auto {
     fn remember(&self, node: &str, driver: &'static str, ipmi: Option<(bool, Instant)>) {
         let redfish_at = Instant::now() + self.again;
         let mut nodes = self.nodes();
-        let known = nodes.entry(node.to_owned()).or_insert(Node { driver, redfish_at, ipmi });
+        let known = nodes.entry(node.to_owned()).or_insert(Node { driver, redfish_at, ipmi, wrong: None });
         if known.driver != driver {
             known.redfish_at = redfish_at;
         }
         (known.driver, known.ipmi) = (driver, ipmi);
+        if driver != IPMI {
+            known.wrong = None;
+        }
     }
 
-    fn put_off(&self, node: &str, pause: Duration) {
+    fn put_off(&self, node: &str, pause: Duration, failed: &BmcError) {
         if let Some(node) = self.nodes().get_mut(node) {
             node.redfish_at = Instant::now() + pause;
         }
+        self.learn(node, failed);
     }
 
     /// The map stays consistent even if a holder panicked: every change is one call.
@@ -204,6 +227,15 @@ const AGAIN: Duration = Duration::from_secs(10 * 60);
 const RETRY: Duration = Duration::from_secs(10);
 /// For a sign of IPMI beside Redfish: a healthy BMC gives one in 100 ms, and the third repetition is a second later.
 const PRESENCE: Duration = Duration::from_secs(2);
+
+/// What a person has to mend, of a driver that is there: a BMC without Redfish, or one that starts, is no news.
+fn to_mend(error: &BmcError) -> Option<&BmcError> {
+    match error {
+        BmcError::CircuitOpen { reason, .. } => to_mend(reason),
+        BmcError::Certificate { .. } | BmcError::WrongPassword { .. } => Some(error),
+        _ => None,
+    }
+}
 
 /// Whether the other driver must not be tried: this one is there, and something is wrong that a person has to see.
 /// A node that says nothing of certificates has none to differ from.

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use crate::either::{Absent, Gave};
 use crate::{
     Accounts, Bios, BiosSettings, BmcError, BmcIdentity, BootDevice, BootOrder, BootOverride, Capability,
-    Console, ConsoleLine, Deadline, EventLog, Events, Firmware, Identify, Identity, Interrupt, Inventory,
-    Led, Look, Power, PowerDraw, PowerState, Present, Profile, ReadInventory, ReadNetwork, ReadPowerDraw,
-    ReadSensors, Recognise, ResetBmc, SecureBoot, Sensors, VirtualMedia, Vlans, Volumes, Watchdog,
+    Console, Deadline, EventLog, Events, Firmware, Identify, Identity, Interrupt, Inventory, Led, Look,
+    Power, PowerDraw, PowerState, Present, Profile, ReadInventory, ReadNetwork, ReadPowerDraw, ReadSensors,
+    Recognise, ResetBmc, SecureBoot, Sensors, VirtualMedia, Vlans, Volumes, Watchdog,
 };
 
 /// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].
@@ -27,7 +27,9 @@ pub struct Bmc {
     power_draw: Given<dyn ReadPowerDraw>,
     pub(crate) event_log: Given<dyn EventLog>,
     pub(crate) events: Given<dyn Events>,
-    console: Given<dyn Console>,
+    pub(crate) console: Given<dyn Console>,
+    /// The other driver's, where both have one.
+    pub(crate) spare_console: Given<dyn Console>,
     identify: Given<dyn Identify>,
     reset: Given<dyn ResetBmc>,
     pub(crate) network: Given<dyn ReadNetwork>,
@@ -68,6 +70,7 @@ impl Bmc {
             event_log: None,
             events: None,
             console: None,
+            spare_console: None,
             identify: None,
             reset: None,
             network: None,
@@ -137,13 +140,6 @@ impl Bmc {
         self
     }
 
-    /// Adds the serial console.
-    #[must_use]
-    pub fn with_console(mut self, console: Arc<dyn Console>) -> Self {
-        self.console = Some((self.driver, console));
-        self
-    }
-
     /// Adds the locator LED.
     #[must_use]
     pub fn with_identify(mut self, identify: Arc<dyn Identify>) -> Self {
@@ -201,6 +197,11 @@ impl Bmc {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         let second = other.clone();
+        // IPMI's first, where both have one: its keystrokes have no escape in front, and no other program is started for it.
+        let (console, spare_console) = match (other.console, self.console) {
+            (Some(first), spare) => (Some(first), spare.or(other.spare_console)),
+            (None, only) => (only, self.spare_console),
+        };
         Self {
             driver: self.driver,
             power: self.power.or(other.power),
@@ -213,8 +214,8 @@ impl Bmc {
             power_draw: self.power_draw.or(other.power_draw),
             event_log: self.event_log.or(other.event_log),
             events: self.events.or(other.events),
-            // IPMI's, where both have one: its keystrokes have no escape in front, and no other program is started for it.
-            console: other.console.or(self.console),
+            console,
+            spare_console,
             identify: self.identify.or(other.identify),
             reset: self.reset.or(other.reset),
             network: self.network.or(other.network),
@@ -313,6 +314,11 @@ impl Bmc {
         self.power()?.power_soft(deadline).await
     }
 
+    /// See [`Power::soft_off_takes`]; a BMC that does not say which product it is takes no longer than others.
+    pub async fn soft_off_takes(&self, deadline: Deadline) -> Result<Duration, BmcError> {
+        self.power()?.soft_off_takes(deadline).await
+    }
+
     /// See [`Power::power_cycle`].
     pub async fn power_cycle(&self, deadline: Deadline) -> Result<(), BmcError> {
         self.power()?.power_cycle(deadline).await
@@ -327,12 +333,15 @@ impl Bmc {
     /// passed before the state read back.
     pub async fn ensure_power(&self, wanted: PowerState, deadline: Deadline) -> Result<bool, BmcError> {
         let power = self.power()?;
-        if power.power_status(deadline).await? == wanted {
-            return Ok(true);
-        }
-        match wanted {
-            PowerState::On => power.power_on(deadline).await?,
-            PowerState::Off => power.power_off(deadline).await?,
+        let Look { power: told, settling, .. } = power.look(deadline).await?;
+        match (told == wanted, settling) {
+            (true, false) => return Ok(true),
+            // It is on its way there.
+            (false, true) => {}
+            _ => match wanted {
+                PowerState::On => power.power_on(deadline).await?,
+                PowerState::Off => power.power_off(deadline).await?,
+            },
         }
         self.wait_power(wanted, deadline).await
     }
@@ -343,8 +352,8 @@ impl Bmc {
         let begin = Instant::now();
         let mut answered = false;
         while !deadline.is_past() {
-            match power.power_status(deadline).await {
-                Ok(state) if state == wanted => return Ok(true),
+            match power.look(deadline).await {
+                Ok(seen) if seen.power == wanted && !seen.settling => return Ok(true),
                 Ok(_) => answered = true,
                 // The deadline fell into a read; the reads before it say what there is to say.
                 Err(_) if answered && deadline.is_past() => break,
@@ -401,14 +410,6 @@ impl Bmc {
     pub async fn inventory(&self, deadline: Deadline) -> Result<Inventory, BmcError> {
         self.either(Capability::Inventory, |bmc| async move {
             bmc.give(&bmc.inventory, Capability::Inventory)?.inventory(deadline).await
-        })
-        .await
-    }
-
-    /// See [`Console::open_console`].
-    pub async fn open_console(&self, take_over: bool, deadline: Deadline) -> Result<ConsoleLine, BmcError> {
-        self.either(Capability::Console, |bmc| async move {
-            bmc.give(&bmc.console, Capability::Console)?.open_console(take_over, deadline).await
         })
         .await
     }

@@ -1,12 +1,14 @@
 //! A small circuit breaker: a dead BMC must cost its callers nothing but an error.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
 use tokio::time::Instant;
 
 use crate::BmcError;
+use crate::by_account::{ByAccount, Lasts};
 
 /// When a breaker opens and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +33,24 @@ impl Policy {
 /// (Dell) to five (Supermicro); and who corrected the account on the BMC itself does not wait for ever.
 pub(crate) const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 
-/// Closed while calls work; after a few failures in a row it opens for a while, then lets one call
-/// through.
+/// Closed while calls work; after a few failures in a row it opens for a while, then lets calls through again. All who use one
+/// account of a BMC share it, and it outlives them ([`ByAccount`]).
 #[derive(Debug)]
 pub(crate) struct Breaker {
     policy: Policy,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
     failures: u32,
+    /// When the last of them was.
+    failed: Option<Instant>,
     open: Option<Open>,
 }
+
+/// Those of a hub, by account and what opens it.
+pub(crate) type Breakers<K> = ByAccount<K, Breaker>;
 
 #[derive(Debug)]
 struct Open {
@@ -48,15 +60,26 @@ struct Open {
 
 impl Breaker {
     pub(crate) fn new(policy: Policy) -> Self {
-        Self { policy, failures: 0, open: None }
+        Self { policy, state: Mutex::default() }
+    }
+
+    /// Somebody says that what went wrong is mended: it counts no longer.
+    pub(crate) fn close(&self) {
+        *self.state() = State::default();
+    }
+
+    /// The state stays consistent even if a holder panicked: every change is one assignment.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a call may go ahead now.
     pub(crate) fn check(&self, addr: SocketAddr, now: Instant) -> Result<(), BmcError> {
-        match &self.open {
+        let state = self.state();
+        match &state.open {
             Some(open) if now < open.until => Err(BmcError::CircuitOpen {
                 addr,
-                failures: self.failures,
+                failures: state.failures,
                 reason: Box::new(open.reason.clone()),
                 next_try_in: open.until - now,
             }),
@@ -65,23 +88,34 @@ impl Breaker {
     }
 
     /// Learns from a call that went ahead.
-    pub(crate) fn record<T>(&mut self, now: Instant, outcome: &Result<T, BmcError>) {
+    pub(crate) fn record<T>(&self, now: Instant, outcome: &Result<T, BmcError>) {
         let Some(error) = outcome.as_ref().err().filter(|error| error.trips_breaker()) else {
             // The BMC answered: it is there and lets us in.
-            return *self = Self::new(self.policy);
+            return self.close();
         };
-        self.failures = self.failures.saturating_add(1);
+        let mut state = self.state();
+        state.failures = state.failures.saturating_add(1);
+        state.failed = Some(now);
         if error.is_wrong_password() {
             let until = now + jitter(self.policy.refused_pause).max(Duration::from_millis(1));
-            self.open = Some(Open { until, reason: error.clone() });
+            state.open = Some(Open { until, reason: error.clone() });
             return;
         }
-        if let Some(over) = self.failures.checked_sub(self.policy.failures) {
+        if let Some(over) = state.failures.checked_sub(self.policy.failures) {
             let Policy { pause, max_pause, .. } = self.policy;
             let pause = pause.saturating_mul(1 << over.min(16)).min(max_pause);
             let until = now + jitter(pause).max(Duration::from_millis(1));
-            self.open = Some(Open { until, reason: error.clone() });
+            state.open = Some(Open { until, reason: error.clone() });
         }
+    }
+}
+
+impl Lasts for Breaker {
+    /// It is open, or failures in a row are not long ago: callers who come one after the other count as one who asks again.
+    fn lasts(&self) -> bool {
+        let (state, now) = (self.state(), Instant::now());
+        state.open.as_ref().is_some_and(|open| now < open.until)
+            || state.failed.is_some_and(|at| now < at + self.policy.max_pause)
     }
 }
 
@@ -104,7 +138,7 @@ mod tests {
     fn a_refused_log_in_opens_it_at_once_and_for_longer() {
         let addr = "192.0.2.1:623".parse().unwrap();
         let refused: Result<(), _> = Err(BmcError::WrongPassword { addr, user: "u".to_owned() });
-        let (now, mut breaker) = (Instant::now(), Breaker::new(Tuning::default().breaker()));
+        let (now, breaker) = (Instant::now(), Breaker::new(Tuning::default().breaker()));
         breaker.record(now, &refused);
         let Err(open @ BmcError::CircuitOpen { next_try_in, .. }) = breaker.check(addr, now) else {
             panic!("closed")
@@ -123,7 +157,7 @@ mod tests {
         let addr = "192.0.2.1:623".parse().unwrap();
         let failure: Result<(), _> =
             Err(BmcError::Unreachable { addr, tried: 6, elapsed: Duration::ZERO, waiting_for: "an answer" });
-        let (now, mut breaker) = (Instant::now(), Breaker::new(Tuning::default().breaker()));
+        let (now, breaker) = (Instant::now(), Breaker::new(Tuning::default().breaker()));
         for _ in 0..2 {
             breaker.record(now, &failure);
             assert_eq!(breaker.check(addr, now), Ok(()));

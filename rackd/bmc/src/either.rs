@@ -39,7 +39,7 @@ impl Gave {
         seen.iter().find(|(one, _)| *one == capability).map(|(_, driver)| *driver)
     }
 
-    fn set(&self, capability: Capability, driver: Option<&'static str>) {
+    pub(crate) fn set(&self, capability: Capability, driver: Option<&'static str>) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.retain(|(one, _)| *one != capability);
         seen.extend(driver.map(|driver| (capability, driver)));
@@ -96,7 +96,14 @@ impl Bmc {
         if !self.absent_of(capability).has(capability) {
             return Some(first);
         }
-        self.other_for(capability).and_then(|other| other.driver_of(capability))
+        let spare = self.spare_console.as_ref().filter(|_| capability == Capability::Console);
+        let other = self.other_for(capability).and_then(|other| other.driver_of(capability));
+        other.or(spare.map(|(driver, _)| *driver))
+    }
+
+    /// The BMC has said that it has not got the console that would be asked for first.
+    pub(crate) fn turned_out_without_first_console(&self) -> bool {
+        self.absent_of(Capability::Console).has(Capability::Console)
     }
 
     /// Whether a driver could give it, and the BMC has said that it has not got it.
@@ -130,7 +137,7 @@ impl Bmc {
 
 impl BmcError {
     /// Whether the driver, or the BMC by it, has not got what was asked for: nothing was changed, and another way may have it.
-    fn is_lack(&self) -> bool {
+    pub(crate) fn is_lack(&self) -> bool {
         matches!(self, Self::Unsupported { .. } | Self::NotOffered { .. } | Self::NotListed { .. })
     }
 

@@ -35,6 +35,7 @@ mod bmc_reset;
 mod boot_device;
 mod boot_order;
 mod breaker;
+mod by_account;
 mod capability;
 mod coalesce;
 mod console;

@@ -11,6 +11,9 @@ pub struct Look {
     pub health: Health,
     /// What is wrong, in the BMC's words as far as it has some; empty: nothing, or it does not say.
     pub problem: String,
+    /// The power is on its way to another state, or a change that the BMC acknowledged may not be told yet: what is told is of
+    /// before, and nothing to rely on.
+    pub settling: bool,
 }
 
 /// What a BMC makes of its machine, the worst last.
@@ -30,6 +33,6 @@ impl Look {
     /// Of a BMC that knows the power alone.
     #[must_use]
     pub fn power_only(power: PowerState) -> Self {
-        Self { power, health: Health::Unknown, problem: String::new() }
+        Self { power, health: Health::Unknown, problem: String::new(), settling: false }
     }
 }

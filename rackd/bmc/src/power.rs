@@ -1,6 +1,7 @@
 //! Capability: power.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -52,6 +53,11 @@ pub trait Power: Send + Sync {
 
     /// Asks the operating system to shut down; returns when the BMC has asked.
     async fn power_soft(&self, deadline: Deadline) -> Result<(), BmcError>;
+
+    /// How long machines of this product are known to take for [`Power::power_soft`]; zero: no longer than others.
+    async fn soft_off_takes(&self, _: Deadline) -> Result<Duration, BmcError> {
+        Ok(Duration::ZERO)
+    }
 
     /// Off, then on, by the BMC. Not idempotent, so it is sent once: a lost answer is
     /// [`BmcError::AnswerLost`] with the state read afterwards. Prefer off, read back, on.

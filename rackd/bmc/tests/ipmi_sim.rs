@@ -133,7 +133,7 @@ async fn power_boot_device_and_identity() {
     let hub = IpmiHub::bind_with(quick()).await.unwrap();
     let bmc = hub.bmc(sim.address());
     assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
-    let look = Look { power: PowerState::Off, health: Health::Ok, problem: String::new() };
+    let look = Look { power: PowerState::Off, health: Health::Ok, problem: String::new(), settling: false };
     assert_eq!(bmc.look(soon()).await, Ok(look));
     assert_eq!(bmc.ensure_power(PowerState::On, soon()).await, Ok(true));
     assert_eq!(sim.power(), "1");

@@ -158,6 +158,18 @@ impl Desk {
         self.got_up.notify_one();
     }
 
+    /// Whoever types has nothing more to type, and looks on.
+    pub(super) fn free_keyboard(&self, seat: u64) {
+        let mut state = self.state();
+        if state.writer != Some(seat) {
+            return;
+        }
+        state.writer = None;
+        let actor = state.seats.get(&seat).cloned().unwrap_or_default();
+        drop(state);
+        self.notice(&format!("{actor} looks on now: nobody types"));
+    }
+
     pub(super) fn input(&self, seat: u64, input: Input) -> Result<(), &'static str> {
         if self.state().writer != Some(seat) {
             return Err("you only look on: what you typed goes nowhere");
@@ -336,6 +348,29 @@ fn is_final(error: &BmcError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_nothing_more_to_type_leaves_the_keyboard_to_others_and_looks_on() {
+        let desk = Desk::new("n1");
+        let sit = |mode, actor| Desk::sit(&desk, mode, actor).unwrap();
+        let mut script = sit(Mode::Write, "ann").unwrap();
+        let taken = sit(Mode::Write, "bob").unwrap_err();
+        assert!(matches!(&taken, AttachError::Taken { writer, .. } if writer == "ann"), "{taken}");
+        script.type_no_more();
+        let person = sit(Mode::Write, "bob").unwrap();
+        // Said twice, it is not the other's keyboard that is free.
+        script.type_no_more();
+        assert!(script.input(Input::Break).is_err());
+        assert_eq!(person.input(Input::Break), Ok(()));
+        desk.say(b"login: ");
+        let mut seen = Vec::new();
+        while let Ok(output) = script.output.try_recv() {
+            seen.push(output);
+        }
+        let freed = |output: &Output| matches!(output, Output::Notice(text) if &**text == "ann looks on now: nobody types");
+        assert!(seen.iter().any(freed), "{seen:?}");
+        assert!(matches!(seen.last(), Some(Output::Chars(chars)) if &**chars == b"login: "), "{seen:?}");
+    }
 
     #[test]
     fn our_own_last_session_is_waited_for_and_a_persons_is_not_fought() {

@@ -48,6 +48,11 @@ impl Seat {
     pub(crate) fn input(&self, input: Input) -> Result<(), &'static str> {
         self.desk.input(self.id, input)
     }
+
+    /// Only looks on from now on: the keyboard is free.
+    pub(crate) fn type_no_more(&self) {
+        self.desk.free_keyboard(self.id);
+    }
 }
 
 impl Drop for Seat {

@@ -148,6 +148,7 @@ async fn attend(
                 },
                 Ok(None) => {
                     types = false;
+                    seat.type_no_more();
                     continue;
                 }
                 Err(_) => return,

@@ -1,5 +1,5 @@
 use super::context::Context;
-use super::power::{ensure, observed};
+use super::power::{ensure, observed, soft_off_patience};
 use super::step::{Step, StepError, Timeouts};
 use farrier_bmc::{Deadline, PowerState};
 use farrier_proto::agent::session_response::{Command, PowerOff};
@@ -14,7 +14,7 @@ impl Step for AgentOff {
         "agent_off"
     }
     fn deadline(&self, timeouts: &Timeouts) -> Duration {
-        timeouts.soft_off + timeouts.bmc
+        timeouts.soft_off_step()
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         // An agent that is gone already answers nothing: the BMC's word counts. Both are polled all the time:
@@ -38,6 +38,7 @@ impl Step for AgentOff {
 
 /// Whether the machine is off before our patience ends.
 async fn goes_off(cx: &Context<'_>) -> Result<bool, StepError> {
-    let patience = Deadline::after(cx.rack.timeouts.soft_off);
-    Ok(cx.bmc().await?.wait_power(PowerState::Off, patience).await?)
+    let bmc = cx.bmc().await?;
+    let patience = soft_off_patience(cx, &bmc).await?;
+    Ok(bmc.wait_power(PowerState::Off, Deadline::after(patience)).await?)
 }

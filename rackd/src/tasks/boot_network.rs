@@ -21,23 +21,18 @@ pub(super) async fn set_boot_device(cx: &Context<'_>, wanted: BootOverride) -> R
     let bmc = cx.bmc().await?;
     let seen = bmc.set_boot_device(wanted, cx.call()).await?;
     if bmc.driver() == MANUAL {
-        let (node, what) = (&cx.machine()?.name, words(wanted));
-        return cx.note(format!("driver manual: have {node} boot from {what}; it is taken for done")).await;
+        let node = &cx.machine()?.name;
+        return cx.note(format!("driver manual: have {node} boot from {wanted}; it is taken for done")).await;
     }
     cx.note(read_back(wanted, seen)).await
-}
-
-fn words(o: BootOverride) -> String {
-    let times = if o.persistent { "always" } else { "once" };
-    format!("{:?} {times}, {:?}", o.device, o.mode).to_lowercase()
 }
 
 /// What the BMC keeps of a boot override; with what it does not keep, when that may matter later.
 fn read_back(wanted: BootOverride, seen: BootOverride) -> String {
     if wanted == seen {
-        return format!("reads back {}", words(seen));
+        return format!("reads back {seen}");
     }
-    let told = format!("asked for {}, reads back {}", words(wanted), words(seen));
+    let told = format!("asked for {wanted}, reads back {seen}");
     if wanted.mode == seen.mode {
         return told;
     }
@@ -69,10 +64,10 @@ mod tests {
     #[test]
     fn a_mode_that_the_bmc_does_not_keep_is_warned_of() {
         let wanted = BootOverride { device: Device::Network, persistent: true, mode: BootMode::Uefi };
-        assert_eq!(read_back(wanted, wanted), "reads back network always, uefi");
+        assert_eq!(read_back(wanted, wanted), "reads back network always, UEFI");
         let once = read_back(wanted, BootOverride { persistent: false, ..wanted });
-        assert_eq!(once, "asked for network always, uefi, reads back network once, uefi");
+        assert_eq!(once, "asked for network always, UEFI, reads back network once, UEFI");
         let bios = read_back(wanted, BootOverride { mode: BootMode::Bios, ..wanted });
-        assert!(bios.contains("reads back network always, bios: WARNING"), "{bios}");
+        assert!(bios.contains("reads back network always, BIOS: WARNING"), "{bios}");
     }
 }

@@ -5,6 +5,7 @@ use super::handle::{HandleError, TaskHandle};
 use super::settle_fence::settle_fence;
 use super::step::{Step, StepError};
 use super::{history, plan};
+use crate::bmc::Opened;
 use crate::rack::Rack;
 use farrier_bmc::{Deadline, PowerState};
 use farrier_journal::Record;
@@ -75,10 +76,37 @@ pub(super) fn start(rack: &Arc<Rack>, record: Record, resumed: bool) {
         });
         close(&rack, &handle, end).await;
         drop(running);
+        if handle.task().await.state() == TaskState::Failed {
+            let look = rack.beside.look(&rack, FailedTask { rack: &rack, handle: &handle });
+            rack.shutdown.run_until_cancelled(look).await;
+        }
         if let Err(error) = history::prune(&rack, &handle.node).await {
             tracing::warn!(node.id = %handle.node, %error, "old tasks are not forgotten");
         }
     });
+}
+
+/// One whose BMC may be the reason.
+pub(crate) struct FailedTask<'a> {
+    rack: &'a Arc<Rack>,
+    handle: &'a Arc<TaskHandle>,
+}
+
+impl FailedTask<'_> {
+    /// `nodes/{node}`
+    pub(crate) fn node(&self) -> &str {
+        &self.handle.node
+    }
+
+    /// The task's handle of it, or why there is none, and whether that may be over by itself. `None`: the machine has none.
+    pub(crate) async fn bmc(&self) -> Option<Result<Opened, (String, bool)>> {
+        let cx = Context { rack: self.rack, task: self.handle, index: 0, name: "look" };
+        if cx.machine().ok()?.bmc_driver.is_empty() {
+            return None;
+        }
+        let is_transient = |error: &StepError| matches!(error, StepError::Again(_));
+        Some(cx.opened_bmc().await.map_err(|error| (error.message().to_owned(), is_transient(&error))))
+    }
 }
 
 /// The console of a machine that is booted, for whoever asks later why it did not come up.
@@ -258,7 +286,7 @@ async fn run_step(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
     let mut last = String::from("nothing went wrong, but it never ended");
     loop {
         let tried = tokio::time::timeout_at(deadline.into(), step.run(cx)).await;
-        match tried {
+        match tried.map(|ran| ran.map_err(|error| error.about_node(&cx.task.node))) {
             Ok(Ok(())) => break,
             Ok(Err(StepError::Again(why))) if Instant::now() + pause < deadline => {
                 tracing::info!(operation.id = %cx.task.id, step = step.name(), error = %why, "step tried again");

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::executor::journal;
 use super::step::{Step, StepError, Timeouts};
-use farrier_bmc::{Deadline, MANUAL, PowerState};
+use farrier_bmc::{Bmc, Deadline, MANUAL, PowerState};
 use farrier_proto::types;
 use farrier_runtime::crash;
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Step for SoftOff {
         "soft_off"
     }
     fn deadline(&self, timeouts: &Timeouts) -> Duration {
-        timeouts.soft_off + timeouts.bmc
+        timeouts.soft_off_step()
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let bmc = cx.bmc().await?;
@@ -60,8 +60,9 @@ impl Step for SoftOff {
             return ensure(cx, PowerState::Off).await;
         }
         if bmc.power_status(cx.call()).await? == PowerState::On {
+            let patience = soft_off_patience(cx, &bmc).await?;
             bmc.power_soft(cx.call()).await?;
-            if bmc.wait_power(PowerState::Off, Deadline::after(cx.rack.timeouts.soft_off)).await? {
+            if bmc.wait_power(PowerState::Off, Deadline::after(patience)).await? {
                 return observed(cx, PowerState::Off).await;
             }
             cx.note("the system did not switch itself off: forcing it").await?;
@@ -136,6 +137,18 @@ pub(super) async fn ensure(cx: &Context<'_>, wanted: PowerState) -> Result<(), S
         cx.note(by_hand(&cx.machine()?.name, wanted)).await?;
     }
     observed(cx, wanted).await
+}
+
+/// How long the machine has to switch itself off; more than usual is said.
+pub(super) async fn soft_off_patience(cx: &Context<'_>, bmc: &Bmc) -> Result<Duration, StepError> {
+    let timeouts = &cx.rack.timeouts;
+    let patience = timeouts.soft_off_of(bmc.soft_off_takes(cx.call()).await?);
+    if patience > timeouts.soft_off {
+        let seconds = patience.as_secs();
+        cx.note(format!("this product is known to take long to switch itself off: it has {seconds}s"))
+            .await?;
+    }
+    Ok(patience)
 }
 
 /// What somebody is asked to do where there is no BMC.

@@ -54,6 +54,9 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
         Err(error) => return Err(error.into()),
     };
     observed(cx, power).await?;
+    // Inventory believes in another account by this word alone.
+    let proven = new_user.clone();
+    cx.task.edit(|task| task.result.get_or_insert_default().bmc_account_proven = proven).await?;
     crash::point(RotateBmcCredentials.name(), "proven");
     // The second opens the BMC: nothing that becomes of the first locks anybody out.
     let told = match opened.bmc.delete_account(&old_user, cx.call()).await {

@@ -8,6 +8,7 @@ use super::power::observed;
 use super::{history, plan};
 use crate::rack::Rack;
 use farrier_bmc::{Deadline, PowerState};
+use farrier_model::hint::about_node;
 use farrier_proto::rack::{Fence, StepState, Task};
 use farrier_proto::types;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ pub(super) async fn settle_fence(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, fen
             false => "it was on before and could not be switched on again: `farrier node power on NODE`",
         },
     };
+    let left = about_node(left, &handle.node);
     match end {
         End::Failed(why) => End::Failed(format!("{why}; {left}")),
         End::Aborted(why) => End::Aborted(format!("{why}; {left}")),

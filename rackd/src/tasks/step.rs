@@ -6,6 +6,7 @@ use crate::volumes::VolumeError;
 use farrier_block::OverlayError;
 use farrier_bmc::BmcError;
 use farrier_journal::JournalError;
+use farrier_model::hint::about_node;
 use farrier_switch::SwitchError;
 use serde::Deserialize;
 use std::time::Duration;
@@ -55,6 +56,14 @@ pub(crate) enum StepError {
 impl StepError {
     pub(crate) fn fatal(text: impl std::fmt::Display) -> Self {
         StepError::Fatal(text.to_string())
+    }
+
+    /// The same of this node: what a BMC's driver says does not know its name.
+    pub(crate) fn about_node(self, node: &str) -> Self {
+        match self {
+            StepError::Again(text) => StepError::Again(about_node(&text, node)),
+            StepError::Fatal(text) => StepError::Fatal(about_node(&text, node)),
+        }
     }
 
     pub(crate) fn message(&self) -> &str {
@@ -159,6 +168,18 @@ pub struct Timeouts {
     pub soft_off: Duration,
 }
 
+impl Timeouts {
+    /// How long a machine of a product that takes so long has to switch itself off: as long as leaves time to force it.
+    pub(crate) fn soft_off_of(&self, takes: Duration) -> Duration {
+        takes.min(self.soft_off_step().saturating_sub(self.bmc_call * 2)).max(self.soft_off)
+    }
+
+    /// A step that switches off softly, and by force if that does not do.
+    pub(crate) fn soft_off_step(&self) -> Duration {
+        self.soft_off + self.bmc
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
@@ -186,4 +207,23 @@ mod seconds {
 
     /// Longer is a typing error, and much longer is no instant any more.
     const WEEK: u64 = 7 * 86_400;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_that_takes_long_has_its_time_and_no_more_than_is_allowed() {
+        let timeouts = Timeouts::default();
+        let seconds = Duration::from_secs;
+        for (takes, waits) in [(0, 120), (60, 120), (300, 300), (2700, 360)] {
+            assert_eq!(timeouts.soft_off_of(seconds(takes)), seconds(waits), "{takes}");
+        }
+        let patient = Timeouts { soft_off: seconds(900), ..timeouts.clone() };
+        assert_eq!(patient.soft_off_of(seconds(300)), seconds(900));
+        // Calls that may take longer than the step: what is said for everybody holds.
+        let hasty = Timeouts { bmc: seconds(4), bmc_call: seconds(30), soft_off: seconds(3), ..timeouts };
+        assert_eq!(hasty.soft_off_of(seconds(300)), seconds(3));
+    }
 }

@@ -7,6 +7,7 @@ use farrier_proto::inventory::{ListWatchedNodesRequest, WatchedNode};
 use farrier_proto::rack::Machine;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
+use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -23,6 +24,8 @@ pub(super) struct Watched {
     pub(super) opens: u64,
     /// Not looked at before this.
     pub(super) not_before: Option<Instant>,
+    /// Since when its power has been on the way to another state.
+    pub(super) settling_since: Option<Instant>,
     /// Its password was refused once: it may have been changed since inventory was asked for it.
     pub(super) doubted: bool,
     /// When to ask again who the machine is; `None`: at the next look.
@@ -30,6 +33,11 @@ pub(super) struct Watched {
 }
 
 impl Watched {
+    /// Whether its power may still be on the way to another state; one that is for ever is told as it is.
+    pub(super) fn may_settle(&mut self, now: Instant) -> bool {
+        now < *self.settling_since.get_or_insert(now) + SETTLES
+    }
+
     /// Its password was refused when it was last asked.
     pub(super) fn is_refused(&self) -> bool {
         self.doubted || self.not_before.is_some()
@@ -40,6 +48,8 @@ pub(super) struct Known {
     pub(super) bmc: Bmc,
     /// The words cannot come to anything else.
     pub(super) settled: bool,
+    /// As in a sighting.
+    pub(super) passed_over: String,
 }
 
 /// What inventory says of a BMC.
@@ -130,6 +140,7 @@ pub(super) fn renew(old: Vec<Watched>, nodes: Vec<WatchedNode>) -> Vec<Watched> 
                 bmc: None,
                 opens: 0,
                 not_before: None,
+                settling_since: None,
                 doubted: false,
                 machine_at: None,
             },
@@ -138,6 +149,8 @@ pub(super) fn renew(old: Vec<Watched>, nodes: Vec<WatchedNode>) -> Vec<Watched> 
     renewed.collect()
 }
 
+/// Longer than any product takes to tell that its power has changed.
+pub(super) const SETTLES: Duration = Duration::from_secs(5 * 60);
 const PAGE: i32 = 500;
 /// More than any rack has: an inventory that pages for ever is not followed.
 const MOST: usize = 100_000;

@@ -106,6 +106,8 @@ impl Listener {
             }
             plan.looked(Instant::now());
             match self.bmc.look(Deadline::after(look::PATIENCE)).await {
+                // The next round tells, or another event.
+                Ok(seen) if seen.settling => {}
                 Ok(seen) => {
                     let sighting = look::seen(&self.node, seen, self.bmc.driver());
                     // The receiver is gone when rackd ends.

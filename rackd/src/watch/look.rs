@@ -1,22 +1,25 @@
 //! One look at one BMC.
 
 use super::list::{Known, Watched};
-use crate::bmc::Bmcs;
+use crate::bmc::{Bmcs, Opened};
 use farrier_bmc::{BmcError, Capability, Deadline, Health, Look, PowerState};
+use farrier_model::hint::about_node;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sighting {
+pub(crate) struct Sighting {
     /// `nodes/{node}`
     pub(super) node: String,
     pub(super) at: Instant,
     pub(super) seen: Seen,
+    /// Why the driver that an `auto` would rather have is not it; empty: it is, or it is not there.
+    pub(super) passed_over: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(crate) enum Seen {
     Power {
         state: PowerState,
         driver: &'static str,
@@ -43,7 +46,7 @@ impl Seen {
 
 /// Who the machine is, in its BMC's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     pub(super) uuid: String,
     pub(super) serial: String,
     pub(super) driver: &'static str,
@@ -64,8 +67,16 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
     // What is asked below takes its time: another look may see something newer meanwhile.
     let at = Instant::now();
     let seen = match read {
+        // What it says is of before a change: a disagreement that is none.
+        Ok((look, _)) if look.settling && watched.may_settle(at) => {
+            watched.doubted = false;
+            return None;
+        }
         Ok((look, driver)) => {
             watched.doubted = false;
+            if !look.settling {
+                watched.settling_since = None;
+            }
             power_of(look, driver, machine(watched, deadline).await)
         }
         // Nobody was asked.
@@ -77,7 +88,7 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
         }
         Err(failure) => {
             refused = failure.is_wrong_password();
-            let problem = plain(&failure.to_string());
+            let problem = told(&failure.to_string(), &watched.node);
             if failure.is_transient() { Seen::Unreachable(problem) } else { Seen::Failing(problem) }
         }
     };
@@ -86,16 +97,26 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
         watched.machine_at = None;
     }
     watched.not_before = refused.then(|| Instant::now() + REFUSED);
-    Some(Sighting { node: watched.node.clone(), at, seen })
+    let passed_over = watched.bmc.as_ref().map(|known| known.passed_over.clone()).unwrap_or_default();
+    Some(Sighting { node: watched.node.clone(), at, seen, passed_over })
 }
 
 /// What was seen beside the rounds.
 pub(super) fn seen(node: &str, look: Look, driver: &'static str) -> Sighting {
-    Sighting { node: node.to_owned(), at: Instant::now(), seen: power_of(look, driver, None) }
+    sighting(node, power_of(look, driver, None))
+}
+
+pub(super) fn sighting(node: &str, seen: Seen) -> Sighting {
+    Sighting { node: node.to_owned(), at: Instant::now(), seen, passed_over: String::new() }
+}
+
+/// A failure in words, of this node.
+pub(super) fn told(error: &str, node: &str) -> String {
+    plain(&about_node(error, node))
 }
 
 fn power_of(look: Look, driver: &'static str, machine: Option<Machine>) -> Seen {
-    let Look { power: state, health, problem } = look;
+    let Look { power: state, health, problem, .. } = look;
     Seen::Power { state, driver, health, problem: plain(&problem), machine }
 }
 
@@ -128,7 +149,7 @@ async fn power(
     let id = watched.node.strip_prefix("nodes/").unwrap_or(&watched.node);
     // Held until another is found, so that its session is not opened anew for nothing.
     let before = if bmcs.is_due(id) { watched.bmc.take() } else { None };
-    if let Some(Known { bmc, settled }) = &watched.bmc {
+    if let Some(Known { bmc, settled, .. }) = &watched.bmc {
         match bmc.look(deadline).await {
             Ok(state) => return Ok((state, bmc.driver())),
             Err(error) if *settled => return Err(error.into()),
@@ -138,11 +159,12 @@ async fn power(
     }
     let access = watched.words.access().await?;
     let settled = access.is_settled();
-    let bmc = bmcs.open(id, access, deadline).await?.bmc;
+    let Opened { bmc, passed_over } = bmcs.open(id, access, deadline).await?;
+    let passed_over = passed_over.map(|error| told(&error.to_string(), id)).unwrap_or_default();
     drop(before);
     let state = bmc.look(deadline).await;
     let driver = bmc.driver();
-    watched.bmc = Some(Known { bmc, settled });
+    watched.bmc = Some(Known { bmc, settled, passed_over });
     watched.opens += 1;
     Ok((state?, driver))
 }

@@ -21,6 +21,8 @@ enum Mood {
     Refuses,
     /// It has no system, and never gets one.
     Empty,
+    /// Its machine is on its way from on to off.
+    Leaving,
     /// It is well, and its machine is not.
     Ill,
 }
@@ -84,10 +86,11 @@ async fn serve(mut stream: TcpStream, mood: Arc<Mutex<Mood>>) {
             ),
             (Mood::Refuses, _) => ("401 Unauthorized", "{}"),
             (Mood::Empty, _) => ("200 OK", r#"{"Members": []}"#),
-            (Mood::Well | Mood::Ill, "/redfish/v1/Systems") => {
+            (Mood::Well | Mood::Leaving | Mood::Ill, "/redfish/v1/Systems") => {
                 ("200 OK", r#"{"Members": [{"@odata.id": "/redfish/v1/Systems/1"}]}"#)
             }
             (Mood::Well, _) => ("200 OK", r#"{"PowerState": "On"}"#),
+            (Mood::Leaving, _) => ("200 OK", r#"{"PowerState": "PoweringOff"}"#),
             (Mood::Ill, _) => (
                 "200 OK",
                 r#"{"PowerState": "On", "SerialNumber": " A17", "Status": {"Health": "OK", "HealthRollup": "Critical"}}"#,
@@ -117,6 +120,19 @@ async fn a_bmc_that_restarts_is_away_for_a_while_and_looked_at_all_the_time() {
         assert!(matches!(&seen, Some(Seen::Unreachable(why)) if why.contains("restarting")), "{seen:?}");
     }
     assert_eq!(rack.look(Mood::Well).await, Some(ON), "at once");
+    rack.bmcs.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_power_state_that_is_on_its_way_to_another_is_no_news_until_it_stays_so() {
+    let mut rack = Rack::new(Mood::Well).await;
+    assert_eq!(rack.look(Mood::Well).await, Some(ON));
+    assert_eq!(rack.look(Mood::Leaving).await, None);
+    assert_eq!(rack.look(Mood::Well).await, Some(ON));
+    assert!(rack.watched.settling_since.is_none());
+    // One that stays in between is told as it is.
+    assert_eq!(rack.look(Mood::Leaving).await, None);
+    assert!(!rack.watched.may_settle(Instant::now() + list::SETTLES));
     rack.bmcs.shutdown().await;
 }
 

@@ -6,6 +6,7 @@
 //! Which BMCs, with which passwords, inventory says before each round; while it is away, those of the last round are
 //! looked at, after a restart of rackd too (`kept.rs`), and the newest of what was seen of each waits.
 
+mod beside;
 mod kept;
 mod list;
 mod listener;
@@ -13,6 +14,7 @@ mod look;
 mod streams;
 mod tell;
 
+pub(crate) use beside::Beside;
 pub(crate) use kept::remove as forget_kept;
 
 use crate::config::LogWhen;
@@ -50,6 +52,7 @@ impl Watch {
     /// Looks and tells until shutdown.
     pub(crate) async fn run(self, rack: Arc<Rack>) {
         let (told, seen) = mpsc::channel(WAITING);
+        rack.beside.open(told.clone());
         let work = async {
             tokio::join!(self.look(&rack, told), tell::tell(self.inventory.clone(), seen));
         };

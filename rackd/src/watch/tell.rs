@@ -109,6 +109,7 @@ fn reported(sighting: &Sighting, now: Instant) -> ReportedObservation {
                 PowerState::Off => types::PowerState::Off,
             });
             reported.driver = (*driver).to_owned();
+            reported.passed_over.clone_from(&sighting.passed_over);
             reported.set_machine_health(match health {
                 Health::Unknown => MachineHealth::Unspecified,
                 Health::Ok => MachineHealth::Ok,
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     fn sighting(node: &str, at: Instant, seen: Seen) -> Sighting {
-        Sighting { node: node.to_owned(), at, seen }
+        Sighting { node: node.to_owned(), at, seen, passed_over: String::new() }
     }
 
     #[test]

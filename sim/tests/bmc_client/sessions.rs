@@ -72,6 +72,37 @@ async fn calls_that_are_given_up_leave_no_session_behind() {
     lab.stop().await;
 }
 
+/// Each by a handle that is gone before the next, as of a command line that is called again and again.
+#[tokio::test]
+async fn what_went_wrong_with_an_account_is_known_to_whoever_asks_next() {
+    let tuning = Tuning { tries: 3, ..quick() };
+    let lab = Lab::start_with(tuning, |_| {}).await;
+    let wrong = BmcAddress { password: Secret::new("wrong"), ..lab.address() };
+    let ask = async |address: &BmcAddress| lab.hub.bmc(address.clone()).power_status(soon()).await;
+    let is_open = |seen: &Result<PowerState, BmcError>| matches!(seen, Err(BmcError::CircuitOpen { .. }));
+    for sent in [true, false, false, false, false] {
+        let seen = ask(&wrong).await;
+        assert!(seen.as_ref().is_err_and(BmcError::is_wrong_password), "{seen:?}");
+        assert_eq!(is_open(&seen), !sent, "each try may count against the account");
+    }
+    // Somebody says that it is mended, and another account is another matter.
+    lab.hub.forgive(&wrong);
+    let seen = ask(&wrong).await;
+    assert!(matches!(seen, Err(BmcError::WrongPassword { .. })), "{seen:?}");
+    assert_eq!(ask(&lab.address()).await, Ok(PowerState::Off));
+
+    lab.bmc.set_faults(Faults { silent: true, ..Faults::default() });
+    let mut opened = false;
+    for _ in 0..6 {
+        opened = is_open(&ask(&lab.address()).await);
+        if opened {
+            break;
+        }
+    }
+    assert!(opened, "a dead BMC costs those who come later nothing");
+    lab.stop().await;
+}
+
 #[tokio::test]
 async fn a_bmc_that_no_longer_hears_suite_17_is_asked_with_3() {
     let tuning = Tuning { tries: 3, tries_in_old_session: 3, breaker_failures: 100, ..quick() };

@@ -1,8 +1,10 @@
 //! Driver `auto`: which of the two a BMC has.
 
+use farrier_bmc::redfish::{Dial, DialError, Stream};
 use farrier_bmc::{Auto, ipmi};
+use farrier_identity::device::{DeviceError, DeviceTrust, SelfSigned, connect};
 use farrier_sim::bmc::{BmcConfig, BmcHandle, BmcServer};
-use tokio::net::UdpSocket;
+use tokio::net::{TcpStream, UdpSocket};
 
 use super::*;
 
@@ -80,6 +82,54 @@ async fn redfish_that_comes_late_is_found_and_gives_what_ipmi_lacks() {
     known.reconsider("n1");
     assert!(known.is_due("n1"));
     assert_eq!(open(&known).await.0.driver(), "redfish");
+    hub.shutdown().await;
+    bmc.shutdown().await;
+    lab.stop().await;
+}
+
+/// https, as rackd dials it.
+struct TlsDial;
+
+#[async_trait::async_trait]
+impl Dial for TlsDial {
+    async fn dial(&self, address: &RedfishAddress) -> Result<Box<dyn Stream>, DialError> {
+        let trust = match address.trust {
+            Trust::Pin(pin) => DeviceTrust::Pin(pin),
+            _ => DeviceTrust::Nothing,
+        };
+        let stream = TcpStream::connect(address.addr).await?;
+        match connect(stream, &address.host, &trust).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(DeviceError::Certificate(seen)) => Err(DialError::Certificate(seen)),
+            Err(DeviceError::Tls(seen)) => Err(DialError::Tls(seen)),
+        }
+    }
+}
+
+/// Nobody has told the node the certificate of its BMC: its machine is driven all the same, and that somebody should is said
+/// each time, until somebody did.
+#[tokio::test]
+async fn a_redfish_that_nobody_vouches_for_is_told_as_long_as_ipmi_stands_in_for_it() {
+    let certificate = SelfSigned::generate(&["127.0.0.1".to_owned()]).unwrap();
+    let pin = certificate.fingerprint();
+    let lab = Lab::start(|config| config.tls = Some(certificate)).await;
+    let (bmc, address) = ipmi_of(&lab).await;
+    let hub = ipmi::IpmiHub::bind().await.unwrap();
+    let auto = Auto::default().again_after(Duration::ZERO);
+    let tls = RedfishHub::with(Arc::new(TlsDial), quick());
+    let open = async |trust| {
+        let redfish = tls.bmc(RedfishAddress { trust, ..lab.address() });
+        auto.open("n1", redfish, hub.bmc(address.clone()), soon()).await.unwrap()
+    };
+    for _ in 0..2 {
+        let (found, passed_over) = open(Trust::Nothing).await;
+        assert_eq!(found.driver(), "ipmi");
+        let told = passed_over.expect("it is said").to_string();
+        assert!(told.contains("--bmc-certificate-sha256"), "{told}");
+    }
+    let (found, passed_over) = open(Trust::Pin(pin)).await;
+    assert_eq!((found.driver(), passed_over), ("redfish", None));
+    tls.shutdown().await;
     hub.shutdown().await;
     bmc.shutdown().await;
     lab.stop().await;

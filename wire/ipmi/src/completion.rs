@@ -74,7 +74,7 @@ impl CompletionCode {
             BMC_INITIALIZING => "BMC initialization in progress",
             0xD3 => "destination unavailable",
             INSUFFICIENT_PRIVILEGE => "insufficient privilege level",
-            NOT_IN_PRESENT_STATE => "command not supported in present state",
+            NOT_IN_PRESENT_STATE => in_present_state(NetFn::from(netfn), cmd),
             0xD6 => "command sub-function disabled or unavailable",
             UNSPECIFIED => "unspecified error",
             0x80..=0xBE => command_specific(NetFn::from(netfn), cmd, self.0),
@@ -86,6 +86,16 @@ impl CompletionCode {
 impl fmt::Display for CompletionCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:02X}h", self.0)
+    }
+}
+
+/// What D5h comes down to: of a machine that is off, most of Chassis Control asks too much.
+fn in_present_state(netfn: NetFn, cmd: u8) -> &'static str {
+    match (netfn, cmd) {
+        (NetFn::Chassis, 0x02) => {
+            "not possible in the machine's present state; it may be off: look at its power, and switch it on first"
+        }
+        _ => "command not supported in present state",
     }
 }
 

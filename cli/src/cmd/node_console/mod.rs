@@ -98,6 +98,7 @@ async fn attach(session: &Session, link: &Link, name: String, mode: ConsoleMode)
     // In raw mode Ctrl-C is the machine's; who only looks keeps his own.
     let _raw = if types && at_terminal { Some(Raw::enter()?) } else { None };
     let mut typed = if types { Some(terminal::read_stdin()) } else { None };
+    let mut inputs = Some(inputs);
     let mut keys = Keys::default();
     // A terminal must not stay raw.
     let mut ended = signal(SignalKind::terminate())
@@ -109,8 +110,9 @@ async fn attach(session: &Session, link: &Link, name: String, mode: ConsoleMode)
                 None => return Ok(()),
             },
             bytes = next(&mut typed) => match bytes {
-                // A script has typed all it has to: it goes on looking until it is interrupted.
-                None => typed = None,
+                // A script has typed all it has to: the keyboard is free for somebody else, and it goes on looking until it
+                // is interrupted.
+                None => (typed, inputs) = (None, None),
                 Some(bytes) => for key in keys.push(&bytes) {
                     let what = match key {
                         Key::Chars(chars) => console_input::What::Chars(chars),
@@ -125,7 +127,9 @@ async fn attach(session: &Session, link: &Link, name: String, mode: ConsoleMode)
                     let input = ConsoleInput { what: Some(what) };
                     let what = Some(attach_node_console_request::What::Input(input));
                     // A stream that has ended says why on the other way.
-                    let _ = inputs.send(AttachNodeConsoleRequest { what }).await;
+                    if let Some(inputs) = &inputs {
+                        let _ = inputs.send(AttachNodeConsoleRequest { what }).await;
+                    }
                 }
             },
             _ = tokio::signal::ctrl_c() => return Ok(()),

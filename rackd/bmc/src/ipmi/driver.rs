@@ -1,6 +1,7 @@
 //! The capabilities in terms of IPMI commands.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use farrier_ipmi::command::{
@@ -11,8 +12,9 @@ use farrier_ipmi::completion::{CompletionCode, INVALID_COMMAND, NOT_IN_PRESENT_S
 use futures::future::BoxFuture;
 use ipmi_rs_core::app::GetDeviceId;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::link::Link;
+use super::link::{Change, Link};
 use super::quirks::Quirks;
 use crate::actor::{self, Call, Job};
 use crate::actors::Kept;
@@ -84,6 +86,10 @@ impl Power for IpmiBmc {
         self.call(deadline, |link, call| Box::pin(link.command(call, ChassisControl::SoftShutdown))).await
     }
 
+    async fn soft_off_takes(&self, deadline: Deadline) -> Result<Duration, BmcError> {
+        self.call(deadline, |link, call| Box::pin(async move { Ok(link.quirks(call).await?.soft_off) })).await
+    }
+
     async fn power_cycle(&self, deadline: Deadline) -> Result<(), BmcError> {
         self.call(deadline, |link, call| Box::pin(link.power_event(call, ChassisControl::PowerCycle))).await
     }
@@ -144,10 +150,28 @@ impl Link {
         ];
         let told: Vec<_> = faults.into_iter().filter(|(is, _)| *is).map(|(_, fault)| fault).collect();
         let health = if told.is_empty() { Health::Ok } else { Health::Critical };
-        Ok(Look { power, health, problem: told.join(", ") })
+        Ok(Look { power, health, problem: told.join(", "), settling: self.is_settling(power) })
+    }
+
+    /// Whether what is told may be of before the last change.
+    fn is_settling(&mut self, told: PowerState) -> bool {
+        self.change = self.change.filter(|change| change.to != told && Instant::now() < change.until);
+        self.change.is_some()
     }
 
     async fn set_power(&mut self, call: &mut Call, wanted: PowerState) -> Result<(), BmcError> {
+        self.change = None;
+        self.press(call, wanted).await?;
+        // It is done, whether or not this is answered.
+        if let Ok(Quirks { power_lag, .. }) = self.quirks(call).await
+            && !power_lag.is_zero()
+        {
+            self.change = Some(Change { to: wanted, until: Instant::now() + power_lag });
+        }
+        Ok(())
+    }
+
+    async fn press(&mut self, call: &mut Call, wanted: PowerState) -> Result<(), BmcError> {
         let control = match wanted {
             PowerState::On => ChassisControl::PowerUp,
             PowerState::Off => ChassisControl::PowerDown,
@@ -187,7 +211,7 @@ impl Link {
             return Ok(quirks);
         }
         let quirks = match self.command(call, GetDeviceId).await {
-            Ok(device) => Quirks::of(device.manufacturer_id),
+            Ok(device) => Quirks::of(device.manufacturer_id, device.product_id),
             Err(BmcError::Refused { .. } | BmcError::Malformed { .. }) => Quirks::NONE,
             Err(error) => return Err(error),
         };
@@ -213,8 +237,10 @@ impl Link {
             }
         };
         // Without parameter 3 the flags are forgotten 60 s after being set (§28.12), which a slow
-        // step between here and the power-on would hit. OpenBMC lacks the parameter: go on then.
-        self.optional_boot_option(call, SetBootOption::keep_flags_past_timeout()).await?;
+        // step between here and the power-on would hit. Some lack the parameter: go on then.
+        if quirks.keeps_flags {
+            self.optional_boot_option(call, SetBootOption::keep_flags_past_timeout()).await?;
+        }
         self.optional_boot_option(call, SetBootOption::acknowledge()).await?;
         let efi = wanted.mode == BootMode::Uefi;
         let flags = BootFlags { valid: true, persistent: wanted.persistent, efi, device };
@@ -234,8 +260,8 @@ impl Link {
         Err(BmcError::NotApplied {
             addr: self.address.addr,
             what: "the boot device",
-            expected: format!("{wanted:?}"),
-            seen: format!("{seen:?}"),
+            expected: wanted.to_string(),
+            seen: seen.to_string(),
         })
     }
 
@@ -258,7 +284,7 @@ impl Link {
 
     async fn identity(&mut self, call: &mut Call) -> Result<BmcIdentity, BmcError> {
         let device = self.command(call, GetDeviceId).await?;
-        self.quirks = Some(Quirks::of(device.manufacturer_id));
+        self.quirks = Some(Quirks::of(device.manufacturer_id, device.product_id));
         let guid = match self.command(call, GetSystemGuid).await {
             Ok(guid) => Some(guid),
             // The command is optional.

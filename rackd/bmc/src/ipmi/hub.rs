@@ -20,9 +20,10 @@ use super::link::Link;
 use super::sol::Sol;
 use super::tuning::Tuning;
 use super::wire::{Ear, Inbox, Wire};
-use crate::Bmc;
 use crate::actor::{self, Job, MAILBOX, forget_ended};
 use crate::actors::{Kept, Way};
+use crate::breaker::{Breaker, Breakers};
+use crate::{Bmc, Secret};
 
 /// Datagrams waiting for one actor while it has a question. It has one at a time, so nearly all of more than a few are rubbish;
 /// room for some of that lets the true answer through a storm.
@@ -61,10 +62,28 @@ struct Known {
     kept: Kept,
 }
 
+/// The account, its password, and the BMC's key.
+type Account = (String, Secret, Option<Secret>);
+
+fn account(address: &BmcAddress) -> Account {
+    (address.user.clone(), address.password.clone(), address.kg.clone())
+}
+
+/// One way to write an address, so that equal ones are.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    let canonical = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+    match addr {
+        // Keep the scope of link-local addresses.
+        SocketAddr::V6(_) if canonical.is_ipv6() => addr,
+        _ => canonical,
+    }
+}
+
 /// What actors and receivers use together.
 pub(crate) struct Shared {
     pub(crate) tuning: Tuning,
     pub(crate) opening: Semaphore,
+    breakers: Breakers<Account>,
     routes: Mutex<HashMap<SocketAddr, Vec<Route>>>,
     next_route: AtomicU64,
 }
@@ -104,6 +123,7 @@ impl IpmiHub {
         let shared = Arc::new(Shared {
             opening: Semaphore::new(tuning.concurrent_opens),
             tuning,
+            breakers: Breakers::default(),
             routes: Mutex::default(),
             next_route: AtomicU64::new(0),
         });
@@ -119,12 +139,7 @@ impl IpmiHub {
     /// calls through them wait for each other; other credentials make another actor.
     #[must_use]
     pub fn bmc(&self, address: BmcAddress) -> Bmc {
-        let canonical = SocketAddr::new(address.addr.ip().to_canonical(), address.addr.port());
-        let addr = match address.addr {
-            // Keep the scope of link-local addresses.
-            SocketAddr::V6(_) if canonical.is_ipv6() => address.addr,
-            _ => canonical,
-        };
+        let addr = canonical(address.addr);
         let address = Arc::new(BmcAddress { addr, ..address });
         let socket = if addr.is_ipv4() { Some(&self.inner.v4) } else { self.inner.v6.as_ref() };
         let (mailbox, kept) = socket.map(|socket| self.mailbox(&address, socket)).unzip();
@@ -154,6 +169,16 @@ impl IpmiHub {
             .with_present(driver.clone())
             .with_inventory(driver)
             .with_console(Arc::new(console))
+    }
+
+    /// Somebody has given the account of this address its password, perhaps by another way than IPMI: that it was refused
+    /// before counts no longer.
+    pub fn forgive(&self, address: &BmcAddress) {
+        let addr = canonical(address.addr);
+        self.inner.shared.breakers.review(addr, &account(address), |breaker| {
+            breaker.close();
+            true
+        });
     }
 
     /// Stops all actors, lets them close their sessions, and waits for them. Calls under way end
@@ -198,6 +223,11 @@ impl Drop for Inner {
 }
 
 impl Shared {
+    /// Of all who use this account.
+    pub(super) fn breaker(&self, address: &BmcAddress) -> Arc<Breaker> {
+        self.breakers.of(address.addr, account(address), || Breaker::new(self.tuning.breaker()))
+    }
+
     pub(super) fn add_route(&self, peer: SocketAddr) -> (u64, Inbox) {
         let (sender, datagrams) = mpsc::channel(INBOX);
         let id = self.next_route.fetch_add(1, Ordering::Relaxed);
@@ -305,6 +335,7 @@ mod tests {
         let shared = Shared {
             opening: Semaphore::new(tuning.concurrent_opens),
             tuning,
+            breakers: Breakers::default(),
             routes: Mutex::default(),
             next_route: AtomicU64::new(0),
         };

@@ -25,13 +25,21 @@ use super::tuning::Tuning;
 use super::wire::Wire;
 use crate::actor::{Call, Line, Repeat};
 use crate::breaker::Breaker;
-use crate::{BmcError, Deadline};
+use crate::{BmcError, Deadline, PowerState};
 
 /// Wait for the answer to Close Session: a courtesy, so not long.
 const CLOSE_WAIT: Duration = Duration::from_millis(250);
 
 /// For a sign of life of an idle session: the next call would not wait longer for it.
 const KEEP_ALIVE_WAIT: Duration = Duration::from_secs(10);
+
+/// A change of the power that a BMC acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Change {
+    pub(super) to: PowerState,
+    /// Until when the state before it may be told ([`Quirks::power_lag`]).
+    pub(super) until: Instant,
+}
 
 /// State of one BMC, owned by its actor.
 pub(crate) struct Link {
@@ -40,8 +48,10 @@ pub(crate) struct Link {
     pub(super) wire: Wire,
     /// The suite that worked last.
     pub(super) suite: Option<CipherSuite>,
-    breaker: Breaker,
+    breaker: Arc<Breaker>,
     pub(super) quirks: Option<Quirks>,
+    /// A change of the power that was acknowledged and may not be told yet.
+    pub(super) change: Option<Change>,
     /// The sensors' records, and of when they are.
     pub(super) records: Option<(SdrRepositoryInfo, Arc<[Sensor]>)>,
     /// Kept here also while a command is under way, so that whoever gives up a call loses no session: BMCs have few.
@@ -61,8 +71,8 @@ impl Line for Link {
         self.address.addr
     }
 
-    fn breaker(&mut self) -> &mut Breaker {
-        &mut self.breaker
+    fn breaker(&self) -> &Breaker {
+        &self.breaker
     }
 
     fn idle_at(&self) -> Option<Instant> {
@@ -88,7 +98,7 @@ impl Line for Link {
 
 impl Link {
     pub(crate) fn new(address: Arc<BmcAddress>, shared: Arc<Shared>, wire: Wire) -> Self {
-        let breaker = Breaker::new(shared.tuning.breaker());
+        let breaker = shared.breaker(&address);
         Self {
             address,
             shared,
@@ -96,6 +106,7 @@ impl Link {
             suite: None,
             breaker,
             quirks: None,
+            change: None,
             records: None,
             session: None,
             raised: false,

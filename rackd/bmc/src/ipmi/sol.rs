@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use farrier_ipmi::client::{ClientSession, Incoming};
-use farrier_ipmi::command::payload::{ALREADY_ACTIVE, ALREADY_INACTIVE};
+use farrier_ipmi::command::payload::{ALREADY_ACTIVE, ALREADY_INACTIVE, DISABLED};
 use farrier_ipmi::command::{ActivatePayload, Activated, DeactivatePayload};
 use farrier_ipmi::completion::{CompletionCode, INVALID_COMMAND};
 use farrier_ipmi::lan::LanMessage;
@@ -138,6 +138,14 @@ async fn activate(link: &mut Link, take_over: bool, call: &mut Call) -> Result<A
                 return Err(BmcError::Unsupported {
                     driver: "ipmi",
                     capability: Capability::Console.as_str(),
+                });
+            }
+            Err(BmcError::Refused { code: CompletionCode(DISABLED), .. }) => {
+                return Err(BmcError::NotOffered {
+                    addr,
+                    wanted: "its serial console over LAN, which is switched off",
+                    expected: vec!["SOL enabled, as by `ipmitool sol set enabled true`"],
+                    offered: Vec::new(),
                 });
             }
             other => return other,

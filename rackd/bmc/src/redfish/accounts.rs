@@ -20,12 +20,12 @@ impl Accounts for RedfishBmc {
         let new = new.clone();
         self.call(deadline, move |link, call| {
             Box::pin(async move {
-                let (logins, addr, user) =
-                    (Arc::clone(&link.logins), link.address.addr, link.address.user.clone());
-                logins.forgive(addr, &user, &new);
-                let set = link.set_password(call, new.clone()).await;
+                let (logins, addr) = (Arc::clone(&link.logins), link.address.addr);
+                let account = (link.address.user.clone(), new.clone());
+                logins.forgive(addr, &account);
+                let set = link.set_password(call, new).await;
                 // Also where the answer is lost, and also what others tried meanwhile.
-                logins.forgive(addr, &user, &new);
+                logins.forgive(addr, &account);
                 set
             })
         })
@@ -64,9 +64,10 @@ impl Accounts for RedfishBmc {
         self.call(deadline, move |link, call| {
             Box::pin(async move {
                 let (logins, addr) = (Arc::clone(&link.logins), link.address.addr);
-                logins.forgive(addr, &user, &password);
-                let made = link.create_account(call, user.clone(), password.clone()).await;
-                logins.forgive(addr, &user, &password);
+                let account = (user.clone(), password.clone());
+                logins.forgive(addr, &account);
+                let made = link.create_account(call, user, password).await;
+                logins.forgive(addr, &account);
                 made
             })
         })

@@ -62,6 +62,11 @@ impl RedfishAddress {
         Path::of(uri.path()).filter(|_| same)
     }
 
+    /// The account, and what opens it.
+    pub(crate) fn account(&self) -> (String, Secret) {
+        (self.user.clone(), self.password.clone())
+    }
+
     pub(super) fn wrong_password(&self) -> BmcError {
         BmcError::WrongPassword { addr: self.addr, user: self.user.clone() }
     }

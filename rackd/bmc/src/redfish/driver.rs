@@ -212,7 +212,8 @@ impl Link {
         };
         self.it_works();
         let (health, problem) = health::of(&system);
-        Ok(Look { power: state, health, problem })
+        let settling = power::on_its_way(&system).is_some();
+        Ok(Look { power: state, health, problem, settling })
     }
 
     async fn reset(&mut self, call: &mut Call, reset: &'static Reset) -> Result<(), BmcError> {
@@ -307,8 +308,8 @@ impl Link {
                 return Err(BmcError::NotApplied {
                     addr: self.address.addr,
                     what: "the boot device",
-                    expected: format!("{wanted:?}"),
-                    seen: format!("{seen:?}"),
+                    expected: wanted.to_string(),
+                    seen: seen.to_string(),
                 });
             }
             tokio::time::sleep(pause).await;

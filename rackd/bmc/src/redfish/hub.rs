@@ -13,9 +13,10 @@ use super::recognise::handle;
 use super::tuning::Tuning;
 use super::vendor;
 use super::worked::Worked;
-use crate::Bmc;
 use crate::actors::Actors;
+use crate::breaker::{Breaker, Breakers};
 use crate::ssh::Ssh;
+use crate::{Bmc, Secret};
 
 /// All BMCs of a rack. Cheap to clone. When the last clone is dropped the actors stop;
 /// [`RedfishHub::shutdown`] also waits until they have deleted their sessions.
@@ -30,6 +31,7 @@ struct Inner {
     actors: Actors<RedfishAddress, Link>,
     worked: Arc<Worked>,
     logins: Arc<Logins>,
+    breakers: Breakers<(String, Secret)>,
     places: Arc<Semaphore>,
     ssh: Option<Ssh>,
 }
@@ -52,8 +54,8 @@ impl RedfishHub {
     pub fn with_ssh(dial: Arc<dyn Dial>, tuning: Tuning, ssh: Option<Ssh>) -> Self {
         let (actors, worked) = (Actors::new(), Arc::default());
         let places = Arc::new(Semaphore::new(tuning.max_connections));
-        let logins = Arc::default();
-        Self { inner: Arc::new(Inner { dial, tuning, actors, worked, logins, places, ssh }) }
+        let (logins, breakers) = (Arc::default(), Breakers::default());
+        Self { inner: Arc::new(Inner { dial, tuning, actors, worked, logins, breakers, places, ssh }) }
     }
 
     /// A handle for one BMC. Nothing is sent yet. Handles with equal addresses share one actor, so
@@ -66,7 +68,9 @@ impl RedfishHub {
         let make = |address: Arc<RedfishAddress>| {
             let (dial, worked) = (Arc::clone(&inner.dial), Arc::clone(&inner.worked));
             let logins = Arc::clone(&inner.logins);
-            Link::new(address, dial, inner.tuning, worked, logins, Arc::clone(&inner.places))
+            let make = || Breaker::new(inner.tuning.breaker());
+            let breaker = inner.breakers.of(addr, address.account(), make);
+            Link::new(address, dial, inner.tuning, worked, logins, breaker, Arc::clone(&inner.places))
         };
         let address = Arc::new(address);
         let way = inner.actors.way(addr, Arc::clone(&address), make);
@@ -77,7 +81,11 @@ impl RedfishHub {
     /// Somebody has given the account of this address its password, perhaps by another way than Redfish: that it was refused
     /// before counts no longer.
     pub fn forgive(&self, address: &RedfishAddress) {
-        self.inner.logins.forgive(address.addr, &address.user, &address.password);
+        self.inner.logins.forgive(address.addr, &address.account());
+        self.inner.breakers.review(address.addr, &address.account(), |breaker| {
+            breaker.close();
+            true
+        });
     }
 
     /// Stops all actors, lets them delete their sessions, and waits for them. Calls under way end
@@ -87,5 +95,34 @@ impl RedfishHub {
             ssh.shutdown().await;
         }
         self.inner.actors.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::redfish::scripted;
+    use crate::{BmcError, Deadline};
+
+    /// Each system's node asks by a handle of its own, which is gone before the next.
+    #[tokio::test(start_paused = true)]
+    async fn a_bmc_that_is_dead_is_dead_to_all_its_systems_and_whoever_asks_next() {
+        let hub = scripted::hub(|_| None);
+        let ask = async |system: &str| {
+            let bmc = hub.bmc(RedfishAddress { system: system.to_owned(), ..scripted::address() });
+            bmc.power_status(Deadline::after(Duration::from_secs(25))).await.unwrap_err()
+        };
+        for system in ["1", "2", "3"] {
+            let seen = ask(system).await;
+            assert!(!matches!(seen, BmcError::CircuitOpen { .. }), "{system}: {seen:?}");
+        }
+        let seen = ask("4").await;
+        assert!(matches!(seen, BmcError::CircuitOpen { failures: 3, .. }), "{seen:?}");
+        hub.forgive(&scripted::address());
+        let seen = ask("4").await;
+        assert!(!matches!(seen, BmcError::CircuitOpen { .. }), "{seen:?}");
+        hub.shutdown().await;
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct Link {
     pub(super) logins: Arc<Logins>,
     worked: Arc<Worked>,
     pub(super) http: Http,
-    breaker: Breaker,
+    breaker: Arc<Breaker>,
     last_used: Instant,
     /// Of those who use the session beside the calls.
     session: SessionUse,
@@ -102,8 +102,8 @@ impl Line for Link {
         self.address.addr
     }
 
-    fn breaker(&mut self) -> &mut Breaker {
-        &mut self.breaker
+    fn breaker(&self) -> &Breaker {
+        &self.breaker
     }
 
     fn idle_at(&self) -> Option<Instant> {
@@ -141,6 +141,7 @@ impl Link {
         tuning: Tuning,
         worked: Arc<Worked>,
         logins: Arc<Logins>,
+        breaker: Arc<Breaker>,
         places: Arc<Semaphore>,
     ) -> Self {
         Self {
@@ -149,7 +150,7 @@ impl Link {
             logins,
             to_change: None,
             http: Http::new(Arc::clone(&address), dial, tuning, places),
-            breaker: Breaker::new(tuning.breaker()),
+            breaker,
             address,
             tuning,
             auth: Auth::None,

@@ -1,10 +1,8 @@
 //! What is known of a password, shared by all who log in at an address with it: the servers of a chassis have one account, and
 //! each wrong log-in counts against it. A refusal outlives its handles: who asks next is often not the one who asked before.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use farrier_ipmi::Secret;
 use tokio::time::{Instant, timeout_at};
@@ -12,24 +10,12 @@ use tokio::time::{Instant, timeout_at};
 use super::address::RedfishAddress;
 use super::tuning::Tuning;
 use crate::breaker::jitter;
+use crate::by_account::{ByAccount, Lasts};
 use crate::{BmcError, Deadline};
 
 /// One of these for a hub.
 #[derive(Default)]
-pub(super) struct Logins(Mutex<Table>);
-
-#[derive(Default)]
-struct Table {
-    known: HashMap<SocketAddr, Vec<Known>>,
-    /// When it was last walked.
-    swept: Option<Instant>,
-}
-
-struct Known {
-    user: String,
-    password: Secret,
-    login: Arc<Login>,
-}
+pub(super) struct Logins(ByAccount<(String, Secret), Login>);
 
 /// An account at an address, with a password.
 #[derive(Default)]
@@ -44,66 +30,23 @@ pub(super) struct Turn<'a>(tokio::sync::MutexGuard<'a, Option<Instant>>);
 impl Logins {
     /// The one of this address, account and password.
     pub(super) fn of(&self, address: &RedfishAddress) -> Arc<Login> {
-        let mut table = self.table();
-        table.sweep();
-        let known = table.known.entry(address.addr).or_default();
-        known.retain(Known::is_worth_keeping);
-        if let Some(known) = known.iter().find(|known| known.is_of(&address.user, &address.password)) {
-            return Arc::clone(&known.login);
-        }
-        // The oldest refusal makes room: what handles use stays.
-        if known.len() >= MOST
-            && let Some(oldest) = known.iter().position(|known| !known.is_used())
-        {
-            known.remove(oldest);
-        }
-        let login = Arc::new(Login::default());
-        let (user, password) = (address.user.clone(), address.password.clone());
-        known.push(Known { user, password, login: Arc::clone(&login) });
-        login
+        self.0.of(address.addr, address.account(), Login::default)
     }
 
     /// Somebody gives an account this password: what was known against it counts no longer.
-    pub(super) fn forgive(&self, addr: SocketAddr, user: &str, password: &Secret) {
-        if let Some(known) = self.table().known.get_mut(&addr) {
-            // Where somebody tries it right now, what comes of that is kept from those who come later.
-            known.retain(|known| !known.is_of(user, password) || known.login.forgive());
-        }
-    }
-
-    /// The map stays consistent even if a holder panicked: every change is one call.
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn forgive(&self, addr: SocketAddr, account: &(String, Secret)) {
+        // Where somebody tries it right now, what comes of that is kept from those who come later.
+        self.0.review(addr, account, Login::forgive);
     }
 }
 
-impl Table {
-    /// No secret stays for long because nobody asks its BMC again.
-    fn sweep(&mut self) {
-        let now = Instant::now();
-        if self.swept.is_some_and(|at| now < at + SWEEP) {
-            return;
+impl Lasts for Login {
+    /// Refused, or being tried.
+    fn lasts(&self) -> bool {
+        match self.refused.try_lock() {
+            Ok(refused) => refused.is_some_and(|until| Instant::now() < until),
+            Err(_) => true,
         }
-        self.swept = Some(now);
-        self.known.retain(|_, known| {
-            known.retain(Known::is_worth_keeping);
-            !known.is_empty()
-        });
-    }
-}
-
-impl Known {
-    fn is_of(&self, user: &str, password: &Secret) -> bool {
-        self.user == user && self.password == *password
-    }
-
-    /// By a handle: nobody but the table gives it away, under its lock.
-    fn is_used(&self) -> bool {
-        Arc::strong_count(&self.login) > 1
-    }
-
-    fn is_worth_keeping(&self) -> bool {
-        self.is_used() || self.login.is_refused()
     }
 }
 
@@ -116,14 +59,6 @@ impl Login {
                 true
             }
             Err(_) => false,
-        }
-    }
-
-    /// Or is being tried.
-    fn is_refused(&self) -> bool {
-        match self.refused.try_lock() {
-            Ok(refused) => refused.is_some_and(|until| Instant::now() < until),
-            Err(_) => true,
         }
     }
 
@@ -163,17 +98,13 @@ impl Turn<'_> {
     }
 }
 
-/// Passwords that are known at an address, but for those in use: somebody who guesses does not fill the memory.
-const MOST: usize = 32;
-
-/// Between two walks of all addresses.
-const SWEEP: Duration = Duration::from_secs(60);
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
 
     use super::*;
+    use crate::by_account::MOST;
     use crate::redfish::{RedfishAddress, RedfishHub, scripted};
 
     /// A BMC that takes no password, and counts those that are tried.
@@ -242,14 +173,14 @@ mod tests {
     async fn refusals_are_few_and_gone_when_they_expire_or_are_forgiven() {
         let (logins, tuning) = (Logins::default(), Tuning::default());
         let with = |n: usize| RedfishAddress { password: Secret::new(n.to_string()), ..scripted::address() };
-        let kept = || logins.table().known.values().map(Vec::len).sum::<usize>();
+        let kept = || logins.0.len();
         for n in 0..100 {
             let _told = logins.of(&with(n)).refuse(&with(n), &tuning).await;
         }
         assert_eq!(kept(), MOST);
         let soon = || Deadline::after(Duration::from_secs(1));
         assert!(logins.of(&with(99)).turn(&with(99), soon()).await.is_err());
-        logins.forgive(with(99).addr, "u", &with(99).password);
+        logins.forgive(with(99).addr, &with(99).account());
         assert!(logins.of(&with(99)).turn(&with(99), soon()).await.is_ok());
         assert!(logins.of(&with(98)).turn(&with(98), soon()).await.is_err());
         tokio::time::sleep(tuning.refused_pause * 2).await;

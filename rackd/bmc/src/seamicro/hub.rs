@@ -9,9 +9,10 @@ use tokio::sync::Semaphore;
 use super::SEAMICRO;
 use super::driver::SeaMicro;
 use super::link::Link;
-use crate::Bmc;
 use crate::actors::Actors;
+use crate::breaker::{Breaker, Breakers};
 use crate::redfish::{Dial, RedfishAddress, Tuning};
+use crate::{Bmc, Secret};
 
 /// All servers of all chassis of a rack. Cheap to clone; see [`crate::redfish::RedfishHub`].
 #[derive(Clone)]
@@ -23,6 +24,7 @@ struct Inner {
     dial: Arc<dyn Dial>,
     tuning: Tuning,
     actors: Actors<RedfishAddress, Link>,
+    breakers: Breakers<(String, Secret)>,
     places: Arc<Semaphore>,
     undo: Arc<Undo>,
 }
@@ -57,9 +59,9 @@ impl SeaMicroHub {
     /// As [`SeaMicroHub::new`], with other time-outs.
     #[must_use]
     pub fn with(dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
-        let (actors, undo) = (Actors::new(), Arc::default());
+        let (actors, breakers, undo) = (Actors::new(), Breakers::default(), Arc::default());
         let places = Arc::new(Semaphore::new(tuning.max_connections));
-        Self { inner: Arc::new(Inner { dial, tuning, actors, places, undo }) }
+        Self { inner: Arc::new(Inner { dial, tuning, actors, breakers, places, undo }) }
     }
 
     /// A handle for one server: `address.system` is its id, `0/0`, and goes into paths as it is; `address.driver` is not looked at. Nothing
@@ -67,9 +69,11 @@ impl SeaMicroHub {
     #[must_use]
     pub fn bmc(&self, address: RedfishAddress) -> Bmc {
         let (addr, inner) = (address.addr, &*self.inner);
-        let make = |address| {
+        let make = |address: Arc<RedfishAddress>| {
             let (dial, places) = (Arc::clone(&inner.dial), Arc::clone(&inner.places));
-            Link::new(address, dial, inner.tuning, places, Arc::clone(&inner.undo))
+            let make = || Breaker::new(inner.tuning.breaker());
+            let breaker = inner.breakers.of(addr, address.account(), make);
+            Link::new(address, dial, inner.tuning, breaker, places, Arc::clone(&inner.undo))
         };
         let driver = Arc::new(SeaMicro::new(addr, inner.actors.way(addr, Arc::new(address), make).0));
         Bmc::new(SEAMICRO)

@@ -27,7 +27,7 @@ pub(crate) struct Link {
     pub(super) tuning: Tuning,
     pub(super) undo: Arc<Undo>,
     http: Http,
-    breaker: Breaker,
+    breaker: Arc<Breaker>,
     last_used: Instant,
 }
 
@@ -70,8 +70,8 @@ impl Line for Link {
         self.address.addr
     }
 
-    fn breaker(&mut self) -> &mut Breaker {
-        &mut self.breaker
+    fn breaker(&self) -> &Breaker {
+        &self.breaker
     }
 
     fn idle_at(&self) -> Option<Instant> {
@@ -92,12 +92,13 @@ impl Link {
         address: Arc<RedfishAddress>,
         dial: Arc<dyn Dial>,
         tuning: Tuning,
+        breaker: Arc<Breaker>,
         places: Arc<Semaphore>,
         undo: Arc<Undo>,
     ) -> Self {
         Self {
             http: Http::new(Arc::clone(&address), dial, tuning, places),
-            breaker: Breaker::new(tuning.breaker()),
+            breaker,
             address,
             tuning,
             undo,

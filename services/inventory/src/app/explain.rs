@@ -114,6 +114,12 @@ fn bmc_in_trouble(node: &Node) -> bool {
         && node.observation.as_ref().is_some_and(|seen| !seen.bmc_problem.is_empty())
 }
 
+/// Whether its BMC has a better driver, and somebody has to do something for it.
+fn passes_over(node: &Node) -> bool {
+    node.bmc.as_ref().is_some_and(has_bmc)
+        && node.observation.as_ref().is_some_and(|seen| !seen.passed_over.is_empty())
+}
+
 /// Whether its BMC was opened before.
 fn is_opened(at: State) -> bool {
     !matches!(at, State::Enroll | State::Verifying | State::VerifyFailed)
@@ -133,6 +139,12 @@ fn seen_by_rack(node: &Node, seen: &Observation, now_ms: i64) -> Vec<String> {
     if !seen.bmc_problem.is_empty() {
         told.push(format!("its BMC is in trouble, asked{}: {}", ago(&seen.bmc_time), seen.bmc_problem));
     }
+    if !seen.passed_over.is_empty() {
+        told.push(format!(
+            "it is driven by {}, since another driver does not work: {}",
+            seen.driver, seen.passed_over
+        ));
+    }
     if !seen.machine_problem.is_empty() {
         let health = health_word(seen.machine_health());
         told.push(format!("its health is {health}{}: {}", ago(&seen.power_time), seen.machine_problem));
@@ -146,10 +158,11 @@ fn seen_by_rack(node: &Node, seen: &Observation, now_ms: i64) -> Vec<String> {
 
 /// Whether an API over https is asked for, and no certificate is right.
 fn trusts_nobody(bmc: &Bmc) -> bool {
-    super::bmc::speaks_http(bmc)
-        && bmc.scheme != "http"
-        && bmc.certificate_sha256.is_empty()
-        && bmc.ca_pem.is_empty()
+    super::bmc::speaks_http(bmc) && has_no_certificate(bmc)
+}
+
+fn has_no_certificate(bmc: &Bmc) -> bool {
+    bmc.scheme != "http" && bmc.certificate_sha256.is_empty() && bmc.ca_pem.is_empty()
 }
 
 /// What a person can do, most likely first.
@@ -169,9 +182,10 @@ fn actions(node: &Node, at: State) -> Vec<String> {
             "farrier node update {name} --bmc-driver ipmi --bmc-address HOST --bmc-user USER \
              --bmc-password-file FILE"
         ));
-    } else if at == VerifyFailed || bmc_in_trouble(node) {
+    } else if at == VerifyFailed || bmc_in_trouble(node) || passes_over(node) {
         // The refusal names the fingerprint it saw.
-        if node.bmc.as_ref().is_some_and(trusts_nobody) {
+        let unknown = |bmc: &Bmc| trusts_nobody(bmc) || (passes_over(node) && has_no_certificate(bmc));
+        if node.bmc.as_ref().is_some_and(unknown) {
             actions.push(format!("farrier node update {name} --bmc-certificate-sha256 SHA256"));
         }
         actions.push(format!(
@@ -300,6 +314,16 @@ mod tests {
     }
 
     #[test]
+    fn a_redfish_that_is_there_and_not_trusted_is_told_with_what_to_do() {
+        let bmc = Bmc { driver: "auto".into(), address: "192.0.2.1".into(), ..Bmc::default() };
+        let seen = Observation { passed_over: "an unknown certificate".into(), ..Observation::default() };
+        let told = explain(Node { bmc: Some(bmc), observation: Some(seen), ..node(State::Available) }, 0);
+        let pin = "farrier node update n1 --bmc-certificate-sha256 SHA256";
+        assert_eq!(told.actions.first().map(String::as_str), Some(pin));
+        assert!(told.observed.contains("an unknown certificate"), "{}", told.observed);
+    }
+
+    #[test]
     fn a_ramdisk_that_did_not_report_is_looked_for_in_the_boot_trace() {
         let told = explain(Node { bmc: Some(Default::default()), ..node(State::InspectFailed) }, 0);
         assert_eq!(told.actions.first().map(String::as_str), Some("farrier node boot-trace n1"));
@@ -349,6 +373,11 @@ mod tests {
         node.observation = Some(seen);
         let told = explain(node.clone(), 192_000).observed;
         assert!(told.contains("its BMC is in trouble, asked 12s ago: no answer"), "{told}");
+        let seen = node.observation.as_mut().unwrap();
+        (seen.driver, seen.passed_over) = ("ipmi".into(), "an unknown certificate".into());
+        let told = explain(node.clone(), 192_000).observed;
+        let words = "it is driven by ipmi, since another driver does not work: an unknown certificate";
+        assert!(told.contains(words), "{told}");
         let machine = |serial: &str| MachineIdentity { serial_number: serial.into(), ..Default::default() };
         let seen = node.observation.as_mut().unwrap();
         seen.set_machine_health(MachineHealth::Critical);

@@ -65,13 +65,14 @@ impl App {
             actor,
             bmc_credentials_rotated: rotated,
             bmc_credentials_refused: refused,
+            bmc_account_proven: proven,
             ..
         } = request;
         let node = self
             .write(&node, &operation, RELEASE, |node, next| {
                 holder(node, &operation, true)?;
                 let secrets = match (rotated, refused) {
-                    (true, _) => rotation::settle(node, next, &self.vault)?,
+                    (true, _) => rotation::settle(node, next, &proven, &self.vault)?,
                     (false, true) => rotation::forget(node),
                     (false, false) => Secrets::default(),
                 };

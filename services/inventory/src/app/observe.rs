@@ -46,6 +46,7 @@ pub(super) fn judge(
         now.set_power_state(power);
         now.power_time = Some(timestamp(seen_ms));
         now.driver.clone_from(&reported.driver);
+        now.passed_over.clone_from(&reported.passed_over);
         // While Farrier works on a node its power is Farrier's to change; and what was seen before the last write of
         // the node may be from the middle of work that has ended since.
         let at_rest = node.operation.is_empty() && is_since_written(node, seen_ms);

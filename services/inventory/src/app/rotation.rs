@@ -21,6 +21,7 @@ pub(super) fn begin(
     vault: &Vault,
 ) -> Result<Secrets, Status> {
     let name = node.name.clone();
+    let plain = plain(&name);
     if let Some(bmc) = node.bmc.as_ref().filter(|bmc| !has_bmc(bmc)) {
         let why = format!("driver {} of {name} reaches no BMC: there is no password to change", bmc.driver);
         return Err(refuse(Code::FailedPrecondition, Reason::BmcFailed, why));
@@ -30,12 +31,12 @@ pub(super) fn begin(
             Code::FailedPrecondition,
             Reason::BmcFailed,
             format!(
-                "{name} has no BMC: say which with `farrier node update NODE --bmc-driver auto --bmc-address HOST --bmc-user USER --bmc-password-file FILE`"
+                "{name} has no BMC: say which with `farrier node update {plain} --bmc-driver auto --bmc-address HOST --bmc-user USER --bmc-password-file FILE`"
             ),
         ));
     };
     if !new_user.is_empty() {
-        check_new_user(bmc, next.is_some(), new_user)?;
+        check_new_user(plain, bmc, next.is_some(), new_user)?;
     }
     bmc.rotation_pending = true;
     if next.is_some() {
@@ -46,8 +47,14 @@ pub(super) fn begin(
     Ok(Secrets { next: SecretChange::Store(sealed), ..Secrets::default() })
 }
 
-/// The BMC has it: it is the password from now on.
-pub(super) fn settle(node: &mut Node, next: Option<&[u8]>, vault: &Vault) -> Result<Secrets, Status> {
+/// The BMC has it: it is the password from now on. `proven`: the account that opened the BMC with it, where it is not the
+/// node's own; another account is believed by that alone, since an older rack gives the new password to the node's own.
+pub(super) fn settle(
+    node: &mut Node,
+    next: Option<&[u8]>,
+    proven: &str,
+    vault: &Vault,
+) -> Result<Secrets, Status> {
     // Somebody has given the node another password meanwhile, and that one counts.
     let Some(next) = next else { return Ok(Secrets::default()) };
     let password = vault.open(&next_context(&node.name), next).map_err(internal)?;
@@ -55,7 +62,7 @@ pub(super) fn settle(node: &mut Node, next: Option<&[u8]>, vault: &Vault) -> Res
     if let Some(bmc) = &mut node.bmc {
         bmc.rotation_pending = false;
         let next_user = std::mem::take(&mut bmc.next_user);
-        if !next_user.is_empty() {
+        if !next_user.is_empty() && next_user == proven {
             bmc.user = next_user;
         }
         bmc.password_set = true;
@@ -65,11 +72,11 @@ pub(super) fn settle(node: &mut Node, next: Option<&[u8]>, vault: &Vault) -> Res
 }
 
 /// Whether the node's BMC may have an account of this name besides its own.
-fn check_new_user(bmc: &Bmc, pending: bool, new_user: &str) -> Result<(), Status> {
+fn check_new_user(node: &str, bmc: &Bmc, pending: bool, new_user: &str) -> Result<(), Status> {
     if pending && bmc.next_user != new_user {
         let left = if bmc.next_user.is_empty() { &bmc.user } else { &bmc.next_user };
         let why = format!(
-            "a rotation to the account {left:?} has not been settled: settle it with `farrier node rotate-bmc-credentials NODE` first"
+            "a rotation to the account {left:?} has not been settled: settle it with `farrier node rotate-bmc-credentials {node}` first"
         );
         return Err(refuse(Code::FailedPrecondition, Reason::BmcFailed, why));
     }
@@ -82,6 +89,11 @@ fn check_new_user(bmc: &Bmc, pending: bool, new_user: &str) -> Result<(), Status
     super::bmc::check(&Bmc { user: new_user.to_owned(), ..bmc.clone() })
 }
 
+/// As people type it.
+fn plain(name: &str) -> &str {
+    name.strip_prefix("nodes/").unwrap_or(name)
+}
+
 /// What a transition means for the password: a default one is replaced by the first work that opens the BMC.
 pub(super) fn in_transition(
     node: &mut Node,
@@ -91,7 +103,7 @@ pub(super) fn in_transition(
 ) -> Result<Secrets, Status> {
     let replaces = node.bmc.as_ref().is_some_and(|bmc| bmc.default_password && has_bmc(bmc));
     match (request.bmc_credentials_rotated, request.bmc_credentials_refused) {
-        (true, _) => settle(node, next, vault),
+        (true, _) => settle(node, next, &request.bmc_account_proven, vault),
         (false, true) => Ok(forget(node)),
         (false, false) if replaces && request.event == lifecycle::Event::Manage.as_str() => {
             begin(node, next, "", vault)
@@ -130,6 +142,55 @@ const KINDS: [fn(&u8) -> bool; 4] =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn vault() -> (tempfile::TempDir, Vault) {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::open_or_create(&dir.path().join("secrets.key")).unwrap();
+        (dir, vault)
+    }
+
+    #[test]
+    fn another_account_is_the_nodes_when_it_was_proven_and_not_before() {
+        let (_dir, vault) = vault();
+        let bmc = Bmc {
+            driver: "ipmi".into(),
+            address: "192.0.2.1".into(),
+            user: "admin".into(),
+            ..Bmc::default()
+        };
+        // The last two: an older rack, which knows of one account, and one that proved somebody else's.
+        for (proven, user) in [("farrier", "farrier"), ("", "admin"), ("root", "admin")] {
+            let mut node = Node { name: "nodes/n1".into(), bmc: Some(bmc.clone()), ..Node::default() };
+            let begun = begin(&mut node, None, "farrier", &vault).unwrap();
+            let SecretChange::Store(next) = begun.next else { panic!("no password is made") };
+            let settled = settle(&mut node, Some(&next), proven, &vault).unwrap();
+            let bmc = node.bmc.unwrap();
+            assert_eq!((bmc.user.as_str(), bmc.next_user.as_str()), (user, ""), "{proven:?}");
+            assert!(!bmc.rotation_pending && bmc.password_set);
+            // Whoever has it, the password is the new one.
+            let SecretChange::Store(current) = settled.current else { panic!("no password is kept") };
+            let open = |context: String, sealed: &[u8]| vault.open(&context, sealed).unwrap().to_vec();
+            assert_eq!(open(bmc_context("nodes/n1"), &current), open(next_context("nodes/n1"), &next));
+            assert!(matches!(settled.next, SecretChange::Clear));
+        }
+    }
+
+    #[test]
+    fn a_rotation_that_is_not_settled_names_the_node_to_settle() {
+        let (_dir, vault) = vault();
+        let bmc = Bmc {
+            driver: "ipmi".into(),
+            address: "192.0.2.1".into(),
+            user: "admin".into(),
+            ..Bmc::default()
+        };
+        let mut node = Node { name: "nodes/n1".into(), bmc: Some(bmc), ..Node::default() };
+        let refused = begin(&mut node, Some(b"sealed".as_slice()), "farrier", &vault).unwrap_err();
+        assert!(refused.message().contains("`farrier node rotate-bmc-credentials n1`"), "{refused}");
+        node.bmc = None;
+        let refused = begin(&mut node, None, "", &vault).unwrap_err();
+        assert!(refused.message().contains("`farrier node update n1 --bmc-driver"), "{refused}");
+    }
 
     #[test]
     fn a_password_is_what_bmcs_ask_for_and_never_the_same() {

@@ -53,6 +53,7 @@ impl App {
             check::text("observations.bmc_problem", &one.bmc_problem)?;
             check::word("observations.driver", &one.driver)?;
             check::text("observations.machine_problem", &one.machine_problem)?;
+            check::text("observations.passed_over", &one.passed_over)?;
             if let Some(machine) = &one.machine {
                 check::text("observations.machine.uuid", &machine.uuid)?;
                 check::text("observations.machine.serial_number", &machine.serial_number)?;

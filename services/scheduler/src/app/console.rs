@@ -146,8 +146,11 @@ async fn up(
                 what: Some(attach_node_console_request::What::Input(input)),
             })) => input,
             Ok(Some(_)) => return invalid("input", "expected input after the first message"),
-            // Nothing more to type; whoever only looks does so.
-            Ok(None) => std::future::pending().await,
+            // Nothing more to type, which the rack is told; whoever only looks does so.
+            Ok(None) => {
+                drop(inputs);
+                return std::future::pending().await;
+            }
             Err(status) => return status,
         };
         if let Err(status) = audit.input(&input).await {

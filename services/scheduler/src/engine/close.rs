@@ -81,6 +81,7 @@ async fn transition(engine: &Engine, op: &Operation) -> Result<(), Status> {
         event: event.to_string(),
         bmc_credentials_rotated: !refused && has_replaced(op),
         bmc_credentials_refused: refused,
+        bmc_account_proven: result.bmc_account_proven,
         operation: op.name.clone(),
         error: op.error.as_ref().map(|e| e.message.clone()).unwrap_or_default(),
         hardware,

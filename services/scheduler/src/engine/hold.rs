@@ -72,6 +72,7 @@ async fn release_as(engine: &Engine, op: &Operation, node: &str, power_state: i3
         actor: op.actor.clone(),
         bmc_credentials_rotated: rotates && op.error.is_none(),
         bmc_credentials_refused: rotates && op.error.is_some() && refused,
+        bmc_account_proven: op.result.as_ref().map(|r| r.bmc_account_proven.clone()).unwrap_or_default(),
     };
     engine.clients.dispatch.clone().release_node(request).await.map(drop)
 }

@@ -1,0 +1,58 @@
+//! A look beside the rounds: how the BMC of a node does whose task has failed is told at once, not with the next round.
+
+use super::look::{self, Seen, Sighting};
+use crate::bmc::Opened;
+use crate::rack::Rack;
+use crate::tasks::FailedTask;
+use farrier_bmc::{Deadline, FAKE, MANUAL};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::mpsc;
+
+/// To whoever tells inventory; nobody does where nobody watches.
+#[derive(Debug, Default)]
+pub(crate) struct Beside(OnceLock<mpsc::Sender<Sighting>>);
+
+impl Beside {
+    pub(super) fn open(&self, told: mpsc::Sender<Sighting>) {
+        // There is one watch.
+        let _second = self.0.set(told);
+    }
+
+    /// Looks, unless other work has the BMC for itself by now.
+    pub(crate) async fn look(&self, rack: &Arc<Rack>, failed: FailedTask<'_>) {
+        let Some(told) = self.0.get() else { return };
+        let node = failed.node();
+        if rack.tasks.of_node(node).is_empty()
+            && let Some(sighting) = sight(node, &failed).await
+        {
+            // A watch that is behind with telling looks by itself soon.
+            let _behind = told.try_send(sighting);
+        }
+    }
+}
+
+/// `None`: there is nothing to look at, or what it says says nothing.
+async fn sight(node: &str, failed: &FailedTask<'_>) -> Option<Sighting> {
+    let deadline = Deadline::after(look::PATIENCE);
+    let Opened { bmc, passed_over } = match failed.bmc().await? {
+        Ok(opened) if [MANUAL, FAKE].contains(&opened.bmc.driver()) => return None,
+        Ok(opened) => opened,
+        Err((why, is_transient)) => return Some(trouble(node, &why, is_transient)),
+    };
+    match bmc.look(deadline).await {
+        Ok(seen) if seen.settling => None,
+        Ok(seen) => {
+            let passed_over =
+                passed_over.map(|error| look::told(&error.to_string(), node)).unwrap_or_default();
+            Some(Sighting { passed_over, ..look::seen(node, seen, bmc.driver()) })
+        }
+        Err(error) if error.is_our_own() => None,
+        Err(error) => Some(trouble(node, &error.to_string(), error.is_transient())),
+    }
+}
+
+fn trouble(node: &str, why: &str, is_transient: bool) -> Sighting {
+    let problem = look::told(why, node);
+    let seen = if is_transient { Seen::Unreachable(problem) } else { Seen::Failing(problem) };
+    look::sighting(node, seen)
+}
