@@ -351,6 +351,10 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
                     keep(rack, mac, request.clone()).await;
                     kept = Some(request);
                 }
+                // There is no room for it before somebody makes some.
+                if status.code() == Code::ResourceExhausted {
+                    break;
+                }
                 // It does not wait here for ever: what is on disk is told when the centre is back.
                 if attempt < ATTEMPTS {
                     tokio::time::sleep(RETRY).await;
@@ -419,7 +423,7 @@ fn may_pass(status: &Status) -> bool {
 
 /// Whether it would say so whatever it was told.
 fn says_nothing_of_it(status: &Status) -> bool {
-    may_pass(status) && !matches!(status.code(), Code::Internal | Code::Unknown | Code::ResourceExhausted)
+    may_pass(status) && !matches!(status.code(), Code::Internal | Code::Unknown)
 }
 
 /// Nothing is served to an unknown machine any more.

@@ -164,7 +164,9 @@ async fn a_console_that_is_ours_already_is_not_taken_for_anothers() {
         }
         lab.bmc.set_faults(once());
     };
-    let (line, ()) = tokio::join!(bmc.open_console(false, soon()), answered);
+    let both = async { tokio::join!(bmc.open_console(false, soon()), answered) };
+    let (line, ()) =
+        tokio::time::timeout(Duration::from_secs(60), both).await.expect("a console is activated");
     let mut line = line.unwrap();
     types(&line, "x").await;
     assert_eq!(output(&mut line, 1).await, "x");

@@ -30,8 +30,11 @@ impl OwnBmcs {
     pub(super) fn look(&self, into: &mut Option<OwnBmc>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_none() {
-            let seen = seen(ask_device(), HostInterface::read(Path::new("/")));
-            if seen.as_ref().is_some_and(|bmc| !bmc.ip_address.is_empty()) {
+            let asked = ask_device();
+            // A table is read again: the BMC itself may answer the next time.
+            let is_its_word = asked.as_ref().is_some_and(|bmc| !bmc.ip_address.is_empty());
+            let seen = seen(asked, HostInterface::read(Path::new("/")));
+            if is_its_word {
                 known.clone_from(&seen);
             }
             *into = seen;

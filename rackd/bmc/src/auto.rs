@@ -237,6 +237,14 @@ fn to_mend(error: &BmcError) -> Option<&BmcError> {
     }
 }
 
+impl BmcError {
+    /// Whether a person has to mend it, of a driver that is there and is not the one that answered.
+    #[must_use]
+    pub fn is_to_mend(&self) -> bool {
+        to_mend(self).is_some()
+    }
+}
+
 /// Whether the other driver must not be tried: this one is there, and something is wrong that a person has to see.
 /// A node that says nothing of certificates has none to differ from.
 fn is_final(error: &BmcError) -> bool {

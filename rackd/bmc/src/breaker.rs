@@ -96,6 +96,10 @@ impl Breaker {
             _ => return self.close(),
         };
         let mut state = self.state();
+        // Who was under way when it opened failed with those who opened it: the servers of a chassis do so together.
+        if !error.is_wrong_password() && state.open.as_ref().is_some_and(|open| now < open.until) {
+            return;
+        }
         state.failures = state.failures.saturating_add(1);
         state.failed = Some(now);
         if error.is_wrong_password() {

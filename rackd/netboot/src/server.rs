@@ -446,16 +446,9 @@ fn start_v4(
     if let Some((thread, dhcp)) = dhcp {
         thread.run("dhcp", tasks, dhcp.run(shutdown.clone()))?;
     }
-    // Where addresses are somebody else's, so are routers.
-    let ours = (roles.mode == Dhcp::Ours && roles.boots) || segment.dhcp6.is_some();
-    if shared.config.router_advertisements && ours {
-        match ra::Advertiser::bind(Arc::clone(segment)) {
-            Ok(advertiser) => drop(tasks.spawn(advertiser.run(shutdown.clone()))),
-            // A host without IPv6 boots machines too, only slower.
-            Err(error) => {
-                tracing::warn!(interface = segment.interface, %error, "router solicitations go unanswered");
-            }
-        }
+    // Where addresses are somebody else's, so are routers. What is said of DHCPv6 is said by who serves that.
+    if roles.mode == Dhcp::Ours && roles.boots && segment.dhcp6.is_none() {
+        advertise(shared, segment, shutdown, tasks);
     }
     if shared.config.foreign_servers && roles.mode != Dhcp::Off {
         match dhcp::Watcher::bind(Arc::clone(shared), Arc::clone(segment)) {
@@ -475,7 +468,25 @@ fn start_v4(
     Ok(())
 }
 
-/// The same for DHCPv6 and TFTP over IPv6.
+fn advertise(
+    shared: &Arc<Shared>,
+    segment: &Arc<Segment>,
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) {
+    if !shared.config.router_advertisements {
+        return;
+    }
+    match ra::Advertiser::bind(Arc::clone(segment)) {
+        Ok(advertiser) => drop(tasks.spawn(advertiser.run(shutdown.clone()))),
+        // A host without IPv6 boots machines too, only slower.
+        Err(error) => {
+            tracing::warn!(interface = segment.interface, %error, "router solicitations go unanswered");
+        }
+    }
+}
+
+/// The same for DHCPv6, routers and TFTP over IPv6.
 fn start_v6(
     shared: &Arc<Shared>,
     segment: &Arc<Segment>,
@@ -485,6 +496,7 @@ fn start_v6(
     let Some(six) = segment.dhcp6 else { return Ok(()) };
     let tftp = tftp::Server::bind(Arc::clone(shared), Arc::clone(segment), six.server_ip.into())?;
     let dhcp6 = dhcp6::Server::bind(Arc::clone(shared), Arc::clone(segment))?;
+    advertise(shared, segment, shutdown, tasks);
     if shared.config.foreign_servers {
         match dhcp6::Watcher::bind(Arc::clone(shared), Arc::clone(segment), six) {
             Ok(watcher) => drop(tasks.spawn(watcher.run(shutdown.clone()))),

@@ -206,6 +206,7 @@ impl Bmcs {
     /// The BMC was given this account with this password, by whichever driver: that it was refused before counts no longer.
     pub(crate) fn forgive(&self, access: &Access) {
         self.redfish.forgive(&access.redfish);
+        self.seamicro.forgive(&access.redfish);
         self.ipmi.forgive(&access.ipmi);
     }
 

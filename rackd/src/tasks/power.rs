@@ -142,7 +142,7 @@ pub(super) async fn ensure(cx: &Context<'_>, wanted: PowerState) -> Result<(), S
 /// How long the machine has to switch itself off; more than usual is said.
 pub(super) async fn soft_off_patience(cx: &Context<'_>, bmc: &Bmc) -> Result<Duration, StepError> {
     let timeouts = &cx.rack.timeouts;
-    let patience = timeouts.soft_off_of(bmc.soft_off_takes(cx.call()).await?);
+    let patience = timeouts.soft_off_of(bmc.soft_off_takes(cx.call()).await.unwrap_or_default());
     if patience > timeouts.soft_off {
         let seconds = patience.as_secs();
         cx.note(format!("this product is known to take long to switch itself off: it has {seconds}s"))

@@ -4,7 +4,7 @@ use super::look::{self, Seen, Sighting};
 use crate::bmc::Opened;
 use crate::rack::Rack;
 use crate::tasks::FailedTask;
-use farrier_bmc::{Deadline, FAKE, MANUAL};
+use farrier_bmc::{BmcError, Deadline, FAKE, MANUAL};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
@@ -43,6 +43,7 @@ async fn sight(node: &str, failed: &FailedTask<'_>) -> Option<Sighting> {
     match bmc.look(deadline).await {
         Ok(seen) if seen.settling => None,
         Ok(seen) => {
+            let passed_over = passed_over.filter(BmcError::is_to_mend);
             let passed_over =
                 passed_over.map(|error| look::told(&error.to_string(), node)).unwrap_or_default();
             Some(Sighting { passed_over, ..look::seen(node, seen, bmc.driver()) })

@@ -87,6 +87,7 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
             return None;
         }
         Err(failure) => {
+            watched.settling_since = None;
             refused = failure.is_wrong_password();
             let problem = told(&failure.to_string(), &watched.node);
             if failure.is_transient() { Seen::Unreachable(problem) } else { Seen::Failing(problem) }
@@ -160,6 +161,7 @@ async fn power(
     let access = watched.words.access().await?;
     let settled = access.is_settled();
     let Opened { bmc, passed_over } = bmcs.open(id, access, deadline).await?;
+    let passed_over = passed_over.filter(BmcError::is_to_mend);
     let passed_over = passed_over.map(|error| told(&error.to_string(), id)).unwrap_or_default();
     drop(before);
     let state = bmc.look(deadline).await;

@@ -45,7 +45,7 @@ impl Logins {
     }
 
     /// Somebody gives an account this password: what was known against it counts no longer.
-    pub(super) fn forgive(&self, addr: SocketAddr, account: &(String, Secret)) {
+    pub(crate) fn forgive(&self, addr: SocketAddr, account: &(String, Secret)) {
         // Where somebody tries it right now, what comes of that is kept from those who come later.
         self.0.review(addr, account, Login::forgive);
     }

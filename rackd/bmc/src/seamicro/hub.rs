@@ -89,6 +89,15 @@ impl SeaMicroHub {
             .with_volumes(driver)
     }
 
+    /// Somebody has given the account of this chassis its password: that it was refused before counts no longer.
+    pub fn forgive(&self, address: &RedfishAddress) {
+        self.inner.logins.forgive(address.addr, &address.account());
+        self.inner.breakers.review(address.addr, &address.account(), |breaker| {
+            breaker.close();
+            true
+        });
+    }
+
     /// Stops all actors and waits for them. Calls under way end with [`crate::BmcError::ShuttingDown`].
     pub async fn shutdown(&self) {
         self.inner.actors.shutdown().await;

@@ -21,7 +21,7 @@ use super::{Decision, Request, decide, proxy};
 use crate::lease::Ask;
 use crate::metrics::Shed;
 use crate::{
-    BootEntry, BootTable, ClientKey, Dhcp, EventKind, LeaseChange, LeaseKind, Leases, MacAddr, Pool, Segment,
+    BootEntry, BootTable, ClientKey, Dhcp, EventKind, LeaseChange, Leases, MacAddr, Pool, Segment,
     server::Shared, socket,
 };
 use farrier_model::Seldom;
@@ -217,7 +217,7 @@ impl Server {
             self.shared.foreign.tell(&self.shared, &segment, server, &how);
         }
         if let Some(entry) = table.entry(request.mac, &segment.network)
-            && self.is_anothers(entry, request)
+            && self.is_anothers(&table, entry, request)
         {
             return;
         }
@@ -359,25 +359,29 @@ impl Server {
     }
 
     /// Whether a reserved address is one that a pool gave to another machine before, which may run with it: no two have one
-    /// address. The other is given another when it renews.
-    fn is_anothers(&mut self, entry: &BootEntry, request: &Request) -> bool {
+    /// address. The other is given another when it renews; one that has taken an address reserved for it since has left.
+    fn is_anothers(&mut self, table: &BootTable, entry: &BootEntry, request: &Request) -> bool {
         if !matches!(request.kind, MessageType::Discover | MessageType::Request) {
             return false;
         }
-        let lease = self.leases().by_ip(entry.ip, SystemTime::now());
-        let Some(lease) =
-            lease.filter(|lease| matches!(lease.kind, LeaseKind::Pool(_)) && lease.mac != request.mac)
-        else {
+        let now = SystemTime::now();
+        let lease = self.leases().of_pool(entry.ip, now).filter(|lease| lease.mac != request.mac);
+        let Some(lease) = lease else { return false };
+        let moved = table.entry(lease.mac, &entry.network).filter(|its| its.ip != entry.ip);
+        if moved.is_some_and(|its| self.leases().by_ip(its.ip, now).is_some_and(|has| has.mac == lease.mac)) {
             return false;
-        };
+        }
+        let node = Some(entry.node.as_str()).filter(|node| !node.is_empty());
+        let kind =
+            if request.kind == MessageType::Discover { EventKind::Discover } else { EventKind::Request };
+        self.shared.events.emit(Some(request.mac), node, kind, request.describe());
         if self.in_use.due(entry.ip.into(), Instant::now()) {
-            let left = lease.expires_at.duration_since(SystemTime::now()).unwrap_or_default().as_secs();
+            let left = lease.expires_at.duration_since(now).unwrap_or_default().as_secs();
             let detail = format!(
                 "{} is reserved for it, and was given to {} before: expected that one to leave it, saw a lease for {left} s \
                  more; have that machine renew its lease or end it, or reserve another address",
                 entry.ip, lease.mac
             );
-            let node = Some(entry.node.as_str()).filter(|node| !node.is_empty());
             self.shared.events.emit(Some(request.mac), node, EventKind::AddressInUse, detail);
         }
         true

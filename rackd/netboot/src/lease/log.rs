@@ -58,7 +58,8 @@ impl Log {
             lost += skipped;
         }
         if lost > 0 {
-            log.harmed(&bytes, lost, &records)?;
+            log.harmed(&bytes, lost, &records);
+            // Where it could not be written anew, what follows goes behind what is there.
         } else if !rest.is_empty() {
             log.cut(rest)?;
         }
@@ -135,16 +136,24 @@ impl Log {
     }
 
     /// Keeps the file as it was found, and writes what is whole in it anew.
-    fn harmed(&mut self, found: &[u8], bytes: usize, records: &[Record]) -> io::Result<()> {
+    fn harmed(&mut self, found: &[u8], bytes: usize, records: &[Record]) {
         let kept = self.path.with_extension("damaged");
-        std::fs::write(&kept, found)?;
+        // The first one is nearest to what was.
+        if !kept.exists()
+            && let Err(error) = std::fs::write(&kept, found)
+        {
+            tracing::error!(path = %kept.display(), %error, "what was damaged is not kept");
+        }
         let (path, kept) = (self.path.display(), kept.display());
         tracing::error!(
             %path, bytes, %kept,
             "leases are damaged in their middle, which no crash does: look at the disk; an address that was written there \
              may be given again while its machine runs"
         );
-        self.rewrite(records)
+        self.len = found.len() as u64;
+        if let Err(error) = self.rewrite(records) {
+            tracing::error!(path = %self.path.display(), %error, "leases are not written anew: what is whole is read again");
+        }
     }
 
     /// Cuts off what is no record. More than a crash leaves is kept beside it: somebody may want to look.

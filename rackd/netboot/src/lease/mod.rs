@@ -280,10 +280,14 @@ impl Leases {
 
     /// The lease of an address, while it runs.
     pub(crate) fn by_ip(&self, ip: Ipv4Addr, now: SystemTime) -> Option<Lease> {
-        let pool = lock(&self.0.pools).values().find_map(|book| {
+        self.of_pool(ip, now).or_else(|| self.0.reserved.by_ip(ip, now))
+    }
+
+    /// The running lease of an address that was given from a pool.
+    pub(crate) fn of_pool(&self, ip: Ipv4Addr, now: SystemTime) -> Option<Lease> {
+        lock(&self.0.pools).values().find_map(|book| {
             book.get(ip).filter(|r| r.until > now && r.state == State::Bound).and_then(lease)
-        });
-        pool.or_else(|| self.0.reserved.by_ip(ip, now))
+        })
     }
 
     /// Addresses of pools of which anything is known, and reservations that were asked for.

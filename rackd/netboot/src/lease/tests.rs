@@ -272,6 +272,7 @@ fn a_file_harmed_in_its_middle_loses_what_is_harmed_and_is_kept_as_it_was_found(
         let left: Vec<_> = read.iter().map(|record| record.mac.0[5]).collect();
         assert_eq!(left, [0, 1, 3, 4], "byte {at}");
         assert_eq!(std::fs::read(path.with_extension("damaged")).unwrap(), bytes);
+        std::fs::remove_file(path.with_extension("damaged")).unwrap();
         // And it goes on from there.
         log.append(&records[2..3]).unwrap();
         drop(log);
