@@ -134,8 +134,8 @@ async fn all_read_one_types_and_the_keyboard_changes_hands_only_on_purpose() {
     bob.sees("login: root").await;
     bob.types("reboot\r").await;
     bob.is_told("you only look on").await;
-    // One session at the BMC, and one that types.
-    assert_eq!(node.ipmi().unwrap().session_count(), 1);
+    // One session of a console at the BMC, beside the one of commands, and one that types.
+    assert_eq!(node.ipmi().unwrap().session_count(), 2);
     let refused = attach(ConsoleMode::Write, "eve").await.err().unwrap();
     assert_eq!(reason_of(&refused).as_deref(), Some("CONSOLE_TAKEN"));
     assert!(refused.message().contains("ann types there already"), "{refused}");

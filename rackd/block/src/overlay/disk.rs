@@ -361,6 +361,10 @@ impl<S: Store> Disk<S> {
         let logged = self.store.write_at(&bytes, Record::offset(state.epoch, state.position));
         if logged.is_err() {
             state.torn = Some(state.epoch);
+            // A process that is killed before the next commit would find the whole ones. Where this fails too they may count:
+            // whoever wrote was told of an error, and knows nothing of what is there.
+            let _may_fail_too =
+                self.store.write_at(&vec![0; bytes.len()], Record::offset(state.epoch, state.position));
         }
         logged?;
         state.position += u32::try_from(changes.len()).unwrap_or(0);

@@ -9,7 +9,7 @@ use farrier_proto::types::{Nic, OwnBmc, System};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use super::same_machine::is_serial;
+use super::same_machine::is_said;
 
 /// `None`: nothing in the plan is about it. The passwords are in it.
 pub(super) fn propose(plan: &DiscoveryPlan, machine: &DiscoveredMachine) -> Option<ProposedNode> {
@@ -48,7 +48,7 @@ impl<'a> Matcher<'a> {
 
     /// By serial number first, then by any of its interfaces, then by its BMC.
     fn expected(&self, machine: &DiscoveredMachine) -> Option<&'a ExpectedMachine> {
-        let number = Some(serial(&system(machine).serial_number)).filter(|number| is_serial(number));
+        let number = Some(serial(&system(machine).serial_number)).filter(|number| is_said(number));
         let by_serial = number.and_then(|number| self.by_serial.get(&number));
         let nics = machine.hardware.iter().flat_map(|hardware| &hardware.nics);
         let macs = nics.map(|nic| nic.mac_address.as_str()).chain([machine.boot_mac_address.as_str()]);
@@ -139,7 +139,7 @@ fn contradictions(expected: &ExpectedMachine, machine: &DiscoveredMachine) -> Ve
         found.push(format!("it is expected with the BMC {listed}, and says that its own is {said}"));
     }
     let (listed, said) = (serial(&expected.serial_number), serial(&system(machine).serial_number));
-    if is_serial(&listed) && is_serial(&said) && listed != said {
+    if is_said(&listed) && is_said(&said) && listed != said {
         found.push(format!(
             "it is expected with the serial number {}, and says {said}",
             expected.serial_number
@@ -317,7 +317,7 @@ fn render(template: &str, machine: &DiscoveredMachine, unit: i32) -> Option<Stri
         let plain: String = value.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         // A name that lacks what makes it one machine's would be every machine's.
         let says_nothing = match word {
-            "{serial}" => !is_serial(&serial(value)),
+            "{serial}" => !is_said(&serial(value)),
             "{unit}" => unit == 0,
             _ => value.trim().is_empty(),
         };

@@ -141,9 +141,15 @@ pub(super) fn is_uuid(uuid: &str) -> bool {
         && !PLACEHOLDER_UUIDS.contains(&uuid)
 }
 
+/// Long enough to be one machine's in the world.
 pub(super) fn is_serial(serial: &str) -> bool {
+    serial.len() > 2 && is_said(serial)
+}
+
+/// Somebody gave it to the machine; in a list of machines a short one will do.
+pub(super) fn is_said(serial: &str) -> bool {
     let one_digit = serial.bytes().all(|b| Some(&b) == serial.as_bytes().first());
-    serial.len() > 2 && is_short_text(serial) && !one_digit && !PLACEHOLDER_SERIALS.contains(&serial)
+    is_short_text(serial) && !one_digit && !PLACEHOLDER_SERIALS.contains(&serial)
 }
 
 /// As SMBIOS has it, and as an index of a database takes it: what an agent says of a machine is not checked before.
