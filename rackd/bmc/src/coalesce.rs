@@ -128,6 +128,14 @@ impl<T: Clone> Turn<T> {
     pub(crate) fn begin(mut self) -> Joined<T> {
         Joined(self.0.take().map(|all| all.take()).unwrap_or_default())
     }
+
+    /// A read that is all of its turn: begun, ended, and told to those who joined.
+    pub(crate) async fn spend(self, read: impl Future<Output = Result<T, BmcError>>) -> Result<T, BmcError> {
+        let joined = self.begin();
+        let seen = read.await;
+        joined.tell(&seen);
+        seen
+    }
 }
 
 impl<T: Clone> Drop for Turn<T> {

@@ -59,14 +59,7 @@ impl IpmiBmc {
         F: for<'a> FnOnce(&'a mut Link, &'a mut Call) -> BoxFuture<'a, Result<T, BmcError>> + Send + 'static,
     {
         let read = |turn: Turn<T>| {
-            self.call(deadline, move |link, call| {
-                Box::pin(async move {
-                    let joined = turn.begin();
-                    let seen = operation(link, call).await;
-                    joined.tell(&seen);
-                    seen
-                })
-            })
+            self.call(deadline, move |link, call| Box::pin(turn.spend(operation(link, call))))
         };
         reads.ask(deadline, read).await
     }

@@ -66,14 +66,7 @@ impl RedfishBmc {
         F: for<'a> FnOnce(&'a mut Link, &'a mut Call) -> BoxFuture<'a, Result<T, BmcError>> + Send + 'static,
     {
         let read = |turn: Turn<T>| {
-            self.call(deadline, move |link, call| {
-                Box::pin(async move {
-                    let joined = turn.begin();
-                    let seen = operation(link, call).await;
-                    joined.tell(&seen);
-                    seen
-                })
-            })
+            self.call(deadline, move |link, call| Box::pin(turn.spend(operation(link, call))))
         };
         reads.ask(deadline, read).await
     }
@@ -90,17 +83,7 @@ impl Power for RedfishBmc {
     }
 
     async fn look(&self, deadline: Deadline) -> Result<Look, BmcError> {
-        let read = |turn: Turn<Look>| {
-            self.call(deadline, move |link, call| {
-                Box::pin(async move {
-                    let joined = turn.begin();
-                    let seen = link.look(call).await;
-                    joined.tell(&seen);
-                    seen
-                })
-            })
-        };
-        self.kept.reads.look.ask(deadline, read).await
+        self.read(&self.kept.reads.look, deadline, |link, call| Box::pin(link.look(call))).await
     }
 
     async fn power_on(&self, deadline: Deadline) -> Result<(), BmcError> {

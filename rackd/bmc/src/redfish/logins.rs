@@ -176,6 +176,17 @@ mod tests {
         })
     }
 
+    /// The same of one that has no sessions: the password goes along with every request.
+    fn refusing_each(count: Arc<AtomicU32>) -> RedfishHub {
+        scripted::hub(move |request| {
+            if request == "GET /redfish/v1/" {
+                return Some((200, scripted::ROOT.to_owned()));
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            Some((401, "{}".to_owned()))
+        })
+    }
+
     /// Five calls of a command line, each with a handle of its own, which is gone before the next.
     #[tokio::test(start_paused = true)]
     async fn a_refusal_outlives_its_handle_until_it_expires() {
@@ -202,14 +213,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_outlives_its_handle_also_where_there_are_no_sessions() {
         let tried = Arc::new(AtomicU32::new(0));
-        let count = Arc::clone(&tried);
-        let hub = scripted::hub(move |request| {
-            if request == "GET /redfish/v1/" {
-                return Some((200, scripted::ROOT.to_owned()));
-            }
-            count.fetch_add(1, Ordering::Relaxed);
-            Some((401, "{}".to_owned()))
-        });
+        let hub = refusing_each(Arc::clone(&tried));
         for _ in 0..5 {
             let bmc = hub.bmc(scripted::address());
             let seen = bmc.power_status(Deadline::after(Duration::from_secs(60))).await;
@@ -245,14 +249,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_password_that_is_wrong_is_tried_once_also_where_there_are_no_sessions() {
         let tried = Arc::new(AtomicU32::new(0));
-        let count = Arc::clone(&tried);
-        let hub = scripted::hub(move |request| {
-            if request == "GET /redfish/v1/" {
-                return Some((200, scripted::ROOT.to_owned()));
-            }
-            count.fetch_add(1, Ordering::Relaxed);
-            Some((401, "{}".to_owned()))
-        });
+        let hub = refusing_each(Arc::clone(&tried));
         let bmcs: Vec<_> = (0..8)
             .map(|n| hub.bmc(RedfishAddress { system: n.to_string(), ..scripted::address() }))
             .collect();

@@ -149,15 +149,15 @@ mod tests {
         (dir, vault)
     }
 
+    fn bmc() -> Bmc {
+        let (driver, address, user) = ("ipmi".into(), "192.0.2.1".into(), "admin".into());
+        Bmc { driver, address, user, ..Bmc::default() }
+    }
+
     #[test]
     fn another_account_is_the_nodes_when_it_was_proven_and_not_before() {
         let (_dir, vault) = vault();
-        let bmc = Bmc {
-            driver: "ipmi".into(),
-            address: "192.0.2.1".into(),
-            user: "admin".into(),
-            ..Bmc::default()
-        };
+        let bmc = bmc();
         // The last two: an older rack, which knows of one account, and one that proved somebody else's.
         for (proven, user) in [("farrier", "farrier"), ("", "admin"), ("root", "admin")] {
             let mut node = Node { name: "nodes/n1".into(), bmc: Some(bmc.clone()), ..Node::default() };
@@ -178,12 +178,7 @@ mod tests {
     #[test]
     fn a_rotation_that_is_not_settled_names_the_node_to_settle() {
         let (_dir, vault) = vault();
-        let bmc = Bmc {
-            driver: "ipmi".into(),
-            address: "192.0.2.1".into(),
-            user: "admin".into(),
-            ..Bmc::default()
-        };
+        let bmc = bmc();
         let mut node = Node { name: "nodes/n1".into(), bmc: Some(bmc), ..Node::default() };
         let refused = begin(&mut node, Some(b"sealed".as_slice()), "farrier", &vault).unwrap_err();
         assert!(refused.message().contains("`farrier node rotate-bmc-credentials n1`"), "{refused}");
