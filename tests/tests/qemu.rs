@@ -102,6 +102,19 @@ async fn boot_without_a_centre(lab: &mut Lab) -> Result<()> {
     Ok(server.machine.power_off().await?)
 }
 
+/// The mini image, until it has called home.
+fn anvil() -> Instance {
+    Instance {
+        name: "anvil".into(),
+        flavor: "flavors/any".into(),
+        image: "images/mini".into(),
+        hostname: "hammer".into(),
+        ready: ReadyGate::PhoneHome.into(),
+        ready_seconds: 300,
+        ..Instance::default()
+    }
+}
+
 /// Shim, GRUB, kernel and ramdisk from the rack; then the image's own shim from the disk, by the boot entry that was made.
 async fn deploy_locked(lab: &mut Lab) -> Result<()> {
     import_mini(lab).await?;
@@ -121,15 +134,7 @@ async fn deploy_locked(lab: &mut Lab) -> Result<()> {
     }
     client.wait(client.act("n1", NodeVerb::Provide).await?, |_| {}).await?;
     let before = server.machine.serial_position();
-    let instance = Instance {
-        name: "anvil".into(),
-        flavor: "flavors/any".into(),
-        image: "images/mini".into(),
-        hostname: "hammer".into(),
-        ready: ReadyGate::PhoneHome.into(),
-        ready_seconds: 300,
-        ..Instance::default()
-    };
+    let instance = anvil();
     let deployed = client.wait(client.create_instance(instance).await?, |_| {}).await?;
     let detail = |name: &str| deployed.steps.iter().find(|s| s.name == name).map(|s| s.detail.as_str());
     // The disk's own shim is what the firmware's entry starts.
@@ -371,16 +376,7 @@ async fn straight_path(lab: &Lab, mode: BootMode, method: DeployMethod) -> Resul
 
     let viewer = watch_console(farrier, client).await?;
     let before = server.machine.serial_position();
-    let instance = Instance {
-        name: "anvil".into(),
-        flavor: "flavors/any".into(),
-        image: "images/mini".into(),
-        hostname: "hammer".into(),
-        method: method.into(),
-        ready: ReadyGate::PhoneHome.into(),
-        ready_seconds: 300,
-        ..Instance::default()
-    };
+    let instance = Instance { method: method.into(), ..anvil() };
     let deployed = client.wait(client.create_instance(instance).await?, |_| {}).await?;
     ensure!(deployed.steps.iter().all(|step| step.error.is_empty()), "{:?}", deployed.steps);
     let instance = client.instance("anvil").await?;

@@ -3,8 +3,6 @@
 
 use anyhow::{Context as _, Result, ensure};
 use farrier_identity::device::SelfSigned;
-use farrier_proto::rack::ReadyGate;
-use farrier_proto::scheduler::Instance;
 use farrier_proto::types::{BootInterface, NodeVerb, ProvisionState};
 use farrier_sim::lab::RackConfig;
 use farrier_sim::machine::Firmware;
@@ -12,7 +10,7 @@ use farrier_sim::media::MediaStore;
 use farrier_sim::virtual_server::ServerOptions;
 use futures::future::BoxFuture;
 
-use super::{Lab, boot_mode, enrol_as, import_mini, new_node, on_a_rack_with};
+use super::{Lab, anvil, boot_mode, enrol_as, import_mini, new_node, on_a_rack_with};
 
 #[test]
 fn a_machine_with_secure_boot_is_deployed_from_virtual_media() {
@@ -68,15 +66,7 @@ where
 async fn deploy(lab: &Lab) -> Result<()> {
     lab.client.wait(lab.client.act("n1", NodeVerb::Provide).await?, |_| {}).await?;
     let before = lab.server.machine.serial_position();
-    let instance = Instance {
-        name: "anvil".into(),
-        flavor: "flavors/any".into(),
-        image: "images/mini".into(),
-        hostname: "hammer".into(),
-        ready: ReadyGate::PhoneHome.into(),
-        ready_seconds: 300,
-        ..Instance::default()
-    };
+    let instance = anvil();
     let deployed = lab.client.wait(lab.client.create_instance(instance).await?, |_| {}).await?;
     let detail = |name: &str| deployed.steps.iter().find(|s| s.name == name).map(|s| s.detail.clone());
     let waited = detail("wait_agent").context("no wait_agent")?;

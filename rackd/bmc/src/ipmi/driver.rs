@@ -91,17 +91,7 @@ impl Power for IpmiBmc {
     }
 
     async fn look(&self, deadline: Deadline) -> Result<Look, BmcError> {
-        let read = |turn: Turn<Look>| {
-            self.call(deadline, move |link, call| {
-                Box::pin(async move {
-                    let joined = turn.begin();
-                    let seen = link.look(call).await;
-                    joined.tell(&seen);
-                    seen
-                })
-            })
-        };
-        self.kept.reads.look.ask(deadline, read).await
+        self.read(&self.kept.reads.look, deadline, |link, call| Box::pin(link.look(call))).await
     }
 
     async fn power_on(&self, deadline: Deadline) -> Result<(), BmcError> {
