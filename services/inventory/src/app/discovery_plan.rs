@@ -1,6 +1,8 @@
 //! What becomes of discovered machines: kept sealed, since it has the passwords on the labels of new servers.
 
-use super::proposal::{MOST_UNITS, Matcher, UNIT, serial};
+use super::cabled::UNIT;
+use super::node::RACK_UNITS;
+use super::proposal::{Matcher, serial};
 use super::resource::event;
 use super::{App, bmc, check, error};
 use farrier_model::{Collection, MacAddress, is_label};
@@ -199,12 +201,12 @@ fn check_position(position: &CabledPosition) -> Result<(), Status> {
         check::name("plan.positions.rack", Collection::Racks, &position.rack)?;
     }
     let has_unit = match position.port.to_lowercase().matches(UNIT).count() {
-        0 => (1..=MOST_UNITS).contains(&position.rack_unit),
+        0 => (1..=RACK_UNITS).contains(&position.rack_unit),
         count => count == 1 && position.rack_unit == 0,
     };
     if !has_unit {
         let text = format!(
-            "expected one {UNIT} in the port or a rack unit of 1 to {MOST_UNITS}, saw {:?} and {}",
+            "expected one {UNIT} in the port or a rack unit of 1 to {RACK_UNITS}, saw {:?} and {}",
             position.port, position.rack_unit
         );
         return Err(invalid("plan.positions.rack_unit", text));

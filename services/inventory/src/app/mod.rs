@@ -1,6 +1,7 @@
 //! What the service does, one noun a file. Authorisation by object is here; `grpc` has checked the method.
 
 mod bmc;
+mod cabled;
 mod check;
 mod discovered;
 mod discovered_bmc;

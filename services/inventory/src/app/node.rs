@@ -16,7 +16,7 @@ use prost_types::Timestamp;
 use tonic::{Code, Status};
 
 /// Rack units of the tallest rack that anybody builds, with room.
-const RACK_UNITS: i32 = 100;
+pub(super) const RACK_UNITS: i32 = 100;
 
 impl App {
     pub(crate) async fn explain(&self, caller: &Caller, name: &str) -> Result<Explanation, Status> {

@@ -2,13 +2,13 @@
 
 use farrier_model::{Collection, is_label};
 use farrier_proto::inventory::{
-    Bmc, CabledPosition, DiscoveredMachine, DiscoveryPlan, DiscoveryRule, ExpectedMachine, GivenAddress,
-    ProposedNode,
+    Bmc, DiscoveredMachine, DiscoveryPlan, DiscoveryRule, ExpectedMachine, GivenAddress, ProposedNode,
 };
-use farrier_proto::types::{Nic, OwnBmc, System};
+use farrier_proto::types::{OwnBmc, System};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
+use super::cabled::{Place, place};
 use super::same_machine::is_said;
 
 /// `None`: nothing in the plan is about it. The passwords are in it.
@@ -147,47 +147,6 @@ fn contradictions(expected: &ExpectedMachine, machine: &DiscoveredMachine) -> Ve
     }
     found
 }
-
-/// Where a machine stands by one of its cables.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
-    /// Empty: wherever it was seen.
-    rack: String,
-    unit: i32,
-    /// Switch and port.
-    cable: String,
-}
-
-/// By the interface that it booted from, or else by the first other one whose cable the plan knows.
-fn place(positions: &[CabledPosition], machine: &DiscoveredMachine) -> Option<Place> {
-    let nics = || machine.hardware.iter().flat_map(|hardware| &hardware.nics);
-    let booted = |nic: &&Nic| same_mac(&nic.mac_address, &machine.boot_mac_address);
-    let cables = nics().filter(booted).chain(nics().filter(|nic| !booted(nic)));
-    cables.filter_map(|nic| nic.neighbour.as_ref()).find_map(|seen| {
-        positions.iter().find_map(|position| {
-            let switch = glob(&serial(&position.switch_name), &serial(&seen.system_name));
-            let unit = unit(position, &seen.port_id).filter(|_| switch && !seen.system_name.is_empty())?;
-            let cable = format!("{} {}", seen.system_name, seen.port_id);
-            Some(Place { rack: position.rack.clone(), unit, cable })
-        })
-    })
-}
-
-/// The rack unit that a port stands for; `None`: it is another port.
-fn unit(position: &CabledPosition, port: &str) -> Option<i32> {
-    let (pattern, port) = (serial(&position.port), serial(port));
-    let Some((before, after)) = pattern.split_once(UNIT) else {
-        return (pattern == port).then_some(position.rack_unit);
-    };
-    let digits = port.strip_prefix(before)?.strip_suffix(after)?;
-    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|unit| plain && (1..=MOST_UNITS).contains(unit))
-}
-
-/// Where the rack unit stands in the name of a port.
-pub(super) const UNIT: &str = "{unit}";
-/// Of a rack.
-pub(super) const MOST_UNITS: i32 = 100;
 
 /// Whose word the address of a BMC is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -339,7 +298,7 @@ fn render(template: &str, machine: &DiscoveredMachine, unit: i32) -> Option<Stri
 }
 
 /// `*` stands for anything.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(super) fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else { return false };
@@ -352,7 +311,7 @@ fn glob(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
-fn same_mac(one: &str, other: &str) -> bool {
+pub(super) fn same_mac(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
 }
 
@@ -368,7 +327,8 @@ fn system(machine: &DiscoveredMachine) -> System {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use farrier_proto::types::{Hardware, Neighbour};
+    use farrier_proto::inventory::CabledPosition;
+    use farrier_proto::types::{Hardware, Neighbour, Nic};
 
     fn with_bmc(mac_address: &str, ip_address: &str) -> DiscoveredMachine {
         let mut machine = machine();
