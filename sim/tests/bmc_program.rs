@@ -12,6 +12,8 @@ mod ours;
 mod python;
 #[path = "bmc_program/qemu.rs"]
 mod qemu;
+#[path = "bmc_program/schemas.rs"]
+mod schemas;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -105,11 +107,13 @@ impl Program {
     }
 
     /// A program that says at its end that it is through.
-    async fn python(&self, python: &Path, number: usize, program: &str) {
+    async fn python(&self, python: &Path, number: usize, program: &str) -> Output {
         let mut command = Command::new(python);
         command.args(["-c", program, &format!("https://{}", self.bmcs[number].redfish)]);
         command.arg(self.certificate(number)).arg(PASSWORD);
-        run(command, "python3").await.succeeds().says("all of it");
+        let output = run(command, "python3").await;
+        output.succeeds().says("all of it");
+        output
     }
 
     fn curl(&self, path: &str) -> Command {

@@ -7,12 +7,12 @@ use tokio::process::Command;
 
 /// A virtual environment with the clients, made once per target directory.
 pub(crate) async fn with_redfish_clients() -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redfish-clients-4");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redfish-clients-5");
     let python = directory.join("bin/python");
     let imports = |python: PathBuf| async move {
         let mut import = Command::new(python);
         import
-            .args(["-c", "import sushy, redfish_utilities, sushy_oem_idrac, proliantutils, sseclient"])
+            .args(["-c", "import sushy, redfish_utilities, sushy_oem_idrac, proliantutils, sseclient, redfish_service_validator"])
             .stderr(Stdio::null())
             .status()
             .await
@@ -40,6 +40,7 @@ pub(crate) async fn with_redfish_clients() -> PathBuf {
             "sushy-oem-idrac==6.0.0",
             "proliantutils==2.16.3",
             "sseclient-py==1.9.0",
+            "redfish-service-validator==3.1.8",
         ])
         .status()
         .await

@@ -111,10 +111,10 @@ pub(super) fn of_hpe(view: &View<'_>, path: &str, settings: bool) -> Value {
         "Id": if settings { "settings" } else { "boot" }, "Name": "Boot Order",
         "PersistentBootConfigOrder": ids(Personality::Ilo, order),
     });
-    let sources = OPTIONS.iter().zip(1..).map(|((_, id, name, device), number)| {
+    let sources = OPTIONS.iter().zip(1_u16..).map(|((_, id, name, device), number)| {
         json!({
-            "StructuredBootString": id, "BootString": name, "UEFIDevicePath": device, "BootOptionNumber": number,
-            "CorrelatableID": device,
+            "StructuredBootString": id, "BootString": name, "UEFIDevicePath": device,
+            "BootOptionNumber": format!("{number:04X}"), "CorrelatableID": device,
         })
     });
     if let Some(resource) = resource.as_object_mut().filter(|_| !settings) {

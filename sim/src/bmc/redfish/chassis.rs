@@ -31,7 +31,7 @@ pub(super) fn get(view: &View<'_>, path: &str, rest: &str) -> Option<Value> {
 
 fn chassis(view: &View<'_>, path: &str) -> Value {
     let mut chassis = json!({
-        "@odata.id": path, "@odata.type": "#Chassis.v1_14_0.Chassis", "Id": "1", "Name": "Chassis",
+        "@odata.id": path, "@odata.type": "#Chassis.v1_17_0.Chassis", "Id": "1", "Name": "Chassis",
         "ChassisType": "RackMount", "Manufacturer": view.config.facts.manufacturer,
         "Model": view.config.facts.model, "PowerState": power(view.power),
         "Status": { "State": "Enabled", "Health": "OK" },

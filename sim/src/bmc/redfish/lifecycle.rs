@@ -58,7 +58,7 @@ fn entry(entry: &Entry, collection: &str) -> Value {
     json!({
         "@odata.id": format!("{collection}/{id}"), "@odata.type": "#LogEntry.v1_8_0.LogEntry",
         "Id": id.to_string(), "Name": "Log Entry", "EntryType": "Event", "Created": created,
-        "SensorType": "Audit", "SensorNumber": 1, "Message": message, "MessageId": "Farrier.1.0.Audit",
-        "Severity": "OK", "EntryCode": "Assert",
+        "Message": message, "MessageId": "Farrier.1.0.Audit", "Severity": "OK",
+        "Oem": { "Dell": { "@odata.type": "#DellLCLogEntry.v1_0_0.DellLCLogEntry", "Category": "Audit" } },
     })
 }

@@ -1,5 +1,6 @@
 //! Whose service it pretends to be. Shapes by HPE's iLO 5 Redfish reference (HpeiLOServiceExt, HpeComputerSystemExt,
-//! HpeiLOVirtualMedia, HpeiLOUpdateServiceExt) and Dell's iDRAC 9 Redfish guide (DellManager, OemManager, DellJob).
+//! HpeiLOVirtualMedia, HpeiLOUpdateServiceExt) and Dell's iDRAC 9 Redfish guide (DellManager, OemManager, DellJob); `bmc_program::schemas` of the tests holds
+//! them against the published ones.
 
 use serde_json::{Map, Value, json};
 
@@ -107,9 +108,12 @@ impl Personality {
                     "PushType@Redfish.AllowableValues": ["Press", "PressAndHold"],
                 }},
             }}}),
-            Self::Idrac => json!({ "Oem": { "Dell": { "DellSystem": {
-                "@odata.type": "#DellSystem.v1_3_0.DellSystem", "BIOSReleaseDate": "07/14/2022",
-            }}}}),
+            Self::Idrac => json!({ "Oem": { "Dell": {
+                "@odata.type": "#DellOem.v1_3_0.DellOemResources",
+                "DellSystem": {
+                    "@odata.type": "#DellSystem.v1_3_0.DellSystem", "BIOSReleaseDate": "07/14/2022",
+                },
+            }}}),
         }
     }
 
@@ -125,12 +129,11 @@ impl Personality {
             Self::Idrac => json!({
                 "Actions": { "Oem": {
                     "#OemManager.ImportSystemConfiguration": {
-                        "target": format!("{path}/Actions/Oem/EID_674_Manager.ImportSystemConfiguration"),
+                        "target": format!("{path}/Actions/Oem/OemManager.ImportSystemConfiguration"),
                         "ShutdownType@Redfish.AllowableValues": SHUTDOWNS,
-                        "ImportSystemConfiguration": {},
                     },
                     "#OemManager.ExportSystemConfiguration": {
-                        "target": format!("{path}/Actions/Oem/EID_674_Manager.ExportSystemConfiguration"),
+                        "target": format!("{path}/Actions/Oem/OemManager.ExportSystemConfiguration"),
                         "ExportFormat@Redfish.AllowableValues": ["XML", "JSON"],
                         "ExportUse@Redfish.AllowableValues": ["Default", "Clone", "Replace"],
                         "IncludeInExport@Redfish.AllowableValues": ["Default"],
@@ -138,7 +141,9 @@ impl Personality {
                     },
                 }},
                 "LogServices": link(&format!("{path}/LogServices")),
-                "Links": { "Oem": { "Dell": { "Jobs": link(&format!("{path}/Jobs")) } } },
+                "Links": { "Oem": { "Dell": {
+                    "@odata.type": "#DellOem.v1_3_0.DellOemLinks", "Jobs": link(&format!("{path}/Jobs")),
+                }}},
             }),
         }
     }

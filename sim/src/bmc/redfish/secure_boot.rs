@@ -1,13 +1,16 @@
-//! UEFI Secure Boot and its keys (DSP0268 SecureBoot, SecureBootDatabase).
+//! UEFI Secure Boot and its keys (DSP0268 SecureBoot, SecureBootDatabase, Certificate, Signature).
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::changes::{Outcome, bad};
 use super::resources::{collection, link};
 
 /// Databases, and how many certificates and signatures the machine was delivered with.
 const DATABASES: &[(&str, usize, usize)] = &[("PK", 1, 0), ("KEK", 2, 0), ("db", 3, 0), ("dbx", 0, 77)];
+/// Who entered them: Microsoft's signature owner GUID, which is in every machine that is sold with keys.
+const OWNER: &str = "77fa9abd-0359-4d32-bd60-28f4e78f784b";
 const RESETS: &[&str] = &["ResetAllKeysToDefault", "DeleteAllKeys", "DeletePK"];
 
 /// What the firmware is set to.
@@ -100,7 +103,30 @@ impl SecureBoot {
             }
             ["SecureBootDatabases", id, "Certificates"] => list("CertificateCollection", database(id)?.0),
             ["SecureBootDatabases", id, "Signatures"] => list("SignatureCollection", database(id)?.1),
+            ["SecureBootDatabases", id, "Certificates", number] => {
+                let number = member(number, database(id)?.0)?;
+                json!({
+                    "@odata.id": path, "@odata.type": "#Certificate.v1_2_0.Certificate", "Id": number.to_string(),
+                    "Name": "Certificate", "CertificateType": "PEM", "UefiSignatureOwner": OWNER,
+                    "Subject": { "CommonName": format!("Simulated {id} {number}") },
+                    "Issuer": { "CommonName": "Simulated authority" },
+                })
+            }
+            ["SecureBootDatabases", id, "Signatures", number] => {
+                let number = member(number, database(id)?.1)?;
+                json!({
+                    "@odata.id": path, "@odata.type": "#Signature.v1_0_0.Signature", "Id": number.to_string(),
+                    "Name": "Signature", "SignatureTypeRegistry": "UEFI", "SignatureType": "EFI_CERT_SHA256_GUID",
+                    "SignatureString": hex::encode(Sha256::digest(number.to_be_bytes())),
+                    "UefiSignatureOwner": OWNER,
+                })
+            }
             _ => return None,
         })
     }
+}
+
+/// A number of those that a list has, which count from one.
+fn member(number: &str, count: usize) -> Option<usize> {
+    number.parse().ok().filter(|number| (1..=count).contains(number))
 }

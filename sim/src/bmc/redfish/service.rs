@@ -306,11 +306,11 @@ impl Service {
                 let inserted = changes::insert(&mut self.media, self.config.media_needs_protocol, body);
                 self.exchange(inserted).await
             }
-            "Oem/EID_674_Manager.ImportSystemConfiguration" => match changes::import(body) {
+            "Oem/OemManager.ImportSystemConfiguration" => match changes::import(body) {
                 Ok(work) => self.accept("Import Configuration", work),
                 Err((status, body)) => Reply { status, body: Some(body), headers: Vec::new() },
             },
-            "Oem/EID_674_Manager.ExportSystemConfiguration" => match profile::export(body) {
+            "Oem/OemManager.ExportSystemConfiguration" => match profile::export(body) {
                 Ok(work) => self.accept("Export Configuration", work),
                 Err((status, body)) => Reply { status, body: Some(body), headers: Vec::new() },
             },
