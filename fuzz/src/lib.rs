@@ -1,7 +1,13 @@
 //! What the fuzz targets do with an input, and what several of them need. The programs in `fuzz_targets` give it to libFuzzer;
-//! `examples/replay.rs` needs no fuzzer.
+//! `tests/replay.rs` needs no fuzzer.
 
-#![allow(dead_code, unreachable_pub, unused_imports, clippy::all, reason = "private modules of others are taken in by path")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::all,
+    reason = "private modules of others are taken in by path"
+)]
 
 pub mod targets;
 

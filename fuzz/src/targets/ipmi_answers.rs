@@ -3,7 +3,10 @@
 use farrier_ipmi::command::dcmi::GetPowerReading;
 use farrier_ipmi::command::sdr::{GetSdrRepositoryInfo, ReserveSdrRepository};
 use farrier_ipmi::command::user::{GetUserAccess, GetUserName};
-use farrier_ipmi::command::{ActivatePayload, GetBootFlags, GetChassisStatus, GetSystemGuid};
+use farrier_ipmi::command::watchdog::GetWatchdogTimer;
+use farrier_ipmi::command::{
+    ActivatePayload, GetBootFlags, GetChassisStatus, GetPayloadInstanceInfo, GetSystemGuid,
+};
 use farrier_ipmi::fru::{GetFruArea, ReadFru};
 use ipmi_rs_core::app::GetDeviceId;
 use ipmi_rs_core::connection::IpmiCommand;
@@ -27,7 +30,7 @@ macro_rules! answers {
 pub fn run(data: &[u8]) {
     answers!(
         data; GetSdrRepositoryInfo, ReserveSdrRepository, GetSelInfo, ReserveSel, ClearSel, ActivatePayload, GetFruArea,
-        GetPowerReading, GetUserAccess, GetBootFlags, GetChassisStatus, GetSystemGuid, GetDeviceId,
+        GetPowerReading, GetPayloadInstanceInfo, GetUserAccess, GetWatchdogTimer, GetBootFlags, GetChassisStatus, GetSystemGuid, GetDeviceId,
     );
     if let Ok(name) = GetUserName::parse_success_response(data) {
         assert!(name.len() <= 16, "{name:?}");

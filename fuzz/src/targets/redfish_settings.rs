@@ -1,14 +1,14 @@
 //! What of a machine a BMC keeps over Redfish, and its stream of events: the first byte says which, the rest is its answers.
 
 use super::redfish_client::{soon, talk, told};
-use farrier_bmc::{KeyReset, ProfileFormat, ProfileShutdown};
+use farrier_bmc::{KeyReset, ProfileFormat, ProfileShutdown, Secret};
 
 /// Events of one input that are waited for.
 const EVENTS: usize = 64;
 
 pub fn run(data: &[u8]) {
     let Some((what, answers)) = data.split_first() else { return };
-    talk(answers, async |handle| match what % 6 {
+    talk(answers, async |handle| match what % 12 {
         0 => {
             let Ok(mut events) = handle.events(soon()).await.map_err(told) else { return };
             for _ in 0..EVENTS {
@@ -44,6 +44,28 @@ pub fn run(data: &[u8]) {
             let profile = "<A><B>calvin99</B></A>".to_owned();
             let _ = handle.import_profile(profile, "", ProfileShutdown::None, soon()).await.map_err(told);
         }
+        6 => {
+            let _ = handle.network(soon()).await.map_err(told);
+            let _ = handle.power_draw(soon()).await.map_err(told);
+        }
+        7 => {
+            let _ = handle.secure_boot(soon()).await.map_err(told);
+            if let Ok(set) = handle.set_secure_boot(true, soon()).await.map_err(told) {
+                assert!(set.enabled, "set, and not read back");
+            }
+        }
+        8 => drop(handle.eject_media(soon()).await.map_err(told)),
+        9 => {
+            let _ = handle.diagnostic_interrupt(soon()).await.map_err(told);
+            let _ = handle.reset_bmc(soon()).await.map_err(told);
+        }
+        10 => {
+            let password = Secret::new("hunter3");
+            let _ = handle.has_account("v", soon()).await.map_err(told);
+            let _ = handle.create_account("v", &password, soon()).await.map_err(told);
+            let _ = handle.delete_account("v", soon()).await.map_err(told);
+        }
+        11 => drop(handle.open_console(false, soon()).await.map_err(told)),
         _ => {
             let log = handle.named_log("L", 4, soon()).await.map_err(told);
             assert!(log.map_or(0, |log| log.events.len()) <= 4);

@@ -81,6 +81,7 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     ("farrier-tests", ANYTHING),
+    ("farrier-fuzz", ANYTHING),
     ("xtask", &["farrier-sim"]),
 ];
 

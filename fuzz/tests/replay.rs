@@ -1,85 +1,55 @@
 //! Every target, with its seeds and a bounded number of mutations of them: the same ones each time, on stable Rust and without
-//! a fuzzer, so that the test command notices what panics. Name targets to run only those; `--mutations N` tries more.
+//! a fuzzer, so that the test command notices what panics. `FARRIER_FUZZ_MUTATIONS=N` tries more.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
 
-use farrier_fuzz::targets::ALL;
-
-fn main() -> ExitCode {
-    let (mut names, mut more) = (Vec::new(), None);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--mutations" => {
-                more =
-                    Some(arguments.next().and_then(|n| n.parse().ok()).expect("--mutations takes a number"))
+macro_rules! tests {
+    ($($name:ident: $mutations:expr),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                replay(stringify!($name), farrier_fuzz::targets::$name::run, $mutations);
             }
-            name => names.push(name.to_owned()),
-        }
-    }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if let Some(unknown) = names.iter().find(|name| !ALL.iter().any(|(known, ..)| known == name)) {
-        let known: Vec<_> = ALL.iter().map(|(known, ..)| *known).collect();
-        eprintln!("expected one of {}, seen {unknown}", known.join(", "));
-        return ExitCode::from(2);
-    }
-    let chosen: Vec<_> = ALL
-        .iter()
-        .filter(|(name, ..)| names.is_empty() || names.iter().any(|n| n == name))
-        .map(|(name, run, mutations)| (*name, *run, more.unwrap_or(*mutations)))
-        .collect();
-    let listed = check_that_all_are_listed(root);
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(!listed));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some((name, run, count)) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = replay(root, name, *run, *count) {
-                        eprintln!("{name}: {error}");
-                        failed.store(true, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    ExitCode::from(u8::from(failed.into_inner()))
+        )*
+
+        const ALL: &[&str] = &[$(stringify!($name)),*];
+    };
 }
 
+farrier_fuzz::for_each_target!(tests);
+
 /// One target: its seeds, and so many mutations of them.
-fn replay(root: &Path, name: &str, run: fn(&[u8]), count: u32) -> Result<(), String> {
-    let seeds = seeds(&root.join("seeds").join(name));
-    if seeds.is_empty() {
-        return Err(format!("expected seeds in fuzz/seeds/{name}, found none"));
-    }
-    let began = Instant::now();
+fn replay(name: &str, run: fn(&[u8]), count: u32) {
+    let more = std::env::var("FARRIER_FUZZ_MUTATIONS").ok();
+    let count = more.map_or(count, |more| more.parse().expect("FARRIER_FUZZ_MUTATIONS is a number"));
+    let seeds = seeds(&root().join("seeds").join(name));
+    assert!(!seeds.is_empty(), "expected seeds in fuzz/seeds/{name}, found none");
     let mut chance = Chance::of(name);
     let mutated = (0..count).map(|_| chance.mutate(&seeds));
-    let found = seeds.iter().cloned().chain(mutated).find(|input| !survives(run, input));
-    println!("{name}: {} seeds, {count} mutations, {} ms", seeds.len(), began.elapsed().as_millis());
-    let Some(input) = found else { return Ok(()) };
+    let Some(input) = seeds.iter().cloned().chain(mutated).find(|input| !survives(run, input)) else {
+        return;
+    };
     let path = std::env::temp_dir().join(format!("farrier-fuzz-{name}"));
     let kept =
         fs::write(&path, &input).map_or_else(|error| error.to_string(), |()| path.display().to_string());
-    Err(format!("panicked at an input of {} bytes, kept in {kept}", input.len()))
+    panic!("panicked at an input of {} bytes, kept in {kept}", input.len());
 }
 
 /// A target that nobody runs here would look as if it had passed.
-fn check_that_all_are_listed(root: &Path) -> bool {
-    let files = fs::read_dir(root.join("fuzz_targets")).expect("fuzz_targets");
-    let name = |entry: std::io::Result<fs::DirEntry>| {
-        entry.expect("an entry").path().file_stem().map(|s| s.to_string_lossy().into_owned())
-    };
-    let missing: Vec<_> =
-        files.filter_map(name).filter(|file| !ALL.iter().any(|(name, ..)| name == file)).collect();
-    if !missing.is_empty() {
-        eprintln!("not listed in fuzz/src/targets/mod.rs: {missing:?}");
+#[test]
+fn every_target_is_listed() {
+    let files = fs::read_dir(root().join("fuzz_targets")).expect("fuzz_targets");
+    for file in files.map(|entry| entry.expect("an entry").path()) {
+        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(ALL.contains(&name.as_str()), "{name} is not listed in fuzz/src/targets/mod.rs");
     }
-    missing.is_empty()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// In an order that is always the same.
