@@ -17,6 +17,7 @@ pub mod names;
 pub mod output;
 pub mod progress;
 pub mod prompt;
+pub mod talk;
 pub mod upload;
 
 use args::Cli;
@@ -31,7 +32,7 @@ pub async fn run(cli: Cli, env: Environment) -> ExitCode {
         outcome = cmd::dispatch(cli, &env) => outcome,
         _ = tokio::signal::ctrl_c() => {
             progress::clear();
-            eprintln!("interrupted: work that was started goes on; see `farrier operation list --running`");
+            talk::say("interrupted: work that was started goes on; see `farrier operation list --running`");
             return ExitCode::from(failure::Exit::INTERRUPTED);
         }
     };
@@ -42,7 +43,7 @@ pub async fn run(cli: Cli, env: Environment) -> ExitCode {
                 Some(node) => failure.about_node(&node),
                 None => failure,
             };
-            eprint!("{}", failure.render(colour));
+            talk::say(failure.render(colour).trim_end_matches('\n'));
             ExitCode::from(failure.exit.code())
         }
     }

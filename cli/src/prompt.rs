@@ -1,6 +1,7 @@
 //! Questions before something is destroyed, and secrets that must not be arguments.
 
 use crate::failure::Failure;
+use crate::talk;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
@@ -59,7 +60,7 @@ fn typed(text: &mut String) -> std::io::Result<usize> {
     eprint!("password: ");
     let _ = std::io::stderr().flush();
     let read = keys(stdin.lock().take(MAX_SECRET), text);
-    eprintln!();
+    talk::say("");
     tcsetattr(&stdin, OptionalActions::Now, &before)?;
     read
 }

@@ -32,6 +32,11 @@ impl Collection {
     pub fn name(self, id: &str) -> String {
         format!("{}/{id}", self.as_str())
     }
+
+    /// As people type it in filters, `n1` or whole, as a whole name; nothing stays nothing.
+    pub fn whole(self, typed: String) -> String {
+        if typed.is_empty() || typed.contains('/') { typed } else { self.name(&typed) }
+    }
 }
 
 /// A string that is not the name of such a resource.

@@ -46,7 +46,8 @@ struct WanArgs {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours).init();
     match Cli::parse().command {
         Command::Bmc(args) => bmc::cli::run(args).await,
         Command::Pretend(args) => pretend::cli::run(args).await,

@@ -1,7 +1,7 @@
 //! `farrier ca …`: certificates without a service.
 
 use crate::failure::Failure;
-use crate::{ca, prompt};
+use crate::{ca, prompt, talk};
 use clap::{ArgGroup, Subcommand};
 use farrier_identity::{Identity, Role};
 use std::path::PathBuf;
@@ -72,7 +72,10 @@ pub fn run(verb: Verb, yes: bool) -> Result<(), Failure> {
     match verb {
         Verb::Init { dir, common_name } => {
             ca::init(&dir, &common_name)?;
-            eprintln!("authority made in {}: ca.pem goes to everybody, ca.key to nobody", dir.display());
+            talk::say(format_args!(
+                "authority made in {}: ca.pem goes to everybody, ca.key to nobody",
+                dir.display()
+            ));
             Ok(())
         }
         Verb::Bootstrap { dir, racks, user, hosts, days } => {
@@ -84,7 +87,7 @@ pub fn run(verb: Verb, yes: bool) -> Result<(), Failure> {
             let admin = Identity::User { name: user.clone(), role: Role::Admin, project: String::new() };
             let all: Vec<_> = services.into_iter().chain(racks).chain([(user, admin)]).collect();
             for line in ca::bootstrap(&dir, all, &hosts, days)? {
-                eprintln!("{line}");
+                talk::say(line);
             }
             Ok(())
         }
@@ -105,7 +108,7 @@ pub fn run(verb: Verb, yes: bool) -> Result<(), Failure> {
                 prompt::confirm(yes, &format!("{} has an identity, which will be replaced", out.display()))?;
             }
             let issued = ca::issue(&dir, &identity, &hosts, days, &out)?;
-            eprintln!("{issued} in {}, valid for {days} days", out.display());
+            talk::say(format_args!("{issued} in {}, valid for {days} days", out.display()));
             Ok(())
         }
     }

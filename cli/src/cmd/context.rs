@@ -4,6 +4,7 @@ use crate::args::Global;
 use crate::context::{Context, Environment, File, Settings, Sourced, load, path, read, unknown, write};
 use crate::failure::Failure;
 use crate::output::{Column, Printer, Resource, column, wide};
+use crate::talk;
 use clap::Subcommand;
 use farrier_identity::Credentials;
 use serde_json::{Value, json};
@@ -113,7 +114,7 @@ fn change(
     let mut file = if path.exists() { read(global, env)? } else { File::default() };
     let said = edit(&mut file)?;
     write(&path, &file)?;
-    eprintln!("{said} in {}", path.display());
+    talk::say(format_args!("{said} in {}", path.display()));
     Ok(())
 }
 

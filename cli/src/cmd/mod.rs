@@ -37,7 +37,7 @@ use crate::client::{Link, Services};
 use crate::context::{self as settings, Environment};
 use crate::failure::Failure;
 use crate::output::{Format, Printer};
-use crate::{progress, prompt};
+use crate::{progress, prompt, talk};
 use clap::Subcommand;
 use farrier_proto::scheduler::Operation;
 use std::collections::HashMap;
@@ -106,7 +106,7 @@ impl Session {
 
     /// Says something to the person, not to the program that reads stdout.
     pub fn say(&self, text: &str) {
-        eprintln!("{text}");
+        talk::say(text);
     }
 
     /// Prints an operation, after it is done where that is asked for.

@@ -9,7 +9,8 @@ impl Resource for BmcVirtualMedia {
         vec![
             column("INSERTED", |m, _| m.inserted.to_string()),
             column("IMAGE", |m, _| m.image_url.clone()),
-            column("BOOTS ONCE", |m, _| m.boots_once.to_string()),
+            // Of a drive that is looked at nobody says it.
+            column("BOOTS ONCE", |m, _| if m.boots_once { "true" } else { "-" }.to_owned()),
         ]
     }
 

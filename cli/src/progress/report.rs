@@ -4,6 +4,7 @@ use crate::enum_word;
 use crate::names::short;
 use crate::output::table::clean;
 use crate::output::value::{between, cell, duration};
+use crate::talk;
 use farrier_model::size::human;
 use farrier_proto::rack::{Step, StepState};
 use farrier_proto::scheduler::{Operation, OperationPhase};
@@ -50,7 +51,7 @@ impl Report for Bar {
     }
 
     fn say(&mut self, text: &str) {
-        self.bar.suspend(|| eprintln!("{}", clean(text)));
+        self.bar.suspend(|| talk::say(clean(text)));
     }
 
     fn end(&mut self) {

@@ -76,8 +76,9 @@ pub(super) fn start(rack: &Arc<Rack>, record: Record, resumed: bool) {
         });
         close(&rack, &handle, end).await;
         drop(running);
-        if handle.task().await.state() == TaskState::Failed {
-            let look = rack.beside.look(&rack, FailedTask { rack: &rack, handle: &handle });
+        let has_failed = handle.task().await.state() == TaskState::Failed;
+        if has_failed || matches!(handle.spec.work, Some(Work::Verify(_))) {
+            let look = rack.beside.look(&rack, EndedTask { rack: &rack, handle: &handle });
             rack.shutdown.run_until_cancelled(look).await;
         }
         if let Err(error) = history::prune(&rack, &handle.node).await {
@@ -86,13 +87,13 @@ pub(super) fn start(rack: &Arc<Rack>, record: Record, resumed: bool) {
     });
 }
 
-/// One whose BMC may be the reason.
-pub(crate) struct FailedTask<'a> {
+/// One whose BMC may be the reason, or has just been proven.
+pub(crate) struct EndedTask<'a> {
     rack: &'a Arc<Rack>,
     handle: &'a Arc<TaskHandle>,
 }
 
-impl FailedTask<'_> {
+impl EndedTask<'_> {
     /// `nodes/{node}`
     pub(crate) fn node(&self) -> &str {
         &self.handle.node

@@ -43,7 +43,7 @@ mod withdraw_disks;
 mod write_config_drive;
 mod write_image;
 
-pub(crate) use executor::FailedTask;
+pub(crate) use executor::EndedTask;
 pub(crate) use handle::TaskHandle;
 pub use step::Timeouts;
 

@@ -1,9 +1,10 @@
-//! A look beside the rounds: how the BMC of a node does whose task has failed is told at once, not with the next round.
+//! A look beside the rounds: how the BMC of a node does whose task has failed, or has proven it, is told at once, not with the
+//! next round.
 
 use super::look::{self, Seen, Sighting};
 use crate::bmc::Opened;
 use crate::rack::Rack;
-use crate::tasks::FailedTask;
+use crate::tasks::EndedTask;
 use farrier_bmc::{BmcError, Deadline, FAKE, MANUAL};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
@@ -19,12 +20,12 @@ impl Beside {
     }
 
     /// Looks, unless other work has the BMC for itself by now.
-    pub(crate) async fn look(&self, rack: &Arc<Rack>, failed: FailedTask<'_>) {
+    pub(crate) async fn look(&self, rack: &Arc<Rack>, ended: EndedTask<'_>) {
         let told = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(told) = told else { return };
-        let node = failed.node();
+        let node = ended.node();
         if rack.tasks.of_node(node).is_empty()
-            && let Some(sighting) = sight(node, &failed).await
+            && let Some(sighting) = sight(node, &ended).await
         {
             // A watch that is behind with telling looks by itself soon.
             let _behind = told.try_send(sighting);
@@ -33,9 +34,9 @@ impl Beside {
 }
 
 /// `None`: there is nothing to look at, or what it says says nothing.
-async fn sight(node: &str, failed: &FailedTask<'_>) -> Option<Sighting> {
+async fn sight(node: &str, ended: &EndedTask<'_>) -> Option<Sighting> {
     let deadline = Deadline::after(look::PATIENCE);
-    let Opened { bmc, passed_over } = match failed.bmc().await? {
+    let Opened { bmc, passed_over } = match ended.bmc().await? {
         Ok(opened) if [MANUAL, FAKE].contains(&opened.bmc.driver()) => return None,
         Ok(opened) => opened,
         Err((why, is_transient)) => return Some(trouble(node, &why, is_transient)),

@@ -84,6 +84,9 @@ impl std::fmt::Display for Protocol {
     }
 }
 
+/// What IPMI 2.0 has room for (table 22-31).
+const IPMI_PASSWORD: usize = 20;
+
 /// Runs until SIGINT or SIGTERM. Prints a line for each BMC on standard output once all of them listen.
 ///
 /// # Errors
@@ -101,6 +104,15 @@ pub async fn run(args: Args) -> Result<()> {
         Some(path) => Some(secret(path).await?),
         None => None,
     };
+    let password = secret(&args.password_file).await?;
+    let most = if args.speaks.contains(&Protocol::Ipmi) { IPMI_PASSWORD } else { usize::MAX };
+    let length = password.expose().len();
+    anyhow::ensure!(
+        (1..=most).contains(&length),
+        "expected a password of 1 to {IPMI_PASSWORD} bytes in {} (more with --speaks redfish alone), saw {length}",
+        args.password_file.display()
+    );
+    anyhow::ensure!(args.count > 0, "expected a --count of 1 at least, saw 0");
     let speaks = |protocol, port| args.speaks.contains(&protocol).then_some(port);
     let qemu = match (args.qmp, args.qemu.is_empty()) {
         (Some(qmp), _) => Some(Arc::new(Qemu::running(qmp, args.serial).await?)),
@@ -114,7 +126,7 @@ pub async fn run(args: Args) -> Result<()> {
         redfish_port: speaks(Protocol::Redfish, args.redfish_port),
         kinds: args.personality,
         user: args.user,
-        password: secret(&args.password_file).await?,
+        password,
         kg,
         script,
     };

@@ -1,6 +1,6 @@
 //! Machines that nobody described, as their racks found them.
 
-use super::noun::{Noun, etag, whole};
+use super::noun::{Noun, etag};
 use super::proposal::{bmc_address, propose};
 use super::resource::{event, expect_etag};
 use super::same_machine::{Identifiers, Merge, merge};
@@ -345,7 +345,7 @@ impl Noun for DiscoveredMachine {
     }
 
     fn term(term: Term) -> Result<Term, Status> {
-        Ok(Term { value: whole(Collection::Racks, term.value), ..term })
+        Ok(Term { value: Collection::Racks.whole(term.value), ..term })
     }
 }
 

@@ -1,4 +1,4 @@
-use super::noun::{Noun, etag, fields, labelled, whole};
+use super::noun::{Noun, etag, fields, labelled};
 use super::rack::is_own_rack;
 use super::{App, bmc, check, error, explain, state};
 use farrier_inventory_store::{BmcPlace, NodeExtra, SecretChange, Secrets};
@@ -199,9 +199,9 @@ impl Noun for Node {
     fn term(term: Term) -> Result<Term, Status> {
         let bad = |why: &str| refuse(Code::InvalidArgument, Reason::InvalidFilter, format!("filter: {why}"));
         let value = match term.field.as_str() {
-            "rack" => whole(Collection::Racks, term.value),
-            "instance" => whole(Collection::Instances, term.value),
-            "operation" => whole(Collection::Operations, term.value),
+            "rack" => Collection::Racks.whole(term.value),
+            "instance" => Collection::Instances.whole(term.value),
+            "operation" => Collection::Operations.whole(term.value),
             "state" => match state::parse(&term.value) {
                 Some(state) => state.as_str().to_owned(),
                 None => {

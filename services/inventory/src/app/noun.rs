@@ -63,11 +63,6 @@ pub(crate) trait Noun: Resource {
     }
 }
 
-/// `racks/r1` for `r1`, for people's filters.
-pub(crate) fn whole(collection: Collection, value: String) -> String {
-    if value.is_empty() || value.contains('/') { value } else { collection.name(&value) }
-}
-
 macro_rules! fields {
     ($($field:ident),*) => {
         fn is_set(&self, field: &str) -> bool {

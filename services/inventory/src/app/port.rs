@@ -1,4 +1,4 @@
-use super::noun::{Noun, etag, fields, whole};
+use super::noun::{Noun, etag, fields};
 use super::{App, check};
 use farrier_model::{Collection, MacAddress};
 use farrier_proto::inventory::{Node, Port};
@@ -49,7 +49,7 @@ impl Noun for Port {
 
     fn term(term: Term) -> Result<Term, Status> {
         Ok(match term.field.as_str() {
-            "node" => Term { value: whole(Collection::Nodes, term.value), ..term },
+            "node" => Term { value: Collection::Nodes.whole(term.value), ..term },
             _ => Term { value: mac("filter mac_address", &term.value)?.to_string(), ..term },
         })
     }

@@ -1,5 +1,5 @@
 use super::check;
-use super::noun::{Noun, etag, fields, labelled, whole};
+use super::noun::{Noun, etag, fields, labelled};
 use farrier_identity::Identity;
 use farrier_model::{Collection, parse_name};
 use farrier_proto::inventory::Rack;
@@ -63,7 +63,7 @@ impl Noun for Rack {
 
     fn term(term: Term) -> Result<Term, Status> {
         Ok(match term.field.as_str() {
-            "site" => Term { value: whole(Collection::Sites, term.value), ..term },
+            "site" => Term { value: Collection::Sites.whole(term.value), ..term },
             _ => term,
         })
     }

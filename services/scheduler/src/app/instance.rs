@@ -1,5 +1,6 @@
 use super::{App, check, new_operation, request_key, store_error};
 use crate::engine::{placement, seal};
+use farrier_model::Collection;
 use farrier_proto::images::GetImageRequest;
 use farrier_proto::inventory::{GetFlavorRequest, GetNodeRequest, GetRackRequest, GetSiteRequest};
 use farrier_proto::rack::task_spec::Work;
@@ -164,7 +165,7 @@ impl App {
         for term in filter::parse(&request.filter, &["state", "placed_node", "owner"])? {
             match term.field.as_str() {
                 "state" => wanted.state = Some(state(&term.value)?),
-                "placed_node" => wanted.placed_node = Some(term.value),
+                "placed_node" => wanted.placed_node = Some(Collection::Nodes.whole(term.value)),
                 _ => wanted.owner = Some(term.value),
             }
         }

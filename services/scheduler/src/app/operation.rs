@@ -1,4 +1,5 @@
 use super::{App, store_error};
+use farrier_model::Collection;
 use farrier_proto::scheduler::{
     CancelOperationRequest, ListOperationsRequest, ListOperationsResponse, Operation, OperationType,
 };
@@ -41,8 +42,12 @@ impl App {
                             .map_err(|_| bad("filter: done: expected true or false".to_owned()))?,
                     );
                 }
+                "target" if !term.value.contains('/') => {
+                    let text = "filter: target: expected a whole name, such as nodes/n1 or instances/i1, saw";
+                    return Err(bad(format!("{text} {:?}", term.value)));
+                }
                 "target" => wanted.target = Some(term.value),
-                "node" => wanted.node = Some(term.value),
+                "node" => wanted.node = Some(Collection::Nodes.whole(term.value)),
                 _ => {
                     let name = format!("OPERATION_TYPE_{}", term.value.to_ascii_uppercase());
                     let kind = OperationType::from_str_name(&name)

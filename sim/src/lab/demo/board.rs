@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -95,6 +95,14 @@ impl Board {
 
     pub(super) fn elapsed(&self) -> f64 {
         self.timeline().elapsed()
+    }
+
+    /// Whether there will be a place for it.
+    pub(super) fn check_json(&self) -> Result<()> {
+        let Some(path) = &self.json else { return Ok(()) };
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let tried = tempfile::NamedTempFile::new_in(dir);
+        tried.map(drop).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// The timeline so far and whether it ended well, where `--json` wants it. As soon as that is known: with

@@ -76,11 +76,15 @@ impl From<Method> for DeployMethod {
 /// Runs the demo; success only when the deployed system itself has answered.
 pub fn run(args: &DemoArgs) -> ExitCode {
     let board = Arc::new(Board::new(args.json.clone()));
-    let ended = prepare(args, &board).and_then(|ready| ready.run(args, &board));
-    match ended.or_else(|error| board.write_json(false).and(Err(error))) {
+    // Before half an hour of work, whether its end can be written.
+    let ended =
+        board.check_json().and_then(|()| prepare(args, &board)).and_then(|ready| ready.run(args, &board));
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            board.say(&format!("\nThe demo failed: {error:#}"));
+            let unwritten =
+                board.write_json(false).err().map(|error| format!("; {error:#}")).unwrap_or_default();
+            board.say(&format!("\nThe demo failed: {error:#}{unwritten}"));
             ExitCode::FAILURE
         }
     }
