@@ -49,7 +49,8 @@ pub enum ConsoleInput {
     /// A BREAK.
     Break,
     /// A BREAK and right behind it a character: Linux takes that for a magic SysRq. Where no BREAK can be sent the
-    /// character is not typed either.
+    /// character is not typed either. Over SOL nobody says that a BREAK has arrived (IPMI 2.0 §15.9 acknowledges
+    /// characters), and of two Linux takes the second as the first's end: where its datagram is lost, the character is typed.
     MagicSysRq(u8),
 }
 

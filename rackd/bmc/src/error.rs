@@ -416,7 +416,7 @@ pub enum BmcError {
         /// The one for the BMC that answers.
         seen: &'static str,
     },
-    /// Something that the BMC does by itself failed, or did not end in time.
+    /// Something that the BMC does by itself failed.
     #[error(
         "BMC {addr} has not finished {task}: expected it to complete, seen {seen}; look into the BMC's job queue and log"
     )]
@@ -426,6 +426,18 @@ pub enum BmcError {
         /// The task.
         task: String,
         /// How far it came.
+        seen: String,
+    },
+    /// It does one job at a time, and is at one.
+    #[error(
+        "BMC {addr} is still at {task}: expected it to complete, seen {seen}; ask again in a minute, or look into its job queue"
+    )]
+    AtWork {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The task.
+        task: String,
+        /// How far it came, or the BMC's own words.
         seen: String,
     },
     /// There is no such BIOS setting.

@@ -25,6 +25,7 @@ impl BmcError {
             | Self::Late { .. }
             | Self::BetweenStates { .. }
             | Self::Restarting { .. }
+            | Self::AtWork { .. }
             | Self::NoConnection { .. }
             | Self::LineEnded { .. }
             | Self::NoAnswer { .. } => true,

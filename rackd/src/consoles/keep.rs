@@ -33,8 +33,8 @@ pub(super) struct Kept {
 /// What a keeper came to.
 enum Try {
     Held(Held),
-    /// This driver has no console; another may come only with another access.
-    Never,
+    /// There is no console now.
+    None,
     Failed(BmcError),
 }
 
@@ -84,7 +84,7 @@ impl Consoles {
         until.drop_guard()
     }
 
-    /// Until the future is dropped, or the BMC has no console at all.
+    /// Until the future is dropped.
     async fn keep_trying(&self, bmcs: &Bmcs, id: &str, access: Access) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -98,7 +98,8 @@ impl Consoles {
                     }
                     pause
                 }
-                Try::Never => return,
+                // A BMC that has just started, or whose other protocol has not been heard yet, has none for a while.
+                Try::None => REFUSED,
                 Try::Failed(error) => {
                     tracing::debug!(node.id = id, %error, "console log not kept");
                     wait_after(&error, pause)
@@ -134,7 +135,7 @@ impl Consoles {
         };
         match held.await {
             Ok(Some(held)) => Try::Held(held),
-            Ok(None) | Err(BmcError::Unsupported { .. }) => Try::Never,
+            Ok(None) | Err(BmcError::Unsupported { .. }) => Try::None,
             Err(error) => Try::Failed(error),
         }
     }

@@ -1,5 +1,7 @@
 use super::context::Context;
-use super::step::{Step, StepError};
+use super::step::{Step, StepError, Timeouts};
+use farrier_bmc::Deadline;
+use std::time::Duration;
 
 /// The boot CD into the drive that the BMC pretends, and the next boot from it, once. The BMC driver reads both back.
 pub(super) struct InsertCd;
@@ -10,6 +12,10 @@ pub(super) struct EjectCd;
 impl Step for InsertCd {
     fn name(&self) -> &'static str {
         "insert_cd"
+    }
+    /// Twice what a BMC's own job may take, and the BMC be away meanwhile.
+    fn deadline(&self, timeouts: &Timeouts) -> Duration {
+        timeouts.bmc * 3
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         insert(cx).await?;
@@ -24,7 +30,9 @@ pub(super) async fn insert(cx: &Context<'_>) -> Result<(), StepError> {
     let url = format!("{base}/media/{}.iso", cx.media_key().await?);
     let bmc = cx.bmc().await?;
     bmc.insert_media(&url, cx.call()).await?;
-    Ok(bmc.boot_media_once(cx.boot_mode()?, cx.call()).await?)
+    // An iDRAC does it by a job of its own, which takes one to four minutes and is not begun twice.
+    let job = Deadline::after(cx.rack.timeouts.bmc);
+    Ok(bmc.boot_media_once(cx.boot_mode()?, job).await?)
 }
 
 #[async_trait::async_trait]

@@ -103,6 +103,29 @@ async fn a_machine_boots_once_from_virtual_media_by_each_vendors_way() {
     }
 }
 
+/// An iDRAC takes minutes for the job, and begins no other before its end.
+#[tokio::test]
+async fn a_job_that_outlasts_a_call_is_tried_again_until_it_has_ended() {
+    let lab = lab(Personality::Idrac, |_| ()).await;
+    let bmc = lab.client().recognised(soon()).await.unwrap();
+    // Looked at twice at most, where it takes three looks: its end is not seen.
+    let hurried = bmc.boot_media_once(BootMode::Uefi, Deadline::after(Duration::from_millis(600))).await;
+    let error = hurried.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    let refused = bmc.export_profile(farrier_bmc::ProfileFormat::Json, "", soon()).await.unwrap_err();
+    assert!(matches!(&refused, BmcError::AtWork { .. }), "{refused}");
+    assert!(refused.is_transient() && refused.to_string().contains("already running"), "{refused}");
+    let mut tries = 0;
+    while let Err(error) = bmc.boot_media_once(BootMode::Uefi, soon()).await {
+        assert!(matches!(error, BmcError::AtWork { .. }), "{error}");
+        tries += 1;
+        assert!(tries < 5, "{error}");
+    }
+    bmc.power_on(soon()).await.unwrap();
+    assert_eq!(lab.chassis.boots().first().map(|flags| flags.device), Some(BootDeviceSelector::CDROM));
+    lab.stop().await;
+}
+
 #[tokio::test]
 async fn a_licence_that_is_missing_is_told_and_nothing_else_is_tried() {
     let lab = lab(Personality::Ilo, |config| config.licensed = false).await;

@@ -9,7 +9,7 @@ use farrier_ipmi::command::{
     BootDeviceSelector, BootFlags, ChassisControl, ChassisIdentify, GetBootFlags, GetChassisStatus,
     GetSystemGuid, SetBootOption,
 };
-use farrier_ipmi::completion::{CompletionCode, INVALID_COMMAND, NOT_IN_PRESENT_STATE};
+use farrier_ipmi::completion::{CompletionCode, NOT_IN_PRESENT_STATE};
 use futures::future::BoxFuture;
 use ipmi_rs_core::app::GetDeviceId;
 use tokio::sync::mpsc;
@@ -307,8 +307,8 @@ impl Link {
         self.quirks = Some(Quirks::of(device.manufacturer_id, device.product_id));
         let guid = match self.command(call, GetSystemGuid).await {
             Ok(guid) => Some(guid),
-            // The command is optional.
-            Err(BmcError::Refused { code: CompletionCode(INVALID_COMMAND), .. }) => None,
+            // The command is optional, and BMCs say in many ways that they have not got it.
+            Err(BmcError::Refused { .. } | BmcError::Malformed { .. }) => None,
             Err(error) => return Err(error),
         };
         Ok(BmcIdentity {

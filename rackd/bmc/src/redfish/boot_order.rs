@@ -1,4 +1,5 @@
-//! The boot order (DSP0268 ComputerSystem `Boot`, BootOption), and HPE's (HpeServerBootSettings).
+//! The boot order (DSP0268 ComputerSystem `Boot`, BootOption), HPE's (HpeServerBootSettings), and Dell's of firmware before the
+//! standard's (DellBootSources).
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -12,23 +13,34 @@ use crate::{BmcError, BootOption, BootOrder, Capability, Deadline, Order};
 /// Entries of an order that are read; servers have a dozen.
 const MOST: usize = 128;
 
-/// Where an order is told: a property of a resource, the one in it or the one that a Boot object has.
+/// How an order is told: by the resource that has it, as that is read and as it is written.
 #[derive(Debug, Clone, Copy)]
 struct Words {
-    /// Of the order, with `/` between names.
-    order: &'static str,
-    body: fn(&[String]) -> Value,
+    read: fn(&Document) -> Option<Vec<String>>,
+    /// What a PATCH of the resource says.
+    body: fn(&Document, &[String]) -> Value,
+    /// Whether changes always wait beside what is now, also where that says nothing yet.
+    waits: bool,
 }
 
-const STANDARD: Words =
-    Words { order: "Boot/BootOrder", body: |ids| json!({ "Boot": { "BootOrder": ids } }) };
-const HPE: Words =
-    Words { order: "PersistentBootConfigOrder", body: |ids| json!({ "PersistentBootConfigOrder": ids }) };
+const STANDARD: Words = Words {
+    read: |system| texts(system, "Boot/BootOrder"),
+    body: |_, ids| json!({ "Boot": { "BootOrder": ids } }),
+    waits: false,
+};
+const HPE: Words = Words {
+    read: |settings| texts(settings, "PersistentBootConfigOrder"),
+    body: |_, ids| json!({ "PersistentBootConfigOrder": ids }),
+    waits: false,
+};
+const DELL: Words = Words { read: names_of_sources, body: sources_in_order, waits: true };
 
 /// What a BMC says of it.
 struct Seen {
     words: Words,
     now: Vec<String>,
+    /// Where that is told.
+    resource: Document,
     /// Where a change is written, and what that says of applying it.
     write: (Path, Document),
     /// Changes are written beside what is now (DSP0266 §9.10).
@@ -64,6 +76,14 @@ impl Link {
             let options = settings.parts("BootSources", MOST).iter().filter_map(of_hpe).collect();
             return self.seen(call, HPE, path, settings, options).await;
         }
+        let keys = self.vendor(call).await?.boot_sources;
+        if (STANDARD.read)(&system).is_none()
+            && let Some(path) = keys.iter().find_map(|key| system.link(&format!("Links/Oem/{key}/BootOrder")))
+        {
+            let sources = self.get(call, &path).await?;
+            let options = list_of_sources(&sources).map(|(_, list)| list.iter().map(of_dell).collect());
+            return self.seen(call, DELL, path, sources, options.unwrap_or_default()).await;
+        }
         let options = match system.link("Boot/BootOptions") {
             Some(all) => self.boot_options(call, &all).await?,
             None => Vec::new(),
@@ -80,21 +100,22 @@ impl Link {
         options: Vec<BootOption>,
     ) -> Result<Seen, BmcError> {
         let absent = BmcError::Unsupported { driver: DRIVER, capability: Capability::BootOrder.as_str() };
-        let now = order(&resource, words).ok_or(absent)?;
-        let settings = resource.link("@Redfish.Settings/SettingsObject");
+        let now = (words.read)(&resource).ok_or(absent)?;
+        let of_its_own = words.waits.then(|| path.member("Settings")).flatten();
+        let settings = resource.link("@Redfish.Settings/SettingsObject").or(of_its_own);
         let (write, waits) = match settings {
             Some(settings) => {
                 let later = self.get(call, &settings).await?;
                 // Settings of a system may be about other things alone.
-                if order(&later, words).is_some() {
+                if words.waits || (words.read)(&later).is_some() {
                     ((settings, later), true)
                 } else {
-                    ((path, resource), false)
+                    ((path, resource.clone()), false)
                 }
             }
-            None => ((path, resource), false),
+            None => ((path, resource.clone()), false),
         };
-        Ok(Seen { words, now, write, waits, options })
+        Ok(Seen { words, now, resource, write, waits, options })
     }
 
     async fn boot_options(&mut self, call: &mut Call, all: &Path) -> Result<Vec<BootOption>, BmcError> {
@@ -125,7 +146,7 @@ impl Link {
         let mut task = None;
         if seen.later() != wanted {
             let (path, resource) = &seen.write;
-            let body = (seen.words.body)(&wanted);
+            let body = (seen.words.body)(&seen.resource, &wanted);
             let (ask, answer) = self.patch(call, path, &body, resource.etag.clone()).await?;
             if !answer.status.is_success() {
                 return Err(self.refused(&ask, &answer));
@@ -164,7 +185,7 @@ impl Link {
 impl Seen {
     /// Of the next start.
     fn later(&self) -> Vec<String> {
-        let written = if self.waits { order(&self.write.1, self.words) } else { None };
+        let written = if self.waits { (self.words.read)(&self.write.1) } else { None };
         written.unwrap_or_else(|| self.now.clone())
     }
 
@@ -201,9 +222,48 @@ fn first_of(order: &[String], first: &[String]) -> Vec<String> {
 }
 
 /// As it came: it is written back. `None`: there is none.
-fn order(resource: &Document, words: Words) -> Option<Vec<String>> {
-    let list = resource.at(words.order)?.as_array()?;
+fn texts(resource: &Document, place: &str) -> Option<Vec<String>> {
+    let list = resource.at(place)?.as_array()?;
     Some(list.iter().filter_map(Value::as_str).take(MOST).map(str::to_owned).collect())
+}
+
+/// The list of the mode that the firmware is in, and that list's name; BMCs show one of the two.
+fn list_of_sources(resource: &Document) -> Option<(&'static str, &Vec<Value>)> {
+    ["UefiBootSeq", "BootSeq"].into_iter().find_map(|name| {
+        let list = resource.at(&format!("Attributes/{name}"))?.as_array()?;
+        Some((name, list))
+    })
+}
+
+fn name_of_source(source: &Value) -> Option<&str> {
+    source.get("Name")?.as_str()
+}
+
+/// By their index, whatever their place in the list.
+fn names_of_sources(resource: &Document) -> Option<Vec<String>> {
+    let (_, list) = list_of_sources(resource)?;
+    let mut sources: Vec<_> = list.iter().take(MOST).collect();
+    sources.sort_by_key(|source| source.get("Index").and_then(Value::as_u64));
+    Some(sources.into_iter().filter_map(name_of_source).map(str::to_owned).collect())
+}
+
+/// All of them, whole, with the index that each is to have.
+fn sources_in_order(resource: &Document, ids: &[String]) -> Value {
+    let Some((name, list)) = list_of_sources(resource) else { return Value::Null };
+    let find = |id: &String| list.iter().find(|source| name_of_source(source) == Some(id));
+    let ordered = ids.iter().filter_map(find).cloned().zip(0_u64..).map(|(mut source, index)| {
+        if let Some(source) = source.as_object_mut() {
+            source.insert("Index".to_owned(), index.into());
+        }
+        source
+    });
+    json!({ "Attributes": { name: ordered.collect::<Vec<_>>() } })
+}
+
+fn of_dell(source: &Value) -> BootOption {
+    let text = |name: &str| source.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let enabled = source.get("Enabled").and_then(Value::as_bool);
+    BootOption { id: text("Name"), name: text("Id"), device_path: String::new(), enabled }
 }
 
 fn of_standard(option: &Document) -> Option<BootOption> {
@@ -247,6 +307,7 @@ mod tests {
         let seen = |waits, later: &str| Seen {
             words: STANDARD,
             now: words(&["b", "a"]),
+            resource: Document::default(),
             write: (Path::ours("/s"), Document::parse(later.as_bytes(), None).unwrap()),
             waits,
             options: vec![option("off"), option("a")],

@@ -52,7 +52,19 @@ impl Link {
             drive = self.get(call, &path).await?;
         }
         match action(&path, &drive, "InsertMedia") {
-            Some(target) => self.insert_by_action(call, &target, &url).await?,
+            Some(target) => match self.insert_by_action(call, &target, &url).await {
+                // Many answer when they have the image, which is long after; and another try finds the CD in the drive.
+                Err(BmcError::AnswerLost { addr, command, .. }) => {
+                    let (request, seen) = (command.to_owned(), "an empty drive afterwards".to_owned());
+                    return match self.read_back(call, &path, true).await {
+                        Err(BmcError::NotApplied { .. }) => {
+                            Err(BmcError::NoAnswer { addr, request, seen, elapsed: call.elapsed() })
+                        }
+                        other => other,
+                    };
+                }
+                other => other?,
+            },
             // Before 2018 the resource itself was written.
             None => {
                 let body = json!({ "Image": url, "Inserted": true, "WriteProtected": true });
@@ -184,7 +196,11 @@ fn bodies(url: &str) -> [Value; 3] {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
     use super::*;
+    use crate::redfish::scripted;
 
     fn document(text: &str) -> Document {
         Document::parse(text.as_bytes(), None).unwrap()
@@ -199,6 +215,43 @@ mod tests {
         assert_eq!((stale.inserted, stale.image.as_str()), (false, "http://h/i.iso"));
         assert!(is_for_cds(&document(r#"{"MediaTypes": ["USBStick", "DVD"]}"#)));
         assert!(!is_for_cds(&document(r#"{"MediaTypes": ["Floppy"]}"#)) && !is_for_cds(&document("{}")));
+    }
+
+    /// A BMC that fetches the image before it answers, and one that heard nothing.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_lost_is_read_back() {
+        for arrives in [true, false] {
+            let asked = AtomicBool::new(false);
+            let hub = scripted::hub(move |request| {
+                let drive = |inserted: bool| {
+                    let image = if inserted { r#""http://h/i.iso""# } else { "null" };
+                    format!(
+                        r##"{{"MediaTypes": ["CD"], "Image": {image}, "Inserted": {inserted},
+                        "Actions": {{"#VirtualMedia.InsertMedia": {{"target": "/I"}}}}}}"##
+                    )
+                };
+                let body = match request {
+                    "GET /redfish/v1/" => scripted::ROOT.to_owned(),
+                    "GET /S" => r#"{"Members": [{"@odata.id": "/S/1"}]}"#.to_owned(),
+                    "GET /S/1" => r#"{"PowerState": "On", "VirtualMedia": {"@odata.id": "/V"}}"#.to_owned(),
+                    "GET /V" => r#"{"Members": [{"@odata.id": "/V/1"}]}"#.to_owned(),
+                    "GET /V/1" => drive(arrives && asked.load(Ordering::Relaxed)),
+                    "POST /I" => {
+                        asked.store(true, Ordering::Relaxed);
+                        return None;
+                    }
+                    _ => return Some((404, "{}".to_owned())),
+                };
+                Some((200, body))
+            });
+            let bmc = hub.bmc(scripted::address());
+            let inserted = bmc.insert_media("http://h/i.iso", Deadline::after(Duration::from_secs(60))).await;
+            match arrives {
+                true => assert_eq!(inserted.map(|media| media.inserted), Ok(true)),
+                false => assert!(inserted.as_ref().is_err_and(BmcError::is_transient), "{inserted:?}"),
+            }
+            hub.shutdown().await;
+        }
     }
 
     #[test]

@@ -79,7 +79,8 @@ impl Link {
             "ShutdownType": "NoReboot",
             "ImportBuffer": profile(&id),
         });
-        let ask = Ask::post(&action, body).once("booting once from virtual media");
+        // Twice is as good as once: the second is refused while the first is under way, and sets the same after it.
+        let ask = Ask::post(&action, body);
         let answer = self.send(call, &ask).await?;
         if !answer.status.is_success() {
             return Err(self.refused(&ask, &answer));

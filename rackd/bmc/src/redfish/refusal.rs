@@ -38,6 +38,10 @@ pub(super) fn refused(address: &RedfishAddress, ask: &Ask, answer: &Answer) -> B
     if let Some((_, licence)) = licence {
         return BmcError::Licence { addr, request: ask.name(), licence, detail };
     }
+    if vendor::AT_WORK.iter().any(|id| document.complains_of(id)) {
+        let seen = if complaint.is_empty() { "a refusal".to_owned() } else { complaint };
+        return BmcError::AtWork { addr, task: format!("another job than {}", ask.name()), seen };
+    }
     BmcError::Http { addr, request: ask.name(), status: answer.status.as_u16(), detail }
 }
 

@@ -55,10 +55,11 @@ impl RedfishBmc {
             let task = self.call(deadline, |link, call| Box::pin(link.task(call, asked))).await?;
             match task.state {
                 BmcTaskState::Done => return Ok(()),
-                BmcTaskState::Failed => {
-                    return Err(self.unfinished(&path, &task));
+                BmcTaskState::Failed => return Err(self.unfinished(&path, &task)),
+                _ if pause >= deadline.remaining() => {
+                    let (addr, task_path) = (self.addr, path.as_str().to_owned());
+                    return Err(BmcError::AtWork { addr, task: task_path, seen: said(&task) });
                 }
-                _ if pause >= deadline.remaining() => return Err(self.unfinished(&path, &task)),
                 _ => tokio::time::sleep(pause).await,
             }
             pause = (pause * 2).min(LAST_PAUSE);
@@ -66,12 +67,12 @@ impl RedfishBmc {
     }
 
     pub(super) fn unfinished(&self, path: &Path, task: &BmcTask) -> BmcError {
-        BmcError::TaskUnfinished {
-            addr: self.addr,
-            task: path.as_str().to_owned(),
-            seen: format!("{:?}: {}", task.state, task.message),
-        }
+        BmcError::TaskUnfinished { addr: self.addr, task: path.as_str().to_owned(), seen: said(task) }
     }
+}
+
+fn said(task: &BmcTask) -> String {
+    format!("{:?}: {}", task.state, task.message)
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

@@ -20,6 +20,9 @@ pub(super) struct Vendor {
     pub(super) queues_jobs: bool,
     /// Keys of the BIOS's `Oem` below which a link leads to the boot order; none: the standard's.
     pub(super) boot_settings: &'static [&'static str],
+    /// Keys of the system's `Links/Oem` below which a link leads to a list of boot sources, where it has no boot order of the
+    /// standard's: firmware before that was there.
+    pub(super) boot_sources: &'static [&'static str],
     /// Whether all settings come and go as one profile.
     pub(super) profiles: bool,
     /// What leads from a login over SSH to the console, where the system does not say; empty: a login does. HPE's iLO scripting
@@ -47,13 +50,14 @@ const PLAIN: Vendor = Vendor {
     media_boot: MediaBoot::Override,
     queues_jobs: false,
     boot_settings: &[],
+    boot_sources: &[],
     profiles: false,
     console_entry: "",
     update_state: false,
 };
 
 /// HPE's iLO 4 (`Hp`), 5 and 6 (`Hpe`): its Redfish reference, HpeiLOVirtualMedia, HpeServerBootSettings and HpeiLOUpdateServiceExt. Dell's iDRAC
-/// 8, 9 and 10: its Redfish API guide, OemManager, DellJob.
+/// 8, 9 and 10: its Redfish API guide, OemManager, DellJob, DellBootSources.
 const VENDORS: &[Vendor] = &[
     Vendor {
         driver: "ilo",
@@ -62,6 +66,7 @@ const VENDORS: &[Vendor] = &[
         media_boot: MediaBoot::Drive(&["Hpe", "Hp"]),
         queues_jobs: false,
         boot_settings: &["Hpe", "Hp"],
+        boot_sources: &[],
         profiles: false,
         console_entry: "vsp",
         update_state: true,
@@ -73,6 +78,7 @@ const VENDORS: &[Vendor] = &[
         media_boot: MediaBoot::Profile,
         queues_jobs: true,
         boot_settings: &[],
+        boot_sources: &["Dell", "DELL"],
         profiles: true,
         console_entry: "console com2",
         update_state: false,
@@ -81,6 +87,9 @@ const VENDORS: &[Vendor] = &[
 
 /// Message ids that say that a licence is missing (HPE's iLO registry), and what would help.
 pub(super) const LICENCES: &[(&str, &str)] = &[("LicenseKeyRequired", "iLO Advanced")];
+
+/// Message ids that say that a job of the same kind runs, so that no other is begun (Dell's message registry).
+pub(super) const AT_WORK: &[&str] = &["RAC0679"];
 
 /// Whose BMC it is, by its service root; `None`: it does not say, or nobody's we know of.
 pub(super) fn recognise(root: &Document) -> Option<&'static Vendor> {

@@ -88,6 +88,11 @@ pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
 /// Which BMC this is, so that no other node is given the same: racks may use the same addresses, and one
 /// Redfish service may have many systems.
 pub(super) fn place(rack: &str, bmc: &Bmc) -> String {
+    format!("{}{}", service_place(rack, bmc), bmc.system.trim_end_matches('/'))
+}
+
+/// What the places of all systems of one BMC begin with.
+pub(super) fn service_place(rack: &str, bmc: &Bmc) -> String {
     let address = bmc.address.to_ascii_lowercase();
     // The ports of IPMI, https and http go without saying; the BMC is one.
     // An IPv6 address without brackets has no port.
@@ -96,7 +101,7 @@ pub(super) fn place(rack: &str, bmc: &Bmc) -> String {
         [":623", ":443", ":80"].iter().find_map(|port| address.strip_suffix(port)).filter(|_| has_port);
     let host = port.unwrap_or(&address);
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    format!("{rack} {host} {}", bmc.system.trim_end_matches('/'))
+    format!("{rack} {host} ")
 }
 
 fn check_trust(bmc: &Bmc) -> Result<(), Status> {
@@ -206,5 +211,10 @@ mod tests {
         assert_ne!(at("10.0.0.1", "1"), at("10.0.0.1", "2"), "blades");
         let elsewhere = Bmc { address: "10.0.0.1".into(), ..Bmc::default() };
         assert_ne!(at("10.0.0.1", ""), place("racks/other", &elsewhere));
+        assert!(
+            at("10.0.0.1", "1").starts_with(&service_place("racks/r", &elsewhere)),
+            "blades of one chassis"
+        );
+        assert!(!at("10.0.0.11", "1").starts_with(&service_place("racks/r", &elsewhere)));
     }
 }

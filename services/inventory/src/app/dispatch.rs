@@ -1,5 +1,6 @@
 use super::bmc::has_bmc;
 use super::same_machine::Identifiers;
+use super::shared_account::user_of;
 use super::transition::{Decision, decide, new_ports};
 use super::{App, check, error, rotation};
 use farrier_inventory_store::{Candidates, StoreError, Transition};
@@ -40,7 +41,9 @@ impl App {
                 Decision::Move(decided) => *decided,
             };
             let next = stored.next_secret.as_deref();
+            let user = user_of(&decided.node);
             let secrets = rotation::in_transition(&mut decided.node, &request, next, &self.vault)?;
+            let shared = self.shared_account(&decided.node, &user, &secrets, &request.operation).await?;
             let ports = if decided.nics.is_empty() {
                 Vec::new()
             } else {
@@ -61,7 +64,7 @@ impl App {
             };
             let system = request.hardware.as_ref().map(|hardware| Identifiers::new("", hardware).system());
             let (node, applied) = (decided.node, decided.applied);
-            let transition = Transition { node, revision, applied, secrets, system, ports, event };
+            let transition = Transition { node, revision, applied, secrets, shared, system, ports, event };
             crash::point(&request.event, "before");
             match self.store.transition(transition).await {
                 Ok(node) => {

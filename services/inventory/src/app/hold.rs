@@ -2,6 +2,7 @@
 
 use super::dispatch::TRIES;
 use super::observe::power_word;
+use super::shared_account::user_of;
 use super::transition::{holder, refused};
 use super::{App, check, error, fence, rotation};
 use farrier_inventory_store::{Applied, Secrets, StoreError, Stored, Transition};
@@ -115,7 +116,9 @@ impl App {
             }
             let revision = node.etag.parse().map_err(|_| internal("a node without a revision"))?;
             let now = time::now();
+            let user = user_of(&node);
             let (event, secrets) = change(&mut node, next_secret.as_deref())?;
+            let shared = self.shared_account(&node, &user, &secrets, operation).await?;
             let event = Event {
                 time: Some(now),
                 resource: name.to_owned(),
@@ -125,7 +128,8 @@ impl App {
             node.update_time = Some(now);
             let applied = applied.clone();
             let system = None;
-            let write = Transition { node, revision, applied, secrets, system, ports: Vec::new(), event };
+            let write =
+                Transition { node, revision, applied, secrets, shared, system, ports: Vec::new(), event };
             crash::point(step, "before");
             match self.store.transition(write).await {
                 Ok(node) => {

@@ -24,6 +24,7 @@ mod rack;
 mod resource;
 mod rotation;
 mod same_machine;
+mod shared_account;
 mod site;
 mod snapshot;
 mod state;

@@ -38,10 +38,23 @@ pub struct Transition {
     pub revision: i64,
     pub applied: Applied,
     pub secrets: Secrets,
+    /// Others that the same account opens, and what becomes of them.
+    pub shared: Vec<Shared>,
     /// What its machine is known by, where it was inspected.
     pub system: Option<SystemKeys>,
     /// Interfaces that were found; those whose address is known already are left alone.
     pub ports: Vec<Port>,
+    pub event: Event,
+}
+
+/// Another system of the same BMC, written with the one that moves or not at all.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// As it shall be.
+    pub node: Node,
+    /// Revision that was read.
+    pub revision: i64,
+    pub secrets: Secrets,
     pub event: Event,
 }
 
@@ -89,6 +102,21 @@ impl Store {
             row.ok_or_else(|| StoreError::NotFound { name: name.to_owned() })?;
         let node = Node::decode(body.as_slice())?;
         Ok(Stored { node, secret, next_secret, kg_secret, applied: Applied { operation, event } })
+    }
+
+    /// All systems of one BMC, by what their places begin with.
+    pub async fn nodes_at(&self, place: &str) -> Result<Vec<Node>, StoreError> {
+        let rows: Vec<(Vec<u8>, String)> = node::Entity::find()
+            .select_only()
+            .columns([node::Column::Body, node::Column::BmcPlace])
+            .filter(node::Column::BmcPlace.starts_with(place))
+            .order_by_asc(node::Column::Name)
+            .into_tuple()
+            .all(self.db.conn())
+            .await?;
+        // Of LIKE a `_` is any letter.
+        let is_there = |(_, at): &&(Vec<u8>, String)| at.starts_with(place);
+        rows.iter().filter(is_there).map(|(body, _)| Ok(Node::decode(body.as_slice())?)).collect()
     }
 
     /// Every node with what placement looks at.
@@ -152,6 +180,10 @@ impl Store {
         let extra = NodeExtra { secrets, applied, system: transition.system, ..NodeExtra::default() };
         let node = replace(conn, transition.node, transition.revision, &extra).await?;
         let mut events = vec![transition.event];
+        for Shared { node, revision, secrets, event } in transition.shared {
+            replace(conn, node, revision, &NodeExtra { secrets, ..NodeExtra::default() }).await?;
+            events.push(event);
+        }
         for mut port in transition.ports {
             *port.etag_mut() = "1".to_owned();
             let inserted = port::Entity::insert(port.row(1, &()))

@@ -23,7 +23,7 @@ mod request;
 mod resource;
 
 pub use discovered::Found;
-pub use dispatch::{Applied, Candidates, Stored, Transition};
+pub use dispatch::{Applied, Candidates, Shared, Stored, Transition};
 pub use entity::discovered::MachineKeys;
 pub use entity::node::{BmcPlace, NodeExtra, SecretChange, Secrets, SystemKeys};
 pub use error::StoreError;

@@ -8,5 +8,6 @@ mod dispatch;
 mod fixture;
 mod join;
 mod report;
+mod shared_account;
 mod snapshot;
 mod watch;

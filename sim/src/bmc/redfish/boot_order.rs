@@ -4,11 +4,14 @@
 use serde_json::{Value, json};
 
 use super::changes::{Outcome, bad};
+use super::config::RedfishConfig;
 use super::personality::Personality;
 use super::resources::{View, collection, link};
 
-/// Id, HPE's id, name as HPE writes it, and path in UEFI's words.
-const OPTIONS: &[(&str, &str, &str, &str)] = &[
+/// Id, a vendor's id, name as HPE writes it, and path in UEFI's words.
+type Device = (&'static str, &'static str, &'static str, &'static str);
+
+const OPTIONS: &[Device] = &[
     ("Boot0000", "HD.Slot.1.1", "Embedded RAID : Logical Drive 1", "PciRoot(0x0)/Pci(0x2,0x0)/Scsi(0x0,0x0)"),
     (
         "Boot0001",
@@ -44,6 +47,17 @@ impl BootOrder {
         self.now.clone_from(&self.later);
     }
 
+    /// What a PATCH of Dell's sources asks for: all of them, whole, each with its index.
+    pub(super) fn change_sources(&mut self, body: &Value) -> Outcome {
+        let list = body.pointer("/Attributes/UefiBootSeq").and_then(Value::as_array);
+        let mut list: Vec<_> = list.into_iter().flatten().collect();
+        list.sort_by_key(|source| source.get("Index").and_then(Value::as_u64));
+        let whole =
+            |source: &&Value| ["Enabled", "Id", "Index"].iter().all(|name| source.get(name).is_some());
+        let names = list.iter().copied().filter(whole).filter_map(|source| source.get("Name").cloned());
+        self.change(Personality::Ilo, &names.collect())
+    }
+
     /// What a PATCH asks for: all of what there is, each once.
     pub(super) fn change(&mut self, personality: Personality, wanted: &Value) -> Outcome {
         let words = wanted.as_array().into_iter().flatten();
@@ -66,10 +80,14 @@ impl BootOrder {
         Ok(())
     }
 
-    /// What a system's `Boot` has of it.
-    pub(super) fn of_system(&self, personality: Personality, path: &str) -> Value {
+    /// What a system has of it, in its `Boot` or among its links.
+    pub(super) fn of_system(&self, config: &RedfishConfig, path: &str) -> Value {
+        let personality = config.personality;
         match personality {
             Personality::Ilo => json!({}),
+            Personality::Idrac if config.old_firmware => {
+                json!({ "Links": { "Oem": { "DELL": { "BootOrder": link(&format!("{path}/BootSources")) } } } })
+            }
             Personality::Plain | Personality::Idrac => json!({ "Boot": {
                 "BootOrder": ids(personality, &self.now), "BootOptions": link(&format!("{path}/BootOptions")),
             }}),
@@ -103,6 +121,36 @@ pub(super) fn options(path: &str, rest: &[&str]) -> Option<Value> {
     }
 }
 
+/// Dell's boot sources, which firmware has that knows no boot order of the standard's, or what they are set to.
+pub(super) fn sources(view: &View<'_>, path: &str, rest: &[&str]) -> Option<Value> {
+    let (now, later) = (&view.boot_order.now, &view.boot_order.later);
+    let list = |order: &[usize]| {
+        let ordered = order.iter().filter_map(|place| OPTIONS.get(*place)).zip(0_u16..);
+        let source = |((_, name, ..), index): (&Device, u16)| json!({ "Enabled": true, "Id": format!("BIOS.Setup.1-1#UefiBootSeq#{name}"), "Index": index, "Name": name });
+        json!({ "UefiBootSeq": ordered.map(source).collect::<Vec<_>>() })
+    };
+    let (id, attributes) = match rest {
+        [] => ("BootSources", list(now)),
+        // What waits, and nothing else.
+        ["Settings"] if now == later => ("Settings", json!({})),
+        ["Settings"] => ("Settings", list(later)),
+        _ => return None,
+    };
+    let mut resource = json!({
+        "@odata.id": path, "@odata.type": "#DellBootSources.v1_1_0.DellBootSources", "Id": id,
+        "Name": "Boot Sources", "Attributes": attributes,
+    });
+    if let Some(resource) = resource.as_object_mut().filter(|_| rest.is_empty()) {
+        resource.insert("@Redfish.Settings".to_owned(), settings_of(path));
+    }
+    Some(resource)
+}
+
+/// Where changes wait.
+fn settings_of(path: &str) -> Value {
+    json!({ "@odata.type": "#Settings.v1_0_0.Settings", "SettingsObject": link(&format!("{path}/Settings")) })
+}
+
 /// HPE's resource of it, or what it is set to.
 pub(super) fn of_hpe(view: &View<'_>, path: &str, settings: bool) -> Value {
     let order = if settings { &view.boot_order.later } else { &view.boot_order.now };
@@ -119,8 +167,7 @@ pub(super) fn of_hpe(view: &View<'_>, path: &str, settings: bool) -> Value {
     });
     if let Some(resource) = resource.as_object_mut().filter(|_| !settings) {
         resource.insert("BootSources".to_owned(), sources.collect());
-        let settings = json!({ "@odata.type": "#Settings.v1_0_0.Settings", "SettingsObject": link(&format!("{path}/Settings")) });
-        resource.insert("@Redfish.Settings".to_owned(), settings);
+        resource.insert("@Redfish.Settings".to_owned(), settings_of(path));
     }
     resource
 }

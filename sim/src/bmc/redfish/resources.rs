@@ -228,6 +228,9 @@ fn of_system(view: &View<'_>, id: &str, rest: &str) -> Option<Value> {
             "Parameters": [{ "Name": "ResetType", "Required": true, "DataType": "String", "AllowableValues": view.config.personality.resets() }],
         }),
         ["SecureBoot", rest @ ..] => return view.secure_boot.get(&path, rest),
+        ["BootSources", rest @ ..] if view.config.old_firmware => {
+            return boot_order::sources(view, &path, rest);
+        }
         ["BootOptions", rest @ ..] if view.config.personality != Personality::Ilo => {
             return boot_order::options(&path, rest);
         }
@@ -288,7 +291,7 @@ fn whole_system(view: &View<'_>, id: &str, path: &str) -> Value {
     if let Some(port) = view.config.ssh_console {
         dress(&mut system, json!({ "SerialConsole": { "SSH": { "ServiceEnabled": true, "Port": port } } }));
     }
-    dress(&mut system, view.boot_order.of_system(view.config.personality, path));
+    dress(&mut system, view.boot_order.of_system(view.config, path));
     dress(&mut system, storage::of_system(view, path));
     dress(&mut system, view.config.personality.of_system(path));
     system

@@ -205,6 +205,9 @@ impl Service {
                     let wanted = body.get("PersistentBootConfigOrder").unwrap_or(&Value::Null);
                     return Reply::of(self.boot_order.change(self.config.personality, wanted));
                 }
+                if path.ends_with("/BootSources/Settings") {
+                    return Reply::of(self.boot_order.change_sources(&body));
+                }
                 if let Some(wanted) = body.pointer("/Boot/BootOrder") {
                     let changed = self.boot_order.change(self.config.personality, wanted);
                     return match self.config.personality {
@@ -305,6 +308,14 @@ impl Service {
             "VirtualMedia.InsertMedia" | "Oem/Hpe/HpeiLOVirtualMedia.InsertVirtualMedia" => {
                 let inserted = changes::insert(&mut self.media, self.config.media_needs_protocol, body);
                 self.exchange(inserted).await
+            }
+            "Oem/OemManager.ImportSystemConfiguration" | "Oem/OemManager.ExportSystemConfiguration"
+                if let Some(job) = self.tasks.configuring() =>
+            {
+                // Being asked is being looked at: there is no other clock.
+                self.look(&job).await;
+                let words = "Unable to run the method because a configuration job is already running.";
+                Reply::with_id(StatusCode::BAD_REQUEST, "IDRAC.2.8.RAC0679", words)
             }
             "Oem/OemManager.ImportSystemConfiguration" => match changes::import(body) {
                 Ok(work) => self.accept("Import Configuration", work),
@@ -418,7 +429,7 @@ impl Service {
     /// POST to Dell's job queue.
     fn queue_bios(&mut self, body: &Value) -> Reply {
         let target = body.get("TargetSettingsURI").and_then(Value::as_str).unwrap_or_default();
-        if !target.ends_with("/Bios/Settings") {
+        if !["/Bios/Settings", "/BootSources/Settings"].iter().any(|known| target.ends_with(known)) {
             let words = "TargetSettingsURI names nothing that waits";
             return Reply::refusal(StatusCode::BAD_REQUEST, "PropertyValueFormatError", words);
         }

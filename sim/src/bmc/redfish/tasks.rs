@@ -91,6 +91,14 @@ impl Tasks {
         }
     }
 
+    /// A configuration job that is under way, by its path: a BMC does one at a time.
+    pub(super) fn configuring(&self) -> Option<String> {
+        let is_one =
+            |work: &Work| matches!(work, Work::MediaBoot | Work::Import { .. } | Work::Export { .. });
+        let runs = |task: &&Task| matches!(task.state, State::Running(_)) && is_one(&task.work);
+        self.list.iter().find(runs).map(|task| format!("{TASKS}/{}", task.id))
+    }
+
     /// The machine starts. Whether something waited for that, and succeeds.
     pub(super) fn start(&mut self, fails: bool) -> bool {
         let end = if fails { State::Failed } else { State::Done };

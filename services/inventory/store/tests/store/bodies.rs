@@ -365,6 +365,7 @@ pub(crate) async fn a_transition_takes_new_ports_and_leaves_known_ones(store: St
         revision: 1,
         applied: applied.clone(),
         secrets: Secrets::default(),
+        shared: Vec::new(),
         system: None,
         ports: vec![
             port("52:54:00:00:00:01", "a"),

@@ -1,0 +1,83 @@
+//! Systems of one BMC whose nodes have one account there.
+
+use crate::fixture::{Clients, Fixture, inner, node, refused};
+use farrier_proto::inventory::*;
+use tonic::Code;
+
+const NODES: [(&str, &str, &str); 4] = [
+    ("a", "192.0.2.9", "admin"),
+    ("b", "192.0.2.9:443", "admin"),
+    // Another account, and another BMC.
+    ("c", "192.0.2.9", "root"),
+    ("d", "192.0.2.90", "admin"),
+];
+
+async fn chassis(f: &Fixture) -> Clients {
+    let mut op = f.with_nodes(&[]).await;
+    for (id, address, user) in NODES {
+        let bmc = Bmc {
+            driver: "redfish".into(),
+            address: address.into(),
+            user: user.into(),
+            password: "calvin".into(),
+            default_password: true,
+            system: id.into(),
+            ..Bmc::default()
+        };
+        op.create_node(Node { bmc: Some(bmc), ..node(id) }).await.unwrap();
+    }
+    op
+}
+
+fn hold(id: &str, new_user: &str) -> HoldNodeRequest {
+    HoldNodeRequest {
+        node: format!("nodes/{id}"),
+        operation: format!("operations/of-{id}"),
+        action: "rotate".into(),
+        rotates_bmc_credentials: true,
+        bmc_new_user: new_user.into(),
+        ..HoldNodeRequest::default()
+    }
+}
+
+async fn password(scheduler: &mut Clients, id: &str) -> (String, String) {
+    let request = GetDispatchRequest { node: format!("nodes/{id}"), ..Default::default() };
+    let dispatch = inner(scheduler.dispatch.get_dispatch(request).await).unwrap();
+    (dispatch.node.unwrap().bmc.unwrap().user, dispatch.bmc_password)
+}
+
+#[tokio::test]
+async fn a_rotation_of_one_is_a_rotation_of_all_with_its_account() {
+    for new_user in ["", "farrier"] {
+        let f = Fixture::start().await;
+        let mut op = chassis(&f).await;
+        let mut scheduler = f.scheduler();
+        inner(scheduler.dispatch.hold_node(hold("a", new_user)).await).unwrap();
+        // Of two at once one would be lost; another account's is another matter.
+        let why = refused(scheduler.dispatch.hold_node(hold("b", "")).await, Code::Aborted, "NODE_BUSY");
+        assert!(why.contains("operations/of-a") && why.contains("nodes/a"), "{why}");
+        inner(scheduler.dispatch.hold_node(hold("c", "")).await).unwrap();
+        let release = ReleaseNodeRequest {
+            node: "nodes/a".into(),
+            operation: "operations/of-a".into(),
+            bmc_credentials_rotated: true,
+            bmc_account_proven: new_user.into(),
+            ..Default::default()
+        };
+        inner(scheduler.dispatch.release_node(release).await).unwrap();
+        let (user, new) = password(&mut scheduler, "a").await;
+        assert_eq!(user, if new_user.is_empty() { "admin" } else { new_user });
+        assert_ne!(new, "calvin");
+        assert_eq!(password(&mut scheduler, "b").await, (user, new));
+        for (id, user) in [("c", "root"), ("d", "admin")] {
+            assert_eq!(password(&mut scheduler, id).await, (user.to_owned(), "calvin".to_owned()), "{id}");
+        }
+        let default = async |op: &mut Clients, id| op.node(id).await.unwrap().bmc.unwrap().default_password;
+        assert!(!default(&mut op, "b").await && default(&mut op, "d").await);
+        let told = op.all_events().await;
+        assert!(
+            told.iter().any(|e| e.resource == "nodes/b" && e.detail.contains("as nodes/a has")),
+            "{told:?}"
+        );
+    }
+}
