@@ -369,7 +369,8 @@ async fn reserve(
         let may_be_here = rack.asked_in(port).map_or(!asked, |home| home.name == segment.name);
         is_here || may_be_here || leased.contains(&port) || at_work.contains(other)
     };
-    rack.journal.address(&segment.name, &mac.to_string(), first, last, in_use).await
+    let held = rack.leased_to_others(&segment.name, mac);
+    rack.journal.address(&segment.name, &mac.to_string(), first, last, in_use, |ip| held.contains(&ip)).await
 }
 
 fn publish(rack: &Rack, idle: HashMap<MacAddr, BootEntry>) {
