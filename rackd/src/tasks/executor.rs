@@ -76,6 +76,8 @@ pub(super) fn start(rack: &Arc<Rack>, record: Record, resumed: bool) {
         });
         close(&rack, &handle, end).await;
         drop(running);
+        // Nobody works on it now: from here on it is a known machine like the others.
+        rack.known.look_again();
         if handle.task().await.state() == TaskState::Failed {
             let look = rack.beside.look(&rack, FailedTask { rack: &rack, handle: &handle });
             rack.shutdown.run_until_cancelled(look).await;
