@@ -341,11 +341,10 @@ impl Server {
         Guest::Entry(BootEntry { mac, node: String::new(), hostname: String::new(), ip, network, boot })
     }
 
-    /// Whether an address may be offered at once; else it is looked for first. Behind a relay there is no ARP.
+    /// Whether an address may be offered at once; else it is looked for first. Behind a relay there is no ARP: an echo over its
+    /// router is all that tells.
     fn may_offer(&mut self, ip: Ipv4Addr, request: &Request) -> bool {
-        let Some(prober) = self.prober.as_ref().filter(|_| request.giaddr.is_unspecified()) else {
-            return true;
-        };
+        let Some(prober) = self.prober.as_ref() else { return true };
         let now = Instant::now();
         match self.checks.judge(ip, request, now) {
             Verdict::Free => true,
