@@ -7,7 +7,7 @@ use crate::homes;
 use crate::rack::Rack;
 use crate::volumes::{Access, Account};
 use farrier_journal::JournalError;
-use farrier_netboot::{Boot, BootEntry, KernelArgs, KernelArgsError, MacAddr, San, SanError};
+use farrier_netboot::{Boot, BootEntry, KernelArgs, KernelArgsError, Lease, MacAddr, San, SanError};
 use farrier_proto::rack::Machine;
 use farrier_proto::types::BootInterface;
 use std::collections::HashSet;
@@ -133,7 +133,9 @@ impl Rack {
                 || mac.parse().is_ok_and(|mac| self.netboot.table().entry(mac, network).is_some())
         };
         let text = mac.to_string();
-        let address = self.journal.address(network, &text, first, last, served).await;
+        let held = self.leased_to_others(network, mac);
+        let leased = |ip| held.contains(&ip);
+        let address = self.journal.address(network, &text, first, last, served, leased).await;
         // Last, that of a known machine that nobody works on; strangers take none of those.
         if !matches!(address, Err(JournalError::PoolExhausted { .. })) || discovery::port_of(node).is_some() {
             return address;
@@ -147,12 +149,23 @@ impl Rack {
             let asked = mac.parse().ok().and_then(|mac| self.asked_in(mac));
             idle(mac) && asked.is_some_and(|asked| asked.name != *network)
         };
-        let address =
-            self.journal.address(network, &text, first, last, |mac| served(mac) && !left(mac)).await;
+        let is_there = |mac: &str| served(mac) && !left(mac);
+        let address = self.journal.address(network, &text, first, last, is_there, leased).await;
         if !matches!(address, Err(JournalError::PoolExhausted { .. })) {
             return address;
         }
-        self.journal.address(network, &text, first, last, |mac| served(mac) && !idle(mac)).await
+        let at_work = |mac: &str| served(mac) && !idle(mac);
+        self.journal.address(network, &text, first, last, at_work, leased).await
+    }
+
+    /// Addresses of a network that other machines run with, whoever they are: their leases say so. Not those of one that has
+    /// asked in another network since.
+    pub(crate) fn leased_to_others(&self, network: &str, mac: MacAddr) -> HashSet<Ipv4Addr> {
+        let here = |lease: &Lease| {
+            let left = self.asked_in(lease.mac).is_some_and(|asked| asked.name != network);
+            lease.network == network && lease.mac != mac && !left
+        };
+        self.netboot.leases().into_iter().filter(here).map(|lease| lease.ip).collect()
     }
 
     /// The ports of machines that tasks work on. Those of boot CDs are told their addresses, and ask nobody.
@@ -186,11 +199,13 @@ impl Rack {
         Ok(ip)
     }
 
-    /// Nothing more is served to this machine, but for what is `kept` of a port in a network.
+    /// Nothing more is served to this machine, but for what is `kept` of a port in a network: it is off, or goes elsewhere, and
+    /// runs with no address of the others any more.
     pub(crate) fn unpublish(&self, machine: &Machine, kept: impl Fn(MacAddr, &SegmentConfig) -> bool) {
         for mac in bootable(machine).unwrap_or_default() {
             for segment in self.config.segments.iter().filter(|segment| !kept(mac, segment)) {
                 self.netboot.update(|table| table.unpublish(mac, &segment.name));
+                self.netboot.end_lease(mac, &segment.name);
             }
         }
     }

@@ -173,6 +173,9 @@ pub struct HttpsConfig {
     /// The DNS name in the certificate; unset: it has rackd's address in each segment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// How long a client may take over the handshake, and over the head of each request; unset: 10 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake_seconds: Option<u64>,
 }
 
 /// The boot programs that firmware runs under UEFI Secure Boot, by the machine's architecture.

@@ -4,7 +4,8 @@
 //! Which they are is kept on disk as a snapshot, so that they boot while the centre is away and after a restart of rackd. What
 //! tasks left (a system's address, an iSCSI disk, a ramdisk that a task waits for) is in the journal, and goes first. The file
 //! is of the kind that `rackd --standalone` takes, and says nothing of what is in the journal: accounts and tokens are good for one
-//! boot, and a disk may be another machine's by now, so that an older copy would be wrong in the worst way.
+//! boot, and a disk may be another machine's by now, so that an older copy would be wrong in the worst way. A machine with such
+//! a disk has an address in it, and nothing to boot: no other disk's system in its place.
 
 use crate::config::SegmentConfig;
 use crate::rack::Rack;
@@ -268,7 +269,7 @@ async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Result<Vec<Mach
     let mut machines = Vec::new();
     let mut idle: HashMap<MacAddr, BootEntry> = HashMap::new();
     let places = place(rack, known).await?;
-    let mut without = 0;
+    let (mut without, table) = (0, rack.netboot.table());
     for (mac, node) in known {
         let Ok(port) = mac.parse::<MacAddr>() else { continue };
         let placed = places.get(&port);
@@ -278,7 +279,9 @@ async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Result<Vec<Mach
         }
         let Some((segment, ip)) = placed else { continue };
         let hostname = if farrier_model::is_label(node) { node.clone() } else { port.hyphenated() };
-        machines.push(MachineText::on_disk(&hostname, mac, &segment.name, *ip));
+        let on_disk = MachineText::on_disk(&hostname, mac, &segment.name, *ip);
+        let diskless = table.entries_of(port).iter().any(|entry| matches!(entry.boot, Boot::San(_)));
+        machines.push(if diskless { on_disk.elsewhere() } else { on_disk });
         // Power, verification and the like leave what it is served as it is.
         let worked_on = rack.tasks.of_node(&format!("nodes/{node}"));
         if !worked_on.iter().any(|task| task.decides_what_is_served()) {
@@ -369,7 +372,8 @@ async fn reserve(
         let may_be_here = rack.asked_in(port).map_or(!asked, |home| home.name == segment.name);
         is_here || may_be_here || leased.contains(&port) || at_work.contains(other)
     };
-    rack.journal.address(&segment.name, &mac.to_string(), first, last, in_use).await
+    let held = rack.leased_to_others(&segment.name, mac);
+    rack.journal.address(&segment.name, &mac.to_string(), first, last, in_use, |ip| held.contains(&ip)).await
 }
 
 fn publish(rack: &Rack, idle: HashMap<MacAddr, BootEntry>) {

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use axum::Router;
 use farrier_identity::web::WebCertificate;
 use farrier_netboot::{Https, http};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,12 @@ pub(crate) async fn serve(
     router: Router,
     shutdown: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
+    let seconds = config.handshake_seconds.unwrap_or(HANDSHAKE);
+    anyhow::ensure!(
+        (1..=MOST).contains(&seconds),
+        "https: handshake_seconds: expected 1 to {MOST}, saw {seconds}"
+    );
+    let limits = http::Limits { header_timeout: Duration::from_secs(seconds), ..http::Limits::default() };
     let certificate = WebCertificate::load(&config.certificate, &config.key).context("https")?;
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("https: cannot listen on {}", config.listen))?;
@@ -30,15 +37,19 @@ pub(crate) async fn serve(
         async move { certificate.accept(stream).await }
     };
     tracing::info!(https = %config.listen, "boot files over https");
-    Ok(http::serve_with(listener, secure, router, http::Limits::default(), shutdown))
+    Ok(http::serve_with(listener, secure, router, limits, shutdown))
 }
+
+/// Firmware on real processors takes one or two.
+const HANDSHAKE: u64 = 10;
+/// Nobody waits for a machine for so long.
+const MOST: u64 = 600;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use farrier_identity::Identity;
     use farrier_identity::ca::Authority;
-    use std::time::Duration;
 
     /// What curl makes of it, with that authority and no other.
     async fn curl(authority: &std::path::Path, url: &str) -> std::process::Output {
@@ -65,8 +76,13 @@ mod tests {
         }
         // A port that is free now: the program takes it from its configuration.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config =
-            HttpsConfig { listen: free, certificate: path("cert.pem"), key: path("key.pem"), name: None };
+        let config = HttpsConfig {
+            listen: free,
+            certificate: path("cert.pem"),
+            key: path("key.pem"),
+            name: None,
+            handshake_seconds: None,
+        };
         let router = Router::new().route("/firmware/x", axum::routing::get(|| async { "a boot file" }));
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(serve(&config, router, shutdown.clone()).await.unwrap());
@@ -79,6 +95,11 @@ mod tests {
         let plain = curl(&path("ours.pem"), &format!("http://{free}/firmware/x")).await;
         assert!(!plain.status.success(), "{plain:?}");
         assert!(serve(&config, Router::new(), shutdown.clone()).await.is_err(), "the port is taken");
+        for seconds in [0, MOST + 1] {
+            let config = HttpsConfig { handshake_seconds: Some(seconds), ..config.clone() };
+            let refused = serve(&config, Router::new(), shutdown.clone()).await.err().unwrap().to_string();
+            assert!(refused.contains("handshake_seconds: expected 1 to 600"), "{refused}");
+        }
         shutdown.cancel();
         server.await.unwrap();
     }

@@ -27,7 +27,7 @@ fn an_arm64_machine_with_secure_boot_goes_from_shim_to_grub_to_its_kernel_and_ra
     let text = format!(
         "generation: 1\nsegments:\n- {{ name: lab, interface: {}, address: 10.76.0.1/24 }}\nmachines:\n\
          - {{ name: a1, mac: \"{MAC}\", segment: lab, address: 10.76.0.50, boot: {{ linux: {{ kernel: k, initrd: i, \
-         args: \"console=ttyAMA0 proof=52\", signed: true }} }} }}\nartifacts: {{ k: {}, i: {} }}\n",
+         args: \"console=ttyAMA0 proof=52\", signed: true }} }} }}\nartifacts: {{ k: {}, i: {} }}\n...\n",
         bridge.name(),
         kernel.display(),
         initrd.display()

@@ -83,7 +83,7 @@ fn rack(dir: &Path) -> String {
     format!(
         "generation: 1\nsegments:\n- {{ name: far, interface: s0, address: 10.79.0.1/24 }}\nmachines:\n\
          - {{ name: m1, mac: \"{MAC}\", segment: far, address: 10.79.0.50, \
-         boot: {{ linux: {{ kernel: k, initrd: i }} }} }}\nartifacts: {{ k: {}, i: {} }}\n",
+         boot: {{ linux: {{ kernel: k, initrd: i }} }} }}\nartifacts: {{ k: {}, i: {} }}\n...\n",
         at("k"),
         at("i")
     )

@@ -12,7 +12,7 @@ use std::io::Read as _;
 
 use anyhow::{Context as _, Result, ensure};
 use farrier_proto::inventory::Flavor;
-use farrier_proto::rack::ReadyGate;
+use farrier_proto::rack::{ReadyGate, Step, StepState};
 use farrier_proto::scheduler::{Instance, InstanceState};
 use farrier_proto::types::{BootInterface, BootMode, DeployMethod, NodeVerb, PowerState, ProvisionState};
 use farrier_sim::lab::{
@@ -62,17 +62,21 @@ fn firmware_that_runs_signed_programs_only_is_deployed_by_the_network() {
     on_a_rack(Firmware::Uefi, options, |lab| Box::pin(deploy_locked(lab)));
 }
 
+/// Its diskless kind is in `diskless`.
 #[test]
-fn a_machine_that_nobody_worked_on_boots_while_the_centre_is_away() {
+fn a_machine_boots_its_ramdisk_and_its_disk_while_no_service_of_the_centre_runs() {
     on_a_rack(Firmware::Bios, ServerOptions::default(), |lab| Box::pin(boot_without_a_centre(lab)));
 }
 
 async fn boot_without_a_centre(lab: &mut Lab) -> Result<()> {
-    let Lab { farrier, client, server, .. } = lab;
-    client.create_node(&new_node("n1", server, BootMode::Bios)).await?;
+    // What a person put onto a disk that Farrier has never written.
+    let mini = MediaStore::of_workspace()?.mini()?;
+    let mut disk = std::fs::OpenOptions::new().write(true).open(lab.server.machine.spec().disk_path(0))?;
+    std::io::copy(&mut std::fs::File::open(&mini.path)?, &mut disk)?;
+    lab.client.create_node(&new_node("n1", &lab.server, BootMode::Bios)).await?;
     let known = async {
         loop {
-            let status = farrier.farrier(&["rack", "status", "r1", "-o", "json"])?;
+            let status = lab.farrier.farrier(&["rack", "status", "r1", "-o", "json"])?;
             let status: serde_json::Value = serde_json::from_str(&status)?;
             if status.pointer("/known_machines/port_count") == Some(&1.into()) {
                 return anyhow::Ok(());
@@ -81,25 +85,66 @@ async fn boot_without_a_centre(lab: &mut Lab) -> Result<()> {
         }
     };
     tokio::time::timeout(PATIENCE, known).await.context("rackd does not hear of the node")??;
-    for service in [Service::Inventory, Service::Scheduler, Service::Images] {
-        farrier.kill(service);
-    }
-    farrier.restart(Service::Rackd).await?;
-    server.machine.power_on().await?;
-    // SeaBIOS, its own iPXE, and the script that iPXE gets from rackd.
-    let told = async {
-        loop {
-            let trace = client.boot_trace(&server.macs[0]).await?;
-            if trace.iter().any(|event| event.kind == "HTTP boot script") {
-                return anyhow::Ok(trace);
-            }
+    lab.client.wait(lab.client.act("n1", NodeVerb::Manage).await?, |_| {}).await?;
+    let inspection = lab.client.act("n1", NodeVerb::Inspect).await?;
+    let awaited = async {
+        let waits = |step: &Step| step.name == "wait_agent" && step.state() == StepState::Running;
+        while !lab.client.operation(&inspection.name).await?.steps.iter().any(waits) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        anyhow::Ok(())
     };
-    let trace = tokio::time::timeout(PATIENCE, told).await.context("it asks for no boot script")??;
+    tokio::time::timeout(PATIENCE, awaited).await.context("no task waits for the agent")??;
+
+    CENTRE.into_iter().for_each(|service| lab.farrier.kill(service));
+    lab.farrier.kill(Service::Rackd);
+    ipmitool(lab, &["chassis", "power", "off"]).await?;
+    lab.farrier.restart(Service::Rackd).await?;
+    // The ramdisk that its task waits for, until the agent has said what it found.
+    let before = lab.server.machine.serial_position();
+    for words in [["chassis", "bootdev", "pxe"], ["chassis", "power", "on"]] {
+        ipmitool(lab, &words).await?;
+    }
+    lab.server.machine.wait_serial(before, "farrier-agent", PATIENCE).await?;
+    lab.server.machine.wait_off(PATIENCE).await?;
+    let trace = lab.client.boot_trace(&lab.server.macs[0]).await?;
     ensure!(trace.iter().any(|event| event.kind == "DHCPACK"), "{trace:#?}");
     ensure!(trace.iter().all(|event| event.kind != "unknown MAC"), "{trace:#?}");
-    Ok(server.machine.power_off().await?)
+
+    // Nobody works on it now. SeaBIOS, its own iPXE, the script that iPXE gets from rackd, and the disk.
+    let before = lab.server.machine.serial_position();
+    for words in [["chassis", "bootdev", "pxe"], ["chassis", "power", "on"]] {
+        ipmitool(lab, &words).await?;
+    }
+    lab.server.machine.wait_serial(before, "FARRIER-MINI-UP", PATIENCE).await?;
+    let trace = lab.client.boot_trace(&lab.server.macs[0]).await?;
+    ensure!(trace.iter().filter(|event| event.kind == "HTTP boot script").count() >= 2, "{trace:#?}");
+    lab.server.machine.power_off().await?;
+
+    // The link is back: what ended meanwhile is told.
+    for service in CENTRE {
+        lab.farrier.restart(service).await?;
+    }
+    lab.client.wait(inspection, |_| {}).await?;
+    let node = lab.client.node("n1").await?;
+    ensure!(node.state() == ProvisionState::Manageable && node.hardware.is_some(), "{node:?}");
+    Ok(())
+}
+
+/// Without these the rack is alone.
+pub(crate) const CENTRE: [Service; 3] = [Service::Inventory, Service::Scheduler, Service::Images];
+
+/// What a person on site has, at the server's BMC.
+pub(crate) async fn ipmitool(lab: &Lab, words: &[&str]) -> Result<()> {
+    let bmc = lab.server.bmc_address;
+    let mut command = lab.rack.netns().command("ipmitool");
+    command.args(["-I", "lanplus", "-C", "17", "-U", "admin", "-P", "farrier-lab"]);
+    command.args(["-H", &bmc.ip().to_string(), "-p", &bmc.port().to_string()]).args(words);
+    let mut command = tokio::process::Command::from(command);
+    let run = command.stdin(std::process::Stdio::null()).kill_on_drop(true).output();
+    let done = tokio::time::timeout(PATIENCE, run).await.context("ipmitool takes too long")??;
+    ensure!(done.status.success(), "{words:?}: {done:?}");
+    Ok(())
 }
 
 /// The mini image, until it has called home.

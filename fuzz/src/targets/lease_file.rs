@@ -7,9 +7,11 @@ use farrier_netboot::{Lease, Leases};
 pub fn run(data: &[u8]) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("leases");
-    for name in ["leases", "leases-reserved"] {
-        let content = [b"farrier leases 1\n", data].concat();
-        std::fs::write(dir.path().join(name), content).expect("a file");
+    // As a rackd wrote it that had no salt yet, and with a salt that is known here.
+    for (name, begin) in
+        [("leases", &b"farrier leases 1\n"[..]), ("leases-reserved", b"farrier leases 2\n\0\0\0\0\0\0\0\0")]
+    {
+        std::fs::write(dir.path().join(name), [begin, data].concat()).expect("a file");
     }
     // What begins like one is taken, as far as it is whole.
     let first = Leases::open(&path).expect("a file of leases").list(UNIX_EPOCH);

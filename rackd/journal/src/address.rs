@@ -19,7 +19,8 @@ impl Journal {
 
     /// The address of `mac` in `segment`: the one it has, else a free one of `first..=last`. The search starts
     /// where the last two bytes of the MAC point, so that a rack whose journal was lost mostly gives out the
-    /// same addresses again. When none is free, one of a machine that is not `in_use` is taken over.
+    /// same addresses again. When none is free, one of a machine that is not `in_use` is taken over. One that is `leased`
+    /// to another machine is neither, whatever is known of that machine: it answers for its address as long as its lease runs.
     pub async fn address(
         &self,
         segment: &str,
@@ -27,6 +28,7 @@ impl Journal {
         first: Ipv4Addr,
         last: Ipv4Addr,
         in_use: impl Fn(&str) -> bool,
+        leased: impl Fn(Ipv4Addr) -> bool,
     ) -> Result<Ipv4Addr, JournalError> {
         let write = self.db.begin().await?;
         let taken = address::Entity::find()
@@ -42,12 +44,13 @@ impl Journal {
         }
         let size = u32::from(last).saturating_sub(u32::from(first)).saturating_add(1);
         let start = preferred(mac) % size;
-        let free = (0..size)
-            .map(|i| u32::from(first) + (start + i) % size)
-            .find(|ip| !taken.iter().any(|row| row.address == i64::from(*ip)));
+        let free = (0..size).map(|i| u32::from(first) + (start + i) % size).find(|ip| {
+            !taken.iter().any(|row| row.address == i64::from(*ip)) && !leased(Ipv4Addr::from(*ip))
+        });
         let left = || {
             let mut rows = taken.iter().filter(|row| !in_use(&row.mac));
-            rows.find_map(|row| u32::try_from(row.address).ok().filter(|ip| range.contains(ip)))
+            let usable = |ip: &u32| range.contains(ip) && !leased(Ipv4Addr::from(*ip));
+            rows.find_map(|row| u32::try_from(row.address).ok().filter(usable))
         };
         let Some(ip) = free.or_else(left) else {
             return Err(JournalError::PoolExhausted { segment: segment.to_owned(), size });

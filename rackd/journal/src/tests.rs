@@ -1,5 +1,6 @@
 use super::*;
 use farrier_proto::rack::{Task, TaskState};
+use std::net::Ipv4Addr;
 
 async fn journal() -> (tempfile::TempDir, Journal) {
     let dir = tempfile::tempdir().unwrap();
@@ -78,18 +79,39 @@ async fn a_second_task_of_one_owner_waits_and_a_newer_owner_does_not() {
 async fn a_machine_keeps_its_address_and_a_full_pool_says_so() {
     let (_dir, journal) = journal().await;
     let (first, last) = ("10.0.0.10".parse().unwrap(), "10.0.0.11".parse().unwrap());
-    let all = |_: &str| true;
-    let a = journal.address("p", "aa", first, last, all).await.unwrap();
-    let b = journal.address("p", "bb", first, last, all).await.unwrap();
+    let (all, none) = (|_: &str| true, |_: Ipv4Addr| false);
+    let a = journal.address("p", "aa", first, last, all, none).await.unwrap();
+    let b = journal.address("p", "bb", first, last, all, none).await.unwrap();
     assert_ne!(a, b);
-    assert_eq!(journal.address("p", "aa", first, last, all).await.unwrap(), a);
-    assert_eq!(journal.address("other", "cc", first, last, all).await.unwrap(), a);
-    let full = journal.address("p", "cc", first, last, all).await.unwrap_err();
+    assert_eq!(journal.address("p", "aa", first, last, all, none).await.unwrap(), a);
+    assert_eq!(journal.address("other", "cc", first, last, all, none).await.unwrap(), a);
+    let full = journal.address("p", "cc", first, last, all, none).await.unwrap_err();
     assert!(full.to_string().contains("all 2 addresses"), "{full}");
     // A machine that is gone gives way; one that is there keeps what it has.
-    let left = journal.address("p", "cc", first, last, |mac| mac != "bb").await.unwrap();
+    let left = journal.address("p", "cc", first, last, |mac| mac != "bb", none).await.unwrap();
     assert_eq!(left, b);
-    assert_eq!(journal.address("p", "aa", first, last, all).await.unwrap(), a);
+    assert_eq!(journal.address("p", "aa", first, last, all, none).await.unwrap(), a);
+}
+
+#[tokio::test]
+async fn an_address_whose_lease_runs_is_nobody_elses() {
+    let (_dir, journal) = journal().await;
+    let (first, last) = (Ipv4Addr::new(10, 0, 0, 10), Ipv4Addr::new(10, 0, 0, 13));
+    let nobody = |_: &str| false;
+    // Of machines that the journal never heard of: it was lost.
+    let other = Ipv4Addr::new(10, 0, 0, 12);
+    let given = |mac: &'static str, leased: fn(Ipv4Addr) -> bool| {
+        journal.address("p", mac, first, last, nobody, leased)
+    };
+    for mac in ["00:0a", "00:0b", "00:0c"] {
+        assert_ne!(given(mac, |ip| ip.octets()[3] == 12).await.unwrap(), other);
+    }
+    // The lowest one of nobody, but for those that still answer; a machine's own lease keeps it from nothing.
+    let left = given("00:0d", |ip| ip.octets()[3] != 11).await.unwrap();
+    assert_eq!(left, Ipv4Addr::new(10, 0, 0, 11));
+    assert_eq!(given("00:0d", |_| true).await.unwrap(), left);
+    let full = given("00:0e", |_| true).await.unwrap_err();
+    assert!(matches!(full, JournalError::PoolExhausted { .. }), "{full}");
 }
 
 #[tokio::test]

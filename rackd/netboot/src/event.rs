@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::MacAddr;
+use crate::{MacAddr, PacketOf};
 pub(crate) use rings::Events;
 
 /// One thing that happened.
@@ -26,6 +26,17 @@ pub struct BootEvent {
     pub detail: String,
     /// Grows by one with each event of this process.
     pub sequence: u64,
+    /// The packet that was read or sent.
+    pub packet: PacketOf,
+}
+
+impl BootEvent {
+    /// With every option of its packet, by name and value, in its detail.
+    fn told_whole(&self) -> Option<Self> {
+        let text = self.packet.text()?;
+        let between = if self.detail.is_empty() { "" } else { " " };
+        Some(Self { detail: format!("{}{between}[{text}]", self.detail), ..self.clone() })
+    }
 }
 
 /// What happened.
@@ -43,6 +54,11 @@ pub enum EventKind {
     Nak,
     /// It asked for settings only (DHCPINFORM), and got them.
     Inform,
+    /// It said something that changes nothing: the detail says why.
+    Ignored {
+        /// What it was, as it is called in RFC 2131 or RFC 8415.
+        message: &'static str,
+    },
     /// It found its address in use by another machine (DHCPDECLINE).
     Decline,
     /// It gave its address back.
@@ -176,6 +192,7 @@ impl EventKind {
             | Self::Decline
             | Self::Release
             | Self::Dhcp6(_)
+            | Self::Ignored { .. }
             | Self::OtherServer
             | Self::ForeignServer { .. }
             | Self::RogueRouter { .. }
@@ -235,6 +252,7 @@ impl fmt::Display for EventKind {
             Self::Decline => "DHCPDECLINE",
             Self::Release => "DHCPRELEASE",
             Self::Dhcp6(message) => return write!(f, "DHCPv6 {message}"),
+            Self::Ignored { message } => return write!(f, "{message} ignored"),
             Self::OtherServer => "other DHCP server",
             Self::ForeignServer { server, network } => {
                 return write!(f, "foreign DHCP server {server} on {network}");

@@ -153,6 +153,7 @@ fn words(kind: &EventKind) -> (&'static str, &'static str) {
         EventKind::Request => ("dhcp", "request"),
         EventKind::Ack => ("dhcp", "ack"),
         EventKind::Nak => ("dhcp", "nak"),
+        EventKind::Ignored { .. } => ("dhcp", "ignored"),
         EventKind::Inform => ("dhcp", "inform"),
         EventKind::Decline => ("dhcp", "decline"),
         EventKind::Release => ("dhcp", "release"),

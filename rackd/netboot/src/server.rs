@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BootEvent, BootTable, Config, Dhcp, Dhcp6, EventKind, Lease, MacAddr, Segment, dhcp, dhcp6,
+    BootEvent, BootTable, Config, Dhcp, Dhcp6, EventKind, Lease, LeaseChange, MacAddr, Segment, dhcp, dhcp6,
     event::Events, http, ra, socket, tftp,
 };
 use crate::{
@@ -249,6 +249,12 @@ impl Netboot {
     #[must_use]
     pub fn leases(&self) -> Vec<Lease> {
         self.shared.config.leases.list(SystemTime::now())
+    }
+
+    /// The machine of a port runs no longer in a network where an address was reserved for it: that is free for others.
+    pub fn end_lease(&self, mac: MacAddr, network: &str) {
+        // Written with the next one: after a crash it runs until its end, as if nobody had known.
+        self.shared.config.leases.reserved(mac, network, &LeaseChange::Released, SystemTime::now());
     }
 
     /// The routes `/boot/{mac}.ipxe`, `/artifacts/{name}` and `/firmware/{name}`. Serve them, alone or merged with

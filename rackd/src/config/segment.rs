@@ -130,10 +130,11 @@ pub(super) fn check(raw: Vec<RawSegment>) -> Result<Vec<SegmentConfig>, BadConfi
             let seen = format!("{}, which segment {} has", segment.interface, other.name);
             return Err(bad(&segment.name, "interface", expected, &seen));
         }
-        // By its address it is known which of them a ramdisk, or a BMC, is in; and the snapshot of all of them has each once.
-        let both = |other: &&SegmentConfig| segment.role != Role::Tenant && other.role != Role::Tenant;
-        if let Some(other) = before.find(|other| both(other) && other.overlaps(segment)) {
-            let expected = "a subnet that no other segment has that is not a tenant's";
+        // By its address it is known which of them a machine is in, and whose it is; and the snapshot of all of them has each
+        // once. Where DHCP is somebody else's, tenants who never see each other may call their machines by the same addresses.
+        let ours = |segment: &SegmentConfig| segment.role != Role::Tenant || segment.is_served();
+        if let Some(other) = before.find(|other| ours(other) && ours(segment) && other.overlaps(segment)) {
+            let expected = "a subnet that no other segment has in which rackd answers";
             let seen = format!("{}/{}, where segment {} is", segment.subnet(), segment.prefix, other.name);
             return Err(bad(&segment.name, "address", expected, &seen));
         }
@@ -159,6 +160,11 @@ impl SegmentConfig {
             (Role::Management, _) => None,
             _ => self.guests,
         }
+    }
+
+    /// Whether its machines hear of their addresses from us.
+    fn is_served(&self) -> bool {
+        !self.interface.is_empty() || self.behind_relay.is_some()
     }
 
     fn overlaps(&self, other: &Self) -> bool {

@@ -197,6 +197,30 @@ fn each_mistake_names_its_key() {
     }
 }
 
+/// Which of two machines asks is told by its address, and so is whose boot script it gets.
+#[test]
+fn tenants_of_one_rack_have_subnets_of_their_own_where_rackd_answers() {
+    let tenant = |name: &str, interface: &str, address: &str| {
+        let [a, b, c, _] = address.parse::<Ipv4Addr>().unwrap().octets();
+        format!(
+            "[[segment]]\nname = \"{name}\"\nrole = \"tenant\"\ninterface = \"{interface}\"\naddress = \"{address}/24\"\n\
+             pool = \"{a}.{b}.{c}.10-{a}.{b}.{c}.99\"\n"
+        )
+    };
+    let parse = |red: String, blue: String| Config::parse(&format!("{GOOD}{red}{blue}"));
+    let red = || tenant("red", "br1", "10.91.0.1");
+    parse(red(), tenant("blue", "br2", "10.92.0.1")).unwrap();
+    for (blue, seen) in [
+        (tenant("blue", "br2", "10.91.0.2"), "10.91.0.2/24, where segment red is"),
+        (tenant("blue", "br2", "10.90.0.2"), "10.90.0.2/24, where segment provisioning is"),
+    ] {
+        let error = parse(red(), blue).unwrap_err().to_string();
+        assert!(error.contains("blue: address") && error.contains(seen), "{error}");
+    }
+    // Their own DHCP server's: they never see each other.
+    parse(red(), tenant("blue", "", "10.91.0.2")).unwrap();
+}
+
 #[test]
 fn a_network_of_bmcs_has_a_pool_for_all_and_addresses_of_their_own() {
     const BMCS: &str = r#"

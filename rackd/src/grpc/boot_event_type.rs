@@ -13,6 +13,13 @@ pub(crate) fn boot_event_type(kind: &EventKind) -> BootEventType {
         EventKind::Inform => BootEventType::DhcpInform,
         EventKind::Decline => BootEventType::DhcpDecline,
         EventKind::Release => BootEventType::DhcpRelease,
+        // By what it was; that it changed nothing is for people.
+        EventKind::Ignored { message: "DHCPDISCOVER" } => BootEventType::DhcpDiscover,
+        EventKind::Ignored { message: "DHCPREQUEST" } => BootEventType::DhcpRequest,
+        EventKind::Ignored { message: "DHCPINFORM" } => BootEventType::DhcpInform,
+        EventKind::Ignored { message: "DHCPDECLINE" } => BootEventType::DhcpDecline,
+        EventKind::Ignored { message: "DHCPRELEASE" } => BootEventType::DhcpRelease,
+        EventKind::Ignored { message } => boot_event_type(&EventKind::Dhcp6(message)),
         EventKind::Dhcp6("SOLICIT") => BootEventType::Dhcp6Solicit,
         EventKind::Dhcp6("ADVERTISE") => BootEventType::Dhcp6Advertise,
         EventKind::Dhcp6("REQUEST") => BootEventType::Dhcp6Request,

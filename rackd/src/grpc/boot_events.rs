@@ -138,6 +138,7 @@ mod tests {
             kind,
             detail: String::new(),
             sequence,
+            packet: Default::default(),
         })
     }
 

@@ -54,6 +54,12 @@ impl Kept {
         let len = std::fs::metadata(file).with_context(|| format!("cannot read {name}"))?.len();
         ensure!(len <= MOST, "{name} has {len} bytes: expected at most {MOST}");
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+        ensure!(
+            is_whole(&text),
+            "{name} is not whole: expected JSON, or YAML whose last line is `...` (YAML 1.2.2 section 9.1.2), saw another end. \
+             Half of a YAML is a YAML too, with machines missing: end it with that line, so that one that is still being written is \
+             told from one that says all"
+        );
         let new = Snapshot::parse(&text).with_context(|| format!("{name} cannot be used"))?;
         new.table().with_context(|| format!("{name} cannot be used"))?;
         if let Some(segment) = new.segments.iter().find(|s| s.address6.is_some()).filter(|_| !self.ipv6) {
@@ -62,6 +68,7 @@ impl Kept {
                 segment.name
             );
         }
+        new.check_secrets().with_context(|| format!("{name} cannot be used"))?;
         if let Some((artifact, path)) = new.absent().next() {
             bail!(
                 "{name} cannot be used: artifact {artifact}: expected a file at {}, saw none",
@@ -153,6 +160,13 @@ fn read(path: &Path) -> Read {
             Read::Damaged
         }
     }
+}
+
+/// Whether somebody has said all that they wanted to say: JSON ends with what it began with, and YAML with the mark of a document's
+/// end. Without that the first half of a file, which an editor or a copy has written so far, is a rack with half of its machines.
+fn is_whole(text: &str) -> bool {
+    let ends = || text.trim_end().lines().next_back() == Some("...");
+    text.trim_start().starts_with('{') || ends()
 }
 
 /// A second name for what is at `path`, in place of the one before: whenever the power fails, one of the two is whole.

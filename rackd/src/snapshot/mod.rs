@@ -10,13 +10,16 @@ mod tests;
 pub(crate) use kept::Kept;
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::fs::File;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use crate::config::{DhcpMode, HttpsConfig, Role, SegmentConfig};
 use anyhow::{Context as _, bail, ensure};
 use farrier_netboot::{
-    Artifact, ArtifactName, Boot, BootEntry, BootTable, Dhcp, Dhcp6, KernelArgs, MacAddr, Pool, Segment,
+    Artifact, ArtifactName, Boot, BootEntry, BootTable, ChapWord, Dhcp, Dhcp6, KernelArgs, MacAddr, Pool,
+    San, Segment,
 };
 use serde::{Deserialize, Serialize};
 
@@ -126,7 +129,34 @@ pub(crate) enum BootText {
         #[serde(default)]
         signed: bool,
     },
+    /// An iSCSI disk, of whatever target there is: a machine without one of its own.
+    Iscsi {
+        /// The target's address and port.
+        portal: SocketAddrV4,
+        target: String,
+        #[serde(default)]
+        lun: u16,
+        /// What the machine calls itself.
+        initiator: String,
+        /// CHAP name.
+        user: String,
+        /// A file with the CHAP secret: a snapshot has none in it, and neither has the copy that is kept.
+        secret_file: PathBuf,
+    },
 }
+
+/// A CHAP secret as `secret_file` has it, without the end of its line.
+fn chap_secret(path: &Path) -> anyhow::Result<ChapWord> {
+    let mut text = String::new();
+    let file = File::open(path).with_context(|| format!("secret_file: cannot read {}", path.display()))?;
+    file.take(MOST_SECRET)
+        .read_to_string(&mut text)
+        .with_context(|| format!("secret_file: cannot read {}", path.display()))?;
+    text.trim_end().parse().with_context(|| format!("secret_file: {}", path.display()))
+}
+
+/// More than any secret has, with the end of its line.
+const MOST_SECRET: u64 = 256;
 
 impl From<&SegmentConfig> for SegmentText {
     fn from(config: &SegmentConfig) -> Self {
@@ -158,6 +188,11 @@ impl MachineText {
     pub(crate) fn on_disk(name: &str, mac: &str, segment: &str, address: Ipv4Addr) -> Self {
         let (name, mac, segment) = (name.to_owned(), mac.to_owned(), segment.to_owned());
         Self { name, mac, segment, address, hostname: None, boot: BootText::LocalDisk }
+    }
+
+    /// One whose system is on an iSCSI disk that this does not say: an address, and no other disk's system.
+    pub(crate) fn elsewhere(self) -> Self {
+        Self { boot: BootText::None, ..self }
     }
 
     /// A BMC with an address of its own.
@@ -202,6 +237,17 @@ impl Snapshot {
             .iter()
             .filter(|(_, path)| !path.is_file())
             .map(|(name, path)| (name.as_str(), path.as_path()))
+    }
+
+    /// Whether each secret is there, and one: a new snapshot without is refused. One that was served before goes on without, as
+    /// with artifacts.
+    pub(crate) fn check_secrets(&self) -> anyhow::Result<()> {
+        for machine in &self.machines {
+            if let BootText::Iscsi { secret_file, .. } = &machine.boot {
+                chap_secret(secret_file).with_context(|| format!("machine {}: boot", machine.name))?;
+            }
+        }
+        Ok(())
     }
 
     /// The table it describes, if all of it makes sense. Files are read when they are asked for: one that is away
@@ -314,6 +360,10 @@ impl Snapshot {
                 "pool: expected first and last inside {}",
                 text.address
             );
+            ensure!(
+                !matches!(pool.boot, BootText::Iscsi { .. }),
+                "pool: boot: expected what many machines can boot, saw an iSCSI disk, which is one machine's"
+            );
             segment.pool = Some(Pool { first: pool.first, last: pool.last, boot: self.boot(&pool.boot)? });
         }
         segment.boots = text.boots;
@@ -351,6 +401,24 @@ impl Snapshot {
         Ok(match text {
             BootText::None => Boot::None,
             BootText::LocalDisk => Boot::LocalDisk,
+            BootText::Iscsi { portal, target, lun, initiator, user, secret_file } => {
+                let target = target.parse().context("boot: target")?;
+                let initiator = initiator.parse().context("boot: initiator")?;
+                let user = user.parse().context("boot: user")?;
+                match chap_secret(secret_file) {
+                    Ok(secret) => {
+                        Boot::San(San { portal: *portal, target, lun: *lun, initiator, user, secret })
+                    }
+                    Err(error) => {
+                        let error = farrier_runtime::telemetry::chain(error.as_ref());
+                        tracing::error!(
+                            error,
+                            "a machine boots nothing until the secret of its iSCSI disk is there, and SIGHUP came"
+                        );
+                        Boot::None
+                    }
+                }
+            }
             BootText::Linux { kernel, initrd, args, signed } => {
                 for name in [kernel, initrd] {
                     ensure!(self.artifacts.contains_key(name), "boot: {name:?} is not among the artifacts");

@@ -18,6 +18,7 @@ machines:
   address: 10.90.0.11
   boot: { linux: { kernel: k, initrd: i, args: quiet } }
 artifacts: { k: /etc/hostname, i: /etc/hostname }
+...
 "#;
 
 #[test]
@@ -28,6 +29,57 @@ fn yaml_and_json_say_the_same() {
     let table = json.table().unwrap();
     assert_eq!(table.entries().count(), 2);
     assert!(table.segment("lab").unwrap().pool.is_some());
+}
+
+#[test]
+fn a_machine_boots_its_disk_a_ramdisk_or_an_iscsi_disk_whose_secret_is_in_a_file() {
+    use farrier_netboot::Boot;
+    let dir = tempfile::tempdir().unwrap();
+    let (file, secret) = (dir.path().join("rack.yaml"), dir.path().join("chap"));
+    let diskless = format!(
+        "- name: web-3\n  mac: 52-54-00-00-00-03\n  segment: lab\n  address: 10.90.0.12\n  boot: {{ iscsi: {{ portal: \
+         \"10.90.0.2:3260\", target: iqn.2026-11.example:web-3, initiator: iqn.2026-11.example:node-3, user: web-3, \
+         secret_file: {} }} }}\nartifacts:",
+        secret.display()
+    );
+    let text = GOOD.replace("artifacts:", &diskless);
+    std::fs::write(&file, &text).unwrap();
+    let mut kept = Kept::open(dir.path().join("snapshot.json"));
+    let error = |kept: &mut Kept| format!("{:#}", kept.take(&file).unwrap_err());
+    assert!(
+        error(&mut kept).contains("machine web-3: boot: secret_file: cannot read"),
+        "{}",
+        error(&mut kept)
+    );
+    std::fs::write(&secret, "not a word\n").unwrap();
+    assert!(error(&mut kept).contains("expected a CHAP name or secret"), "{}", error(&mut kept));
+    std::fs::write(&secret, "horse-4711-shoe\n").unwrap();
+    let snapshot = kept.take(&file).unwrap();
+    let boots = |snapshot: &Snapshot| {
+        let table = snapshot.table().unwrap();
+        ["52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:03"]
+            .map(|mac| table.entry(mac.parse().unwrap(), "lab").unwrap().boot.clone())
+    };
+    let [disk, ramdisk, iscsi] = boots(&snapshot);
+    assert!(disk == Boot::LocalDisk && matches!(ramdisk, Boot::Script { .. }), "{disk:?} {ramdisk:?}");
+    let Boot::San(san) = iscsi else { panic!("{iscsi:?}") };
+    assert_eq!((san.portal, san.lun), ("10.90.0.2:3260".parse().unwrap(), 0));
+    assert_eq!(san.secret, "horse-4711-shoe".parse().unwrap());
+    // As JSON it is the same, and the secret is in neither.
+    let json = std::fs::read_to_string(dir.path().join("snapshot.json")).unwrap();
+    assert!(!json.contains("horse-4711-shoe"));
+    assert_eq!(Snapshot::parse(&json).unwrap(), snapshot);
+    // One that is away after a restart keeps nobody else from booting.
+    std::fs::remove_file(&secret).unwrap();
+    let [disk, _, iscsi] = boots(Kept::open(dir.path().join("snapshot.json")).last().unwrap());
+    assert_eq!((disk, iscsi), (Boot::LocalDisk, Boot::None));
+    let for_all = text.replace(
+        "last: 10.90.0.199",
+        "last: 10.90.0.199, boot: { iscsi: { portal: \"10.90.0.2:3260\", \
+         target: iqn.2026-11.example:x, initiator: iqn.2026-11.example:y, user: z, secret_file: /z } }",
+    );
+    let error = format!("{:#}", Snapshot::parse(&for_all).unwrap().table().unwrap_err());
+    assert!(error.contains("which is one machine's"), "{error}");
 }
 
 #[test]
@@ -111,6 +163,13 @@ fn the_last_good_one_is_kept_over_bad_old_and_changed_ones() {
         (GOOD.replace("web-1", "web-9"), "raise `generation`"),
         (GOOD.replace("generation: 7", "generation: 8").replace("/24", ""), "address"),
         ("{".to_owned(), "cannot be used"),
+        // Whoever writes it has come so far: each is a YAML, and the first of them another rack.
+        (
+            GOOD.replace("generation: 7", "generation: 8")[..GOOD.find("- name: web-2").unwrap()].to_owned(),
+            "is not whole",
+        ),
+        (GOOD.replace("generation: 7", "generation: 8").replace("\n...\n", "\n"), "whose last line is `...`"),
+        (GOOD.replace("generation: 7", "generation: 8").replace("\n...\n", "\n.."), "is not whole"),
     ] {
         write(&text);
         let error = format!("{:#}", kept.take(&file).unwrap_err());

@@ -76,6 +76,8 @@ pub(super) fn start(rack: &Arc<Rack>, record: Record, resumed: bool) {
         });
         close(&rack, &handle, end).await;
         drop(running);
+        // Nobody works on it now: from here on it is a known machine like the others.
+        rack.known.look_again();
         let has_failed = handle.task().await.state() == TaskState::Failed;
         if has_failed || matches!(handle.spec.work, Some(Work::Verify(_))) {
             let look = rack.beside.look(&rack, EndedTask { rack: &rack, handle: &handle });

@@ -97,10 +97,12 @@ fn a_uefi_machine_that_knows_the_authority_boots_over_https() {
         format!("-n {server} link set br0 up"),
     ]);
     let at = dir.display();
+    // An emulated processor takes its time over RSA.
     cable.snapshot(&format!(
         "generation: 1\nsegments:\n- {{ name: lab, interface: br0, address: {BRIDGE}/24 }}\nmachines:\n- name: web-1\n  \
          mac: {MAC}\n  segment: lab\n  address: 10.77.0.50\n  boot: {{ linux: {{ kernel: k, initrd: k }} }}\n\
-         artifacts: {{ k: {at}/vmlinuz }}\nhttps: {{ listen: \"0.0.0.0:8443\", certificate: {at}/cert.pem, key: {at}/key.pem }}\n"
+         artifacts: {{ k: {at}/vmlinuz }}\nhttps: {{ listen: \"0.0.0.0:8443\", certificate: {at}/cert.pem, key: {at}/key.pem, \
+         handshake_seconds: 240 }}\n"
     ));
     let mut rackd = inside(server, Path::new(env!("CARGO_BIN_EXE_rackd")));
     rackd.arg("--standalone").arg(cable.path("rack.yaml")).arg("--data").arg(cable.path("data"));

@@ -47,8 +47,10 @@ impl Cable {
         self.dir.path().join(name)
     }
 
+    /// Whole, by the mark at its end.
     pub(crate) fn snapshot(&self, text: &str) {
-        std::fs::write(self.path("rack.yaml"), text).unwrap();
+        let end = if text.trim_end().ends_with("...") { "" } else { "...\n" };
+        std::fs::write(self.path("rack.yaml"), format!("{text}{end}")).unwrap();
     }
 
     fn rackd(&self) -> Rackd {
@@ -160,6 +162,57 @@ fn a_lease_of_a_killed_rackd_holds_and_a_broken_snapshot_changes_nothing() {
     rackd.send(Signal::TERM);
     assert!(rackd.child.wait().unwrap().success());
     assert_eq!(cable.udhcpc(), [] as [&str; 0]);
+}
+
+/// One file says all three: who goes on to its disk, who loads a ramdisk, and whose disk is an iSCSI target's.
+#[test]
+fn a_disk_a_ramdisk_and_an_iscsi_machine_of_one_snapshot_get_each_their_script() {
+    let cable = Cable::new();
+    let (kernel, chap) = (cable.path("vmlinuz"), cable.path("chap"));
+    std::fs::write(&kernel, "a kernel").unwrap();
+    std::fs::write(&chap, "horse-4711-shoe\n").unwrap();
+    cable.snapshot(&format!(
+        "{POOL}machines:\n- {{ name: m1, mac: \"52:54:00:78:00:01\", segment: lab, address: 10.78.0.51, boot: local_disk }}\n\
+         - name: m2\n  mac: 52:54:00:78:00:02\n  segment: lab\n  address: 10.78.0.52\n  \
+         boot: {{ linux: {{ kernel: k, initrd: k, args: rescue }} }}\n\
+         - name: m3\n  mac: 52:54:00:78:00:03\n  segment: lab\n  address: 10.78.0.53\n  boot: {{ iscsi: {{ portal: \
+         \"10.78.0.1:3260\", target: iqn.2026-11.example:m3, lun: 2, initiator: iqn.2026-11.example:node-3, user: m3, \
+         secret_file: {} }} }}\nartifacts: {{ k: {} }}\n",
+        chap.display(),
+        kernel.display()
+    ));
+    let mut rackd = cable.rackd();
+    assert_eq!(rackd.says(), "serving generation 1: 1 segments, 3 machines");
+    let ipxe = ["-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000", "-x", "0x4d:69505845"];
+    for (n, lines) in [
+        (1, &["sanboot --no-describe --drive 0x80 || exit 1"][..]),
+        (2, &["kernel --name kernel http://10.78.0.1:8080/artifacts/k initrd=initrd rescue || goto failed"]),
+        (
+            3,
+            &[
+                "set initiator-iqn iqn.2026-11.example:node-3",
+                "set username m3",
+                "set password horse-4711-shoe",
+                "sanboot iscsi:10.78.0.1::3260:2:iqn.2026-11.example:m3 ||",
+            ],
+        ),
+    ] {
+        let client = &cable.client;
+        cable.ip(&[format!("-n {client} link set c0 address 52:54:00:78:00:0{n}")]);
+        assert_eq!(cable.udhcpc_as(&ipxe), [format!("10.78.0.5{n}")]);
+        let told = std::fs::read_to_string(cable.path("told")).unwrap();
+        let url =
+            told.lines().find_map(|line| line.split_once("http://")).map(|(_, url)| format!("http://{url}"));
+        let url = url.unwrap_or_else(|| panic!("{told}"));
+        cable.ip(&[format!("-n {client} addr add 10.78.0.5{n}/24 dev c0")]);
+        let mut curl = inside(client, Path::new("curl"));
+        let read = curl.args(["-sS", "--fail", "--max-time", "20", &url]).output().unwrap();
+        let script = String::from_utf8_lossy(&read.stdout);
+        for line in lines {
+            assert!(script.lines().any(|has| has == *line), "{line}: {script} {read:?}");
+        }
+        cable.ip(&[format!("-n {client} addr flush dev c0")]);
+    }
 }
 
 /// A power cut, and the disk with the kernels is not mounted yet.

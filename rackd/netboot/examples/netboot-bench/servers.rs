@@ -87,7 +87,7 @@ pub(crate) fn rackd_with(
     };
     let text = format!(
         "generation: 1\nsegments:\n- name: lab\n  interface: s0\n  address: {SERVER}/16\n  \
-         pool: {{ first: {FIRST}, last: {LAST}, boot: local_disk }}\nartifacts: {artifacts}\n"
+         pool: {{ first: {FIRST}, last: {LAST}, boot: local_disk }}\nartifacts: {artifacts}\n...\n"
     );
     std::fs::write(&snapshot, text)?;
     let mut command = place.server(&program.to_string_lossy());

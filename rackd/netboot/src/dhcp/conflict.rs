@@ -2,7 +2,7 @@
 //! (RFC 2131 §2.2, §4.3.1).
 //!
 //! Two witnesses: an answer to an ICMP echo request, and the kernel's neighbour table, since whoever has an address
-//! answers ARP for it even where a firewall drops the echo. A machine waits half a second for that, once; then it has
+//! answers ARP for it even where a firewall drops the echo. Behind a relay there is the first alone, by the route there. A machine waits half a second for that, once; then it has
 //! the address and is not asked again. In a storm most are not looked for: an address in use is rarer than a firmware
 //! that gives up.
 

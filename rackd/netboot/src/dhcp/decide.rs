@@ -56,7 +56,7 @@ pub fn decide(
     match segment.dhcp {
         Dhcp::Ours => {}
         Dhcp::Proxy => return proxy::decide(segment, table, files, request, proxy::Port::Server),
-        Dhcp::Off => return Decision::default(),
+        Dhcp::Off => return ignored(Decision::default(), request, "DHCP is somebody else's on this network"),
     }
     if !segment.boots && request.client != Client::Other {
         return bootless(segment, request);
@@ -81,7 +81,9 @@ pub fn decide(
             let met = known.is_none() || !segment.boots;
             if met { with_guest(decision, segment, request) } else { decision }
         }
-        MessageType::Inform if !can_be_answered(segment, request) => decision,
+        MessageType::Inform if !can_be_answered(segment, request) => {
+            ignored(decision, request, "expected an address of this network as the client's (ciaddr)")
+        }
         MessageType::Inform => {
             let reply = Reply::inform(request, segment, &entry.hostname, &boot);
             let detail = request.describe() + &reply.shortened();
@@ -101,8 +103,25 @@ pub fn decide(
                 )
                 .lease(LeaseChange::Declined { ip: entry.ip, seconds: segment.lease_seconds.max(60) })
         }
-        _ => decision,
+        _ if !ours(segment, request) => ignored(decision, request, "another server is meant (option 54)"),
+        _ => {
+            let its_own = format!("expected its own address {} there, saw another", entry.ip);
+            ignored(decision, request, &its_own)
+        }
     }
+}
+
+/// What changes nothing is told all the same: whoever looks for a reason sees that it came.
+pub(super) fn ignored(decision: Decision, request: &Request, why: &str) -> Decision {
+    let message = match request.kind {
+        MessageType::Discover => "DHCPDISCOVER",
+        MessageType::Request => "DHCPREQUEST",
+        MessageType::Decline => "DHCPDECLINE",
+        MessageType::Release => "DHCPRELEASE",
+        MessageType::Inform => "DHCPINFORM",
+        _ => "DHCP message",
+    };
+    decision.event(EventKind::Ignored { message }, format!("{why}: {}", request.describe()))
 }
 
 fn discover(

@@ -16,12 +16,14 @@ enum Step {
     UseEmptyFields,
     /// They move there though a name is there too, which is an option as well: ROMs that are older than RFC 2131 do not look.
     UseFields,
+    /// No name servers, unless the boot file's URL has a name that they are asked for.
+    NoNameServers,
     /// An address without a boot file is better than none.
     NoBootFile,
 }
 
-/// The mildest first; each is added to those before it.
-const STEPS: [Step; 11] = [
+/// The mildest first; each is added to those before it. What it boots by goes last.
+const STEPS: [Step; 12] = [
     // `siaddr` says it.
     Step::LeaveOut(OptionCode::TFTPServerName),
     // RFC 2131 §4.4.5: clients reckon the same ones from option 51.
@@ -32,11 +34,11 @@ const STEPS: [Step; 11] = [
     Step::LeaveOut(OptionCode::Unknown(175)),
     Step::LeaveOut(OptionCode::DomainName),
     Step::LeaveOut(OptionCode::Hostname),
-    // Boot files are named by address, unless their certificate has a name.
-    Step::LeaveOut(OptionCode::DomainNameServer),
+    Step::NoNameServers,
     Step::UseFields,
     Step::LeaveOut(OptionCode::ClientMachineIdentifier),
     Step::NoBootFile,
+    Step::LeaveOut(OptionCode::DomainNameServer),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,6 +61,11 @@ pub(super) fn fit(message: &mut Message, limit: usize) -> Vec<OptionCode> {
         let Some(step) = steps.next() else { break };
         match step {
             Step::LeaveOut(code) => left_out.extend(message.opts_mut().remove(*code).map(|_| *code)),
+            Step::NoNameServers if boots_by_name(message) => {}
+            Step::NoNameServers => {
+                let code = OptionCode::DomainNameServer;
+                left_out.extend(message.opts_mut().remove(code).map(|_| code));
+            }
             Step::UseEmptyFields => fields = Fields::IfEmpty,
             Step::UseFields => fields = Fields::Both,
             Step::NoBootFile => {
@@ -71,6 +78,18 @@ pub(super) fn fit(message: &mut Message, limit: usize) -> Vec<OptionCode> {
         }
     }
     left_out
+}
+
+/// Whether its boot file (option 67) is a URL with a name in place of an address: that of a certificate.
+fn boots_by_name(message: &Message) -> bool {
+    let Some(DhcpOption::BootfileName(file)) = message.opts().get(OptionCode::BootfileName) else {
+        return false;
+    };
+    let url = std::str::from_utf8(file).ok().and_then(|file| file.split_once("://"));
+    let authority = url.and_then(|(_, rest)| rest.split('/').next());
+    let host = authority.map(|authority| authority.split(':').next().unwrap_or_default());
+    // Of IPv6 they have brackets.
+    host.is_some_and(|host| !host.starts_with('[') && host.parse::<std::net::Ipv4Addr>().is_err())
 }
 
 fn length(message: &Message) -> Option<usize> {
@@ -206,6 +225,23 @@ mod tests {
         assert!(size <= 548, "{size}");
         assert_eq!((options.get(&61), options.get(&67), options.get(&60)), (id.as_ref(), None, None));
         assert!(reply.shortened().contains("67"), "{}", reply.shortened());
+    }
+
+    #[test]
+    fn who_boots_by_a_name_is_told_whom_to_ask_for_it() {
+        let request = Request { client_id: Some(vec![7; 200]), client: Client::Http, ..discover(1) };
+        let told = |host: &str| {
+            let url = format!("https://{host}/{}", "f".repeat(110 - host.len()));
+            let reply = lease(&request, &segment(200, 8), 63, &BootFile::Http(url.clone()));
+            let (size, options) = read(&reply);
+            assert!(
+                size <= 548 && options[&67] == url.as_bytes() && !options.contains_key(&12),
+                "{options:?}"
+            );
+            options.contains_key(&6)
+        };
+        assert!(told("boot.rack.example") && told("boot.rack.example:8443"));
+        assert!(!told("10.1.0.1:8443") && !told("[2001:db8::1]:8443"));
     }
 
     prop_compose! {

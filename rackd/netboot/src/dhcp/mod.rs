@@ -33,6 +33,7 @@ pub(crate) use proxy::{BootService, Heard};
 pub(crate) use pxe::{BootFile, boot_file};
 pub use pxe::{BootFiles, Https, SignedChain};
 pub use reply::{Destination, Reply};
+pub(crate) use request::all_options;
 pub use request::{Client, Request, RequestError};
 pub(crate) use server::Server;
 pub(crate) use unknown::UnknownMachines;

@@ -10,6 +10,7 @@ use tokio::net::UdpSocket;
 
 use super::frames::Frames;
 use super::{Destination, Reply};
+use crate::decode::Packet;
 use crate::unicast::{Unicast, Way, nobody};
 use crate::{EventKind, MacAddr, Segment, server::Shared, socket};
 
@@ -56,12 +57,16 @@ impl Outlet {
 
     /// Sends an answer, and tells what came of it. `socket`: what broadcasts leave by.
     pub(super) fn send(&self, shared: &Shared, socket: &UdpSocket, answer: Answer) {
-        let sent = self.try_send(shared, socket, &answer.reply);
-        let Err(error) = sent else {
-            for (kind, detail) in answer.told {
-                shared.events.emit(Some(answer.mac), answer.node.as_deref(), kind, detail);
+        let error = match self.try_send(shared, socket, &answer.reply) {
+            Ok(bytes) => {
+                let packet = Packet::dhcp(bytes.into());
+                for (kind, detail) in answer.told {
+                    let who = (Some(answer.mac), answer.node.as_deref());
+                    shared.events.emit_packet(who, kind, detail, Some(&packet));
+                }
+                return;
             }
-            return;
+            Err(error) => error,
         };
         shared.events.counters.unsent("dhcp", &error);
         // What strangers make up fills no log.
@@ -77,7 +82,8 @@ impl Outlet {
         }
     }
 
-    fn try_send(&self, shared: &Shared, socket: &UdpSocket, reply: &Reply) -> io::Result<()> {
+    /// What has left.
+    fn try_send(&self, shared: &Shared, socket: &UdpSocket, reply: &Reply) -> io::Result<Vec<u8>> {
         let Some(bytes) = reply.bytes() else {
             tracing::error!("bug: dhcp answer cannot be encoded");
             return Err(io::ErrorKind::InvalidData.into());
@@ -85,18 +91,19 @@ impl Outlet {
         let to = match reply.to {
             Destination::Relay(ip) => SocketAddrV4::new(ip, SERVER_PORT),
             Destination::Client(ip) => SocketAddrV4::new(ip, CLIENT_PORT),
-            Destination::Frame(mac, ip) if self.send_frame(&bytes, mac, ip) => return Ok(()),
+            Destination::Frame(mac, ip) if self.send_frame(&bytes, mac, ip) => return Ok(bytes),
             Destination::Frame(..) | Destination::Broadcast => {
                 let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT);
-                return socket::send_now(socket, &bytes, everybody.into());
+                return socket::send_now(socket, &bytes, everybody.into()).map(|()| bytes);
             }
         };
         let way = Way::to(*to.ip(), &self.segment, &shared.ways, Instant::now());
-        match &self.unicast {
+        let sent = match &self.unicast {
             Some(unicast) => unicast.send(way, &bytes, to),
             None if way == Way::Nobody => Err(nobody(*to.ip())),
             None => socket::send_now(socket, &bytes, to.into()),
-        }
+        };
+        sent.map(|()| bytes)
     }
 
     /// Whether it is under way; else everybody is sent it.

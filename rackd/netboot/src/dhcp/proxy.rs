@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BootFiles, Client, Decision, Reply, Request,
-    decide::{can_be_answered, told_boot, unknown, with_unknown_architecture},
+    decide::{can_be_answered, ignored, told_boot, unknown, with_unknown_architecture},
     pxe::{BootFile, boot_file},
     server::segment_for,
 };
+use crate::decode::Packet;
 use crate::unicast::{Unicast, Way};
 use crate::{BootTable, Dhcp, EventKind, MacAddr, Segment, server::Shared, socket};
 
@@ -43,10 +44,16 @@ pub(super) fn decide(
     port: Port,
 ) -> Decision {
     let decision = Decision::default();
-    if request.client == Client::Other || !can_be_answered(segment, request) {
-        return decision;
+    let known = table.entry(request.mac, &segment.network);
+    if request.client == Client::Other {
+        // Systems of nobody are no business of a proxy.
+        let why = "the other server's: a system, and no firmware";
+        return if known.is_some() { ignored(decision, request, why) } else { decision };
     }
-    let Some(entry) = table.entry(request.mac, &segment.network) else {
+    if !can_be_answered(segment, request) {
+        return ignored(decision, request, "expected an address of this network as the client's (ciaddr)");
+    }
+    let Some(entry) = known else {
         let detail = format!("on {}: {}", segment.interface, request.describe());
         return decision.event(unknown(segment, request), detail);
     };
@@ -58,7 +65,7 @@ pub(super) fn decide(
         }
         (Port::BootService, MessageType::Request) => (EventKind::Request, EventKind::Ack, MessageType::Ack),
         (_, MessageType::Inform) => (EventKind::Inform, EventKind::Ack, MessageType::Ack),
-        _ => return decision,
+        _ => return ignored(decision, request, "the other server's"),
     };
     let server = files.server(segment.server_ip);
     let boot = boot_file(server, files, entry, request.client, request.architecture);
@@ -174,20 +181,25 @@ impl BootService {
         }
         let (answers, asked): (Vec<_>, Vec<_>) =
             decision.events.into_iter().partition(|(kind, _)| kind.is_answer());
-        let emit = |(kind, detail)| {
+        let emit = |(kind, detail), packet: &Arc<Packet>| {
             // An unknown machine was told of when it asked on port 67.
             if let Some(entry) = entry {
-                self.shared.events.emit(Some(request.mac), Some(&entry.node), kind, detail);
+                let who = (Some(request.mac), Some(entry.node.as_str()));
+                self.shared.events.emit_packet(who, kind, detail, Some(packet));
             }
         };
-        asked.into_iter().for_each(emit);
+        let its = Packet::dhcp(Arc::clone(&request.packet));
+        asked.into_iter().for_each(|event| emit(event, &its));
         let Some(bytes) = decision.reply.as_ref().and_then(Reply::bytes) else { return };
         // To where it asked from: firmware uses 68, or 4011 itself.
         match self.send(&bytes, from) {
-            Ok(()) => answers.into_iter().for_each(emit),
+            Ok(()) => {
+                let answer = Packet::dhcp(bytes.into());
+                answers.into_iter().for_each(|event| emit(event, &answer));
+            }
             Err(error) => {
                 self.shared.events.counters.unsent("proxydhcp", &error);
-                emit((EventKind::AnswerNotSent, format!("boot file, to {from}: {error}")));
+                emit((EventKind::AnswerNotSent, format!("boot file, to {from}: {error}")), &its);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A client's packet: untrusted bytes in, the few facts that matter out.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr};
+use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr, sync::Arc};
 
 use dhcproto::{
     Decodable, Decoder,
@@ -66,6 +66,8 @@ pub struct Request {
     pub client: Client,
     /// Whose BMC it calls itself, by its vendor class (option 60) or host name (option 12).
     pub bmc: Option<&'static str>,
+    /// As it came, for who asks what was in it.
+    pub packet: Arc<[u8]>,
 }
 
 /// Kinds of clients, as far as boot files go.
@@ -185,6 +187,7 @@ impl Request {
                 .or_else(|| architecture_in(vendor_class)),
             client: client(get(77), get(175), vendor_class),
             bmc: bmc::maker(vendor_class, get(12).unwrap_or_default()),
+            packet: bytes.into(),
         })
     }
 
@@ -262,7 +265,7 @@ pub(super) fn options_of(bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
 
 /// Those in `file` and `sname` too, where option 52 says that there are some: in this order, as parts of one long field
 /// (RFC 2132 §9.3, RFC 3396 §5).
-pub(super) fn all_options(header: &[u8], bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+pub(crate) fn all_options(header: &[u8], bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
     let mut out = options_of(bytes);
     let overload = match out.get(&OVERLOAD).map(Vec::as_slice) {
         Some([how @ 1..=3]) => *how,

@@ -18,6 +18,7 @@ use super::outlet::{Answer, Outlet};
 use super::request::Client;
 use super::waiting::{Added, NotWritten, Waiting};
 use super::{Decision, Request, decide, proxy};
+use crate::decode::Packet;
 use crate::lease::Ask;
 use crate::metrics::Shed;
 use crate::{
@@ -340,11 +341,10 @@ impl Server {
         Guest::Entry(BootEntry { mac, node: String::new(), hostname: String::new(), ip, network, boot })
     }
 
-    /// Whether an address may be offered at once; else it is looked for first. Behind a relay there is no ARP.
+    /// Whether an address may be offered at once; else it is looked for first. Behind a relay there is no ARP: an echo over its
+    /// router is all that tells.
     fn may_offer(&mut self, ip: Ipv4Addr, request: &Request) -> bool {
-        let Some(prober) = self.prober.as_ref().filter(|_| request.giaddr.is_unspecified()) else {
-            return true;
-        };
+        let Some(prober) = self.prober.as_ref() else { return true };
         let now = Instant::now();
         match self.checks.judge(ip, request, now) {
             Verdict::Free => true,
@@ -374,7 +374,7 @@ impl Server {
         let node = Some(entry.node.as_str()).filter(|node| !node.is_empty());
         let kind =
             if request.kind == MessageType::Discover { EventKind::Discover } else { EventKind::Request };
-        self.shared.events.emit(Some(request.mac), node, kind, request.describe());
+        self.told(request, node, kind, request.describe());
         if self.in_use.due(entry.ip.into(), Instant::now()) {
             let left = lease.expires_at.duration_since(now).unwrap_or_default().as_secs();
             let detail = format!(
@@ -382,7 +382,7 @@ impl Server {
                  more; have that machine renew its lease or end it, or reserve another address",
                 entry.ip, lease.mac
             );
-            self.shared.events.emit(Some(request.mac), node, EventKind::AddressInUse, detail);
+            self.told(request, node, EventKind::AddressInUse, detail);
         }
         true
     }
@@ -454,7 +454,7 @@ impl Server {
                 request.describe()
             );
             let node = table.entries_of(request.mac).first().map(|entry| entry.node.clone());
-            self.shared.events.emit(Some(request.mac), node.as_deref(), kind, detail);
+            self.told(request, node.as_deref(), kind, detail);
         }
     }
 
@@ -462,22 +462,30 @@ impl Server {
         if self.exhausted.due(pool.first.into(), Instant::now()) {
             let detail = format!("all addresses of the pool of {} are in use", segment.network);
             let kind = EventKind::PoolExhausted { network: segment.network.clone() };
-            self.shared.events.emit(Some(request.mac), None, kind, detail);
+            self.told(request, None, kind, detail);
         }
     }
 
+    fn told(&self, request: &Request, node: Option<&str>, kind: EventKind, detail: String) {
+        let packet = Packet::dhcp(Arc::clone(&request.packet));
+        self.shared.events.emit_packet((Some(request.mac), node), kind, detail, Some(&packet));
+    }
+
     fn tell(&self, request: &Request, node: Option<&str>, decision: &Decision) {
+        let packet = Packet::dhcp(Arc::clone(&request.packet));
         for (kind, detail) in &decision.events {
             // Firmware that asks after a system did is news: it wants to boot.
             let rare = match kind {
                 EventKind::UnknownMac { boots, .. } => Some(*boots),
                 EventKind::WrongNetwork => Some(false),
                 EventKind::BootsOnManagement { .. } => Some(true),
+                EventKind::Ignored { .. } if node.is_none() => Some(false),
                 _ => None,
             };
             let unknown = &self.shared.unknown;
             if rare.is_none_or(|boots| unknown.first_in_a_while((request.mac, boots), Instant::now())) {
-                self.shared.events.emit(Some(request.mac), node, kind.clone(), detail.clone());
+                let who = (Some(request.mac), node);
+                self.shared.events.emit_packet(who, kind.clone(), detail.clone(), Some(&packet));
             }
         }
     }

@@ -423,7 +423,50 @@ fn beside_another_server_we_say_what_to_boot_and_nothing_else() {
     assert_eq!(decide(&beside, &BootTable::new(), &BootFiles::new(80), &request, None), Decision::default());
     let off = Segment { dhcp: Dhcp::Off, ..segment() };
     let request = Request::parse(&packet(discover, &pxe(0), |_| {})).unwrap();
-    assert_eq!(decide(&off, &table(script()), &BootFiles::new(80), &request, None), Decision::default());
+    let decision = decide(&off, &table(script()), &BootFiles::new(80), &request, None);
+    assert_eq!((decision.reply, decision.lease), (None, None));
+    let kinds: Vec<_> = decision.events.into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [EventKind::Ignored { message: "DHCPDISCOVER" }]);
+}
+
+/// RFC 2131 §4.3.3, §4.3.4: what is not about the client's own address, or not for us, changes nothing; that it came is told.
+#[test]
+fn what_gives_back_or_refuses_an_address_that_is_not_its_own_is_told_and_changes_nothing() {
+    let other = Ipv4Addr::new(10, 1, 0, 99);
+    for (kind, message, options, ciaddr, why) in [
+        (MessageType::Release, "DHCPRELEASE", vec![], other, "expected its own address 10.1.0.50"),
+        (
+            MessageType::Release,
+            "DHCPRELEASE",
+            vec![DhcpOption::ServerIdentifier(other)],
+            IP,
+            "another server is meant",
+        ),
+        (
+            MessageType::Decline,
+            "DHCPDECLINE",
+            vec![DhcpOption::RequestedIpAddress(other)],
+            Ipv4Addr::UNSPECIFIED,
+            "expected its own",
+        ),
+        (
+            MessageType::Inform,
+            "DHCPINFORM",
+            vec![],
+            Ipv4Addr::new(10, 9, 0, 1),
+            "expected an address of this network",
+        ),
+    ] {
+        let request = Request::parse(&packet(kind, &options, |m| {
+            m.set_ciaddr(ciaddr);
+        }))
+        .unwrap();
+        let decision = decide(&segment(), &table(script()), &BootFiles::new(80), &request, None);
+        assert_eq!((decision.reply, decision.lease), (None, None));
+        let [(seen, detail)] = &decision.events[..] else { panic!("{:?}", decision.events) };
+        assert_eq!(*seen, EventKind::Ignored { message });
+        assert!(detail.starts_with(why), "{detail}");
+    }
 }
 
 #[test]
@@ -547,7 +590,9 @@ fn answers_go_to_addresses_of_the_segment_and_nowhere_else() {
     for elsewhere in [[192, 0, 2, 1], [10, 1, 0, 255], [10, 1, 0, 0], [10, 1, 0, 1], [255; 4], [224, 0, 0, 1]]
     {
         let decision = inform(elsewhere);
-        assert_eq!((decision.reply, decision.events), (None, vec![]), "{elsewhere:?}");
+        let kinds: Vec<_> = decision.events.into_iter().map(|(kind, _)| kind).collect();
+        let ignored = EventKind::Ignored { message: "DHCPINFORM" };
+        assert_eq!((decision.reply, kinds), (None, vec![ignored]), "{elsewhere:?}");
         // RFC 2131 table 5: it is 0 in a DHCPDISCOVER.
         let offer = own(MessageType::Discover, elsewhere, &[]).reply.unwrap();
         assert_eq!(offer.to, Destination::Frame(MAC, IP), "{elsewhere:?}");

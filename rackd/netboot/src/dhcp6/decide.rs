@@ -29,6 +29,12 @@ impl Decision6 {
         self
     }
 
+    /// What changes nothing is told all the same.
+    fn ignored(self, request: &Request6, why: &str) -> Self {
+        let detail = format!("DHCPv6: {why}: {}", request.describe());
+        self.event(EventKind::Ignored { message: word(request.kind) }, detail)
+    }
+
     fn asked(self, request: &Request6) -> Self {
         self.event(EventKind::Dhcp6(word(request.kind)), request.describe())
     }
@@ -63,9 +69,17 @@ pub fn decide6(
         Addressee::Us => {}
         Addressee::Other => {
             let detail = format!("DHCPv6: {}", request.describe());
-            return if entry.is_some() { decision.event(EventKind::OtherServer, detail) } else { decision };
+            let why = "another server is meant (option 2)";
+            return match entry {
+                Some(_) => decision.event(EventKind::OtherServer, detail),
+                None => decision.ignored(request, why),
+            };
         }
-        Addressee::Nobody => return decision,
+        Addressee::Nobody => {
+            let why =
+                "expected identifiers of client and server as RFC 8415 section 16 has them for this message";
+            return decision.ignored(request, why);
+        }
     }
     match entry {
         Some(entry) => known(decision, segment, six, files, request, entry),
@@ -205,7 +219,7 @@ fn addressee(request: &Request6, six: &Dhcp6) -> Addressee {
     }
 }
 
-fn word(kind: MessageType) -> &'static str {
+pub(super) fn word(kind: MessageType) -> &'static str {
     match kind {
         MessageType::Solicit => "SOLICIT",
         MessageType::Advertise => "ADVERTISE",

@@ -10,7 +10,9 @@ use std::{
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
+use super::decide::word;
 use super::{Request6, decide6};
+use crate::decode::Packet;
 use crate::{BootTable, EventKind, Segment, server::Shared, socket};
 
 pub(crate) struct Server {
@@ -52,6 +54,19 @@ impl Server {
         }
     }
 
+    /// A packet that nobody decides about.
+    fn ignored(&self, table: &BootTable, request: &Request6, bytes: &[u8], from: Ipv6Addr, why: &str) {
+        let macs = request.macs(from);
+        let known = macs.iter().find(|mac| !table.entries_of(**mac).is_empty());
+        let Some(mac) = known.or(macs.first()).copied() else { return };
+        let node = table.entries_of(mac).first().map(|entry| entry.node.as_str());
+        if node.is_some() || self.shared.unknown.first_in_a_while((mac, false), Instant::now()) {
+            let (kind, packet) = (EventKind::Ignored { message: word(request.kind) }, Packet::dhcp6(bytes));
+            let detail = format!("DHCPv6: {why}: {}", request.describe());
+            self.shared.events.emit_packet((Some(mac), node), kind, detail, Some(&packet));
+        }
+    }
+
     fn packet(&self, bytes: &[u8], from: SocketAddrV6) {
         let request = match Request6::parse(bytes) {
             Ok(request) => request,
@@ -70,20 +85,29 @@ impl Server {
         let Some(segment) = segment_for(&table, &self.segment, &request) else {
             // Somebody's else, who lets a relay bring it here.
             let link = request.link().map(|ip| ip.to_string()).unwrap_or_default();
-            tracing::debug!(interface = self.segment.interface, link, "dhcpv6 of a link that is not served");
-            return;
+            let why = format!("expected a link of one of the segments here, saw {link} of its relay");
+            return self.ignored(&table, &request, bytes, *from.ip(), &why);
         };
-        let Some(six) = segment.dhcp6 else { return };
+        let Some(six) = segment.dhcp6 else {
+            let why = format!("segment {} has no DHCPv6", segment.network);
+            return self.ignored(&table, &request, bytes, *from.ip(), &why);
+        };
         let files = &self.shared.config.boot_files;
         let decision = decide6(&segment, &six, &table, files, &request, *from.ip());
         let entry = decision.mac.and_then(|mac| table.entry(mac, &segment.network));
         if let Some(mac) = decision.moved {
             self.shared.elsewhere.note(mac, &segment.network);
         }
-        for (kind, detail) in decision.events {
+        let asked = Packet::dhcp6(bytes);
+        let answer = decision.reply.as_deref().map(Packet::dhcp6);
+        let last = decision.events.len();
+        for ((kind, detail), n) in decision.events.into_iter().zip(1..) {
+            // The last one of those with an answer is that answer.
+            let packet = answer.as_ref().filter(|_| n == last).unwrap_or(&asked);
             let rare = match kind {
                 EventKind::UnknownMac { boots, .. } => Some(boots),
                 EventKind::WrongNetwork => Some(false),
+                EventKind::Ignored { .. } if entry.is_none() => Some(false),
                 _ => None,
             };
             let who = decision.mac.zip(rare);
@@ -91,7 +115,8 @@ impl Server {
                 // Without an address there is nobody to pin it on.
                 && decision.mac.is_some()
             {
-                self.shared.events.emit(decision.mac, entry.map(|e| e.node.as_str()), kind, detail);
+                let who = (decision.mac, entry.map(|e| e.node.as_str()));
+                self.shared.events.emit_packet(who, kind, detail, Some(packet));
             }
         }
         let Some(reply) = decision.reply else { return };

@@ -11,7 +11,8 @@ use std::{
 use tokio::sync::broadcast;
 
 use super::{BootEvent, EventKind};
-use crate::{MacAddr, metrics::Counters};
+use crate::decode::Packet;
+use crate::{MacAddr, PacketOf, metrics::Counters};
 
 /// Events kept for each port: several whole boots, each is about ten events.
 const RING: usize = 128;
@@ -33,6 +34,8 @@ const REFUSALS_PER_SECOND: u32 = 5;
 /// Senders without a port whose events of one kind are told, in a minute, and how often each.
 const UNNAMED: usize = 256;
 const UNNAMED_PER_MINUTE: u32 = 8;
+/// Packets kept of all ports together, of some hundred bytes each, and of two thousand at most.
+const PACKETS: usize = 4096;
 /// Events a slow subscriber may be behind before it loses some.
 const CHANNEL: usize = 1024;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -57,6 +60,8 @@ struct Rings {
     /// The last of all ports, and of none.
     log: VecDeque<Arc<BootEvent>>,
     sequence: u64,
+    /// The packets of the last events, of whatever port.
+    packets: VecDeque<Arc<Packet>>,
 }
 
 #[derive(Debug, Default)]
@@ -80,9 +85,22 @@ impl Events {
 
     /// Records an event. Everything we log about booting is logged here, once.
     pub(crate) fn emit(&self, mac: Option<MacAddr>, node: Option<&str>, kind: EventKind, detail: String) {
+        self.emit_packet((mac, node), kind, detail, None);
+    }
+
+    /// The same of a packet, which is kept for who asks what was in it.
+    pub(crate) fn emit_packet(
+        &self,
+        (mac, node): (Option<MacAddr>, Option<&str>),
+        kind: EventKind,
+        detail: String,
+        packet: Option<&Arc<Packet>>,
+    ) {
         self.counters.count(&kind);
         let node_name = node.map(str::to_owned);
-        let mut event = BootEvent { at: SystemTime::now(), mac, node: node_name, kind, detail, sequence: 0 };
+        let its = packet.map(PacketOf::new).unwrap_or_default();
+        let at = SystemTime::now();
+        let mut event = BootEvent { at, mac, node: node_name, kind, detail, sequence: 0, packet: its };
         let mut rings = self.lock();
         event.sequence = rings.sequence + 1;
         let event = match mac {
@@ -102,6 +120,9 @@ impl Events {
             }
             None => Arc::new(event),
         };
+        if let Some(packet) = packet {
+            rings.keep(packet);
+        }
         rings.sequence = event.sequence;
         if rings.log.len() >= LOG {
             rings.log.pop_front();
@@ -138,8 +159,14 @@ impl Events {
         [rings.by_mac.len(), events, rings.log.len()]
     }
 
+    /// What one port did, with all that was in its packets.
     pub(crate) fn trace(&self, mac: MacAddr) -> Vec<Arc<BootEvent>> {
-        self.lock().by_mac.get(&mac).map(|ring| ring.events.iter().cloned().collect()).unwrap_or_default()
+        let events: Vec<_> = {
+            let rings = self.lock();
+            rings.by_mac.get(&mac).map(|ring| ring.events.iter().cloned().collect()).unwrap_or_default()
+        };
+        let whole = |event: Arc<BootEvent>| event.told_whole().map_or(event, Arc::new);
+        events.into_iter().map(whole).collect()
     }
 
     /// A poisoned lock still guards whole events: every change below is one push.
@@ -149,6 +176,17 @@ impl Events {
 }
 
 impl Rings {
+    /// Events of one packet come together.
+    fn keep(&mut self, packet: &Arc<Packet>) {
+        if self.packets.back().is_some_and(|last| Arc::ptr_eq(last, packet)) {
+            return;
+        }
+        if self.packets.len() >= PACKETS {
+            self.packets.pop_front();
+        }
+        self.packets.push_back(Arc::clone(packet));
+    }
+
     fn ring(&mut self, mac: MacAddr, node: bool) -> &mut Ring {
         let known = self.by_mac.get(&mac).map(|ring| ring.node);
         match (node, known) {
@@ -214,6 +252,7 @@ impl Ring {
             EventKind::HttpScriptRefused
             | EventKind::TftpRefused
             | EventKind::AnswerNotSent
+            | EventKind::Ignored { .. }
             | EventKind::LeaseNotWritten => REFUSALS_PER_SECOND,
             _ => PER_SECOND,
         };
@@ -266,6 +305,22 @@ mod tests {
         let numbers: Vec<_> = log.iter().map(|event| event.sequence).collect();
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1) && numbers.ends_with(&[5000]));
         assert_eq!((events.trace(mac(0)).len(), events.trace(mac(4999)).len()), (0, 1));
+        // Two events of each packet.
+        for n in 0..6000 {
+            let packet = Packet::dhcp6(&[1, 0, 0, 7]);
+            for kind in [EventKind::Discover, EventKind::Offer] {
+                events.emit_packet((Some(mac(n)), None), kind, "said".into(), Some(&packet));
+            }
+        }
+        assert_eq!(events.lock().packets.len(), PACKETS);
+        let told = events.trace(mac(5999));
+        assert_eq!(told.last().unwrap().detail, "said [SOLICIT, xid 0x000007]");
+        // Whoever follows is told in short.
+        assert_eq!(events.log().last().unwrap().detail, "said");
+        let events = Events::new();
+        for n in 0..5000 {
+            events.emit(Some(mac(n)), None, unknown(), String::new());
+        }
         for n in 0..5000 {
             events.emit(Some(mac(n)), Some("node"), EventKind::Discover, String::new());
         }

@@ -9,6 +9,7 @@ mod sendfile;
 mod serve;
 
 use std::{
+    fmt::Write as _,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Instant,
@@ -39,6 +40,7 @@ async fn boot_script(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     method: Method,
+    headers: HeaderMap,
     Path(file): Path<String>,
 ) -> Response {
     let Some(mac) = file.strip_suffix(".ipxe").and_then(|mac| mac.parse::<MacAddr>().ok()) else {
@@ -47,7 +49,8 @@ async fn boot_script(
     let table = shared.table.load_full();
     let Some((node, script)) = script_for(&shared, &table, mac, peer.ip()) else {
         if let Some(entry) = table.entries_of(mac).first() {
-            let detail = refusal(&shared, &table, entry, peer.ip());
+            let why = refusal(&shared, &table, entry, peer.ip());
+            let detail = format!("{why}; {}", asked(peer, &method, &headers));
             shared.events.emit(Some(mac), Some(&entry.node), EventKind::HttpScriptRefused, detail);
         } else if shared.strangers.load().due(peer.ip(), Instant::now()) {
             // Where DHCP is somebody else's, this is all that is seen of it.
@@ -62,11 +65,29 @@ async fn boot_script(
         if let Some(node) = &node {
             shared.scripts.note(node);
         }
-        shared.events.emit(Some(mac), node.as_deref(), EventKind::HttpScript, format!("to {}", peer.ip()));
+        shared.events.emit(Some(mac), node.as_deref(), EventKind::HttpScript, asked(peer, &method, &headers));
     }
     let headers = [(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")];
     (headers, script).into_response()
 }
+
+/// Who asked, and every header of it by name and value: text of anybody, so what is not plain is not shown, nor what may be a
+/// secret.
+fn asked(peer: SocketAddr, method: &Method, headers: &HeaderMap) -> String {
+    let mut out = format!("to {} [{method}", peer.ip());
+    for (name, value) in headers.iter().take(HEADERS) {
+        let secret = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE].contains(name);
+        let value = value.to_str().ok().filter(|_| !secret).unwrap_or("not shown");
+        let value: String = value.chars().take(VALUE).collect();
+        let _ = write!(out, ", {}: {value}", name.as_str().get(..VALUE).unwrap_or(name.as_str()));
+    }
+    out.push(']');
+    out
+}
+
+/// Firmware has five, and none of them is long.
+const HEADERS: usize = 16;
+const VALUE: usize = 80;
 
 /// What was expected of who asks for a machine's script, and what was seen.
 fn refusal(shared: &Shared, table: &BootTable, entry: &BootEntry, peer: IpAddr) -> String {
@@ -114,8 +135,8 @@ async fn artifact(
 ) -> Response {
     let artifact = name.parse().ok().and_then(|name| shared.table.load().artifact(&name).cloned());
     let Some(artifact) = artifact else { return StatusCode::NOT_FOUND.into_response() };
+    let detail = asked(peer, &method, &headers);
     let on_sent = move |bytes| {
-        let detail = format!("to {}", peer.ip());
         let kind = EventKind::HttpArtifact { name, bytes };
         shared.events.emit_from(peer.ip(), shared.who(peer.ip()), kind, detail);
     };
@@ -133,8 +154,8 @@ async fn firmware(
     let Some(bytes) = shared.config.files.get(&name).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
+    let detail = asked(peer, &method, &headers);
     let on_sent = move |bytes| {
-        let detail = format!("to {}", peer.ip());
         let kind = EventKind::HttpFirmware { name, bytes };
         shared.events.emit_from(peer.ip(), shared.who(peer.ip()), kind, detail);
     };

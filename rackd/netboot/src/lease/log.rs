@@ -1,19 +1,21 @@
 //! The leases on disk: records one after another, each with a checksum, the last one for an address holds.
 //!
 //! Crash safe: a record counts once it is whole and synced, and nobody is told of a lease before that. A torn end,
-//! which a crash leaves, is cut off. Grown large, it is written anew beside itself and renamed.
+//! which a crash leaves, is cut off. Grown large, it is written anew beside itself and renamed. Its checksums begin with random
+//! bytes of its own: nobody who is not us can write a record, also not inside of one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::record::Record;
+use super::record::{Record, SALT, Salt};
 
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
     file: File,
     len: u64,
+    salt: Salt,
     /// A write failed half way: what the file ends with is unknown.
     torn: bool,
     /// It was written anew, and its name may not be on disk.
@@ -38,6 +40,7 @@ impl Log {
             path: path.to_owned(),
             file,
             len: 0,
+            salt: Salt::NONE,
             torn: false,
             name_unsynced: false,
             too_full_at: None,
@@ -46,15 +49,16 @@ impl Log {
             log.rewrite(&[])?;
             return Ok((log, Vec::new()));
         }
-        let Some(mut rest) = bytes.strip_prefix(HEADER) else {
+        let Some((salt, mut rest)) = salt_of(&bytes) else {
             return Err(io::Error::other("does not begin as a file of leases: name another one"));
         };
-        let (mut records, mut lost) = (whole_ones(&mut rest), 0);
+        log.salt = salt;
+        let (mut records, mut lost) = (whole_ones(salt, &mut rest), 0);
         log.len = (bytes.len() - rest.len()) as u64;
         // A crash harms the end of a file, and a disk any place of it: what comes behind that place is as good as before.
-        while let Some((skipped, more)) = beyond(rest) {
+        while let Some((skipped, more)) = beyond(salt, rest) {
             rest = more;
-            records.extend(whole_ones(&mut rest));
+            records.extend(whole_ones(salt, &mut rest));
             lost += skipped;
         }
         if lost > 0 {
@@ -62,6 +66,12 @@ impl Log {
             // Where it could not be written anew, what follows goes behind what is there.
         } else if !rest.is_empty() {
             log.cut(rest)?;
+        }
+        // Of an earlier rackd. Where there is no room for another one, it goes on as it is.
+        if log.salt == Salt::NONE
+            && let Err(error) = log.rewrite(&records)
+        {
+            tracing::warn!(path = %log.path.display(), %error, "leases are not written anew with a salt: they are kept as they were");
         }
         log.file.seek(SeekFrom::Start(log.len))?;
         Ok((log, records))
@@ -79,7 +89,7 @@ impl Log {
             return Ok(());
         }
         let mut bytes = Vec::with_capacity(records.len() * 64);
-        records.iter().for_each(|record| record.write(&mut bytes));
+        records.iter().for_each(|record| record.write(self.salt, &mut bytes));
         let done = self.file.write_all(&bytes).and_then(|()| self.file.sync_data());
         match done {
             Ok(()) => self.len += bytes.len() as u64,
@@ -110,8 +120,10 @@ impl Log {
     }
 
     fn try_rewrite(&mut self, records: &[Record]) -> io::Result<()> {
-        let mut bytes = HEADER.to_vec();
-        records.iter().for_each(|record| record.write(&mut bytes));
+        let random: [u8; SALT] = rand::random();
+        let salt = Salt::of(random);
+        let mut bytes = [HEADER, &random].concat();
+        records.iter().for_each(|record| record.write(salt, &mut bytes));
         let new = self.path.with_extension("new");
         let file = match whole(&new, &bytes).and_then(|file| std::fs::rename(&new, &self.path).map(|()| file))
         {
@@ -124,6 +136,7 @@ impl Log {
         };
         // The one of before has no name any more: whatever fails from here on, what follows goes into this one.
         (self.file, self.len, self.torn, self.name_unsynced) = (file, bytes.len() as u64, false, true);
+        self.salt = salt;
         self.sync_name()
     }
 
@@ -170,16 +183,25 @@ impl Log {
     }
 }
 
+/// How its checksums begin, and what follows. `None`: it is no file of leases.
+fn salt_of(bytes: &[u8]) -> Option<(Salt, &[u8])> {
+    if let Some(rest) = bytes.strip_prefix(UNSALTED) {
+        return Some((Salt::NONE, rest));
+    }
+    let (random, rest) = bytes.strip_prefix(HEADER)?.split_first_chunk::<SALT>()?;
+    Some((Salt::of(*random), rest))
+}
+
 /// All records up to what is none.
-fn whole_ones(rest: &mut &[u8]) -> Vec<Record> {
-    std::iter::from_fn(|| Record::read(rest)).collect()
+fn whole_ones(salt: Salt, rest: &mut &[u8]) -> Vec<Record> {
+    std::iter::from_fn(|| Record::read(salt, rest)).collect()
 }
 
 /// Where the next record begins behind bytes that are none: how many those are, and what is left from there on.
-fn beyond(rest: &[u8]) -> Option<(usize, &[u8])> {
+fn beyond(salt: Salt, rest: &[u8]) -> Option<(usize, &[u8])> {
     (1..rest.len()).find_map(|at| {
         let from = rest.get(at..)?;
-        Record::read(&mut &*from).map(|_| (at, from))
+        Record::read(salt, &mut &*from).map(|_| (at, from))
     })
 }
 
@@ -192,7 +214,10 @@ fn whole(path: &Path, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-const HEADER: &[u8] = b"farrier leases 1\n";
+/// Random bytes follow, then records.
+const HEADER: &[u8] = b"farrier leases 2\n";
+/// Of rackd before there was a salt: records follow.
+const UNSALTED: &[u8] = b"farrier leases 1\n";
 /// Largest file that is read: a full /16 written anew is 5 MB.
 const MOST: u64 = 1 << 30;
 /// Below this nobody minds old records.

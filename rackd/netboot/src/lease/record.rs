@@ -28,9 +28,31 @@ pub(crate) enum State {
     Declined,
 }
 
+/// What a file's checksums begin with, so that no client can write a record: its identifier is kept as it came, and where a
+/// disk has harmed what is around it, what it has in it is looked at as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Salt(u32);
+
+impl Salt {
+    /// Of files that were written before there was one.
+    pub(super) const NONE: Self = Self(0);
+
+    /// Of a file that begins with these random bytes.
+    pub(super) fn of(random: [u8; SALT]) -> Self {
+        Self(crc32c::crc32c(&random))
+    }
+
+    fn checksum(self, body: &[u8]) -> u32 {
+        crc32c::crc32c_append(self.0, body)
+    }
+}
+
+/// Random bytes of a file.
+pub(super) const SALT: usize = 8;
+
 impl Record {
     /// Appends length, checksum and content.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, salt: Salt, out: &mut Vec<u8>) {
         let mut body = Vec::with_capacity(64);
         body.push(if self.state == State::Declined { DECLINED } else { BOUND });
         body.extend(self.ip.octets());
@@ -41,12 +63,12 @@ impl Record {
         text(&mut body, self.client.id().unwrap_or_default());
         let len = u16::try_from(body.len()).unwrap_or(u16::MAX);
         out.extend(len.to_le_bytes());
-        out.extend(crc32c::crc32c(&body).to_le_bytes());
+        out.extend(salt.checksum(&body).to_le_bytes());
         out.extend(body);
     }
 
     /// Reads one from the front. `None` where nothing whole and unharmed is.
-    pub(super) fn read<'a>(bytes: &mut &'a [u8]) -> Option<Self> {
+    pub(super) fn read<'a>(salt: Salt, bytes: &mut &'a [u8]) -> Option<Self> {
         let mut rest: &'a [u8] = bytes;
         let len = usize::from(u16::from_le_bytes(take(&mut rest)?));
         if len > MOST {
@@ -54,7 +76,7 @@ impl Record {
         }
         let sum = u32::from_le_bytes(take(&mut rest)?);
         let (mut body, rest) = rest.split_at_checked(len)?;
-        if crc32c::crc32c(body) != sum {
+        if salt.checksum(body) != sum {
             return None;
         }
         let [state] = take(&mut body)?;

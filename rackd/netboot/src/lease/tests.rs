@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::record::Salt;
 use super::*;
 use crate::Boot;
 
@@ -278,6 +279,44 @@ fn a_file_harmed_in_its_middle_loses_what_is_harmed_and_is_kept_as_it_was_found(
         drop(log);
         assert_eq!(Log::open(&path).unwrap().1.len(), 5);
     }
+}
+
+/// Who has a whole record in its client identifier, and the luck of a disk that harms what is around it, has written nothing.
+#[test]
+fn a_record_inside_of_a_client_identifier_is_never_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leases");
+    let until = std::time::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+    let record = |n: u8, id: &[u8]| {
+        let client = ClientKey::Id(id.into());
+        Record { network: "lab".into(), ip: ip(n), client, mac: mac(n), state: State::Bound, until }
+    };
+    let mut forged = Vec::new();
+    record(99, b"forged").write(Salt::NONE, &mut forged);
+    let (mut log, _) = Log::open(&path).unwrap();
+    let header = std::fs::metadata(&path).unwrap().len() as usize;
+    log.append(&[record(1, &forged), record(2, b"honest")]).unwrap();
+    drop(log);
+    let whole = std::fs::read(&path).unwrap();
+    let read = |bytes: &[u8]| -> Vec<u8> {
+        std::fs::write(&path, bytes).unwrap();
+        Log::open(&path).unwrap().1.iter().map(|record| record.mac.0[5]).collect()
+    };
+    assert_eq!(read(&whole), [1, 2]);
+    // Its length, or its sum: the first is lost, and what is in it is looked at.
+    for at in header..header + 6 {
+        let mut harmed = whole.clone();
+        harmed[at] ^= 0x40;
+        assert_eq!(read(&harmed), [2], "byte {at}");
+    }
+    // A file of before the salt is read as it was, and is none any more.
+    let mut before = b"farrier leases 1\n".to_vec();
+    record(3, &forged).write(Salt::NONE, &mut before);
+    assert_eq!(read(&before), [3]);
+    let now = std::fs::read(&path).unwrap();
+    assert!(now.starts_with(b"farrier leases 2\n"), "{now:?}");
+    assert_eq!(read(&now), [3]);
+    assert_ne!(std::fs::read(&path).unwrap()[17..25], whole[17..25], "each has its own");
 }
 
 /// Nobody waits for it, and the next start knows which machines run.

@@ -112,6 +112,7 @@ pub(crate) fn render(world: &World, dhcp: &[Dhcp], fetches: &[Fetch]) -> String 
     let dns: Vec<_> = segment.dns.iter().map(ToString::to_string).collect();
     let domain = segment.domain.as_deref().unwrap_or_default();
     let Segment { network, server_ip, prefix, lease_seconds, .. } = segment;
+    let behind = segment.behind_relay.map(|subnet| format!(" behind={subnet}")).unwrap_or_default();
     let whose = match segment.dhcp {
         Whose::Ours => "",
         Whose::Proxy => " dhcp=proxy",
@@ -119,7 +120,7 @@ pub(crate) fn render(world: &World, dhcp: &[Dhcp], fetches: &[Fetch]) -> String 
     };
     let _ = writeln!(
         out,
-        "segment {network} {server_ip} {prefix} {lease_seconds} gateway={gateway} dns={} domain={domain}{whose}",
+        "segment {network} {server_ip} {prefix} {lease_seconds} gateway={gateway} dns={} domain={domain}{whose}{behind}",
         dns.join(",")
     );
     if let Some(Dhcp6 { server_ip, prefix }) = segment.dhcp6 {
@@ -187,7 +188,8 @@ fn parse(text: &str) -> (World, Vec<Dhcp>, Vec<Fetch>) {
                     "off" => Whose::Off,
                     _ => Whose::Ours,
                 };
-                segment = Some(Segment { lease_seconds, domain, dns, gateway, dhcp, ..plain });
+                let behind_relay = value("behind=").parse().ok();
+                segment = Some(Segment { lease_seconds, domain, dns, gateway, dhcp, behind_relay, ..plain });
             }
             ["segment6", server, prefix] => {
                 let six = Dhcp6 { server_ip: server.parse().unwrap(), prefix: prefix.parse().unwrap() };
@@ -365,6 +367,7 @@ fn recorded_boots_are_answered_as_they_were() {
         "seabios-ipxe",
         "seabios-proxy",
         "udhcpc",
+        "udhcpc-relay",
     ];
     assert_eq!(names, expected);
     for name in ["aavmf-pxe", "ovmf-proxy", "ovmf-pxe", "ovmf-pxe6", "ovmf-secure-boot"] {

@@ -58,7 +58,8 @@ impl Recording {
         let Some(Capture { name, file, dir, tcpdump }) = self.0 else { return };
         drop(tcpdump);
         let table = server.netboot.table();
-        let (segment, entry) = (table.segments()[0].as_ref().clone(), table.entries().next().unwrap());
+        let entry = table.entries().next().unwrap();
+        let segment = table.segment(&entry.network).unwrap().as_ref().clone();
         let world = World { segment, entry: entry.as_ref().clone(), files: server.files.clone() };
         let pcap = std::fs::read(&file).unwrap();
         let frames = frames(&pcap);
@@ -131,6 +132,20 @@ fn sorted(frames: &[Frame<'_>], segment: &Segment, mac: MacAddr) -> (Vec<Dhcp>, 
             // Our own questions after other servers have no answer.
             (68, 67) if frame.from.0 == server => {}
             (68, 67) => dhcp.push(Dhcp::Asked(frame.payload.to_vec())),
+            // By a relay, or over its router: frames go to the router, and say nothing of whose they are.
+            (67, 67) if frame.from.0 != server => dhcp.push(Dhcp::Asked(frame.payload.to_vec())),
+            (67, 67 | 68) if segment.behind_relay.is_some() => {
+                let IpAddr::V4(to) = frame.to.0 else { continue };
+                // A relay may bring what its client said to us itself: each answer stands behind its question, by xid and giaddr.
+                let its = |asked: &Dhcp| match asked {
+                    Dhcp::Asked(bytes) => {
+                        [4..8, 24..28].map(|at| &bytes[at]) == [4..8, 24..28].map(|at| &frame.payload[at])
+                    }
+                    _ => false,
+                };
+                let at = dhcp.iter().rposition(its).map_or(dhcp.len(), |at| at + 1);
+                dhcp.insert(at, Dhcp::Told(mac, to, frame.payload.to_vec()));
+            }
             (67, 68) if frame.from.0 == server => {
                 let IpAddr::V4(to) = frame.to.0 else { continue };
                 dhcp.push(Dhcp::Told(frame.to_mac, to, frame.payload.to_vec()));

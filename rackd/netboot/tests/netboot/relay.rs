@@ -2,12 +2,13 @@
 
 use std::process::Stdio;
 
-use farrier_netboot::{Boot, BootEntry, Config, EventKind, Segment};
+use farrier_netboot::{Boot, BootEntry, Config, EventKind, Pool, Segment};
 
 use crate::dhcp_clients::{script, told};
 use crate::lab::{
     Cable, HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, entry, segment, table, text, tool,
 };
+use crate::record::Recording;
 
 const FAR_IP: &str = "10.79.0.50";
 const ROUTER: &str = "10.77.0.2";
@@ -44,15 +45,20 @@ impl Routed {
     }
 }
 
+/// The subnet behind the router.
+fn far() -> Segment {
+    Segment {
+        behind_relay: Some("10.79.0.0".parse().unwrap()),
+        gateway: Some("10.79.0.1".parse().unwrap()),
+        ..Segment::new("far", "", SERVER_IP.parse().unwrap(), 24)
+    }
+}
+
 /// As a fabric does whose leaves relay from a loopback: the relay's address is of another network than the machine.
 #[test]
 fn udhcpc_behind_a_relay_with_link_selection_gets_an_address_of_its_link() {
     let routed = Routed::relaying("-U");
-    let behind = Segment {
-        behind_relay: Some("10.79.0.0".parse().unwrap()),
-        gateway: Some("10.79.0.1".parse().unwrap()),
-        ..Segment::new("far", "", SERVER_IP.parse().unwrap(), 24)
-    };
+    let behind = far();
     let mut table = table(segment(), Boot::None);
     table.unpublish_mac(MAC);
     table.set_segments(vec![segment(), behind]);
@@ -71,11 +77,7 @@ fn udhcpc_behind_a_relay_with_link_selection_gets_an_address_of_its_link() {
 #[test]
 fn udhcpc_behind_dhcrelay_gets_its_subnets_address_and_renews_it_over_the_router() {
     let routed = Routed::new();
-    let behind = Segment {
-        behind_relay: Some("10.79.0.0".parse().unwrap()),
-        gateway: Some("10.79.0.1".parse().unwrap()),
-        ..Segment::new("far", "", SERVER_IP.parse().unwrap(), 24)
-    };
+    let behind = far();
     let mut table = table(segment(), Boot::None);
     table.unpublish_mac(MAC);
     table.set_segments(vec![segment(), behind]);
@@ -87,6 +89,7 @@ fn udhcpc_behind_dhcrelay_gets_its_subnets_address_and_renews_it_over_the_router
         network: "far".into(),
         boot: Boot::LocalDisk,
     });
+    let recording = Recording::begin("udhcpc-relay", &routed.near.server, "s0");
     let mut server = Running::start(&routed.near.server, Config::new(HTTP_PORT), table);
     // The script sets no address: this is what it would do.
     routed.far.client.sh(&format!("ip addr add {FAR_IP}/24 dev c0; ip route add default via 10.79.0.1"));
@@ -111,10 +114,37 @@ fn udhcpc_behind_dhcrelay_gets_its_subnets_address_and_renews_it_over_the_router
     assert!(renewal.detail.contains(&format!("has {FAR_IP}")), "{renewal:?}");
     assert!(!renewal.detail.contains("relay"), "{renewal:?}");
     server.wait(20, |kind| *kind == EventKind::Ack);
+    recording.end(&server);
     drop(udhcpc);
     let told = told(&routed.far);
     assert!(told.contains(&format!("ip={FAR_IP}")) && told.contains("router=10.79.0.1"), "{told}");
     assert_eq!(server.netboot.leases()[0].network, "far");
+}
+
+/// RFC 2131 §4.4.1: an echo goes over the router, to where no ARP does.
+#[test]
+fn an_address_behind_a_relay_that_somebody_answers_for_is_not_offered() {
+    let routed = Routed::new();
+    let (taken, free) = ("10.79.0.100", "10.79.0.101");
+    let pool = Pool { first: taken.parse().unwrap(), last: free.parse().unwrap(), boot: Boot::None };
+    let behind = Segment { pool: Some(pool), ..far() };
+    let mut table = table(segment(), Boot::None);
+    table.unpublish_mac(MAC);
+    table.set_segments(vec![segment(), behind]);
+    let server = Running::start(&routed.near.server, Config::new(HTTP_PORT), table);
+    // Somebody has it by hand, and the machine wants it.
+    routed.near.client.sh(&format!("ip addr add {taken}/24 dev down0"));
+    let script = script(&routed.far);
+    let args = ["-f", "-q", "-n", "-t", "10", "-T", "2", "-i", "c0", "-r", taken, "-s", &script];
+    let output = routed.far.client.client(60, "udhcpc", "udhcpc", &args);
+    assert!(output.status.success(), "{} {:#?}", text(&output), server.netboot.log());
+    assert!(told(&routed.far).contains(&format!("ip={free}")), "{}", told(&routed.far));
+    let trace = server.netboot.trace(MAC);
+    let seen = trace.iter().find(|event| event.kind == EventKind::AddressInUse);
+    assert!(seen.is_some_and(|event| event.detail.contains(&format!("uses {taken} on far"))), "{trace:#?}");
+    // What the relay said is in it, by name.
+    let through = "relay-agent-information (82) circuit-id (1) \"down0\"";
+    assert!(trace.iter().any(|event| event.detail.contains(through)), "{trace:#?}");
 }
 
 #[test]
