@@ -340,9 +340,11 @@ impl Server {
         Guest::Entry(BootEntry { mac, node: String::new(), hostname: String::new(), ip, network, boot })
     }
 
-    /// Whether an address may be offered at once; else it is looked for first. Behind a relay there is no ARP.
+    /// Whether an address may be offered at once; else it is looked for first. Behind a relay there is no ARP; and who says
+    /// that it has the address (RFC 2131 §4.3.2, RENEWING) would answer itself, and be kept from it.
     fn may_offer(&mut self, ip: Ipv4Addr, request: &Request) -> bool {
-        let Some(prober) = self.prober.as_ref().filter(|_| request.giaddr.is_unspecified()) else {
+        let here = request.giaddr.is_unspecified() && request.ciaddr != ip;
+        let Some(prober) = self.prober.as_ref().filter(|_| here) else {
             return true;
         };
         let now = Instant::now();
@@ -446,7 +448,7 @@ impl Server {
     /// Silence is all that a relay of another network gets; without a word nobody would know that it asks here.
     fn unknown_relay(&self, table: &BootTable, request: &Request) {
         if self.relays.due(request.giaddr.into(), Instant::now()) {
-            let kind = EventKind::UnknownRelay { relay: request.giaddr };
+            let kind = EventKind::UnknownRelay { relay: request.giaddr.into() };
             let at = request.link.unwrap_or(request.giaddr);
             let detail = format!(
                 "{}: expected an address of one of the segments here, saw {at}; name its subnet with `behind_relay`, or \

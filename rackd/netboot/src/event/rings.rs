@@ -212,6 +212,8 @@ impl Ring {
         *count = count.saturating_add(1);
         let most = match kind {
             EventKind::HttpScriptRefused
+            | EventKind::HttpFailed { .. }
+            | EventKind::TlsFailed
             | EventKind::TftpRefused
             | EventKind::AnswerNotSent
             | EventKind::LeaseNotWritten => REFUSALS_PER_SECOND,
