@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use axum::Router;
 use farrier_identity::web::WebCertificate;
 use farrier_netboot::{Https, http};
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -17,12 +18,13 @@ impl From<&HttpsConfig> for Https {
     }
 }
 
-/// The server, bound; it runs until `shutdown`.
-pub(crate) async fn serve(
+/// The server, bound; it runs until `shutdown`. `failed` hears of clients that did not come to an understanding with it.
+pub(crate) async fn serve<F: Fn(IpAddr, &str) + Clone + Send + Sync + 'static>(
     config: &HttpsConfig,
     router: Router,
+    failed: F,
     shutdown: CancellationToken,
-) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
+) -> anyhow::Result<impl Future<Output = ()> + Send + use<F>> {
     let seconds = config.handshake_seconds.unwrap_or(HANDSHAKE);
     anyhow::ensure!(
         (1..=MOST).contains(&seconds),
@@ -37,7 +39,7 @@ pub(crate) async fn serve(
         async move { certificate.accept(stream).await }
     };
     tracing::info!(https = %config.listen, "boot files over https");
-    Ok(http::serve_with(listener, secure, router, limits, shutdown))
+    Ok(http::serve_with(listener, secure, failed, router, limits, shutdown))
 }
 
 /// Firmware on real processors takes one or two.
@@ -85,19 +87,26 @@ mod tests {
         };
         let router = Router::new().route("/firmware/x", axum::routing::get(|| async { "a boot file" }));
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(serve(&config, router, shutdown.clone()).await.unwrap());
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let failed = move |peer: IpAddr, why: &str| tell.send((peer, why.to_owned())).unwrap();
+        let server = tokio::spawn(serve(&config, router, failed, shutdown.clone()).await.unwrap());
         let url = format!("https://{free}/firmware/x");
         let read = curl(&path("ours.pem"), &url).await;
         assert_eq!(String::from_utf8_lossy(&read.stdout), "a boot file", "{read:?}");
         let stranger = curl(&path("other.pem"), &url).await;
         // CURLE_PEER_FAILED_VERIFICATION
         assert_eq!(stranger.status.code(), Some(60), "{stranger:?}");
+        let (peer, why) = told.recv().await.unwrap();
+        assert_eq!(peer, free.ip());
+        assert!(why.contains("UnknownCA"), "the client's own word (RFC 8446 section 6.2, unknown_ca): {why}");
         let plain = curl(&path("ours.pem"), &format!("http://{free}/firmware/x")).await;
         assert!(!plain.status.success(), "{plain:?}");
-        assert!(serve(&config, Router::new(), shutdown.clone()).await.is_err(), "the port is taken");
+        let again = serve(&config, Router::new(), |_, _| (), shutdown.clone()).await;
+        assert!(again.is_err(), "the port is taken");
         for seconds in [0, MOST + 1] {
             let config = HttpsConfig { handshake_seconds: Some(seconds), ..config.clone() };
-            let refused = serve(&config, Router::new(), shutdown.clone()).await.err().unwrap().to_string();
+            let refused = serve(&config, Router::new(), |_, _| (), shutdown.clone()).await;
+            let refused = refused.err().unwrap().to_string();
             assert!(refused.contains("handshake_seconds: expected 1 to 600"), "{refused}");
         }
         shutdown.cancel();

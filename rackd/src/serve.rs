@@ -205,7 +205,8 @@ pub async fn start(
     let router = rack.netboot.router().merge(phone_home::routes(rack.clone()));
     let router = router.merge(boot_cd::routes(rack.clone()));
     if let Some(https) = &rack.config.https {
-        let served = secure::serve(https, rack.netboot.router(), shutdown.clone());
+        let failed = rack.netboot.tls_failures();
+        let served = secure::serve(https, rack.netboot.router(), failed, shutdown.clone());
         rack.tracker.spawn(served.await?);
     }
     let web = http::serve(http_listener, router, http::Limits::default(), shutdown.clone());
@@ -371,6 +372,7 @@ fn segment(config: &SegmentConfig) -> Segment {
     segment.dhcp6 = config.dhcp6;
     segment.pool = config.strangers().map(|(first, last)| Pool { first, last, boot: Boot::None });
     segment.boots = config.role != Role::Management;
+    segment.router_advertisements = config.router_advertisements;
     segment
 }
 

@@ -22,8 +22,6 @@ pub struct Config {
     pub boot_files: BootFiles,
     /// Whether TFTP answers from port 69 alone, for firewalls that let nothing else back.
     pub tftp_single_port: bool,
-    /// Whether router solicitations are answered.
-    pub router_advertisements: bool,
     /// Whether other DHCP servers on our segments are looked for.
     pub foreign_servers: bool,
     /// Whether an address of a pool is looked for on the wire before it is given the first time.
@@ -52,14 +50,13 @@ pub enum LoadError {
 }
 
 impl Config {
-    /// No boot files yet, the usual names, router solicitations answered.
+    /// No boot files yet, the usual names.
     #[must_use]
     pub fn new(http_port: u16) -> Self {
         Self {
             files: BTreeMap::new(),
             boot_files: BootFiles::new(http_port),
             tftp_single_port: false,
-            router_advertisements: true,
             foreign_servers: true,
             conflict_check: true,
             leases: Leases::default(),

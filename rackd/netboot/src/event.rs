@@ -119,8 +119,8 @@ pub enum EventKind {
     },
     /// A relay agent of a subnet that is none of ours. Told once a minute for each.
     UnknownRelay {
-        /// Its address (`giaddr`).
-        relay: Ipv4Addr,
+        /// Its address: `giaddr`, or where a DHCPv6 relay sent from.
+        relay: IpAddr,
     },
     /// Firmware of a kind we have no boot file for (option 93).
     UnknownArchitecture {
@@ -165,6 +165,15 @@ pub enum EventKind {
         /// Bytes sent; less than its size when the machine broke off.
         bytes: u64,
     },
+    /// An HTTP request that got no file.
+    HttpFailed {
+        /// The answer's (RFC 9110 §15).
+        status: u16,
+        /// What was asked for; printable.
+        name: String,
+    },
+    /// A TLS handshake failed.
+    TlsFailed,
     /// A packet that nobody can read was dropped. Told once a minute and sender, of machines of the table.
     Malformed {
         /// What it was to be.
@@ -220,7 +229,9 @@ impl EventKind {
             | Self::HttpScript
             | Self::HttpScriptRefused
             | Self::HttpFirmware { .. }
-            | Self::HttpArtifact { .. } => false,
+            | Self::HttpArtifact { .. }
+            | Self::HttpFailed { .. }
+            | Self::TlsFailed => false,
         }
     }
 }
@@ -228,7 +239,15 @@ impl EventKind {
 impl EventKind {
     /// Whether it is told when an answer has left, and not before.
     pub(crate) fn is_answer(&self) -> bool {
-        matches!(self, Self::Offer | Self::Ack | Self::Nak | Self::Inform | Self::Guest { .. })
+        matches!(
+            self,
+            Self::Offer
+                | Self::Ack
+                | Self::Nak
+                | Self::Inform
+                | Self::Guest { .. }
+                | Self::Dhcp6("ADVERTISE" | "REPLY")
+        )
     }
 }
 
@@ -285,6 +304,8 @@ impl fmt::Display for EventKind {
             Self::HttpFirmware { name, bytes } | Self::HttpArtifact { name, bytes } => {
                 return write!(f, "HTTP {name}, {bytes} bytes");
             }
+            Self::HttpFailed { status, name } => return write!(f, "HTTP {name}: {status}"),
+            Self::TlsFailed => "TLS handshake failed",
             Self::Malformed { protocol } => return write!(f, "malformed {protocol} packet"),
             Self::Flood => "flood",
             Self::SegmentUp => "segment up",

@@ -23,12 +23,15 @@ pub(crate) fn to(shared: &Shared, table: &BootTable, mac: MacAddr, peer: IpAddr)
     let v6 = peer.to_canonical().is_ipv6();
     let peer = table.ipv4_of(peer)?;
     let known = table.entries_of(mac);
-    // Beside another DHCP server it is the address that the machine was heard to take from it, or that the machine
-    // answers ARP for: whoever could forge that could take a reserved address, too.
-    let is_its = || shared.heard.has(mac, peer) || shared.neighbours.has(mac, peer, Instant::now());
+    // Beside another DHCP server it is the address that the machine was heard to take from it, or, on a link that is ours
+    // too, that the machine answers ARP for: whoever could forge that could take a reserved address, too.
+    let is_its = |segment: &Segment| {
+        shared.heard.has(mac, peer)
+            || (segment.is_on_link() && shared.neighbours.has(mac, peer, Instant::now()))
+    };
     let foreign = |entry: &BootEntry| {
         let segment = table.segment(&entry.network).filter(|s| s.addresses_are_foreign() && s.contains(peer));
-        segment.is_some() && is_its()
+        segment.is_some_and(|segment| is_its(segment))
     };
     let server = |segment: &Segment| {
         let ours = if v6 { IpAddr::from(segment.dhcp6?.server_ip) } else { segment.server_ip.into() };
@@ -41,7 +44,7 @@ pub(crate) fn to(shared: &Shared, table: &BootTable, mac: MacAddr, peer: IpAddr)
     if !known.is_empty() {
         // Where DHCP is somebody else's this is how it is heard that it is there, and not where it is awaited.
         let here = table.segments().iter().find(|s| s.addresses_are_foreign() && s.contains(peer));
-        if let Some(here) = here.filter(|here| table.entry(mac, &here.network).is_none() && is_its()) {
+        if let Some(here) = here.filter(|here| table.entry(mac, &here.network).is_none() && is_its(here)) {
             shared.elsewhere.note(mac, &here.network);
         }
         return None;

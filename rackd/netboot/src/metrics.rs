@@ -179,6 +179,8 @@ fn words(kind: &EventKind) -> (&'static str, &'static str) {
         EventKind::TftpScript => ("script", "tftp"),
         EventKind::HttpScript => ("script", "http"),
         EventKind::HttpScriptRefused => ("script", "refused"),
+        EventKind::HttpFailed { .. } => ("http", "failed"),
+        EventKind::TlsFailed => ("tls", "failed"),
         EventKind::HttpFirmware { .. } => ("http", "firmware"),
         EventKind::HttpArtifact { .. } => ("http", "artifact"),
         EventKind::Malformed { protocol } => (protocol, "malformed"),

@@ -78,7 +78,7 @@ impl Shared {
             return (Some(lease.mac), None);
         }
         let table = self.table.load();
-        if !table.segments().iter().any(|s| s.addresses_are_foreign() && s.contains(ip)) {
+        if !table.segments().iter().any(|s| s.addresses_are_foreign() && s.is_on_link() && s.contains(ip)) {
             return (None, None);
         }
         let mac = self.neighbours.who(ip, Instant::now());
@@ -245,6 +245,19 @@ impl Netboot {
         ])
     }
 
+    /// What to call with a client's address and what was seen, where its TLS handshake failed: it is in the boot trace of the
+    /// machine that has the address.
+    pub fn tls_failures(&self) -> impl Fn(IpAddr, &str) + Clone + Send + Sync + 'static + use<> {
+        let shared = Arc::clone(&self.shared);
+        move |peer, why| {
+            let detail = format!(
+                "with {peer}: expected a client that trusts the authority of our certificate and finds in it the name it \
+                 asked for, saw {why}; enrol the authority in the firmware, or see `https` in the configuration"
+            );
+            shared.events.emit_from(peer, shared.who(peer), EventKind::TlsFailed, detail);
+        }
+    }
+
     /// The running leases, by address.
     #[must_use]
     pub fn leases(&self) -> Vec<Lease> {
@@ -316,6 +329,8 @@ struct Roles {
     dhcp6: Option<Dhcp6>,
     /// Boot files by TFTP, and routers for IPv6.
     boots: bool,
+    /// Of these, routers.
+    advertises: bool,
 }
 
 impl Roles {
@@ -328,6 +343,7 @@ impl Roles {
             boot_service: of().any(|s| s.dhcp == Dhcp::Proxy),
             dhcp6: segment.dhcp6,
             boots: of().any(|s| s.boots),
+            advertises: segment.router_advertisements,
         }
     }
 }
@@ -454,7 +470,7 @@ fn start_v4(
     }
     // Where addresses are somebody else's, so are routers. What is said of DHCPv6 is said by who serves that.
     if roles.mode == Dhcp::Ours && roles.boots && segment.dhcp6.is_none() {
-        advertise(shared, segment, shutdown, tasks);
+        advertise(segment, shutdown, tasks);
     }
     if shared.config.foreign_servers && roles.mode != Dhcp::Off {
         match dhcp::Watcher::bind(Arc::clone(shared), Arc::clone(segment)) {
@@ -474,13 +490,8 @@ fn start_v4(
     Ok(())
 }
 
-fn advertise(
-    shared: &Arc<Shared>,
-    segment: &Arc<Segment>,
-    shutdown: &CancellationToken,
-    tasks: &TaskTracker,
-) {
-    if !shared.config.router_advertisements {
+fn advertise(segment: &Arc<Segment>, shutdown: &CancellationToken, tasks: &TaskTracker) {
+    if !segment.router_advertisements {
         return;
     }
     match ra::Advertiser::bind(Arc::clone(segment)) {
@@ -502,7 +513,7 @@ fn start_v6(
     let Some(six) = segment.dhcp6 else { return Ok(()) };
     let tftp = tftp::Server::bind(Arc::clone(shared), Arc::clone(segment), six.server_ip.into())?;
     let dhcp6 = dhcp6::Server::bind(Arc::clone(shared), Arc::clone(segment))?;
-    advertise(shared, segment, shutdown, tasks);
+    advertise(segment, shutdown, tasks);
     if shared.config.foreign_servers {
         match dhcp6::Watcher::bind(Arc::clone(shared), Arc::clone(segment), six) {
             Ok(watcher) => drop(tasks.spawn(watcher.run(shutdown.clone()))),

@@ -54,6 +54,8 @@ pub struct Segment {
     /// Whether machines boot here, the default. On a network of BMCs nobody does: firmware that asks gets no answer, there is no
     /// TFTP, and whoever has an address is told of as of a pool.
     pub boots: bool,
+    /// Whether we answer router solicitations, the default; false beside a router that says what is so.
+    pub router_advertisements: bool,
 }
 
 /// What we say to machines that ask for an address.
@@ -137,6 +139,7 @@ impl Segment {
             dhcp6: None,
             pool: None,
             boots: true,
+            router_advertisements: true,
         }
     }
 
@@ -147,9 +150,14 @@ impl Segment {
         Ipv4Addr::from_bits(u32::MAX.checked_shl(host_bits).unwrap_or(0))
     }
 
-    /// Whether its machines have their addresses from another server, on a link that is ours too.
+    /// Whether its machines have their addresses from another server.
     pub(crate) fn addresses_are_foreign(&self) -> bool {
-        self.behind_relay.is_none() && (self.interface.is_empty() || self.dhcp != Dhcp::Ours)
+        (self.is_on_link() && self.interface.is_empty()) || self.dhcp != Dhcp::Ours
+    }
+
+    /// Whether ARP says who has an address of it.
+    pub(crate) fn is_on_link(&self) -> bool {
+        self.behind_relay.is_none()
     }
 
     /// Whether an address is in the segment's subnet.
@@ -160,7 +168,8 @@ impl Segment {
     }
 
     /// Whether a machine of the segment may have an address: it is in the subnet, none of the subnet's own two, and not ours.
-    pub(crate) fn has_host(&self, ip: Ipv4Addr) -> bool {
+    #[must_use]
+    pub fn has_host(&self, ip: Ipv4Addr) -> bool {
         let hosts = !self.netmask().to_bits();
         let host = ip.to_bits() & hosts;
         // RFC 3021: a subnet of two has no such two.

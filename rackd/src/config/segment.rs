@@ -71,6 +71,8 @@ pub struct SegmentConfig {
     /// Addresses for machines, first and last; where DHCP is somebody else's, none that it gives. Of a management network: for
     /// every BMC that has none of its own.
     pub pool: (Ipv4Addr, Ipv4Addr),
+    /// Whether router solicitations are answered; not beside a router that says what is so.
+    pub router_advertisements: bool,
     /// BMCs of a management network that have addresses of their own.
     pub reservations: Vec<(MacAddr, Ipv4Addr)>,
 }
@@ -89,6 +91,7 @@ pub(super) struct RawSegment {
     #[serde(default)]
     dhcp6: Dhcp6Mode,
     address6: Option<String>,
+    router_advertisements: Option<bool>,
     guests: Option<String>,
     pool: String,
     gateway: Option<Ipv4Addr>,
@@ -198,14 +201,15 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
         let inside = |ip| same_subnet(ip, behind_relay.unwrap_or(address), prefix);
         let free = |(first, last): &(Ipv4Addr, Ipv4Addr)| {
             let taken = [Some(address), raw.gateway].into_iter().flatten();
-            first <= last
-                && inside(*first)
-                && inside(*last)
-                && !taken.into_iter().any(|ip| (*first..=*last).contains(&ip))
+            first <= last && !taken.into_iter().any(|ip| (*first..=*last).contains(&ip))
         };
         let range = text.split_once('-');
         let range =
             range.and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
+        // The subnet's own two are no machine's.
+        let (lowest, highest) = hosts(behind_relay.unwrap_or(address), prefix);
+        let range = range.filter(|(first, last)| inside(*first) && inside(*last));
+        let range = range.map(|(first, last)| (lowest.max(first), highest.min(last)));
         range.filter(free).ok_or_else(|| {
             bad(key, "first-last inside the subnet, without rackd's own address and the gateway", text)
         })
@@ -223,12 +227,28 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
     }
     let management = raw.role == Role::Management;
     let dhcp = raw.dhcp.unwrap_or(if management { DhcpMode::Authoritative } else { DhcpMode::Reservations });
-    let reservations = reservations(&raw, |ip| same_subnet(ip, behind_relay.unwrap_or(address), prefix))?;
+    let (lowest, highest) = hosts(behind_relay.unwrap_or(address), prefix);
+    let reservations = reservations(&raw, |ip| (lowest..=highest).contains(&ip))?;
+    if let (DhcpMode::Off, Some(subnet)) = (dhcp, &raw.behind_relay) {
+        // What a relay brings is all that is known of who has which address there.
+        let expected = "\"reservations\", \"authoritative\" or \"proxy\" beside behind_relay: with \"off\" nobody listens to \
+                        the relay, and no machine there would get its script; \"proxy\" is for somebody else's DHCP";
+        return Err(bad("dhcp", expected, &format!("off, and behind_relay {subnet}")));
+    }
     let served = !raw.interface.is_empty() || behind_relay.is_some();
     if raw.dhcp.is_some_and(|dhcp| dhcp != DhcpMode::Off) && !served {
         return Err(bad("dhcp", "an interface to serve it on, or behind_relay", "neither"));
     }
     let dhcp6 = six(&raw, (first, last))?;
+    let advertises = !raw.interface.is_empty()
+        && !management
+        && (dhcp6.is_some() || matches!(dhcp, DhcpMode::Authoritative | DhcpMode::Reservations));
+    if raw.router_advertisements == Some(true) && !advertises {
+        let expected =
+            "none, or false, but on an interface where machines boot and DHCP or DHCPv6 is rackd's";
+        return Err(bad("router_advertisements", expected, "true"));
+    }
+    let router_advertisements = raw.router_advertisements.unwrap_or(true);
     let guests = raw.guests.as_deref().map(|text| range("guests", text)).transpose()?;
     match (dhcp, guests) {
         (_, Some(_)) if management => {
@@ -269,6 +289,7 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
         dhcp6,
         guests,
         pool: (first, last),
+        router_advertisements,
         reservations,
     })
 }
@@ -287,7 +308,7 @@ fn reservations(
         }
         let mac = text.parse().map_err(|_| bad("MAC addresses such as 52:54:00:00:00:01", text))?;
         if !inside(*ip) || [ours, raw.gateway].contains(&Some(*ip)) {
-            let expected = "addresses of the subnet that are neither rackd's own nor the gateway";
+            let expected = "addresses of the subnet that are neither its first or last, nor rackd's own, nor the gateway";
             return Err(bad(expected, &ip.to_string()));
         }
         if out.iter().any(|(other, had)| *other == mac || had == ip) {
@@ -348,6 +369,14 @@ const DAY: u32 = 86_400;
 fn network(text: &str) -> Option<(Ipv4Addr, u8)> {
     let (address, prefix) = text.split_once('/')?;
     Some((address.parse().ok()?, prefix.parse().ok().filter(|p| (8..=30).contains(p))?))
+}
+
+/// The first and the last address that a machine may have: a subnet's lowest is its own, its highest everybody's (RFC 1122
+/// section 3.2.1.3).
+fn hosts(subnet: Ipv4Addr, prefix: u8) -> (Ipv4Addr, Ipv4Addr) {
+    let mask = u32::MAX << (32 - u32::from(prefix));
+    let (lowest, highest) = (subnet.to_bits() & mask, subnet.to_bits() | !mask);
+    (Ipv4Addr::from_bits(lowest.saturating_add(1)), Ipv4Addr::from_bits(highest.saturating_sub(1)))
 }
 
 fn same_subnet(one: Ipv4Addr, other: Ipv4Addr, prefix: u8) -> bool {

@@ -53,6 +53,7 @@ fn a_segment_behind_a_relay_has_its_own_subnet_and_our_address() {
         ("10.90.0.1/24", "10.90.0.2/24", "far: address"),
         ("10.91.0.10-10.91.0.99", "10.90.0.10-10.90.0.99", "far: pool"),
         ("10.91.0.10-10.91.0.99", "10.91.0.1-10.91.0.99", "far: pool"),
+        ("role = \"tenant\"", "role = \"tenant\"\ndhcp = \"off\"", "far: dhcp"),
     ] {
         let error = Config::parse(&format!("{GOOD}{}", BEHIND.replace(from, to))).unwrap_err();
         assert!(error.to_string().contains(key), "{key}: {error}");
@@ -86,6 +87,32 @@ fn a_rack_has_several_provisioning_networks_each_with_its_own_subnet_and_mode() 
         let error = Config::parse(&format!("{GOOD}{}", ROW_2.replace(from, to))).unwrap_err();
         assert!(error.to_string().contains(key), "{key}: {error}");
     }
+}
+
+#[test]
+fn a_subnets_own_two_addresses_are_no_machines() {
+    let pool = |text: &str| {
+        let config = Config::parse(&GOOD.replace("10.90.0.10-10.90.0.99", text));
+        config.map(|config| config.segments[0].pool).map_err(|error| error.to_string())
+    };
+    let ip = |last: u8| Ipv4Addr::new(10, 90, 0, last);
+    assert_eq!(pool("10.90.0.2-10.90.0.255").unwrap(), (ip(2), ip(254)));
+    assert!(pool("10.90.0.255-10.90.0.255").unwrap_err().contains("pool"));
+    assert!(pool("10.90.0.0-10.90.0.0").unwrap_err().contains("pool"));
+    // Ours is another one.
+    let text = GOOD.replace("10.90.0.1/24", "10.90.0.254/24");
+    let config = Config::parse(&text.replace("10.90.0.10-10.90.0.99", "10.90.0.0-10.90.0.9")).unwrap();
+    assert_eq!(config.segments[0].pool, (ip(1), ip(9)));
+}
+
+#[test]
+fn a_router_beside_us_is_named_where_we_would_answer_for_one() {
+    let with = |more: &str| Config::parse(&GOOD.replace("pool =", &format!("{more}\npool =")));
+    let advertises = |more: &str| with(more).unwrap().segments[0].router_advertisements;
+    assert!(advertises("") && advertises("router_advertisements = true"));
+    assert!(!advertises("router_advertisements = false"));
+    let error = with("dhcp = \"proxy\"\nrouter_advertisements = true").unwrap_err().to_string();
+    assert!(error.contains("router_advertisements"), "{error}");
 }
 
 #[test]
@@ -249,6 +276,8 @@ fn a_network_of_bmcs_has_a_pool_for_all_and_addresses_of_their_own() {
         ("52:54:00:00:00:99", "5254", "bmcs: reservations"),
         ("\"10.9.0.10\"", "\"10.8.0.10\"", "bmcs: reservations"),
         ("\"10.9.0.10\"", "\"10.9.0.1\"", "bmcs: reservations"),
+        ("\"10.9.0.10\"", "\"10.9.0.0\"", "bmcs: reservations"),
+        ("\"10.9.0.10\"", "\"10.9.0.255\"", "bmcs: reservations"),
         ("\"10.9.0.10\" }", "\"10.9.0.10\", \"52:54:00:00:00:98\" = \"10.9.0.10\" }", "bmcs: reservations"),
         ("\"management\"", "\"tenant\"", "bmcs: reservations"),
         ("pool =", "guests = \"10.9.0.200-10.9.0.210\"\npool =", "bmcs: guests"),

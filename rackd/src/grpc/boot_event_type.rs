@@ -53,6 +53,8 @@ pub(crate) fn boot_event_type(kind: &EventKind) -> BootEventType {
         EventKind::HttpScriptRefused => BootEventType::HttpScriptRefused,
         EventKind::HttpFirmware { .. } => BootEventType::HttpFirmware,
         EventKind::HttpArtifact { .. } => BootEventType::HttpArtifact,
+        EventKind::HttpFailed { .. } => BootEventType::HttpFailed,
+        EventKind::TlsFailed => BootEventType::TlsFailed,
         EventKind::Malformed { .. } => BootEventType::MalformedPacket,
         EventKind::Flood => BootEventType::Flood,
         EventKind::SegmentUp => BootEventType::SegmentUp,

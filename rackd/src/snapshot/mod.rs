@@ -72,6 +72,9 @@ pub(crate) struct SegmentText {
     /// False on a network of BMCs: they get addresses, and firmware that boots gets no answer.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     boots: bool,
+    /// False beside a router that says that addresses come by DHCPv6: router solicitations are its to answer.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    router_advertisements: bool,
 }
 
 /// As in `rackd.toml`.
@@ -179,6 +182,7 @@ impl From<&SegmentConfig> for SegmentText {
             },
             pool: config.strangers().map(|(first, last)| PoolText { first, last, boot: BootText::None }),
             boots: config.role != Role::Management,
+            router_advertisements: config.router_advertisements,
         }
     }
 }
@@ -350,6 +354,11 @@ impl Snapshot {
             DhcpText::Off => Dhcp::Off,
         };
         ensure!(
+            segment.behind_relay.is_none() || text.dhcp != DhcpText::Off,
+            "dhcp: expected authoritative, reservations or proxy beside behind_relay, saw off: nobody would listen to the \
+             relay, and no machine there would get its script; proxy is for somebody else's DHCP"
+        );
+        ensure!(
             text.pool.is_none() || text.dhcp == DhcpText::Authoritative,
             "pool: expected none unless dhcp is authoritative"
         );
@@ -367,6 +376,7 @@ impl Snapshot {
             segment.pool = Some(Pool { first: pool.first, last: pool.last, boot: self.boot(&pool.boot)? });
         }
         segment.boots = text.boots;
+        segment.router_advertisements = text.router_advertisements;
         ensure!(
             text.boots || (segment.dhcp6.is_none() && text.dhcp != DhcpText::Proxy),
             "boots: expected neither address6 nor a proxy where nobody boots"
@@ -380,8 +390,8 @@ impl Snapshot {
         let segment = segments.iter().find(|s| s.network == text.segment);
         let segment = segment.with_context(|| format!("there is no segment {:?}", text.segment))?;
         ensure!(
-            segment.contains(text.address) && text.address != segment.server_ip,
-            "address: expected one of segment {} that is not ours, saw {}",
+            segment.has_host(text.address) && segment.gateway != Some(text.address),
+            "address: expected one of segment {} that is neither the subnet's first or last, nor ours, nor the gateway's, saw {}",
             text.segment,
             text.address
         );

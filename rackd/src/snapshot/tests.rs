@@ -9,6 +9,7 @@ segments:
 - name: lab
   interface: br0
   address: 10.90.0.1/24
+  gateway: 10.90.0.254
   pool: { first: 10.90.0.100, last: 10.90.0.199 }
 machines:
 - { name: web-1, mac: "52:54:00:00:00:01", segment: lab, address: 10.90.0.10, boot: local_disk }
@@ -97,6 +98,7 @@ fn a_subnet_behind_a_relay_is_not_ours() {
             "10.90.0.2/16",
             "segment far: address: expected that of a segment with an interface",
         ),
+        ("behind_relay", "dhcp: off, behind_relay", "segment far: dhcp: expected authoritative"),
     ] {
         let error = Snapshot::parse(&text.replace(from, to)).unwrap().table().unwrap_err();
         assert!(format!("{error:#}").contains(place), "{error:#}");
@@ -111,6 +113,12 @@ fn whose_dhcp_it_is() {
     let beside = GOOD.replace("  pool: { first: 10.90.0.100, last: 10.90.0.199 }\n", "  dhcp: proxy\n");
     assert_eq!(dhcp(&beside).unwrap(), Dhcp::Proxy);
     assert_eq!(dhcp(&beside.replace("proxy", "off")).unwrap(), Dhcp::Off);
+    let advertises = |text: &str| {
+        let table = Snapshot::parse(text).unwrap().table().unwrap();
+        table.segment("lab").unwrap().router_advertisements
+    };
+    assert!(advertises(GOOD));
+    assert!(!advertises(&GOOD.replace("  pool:", "  router_advertisements: false\n  pool:")));
     let both = GOOD.replace("  pool:", "  dhcp: proxy\n  pool:");
     assert!(format!("{:#}", dhcp(&both).unwrap_err()).contains("pool: expected none"));
 }
@@ -123,6 +131,10 @@ fn each_mistake_names_its_place() {
         ("10.90.0.1/24", "10.90.0.1", "segment lab: address"),
         ("last: 10.90.0.199", "last: 10.91.0.1", "segment lab: pool"),
         ("address: 10.90.0.10,", "address: 10.91.0.10,", "machine web-1: address"),
+        ("address: 10.90.0.10,", "address: 10.90.0.0,", "machine web-1: address"),
+        ("address: 10.90.0.10,", "address: 10.90.0.255,", "machine web-1: address"),
+        ("address: 10.90.0.10,", "address: 10.90.0.1,", "machine web-1: address"),
+        ("address: 10.90.0.10,", "address: 10.90.0.254,", "machine web-1: address"),
         ("address: 10.90.0.11", "address: 10.90.0.10", "machine web-2: 10.90.0.10 is another"),
         ("52-54-00-00-00-02", "52-54-00-00-00-01", "machine web-2: 52:54:00:00:00:01 has two"),
         ("52-54-00-00-00-02", "5254", "machine web-2: mac"),

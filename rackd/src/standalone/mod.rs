@@ -115,7 +115,8 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
     config.boot_files.https = https.as_ref().map(Https::from);
     let netboot = Netboot::start(config, snapshot.table()?).await;
     if let Some(https) = &https {
-        tokio::spawn(crate::secure::serve(https, netboot.router(), shutdown.clone()).await?);
+        let (router, failed) = (netboot.router(), netboot.tls_failures());
+        tokio::spawn(crate::secure::serve(https, router, failed, shutdown.clone()).await?);
     }
     let asked = control::listen(&args.data, netboot.clone(), shutdown.clone())?;
     let asked = tokio::spawn(asked);

@@ -342,9 +342,10 @@ impl Server {
     }
 
     /// Whether an address may be offered at once; else it is looked for first. Behind a relay there is no ARP: an echo over its
-    /// router is all that tells.
+    /// router is all that tells. Who says that it has the address (RFC 2131 §4.3.2, RENEWING) would answer itself, and be kept
+    /// from it.
     fn may_offer(&mut self, ip: Ipv4Addr, request: &Request) -> bool {
-        let Some(prober) = self.prober.as_ref() else { return true };
+        let Some(prober) = self.prober.as_ref().filter(|_| request.ciaddr != ip) else { return true };
         let now = Instant::now();
         match self.checks.judge(ip, request, now) {
             Verdict::Free => true,
@@ -446,7 +447,7 @@ impl Server {
     /// Silence is all that a relay of another network gets; without a word nobody would know that it asks here.
     fn unknown_relay(&self, table: &BootTable, request: &Request) {
         if self.relays.due(request.giaddr.into(), Instant::now()) {
-            let kind = EventKind::UnknownRelay { relay: request.giaddr };
+            let kind = EventKind::UnknownRelay { relay: request.giaddr.into() };
             let at = request.link.unwrap_or(request.giaddr);
             let detail = format!(
                 "{}: expected an address of one of the segments here, saw {at}; name its subnet with `behind_relay`, or \

@@ -41,7 +41,12 @@ impl Decision6 {
 
     fn answer(mut self, reply: &Reply, request: &Request6, kind: MessageType, detail: String) -> Self {
         self.reply = reply.bytes(&request.relays);
-        self.event(EventKind::Dhcp6(word(kind)), detail)
+        match self.reply {
+            Some(_) => self.event(EventKind::Dhcp6(word(kind)), detail),
+            None => {
+                self.event(EventKind::AnswerNotSent, format!("{}, a bug: it cannot be encoded", word(kind)))
+            }
+        }
     }
 }
 
@@ -75,11 +80,7 @@ pub fn decide6(
                 None => decision.ignored(request, why),
             };
         }
-        Addressee::Nobody => {
-            let why =
-                "expected identifiers of client and server as RFC 8415 section 16 has them for this message";
-            return decision.ignored(request, why);
-        }
+        Addressee::Nobody(why) => return decision.ignored(request, why),
     }
     match entry {
         Some(entry) => known(decision, segment, six, files, request, entry),
@@ -194,8 +195,8 @@ fn moved(decision: Decision6, segment: &Segment, six: &Dhcp6, request: &Request6
 enum Addressee {
     Us,
     Other,
-    /// Not a valid message: dropped (RFC 8415 §16).
-    Nobody,
+    /// Not a valid message: dropped (RFC 8415 §16). Why.
+    Nobody(&'static str),
 }
 
 /// RFC 8415 §16.2 to §16.12.
@@ -215,7 +216,15 @@ fn addressee(request: &Request6, six: &Dhcp6) -> Addressee {
             }
         }
         (MessageType::InformationRequest, _, None | Some(true)) if request.ias.is_empty() => Addressee::Us,
-        _ => Addressee::Nobody,
+        (MessageType::InformationRequest, ..) if !request.ias.is_empty() => {
+            Addressee::Nobody("expected no IA in it (RFC 8415 section 16.12)")
+        }
+        (MessageType::InformationRequest, ..) => Addressee::Other,
+        (_, false, _) => Addressee::Nobody("expected a client identifier, option 1 (RFC 8415 section 16)"),
+        (MessageType::Solicit | MessageType::Confirm | MessageType::Rebind, true, Some(_)) => {
+            Addressee::Nobody("expected no server identifier, option 2 (RFC 8415 section 16)")
+        }
+        _ => Addressee::Nobody("expected a server identifier, option 2 (RFC 8415 section 16)"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, net::Ipv6Addr};
 
 use dhcproto::v6::MessageType;
 
-use crate::{MacAddr, dhcp::Client};
+use crate::{BootTable, MacAddr, dhcp::Client};
 
 /// What a client sent. Options that cannot be read are as good as absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,6 +199,19 @@ impl Request6 {
         }
         out
     }
+}
+
+/// Whose a packet is that cannot be read, as in DHCPv4: a machine's of the table, by the address it was sent from, or by the one
+/// that its relay had it from (RFC 8415 section 9: type, hops, link and peer address).
+pub(super) fn sender(bytes: &[u8], source: Ipv6Addr, table: &BootTable) -> (Option<MacAddr>, Option<String>) {
+    let client = match bytes {
+        [RELAY_FORW, ..] => bytes.get(18..34).and_then(|b| <[u8; 16]>::try_from(b).ok()).map(Ipv6Addr::from),
+        _ => Some(source),
+    };
+    let given = |ip: Ipv6Addr| table.entry_by_ip(table.ipv4_of(ip.into())?).map(|entry| entry.mac);
+    let mac = client.and_then(|ip| in_link_local(ip).or_else(|| given(ip)));
+    let node = mac.and_then(|mac| table.entries_of(mac).first().map(|entry| entry.node.clone()));
+    (mac.filter(|_| node.is_some()), node)
 }
 
 fn ia(value: &[u8]) -> Option<Ia> {

@@ -14,11 +14,14 @@ use super::decide::word;
 use super::{Request6, decide6};
 use crate::decode::Packet;
 use crate::{BootTable, EventKind, Segment, server::Shared, socket};
+use farrier_model::Seldom;
 
 pub(crate) struct Server {
     shared: Arc<Shared>,
     segment: Arc<Segment>,
     socket: UdpSocket,
+    /// Relays that were told to be none of ours.
+    relays: Seldom,
 }
 
 impl Server {
@@ -30,7 +33,7 @@ impl Server {
         for group in [ALL_SERVERS_AND_RELAYS, ALL_SERVERS] {
             socket.join_multicast_v6(&group, index)?;
         }
-        Ok(Self { shared, segment, socket })
+        Ok(Self { shared, segment, socket, relays: Seldom::default() })
     }
 
     /// Answers until `shutdown`.
@@ -71,22 +74,14 @@ impl Server {
         let request = match Request6::parse(bytes) {
             Ok(request) => request,
             Err(error) => {
-                self.shared.malformed(
-                    ("dhcpv6", &self.segment.interface),
-                    from.into(),
-                    bytes,
-                    &error,
-                    (None, None),
-                );
+                let who = super::request::sender(bytes, *from.ip(), &self.shared.table.load());
+                self.shared.malformed(("dhcpv6", &self.segment.interface), from.into(), bytes, &error, who);
                 return;
             }
         };
         let table = self.shared.table.load_full();
         let Some(segment) = segment_for(&table, &self.segment, &request) else {
-            // Somebody's else, who lets a relay bring it here.
-            let link = request.link().map(|ip| ip.to_string()).unwrap_or_default();
-            let why = format!("expected a link of one of the segments here, saw {link} of its relay");
-            return self.ignored(&table, &request, bytes, *from.ip(), &why);
+            return self.unknown_relay(&table, &request, bytes, *from.ip());
         };
         let Some(six) = segment.dhcp6 else {
             let why = format!("segment {} has no DHCPv6", segment.network);
@@ -98,12 +93,12 @@ impl Server {
         if let Some(mac) = decision.moved {
             self.shared.elsewhere.note(mac, &segment.network);
         }
-        let asked = Packet::dhcp6(bytes);
-        let answer = decision.reply.as_deref().map(Packet::dhcp6);
-        let last = decision.events.len();
-        for ((kind, detail), n) in decision.events.into_iter().zip(1..) {
-            // The last one of those with an answer is that answer.
-            let packet = answer.as_ref().filter(|_| n == last).unwrap_or(&asked);
+        // What it is answered is told when that has left.
+        let (told, asked): (Vec<_>, Vec<_>) =
+            decision.events.into_iter().partition(|(kind, _)| kind.is_answer());
+        let whose = (decision.mac, entry.map(|entry| entry.node.as_str()));
+        let packet = Packet::dhcp6(bytes);
+        for (kind, detail) in asked {
             let rare = match kind {
                 EventKind::UnknownMac { boots, .. } => Some(boots),
                 EventKind::WrongNetwork => Some(false),
@@ -115,8 +110,7 @@ impl Server {
                 // Without an address there is nobody to pin it on.
                 && decision.mac.is_some()
             {
-                let who = (decision.mac, entry.map(|e| e.node.as_str()));
-                self.shared.events.emit_packet(who, kind, detail, Some(packet));
+                self.shared.events.emit_packet(whose, kind, detail, Some(&packet));
             }
         }
         let Some(reply) = decision.reply else { return };
@@ -124,10 +118,40 @@ impl Server {
         let port = if request.relays.is_empty() { CLIENT_PORT } else { SERVER_PORT };
         let to = SocketAddrV6::new(*from.ip(), port, 0, from.scope_id());
         // At once or not at all: one that would wait for a neighbour keeps nobody else from an answer.
-        if let Err(error) = socket::send_now(&self.socket, &reply, to.into()) {
-            self.shared.events.counters.unsent("dhcpv6", &error);
-            // A link-local address that is not settled yet is no source; the client asks again.
-            tracing::debug!(interface = self.segment.interface, %to, %error, "dhcpv6 answer not sent");
+        let sent = socket::send_now(&self.socket, &reply, to.into());
+        if let Err(error) = &sent {
+            self.shared.events.counters.unsent("dhcpv6", error);
+        }
+        let answer = Packet::dhcp6(&reply);
+        for (kind, detail) in told {
+            let (kind, detail) = match &sent {
+                Ok(()) => (kind, detail),
+                // A link-local address that is not settled yet is no source.
+                Err(error) => {
+                    let expected = "expected it to leave at once; it asks again, and where it is not answered then either, \
+                                    look at the link and at our addresses on it";
+                    (EventKind::AnswerNotSent, format!("{kind} {detail}, to {to}: {error}: {expected}"))
+                }
+            };
+            self.shared.events.emit_packet(whose, kind, detail, Some(&answer));
+        }
+    }
+
+    /// Silence is all that a relay of another link gets; without a word nobody would know that it asks here.
+    fn unknown_relay(&self, table: &BootTable, request: &Request6, bytes: &[u8], from: Ipv6Addr) {
+        if self.relays.due(from.into(), Instant::now()) {
+            let link = request.link().unwrap_or(Ipv6Addr::UNSPECIFIED);
+            let detail = format!(
+                "{}: expected a link of one of the segments with `address6` here, saw {link}; give the segment of that link \
+                 an `address6` in its subnet, or let the relay ask another server",
+                request.describe()
+            );
+            let macs = request.macs(from);
+            let known = macs.iter().find_map(|mac| table.entries_of(*mac).first());
+            let mac = known.map(|entry| entry.mac).or_else(|| macs.first().copied());
+            let (kind, packet) = (EventKind::UnknownRelay { relay: from.into() }, Packet::dhcp6(bytes));
+            let who = (mac, known.map(|entry| entry.node.as_str()));
+            self.shared.events.emit_packet(who, kind, detail, Some(&packet));
         }
     }
 }

@@ -329,7 +329,15 @@ fn what_rfc_8415_section_16_has_servers_discard_is_discarded() {
         (MessageType::InformationRequest, to_all(&[ia(1, &[])])),
         (MessageType::Confirm, to_all(&[ia(1, &[])])),
     ] {
-        assert_eq!(run(&table, &packet(kind, &options), LINK_LOCAL).reply, None, "{kind:?} {options:?}");
+        let decision = run(&table, &packet(kind, &options), LINK_LOCAL);
+        assert_eq!(decision.reply, None, "{kind:?} {options:?}");
+        let said = |(kind, detail): &(EventKind, String)| {
+            *kind == EventKind::OtherServer || detail.starts_with("ignored: expected ")
+        };
+        assert!(decision.events.len() == 1 && decision.events.iter().all(said), "{:?}", decision.events);
+        // What strangers make up is no news.
+        let stranger = run(&BootTable::new(), &packet(kind, &options), OPAQUE);
+        assert_eq!((stranger.reply, stranger.events), (None, vec![]), "{kind:?} {options:?}");
     }
     assert_eq!(Request6::parse(&packet(MessageType::Advertise, &[])), Err(Request6Error::Type));
     assert_eq!(Request6::parse(&[1, 2]), Err(Request6Error::Short));

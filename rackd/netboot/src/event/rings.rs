@@ -250,6 +250,8 @@ impl Ring {
         *count = count.saturating_add(1);
         let most = match kind {
             EventKind::HttpScriptRefused
+            | EventKind::HttpFailed { .. }
+            | EventKind::TlsFailed
             | EventKind::TftpRefused
             | EventKind::AnswerNotSent
             | EventKind::Ignored { .. }

@@ -13,6 +13,15 @@ use super::content::{Content, Offered, Slice, Source};
 use super::range::{Part, part};
 use crate::{Artifact, Joined, Piece};
 
+/// Why an answer is no file, for the boot trace: beside the answer, and not in it.
+#[derive(Debug, Clone)]
+pub(super) struct Failed(pub(super) String);
+
+fn failed(mut answer: Response, why: String) -> Response {
+    answer.extensions_mut().insert(Failed(why));
+    answer
+}
+
 /// Answers GET and HEAD. `on_sent` hears how many bytes went out when the body is done or dropped.
 pub async fn respond(
     artifact: Artifact,
@@ -27,7 +36,11 @@ pub async fn respond(
             Ok(opened) => opened,
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "published artifact cannot be read");
-                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+                let why = format!(
+                    "expected a file to read at {}, saw {error}; put it there, or mount what it is on",
+                    path.display()
+                );
+                return failed(StatusCode::INTERNAL_SERVER_ERROR.into_response(), why);
             }
         },
     };
@@ -45,7 +58,9 @@ pub async fn respond(
         Part::Some { start, end } => (StatusCode::PARTIAL_CONTENT, start, end - start + 1),
         Part::Unsatisfiable => {
             let range = format!("bytes */{size}");
-            return (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, range)]).into_response();
+            let answer =
+                (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, range)]).into_response();
+            return failed(answer, format!("expected a range of its {size} bytes, saw one beyond them"));
         }
     };
     let mut response = if method == Method::HEAD {

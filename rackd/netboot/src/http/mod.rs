@@ -44,7 +44,7 @@ async fn boot_script(
     Path(file): Path<String>,
 ) -> Response {
     let Some(mac) = file.strip_suffix(".ipxe").and_then(|mac| mac.parse::<MacAddr>().ok()) else {
-        return StatusCode::NOT_FOUND.into_response();
+        return no_such(&shared, peer.ip(), &file, "a script's name, such as 52-54-00-00-00-01.ipxe");
     };
     let table = shared.table.load_full();
     let Some((node, script)) = script_for(&shared, &table, mac, peer.ip()) else {
@@ -92,10 +92,23 @@ const VALUE: usize = 80;
 /// What was expected of who asks for a machine's script, and what was seen.
 fn refusal(shared: &Shared, table: &BootTable, entry: &BootEntry, peer: IpAddr) -> String {
     let (ip, mac, network) = (entry.ip, entry.mac, &entry.network);
+    if given::to(shared, table, mac, peer).is_some() {
+        return format!(
+            "asked for by {peer}: expected something to boot, saw `boot: none`, an address and nothing else; nothing to boot: \
+             set `boot`, to `local_disk` for its own disk"
+        );
+    }
     let Some(segment) = table.segment(network).filter(|s| s.addresses_are_foreign()) else {
         return format!("asked for by {peer}: expected {ip}, which is reserved for it on {network}");
     };
     let seen = table.ipv4_of(peer).filter(|peer| segment.contains(*peer));
+    if seen.is_some() && !segment.is_on_link() {
+        return format!(
+            "asked for by {peer}: expected an address that {mac} was heard to take on {network} from its DHCP server, saw \
+             another; let the relay of {network} bring DHCP to {} too",
+            segment.server_ip
+        );
+    }
     match seen.map(|peer| shared.neighbours.who(peer, Instant::now())) {
         None => format!(
             "asked for by {peer}: expected {ip}, or an address of {network} that {mac} has, saw one of elsewhere; \
@@ -134,14 +147,36 @@ async fn artifact(
     Path(name): Path<String>,
 ) -> Response {
     let artifact = name.parse().ok().and_then(|name| shared.table.load().artifact(&name).cloned());
-    let Some(artifact) = artifact else { return StatusCode::NOT_FOUND.into_response() };
-    let detail = asked(peer, &method, &headers);
+    let Some(artifact) = artifact else {
+        return no_such(&shared, peer.ip(), &name, "an artifact that is published");
+    };
+    let (detail, wanted, to) = (asked(peer, &method, &headers), name.clone(), Arc::clone(&shared));
     let on_sent = move |bytes| {
         let kind = EventKind::HttpArtifact { name, bytes };
-        shared.events.emit_from(peer.ip(), shared.who(peer.ip()), kind, detail);
+        to.events.emit_from(peer.ip(), to.who(peer.ip()), kind, detail);
     };
-    file::respond(artifact, &method, &headers, on_sent).await
+    told(&shared, peer.ip(), &wanted, file::respond(artifact, &method, &headers, on_sent).await)
 }
+
+/// Why an answer is no file is told where somebody looks who wants to know why a machine does not boot.
+fn told(shared: &Shared, peer: IpAddr, name: &str, answer: Response) -> Response {
+    if let Some(file::Failed(why)) = answer.extensions().get() {
+        // Anybody can ask for anything.
+        let printable = name.chars().take(LONGEST).map(|c| if c.is_ascii_graphic() { c } else { '?' });
+        let kind = EventKind::HttpFailed { status: answer.status().as_u16(), name: printable.collect() };
+        shared.events.emit_from(peer, shared.who(peer), kind, format!("to {peer}: {why}"));
+    }
+    answer
+}
+
+fn no_such(shared: &Shared, peer: IpAddr, name: &str, expected: &str) -> Response {
+    let mut answer = StatusCode::NOT_FOUND.into_response();
+    answer.extensions_mut().insert(file::Failed(format!("expected {expected}, saw a name of nothing here")));
+    told(shared, peer, name, answer)
+}
+
+/// As long as an artifact's name may be.
+const LONGEST: usize = 100;
 
 /// The TFTP server's files, for UEFI HTTP boot.
 async fn firmware(
@@ -152,12 +187,13 @@ async fn firmware(
     Path(name): Path<String>,
 ) -> Response {
     let Some(bytes) = shared.config.files.get(&name).cloned() else {
-        return StatusCode::NOT_FOUND.into_response();
+        return no_such(&shared, peer.ip(), &name, "a boot file of the directory of boot files");
     };
-    let detail = asked(peer, &method, &headers);
+    let (detail, wanted, to) = (asked(peer, &method, &headers), name.clone(), Arc::clone(&shared));
     let on_sent = move |bytes| {
         let kind = EventKind::HttpFirmware { name, bytes };
-        shared.events.emit_from(peer.ip(), shared.who(peer.ip()), kind, detail);
+        to.events.emit_from(peer.ip(), to.who(peer.ip()), kind, detail);
     };
-    file::respond(Artifact::Bytes(bytes), &method, &headers, on_sent).await
+    let answer = file::respond(Artifact::Bytes(bytes), &method, &headers, on_sent).await;
+    told(&shared, peer.ip(), &wanted, answer)
 }

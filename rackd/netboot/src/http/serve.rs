@@ -1,6 +1,6 @@
 //! The HTTP/1 server: bounded in connections and in patience.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
 use farrier_model::Shares;
@@ -56,10 +56,11 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
 }
 
 /// The same over streams that `secure` makes of connections: https, by whoever knows TLS. It has as long as the head of a
-/// request.
+/// request. `failed` hears of whom there is none with, and why.
 pub async fn serve_with<T, S, F>(
     listener: TcpListener,
     secure: T,
+    failed: impl Fn(IpAddr, &str) + Clone + Send + Sync + 'static,
     router: Router,
     limits: Limits,
     shutdown: CancellationToken,
@@ -71,11 +72,12 @@ pub async fn serve_with<T, S, F>(
     let (own, stop) = (limits.clone(), shutdown.clone());
     let talk = move |stream, peer| {
         let (secure, router, limits, shutdown) = (secure.clone(), router.clone(), own.clone(), stop.clone());
+        let failed = failed.clone();
         async move {
             match tokio::time::timeout(limits.header_timeout, secure(stream)).await {
                 Ok(Ok(stream)) => connection(stream, peer, router, &limits, &shutdown).await,
-                Ok(Err(error)) => tracing::info!(%peer, %error, "no https with a client"),
-                Err(_) => tracing::debug!(%peer, "a client takes too long over its handshake"),
+                Ok(Err(error)) => failed(peer.ip(), &error.to_string()),
+                Err(_) => failed(peer.ip(), &format!("none within {} s", limits.header_timeout.as_secs())),
             }
         }
     };

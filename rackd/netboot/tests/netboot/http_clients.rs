@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use farrier_netboot::{Artifact, Boot, Config, EventKind, KernelArgs};
 
-use crate::lab::{Cable, HTTP_PORT, MAC, Running, SERVER_IP, noise, segment, table, text};
+use crate::lab::{Cable, HTTP_PORT, MAC, Running, SERVER_IP, entry, noise, segment, table, text};
 
 fn script() -> Boot {
     Boot::Script {
@@ -55,6 +55,10 @@ fn a_script_goes_to_its_own_address_only() {
     {
         assert!(curl(&cable, &[], other).0.starts_with("http/1.1 404"), "{other}");
     }
+    server.netboot.update(|table| table.publish(entry(Boot::None)));
+    assert!(curl(&cable, &[], &path).0.starts_with("http/1.1 404"));
+    let refused = server.wait(5, |kind| *kind == EventKind::HttpScriptRefused);
+    assert!(refused.detail.contains("nothing to boot: set `boot`"), "{refused:?}");
     server.netboot.update(|table| table.unpublish_mac(MAC));
     let told = |server: &Running| {
         let unknown = |kind: &EventKind| matches!(kind, EventKind::UnknownMac { .. });
@@ -105,7 +109,17 @@ fn artifacts_are_served_whole_in_ranges_and_once() {
         assert!(head.contains(&format!("content-length: {}\r", bytes.len())), "{head}");
         assert!(body.starts_with(b"HTTP/1.1 200")); // -I prints the head where the body would be
     }
+    let failed = |status, name: &str| EventKind::HttpFailed { status, name: name.into() };
     assert!(curl(&cable, &[], "/artifacts/gone").0.starts_with("http/1.1 500"));
+    let gone = server.wait(5, |kind| *kind == failed(500, "gone"));
+    assert!(gone.detail.contains("No such file") && gone.mac == Some(MAC), "{gone:?}");
+    // Five in a second are told.
+    for (path, name) in [("/firmware/absent", "absent"), ("/artifacts/a%0ab", "a?b")] {
+        assert!(curl(&cable, &[], path).0.starts_with("http/1.1 404"), "{path}");
+        let absent = server.wait(5, |kind| *kind == failed(404, name));
+        assert_eq!(absent.node.as_deref(), Some("node-1"), "{absent:?}");
+    }
+    assert!(server.kinds().contains(&failed(416, "vmlinuz")), "{:?}", server.kinds());
     for other in ["/artifacts/other", "/artifacts/../boot", "/artifacts/..%2fkernel", "/artifacts/%00"] {
         assert!(curl(&cable, &[], other).0.starts_with("http/1.1 40"), "{other}");
     }

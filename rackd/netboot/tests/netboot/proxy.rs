@@ -14,6 +14,7 @@ use farrier_netboot::{Boot, BootEntry, BootTable, Config, Dhcp, EventKind, Kerne
 use crate::dhcp_clients::{script, told};
 use crate::foreign::{THEIRS, dnsmasq};
 use crate::lab::{Cable, HTTP_PORT, Running, SERVER_IP, entry, segment, text};
+use crate::relay::{Routed, far};
 
 /// The machine's interface, beside dnsmasq's on the same parent.
 const MACHINE: MacAddr = MacAddr([0x52, 0x54, 0, 0x77, 0, 2]);
@@ -62,6 +63,16 @@ fn answers(socket: &UdpSocket, to: SocketAddr, packet: &[u8], enough: usize) -> 
     heard
 }
 
+/// Where firmware hears answers.
+fn client(interface: &str) -> UdpSocket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+    socket.set_broadcast(true).unwrap();
+    socket.bind_device(Some(interface.as_bytes())).unwrap();
+    socket.bind(&SocketAddr::from(([0, 0, 0, 0], 68)).into()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    UdpSocket::from(socket)
+}
+
 fn file(message: &Message) -> &str {
     let file = message.opts().get(OptionCode::BootfileName);
     let Some(DhcpOption::BootfileName(name)) = file else { return "" };
@@ -102,12 +113,7 @@ fn dnsmasq_gives_the_address_and_we_the_boot_file_on_both_ports() {
     let (discover, request) =
         (firmware(MessageType::Discover, Ipv4Addr::UNSPECIFIED), firmware(MessageType::Request, ip));
     let (offers, acks) = cable.client.inside(|| {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
-        socket.set_broadcast(true).unwrap();
-        socket.bind_device(Some(b"m0")).unwrap();
-        socket.bind(&SocketAddr::from(([0, 0, 0, 0], 68)).into()).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-        let socket = UdpSocket::from(socket);
+        let socket = client("m0");
         let offers = answers(&socket, ([255, 255, 255, 255], 67).into(), &discover, 2);
         let service = SocketAddr::new(SERVER_IP.parse().unwrap(), 4011);
         (offers, answers(&socket, service, &request, 1))
@@ -129,4 +135,50 @@ fn dnsmasq_gives_the_address_and_we_the_boot_file_on_both_ports() {
     {
         assert!(kinds.contains(&kind), "{kind}: {kinds:?}");
     }
+}
+
+/// dhcrelay asks both servers. There is no ARP: which address the machine took is known by what the relay brings.
+#[test]
+fn behind_a_relay_the_script_goes_to_the_address_that_the_machine_took_from_dnsmasq() {
+    let routed = Routed::beside(&[
+        "--dhcp-range=10.79.0.150,10.79.0.159,255.255.255.0,1h",
+        "--dhcp-option=option:router,10.79.0.1",
+    ]);
+    let (machine, hook) = (&routed.far.client, script(&routed.far));
+    machine.sh(&format!("ip link set c0 down; ip link set c0 address {MACHINE}; ip link set c0 up"));
+    let mut table = table();
+    let here = table.entries_of(MACHINE)[0].as_ref().clone();
+    let theirs = BootEntry { network: "far".into(), ip: "10.79.0.50".parse().unwrap(), ..here };
+    table.set_segments(vec![segment(), Segment { dhcp: Dhcp::Proxy, ..far() }]);
+    table.unpublish_mac(MACHINE);
+    table.publish(theirs);
+    let mut config = Config::new(HTTP_PORT);
+    config.files.insert("undionly.kpxe".into(), vec![0; 600].into());
+    let mut server = Running::start(&routed.near.server, config, table);
+
+    let args = ["-f", "-q", "-n", "-t", "30", "-T", "1", "-i", "c0", "-s", &hook];
+    let output = machine.client(60, "udhcpc", "udhcpc", &args);
+    assert!(output.status.success(), "{}", text(&output));
+    let told = told(&routed.far);
+    let word = |key: &str| told.lines().rev().find_map(|line| line.strip_prefix(key).map(str::to_owned));
+    assert_eq!(word("serverid="), Some(THEIRS.to_owned()));
+    let ip: Ipv4Addr = word("ip=").unwrap().parse().unwrap();
+    machine.sh(&format!(
+        "ip addr add {ip}/24 dev c0; ip addr add 10.79.0.201/24 dev c0; ip route add default via 10.79.0.1"
+    ));
+    let url = format!("http://{SERVER_IP}:{HTTP_PORT}/boot/{NAME}.ipxe");
+    // The relay brings it to dnsmasq and to us, in no order.
+    let asked = "until curl -sf --max-time 10 --interface";
+    let given = machine.sh(&format!("timeout 30 sh -c '{asked} {ip} {url}; do :; done'"));
+    assert!(given.contains("kernel --name kernel"), "{given}");
+    let other = machine.client(30, "curl", "curl", &["-sf", "--interface", "10.79.0.201", &url]);
+    assert!(!other.status.success(), "{}", text(&other));
+    let refused = server.wait(5, |kind| *kind == EventKind::HttpScriptRefused);
+    assert!(refused.detail.contains("let the relay of far bring DHCP to 10.77.0.1 too"), "{refused:?}");
+
+    // Firmware hears both servers through the relay.
+    let discover = firmware(MessageType::Discover, Ipv4Addr::UNSPECIFIED);
+    let offers = machine.inside(|| answers(&client("c0"), ([255, 255, 255, 255], 67).into(), &discover, 2));
+    let ours = offers.iter().find(|m| m.yiaddr().is_unspecified()).unwrap_or_else(|| panic!("{offers:#?}"));
+    assert_eq!((file(ours), ours.giaddr().to_string().as_str()), ("undionly.kpxe", "10.79.0.1"));
 }

@@ -2,9 +2,10 @@
 
 use std::process::Stdio;
 
-use farrier_netboot::{Boot, BootEntry, Config, EventKind, Pool, Segment};
+use farrier_netboot::{Boot, BootEntry, Config, EventKind, LeaseKind, Pool, Segment};
 
 use crate::dhcp_clients::{script, told};
+use crate::foreign::{Dnsmasq, THEIRS, dnsmasq_on};
 use crate::lab::{
     Cable, HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, entry, segment, table, text, tool,
 };
@@ -18,15 +19,22 @@ pub(crate) struct Routed {
     pub(crate) near: Cable,
     pub(crate) far: Cable,
     _relay: Killed,
+    /// Another server that the relay asks too.
+    _theirs: Option<Dnsmasq>,
 }
 
 impl Routed {
     pub(crate) fn new() -> Self {
-        Self::relaying("-iu")
+        Self::relaying(&["-iu", "c0"], &[])
     }
 
-    /// `up`: what the interface towards the server is to dhcrelay.
-    fn relaying(up: &str) -> Self {
+    /// dnsmasq is on a network of its own at the router, and `does` what it does.
+    pub(crate) fn beside(does: &[&str]) -> Self {
+        Self::relaying(&["-iu", "c0", "-iu", "r1"], does)
+    }
+
+    /// `up`: what the interfaces towards servers are to dhcrelay.
+    fn relaying(up: &[&str], theirs: &[&str]) -> Self {
         // Of the second cable only the client's end: its other end moves into the router.
         let (near, far) = (Cable::new(), Cable::new());
         let router: &Namespace = &near.client;
@@ -36,12 +44,33 @@ impl Routed {
              echo 1 > /proc/sys/net/ipv4/ip_forward"
         ));
         near.server.sh(&format!("ip route add 10.79.0.0/24 via {ROUTER}"));
+        let dnsmasq = (!theirs.is_empty()).then(|| {
+            let machine = Namespace::new("d");
+            router.sh(&format!(
+                "ip link add r1 type veth peer name d0 netns {}; ip addr add 10.77.0.3/32 dev r1; ip link set r1 up; \
+                 ip route add {THEIRS}/32 dev r1",
+                machine.name()
+            ));
+            let dnsmasq = dnsmasq_on(machine, near.dir.path(), theirs);
+            dnsmasq.machine.sh("ip route add 10.79.0.0/24 via 10.77.0.3");
+            dnsmasq
+        });
         let mut relay = router.command(&tool("dhcrelay", "isc-dhcp-relay"));
         // -a adds option 82 and takes it out again; -D drops answers in which it is not what it sent.
-        relay.args(["-4", "-d", "-a", "-D", up, "c0", "-id", "down0", "-pf"]).arg(near.path("pid"));
-        let relay = relay.arg(SERVER_IP).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        relay.args(["-4", "-d", "-a", "-D"]).args(up).args(["-id", "down0", "-pf"]).arg(near.path("pid"));
+        relay.arg(SERVER_IP).args(dnsmasq.as_ref().map(|_| THEIRS));
+        let relay = relay.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let relay = Killed(relay.spawn().unwrap());
-        Self { near, far, _relay: relay }
+        Self { near, far, _relay: relay, _theirs: dnsmasq }
+    }
+}
+
+/// The network behind the router.
+pub(crate) fn far() -> Segment {
+    Segment {
+        behind_relay: Some("10.79.0.0".parse().unwrap()),
+        gateway: Some("10.79.0.1".parse().unwrap()),
+        ..Segment::new("far", "", SERVER_IP.parse().unwrap(), 24)
     }
 }
 
@@ -57,7 +86,7 @@ fn far() -> Segment {
 /// As a fabric does whose leaves relay from a loopback: the relay's address is of another network than the machine.
 #[test]
 fn udhcpc_behind_a_relay_with_link_selection_gets_an_address_of_its_link() {
-    let routed = Routed::relaying("-U");
+    let routed = Routed::relaying(&["-U", "c0"], &[]);
     let behind = far();
     let mut table = table(segment(), Boot::None);
     table.unpublish_mac(MAC);
@@ -93,23 +122,11 @@ fn udhcpc_behind_dhcrelay_gets_its_subnets_address_and_renews_it_over_the_router
     let mut server = Running::start(&routed.near.server, Config::new(HTTP_PORT), table);
     // The script sets no address: this is what it would do.
     routed.far.client.sh(&format!("ip addr add {FAR_IP}/24 dev c0; ip route add default via 10.79.0.1"));
-    let mut udhcpc = routed.far.client.command(&tool("udhcpc", "udhcpc"));
-    udhcpc.args(["-f", "-t", "10", "-T", "1", "-i", "c0", "-s", &script(&routed.far)]);
-    udhcpc.arg("-p").arg(routed.far.path("udhcpc.pid"));
-    let udhcpc = Killed(udhcpc.stdin(Stdio::null()).spawn().unwrap());
+    let udhcpc = udhcpc(&routed.far);
     server.wait(20, |kind| *kind == EventKind::Ack);
     let asked = server.netboot.trace(MAC);
     assert!(asked.iter().any(|e| e.detail.contains("through relay 10.79.0.1")), "{asked:#?}");
-    // Bound when its script has run: a signal before that means something else.
-    let begun = std::time::Instant::now();
-    while !told(&routed.far).contains("ip=") {
-        assert!(begun.elapsed().as_secs() < 30, "udhcpc got an answer and has no address");
-        std::thread::yield_now();
-    }
-    // RENEWING: unicast to the server, from the address, with no relay in between.
-    let pid = std::fs::read_to_string(routed.far.path("udhcpc.pid")).unwrap();
-    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::USR1).unwrap();
+    renew(&routed.far);
     let renewal = server.wait(20, |kind| *kind == EventKind::Request);
     assert!(renewal.detail.contains(&format!("has {FAR_IP}")), "{renewal:?}");
     assert!(!renewal.detail.contains("relay"), "{renewal:?}");
@@ -145,6 +162,60 @@ fn an_address_behind_a_relay_that_somebody_answers_for_is_not_offered() {
     // What the relay said is in it, by name.
     let through = "relay-agent-information (82) circuit-id (1) \"down0\"";
     assert!(trace.iter().any(|event| event.detail.contains(through)), "{trace:#?}");
+}
+
+/// It stays, for [`renew`].
+fn udhcpc(far: &Cable) -> Killed {
+    let mut udhcpc = far.client.command(&tool("udhcpc", "udhcpc"));
+    udhcpc.args(["-f", "-t", "10", "-T", "1", "-i", "c0", "-s", &script(far)]);
+    udhcpc.arg("-p").arg(far.path("udhcpc.pid"));
+    Killed(udhcpc.stdin(Stdio::null()).spawn().unwrap())
+}
+
+/// RENEWING: unicast to the server, from the address, with no relay in between.
+fn renew(far: &Cable) {
+    // Bound when its script has run: a signal before that means something else.
+    let begun = std::time::Instant::now();
+    while !told(far).contains("ip=") {
+        assert!(begun.elapsed().as_secs() < 30, "udhcpc got an answer and has no address");
+        std::thread::yield_now();
+    }
+    let pid = std::fs::read_to_string(far.path("udhcpc.pid")).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::USR1).unwrap();
+}
+
+/// It answers a ping for its own address, behind a router that answers no ARP for it: that is no conflict.
+#[test]
+fn udhcpc_behind_dhcrelay_keeps_its_address_of_a_pool_at_a_server_that_knows_nothing_of_it() {
+    let routed = Routed::new();
+    let start = || {
+        let mut table = table(segment(), Boot::None);
+        table.unpublish_mac(MAC);
+        let (first, last) = (FAR_IP.parse().unwrap(), "10.79.0.51".parse().unwrap());
+        table.set_segments(vec![
+            segment(),
+            Segment { pool: Some(Pool { first, last, boot: Boot::None }), ..far() },
+        ]);
+        Running::start(&routed.near.server, Config::new(HTTP_PORT), table)
+    };
+    let mut server = start();
+    let _udhcpc = udhcpc(&routed.far);
+    let given = server.wait(20, |kind| matches!(kind, EventKind::Guest { .. }));
+    let EventKind::Guest { ip, .. } = given.kind else { unreachable!() };
+    routed.far.client.sh(&format!("ip addr add {ip}/24 dev c0; ip route add default via 10.79.0.1"));
+    drop(server);
+    // Its leases were in memory: they are gone.
+    let mut server = start();
+    assert_eq!(server.netboot.leases().len(), 0);
+    renew(&routed.far);
+    let renewal = server.wait(20, |kind| *kind == EventKind::Request);
+    assert!(renewal.detail.contains(&format!("has {ip}")), "{renewal:?}");
+    server.wait(20, |kind| *kind == EventKind::Ack);
+    let lease = server.netboot.leases().pop().unwrap();
+    assert_eq!((lease.ip, lease.network.as_str(), lease.kind == LeaseKind::Declined), (ip, "far", false));
+    let log = server.netboot.log();
+    assert!(!log.iter().any(|event| event.kind == EventKind::AddressInUse), "{log:#?}");
 }
 
 #[test]

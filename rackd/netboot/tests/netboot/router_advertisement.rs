@@ -34,13 +34,18 @@ fn answer(segment: Segment) -> Vec<u8> {
         ));
     }
     let _server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment, Boot::None));
+    solicited(&cable, "c0")
+}
+
+/// What the first router says that is asked by an interface of the client.
+pub(crate) fn solicited(cable: &Cable, interface: &str) -> Vec<u8> {
     cable.client.inside(|| {
         let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6)).unwrap();
-        socket.bind_device(Some(b"c0")).unwrap();
+        socket.bind_device(Some(interface.as_bytes())).unwrap();
         socket.set_multicast_hops_v6(255).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let routers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
-        let index = rustix::net::netdevice::name_to_index(&socket, "c0").unwrap();
+        let index = rustix::net::netdevice::name_to_index(&socket, interface).unwrap();
         socket.send_to(&[133, 0, 0, 0, 0, 0, 0, 0], &SocketAddrV6::new(routers, 0, 0, index).into()).unwrap();
         let mut buffer = [0; 1500];
         loop {
