@@ -88,7 +88,12 @@ pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
 /// Which BMC this is, so that no other node is given the same: racks may use the same addresses, and one
 /// Redfish service may have many systems.
 pub(super) fn place(rack: &str, bmc: &Bmc) -> String {
-    let address = bmc.address.to_ascii_lowercase();
+    format!("{}{}", place_of_host(rack, &bmc.address), bmc.system.trim_end_matches('/'))
+}
+
+/// What all places at an address begin with.
+pub(super) fn place_of_host(rack: &str, address: &str) -> String {
+    let address = address.to_ascii_lowercase();
     // The ports of IPMI, https and http go without saying; the BMC is one.
     // An IPv6 address without brackets has no port.
     let has_port = address.starts_with('[') || address.matches(':').count() == 1;
@@ -96,7 +101,7 @@ pub(super) fn place(rack: &str, bmc: &Bmc) -> String {
         [":623", ":443", ":80"].iter().find_map(|port| address.strip_suffix(port)).filter(|_| has_port);
     let host = port.unwrap_or(&address);
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    format!("{rack} {host} {}", bmc.system.trim_end_matches('/'))
+    format!("{rack} {host} ")
 }
 
 fn check_trust(bmc: &Bmc) -> Result<(), Status> {

@@ -15,6 +15,23 @@ pub struct KnownNode {
 }
 
 impl Store {
+    /// Another node whose BMC's place begins so: who is reached at the same address.
+    pub async fn node_at(&self, place: &str, but: &str) -> Result<Option<String>, StoreError> {
+        let rows: Vec<(String, Option<String>)> = node::Entity::find()
+            .select_only()
+            .columns([node::Column::Name, node::Column::BmcPlace])
+            .filter(node::Column::BmcPlace.starts_with(place))
+            .filter(node::Column::Name.ne(but))
+            .order_by_asc(node::Column::Name)
+            .into_tuple()
+            .all(self.db.conn())
+            .await?;
+        // To the database some letters stand for any.
+        let is_there =
+            |(_, at): &(String, Option<String>)| at.as_deref().is_some_and(|at| at.starts_with(place));
+        Ok(rows.into_iter().find(is_there).map(|(name, _)| name))
+    }
+
     /// Nodes whose machines say one of the keys, and those of these names, by name; at most so many.
     pub async fn nodes_like(
         &self,
