@@ -1,5 +1,8 @@
 //! Names of accounts that Farrier makes on BMCs: what IPMI, Redfish and vendors all take.
 
+/// What a rackd calls it in its status that it can give a BMC another account.
+pub const ROTATE_TO_ACCOUNT: &str = "rotate-to-account";
+
 /// Whether an account may be called so: a letter, then letters, digits, `-`, `_` or `.`, 16 at most (IPMI 2.0 §22.28 has so many
 /// bytes; some Redfish services take no other characters).
 #[must_use]

@@ -17,8 +17,10 @@ pub mod root_device;
 mod seldom;
 mod shares;
 pub mod size;
+mod static_address;
 
 pub use mac::{MacAddress, ParseMacError};
 pub use name::{Collection, NameError, is_label, parse_name};
 pub use seldom::Seldom;
 pub use shares::{Share, Shares};
+pub use static_address::{BadStaticAddress, StaticAddress};

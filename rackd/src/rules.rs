@@ -35,6 +35,7 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.BmcService/ReadBmcCapabilities", SCHEDULER),
     ("farrier.rack.v1.BmcService/ReadBmcPowerDraw", SCHEDULER),
     ("farrier.rack.v1.BmcService/ReadBmcNetwork", SCHEDULER),
+    ("farrier.rack.v1.BmcService/SetBmcNetwork", SCHEDULER),
     ("farrier.rack.v1.BmcService/ReadWatchdog", SCHEDULER),
     ("farrier.rack.v1.BmcService/DisarmWatchdog", SCHEDULER),
     ("farrier.rack.v1.BmcService/UseVirtualMedia", SCHEDULER),

@@ -5,6 +5,8 @@
 mod flood;
 #[path = "bmc_client/lies.rs"]
 mod lies;
+#[path = "bmc_client/moves.rs"]
+mod moves;
 #[path = "bmc_client/quirks.rs"]
 mod quirks;
 #[path = "bmc_client/sessions.rs"]

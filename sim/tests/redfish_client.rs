@@ -7,6 +7,8 @@ mod auto;
 mod boot_order;
 #[path = "redfish_client/event_stream.rs"]
 mod event_stream;
+#[path = "redfish_client/moves.rs"]
+mod moves;
 #[path = "redfish_client/password_change.rs"]
 mod password_change;
 #[path = "redfish_client/profiles.rs"]

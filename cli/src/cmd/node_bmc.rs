@@ -1,4 +1,4 @@
-//! `farrier node capabilities|power-draw|bmc-network|watchdog|virtual-media|nmi|identify|reset-bmc NODE`: what a node's BMC can do, and does at once.
+//! `farrier node capabilities|power-draw|bmc-network|set-bmc-network|watchdog|virtual-media|nmi|identify|reset-bmc NODE`: what a node's BMC can do, and does at once.
 
 use super::Session;
 use super::node_act::Switch;
@@ -7,13 +7,14 @@ use crate::failure::Failure;
 use crate::names::full;
 use clap::{Subcommand, ValueEnum};
 use farrier_model::Collection::Nodes;
-use farrier_proto::rack::MediaAction;
+use farrier_proto::rack::{BmcAddressSource, BmcNetworkSettings, MediaAction};
 use farrier_proto::scheduler::node_bmc_service_client::NodeBmcServiceClient;
 use farrier_proto::scheduler::{
     DisarmNodeWatchdogRequest, IdentifyNodeRequest, InterruptNodeRequest, ReadNodeBmcNetworkRequest,
     ReadNodeCapabilitiesRequest, ReadNodePowerDrawRequest, ReadNodeWatchdogRequest, ResetNodeBmcRequest,
-    UseNodeVirtualMediaRequest,
+    SetNodeBmcNetworkRequest, UseNodeVirtualMediaRequest,
 };
+use std::net::Ipv4Addr;
 
 #[derive(Debug, Subcommand)]
 pub enum Ask {
@@ -31,6 +32,27 @@ pub enum Ask {
     BmcNetwork {
         /// The node, by its name.
         name: String,
+    },
+    /// Changes how the node's BMC itself is in the network; what is not said stays. The node's `--bmc-address` follows where the
+    /// BMC is seen at its new address.
+    SetBmcNetwork {
+        /// The node, by its name.
+        name: String,
+        /// A static address with its network, such as 192.0.2.7/24.
+        #[arg(long, value_name = "IP/PREFIX", conflicts_with = "dhcp")]
+        address: Option<String>,
+        /// With `--address`: the way out of its network.
+        #[arg(long, value_name = "IP", requires = "address")]
+        gateway: Option<String>,
+        /// The address is from a DHCP server.
+        #[arg(long)]
+        dhcp: bool,
+        /// The VLAN that its frames are tagged with; `none`: they are not.
+        #[arg(long, value_name = "VLAN", value_parser = vlan)]
+        vlan: Option<i32>,
+        /// The interface, as `bmc-network` names it; without it the one that the BMC is asked through.
+        #[arg(long, value_name = "NAME")]
+        interface: Option<String>,
     },
     /// Shows the watchdog timer of the node's BMC, or stops it: what has set it may start it again.
     Watchdog {
@@ -96,6 +118,25 @@ pub enum MediaArg {
     Eject,
 }
 
+fn vlan(text: &str) -> Result<i32, String> {
+    match (text, text.parse()) {
+        ("none", _) => Ok(0),
+        (_, Ok(id @ 1..=4094)) => Ok(id),
+        _ => Err(format!("expected 1 to 4094, or none, saw {text:?}")),
+    }
+}
+
+/// Address and mask of `192.0.2.7/24`.
+fn network(text: &str) -> Result<(String, String), Failure> {
+    let parts = text.split_once('/').and_then(|(ip, prefix)| Some((ip, prefix.parse::<u32>().ok()?)));
+    let Some((ip, prefix @ 1..=30)) = parts else {
+        return Err(Failure::usage(format!(
+            "--address: expected an address and its network's bits, such as 192.0.2.7/24, saw {text:?}"
+        )));
+    };
+    Ok((ip.to_owned(), Ipv4Addr::from(u32::MAX << (32 - prefix)).to_string()))
+}
+
 /// `30s`, `2m` or a number of seconds.
 fn seconds(text: &str) -> Result<i32, String> {
     let (number, unit) = match text.strip_suffix('m') {
@@ -130,6 +171,36 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
                 session.say(warning);
             }
             session.printer.list(&read.interfaces)
+        }
+        Ask::SetBmcNetwork { name, address, gateway, dhcp, vlan, interface } => {
+            let name = full(Nodes, &name)?;
+            let mut settings = BmcNetworkSettings {
+                interface: interface.unwrap_or_default(),
+                gateway: gateway.unwrap_or_default(),
+                vlan_id: vlan,
+                ..BmcNetworkSettings::default()
+            };
+            match address {
+                Some(address) => {
+                    (settings.address, settings.subnet_mask) = network(&address)?;
+                    settings.set_source(BmcAddressSource::Static);
+                }
+                None if dhcp => settings.set_source(BmcAddressSource::Dhcp),
+                None if vlan.is_none() => return Err(Failure::usage("expected --address, --dhcp or --vlan")),
+                None => {}
+            }
+            session
+                .confirm(&format!("the BMC of {name} changes its network, and may be out of reach then"))?;
+            let request = SetNodeBmcNetworkRequest { name: name.clone(), settings: Some(settings) };
+            let done = call!(link, NodeBmcServiceClient, set_node_bmc_network, slow request)?;
+            let change = done.change.unwrap_or_default();
+            if !done.node_address.is_empty() {
+                session.say(&format!("{name}: its BMC is reached at {} now", done.node_address));
+            }
+            if !change.next.is_empty() {
+                session.say(&change.next);
+            }
+            session.printer.list(change.interface.as_slice())
         }
         Ask::Watchdog { action, name } => {
             let name = full(Nodes, &name)?;

@@ -323,6 +323,7 @@ fn rack_daemon() {
             running_task_count: 2,
             start_time: at(100),
             known_machines: Some(KnownMachines { generation: 7, port_count: 40, read_time: at(160) }),
+            abilities: vec!["rotate-to-account".into()],
         }],
     );
     golden(

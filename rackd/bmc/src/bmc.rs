@@ -10,7 +10,7 @@ use crate::{
     Accounts, Bios, BiosSettings, BmcError, BmcIdentity, BootDevice, BootOrder, BootOverride, Capability,
     Console, Deadline, EventLog, Events, Firmware, Identify, Identity, Interrupt, Inventory, Led, Look,
     Power, PowerDraw, PowerState, Present, Profile, ReadInventory, ReadNetwork, ReadPowerDraw, ReadSensors,
-    Recognise, ResetBmc, SecureBoot, Sensors, VirtualMedia, Vlans, Volumes, Watchdog,
+    Recognise, ResetBmc, SecureBoot, Sensors, SetNetwork, VirtualMedia, Vlans, Volumes, Watchdog,
 };
 
 /// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].
@@ -33,6 +33,7 @@ pub struct Bmc {
     identify: Given<dyn Identify>,
     reset: Given<dyn ResetBmc>,
     pub(crate) network: Given<dyn ReadNetwork>,
+    pub(crate) network_settings: Given<dyn SetNetwork>,
     pub(crate) watchdog: Given<dyn Watchdog>,
     pub(crate) accounts: Given<dyn Accounts>,
     pub(crate) virtual_media: Given<dyn VirtualMedia>,
@@ -74,6 +75,7 @@ impl Bmc {
             identify: None,
             reset: None,
             network: None,
+            network_settings: None,
             watchdog: None,
             accounts: None,
             virtual_media: None,
@@ -219,6 +221,7 @@ impl Bmc {
             identify: self.identify.or(other.identify),
             reset: self.reset.or(other.reset),
             network: self.network.or(other.network),
+            network_settings: self.network_settings.or(other.network_settings),
             watchdog: self.watchdog.or(other.watchdog),
             accounts: self.accounts.or(other.accounts),
             virtual_media: self.virtual_media.or(other.virtual_media),
@@ -271,6 +274,7 @@ impl Bmc {
             Capability::Identify => of(&self.identify),
             Capability::ResetBmc => of(&self.reset),
             Capability::Network => of(&self.network),
+            Capability::SetNetwork => of(&self.network_settings),
             Capability::Watchdog => of(&self.watchdog),
             Capability::Accounts => of(&self.accounts),
             Capability::VirtualMedia => of(&self.virtual_media),

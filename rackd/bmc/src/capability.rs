@@ -33,6 +33,8 @@ pub enum Capability {
     ResetBmc,
     /// [`crate::ReadNetwork`]
     Network,
+    /// [`crate::SetNetwork`]
+    SetNetwork,
     /// [`crate::Watchdog`]
     Watchdog,
     /// [`crate::Accounts`]
@@ -70,6 +72,7 @@ impl Capability {
         Self::Identify,
         Self::ResetBmc,
         Self::Network,
+        Self::SetNetwork,
         Self::Watchdog,
         Self::Accounts,
         Self::VirtualMedia,
@@ -99,6 +102,7 @@ impl Capability {
             Self::Identify => "locator LED",
             Self::ResetBmc => "BMC reset",
             Self::Network => "BMC network",
+            Self::SetNetwork => "BMC network settings",
             Self::Watchdog => "watchdog timer",
             Self::Accounts => "accounts",
             Self::VirtualMedia => "virtual media",

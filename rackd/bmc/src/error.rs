@@ -224,6 +224,21 @@ pub enum BmcError {
         /// The value read.
         seen: String,
     },
+    /// A change of the BMC's own network that stopped before its end.
+    #[error(
+        "BMC {addr} did not take all that its network shall be: {what} could not be set: {reason}; {left}; look at it with \
+         `farrier node bmc-network NODE`, then ask again"
+    )]
+    NetworkPart {
+        /// The BMC.
+        addr: SocketAddr,
+        /// What could not be set.
+        what: &'static str,
+        /// Why.
+        reason: Box<BmcError>,
+        /// What is not as it was, in words.
+        left: String,
+    },
     /// The credentials cannot be used with IPMI 2.0 at all; nothing was sent.
     #[error("credentials for BMC {addr} cannot be used")]
     BadCredentials {
@@ -248,6 +263,17 @@ pub enum BmcError {
         seen: String,
         /// How long the call took.
         elapsed: Duration,
+    },
+    /// It opens sessions, and takes none of them.
+    #[error(
+        "BMC {addr} opens a session and refuses it at once: expected an answer to {request}, seen HTTP 401 in one session after \
+         another; restart the BMC, or update its firmware"
+    )]
+    NoSession {
+        /// The BMC.
+        addr: SocketAddr,
+        /// Method and path.
+        request: String,
     },
     /// A request was not answered in time.
     #[error(

@@ -113,8 +113,7 @@ impl BmcError {
             // A caller in a hurry, who gives up after a datagram or two, proves nothing.
             Self::Unreachable { tried, .. } => *tried >= 3,
             Self::NoAnswer { elapsed, .. } => *elapsed >= Duration::from_secs(2),
-            // The session that it had just opened does not count there.
-            Self::Http { status: 401, .. }
+            Self::NoSession { .. }
             | Self::Garbled { .. }
             | Self::NoConnection { .. }
             | Self::WrongPassword { .. }

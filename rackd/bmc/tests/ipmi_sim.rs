@@ -10,7 +10,7 @@ use std::time::Duration;
 use farrier_bmc::ipmi::{BmcAddress, Cipher, IpmiHub, Tuning};
 use farrier_bmc::{
     BmcError, BootMode, BootOverride, CipherSuite, ConsoleEvent, ConsoleInput, Deadline, Device, Health, Led,
-    Look, PowerState, Secret,
+    Look, NetworkSettings, NewAddress, PowerState, Secret, StaticAddress,
 };
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
@@ -395,5 +395,54 @@ async fn what_the_board_is_is_read() {
     let bare = IpmiSim::start().await;
     let read = hub.bmc(bare.address()).inventory(soon()).await.unwrap();
     assert_eq!((read.model.as_str(), read.warnings.len(), read.firmware.len()), ("", 1, 1), "{read:?}");
+    hub.shutdown().await;
+}
+
+/// It keeps what it is told and stays where it is; its Set In Progress is another author's, and refuses a second beginning.
+#[tokio::test]
+async fn its_lan_settings_are_changed_and_read_back() {
+    let sim = IpmiSim::start().await;
+    let hub = IpmiHub::bind_with(quick()).await.unwrap();
+    let bmc = hub.bmc(sim.address());
+    let raw = async |words: &str| {
+        let (host, port) = (sim.addr.ip().to_string(), sim.addr.port().to_string());
+        let done = Command::new("ipmitool")
+            .args(["-I", "lanplus", "-C", "3", "-H", &host, "-p", &port, "-U", USER, "-P", PASSWORD, "raw"])
+            .args(words.split(' '))
+            .output()
+            .await
+            .expect("ipmitool is installed: apt-get install ipmitool");
+        assert!(done.status.success(), "{words}: {done:?}");
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    bmc.power_status(soon()).await.unwrap();
+    // Somebody has begun a change, and not ended it.
+    raw("0x0c 0x01 1 0 1").await;
+    let address = StaticAddress::parse("192.0.2.7", "255.255.255.0", "192.0.2.1").unwrap();
+    let wanted = NetworkSettings {
+        address: Some(NewAddress::Static(address)),
+        vlan: Some(Some(0x123)),
+        ..NetworkSettings::default()
+    };
+    bmc.set_network(&wanted, soon()).await.unwrap();
+    let seen = bmc.settle_network(&wanted, soon()).await.unwrap();
+    assert_eq!((seen.address, seen.vlan), (Some(address.address()), Some(0x123)), "{seen}");
+    // As ipmitool sees it: nobody changes anything any more, static, address, mask, gateway, VLAN 123h in force.
+    for (parameter, value) in [
+        (0, "11 00"),
+        (4, "11 01"),
+        (3, "11 c0 00 02 07"),
+        (6, "11 ff ff ff 00"),
+        (12, "11 c0 00 02 01"),
+        (20, "11 23 81"),
+    ] {
+        assert_eq!(raw(&format!("0x0c 0x02 1 {parameter} 0 0")).await, value, "{parameter}");
+    }
+    let dhcp =
+        NetworkSettings { address: Some(NewAddress::Dhcp), vlan: Some(None), ..NetworkSettings::default() };
+    let unlike = bmc.settle_network(&dhcp, soon()).await.unwrap_err();
+    assert!(matches!(unlike, BmcError::NotApplied { .. }), "{unlike}");
+    bmc.set_network(&dhcp, soon()).await.unwrap();
+    bmc.settle_network(&dhcp, soon()).await.unwrap();
     hub.shutdown().await;
 }

@@ -27,7 +27,7 @@ pub(crate) enum DriverChoice {
 }
 
 /// A BMC as every driver wants to be told of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Access {
     pub(crate) driver: DriverChoice,
     pub(crate) ipmi: BmcAddress,
@@ -109,6 +109,22 @@ impl Access {
         self.next.is_none()
             && self.driver != DriverChoice::Auto
             && self.redfish.host.parse::<IpAddr>().is_ok()
+    }
+
+    /// The same at another address. A name stays what the certificate shall be for.
+    pub(crate) fn at(&self, ip: IpAddr) -> Self {
+        let mut other = self.clone();
+        other.ipmi.addr.set_ip(ip);
+        other.redfish.addr.set_ip(ip);
+        if !self.has_name() {
+            other.redfish.host = ip.to_string();
+        }
+        other
+    }
+
+    /// The BMC is known by a name, which resolves to its address.
+    pub(crate) fn has_name(&self) -> bool {
+        self.redfish.host.parse::<IpAddr>().is_err()
     }
 
     /// The same with the other password, where there is one.

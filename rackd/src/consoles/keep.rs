@@ -114,7 +114,7 @@ impl Consoles {
         let slot = self.slot(id);
         let held = async {
             let deadline = Deadline::after(super::OPEN);
-            let bmc = bmcs.open(id, access, deadline).await?.bmc;
+            let bmc = bmcs.open(id, access.clone(), deadline).await?.bmc;
             if bmc.driver_of(Capability::Console).is_none() {
                 return Ok(None);
             }
@@ -126,7 +126,7 @@ impl Consoles {
             {
                 return Ok(Some(held));
             }
-            let line = place.remember(bmc.open_console(false, deadline).await)?;
+            let line = place.remember(access, bmc.open_console(false, deadline).await)?;
             let desk = Desk::new(id);
             let held = Desk::hold(&desk);
             self.open(id, &desk, bmc, line);

@@ -47,20 +47,21 @@ type Slot = Arc<tokio::sync::Mutex<Place>>;
 #[derive(Default)]
 struct Place {
     desk: Option<Arc<Desk>>,
-    /// When a line was not to be had last, and why.
-    failed: Option<(Instant, BmcError)>,
+    /// When a line was not to be had last, by which way, and why.
+    failed: Option<(Instant, Access, BmcError)>,
 }
 
 impl Place {
-    /// What came of a try that has ended since then: who waited for it need not wait for another.
-    fn failed_since(&self, asked: Instant) -> Option<BmcError> {
-        let (_, error) = self.failed.as_ref().filter(|(at, _)| *at > asked)?;
+    /// What came of a try by the same way that has ended since then: who waited for it need not wait for another. Somebody with
+    /// another password, or who knows another address, may well have a line.
+    fn failed_since(&self, asked: Instant, access: &Access) -> Option<BmcError> {
+        let (_, _, error) = self.failed.as_ref().filter(|(at, by, _)| *at > asked && by == access)?;
         // Another may be there to take it over.
         (!matches!(error, BmcError::ConsoleTaken { .. })).then(|| error.clone())
     }
 
-    fn remember<T>(&mut self, outcome: Result<T, BmcError>) -> Result<T, BmcError> {
-        self.failed = outcome.as_ref().err().map(|error| (Instant::now(), error.clone()));
+    fn remember<T>(&mut self, access: Access, outcome: Result<T, BmcError>) -> Result<T, BmcError> {
+        self.failed = outcome.as_ref().err().map(|error| (Instant::now(), access, error.clone()));
         outcome
     }
 }
@@ -97,16 +98,17 @@ impl Consoles {
         {
             return seat;
         }
-        if let Some(error) = place.failed_since(asked) {
+        if let Some(error) = place.failed_since(asked, &access) {
             return Err(error.into());
         }
         let deadline = Deadline::after(OPEN);
         let opened = async {
-            let bmc = bmcs.console(id, access, deadline).await?;
+            let bmc = bmcs.console(id, access.clone(), deadline).await?;
             let line = bmc.open_console(mode == Mode::Steal, deadline).await?;
             Ok((bmc, line))
         };
-        let (bmc, line) = place.remember(opened.await)?;
+        let opened = opened.await;
+        let (bmc, line) = place.remember(access, opened)?;
         let desk = Desk::new(id);
         // Before its task starts: a desk without a seat closes.
         let seat = Desk::sit(&desk, mode, actor).unwrap_or(Err(AttachError::Bmc(BmcError::ShuttingDown)));
@@ -134,5 +136,37 @@ impl Consoles {
     fn slot(&self, id: &str) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(id.to_owned()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bmc::Keys;
+    use farrier_proto::rack::Machine;
+    use zeroize::Zeroizing;
+
+    async fn access(address: &str, password: &str) -> Access {
+        let machine = Machine {
+            bmc_driver: "ipmi".into(),
+            bmc_address: address.into(),
+            bmc_user: "admin".into(),
+            ..Machine::default()
+        };
+        let keys = Keys { password: Zeroizing::new(password.into()), ..Keys::default() };
+        Access::of(&machine, &keys).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_comes_with_another_address_or_password_does_not_wait_for_what_the_old_one_came_to() {
+        let (mut place, asked) = (Place::default(), Instant::now());
+        let old = access("192.0.2.7", "wrong").await;
+        let failed = Err::<(), _>(BmcError::NoTurn { addr: old.ipmi.addr });
+        assert!(place.remember(old.clone(), failed).is_err());
+        assert!(place.failed_since(asked, &old).is_some());
+        for new in [access("192.0.2.7", "right").await, access("192.0.2.8", "wrong").await] {
+            assert!(place.failed_since(asked, &new).is_none());
+        }
+        assert!(place.failed_since(Instant::now(), &old).is_none(), "an older failure is nobody's answer");
     }
 }

@@ -1,6 +1,6 @@
 //! `farrier.rack.v1.BmcService`: what the BMCs of this rack's machines know.
 
-use super::{bmc_itself, boot_device, boot_order, chassis, firmware};
+use super::{bmc_itself, bmc_network, boot_device, boot_order, chassis, firmware};
 use crate::bmc::{Access, Keys};
 use crate::rack::Rack;
 use farrier_bmc::{
@@ -12,17 +12,18 @@ use farrier_proto::rack::bmc_service_server::BmcService;
 use farrier_proto::rack::set_bmc_volume_request::Change;
 use farrier_proto::rack::{
     BiosSettings, BmcBootDevice, BmcBootOrder, BmcCapabilities, BmcCapability, BmcDisk, BmcDone, BmcEvent,
-    BmcEventDirection, BmcEventLog, BmcFirmware, BmcInventory, BmcNetwork, BmcNic, BmcNicVlans, BmcPowerDraw,
-    BmcProfile, BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys, BmcSensor, BmcSensorHealth, BmcSensors,
-    BmcTask, BmcVirtualMedia, BmcVolumes, BmcWatchdog, ClearBmcEventLogRequest, DisarmWatchdogRequest,
-    ExportProfileRequest, Firmware, IdentifyMachineRequest, ImportProfileRequest, InterruptMachineRequest,
-    Machine, MediaAction, NewVolume, ProfileFormat, ProfileShutdown, ReadBiosRequest,
-    ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest, ReadBmcInventoryRequest, ReadBmcNetworkRequest,
-    ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ReadBmcTaskRequest, ReadBmcVolumesRequest,
-    ReadBootDeviceRequest, ReadBootOrderRequest, ReadFirmwareRequest, ReadNicVlansRequest,
-    ReadSecureBootKeysRequest, ReadSecureBootRequest, ReadWatchdogRequest, ResetBmcRequest,
-    ResetSecureBootKeysRequest, SetBiosRequest, SetBmcVolumeRequest, SetBootDeviceRequest,
-    SetBootOrderRequest, SetNicVlansRequest, SetSecureBootRequest, UseVirtualMediaRequest,
+    BmcEventDirection, BmcEventLog, BmcFirmware, BmcInventory, BmcNetwork, BmcNetworkChange, BmcNic,
+    BmcNicVlans, BmcPowerDraw, BmcProfile, BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys, BmcSensor,
+    BmcSensorHealth, BmcSensors, BmcTask, BmcVirtualMedia, BmcVolumes, BmcWatchdog, ClearBmcEventLogRequest,
+    DisarmWatchdogRequest, ExportProfileRequest, Firmware, IdentifyMachineRequest, ImportProfileRequest,
+    InterruptMachineRequest, Machine, MediaAction, NewVolume, ProfileFormat, ProfileShutdown,
+    ReadBiosRequest, ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest, ReadBmcInventoryRequest,
+    ReadBmcNetworkRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ReadBmcTaskRequest,
+    ReadBmcVolumesRequest, ReadBootDeviceRequest, ReadBootOrderRequest, ReadFirmwareRequest,
+    ReadNicVlansRequest, ReadSecureBootKeysRequest, ReadSecureBootRequest, ReadWatchdogRequest,
+    ResetBmcRequest, ResetSecureBootKeysRequest, SetBiosRequest, SetBmcNetworkRequest, SetBmcVolumeRequest,
+    SetBootDeviceRequest, SetBootOrderRequest, SetNicVlansRequest, SetSecureBootRequest,
+    UseVirtualMediaRequest,
 };
 use farrier_proto::types;
 use farrier_runtime::error::{Reason, invalid, refuse};
@@ -129,6 +130,17 @@ impl BmcService for BmcApi {
         let deadline = Deadline::after(PATIENCE);
         let bmc = self.open(request.into_inner().machine, deadline).await?;
         bmc_itself::network(&bmc, deadline).await.map(Response::new)
+    }
+
+    async fn set_bmc_network(
+        &self,
+        request: Request<SetBmcNetworkRequest>,
+    ) -> Result<Response<BmcNetworkChange>, Status> {
+        let SetBmcNetworkRequest { machine, settings } = request.into_inner();
+        let wanted = bmc_network::wanted(settings.unwrap_or_default())?;
+        self.not_busy(&machine).await?;
+        let (id, access) = access_of(machine).await?;
+        bmc_network::change(Arc::clone(&self.rack), id, access, wanted).await.map(Response::new)
     }
 
     async fn read_watchdog(

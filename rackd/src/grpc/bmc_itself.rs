@@ -25,7 +25,7 @@ pub(super) async fn disarm_watchdog(bmc: &Bmc, deadline: Deadline) -> Result<Bmc
     Ok(timer(read, driver(bmc, Capability::Watchdog)))
 }
 
-fn interface(seen: NetworkInterface) -> BmcNetworkInterface {
+pub(super) fn interface(seen: NetworkInterface) -> BmcNetworkInterface {
     fn text(told: Option<impl ToString>) -> String {
         told.map(|told| told.to_string()).unwrap_or_default()
     }

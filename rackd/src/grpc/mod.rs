@@ -3,6 +3,7 @@
 mod agent;
 mod bmc;
 mod bmc_itself;
+mod bmc_network;
 mod boot_device;
 mod boot_event_type;
 mod boot_events;

@@ -11,6 +11,7 @@ use crate::tasks;
 use crate::volumes::VolumeError;
 use farrier_block::OverlayError;
 use farrier_journal::{JournalError, Record};
+use farrier_model::bmc_user;
 use farrier_proto::rack::rack_service_server::RackService;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{
@@ -203,6 +204,7 @@ impl RackService for RackApi {
             segments: segments.collect(),
             running_task_count: i32::try_from(self.rack.tasks.all().len()).unwrap_or(i32::MAX),
             start_time: Some(self.rack.started),
+            abilities: vec![bmc_user::ROTATE_TO_ACCOUNT.to_owned()],
         }))
     }
 

@@ -83,6 +83,7 @@ pub const RULES: RuleTable = rules! {
         "HoldNode": SCHEDULER,
         "ReleaseNode": SCHEDULER,
         "RecordAction": SCHEDULER,
+        "MoveBmc": SCHEDULER,
         "GetDispatch": SCHEDULER,
         "ListPowerToKeep": SCHEDULER,
     }

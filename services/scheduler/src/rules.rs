@@ -39,6 +39,7 @@ pub const RULES: RuleTable = &[
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeCapabilities", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodePowerDraw", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeBmcNetwork", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/SetNodeBmcNetwork", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeWatchdog", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/DisarmNodeWatchdog", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/UseNodeVirtualMedia", Rule::User(Role::Operator)),

@@ -40,6 +40,8 @@ pub struct BmcConfig {
     pub log: EventLog,
     /// What its board calls itself in the FRU: who made it, and what it is.
     pub board: (&'static str, &'static str),
+    /// It goes where its address is set to, on the same port, and is heard nowhere else then.
+    pub moves: bool,
     /// The serial number in the FRU, as Redfish of the same machine tells it; `None`: the end of the GUID.
     pub serial_number: Option<String>,
 }
@@ -64,6 +66,7 @@ impl BmcConfig {
             largest_sdr_part: 255,
             log: EventLog::default(),
             board: ("Farrier", "Simulated Server"),
+            moves: false,
             serial_number: None,
         }
     }

@@ -1,7 +1,7 @@
-//! The LAN channel of a simulated BMC (IPMI 2.0 chapters 22.22 to 22.24 and 23). What is set is told; the BMC stays where its
-//! socket is.
+//! The LAN channel of a simulated BMC (IPMI 2.0 chapters 22.22 to 22.24 and 23). What is set is told, and taken at once; whether the
+//! BMC goes where its address says is its configuration's ([`BmcConfig::moves`]).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use farrier_ipmi::completion;
 
@@ -23,8 +23,14 @@ const REVISION: u8 = 0x11;
 const REVISION_ONLY: u8 = 0x80;
 /// Set LAN Configuration Parameters, command specific.
 const READ_ONLY: u8 = 0x82;
-/// Set In Progress: 1 begins, 0 ends, and what is set is set at once.
+/// Set In Progress: 1 begins, 0 ends, 2 keeps what was set so far.
 const SET_IN_PROGRESS: u8 = 0;
+const COMPLETE: u8 = 0;
+const IN_PROGRESS: u8 = 1;
+const COMMIT: u8 = 2;
+/// Set In Progress, where it is already.
+const ALREADY: u8 = 0x81;
+const ADDRESS: u8 = 3;
 /// Parameters that can be set: address, its source, MAC, mask, gateways, community, VLAN and its priority.
 const WRITABLE: &[u8] = &[3, 4, 5, 6, 12, 13, 14, 15, 16, 20, 21];
 /// The address is set by hand (parameter 4).
@@ -91,6 +97,12 @@ impl Lan {
         }
     }
 
+    /// The one that was set last.
+    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+        let (_, value) = self.0.iter().find(|(number, _)| *number == ADDRESS)?;
+        value.first_chunk().map(|bytes: &[u8; 4]| Ipv4Addr::from(*bytes))
+    }
+
     /// Section 23.1.
     pub(super) fn set(&mut self, data: &[u8]) -> Answer {
         let [channel, selector, value @ ..] = data else {
@@ -100,7 +112,7 @@ impl Lan {
         let code = match place {
             _ if !is_ours(*channel) => completion::INVALID_FIELD,
             None => completion::PARAMETER_NOT_SUPPORTED,
-            Some(_) if *selector == SET_IN_PROGRESS => completion::OK,
+            Some((_, old)) if *selector == SET_IN_PROGRESS => progress(old, value),
             Some(_) if !WRITABLE.contains(selector) => READ_ONLY,
             Some((_, old)) if old.len() == value.len() => {
                 *old = value.to_vec();
@@ -109,6 +121,20 @@ impl Lan {
             Some(_) => completion::LENGTH_INVALID,
         };
         (code, Vec::new())
+    }
+}
+
+fn progress(kept: &mut Vec<u8>, value: &[u8]) -> u8 {
+    match value {
+        [IN_PROGRESS] if *kept == [IN_PROGRESS] => ALREADY,
+        [COMPLETE | IN_PROGRESS] => {
+            *kept = value.to_vec();
+            completion::OK
+        }
+        // Nothing is rolled back here, so it is all kept.
+        [COMMIT] => completion::OK,
+        [_] => completion::INVALID_FIELD,
+        _ => completion::LENGTH_INVALID,
     }
 }
 

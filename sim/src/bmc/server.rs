@@ -378,6 +378,24 @@ impl Bmc {
         if restarts {
             self.restart(self.config.restart);
         }
+        if self.config.moves {
+            self.follow_address().await;
+        }
+    }
+
+    /// Sessions stay: they are the BMC's, not its address's.
+    async fn follow_address(&mut self) {
+        let (Some(ip), Ok(here)) = (self.kept.lan.address(), self.socket.local_addr()) else { return };
+        if here.ip() == ip {
+            return;
+        }
+        match UdpSocket::bind((ip, here.port())).await {
+            Ok(socket) => {
+                self.socket = Arc::new(socket);
+                self.sol.moved(Arc::clone(&self.socket));
+            }
+            Err(error) => tracing::warn!(%ip, %error, "the BMC stays where it is"),
+        }
     }
 
     /// A command that is not about SOL; a repeated Chassis Control has its answer already.

@@ -111,7 +111,7 @@ impl PretendOptions {
         Self {
             name: name.into(),
             sockets: sockets.into(),
-            bmc: BmcConfig::new("admin", Secret::new("pretend")),
+            bmc: BmcConfig { moves: true, ..BmcConfig::new("admin", Secret::new("pretend")) },
             tls: None,
             ssh_console: None,
             mac,

@@ -180,12 +180,15 @@ impl Link {
     }
 
     async fn set_power(&mut self, call: &mut Call, wanted: PowerState) -> Result<(), BmcError> {
+        // Before, since what comes after it may be asked by somebody else: a product that tells the old state for a while must be
+        // known for one by then. One that does not say which it is is switched all the same.
+        let Quirks { power_lag, .. } = match self.quirks(call).await {
+            Err(error) if call.deadline.is_past() || error.is_our_own() => return Err(error),
+            quirks => quirks.unwrap_or(Quirks::NONE),
+        };
         self.change = None;
         self.press(call, wanted).await?;
-        // It is done, whether or not this is answered.
-        if let Ok(Quirks { power_lag, .. }) = self.quirks(call).await
-            && !power_lag.is_zero()
-        {
+        if !power_lag.is_zero() {
             self.change = Some(Change { to: wanted, until: Instant::now() + power_lag });
         }
         Ok(())

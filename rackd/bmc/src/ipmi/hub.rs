@@ -165,6 +165,7 @@ impl IpmiHub {
             .with_interrupt(driver.clone())
             .with_bmc_reset(driver.clone())
             .with_network(driver.clone())
+            .with_network_settings(driver.clone())
             .with_watchdog(driver.clone())
             .with_accounts(driver.clone())
             .with_present(driver.clone())

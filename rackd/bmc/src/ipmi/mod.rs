@@ -24,6 +24,7 @@ mod events;
 mod exchange;
 mod hub;
 mod inventory;
+mod lan;
 mod link;
 mod network;
 mod open;

@@ -87,9 +87,9 @@ const PARAMETERS: &[Parameter] = &[
 ];
 
 impl Link {
-    async fn network(&mut self, call: &mut Call) -> Result<BmcNetwork, BmcError> {
+    pub(super) async fn network(&mut self, call: &mut Call) -> Result<BmcNetwork, BmcError> {
         let mut network = BmcNetwork::default();
-        let mut seen = NetworkInterface { name: "LAN".to_owned(), ..NetworkInterface::default() };
+        let mut seen = NetworkInterface { name: super::lan::NAME.to_owned(), ..NetworkInterface::default() };
         for Parameter { name, selector, read } in PARAMETERS {
             let command = GetLanConfigParameters::new(Channel::Current, *selector);
             match self.command(call, command).await {

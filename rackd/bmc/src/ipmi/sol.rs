@@ -62,25 +62,21 @@ impl Console for Sol {
         }
         let (opened, outcome) = tokio::sync::oneshot::channel();
         let (address, shared, stop) = (self.address.clone(), self.shared.clone(), self.stop.clone());
-        // A task of its own, so that a caller who goes away leaves no session open at the BMC.
+        let commands = Arc::clone(&self.commands);
+        // A task of its own, so that a caller who goes away leaves no session open at the BMC, and is told of no refusal in vain.
         self.tasks.spawn(async move {
             let (route, inbox) = shared.add_route(addr);
             let mut wire = Wire::new(socket, addr, inbox);
             wire.always_listen();
             let mut link = Link::new(address, Arc::clone(&shared), wire);
-            serve(&mut link, take_over, deadline, opened, &stop).await;
+            serve(&mut link, take_over, deadline, opened, commands, &stop).await;
             link.close().await;
             shared.remove_route(addr, route);
         });
-        let opened = match tokio::time::timeout_at(deadline.instant() + CLOSE, outcome).await {
+        match tokio::time::timeout_at(deadline.instant() + CLOSE, outcome).await {
             Ok(outcome) => outcome.unwrap_or(Err(BmcError::ShuttingDown)),
             Err(_) => Err(BmcError::Late { addr, elapsed: begin.elapsed() }),
-        };
-        // The actor's session may be older than the password, and lets nobody find that out.
-        if let Err(error @ (BmcError::WrongPassword { .. } | BmcError::WrongKg { .. })) = &opened {
-            self.commands.was_refused(error.clone()).await;
         }
-        opened
     }
 }
 
@@ -92,6 +88,7 @@ async fn serve(
     take_over: bool,
     deadline: Deadline,
     mut opened: Opened,
+    commands: Arc<IpmiBmc>,
     stop: &CancellationToken,
 ) {
     let mut call = Call::new(deadline);
@@ -109,10 +106,16 @@ async fn serve(
     let activated = match activated {
         Ok(activated) => activated,
         Err(error) => {
+            // The actor's session may be older than the password, and lets nobody find that out.
+            if matches!(error, BmcError::WrongPassword { .. } | BmcError::WrongKg { .. }) {
+                commands.was_refused(error.clone()).await;
+            }
             let _gone = opened.send(Err(error));
             return;
         }
     };
+    // A line may be open for days: it keeps nobody's actor alive.
+    drop(commands);
     let Some(session) = link.take_open_session() else { return };
     let ((events_in, events), (input, inputs)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
     let mut line = Line::new(session, link, &activated);

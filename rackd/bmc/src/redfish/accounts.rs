@@ -35,7 +35,7 @@ impl Accounts for RedfishBmc {
     async fn prove_password(&self, deadline: Deadline) -> Result<(), BmcError> {
         self.call(deadline, |link, call| {
             Box::pin(async move {
-                link.log_out().await;
+                link.give_up_session().await;
                 match link.power(call).await {
                     // It lets the account in, if only to change the password.
                     Ok(_) | Err(BmcError::PasswordChangeRequired { .. }) => Ok(()),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::address::RedfishAddress;
 use super::document::Document;
@@ -12,6 +13,7 @@ use super::driver::{DRIVER, RedfishBmc};
 use super::link::Link;
 use super::vendor::Vendor;
 use crate::actor::Call;
+use crate::breaker::Breaker;
 use crate::ssh::{self, Ssh, Target};
 use crate::{BmcError, Capability, Console, ConsoleLine, Deadline};
 
@@ -20,6 +22,8 @@ pub(super) struct RedfishConsole {
     pub(super) bmc: Arc<RedfishBmc>,
     pub(super) address: Arc<RedfishAddress>,
     pub(super) ssh: Ssh,
+    /// Of the console's own log-ins: the BMC counts them too, and what it says to them it need not say to Redfish.
+    pub(super) breaker: Arc<Breaker>,
 }
 
 #[async_trait]
@@ -27,6 +31,8 @@ impl Console for RedfishConsole {
     /// `take_over` changes nothing: no command of SSH takes a console from somebody, and BMCs that give it to one at a time
     /// end the new line with a word about it.
     async fn open_console(&self, _take_over: bool, deadline: Deadline) -> Result<ConsoleLine, BmcError> {
+        // Nothing is sent where the same password was refused not long ago, by whoever asked.
+        self.breaker.check(self.address.addr, Instant::now())?;
         let way = self.bmc.call(deadline, |link, call| Box::pin(link.console(call))).await?;
         let mut addr = self.address.addr;
         addr.set_port(way.port);
@@ -37,7 +43,19 @@ impl Console for RedfishConsole {
             host_key: self.address.ssh_host_key.clone(),
             entry: way.entry,
         };
-        ssh::open(&self.ssh, target, deadline).await
+        // A task of its own: a caller who goes away does not know what he was answered, and the BMC has counted it.
+        let (ssh, breaker) = (self.ssh.clone(), Arc::clone(&self.breaker));
+        let opened = tokio::spawn(async move {
+            let opened = ssh::open(&ssh, target, deadline).await;
+            match &opened {
+                Ok(_) => breaker.close(),
+                Err(error) if error.is_wrong_password() => breaker.record(Instant::now(), &opened),
+                // What the network does to SSH is tried anew each time.
+                Err(_) => {}
+            }
+            opened
+        });
+        opened.await.unwrap_or(Err(BmcError::ShuttingDown))
     }
 }
 

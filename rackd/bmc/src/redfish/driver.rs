@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -16,8 +17,10 @@ use super::health;
 use super::inventory;
 use super::link::{Ask, Link};
 use super::power::{self, Reset};
+use super::vendor;
 use crate::actor::{self, Call, Job};
 use crate::actors::{Kept, Way};
+use crate::breaker::Breaker;
 use crate::coalesce::{Coalesced, Joined, Turn};
 use crate::ssh::Ssh;
 use crate::{
@@ -34,15 +37,14 @@ pub(super) struct RedfishBmc {
     mailbox: mpsc::Sender<Job<Link>>,
     pub(super) kept: Kept,
     /// What opens its console; `None`: nothing does.
-    pub(super) ssh: Option<(Arc<RedfishAddress>, Ssh)>,
+    pub(super) ssh: Option<ConsoleWay>,
 }
 
+/// The BMC, its console's program, and what is known of log-ins at the console.
+pub(super) type ConsoleWay = (Arc<RedfishAddress>, Ssh, Arc<Breaker>);
+
 impl RedfishBmc {
-    pub(super) fn new(
-        addr: SocketAddr,
-        (mailbox, kept): Way<Link>,
-        ssh: Option<(Arc<RedfishAddress>, Ssh)>,
-    ) -> Self {
+    pub(super) fn new(addr: SocketAddr, (mailbox, kept): Way<Link>, ssh: Option<ConsoleWay>) -> Self {
         Self { addr, mailbox, kept, ssh }
     }
 
@@ -96,6 +98,17 @@ impl Power for RedfishBmc {
 
     async fn power_soft(&self, deadline: Deadline) -> Result<(), BmcError> {
         self.reset(&power::SOFT, deadline).await
+    }
+
+    async fn soft_off_takes(&self, deadline: Deadline) -> Result<Duration, BmcError> {
+        self.call(deadline, |link, call| {
+            Box::pin(async move {
+                let (_, system) = link.system(call).await?;
+                let manager = link.optional_manager(call, &system).await?;
+                Ok(manager.as_ref().map_or(Duration::ZERO, vendor::soft_off))
+            })
+        })
+        .await
     }
 
     async fn power_cycle(&self, deadline: Deadline) -> Result<(), BmcError> {

@@ -32,6 +32,8 @@ struct Inner {
     worked: Arc<Worked>,
     logins: Arc<Logins>,
     breakers: Breakers<(String, Secret)>,
+    /// Of consoles over SSH.
+    consoles: Breakers<(String, Secret)>,
     places: Arc<Semaphore>,
     ssh: Option<Ssh>,
 }
@@ -54,8 +56,10 @@ impl RedfishHub {
     pub fn with_ssh(dial: Arc<dyn Dial>, tuning: Tuning, ssh: Option<Ssh>) -> Self {
         let (actors, worked) = (Actors::new(), Arc::default());
         let places = Arc::new(Semaphore::new(tuning.max_connections));
-        let (logins, breakers) = (Arc::default(), Breakers::default());
-        Self { inner: Arc::new(Inner { dial, tuning, actors, worked, logins, breakers, places, ssh }) }
+        let (logins, breakers, consoles) = (Arc::default(), Breakers::default(), Breakers::default());
+        Self {
+            inner: Arc::new(Inner { dial, tuning, actors, worked, logins, breakers, consoles, places, ssh }),
+        }
     }
 
     /// A handle for one BMC. Nothing is sent yet. Handles with equal addresses share one actor, so
@@ -74,7 +78,11 @@ impl RedfishHub {
         };
         let address = Arc::new(address);
         let way = inner.actors.way(addr, Arc::clone(&address), make);
-        let ssh = inner.ssh.clone().map(|ssh| (address, ssh));
+        let ssh = inner.ssh.clone().map(|ssh| {
+            let make = || Breaker::new(inner.tuning.breaker());
+            let breaker = inner.consoles.of(addr, address.account(), make);
+            (address, ssh, breaker)
+        });
         handle(Arc::new(RedfishBmc::new(addr, way, ssh)), name)
     }
 
@@ -82,10 +90,12 @@ impl RedfishHub {
     /// before counts no longer.
     pub fn forgive(&self, address: &RedfishAddress) {
         self.inner.logins.forgive(address.addr, &address.account());
-        self.inner.breakers.review(address.addr, &address.account(), |breaker| {
-            breaker.close();
-            true
-        });
+        for breakers in [&self.inner.breakers, &self.inner.consoles] {
+            breakers.review(address.addr, &address.account(), |breaker| {
+                breaker.close();
+                true
+            });
+        }
     }
 
     /// Stops all actors, lets them delete their sessions, and waits for them. Calls under way end

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -41,6 +42,8 @@ pub(crate) struct Link {
     pub(super) root: Option<Root>,
     /// Where the node's system is, once found.
     pub(super) system: Option<Path>,
+    /// What a session that had just been opened was refused.
+    refused_here: Option<Path>,
     /// Where the account is, told by a BMC that lets it do nothing but change its password.
     pub(super) to_change: Option<Path>,
     /// What all who log in there with this account know of it.
@@ -149,6 +152,7 @@ impl Link {
             login: logins.of(&address),
             logins,
             to_change: None,
+            refused_here: None,
             http: Http::new(Arc::clone(&address), dial, tuning, places),
             breaker,
             address,
@@ -188,13 +192,29 @@ impl Link {
         body: &Value,
         etag: Option<String>,
     ) -> Result<(Ask, Answer), BmcError> {
-        let mut ask = Ask::patch(path, body.clone(), etag);
+        self.patch_as(call, Ask::patch(path, body.clone(), etag)).await
+    }
+
+    /// As [`Link::patch`], of what must not be asked for a second time where its answer is lost.
+    pub(super) async fn patch_once(
+        &mut self,
+        call: &mut Call,
+        path: &Path,
+        body: &Value,
+        etag: Option<String>,
+        event: &'static str,
+    ) -> Result<(Ask, Answer), BmcError> {
+        self.patch_as(call, Ask::patch(path, body.clone(), etag).once(event)).await
+    }
+
+    async fn patch_as(&mut self, call: &mut Call, mut ask: Ask) -> Result<(Ask, Answer), BmcError> {
         let mut answer = self.send(call, &ask).await?;
         if !is_about_condition(answer.status) {
             return Ok((ask, answer));
         }
         // Somebody else changed it in between, the BMC insists on a condition, or it takes no such condition.
-        for etag in conditions(self.get(call, path).await?.etag) {
+        let path = ask.path.clone();
+        for etag in conditions(self.get(call, &path).await?.etag) {
             ask.etag = etag;
             answer = self.send(call, &ask).await?;
             if !is_about_condition(answer.status) {
@@ -220,19 +240,32 @@ impl Link {
             if let Some(pass) = pass.filter(|_| !answer.status.is_server_error()) {
                 pass.took();
             }
+            self.auth.took();
             return Ok(answer);
         }
-        if self.auth.is_session() {
+        if let Auth::Session(session) = &self.auth {
+            let took = session.took.load(Ordering::Relaxed);
+            // A new session was refused this as well, and has been taken for other things since: it is this alone.
+            if took && self.refused_here.as_ref() == Some(&ask.path) {
+                return Ok(answer);
+            }
             // The session timed out or the BMC restarted; what was asked was not done. Where it did neither, the session still
             // has one of its few places.
             tracing::info!(bmc.addr = %self.address.addr, "session lost, opening another");
-            self.log_out().await;
+            self.give_up_session().await;
             self.log_in(call).await?;
             let answer = self.follow(call, ask).await?;
-            if answer.status == StatusCode::UNAUTHORIZED && self.auth.is_session() {
-                self.log_out().await;
+            if answer.status != StatusCode::UNAUTHORIZED || !self.auth.is_session() {
+                self.auth.took();
+                return Ok(answer);
             }
-            return Ok(answer);
+            if took {
+                // Not the password, which has just opened a session: what is wrong is with this resource, until more says otherwise.
+                self.refused_here = Some(ask.path.clone());
+                return Ok(answer);
+            }
+            self.give_up_session().await;
+            return Err(BmcError::NoSession { addr: self.address.addr, request: ask.name() });
         }
         // Elsewhere it may be a BMC that starts and has no sessions yet.
         if self.root.as_ref().is_some_and(|root| root.sessions.is_none())
@@ -293,7 +326,7 @@ impl Link {
         request = match &self.auth {
             Auth::None => request,
             Auth::Basic(value) => request.header(header::AUTHORIZATION, value),
-            Auth::Session { token, .. } => request.header(X_AUTH_TOKEN, token),
+            Auth::Session(session) => request.header(X_AUTH_TOKEN, &session.token),
         };
         if let Some(etag) = ask.etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok()) {
             request = request.header(header::IF_MATCH, etag);

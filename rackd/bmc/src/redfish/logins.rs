@@ -2,14 +2,14 @@
 //! each wrong log-in counts against it. A refusal outlives its handles: who asks next is often not the one who asked before.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use farrier_ipmi::Secret;
 use tokio::time::{Instant, timeout_at};
 
 use super::address::RedfishAddress;
+use super::session::Session;
 use super::tuning::Tuning;
 use crate::breaker::jitter;
 use crate::by_account::{ByAccount, Lasts};
@@ -24,6 +24,8 @@ pub(crate) struct Logins(ByAccount<(String, Secret), Login>);
 pub(crate) struct Login {
     /// Taken the last time that it went along with a request.
     proven: AtomicBool,
+    /// The session that was opened with it last, while anybody uses it.
+    session: Mutex<Weak<Session>>,
     /// Until when nobody tries it again, since it was refused. Held by whoever tries it: one at a time.
     refused: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -34,7 +36,7 @@ pub(super) struct Turn<'a>(tokio::sync::MutexGuard<'a, Option<Instant>>);
 /// May send the password along with a request.
 pub(crate) struct Pass<'a> {
     login: &'a Login,
-    /// Nobody else does meanwhile; `None`: it was taken before, or who tries it takes long.
+    /// Nobody else does meanwhile; `None`: it was taken before.
     turn: Option<Turn<'a>>,
 }
 
@@ -62,6 +64,28 @@ impl Lasts for Login {
 }
 
 impl Login {
+    /// The session that all share who come.
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
+        self.shared().upgrade()
+    }
+
+    pub(super) fn share(&self, session: &Arc<Session>) {
+        *self.shared() = Arc::downgrade(session);
+    }
+
+    /// Unless another has taken its place.
+    pub(super) fn forget_session(&self, session: &Arc<Session>) {
+        let mut shared = self.shared();
+        if std::ptr::eq(shared.as_ptr(), Arc::as_ptr(session)) {
+            *shared = Weak::new();
+        }
+    }
+
+    /// One assignment is all that is done with it.
+    fn shared(&self) -> MutexGuard<'_, Weak<Session>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// `false`: somebody tries it right now.
     fn forgive(&self) -> bool {
         match self.refused.try_lock() {
@@ -73,27 +97,19 @@ impl Login {
         }
     }
 
-    /// For a request that the password goes along with. Who tries it first is waited for, but not long: the BMC may hang. Once it
-    /// was taken nobody waits any more.
+    /// For a request that the password goes along with. Who tries it first is waited for, however long its answer takes: a BMC that
+    /// says no slowly would count them all. Once it was taken nobody waits any more.
     ///
     /// # Errors
-    /// It was refused not long ago: nothing was sent.
+    /// It was refused not long ago: nothing was sent. Or who tries it has not ended by the deadline.
     pub(crate) async fn pass(
         &self,
         address: &RedfishAddress,
         deadline: Deadline,
     ) -> Result<Pass<'_>, BmcError> {
-        let until = deadline.instant().min(Instant::now() + FIRST);
-        let Ok(turn) = timeout_at(until, self.refused.lock()).await else {
-            return Ok(Pass { login: self, turn: None });
-        };
-        match *turn {
-            Some(until) if Instant::now() < until => Err(address.wrong_password()),
-            _ => {
-                let turn = (!self.proven.load(Ordering::Relaxed)).then_some(Turn(turn));
-                Ok(Pass { login: self, turn })
-            }
-        }
+        let turn = self.turn(address, deadline).await?;
+        let turn = (!self.proven.load(Ordering::Relaxed)).then_some(turn);
+        Ok(Pass { login: self, turn })
     }
 
     /// It was wrong in a request that needs no log-in: nobody tries it again for a while.
@@ -148,12 +164,10 @@ impl Turn<'_> {
     }
 }
 
-/// Longest wait for somebody who tries a password: less than a BMC that is away takes.
-const FIRST: Duration = Duration::from_secs(3);
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU32;
+    use std::time::Duration;
 
     use super::*;
     use crate::by_account::MOST;
@@ -176,9 +190,9 @@ mod tests {
         })
     }
 
-    /// The same of one that has no sessions: the password goes along with every request.
-    fn refusing_each(count: Arc<AtomicU32>) -> RedfishHub {
-        scripted::hub(move |request| {
+    /// The same of one that has no sessions: the password goes along with every request. It says no after so long.
+    fn refusing_each(count: Arc<AtomicU32>, after: Duration) -> RedfishHub {
+        scripted::slow_hub(after, move |request| {
             if request == "GET /redfish/v1/" {
                 return Some((200, scripted::ROOT.to_owned()));
             }
@@ -213,7 +227,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_outlives_its_handle_also_where_there_are_no_sessions() {
         let tried = Arc::new(AtomicU32::new(0));
-        let hub = refusing_each(Arc::clone(&tried));
+        let hub = refusing_each(Arc::clone(&tried), Duration::ZERO);
         for _ in 0..5 {
             let bmc = hub.bmc(scripted::address());
             let seen = bmc.power_status(Deadline::after(Duration::from_secs(60))).await;
@@ -248,15 +262,37 @@ mod tests {
     /// The same where the password goes along with every request.
     #[tokio::test(start_paused = true)]
     async fn a_password_that_is_wrong_is_tried_once_also_where_there_are_no_sessions() {
-        let tried = Arc::new(AtomicU32::new(0));
-        let hub = refusing_each(Arc::clone(&tried));
-        let bmcs: Vec<_> = (0..8)
-            .map(|n| hub.bmc(RedfishAddress { system: n.to_string(), ..scripted::address() }))
-            .collect();
-        let looks = bmcs.iter().map(|bmc| bmc.power_status(Deadline::after(Duration::from_secs(60))));
-        for seen in futures::future::join_all(looks).await {
-            assert!(seen.as_ref().is_err_and(BmcError::is_wrong_password), "{seen:?}");
+        for after in [0, 8].map(Duration::from_secs) {
+            let tried = Arc::new(AtomicU32::new(0));
+            let hub = refusing_each(Arc::clone(&tried), after);
+            let bmcs: Vec<_> = (0..8)
+                .map(|n| hub.bmc(RedfishAddress { system: n.to_string(), ..scripted::address() }))
+                .collect();
+            let looks = bmcs.iter().map(|bmc| bmc.power_status(Deadline::after(Duration::from_secs(60))));
+            for seen in futures::future::join_all(looks).await {
+                assert!(seen.as_ref().is_err_and(BmcError::is_wrong_password), "{seen:?}");
+            }
+            assert_eq!(tried.load(Ordering::Relaxed), 1, "{after:?}");
+            hub.shutdown().await;
         }
+    }
+
+    /// Whoever waits for somebody's try waits no longer than he has time, and the BMC hears nothing of him.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_another_ones_try_waits_until_his_own_deadline() {
+        let tried = Arc::new(AtomicU32::new(0));
+        let hub = refusing_each(Arc::clone(&tried), Duration::from_secs(8));
+        let of = |n: u32| hub.bmc(RedfishAddress { system: n.to_string(), ..scripted::address() });
+        let (one, other) = (of(1), of(2));
+        let patient = one.power_status(Deadline::after(Duration::from_secs(60)));
+        // Each reads the service root for eight seconds: the first has the turn by then.
+        let hasty = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            other.power_status(Deadline::after(Duration::from_secs(11))).await
+        };
+        let (first, second) = tokio::join!(patient, hasty);
+        assert!(first.as_ref().is_err_and(BmcError::is_wrong_password), "{first:?}");
+        assert!(matches!(second, Err(BmcError::NoTurn { .. })), "{second:?}");
         assert_eq!(tried.load(Ordering::Relaxed), 1);
         hub.shutdown().await;
     }

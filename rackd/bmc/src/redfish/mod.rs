@@ -47,6 +47,7 @@ pub(crate) mod logins;
 mod media;
 mod media_boot;
 mod network;
+mod network_settings;
 pub(crate) mod persist;
 mod places;
 mod power;

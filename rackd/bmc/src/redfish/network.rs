@@ -36,7 +36,7 @@ impl Link {
     }
 }
 
-fn interface(document: &Document) -> NetworkInterface {
+pub(super) fn interface(document: &Document) -> NetworkInterface {
     let first = document.parts("IPv4Addresses", 1).pop().unwrap_or_default();
     let ipv4 = |path: &str| {
         first.text(path).and_then(|text| text.parse::<Ipv4Addr>().ok()).filter(|ip| !ip.is_unspecified())

@@ -39,6 +39,7 @@ pub(super) fn handle(driver: Arc<RedfishBmc>, name: &'static str) -> Bmc {
         .with_interrupt(driver.clone())
         .with_bmc_reset(driver.clone())
         .with_network(driver.clone())
+        .with_network_settings(driver.clone())
         .with_accounts(driver.clone())
         .with_virtual_media(driver.clone())
         .with_event_log(driver.clone())
@@ -51,9 +52,9 @@ pub(super) fn handle(driver: Arc<RedfishBmc>, name: &'static str) -> Bmc {
         .with_recognise(driver.clone())
         .with_inventory(driver.clone());
     let bmc = match driver.ssh.clone() {
-        Some((address, ssh)) => {
+        Some((address, ssh, breaker)) => {
             let bmc_of = Arc::clone(&driver);
-            bmc.with_console(Arc::new(RedfishConsole { bmc: bmc_of, address, ssh }))
+            bmc.with_console(Arc::new(RedfishConsole { bmc: bmc_of, address, ssh, breaker }))
         }
         None => bmc,
     };

@@ -1,6 +1,7 @@
 //! A BMC of a test, which answers each request as the test has it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -11,14 +12,22 @@ use crate::Secret;
 /// Status and body; `None`: it hangs.
 type Answers = dyn Fn(&str) -> Option<(u16, String)> + Send + Sync;
 
-struct Scripted(Arc<Answers>);
+struct Scripted(Arc<Answers>, Duration);
 
 /// Of a BMC with one collection of systems.
 pub(super) const ROOT: &str = r#"{"RedfishVersion": "1.15.0", "Systems": {"@odata.id": "/S"}}"#;
 
 /// `answers` gets the method and the path of each request.
 pub(super) fn hub(answers: impl Fn(&str) -> Option<(u16, String)> + Send + Sync + 'static) -> RedfishHub {
-    RedfishHub::with(Arc::new(Scripted(Arc::new(answers))), Tuning::default())
+    slow_hub(Duration::ZERO, answers)
+}
+
+/// The same of one that takes its time for each answer.
+pub(super) fn slow_hub(
+    after: Duration,
+    answers: impl Fn(&str) -> Option<(u16, String)> + Send + Sync + 'static,
+) -> RedfishHub {
+    RedfishHub::with(Arc::new(Scripted(Arc::new(answers), after)), Tuning::default())
 }
 
 pub(super) fn address() -> RedfishAddress {
@@ -29,12 +38,12 @@ pub(super) fn address() -> RedfishAddress {
 impl Dial for Scripted {
     async fn dial(&self, _: &RedfishAddress) -> Result<Box<dyn Stream>, DialError> {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
-        tokio::spawn(serve(Arc::clone(&self.0), theirs));
+        tokio::spawn(serve(Arc::clone(&self.0), self.1, theirs));
         Ok(Box::new(ours))
     }
 }
 
-async fn serve(answers: Arc<Answers>, mut stream: DuplexStream) -> std::io::Result<()> {
+async fn serve(answers: Arc<Answers>, after: Duration, mut stream: DuplexStream) -> std::io::Result<()> {
     let mut heard = Vec::new();
     loop {
         let (head, body) = loop {
@@ -52,6 +61,7 @@ async fn serve(answers: Arc<Answers>, mut stream: DuplexStream) -> std::io::Resu
         heard.clear();
         let request: Vec<_> = head.split(' ').take(2).collect();
         let Some((status, body)) = answers(&request.join(" ")) else { return std::future::pending().await };
+        tokio::time::sleep(after).await;
         // What is made is a session, and what is accepted a task.
         let made = match status {
             201 => "X-Auth-Token: t\r\nLocation: /X/1\r\n",

@@ -1,6 +1,7 @@
 //! Logging in and out (DSP0266 §13.3): a session where the BMC has them, else Basic.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -24,13 +25,29 @@ pub(super) enum Auth {
     None,
     /// The BMC has no sessions: the password goes along with every request.
     Basic(HeaderValue),
-    /// A session, and its resource, which is deleted at the end.
-    Session { token: HeaderValue, resource: Option<Path> },
+    /// A session, which all who log in there with this account share.
+    Session(Arc<Session>),
+}
+
+/// A session of a BMC: it has four to sixteen of them for everybody.
+pub(super) struct Session {
+    pub(super) token: HeaderValue,
+    /// Deleted at the end.
+    resource: Option<Path>,
+    /// It was taken for something.
+    pub(super) took: AtomicBool,
 }
 
 impl Auth {
+    /// A request was answered, and not refused for who we are.
+    pub(super) fn took(&self) {
+        if let Self::Session(session) = self {
+            session.took.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn is_session(&self) -> bool {
-        matches!(self, Self::Session { .. })
+        matches!(self, Self::Session(_))
     }
 }
 
@@ -49,6 +66,11 @@ impl Link {
         };
         let login = Arc::clone(&self.login);
         let mut turn = login.turn(&self.address, call.deadline).await?;
+        // Another system of the same BMC has one.
+        if let Some(session) = login.session() {
+            self.auth = Auth::Session(session);
+            return Ok(());
+        }
         let body = json!({ "UserName": self.address.user, "Password": password });
         let ask = Ask::post(&sessions, body).once("opening a session");
         // A session whose answer nobody waits for stays until the BMC's own time-out: the answer is waited for, whatever
@@ -80,7 +102,9 @@ impl Link {
                 });
                 turn.took();
                 self.to_change = refusal::account_to_change(&answer);
-                self.auth = Auth::Session { token, resource };
+                let session = Arc::new(Session { token, resource, took: AtomicBool::new(false) });
+                login.share(&session);
+                self.auth = Auth::Session(session);
                 tracing::debug!(bmc.addr = %self.address.addr, "session open");
                 Ok(())
             }
@@ -117,12 +141,21 @@ impl Link {
         tracing::debug!(bmc.addr = %self.address.addr, "no sessions here, basic authentication");
     }
 
-    /// Deletes the session, if there is one: BMCs have few.
+    /// As [`Link::log_out`], of a session that nobody shall be given any more; who has it keeps it until he finds out himself.
+    pub(super) async fn give_up_session(&mut self) {
+        if let Auth::Session(session) = &self.auth {
+            self.login.forget_session(session);
+        }
+        self.log_out().await;
+    }
+
+    /// Deletes the session, if there is one and nobody else uses it: BMCs have few.
     pub(super) async fn log_out(&mut self) {
-        let Auth::Session { resource: Some(resource), .. } = &self.auth else {
-            self.auth = Auth::None;
-            return;
-        };
+        let Auth::Session(session) = std::mem::replace(&mut self.auth, Auth::None) else { return };
+        // Of all who let go of it at the same time one is the last.
+        let Some(session) = Arc::into_inner(session) else { return };
+        let Some(resource) = &session.resource.clone() else { return };
+        self.auth = Auth::Session(Arc::new(session));
         let ask = Ask { method: Method::DELETE, ..Ask::get(resource) }.once("ending a session");
         // The connection is given up long before the session, and a BMC takes its time to make another.
         let connects = if self.http.is_open() { Duration::ZERO } else { self.tuning.connect_timeout };
@@ -177,13 +210,79 @@ mod tests {
         let failures = usize::try_from(crate::redfish::Tuning::default().breaker_failures).unwrap();
         for nth in 1..=failures {
             let error = bmc.power_status(soon()).await.unwrap_err();
-            assert!(matches!(error, BmcError::Http { status: 401, .. }), "{error}");
+            assert!(matches!(error, BmcError::NoSession { .. }), "{error}");
             assert_eq!((count("POST /X"), count("DELETE /X/1")), (2 * nth, 2 * nth));
         }
         let error = bmc.power_status(soon()).await.unwrap_err();
         assert!(matches!(error, BmcError::CircuitOpen { .. }), "{error}");
         assert_eq!(count("POST /X"), 2 * failures);
         hub.shutdown().await;
+    }
+
+    /// A resource that the account may not see: it costs one log-in more, once, and nothing else suffers.
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_of_one_resource_is_not_one_of_the_password() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&heard);
+        let hub = scripted::hub(move |request| {
+            asked.lock().unwrap().push(request.to_owned());
+            let system = r#"{"@odata.id": "/S/1", "PowerState": "On", "Links": {"ManagedBy": [{"@odata.id": "/M/1"}]}}"#;
+            Some(match request {
+                "GET /redfish/v1/" => (200, ROOT.to_owned()),
+                "POST /X" => (201, "{}".to_owned()),
+                "DELETE /X/1" => (204, String::new()),
+                "GET /S" => (200, r#"{"Members": [{"@odata.id": "/S/1"}]}"#.to_owned()),
+                "GET /S/1" => (200, system.to_owned()),
+                _ => (401, "{}".to_owned()),
+            })
+        });
+        let bmc = hub.bmc(scripted::address());
+        for _ in 0..2 * crate::redfish::Tuning::default().breaker_failures {
+            let error = bmc.network(soon()).await.unwrap_err();
+            assert!(matches!(error, BmcError::Http { status: 401, .. }), "{error}");
+            assert_eq!(bmc.power_status(soon()).await, Ok(crate::PowerState::On));
+        }
+        let logged_in = heard.lock().unwrap().iter().filter(|one| *one == "POST /X").count();
+        assert_eq!(logged_in, 2);
+        hub.shutdown().await;
+    }
+
+    /// The systems of a chassis: one session for all, which the last of them ends.
+    #[tokio::test(start_paused = true)]
+    async fn the_systems_of_one_bmc_share_a_session() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&heard);
+        let hub = scripted::hub(move |request| {
+            asked.lock().unwrap().push(request.to_owned());
+            let system = || r#"{"PowerState": "On", "Id": "x"}"#.to_owned();
+            Some(match request {
+                "GET /redfish/v1/" => (200, ROOT.to_owned()),
+                "POST /X" => (201, "{}".to_owned()),
+                "DELETE /X/1" => (204, String::new()),
+                _ => (200, system()),
+            })
+        });
+        let count = |what: &str| heard.lock().unwrap().iter().filter(|one| *one == what).count();
+        let of = |n: u32| {
+            let system = format!("/S/{n}");
+            hub.bmc(crate::redfish::RedfishAddress { system, ..scripted::address() })
+        };
+        let mut bmcs: Vec<_> = (0..8).map(of).collect();
+        let looks = bmcs.iter().map(|bmc| bmc.power_status(soon()));
+        for seen in futures::future::join_all(looks).await {
+            assert_eq!(seen, Ok(crate::PowerState::On));
+        }
+        assert_eq!((count("POST /X"), count("DELETE /X/1")), (1, 0));
+        // Whether the password is right is asked of the BMC, not of a session.
+        bmcs[0].prove_password(soon()).await.unwrap();
+        assert_eq!(count("POST /X"), 2);
+        bmcs.truncate(1);
+        // Long enough for the actors to end: the first session was that of the seven others.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(count("DELETE /X/1"), 1);
+        assert_eq!(bmcs[0].power_status(soon()).await, Ok(crate::PowerState::On));
+        hub.shutdown().await;
+        assert_eq!((count("POST /X"), count("DELETE /X/1")), (2, 2));
     }
 
     /// HTTP 403 with the Base registry's message, as some BMCs say it.

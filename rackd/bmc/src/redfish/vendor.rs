@@ -1,5 +1,7 @@
 //! What vendors do otherwise, as data: recognised by what the service root says, or named by the node.
 
+use std::time::Duration;
+
 use super::document::Document;
 
 /// The driver of a BMC that is nobody's in particular.
@@ -85,6 +87,23 @@ const VENDORS: &[Vendor] = &[
     },
 ];
 
+/// What products do otherwise whose service root says nothing of them: by the `Model` of their manager (DSP0268 Manager).
+struct Product {
+    model: &'static str,
+    /// Its machines take so long from a soft power off until they are off.
+    soft_off: Duration,
+}
+
+/// - OpenBMC: bmcweb names every manager so; its timer gives the host five minutes, as over IPMI (see `ipmi::Quirks::OPENBMC`)
+const PRODUCTS: &[Product] = &[Product { model: "OpenBmc", soft_off: Duration::from_secs(300) }];
+
+/// How long machines behind this manager are known to take; zero: no longer than others.
+pub(super) fn soft_off(manager: &Document) -> Duration {
+    let model = manager.text("Model").unwrap_or_default();
+    let is_it = |product: &&Product| product.model.eq_ignore_ascii_case(&model);
+    PRODUCTS.iter().find(is_it).map_or(Duration::ZERO, |product| product.soft_off)
+}
+
 /// Message ids that say that a licence is missing (HPE's iLO registry), and what would help.
 pub(super) const LICENCES: &[(&str, &str)] = &[("LicenseKeyRequired", "iLO Advanced")];
 
@@ -110,6 +129,13 @@ pub const DRIVERS: &[&str] = &[DRIVER, "ilo", "idrac"];
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_product_that_takes_long_is_known_by_its_manager() {
+        let takes = |manager: &str| soft_off(&Document::parse(manager.as_bytes(), None).unwrap()).as_secs();
+        assert_eq!(takes(r#"{"Model": "OpenBmc"}"#), 300);
+        assert_eq!(takes(r#"{"Model": "iDRAC"}"#) + takes(r#"{"Model": 7}"#) + takes("{}"), 0);
+    }
 
     #[test]
     fn a_vendor_is_recognised_by_name_or_by_its_extensions() {

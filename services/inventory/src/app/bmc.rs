@@ -88,12 +88,12 @@ pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
 /// Which BMC this is, so that no other node is given the same: racks may use the same addresses, and one
 /// Redfish service may have many systems.
 pub(super) fn place(rack: &str, bmc: &Bmc) -> String {
-    format!("{}{}", service_place(rack, bmc), bmc.system.trim_end_matches('/'))
+    format!("{}{}", place_of_host(rack, &bmc.address), bmc.system.trim_end_matches('/'))
 }
 
-/// What the places of all systems of one BMC begin with.
-pub(super) fn service_place(rack: &str, bmc: &Bmc) -> String {
-    let address = bmc.address.to_ascii_lowercase();
+/// What all places at an address begin with.
+pub(super) fn place_of_host(rack: &str, address: &str) -> String {
+    let address = address.to_ascii_lowercase();
     // The ports of IPMI, https and http go without saying; the BMC is one.
     // An IPv6 address without brackets has no port.
     let has_port = address.starts_with('[') || address.matches(':').count() == 1;
@@ -212,9 +212,9 @@ mod tests {
         let elsewhere = Bmc { address: "10.0.0.1".into(), ..Bmc::default() };
         assert_ne!(at("10.0.0.1", ""), place("racks/other", &elsewhere));
         assert!(
-            at("10.0.0.1", "1").starts_with(&service_place("racks/r", &elsewhere)),
+            at("10.0.0.1", "1").starts_with(&place_of_host("racks/r", "10.0.0.1")),
             "blades of one chassis"
         );
-        assert!(!at("10.0.0.11", "1").starts_with(&service_place("racks/r", &elsewhere)));
+        assert!(!at("10.0.0.11", "1").starts_with(&place_of_host("racks/r", "10.0.0.1")));
     }
 }

@@ -14,6 +14,7 @@ mod fence;
 mod flavor;
 mod hold;
 mod join;
+mod move_bmc;
 mod node;
 mod noun;
 mod observe;

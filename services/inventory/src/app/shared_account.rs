@@ -1,7 +1,7 @@
 //! Nodes that are systems of one BMC and have one account there: the password that a rotation gives to it is the password of
 //! all of them.
 
-use super::bmc::{has_bmc, service_place};
+use super::bmc::{has_bmc, place_of_host};
 use super::node::bmc_context;
 use super::{App, error};
 use farrier_inventory_store::{SecretChange, Secrets, Shared};
@@ -32,7 +32,8 @@ impl App {
         };
         let bmc = node.bmc.as_ref().filter(|bmc| has_bmc(bmc) && (begins || settled.is_some()));
         let Some(bmc) = bmc else { return Ok(Vec::new()) };
-        let all = self.store.nodes_at(&service_place(&node.rack, bmc)).await.map_err(error::store)?;
+        let all =
+            self.store.nodes_at(&place_of_host(&node.rack, &bmc.address)).await.map_err(error::store)?;
         let mut others = all.into_iter().filter(|other| other.name != node.name && user_of(other) == user);
         let Some(sealed) = settled else {
             others.try_for_each(|other| is_idle(node, &other))?;

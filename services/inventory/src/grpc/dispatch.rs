@@ -2,9 +2,9 @@ use super::{Api, split};
 use farrier_proto::inventory::dispatch_service_server::DispatchService;
 use farrier_proto::inventory::{
     Dispatch, GetDispatchRequest, HoldNodeRequest, HoldNodeResponse, ListCandidatesRequest,
-    ListCandidatesResponse, ListPowerToKeepRequest, ListPowerToKeepResponse, RecordActionRequest,
-    RecordActionResponse, ReleaseNodeRequest, ReleaseNodeResponse, TransitionNodeRequest,
-    TransitionNodeResponse,
+    ListCandidatesResponse, ListPowerToKeepRequest, ListPowerToKeepResponse, MoveBmcRequest, MoveBmcResponse,
+    RecordActionRequest, RecordActionResponse, ReleaseNodeRequest, ReleaseNodeResponse,
+    TransitionNodeRequest, TransitionNodeResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -48,6 +48,12 @@ impl DispatchService for Api {
         let (caller, r) = split(request);
         self.app.record_action(&caller, r).await?;
         Ok(Response::new(RecordActionResponse {}))
+    }
+
+    async fn move_bmc(&self, request: Request<MoveBmcRequest>) -> Result<Response<MoveBmcResponse>, Status> {
+        let (caller, r) = split(request);
+        let node = self.app.move_bmc(&caller, r).await?;
+        Ok(Response::new(MoveBmcResponse { node: Some(node) }))
     }
 
     async fn get_dispatch(&self, request: Request<GetDispatchRequest>) -> Result<Response<Dispatch>, Status> {

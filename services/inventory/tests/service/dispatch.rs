@@ -299,3 +299,42 @@ async fn candidates_that_may_boot_from_the_network_are_named() {
     assert_eq!(candidates.bootable_nodes, ["nodes/n1"]);
     assert_eq!(candidates.nodes.len(), 3);
 }
+
+/// A BMC was given another address: its node follows, keeps what opens it, and nobody else loses a BMC.
+#[tokio::test]
+async fn a_node_follows_its_bmc_unless_that_is_somebody_elses_place() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&["n1", "n2"]).await;
+    let mut scheduler = f.scheduler();
+    let request = |address: &str, from: &str, validate_only| MoveBmcRequest {
+        node: "nodes/n1".into(),
+        address: address.into(),
+        expected_address: from.into(),
+        actor: "olga".into(),
+        validate_only,
+    };
+    let taken = inner(scheduler.dispatch.move_bmc(request("n2:6230", "n1:6230", true)).await);
+    assert!(refused(taken, Code::AlreadyExists, "BMC_TAKEN").contains("nodes/n2"));
+    let stale = inner(scheduler.dispatch.move_bmc(request("192.0.2.7", "n1", false)).await);
+    refused(stale, Code::Aborted, "STALE_ETAG");
+    inner(scheduler.dispatch.move_bmc(request("192.0.2.7:6230", "n1:6230", true)).await).unwrap();
+    assert_eq!(op.node("n1").await.unwrap().bmc.unwrap().address, "n1:6230");
+    for _ in 0..2 {
+        let moved = inner(scheduler.dispatch.move_bmc(request("192.0.2.7:6230", "n1:6230", false)).await);
+        let bmc = moved.unwrap().node.unwrap().bmc.unwrap();
+        assert_eq!((bmc.address.as_str(), bmc.password_set), ("192.0.2.7:6230", true));
+    }
+    let get = GetDispatchRequest { node: "nodes/n1".into(), flavor: String::new() };
+    let dispatch = inner(scheduler.dispatch.get_dispatch(get).await).unwrap();
+    assert_eq!(dispatch.bmc_password, node("n1").bmc.unwrap().password);
+    let moves = op.all_events().await.into_iter().filter(|event| event.action == "move bmc");
+    let told: Vec<_> = moves.map(|event| (event.actor, event.before, event.after)).collect();
+    assert_eq!(told, [("olga".to_owned(), "n1:6230".to_owned(), "192.0.2.7:6230".to_owned())]);
+    // Another system of the same BMC would be left behind.
+    let mut blade = node("n3");
+    let bmc = blade.bmc.as_mut().unwrap();
+    (bmc.address, bmc.system) = ("192.0.2.7:6230".into(), "2".into());
+    op.create_node(blade).await.unwrap();
+    let shared = inner(scheduler.dispatch.move_bmc(request("192.0.2.8:6230", "192.0.2.7:6230", true)).await);
+    assert!(refused(shared, Code::FailedPrecondition, "IN_USE").contains("nodes/n3"));
+}

@@ -6,6 +6,7 @@ mod instance;
 pub(crate) mod keep_power;
 mod node_action;
 mod node_bmc;
+mod node_bmc_network;
 mod node_boot;
 mod node_chassis;
 mod node_firmware;

@@ -4,7 +4,9 @@ use farrier_model::lifecycle::{Event, State, next};
 use farrier_model::{Collection, bmc_user, parse_name};
 use farrier_proto::inventory::{GetNodeRequest, Node};
 use farrier_proto::rack::task_spec::Work;
-use farrier_proto::rack::{Clean, Inspect, Power, PowerAction, RotateBmcCredentials, TaskSpec, Verify};
+use farrier_proto::rack::{
+    Clean, GetRackStatusRequest, Inspect, Power, PowerAction, RotateBmcCredentials, TaskSpec, Verify,
+};
 use farrier_proto::scheduler::{
     ActOnNodeRequest, Operation, OperationError, OperationPhase, OperationType,
     RotateNodeBmcCredentialsRequest, SetNodePowerRequest,
@@ -86,6 +88,9 @@ impl App {
             return Err(invalid("new_user", bmc_user::EXPECTED));
         }
         self.node(&request.name).await?;
+        if !new_user.is_empty() {
+            self.makes_accounts(&request.name).await?;
+        }
         let work = TaskSpec {
             machine: None,
             work: Some(Work::RotateBmcCredentials(RotateBmcCredentials { new_user })),
@@ -93,6 +98,24 @@ impl App {
         let row =
             new_operation(caller, OperationType::RotateBmcCredentials, &request.name, &request.name, work);
         self.store_and_nudge(NewOperation { row, request: key, create: None }).await
+    }
+
+    /// Whether the node's rack gives a BMC another account: an older one would give the node's own another password, and say that
+    /// all is done.
+    async fn makes_accounts(&self, node: &str) -> Result<(), Status> {
+        let found = self.rack_of(node).await?;
+        let mut rack =
+            self.clients.rack(&found.rack, found.address()).map_err(super::node_bmc::unreachable)?;
+        let status = rack.get_rack_status(GetRackStatusRequest {}).await;
+        let status = status.map_err(|status| asked("the rack", status))?.into_inner();
+        if status.abilities.iter().any(|ability| ability == bmc_user::ROTATE_TO_ACCOUNT) {
+            return Ok(());
+        }
+        let why = format!(
+            "the rackd of {} (version {}) knows no new_user: update it, or rotate without",
+            found.rack, status.version
+        );
+        Err(refuse(Code::FailedPrecondition, Reason::BmcFailed, why))
     }
 
     /// Stops what is being done to the node. An operation that is over and still has the node is made to let

@@ -7,14 +7,14 @@ use farrier_proto::rack::{
 use farrier_proto::scheduler::node_bmc_service_server::NodeBmcService;
 use farrier_proto::scheduler::{
     ClearNodeEventLogRequest, DisarmNodeWatchdogRequest, ExportNodeProfileRequest, IdentifyNodeRequest,
-    ImportNodeProfileRequest, InterruptNodeRequest, Operation, ReadNodeBiosRequest,
+    ImportNodeProfileRequest, InterruptNodeRequest, NodeBmcNetworkChange, Operation, ReadNodeBiosRequest,
     ReadNodeBmcNetworkRequest, ReadNodeBmcTaskRequest, ReadNodeBootDeviceRequest, ReadNodeBootOrderRequest,
     ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest, ReadNodeFirmwareRequest, ReadNodeInventoryRequest,
     ReadNodeNicVlansRequest, ReadNodePowerDrawRequest, ReadNodeSecureBootKeysRequest,
     ReadNodeSecureBootRequest, ReadNodeSensorsRequest, ReadNodeVolumesRequest, ReadNodeWatchdogRequest,
-    ResetNodeBmcRequest, ResetNodeSecureBootKeysRequest, SetNodeBiosRequest, SetNodeBootDeviceRequest,
-    SetNodeBootOrderRequest, SetNodeNicVlansRequest, SetNodeSecureBootRequest, SetNodeVolumeRequest,
-    UpdateNodeFirmwareRequest, UseNodeVirtualMediaRequest,
+    ResetNodeBmcRequest, ResetNodeSecureBootKeysRequest, SetNodeBiosRequest, SetNodeBmcNetworkRequest,
+    SetNodeBootDeviceRequest, SetNodeBootOrderRequest, SetNodeNicVlansRequest, SetNodeSecureBootRequest,
+    SetNodeVolumeRequest, UpdateNodeFirmwareRequest, UseNodeVirtualMediaRequest,
 };
 use farrier_runtime::authz::Caller;
 use tonic::{Request, Response, Status};
@@ -69,6 +69,14 @@ impl NodeBmcService for App {
         request: Request<ReadNodeBmcNetworkRequest>,
     ) -> Result<Response<BmcNetwork>, Status> {
         Ok(Response::new(self.read_bmc_network(request.into_inner()).await?))
+    }
+
+    async fn set_node_bmc_network(
+        &self,
+        request: Request<SetNodeBmcNetworkRequest>,
+    ) -> Result<Response<NodeBmcNetworkChange>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.set_bmc_network(&caller, request.into_inner()).await?))
     }
 
     async fn read_node_watchdog(

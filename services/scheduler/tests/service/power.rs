@@ -75,6 +75,15 @@ async fn what_power_came_to_is_in_the_node_and_in_the_audit_log() {
     assert_eq!(operator.node("n1").await.operation, "");
     let told = operator.told(&bad).await;
     assert_eq!(told.last().unwrap(), &format!("{olga} fail off>off power_off: the BMC is silent"));
+
+    // Such a rack would give the node's own account another password, and call it done.
+    let to_account = RotateNodeBmcCredentialsRequest {
+        name: "nodes/n1".into(),
+        new_user: "farrier".into(),
+        ..Default::default()
+    };
+    let refused = inner(operator.actions.rotate_node_bmc_credentials(to_account).await).unwrap_err();
+    assert!(refused.message().contains("knows no new_user: update it"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -41,6 +41,7 @@ pub(super) struct View<'a> {
     pub(super) flags: BootFlags,
     pub(super) led: bool,
     pub(super) secure_boot: &'a SecureBoot,
+    pub(super) manager_network: &'a interfaces::ManagerNetwork,
     pub(super) boot_order: &'a BootOrder,
     pub(super) sessions: Vec<(u32, String)>,
     /// Of the BMC's own doings.

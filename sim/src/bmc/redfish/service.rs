@@ -19,6 +19,7 @@ use super::bios::Bios;
 use super::boot_order::BootOrder;
 use super::config::RedfishConfig;
 use super::faults::RedfishFaults;
+use super::interfaces::ManagerNetwork;
 use super::lifecycle::Lifecycle;
 use super::personality::Personality;
 use super::resources::{self, SESSIONS, View, refusal};
@@ -38,6 +39,7 @@ pub(super) struct Service {
     chassis: Arc<dyn Chassis>,
     led: bool,
     secure_boot: SecureBoot,
+    manager_network: ManagerNetwork,
     boot_order: BootOrder,
     /// Of the BMC's own doings.
     lifecycle: Lifecycle,
@@ -85,6 +87,7 @@ impl Service {
             chassis,
             led: false,
             secure_boot: SecureBoot::default(),
+            manager_network: ManagerNetwork::default(),
             boot_order: BootOrder::default(),
             lifecycle: Lifecycle::default(),
             media: None,
@@ -141,6 +144,7 @@ impl Service {
             flags: self.chassis.boot_flags().await,
             led: self.chassis.identified().await.map_or(self.led, |told| told != ChassisIdentify::Off),
             secure_boot: &self.secure_boot,
+            manager_network: &self.manager_network,
             boot_order: &self.boot_order,
             lifecycle: &self.lifecycle,
             sessions: self.sessions.all(Instant::now()),
@@ -176,7 +180,8 @@ impl Service {
             Method::PATCH
                 if path.starts_with("/redfish/v1/Systems/")
                     || path.starts_with(accounts::ACCOUNTS)
-                    || path.contains("/VirtualMedia/") =>
+                    || path.contains("/VirtualMedia/")
+                    || path.contains("/EthernetInterfaces/") =>
             {
                 let condition = asked.headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok());
                 match condition {
@@ -197,6 +202,9 @@ impl Service {
                 }
                 if path.ends_with("/Bios/Settings") {
                     return self.change_bios(&body);
+                }
+                if path.starts_with("/redfish/v1/Managers/") && path.contains("/EthernetInterfaces/") {
+                    return Reply::of(self.manager_network.change(&body));
                 }
                 if path.ends_with("/SecureBoot") {
                     return Reply::of(self.secure_boot.change(&body));

@@ -62,6 +62,11 @@ impl Sol {
         Self { port, parameters: Parameters::new(udp_port), socket, shared, active: None }
     }
 
+    /// The BMC is elsewhere; the next console is there, too.
+    pub(super) fn moved(&mut self, socket: Arc<UdpSocket>) {
+        self.socket = socket;
+    }
+
     /// A packet of a console goes to the bridge, if it is its.
     pub(super) fn packet(&self, arrived: SolArrived, peer: SocketAddr) {
         match &self.active {
