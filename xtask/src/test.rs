@@ -44,7 +44,12 @@ impl Part {
             Part::Clippy => shell::run(cargo().args([
                 "clippy",
                 "--workspace",
-                "--all-targets",
+                // Not `--all-targets`: what the fuzz targets take in by path has its tests at home.
+                "--lib",
+                "--bins",
+                "--examples",
+                "--tests",
+                "--benches",
                 // The fuzzers' programs, which nothing else builds.
                 "--features",
                 "farrier-fuzz/fuzzer",
