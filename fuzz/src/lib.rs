@@ -1,6 +1,8 @@
 //! What the fuzz targets do with an input, and what several of them need. The programs in `fuzz_targets` give it to libFuzzer;
 //! `tests/replay.rs` needs no fuzzer.
 
+// The tests of what is taken in by path are at home there.
+#![cfg(not(test))]
 #![allow(
     dead_code,
     unreachable_pub,

@@ -2,10 +2,14 @@
 
 use crate::pretend_site::{BMC_PASSWORD, Site};
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::process::Command;
 
 fn ipmitool(site: &Site, words: &[&str]) -> String {
-    let address = site.nodes[0].bmc_address();
+    ipmitool_at(site.nodes[0].bmc_address(), words)
+}
+
+fn ipmitool_at(address: SocketAddr, words: &[&str]) -> String {
     let done = Command::new("ipmitool")
         .args(["-I", "lanplus", "-C", "17", "-U", "admin", "-P", BMC_PASSWORD])
         .args(["-H", &address.ip().to_string(), "-p", &address.port().to_string()])
@@ -63,5 +67,49 @@ async fn a_bmcs_network_and_watchdog_are_shown_as_ipmitool_sees_them_and_the_wat
     assert!(seen.contains("Stopped") && seen.contains("SMS/OS"), "{seen}");
     let history = farrier(&["event", "list", "--resource", "n0"]);
     assert!(history.contains("disarm watchdog"), "{history}");
+    move_it(&site);
     site.shutdown().await;
+}
+
+/// By a command the BMC goes to another address, and its node with it: ipmitool sees it there, and there alone; and what would cut
+/// it off is refused before it hears of it.
+fn move_it(site: &Site) {
+    let farrier = |args: &[&str]| site.installation.farrier(args);
+    let here = site.nodes[0].bmc_address();
+    let there = SocketAddr::from(([127, 77, here.port().to_be_bytes()[0], 7], here.port()));
+    let to = |address: &str, gateway: &str| {
+        let args = ["node", "set-bmc-network", "n0", "--address", address, "--gateway", gateway, "--yes"];
+        farrier(&args)
+    };
+    let network = format!("{}/16", there.ip());
+    let (gateway, elsewhere) = ("127.77.0.1", "127.78.0.1");
+    let refused = to(&network, elsewhere).unwrap_err();
+    let refused = format!("{refused:#}");
+    assert!(refused.contains("expected another host of the same network"), "{refused}");
+    let taken = SocketAddr::from((there.ip(), here.port())).to_string();
+    farrier(&["node", "create", "other", "--rack", "r", "--bmc-driver", "ipmi", "--bmc-address", &taken])
+        .unwrap();
+    let refused = to(&network, gateway).unwrap_err();
+    let refused = format!("{refused:#}");
+    assert!(refused.contains("nodes/other"), "{refused}");
+    farrier(&["node", "delete", "other", "--yes"]).unwrap();
+    assert_eq!(told(&ipmitool(site, &["lan", "print", "1"]), "IP Address  "), here.ip().to_string());
+
+    let seen = to(&network, gateway).unwrap();
+    assert!(seen.contains(&there.ip().to_string()) && seen.contains(gateway), "{seen}");
+    let theirs = ipmitool_at(there, &["lan", "print", "1"]);
+    for (name, value) in [
+        ("IP Address  ", there.ip().to_string()),
+        ("IP Address Source", "Static Address".to_owned()),
+        ("Subnet Mask", "255.255.0.0".to_owned()),
+        ("Default Gateway IP", gateway.to_owned()),
+        ("Set in Progress", "Set Complete".to_owned()),
+    ] {
+        assert_eq!(told(&theirs, name), value, "{theirs}");
+    }
+    let node = farrier(&["node", "get", "n0", "-o", "json"]).unwrap();
+    assert!(node.contains(&format!("\"{there}\"")), "{node}");
+    farrier(&["node", "power-draw", "n0"]).unwrap();
+    let history = farrier(&["event", "list", "--resource", "n0"]).unwrap();
+    assert!(history.contains("set bmc network") && history.contains("move bmc"), "{history}");
 }

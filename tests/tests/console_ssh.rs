@@ -217,6 +217,12 @@ async fn a_password_is_said_to_the_bmc_with_the_nodes_host_key_alone() {
     let again = bench.node(2).await;
     let told = refused(Machine { name: again_name(&again), ..over_ssh(&node, &first) }).await;
     assert!(told.contains("the password does not match"), "{told}");
+    // Who asks next is told without the BMC, which counts each.
+    let told = refused(Machine { name: again_name(&again), ..over_ssh(&node, &first) }).await;
+    assert!(
+        told.contains("the password does not match") && told.contains("is not asked again for"),
+        "{told}"
+    );
     let heard = std::fs::read_to_string(sshd.dir.path().join("log")).unwrap();
     assert_eq!(heard.matches("Failed password").count(), 1, "a wrong password is said once: {heard}");
     bench.stop(vec![node, again]).await;

@@ -44,12 +44,7 @@ impl Part {
             Part::Clippy => shell::run(cargo().args([
                 "clippy",
                 "--workspace",
-                // Not `--all-targets`: what the fuzz targets take in by path has its tests at home.
-                "--lib",
-                "--bins",
-                "--examples",
-                "--tests",
-                "--benches",
+                "--all-targets",
                 // The fuzzers' programs, which nothing else builds.
                 "--features",
                 "farrier-fuzz/fuzzer",

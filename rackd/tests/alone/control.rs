@@ -23,7 +23,7 @@ impl Cable {
         self.path("data/control/http.sock")
     }
 
-    fn ask(&self, path: &str) -> Vec<Value> {
+    pub(crate) fn ask(&self, path: &str) -> Vec<Value> {
         let told = self.curl(path);
         assert!(told.status.success(), "{path}: {told:?}");
         serde_json::from_slice(&told.stdout).unwrap()

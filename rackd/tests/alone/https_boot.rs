@@ -25,20 +25,17 @@ impl Drop for Ended {
 }
 
 /// An authority and a certificate of RSA for our address, by openssl: names of files in `dir`.
-fn certificate(dir: &Path) {
+pub(crate) fn certificate(dir: &Path, ip: &str) {
     let run = |args: &str| {
         let mut openssl = Command::new("openssl");
         let done = openssl.args(args.split(' ')).current_dir(dir).output();
         let done = done.expect("openssl is missing: install the Debian package openssl");
         assert!(done.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&done.stderr));
     };
-    std::fs::write(
-        dir.join("extensions"),
-        format!("subjectAltName=IP:{BRIDGE}\nbasicConstraints=CA:FALSE\n"),
-    )
-    .unwrap();
+    std::fs::write(dir.join("extensions"), format!("subjectAltName=IP:{ip}\nbasicConstraints=CA:FALSE\n"))
+        .unwrap();
     run("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj /CN=boot-authority -days 9");
-    run(&format!("req -new -newkey rsa:2048 -nodes -keyout key.pem -subj /CN={BRIDGE} -out request.pem"));
+    run(&format!("req -new -newkey rsa:2048 -nodes -keyout key.pem -subj /CN={ip} -out request.pem"));
     run(
         "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 9 -extfile extensions -out cert.pem",
     );
@@ -84,7 +81,7 @@ fn expect(log: &Receiver<String>, steps: &[&str]) {
 fn a_uefi_machine_that_knows_the_authority_boots_over_https() {
     let cable = Cable::new();
     let dir = cable.path("");
-    certificate(&dir);
+    certificate(&dir, BRIDGE);
     std::fs::write(dir.join("ca.esl"), signature_list(&std::fs::read(dir.join("ca.der")).unwrap())).unwrap();
     std::fs::write(dir.join("vmlinuz"), vec![7; 20_000]).unwrap();
     let server = &cable.server;

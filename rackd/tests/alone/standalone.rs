@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::https_boot::certificate;
+
 /// Two namespaces and a cable.
 pub(crate) struct Cable {
     pub(crate) server: String,
@@ -71,6 +73,12 @@ impl Cable {
         Rackd { child, lines }
     }
 
+    fn counted(&self) -> String {
+        let mut curl = inside(&self.server, Path::new("curl"));
+        let curl = curl.args(["-sSf", &format!("http://{METRICS}/metrics")]).output().unwrap();
+        String::from_utf8(curl.stdout).unwrap()
+    }
+
     /// The addresses udhcpc was told of; empty when nobody answered.
     fn udhcpc(&self) -> Vec<String> {
         self.udhcpc_as(&[])
@@ -131,11 +139,7 @@ fn a_lease_of_a_killed_rackd_holds_and_a_broken_snapshot_changes_nothing() {
     assert_eq!(rackd.says(), "serving generation 1: 1 segments, 0 machines");
     let first = cable.udhcpc();
     assert!(first[0].starts_with("10.78.0.1"), "{first:?}");
-    let curl = inside(&cable.server, Path::new("curl"))
-        .args(["-sSf", &format!("http://{METRICS}/metrics")])
-        .output()
-        .unwrap();
-    let counted = String::from_utf8(curl.stdout).unwrap();
+    let counted = cable.counted();
     let value =
         |sample: &str| counted.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse().ok());
     for event in ["discover", "offer", "request", "ack"] {
@@ -224,9 +228,12 @@ fn artifacts_that_are_away_stop_nobody_else_and_come_back_with_their_disk() {
     let machines = format!(
         "machines:\n- {{ name: web-1, mac: \"{MAC}\", segment: lab, address: 10.78.0.50, boot: local_disk }}\n\
          - name: web-2\n  mac: 52:54:00:78:00:02\n  segment: lab\n  address: 10.78.0.51\n  \
-         boot: {{ linux: {{ kernel: k, initrd: k }} }}\nartifacts: {{ k: {} }}\n",
-        kernel.display()
+         boot: {{ linux: {{ kernel: k, initrd: k }} }}\nartifacts: {{ k: {} }}\n\
+         https: {{ listen: \"10.78.0.1:8443\", certificate: {dir}/cert.pem, key: {dir}/key.pem }}\n",
+        kernel.display(),
+        dir = cable.path("").display()
     );
+    certificate(&cable.path(""), "10.78.0.1");
     cable.snapshot(&format!("{POOL}{machines}"));
     let mut rackd = cable.rackd();
     assert_eq!(rackd.says(), "serving generation 1: 1 segments, 2 machines");
@@ -245,6 +252,27 @@ fn artifacts_that_are_away_stop_nobody_else_and_come_back_with_their_disk() {
     };
     assert!(address.status().unwrap().success());
     assert_eq!(curl(), " 500");
+    // A client that knows no authority of ours.
+    let mut stranger = inside(&cable.client, Path::new("curl"));
+    stranger.args(["-s", "--max-time", "20", "https://10.78.0.1:8443/artifacts/k"]);
+    assert_eq!(stranger.status().unwrap().code(), Some(60));
+    // Both are in the machine's trace, and counted. The handshake's end reaches the server when the client is gone.
+    let begun = std::time::Instant::now();
+    let trace = loop {
+        let trace = cable.ask(&format!("/trace/{MAC}"));
+        if trace.iter().any(|event| event["type"] == "tls_failed") {
+            break trace;
+        }
+        assert!(begun.elapsed().as_secs() < 30, "{trace:#?}");
+    };
+    let failed = trace.iter().find(|event| event["type"] == "http_failed").unwrap();
+    assert_eq!(failed["kind"], "HTTP k: 500");
+    assert!(failed["detail"].as_str().unwrap().contains(kernel.to_str().unwrap()), "{failed}");
+    let counted = cable.counted();
+    for phase in ["http", "tls"] {
+        let sample = format!("farrier_netboot_events_total{{phase=\"{phase}\",event=\"failed\"}} 1");
+        assert!(counted.lines().any(|line| line == sample), "{sample}: {counted}");
+    }
     std::fs::rename(&away, &kernel).unwrap();
     assert_eq!(curl(), "a kernel 200");
 }

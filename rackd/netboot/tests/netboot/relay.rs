@@ -74,15 +74,6 @@ pub(crate) fn far() -> Segment {
     }
 }
 
-/// The subnet behind the router.
-fn far() -> Segment {
-    Segment {
-        behind_relay: Some("10.79.0.0".parse().unwrap()),
-        gateway: Some("10.79.0.1".parse().unwrap()),
-        ..Segment::new("far", "", SERVER_IP.parse().unwrap(), 24)
-    }
-}
-
 /// As a fabric does whose leaves relay from a loopback: the relay's address is of another network than the machine.
 #[test]
 fn udhcpc_behind_a_relay_with_link_selection_gets_an_address_of_its_link() {
