@@ -199,14 +199,26 @@ impl Rack {
         Ok(ip)
     }
 
-    /// Nothing more is served to this machine, but for what is `kept` of a port in a network: it is off, or goes elsewhere, and
-    /// runs with no address of the others any more.
-    pub(crate) fn unpublish(&self, machine: &Machine, kept: impl Fn(MacAddr, &SegmentConfig) -> bool) {
-        for mac in bootable(machine).unwrap_or_default() {
-            for segment in self.config.segments.iter().filter(|segment| !kept(mac, segment)) {
+    /// Nothing more is served to this machine. It may run, and then goes on with the addresses that it has.
+    pub(crate) fn unpublish(&self, machine: &Machine) {
+        self.each_port(machine, |mac, segment| {
+            self.netboot.update(|table| table.unpublish(mac, &segment.name))
+        });
+    }
+
+    /// The same of a machine that is off, and so has no address any more, but for what is `kept` of a port in a network.
+    pub(crate) fn take_back(&self, machine: &Machine, kept: impl Fn(MacAddr, &SegmentConfig) -> bool) {
+        self.each_port(machine, |mac, segment| {
+            if !kept(mac, segment) {
                 self.netboot.update(|table| table.unpublish(mac, &segment.name));
                 self.netboot.end_lease(mac, &segment.name);
             }
+        });
+    }
+
+    fn each_port(&self, machine: &Machine, each: impl Fn(MacAddr, &SegmentConfig)) {
+        for mac in bootable(machine).unwrap_or_default() {
+            self.config.segments.iter().for_each(|segment| each(mac, segment));
         }
     }
 

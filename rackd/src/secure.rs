@@ -25,12 +25,7 @@ pub(crate) async fn serve<F: Fn(IpAddr, &str) + Clone + Send + Sync + 'static>(
     failed: F,
     shutdown: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + use<F>> {
-    let seconds = config.handshake_seconds.unwrap_or(HANDSHAKE);
-    anyhow::ensure!(
-        (1..=MOST).contains(&seconds),
-        "https: handshake_seconds: expected 1 to {MOST}, saw {seconds}"
-    );
-    let limits = http::Limits { header_timeout: Duration::from_secs(seconds), ..http::Limits::default() };
+    let limits = http::Limits { header_timeout: handshake(config)?, ..http::Limits::default() };
     let certificate = WebCertificate::load(&config.certificate, &config.key).context("https")?;
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("https: cannot listen on {}", config.listen))?;
@@ -40,6 +35,16 @@ pub(crate) async fn serve<F: Fn(IpAddr, &str) + Clone + Send + Sync + 'static>(
     };
     tracing::info!(https = %config.listen, "boot files over https");
     Ok(http::serve_with(listener, secure, failed, router, limits, shutdown))
+}
+
+/// How long a client may take.
+pub(crate) fn handshake(config: &HttpsConfig) -> anyhow::Result<Duration> {
+    let seconds = config.handshake_seconds.unwrap_or(HANDSHAKE);
+    anyhow::ensure!(
+        (1..=MOST).contains(&seconds),
+        "https: handshake_seconds: expected 1 to {MOST}, saw {seconds}"
+    );
+    Ok(Duration::from_secs(seconds))
 }
 
 /// Firmware on real processors takes one or two.

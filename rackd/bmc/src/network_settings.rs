@@ -50,12 +50,12 @@ impl NetworkSettings {
     pub(crate) fn is_kept(&self, seen: &NetworkInterface) -> bool {
         let from = match self.address {
             None => true,
-            Some(NewAddress::Dhcp) => seen.source == Some(AddressSource::Dhcp),
+            Some(NewAddress::Dhcp) => seen.source.is_none_or(|source| source == AddressSource::Dhcp),
             Some(NewAddress::Static(wanted)) => {
                 seen.source != Some(AddressSource::Dhcp)
                     && seen.address == Some(wanted.address())
                     && seen.subnet_mask.is_none_or(|mask| mask == wanted.subnet_mask())
-                    && wanted.gateway().is_none_or(|gateway| seen.gateway == Some(gateway))
+                    && wanted.gateway().is_none_or(|wanted| seen.gateway.is_none_or(|seen| seen == wanted))
             }
         };
         from && self.vlan.is_none_or(|vlan| seen.vlan == vlan)

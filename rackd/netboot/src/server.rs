@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) malformed: Malformed,
     /// Machines that ask by DHCP, are not in the table and were told of lately.
     pub(crate) unknown: dhcp::UnknownMachines,
+    /// Of whom something was ignored, by the same measure.
+    pub(crate) ignored: dhcp::UnknownMachines,
     /// Machines that ask for a script, are not in the table and were told of lately, by their addresses.
     pub(crate) strangers: ArcSwap<Seldom>,
     pub(crate) foreign: dhcp::Foreign,
@@ -133,6 +135,7 @@ impl Netboot {
             tftp: tftp::Transfers::default(),
             malformed: Malformed::default(),
             unknown: dhcp::UnknownMachines::default(),
+            ignored: dhcp::UnknownMachines::default(),
             strangers: ArcSwap::default(),
             foreign: dhcp::Foreign::default(),
             heard: dhcp::Heard::default(),

@@ -5,7 +5,7 @@ use super::bmc_itself::interface;
 use crate::bmc::Access;
 use crate::rack::Rack;
 use farrier_bmc::{
-    BmcError, Capability, Deadline, NetworkInterface, NetworkSettings, NewAddress, StaticAddress,
+    Bmc, BmcError, Capability, Deadline, NetworkInterface, NetworkSettings, NewAddress, StaticAddress,
 };
 use farrier_proto::rack::{BmcAddressSource, BmcNetworkChange, BmcNetworkSettings};
 use farrier_runtime::error::{internal, invalid};
@@ -69,13 +69,14 @@ async fn whole_change(
     let deadline = Deadline::after(CHANGE);
     let failed = |error| bmc_failed(&error);
     let bmc = rack.bmc.open(node, access.clone(), deadline).await.map_err(failed)?.bmc;
+    let here = access.ipmi.addr.ip();
+    let through = is_asked_through(&bmc, wanted, here, deadline).await.map_err(failed)?;
     bmc.set_network(wanted, deadline).await.map_err(failed)?;
     let driver = driver(&bmc, Capability::SetNetwork);
     // Its session is of the place that the BMC may have left.
     drop(bmc);
-    let here = access.ipmi.addr.ip();
     let there = match wanted.address {
-        Some(NewAddress::Static(address)) => IpAddr::V4(address.address()),
+        Some(NewAddress::Static(address)) if through => IpAddr::V4(address.address()),
         _ => here,
     };
     let until = Deadline::after(SEEN);
@@ -86,6 +87,22 @@ async fn whole_change(
     };
     let next = next_step(&access, there, wanted, seen.as_ref().err());
     Ok(BmcNetworkChange { interface: seen.ok().map(interface), address, next, driver })
+}
+
+/// Whether the interface that changes is the one that the BMC is asked through: only then the BMC is elsewhere afterwards.
+async fn is_asked_through(
+    bmc: &Bmc,
+    wanted: &NetworkSettings,
+    here: IpAddr,
+    deadline: Deadline,
+) -> Result<bool, BmcError> {
+    if wanted.interface.is_empty() {
+        return Ok(true);
+    }
+    let all = bmc.network(deadline).await?.interfaces;
+    let named = all.iter().find(|one| one.name == wanted.interface);
+    // One that tells no address may be it.
+    Ok(named.and_then(|one| one.address).is_none_or(|address| IpAddr::V4(address) == here))
 }
 
 /// Until the BMC is as it shall be, or the time is over: then what was seen last.

@@ -61,6 +61,7 @@ impl Kept {
              told from one that says all"
         );
         let new = Snapshot::parse(&text).with_context(|| format!("{name} cannot be used"))?;
+        new.check_secrets().with_context(|| format!("{name} cannot be used"))?;
         new.table().with_context(|| format!("{name} cannot be used"))?;
         if let Some(segment) = new.segments.iter().find(|s| s.address6.is_some()).filter(|_| !self.ipv6) {
             bail!(
@@ -68,7 +69,6 @@ impl Kept {
                 segment.name
             );
         }
-        new.check_secrets().with_context(|| format!("{name} cannot be used"))?;
         if let Some((artifact, path)) = new.absent().next() {
             bail!(
                 "{name} cannot be used: artifact {artifact}: expected a file at {}, saw none",

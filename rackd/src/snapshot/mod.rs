@@ -258,6 +258,7 @@ impl Snapshot {
     /// is an error for who asks for it, and for nobody else.
     pub(crate) fn table(&self) -> anyhow::Result<BootTable> {
         let mut table = BootTable::new();
+        self.https.as_ref().map(crate::secure::handshake).transpose()?;
         for (name, path) in &self.artifacts {
             let served: ArtifactName = name.parse().with_context(|| format!("artifact {name:?}"))?;
             table.publish_artifact(served, Artifact::File(path.clone()));

@@ -111,6 +111,11 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
             None => Err(anyhow::anyhow!("{problem}; and no earlier one is kept in {}", args.data.display())),
         }
     })?;
+    // What an earlier rackd kept may break a rule of this one: the others boot all the same.
+    let mut snapshot = snapshot;
+    for error in snapshot.leave_out_unusable() {
+        tracing::error!(error = format!("{error:#}"), "a machine is left out of what is served");
+    }
     let https = snapshot.https.clone();
     config.boot_files.https = https.as_ref().map(Https::from);
     let netboot = Netboot::start(config, snapshot.table()?).await;

@@ -357,7 +357,7 @@ async fn make_safe(cx: &Context<'_>) {
     let Ok(machine) = cx.machine() else { return };
     // Before anything is taken away.
     cx.task.ramdisk_ends().await;
-    cx.rack.unpublish(machine, |_, _| false);
+    cx.rack.unpublish(machine);
     cx.withdraw_cd().await;
     cx.rack.volumes.withdraw(&machine.name).await;
     let Ok(bmc) = cx.bmc().await else { return };

@@ -11,7 +11,7 @@ impl Step for ForgetSecrets {
         "forget_secrets"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        cx.rack.unpublish(cx.machine()?, |_, _| false);
+        cx.rack.unpublish(cx.machine()?);
         Ok(())
     }
 }

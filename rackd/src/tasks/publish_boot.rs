@@ -25,7 +25,7 @@ impl Step for Ramdisk {
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let media = cx.boots_from_media()?;
         let home = |mac| cx.rack.home(mac).map(|home| home.name.as_str());
-        cx.rack.unpublish(cx.machine()?, |mac, segment| !media && home(mac) == Some(&segment.name));
+        cx.rack.take_back(cx.machine()?, |mac, segment| !media && home(mac) == Some(&segment.name));
         let addresses = serve_ramdisk(cx).await?;
         cx.task.serves_ramdisk.store(true, Ordering::Release);
         cx.note(format!("reserved {}", list(&addresses))).await
@@ -100,7 +100,7 @@ async fn serve_system(cx: &Context<'_>, serve: &Serve<'_>) -> Result<Vec<Ipv4Add
         Role::Provisioning => Place::Home,
         Role::Tenant | Role::Management => Place::In(segment),
     };
-    cx.rack.unpublish(cx.machine()?, |mac, other| match place {
+    cx.rack.take_back(cx.machine()?, |mac, other| match place {
         Place::In(segment) => segment.name == other.name,
         Place::Home => cx.rack.home(mac).is_some_and(|home| home.name == other.name),
     });
@@ -121,7 +121,7 @@ impl Step for Nothing {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         cx.task.ramdisk_ends().await;
-        cx.rack.unpublish(cx.machine()?, |_, _| false);
+        cx.rack.take_back(cx.machine()?, |_, _| false);
         Ok(())
     }
     async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {

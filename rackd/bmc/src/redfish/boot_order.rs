@@ -105,7 +105,8 @@ impl Link {
         let settings = resource.link("@Redfish.Settings/SettingsObject").or(of_its_own);
         let (write, waits) = match settings {
             Some(settings) => {
-                let later = self.get(call, &settings).await?;
+                let later = optional(self.get(call, &settings).await, &mut Vec::new(), "settings")?;
+                let later = later.unwrap_or_default();
                 // Settings of a system may be about other things alone.
                 if words.waits || (words.read)(&later).is_some() {
                     ((settings, later), true)

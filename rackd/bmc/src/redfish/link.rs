@@ -132,6 +132,7 @@ impl Line for Link {
         Box::pin(async {
             self.log_out().await;
             self.root = None;
+            self.refused_here = None;
             self.http.close();
         })
     }
@@ -241,6 +242,7 @@ impl Link {
                 pass.took();
             }
             self.auth.took();
+            self.is_given(ask);
             return Ok(answer);
         }
         if let Auth::Session(session) = &self.auth {
@@ -257,6 +259,7 @@ impl Link {
             let answer = self.follow(call, ask).await?;
             if answer.status != StatusCode::UNAUTHORIZED || !self.auth.is_session() {
                 self.auth.took();
+                self.is_given(ask);
                 return Ok(answer);
             }
             if took {
@@ -275,6 +278,11 @@ impl Link {
             return Err(pass.refused(&self.address, &self.tuning).await);
         }
         Err(self.address.wrong_password())
+    }
+
+    /// What was refused while the BMC started is not refused any more: the next refusal is one of the session.
+    fn is_given(&mut self, ask: &Ask) {
+        self.refused_here.take_if(|refused| *refused == ask.path);
     }
 
     /// Sends a request as we are, and follows where it leads.

@@ -483,7 +483,8 @@ impl Server {
                 EventKind::Ignored { .. } if node.is_none() => Some(false),
                 _ => None,
             };
-            let unknown = &self.shared.unknown;
+            let is_ignored = matches!(kind, EventKind::Ignored { .. });
+            let unknown = if is_ignored { &self.shared.ignored } else { &self.shared.unknown };
             if rare.is_none_or(|boots| unknown.first_in_a_while((request.mac, boots), Instant::now())) {
                 let who = (Some(request.mac), node);
                 self.shared.events.emit_packet(who, kind.clone(), detail.clone(), Some(&packet));

@@ -148,8 +148,7 @@ fn known(
             let mut addresses = request.ias.iter().flat_map(|ia| &ia.addresses).peekable();
             // RFC 8415 §18.3.3: without an address there is nothing to say.
             if addresses.peek().is_none() {
-                let detail = "ignored: expected an address in it (RFC 8415 section 18.3.3)";
-                return decision.event(EventKind::Dhcp6("CONFIRM"), detail);
+                return decision.ignored(request, "expected an address in it (RFC 8415 section 18.3.3)");
             }
             let (status, words) = if addresses.all(|ip| six.contains(*ip)) {
                 (Status::Success, "on this link")

@@ -63,7 +63,7 @@ impl Server {
         let known = macs.iter().find(|mac| !table.entries_of(**mac).is_empty());
         let Some(mac) = known.or(macs.first()).copied() else { return };
         let node = table.entries_of(mac).first().map(|entry| entry.node.as_str());
-        if node.is_some() || self.shared.unknown.first_in_a_while((mac, false), Instant::now()) {
+        if node.is_some() || self.shared.ignored.first_in_a_while((mac, false), Instant::now()) {
             let (kind, packet) = (EventKind::Ignored { message: word(request.kind) }, Packet::dhcp6(bytes));
             let detail = format!("DHCPv6: {why}: {}", request.describe());
             self.shared.events.emit_packet((Some(mac), node), kind, detail, Some(&packet));
@@ -106,7 +106,9 @@ impl Server {
                 _ => None,
             };
             let who = decision.mac.zip(rare);
-            if who.is_none_or(|who| self.shared.unknown.first_in_a_while(who, Instant::now()))
+            let is_ignored = matches!(kind, EventKind::Ignored { .. });
+            let unknown = if is_ignored { &self.shared.ignored } else { &self.shared.unknown };
+            if who.is_none_or(|who| unknown.first_in_a_while(who, Instant::now()))
                 // Without an address there is nobody to pin it on.
                 && decision.mac.is_some()
             {
@@ -142,8 +144,8 @@ impl Server {
         if self.relays.due(from.into(), Instant::now()) {
             let link = request.link().unwrap_or(Ipv6Addr::UNSPECIFIED);
             let detail = format!(
-                "{}: expected a link of one of the segments with `address6` here, saw {link}; give the segment of that link \
-                 an `address6` in its subnet, or let the relay ask another server",
+                "{}: expected a link of one of the segments with `address6` here, saw {link}: DHCPv6 is answered for links that \
+                 rackd has an interface on; let the relay ask another server",
                 request.describe()
             );
             let macs = request.macs(from);

@@ -81,6 +81,12 @@ fn asked(peer: SocketAddr, method: &Method, headers: &HeaderMap) -> String {
         let value: String = value.chars().take(VALUE).collect();
         let _ = write!(out, ", {}: {value}", name.as_str().get(..VALUE).unwrap_or(name.as_str()));
     }
+    // Anybody can cause one, and each is kept.
+    let end = out.floor_char_boundary(LINE);
+    if end < out.len() {
+        out.truncate(end);
+        out.push_str(", …");
+    }
     out.push(']');
     out
 }
@@ -88,6 +94,8 @@ fn asked(peer: SocketAddr, method: &Method, headers: &HeaderMap) -> String {
 /// Firmware has five, and none of them is long.
 const HEADERS: usize = 16;
 const VALUE: usize = 80;
+/// All of them, and who asked.
+const LINE: usize = 512;
 
 /// What was expected of who asks for a machine's script, and what was seen.
 fn refusal(shared: &Shared, table: &BootTable, entry: &BootEntry, peer: IpAddr) -> String {

@@ -64,6 +64,9 @@ impl Log {
         if lost > 0 {
             log.harmed(&bytes, lost, &records);
             // Where it could not be written anew, what follows goes behind what is there.
+        } else if records.is_empty() && rest.len() > super::record::MOST {
+            // No write is so torn that nothing of it is whole: what checksums begin with is not what was written.
+            log.harmed(&bytes, rest.len(), &records);
         } else if !rest.is_empty() {
             log.cut(rest)?;
         }

@@ -120,6 +120,6 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 /// State, address, port, time, and two texts with their lengths.
-const MOST: usize = 1 + 4 + 6 + 8 + 2 * 256;
+pub(super) const MOST: usize = 1 + 4 + 6 + 8 + 2 * 256;
 const BOUND: u8 = 1;
 const DECLINED: u8 = 2;

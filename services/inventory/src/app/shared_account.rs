@@ -34,10 +34,9 @@ impl App {
         let Some(bmc) = bmc else { return Ok(Vec::new()) };
         let all =
             self.store.nodes_at(&place_of_host(&node.rack, &bmc.address)).await.map_err(error::store)?;
-        let mut others = all.into_iter().filter(|other| other.name != node.name && user_of(other) == user);
+        let others = all.into_iter().filter(|other| other.name != node.name && user_of(other) == user);
         let Some(sealed) = settled else {
-            others.try_for_each(|other| is_idle(node, &other))?;
-            return Ok(Vec::new());
+            return others.map(|other| held(node, other)).collect();
         };
         let password = self.vault.open(&bmc_context(&node.name), sealed).map_err(internal)?;
         let mut shared = Vec::new();
@@ -60,10 +59,17 @@ impl App {
                 ..Event::default()
             };
             let secrets = Secrets { current: SecretChange::Store(sealed), ..Secrets::default() };
-            shared.push(Shared { node: other, revision, secrets, event });
+            shared.push(Shared { node: other, revision, secrets, event: Some(event) });
         }
         Ok(shared)
     }
+}
+
+/// As it is, if it is idle: of two that begin at once one meets the other's write, and looks again.
+fn held(node: &Node, other: Node) -> Result<Shared, Status> {
+    is_idle(node, &other)?;
+    let revision = other.etag.parse().map_err(|_| internal("a node without a revision"))?;
+    Ok(Shared { node: other, revision, secrets: Secrets::default(), event: None })
 }
 
 /// Work that has the old password would be refused in its middle, and of two new passwords one would be lost.

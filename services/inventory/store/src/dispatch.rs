@@ -55,7 +55,8 @@ pub struct Shared {
     /// Revision that was read.
     pub revision: i64,
     pub secrets: Secrets,
-    pub event: Event,
+    /// None: it is written so that nobody else writes it meanwhile.
+    pub event: Option<Event>,
 }
 
 /// What placement looks at.
@@ -182,7 +183,7 @@ impl Store {
         let mut events = vec![transition.event];
         for Shared { node, revision, secrets, event } in transition.shared {
             replace(conn, node, revision, &NodeExtra { secrets, ..NodeExtra::default() }).await?;
-            events.push(event);
+            events.extend(event);
         }
         for mut port in transition.ports {
             *port.etag_mut() = "1".to_owned();
