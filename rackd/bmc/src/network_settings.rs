@@ -46,7 +46,8 @@ pub enum NewAddress {
 }
 
 impl NetworkSettings {
-    /// Whether an interface is so. What a BMC does not tell is not held against it.
+    /// Whether an interface is so. A source or a mask that a BMC does not tell is not held against it; a gateway is: there is
+    /// none then.
     pub(crate) fn is_kept(&self, seen: &NetworkInterface) -> bool {
         let from = match self.address {
             None => true,
@@ -55,7 +56,7 @@ impl NetworkSettings {
                 seen.source != Some(AddressSource::Dhcp)
                     && seen.address == Some(wanted.address())
                     && seen.subnet_mask.is_none_or(|mask| mask == wanted.subnet_mask())
-                    && wanted.gateway().is_none_or(|wanted| seen.gateway.is_none_or(|seen| seen == wanted))
+                    && wanted.gateway().is_none_or(|gateway| seen.gateway == Some(gateway))
             }
         };
         from && self.vlan.is_none_or(|vlan| seen.vlan == vlan)

@@ -82,7 +82,8 @@ async fn whole_change(
     let until = Deadline::after(SEEN);
     let seen = look(rack, node, &access.at(there), wanted, until).await;
     let address = match &seen {
-        Ok(_) if there != here && !access.has_name() => there.to_string(),
+        // It has answered there, whatever else is not as it shall be.
+        Ok(_) | Err(BmcError::NotApplied { .. }) if there != here && !access.has_name() => there.to_string(),
         _ => String::new(),
     };
     let next = next_step(&access, there, wanted, seen.as_ref().err());
