@@ -4,7 +4,9 @@
 //! protocol. Start with [`args`] (what can be typed), then [`cmd`] (one file a noun), [`output`] (data
 //! on stdout) and [`failure`] (what went wrong, and which exit code says so).
 //!
-//! **Invariant:** stdout carries data only; everything a person is told goes to stderr.
+//! **Invariant:** stdout carries data only; everything a person is told goes to stderr, by [`talk`].
+
+#![deny(clippy::print_stderr, reason = "panics where nobody reads: `talk` does not")]
 
 pub mod args;
 pub mod ca;

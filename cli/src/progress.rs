@@ -34,7 +34,7 @@ pub async fn wait(link: &Link, operation: Operation) -> Result<Operation, Failur
         if terminal { Box::new(Bar::new()) } else { Box::new(Lines::new(std::io::stderr())) };
     let last = watch(link, operation, report.as_mut()).await?;
     report.end();
-    eprint!("{}", timeline::render(&last));
+    crate::talk::part(timeline::render(&last));
     Ok(last)
 }
 

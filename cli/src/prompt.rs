@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::talk;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::path::Path;
 
 /// Longest secret read, in bytes.
@@ -17,8 +17,7 @@ pub fn confirm(yes: bool, what: &str) -> Result<(), Failure> {
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Err(Failure::usage(format!("{what}: needs --yes, there is no terminal to ask on")));
     }
-    eprint!("{what}. Go on? [y/N] ");
-    let _ = std::io::stderr().flush();
+    talk::part(format_args!("{what}. Go on? [y/N] "));
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
     match (read, answer.trim()) {
@@ -57,8 +56,7 @@ fn typed(text: &mut String) -> std::io::Result<usize> {
     // Key by key, Ctrl-C too: the terminal shows what is typed again whatever ends this.
     hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
     tcsetattr(&stdin, OptionalActions::Now, &hidden)?;
-    eprint!("password: ");
-    let _ = std::io::stderr().flush();
+    talk::part("password: ");
     let read = keys(stdin.lock().take(MAX_SECRET), text);
     talk::say("");
     tcsetattr(&stdin, OptionalActions::Now, &before)?;

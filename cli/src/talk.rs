@@ -6,6 +6,12 @@ use std::io::Write as _;
 
 /// A line of it.
 pub fn say(text: impl Display) {
+    part(format_args!("{text}\n"));
+}
+
+/// What is no whole line, at once.
+pub fn part(text: impl Display) {
+    let mut stderr = std::io::stderr().lock();
     // There is nobody left who could be told.
-    let _unread = writeln!(std::io::stderr().lock(), "{text}");
+    let _unread = write!(stderr, "{text}").and_then(|()| stderr.flush());
 }

@@ -111,7 +111,7 @@ pub fn upload_bar(name: &str, total: u64) -> ProgressBar {
 pub fn clear() {
     use std::io::IsTerminal as _;
     if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[2K");
+        talk::part("\r\x1b[2K");
     }
 }
 

@@ -159,6 +159,29 @@ async fn a_password_is_asked_for_on_a_terminal_and_not_shown_while_it_is_typed()
     assert_eq!(rustix::io::read(&terminal, &mut shown), Err(rustix::io::Errno::IO), "{shown:?}");
 }
 
+#[tokio::test]
+async fn nobody_who_reads_what_is_told_is_no_panic() {
+    let world = inventory().await;
+    let url = world.url.as_str();
+    for args in [&["node", "get", "nope", "--inventory", url][..], &["ca", "bootstrap", "--dir", "ca"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ended = tokio::process::Command::new(env!("CARGO_BIN_EXE_farrier"))
+            .args(args)
+            .current_dir(world.dir.path())
+            .env_clear()
+            .env("HOME", world.dir.path())
+            .env("FARRIER_IDENTITY", world.dir.path().join("me"))
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(full)
+            .status()
+            .await
+            .unwrap();
+        // 101 is Rust's for a panic; all of ours are below (docs/errors.md).
+        assert!(ended.code().is_some_and(|code| code < 100), "{args:?}: {ended}");
+    }
+}
+
 /// A terminal, and the end that a program has.
 fn terminal() -> (std::os::fd::OwnedFd, std::fs::File) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};

@@ -158,5 +158,5 @@ fn show(what: Option<console_output::What>) -> Result<(), Failure> {
 
 /// For the person: a line of its own, whatever the terminal's mode.
 fn note(text: &str) {
-    eprint!("\r\n[{text}]\r\n");
+    crate::talk::part(format_args!("\r\n[{text}]\r\n"));
 }
