@@ -368,6 +368,12 @@ async fn a_session_the_bmc_forgot_is_opened_again() {
     }
     let cycles = lab.chassis.actions().iter().filter(|action| **action == PowerAction::Cycle).count();
     assert_eq!(cycles, 3);
+    // Another BMC may have the address: who answers is asked anew.
+    let who = async || bmc.look(soon()).await.unwrap().who;
+    let first = who().await;
+    assert_eq!(who().await, first);
+    lab.bmc.forget_sessions();
+    assert_ne!(who().await, first);
     lab.stop().await;
 }
 

@@ -86,7 +86,11 @@ pub fn run(verb: Verb, yes: bool) -> Result<(), Failure> {
             });
             let admin = Identity::User { name: user.clone(), role: Role::Admin, project: String::new() };
             let all: Vec<_> = services.into_iter().chain(racks).chain([(user, admin)]).collect();
-            for line in ca::bootstrap(&dir, all, &hosts, days)? {
+            let made = ca::bootstrap(&dir, all, &hosts, days)?;
+            if made.is_empty() {
+                talk::say(format_args!("all of it is in {}, and stays", dir.display()));
+            }
+            for line in made {
                 talk::say(line);
             }
             Ok(())

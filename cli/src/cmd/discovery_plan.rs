@@ -13,6 +13,7 @@ use farrier_proto::inventory::{
     ReplaceDiscoveryPlanRequest,
 };
 use serde::Deserialize;
+use std::io;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
@@ -21,7 +22,7 @@ pub enum Verb {
     Show,
     /// Writes the plan anew. A password that the file leaves out stays as it is.
     Apply {
-        /// YAML with `rules`, `machines` and `positions`.
+        /// YAML with `rules`, `machines` and `positions`; `-`: standard input.
         file: PathBuf,
         /// CSV (RFC 4180) with expected machines, beside those of the file. Its first line names the columns: serial_number,
         /// mac_address, bmc_mac_address, bmc_address, bmc_user, bmc_password, default_password (true: `manage`
@@ -58,7 +59,11 @@ pub(super) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| bad(path, &error.to_string()))
+    let text = match path.to_str() {
+        Some("-") => io::read_to_string(io::stdin()),
+        _ => std::fs::read_to_string(path),
+    };
+    text.map_err(|error| bad(path, &error.to_string()))
 }
 
 fn bad(path: &Path, why: &str) -> Failure {
@@ -147,14 +152,20 @@ struct MachineText {
 
 fn parse(text: &str) -> Result<DiscoveryPlan, String> {
     let text: PlanText = serde_yaml_ng::from_str(text).map_err(|error| without_values(&error))?;
-    let machines = text.machines.into_iter().map(machine).collect::<Result<_, _>>()?;
-    let positions = text.positions.into_iter().map(position).collect::<Result<_, _>>()?;
+    let machines = each("machines", text.machines, machine)?;
+    let positions = each("positions", text.positions, position)?;
     Ok(DiscoveryPlan {
         rules: text.rules.into_iter().map(rule).collect(),
         machines,
         positions,
         ..DiscoveryPlan::default()
     })
+}
+
+/// Of one that is refused its number, counted as the server counts.
+fn each<T, U>(list: &str, all: Vec<T>, read: impl Fn(T) -> Result<U, String>) -> Result<Vec<U>, String> {
+    let numbered = all.into_iter().enumerate();
+    numbered.map(|(number, one)| read(one).map_err(|why| format!("{list}[{number}]: {why}"))).collect()
 }
 
 /// What is wrong, and where, without what stands there: that may be a password. Of a field that is not known, those that are.
@@ -301,6 +312,13 @@ mod tests {
         assert_eq!(plan.machines[0].rack, "racks/r1");
         for (from, to) in [("vendor", "vender"), ("automatic", "auto"), ("rack: r1", "rack: 'r 1'")] {
             assert!(parse(&text.replace(from, to)).is_err(), "{to}");
+        }
+        for (from, to, at) in [
+            ("rack: r1 }\npositions", "rack: r 1 }\npositions", "machines[0]: expected the name"),
+            ("port: 'Ethernet1/{unit}', rack: r1", "port: e1, rack: r 1", "positions[0]: expected the name"),
+        ] {
+            let error = parse(&text.replace(from, to)).unwrap_err();
+            assert!(error.starts_with(at), "{error}");
         }
         // A password that YAML takes for a number, or that stands where none is expected.
         for (from, to) in [

@@ -228,14 +228,18 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
                 boot_once,
                 force,
             };
-            session.printer.one(&call!(link, NodeBmcServiceClient, use_node_virtual_media, slow request)?)
+            session.printer.one(
+                &call!(link, NodeBmcServiceClient, use_node_virtual_media, slow request)
+                    .map_err(|failure| while_busy(failure, force))?,
+            )
         }
         Ask::Nmi { name, force } => {
             let name = full(Nodes, &name)?;
             session
                 .confirm(&format!("{name} gets a diagnostic interrupt: its system may crash or restart"))?;
             let request = InterruptNodeRequest { name: name.clone(), force };
-            let done = call!(link, NodeBmcServiceClient, interrupt_node, slow request)?;
+            let done = call!(link, NodeBmcServiceClient, interrupt_node, slow request)
+                .map_err(|failure| while_busy(failure, force))?;
             session.say(&format!("{name} got a diagnostic interrupt, by driver {}", done.driver));
             Ok(())
         }
@@ -259,5 +263,15 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
             session.say(&format!("the BMC of {name} restarts, by driver {}", done.driver));
             Ok(())
         }
+    }
+}
+
+/// What may be done to a node at work all the same.
+fn while_busy(failure: Failure, force: bool) -> Failure {
+    let busy = !force && failure.reason.as_deref() == Some("NODE_BUSY");
+    if busy {
+        failure.next("`--force` does it all the same: what is at work may fail by it")
+    } else {
+        failure
     }
 }

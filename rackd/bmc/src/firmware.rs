@@ -67,6 +67,15 @@ pub struct BmcTask {
     pub message: String,
     /// Of a hundred; `None`: it does not say.
     pub percent: Option<u8>,
+    /// The update service itself tells it, of whichever update it did last: an end may be that of the one before.
+    pub of_service: bool,
+}
+
+impl BmcTask {
+    /// Of which nothing else is known.
+    pub(crate) fn in_state(state: BmcTaskState) -> Self {
+        Self { state, message: String::new(), percent: None, of_service: false }
+    }
 }
 
 /// What a task is doing.

@@ -133,8 +133,15 @@ async fn power_boot_device_and_identity() {
     let hub = IpmiHub::bind_with(quick()).await.unwrap();
     let bmc = hub.bmc(sim.address());
     assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
-    let look = Look { power: PowerState::Off, health: Health::Ok, problem: String::new(), settling: false };
-    assert_eq!(bmc.look(soon()).await, Ok(look));
+    let look = bmc.look(soon()).await.unwrap();
+    let well = Look {
+        power: PowerState::Off,
+        health: Health::Ok,
+        problem: String::new(),
+        settling: false,
+        who: look.who,
+    };
+    assert_eq!(look, well);
     assert_eq!(bmc.ensure_power(PowerState::On, soon()).await, Ok(true));
     assert_eq!(sim.power(), "1");
     assert_eq!(bmc.ensure_power(PowerState::Off, soon()).await, Ok(true));

@@ -122,8 +122,15 @@ async fn sushy_tools_emulator_is_driven() {
     let bmc = hub.bmc(emulator.address());
     assert_eq!(bmc.driver(), "redfish");
     assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::Off));
-    let look = Look { power: PowerState::Off, health: Health::Ok, problem: String::new(), settling: false };
-    assert_eq!(bmc.look(soon()).await, Ok(look));
+    let look = bmc.look(soon()).await.unwrap();
+    let well = Look {
+        power: PowerState::Off,
+        health: Health::Ok,
+        problem: String::new(),
+        settling: false,
+        who: look.who,
+    };
+    assert_eq!(look, well);
     let off = SecureBootState { enabled: false, current: Some(false), mode: "DeployedMode".to_owned() };
     assert_eq!(bmc.secure_boot(soon()).await, Ok(off.clone()));
     let on = SecureBootState { enabled: true, current: Some(true), ..off };

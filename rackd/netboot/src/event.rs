@@ -31,8 +31,10 @@ pub struct BootEvent {
 }
 
 impl BootEvent {
-    /// With every option of its packet, by name and value, in its detail.
-    fn told_whole(&self) -> Option<Self> {
+    /// With every option of its packet, by name and value, in its detail; `None`: it is of no packet, or of one that is kept no
+    /// more.
+    #[must_use]
+    pub fn told_whole(&self) -> Option<Self> {
         let text = self.packet.text()?;
         let between = if self.detail.is_empty() { "" } else { " " };
         Some(Self { detail: format!("{}{between}[{text}]", self.detail), ..self.clone() })

@@ -122,6 +122,12 @@ impl Access {
         other
     }
 
+    /// It leads to the same machine, by whatever account.
+    pub(crate) fn is_same_machine(&self, other: &Self) -> bool {
+        let place = |access: &Self| (access.driver, access.ipmi.addr, access.redfish.addr);
+        place(self) == place(other) && self.redfish.system == other.redfish.system
+    }
+
     /// The BMC is known by a name, which resolves to its address.
     pub(crate) fn has_name(&self) -> bool {
         self.redfish.host.parse::<IpAddr>().is_err()

@@ -252,9 +252,7 @@ impl Desk {
                 () = stop.cancelled() => return End::Unwanted,
                 () = self.got_up.notified() => {}
                 () = tokio::time::sleep_until(closes.unwrap_or_else(Instant::now)), if closes.is_some() => {
-                    let mut state = self.state();
-                    if !state.is_wanted() {
-                        state.open = false;
+                    if self.closes_unwanted() {
                         return End::Unwanted;
                     }
                 }
@@ -298,7 +296,7 @@ impl Desk {
                 () = stop.cancelled() => return Err(End::Unwanted),
                 () = tokio::time::sleep(wait) => {}
             }
-            if !self.state().is_wanted() {
+            if self.closes_unwanted() {
                 return Err(End::Unwanted);
             }
             *pause = (*pause * 2).min(LAST_PAUSE);
@@ -308,6 +306,19 @@ impl Desk {
                 Err(error) => tracing::debug!(%error, "console not opened yet"),
             }
         }
+    }
+
+    /// Where nobody wants it. Who comes then sits down at another, or here before.
+    fn closes_unwanted(&self) -> bool {
+        let mut state = self.state();
+        state.open &= state.is_wanted();
+        !state.open
+    }
+
+    /// It is of a BMC that is its node's no more: who sits here hears it, and nobody else sits down.
+    pub(super) fn moved(&self) {
+        self.state().open = false;
+        let _nobody = self.output.send(Output::Moved);
     }
 
     /// The machine says something; the lines it ended.

@@ -121,16 +121,15 @@ impl Consoles {
             // Commands come first: they have their session, and the password is proven, before the console asks for one.
             bmc.power_status(deadline).await?;
             let mut place = slot.lock().await;
-            if let Some(desk) = &place.desk
+            if let Some(desk) = place.desk_at(&access)
                 && let Some(held) = Desk::hold(desk)
             {
                 return Ok(Some(held));
             }
-            let line = place.remember(access, bmc.open_console(false, deadline).await)?;
+            let line = place.remember(access.clone(), bmc.open_console(false, deadline).await)?;
             let desk = Desk::new(id);
             let held = Desk::hold(&desk);
-            self.open(id, &desk, bmc, line);
-            place.desk = Some(desk);
+            place.open = Some(self.open(id, desk, access, bmc, line));
             Ok(held)
         };
         match held.await {

@@ -46,12 +46,29 @@ type Slot = Arc<tokio::sync::Mutex<Place>>;
 /// A node's.
 #[derive(Default)]
 struct Place {
-    desk: Option<Arc<Desk>>,
+    open: Option<Open>,
     /// When a line was not to be had last, by which way, and why.
     failed: Option<(Instant, Access, BmcError)>,
 }
 
+/// A desk, and which BMC's it is.
+struct Open {
+    desk: Arc<Desk>,
+    access: Access,
+    leave: CancellationToken,
+}
+
 impl Place {
+    /// The desk at this BMC. One at another BMC is closed: a node whose BMC is corrected must not type into the machine that it
+    /// was taken for before.
+    fn desk_at(&mut self, access: &Access) -> Option<&Arc<Desk>> {
+        if let Some(open) = self.open.take_if(|open| !open.access.is_same_machine(access)) {
+            open.desk.moved();
+            open.leave.cancel();
+        }
+        self.open.as_ref().map(|open| &open.desk)
+    }
+
     /// What came of a try by the same way that has ended since then: who waited for it need not wait for another. Somebody with
     /// another password, or who knows another address, may well have a line.
     fn failed_since(&self, asked: Instant, access: &Access) -> Option<BmcError> {
@@ -93,7 +110,7 @@ impl Consoles {
     ) -> Result<Seat, AttachError> {
         let (slot, asked) = (self.slot(id), Instant::now());
         let mut place = slot.lock().await;
-        if let Some(desk) = &place.desk
+        if let Some(desk) = place.desk_at(&access)
             && let Some(seat) = Desk::sit(desk, mode, actor)
         {
             return seat;
@@ -108,18 +125,18 @@ impl Consoles {
             Ok((bmc, line))
         };
         let opened = opened.await;
-        let (bmc, line) = place.remember(access, opened)?;
+        let (bmc, line) = place.remember(access.clone(), opened)?;
         let desk = Desk::new(id);
         // Before its task starts: a desk without a seat closes.
         let seat = Desk::sit(&desk, mode, actor).unwrap_or(Err(AttachError::Bmc(BmcError::ShuttingDown)));
-        self.open(id, &desk, bmc, line);
-        place.desk = Some(desk);
+        place.open = Some(self.open(id, desk, access, bmc, line));
         seat
     }
 
-    fn open(&self, id: &str, desk: &Arc<Desk>, bmc: Bmc, line: ConsoleLine) {
-        let log = Log::new(self.dir.join(id));
-        self.tasks.spawn(Desk::run(Arc::clone(desk), bmc, line, log, self.stop.clone()));
+    fn open(&self, id: &str, desk: Arc<Desk>, access: Access, bmc: Bmc, line: ConsoleLine) -> Open {
+        let (log, leave) = (Log::new(self.dir.join(id)), self.stop.child_token());
+        self.tasks.spawn(Desk::run(Arc::clone(&desk), bmc, line, log, leave.clone()));
+        Open { desk, access, leave }
     }
 
     /// The log of `id`'s console, oldest first; `None`: there never was one.
@@ -127,7 +144,7 @@ impl Consoles {
         // Locked: a line is being opened, of a BMC that may be dead, and nothing was said on it yet. Who wants the log
         // then does not wait for that.
         let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
-        let unfinished = slot.and_then(|slot| slot.try_lock().ok()?.desk.as_ref()?.unfinished());
+        let unfinished = slot.and_then(|slot| slot.try_lock().ok()?.open.as_ref()?.desk.unfinished());
         let dir = self.dir.join(id);
         let read = tokio::task::spawn_blocking(move || log::read(&dir, &query, unfinished));
         read.await.map_err(std::io::Error::other)?
@@ -155,6 +172,26 @@ mod tests {
         };
         let keys = Keys { password: Zeroizing::new(password.into()), ..Keys::default() };
         Access::of(&machine, &keys).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_desk_at_another_bmc_is_left_and_one_with_another_password_is_not() {
+        let (desk, leave) = (Desk::new("n1"), CancellationToken::new());
+        let mut ann = Desk::sit(&desk, Mode::Write, "ann").unwrap().unwrap();
+        let old = access("192.0.2.7", "old").await;
+        let open = Open { desk, access: old.clone(), leave: leave.clone() };
+        let mut place = Place { open: Some(open), failed: None };
+        for same in [old, access("192.0.2.7", "new").await] {
+            assert!(place.desk_at(&same).is_some() && !leave.is_cancelled());
+        }
+        assert!(place.desk_at(&access("192.0.2.8", "old").await).is_none());
+        assert!(leave.is_cancelled() && place.open.is_none());
+        let mut last = None;
+        while let Ok(output) = ann.output.try_recv() {
+            last = Some(output);
+        }
+        assert!(matches!(last, Some(Output::Moved)), "{last:?}");
+        assert!(Desk::sit(&ann.desk, Mode::ReadOnly, "bob").is_none(), "it has closed");
     }
 
     #[tokio::test]

@@ -22,6 +22,8 @@ pub(crate) enum Output {
     Notice(Arc<str>),
     /// The line is gone for good; the last output.
     Ended(Arc<BmcError>),
+    /// The node has another BMC now; the last output.
+    Moved,
 }
 
 /// What a writer sends.

@@ -74,11 +74,12 @@ impl Found {
         }
     }
 
-    /// Takes out those that began long ago, and says which.
+    /// Takes out those that began long ago, and says which. One that is being told stays: with the centre away that takes as
+    /// long as it is, and what it said is here.
     pub(super) fn forget_old(&self, now: Instant) -> Vec<MacAddr> {
         let mut all = self.lock();
         let patience = |one: &One| if one.fetched { FORGOTTEN } else { ONLY_ASKED };
-        let old = |one: &One| now.saturating_duration_since(one.since) >= patience(one);
+        let old = |one: &One| one.said.is_none() && now.saturating_duration_since(one.since) >= patience(one);
         let forgotten: Vec<MacAddr> = all.iter().filter(|(_, one)| old(one)).map(|(mac, _)| *mac).collect();
         for mac in &forgotten {
             all.remove(mac);
@@ -215,6 +216,19 @@ mod tests {
         assert_eq!(found.forget_old(now + ONLY_ASKED).len(), MOST - 2, "asking again keeps no place");
         assert_eq!(found.forget_old(now + FORGOTTEN).len(), 2, "their addresses are given back");
         assert_eq!(found.begin(mac(MOST), ROW, later), Begun::Yes);
+    }
+
+    #[test]
+    fn one_that_is_being_told_while_the_centre_is_away_is_not_forgotten() {
+        let (found, now) = (Found::default(), Instant::now());
+        let (told, silent) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+        for mac in [told, silent] {
+            assert_eq!(found.begin(mac, ROW, now), Begun::Yes);
+            found.fetched(mac, now);
+        }
+        assert!(found.say(told, Hardware::default()), "nobody tells of it yet");
+        assert_eq!(found.forget_old(now + FORGOTTEN * 2), [silent]);
+        assert!(found.said(told).is_some());
     }
 
     #[test]

@@ -74,6 +74,12 @@ impl Wanted {
         past
     }
 
+    /// One as it happens. Of ports that are named with all that was in the packet, as in what is kept of them.
+    fn live(&self, seen: &Seen) -> BootEvent {
+        let whole = if self.macs.is_empty() { None } else { seen.told_whole() };
+        event(whole.as_ref().unwrap_or(seen))
+    }
+
     fn has(&self, event: &farrier_netboot::BootEvent) -> bool {
         (self.macs.is_empty() || event.mac.is_some_and(|mac| self.macs.contains(&mac)))
             && (!self.dhcp_only || event.kind.is_dhcp())
@@ -100,7 +106,7 @@ async fn tell(
             seen = live.recv() => seen,
         };
         let told = match seen {
-            Ok(seen) if seen.sequence > last && wanted.has(&seen) => event(&seen),
+            Ok(seen) if seen.sequence > last && wanted.has(&seen) => wanted.live(&seen),
             Ok(_) => continue,
             // A storm, or a caller that reads slowly.
             Err(RecvError::Lagged(count)) => BootEvent {

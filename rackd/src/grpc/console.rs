@@ -136,6 +136,11 @@ async fn attend(
                     let _ = tx.send(Err(bmc_failed(&error))).await;
                     return;
                 }
+                Ok(Output::Moved) => {
+                    let text = "the node has another BMC now: attach again for its console";
+                    let _ = tx.send(Err(refuse(Code::Aborted, Reason::ConsoleMoved, text))).await;
+                    return;
+                }
                 Err(RecvError::Lagged(count)) => {
                     notice(&format!("{count} pieces were left out here: this connection is slow"))
                 }

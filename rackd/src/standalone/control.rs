@@ -49,8 +49,12 @@ fn router(netboot: Netboot) -> Router {
         .route("/reservations", get(async |State(netboot): State<Netboot>| json(&reservations(&netboot))))
         .route("/log", get(log))
         .route("/trace/{mac}", get(trace))
+        .fallback(async || (StatusCode::NOT_FOUND, PATHS))
         .with_state(netboot)
 }
+
+/// What there is.
+const PATHS: &str = "expected /leases, /reservations, /log, /log?mac=MAC or /trace/MAC\n";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

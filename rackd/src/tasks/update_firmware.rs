@@ -2,11 +2,11 @@ use super::context::{Context, Meter};
 use super::power::observed;
 use super::step::{Step, StepError, Timeouts};
 use crate::cache::CachedImage;
-use farrier_bmc::{Bmc, BmcError, BmcTaskState, Deadline, FirmwareFile, FirmwarePart};
+use farrier_bmc::{Bmc, BmcError, BmcTask, BmcTaskState, Deadline, FirmwareFile, FirmwarePart};
 use farrier_proto::rack::FirmwareImage;
 use farrier_runtime::crash;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The BMC fetches firmware, or is sent it, and installs it, once; its own task is followed to its end, over restarts of the BMC too.
 pub(super) struct UpdateFirmware;
@@ -90,19 +90,16 @@ async fn follow(cx: &Context<'_>, bmc: &Bmc, task: &str, before: &[FirmwarePart]
     if task.is_empty() {
         return told(cx, bmc, before, "and its BMC tells nothing of it").await;
     }
-    let (mut pause, mut waits, mut away) = (FIRST_PAUSE, 0, false);
+    let (mut pause, mut away, mut watched) = (FIRST_PAUSE, false, Watched::since(Instant::now()));
     loop {
         match bmc.task(task, cx.call()).await {
-            Ok(seen) => match seen.state {
-                BmcTaskState::Done => return told(cx, bmc, before, "done").await,
-                BmcTaskState::Failed => {
+            Ok(seen) => match watched.sees(&seen, Instant::now()) {
+                Turn::Done => return told(cx, bmc, before, "done").await,
+                Turn::Failed => {
                     return Err(StepError::fatal(format!("the BMC's task {task} failed: {}", seen.message)));
                 }
-                BmcTaskState::Waiting if waits >= WAITS => {
-                    return told(cx, bmc, before, "waits for the machine's next start").await;
-                }
-                state => {
-                    waits = if state == BmcTaskState::Waiting { waits + 1 } else { 0 };
+                Turn::ForAStart => return told(cx, bmc, before, "waits for the machine's next start").await,
+                Turn::GoesOn => {
                     let percent = seen.percent.map(|percent| format!("{percent} %, ")).unwrap_or_default();
                     cx.note(format!("{BEGUN}: {percent}{}", seen.message)).await?;
                 }
@@ -126,6 +123,57 @@ async fn follow(cx: &Context<'_>, bmc: &Bmc, task: &str, before: &[FirmwarePart]
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// What has been seen of a task: pure.
+struct Watched {
+    since: Instant,
+    /// It was seen at work.
+    worked: bool,
+    /// Since when it waits, and with which words.
+    waits: Option<(Instant, String)>,
+}
+
+/// What it has come to.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    Done,
+    Failed,
+    /// It waits for a start of the machine that nobody here causes.
+    ForAStart,
+    GoesOn,
+}
+
+impl Watched {
+    fn since(now: Instant) -> Self {
+        Self { since: now, worked: false, waits: None }
+    }
+
+    fn sees(&mut self, seen: &BmcTask, now: Instant) -> Turn {
+        let may_be_of_before = seen.of_service && !self.worked && now < self.since + STALE;
+        match seen.state {
+            BmcTaskState::Done | BmcTaskState::Failed if may_be_of_before => Turn::GoesOn,
+            BmcTaskState::Done => Turn::Done,
+            BmcTaskState::Failed => Turn::Failed,
+            BmcTaskState::Running => {
+                (self.worked, self.waits) = (true, None);
+                Turn::GoesOn
+            }
+            BmcTaskState::Waiting => match &self.waits {
+                Some((since, words)) if *words == seen.message => {
+                    if now < *since + TURN {
+                        Turn::GoesOn
+                    } else {
+                        Turn::ForAStart
+                    }
+                }
+                _ => {
+                    self.waits = Some((now, seen.message.clone()));
+                    Turn::GoesOn
+                }
+            },
+        }
     }
 }
 
@@ -160,5 +208,49 @@ const ASKING: &str = "asking for the update";
 const BEGUN: &str = "begun";
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(15);
-/// So often in a row a task waits before it is taken for one that waits for a start: some wait for their turn first.
-const WAITS: u32 = 4;
+/// So long the end of an update is taken for that of the one before, where the service itself tells it and was not seen at work.
+const STALE: Duration = Duration::from_secs(60);
+/// So long a task waits for its turn behind others, before it is taken for one that waits for a start: the next operation may
+/// switch off a machine whose node is free.
+const TURN: Duration = Duration::from_secs(180);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use BmcTaskState::{Done, Failed, Running, Waiting};
+
+    fn seen(state: BmcTaskState, message: &str, of_service: bool) -> BmcTask {
+        BmcTask { state, message: message.to_owned(), percent: None, of_service }
+    }
+
+    /// What a series of looks, each with its second, comes to.
+    fn turns<const N: usize>(looks: [(u64, BmcTask); N]) -> Vec<Turn> {
+        let begun = Instant::now();
+        let mut watched = Watched::since(begun);
+        looks.map(|(second, task)| watched.sees(&task, begun + Duration::from_secs(second))).into()
+    }
+
+    #[test]
+    fn an_end_that_the_service_tells_before_any_work_may_be_that_of_the_update_before() {
+        let service = |state| seen(state, "", true);
+        use Turn::GoesOn;
+        let quick =
+            turns([(0, service(Done)), (1, service(Failed)), (3, service(Running)), (5, service(Done))]);
+        assert_eq!(quick, [GoesOn, GoesOn, GoesOn, Turn::Done]);
+        // Between two looks it may all have happened.
+        assert_eq!(turns([(0, service(Failed)), (61, service(Failed))]), [GoesOn, Turn::Failed]);
+        assert_eq!(turns([(0, seen(Done, "", false))]), [Turn::Done], "a task is of one update");
+    }
+
+    #[test]
+    fn a_task_behind_others_does_not_wait_for_a_start() {
+        let waits = |words: &str| seen(Waiting, words, false);
+        use Turn::GoesOn;
+        let queued = [(0, waits("new")), (100, waits("scheduled")), (279, waits("scheduled"))];
+        assert_eq!(turns(queued), [GoesOn, GoesOn, GoesOn], "its words changed");
+        let for_ever = [(0, waits("scheduled")), (179, waits("scheduled")), (180, waits("scheduled"))];
+        assert_eq!(turns(for_ever), [GoesOn, GoesOn, Turn::ForAStart]);
+        let worked = [(0, waits("a")), (100, seen(Running, "", false)), (150, waits("a")), (329, waits("a"))];
+        assert_eq!(turns(worked), [GoesOn, GoesOn, GoesOn, GoesOn]);
+    }
+}

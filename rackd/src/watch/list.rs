@@ -28,6 +28,8 @@ pub(super) struct Watched {
     pub(super) settling_since: Option<Instant>,
     /// Its password was refused once: it may have been changed since inventory was asked for it.
     pub(super) doubted: bool,
+    /// The mark of who answered last.
+    pub(super) who: Option<u64>,
     /// When to ask again who the machine is; `None`: at the next look.
     pub(super) machine_at: Option<Instant>,
 }
@@ -142,6 +144,7 @@ pub(super) fn renew(old: Vec<Watched>, nodes: Vec<WatchedNode>) -> Vec<Watched> 
                 not_before: None,
                 settling_since: None,
                 doubted: false,
+                who: None,
                 machine_at: None,
             },
         }

@@ -77,6 +77,10 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
             if !look.settling {
                 watched.settling_since = None;
             }
+            // Two BMCs may have changed addresses between two looks.
+            if watched.who.replace(look.who) != Some(look.who) {
+                watched.machine_at = None;
+            }
             power_of(look, driver, machine(watched, deadline).await)
         }
         // Nobody was asked.
@@ -216,7 +220,7 @@ fn plain(text: &str) -> String {
 pub(super) const PATIENCE: Duration = Duration::from_secs(35);
 /// Until one that refuses its password is asked again: it may lock the account. New words are tried at once.
 pub(super) const REFUSED: Duration = Duration::from_secs(15 * 60);
-/// Between two questions who a machine is, about: a board is swapped while its BMC is away, and then it is asked anyhow.
+/// Between two questions who a machine is, about: where another may answer, it is asked at once.
 const MACHINE: Duration = Duration::from_secs(60 * 60);
 /// Characters of a serial number.
 const WORD: usize = 64;

@@ -25,6 +25,8 @@ enum Mood {
     Leaving,
     /// It is well, and its machine is not.
     Ill,
+    /// Another is at its address, with the same password.
+    Another,
 }
 
 struct Rack {
@@ -86,10 +88,11 @@ async fn serve(mut stream: TcpStream, mood: Arc<Mutex<Mood>>) {
             ),
             (Mood::Refuses, _) => ("401 Unauthorized", "{}"),
             (Mood::Empty, _) => ("200 OK", r#"{"Members": []}"#),
-            (Mood::Well | Mood::Leaving | Mood::Ill, "/redfish/v1/Systems") => {
+            (Mood::Well | Mood::Leaving | Mood::Ill | Mood::Another, "/redfish/v1/Systems") => {
                 ("200 OK", r#"{"Members": [{"@odata.id": "/redfish/v1/Systems/1"}]}"#)
             }
             (Mood::Well, _) => ("200 OK", r#"{"PowerState": "On"}"#),
+            (Mood::Another, _) => ("200 OK", r#"{"PowerState": "On", "SerialNumber": "B18"}"#),
             (Mood::Leaving, _) => ("200 OK", r#"{"PowerState": "PoweringOff"}"#),
             (Mood::Ill, _) => (
                 "200 OK",
@@ -174,6 +177,11 @@ async fn the_machines_health_comes_with_its_power_and_who_it_is_now_and_then() {
     };
     assert_eq!(first, Some(ill(Some(machine.clone()))));
     assert_eq!(rack.look(Mood::Ill).await, Some(ill(None)), "asked for once an hour");
+    // While every look succeeds.
+    let other = rack.look(Mood::Another).await;
+    let Some(Seen::Power { machine: Some(other), .. }) = other.clone() else { panic!("at once: {other:?}") };
+    assert_eq!(other.serial, "B18");
+    assert_eq!(rack.look(Mood::Another).await, Some(ON));
     assert!(matches!(rack.look(Mood::Starting).await, Some(Seen::Unreachable(_))));
     let again = rack.look(Mood::Ill).await;
     let Some(Seen::Power { machine: Some(back), .. }) = again.clone() else {

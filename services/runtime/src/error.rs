@@ -59,6 +59,8 @@ reasons! {
     NodeBusy = "NODE_BUSY",
     /// Somebody else has the console.
     ConsoleTaken = "CONSOLE_TAKEN",
+    /// The console is another BMC's now.
+    ConsoleMoved = "CONSOLE_MOVED",
     /// A BMC did not do what it was asked.
     BmcFailed = "BMC_FAILED",
     /// No node fits the request.

@@ -22,10 +22,14 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 
+const AFTER: &str = "At a terminal, at the beginning of a line: ~. leaves, ~B sends a BREAK, ~S and a letter a magic SysRq, ~~ a ~, \
+                     ~? tells these.\nA script's keystrokes come from standard input; at its end the console is still shown, until Ctrl-C.";
+
 /// Inputs ahead of a slow network: a pasted page.
 const AHEAD: usize = 64;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = AFTER)]
 pub struct Args {
     /// The node, by its name.
     name: String,

@@ -170,7 +170,13 @@ impl Link {
         ];
         let told: Vec<_> = faults.into_iter().filter(|(is, _)| *is).map(|(_, fault)| fault).collect();
         let health = if told.is_empty() { Health::Ok } else { Health::Critical };
-        Ok(Look { power, health, problem: told.join(", "), settling: self.is_settling(power) })
+        Ok(Look {
+            power,
+            health,
+            problem: told.join(", "),
+            settling: self.is_settling(power),
+            who: self.session_number,
+        })
     }
 
     /// Whether what is told may be of before the last change.

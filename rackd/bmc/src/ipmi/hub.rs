@@ -86,6 +86,8 @@ pub(crate) struct Shared {
     breakers: Breakers<Account>,
     routes: Mutex<HashMap<SocketAddr, Vec<Route>>>,
     next_route: AtomicU64,
+    /// Sessions that were opened.
+    sessions: AtomicU64,
 }
 
 struct Route {
@@ -126,6 +128,7 @@ impl IpmiHub {
             breakers: Breakers::default(),
             routes: Mutex::default(),
             next_route: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
         });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         for socket in std::iter::once(&v4).chain(&v6) {
@@ -228,6 +231,11 @@ impl Shared {
     /// Of all who use this account.
     pub(super) fn breaker(&self, address: &BmcAddress) -> Arc<Breaker> {
         self.breakers.of(address.addr, account(address), || Breaker::new(self.tuning.breaker()))
+    }
+
+    /// Another number for each session.
+    pub(super) fn session_number(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) fn add_route(&self, peer: SocketAddr) -> (u64, Inbox) {
@@ -340,6 +348,7 @@ mod tests {
             breakers: Breakers::default(),
             routes: Mutex::default(),
             next_route: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
         };
         let peer = ([192, 0, 2, 1], 623).into();
         let (_, inbox) = shared.add_route(peer);

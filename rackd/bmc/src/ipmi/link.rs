@@ -56,6 +56,8 @@ pub(crate) struct Link {
     pub(super) records: Option<(SdrRepositoryInfo, Arc<[Sensor]>)>,
     /// Kept here also while a command is under way, so that whoever gives up a call loses no session: BMCs have few.
     session: Option<ClientSession>,
+    /// Of the session that was opened last.
+    pub(super) session_number: u64,
     /// The session has administrator's privilege.
     raised: bool,
     /// The last question was not answered: whether anybody is there is asked before a session is.
@@ -109,6 +111,7 @@ impl Link {
             change: None,
             records: None,
             session: None,
+            session_number: 0,
             raised: false,
             doubted: false,
             last_used: Instant::now(),
@@ -290,6 +293,7 @@ impl Link {
         if self.session.is_none() {
             self.raised = false;
             let session = self.open(call).await?;
+            self.session_number = self.shared.session_number();
             self.put_session(session);
         }
         self.raise(call).await.map(|()| true)

@@ -22,6 +22,7 @@ use crate::actor::{self, Call, Job};
 use crate::actors::{Kept, Way};
 use crate::breaker::Breaker;
 use crate::coalesce::{Coalesced, Joined, Turn};
+use crate::look;
 use crate::ssh::Ssh;
 use crate::{
     BmcError, BmcIdentity, BootDevice, BootMode, BootOverride, Capability, Deadline, Identify, Identity,
@@ -233,7 +234,8 @@ impl Link {
         self.it_works();
         let (health, problem) = health::of(&system);
         let settling = power::on_its_way(&system).is_some();
-        Ok(Look { power: state, health, problem, settling })
+        let who = look::mark([system.text("UUID"), system.text("SerialNumber")]);
+        Ok(Look { power: state, health, problem, settling, who })
     }
 
     async fn reset(&mut self, call: &mut Call, reset: &'static Reset) -> Result<(), BmcError> {

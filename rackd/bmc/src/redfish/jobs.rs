@@ -9,6 +9,8 @@ use super::task;
 use crate::actor::Call;
 use crate::{BmcError, BmcTaskState};
 
+/// How the ids of jobs begin; their tasks have the same.
+const JOB_ID: &str = "JID_";
 /// What a job for BIOS settings is called.
 const BIOS_JOB: &str = "BIOSConfiguration";
 
@@ -20,15 +22,32 @@ impl Link {
         call: &mut Call,
         settings: &Path,
     ) -> Result<Option<Path>, BmcError> {
-        let (_, system) = self.system(call).await?;
-        let Some((path, manager)) = self.manager(call, &system).await? else { return Ok(None) };
-        let jobs = manager.link("Links/Oem/Dell/Jobs").or_else(|| path.member("Jobs")).unwrap_or(path);
+        let Some(jobs) = self.jobs(call).await? else { return Ok(None) };
         if let Some(job) = self.waiting_job(call, &jobs).await? {
             return Ok(Some(job));
         }
         let ask = Ask::post(&jobs, json!({ "TargetSettingsURI": settings.as_str() })).once("queueing a job");
         let answer = self.send(call, &ask).await?;
         if answer.status.is_success() { Ok(self.task_of(&answer)) } else { Err(self.refused(&ask, &answer)) }
+    }
+
+    /// The queue.
+    async fn jobs(&mut self, call: &mut Call) -> Result<Option<Path>, BmcError> {
+        let (_, system) = self.system(call).await?;
+        let Some((path, manager)) = self.manager(call, &system).await? else { return Ok(None) };
+        Ok(Some(manager.link("Links/Oem/Dell/Jobs").or_else(|| path.member("Jobs")).unwrap_or(path)))
+    }
+
+    /// Where the queue keeps what a task did that is no longer there: an iDRAC forgets a task seconds after its end, and its job
+    /// stays. `None`: it is no job's task, or was asked for there already.
+    pub(super) async fn job_of(&mut self, call: &mut Call, task: &Path) -> Result<Option<Path>, BmcError> {
+        let id = task.as_str().rsplit('/').next().filter(|id| id.starts_with(JOB_ID));
+        let Some(id) = id else { return Ok(None) };
+        if !self.vendor(call).await?.queues_jobs {
+            return Ok(None);
+        }
+        let jobs = self.jobs(call).await?;
+        Ok(jobs.and_then(|jobs| jobs.member(id)).filter(|job| job != task))
     }
 
     /// A job for BIOS settings that is not at its end. A queue that cannot be read has none that we know of.

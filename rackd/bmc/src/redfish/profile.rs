@@ -17,7 +17,8 @@ use crate::{BmcError, BmcTask, BmcTaskState, Capability, Deadline, Profile, Prof
 /// All of a full server is some hundreds of KiB of XML.
 const MAX_PROFILE: usize = 3 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// It is there for some seconds after its end only.
+const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How far an export is.
 enum Export {
@@ -126,6 +127,11 @@ impl Link {
     async fn exported(&mut self, call: &mut Call, path: Path) -> Result<Export, BmcError> {
         let ask = Ask { max_body: MAX_PROFILE, ..Ask::get(&path) };
         let answer = self.send(call, &ask).await?;
+        if answer.status == StatusCode::NOT_FOUND && self.job_of(call, &path).await?.is_some() {
+            let expected =
+                "the profile that was exported, which a BMC forgets soon after its end: export it again";
+            return Err(self.bad_answer(&ask, expected, &answer.describe()));
+        }
         if answer.status == StatusCode::OK && is_profile(&answer.body) {
             let text = String::from_utf8(answer.body.to_vec());
             return text
@@ -134,8 +140,7 @@ impl Link {
         }
         let accepted = answer.status == StatusCode::ACCEPTED;
         if accepted && answer.body.is_empty() {
-            let (state, message, percent) = (BmcTaskState::Running, String::new(), None);
-            return Ok(Export::Under(BmcTask { state, message, percent }));
+            return Ok(Export::Under(BmcTask::in_state(BmcTaskState::Running)));
         }
         let task = task::task(&self.document(&ask, &answer)?, accepted);
         if task.state == BmcTaskState::Done {

@@ -43,7 +43,9 @@ const STATES: &[(&str, BmcTaskState)] = &[
     ("Error", BmcTaskState::Failed),
 ];
 /// Where a document says its state, its progress and its words. Dell's tasks have a job's words too.
-const STATE: &[&str] = &["JobState", "Oem/Dell/JobState", "TaskState", "Oem/Hpe/State"];
+const STATE: &[&str] = &["JobState", "Oem/Dell/JobState", "TaskState", OF_SERVICE];
+/// The last of them is the update service's own.
+const OF_SERVICE: &str = "Oem/Hpe/State";
 const PERCENT: &[&str] = &["PercentComplete", "Oem/Dell/PercentComplete", "Oem/Hpe/FlashProgressPercent"];
 
 impl RedfishBmc {
@@ -80,14 +82,20 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 impl Link {
     pub(super) async fn task(&mut self, call: &mut Call, path: Path) -> Result<BmcTask, BmcError> {
-        let ask = Ask::get(&path);
-        let answer = self.send(call, &ask).await?;
+        let mut ask = Ask::get(&path);
+        let mut answer = self.send(call, &ask).await?;
+        if answer.status == StatusCode::NOT_FOUND
+            && let Some(job) = self.job_of(call, &path).await?
+        {
+            ask = Ask::get(&job);
+            answer = self.send(call, &ask).await?;
+        }
         if answer.status == StatusCode::NO_CONTENT {
-            return Ok(BmcTask { state: BmcTaskState::Done, message: String::new(), percent: None });
+            return Ok(BmcTask::in_state(BmcTaskState::Done));
         }
         let accepted = answer.status == StatusCode::ACCEPTED;
         if accepted && answer.body.is_empty() {
-            return Ok(BmcTask { state: BmcTaskState::Running, message: String::new(), percent: None });
+            return Ok(BmcTask::in_state(BmcTaskState::Running));
         }
         Ok(task(&self.document(&ask, &answer)?, accepted))
     }
@@ -117,16 +125,52 @@ pub(super) fn task(document: &Document, accepted: bool) -> BmcTask {
         state,
         message: own.or(said).or(word).unwrap_or_default(),
         percent: percent.map(|percent| u8::try_from(percent.min(100)).unwrap_or(100)),
+        of_service: document.text(OF_SERVICE).is_some(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redfish::scripted;
 
     fn read(text: &str, accepted: bool) -> (BmcTaskState, Option<u8>, String) {
         let task = task(&Document::parse(text.as_bytes(), None).unwrap(), accepted);
         (task.state, task.percent, task.message)
+    }
+
+    /// An iDRAC's tasks are gone some seconds after their end (its jobs are kept), and no other's id is a job's.
+    #[tokio::test]
+    async fn a_task_that_is_forgotten_is_asked_for_as_its_job() {
+        for (vendor, found) in [("Dell", true), ("Contoso", false)] {
+            let hub = scripted::hub(move |request| {
+                let root = format!(
+                    r#"{{"RedfishVersion": "1.15.0", "Vendor": "{vendor}", "Systems": {{"@odata.id": "/S"}}}}"#
+                );
+                let body = match request {
+                    "GET /redfish/v1/" => root.as_str(),
+                    "GET /S" => r#"{"Members": [{"@odata.id": "/S/1"}]}"#,
+                    "GET /S/1" => r#"{"PowerState": "On", "Links": {"ManagedBy": [{"@odata.id": "/M"}]}}"#,
+                    "GET /M" => r#"{"Links": {"Oem": {"Dell": {"Jobs": {"@odata.id": "/M/Jobs"}}}}}"#,
+                    "GET /M/Jobs/JID_1" => r#"{"JobState": "Completed", "Message": "done well"}"#,
+                    _ => return Some((404, "{}".to_owned())),
+                };
+                Some((200, body.to_owned()))
+            });
+            let soon = || Deadline::after(Duration::from_secs(60));
+            let bmc = hub.bmc(scripted::address()).recognised(soon()).await.unwrap();
+            let task =
+                async |id: &str| bmc.task(&format!("/redfish/v1/TaskService/Tasks/{id}"), soon()).await;
+            let job = task("JID_1").await;
+            assert_eq!(
+                job.is_ok_and(|job| (job.state, job.message.as_str()) == (BmcTaskState::Done, "done well")),
+                found
+            );
+            for other in ["JID_2", "7"] {
+                assert!(matches!(task(other).await, Err(BmcError::Http { status: 404, .. })), "{other}");
+            }
+            hub.shutdown().await;
+        }
     }
 
     #[test]

@@ -37,10 +37,7 @@ pub(crate) fn http(place: &Place, rackd: &Path, runs: usize) -> anyhow::Result<(
     make(place)?;
     println!("\n| HTTP, one client | server | MiB/s | CPU ms/MiB |\n|---|---|--:|--:|");
     for peer in ["farrier", "nginx"] {
-        let server = match peer {
-            "farrier" => servers::rackd(place, rackd, ("tcp", 8080))?,
-            _ => servers::nginx(place)?,
-        };
+        let server = servers::http(place, rackd, peer)?;
         let got = measure(place, &server, runs, BIG, |out| {
             let mut command = place.client(CURL);
             command.args(["-sS", "--fail", "-o"]).arg(out);

@@ -72,7 +72,7 @@ fn main() -> anyhow::Result<()> {
     }
     if wants("http") {
         files::http(&place, &options.rackd, options.runs)?;
-        crowd::http(&place, &options.rackd)?;
+        crowd::http(&place, &options.rackd, options.runs)?;
     }
     if wants("storm") {
         storm::run(&place, &options.rackd, options.machines)?;

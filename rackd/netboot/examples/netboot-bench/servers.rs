@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::place::{Place, SERVER};
 
@@ -185,8 +185,21 @@ impl Tftp<'_> {
     }
 }
 
+/// A server of HTTP that has served the file once: what it does at its start is not the transfer's.
+pub(crate) fn http(place: &Place, rackd: &Path, peer: &str) -> anyhow::Result<Server> {
+    let server = match peer {
+        "farrier" => self::rackd(place, rackd, ("tcp", 8080))?,
+        _ => nginx(place)?,
+    };
+    let mut curl = place.client("/usr/bin/curl");
+    curl.args(["-sS", "--fail", "-o", "/dev/null"]).arg(format!("http://{SERVER}:8080/artifacts/{BIG}"));
+    let done = curl.status().context("curl")?;
+    ensure!(done.success(), "{peer} does not serve {BIG}: {done}");
+    Ok(server)
+}
+
 /// One process with sendfile.
-pub(crate) fn nginx(place: &Place) -> anyhow::Result<Server> {
+fn nginx(place: &Place) -> anyhow::Result<Server> {
     let data = fresh(place, "nginx")?;
     let (at, root) = (data.display(), place.path("files"));
     let mut text = format!(

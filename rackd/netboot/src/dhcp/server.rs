@@ -22,7 +22,7 @@ use crate::decode::Packet;
 use crate::lease::Ask;
 use crate::metrics::Shed;
 use crate::{
-    BootEntry, BootTable, ClientKey, Dhcp, EventKind, LeaseChange, Leases, MacAddr, Pool, Segment,
+    Boot, BootEntry, BootTable, ClientKey, Dhcp, EventKind, LeaseChange, Leases, MacAddr, Pool, Segment,
     server::Shared, socket,
 };
 use farrier_model::Seldom;
@@ -305,9 +305,13 @@ impl Server {
 
     /// What a machine that is not in the table gets, when the segment has a pool for such.
     fn guest(&mut self, segment: &Segment, table: &BootTable, request: &Request) -> Guest {
-        // Firmware takes no address where nobody boots.
-        let has_one = segment.dhcp == Dhcp::Ours && (segment.boots || request.client == Client::Other);
-        let pool = segment.pool.as_ref().filter(|_| has_one);
+        // Firmware takes no address where nobody boots. Nor where there is nothing to boot yet: an offer without a boot file ends
+        // the try of UEFI's, while after silence it asks again, and what was found out of it meanwhile is there for it.
+        let has_one = |pool: &&Pool| {
+            segment.dhcp == Dhcp::Ours
+                && (request.client == Client::Other || segment.boots && pool.boot != Boot::None)
+        };
+        let pool = segment.pool.as_ref().filter(has_one);
         let Some(pool) = pool else { return Guest::Nothing };
         if !table.entries_of(request.mac).is_empty() {
             return Guest::Nothing;

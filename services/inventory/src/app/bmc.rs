@@ -37,48 +37,53 @@ pub(super) fn speaks_http(bmc: &Bmc) -> bool {
     HTTP.contains(&bmc.driver.as_str())
 }
 
-pub(super) fn check(bmc: &Bmc) -> Result<(), Status> {
+/// Where a node's BMC stands in a request.
+pub(super) const OF_NODE: &str = "node.bmc";
+
+/// `at`: where it stands in the request.
+pub(super) fn check(at: &str, bmc: &Bmc) -> Result<(), Status> {
+    let field = |name: &str| format!("{at}.{name}");
     if !DRIVERS.contains(&bmc.driver.as_str()) {
         return Err(invalid(
-            "node.bmc.driver",
+            &field("driver"),
             format!("expected one of {}, saw {:?}", DRIVERS.join(", "), bmc.driver),
         ));
     }
     if has_bmc(bmc) {
-        check::host_port("node.bmc.address", &bmc.address)?;
+        check::host_port(&field("address"), &bmc.address)?;
     } else if !bmc.address.is_empty() {
         return Err(invalid(
-            "node.bmc.address",
+            &field("address"),
             format!("expected nothing: driver {} reaches no BMC", bmc.driver),
         ));
     }
     let (user, password) = if speaks_http(bmc) { HTTP_BYTES } else { IPMI_BYTES };
     if bmc.user.len() > user {
-        return Err(invalid("node.bmc.user", format!("expected at most {user} bytes")));
+        return Err(invalid(&field("user"), format!("expected at most {user} bytes")));
     }
     if bmc.password.len() > password {
-        return Err(invalid("node.bmc.password", format!("expected at most {password} bytes")));
+        return Err(invalid(&field("password"), format!("expected at most {password} bytes")));
     }
     if !bmc.kg.is_empty() && (speaks_http(bmc) || bmc_key::parse(&bmc.kg).is_none()) {
         return Err(invalid(
-            "node.bmc.kg",
+            &field("kg"),
             "expected a key of IPMI: 1 to 20 bytes of text, or 0x and up to 40 hexadecimal digits (0x alone: none any more)",
         ));
     }
     if !CIPHER_SUITES.contains(&bmc.cipher_suite) {
-        return Err(invalid("node.bmc.cipher_suite", "expected 17, 3 or 0 (the best that the BMC offers)"));
+        return Err(invalid(&field("cipher_suite"), "expected 17, 3 or 0 (the best that the BMC offers)"));
     }
-    check_trust(bmc)?;
+    check_trust(at, bmc)?;
     let system = &bmc.system;
     if bmc.driver == SEAMICRO && !is_server(system) {
         return Err(invalid(
-            "node.bmc.system",
+            &field("system"),
             format!("expected a server of the chassis, two numbers such as 0/0, saw {system:?}"),
         ));
     }
     if system.len() > SYSTEM_BYTES || !system.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(invalid(
-            "node.bmc.system",
+            &field("system"),
             "expected the id or the path of a system, for example /redfish/v1/Systems/1, or nothing",
         ));
     }
@@ -104,29 +109,27 @@ pub(super) fn place_of_host(rack: &str, address: &str) -> String {
     format!("{rack} {host} ")
 }
 
-fn check_trust(bmc: &Bmc) -> Result<(), Status> {
+fn check_trust(at: &str, bmc: &Bmc) -> Result<(), Status> {
+    let field = |name: &str| format!("{at}.{name}");
     match bmc.scheme.as_str() {
         "" | "https" => {}
         "http" if bmc.certificate_sha256.is_empty() && bmc.ca_pem.is_empty() => {}
         "http" => {
-            return Err(invalid("node.bmc.scheme", "http has no certificate to compare: expected https"));
+            return Err(invalid(&field("scheme"), "http has no certificate to compare: expected https"));
         }
         other => {
-            return Err(invalid(
-                "node.bmc.scheme",
-                format!("expected https, http or nothing, saw {other:?}"),
-            ));
+            return Err(invalid(&field("scheme"), format!("expected https, http or nothing, saw {other:?}")));
         }
     }
     if !bmc.certificate_sha256.is_empty() && !is_sha256(&bmc.certificate_sha256) {
         return Err(invalid(
-            "node.bmc.certificate_sha256",
+            &field("certificate_sha256"),
             format!("expected 64 hexadecimal digits (a SHA-256), saw {}", bmc.certificate_sha256.len()),
         ));
     }
     if !bmc.ssh_host_key_sha256.is_empty() && !is_fingerprint(&bmc.ssh_host_key_sha256) {
         return Err(invalid(
-            "node.bmc.ssh_host_key_sha256",
+            &field("ssh_host_key_sha256"),
             "expected a fingerprint as `ssh-keygen -l` says it: SHA256: and 43 letters of base64",
         ));
     }
@@ -135,7 +138,7 @@ fn check_trust(bmc: &Bmc) -> Result<(), Status> {
     }
     if bmc.ca_pem.len() > CA_BYTES || DeviceTrust::authorities(&bmc.ca_pem).is_err() {
         return Err(invalid(
-            "node.bmc.ca_pem",
+            &field("ca_pem"),
             format!("expected certificates in PEM, at most {CA_BYTES} bytes, saw something else"),
         ));
     }
@@ -162,14 +165,17 @@ mod tests {
     #[test]
     fn a_server_of_a_chassis_is_named_in_one_way() {
         let chassis = |system: &str| {
-            check(&Bmc {
-                driver: SEAMICRO.into(),
-                address: "10.0.0.1".into(),
-                scheme: "http".into(),
-                system: system.into(),
-                password: "a password longer than any of IPMI's".into(),
-                ..Bmc::default()
-            })
+            check(
+                OF_NODE,
+                &Bmc {
+                    driver: SEAMICRO.into(),
+                    address: "10.0.0.1".into(),
+                    scheme: "http".into(),
+                    system: system.into(),
+                    password: "a password longer than any of IPMI's".into(),
+                    ..Bmc::default()
+                },
+            )
         };
         assert!(chassis("0/0").is_ok() && chassis("63/7").is_ok());
         for bad in ["", "0", "00/0", "0/0/0", "a/0", "-1/0"] {
@@ -181,7 +187,10 @@ mod tests {
     #[test]
     fn a_key_is_ipmis_and_what_is_refused_is_not_repeated() {
         let with = |driver: &str, kg: &str| {
-            check(&Bmc { driver: driver.into(), address: "10.0.0.1".into(), kg: kg.into(), ..Bmc::default() })
+            check(
+                OF_NODE,
+                &Bmc { driver: driver.into(), address: "10.0.0.1".into(), kg: kg.into(), ..Bmc::default() },
+            )
         };
         assert!(
             with("ipmi", "bmc-key").is_ok() && with("auto", "0x00ff").is_ok() && with("ipmi", "0x").is_ok()

@@ -2,7 +2,7 @@
 
 use super::cabled::UNIT;
 use super::node::RACK_UNITS;
-use super::proposal::{Matcher, serial};
+use super::proposal::{Matcher, PLACEHOLDERS, serial, unknown_placeholder};
 use super::resource::event;
 use super::{App, bmc, check, error};
 use farrier_model::{Collection, MacAddress, is_label};
@@ -127,16 +127,18 @@ fn check_plan(plan: &DiscoveryPlan) -> Result<(), Status> {
         return Err(invalid("plan", text));
     }
     let mut names = HashSet::new();
-    for rule in &plan.rules {
-        check_rule(rule)?;
+    for (number, rule) in (0..).zip(&plan.rules) {
+        check_rule(&at("rules", number), rule)?;
         if !names.insert(&rule.name) {
             return Err(invalid("plan.rules.name", format!("{} is used twice", rule.name)));
         }
     }
-    plan.positions.iter().try_for_each(check_position)?;
+    for (number, position) in (0..).zip(&plan.positions) {
+        check_position(&at("positions", number), position)?;
+    }
     let mut seen = HashSet::new();
-    for machine in &plan.machines {
-        check_machine(machine)?;
+    for (number, machine) in (0..).zip(&plan.machines) {
+        check_machine(&at("machines", number), machine)?;
         let bmc = machine.bmc_mac_address.to_lowercase();
         // Blades of one BMC are told apart by what they are.
         let bmc = if machine.serial_number.is_empty() && machine.mac_address.is_empty() {
@@ -153,52 +155,63 @@ fn check_plan(plan: &DiscoveryPlan) -> Result<(), Status> {
     Ok(())
 }
 
-fn check_rule(rule: &DiscoveryRule) -> Result<(), Status> {
+/// Where in the plan an error is. Of a machine its number and nothing that stands there: columns may have moved, and one of
+/// them has passwords.
+fn at(list: &str, number: usize) -> String {
+    format!("plan.{list}[{number}]")
+}
+
+fn check_rule(at: &str, rule: &DiscoveryRule) -> Result<(), Status> {
+    let field = |name: &str| format!("{at}.{name}");
     if !is_label(&rule.name) {
         let text = format!("expected 1 to 63 of a-z, 0-9 and '-', saw {:?}", rule.name);
-        return Err(invalid("plan.rules.name", text));
+        return Err(invalid(&field("name"), text));
     }
-    for (field, text) in [
-        ("plan.rules.vendor", &rule.vendor),
-        ("plan.rules.model", &rule.model),
-        ("plan.rules.serial_number", &rule.serial_number),
-        ("plan.rules.node_name", &rule.node_name),
+    let field = |name: &str| format!("{at}.{name} (rule {})", rule.name);
+    for (name, text) in [
+        ("vendor", &rule.vendor),
+        ("model", &rule.model),
+        ("serial_number", &rule.serial_number),
+        ("node_name", &rule.node_name),
     ] {
-        check::text(field, text)?;
+        check::text(&field(name), text)?;
     }
-    check::word("plan.rules.resource_class", &rule.resource_class)?;
+    if let Some(unknown) = unknown_placeholder(&rule.node_name) {
+        let known = PLACEHOLDERS.join(", ");
+        return Err(invalid(&field("node_name"), format!("expected any of {known}, saw {unknown:?}")));
+    }
+    check::word(&field("resource_class"), &rule.resource_class)?;
     let hex = |c: char| c.is_ascii_hexdigit() || c == ':';
     if rule.mac_prefix.len() > 17 || !rule.mac_prefix.chars().all(hex) {
         return Err(invalid(
-            "plan.rules.mac_prefix",
+            &field("mac_prefix"),
             "expected the beginning of a MAC address, such as 52:54:00",
         ));
     }
     if !rule.subnet.is_empty() && super::proposal::subnet(&rule.subnet).is_none() {
-        return Err(invalid("plan.rules.subnet", "expected a network such as 10.90.0.0/24"));
+        return Err(invalid(&field("subnet"), "expected a network such as 10.90.0.0/24"));
     }
     if !rule.bmc_subnet.is_empty() && super::proposal::subnet(&rule.bmc_subnet).is_none() {
-        return Err(invalid("plan.rules.bmc_subnet", "expected a network such as 10.0.9.0/24"));
+        return Err(invalid(&field("bmc_subnet"), "expected a network such as 10.0.9.0/24"));
     }
     let Some(bmc) = &rule.bmc else { return Ok(()) };
     let mut whole = bmc.clone();
     if whole.address.is_empty() && bmc::has_bmc(bmc) {
         whole.address = "bmc".to_owned();
     }
-    bmc::check(&whole)
+    bmc::check(&format!("{at}.bmc"), &whole)
 }
 
-fn check_position(position: &CabledPosition) -> Result<(), Status> {
-    for (field, text) in
-        [("plan.positions.switch_name", &position.switch_name), ("plan.positions.port", &position.port)]
-    {
-        check::text(field, text)?;
+fn check_position(at: &str, position: &CabledPosition) -> Result<(), Status> {
+    let field = |name: &str| format!("{at}.{name}");
+    for (name, text) in [("switch_name", &position.switch_name), ("port", &position.port)] {
+        check::text(&field(name), text)?;
         if text.trim().is_empty() {
-            return Err(invalid(field, "expected what the switch tells (LLDP), saw nothing"));
+            return Err(invalid(&field(name), "expected what the switch tells (LLDP), saw nothing"));
         }
     }
     if !position.rack.is_empty() {
-        check::name("plan.positions.rack", Collection::Racks, &position.rack)?;
+        check::name(&field("rack"), Collection::Racks, &position.rack)?;
     }
     let has_unit = match position.port.to_lowercase().matches(UNIT).count() {
         0 => (1..=RACK_UNITS).contains(&position.rack_unit),
@@ -209,43 +222,38 @@ fn check_position(position: &CabledPosition) -> Result<(), Status> {
             "expected one {UNIT} in the port or a rack unit of 1 to {RACK_UNITS}, saw {:?} and {}",
             position.port, position.rack_unit
         );
-        return Err(invalid("plan.positions.rack_unit", text));
+        return Err(invalid(&field("rack_unit"), text));
     }
     Ok(())
 }
 
-fn check_machine(machine: &ExpectedMachine) -> Result<(), Status> {
-    let mac = |field: &str, text: &str| match text.parse::<MacAddress>() {
-        Err(error) if !text.is_empty() => Err(invalid(field, error)),
+fn check_machine(at: &str, machine: &ExpectedMachine) -> Result<(), Status> {
+    let field = |name: &str| format!("{at}.{name}");
+    let mac = |name: &str, text: &str| match text.parse::<MacAddress>() {
+        Err(error) if !text.is_empty() => Err(invalid(&field(name), error)),
         _ => Ok(()),
     };
     let ids = [&machine.serial_number, &machine.mac_address, &machine.bmc_mac_address];
     if ids.into_iter().all(String::is_empty) {
-        return Err(invalid(
-            "plan.machines",
-            "expected a serial number or a MAC address of each, its BMC's too",
-        ));
+        return Err(invalid(at, "expected a serial number or a MAC address of each, its BMC's too"));
     }
-    check::text("plan.machines.serial_number", &machine.serial_number)?;
-    mac("plan.machines.mac_address", &machine.mac_address)?;
-    mac("plan.machines.bmc_mac_address", &machine.bmc_mac_address)?;
+    check::text(&field("serial_number"), &machine.serial_number)?;
+    mac("mac_address", &machine.mac_address)?;
+    mac("bmc_mac_address", &machine.bmc_mac_address)?;
     if !machine.bmc_address.is_empty() {
-        check::host_port("plan.machines.bmc_address", &machine.bmc_address)?;
+        check::host_port(&field("bmc_address"), &machine.bmc_address)?;
     }
     if machine.bmc_user.len() > LOGIN || machine.bmc_password.len() > LOGIN {
-        return Err(invalid(
-            "plan.machines",
-            format!("expected a user and a password of at most {LOGIN} bytes"),
-        ));
+        return Err(invalid(at, format!("expected a user and a password of at most {LOGIN} bytes")));
     }
     if !machine.rack.is_empty() {
-        check::name("plan.machines.rack", Collection::Racks, &machine.rack)?;
+        check::name(&field("rack"), Collection::Racks, &machine.rack)?;
     }
     if !machine.node.is_empty() {
-        check::name("plan.machines.node", Collection::Nodes, &machine.node)?;
+        check::name(&field("node"), Collection::Nodes, &machine.node)?;
     }
     if !(0..=100).contains(&machine.rack_unit) {
-        return Err(invalid("plan.machines.rack_unit", "expected 0 (unknown) to 100"));
+        return Err(invalid(&field("rack_unit"), "expected 0 (unknown) to 100"));
     }
     Ok(())
 }
@@ -256,3 +264,69 @@ const RULES: usize = 256;
 const MACHINES: usize = 4096;
 const WHOLE: usize = 2 << 20;
 const LOGIN: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use farrier_proto::inventory::Bmc;
+
+    fn rule(name: &str) -> DiscoveryRule {
+        DiscoveryRule { name: name.into(), node_name: "{rack}-{serial}".into(), ..DiscoveryRule::default() }
+    }
+
+    #[test]
+    fn what_is_refused_is_named_by_its_place_and_no_password_with_it() {
+        let expected = || ExpectedMachine {
+            serial_number: "A1".into(),
+            bmc_password: "p48".into(),
+            ..Default::default()
+        };
+        let position =
+            || CabledPosition { switch_name: "leaf".into(), port: "e{unit}".into(), ..Default::default() };
+        let good = DiscoveryPlan {
+            rules: vec![rule("dell"), rule("hpe")],
+            machines: vec![expected(), ExpectedMachine { serial_number: "A2".into(), ..expected() }],
+            positions: vec![position()],
+            ..DiscoveryPlan::default()
+        };
+        assert!(check_plan(&good).is_ok());
+        type Harm = fn(&mut DiscoveryPlan);
+        let harms: [(Harm, &str); 6] = [
+            (
+                |plan| plan.rules[1].subnet = "10.0.0.0".into(),
+                "plan.rules[1].subnet (rule hpe): expected a network",
+            ),
+            (
+                |plan| plan.rules[1].node_name = "{rack}-{serail}".into(),
+                "plan.rules[1].node_name (rule hpe): expected any of {serial}, {vendor}, {model}, {mac}, {rack}, {unit}, \
+                 saw \"{serail}\"",
+            ),
+            (
+                |plan| plan.rules[0].bmc = Some(Bmc { driver: "impi".into(), ..Bmc::default() }),
+                "plan.rules[0].bmc.driver: expected one of",
+            ),
+            (|plan| plan.rules[1].name = "dell".into(), "plan.rules.name: dell is used twice"),
+            (|plan| plan.machines[1].rack = "r1".into(), "plan.machines[1].rack: "),
+            (|plan| plan.positions[0].rack_unit = 7, "plan.positions[0].rack_unit: expected one {unit}"),
+        ];
+        for (harm, why) in harms {
+            let mut plan = good.clone();
+            harm(&mut plan);
+            let error = check_plan(&plan).unwrap_err();
+            assert!(error.message().starts_with(why) && !error.message().contains("p48"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_brace_that_is_not_closed_is_no_placeholder() {
+        for (template, unknown) in [
+            ("n-{unit}-{serial}", None),
+            ("plain", None),
+            ("n-{unit", Some("{unit")),
+            ("{rack}{x}", Some("{x}")),
+            ("{{rack}}", Some("{{rack}")),
+        ] {
+            assert_eq!(unknown_placeholder(template), unknown);
+        }
+    }
+}

@@ -113,7 +113,7 @@ impl Noun for Node {
 
     fn check(&self) -> Result<(), Status> {
         if let Some(bmc) = &self.bmc {
-            bmc::check(bmc)?;
+            bmc::check(bmc::OF_NODE, bmc)?;
         }
         if BootMode::try_from(self.boot_mode).is_err() {
             return Err(invalid("node.boot_mode", "expected BIOS, UEFI or nothing"));

@@ -260,18 +260,33 @@ fn own_bmc(machine: &DiscoveredMachine) -> Option<&OwnBmc> {
     machine.hardware.as_ref()?.own_bmc.as_ref()
 }
 
+/// What stands in a name for what a machine is.
+pub(super) const PLACEHOLDERS: [&str; 6] = ["{serial}", "{vendor}", "{model}", "{mac}", "{rack}", "{unit}"];
+
+/// The first word in braces that stands for nothing: it would be in every machine's name as it is.
+pub(super) fn unknown_placeholder(template: &str) -> Option<&str> {
+    let begins = template.match_indices('{').map(|(begin, _)| begin);
+    let words = begins.map(|begin| {
+        let word = template.get(begin..).unwrap_or_default();
+        word.split_inclusive('}').next().unwrap_or(word)
+    });
+    words.into_iter().find(|word| !PLACEHOLDERS.contains(word))
+}
+
 /// A label; `None` where nothing of one is left.
 fn render(template: &str, machine: &DiscoveredMachine, unit: i32) -> Option<String> {
     let system = system(machine);
+    let unit_number = unit.to_string();
+    let values: [&str; PLACEHOLDERS.len()] = [
+        &system.serial_number,
+        &system.manufacturer,
+        &system.product,
+        &machine.boot_mac_address,
+        machine.rack.rsplit('/').next().unwrap_or_default(),
+        &unit_number,
+    ];
     let mut text = template.to_owned();
-    for (word, value) in [
-        ("{serial}", system.serial_number.as_str()),
-        ("{vendor}", system.manufacturer.as_str()),
-        ("{model}", system.product.as_str()),
-        ("{mac}", machine.boot_mac_address.as_str()),
-        ("{rack}", machine.rack.rsplit('/').next().unwrap_or_default()),
-        ("{unit}", unit.to_string().as_str()),
-    ] {
+    for (word, value) in PLACEHOLDERS.into_iter().zip(values) {
         // What a machine says of itself is never a template.
         let plain: String = value.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         // A name that lacks what makes it one machine's would be every machine's.

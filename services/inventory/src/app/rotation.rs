@@ -86,7 +86,7 @@ fn check_new_user(node: &str, bmc: &Bmc, pending: bool, new_user: &str) -> Resul
             "expected another account than the node's own, whose password changes without it",
         ));
     }
-    super::bmc::check(&Bmc { user: new_user.to_owned(), ..bmc.clone() })
+    super::bmc::check(super::bmc::OF_NODE, &Bmc { user: new_user.to_owned(), ..bmc.clone() })
 }
 
 /// As people type it.
