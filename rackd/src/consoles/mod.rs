@@ -16,7 +16,7 @@ pub(crate) use seat::{Input, Mode, Output, Seat};
 
 use crate::bmc::{Access, Bmcs};
 use crate::config::LogWhen;
-use desk::Desk;
+use desk::{Desk, driver_of};
 use farrier_bmc::{Bmc, BmcError, ConsoleLine, Deadline};
 use keep::Kept;
 use log::Log;
@@ -109,7 +109,7 @@ impl Consoles {
         };
         let opened = opened.await;
         let (bmc, line) = place.remember(access, opened)?;
-        let desk = Desk::new(id);
+        let desk = Desk::new(id, driver_of(&bmc));
         // Before its task starts: a desk without a seat closes.
         let seat = Desk::sit(&desk, mode, actor).unwrap_or(Err(AttachError::Bmc(BmcError::ShuttingDown)));
         self.open(id, &desk, bmc, line);
