@@ -5,6 +5,7 @@
 //! instance).
 
 pub mod bmc_key;
+pub mod bmc_place;
 pub mod bmc_user;
 pub mod chassis;
 pub mod chunks;

@@ -1,6 +1,6 @@
 //! Everything one rackd has, shared by its servers and tasks.
 
-use crate::bmc::Bmcs;
+use crate::bmc::{Bmcs, Moves};
 use crate::boot_cd::BootCds;
 use crate::cache::ImageCache;
 use crate::config::{Config, Role, SegmentConfig};
@@ -32,6 +32,7 @@ pub(crate) struct Rack {
     pub(crate) known: KnownMachines,
     pub(crate) homes: Homes,
     pub(crate) bmc: Bmcs,
+    pub(crate) moves: Moves,
     pub(crate) boot_cds: BootCds,
     pub(crate) consoles: Consoles,
     pub(crate) discovery: Discovery,

@@ -48,6 +48,8 @@ pub const RULES: RuleTable = &[
     ("farrier.rack.v1.BmcService/ReadBootDevice", SCHEDULER),
     ("farrier.rack.v1.BmcService/SetBootDevice", SCHEDULER),
     ("farrier.rack.v1.BmcService/IdentifyMachine", SCHEDULER),
+    ("farrier.rack.v1.BmcService/ReadBootMode", SCHEDULER),
+    ("farrier.rack.v1.BmcService/SetBootMode", SCHEDULER),
     ("farrier.rack.v1.BmcService/ReadSecureBoot", SCHEDULER),
     ("farrier.rack.v1.BmcService/SetSecureBoot", SCHEDULER),
     ("farrier.rack.v1.BmcService/ReadSecureBootKeys", SCHEDULER),

@@ -145,6 +145,7 @@ pub async fn start(
         bmc: Bmcs::bind(&config.data, config.ssh_helper.clone()).await.context("no UDP socket for IPMI")?,
         tasks: Tasks::default(),
         beside: crate::watch::Beside::default(),
+        moves: crate::bmc::Moves::default(),
         timeouts: config.timeouts.clone(),
         started: farrier_runtime::time::now(),
         http_port: bound.http.port(),

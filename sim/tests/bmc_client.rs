@@ -66,6 +66,7 @@ async fn what_happens_once_happens_once_and_what_is_drawn_is_read() {
     let bmc = lab.client();
     for capability in Capability::ALL {
         let lacks = [
+            Capability::BootMode,
             Capability::BootOrder,
             Capability::Events,
             Capability::VirtualMedia,

@@ -3,6 +3,8 @@
 
 #[path = "redfish_client/auto.rs"]
 mod auto;
+#[path = "redfish_client/boot_mode.rs"]
+mod boot_mode;
 #[path = "redfish_client/boot_order.rs"]
 mod boot_order;
 #[path = "redfish_client/event_stream.rs"]
@@ -425,10 +427,10 @@ async fn a_cycle_whose_answer_is_lost_is_not_sent_again() {
 async fn a_service_that_lies_is_found_out() {
     let lab = Lab::start(|config| config.refuses_mode = true).await;
     let bmc = lab.client();
-    let wanted = BootOverride { device: Device::Network, persistent: true, mode: BootMode::Uefi };
+    let wanted = BootOverride { device: Device::Network, persistent: true, mode: BootMode::Bios };
     // The mode is not to be had; the device is, and what is read back says both.
     let seen = bmc.set_boot_device(wanted, soon()).await.unwrap();
-    assert_eq!(seen, BootOverride { mode: BootMode::Bios, ..wanted });
+    assert_eq!(seen, BootOverride { mode: BootMode::Uefi, ..wanted });
     lab.faults(|faults| (faults.forgets_boot, faults.forgets_power) = (true, true));
     let disk = BootOverride { device: Device::Disk, ..wanted };
     let error = bmc.set_boot_device(disk, soon()).await.unwrap_err();

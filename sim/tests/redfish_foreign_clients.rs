@@ -55,6 +55,12 @@ except sushy.exceptions.InvalidParameterValueError:
     pass
 system.reset_system(sushy.ResetType.ON)
 system.reset_system(sushy.ResetType.NMI)
+# As Ironic's set_boot_mode does.
+assert system.boot.mode == sushy.BootSourceOverrideMode.UEFI
+for mode in (sushy.BootSourceOverrideMode.LEGACY, sushy.BootSourceOverrideMode.UEFI):
+    system.set_system_boot_options(mode=mode)
+    system.refresh(force=True)
+    assert system.boot.mode == mode and system.boot.enabled == sushy.BootSourceOverrideEnabled.DISABLED
 [manager] = root.get_manager_collection().get_members()
 assert manager.firmware_version and manager.manager_type == sushy.ManagerType.BMC
 assert sushy.ResetType.FORCE_RESTART in manager.get_allowed_reset_manager_values()

@@ -126,6 +126,17 @@ async fn the_command_line_says_what_a_machine_starts_from_over_redfish() {
         shown,
         serde_json::json!({ "device": "disk", "times": "always", "boot_mode": "bios", "driver": "redfish" })
     );
+    // The firmware's own mode, whatever an override says; a plain BMC changes it at once.
+    farrier(&["node", "boot-device", "set", "red", "none"]).unwrap();
+    let mode = ["node", "boot-mode", "set", "red", "bios", "-o", "json"];
+    let mode = json(&farrier(&mode).unwrap());
+    let told = serde_json::json!({
+        "current": "bios", "pending": "", "settable": ["uefi", "bios"], "setting": "Boot/BootSourceOverrideMode",
+        "task": "", "driver": "redfish",
+    });
+    assert_eq!(mode, told);
+    assert_eq!(json(&farrier(&["node", "boot-mode", "show", "red", "-o", "json"]).unwrap()), told);
+    assert_eq!(system()["Boot"]["BootSourceOverrideMode"], "Legacy");
     let secure = json(&farrier(&["node", "secure-boot", "show", "red", "-o", "json"]).unwrap());
     assert_eq!((&secure["enabled"], &secure["driver"]), (&false.into(), &"redfish".into()), "{secure}");
     farrier(&["node", "secure-boot", "set", "red", "on"]).unwrap();
@@ -136,7 +147,7 @@ async fn the_command_line_says_what_a_machine_starts_from_over_redfish() {
         (&true.into(), &"Disabled".into())
     );
     let history = farrier(&["event", "list", "--resource", "red", "-o", "json"]).unwrap();
-    assert!(history.contains("set secure boot"), "{history}");
+    assert!(history.contains("set secure boot") && history.contains("set boot mode"), "{history}");
     farrier(&["node", "identify", "on", "red"]).unwrap();
     assert_eq!(system()["LocationIndicatorActive"], true);
     farrier(&["node", "identify", "off", "red"]).unwrap();

@@ -25,6 +25,8 @@ pub(crate) struct Viewer {
     outputs: Streaming<ConsoleOutput>,
     seen: String,
     notices: String,
+    /// The driver that has the line, as the first message says.
+    pub(crate) driver: String,
 }
 
 impl Viewer {
@@ -39,7 +41,13 @@ impl Viewer {
         let what = Some(attach_console_request::What::Attach(attach));
         inputs.send(AttachConsoleRequest { what }).await.unwrap();
         let answer = within(consoles(bench).attach_console(ReceiverStream::new(requests))).await?;
-        Ok(Self { inputs, outputs: answer.into_inner(), seen: String::new(), notices: String::new() })
+        Ok(Self {
+            inputs,
+            outputs: answer.into_inner(),
+            seen: String::new(),
+            notices: String::new(),
+            driver: String::new(),
+        })
     }
 
     pub(crate) async fn sends(&self, what: console_input::What) {
@@ -55,10 +63,11 @@ impl Viewer {
     async fn until(&mut self, what: &str, there: impl Fn(&Self) -> bool) {
         while !there(self) {
             match within(self.outputs.message()).await {
-                Ok(Some(ConsoleOutput { what: Some(console_output::What::Chars(chars)) })) => {
+                Ok(Some(ConsoleOutput { what: Some(console_output::What::Chars(chars)), driver })) => {
+                    self.driver.push_str(&driver);
                     self.seen.push_str(&String::from_utf8_lossy(&chars));
                 }
-                Ok(Some(ConsoleOutput { what: Some(console_output::What::Notice(notice)) })) => {
+                Ok(Some(ConsoleOutput { what: Some(console_output::What::Notice(notice)), .. })) => {
                     self.notices.push_str(&notice);
                     self.notices.push('\n');
                 }
@@ -128,6 +137,7 @@ async fn all_read_one_types_and_the_keyboard_changes_hands_only_on_purpose() {
     // Who comes later sees what was said before.
     let mut bob = attach(ConsoleMode::ReadOnly, "bob").await.unwrap();
     bob.sees("Booting\r\nn1 login: ").await;
+    assert_eq!((ann.driver.as_str(), bob.driver.as_str()), ("ipmi", "ipmi"));
     ann.is_told("bob looks on").await;
     ann.types("root\r").await;
     within(node.serial_port().wait_for(|heard| heard.typed == b"root\r")).await;

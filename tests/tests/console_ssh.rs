@@ -163,6 +163,7 @@ async fn a_console_over_ssh_is_shared_logged_and_opened_again_as_one_over_ipmi()
     ann.sees("n1 login: ").await;
     let mut bob = attach(ConsoleMode::ReadOnly, "bob").await.unwrap();
     bob.sees("Booting\r\nn1 login: ").await;
+    assert_eq!((ann.driver.as_str(), bob.driver.as_str()), ("redfish", "redfish"));
     assert_eq!(sshd.connections(), 1, "one line for both");
     // What ssh would take for a word of its own is typed like all else.
     ann.types("root\r~.\x1e.\r").await;

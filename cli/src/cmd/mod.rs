@@ -17,6 +17,7 @@ pub mod node_act;
 pub mod node_bios;
 pub mod node_bmc;
 pub mod node_boot;
+pub mod node_boot_mode;
 pub mod node_boot_order;
 pub mod node_chassis;
 pub mod node_console;

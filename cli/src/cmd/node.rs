@@ -104,6 +104,9 @@ pub enum Verb {
     /// Shows and sets what the node starts from.
     #[command(subcommand)]
     BootDevice(super::node_boot::Verb),
+    /// Shows and sets in which mode the node's firmware starts, BIOS or UEFI.
+    #[command(subcommand)]
+    BootMode(super::node_boot_mode::Verb),
     /// Shows and sets in which order the node's firmware tries what it can start from.
     #[command(subcommand)]
     BootOrder(super::node_boot_order::Verb),
@@ -297,6 +300,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Sensors(args) => super::node_sensors::run(args, session).await,
         Verb::Bios(verb) => super::node_bios::run(verb, session).await,
         Verb::BootDevice(verb) => super::node_boot::run(verb, session).await,
+        Verb::BootMode(verb) => super::node_boot_mode::run(verb, session).await,
         Verb::BootOrder(verb) => super::node_boot_order::run(verb, session).await,
         Verb::Profile(verb) => super::node_profile::run(verb, session).await,
         Verb::SecureBoot(verb) => super::node_secure_boot::run(verb, session).await,

@@ -2,7 +2,6 @@
 
 use super::{Column, Resource, column};
 use farrier_proto::rack::{BmcBootDevice, BootSource};
-use farrier_proto::types::BootMode;
 use serde_json::{Value, json};
 
 impl Resource for BmcBootDevice {
@@ -50,8 +49,6 @@ fn times(boot: &BmcBootDevice) -> &'static str {
 fn mode(boot: &BmcBootDevice) -> &'static str {
     match boot.boot_mode() {
         _ if boot.source() == BootSource::None => "",
-        BootMode::Unspecified => "",
-        BootMode::Bios => "bios",
-        BootMode::Uefi => "uefi",
+        mode => super::boot_mode::word(mode),
     }
 }

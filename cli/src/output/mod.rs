@@ -9,6 +9,7 @@ mod bmc_event;
 mod bmc_inventory;
 mod bmc_itself;
 mod boot_device;
+mod boot_mode;
 mod boot_order;
 mod chassis;
 mod console;

@@ -36,6 +36,7 @@ macro_rules! for_each_target {
             redfish_settings: 1_000,
             seamicro_client: 200,
             snapshot: 3_000,
+            ssh_console: 20_000,
             tftp: 50_000,
         }
     };

@@ -1,6 +1,7 @@
 //! A BMC that answers Redfish with anything: raw bytes, or HTTP around mangled JSON.
 
 use farrier_bmc::redfish::{Dial, DialError, RedfishAddress, RedfishHub, Stream, Trust, Tuning};
+use farrier_bmc::ssh::Ssh;
 use farrier_bmc::{Bmc, BmcError, BootMode, BootOverride, Deadline, Device, Led, Secret};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -156,7 +157,9 @@ pub(super) fn talk(data: &[u8], calls: impl AsyncFnOnce(Bmc)) {
             refused_pause: Duration::ZERO,
             ..Tuning::default()
         };
-        let hub = RedfishHub::with(Arc::new(Script(Arc::clone(&bmc))), tuning);
+        // Where a console is is read; nobody is there to open it.
+        let ssh = Ssh::with_program("/nonexistent/ssh".into(), "/nonexistent/helper".into());
+        let hub = RedfishHub::with_ssh(Arc::new(Script(Arc::clone(&bmc))), tuning, Some(ssh));
         let addr = ([192, 0, 2, 1], 80).into();
         calls(hub.bmc(RedfishAddress::new(addr, "u", Secret::new("hunter2"), Trust::Plain))).await;
         hub.shutdown().await;

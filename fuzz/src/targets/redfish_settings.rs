@@ -1,14 +1,17 @@
-//! What of a machine a BMC keeps over Redfish, and its stream of events: the first byte says which, the rest is its answers.
+//! What of a machine a BMC keeps over Redfish, its own network, and its stream of events: the first byte says which, the rest is
+//! its answers.
 
 use super::redfish_client::{soon, talk, told};
-use farrier_bmc::{KeyReset, ProfileFormat, ProfileShutdown, Secret};
+use farrier_bmc::{
+    BootMode, KeyReset, NetworkSettings, NewAddress, ProfileFormat, ProfileShutdown, Secret, StaticAddress,
+};
 
 /// Events of one input that are waited for.
 const EVENTS: usize = 64;
 
 pub fn run(data: &[u8]) {
     let Some((what, answers)) = data.split_first() else { return };
-    talk(answers, async |handle| match what % 12 {
+    talk(answers, async |handle| match what.wrapping_sub(b'0') % 14 {
         0 => {
             let Ok(mut events) = handle.events(soon()).await.map_err(told) else { return };
             for _ in 0..EVENTS {
@@ -66,6 +69,24 @@ pub fn run(data: &[u8]) {
             let _ = handle.delete_account("v", soon()).await.map_err(told);
         }
         11 => drop(handle.open_console(false, soon()).await.map_err(told)),
+        12 => {
+            let _ = handle.boot_mode(soon()).await.map_err(told);
+            if let Ok(set) = handle.set_boot_mode(BootMode::Bios, soon()).await.map_err(told) {
+                assert_eq!(set.next(), Some(BootMode::Bios), "set, and not read back");
+            }
+        }
+        13 => {
+            let address = StaticAddress::parse("192.0.2.7", "255.255.255.0", "192.0.2.1").unwrap();
+            let wanted = NetworkSettings {
+                address: Some(NewAddress::Static(address)),
+                vlan: Some(Some(7)),
+                ..NetworkSettings::default()
+            };
+            let _ = handle.set_network(&wanted, soon()).await.map_err(told);
+            if let Ok(settled) = handle.settle_network(&wanted, soon()).await.map_err(told) {
+                assert_eq!((settled.address, settled.vlan), (Some(address.address()), Some(7)));
+            }
+        }
         _ => {
             let log = handle.named_log("L", 4, soon()).await.map_err(told);
             assert!(log.map_or(0, |log| log.events.len()) <= 4);

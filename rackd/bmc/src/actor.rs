@@ -45,6 +45,9 @@ pub(crate) struct Call {
     pub(crate) deadline: Deadline,
     /// Datagrams or requests sent.
     pub(crate) sent: u32,
+    /// Of them, those to which came what nobody can read, and no answer. Over IPMI; a command that is answered in a session has
+    /// them forgotten.
+    pub(crate) garbled: u32,
     started: Instant,
     /// Held while a log-in is under way: half of one would leave a session at the BMC that nobody can close, so a caller
     /// who goes away does not end it.
@@ -53,7 +56,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(deadline: Deadline) -> Self {
-        Self { deadline, sent: 0, started: Instant::now(), log_in: Arc::default() }
+        Self { deadline, sent: 0, garbled: 0, started: Instant::now(), log_in: Arc::default() }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

@@ -7,10 +7,11 @@ use tokio::time::Instant;
 
 use crate::either::{Absent, Gave};
 use crate::{
-    Accounts, Bios, BiosSettings, BmcError, BmcIdentity, BootDevice, BootOrder, BootOverride, Capability,
-    Console, Deadline, EventLog, Events, Firmware, Identify, Identity, Interrupt, Inventory, Led, Look,
-    Power, PowerDraw, PowerState, Present, Profile, ReadInventory, ReadNetwork, ReadPowerDraw, ReadSensors,
-    Recognise, ResetBmc, SecureBoot, Sensors, SetNetwork, VirtualMedia, Vlans, Volumes, Watchdog,
+    Accounts, Bios, BiosSettings, BmcError, BmcIdentity, BootDevice, BootModeSetting, BootOrder,
+    BootOverride, Capability, Console, Deadline, EventLog, Events, Firmware, Identify, Identity, Interrupt,
+    Inventory, Led, Look, Power, PowerDraw, PowerState, Present, Profile, ReadInventory, ReadNetwork,
+    ReadPowerDraw, ReadSensors, Recognise, ResetBmc, SecureBoot, Sensors, SetNetwork, VirtualMedia, Vlans,
+    Volumes, Watchdog,
 };
 
 /// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].
@@ -20,6 +21,7 @@ pub struct Bmc {
     power: Given<dyn Power>,
     interrupt: Given<dyn Interrupt>,
     boot_device: Given<dyn BootDevice>,
+    pub(crate) boot_mode: Given<dyn BootModeSetting>,
     pub(crate) boot_order: Given<dyn BootOrder>,
     identity: Given<dyn Identity>,
     inventory: Given<dyn ReadInventory>,
@@ -63,6 +65,7 @@ impl Bmc {
             power: None,
             interrupt: None,
             boot_device: None,
+            boot_mode: None,
             boot_order: None,
             identity: None,
             inventory: None,
@@ -209,6 +212,7 @@ impl Bmc {
             power: self.power.or(other.power),
             interrupt: self.interrupt.or(other.interrupt),
             boot_device: self.boot_device.or(other.boot_device),
+            boot_mode: self.boot_mode.or(other.boot_mode),
             boot_order: self.boot_order.or(other.boot_order),
             identity: self.identity.or(other.identity),
             inventory: self.inventory.or(other.inventory),
@@ -263,6 +267,7 @@ impl Bmc {
             Capability::Power => of(&self.power),
             Capability::Interrupt => of(&self.interrupt),
             Capability::BootDevice => of(&self.boot_device),
+            Capability::BootMode => of(&self.boot_mode),
             Capability::BootOrder => of(&self.boot_order),
             Capability::Identity => of(&self.identity),
             Capability::Inventory => of(&self.inventory),

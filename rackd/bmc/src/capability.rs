@@ -11,6 +11,8 @@ pub enum Capability {
     Interrupt,
     /// [`crate::BootDevice`]
     BootDevice,
+    /// [`crate::BootModeSetting`]
+    BootMode,
     /// [`crate::BootOrder`]
     BootOrder,
     /// [`crate::Identity`]
@@ -61,6 +63,7 @@ impl Capability {
         Self::Power,
         Self::Interrupt,
         Self::BootDevice,
+        Self::BootMode,
         Self::BootOrder,
         Self::Identity,
         Self::Inventory,
@@ -91,6 +94,7 @@ impl Capability {
             Self::Power => "power",
             Self::Interrupt => "diagnostic interrupt",
             Self::BootDevice => "boot device",
+            Self::BootMode => "boot mode",
             Self::BootOrder => "boot order",
             Self::Identity => "identity",
             Self::Inventory => "inventory",

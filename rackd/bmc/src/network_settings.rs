@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use farrier_model::StaticAddress;
 
 use crate::{AddressSource, Bmc, BmcError, Capability, Deadline, NetworkInterface};
 
@@ -26,66 +25,36 @@ pub trait SetNetwork: Send + Sync {
 }
 
 /// What shall be so; what is not said stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NetworkSettings {
-    /// The BMC's word for the interface; empty: the one that it is asked through, or its only one.
-    pub interface: String,
-    /// Where its IPv4 address comes from.
-    pub address: Option<NewAddress>,
-    /// The VLAN that its frames are tagged with; `Some(None)`: they are not.
-    pub vlan: Option<Option<u16>>,
-}
+pub use farrier_model::bmc_place::{BmcPlace as NetworkSettings, NewAddress};
 
-/// An IPv4 address of an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NewAddress {
-    /// A server says it.
-    Dhcp,
-    /// This one.
-    Static(StaticAddress),
-}
-
-impl NetworkSettings {
-    /// Whether an interface is so. A source or a mask that a BMC does not tell is not held against it; a gateway is: there is
+impl NetworkInterface {
+    /// Whether it is as somebody wants it. A source or a mask that a BMC does not tell is not held against it; a gateway is: there is
     /// none then.
-    pub(crate) fn is_kept(&self, seen: &NetworkInterface) -> bool {
-        let from = match self.address {
+    pub(crate) fn is_as(&self, wanted: &NetworkSettings) -> bool {
+        let from = match wanted.address {
             None => true,
-            Some(NewAddress::Dhcp) => seen.source.is_none_or(|source| source == AddressSource::Dhcp),
+            Some(NewAddress::Dhcp) => self.source.is_none_or(|source| source == AddressSource::Dhcp),
             Some(NewAddress::Static(wanted)) => {
-                seen.source != Some(AddressSource::Dhcp)
-                    && seen.address == Some(wanted.address())
-                    && seen.subnet_mask.is_none_or(|mask| mask == wanted.subnet_mask())
-                    && wanted.gateway().is_none_or(|gateway| seen.gateway == Some(gateway))
+                self.source != Some(AddressSource::Dhcp)
+                    && self.address == Some(wanted.address())
+                    && self.subnet_mask.is_none_or(|mask| mask == wanted.subnet_mask())
+                    && wanted.gateway().is_none_or(|gateway| self.gateway == Some(gateway))
             }
         };
-        from && self.vlan.is_none_or(|vlan| seen.vlan == vlan)
+        from && wanted.vlan.is_none_or(|vlan| self.vlan == vlan)
     }
 
-    /// The interface, if it is so.
+    /// Itself, if it is so.
     pub(crate) fn settled(
-        &self,
+        self,
         addr: std::net::SocketAddr,
-        seen: NetworkInterface,
-    ) -> Result<NetworkInterface, BmcError> {
-        if self.is_kept(&seen) {
-            return Ok(seen);
+        wanted: &NetworkSettings,
+    ) -> Result<Self, BmcError> {
+        if self.is_as(wanted) {
+            return Ok(self);
         }
-        let (expected, seen) = (self.to_string(), seen.to_string());
+        let (expected, seen) = (wanted.to_string(), self.to_string());
         Err(BmcError::NotApplied { addr, what: "its own network settings", expected, seen })
-    }
-}
-
-impl fmt::Display for NetworkSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut words = Vec::new();
-        words.extend(self.address.map(|address| match address {
-            NewAddress::Dhcp => "address by DHCP".to_owned(),
-            NewAddress::Static(address) => format!("address {address}"),
-        }));
-        words.extend(self.vlan.map(vlan_words));
-        f.write_str(if words.is_empty() { "nothing" } else { "" })?;
-        f.write_str(&words.join(", "))
     }
 }
 
@@ -94,13 +63,9 @@ impl fmt::Display for NetworkInterface {
         let told = |told: Option<std::net::Ipv4Addr>| told.map_or("none".to_owned(), |ip| ip.to_string());
         let source = self.source.map_or("unknown", AddressSource::as_str);
         let (address, mask, gateway) = (told(self.address), told(self.subnet_mask), told(self.gateway));
-        let vlan = vlan_words(self.vlan);
+        let vlan = self.vlan.map_or("no VLAN".to_owned(), |vlan| format!("VLAN {vlan}"));
         write!(f, "address {address} ({source}), subnet mask {mask}, gateway {gateway}, {vlan}")
     }
-}
-
-fn vlan_words(vlan: Option<u16>) -> String {
-    vlan.map_or("no VLAN".to_owned(), |vlan| format!("VLAN {vlan}"))
 }
 
 impl Bmc {
@@ -135,6 +100,7 @@ impl Bmc {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use farrier_model::StaticAddress;
 
     #[test]
     fn what_was_asked_for_is_what_is_read_back_and_what_is_not_told_is_believed() {
@@ -155,7 +121,7 @@ mod tests {
             ..NetworkInterface::default()
         };
         let bare = NetworkInterface { subnet_mask: None, source: None, ..good.clone() };
-        assert!(wanted.is_kept(&good) && wanted.is_kept(&bare));
+        assert!(good.is_as(&wanted) && bare.is_as(&wanted));
         for bad in [
             NetworkInterface { address: Some([192, 0, 2, 8].into()), ..good.clone() },
             NetworkInterface { subnet_mask: Some([255, 255, 0, 0].into()), ..good.clone() },
@@ -163,7 +129,7 @@ mod tests {
             NetworkInterface { source: Some(AddressSource::Dhcp), ..good.clone() },
             NetworkInterface { vlan: None, ..good.clone() },
         ] {
-            let error = wanted.settled(([192, 0, 2, 7], 623).into(), bad.clone()).unwrap_err();
+            let error = bad.clone().settled(([192, 0, 2, 7], 623).into(), &wanted).unwrap_err();
             assert!(error.to_string().contains(&format!("seen {bad}")), "{error}");
         }
         let dhcp = NetworkSettings {
@@ -171,7 +137,7 @@ mod tests {
             vlan: Some(None),
             ..NetworkSettings::default()
         };
-        assert!(!dhcp.is_kept(&good));
-        assert!(dhcp.is_kept(&NetworkInterface { source: Some(AddressSource::Dhcp), vlan: None, ..good }));
+        assert!(!good.is_as(&dhcp));
+        assert!(NetworkInterface { source: Some(AddressSource::Dhcp), vlan: None, ..good }.is_as(&dhcp));
     }
 }

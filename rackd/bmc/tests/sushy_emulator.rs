@@ -148,6 +148,14 @@ async fn sushy_tools_emulator_is_driven() {
         assert_eq!(bmc.boot_device(soon()).await, Ok(wanted));
     }
 
+    // The mode alone, beside no override's device.
+    assert_eq!(bmc.boot_mode(soon()).await.unwrap().current, Some(BootMode::Bios));
+    for mode in [BootMode::Uefi, BootMode::Bios] {
+        let set = bmc.set_boot_mode(mode, soon()).await.unwrap();
+        assert_eq!((set.current, set.pending, set.task.as_str()), (Some(mode), None, ""));
+        assert_eq!(bmc.boot_mode(soon()).await, Ok(set));
+    }
+
     let inventory = bmc.inventory(soon()).await.unwrap();
     assert_eq!(inventory.nics[0].mac_address, "00:5c:52:31:3a:9c");
     let disks: Vec<_> =

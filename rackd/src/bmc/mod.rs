@@ -2,11 +2,13 @@
 
 mod access;
 mod dial;
+mod moves;
 mod names;
 mod remembered;
 
 pub(crate) use access::{Access, BadAccess, DriverChoice, Keys};
 pub(crate) use dial::TlsDial;
+pub(crate) use moves::Moves;
 
 use farrier_bmc::ipmi::{BmcAddress, IpmiHub};
 use farrier_bmc::redfish::{HTTPS_PORT, RedfishAddress, RedfishHub, Trust, Tuning};

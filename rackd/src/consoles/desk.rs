@@ -5,7 +5,7 @@ use super::lines::{Line, Lines};
 use super::log::Log;
 use super::seat::{Input, Mode, Output, Seat};
 use super::secrets::Secrets;
-use farrier_bmc::{Bmc, BmcError, ConsoleEvent, ConsoleInput, ConsoleLine, Deadline};
+use farrier_bmc::{Bmc, BmcError, Capability, ConsoleEvent, ConsoleInput, ConsoleLine, Deadline};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -49,6 +49,8 @@ struct State {
     /// For the log's sake, with nobody at the desk.
     keepers: usize,
     next: u64,
+    /// The one that has the line.
+    driver: String,
     writer: Option<u64>,
     scrollback: VecDeque<u8>,
     lines: Lines,
@@ -89,7 +91,7 @@ enum End {
 }
 
 impl Desk {
-    pub(super) fn new(node: &str) -> Arc<Self> {
+    pub(super) fn new(node: &str, driver: &str) -> Arc<Self> {
         let (output, _) = broadcast::channel(BEHIND);
         let (input, inputs) = mpsc::channel(INPUTS);
         tracing::debug!(node.id = node, "console opened");
@@ -98,6 +100,7 @@ impl Desk {
             seats: BTreeMap::new(),
             keepers: 0,
             next: 0,
+            driver: driver.to_owned(),
             writer: None,
             scrollback: VecDeque::new(),
             lines: Lines::default(),
@@ -144,10 +147,11 @@ impl Desk {
         }
         // Nothing comes between the two: output is sent under the same lock.
         let (scrollback, output) = (state.scrollback.iter().copied().collect(), desk.output.subscribe());
+        let driver = state.driver.clone();
         state.seats.insert(id, actor.to_owned());
         drop(state);
         desk.notice(&format!("{actor} {what}"));
-        Some(Ok(Seat { id, desk: Arc::clone(desk), scrollback, output }))
+        Some(Ok(Seat { id, desk: Arc::clone(desk), scrollback, driver, output }))
     }
 
     pub(super) fn get_up(&self, seat: u64) {
@@ -220,7 +224,7 @@ impl Desk {
             };
             // Meant for a machine that may be another by now.
             while inputs.try_recv().is_ok() {}
-            desk.notice("the line is back; what was said or typed meanwhile is lost");
+            desk.back(driver_of(&bmc));
         };
         let last = {
             let mut state = desk.state();
@@ -333,6 +337,14 @@ impl Desk {
         state.lines.push(SystemTime::now(), chars)
     }
 
+    /// The line is there again, by this driver.
+    fn back(&self, driver: &str) {
+        self.state().driver = driver.to_owned();
+        self.notice(&format!(
+            "the line is back, by driver {driver}; what was said or typed meanwhile is lost"
+        ));
+    }
+
     fn notice(&self, text: &str) {
         let _nobody = self.output.send(Output::Notice(text.into()));
     }
@@ -340,6 +352,11 @@ impl Desk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Which driver has opened the line.
+pub(super) fn driver_of(bmc: &Bmc) -> &'static str {
+    bmc.driver_of(Capability::Console).unwrap_or(bmc.driver())
 }
 
 /// Whether a line that was lost so long ago is lost for good.
@@ -398,7 +415,7 @@ mod tests {
             let console = Arc::new(Self { lasts, opened: Mutex::default() });
             let bmc = Bmc::new("fleeting").with_console(Arc::clone(&console) as Arc<dyn Console>);
             let (dir, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
-            let desk = Desk::new("n1");
+            let desk = Desk::new("n1", "fleeting");
             let _held = Desk::hold(&desk).unwrap();
             let log = Log::new(dir.path().join("n1"));
             let run = tokio::spawn(Desk::run(desk, bmc, console.line(), log, stop.clone()));
@@ -432,13 +449,14 @@ mod tests {
 
     #[test]
     fn who_has_nothing_more_to_type_leaves_the_keyboard_to_others_and_looks_on() {
-        let desk = Desk::new("n1");
+        let desk = Desk::new("n1", "ipmi");
         let sit = |mode, actor| Desk::sit(&desk, mode, actor).unwrap();
         let mut script = sit(Mode::Write, "ann").unwrap();
         let taken = sit(Mode::Write, "bob").unwrap_err();
         assert!(matches!(&taken, AttachError::Taken { writer, .. } if writer == "ann"), "{taken}");
         script.type_no_more();
         let person = sit(Mode::Write, "bob").unwrap();
+        assert_eq!(person.driver, "ipmi");
         // Said twice, it is not the other's keyboard that is free.
         script.type_no_more();
         assert!(script.input(Input::Break).is_err());

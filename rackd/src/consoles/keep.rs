@@ -4,7 +4,7 @@
 //! session of its own, takes the console from nobody, and goes away for a while where it is not wanted.
 
 use super::Consoles;
-use super::desk::{Desk, Held};
+use super::desk::{Desk, Held, driver_of};
 use crate::bmc::{Access, Bmcs};
 use crate::config::LogWhen;
 use crate::rack::Rack;
@@ -127,7 +127,7 @@ impl Consoles {
                 return Ok(Some(held));
             }
             let line = place.remember(access.clone(), bmc.open_console(false, deadline).await)?;
-            let desk = Desk::new(id);
+            let desk = Desk::new(id, driver_of(&bmc));
             let held = Desk::hold(&desk);
             place.open = Some(self.open(id, desk, access, bmc, line));
             Ok(held)

@@ -16,7 +16,7 @@ pub(crate) use seat::{Input, Mode, Output, Seat};
 
 use crate::bmc::{Access, Bmcs};
 use crate::config::LogWhen;
-use desk::Desk;
+use desk::{Desk, driver_of};
 use farrier_bmc::{Bmc, BmcError, ConsoleLine, Deadline};
 use keep::Kept;
 use log::Log;
@@ -126,7 +126,7 @@ impl Consoles {
         };
         let opened = opened.await;
         let (bmc, line) = place.remember(access.clone(), opened)?;
-        let desk = Desk::new(id);
+        let desk = Desk::new(id, driver_of(&bmc));
         // Before its task starts: a desk without a seat closes.
         let seat = Desk::sit(&desk, mode, actor).unwrap_or(Err(AttachError::Bmc(BmcError::ShuttingDown)));
         place.open = Some(self.open(id, desk, access, bmc, line));
@@ -176,7 +176,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_desk_at_another_bmc_is_left_and_one_with_another_password_is_not() {
-        let (desk, leave) = (Desk::new("n1"), CancellationToken::new());
+        let (desk, leave) = (Desk::new("n1", "ipmi"), CancellationToken::new());
         let mut ann = Desk::sit(&desk, Mode::Write, "ann").unwrap().unwrap();
         let old = access("192.0.2.7", "old").await;
         let open = Open { desk, access: old.clone(), leave: leave.clone() };

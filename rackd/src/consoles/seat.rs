@@ -42,6 +42,8 @@ pub(crate) struct Seat {
     pub(super) desk: Arc<Desk>,
     /// What was said shortly before.
     pub(crate) scrollback: Vec<u8>,
+    /// The driver that has the line.
+    pub(crate) driver: String,
     pub(crate) output: broadcast::Receiver<Output>,
 }
 

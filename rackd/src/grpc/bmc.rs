@@ -1,29 +1,28 @@
 //! `farrier.rack.v1.BmcService`: what the BMCs of this rack's machines know.
 
+use super::bmc_readings::{event, inventory, sensor};
 use super::{bmc_itself, bmc_network, boot_device, boot_order, chassis, firmware};
 use crate::bmc::{Access, Keys};
 use crate::rack::Rack;
 use farrier_bmc::{
-    Bmc, BmcError, BootMode, Capability, Deadline, Inventory, ProfileFormat as Format,
-    ProfileShutdown as Shutdown, SensorHealth, SensorValue,
+    Bmc, BmcError, BootMode, Capability, Deadline, ProfileFormat as Format, ProfileShutdown as Shutdown,
 };
 use farrier_model::{Collection, parse_name};
 use farrier_proto::rack::bmc_service_server::BmcService;
 use farrier_proto::rack::set_bmc_volume_request::Change;
 use farrier_proto::rack::{
-    BiosSettings, BmcBootDevice, BmcBootOrder, BmcCapabilities, BmcCapability, BmcDisk, BmcDone, BmcEvent,
-    BmcEventDirection, BmcEventLog, BmcFirmware, BmcInventory, BmcNetwork, BmcNetworkChange, BmcNic,
-    BmcNicVlans, BmcPowerDraw, BmcProfile, BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys, BmcSensor,
-    BmcSensorHealth, BmcSensors, BmcTask, BmcVirtualMedia, BmcVolumes, BmcWatchdog, ClearBmcEventLogRequest,
-    DisarmWatchdogRequest, ExportProfileRequest, Firmware, IdentifyMachineRequest, ImportProfileRequest,
-    InterruptMachineRequest, Machine, MediaAction, NewVolume, ProfileFormat, ProfileShutdown,
-    ReadBiosRequest, ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest, ReadBmcInventoryRequest,
-    ReadBmcNetworkRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest, ReadBmcTaskRequest,
-    ReadBmcVolumesRequest, ReadBootDeviceRequest, ReadBootOrderRequest, ReadFirmwareRequest,
-    ReadNicVlansRequest, ReadSecureBootKeysRequest, ReadSecureBootRequest, ReadWatchdogRequest,
-    ResetBmcRequest, ResetSecureBootKeysRequest, SetBiosRequest, SetBmcNetworkRequest, SetBmcVolumeRequest,
-    SetBootDeviceRequest, SetBootOrderRequest, SetNicVlansRequest, SetSecureBootRequest,
-    UseVirtualMediaRequest,
+    BiosSettings, BmcBootDevice, BmcBootMode, BmcBootOrder, BmcCapabilities, BmcCapability, BmcDone,
+    BmcEventLog, BmcInventory, BmcNetwork, BmcNetworkChange, BmcNicVlans, BmcPowerDraw, BmcProfile,
+    BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys, BmcSensors, BmcTask, BmcVirtualMedia, BmcVolumes,
+    BmcWatchdog, ClearBmcEventLogRequest, DisarmWatchdogRequest, ExportProfileRequest, Firmware,
+    IdentifyMachineRequest, ImportProfileRequest, InterruptMachineRequest, Machine, MediaAction, NewVolume,
+    ProfileFormat, ProfileShutdown, ReadBiosRequest, ReadBmcCapabilitiesRequest, ReadBmcEventLogRequest,
+    ReadBmcInventoryRequest, ReadBmcNetworkRequest, ReadBmcPowerDrawRequest, ReadBmcSensorsRequest,
+    ReadBmcTaskRequest, ReadBmcVolumesRequest, ReadBootDeviceRequest, ReadBootModeRequest,
+    ReadBootOrderRequest, ReadFirmwareRequest, ReadNicVlansRequest, ReadSecureBootKeysRequest,
+    ReadSecureBootRequest, ReadWatchdogRequest, ResetBmcRequest, ResetSecureBootKeysRequest, SetBiosRequest,
+    SetBmcNetworkRequest, SetBmcVolumeRequest, SetBootDeviceRequest, SetBootModeRequest, SetBootOrderRequest,
+    SetNicVlansRequest, SetSecureBootRequest, UseVirtualMediaRequest,
 };
 use farrier_proto::types;
 use farrier_runtime::error::{Reason, invalid, refuse};
@@ -137,10 +136,9 @@ impl BmcService for BmcApi {
         request: Request<SetBmcNetworkRequest>,
     ) -> Result<Response<BmcNetworkChange>, Status> {
         let SetBmcNetworkRequest { machine, settings } = request.into_inner();
-        let wanted = bmc_network::wanted(settings.unwrap_or_default())?;
-        self.not_busy(&machine).await?;
-        let (id, access) = access_of(machine).await?;
-        bmc_network::change(Arc::clone(&self.rack), id, access, wanted).await.map(Response::new)
+        let wanted = bmc_network::wanted(&settings.unwrap_or_default())?;
+        let machine = machine.ok_or_else(|| invalid("machine", "expected whose BMC it is"))?;
+        bmc_network::change(Arc::clone(&self.rack), machine, wanted).await.map(Response::new)
     }
 
     async fn read_watchdog(
@@ -272,6 +270,29 @@ impl BmcService for BmcApi {
         let bmc = self.open(request.machine, deadline).await?;
         let seen = bmc.set_boot_device(wanted, deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(Response::new(boot_device::kept(seen, driver(&bmc, Capability::BootDevice))))
+    }
+
+    async fn read_boot_mode(
+        &self,
+        request: Request<ReadBootModeRequest>,
+    ) -> Result<Response<BmcBootMode>, Status> {
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.into_inner().machine, deadline).await?;
+        let state = bmc.boot_mode(deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(boot_device::mode(state, driver(&bmc, Capability::BootMode))))
+    }
+
+    async fn set_boot_mode(
+        &self,
+        request: Request<SetBootModeRequest>,
+    ) -> Result<Response<BmcBootMode>, Status> {
+        let request = request.into_inner();
+        let wanted = boot_device::wanted_mode(request.boot_mode())?;
+        self.not_busy(&request.machine).await?;
+        let deadline = Deadline::after(PATIENCE);
+        let bmc = self.open(request.machine, deadline).await?;
+        let state = bmc.set_boot_mode(wanted, deadline).await.map_err(|error| bmc_failed(&error))?;
+        Ok(Response::new(boot_device::mode(state, driver(&bmc, Capability::BootMode))))
     }
 
     async fn read_secure_boot(
@@ -455,13 +476,7 @@ impl BmcApi {
     /// Nothing that changes how the machine starts or answers, while a task works on it.
     async fn not_busy(&self, machine: &Option<Machine>) -> Result<(), Status> {
         let name = machine.as_ref().map(|machine| machine.name.as_str()).unwrap_or_default();
-        let Some(task) = self.rack.tasks.of_node(name).first().cloned() else { return Ok(()) };
-        let task = task.task().await;
-        Err(refuse(
-            Code::FailedPrecondition,
-            Reason::NodeBusy,
-            format!("operations/{} works on {name} and needs its BMC: wait for it, or stop it", task.id),
-        ))
+        not_busy(&self.rack, name).await
     }
 
     async fn open(&self, machine: Option<Machine>, deadline: Deadline) -> Result<Bmc, Status> {
@@ -469,6 +484,16 @@ impl BmcApi {
         let opened = self.rack.bmc.open(&id, access, deadline).await;
         Ok(opened.map_err(|error| bmc_failed(&error))?.bmc)
     }
+}
+
+pub(super) async fn not_busy(rack: &Rack, node: &str) -> Result<(), Status> {
+    let Some(task) = rack.tasks.of_node(node).first().cloned() else { return Ok(()) };
+    let task = task.task().await;
+    Err(refuse(
+        Code::FailedPrecondition,
+        Reason::NodeBusy,
+        format!("operations/{} works on {node} and needs its BMC: wait for it, or stop it", task.id),
+    ))
 }
 
 /// A node's id, and the way to its BMC.
@@ -520,72 +545,5 @@ fn capabilities(bmc: &Bmc, passed_over: String) -> BmcCapabilities {
         capabilities: Capability::ALL.iter().map(one).collect(),
         driver: bmc.driver().to_owned(),
         passed_over,
-    }
-}
-
-fn event(event: farrier_bmc::BmcEvent) -> BmcEvent {
-    let direction = match event.asserted {
-        None => BmcEventDirection::Unspecified,
-        Some(true) => BmcEventDirection::Asserted,
-        Some(false) => BmcEventDirection::Deasserted,
-    };
-    BmcEvent {
-        id: event.id,
-        time: event.time.map(|seconds| prost_types::Timestamp { seconds, nanos: 0 }),
-        sensor: event.sensor,
-        message: event.message,
-        direction: direction.into(),
-    }
-}
-
-fn sensor(sensor: SensorValue) -> BmcSensor {
-    let health = match sensor.health {
-        SensorHealth::Unknown => BmcSensorHealth::Unspecified,
-        SensorHealth::Ok => BmcSensorHealth::Ok,
-        SensorHealth::Warning => BmcSensorHealth::Warning,
-        SensorHealth::Critical => BmcSensorHealth::Critical,
-    };
-    BmcSensor {
-        name: sensor.name,
-        kind: sensor.kind,
-        value: sensor.value,
-        unit: sensor.unit.to_owned(),
-        health: health.into(),
-        states: sensor.states,
-    }
-}
-
-fn inventory(read: Inventory, driver: String) -> BmcInventory {
-    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let nics = read.nics.into_iter().map(|nic| BmcNic {
-        name: nic.name,
-        mac_address: nic.mac_address,
-        link_up: nic.link_up,
-    });
-    let disks = read.disks.into_iter().map(|disk| BmcDisk {
-        name: disk.name,
-        manufacturer: disk.manufacturer,
-        model: disk.model,
-        serial_number: disk.serial_number,
-        size_bytes: count(disk.size_bytes),
-        media: disk.media,
-        protocol: disk.protocol,
-        health: disk.health,
-    });
-    let firmware = read.firmware.into_iter().map(|(name, version)| BmcFirmware { name, version });
-    BmcInventory {
-        manufacturer: read.manufacturer,
-        model: read.model,
-        serial_number: read.serial_number,
-        uuid: read.uuid,
-        cpu_model: read.cpu_model,
-        cpu_count: count(read.cpu_count),
-        thread_count: count(read.thread_count),
-        memory_bytes: count(read.memory_bytes),
-        nics: nics.collect(),
-        firmware: firmware.collect(),
-        warnings: read.warnings,
-        driver,
-        disks: disks.collect(),
     }
 }

@@ -1,18 +1,17 @@
 //! A BMC's own place in the network is changed, and the BMC looked for where it is then.
 
-use super::bmc::{bmc_failed, driver};
+use super::bmc::{access_of, bmc_failed, driver, not_busy};
 use super::bmc_itself::interface;
 use crate::bmc::Access;
 use crate::rack::Rack;
-use farrier_bmc::{
-    Bmc, BmcError, Capability, Deadline, NetworkInterface, NetworkSettings, NewAddress, StaticAddress,
-};
-use farrier_proto::rack::{BmcAddressSource, BmcNetworkChange, BmcNetworkSettings};
-use farrier_runtime::error::{internal, invalid};
+use farrier_bmc::{Bmc, BmcError, Capability, Deadline, NetworkInterface, NetworkSettings, NewAddress};
+use farrier_model::bmc_place::{Asked, Source};
+use farrier_proto::rack::{BmcAddressSource, BmcNetworkChange, BmcNetworkSettings, Machine};
+use farrier_runtime::error::{Reason, internal, invalid, refuse};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// For the change itself.
 const CHANGE: Duration = Duration::from_secs(60);
@@ -22,41 +21,53 @@ const SEEN: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What is asked for, checked before anybody is told of it.
-pub(super) fn wanted(settings: BmcNetworkSettings) -> Result<NetworkSettings, Status> {
-    let source = settings.source();
-    let BmcNetworkSettings { interface, address, subnet_mask, gateway, vlan_id, .. } = settings;
-    let address = match source {
-        BmcAddressSource::Static => {
-            let address = StaticAddress::parse(&address, &subnet_mask, &gateway);
-            Some(NewAddress::Static(address.map_err(|error| invalid("settings", error))?))
-        }
-        _ if !(address.is_empty() && subnet_mask.is_empty() && gateway.is_empty()) => {
-            return Err(invalid("settings.address", "expected one only where the source is static"));
-        }
-        BmcAddressSource::Dhcp => Some(NewAddress::Dhcp),
+/// What is asked for, checked before anybody is told of it, by the rules that the scheduler checked it by.
+pub(super) fn wanted(settings: &BmcNetworkSettings) -> Result<NetworkSettings, Status> {
+    let source = match settings.source() {
         BmcAddressSource::Unspecified => None,
+        BmcAddressSource::Dhcp => Some(Source::Dhcp),
+        BmcAddressSource::Static => Some(Source::Static),
     };
-    let vlan = match vlan_id.map(u16::try_from) {
-        None => None,
-        Some(Ok(0)) => Some(None),
-        Some(Ok(id @ 1..=4094)) => Some(Some(id)),
-        Some(_) => return Err(invalid("settings.vlan_id", "expected 1 to 4094, or 0 for none")),
+    let asked = Asked {
+        interface: &settings.interface,
+        source,
+        address: &settings.address,
+        subnet_mask: &settings.subnet_mask,
+        gateway: &settings.gateway,
+        vlan: settings.vlan_id,
     };
-    if address.is_none() && vlan.is_none() {
-        return Err(invalid("settings", "expected an address, its source or a VLAN"));
-    }
-    Ok(NetworkSettings { interface, address, vlan })
+    NetworkSettings::of(asked).map_err(|bad| match bad.part() {
+        "" => invalid("settings", bad),
+        part => invalid(&format!("settings.{part}"), bad),
+    })
 }
 
 /// Also when the caller goes away: a change that is cut off would leave a BMC that nobody can reach.
 pub(super) async fn change(
     rack: Arc<Rack>,
-    node: String,
-    access: Access,
+    machine: Machine,
     wanted: NetworkSettings,
 ) -> Result<BmcNetworkChange, Status> {
-    let change = tokio::spawn(async move { whole_change(&rack, &node, access, &wanted).await });
+    // From here on no work begins that needs the BMC; what had begun before is seen below.
+    let (name, from) = (machine.name.clone(), machine.bmc_address.clone());
+    let Some(moving) = rack.moves.begin(&name) else {
+        return Err(refuse(
+            Code::FailedPrecondition,
+            Reason::NodeBusy,
+            format!("the BMC of {name} is on its way to another address already: wait for it"),
+        ));
+    };
+    not_busy(&rack, &name).await?;
+    let (node, access) = access_of(Some(machine)).await?;
+    let change = tokio::spawn(async move {
+        let change = whole_change(&rack, &node, access, &wanted).await;
+        if let Ok(change) = &change
+            && !change.address.is_empty()
+        {
+            moving.went(&from, &change.address);
+        }
+        change
+    });
     change.await.map_err(internal)?
 }
 
@@ -71,6 +82,8 @@ async fn whole_change(
     let bmc = rack.bmc.open(node, access.clone(), deadline).await.map_err(failed)?.bmc;
     let here = access.ipmi.addr.ip();
     let through = is_asked_through(&bmc, wanted, here, deadline).await.map_err(failed)?;
+    // A task whose start was under way when the move began.
+    not_busy(rack, &format!("nodes/{node}")).await?;
     bmc.set_network(wanted, deadline).await.map_err(failed)?;
     let driver = driver(&bmc, Capability::SetNetwork);
     // Its session is of the place that the BMC may have left.
@@ -158,31 +171,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_cut_a_bmc_off_is_refused_before_it_is_asked() {
-        let settings = |source: BmcAddressSource, address: &str, gateway: &str, vlan_id| BmcNetworkSettings {
-            source: source.into(),
-            address: address.into(),
-            subnet_mask: if address.is_empty() { String::new() } else { "255.255.255.0".into() },
-            gateway: gateway.into(),
-            vlan_id,
-            ..BmcNetworkSettings::default()
-        };
-        use BmcAddressSource::{Dhcp, Static, Unspecified};
-        assert!(wanted(settings(Static, "192.0.2.7", "192.0.2.1", Some(4094))).is_ok());
-        assert_eq!(wanted(settings(Unspecified, "", "", Some(0))).unwrap().vlan, Some(None));
-        assert_eq!(wanted(settings(Dhcp, "", "", None)).unwrap().address, Some(NewAddress::Dhcp));
-        for (bad, why) in [
-            (settings(Unspecified, "", "", None), "expected an address, its source or a VLAN"),
-            (settings(Static, "192.0.2.7", "192.0.3.1", None), "gateway: expected another host"),
-            (settings(Static, "192.0.2.255", "", None), "the first or the last"),
-            (settings(Static, "bmc1", "", None), "address: expected IPv4"),
-            (settings(Static, "", "", None), "address: expected IPv4"),
-            (settings(Dhcp, "192.0.2.7", "", None), "only where the source is static"),
-            (settings(Dhcp, "", "", Some(4095)), "expected 1 to 4094"),
-            (settings(Dhcp, "", "", Some(-1)), "expected 1 to 4094"),
-        ] {
-            let error = wanted(bad).unwrap_err();
-            assert!(error.message().contains(why), "{error}");
-        }
+    fn what_is_refused_is_named_by_its_place_in_the_request() {
+        let mut settings = BmcNetworkSettings { vlan_id: Some(4095), ..BmcNetworkSettings::default() };
+        settings.set_source(BmcAddressSource::Dhcp);
+        assert!(wanted(&settings).unwrap_err().message().starts_with("settings.vlan_id: expected 1 to 4094"));
+        settings.vlan_id = Some(0);
+        let good = wanted(&settings).unwrap();
+        assert_eq!((good.address, good.vlan), (Some(NewAddress::Dhcp), Some(None)));
+        settings.set_source(BmcAddressSource::Static);
+        assert!(wanted(&settings).unwrap_err().message().contains("address: expected IPv4"));
     }
 }

@@ -1,8 +1,8 @@
-//! What a machine starts from, Secure Boot, and its locator LED, in the words of the wire.
+//! What a machine starts from and in which mode, Secure Boot, and its locator LED, in the words of the wire.
 
-use farrier_bmc::{BootMode, BootOverride, Device, Led, SecureBootState};
+use farrier_bmc::{BootMode, BootModeState, BootOverride, Device, Led, SecureBootState};
 use farrier_proto::rack::{
-    BmcBootDevice, BmcSecureBoot, BootSource, IdentifyMachineRequest, SetBootDeviceRequest,
+    BmcBootDevice, BmcBootMode, BmcSecureBoot, BootSource, IdentifyMachineRequest, SetBootDeviceRequest,
 };
 use farrier_proto::types;
 use farrier_runtime::error::invalid;
@@ -37,13 +37,38 @@ pub(super) fn kept(seen: BootOverride, driver: String) -> BmcBootDevice {
         Device::BiosSetup => BootSource::BiosSetup,
         Device::Other(_) => BootSource::Other,
     };
-    let boot_mode = match seen.mode {
-        BootMode::Bios => types::BootMode::Bios,
-        BootMode::Uefi => types::BootMode::Uefi,
-    };
+    let boot_mode = of(seen.mode);
     // Without a device there is nothing that it would be for ever.
     let persistent = seen.persistent && seen.device != Device::None;
     BmcBootDevice { source: source.into(), persistent, boot_mode: boot_mode.into(), driver }
+}
+
+fn of(mode: BootMode) -> types::BootMode {
+    match mode {
+        BootMode::Bios => types::BootMode::Bios,
+        BootMode::Uefi => types::BootMode::Uefi,
+    }
+}
+
+pub(super) fn wanted_mode(asked: types::BootMode) -> Result<BootMode, Status> {
+    match asked {
+        types::BootMode::Bios => Ok(BootMode::Bios),
+        types::BootMode::Uefi => Ok(BootMode::Uefi),
+        types::BootMode::Unspecified => Err(invalid("boot_mode", "expected BIOS or UEFI")),
+    }
+}
+
+pub(super) fn mode(state: BootModeState, driver: String) -> BmcBootMode {
+    let BootModeState { current, pending, settable, setting, task } = state;
+    let told = |mode: Option<BootMode>| mode.map(of).unwrap_or_default().into();
+    BmcBootMode {
+        current: told(current),
+        pending: told(pending),
+        settable: settable.into_iter().map(|mode| of(mode).into()).collect(),
+        setting,
+        task,
+        driver,
+    }
 }
 
 pub(super) fn secure_boot(state: SecureBootState, driver: String) -> BmcSecureBoot {

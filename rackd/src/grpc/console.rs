@@ -122,7 +122,9 @@ async fn attend(
     tx: &mpsc::Sender<Result<ConsoleOutput, Status>>,
 ) {
     let scrollback = std::mem::take(&mut seat.scrollback);
-    if !scrollback.is_empty() && tx.send(Ok(chars(scrollback))).await.is_err() {
+    let driver = std::mem::take(&mut seat.driver);
+    // At once, also where the machine has said nothing: who attached knows by which way.
+    if tx.send(Ok(ConsoleOutput { driver, ..chars(scrollback) })).await.is_err() {
         return;
     }
     // A caller that has nothing to type any more may still look.
@@ -183,11 +185,11 @@ fn read(request: AttachConsoleRequest) -> Result<Input, String> {
 }
 
 fn chars(piece: Vec<u8>) -> ConsoleOutput {
-    ConsoleOutput { what: Some(console_output::What::Chars(piece)) }
+    ConsoleOutput { what: Some(console_output::What::Chars(piece)), driver: String::new() }
 }
 
 fn notice(text: &str) -> ConsoleOutput {
-    ConsoleOutput { what: Some(console_output::What::Notice(text.to_owned())) }
+    ConsoleOutput { what: Some(console_output::What::Notice(text.to_owned())), driver: String::new() }
 }
 
 fn log_line(line: LogLine) -> ConsoleLogLine {

@@ -4,6 +4,7 @@ mod agent;
 mod bmc;
 mod bmc_itself;
 mod bmc_network;
+mod bmc_readings;
 mod boot_device;
 mod boot_event_type;
 mod boot_events;

@@ -55,6 +55,9 @@ impl RackService for RackApi {
         // Known now: a machine is not switched off, nor an hour of writing an image begun, for work that cannot end
         // well. A task that is here already goes on, whatever is configured since.
         let is_new = self.rack.journal.get(&id).await.map_err(refused)?.is_none();
+        if is_new && let Some(why) = self.rack.moves.keeps_waiting(&node, &machine.bmc_address) {
+            return Err(refuse(Code::Unavailable, Reason::Unavailable, why));
+        }
         let boots = matches!(&spec.work, Some(Work::Inspect(_) | Work::Clean(_) | Work::Deploy(_)));
         if is_new
             && boots

@@ -1,5 +1,5 @@
 use super::context::Context;
-use super::power::{ensure, observed, soft_off_patience};
+use super::power::{ensure, read_back, soft_off_patience};
 use super::step::{Step, StepError, Timeouts};
 use farrier_bmc::{Deadline, PowerState};
 use farrier_proto::agent::session_response::{Command, PowerOff};
@@ -29,7 +29,7 @@ impl Step for AgentOff {
             never = tell => never?,
         };
         if off {
-            return observed(cx, PowerState::Off).await;
+            return read_back(cx, &cx.bmc().await?, PowerState::Off).await;
         }
         cx.note("the ramdisk did not switch the machine off: forcing it").await?;
         ensure(cx, PowerState::Off).await

@@ -1,6 +1,7 @@
 use super::context::Context;
+use super::power::by;
 use super::step::{Step, StepError};
-use farrier_bmc::{BootOverride, Device, MANUAL};
+use farrier_bmc::{BootOverride, Capability, Device, MANUAL};
 
 /// Every boot from the network: the machine has no disk of its own. The BMC driver reads it back.
 pub(super) struct BootNetworkAlways;
@@ -24,7 +25,7 @@ pub(super) async fn set_boot_device(cx: &Context<'_>, wanted: BootOverride) -> R
         let node = &cx.machine()?.name;
         return cx.note(format!("driver manual: have {node} boot from {wanted}; it is taken for done")).await;
     }
-    cx.note(read_back(wanted, seen)).await
+    cx.note(format!("{}: {}", by(&bmc, Capability::BootDevice), read_back(wanted, seen))).await
 }
 
 /// What the BMC keeps of a boot override; with what it does not keep, when that may matter later.

@@ -1,8 +1,8 @@
 use super::context::Context;
 use super::plug;
-use super::power;
+use super::power::{self, by};
 use super::step::{Step, StepError};
-use farrier_bmc::{FAKE, MANUAL, PowerState};
+use farrier_bmc::{Capability, FAKE, MANUAL, PowerState};
 use farrier_proto::types;
 
 /// A machine that broke is switched off, read back, so that its system cannot answer for the instance any more. By
@@ -25,7 +25,7 @@ impl Step for FenceNode {
             _ => {}
         }
         let seen = match power::ensure(cx, PowerState::Off).await {
-            Ok(()) => "off, read back".to_owned(),
+            Ok(()) => format!("off, read back by {}", by(&cx.bmc().await?, Capability::Power)),
             Err(error) if force => {
                 format!("not known to be off, going on by force: {}", error.message())
             }

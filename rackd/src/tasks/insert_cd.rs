@@ -1,6 +1,7 @@
 use super::context::Context;
+use super::power::by;
 use super::step::{Step, StepError, Timeouts};
-use farrier_bmc::Deadline;
+use farrier_bmc::{Capability, Deadline};
 use std::time::Duration;
 
 /// The boot CD into the drive that the BMC pretends, and the next boot from it, once. The BMC driver reads both back.
@@ -20,8 +21,9 @@ impl Step for InsertCd {
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         insert(cx).await?;
         // The rest of the URL is a secret.
-        cx.note(format!("the BMC is to read the boot CD from {}", cx.rack.media_base().unwrap_or_default()))
-            .await
+        let by = by(&cx.bmc().await?, Capability::VirtualMedia);
+        let from = cx.rack.media_base().unwrap_or_default();
+        cx.note(format!("{by}: the BMC is to read the boot CD from {from}")).await
     }
 }
 
@@ -41,9 +43,10 @@ impl Step for EjectCd {
         "eject_cd"
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        cx.bmc().await?.eject_media(cx.call()).await?;
+        let bmc = cx.bmc().await?;
+        bmc.eject_media(cx.call()).await?;
         cx.withdraw_cd().await;
-        Ok(())
+        cx.note(format!("{}: the drive is empty", by(&bmc, Capability::VirtualMedia))).await
     }
     /// The step that served it has served it again.
     async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {

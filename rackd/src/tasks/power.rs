@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::executor::journal;
 use super::step::{Step, StepError, Timeouts};
-use farrier_bmc::{Bmc, Deadline, MANUAL, PowerState};
+use farrier_bmc::{Bmc, Capability, Deadline, MANUAL, PowerState};
 use farrier_proto::types;
 use farrier_runtime::crash;
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl Step for SoftOff {
             let patience = soft_off_patience(cx, &bmc).await?;
             bmc.power_soft(cx.call()).await?;
             if bmc.wait_power(PowerState::Off, Deadline::after(patience)).await? {
-                return observed(cx, PowerState::Off).await;
+                return read_back(cx, &bmc, PowerState::Off).await;
             }
             cx.note("the system did not switch itself off: forcing it").await?;
         }
@@ -111,7 +111,7 @@ impl Step for Reset {
             Err(error) => return Err(StepError::fatal(error)),
         }
         // Until it is written: who tries again must know.
-        let sent = format!("{SENT} driver {}", bmc.driver());
+        let sent = format!("{SENT} {}", by(&bmc, Capability::Power));
         journal(cx, |step| step.detail = sent).await;
         observed(cx, PowerState::On)
             .await
@@ -135,8 +135,20 @@ pub(super) async fn ensure(cx: &Context<'_>, wanted: PowerState) -> Result<(), S
     }
     if bmc.driver() == MANUAL {
         cx.note(by_hand(&cx.machine()?.name, wanted)).await?;
+        return observed(cx, wanted).await;
     }
-    observed(cx, wanted).await
+    read_back(cx, &bmc, wanted).await
+}
+
+/// Records a power state that was read, and which driver read it.
+pub(super) async fn read_back(cx: &Context<'_>, bmc: &Bmc, state: PowerState) -> Result<(), StepError> {
+    cx.note(format!("{}, read back by {}", state.as_str(), by(bmc, Capability::Power))).await?;
+    observed(cx, state).await
+}
+
+/// The driver that did it, for people.
+pub(super) fn by(bmc: &Bmc, capability: Capability) -> String {
+    format!("driver {}", bmc.driver_of(capability).unwrap_or(bmc.driver()))
 }
 
 /// How long the machine has to switch itself off; more than usual is said.

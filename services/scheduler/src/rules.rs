@@ -53,6 +53,8 @@ pub const RULES: RuleTable = &[
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeBootDevice", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/SetNodeBootDevice", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/IdentifyNode", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/ReadNodeBootMode", Rule::User(Role::Operator)),
+    ("farrier.scheduler.v1.NodeBmcService/SetNodeBootMode", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeSecureBoot", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/SetNodeSecureBoot", Rule::User(Role::Operator)),
     ("farrier.scheduler.v1.NodeBmcService/ReadNodeSecureBootKeys", Rule::User(Role::Operator)),

@@ -224,3 +224,24 @@ async fn polls_with_pauses_between_them_are_one_log_in() {
     assert_eq!(lab.bmc.log_ins(), 2);
     lab.stop().await;
 }
+
+/// In turn what nobody can read, and what is no answer: the question itself.
+#[tokio::test]
+async fn rubbish_in_turn_with_what_is_no_answer_is_given_up_as_soon() {
+    let peer = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let addr = peer.local_addr().unwrap();
+    let answers = tokio::spawn(async move {
+        let mut datagram = [0; 512];
+        for n in 0_u32.. {
+            let (length, from) = peer.recv_from(&mut datagram).await.unwrap();
+            let answer = if n % 2 == 0 { &[0xFF; 20][..] } else { &datagram[..length] };
+            peer.send_to(answer, from).await.unwrap();
+        }
+    });
+    let hub = IpmiHub::bind_with(Tuning { tries: 1000, ..quick() }).await.unwrap();
+    let bmc = hub.bmc(BmcAddress::new(addr, USER, Secret::new("S3cret")));
+    let error = bmc.power_status(soon()).await.unwrap_err();
+    assert!(matches!(error, BmcError::Garbled { count: 2, .. }), "{error}");
+    hub.shutdown().await;
+    answers.abort();
+}

@@ -72,13 +72,13 @@ async fn a_boot_device_in_the_wrong_mode_is_not_the_one_that_was_asked_for() {
     let lab = Lab::start_with(tuning, |_| {}).await;
     let bmc = lab.client();
     lab.faults(|faults| faults.keeps_mode = true);
-    let uefi = BootOverride { device: Device::Network, persistent: false, mode: BootMode::Uefi };
-    let error = bmc.set_boot_device(uefi, soon()).await.unwrap_err();
+    let bios = BootOverride { device: Device::Network, persistent: false, mode: BootMode::Bios };
+    let error = bmc.set_boot_device(bios, soon()).await.unwrap_err();
     assert!(
-        matches!(&error, BmcError::NotApplied { .. }) && error.to_string().contains("once, UEFI, seen"),
+        matches!(&error, BmcError::NotApplied { .. }) && error.to_string().contains("once, BIOS, seen"),
         "{error}"
     );
-    let bios = BootOverride { mode: BootMode::Bios, ..uefi };
-    assert_eq!(bmc.set_boot_device(bios, soon()).await, Ok(bios));
+    let uefi = BootOverride { mode: BootMode::Uefi, ..bios };
+    assert_eq!(bmc.set_boot_device(uefi, soon()).await, Ok(uefi));
     lab.stop().await;
 }

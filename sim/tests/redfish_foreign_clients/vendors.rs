@@ -23,6 +23,13 @@ system.reset_system(sushy.ResetType.ON)
 assert dell.job_collection.get_unfinished_jobs() == []
 bios.refresh(force=True)
 assert bios.attributes["ProcVirtualization"] == "Enabled", bios.attributes
+assert bios.attributes["BootMode"] == "Uefi" and system.boot.mode == sushy.BootSourceOverrideMode.UEFI
+bios.set_attribute("BootMode", "Bios", apply_time=sushy.ApplyTime.ON_RESET)
+system.refresh(force=True)
+assert system.boot.mode == sushy.BootSourceOverrideMode.UEFI, "before its next start"
+system.reset_system(sushy.ResetType.FORCE_RESTART)
+system.refresh(force=True)
+assert system.boot.mode == sushy.BootSourceOverrideMode.LEGACY, system.boot.mode
 service = root.get_update_service()
 monitor = service.simple_update("http://192.0.2.1/NIC-1.3.bin")
 while monitor.check_is_processing:
@@ -73,5 +80,10 @@ ilo.set_host_power("ON")
 assert ilo.get_host_power_status() == "ON"
 ilo.eject_virtual_media("CDROM")
 ilo.reset_server()
+assert (ilo.get_current_boot_mode(), ilo.get_pending_boot_mode()) == ("UEFI", "UEFI")
+ilo.set_pending_boot_mode("LEGACY")
+assert (ilo.get_current_boot_mode(), ilo.get_pending_boot_mode()) == ("UEFI", "LEGACY")
+ilo.reset_server()
+assert (ilo.get_current_boot_mode(), ilo.get_pending_boot_mode()) == ("LEGACY", "LEGACY")
 print("all of it")
 "#;

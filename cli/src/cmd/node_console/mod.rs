@@ -110,7 +110,12 @@ async fn attach(session: &Session, link: &Link, name: String, mode: ConsoleMode)
     loop {
         tokio::select! {
             output = outputs.message() => match output.map_err(|status| link.failed(&status))? {
-                Some(output) => show(output.what)?,
+                Some(output) => {
+                    if at_terminal && !output.driver.is_empty() {
+                        note(&crate::output::table::clean(&format!("the line is by driver {}", output.driver)));
+                    }
+                    show(output.what)?;
+                }
                 None => return Ok(()),
             },
             bytes = next(&mut typed) => match bytes {

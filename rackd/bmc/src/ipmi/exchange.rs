@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::tuning::Tuning;
 use super::wire::{Rubbish, Wire};
 use crate::Deadline;
+use crate::actor::Call;
 
 /// A question and how to recognise its answer.
 pub(crate) trait Question: Send {
@@ -48,14 +49,29 @@ pub(crate) struct Effort<'a> {
     pub(crate) deadline: Deadline,
 }
 
-/// Puts the question until it is answered, the tries are used up or the deadline passes; `sent`
-/// counts datagrams. A datagram that is not the answer (late, foreign, forged) changes nothing, but
+/// What asking has cost a call so far.
+#[derive(Debug)]
+pub(crate) struct Spent<'a> {
+    /// Datagrams.
+    pub(crate) sent: &'a mut u32,
+    /// See [`crate::actor::Call::garbled`].
+    pub(crate) garbled: &'a mut u32,
+}
+
+impl<'a> Spent<'a> {
+    pub(crate) fn of(call: &'a mut Call) -> Self {
+        Self { sent: &mut call.sent, garbled: &mut call.garbled }
+    }
+}
+
+/// Puts the question until it is answered, the tries are used up or the deadline passes. A datagram that is not the answer (late, foreign, forged) changes nothing, but
 /// one that nobody can read is noted in `wire.rubbish`, for the error's text; where try after try brings only such, asking ends
-/// early ([`Tuning::garbled_tries`]).
+/// early ([`Tuning::garbled_tries`]), and also where a call has had as many of those tries as a BMC has that says nothing: what
+/// sends rubbish to each question in its turn is to have no more time than one that is dead.
 pub(crate) async fn ask<Q: Question>(
     wire: &mut Wire,
     effort: Effort<'_>,
-    sent: &mut u32,
+    spent: Spent<'_>,
     question: &mut Q,
 ) -> Option<Q::Answer> {
     let mut wire = wire.listen();
@@ -68,7 +84,7 @@ pub(crate) async fn ask<Q: Question>(
         }
         let datagram = question.datagram();
         wire.send(&datagram).await;
-        *sent = sent.saturating_add(1);
+        *spent.sent = spent.sent.saturating_add(1);
         let rising = || effort.tuning.timeout(attempt).max(wire.least_wait());
         let wait = effort.single_wait.unwrap_or_else(rising);
         let mut until = (Instant::now() + wait).min(effort.deadline.instant());
@@ -93,9 +109,17 @@ pub(crate) async fn ask<Q: Question>(
                 }
             }
         }
-        // Silence in between is a loss on the way, and says nothing.
-        garbled = if wire.rubbish.count > before { garbled + 1 } else { 0 };
-        if garbled >= effort.tuning.garbled_tries {
+        // Of who has sent rubbish, what is no answer is no better; of others it is a late copy.
+        let of_rubbish = wire.rubbish.count > before || heard > 0 && (garbled > 0 || *spent.garbled > 0);
+        if of_rubbish {
+            garbled += 1;
+            *spent.garbled = spent.garbled.saturating_add(1);
+        } else {
+            // Silence in between is a loss on the way, and says nothing.
+            garbled = 0;
+        }
+        let enough = garbled >= effort.tuning.garbled_tries || *spent.garbled >= effort.tuning.tries;
+        if of_rubbish && enough {
             wire.rubbish.hopeless = doubtful.is_none();
             break;
         }

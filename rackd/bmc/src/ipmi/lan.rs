@@ -49,7 +49,7 @@ impl SetNetwork for IpmiBmc {
                     Err(error) => return Err(error),
                 }
                 let seen = link.network(call).await?.interfaces.pop().unwrap_or_default();
-                wanted.settled(link.address.addr, seen)
+                seen.settled(link.address.addr, &wanted)
             })
         })
         .await

@@ -17,7 +17,7 @@ use ipmi_rs_core::connection::{IpmiCommand, Message};
 use tokio::time::Instant;
 
 use super::address::BmcAddress;
-use super::exchange::{self, Effort, InSession};
+use super::exchange::{self, Effort, InSession, Spent};
 use super::hub::Shared;
 use super::quirks::Quirks;
 use super::reason::{Reason, excerpt};
@@ -200,9 +200,10 @@ impl Link {
             self.pace().await;
             let shared = self.shared.clone();
             let effort = Effort { tuning: &shared.tuning, tries, single_wait, deadline: call.deadline };
-            match self.ask_in_session(effort, &mut call.sent, message).await {
+            match self.ask_in_session(effort, Spent::of(call), message).await {
                 Some(response) => {
                     self.doubted = false;
+                    call.garbled = 0;
                     return Ok(response.data);
                 }
                 // What follows is reading the state, which finds out whether the session still lives.
@@ -235,13 +236,13 @@ impl Link {
     async fn ask_in_session(
         &mut self,
         effort: Effort<'_>,
-        sent: &mut u32,
+        spent: Spent<'_>,
         message: &Message,
     ) -> Option<LanMessage> {
         let session = self.session.as_mut()?;
         let request = session.request(message);
         let mut question = InSession { session, request };
-        let answer = exchange::ask(&mut self.wire, effort, sent, &mut question).await;
+        let answer = exchange::ask(&mut self.wire, effort, spent, &mut question).await;
         self.last_used = Instant::now();
         answer
     }
@@ -252,7 +253,9 @@ impl Link {
         let tries = shared.tuning.tries_in_old_session;
         let deadline = Deadline::after(KEEP_ALIVE_WAIT);
         let effort = Effort { tuning: &shared.tuning, tries, single_wait: None, deadline };
-        let answer = self.ask_in_session(effort, &mut 0, &Message::from(GetDeviceId)).await;
+        let answer = self
+            .ask_in_session(effort, Spent { sent: &mut 0, garbled: &mut 0 }, &Message::from(GetDeviceId))
+            .await;
         if answer.is_none() {
             tracing::debug!(bmc.addr = %self.address.addr, "an idle session is not answered");
             self.doubted = true;
@@ -306,7 +309,7 @@ impl Link {
         let shared = self.shared.clone();
         let (tuning, tries) = (&shared.tuning, shared.tuning.tries);
         let effort = Effort { tuning, tries, single_wait: None, deadline: call.deadline };
-        let Some(response) = self.ask_in_session(effort, &mut call.sent, &message).await else {
+        let Some(response) = self.ask_in_session(effort, Spent::of(call), &message).await else {
             self.abandon().await;
             return Err(self.unreachable(call, name));
         };
@@ -350,7 +353,8 @@ impl Link {
             single_wait: Some(CLOSE_WAIT),
             deadline: Deadline::after(CLOSE_WAIT * 2),
         };
-        let answered = self.ask_in_session(effort, &mut 0, &message).await.is_some();
+        let answered =
+            self.ask_in_session(effort, Spent { sent: &mut 0, garbled: &mut 0 }, &message).await.is_some();
         self.session = None;
         tracing::debug!(bmc.addr = %self.address.addr, answered, "session closed");
     }

@@ -10,7 +10,7 @@ use ipmi_rs_core::app::auth::{GetChannelAuthenticationCapabilities, PrivilegeLev
 use ipmi_rs_core::connection::{Channel, Message};
 
 use super::address::Cipher;
-use super::exchange::{self, Effort, HandshakeStep, PreSession};
+use super::exchange::{self, Effort, HandshakeStep, PreSession, Spent};
 use super::link::Link;
 use crate::actor::Call;
 use crate::{BmcError, Deadline};
@@ -95,7 +95,7 @@ impl Link {
         let mut question = PreSession(LanMessage::request(&Message::from(command), rand::random()));
         let shared = self.shared.clone();
         let effort = effort(&shared.tuning, call, shared.tuning.tries);
-        let answer = exchange::ask(&mut self.wire, effort, &mut call.sent, &mut question).await;
+        let answer = exchange::ask(&mut self.wire, effort, Spent::of(call), &mut question).await;
         match answer {
             Some(_) => Ok(()),
             None => Err(self.unreachable(call, "an answer to Get Channel Authentication Capabilities")),
@@ -213,7 +213,7 @@ impl Link {
             let rest = if heard { FINISH } else { wait * 2 };
             effort.deadline = effort.deadline.max(Deadline::after(rest));
             let mut step = HandshakeStep(&mut handshake);
-            let answer = exchange::ask(&mut self.wire, effort, &mut call.sent, &mut step).await;
+            let answer = exchange::ask(&mut self.wire, effort, Spent::of(call), &mut step).await;
             match answer {
                 Some(Ok(Some(session))) => return Ok(session),
                 Some(Ok(None)) => {}

@@ -22,13 +22,7 @@ struct Both {
 #[async_trait]
 impl Bios for RedfishBmc {
     async fn bios(&self, deadline: Deadline) -> Result<BiosSettings, BmcError> {
-        self.call(deadline, |link, call| {
-            Box::pin(async move {
-                let both = link.bios(call).await?;
-                Ok(BiosSettings { settings: settings(&both), task: String::new() })
-            })
-        })
-        .await
+        self.call(deadline, |link, call| Box::pin(link.bios_settings(call))).await
     }
 
     async fn set_bios(
@@ -59,7 +53,12 @@ impl Link {
         Ok(Both { now, later })
     }
 
-    async fn set_bios(
+    pub(super) async fn bios_settings(&mut self, call: &mut Call) -> Result<BiosSettings, BmcError> {
+        let both = self.bios(call).await?;
+        Ok(BiosSettings { settings: settings(&both), task: String::new() })
+    }
+
+    pub(super) async fn set_bios(
         &mut self,
         call: &mut Call,
         changes: Vec<(String, String)>,

@@ -8,12 +8,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::address::RedfishAddress;
+use super::console_login::ConsoleLogin;
 use super::document::Document;
 use super::driver::{DRIVER, RedfishBmc};
 use super::link::Link;
 use super::vendor::Vendor;
 use crate::actor::Call;
-use crate::breaker::Breaker;
 use crate::ssh::{self, Ssh, Target};
 use crate::{BmcError, Capability, Console, ConsoleLine, Deadline};
 
@@ -23,7 +23,7 @@ pub(super) struct RedfishConsole {
     pub(super) address: Arc<RedfishAddress>,
     pub(super) ssh: Ssh,
     /// Of the console's own log-ins: the BMC counts them too, and what it says to them it need not say to Redfish.
-    pub(super) breaker: Arc<Breaker>,
+    pub(super) login: Arc<ConsoleLogin>,
 }
 
 #[async_trait]
@@ -32,7 +32,7 @@ impl Console for RedfishConsole {
     /// end the new line with a word about it.
     async fn open_console(&self, _take_over: bool, deadline: Deadline) -> Result<ConsoleLine, BmcError> {
         // Nothing is sent where the same password was refused not long ago, by whoever asked.
-        self.breaker.check(self.address.addr, Instant::now())?;
+        self.login.breaker().check(self.address.addr, Instant::now())?;
         let way = self.bmc.call(deadline, |link, call| Box::pin(link.console(call))).await?;
         let mut addr = self.address.addr;
         addr.set_port(way.port);
@@ -44,17 +44,11 @@ impl Console for RedfishConsole {
             entry: way.entry,
         };
         // A task of its own: a caller who goes away does not know what he was answered, and the BMC has counted it.
-        let (ssh, breaker) = (self.ssh.clone(), Arc::clone(&self.breaker));
-        let opened = tokio::spawn(async move {
-            let opened = ssh::open(&ssh, target, deadline).await;
-            match &opened {
-                Ok(_) => breaker.close(),
-                Err(error) if error.is_wrong_password() => breaker.record(Instant::now(), &opened),
-                // What the network does to SSH is tried anew each time.
-                Err(_) => {}
-            }
-            opened
-        });
+        let (ssh, login, addr) = (self.ssh.clone(), Arc::clone(&self.login), self.address.addr);
+        let opened =
+            tokio::spawn(
+                async move { login.try_it(addr, deadline, ssh::open(&ssh, target, deadline)).await },
+            );
         opened.await.unwrap_or(Err(BmcError::ShuttingDown))
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::address::RedfishAddress;
 use super::boot::{self, Impossible};
 use super::collection::BATCH;
+use super::console_login::ConsoleLogin;
 use super::document::{Document, Path};
 use super::health;
 use super::inventory;
@@ -20,7 +21,6 @@ use super::power::{self, Reset};
 use super::vendor;
 use crate::actor::{self, Call, Job};
 use crate::actors::{Kept, Way};
-use crate::breaker::Breaker;
 use crate::coalesce::{Coalesced, Joined, Turn};
 use crate::look;
 use crate::ssh::Ssh;
@@ -42,7 +42,7 @@ pub(super) struct RedfishBmc {
 }
 
 /// The BMC, its console's program, and what is known of log-ins at the console.
-pub(super) type ConsoleWay = (Arc<RedfishAddress>, Ssh, Arc<Breaker>);
+pub(super) type ConsoleWay = (Arc<RedfishAddress>, Ssh, Arc<ConsoleLogin>);
 
 impl RedfishBmc {
     pub(super) fn new(addr: SocketAddr, (mailbox, kept): Way<Link>, ssh: Option<ConsoleWay>) -> Self {

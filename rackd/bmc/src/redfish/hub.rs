@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::address::RedfishAddress;
+use super::console_login::{ConsoleLogin, ConsoleLogins};
 use super::dial::Dial;
 use super::driver::RedfishBmc;
 use super::link::Link;
@@ -33,7 +34,7 @@ struct Inner {
     logins: Arc<Logins>,
     breakers: Breakers<(String, Secret)>,
     /// Of consoles over SSH.
-    consoles: Breakers<(String, Secret)>,
+    consoles: ConsoleLogins,
     places: Arc<Semaphore>,
     ssh: Option<Ssh>,
 }
@@ -56,7 +57,7 @@ impl RedfishHub {
     pub fn with_ssh(dial: Arc<dyn Dial>, tuning: Tuning, ssh: Option<Ssh>) -> Self {
         let (actors, worked) = (Actors::new(), Arc::default());
         let places = Arc::new(Semaphore::new(tuning.max_connections));
-        let (logins, breakers, consoles) = (Arc::default(), Breakers::default(), Breakers::default());
+        let (logins, breakers, consoles) = (Arc::default(), Breakers::default(), ConsoleLogins::default());
         Self {
             inner: Arc::new(Inner { dial, tuning, actors, worked, logins, breakers, consoles, places, ssh }),
         }
@@ -79,9 +80,9 @@ impl RedfishHub {
         let address = Arc::new(address);
         let way = inner.actors.way(addr, Arc::clone(&address), make);
         let ssh = inner.ssh.clone().map(|ssh| {
-            let make = || Breaker::new(inner.tuning.breaker());
-            let breaker = inner.consoles.of(addr, address.account(), make);
-            (address, ssh, breaker)
+            let make = || ConsoleLogin::new(inner.tuning.breaker());
+            let login = inner.consoles.of(addr, address.account(), make);
+            (address, ssh, login)
         });
         handle(Arc::new(RedfishBmc::new(addr, way, ssh)), name)
     }
@@ -90,12 +91,13 @@ impl RedfishHub {
     /// before counts no longer.
     pub fn forgive(&self, address: &RedfishAddress) {
         self.inner.logins.forgive(address.addr, &address.account());
-        for breakers in [&self.inner.breakers, &self.inner.consoles] {
-            breakers.review(address.addr, &address.account(), |breaker| {
-                breaker.close();
-                true
-            });
-        }
+        let (addr, account) = (address.addr, address.account());
+        let close = |breaker: &Breaker| {
+            breaker.close();
+            true
+        };
+        self.inner.breakers.review(addr, &account, close);
+        self.inner.consoles.review(addr, &account, |login| close(login.breaker()));
     }
 
     /// Stops all actors, lets them delete their sessions, and waits for them. Calls under way end

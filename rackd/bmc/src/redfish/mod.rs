@@ -9,11 +9,12 @@
 //! - `worked`: which BMCs have worked, so that what one says while it restarts is not believed
 //! - `places`: where on this BMC the system, its manager and the rest are
 //! - `link`: one request: authentication, ETags, repetition, redirects; `session`: logging in and out; `logins`: what all servers
-//!   of a chassis know of their account; `refusal`: what a no says
+//!   of a chassis know of their account;
+//!   `console_login`: the same of consoles; `refusal`: what a no says
 //! - `http`: one exchange on the connection, bounded in time and size; `persist`: until an answer is worth having
 //! - `document`: what came, of which anything may be missing or of another type
 //! - `collection`: a collection's members over its pages; `jobs`: Dell's queue
-//! - `accounts`, `bios`, `boot_order`, `console`, `disks`, `events`, `event_log`, `event_stream`, `firmware`, `media`, `media_boot`, `network`, `profile`, `push`, `secure_boot`,
+//! - `accounts`, `bios`, `boot_mode`, `boot_order`, `console`, `disks`, `events`, `event_log`, `event_stream`, `firmware`, `media`, `media_boot`, `network`, `profile`, `push`, `secure_boot`,
 //!   `secure_boot_keys`, `sensors`, `task`: capabilities with a file of their own
 //! - `power`, `boot`, `inventory`, `entry`, `readings`, `sse`: what documents mean; pure
 //! - `tuning`: policy as data
@@ -25,9 +26,11 @@ mod accounts;
 mod address;
 mod bios;
 mod boot;
+mod boot_mode;
 mod boot_order;
 mod collection;
 mod console;
+mod console_login;
 mod dial;
 mod disks;
 pub(crate) mod document;

@@ -28,7 +28,7 @@ impl SetNetwork for RedfishBmc {
         self.call(deadline, move |link, call| {
             Box::pin(async move {
                 let (_, document) = link.own_interface(call, &wanted.interface).await?;
-                wanted.settled(link.address.addr, interface(&document))
+                interface(&document).settled(link.address.addr, &wanted)
             })
         })
         .await
@@ -38,7 +38,7 @@ impl SetNetwork for RedfishBmc {
 impl Link {
     async fn set_network(&mut self, call: &mut Call, wanted: NetworkSettings) -> Result<(), BmcError> {
         let (path, document) = self.own_interface(call, &wanted.interface).await?;
-        if wanted.is_kept(&interface(&document)) {
+        if interface(&document).is_as(&wanted) {
             return Ok(());
         }
         let body = change(&document, &wanted)

@@ -33,6 +33,7 @@ pub(super) fn handle(driver: Arc<RedfishBmc>, name: &'static str) -> Bmc {
         .knowing(driver.kept.absent.clone())
         .with_power(driver.clone())
         .with_boot_device(driver.clone())
+        .with_boot_mode(driver.clone())
         .with_boot_order(driver.clone())
         .with_identity(driver.clone())
         .with_identify(driver.clone())
@@ -52,9 +53,9 @@ pub(super) fn handle(driver: Arc<RedfishBmc>, name: &'static str) -> Bmc {
         .with_recognise(driver.clone())
         .with_inventory(driver.clone());
     let bmc = match driver.ssh.clone() {
-        Some((address, ssh, breaker)) => {
+        Some((address, ssh, login)) => {
             let bmc_of = Arc::clone(&driver);
-            bmc.with_console(Arc::new(RedfishConsole { bmc: bmc_of, address, ssh, breaker }))
+            bmc.with_console(Arc::new(RedfishConsole { bmc: bmc_of, address, ssh, login }))
         }
         None => bmc,
     };

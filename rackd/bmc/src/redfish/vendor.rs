@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::document::Document;
+use crate::BootMode;
 
 /// The driver of a BMC that is nobody's in particular.
 pub(super) const DRIVER: &str = "redfish";
@@ -20,6 +21,9 @@ pub(super) struct Vendor {
     pub(super) media_boot: MediaBoot,
     /// Whether settings wait until a job for them is queued.
     pub(super) queues_jobs: bool,
+    /// Settings of the BIOS that say in which mode the firmware starts, by what it is called in some generation; where a BIOS has
+    /// none of them, the mode beside the boot override says it.
+    pub(super) boot_mode: &'static [ModeSetting],
     /// Keys of the BIOS's `Oem` below which a link leads to the boot order; none: the standard's.
     pub(super) boot_settings: &'static [&'static str],
     /// Keys of the system's `Links/Oem` below which a link leads to a list of boot sources, where it has no boot order of the
@@ -32,6 +36,30 @@ pub(super) struct Vendor {
     pub(super) console_entry: &'static str,
     /// Whether the update service itself tells how far an update is, instead of a task.
     pub(super) update_state: bool,
+}
+
+/// See [`Vendor::boot_mode`].
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ModeSetting {
+    pub(super) name: &'static str,
+    uefi: &'static str,
+    bios: &'static str,
+}
+
+impl ModeSetting {
+    /// `None`: neither, such as one of both.
+    pub(super) fn mode(&self, word: &str) -> Option<BootMode> {
+        // Firmware of one vendor has been seen with `Legacy` and `LEGACY`.
+        let all = [(self.uefi, BootMode::Uefi), (self.bios, BootMode::Bios)];
+        all.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, mode)| mode)
+    }
+
+    pub(super) fn word(&self, mode: BootMode) -> &'static str {
+        match mode {
+            BootMode::Uefi => self.uefi,
+            BootMode::Bios => self.bios,
+        }
+    }
 }
 
 /// See [`Vendor::media_boot`].
@@ -51,12 +79,21 @@ const PLAIN: Vendor = Vendor {
     oem: &[],
     media_boot: MediaBoot::Override,
     queues_jobs: false,
+    boot_mode: PLAIN_MODES,
     boot_settings: &[],
     boot_sources: &[],
     profiles: false,
     console_entry: "",
     update_state: false,
 };
+
+/// Of vendors that have no driver of their own, by names that nobody else has: Supermicro's BIOS by the names of its
+/// generations (also `DUAL`, both), Lenovo's XClarity Controller (its Redfish examples, set_bios_bootmode_uefi).
+const PLAIN_MODES: &[ModeSetting] = &[
+    ModeSetting { name: "BootModeSelect", uefi: "UEFI", bios: "LEGACY" },
+    ModeSetting { name: "Bootmodeselect", uefi: "UEFI", bios: "LEGACY" },
+    ModeSetting { name: "BootModes_SystemBootMode", uefi: "UEFIMode", bios: "LegacyMode" },
+];
 
 /// HPE's iLO 4 (`Hp`), 5 and 6 (`Hpe`): its Redfish reference, HpeiLOVirtualMedia, HpeServerBootSettings and HpeiLOUpdateServiceExt. Dell's iDRAC
 /// 8, 9 and 10: its Redfish API guide, OemManager, DellJob, DellBootSources.
@@ -67,6 +104,7 @@ const VENDORS: &[Vendor] = &[
         oem: &["Hpe", "Hp"],
         media_boot: MediaBoot::Drive(&["Hpe", "Hp"]),
         queues_jobs: false,
+        boot_mode: &[ModeSetting { name: "BootMode", uefi: "Uefi", bios: "LegacyBios" }],
         boot_settings: &["Hpe", "Hp"],
         boot_sources: &[],
         profiles: false,
@@ -79,6 +117,7 @@ const VENDORS: &[Vendor] = &[
         oem: &["Dell"],
         media_boot: MediaBoot::Profile,
         queues_jobs: true,
+        boot_mode: &[ModeSetting { name: "BootMode", uefi: "Uefi", bios: "Bios" }],
         boot_settings: &[],
         boot_sources: &["Dell", "DELL"],
         profiles: true,

@@ -73,6 +73,37 @@ impl Drop for Inner {
     }
 }
 
+/// What is told of a try at which `ssh` said this and asked this, one question behind the other with NUL between: all of our reading
+/// of what a BMC has a say in, without `ssh`. For the fuzz target.
+#[doc(hidden)]
+#[must_use]
+pub fn judged(password: &str, host_key: &str, asked: &str, said: &[u8]) -> String {
+    let target = Target {
+        addr: ([192, 0, 2, 1], 22).into(),
+        user: "u".to_owned(),
+        password: Secret::new(password),
+        host_key: host_key.to_owned(),
+        entry: String::new(),
+    };
+    let mut answers = questions::Asked {
+        trusted: questions::bare(host_key).to_owned(),
+        password: Some(target.password.clone()),
+        ..questions::Asked::default()
+    };
+    for question in asked.split('\0') {
+        let _told = answers.reply(question);
+    }
+    let mut told = told::Told::default();
+    for piece in said.chunks(PIECE) {
+        told.add(piece);
+    }
+    let refused = told.refused(&target, &answers, std::time::Duration::ZERO);
+    format!("{refused}; {}", told.ended(target.addr))
+}
+
+/// `ssh` says things in pieces.
+const PIECE: usize = 64;
+
 /// A console as it is reached.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {

@@ -99,25 +99,36 @@ async fn answer(mut stream: UnixStream, asked: &Mutex<Asked>) -> std::io::Result
     }
     let mut question = String::new();
     (&mut stream).take(LONGEST).read_to_string(&mut question).await?;
-    let words: Vec<&str> = question.lines().collect();
-    match words.as_slice() {
-        [PASSWORD] => {
-            let password = lock(asked).give_password();
-            if let Some(password) = password {
-                stream.write_all(password.expose()).await?;
-                stream.write_all(b"\n").await?;
-            }
+    let reply = lock(asked).reply(&question);
+    match reply {
+        Reply::Password(password) => {
+            stream.write_all(password.expose()).await?;
+            stream.write_all(b"\n").await?;
         }
-        [_, host, kind, fingerprint, key] => {
-            let line = lock(asked).judge(host, kind, fingerprint, key);
-            stream.write_all(line.as_bytes()).await?;
-        }
-        _ => {}
+        Reply::Line(line) => stream.write_all(line.as_bytes()).await?,
+        Reply::Nothing => {}
     }
     stream.shutdown().await
 }
 
+/// What a helper is told.
+pub(super) enum Reply {
+    Password(Secret),
+    Line(String),
+    Nothing,
+}
+
 impl Asked {
+    /// Answers one question, whose words are lines; `ssh` has some of them from the BMC.
+    pub(super) fn reply(&mut self, question: &str) -> Reply {
+        let words: Vec<&str> = question.lines().collect();
+        match words.as_slice() {
+            [PASSWORD] => self.give_password().map_or(Reply::Nothing, Reply::Password),
+            [_, host, kind, fingerprint, key] => Reply::Line(self.judge(host, kind, fingerprint, key)),
+            _ => Reply::Nothing,
+        }
+    }
+
     /// The line of a `known_hosts` file that makes the key known, or one that says nothing.
     fn judge(&mut self, host: &str, kind: &str, fingerprint: &str, key: &str) -> String {
         // Before there is a key `ssh` asks for all that are known, to choose the algorithm by.

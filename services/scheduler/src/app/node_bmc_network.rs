@@ -2,7 +2,7 @@
 
 use super::App;
 use super::node_rack::Audit;
-use farrier_model::StaticAddress;
+use farrier_model::bmc_place::{Asked, BmcPlace, Source};
 use farrier_proto::inventory::MoveBmcRequest;
 use farrier_proto::rack::bmc_service_client::BmcServiceClient;
 use farrier_proto::rack::{BmcAddressSource, BmcNetworkSettings, Machine, SetBmcNetworkRequest};
@@ -21,15 +21,16 @@ impl App {
     ) -> Result<NodeBmcNetworkChange, Status> {
         let SetNodeBmcNetworkRequest { name, settings } = request;
         let settings = settings.unwrap_or_default();
-        let (address, detail) = wanted(&settings)?;
+        let place = wanted(&settings)?;
         self.not_held(&name).await?;
         let (machine, rack) = self.bmc_of(&name).await?;
         let audit = self.audit(caller, name);
         // Whose place that is already is known before the BMC goes there.
+        let address = place.new_address().map(|address| address.address().to_string());
         if let Some(address) = address.and_then(|address| at(&machine.bmc_address, &address)) {
             audit.moved(&machine.bmc_address, &address, true).await?;
         }
-        audit.record("set bmc network", &detail).await?;
+        audit.record("set bmc network", &place.to_string()).await?;
         // Also when the caller goes away: the node must follow its BMC.
         let change = tokio::spawn(change(audit, rack, machine, settings));
         change.await.map_err(internal)?
@@ -44,8 +45,17 @@ async fn change(
 ) -> Result<NodeBmcNetworkChange, Status> {
     let before = machine.bmc_address.clone();
     let request = SetBmcNetworkRequest { machine: Some(machine), settings: Some(settings) };
-    let answer = rack.set_bmc_network(request).await;
-    let mut change = answer.map_err(|status| asked("the rack", status))?.into_inner();
+    let mut change = match rack.set_bmc_network(request).await {
+        Ok(change) => change.into_inner(),
+        Err(status) => {
+            // Who reads that it was asked for reads what came of it, too. What cannot be written down is told all the same.
+            let why: String = status.message().chars().take(DETAIL).collect();
+            if let Err(error) = audit.record("set bmc network failed", &why).await {
+                tracing::warn!(node.id = %audit.node, error = error.message(), "a change that failed is not in the history");
+            }
+            return Err(asked("the rack", status));
+        }
+    };
     let Some(address) = at(&before, &change.address) else {
         return Ok(NodeBmcNetworkChange { change: Some(change), ..NodeBmcNetworkChange::default() });
     };
@@ -78,42 +88,29 @@ impl Audit {
     }
 }
 
-/// The new address, if there is one, and all of it for the history.
-fn wanted(settings: &BmcNetworkSettings) -> Result<(Option<String>, String), Status> {
-    let mut words = Vec::new();
-    let mut address = None;
-    match settings.source() {
-        BmcAddressSource::Static => {
-            let BmcNetworkSettings { address: ip, subnet_mask, gateway, .. } = settings;
-            let new = StaticAddress::parse(ip, subnet_mask, gateway);
-            let new = new.map_err(|error| invalid("settings", error))?;
-            words.push(format!("address {new}"));
-            address = Some(new.address().to_string());
-        }
-        BmcAddressSource::Dhcp => words.push("address by DHCP".to_owned()),
-        BmcAddressSource::Unspecified => {}
-    }
-    match settings.vlan_id {
-        None => {}
-        Some(0) => words.push("no VLAN".to_owned()),
-        Some(id @ 1..=4094) => words.push(format!("VLAN {id}")),
-        Some(_) => return Err(invalid("settings.vlan_id", "expected 1 to 4094, or 0 for none")),
-    }
-    if words.is_empty() {
-        return Err(invalid("settings", "expected an address, its source or a VLAN"));
-    }
-    let name = &settings.interface;
-    if name.len() > NAME || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(invalid("settings.interface", format!("expected a name of at most {NAME} bytes")));
-    }
-    if !name.is_empty() {
-        words.push(format!("interface {name}"));
-    }
-    Ok((address, words.join(", ")))
+/// By the rules that the rack judges it by.
+fn wanted(settings: &BmcNetworkSettings) -> Result<BmcPlace, Status> {
+    let source = match settings.source() {
+        BmcAddressSource::Unspecified => None,
+        BmcAddressSource::Dhcp => Some(Source::Dhcp),
+        BmcAddressSource::Static => Some(Source::Static),
+    };
+    let asked = Asked {
+        interface: &settings.interface,
+        source,
+        address: &settings.address,
+        subnet_mask: &settings.subnet_mask,
+        gateway: &settings.gateway,
+        vlan: settings.vlan_id,
+    };
+    BmcPlace::of(asked).map_err(|bad| match bad.part() {
+        "" => invalid("settings", bad),
+        part => invalid(&format!("settings.{part}"), bad),
+    })
 }
 
-/// Bytes of an interface's name.
-const NAME: usize = 64;
+/// What the history has room for.
+const DETAIL: usize = 500;
 
 /// A node's BMC address with another host and the same port; `None`: it is the same, or none is said.
 fn at(before: &str, host: &str) -> Option<String> {
@@ -153,9 +150,8 @@ mod tests {
             ..BmcNetworkSettings::default()
         };
         settings.set_source(BmcAddressSource::Static);
-        let (address, detail) = wanted(&settings).unwrap();
-        assert_eq!(address.as_deref(), Some("192.0.2.7"));
-        assert_eq!(detail, "address 192.0.2.7/24 via 192.0.2.1, VLAN 5, interface eth0");
+        let place = wanted(&settings).unwrap();
+        assert_eq!(place.to_string(), "address 192.0.2.7/24 via 192.0.2.1, VLAN 5, interface eth0");
         settings.gateway = "10.0.0.1".into();
         assert!(wanted(&settings).unwrap_err().message().contains("gateway"));
         assert!(wanted(&BmcNetworkSettings::default()).is_err());

@@ -1,16 +1,16 @@
-//! What a node starts from, Secure Boot, and its locator LED: who may is a rule, the rack asks the BMC.
+//! What a node starts from and in which mode, Secure Boot, and its locator LED: who may is a rule, the rack asks the BMC.
 
 use super::App;
 use farrier_proto::rack::{
-    BmcBootDevice, BmcBootOrder, BmcDone, BmcSecureBoot, BmcSecureBootKeys, BootSource,
-    IdentifyMachineRequest, ReadBootDeviceRequest, ReadBootOrderRequest, ReadSecureBootKeysRequest,
-    ReadSecureBootRequest, ResetSecureBootKeysRequest, SecureBootKeyReset, SetBootDeviceRequest,
-    SetBootOrderRequest, SetSecureBootRequest,
+    BmcBootDevice, BmcBootMode, BmcBootOrder, BmcDone, BmcSecureBoot, BmcSecureBootKeys, BootSource,
+    IdentifyMachineRequest, ReadBootDeviceRequest, ReadBootModeRequest, ReadBootOrderRequest,
+    ReadSecureBootKeysRequest, ReadSecureBootRequest, ResetSecureBootKeysRequest, SecureBootKeyReset,
+    SetBootDeviceRequest, SetBootModeRequest, SetBootOrderRequest, SetSecureBootRequest,
 };
 use farrier_proto::scheduler::{
-    IdentifyNodeRequest, ReadNodeBootDeviceRequest, ReadNodeBootOrderRequest, ReadNodeSecureBootKeysRequest,
-    ReadNodeSecureBootRequest, ResetNodeSecureBootKeysRequest, SetNodeBootDeviceRequest,
-    SetNodeBootOrderRequest, SetNodeSecureBootRequest,
+    IdentifyNodeRequest, ReadNodeBootDeviceRequest, ReadNodeBootModeRequest, ReadNodeBootOrderRequest,
+    ReadNodeSecureBootKeysRequest, ReadNodeSecureBootRequest, ResetNodeSecureBootKeysRequest,
+    SetNodeBootDeviceRequest, SetNodeBootModeRequest, SetNodeBootOrderRequest, SetNodeSecureBootRequest,
 };
 use farrier_proto::types::BootMode;
 use farrier_runtime::authz::Caller;
@@ -40,6 +40,33 @@ impl App {
         self.audit(caller, name).record("set boot device", &detail).await?;
         let request = SetBootDeviceRequest { machine: Some(machine), source, persistent, boot_mode };
         let answer = rack.set_boot_device(request).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn read_boot_mode(
+        &self,
+        request: ReadNodeBootModeRequest,
+    ) -> Result<BmcBootMode, Status> {
+        let (machine, mut rack) = self.bmc_of(&request.name).await?;
+        let answer = rack.read_boot_mode(ReadBootModeRequest { machine: Some(machine) }).await;
+        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+    }
+
+    pub(crate) async fn set_boot_mode(
+        &self,
+        caller: &Caller,
+        request: SetNodeBootModeRequest,
+    ) -> Result<BmcBootMode, Status> {
+        let detail = match request.boot_mode() {
+            BootMode::Bios => "bios",
+            BootMode::Uefi => "uefi",
+            BootMode::Unspecified => return Err(invalid("boot_mode", "expected BIOS or UEFI")),
+        };
+        let SetNodeBootModeRequest { name, boot_mode } = request;
+        self.not_held(&name).await?;
+        let (machine, mut rack) = self.bmc_of(&name).await?;
+        self.audit(caller, name).record("set boot mode", detail).await?;
+        let answer = rack.set_boot_mode(SetBootModeRequest { machine: Some(machine), boot_mode }).await;
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
     }
 

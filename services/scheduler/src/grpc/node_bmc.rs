@@ -1,20 +1,21 @@
 use crate::app::App;
 use farrier_proto::rack::{
-    BiosSettings, BmcBootDevice, BmcBootOrder, BmcCapabilities, BmcDone, BmcEventLog, BmcInventory,
-    BmcNetwork, BmcNicVlans, BmcPowerDraw, BmcProfile, BmcProfileImport, BmcSecureBoot, BmcSecureBootKeys,
-    BmcSensors, BmcTask, BmcVirtualMedia, BmcVolumes, BmcWatchdog, Firmware,
+    BiosSettings, BmcBootDevice, BmcBootMode, BmcBootOrder, BmcCapabilities, BmcDone, BmcEventLog,
+    BmcInventory, BmcNetwork, BmcNicVlans, BmcPowerDraw, BmcProfile, BmcProfileImport, BmcSecureBoot,
+    BmcSecureBootKeys, BmcSensors, BmcTask, BmcVirtualMedia, BmcVolumes, BmcWatchdog, Firmware,
 };
 use farrier_proto::scheduler::node_bmc_service_server::NodeBmcService;
 use farrier_proto::scheduler::{
     ClearNodeEventLogRequest, DisarmNodeWatchdogRequest, ExportNodeProfileRequest, IdentifyNodeRequest,
     ImportNodeProfileRequest, InterruptNodeRequest, NodeBmcNetworkChange, Operation, ReadNodeBiosRequest,
-    ReadNodeBmcNetworkRequest, ReadNodeBmcTaskRequest, ReadNodeBootDeviceRequest, ReadNodeBootOrderRequest,
-    ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest, ReadNodeFirmwareRequest, ReadNodeInventoryRequest,
-    ReadNodeNicVlansRequest, ReadNodePowerDrawRequest, ReadNodeSecureBootKeysRequest,
-    ReadNodeSecureBootRequest, ReadNodeSensorsRequest, ReadNodeVolumesRequest, ReadNodeWatchdogRequest,
-    ResetNodeBmcRequest, ResetNodeSecureBootKeysRequest, SetNodeBiosRequest, SetNodeBmcNetworkRequest,
-    SetNodeBootDeviceRequest, SetNodeBootOrderRequest, SetNodeNicVlansRequest, SetNodeSecureBootRequest,
-    SetNodeVolumeRequest, UpdateNodeFirmwareRequest, UseNodeVirtualMediaRequest,
+    ReadNodeBmcNetworkRequest, ReadNodeBmcTaskRequest, ReadNodeBootDeviceRequest, ReadNodeBootModeRequest,
+    ReadNodeBootOrderRequest, ReadNodeCapabilitiesRequest, ReadNodeEventLogRequest, ReadNodeFirmwareRequest,
+    ReadNodeInventoryRequest, ReadNodeNicVlansRequest, ReadNodePowerDrawRequest,
+    ReadNodeSecureBootKeysRequest, ReadNodeSecureBootRequest, ReadNodeSensorsRequest, ReadNodeVolumesRequest,
+    ReadNodeWatchdogRequest, ResetNodeBmcRequest, ResetNodeSecureBootKeysRequest, SetNodeBiosRequest,
+    SetNodeBmcNetworkRequest, SetNodeBootDeviceRequest, SetNodeBootModeRequest, SetNodeBootOrderRequest,
+    SetNodeNicVlansRequest, SetNodeSecureBootRequest, SetNodeVolumeRequest, UpdateNodeFirmwareRequest,
+    UseNodeVirtualMediaRequest,
 };
 use farrier_runtime::authz::Caller;
 use tonic::{Request, Response, Status};
@@ -176,6 +177,21 @@ impl NodeBmcService for App {
     ) -> Result<Response<BmcDone>, Status> {
         let caller = Caller::of(&request);
         Ok(Response::new(self.identify(&caller, request.into_inner()).await?))
+    }
+
+    async fn read_node_boot_mode(
+        &self,
+        request: Request<ReadNodeBootModeRequest>,
+    ) -> Result<Response<BmcBootMode>, Status> {
+        Ok(Response::new(self.read_boot_mode(request.into_inner()).await?))
+    }
+
+    async fn set_node_boot_mode(
+        &self,
+        request: Request<SetNodeBootModeRequest>,
+    ) -> Result<Response<BmcBootMode>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.set_boot_mode(&caller, request.into_inner()).await?))
     }
 
     async fn read_node_secure_boot(

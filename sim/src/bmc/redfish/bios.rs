@@ -9,29 +9,47 @@ use super::resources::{View, link};
 
 /// Settings as they come, and what they may be; nothing: a whole number or a truth, as they come.
 const SETTINGS: &[(&str, &str, &[&str])] = &[
-    ("BootMode", "\"Uefi\"", &["Uefi", "Bios"]),
     ("ProcVirtualization", "\"Disabled\"", &["Enabled", "Disabled"]),
     ("NumLock", "true", &[]),
     ("MemTestPasses", "4", &[]),
 ];
 
+/// The one whose words are a vendor's own.
+const BOOT_MODE: &str = "BootMode";
+
 /// A machine's settings.
 #[derive(Debug)]
 pub(super) struct Bios {
+    modes: [&'static str; 2],
     now: Map<String, Value>,
     later: Map<String, Value>,
 }
 
-impl Default for Bios {
-    fn default() -> Self {
-        let value = |text: &str| serde_json::from_str(text).unwrap_or_default();
-        let now: Map<_, _> =
-            SETTINGS.iter().map(|(name, text, _)| ((*name).to_owned(), value(text))).collect();
-        Self { later: now.clone(), now }
-    }
-}
-
 impl Bios {
+    /// As it was delivered, which is with UEFI.
+    pub(super) fn new(personality: Personality) -> Self {
+        let modes = personality.modes();
+        let value = |text: &str| serde_json::from_str(text).unwrap_or_default();
+        let mut now: Map<_, _> =
+            SETTINGS.iter().map(|(name, text, _)| ((*name).to_owned(), value(text))).collect();
+        now.insert(BOOT_MODE.to_owned(), json!(modes[0]));
+        Self { modes, later: now.clone(), now }
+    }
+
+    /// In which mode the firmware is.
+    pub(super) fn is_uefi(&self) -> bool {
+        self.now.get(BOOT_MODE).and_then(Value::as_str) == Some(self.modes[0])
+    }
+
+    /// The mode is another at once.
+    pub(super) fn set_mode(&mut self, uefi: bool) {
+        let [of_uefi, of_bios] = self.modes;
+        let mode = json!(if uefi { of_uefi } else { of_bios });
+        for settings in [&mut self.now, &mut self.later] {
+            settings.insert(BOOT_MODE.to_owned(), mode.clone());
+        }
+    }
+
     /// The machine starts: what was to be is.
     pub(super) fn start(&mut self) {
         self.now.clone_from(&self.later);
@@ -46,8 +64,9 @@ impl Bios {
         let changes = body.get("Attributes").and_then(Value::as_object);
         let changes = changes.ok_or_else(|| bad("PropertyMissing", "Attributes is required"))?;
         for (name, value) in changes {
-            let known = SETTINGS.iter().find(|(known, _, _)| known == name);
-            let (_, _, allowed) =
+            let known = SETTINGS.iter().find(|(known, _, _)| known == name).map(|(_, _, allowed)| *allowed);
+            let known = known.or((name == BOOT_MODE).then_some(&self.modes[..]));
+            let allowed =
                 known.ok_or_else(|| bad("PropertyUnknown", &format!("there is no setting {name}")))?;
             let good = match value {
                 Value::String(word) => allowed.contains(&word.as_str()),

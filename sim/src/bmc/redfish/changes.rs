@@ -3,6 +3,7 @@
 use hyper::StatusCode;
 use serde_json::Value;
 
+use super::bios::Bios;
 use super::config::RedfishConfig;
 use super::faults::RedfishFaults;
 use super::personality::Personality;
@@ -23,18 +24,24 @@ pub(super) async fn system(
     faults: &RedfishFaults,
     chassis: &dyn Chassis,
     led: &mut bool,
+    bios: &mut Bios,
     body: &Value,
 ) -> Outcome {
     let Some(properties) = body.as_object() else { return Err(bad("MalformedJSON", "expected an object")) };
     for (name, value) in properties {
         match name.as_str() {
             "Boot" => {
-                let now = chassis.boot_flags().await;
+                let now = override_of(chassis.boot_flags().await, bios);
                 let mut flags = boot(config, now, value)?;
                 if faults.keeps_mode {
                     (flags.efi, flags.persistent) = (now.efi, false);
                 }
-                if !faults.forgets_boot {
+                // The mode alone is the firmware's, where there is no setting of a vendor's for it.
+                let of_firmware = config.personality == Personality::Plain && is_mode_alone(value);
+                if of_firmware && !faults.forgets_boot {
+                    bios.set_mode(flags.efi);
+                }
+                if !faults.forgets_boot && (now.valid || !of_firmware) {
                     chassis.set_boot_flags(flags).await.map_err(|error| failed(&error))?;
                 }
             }
@@ -175,6 +182,15 @@ pub(super) fn import(body: &Value) -> Result<Work, (StatusCode, Value)> {
     };
     let boots = has("BootOnce", "Enabled") && has("FirstBootDevice", "VCD-DVD");
     Ok(if boots { Work::MediaBoot } else { Work::Import { profile: profile.to_owned() } })
+}
+
+/// The boot override as it is; without one, the mode is the firmware's.
+pub(super) fn override_of(flags: BootFlags, bios: &Bios) -> BootFlags {
+    if flags.valid { flags } else { BootFlags { efi: bios.is_uefi(), ..BootFlags::NONE } }
+}
+
+fn is_mode_alone(boot: &Value) -> bool {
+    boot.as_object().is_some_and(|boot| boot.len() == 1 && boot.contains_key("BootSourceOverrideMode"))
 }
 
 /// The flags that a Boot object makes of the present ones.

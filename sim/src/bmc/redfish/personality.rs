@@ -35,6 +35,14 @@ impl Personality {
         }
     }
 
+    /// What its BIOS calls the two modes that it can start in: UEFI's first.
+    pub(super) fn modes(self) -> [&'static str; 2] {
+        match self {
+            Self::Plain | Self::Idrac => ["Uefi", "Bios"],
+            Self::Ilo => ["Uefi", "LegacyBios"],
+        }
+    }
+
     /// Reset types that a system offers. HPE's by its reference of ComputerSystem.Reset for iLO 5, Dell's by the iDRAC 9 guide's.
     pub(super) fn resets(self) -> &'static [&'static str] {
         match self {

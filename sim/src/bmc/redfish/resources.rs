@@ -248,7 +248,7 @@ fn of_system(view: &View<'_>, id: &str, rest: &str) -> Option<Value> {
 fn whole_system(view: &View<'_>, id: &str, path: &str) -> Value {
     let facts = &view.config.facts;
     let targets = targets(view.config.personality);
-    let flags = if view.flags.valid { view.flags } else { BootFlags::NONE };
+    let flags = super::changes::override_of(view.flags, view.bios);
     let target = TARGETS.iter().find(|(device, _)| *device == flags.device).map_or("None", |(_, t)| *t);
     let enabled = match (flags.valid, flags.persistent) {
         (false, _) => "Disabled",

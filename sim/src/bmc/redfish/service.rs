@@ -82,6 +82,7 @@ impl Service {
         let sessions = Sessions::new(config.max_sessions, config.idle_timeout);
         let parts = Parts::with(config.more_parts);
         Self {
+            bios: Bios::new(config.personality),
             config,
             sessions,
             chassis,
@@ -93,7 +94,6 @@ impl Service {
             media: None,
             media_boots: false,
             moving: None,
-            bios: Bios::default(),
             tasks: Tasks::default(),
             parts,
             restarts: 0,
@@ -229,7 +229,10 @@ impl Service {
                     self.media_boots = *outcome.as_ref().unwrap_or(&self.media_boots);
                     return Reply::of(outcome.map(drop));
                 }
-                Reply::of(changes::system(&self.config, faults, &*chassis, &mut self.led, &body).await)
+                Reply::of(
+                    changes::system(&self.config, faults, &*chassis, &mut self.led, &mut self.bios, &body)
+                        .await,
+                )
             }
             Method::POST if path.ends_with("/Jobs") => {
                 let body: Value = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
