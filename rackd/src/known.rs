@@ -5,11 +5,13 @@
 //! tasks left (a system's address, an iSCSI disk, a ramdisk that a task waits for) is in the journal, and goes first. The file
 //! is of the kind that `rackd --standalone` takes, and says nothing of what is in the journal: accounts and tokens are good for one
 //! boot, and a disk may be another machine's by now, so that an older copy would be wrong in the worst way. A machine with such
-//! a disk has an address in it, and nothing to boot: no other disk's system in its place.
+//! a disk has an address in it, and nothing to boot: no other disk's system in its place. So it is served where the journal is
+//! lost, until a task says otherwise, and all keep the addresses that they had.
 
 use crate::config::SegmentConfig;
 use crate::rack::Rack;
-use crate::snapshot::{Kept, MachineText, SegmentText, Snapshot};
+use crate::snapshot::{BootText, Kept, MachineText, SegmentText, Snapshot};
+use crate::tasks::{self, Left};
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
 use farrier_journal::JournalError;
@@ -18,7 +20,7 @@ use farrier_proto::inventory::snapshot_service_client::SnapshotServiceClient;
 use farrier_proto::inventory::{BootPort, ListBootPortsRequest};
 use farrier_runtime::telemetry::chain;
 use prost_types::Timestamp;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +44,10 @@ struct State {
     /// or of discovery.
     served: HashMap<MacAddr, Vec<Arc<BootEntry>>>,
     about: About,
+    /// The ports of those whose disk is an iSCSI disk, as it was known last.
+    diskless: BTreeSet<String>,
+    /// How many of those are given nothing to boot, since the journal has nothing of them.
+    stranded: usize,
     /// Machines for which the pool where they are has no address.
     without: usize,
 }
@@ -108,10 +114,30 @@ pub(crate) async fn open(rack: &Rack, path: &Path) -> Kept {
 async fn serve_kept(rack: &Rack, kept: &Kept) {
     let Some(last) = kept.last() else { return };
     // BMCs are in it too, and no machines.
-    let boots = last.machines.iter().filter(|m| rack.provisioning_named(&m.segment).is_some());
-    let known = boots.map(|m| (m.mac.clone(), m.name.clone())).collect();
+    let boots = || last.machines.iter().filter(|m| rack.provisioning_named(&m.segment).is_some());
+    let known = boots().map(|m| (m.mac.clone(), m.name.clone())).collect();
+    let diskless = boots().filter(|m| m.boot == BootText::None).map(|m| m.mac.clone());
+    rack.known.lock().diskless = diskless.collect();
+    restore_addresses(rack, boots()).await;
     *rack.known.nodes.lock().await = known;
     serve_again(rack).await;
+}
+
+/// The journal has them already, unless it was lost: a machine that runs is not to get another address than it has.
+async fn restore_addresses(rack: &Rack, machines: impl Iterator<Item = &MachineText>) {
+    let mut had: BTreeMap<&str, Vec<(String, Ipv4Addr)>> = BTreeMap::new();
+    for machine in machines {
+        had.entry(&machine.segment).or_default().push((machine.mac.clone(), machine.address));
+    }
+    for (network, had) in had {
+        if let Err(error) = rack.journal.restore(network, &had).await {
+            tracing::error!(
+                network,
+                error = chain(&error),
+                "addresses of the kept snapshot are not taken into the journal: machines may get others than they had"
+            );
+        }
+    }
 }
 
 async fn serve_again(rack: &Rack) {
@@ -270,6 +296,7 @@ async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Result<Vec<Mach
     let mut idle: HashMap<MacAddr, BootEntry> = HashMap::new();
     let places = place(rack, known).await?;
     let (mut without, table) = (0, rack.netboot.table());
+    let (mut diskless, mut stranded) = (BTreeSet::new(), 0);
     for (mac, node) in known {
         let Ok(port) = mac.parse::<MacAddr>() else { continue };
         let placed = places.get(&port);
@@ -277,18 +304,37 @@ async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Result<Vec<Mach
         if placed.is_none_or(|(here, _)| asked.is_some_and(|asked| asked.name != here.name)) {
             without += 1;
         }
-        let Some((segment, ip)) = placed else { continue };
+        let Some((segment, ip)) = placed else {
+            // It boots nothing, and is what it was when it has an address again.
+            diskless.extend(rack.known.lock().diskless.get(mac).cloned());
+            continue;
+        };
         let hostname = if farrier_model::is_label(node) { node.clone() } else { port.hyphenated() };
         let on_disk = MachineText::on_disk(&hostname, mac, &segment.name, *ip);
-        let diskless = table.entries_of(port).iter().any(|entry| matches!(entry.boot, Boot::San(_)));
-        machines.push(if diskless { on_disk.elsewhere() } else { on_disk });
+        let served = table.entries_of(port).iter().any(|entry| matches!(entry.boot, Boot::San(_)));
+        let left = if served { Left::Diskless } else { left_on(rack, mac, node).await? };
+        let is_diskless = left != Left::Other;
+        if is_diskless {
+            diskless.insert(mac.clone());
+        }
+        machines.push(if is_diskless { on_disk.elsewhere() } else { on_disk });
         // Power, verification and the like leave what it is served as it is.
         let worked_on = rack.tasks.of_node(&format!("nodes/{node}"));
         if !worked_on.iter().any(|task| task.decides_what_is_served()) {
             let (node, network) = (format!("nodes/{node}"), segment.name.clone());
-            let entry = BootEntry { mac: port, node, hostname, ip: *ip, network, boot: Boot::LocalDisk };
-            idle.insert(port, entry);
+            // Its own disk, if it has one, has somebody else's system, or an older one.
+            let boot = if is_diskless { Boot::None } else { Boot::LocalDisk };
+            stranded += usize::from(left == Left::Unknown);
+            idle.insert(port, BootEntry { mac: port, node, hostname, ip: *ip, network, boot });
         }
+    }
+    rack.known.lock().diskless = diskless;
+    if std::mem::replace(&mut rack.known.lock().stranded, stranded) != stranded && stranded > 0 {
+        tracing::error!(
+            machines = stranded,
+            "diskless machines are given an address and nothing to boot: expected what their last task left in the journal, saw \
+             nothing; put the journal back, or delete their instances and create them anew"
+        );
     }
     // Told when it changes, and not at each look.
     if std::mem::replace(&mut rack.known.lock().without, without) != without && without > 0 {
@@ -299,6 +345,13 @@ async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Result<Vec<Mach
     }
     publish(rack, idle);
     Ok(machines)
+}
+
+/// Where its system is, of a machine that no iSCSI disk is served to: on its own disk, unless it was diskless when it was known
+/// last, and no task has made it another since. Of those few the journal is asked.
+async fn left_on(rack: &Rack, mac: &str, node: &str) -> Result<Left, JournalError> {
+    let was = rack.known.lock().diskless.contains(mac);
+    if was { tasks::left(rack, &format!("nodes/{node}")).await } else { Ok(Left::Other) }
 }
 
 /// In which network each has which address.

@@ -182,6 +182,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("atftp", "/usr/bin/atftp"),
     ("isc-dhcp-client", "/sbin/dhclient"),
     ("udhcpc", "/sbin/udhcpc"),
+    ("dhcpcd-base", "/usr/sbin/dhcpcd"),
+    ("python3-scapy", "/usr/lib/python3/dist-packages/scapy/__init__.py"),
     ("isc-dhcp-relay", "/usr/sbin/dhcrelay"),
     ("kea-admin", "/usr/sbin/perfdhcp"),
     ("systemd", "/lib/systemd/systemd-networkd"),

@@ -9,7 +9,7 @@ pub fn run(data: &[u8]) {
     assert!(request.describe().bytes().all(|b| (0x20..0x7f).contains(&b)));
     let source = [0xfe80, 0, 0, 0, 0x5054, 0xff, 0xfe00, 1].into();
     let mac = request.macs(source).first().copied().unwrap_or(MacAddr([2; 6]));
-    let six = Dhcp6 { server_ip: [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(), prefix: 64 };
+    let six = Dhcp6::new([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(), 64);
     let segment =
         Segment { dhcp6: Some(six), ..Segment::new("provisioning", "br0", [10, 1, 0, 1].into(), 24) };
     let (kernel, initrd) = ("k".parse().unwrap(), "i".parse().unwrap());

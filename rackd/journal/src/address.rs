@@ -3,7 +3,7 @@ use crate::{Journal, JournalError};
 use sea_orm::ActiveValue::Set;
 use sea_orm::ExprTrait as _;
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 impl Journal {
@@ -15,6 +15,32 @@ impl Journal {
             .into_iter()
             .filter_map(|row| Some((row.mac, Ipv4Addr::from(u32::try_from(row.address).ok()?))));
         Ok(known.collect())
+    }
+
+    /// Writes down who had which address in `segment`, as another record of it says: what was lost here. A port that has an
+    /// address here, and an address that another port has, stay as they are.
+    pub async fn restore(&self, segment: &str, had: &[(String, Ipv4Addr)]) -> Result<(), JournalError> {
+        let write = self.db.begin().await?;
+        let taken =
+            address::Entity::find().filter(address::Column::Segment.eq(segment)).all(write.conn()).await?;
+        let mut macs: HashSet<String> = taken.iter().map(|row| row.mac.clone()).collect();
+        let mut addresses: HashSet<i64> = taken.iter().map(|row| row.address).collect();
+        for (mac, ip) in had {
+            let ip = i64::from(u32::from(*ip));
+            if macs.contains(mac) || !addresses.insert(ip) {
+                continue;
+            }
+            macs.insert(mac.clone());
+            address::Entity::insert(address::ActiveModel {
+                segment: Set(segment.to_owned()),
+                address: Set(ip),
+                mac: Set(mac.clone()),
+            })
+            .exec(write.conn())
+            .await?;
+        }
+        write.commit().await?;
+        Ok(())
     }
 
     /// The address of `mac` in `segment`: the one it has, else a free one of `first..=last`. The search starts

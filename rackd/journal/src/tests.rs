@@ -126,3 +126,24 @@ async fn where_a_port_asked_last_is_remembered() {
     homes.sort();
     assert_eq!(homes, [("aa".into(), "row-2".into()), ("bb".into(), "row-1".into())]);
 }
+
+#[tokio::test]
+async fn addresses_of_another_record_fill_in_what_is_not_known_here() {
+    let (_dir, journal) = journal().await;
+    let ip = |n: u8| Ipv4Addr::new(10, 90, 0, n);
+    journal.restore("row-1", &[("52:54:00:00:00:01".into(), ip(11))]).await.unwrap();
+    let had = [
+        // Its address here stands, and so does whose 10.90.0.11 is.
+        ("52:54:00:00:00:01".to_owned(), ip(12)),
+        ("52:54:00:00:00:02".to_owned(), ip(11)),
+        ("52:54:00:00:00:03".to_owned(), ip(13)),
+        // Said twice, the first counts.
+        ("52:54:00:00:00:03".to_owned(), ip(14)),
+        ("52:54:00:00:00:04".to_owned(), ip(13)),
+    ];
+    journal.restore("row-1", &had).await.unwrap();
+    let known = journal.addresses("row-1").await.unwrap();
+    let expected = [("52:54:00:00:00:01".to_owned(), ip(11)), ("52:54:00:00:00:03".to_owned(), ip(13))];
+    assert_eq!(known, expected.into());
+    assert!(journal.addresses("row-2").await.unwrap().is_empty());
+}

@@ -73,17 +73,32 @@ pub enum Dhcp {
 /// A segment's IPv6: who has an IPv4 address reserved has an IPv6 address too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dhcp6 {
-    /// Our address in it: TFTP and HTTP server. Not link-local.
+    /// Our address in it, or as its machines reach it: TFTP and HTTP server. Not link-local.
     pub server_ip: Ipv6Addr,
-    /// Prefix length of the subnet, at most 96.
+    /// Prefix length of the machines' subnet, at most 96.
     pub prefix: u8,
+    /// The subnet of its machines, where they are behind a router that relays their DHCPv6 (RFC 8415 §19) to `server_ip`, which
+    /// is then of another segment.
+    pub behind_relay: Option<Ipv6Addr>,
 }
 
 impl Dhcp6 {
+    /// That of a link that we are on.
+    #[must_use]
+    pub const fn new(server_ip: Ipv6Addr, prefix: u8) -> Self {
+        Self { server_ip, prefix, behind_relay: None }
+    }
+
+    /// An address of the machines' subnet.
+    #[must_use]
+    pub fn subnet(&self) -> Ipv6Addr {
+        self.behind_relay.unwrap_or(self.server_ip)
+    }
+
     /// The address of the machine that has `ip`: the prefix, zeroes, and `ip` in the last 32 bits.
     #[must_use]
     pub fn address(&self, ip: Ipv4Addr) -> Ipv6Addr {
-        Ipv6Addr::from_bits((self.server_ip.to_bits() & self.mask()) | u128::from(ip.to_bits()))
+        Ipv6Addr::from_bits((self.subnet().to_bits() & self.mask()) | u128::from(ip.to_bits()))
     }
 
     /// The IPv4 address of the machine that has `ip`.
@@ -96,7 +111,7 @@ impl Dhcp6 {
     /// Whether an address is in the subnet.
     #[must_use]
     pub fn contains(&self, ip: Ipv6Addr) -> bool {
-        (ip.to_bits() ^ self.server_ip.to_bits()) & self.mask() == 0
+        (ip.to_bits() ^ self.subnet().to_bits()) & self.mask() == 0
     }
 
     fn mask(&self) -> u128 {
@@ -484,7 +499,7 @@ mod tests {
         for (server, prefix, v6) in
             [("2001:db8::1", 64, "2001:db8::a4d:32"), ("2001:db8::7:0:1", 96, "2001:db8::7:a4d:32")]
         {
-            let six = Dhcp6 { server_ip: server.parse().unwrap(), prefix };
+            let six = Dhcp6::new(server.parse().unwrap(), prefix);
             let (v4, v6): (Ipv4Addr, Ipv6Addr) = ([10, 77, 0, 50].into(), v6.parse().unwrap());
             assert_eq!((six.address(v4), six.ipv4(v6)), (v6, Some(v4)));
             assert_eq!(six.ipv4("2001:db9::a4d:32".parse().unwrap()), None, "another prefix");
@@ -493,7 +508,13 @@ mod tests {
             let mapped = v4.to_ipv6_mapped().into();
             assert_eq!([v4.into(), mapped, IpAddr::V6(v6)].map(|ip| table.ipv4_of(ip)), [Some(v4); 3]);
         }
-        let six = Dhcp6 { server_ip: "2001:db8::1".parse().unwrap(), prefix: 64 };
+        let behind_relay = Some("2001:db8:79::".parse().unwrap());
+        let far = Dhcp6 { behind_relay, ..Dhcp6::new("2001:db8::1".parse().unwrap(), 64) };
+        let its = far.address([10, 79, 0, 50].into());
+        assert_eq!(its.to_string(), "2001:db8:79::a4f:32");
+        assert_eq!(far.ipv4(its), Some([10, 79, 0, 50].into()));
+        assert!(!far.contains(far.server_ip), "we are elsewhere");
+        let six = Dhcp6::new("2001:db8::1".parse().unwrap(), 64);
         assert_eq!(six.ipv4("2001:db8::1:a4d:32".parse().unwrap()), None, "not made by us");
         assert_eq!(table.ipv4_of("fe80::a4d:32".parse().unwrap()), None);
     }
@@ -501,7 +522,7 @@ mod tests {
     #[test]
     fn an_ipv6_address_in_one_network_is_nobodys_of_another() {
         let segment = |network: &str, server: [u8; 4], six: &str| Segment {
-            dhcp6: Some(Dhcp6 { server_ip: six.parse().unwrap(), prefix: 64 }),
+            dhcp6: Some(Dhcp6::new(six.parse().unwrap(), 64)),
             ..Segment::new(network, "br0", server.into(), 24)
         };
         let mut table = BootTable::new();

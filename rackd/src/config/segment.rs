@@ -91,6 +91,7 @@ pub(super) struct RawSegment {
     #[serde(default)]
     dhcp6: Dhcp6Mode,
     address6: Option<String>,
+    behind_relay6: Option<String>,
     router_advertisements: Option<bool>,
     guests: Option<String>,
     pool: String,
@@ -119,6 +120,7 @@ pub(super) fn check(raw: Vec<RawSegment>) -> Result<Vec<SegmentConfig>, BadConfi
             let seen = format!("{}/{}, where segment {} is", far.subnet(), far.prefix, other.name);
             return Err(bad(&far.name, "behind_relay", "a subnet that no other segment has", &seen));
         }
+        check_six(far, &segments)?;
     }
     for (index, segment) in segments.iter().enumerate() {
         let mut before = segments.iter().take(index);
@@ -143,6 +145,23 @@ pub(super) fn check(raw: Vec<RawSegment>) -> Result<Vec<SegmentConfig>, BadConfi
         }
     }
     Ok(segments)
+}
+
+/// IPv6 of a segment behind a relay, against the others.
+fn check_six(far: &SegmentConfig, segments: &[SegmentConfig]) -> Result<(), BadConfig> {
+    let Some(six) = far.dhcp6 else { return Ok(()) };
+    let others = || segments.iter().filter(|s| s.name != far.name).filter_map(|s| Some((s, s.dhcp6?)));
+    let near = |(s, its): (&SegmentConfig, Dhcp6)| !s.interface.is_empty() && its.server_ip == six.server_ip;
+    if !others().any(near) {
+        let expected = "rackd's address6 in a segment with an interface, where the relay brings packets to";
+        return Err(bad(&far.name, "address6", expected, &six.server_ip.to_string()));
+    }
+    let overlaps = |its: &Dhcp6| its.contains(six.subnet()) || six.contains(its.subnet());
+    if let Some((other, _)) = others().find(|(_, its)| overlaps(its)) {
+        let seen = format!("{}/{}, where segment {} is", six.subnet(), six.prefix, other.name);
+        return Err(bad(&far.name, "behind_relay6", "a subnet that no other segment has", &seen));
+    }
+    Ok(())
 }
 
 impl SegmentConfig {
@@ -321,6 +340,9 @@ fn reservations(
 
 fn six(raw: &RawSegment, (first, last): (Ipv4Addr, Ipv4Addr)) -> Result<Option<Dhcp6>, BadConfig> {
     let seen = raw.address6.as_deref().unwrap_or("none");
+    if let Some(text) = raw.behind_relay6.as_ref().filter(|_| raw.dhcp6 == Dhcp6Mode::Off) {
+        return Err(bad(&raw.name, "behind_relay6", "none unless dhcp6 = \"reservations\"", text));
+    }
     let bad = |key, expected| bad(&raw.name, key, expected, seen);
     match (raw.dhcp6, &raw.address6) {
         (Dhcp6Mode::Reservations, _) if raw.role == Role::Management => {
@@ -328,18 +350,22 @@ fn six(raw: &RawSegment, (first, last): (Ipv4Addr, Ipv4Addr)) -> Result<Option<D
         }
         (Dhcp6Mode::Off, None) => return Ok(None),
         (Dhcp6Mode::Off, Some(_)) => return Err(bad("address6", "none unless dhcp6 = \"reservations\"")),
-        (Dhcp6Mode::Reservations, _) if raw.interface.is_empty() => {
-            return Err(bad("dhcp6", "\"off\" without an interface to serve it on"));
+        (Dhcp6Mode::Reservations, _) if raw.interface.is_empty() && raw.behind_relay.is_none() => {
+            return Err(bad("dhcp6", "\"off\" without an interface to serve it on, and no behind_relay"));
         }
         (Dhcp6Mode::Reservations, _) => {}
     }
     let parsed = seen.split_once('/').and_then(|(address, prefix)| {
         let (server_ip, prefix) = (address.parse::<Ipv6Addr>().ok()?, prefix.parse::<u8>().ok()?);
         let global = !server_ip.is_multicast() && !server_ip.is_unicast_link_local();
-        (global && (32..=96).contains(&prefix)).then_some(Dhcp6 { server_ip, prefix })
+        (global && (32..=96).contains(&prefix)).then_some(Dhcp6::new(server_ip, prefix))
     });
+    let far = six_behind(raw)?;
     let expected = "rackd's global address and a prefix of 32 to 96, such as 2001:db8:90::1/64";
-    let six = parsed.ok_or_else(|| bad("address6", expected))?;
+    let mut six = parsed.ok_or_else(|| bad("address6", expected))?;
+    if let Some((subnet, prefix)) = far {
+        (six.behind_relay, six.prefix) = (Some(subnet), prefix);
+    }
     let taken = six.ipv4(six.server_ip).is_some_and(|ip| (first..=last).contains(&ip));
     if taken {
         return Err(bad(
@@ -348,6 +374,28 @@ fn six(raw: &RawSegment, (first, last): (Ipv4Addr, Ipv4Addr)) -> Result<Option<D
         ));
     }
     Ok(Some(six))
+}
+
+/// The machines' subnet of IPv6, where there is one behind a relay.
+fn six_behind(raw: &RawSegment) -> Result<Option<(Ipv6Addr, u8)>, BadConfig> {
+    let bad = |expected, seen: &str| bad(&raw.name, "behind_relay6", expected, seen);
+    match (&raw.behind_relay, &raw.behind_relay6) {
+        (None, None) => Ok(None),
+        (None, Some(text)) => Err(bad("none unless behind_relay is there", text)),
+        (Some(_), None) => {
+            Err(bad("the subnet of IPv6 beside behind_relay and dhcp6 = \"reservations\"", "none"))
+        }
+        (Some(_), Some(text)) => {
+            let parsed = text.split_once('/').and_then(|(subnet, prefix)| {
+                let (subnet, prefix) = (subnet.parse::<Ipv6Addr>().ok()?, prefix.parse::<u8>().ok()?);
+                let global = !subnet.is_multicast() && !subnet.is_unicast_link_local();
+                (global && (32..=96).contains(&prefix)).then_some((subnet, prefix))
+            });
+            parsed.map(Some).ok_or_else(|| {
+                bad("a global subnet with a prefix of 32 to 96, such as 2001:db8:92::/64", text)
+            })
+        }
+    }
 }
 
 fn bad(segment: &str, key: &str, expected: &'static str, seen: &str) -> BadConfig {

@@ -184,6 +184,48 @@ fn a_segment_has_ipv6_where_it_says_so() {
 }
 
 #[test]
+fn a_segment_behind_a_relay_has_ipv6_of_a_subnet_of_its_own() {
+    const FAR: &str = r#"
+            [[segment]]
+            name = "row-2"
+            role = "tenant"
+            address = "10.90.0.1/24"
+            behind_relay = "10.92.0.0/24"
+            gateway = "10.92.0.1"
+            pool = "10.92.0.100-10.92.0.199"
+            dhcp6 = "reservations"
+            address6 = "2001:db8:90::1/64"
+            behind_relay6 = "2001:db8:92::/56"
+        "#;
+    let near = "dhcp6 = \"reservations\"\naddress6 = \"2001:db8:90::1/64\"\npool =";
+    let text = GOOD.replace("data =", "http_listen = \"[::]:8080\"\ndata =").replace("pool =", near);
+    let parse = |far: &str| Config::parse(&format!("{text}{far}"));
+    let far = parse(FAR).unwrap().segments.pop().unwrap();
+    let six = far.dhcp6.unwrap();
+    assert_eq!((six.server_ip.to_string(), six.prefix), ("2001:db8:90::1".to_owned(), 56));
+    assert_eq!(six.address(far.pool.0).to_string(), "2001:db8:92::a5c:64");
+    for (from, to, key) in [
+        ("behind_relay6 = \"2001:db8:92::/56\"", "", "row-2: behind_relay6"),
+        ("2001:db8:92::/56", "2001:db8:92::", "row-2: behind_relay6"),
+        ("2001:db8:92::/56", "fe80::/64", "row-2: behind_relay6"),
+        ("2001:db8:92::/56", "2001:db8:90::/56", "2001:db8:90::/56, where segment provisioning is"),
+        ("2001:db8:90::1/64", "2001:db8:90::2/64", "row-2: address6"),
+        (
+            "dhcp6 = \"reservations\"\n            address6 = \"2001:db8:90::1/64\"",
+            "",
+            "row-2: behind_relay6",
+        ),
+    ] {
+        let error = parse(&FAR.replace(from, to)).unwrap_err();
+        let text = farrier_runtime::telemetry::chain(&error);
+        assert!(text.contains(key), "{to}: {text}");
+    }
+    let alone = text.replace("pool =", "behind_relay6 = \"2001:db8:92::/56\"\npool =");
+    let error = Config::parse(&alone).unwrap_err().to_string();
+    assert!(error.contains("behind_relay6") && error.contains("none unless behind_relay"), "{error}");
+}
+
+#[test]
 fn each_mistake_names_its_key() {
     for (from, to, key) in [
         ("rack = \"r1\"", "rack = \"R 1\"", "rack"),

@@ -1,5 +1,8 @@
 use super::*;
 use crate::fixture;
+use farrier_journal::Record;
+use farrier_proto::rack::task_spec::Work;
+use farrier_proto::rack::{Clean, Power, Task, TaskSpec, TaskState};
 
 fn mac(n: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, n])
@@ -114,6 +117,79 @@ async fn what_a_task_says_of_a_port_stands() {
     rack.netboot.update(|table| table.publish(of_a_task));
     look(&rack, 2).await;
     assert_eq!(served(&rack, 1), [["row-2 10.90.2.11"]]);
+}
+
+/// What was kept, of a rack whose first machine is on its disk, and whose second one has an iSCSI disk.
+fn kept(rack: &Rack, dir: &std::path::Path) -> Kept {
+    let segments = rack.config.segments.iter().map(SegmentText::from).collect();
+    let on_disk = |n: u8| {
+        MachineText::on_disk(&format!("n{n}"), &mac(n).to_string(), "row-1", [10, 90, 1, 16 - n].into())
+    };
+    let machines = vec![on_disk(0), on_disk(1).elsewhere()];
+    let snapshot = Snapshot { generation: 6, segments, machines, artifacts: BTreeMap::new(), https: None };
+    let mut kept = Kept::open(dir.join(FILE));
+    kept.renew(snapshot).unwrap();
+    kept
+}
+
+/// What each of so many is told to boot, and where.
+fn boots(rack: &Rack, count: u8) -> Vec<(Boot, Ipv4Addr)> {
+    let table = rack.netboot.table();
+    let of = |n| table.entry(mac(n), "row-1").map(|entry| (entry.boot.clone(), entry.ip));
+    (0..count).filter_map(of).collect()
+}
+
+fn ports(count: u8) -> Vec<BootPort> {
+    let of =
+        |(mac_address, node)| BootPort { mac_address, node: format!("nodes/{node}"), ..BootPort::default() };
+    nodes(count).into_iter().map(of).collect()
+}
+
+#[tokio::test]
+async fn without_the_journal_a_diskless_machine_is_given_no_other_disk_and_all_keep_their_addresses() {
+    let dir = tempfile::tempdir().unwrap();
+    let rack = fixture::rack(dir.path(), &[9]).await;
+    drop(kept(&rack, dir.path()));
+    let kept = open(&rack, &dir.path().join(FILE)).await;
+    let ip = |n: u8| Ipv4Addr::from([10, 90, 1, 16 - n]);
+    let expected = [(Boot::LocalDisk, ip(0)), (Boot::None, ip(1))];
+    assert_eq!(boots(&rack, 2), expected);
+    assert_eq!(rack.known.lock().stranded, 1);
+    // The centre is back, and says nothing of disks.
+    let kept = take(&rack, kept, ports(2)).await;
+    assert_eq!(boots(&rack, 2), expected);
+    let last = kept.last().unwrap();
+    assert_eq!((last.generation, &last.machines[1].boot), (7, &BootText::None), "nothing has changed");
+    // The next rackd has it of what this one kept.
+    drop(kept);
+    let again = Kept::open(dir.path().join(FILE));
+    assert_eq!(again.last().unwrap().machines[1].boot, BootText::None);
+}
+
+#[tokio::test]
+async fn a_diskless_machine_without_a_journal_is_an_ordinary_one_after_its_next_task() {
+    let dir = tempfile::tempdir().unwrap();
+    let rack = fixture::rack(dir.path(), &[9]).await;
+    let kept = kept(&rack, dir.path());
+    serve_kept(&rack, &kept).await;
+    let ends = async |id: &str, fence, work| {
+        let spec = Some(TaskSpec { machine: None, work: Some(work) });
+        let node = "nodes/n1".to_owned();
+        let mut task = Task { id: id.to_owned(), node, fence, spec, ..Task::default() };
+        task.set_state(TaskState::Running);
+        rack.journal.accept(Record { task: task.clone(), sealed: Vec::new() }).await.unwrap();
+        task.set_state(TaskState::Done);
+        rack.journal.save(&mut task, None).await.unwrap();
+    };
+    // Power says nothing of disks.
+    ends("p", 1, Work::Power(Power { action: 1 })).await;
+    serve_again(&rack).await;
+    assert_eq!(boots(&rack, 2)[1].0, Boot::None);
+    ends("c", 2, Work::Clean(Clean::default())).await;
+    let kept = take(&rack, kept, ports(2)).await;
+    assert_eq!(boots(&rack, 2)[1].0, Boot::LocalDisk);
+    assert_eq!(kept.last().unwrap().machines[1].boot, BootText::LocalDisk);
+    assert_eq!(rack.known.lock().stranded, 0);
 }
 
 #[tokio::test]

@@ -63,6 +63,9 @@ pub(crate) struct SegmentText {
     /// its IPv4 address in the last 32 bits. Missing: none.
     #[serde(default)]
     pub(crate) address6: Option<String>,
+    /// The subnet of IPv6, 2001:db8:91::/64, beside `behind_relay`; `address6` is then ours as its machines reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    behind_relay6: Option<String>,
     /// Whose DHCP it is.
     #[serde(default, with = "serde_yaml_ng::with::singleton_map")]
     dhcp: DhcpText,
@@ -105,12 +108,12 @@ pub(crate) struct MachineText {
     pub(crate) name: String,
     pub(crate) mac: String,
     pub(crate) segment: String,
-    address: Ipv4Addr,
+    pub(crate) address: Ipv4Addr,
     /// Missing: its name.
     #[serde(default)]
     hostname: Option<String>,
     #[serde(default, with = "serde_yaml_ng::with::singleton_map")]
-    boot: BootText,
+    pub(crate) boot: BootText,
 }
 
 /// What a machine boots.
@@ -174,6 +177,7 @@ impl From<&SegmentConfig> for SegmentText {
             domain: config.domain.clone(),
             lease_seconds: config.lease_seconds,
             address6: config.dhcp6.map(|six| format!("{}/{}", six.server_ip, six.prefix)),
+            behind_relay6: config.dhcp6.and_then(|six| Some(format!("{}/{}", six.behind_relay?, six.prefix))),
             dhcp: match config.dhcp {
                 DhcpMode::Authoritative => DhcpText::Authoritative,
                 DhcpMode::Reservations => DhcpText::Reservations,
@@ -292,6 +296,24 @@ impl Snapshot {
                 far.network,
                 far.server_ip
             );
+            let Some(six) = far.dhcp6 else { continue };
+            let others = || segments.iter().filter(|s| s.network != far.network);
+            let near = |s: &Segment| {
+                !s.interface.is_empty() && s.dhcp6.is_some_and(|its| its.server_ip == six.server_ip)
+            };
+            ensure!(
+                others().any(near),
+                "segment {}: address6: expected that of a segment with an interface, where the relay brings packets to, saw {}",
+                far.network,
+                six.server_ip
+            );
+            let overlaps = |its: Dhcp6| its.contains(six.subnet()) || six.contains(its.subnet());
+            ensure!(
+                !others().any(|s| s.dhcp6.is_some_and(overlaps)),
+                "segment {}: behind_relay6: expected a subnet that no other segment has, saw {}",
+                far.network,
+                six.subnet()
+            );
         }
         Ok(segments)
     }
@@ -344,11 +366,19 @@ impl Snapshot {
         segment.dns.clone_from(&text.dns);
         segment.domain.clone_from(&text.domain);
         segment.lease_seconds = text.lease_seconds;
-        segment.dhcp6 = text.address6.as_deref().map(six).transpose()?;
+        segment.dhcp6 = text.address6.as_deref().map(|text| six("address6", text)).transpose()?;
         ensure!(
-            segment.dhcp6.is_none() || !text.interface.is_empty(),
-            "address6: expected an interface to serve it on, saw none"
+            segment.dhcp6.is_none() || !text.interface.is_empty() || segment.behind_relay.is_some(),
+            "address6: expected an interface to serve it on, or behind_relay, saw neither"
         );
+        let far = text.behind_relay6.as_deref().map(|text| six("behind_relay6", text)).transpose()?;
+        ensure!(
+            far.is_some() == (segment.dhcp6.is_some() && segment.behind_relay.is_some()),
+            "behind_relay6: expected the subnet of IPv6 where there are behind_relay and address6, and nowhere else"
+        );
+        if let (Some(six), Some(far)) = (segment.dhcp6.as_mut(), far) {
+            (six.behind_relay, six.prefix) = (Some(far.server_ip), far.prefix);
+        }
         segment.dhcp = match text.dhcp {
             DhcpText::Authoritative | DhcpText::Reservations => Dhcp::Ours,
             DhcpText::Proxy => Dhcp::Proxy,
@@ -453,15 +483,15 @@ struct Taken {
     ports: HashSet<(MacAddr, String)>,
 }
 
-fn six(text: &str) -> anyhow::Result<Dhcp6> {
+fn six(key: &str, text: &str) -> anyhow::Result<Dhcp6> {
     let parts = text.split_once('/').and_then(|(address, prefix)| {
         let server_ip: Ipv6Addr = address.parse().ok()?;
         let prefix = prefix.parse().ok().filter(|p| (32..=96).contains(p))?;
         (!server_ip.is_multicast() && !server_ip.is_unicast_link_local())
-            .then_some(Dhcp6 { server_ip, prefix })
+            .then_some(Dhcp6::new(server_ip, prefix))
     });
     parts.with_context(|| {
-        format!("address6: expected a global address and a prefix of 32 to 96 such as 2001:db8:90::1/64, saw {text:?}")
+        format!("{key}: expected a global address and a prefix of 32 to 96 such as 2001:db8:90::1/64, saw {text:?}")
     })
 }
 

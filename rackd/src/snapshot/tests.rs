@@ -106,6 +106,39 @@ fn a_subnet_behind_a_relay_is_not_ours() {
 }
 
 #[test]
+fn a_subnet_behind_a_relay_has_ipv6_where_it_says_which() {
+    let near = GOOD.replacen("  pool:", "  address6: 2001:db8:90::1/64\n  pool:", 1);
+    let far = "- { name: far, address: 10.90.0.1/16, behind_relay: 10.91.0.0/24, address6: \"2001:db8:90::1/64\", \
+               behind_relay6: \"2001:db8:91::/64\" }\nmachines:";
+    let text = near.replace("machines:", far);
+    let snapshot = Snapshot::parse(&text).unwrap();
+    let table = snapshot.table().unwrap();
+    let six = table.segment("far").unwrap().dhcp6.unwrap();
+    assert_eq!(
+        (six.server_ip.to_string(), six.subnet().to_string()),
+        ("2001:db8:90::1".into(), "2001:db8:91::".into())
+    );
+    for (from, to, place) in [
+        (", behind_relay6: \"2001:db8:91::/64\"", "", "segment far: behind_relay6: expected the subnet"),
+        (
+            "2001:db8:91::/64",
+            "2001:db8:90::/64",
+            "segment far: behind_relay6: expected a subnet that no other",
+        ),
+        ("2001:db8:91::/64", "2001:db8:91::", "segment far: behind_relay6: expected a global address"),
+        (
+            "address6: \"2001:db8:90::1/64\"",
+            "address6: \"2001:db8:90::2/64\"",
+            "segment far: address6: expected that of",
+        ),
+        ("address6: 2001:db8:90::1/64", "behind_relay6: 2001:db8:95::/64", "segment lab: behind_relay6"),
+    ] {
+        let error = Snapshot::parse(&text.replace(from, to)).unwrap().table().unwrap_err();
+        assert!(format!("{error:#}").contains(place), "{error:#}");
+    }
+}
+
+#[test]
 fn whose_dhcp_it_is() {
     use farrier_netboot::Dhcp;
     let dhcp = |text: &str| Snapshot::parse(text).unwrap().table().map(|t| t.segment("lab").unwrap().dhcp);

@@ -6,6 +6,7 @@ use crate::rack::Rack;
 use farrier_journal::{JournalError, Record};
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{StepState, Task, TaskSpec, TaskState};
+use farrier_proto::types::DeployMethod;
 use std::sync::Arc;
 
 /// Ended tasks of a node that are kept for people to look at.
@@ -16,6 +17,33 @@ const KEPT: usize = 20;
 pub(super) fn served(newest_first: &[Record]) -> Option<&Record> {
     let last = newest_first.iter().find(|record| changes_what_is_served(&record.task))?;
     left_running(&last.task).then_some(last)
+}
+
+/// What a node's tasks left of its disk, as far as the journal knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// No task that decides it: there was none, or the journal was lost.
+    Unknown,
+    /// A system on an iSCSI disk of this rack.
+    Diskless,
+    /// Anything else.
+    Other,
+}
+
+/// What the tasks of a node left.
+pub(crate) async fn left(rack: &Rack, node: &str) -> Result<Left, JournalError> {
+    Ok(left_by(&rack.journal.of_node(node).await?))
+}
+
+fn left_by(newest_first: &[Record]) -> Left {
+    let deciding = newest_first.iter().any(|record| changes_what_is_served(&record.task));
+    let work = served(newest_first).and_then(|record| record.task.spec.as_ref()?.work.as_ref());
+    match work {
+        Some(Work::Deploy(deploy)) if deploy.method() == DeployMethod::Diskless => Left::Diskless,
+        Some(_) => Left::Other,
+        None if deciding => Left::Other,
+        None => Left::Unknown,
+    }
 }
 
 /// Ended tasks beyond the newest, without the one that is served.
@@ -154,6 +182,19 @@ mod tests {
             assert_eq!(served_id(&[fenced, done.clone()]), Some("d"), "{step}");
         }
         assert_eq!(served_id(&[ended("f", fence(), TaskState::Done, None), done]), None);
+    }
+
+    #[test]
+    fn what_was_left_of_a_disk_is_known_of_the_last_task_that_decided_it() {
+        let diskless = Deploy { method: DeployMethod::Diskless.into(), ..Deploy::default() };
+        let diskless = ended("d", Work::Deploy(diskless), TaskState::Done, None);
+        let clean = ended("c", Work::Clean(Clean::default()), TaskState::Done, None);
+        let on_disk = ended("o", deploy(), TaskState::Done, None);
+        assert_eq!(left_by(&[]), Left::Unknown);
+        assert_eq!(left_by(&[power(1)]), Left::Unknown);
+        assert_eq!(left_by(&[power(1), diskless.clone(), on_disk.clone()]), Left::Diskless);
+        assert_eq!(left_by(&[clean, diskless.clone()]), Left::Other);
+        assert_eq!(left_by(&[on_disk, diskless]), Left::Other);
     }
 
     #[test]

@@ -209,6 +209,7 @@ pub(crate) async fn resume(rack: &Arc<Rack>) -> Result<(), farrier_journal::Jour
 }
 
 pub(crate) use accept::accept;
+pub(crate) use history::{Left, left};
 
 /// Publishes a task's boot script with a new token.
 pub(crate) async fn renew_boot_token(rack: &Arc<Rack>, task: &Arc<TaskHandle>) {

@@ -67,10 +67,24 @@ impl Cable {
 
     pub(crate) fn rackd_as(&self, args: &[&str]) -> Rackd {
         let mut command = inside(&self.server, Path::new(env!("CARGO_BIN_EXE_rackd")));
-        command.args(args).stdout(Stdio::piped());
+        let log = std::fs::File::create(self.path("log")).unwrap();
+        command.args(args).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Rackd { child, lines }
+    }
+
+    /// Waits until rackd has logged this.
+    fn logged(&self, word: &str) {
+        let begun = std::time::Instant::now();
+        loop {
+            let log = std::fs::read_to_string(self.path("log")).unwrap();
+            if log.contains(word) {
+                return;
+            }
+            assert!(begun.elapsed().as_secs() < 30, "{word}: {log}");
+            std::thread::yield_now();
+        }
     }
 
     fn counted(&self) -> String {
@@ -166,6 +180,33 @@ fn a_lease_of_a_killed_rackd_holds_and_a_broken_snapshot_changes_nothing() {
     rackd.send(Signal::TERM);
     assert!(rackd.child.wait().unwrap().success());
     assert_eq!(cable.udhcpc(), [] as [&str; 0]);
+}
+
+/// What an editor or a copy has written so far is a YAML too, with machines missing: it has no `...` at its end.
+#[test]
+fn half_of_a_snapshot_is_refused_at_sighup_and_its_machines_boot_as_before() {
+    let cable = Cable::new();
+    let closed = POOL.replace("  pool: { first: 10.78.0.100, last: 10.78.0.199 }\n", "");
+    let machine = |n: u8, mac: &str, last: u8| {
+        format!("- {{ name: web-{n}, mac: \"{mac}\", segment: lab, address: 10.78.0.{last} }}\n")
+    };
+    let begins = |generation: &str| {
+        let head = closed.replace("generation: 1", generation);
+        format!("{head}machines:\n{}", machine(2, "52:54:00:78:00:02", 52))
+    };
+    cable.snapshot(&format!("{}{}", begins("generation: 1"), machine(1, MAC, 50)));
+    let mut rackd = cable.rackd();
+    assert_eq!(rackd.says(), "serving generation 1: 1 segments, 2 machines");
+    std::fs::write(cable.path("rack.yaml"), begins("generation: 2")).unwrap();
+    rackd.send(Signal::HUP);
+    cable.logged("snapshot not taken, serving as before");
+    cable.logged("is not whole: expected JSON, or YAML whose last line is `...`");
+    assert_eq!(cable.udhcpc(), ["10.78.0.50"]);
+    // The rest of it has come.
+    cable.snapshot(&format!("{}{}", begins("generation: 2"), machine(1, MAC, 51)));
+    rackd.send(Signal::HUP);
+    assert_eq!(rackd.says(), "serving generation 2: 1 segments, 2 machines");
+    assert_eq!(cable.udhcpc(), ["10.78.0.51"]);
 }
 
 /// One file says all three: who goes on to its disk, who loads a ramdisk, and whose disk is an iSCSI target's.

@@ -17,7 +17,7 @@ use crate::MacAddr;
 #[derive(Default)]
 pub(super) struct Batch {
     requests: Vec<Option<Request>>,
-    again: u64,
+    again: Vec<Request>,
     last: HashMap<(MacAddr, Ipv4Addr, u32, u8), usize>,
 }
 
@@ -27,16 +27,13 @@ impl Batch {
         // Behind two relays a machine is heard twice, and each relay waits for its answer.
         let key = (request.mac, request.giaddr, request.xid, u8::from(request.kind));
         let before = self.last.insert(key, self.requests.len());
-        if let Some(before) = before.and_then(|at| self.requests.get_mut(at)) {
-            *before = None;
-            self.again += 1;
-        }
+        self.again.extend(before.and_then(|at| self.requests.get_mut(at)?.take()));
         self.requests.push(Some(request));
     }
 
-    /// Packets that were left out.
-    pub(super) fn said_again(&self) -> u64 {
-        self.again
+    /// Packets that were left out, since their machines said the same again.
+    pub(super) fn said_again(&self) -> &[Request] {
+        &self.again
     }
 
     /// In the order in which they were said last.
@@ -92,7 +89,8 @@ mod tests {
             batch.take(Some(said));
         }
         batch.take(None);
-        assert_eq!(batch.said_again(), 1);
+        let again: Vec<_> = batch.said_again().iter().map(|r| (r.mac.0[5], r.xid)).collect();
+        assert_eq!(again, [(1, 7)]);
         let left: Vec<_> = batch.requests().map(|r| (r.mac.0[5], r.xid, r.giaddr.octets()[3])).collect();
         assert_eq!(left, [(2, 7, 0), (1, 7, 0), (1, 7, 1), (1, 8, 0)]);
     }

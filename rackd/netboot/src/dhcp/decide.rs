@@ -113,15 +113,20 @@ pub fn decide(
 
 /// What changes nothing is told all the same: whoever looks for a reason sees that it came.
 pub(super) fn ignored(decision: Decision, request: &Request, why: &str) -> Decision {
-    let message = match request.kind {
+    let message = name(request.kind);
+    decision.event(EventKind::Ignored { message }, format!("{why}: {}", request.describe()))
+}
+
+/// As it is called in RFC 2131 §2, of those that clients send.
+pub(super) fn name(kind: MessageType) -> &'static str {
+    match kind {
         MessageType::Discover => "DHCPDISCOVER",
         MessageType::Request => "DHCPREQUEST",
         MessageType::Decline => "DHCPDECLINE",
         MessageType::Release => "DHCPRELEASE",
         MessageType::Inform => "DHCPINFORM",
         _ => "DHCP message",
-    };
-    decision.event(EventKind::Ignored { message }, format!("{why}: {}", request.describe()))
+    }
 }
 
 fn discover(

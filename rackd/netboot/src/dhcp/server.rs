@@ -14,6 +14,7 @@ use dhcproto::v4::MessageType;
 
 use super::batch::{self, Batch};
 use super::conflict::{Check, Checks, Prober, Verdict};
+use super::decide::name;
 use super::outlet::{Answer, Outlet};
 use super::request::Client;
 use super::waiting::{Added, NotWritten, Waiting};
@@ -152,7 +153,7 @@ impl Server {
             let gathered = ready.and_then(|()| self.gather(&mut buffer));
             match gathered {
                 Ok(batch) => {
-                    self.shared.events.counters.shed(Shed::SaidAgain, batch.said_again());
+                    self.left_out(batch.said_again());
                     for request in batch.requests() {
                         self.request(&request);
                     }
@@ -185,6 +186,23 @@ impl Server {
             batch.take(self.packet(bytes, received.from.into()));
         }
         Ok(batch)
+    }
+
+    /// What was said twice, and is answered once: all of it is counted, and each machine's told of once a minute, since there is
+    /// most of it when there is least time for it.
+    fn left_out(&self, again: &[Request]) {
+        self.shared.events.counters.shed(Shed::SaidAgain, u64::try_from(again.len()).unwrap_or(u64::MAX));
+        let table = self.shared.table.load();
+        for request in again {
+            // The other word of this address: what is ignored for another reason is news beside it.
+            if self.shared.ignored.first_in_a_while((request.mac, true), Instant::now()) {
+                let kind = EventKind::Ignored { message: name(request.kind) };
+                let why = "said again before there was time to answer: the last one is answered";
+                let node = table.entries_of(request.mac).first().map(|entry| entry.node.as_str());
+                let node = node.filter(|node| !node.is_empty());
+                self.told(request, node, kind, format!("{why}: {}", request.describe()));
+            }
+        }
     }
 
     fn packet(&self, bytes: &[u8], from: SocketAddr) -> Option<Request> {

@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_router_beside_us_says_what_we_say_or_is_told_of() {
-        let six = Dhcp6 { server_ip: "2001:db8:77::1".parse().unwrap(), prefix: 64 };
+        let six = Dhcp6::new("2001:db8:77::1".parse().unwrap(), 64);
         let with = |flags: u8, prefix: Option<&str>| {
             let mut bytes = vec![134, 0, 0, 0, 64, flags, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
             // The router's own link-layer address first.

@@ -144,8 +144,8 @@ impl Server {
         if self.relays.due(from.into(), Instant::now()) {
             let link = request.link().unwrap_or(Ipv6Addr::UNSPECIFIED);
             let detail = format!(
-                "{}: expected a link of one of the segments with `address6` here, saw {link}: DHCPv6 is answered for links that \
-                 rackd has an interface on; let the relay ask another server",
+                "{}: expected a link of one of the segments with `address6` here, saw {link}; name its subnet with \
+                 `behind_relay6`, or let the relay ask another server",
                 request.describe()
             );
             let macs = request.macs(from);
@@ -195,13 +195,16 @@ mod tests {
     #[test]
     fn the_link_is_the_one_that_the_nearest_relay_knows_and_no_other() {
         let segment = |network: &str, interface: &str, six: &str| Segment {
-            dhcp6: Some(Dhcp6 { server_ip: six.parse().unwrap(), prefix: 64 }),
+            dhcp6: Some(Dhcp6::new(six.parse().unwrap(), 64)),
             ..Segment::new(network, interface, [10, 0, 0, 1].into(), 24)
         };
         let mut table = BootTable::new();
+        let mut routed = segment("routed", "", "2001:db8:1::1");
+        routed.dhcp6.as_mut().unwrap().behind_relay = Some("2001:db8:4::".parse().unwrap());
         table.set_segments(vec![
             segment("near", "br0", "2001:db8:1::1"),
             segment("far", "br1", "2001:db8:2::1"),
+            routed,
         ]);
         let here = table.segments().first().unwrap();
         let ip = |text: &str| text.parse::<Ipv6Addr>().unwrap();
@@ -213,6 +216,7 @@ mod tests {
             (vec![ip("2001:db8:2::9"), ip("fe80::1")], Some("far")),
             (vec![ip("2001:db8:2::9"), ip("2001:db8:1::9")], Some("near")),
             (vec![ip("::")], Some("near")),
+            (vec![ip("2001:db8:4::9")], Some("routed")),
             (vec![ip("2001:db8:3::9")], None),
             (vec![ip("2001:db8:1::9"), ip("2001:db8:3::9")], None),
         ] {

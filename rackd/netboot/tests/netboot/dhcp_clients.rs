@@ -207,3 +207,35 @@ fn dhclient_releases_its_lease() {
     server.wait(10, |kind| *kind == EventKind::Release);
     assert_eq!(server.netboot.leases(), [], "{}", text(&released));
 }
+
+/// RFC 2131 §4.4.3: it has its address by hand, and asks for the rest.
+#[test]
+fn dhcpcd_that_has_its_address_by_hand_is_told_the_settings_and_given_no_lease() {
+    let cable = Cable::addressed();
+    let mut server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment(), Boot::LocalDisk));
+    let (script, inform) = (script(&cable), format!("{CLIENT_IP}/24"));
+    // -T: its script is called with all that it was told, and it ends and leaves no file.
+    let args = ["-4", "-d", "-B", "-T", "-A", "--inform", &inform, "-c", &script, "-f", "/dev/null"];
+    let wants = ["-o", "domain_name", "-o", "domain_name_servers", "-o", "host_name", "c0"];
+    let output = cable.client.client(30, "dhcpcd", "dhcpcd-base", &[&args[..], &wants[..]].concat());
+    assert!(output.status.success(), "{} {:#?}", text(&output), server.netboot.log());
+    assert!(text(&output).contains("sending INFORM"), "{}", text(&output));
+    let told = told(&cable);
+    for expect in [
+        "reason=TEST",
+        "new_dhcp_message_type=5",
+        "new_dhcp_server_identifier=10.77.0.1",
+        "new_subnet_mask=255.255.255.0",
+        "new_routers=10.77.0.254",
+        "new_domain_name=rack.example",
+        "new_domain_name_servers=10.77.0.2",
+        "new_host_name=host-1",
+    ] {
+        assert!(told.lines().any(|line| line == expect), "{expect} not in {told}");
+    }
+    // RFC 2131 §4.3.5: neither an address nor how long it is good.
+    assert!(!told.contains("lease_time") && !told.contains("renewal_time"), "{told}");
+    let inform = server.wait(5, |kind| *kind == EventKind::Inform);
+    assert!(inform.detail.contains(&format!("has {CLIENT_IP}")), "{inform:?}");
+    assert_eq!(server.netboot.leases(), []);
+}

@@ -10,13 +10,13 @@ use crate::foreign::dnsmasq_on;
 use crate::lab::{Cable, HTTP_PORT, MAC, Namespace, Running, SERVER_IP, noise, segment, table, text};
 use crate::router_advertisement::solicited;
 
-const SERVER6: &str = "2001:db8:77::1";
+pub(crate) const SERVER6: &str = "2001:db8:77::1";
 /// The prefix, and 10.77.0.50.
 const CLIENT6: &str = "2001:db8:77::a4d:32";
 
-fn six() -> Segment {
+pub(crate) fn six() -> Segment {
     let server_ip: Ipv6Addr = SERVER6.parse().unwrap();
-    Segment { dhcp6: Some(Dhcp6 { server_ip, prefix: 64 }), ..segment() }
+    Segment { dhcp6: Some(Dhcp6::new(server_ip, 64)), ..segment() }
 }
 
 /// With settled IPv6 addresses on both ends.
@@ -29,7 +29,7 @@ fn cable() -> Cable {
     cable
 }
 
-fn has_settled(end: &Namespace, interface: &str) {
+pub(crate) fn has_settled(end: &Namespace, interface: &str) {
     end.sh(&format!(
         "timeout 20 sh -c 'until ip -6 addr show dev {interface} scope link | grep fe80 | grep -vq tentative; do :; done'"
     ));

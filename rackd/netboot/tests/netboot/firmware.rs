@@ -275,12 +275,34 @@ fn disk(rack: &Rack) -> String {
     format!("if=none,id=d0,format=raw,file={}", path.display())
 }
 
+/// QEMU's network cards have iPXE already: dnsmasq sends that on to undionly.kpxe of our TFTP server, as firmware that has PXE
+/// alone is sent there. From there on DHCP is ours, and who asks is what was loaded: the card's iPXE asks once.
 #[test]
-fn a_bios_machine_told_to_start_from_its_disk_does() {
+fn a_bios_machine_loads_undionly_which_asks_for_itself_and_starts_from_its_disk() {
     let rack = Rack::new();
-    let mut server = rack.serve(Boot::LocalDisk);
+    let other = Namespace::new("d");
+    rack.namespace.sh(&format!(
+        "ip link add v0 type veth peer name d0 netns {}; ip link set v0 master br0; ip link set v0 up",
+        other.name()
+    ));
+    let names = format!("--dhcp-boot=undionly.kpxe,,{SERVER_IP}");
+    let theirs = dnsmasq_on(other, rack.dir.path(), &[GIVES, &names]);
+    let ours = Segment::new("provisioning", "br0", SERVER_IP.parse().unwrap(), 24);
+    let mut server = rack.serve_on(Segment { dhcp: Dhcp::Off, ..ours.clone() }, Boot::LocalDisk);
     let drive = disk(&rack);
+    let started = Instant::now();
     let machine = rack.bios(&["-drive", &drive, "-device", "virtio-blk-pci,drive=d0,bootindex=2"]);
-    server.wait(PATIENCE, |kind| *kind == EventKind::HttpScript);
+    let size = std::fs::metadata(file("/usr/lib/ipxe/undionly.kpxe", "ipxe")).unwrap().len();
+    let whole = |kind: &EventKind| matches!(kind, EventKind::TftpDone { bytes, .. } if *bytes == size);
+    let loaded = server.wait(PATIENCE, whole);
+    assert!(loaded.detail.starts_with("undionly.kpxe"), "{loaded:?}");
+    eprintln!("bios: undionly.kpxe after {:?}", started.elapsed());
+    drop(theirs);
+    server.netboot.update(|table| table.set_segments(vec![ours]));
+    let asked = server.wait(PATIENCE, |kind| *kind == EventKind::Discover);
+    assert!(asked.detail.starts_with("ipxe, architecture 0"), "{asked:?}");
+    let given = server.wait(PATIENCE, |kind| *kind == EventKind::HttpScript);
+    assert!(given.detail.contains("user-agent: iPXE/"), "{given:?}");
+    eprintln!("bios, undionly.kpxe: script after {:?}", started.elapsed());
     machine.expect_serial(b"disk!");
 }

@@ -49,7 +49,7 @@ fn a_dhcpv6_server_and_a_router_that_are_not_ours_are_found_before_any_machine_a
         std::thread::yield_now();
     }
 
-    let dhcp6 = Some(Dhcp6 { server_ip: "2001:db8:77::1".parse().unwrap(), prefix: 64 });
+    let dhcp6 = Some(Dhcp6::new("2001:db8:77::1".parse().unwrap(), 64));
     let segment = Segment { dhcp6, ..segment() };
     let mut server = Running::start(&cable.server, Config::new(HTTP_PORT), table(segment, Boot::None));
     // Asked at the start; should it not listen yet, again a minute later. Its router advertises at once, then seldom.

@@ -1,8 +1,8 @@
 //! What real clients said and what they were told, kept as files in `golden/`: without a socket, a clock or root the same
 //! questions come to the same answers, byte by byte.
 //!
-//! A file says in its first lines what was served; then come the datagrams of DHCP in their order, and those of each TFTP
-//! transfer. `FARRIER_RECORD=1 cargo nextest run -p farrier-netboot --test netboot` writes them anew, in the tests that boot
+//! A file says in its first lines what was served; then come the datagrams of DHCP in their order, those of each TFTP transfer,
+//! and the heads of HTTP (`golden_http.rs`). `FARRIER_RECORD=1 cargo nextest run -p farrier-netboot --test netboot` writes them anew, in the tests that boot
 //! for real, beside which tcpdump listens. There are no times in them, what a timer sent again is left out, and of files only
 //! the sizes are there: no secret of a boot.
 
@@ -14,6 +14,8 @@ use farrier_netboot::{
     dhcp6::{Request6, decide6},
 };
 use farrier_tftp::{Limits, Packet, Transfer, Transmit};
+
+use crate::golden_http::{Exchange, replay};
 
 fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/netboot/golden")
@@ -41,6 +43,14 @@ pub(crate) enum Dhcp {
     Asked6(Ipv6Addr, Vec<u8>),
     /// With where it went.
     Told6(Ipv6Addr, Vec<u8>),
+}
+
+/// Everything that was said.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) dhcp: Vec<Dhcp>,
+    pub(crate) fetches: Vec<Fetch>,
+    pub(crate) http: Vec<Exchange>,
 }
 
 /// One file that was asked for by TFTP.
@@ -105,7 +115,7 @@ fn ack(block: u16) -> Vec<u8> {
 }
 
 /// The file's text.
-pub(crate) fn render(world: &World, dhcp: &[Dhcp], fetches: &[Fetch]) -> String {
+pub(crate) fn render(world: &World, Said { dhcp, fetches, http }: &Said) -> String {
     let mut out = "# Written by FARRIER_RECORD=1, see golden.rs.\n".to_owned();
     let World { segment, entry, files } = world;
     let gateway = segment.gateway.map(|ip| ip.to_string()).unwrap_or_default();
@@ -123,8 +133,9 @@ pub(crate) fn render(world: &World, dhcp: &[Dhcp], fetches: &[Fetch]) -> String 
         "segment {network} {server_ip} {prefix} {lease_seconds} gateway={gateway} dns={} domain={domain}{whose}{behind}",
         dns.join(",")
     );
-    if let Some(Dhcp6 { server_ip, prefix }) = segment.dhcp6 {
-        let _ = writeln!(out, "segment6 {server_ip} {prefix}");
+    if let Some(Dhcp6 { server_ip, prefix, behind_relay }) = segment.dhcp6 {
+        let behind = behind_relay.map(|subnet| format!(" behind={subnet}")).unwrap_or_default();
+        let _ = writeln!(out, "segment6 {server_ip} {prefix}{behind}");
     }
     let boot = match &entry.boot {
         Boot::Script { .. } => "script",
@@ -166,12 +177,13 @@ pub(crate) fn render(world: &World, dhcp: &[Dhcp], fetches: &[Fetch]) -> String 
             steps = rest;
         }
     }
+    http.iter().for_each(|exchange| exchange.render(&mut out));
     out
 }
 
-fn parse(text: &str) -> (World, Vec<Dhcp>, Vec<Fetch>) {
+fn parse(text: &str) -> (World, Said) {
     let (mut segment, mut entry, mut files) = (None::<Segment>, None, None::<BootFiles>);
-    let (mut dhcp, mut fetches): (_, Vec<Fetch>) = (Vec::new(), Vec::new());
+    let Said { mut dhcp, mut fetches, mut http } = Said::default();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let value = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).unwrap_or_default();
@@ -191,9 +203,10 @@ fn parse(text: &str) -> (World, Vec<Dhcp>, Vec<Fetch>) {
                 let behind_relay = value("behind=").parse().ok();
                 segment = Some(Segment { lease_seconds, domain, dns, gateway, dhcp, behind_relay, ..plain });
             }
-            ["segment6", server, prefix] => {
-                let six = Dhcp6 { server_ip: server.parse().unwrap(), prefix: prefix.parse().unwrap() };
-                segment.as_mut().unwrap().dhcp6 = Some(six);
+            ["segment6", server, prefix, ..] => {
+                let six = Dhcp6::new(server.parse().unwrap(), prefix.parse().unwrap());
+                let behind_relay = value("behind=").parse().ok();
+                segment.as_mut().unwrap().dhcp6 = Some(Dhcp6 { behind_relay, ..six });
             }
             ["sizes", ref named @ ..] => {
                 let named = named.iter().filter_map(|word| word.split_once(':'));
@@ -251,10 +264,16 @@ fn parse(text: &str) -> (World, Vec<Dhcp>, Vec<Fetch>) {
             }
             [">", bytes] => fetches.last_mut().unwrap().steps.push(Step::Told(unhex(bytes))),
             ["<", bytes] => fetches.last_mut().unwrap().steps.push(Step::Said(unhex(bytes))),
+            ["http", from] => {
+                http.push(Exchange { from: from.parse().unwrap(), asked: Vec::new(), told: Vec::new() });
+            }
+            ["<<", ..] => http.last_mut().unwrap().asked.push(line["  << ".len()..].to_owned()),
+            [">>", ..] => http.last_mut().unwrap().told.push(line["  >> ".len()..].to_owned()),
             _ => panic!("{line}"),
         }
     }
-    (World { segment: segment.unwrap(), entry: entry.unwrap(), files: files.unwrap() }, dhcp, fetches)
+    let world = World { segment: segment.unwrap(), entry: entry.unwrap(), files: files.unwrap() };
+    (world, Said { dhcp, fetches, http })
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -327,10 +346,13 @@ fn served(fetch: &Fetch, size: u64) -> Vec<Step> {
 }
 
 /// The same questions come to the same answers.
-pub(crate) fn verify(name: &str, world: &World, dhcp: &[Dhcp], fetches: &[Fetch]) {
+pub(crate) fn verify(name: &str, world: &World, said: &Said) {
+    let Said { dhcp, fetches, http } = said;
     assert!(dhcp.iter().any(|datagram| matches!(datagram, Dhcp::Told(..) | Dhcp::Told6(..))), "{name}");
-    let now = answers(world, dhcp);
-    assert_eq!(render(world, &now, &[]), render(world, dhcp, &[]), "{name}");
+    let now = Said { dhcp: answers(world, dhcp), fetches: Vec::new(), http: replay(world, http) };
+    let then =
+        |text: String| text.lines().filter(|line| !is_tftp(line)).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(then(render(world, &now)), then(render(world, said)), "{name}");
     for fetch in fetches {
         match fetch.size {
             Some(size) => assert_eq!(served(fetch, size), fetch.steps, "{name}"),
@@ -342,22 +364,27 @@ pub(crate) fn verify(name: &str, world: &World, dhcp: &[Dhcp], fetches: &[Fetch]
     }
 }
 
+fn is_tftp(line: &str) -> bool {
+    ["tftp ", "  > ", "  < ", "  windows "].iter().any(|begin| line.starts_with(begin))
+}
+
 #[test]
 fn recorded_boots_are_answered_as_they_were() {
     let mut replayed = BTreeMap::new();
     for file in std::fs::read_dir(directory()).unwrap() {
         let path = file.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
-        let (world, dhcp, fetches) = parse(&text);
-        assert_eq!(render(&world, &dhcp, &fetches), text, "{}: it is written as it is read", path.display());
-        verify(&path.display().to_string(), &world, &dhcp, &fetches);
-        replayed.insert(path.file_stem().unwrap().to_string_lossy().into_owned(), fetches.len());
+        let (world, said) = parse(&text);
+        assert_eq!(render(&world, &said), text, "{}: it is written as it is read", path.display());
+        verify(&path.display().to_string(), &world, &said);
+        replayed.insert(path.file_stem().unwrap().to_string_lossy().into_owned(), said);
     }
     let names: Vec<&str> = replayed.keys().map(String::as_str).collect();
     let expected = [
         "aavmf-http",
         "aavmf-pxe",
         "dhclient",
+        "dhclient-relay6",
         "networkd",
         "ovmf-http",
         "ovmf-proxy",
@@ -371,7 +398,19 @@ fn recorded_boots_are_answered_as_they_were() {
     ];
     assert_eq!(names, expected);
     for name in ["aavmf-pxe", "ovmf-proxy", "ovmf-pxe", "ovmf-pxe6", "ovmf-secure-boot"] {
-        assert!(replayed[name] > 0, "{name} has what was fetched by TFTP");
+        assert!(!replayed[name].fetches.is_empty(), "{name} has what was fetched by TFTP");
+    }
+    for (name, asked) in [
+        ("aavmf-http", "/firmware/snponly-arm64.efi"),
+        ("ovmf-http", "/firmware/snponly.efi"),
+        ("ovmf-http", "/boot/52-54-00-77-00-01.ipxe"),
+        ("ovmf-pxe", "/artifacts/vmlinuz"),
+        ("ovmf-pxe6", "/artifacts/vmlinuz"),
+        ("seabios-ipxe", "/artifacts/vmlinuz"),
+        ("seabios-proxy", "/artifacts/vmlinuz"),
+    ] {
+        let given = |exchange: &Exchange| exchange.path() == asked && exchange.told[0] == "200";
+        assert!(replayed[name].http.iter().any(given), "{name} has {asked} by HTTP");
     }
 }
 

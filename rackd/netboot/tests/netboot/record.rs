@@ -8,10 +8,11 @@ use std::{
     process::Stdio,
 };
 
-use farrier_netboot::{MacAddr, Segment, dhcp6::Request6};
+use farrier_netboot::{Dhcp as Whose, MacAddr, Segment, dhcp6::Request6};
 
-use crate::golden::{Dhcp, Fetch, Step, World, path, render, verify};
-use crate::lab::{Killed, Namespace, Running, tool};
+use crate::golden::{Dhcp, Fetch, Said, Step, World, path, render, verify};
+use crate::golden_http::{Piece, exchanges};
+use crate::lab::{HTTP_PORT, Killed, Namespace, Running, tool};
 
 /// A capture under way. Nothing, unless `FARRIER_RECORD` is set.
 pub(crate) struct Recording(Option<Capture>);
@@ -47,7 +48,8 @@ impl Recording {
                 "-w",
             ])
             .arg(&file);
-        let mut tcpdump = Killed(tcpdump.arg("udp").stderr(Stdio::piped()).spawn().unwrap());
+        let what = format!("udp or tcp port {HTTP_PORT}");
+        let mut tcpdump = Killed(tcpdump.arg(what).stderr(Stdio::piped()).spawn().unwrap());
         let said = BufReader::new(tcpdump.0.stderr.take().unwrap()).lines();
         assert!(said.map_while(Result::ok).any(|line| line.contains("listening on")));
         Self(Some(Capture { name, file, dir, tcpdump }))
@@ -62,12 +64,17 @@ impl Recording {
         let segment = table.segment(&entry.network).unwrap().as_ref().clone();
         let world = World { segment, entry: entry.as_ref().clone(), files: server.files.clone() };
         let pcap = std::fs::read(&file).unwrap();
-        let frames = frames(&pcap);
+        let (frames, pieces) = frames(&pcap);
         let (dhcp, fetches) = sorted(&frames, &world.segment, world.entry.mac);
+        let mut http = exchanges(&pieces);
+        // Where addresses are another server's, whose script it is was seen on the wire, and is in no table.
+        let in_table = |from: IpAddr| world.segment.dhcp == Whose::Ours || from.is_ipv6();
+        http.retain(|exchange| in_table(exchange.from) || !exchange.path().starts_with("/boot/"));
+        let said = Said { dhcp, fetches, http };
         // What tcpdump missed makes no golden file.
-        verify(name, &world, &dhcp, &fetches);
+        verify(name, &world, &said);
         std::fs::create_dir_all(path(name).parent().unwrap()).unwrap();
-        std::fs::write(path(name), render(&world, &dhcp, &fetches)).unwrap();
+        std::fs::write(path(name), render(&world, &said)).unwrap();
         drop(dir);
     }
 }
@@ -79,10 +86,10 @@ struct Frame<'a> {
     payload: &'a [u8],
 }
 
-/// UDP over IPv4 or IPv6 over Ethernet, of a pcap file in this machine's byte order.
-fn frames(pcap: &[u8]) -> Vec<Frame<'_>> {
+/// UDP, and TCP of the HTTP server, over IPv4 or IPv6 over Ethernet, of a pcap file in this machine's byte order.
+fn frames(pcap: &[u8]) -> (Vec<Frame<'_>>, Vec<Piece<'_>>) {
     let mut rest = &pcap[24..];
-    let mut out = Vec::new();
+    let (mut out, mut pieces) = (Vec::new(), Vec::new());
     while let Some((header, more)) = rest.split_first_chunk::<16>() {
         let len = u32::from_ne_bytes(header[8..12].try_into().unwrap()) as usize;
         // One that is being written.
@@ -91,12 +98,25 @@ fn frames(pcap: &[u8]) -> Vec<Frame<'_>> {
         let ip = &frame[14..];
         let v4 = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&ip[at..at + 4]).unwrap());
         let v6 = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&ip[at..at + 16]).unwrap());
-        let (from, to, header) = match ip[0] >> 4 {
-            4 => (v4(12), v4(16), usize::from(ip[0] & 0xf) * 4),
-            _ => (v6(8), v6(24), 40),
+        let long = |at: usize| usize::from(u16::from_be_bytes([ip[at], ip[at + 1]]));
+        // Ethernet fills up small frames.
+        let (from, to, header, protocol, end) = match ip[0] >> 4 {
+            4 => (v4(12), v4(16), usize::from(ip[0] & 0xf) * 4, ip[9], long(2)),
+            _ => (v6(8), v6(24), 40, ip[6], 40 + long(4)),
         };
         let udp = &ip[header..];
         let word = |at: usize| u16::from_be_bytes([udp[at], udp[at + 1]]);
+        if protocol == TCP {
+            let from_client = word(2) == HTTP_PORT;
+            pieces.push(Piece {
+                client: if from_client { (from, word(0)) } else { (to, word(2)) },
+                from_client,
+                syn: udp[13] & 2 != 0,
+                sequence: u32::from_be_bytes(udp[4..8].try_into().unwrap()),
+                payload: &ip[..end.min(ip.len())][header + usize::from(udp[12] >> 4) * 4..],
+            });
+            continue;
+        }
         out.push(Frame {
             to_mac: MacAddr(frame[..6].try_into().unwrap()),
             from: (from, word(0)),
@@ -104,8 +124,10 @@ fn frames(pcap: &[u8]) -> Vec<Frame<'_>> {
             payload: &udp[8..usize::from(word(4))],
         });
     }
-    out
+    (out, pieces)
 }
+
+const TCP: u8 = 6;
 
 fn sorted(frames: &[Frame<'_>], segment: &Segment, mac: MacAddr) -> (Vec<Dhcp>, Vec<Fetch>) {
     let server = IpAddr::from(segment.server_ip);
@@ -128,6 +150,14 @@ fn sorted(frames: &[Frame<'_>], segment: &Segment, mac: MacAddr) -> (Vec<Dhcp>, 
                 let IpAddr::V6(to) = frame.to.0 else { continue };
                 dhcp.push(Dhcp::Told6(to, frame.payload.to_vec()));
             }
+            // With a relay in between.
+            (547, 547) => match (frame.from.0, frame.to.0) {
+                (from, IpAddr::V6(to)) if Some(from) == six => {
+                    dhcp.push(Dhcp::Told6(to, frame.payload.to_vec()));
+                }
+                (IpAddr::V6(from), _) => dhcp.push(Dhcp::Asked6(from, frame.payload.to_vec())),
+                _ => {}
+            },
             (_, 4011) => panic!("a boot service is asked, and golden.rs has no word for it"),
             // Our own questions after other servers have no answer.
             (68, 67) if frame.from.0 == server => {}

@@ -15,7 +15,7 @@ fn a_solicitation_is_answered_with_no_router_no_prefix_and_no_dhcpv6() {
 #[test]
 fn where_there_is_dhcpv6_it_says_so_and_which_addresses_are_on_the_link() {
     let server_ip = "2001:db8:77::1".parse().unwrap();
-    let told = answer(Segment { dhcp6: Some(Dhcp6 { server_ip, prefix: 64 }), ..segment() });
+    let told = answer(Segment { dhcp6: Some(Dhcp6::new(server_ip, 64)), ..segment() });
     assert_eq!(told[4..8], [0, 0xc0, 0, 0], "M and O, and still no router");
     assert_eq!(told[16..20], [3, 4, 64, 0x80], "on the link, and no address without DHCPv6");
     let prefix: Ipv6Addr = "2001:db8:77::".parse().unwrap();

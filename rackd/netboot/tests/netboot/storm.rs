@@ -18,7 +18,9 @@ use dhcproto::{
     Decodable as _, Decoder, Encodable as _,
     v4::{DhcpOption, Flags, Message, MessageType},
 };
-use farrier_netboot::{Boot, BootEntry, BootTable, Config, KernelArgs, Leases, MacAddr, Pool, Segment};
+use farrier_netboot::{
+    Boot, BootEntry, BootEvent, BootTable, Config, EventKind, KernelArgs, Leases, MacAddr, Pool, Segment,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, UdpSocket},
@@ -58,10 +60,20 @@ fn machines_that_nobody_knows_and_that_take_frames_have_leases_on_disk_and_their
 #[test]
 fn of_machines_that_say_everything_ten_times_each_has_its_script() {
     let metrics = storm(Storm { pool: true, frames: true, times: 10, machines: 300 });
-    let said_again = metrics.lines().find_map(|line| {
-        line.strip_prefix("farrier_netboot_shed_packets_total{by=\"said_again\"} ")?.parse::<u64>().ok()
-    });
-    assert!(said_again.is_some_and(|packets| packets >= 300), "{metrics}");
+    let counted = |sample: &str| {
+        metrics.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    let left_out = counted("farrier_netboot_shed_packets_total{by=\"said_again\"}");
+    let told = counted("farrier_netboot_events_total{phase=\"dhcp\",event=\"ignored\"}");
+    assert!(
+        left_out >= 300 && (1..left_out).contains(&told),
+        "each packet counts, and few are told: {metrics}"
+    );
+}
+
+/// Whether it says that a packet was left out, since the same was said again.
+fn said_again(event: &BootEvent) -> bool {
+    matches!(event.kind, EventKind::Ignored { .. }) && event.detail.starts_with("said again before")
 }
 
 fn storm(storm: Storm) -> String {
@@ -130,6 +142,14 @@ fn storm(storm: Storm) -> String {
         leases.iter().map(|lease| (lease.mac, lease.ip)).unzip();
     assert_eq!(macs, (0..machines).map(mac).collect());
     assert_eq!(addresses, (0..machines).map(address).collect());
+    if storm.times > 1 {
+        let again = |n| server.netboot.trace(mac(n)).iter().any(|event| said_again(event));
+        assert!(
+            (0..machines).any(again),
+            "nobody is told that it was left out: {}",
+            server.netboot.metrics()
+        );
+    }
     if storm.pool {
         // What is on disk at this moment: the running server is not asked.
         std::fs::copy(cable.path("given"), cable.path("copy")).unwrap();

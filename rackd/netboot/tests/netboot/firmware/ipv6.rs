@@ -9,7 +9,7 @@ const SERVER6: &str = "2001:db8:77::1";
 fn over_ipv6(rack: &Rack) -> Running {
     rack.namespace.sh(&format!("ip addr add {SERVER6}/64 dev br0 nodad"));
     let segment = Segment::new("provisioning", "br0", SERVER_IP.parse().unwrap(), 24);
-    let dhcp6 = Some(Dhcp6 { server_ip: SERVER6.parse().unwrap(), prefix: 64 });
+    let dhcp6 = Some(Dhcp6::new(SERVER6.parse().unwrap(), 64));
     rack.serve_on(Segment { dhcp: Dhcp::Off, dhcp6, ..segment }, script())
 }
 
