@@ -319,6 +319,10 @@ impl Desk {
         !state.open
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.state().open
+    }
+
     /// It is of a BMC that is its node's no more: who sits here hears it, and nobody else sits down.
     pub(super) fn moved(&self) {
         self.state().open = false;

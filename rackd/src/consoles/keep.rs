@@ -121,6 +121,10 @@ impl Consoles {
             // Commands come first: they have their session, and the password is proven, before the console asks for one.
             bmc.power_status(deadline).await?;
             let mut place = slot.lock().await;
+            // Its address may be of long ago: who is attached was told a newer one, and is not sent away for the log.
+            if place.is_elsewhere(&access) {
+                return Ok(None);
+            }
             if let Some(desk) = place.desk_at(&access)
                 && let Some(held) = Desk::hold(desk)
             {

@@ -69,6 +69,11 @@ impl Place {
         self.open.as_ref().map(|open| &open.desk)
     }
 
+    /// Whether somebody has a desk open at another BMC.
+    fn is_elsewhere(&self, access: &Access) -> bool {
+        self.open.as_ref().is_some_and(|open| !open.access.is_same_machine(access) && open.desk.is_open())
+    }
+
     /// What came of a try by the same way that has ended since then: who waited for it need not wait for another. Somebody with
     /// another password, or who knows another address, may well have a line.
     fn failed_since(&self, asked: Instant, access: &Access) -> Option<BmcError> {
@@ -184,7 +189,9 @@ mod tests {
         for same in [old, access("192.0.2.7", "new").await] {
             assert!(place.desk_at(&same).is_some() && !leave.is_cancelled());
         }
-        assert!(place.desk_at(&access("192.0.2.8", "old").await).is_none());
+        let elsewhere = access("192.0.2.8", "old").await;
+        assert!(place.is_elsewhere(&elsewhere), "a keeper leaves it alone");
+        assert!(place.desk_at(&elsewhere).is_none() && !place.is_elsewhere(&elsewhere));
         assert!(leave.is_cancelled() && place.open.is_none());
         let mut last = None;
         while let Ok(output) = ann.output.try_recv() {
