@@ -89,6 +89,12 @@ impl Dhcp6 {
         Self { server_ip, prefix, behind_relay: None }
     }
 
+    /// Whether an address may be of either.
+    #[must_use]
+    pub fn overlaps(&self, other: Self) -> bool {
+        self.contains(other.subnet()) || other.contains(self.subnet())
+    }
+
     /// An address of the machines' subnet.
     #[must_use]
     pub fn subnet(&self) -> Ipv6Addr {

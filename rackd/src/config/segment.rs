@@ -156,8 +156,7 @@ fn check_six(far: &SegmentConfig, segments: &[SegmentConfig]) -> Result<(), BadC
         let expected = "rackd's address6 in a segment with an interface, where the relay brings packets to";
         return Err(bad(&far.name, "address6", expected, &six.server_ip.to_string()));
     }
-    let overlaps = |its: &Dhcp6| its.contains(six.subnet()) || six.contains(its.subnet());
-    if let Some((other, _)) = others().find(|(_, its)| overlaps(its)) {
+    if let Some((other, _)) = others().find(|(_, its)| its.overlaps(six)) {
         let seen = format!("{}/{}, where segment {} is", six.subnet(), six.prefix, other.name);
         return Err(bad(&far.name, "behind_relay6", "a subnet that no other segment has", &seen));
     }

@@ -307,9 +307,8 @@ impl Snapshot {
                 far.network,
                 six.server_ip
             );
-            let overlaps = |its: Dhcp6| its.contains(six.subnet()) || six.contains(its.subnet());
             ensure!(
-                !others().any(|s| s.dhcp6.is_some_and(overlaps)),
+                !others().any(|s| s.dhcp6.is_some_and(|its| its.overlaps(six))),
                 "segment {}: behind_relay6: expected a subnet that no other segment has, saw {}",
                 far.network,
                 six.subnet()

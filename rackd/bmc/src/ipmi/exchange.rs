@@ -64,10 +64,11 @@ impl<'a> Spent<'a> {
     }
 }
 
-/// Puts the question until it is answered, the tries are used up or the deadline passes. A datagram that is not the answer (late, foreign, forged) changes nothing, but
-/// one that nobody can read is noted in `wire.rubbish`, for the error's text; where try after try brings only such, asking ends
-/// early ([`Tuning::garbled_tries`]), and also where a call has had as many of those tries as a BMC has that says nothing: what
-/// sends rubbish to each question in its turn is to have no more time than one that is dead.
+/// Puts the question until it is answered, the tries are used up or the deadline passes. A datagram that is not the answer
+/// (late, foreign, forged) changes nothing, but one that nobody can read is noted in `wire.rubbish`, for the error's text; where
+/// try after try brings only such, asking ends early ([`Tuning::garbled_tries`]), and also where a call has had as many of those
+/// tries as a BMC has that says nothing: what sends rubbish to each question in its turn is to have no more time than one that
+/// is dead.
 pub(crate) async fn ask<Q: Question>(
     wire: &mut Wire,
     effort: Effort<'_>,
