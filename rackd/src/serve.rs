@@ -373,6 +373,7 @@ fn segment(config: &SegmentConfig) -> Segment {
     segment.dhcp6 = config.dhcp6;
     segment.pool = config.strangers().map(|(first, last)| Pool { first, last, boot: Boot::None });
     segment.boots = config.role != Role::Management;
+    segment.conflict_check = config.conflict_check;
     segment.router_advertisements = config.router_advertisements;
     segment
 }

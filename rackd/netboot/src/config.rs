@@ -24,8 +24,6 @@ pub struct Config {
     pub tftp_single_port: bool,
     /// Whether other DHCP servers on our segments are looked for.
     pub foreign_servers: bool,
-    /// Whether an address of a pool is looked for on the wire before it is given the first time.
-    pub conflict_check: bool,
     /// Addresses given from pools; on disk where they are opened with [`Leases::open`].
     pub leases: Leases,
 }
@@ -58,7 +56,6 @@ impl Config {
             boot_files: BootFiles::new(http_port),
             tftp_single_port: false,
             foreign_servers: true,
-            conflict_check: true,
             leases: Leases::default(),
         }
     }

@@ -54,6 +54,9 @@ pub struct Segment {
     /// Whether machines boot here, the default. On a network of BMCs nobody does: firmware that asks gets no answer, there is no
     /// TFTP, and whoever has an address is told of as of a pool.
     pub boots: bool,
+    /// Whether an address is looked for on the wire before it is given the first time (RFC 2131 §3.1 step 2), the default: its
+    /// machine waits half a second for it.
+    pub conflict_check: bool,
     /// Whether we answer router solicitations, the default; false beside a router that says what is so.
     pub router_advertisements: bool,
 }
@@ -160,6 +163,7 @@ impl Segment {
             dhcp6: None,
             pool: None,
             boots: true,
+            conflict_check: true,
             router_advertisements: true,
         }
     }

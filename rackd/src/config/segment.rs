@@ -71,6 +71,8 @@ pub struct SegmentConfig {
     /// Addresses for machines, first and last; where DHCP is somebody else's, none that it gives. Of a management network: for
     /// every BMC that has none of its own.
     pub pool: (Ipv4Addr, Ipv4Addr),
+    /// Whether an address is looked for before it is given; its machine waits half a second for that, once.
+    pub conflict_check: bool,
     /// Whether router solicitations are answered; not beside a router that says what is so.
     pub router_advertisements: bool,
     /// BMCs of a management network that have addresses of their own.
@@ -92,6 +94,8 @@ pub(super) struct RawSegment {
     dhcp6: Dhcp6Mode,
     address6: Option<String>,
     behind_relay6: Option<String>,
+    #[serde(default = "yes")]
+    conflict_check: bool,
     router_advertisements: Option<bool>,
     guests: Option<String>,
     pool: String,
@@ -307,6 +311,7 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
         dhcp6,
         guests,
         pool: (first, last),
+        conflict_check: raw.conflict_check,
         router_advertisements,
         reservations,
     })
@@ -399,6 +404,10 @@ fn six_behind(raw: &RawSegment) -> Result<Option<(Ipv6Addr, u8)>, BadConfig> {
 
 fn bad(segment: &str, key: &str, expected: &'static str, seen: &str) -> BadConfig {
     BadConfig::Value { key: format!("segment {segment}: {key}"), expected, seen: seen.to_owned() }
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Labels of at most 63 with dots between them (RFC 1035 section 2.3.1).

@@ -116,6 +116,13 @@ fn a_router_beside_us_is_named_where_we_would_answer_for_one() {
 }
 
 #[test]
+fn addresses_are_looked_for_unless_the_segment_says_otherwise() {
+    let with = |more: &str| Config::parse(&GOOD.replace("pool =", &format!("{more}\npool =")));
+    let checks = |more: &str| with(more).unwrap().segments[0].conflict_check;
+    assert!(checks("") && checks("conflict_check = true") && !checks("conflict_check = false"));
+}
+
+#[test]
 fn leases_of_systems_outlive_a_night_without_rackd() {
     let with = |more: &str| {
         Config::parse(&format!("{GOOD}{BEHIND}{more}"))

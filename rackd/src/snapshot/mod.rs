@@ -75,6 +75,9 @@ pub(crate) struct SegmentText {
     /// False on a network of BMCs: they get addresses, and firmware that boots gets no answer.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     boots: bool,
+    /// False: addresses are given without looking for them on the wire first.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    conflict_check: bool,
     /// False beside a router that says that addresses come by DHCPv6: router solicitations are its to answer.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     router_advertisements: bool,
@@ -186,6 +189,7 @@ impl From<&SegmentConfig> for SegmentText {
             },
             pool: config.strangers().map(|(first, last)| PoolText { first, last, boot: BootText::None }),
             boots: config.role != Role::Management,
+            conflict_check: config.conflict_check,
             router_advertisements: config.router_advertisements,
         }
     }
@@ -406,6 +410,7 @@ impl Snapshot {
             segment.pool = Some(Pool { first: pool.first, last: pool.last, boot: self.boot(&pool.boot)? });
         }
         segment.boots = text.boots;
+        segment.conflict_check = text.conflict_check;
         segment.router_advertisements = text.router_advertisements;
         ensure!(
             text.boots || (segment.dhcp6.is_none() && text.dhcp != DhcpText::Proxy),

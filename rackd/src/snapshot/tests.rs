@@ -152,6 +152,9 @@ fn whose_dhcp_it_is() {
     };
     assert!(advertises(GOOD));
     assert!(!advertises(&GOOD.replace("  pool:", "  router_advertisements: false\n  pool:")));
+    let checks =
+        |text: &str| Snapshot::parse(text).unwrap().table().unwrap().segment("lab").unwrap().conflict_check;
+    assert!(checks(GOOD) && !checks(&GOOD.replace("  pool:", "  conflict_check: false\n  pool:")));
     let both = GOOD.replace("  pool:", "  dhcp: proxy\n  pool:");
     assert!(format!("{:#}", dhcp(&both).unwrap_err()).contains("pool: expected none"));
 }

@@ -73,6 +73,21 @@ pub(crate) fn rackd_with(
     wait: (&str, u16),
     machines: &str,
 ) -> anyhow::Result<Server> {
+    start_rackd(place, program, wait, machines, true)
+}
+
+/// Which gives addresses without looking for them first, as the peers do here.
+pub(crate) fn rackd_unchecked(place: &Place, program: &Path) -> anyhow::Result<Server> {
+    start_rackd(place, program, ("udp", 67), "", false)
+}
+
+fn start_rackd(
+    place: &Place,
+    program: &Path,
+    wait: (&str, u16),
+    machines: &str,
+    check: bool,
+) -> anyhow::Result<Server> {
     let data = fresh(place, "farrier")?;
     let files = place.path("files");
     let snapshot = data.join("rack.yaml");
@@ -87,7 +102,7 @@ pub(crate) fn rackd_with(
     };
     let text = format!(
         "generation: 1\nsegments:\n- name: lab\n  interface: s0\n  address: {SERVER}/16\n  \
-         pool: {{ first: {FIRST}, last: {LAST}, boot: local_disk }}\nartifacts: {artifacts}\n...\n"
+         pool: {{ first: {FIRST}, last: {LAST}, boot: local_disk }}\n  conflict_check: {check}\nartifacts: {artifacts}\n...\n"
     );
     std::fs::write(&snapshot, text)?;
     let mut command = place.server(&program.to_string_lossy());

@@ -93,6 +93,8 @@ pub(super) struct Prober {
     /// Raw ICMP, driven through tokio's datagram type.
     socket: UdpSocket,
     id: [u8; 2],
+    /// Who answered ARP, and when that was read.
+    neighbours: (Option<Instant>, HashMap<Ipv4Addr, MacAddr>),
 }
 
 impl Prober {
@@ -102,7 +104,12 @@ impl Prober {
         socket.bind_device(Some(interface.as_bytes()))?;
         socket::widen_send(&socket);
         let socket = UdpSocket::from_std(socket.into())?;
-        Ok(Self { interface: interface.to_owned(), socket, id: rand::random() })
+        Ok(Self {
+            interface: interface.to_owned(),
+            socket,
+            id: rand::random(),
+            neighbours: Default::default(),
+        })
     }
 
     /// Asks for an address; its kernel is asked by ARP on the way.
@@ -133,9 +140,19 @@ impl Prober {
         }
     }
 
-    /// Who answered ARP, as the kernel remembers it.
-    pub(super) fn neighbours(&self) -> HashMap<Ipv4Addr, MacAddr> {
-        neighbours::read(&self.interface)
+    /// Who answered ARP, as the kernel remembered it a moment ago: many addresses are looked for at a time, and its table is
+    /// a text of a thousand lines then.
+    pub(super) fn neighbours(&mut self, now: Instant) -> &HashMap<Ipv4Addr, MacAddr> {
+        match self.neighbours.0 {
+            Some(read) if now.saturating_duration_since(read) < FRESH => &self.neighbours.1,
+            _ => self.neighbours_now(),
+        }
+    }
+
+    /// The same, as the kernel remembers it now.
+    pub(super) fn neighbours_now(&mut self) -> &HashMap<Ipv4Addr, MacAddr> {
+        self.neighbours = (Some(Instant::now()), neighbours::read(&self.interface));
+        &self.neighbours.1
     }
 }
 
@@ -163,6 +180,8 @@ fn echo_reply(packet: &[u8], id: [u8; 2]) -> Option<Ipv4Addr> {
 const WAIT: Duration = Duration::from_millis(500);
 /// Looked for at a time. Each takes a place in the kernel's neighbour table, which has a thousand.
 const MOST: usize = 64;
+/// Much less than [`WAIT`]: who answers at all has done so by then.
+const FRESH: Duration = Duration::from_millis(50);
 /// As long as an offer stands.
 const FREE: Duration = Duration::from_secs(30);
 

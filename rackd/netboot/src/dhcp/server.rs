@@ -47,7 +47,7 @@ pub(crate) struct Server {
     relays: Seldom,
     waiting: Waiting,
     checks: Checks,
-    /// `None`: addresses of pools are given without looking for them.
+    /// `None`: the kernel has no such socket for us, and addresses are given without looking for them.
     prober: Option<Prober>,
     outlet: Outlet,
     /// Packets that the kernel had no room for, as it said last.
@@ -84,7 +84,6 @@ impl Server {
             );
         }
         let prober = match Prober::bind(&segment.interface) {
-            _ if !shared.config.conflict_check => None,
             Ok(prober) => Some(prober),
             Err(error) => {
                 tracing::warn!(interface = segment.interface, %error, "addresses of pools are not looked for before they are given");
@@ -259,6 +258,7 @@ impl Server {
         if let (Some(entry), MessageType::Discover, true) =
             (known, request.kind, decision.reply.is_some() && request.giaddr.is_unspecified())
             && segment.dhcp == Dhcp::Ours
+            && segment.conflict_check
         {
             self.look_beside(entry, request);
         }
@@ -349,7 +349,7 @@ impl Server {
                 // What was offered was looked for before; INIT-REBOOT asks for what was not.
                 let looked_for = self.leases().was_given(&ask.client, &segment.network, ip)
                     || (request.kind == MessageType::Request && before == Some(ip));
-                if !looked_for && !self.may_offer(ip, request) {
+                if segment.conflict_check && !looked_for && !self.may_offer(ip, request) {
                     return Guest::Later;
                 }
                 Some(ip)
@@ -367,13 +367,13 @@ impl Server {
     /// router is all that tells. Who says that it has the address (RFC 2131 §4.3.2, RENEWING) would answer itself, and be kept
     /// from it.
     fn may_offer(&mut self, ip: Ipv4Addr, request: &Request) -> bool {
-        let Some(prober) = self.prober.as_ref().filter(|_| request.ciaddr != ip) else { return true };
+        let Some(prober) = self.prober.as_mut().filter(|_| request.ciaddr != ip) else { return true };
         let now = Instant::now();
         match self.checks.judge(ip, request, now) {
             Verdict::Free => true,
             Verdict::Wait => false,
             Verdict::Ask => {
-                let old_neighbour = prober.neighbours().contains_key(&ip);
+                let old_neighbour = prober.neighbours(now).contains_key(&ip);
                 prober.ask(ip);
                 self.checks.begin(ip, request.clone(), old_neighbour, now);
                 false
@@ -413,14 +413,14 @@ impl Server {
     /// A reserved address is looked for while it is offered: its machine cannot be given another one, but who has it by
     /// hand can be named.
     fn look_beside(&mut self, entry: &BootEntry, request: &Request) {
-        let Some(prober) = self.prober.as_ref() else { return };
-        let now = Instant::now();
         let has =
             self.leases().by_ip(entry.ip, SystemTime::now()).is_some_and(|lease| lease.mac == entry.mac);
+        let Some(prober) = self.prober.as_mut() else { return };
+        let now = Instant::now();
         if has || self.checks.judge(entry.ip, request, now) != Verdict::Ask {
             return;
         }
-        let old_neighbour = prober.neighbours().contains_key(&entry.ip);
+        let old_neighbour = prober.neighbours(now).contains_key(&entry.ip);
         prober.ask(entry.ip);
         self.checks.begin(entry.ip, request.clone(), old_neighbour, now);
     }
@@ -428,7 +428,12 @@ impl Server {
     /// An address was looked for; who waits for it is answered, with this one or another.
     fn looked_for(&mut self, check: Check, echoed: bool) {
         let Check { ip, request, old_neighbour, .. } = check;
-        let neighbours = self.prober.as_ref().map(Prober::neighbours).unwrap_or_default();
+        let neighbours = self.prober.as_mut().map(|prober| match echoed {
+            // It answered ARP this moment.
+            true => prober.neighbours_now(),
+            false => prober.neighbours(Instant::now()),
+        });
+        let neighbours = neighbours.cloned().unwrap_or_default();
         let who = neighbours.get(&ip).filter(|_| echoed || !old_neighbour);
         let gateway = self.segment.gateway.and_then(|gateway| neighbours.get(&gateway));
         // A router that answers ARP for everybody (proxy ARP) proves nothing, nor does the machine itself.

@@ -65,11 +65,13 @@ fn made_up_machines_and_bombs_of_options_fill_no_memory() {
     let cable = Cable::addressed();
     let pool = Pool { first: [10, 77, 0, 100].into(), last: [10, 77, 0, 131].into(), boot: Boot::None };
     let mut config = Config::new(HTTP_PORT);
-    config.conflict_check = false;
     config.leases = Leases::open(&cable.path("given")).unwrap();
     config.files.insert("f".into(), noise(5000).into());
-    let server =
-        Running::start(&cable.server, config, table(Segment { pool: Some(pool), ..segment() }, Boot::None));
+    let server = Running::start(
+        &cable.server,
+        config,
+        table(Segment { pool: Some(pool), conflict_check: false, ..segment() }, Boot::None),
+    );
     let (before, after) = cable.client.inside(|| {
         let (forger, known) =
             (UdpSocket::bind((CLIENT_IP, 0)).unwrap(), UdpSocket::bind((CLIENT_IP, 68)).unwrap());

@@ -40,10 +40,9 @@ fn a_machine_whose_lease_a_full_disk_does_not_take_is_told_nothing_and_its_trace
     let cable = Cable::addressed();
     let disk = Tiny::mount(cable.path("disk"));
     let mut config = Config::new(HTTP_PORT);
-    config.conflict_check = false;
     config.leases = Leases::open(&disk.0.join("given")).unwrap();
     let pool = Pool { first: [10, 77, 0, 150].into(), last: [10, 77, 0, 249].into(), boot: Boot::None };
-    let mut table = table(Segment { pool: Some(pool), ..segment() }, Boot::None);
+    let mut table = table(Segment { pool: Some(pool), conflict_check: false, ..segment() }, Boot::None);
     table.unpublish_mac(MAC);
     let mut server = Running::start(&cable.server, config, table);
     // Leases with long names, until the page has no room for another one. Each asks for the address that it says it had.

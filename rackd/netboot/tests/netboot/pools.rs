@@ -10,6 +10,11 @@ fn pool(first: &str, last: &str) -> Segment {
     Segment { pool: Some(pool), ..segment() }
 }
 
+/// Given without looking for them.
+fn unchecked(segment: Segment) -> Segment {
+    Segment { conflict_check: false, ..segment }
+}
+
 fn serve(cable: &Cable, segment: Segment) -> Running {
     serve_with(cable, segment, |_| {})
 }
@@ -88,8 +93,7 @@ fn an_address_that_udhcpc_finds_in_use_is_left_alone() {
     let cable = Cable::new();
     // Somebody has taken the pool's first address by hand, and answers ARP for it.
     cable.server.sh("ip addr add 10.77.0.200/24 dev s0");
-    let mut server =
-        serve_with(&cable, pool("10.77.0.200", "10.77.0.201"), |config| config.conflict_check = false);
+    let mut server = serve(&cable, unchecked(pool("10.77.0.200", "10.77.0.201")));
     let output = udhcpc(&cable, &["-a", "-A", "1", "-r", "10.77.0.200"]);
     assert!(output.status.success(), "{}", text(&output));
     server.wait(5, |kind| *kind == EventKind::Decline);
@@ -151,8 +155,7 @@ fn a_reserved_address_that_somebody_took_is_told_with_its_node() {
 #[test]
 fn an_address_that_was_leased_before_it_was_reserved_is_given_to_one_machine() {
     let cable = Cable::new();
-    let mut server =
-        serve_with(&cable, pool("10.77.0.200", "10.77.0.200"), |config| config.conflict_check = false);
+    let mut server = serve(&cable, unchecked(pool("10.77.0.200", "10.77.0.200")));
     assert!(udhcpc(&cable, &[]).status.success());
     let mac: MacAddr = "52:54:00:77:00:02".parse().unwrap();
     let reserved = BootEntry { mac, ip: "10.77.0.200".parse().unwrap(), ..entry(Boot::None) };
@@ -200,8 +203,7 @@ fn an_address_that_somebody_answers_for_is_not_offered() {
 #[test]
 fn a_pool_that_is_used_up_is_told_and_its_next_client_gets_silence() {
     let cable = Cable::new();
-    let mut server =
-        serve_with(&cable, pool("10.77.0.200", "10.77.0.200"), |config| config.conflict_check = false);
+    let mut server = serve(&cable, unchecked(pool("10.77.0.200", "10.77.0.200")));
     assert!(udhcpc(&cable, &[]).status.success());
     cable
         .client

@@ -95,7 +95,8 @@ fn storm(storm: Storm) -> String {
     let mut table = BootTable::new();
     let pool = Pool { first: address(0), last: address(machines - 1), boot: boot("all".to_owned()) };
     let pool = storm.pool.then_some(pool);
-    table.set_segments(vec![Segment { prefix: 16, pool, ..segment() }]);
+    // Who asks has all of them, here, and would answer for each.
+    table.set_segments(vec![Segment { prefix: 16, pool, conflict_check: false, ..segment() }]);
     for n in (0..machines).filter(|_| !storm.pool) {
         let node = format!("node-{n}");
         table.publish(BootEntry {
@@ -109,8 +110,6 @@ fn storm(storm: Storm) -> String {
     let mut config = Config::new(HTTP_PORT);
     config.files.insert(PROGRAM.into(), noise(PROGRAM_BYTES).into());
     config.leases = Leases::open(&cable.path("given")).unwrap();
-    // Who asks has all of them, here, and would answer for each.
-    config.conflict_check = false;
     let server = Running::start(&cable.server, config, table);
     let failed: Vec<String> = cable.client.inside(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
