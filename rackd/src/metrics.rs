@@ -14,5 +14,5 @@ pub(crate) async fn serve(listener: TcpListener, netboot: Netboot, shutdown: Can
         async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text) }
     };
     let router = Router::new().route("/metrics", get(answer));
-    http::serve(listener, router, http::Limits::default(), shutdown).await;
+    http::serve(listener, |_| (), router, http::Limits::default(), shutdown).await;
 }

@@ -19,12 +19,17 @@ impl From<&HttpsConfig> for Https {
 }
 
 /// The server, bound; it runs until `shutdown`. `failed` hears of clients that did not come to an understanding with it.
-pub(crate) async fn serve<F: Fn(IpAddr, &str) + Clone + Send + Sync + 'static>(
+/// `crowded` of those that have their share of its connections.
+pub(crate) async fn serve<F, C>(
     config: &HttpsConfig,
     router: Router,
-    failed: F,
+    (failed, crowded): (F, C),
     shutdown: CancellationToken,
-) -> anyhow::Result<impl Future<Output = ()> + Send + use<F>> {
+) -> anyhow::Result<impl Future<Output = ()> + Send + use<F, C>>
+where
+    F: Fn(IpAddr, &str) + Clone + Send + Sync + 'static,
+    C: Fn(IpAddr) + Send + Sync + 'static,
+{
     let limits = http::Limits { header_timeout: handshake(config)?, ..http::Limits::default() };
     let certificate = WebCertificate::load(&config.certificate, &config.key).context("https")?;
     let listener = TcpListener::bind(config.listen).await;
@@ -34,7 +39,7 @@ pub(crate) async fn serve<F: Fn(IpAddr, &str) + Clone + Send + Sync + 'static>(
         async move { certificate.accept(stream).await }
     };
     tracing::info!(https = %config.listen, "boot files over https");
-    Ok(http::serve_with(listener, secure, failed, router, limits, shutdown))
+    Ok(http::serve_with(listener, secure, failed, crowded, router, limits, shutdown))
 }
 
 /// How long a client may take.
@@ -94,7 +99,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let failed = move |peer: IpAddr, why: &str| tell.send((peer, why.to_owned())).unwrap();
-        let server = tokio::spawn(serve(&config, router, failed, shutdown.clone()).await.unwrap());
+        let server = tokio::spawn(serve(&config, router, (failed, |_| ()), shutdown.clone()).await.unwrap());
         let url = format!("https://{free}/firmware/x");
         let read = curl(&path("ours.pem"), &url).await;
         assert_eq!(String::from_utf8_lossy(&read.stdout), "a boot file", "{read:?}");
@@ -106,11 +111,11 @@ mod tests {
         assert!(why.contains("UnknownCA"), "the client's own word (RFC 8446 section 6.2, unknown_ca): {why}");
         let plain = curl(&path("ours.pem"), &format!("http://{free}/firmware/x")).await;
         assert!(!plain.status.success(), "{plain:?}");
-        let again = serve(&config, Router::new(), |_, _| (), shutdown.clone()).await;
+        let again = serve(&config, Router::new(), (|_, _| (), |_| ()), shutdown.clone()).await;
         assert!(again.is_err(), "the port is taken");
         for seconds in [0, MOST + 1] {
             let config = HttpsConfig { handshake_seconds: Some(seconds), ..config.clone() };
-            let refused = serve(&config, Router::new(), |_, _| (), shutdown.clone()).await;
+            let refused = serve(&config, Router::new(), (|_, _| (), |_| ()), shutdown.clone()).await;
             let refused = refused.err().unwrap().to_string();
             assert!(refused.contains("handshake_seconds: expected 1 to 600"), "{refused}");
         }

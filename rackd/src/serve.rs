@@ -165,8 +165,9 @@ pub async fn start(
     report(&rack, &credentials)?;
     watch(&rack, &credentials)?;
     tasks::resume(&rack).await?;
-    // After what tasks left, and before anybody asks.
+    // After what tasks left.
     let kept = known::open(&rack, &rack.config.data.join(known::FILE)).await;
+    open_segments(&rack).await;
     rack.tracker.spawn(known::follow(rack.clone(), credentials.clone(), kept));
     rack.tracker.spawn(renew_tokens(rack.clone()));
     rack.tracker.spawn(homes::follow(rack.clone()));
@@ -206,11 +207,17 @@ pub async fn start(
     let router = rack.netboot.router().merge(phone_home::routes(rack.clone()));
     let router = router.merge(boot_cd::routes(rack.clone()));
     if let Some(https) = &rack.config.https {
-        let failed = rack.netboot.tls_failures();
-        let served = secure::serve(https, rack.netboot.router(), failed, shutdown.clone());
+        let told = (rack.netboot.tls_failures(), rack.netboot.http_crowded());
+        let served = secure::serve(https, rack.netboot.router(), told, shutdown.clone());
         rack.tracker.spawn(served.await?);
     }
-    let web = http::serve(http_listener, router, http::Limits::default(), shutdown.clone());
+    let web = http::serve(
+        http_listener,
+        rack.netboot.http_crowded(),
+        router,
+        http::Limits::default(),
+        shutdown.clone(),
+    );
     tracing::info!(rack.id = %rack.config.rack, listen = %bound.listen, agent = %bound.agent, http = %bound.http, block = %bound.block, "rackd listening");
     let running = async move {
         let block = farrier_block::serve(vec![portal], rack.volumes.targets(), shutdown.clone());
@@ -331,22 +338,27 @@ async fn start_netboot(
         tracing::info!(kernel = machine.name(), "machines of other architectures are given no boot file");
     }
     let mut table = BootTable::new();
-    // Those without an interface have somebody else's DHCP; netboot still needs to know them for scripts.
-    table.set_segments(config.segments.iter().map(segment).collect());
     for (network, (mac, ip)) in reservations(config) {
         let (node, hostname) = (String::new(), String::new());
         table.publish(BootEntry { mac, node, hostname, ip, network, boot: Boot::None });
     }
     table.publish_artifact(kernel.clone(), Artifact::File(config.ramdisk.kernel.clone()));
     table.publish_artifact(initrd.clone(), Artifact::File(config.ramdisk.initrd.clone()));
-    let netboot = Netboot::start(netboot, table).await;
-    netboot.settled().await;
-    for status in netboot.segments() {
+    Ok(Netboot::start(netboot, table).await)
+}
+
+/// From now on machines are answered, since the table has all that are known: one that asks before would be taken for a
+/// stranger, and lose the address that it runs with.
+async fn open_segments(rack: &Rack) {
+    // Those without an interface have somebody else's DHCP; netboot still needs to know them for scripts.
+    let segments = rack.config.segments.iter().map(segment).collect();
+    rack.netboot.update(|table| table.set_segments(segments));
+    rack.netboot.settled().await;
+    for status in rack.netboot.segments() {
         if let Some(error) = status.error {
             tracing::error!(interface = %status.interface, %error, "segment not served, trying again");
         }
     }
-    Ok(netboot)
 }
 
 /// Of BMCs, by their networks.

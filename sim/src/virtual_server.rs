@@ -41,6 +41,8 @@ pub struct ServerOptions {
     pub redfish: Option<SelfSigned>,
     /// As in [`crate::machine::MachineSpec`]: what the machine sees of a BMC.
     pub system_interface: Option<SocketAddr>,
+    /// As in [`crate::machine::MachineSpec`].
+    pub smbios: Vec<Vec<u8>>,
 }
 
 impl ServerOptions {
@@ -63,6 +65,7 @@ impl Default for ServerOptions {
             password: Secret::new("farrier-lab"),
             redfish: None,
             system_interface: None,
+            smbios: Vec::new(),
         }
     }
 }
@@ -124,6 +127,7 @@ impl VirtualServer {
         spec.disks = options.disks;
         spec.cd_drive = options.redfish.is_some();
         spec.system_interface = options.system_interface;
+        spec.smbios = options.smbios;
         let (name, macs) = (spec.name.clone(), spec.nics.iter().map(|nic| nic.mac.clone()).collect());
         let guid = *spec.uuid.as_bytes();
         let machine = Arc::new(rack.machine(spec)?);

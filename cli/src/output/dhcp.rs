@@ -16,6 +16,7 @@ impl Resource for Lease {
             column("KIND", |l, _| cell(&enum_word!(LeaseKind, "LEASE_KIND", l.kind))),
             column("NODE", |l, _| short(&l.node).to_owned()),
             column("ENDS", |l, _| l.expire_time.as_ref().and_then(rfc3339).unwrap_or_default()),
+            wide("IPV6", |l, _| l.ipv6_address.clone()),
             wide("CLIENT ID", |l, _| l.client_id.clone()),
         ]
     }
@@ -29,6 +30,7 @@ impl Resource for Lease {
             "mac_address": self.mac_address,
             "kind": enum_word!(LeaseKind, "LEASE_KIND", self.kind),
             "node": self.node,
+            "ipv6_address": self.ipv6_address,
             "client_id": self.client_id,
             "expire_time": time(&self.expire_time),
         })
@@ -43,6 +45,7 @@ impl Resource for Reservation {
             column("MAC", |r, _| r.mac_address.clone()),
             column("NODE", |r, _| short(&r.node).to_owned()),
             column("BOOT", |r, _| cell(&enum_word!(ReservedBoot, "RESERVED_BOOT", r.boot))),
+            wide("IPV6", |r, _| r.ipv6_address.clone()),
             wide("HOSTNAME", |r, _| r.hostname.clone()),
         ]
     }
@@ -56,6 +59,7 @@ impl Resource for Reservation {
             "mac_address": self.mac_address,
             "node": self.node,
             "hostname": self.hostname,
+            "ipv6_address": self.ipv6_address,
             "boot": enum_word!(ReservedBoot, "RESERVED_BOOT", self.boot),
         })
     }

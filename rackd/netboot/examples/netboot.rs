@@ -77,8 +77,13 @@ async fn main() -> anyhow::Result<()> {
     let listener =
         tokio::net::TcpListener::bind((options.ip, options.http_port)).await.context("http port")?;
     let shutdown = CancellationToken::new();
-    let http =
-        tokio::spawn(http::serve(listener, netboot.router(), http::Limits::default(), shutdown.clone()));
+    let http = tokio::spawn(http::serve(
+        listener,
+        netboot.http_crowded(),
+        netboot.router(),
+        http::Limits::default(),
+        shutdown.clone(),
+    ));
     tokio::signal::ctrl_c().await?;
     shutdown.cancel();
     netboot.shutdown().await;

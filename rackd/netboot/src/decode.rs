@@ -27,6 +27,12 @@ impl Packet {
         Arc::new(Self::Dhcp6(bytes.into()))
     }
 
+    /// Bytes in memory, about.
+    pub(crate) fn size(&self) -> usize {
+        let (Self::Dhcp(bytes) | Self::Dhcp6(bytes)) = self;
+        bytes.len() + 64
+    }
+
     fn text(&self) -> String {
         let mut out = match self {
             Self::Dhcp(bytes) => dhcp::text(bytes),
@@ -41,7 +47,7 @@ impl Packet {
     }
 }
 
-/// The packet that an event is about, as long as it is kept: the last some thousand are.
+/// The packet that an event is about, as long as it is kept: the last some thousand are, of nodes and of strangers.
 #[derive(Debug, Clone, Default)]
 pub struct PacketOf(Weak<Packet>);
 

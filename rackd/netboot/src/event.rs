@@ -145,7 +145,7 @@ pub enum EventKind {
     },
     /// A TFTP request was refused.
     TftpRefused,
-    /// So many transfers are under way that requests are not answered until some end. Told once a minute.
+    /// So many transfers are under way that requests are not answered until some end. Told once a minute and machine.
     TftpFull,
     /// GRUB's boot script was given out by TFTP.
     TftpScript,
@@ -167,6 +167,15 @@ pub enum EventKind {
         /// Bytes sent; less than its size when the machine broke off.
         bytes: u64,
     },
+    /// How long a file is was asked for, or whether it is what the machine has already (HEAD, and 304: RFC 9110 §9.3.2, §15.4.5).
+    HttpAsked {
+        /// The answer's status.
+        status: u16,
+        /// What was asked about.
+        name: String,
+    },
+    /// A connection was closed unheard: so many are open, and its address has its share of them. Told once a minute and machine.
+    HttpFull,
     /// An HTTP request that got no file.
     HttpFailed {
         /// The answer's (RFC 9110 §15).
@@ -232,6 +241,8 @@ impl EventKind {
             | Self::HttpScriptRefused
             | Self::HttpFirmware { .. }
             | Self::HttpArtifact { .. }
+            | Self::HttpAsked { .. }
+            | Self::HttpFull
             | Self::HttpFailed { .. }
             | Self::TlsFailed => false,
         }
@@ -306,6 +317,8 @@ impl fmt::Display for EventKind {
             Self::HttpFirmware { name, bytes } | Self::HttpArtifact { name, bytes } => {
                 return write!(f, "HTTP {name}, {bytes} bytes");
             }
+            Self::HttpAsked { status, name } => return write!(f, "HTTP {name}, asked about: {status}"),
+            Self::HttpFull => "HTTP is full",
             Self::HttpFailed { status, name } => return write!(f, "HTTP {name}: {status}"),
             Self::TlsFailed => "TLS handshake failed",
             Self::Malformed { protocol } => return write!(f, "malformed {protocol} packet"),

@@ -26,6 +26,7 @@ mod event;
 mod given;
 mod grub;
 pub mod http;
+mod inbound;
 mod lease;
 mod mac;
 mod malformed;

@@ -55,7 +55,7 @@ impl Counters {
         *self.lock().unsent.entry((protocol, why)).or_default() += 1;
     }
 
-    /// DHCP packets that were not looked at.
+    /// What was left out under load.
     pub(crate) fn shed(&self, by: Shed, packets: u64) {
         if packets > 0 {
             *self.lock().shed.entry(by.word()).or_default() += packets;
@@ -107,7 +107,7 @@ impl Counters {
         family(
             "shed_packets_total",
             "counter",
-            "DHCP packets that were left out under load.",
+            "Packets, and connections of HTTP, that were left out under load.",
             shed.collect(),
         );
         let remembered = remembered.iter().map(|(what, n)| (format!("{{what=\"{what}\"}}"), n.to_string()));
@@ -130,17 +130,26 @@ impl Counters {
 /// Who left a packet out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Shed {
-    /// The kernel: its buffer was full.
+    /// The kernel, of DHCP: its buffer was full.
     Kernel,
-    /// We: its machine said the same again before it was answered.
+    /// The same of TFTP.
+    KernelTftp,
+    /// We, of DHCP: its machine said the same again before it was answered.
     SaidAgain,
+    /// We: all transfers of TFTP are taken, or the address has its share of them.
+    TftpFull,
+    /// We: the address has its share of the connections of HTTP.
+    HttpFull,
 }
 
 impl Shed {
     fn word(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
+            Self::KernelTftp => "kernel_tftp",
             Self::SaidAgain => "said_again",
+            Self::TftpFull => "tftp_full",
+            Self::HttpFull => "http_full",
         }
     }
 }
@@ -179,6 +188,8 @@ fn words(kind: &EventKind) -> (&'static str, &'static str) {
         EventKind::TftpScript => ("script", "tftp"),
         EventKind::HttpScript => ("script", "http"),
         EventKind::HttpScriptRefused => ("script", "refused"),
+        EventKind::HttpAsked { .. } => ("http", "asked"),
+        EventKind::HttpFull => ("http", "full"),
         EventKind::HttpFailed { .. } => ("http", "failed"),
         EventKind::TlsFailed => ("tls", "failed"),
         EventKind::HttpFirmware { .. } => ("http", "firmware"),
@@ -233,7 +244,7 @@ mod tests {
              # HELP farrier_netboot_unsent_answers_total Answers that did not leave.\n\
              # TYPE farrier_netboot_unsent_answers_total counter\n\
              farrier_netboot_unsent_answers_total{protocol=\"dhcp\",why=\"no_room\"} 1\n\
-             # HELP farrier_netboot_shed_packets_total DHCP packets that were left out under load.\n\
+             # HELP farrier_netboot_shed_packets_total Packets, and connections of HTTP, that were left out under load.\n\
              # TYPE farrier_netboot_shed_packets_total counter\n\
              farrier_netboot_shed_packets_total{by=\"said_again\"} 4\n\
              # HELP farrier_netboot_remembered What is kept in memory of what came from the wire.\n\

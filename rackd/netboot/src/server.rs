@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     BootEvent, BootTable, Config, Dhcp, Dhcp6, EventKind, Lease, LeaseChange, MacAddr, Segment, dhcp, dhcp6,
-    event::Events, http, ra, socket, tftp,
+    event::Events, http, metrics::Shed, ra, socket, tftp,
 };
 use crate::{
     elsewhere::Elsewhere, malformed::Malformed, neighbours::Neighbours, scripts::Scripts, thread::OwnThread,
@@ -258,6 +258,21 @@ impl Netboot {
                  asked for, saw {why}; enrol the authority in the firmware, or see `https` in the configuration"
             );
             shared.events.emit_from(peer, shared.who(peer), EventKind::TlsFailed, detail);
+        }
+    }
+
+    /// What to call with the address of a client whose connection was closed, since it has its share of them: each is counted, and
+    /// in the boot trace of its machine once a minute.
+    pub fn http_crowded(&self) -> impl Fn(IpAddr) + Clone + Send + Sync + 'static + use<> {
+        let (shared, told) = (Arc::clone(&self.shared), Arc::new(Seldom::default()));
+        move |peer| {
+            shared.events.counters.shed(Shed::HttpFull, 1);
+            if told.due(peer, Instant::now()) {
+                let detail = format!(
+                    "{peer}: expected no more connections of one address than its share while half of all are taken; it may ask                      again when some have ended"
+                );
+                shared.events.emit_from(peer, shared.who(peer), EventKind::HttpFull, detail);
+            }
         }
     }
 

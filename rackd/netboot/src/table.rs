@@ -368,6 +368,12 @@ impl BootTable {
         self.segments.iter().filter(ours).find(|s| s.contains(ip))
     }
 
+    /// The address that a machine has by DHCPv6, where its network has that.
+    #[must_use]
+    pub fn ipv6_of(&self, entry: &BootEntry) -> Option<Ipv6Addr> {
+        Some(self.segment(&entry.network)?.dhcp6?.address(entry.ip))
+    }
+
     /// The segment of a network.
     #[must_use]
     pub fn segment(&self, network: &str) -> Option<&Arc<Segment>> {

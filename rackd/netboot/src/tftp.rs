@@ -6,7 +6,7 @@ mod running;
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -17,9 +17,10 @@ use running::{Line, Running, Troubles};
 use tokio::{net::UdpSocket, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::dhcp::UnknownMachines;
+use crate::inbound::{self, Lost};
 use crate::unicast::{Unicast, Way};
-use crate::{EventKind, Segment, given, grub, server::Shared, socket};
-use farrier_model::Seldom;
+use crate::{EventKind, MacAddr, Segment, given, grub, metrics::Shed, server::Shared, socket};
 
 const SERVER_PORT: u16 = 69;
 /// Transfers at a time: a hall of machines that fetch kernels at once, and those that they forgot. Each has a socket.
@@ -38,13 +39,15 @@ const OPTIONS: usize = 8;
 const OPTION: usize = 24;
 /// An ACK has four bytes; an ERROR has a text.
 const MAX_ANSWER: usize = 1024;
-/// Who is told of when all places are taken: not one client more than another.
-const EVERYBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Who is told of when all places are taken and nobody knows who asks: each may be made up.
+const EVERYBODY: MacAddr = MacAddr([0; 6]);
 
 /// The TFTP server of one segment.
 pub(crate) struct Server {
     here: Arc<Here>,
     transfers: TaskTracker,
+    /// Requests that the kernel had no room for.
+    lost: Lost,
 }
 
 /// What each of its transfers needs of it.
@@ -66,6 +69,10 @@ impl Server {
             (true, IpAddr::V4(_)) => Some(Arc::new(Unicast::bind(&segment, SERVER_PORT)?)),
             _ => None,
         };
+        socket::widen(&socket);
+        if let Err(error) = inbound::count_lost(&socket) {
+            tracing::warn!(interface = segment.interface, %error, "packets that the kernel drops are not counted");
+        }
         socket::widen_send(&socket);
         let mut limits = Limits::default();
         if ip.is_ipv6() {
@@ -73,21 +80,24 @@ impl Server {
             limits.block_bytes -= 20;
         }
         let here = Here { shared, segment, ip, socket, silent, limits };
-        Ok(Self { here: Arc::new(here), transfers: TaskTracker::new() })
+        Ok(Self { here: Arc::new(here), transfers: TaskTracker::new(), lost: Lost::default() })
     }
 
     /// Answers until `shutdown`, then waits for its transfers, which end at once.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut buffer = vec![0; 2048];
         loop {
-            let received = tokio::select! {
+            let ready = tokio::select! {
                 () = shutdown.cancelled() => break,
-                received = self.here.socket.recv_from(&mut buffer) => received,
+                ready = self.here.socket.readable() => ready,
             };
-            match received {
-                Ok((len, from)) => {
-                    self.request(buffer.get(..len).unwrap_or_default(), from, &shutdown);
+            match ready.and_then(|()| inbound::receive(&self.here.socket, &mut buffer)) {
+                Ok(received) => {
+                    self.here.shared.events.counters.shed(Shed::KernelTftp, self.lost.more(&received));
+                    self.request(buffer.get(..received.len).unwrap_or_default(), received.from, &shutdown);
                 }
+                // Woken for nothing.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
                     tracing::debug!(interface = self.here.segment.interface, %error, "tftp receive failed");
                     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -186,8 +196,10 @@ impl Here {
 
     /// Without a word nobody would know why no machine boots.
     fn full(&self, from: SocketAddr) {
-        if self.shared.tftp.told_full.due(EVERYBODY, Instant::now()) {
-            let (mac, node) = self.shared.who(from.ip());
+        self.shared.events.counters.shed(Shed::TftpFull, 1);
+        let (mac, node) = self.shared.who(from.ip());
+        let who = mac.unwrap_or(EVERYBODY);
+        if self.shared.tftp.told_full.first_in_a_while((who, true), Instant::now()) {
             let detail = format!("so many transfers are under way that {from} has to ask again");
             self.shared.events.emit(mac, node.as_deref(), EventKind::TftpFull, detail);
         }
@@ -279,7 +291,7 @@ fn options(request: &ReadRequest<'_>, agreed: &Negotiated) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Transfers {
     places: Arc<Mutex<Places>>,
-    told_full: Seldom,
+    told_full: UnknownMachines,
 }
 
 #[derive(Debug, Default)]

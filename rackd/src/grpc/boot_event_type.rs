@@ -53,6 +53,8 @@ pub(crate) fn boot_event_type(kind: &EventKind) -> BootEventType {
         EventKind::HttpScriptRefused => BootEventType::HttpScriptRefused,
         EventKind::HttpFirmware { .. } => BootEventType::HttpFirmware,
         EventKind::HttpArtifact { .. } => BootEventType::HttpArtifact,
+        EventKind::HttpAsked { .. } => BootEventType::HttpAsked,
+        EventKind::HttpFull => BootEventType::HttpFull,
         EventKind::HttpFailed { .. } => BootEventType::HttpFailed,
         EventKind::TlsFailed => BootEventType::TlsFailed,
         EventKind::Malformed { .. } => BootEventType::MalformedPacket,

@@ -22,7 +22,7 @@ pub(super) fn reservations(table: &BootTable, network: &str, page: &Page) -> Vec
     let wanted = |entry: &&BootEntry| wanted(page, network, &entry.network, entry.ip);
     let mut entries: Vec<&BootEntry> = table.entries().map(AsRef::as_ref).filter(wanted).collect();
     entries.sort_by(|a, b| (&a.network, a.ip).cmp(&(&b.network, b.ip)));
-    entries.into_iter().take(page.size + 1).map(reservation).collect()
+    entries.into_iter().take(page.size + 1).map(|entry| reservation(entry, table)).collect()
 }
 
 /// What a page's token is made of: it sorts as network and address do. No name of a network has a blank.
@@ -45,6 +45,7 @@ fn lease(lease: farrier_netboot::Lease, table: &BootTable) -> Lease {
     };
     let entry = table.entry(lease.mac, &lease.network).filter(|_| lease.kind == LeaseKind::Reserved);
     Lease {
+        ipv6_address: entry.map(|entry| six(entry, table)).unwrap_or_default(),
         network: lease.network,
         ip_address: lease.ip.to_string(),
         mac_address: lease.mac.to_string(),
@@ -55,7 +56,7 @@ fn lease(lease: farrier_netboot::Lease, table: &BootTable) -> Lease {
     }
 }
 
-fn reservation(entry: &BootEntry) -> Reservation {
+fn reservation(entry: &BootEntry, table: &BootTable) -> Reservation {
     let boot = match entry.boot {
         Boot::None => ReservedBoot::None,
         Boot::LocalDisk => ReservedBoot::LocalDisk,
@@ -69,7 +70,12 @@ fn reservation(entry: &BootEntry) -> Reservation {
         node: entry.node.clone(),
         hostname: entry.hostname.clone(),
         boot: boot.into(),
+        ipv6_address: six(entry, table),
     }
+}
+
+fn six(entry: &BootEntry, table: &BootTable) -> String {
+    table.ipv6_of(entry).map(|ip| ip.to_string()).unwrap_or_default()
 }
 
 fn hex(bytes: &[u8]) -> String {

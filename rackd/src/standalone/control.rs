@@ -13,7 +13,7 @@ use axum::extract::{Path as Segment, Query, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Router, http::header, response::IntoResponse as _, response::Response};
-use farrier_netboot::{Boot, BootEntry, BootEvent, Lease, LeaseKind, MacAddr, Netboot, http};
+use farrier_netboot::{Boot, BootEntry, BootEvent, BootTable, Lease, LeaseKind, MacAddr, Netboot, http};
 use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
@@ -106,6 +106,8 @@ struct LeaseText {
     /// Empty where it is of the pool.
     machine: String,
     expire_time: String,
+    /// By DHCPv6, where it is reserved on a segment that has that; else empty.
+    ipv6_address: String,
 }
 
 fn leases(netboot: &Netboot) -> Vec<LeaseText> {
@@ -119,6 +121,7 @@ fn leases(netboot: &Netboot) -> Vec<LeaseText> {
         let entry = table.entry(lease.mac, &lease.network).filter(|_| kind == "reserved");
         LeaseText {
             machine: entry.map(|entry| entry.node.clone()).unwrap_or_default(),
+            ipv6_address: entry.map(|entry| six(&table, entry)).unwrap_or_default(),
             network: lease.network,
             ip_address: lease.ip.to_string(),
             mac_address: lease.mac.to_string(),
@@ -138,6 +141,12 @@ struct ReservationText {
     hostname: String,
     /// `none`, `local_disk`, `linux` or `iscsi`.
     boot: &'static str,
+    /// By DHCPv6, where the segment has that; else empty.
+    ipv6_address: String,
+}
+
+fn six(table: &BootTable, entry: &BootEntry) -> String {
+    table.ipv6_of(entry).map(|ip| ip.to_string()).unwrap_or_default()
 }
 
 fn reservations(netboot: &Netboot) -> Vec<ReservationText> {
@@ -150,6 +159,7 @@ fn reservations(netboot: &Netboot) -> Vec<ReservationText> {
         mac_address: entry.mac.to_string(),
         machine: entry.node.clone(),
         hostname: entry.hostname.clone(),
+        ipv6_address: six(&table, entry),
         boot: match entry.boot {
             Boot::None => "none",
             Boot::LocalDisk => "local_disk",

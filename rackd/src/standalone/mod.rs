@@ -120,8 +120,8 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
     config.boot_files.https = https.as_ref().map(Https::from);
     let netboot = Netboot::start(config, snapshot.table()?).await;
     if let Some(https) = &https {
-        let (router, failed) = (netboot.router(), netboot.tls_failures());
-        tokio::spawn(crate::secure::serve(https, router, failed, shutdown.clone()).await?);
+        let told = (netboot.tls_failures(), netboot.http_crowded());
+        tokio::spawn(crate::secure::serve(https, netboot.router(), told, shutdown.clone()).await?);
     }
     let asked = control::listen(&args.data, netboot.clone(), shutdown.clone())?;
     let asked = tokio::spawn(asked);
@@ -135,8 +135,13 @@ pub async fn standalone(args: StandaloneArgs, shutdown: CancellationToken) -> an
             TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         tokio::spawn(crate::metrics::serve(listener, netboot.clone(), shutdown.clone()));
     }
-    let web =
-        tokio::spawn(http::serve(listener, netboot.router(), http::Limits::default(), shutdown.clone()));
+    let web = tokio::spawn(http::serve(
+        listener,
+        netboot.http_crowded(),
+        netboot.router(),
+        http::Limits::default(),
+        shutdown.clone(),
+    ));
     reload(&netboot, &mut kept, (&file, https.as_ref()), hangup, &shutdown).await;
     netboot.shutdown().await;
     asked.await.context("the server of questions failed")?;

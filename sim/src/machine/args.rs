@@ -28,6 +28,9 @@ pub(super) fn arguments(
         "-smbios",
         &format!("type=1,manufacturer=Farrier,product=Lab,serial={},uuid={}", spec.name, spec.uuid),
     );
+    for index in 0..spec.smbios.len() {
+        args.push("-smbios", &format!("file={}", spec.smbios_file(index).display()));
+    }
     args.push("-m", &spec.memory_mib.to_string());
     args.push("-smp", &spec.cpus.to_string());
     args.push("-device", "virtio-rng-pci");

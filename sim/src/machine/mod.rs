@@ -147,6 +147,10 @@ impl Machine {
             std::fs::copy(args::ovmf(&self.spec).1, self.spec.uefi_variables())
                 .map_err(|source| self.io("UEFI variables (apt-get install ovmf)", source))?;
         }
+        for (index, structure) in self.spec.smbios.iter().enumerate() {
+            std::fs::write(self.spec.smbios_file(index), structure)
+                .map_err(|source| self.io("SMBIOS structure", source))?;
+        }
         let arguments = args::arguments(&self.spec, state.firmware, state.boot, state.cd.as_deref());
         let process = Process::start(&self.spec, &arguments).await?;
         if state.runs.len() >= RUNS {

@@ -31,6 +31,8 @@ pub struct MachineSpec {
     /// Where another program is the BMC that the machine itself sees, behind a KCS interface: OpenIPMI's `VM` protocol over
     /// TCP.
     pub system_interface: Option<SocketAddr>,
+    /// Structures that the firmware's table has beside its own (SMBIOS, DSP0134 §6.1), each with its strings.
+    pub smbios: Vec<Vec<u8>>,
     /// First boot device at the first power-on.
     pub boot: BootDevice,
     /// Further `-fw_cfg name=…,string=…` entries, as (name, string).
@@ -98,6 +100,7 @@ impl MachineSpec {
             netns: None,
             cd_drive: false,
             system_interface: None,
+            smbios: Vec::new(),
             boot: BootDevice::Network,
             fw_cfg: Vec::new(),
         }
@@ -128,6 +131,11 @@ impl MachineSpec {
 
     pub(super) fn qmp_socket(&self) -> PathBuf {
         self.dir.join("qmp.sock")
+    }
+
+    /// The file of one of [`Self::smbios`].
+    pub(super) fn smbios_file(&self, index: usize) -> PathBuf {
+        self.dir.join(format!("smbios{index}"))
     }
 
     pub(super) fn uefi_variables(&self) -> PathBuf {

@@ -21,6 +21,7 @@ use super::{LOOK_EVERY, Lab, on_a_rack_with};
 fn a_discovered_machine_tells_its_switch_port_and_its_bmc() {
     let options = ServerOptions {
         system_interface: Some(SocketAddr::from(([127, 0, 0, 1], VM_PORT))),
+        smbios: vec![host_interface()],
         ..ServerOptions::default()
     };
     let configure = |config: &mut RackConfig, store: &MediaStore| {
@@ -69,6 +70,7 @@ async fn told(lab: &mut Lab) -> Result<()> {
     ensure!(neighbour["management_addresses"][0] == "10.90.0.1", "{nic}");
     let own = &seen["hardware"]["own_bmc"];
     ensure!(own["mac_address"] == OWN_MAC && own["ip_address"] == "10.92.0.11", "{own}");
+    ensure!(own["redfish_host_interface"] == "10.92.0.11:443", "{own}");
     let table = farrier.farrier(&["discovered", "list", "-o", "wide"])?;
     ensure!(table.contains("tor-a1 Ethernet1/7") && table.contains("10.92.0.11"), "{table}");
 
@@ -91,6 +93,32 @@ async fn told(lab: &mut Lab) -> Result<()> {
     let bmc = node.bmc.context("no BMC")?;
     ensure!((bmc.address.as_str(), node.rack_unit) == ("10.92.0.11", 7), "{bmc:?}");
     Ok(())
+}
+
+/// Management Controller Host Interface (DSP0134 §7.43) of a network card with Redfish over IP (DSP0270 §8.3): the service is at
+/// 10.92.0.11, port 443, of a network that others have a way to.
+fn host_interface() -> Vec<u8> {
+    let address = |[a, b, c, d]: [u8; 4]| [&[a, b, c, d][..], &[0; 12]].concat();
+    // A fixed address, IPv4, its mask; the same of the service, and its port and VLAN; no host name.
+    let record = [
+        &[0_u8; 16][..],
+        &[1, 1],
+        &address([10, 92, 0, 12]),
+        &address([255, 255, 255, 0]),
+        &[1, 1],
+        &address([10, 92, 0, 11]),
+        &address([255, 255, 255, 0]),
+        &443_u16.to_le_bytes(),
+        &[0; 4],
+        &[0],
+    ]
+    .concat();
+    // Network host interface, a PCI card; one protocol record, of Redfish over IP.
+    let card = [5, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let length = u8::try_from(record.len()).unwrap_or(u8::MAX);
+    let area = [&[0x40, 10][..], &card, &[1, 4, length], &record].concat();
+    let length = u8::try_from(4 + area.len()).unwrap_or(u8::MAX);
+    [&[42, length, 0, 0x42][..], &area, &[0, 0]].concat()
 }
 
 /// lldpd at the rack's end of the machine's cable. It ends with the namespace.

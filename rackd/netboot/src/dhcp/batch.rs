@@ -1,13 +1,7 @@
 //! What comes to the server's socket.
 
 use std::collections::HashMap;
-use std::io::{self, IoSliceMut};
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::AsRawFd as _;
-
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use std::net::Ipv4Addr;
 
 use super::Request;
 use crate::MacAddr;
@@ -42,36 +36,6 @@ impl Batch {
     }
 }
 
-/// One packet.
-pub(super) struct Received {
-    pub(super) len: usize,
-    pub(super) from: SocketAddrV4,
-    /// Packets that the kernel had no room for, since the socket was made.
-    pub(super) lost: Option<u32>,
-}
-
-/// Has the kernel say with each packet how many it dropped before (socket(7), `SO_RXQ_OVFL`).
-pub(super) fn count_lost(socket: &UdpSocket) -> io::Result<()> {
-    setsockopt(socket, sockopt::RxqOvfl, &1)?;
-    Ok(())
-}
-
-/// The next packet, if there is one.
-pub(super) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
-    socket.try_io(Interest::READABLE, || {
-        let mut told = nix::cmsg_space!(u32);
-        let mut parts = [IoSliceMut::new(buffer)];
-        let flags = MsgFlags::MSG_DONTWAIT;
-        let packet = recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut parts, Some(&mut told), flags)?;
-        let lost = packet.cmsgs()?.find_map(|told| match told {
-            ControlMessageOwned::RxqOvfl(lost) => Some(lost),
-            _ => None,
-        });
-        let from = packet.address.ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Received { len: packet.bytes, from: from.into(), lost })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,29 +57,5 @@ mod tests {
         assert_eq!(again, [(1, 7)]);
         let left: Vec<_> = batch.requests().map(|r| (r.mac.0[5], r.xid, r.giaddr.octets()[3])).collect();
         assert_eq!(left, [(2, 7, 0), (1, 7, 0), (1, 7, 1), (1, 8, 0)]);
-    }
-
-    #[tokio::test]
-    async fn what_the_kernel_dropped_is_counted() {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        socket2::SockRef::from(&socket).set_recv_buffer_size(4096).unwrap();
-        count_lost(&socket).unwrap();
-        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let (to, mut buffer) = (socket.local_addr().unwrap(), vec![0; 2048]);
-        for _ in 0..500 {
-            sender.send_to(&[0; 300], to).unwrap();
-        }
-        let mut drain = async || {
-            socket.readable().await.unwrap();
-            let received = std::iter::from_fn(|| receive(&socket, &mut buffer).ok());
-            let received: Vec<_> = received.map(|packet| (packet.len, packet.lost)).collect();
-            assert!(received.iter().all(|(len, _)| *len == 300));
-            (received.len(), received.into_iter().filter_map(|(_, lost)| lost).next_back())
-        };
-        let (first, _) = drain().await;
-        // The next that comes says what was lost before it.
-        sender.send_to(&[0; 300], to).unwrap();
-        let (last, lost) = drain().await;
-        assert_eq!((last, lost), (1, Some(500 - u32::try_from(first).unwrap())));
     }
 }

@@ -19,7 +19,7 @@ mod reply;
 mod request;
 mod server;
 mod unknown;
-mod waiting;
+pub(crate) mod waiting;
 
 #[cfg(test)]
 mod recorded;

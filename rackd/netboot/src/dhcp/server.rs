@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use dhcproto::v4::MessageType;
 
-use super::batch::{self, Batch};
+use super::batch::Batch;
 use super::conflict::{Check, Checks, Prober, Verdict};
 use super::decide::name;
 use super::outlet::{Answer, Outlet};
@@ -20,7 +20,8 @@ use super::request::Client;
 use super::waiting::{Added, NotWritten, Waiting};
 use super::{Decision, Request, decide, proxy};
 use crate::decode::Packet;
-use crate::lease::Ask;
+use crate::inbound::{self, Lost};
+use crate::lease::{Ask, Lease};
 use crate::metrics::Shed;
 use crate::{
     Boot, BootEntry, BootTable, ClientKey, Dhcp, EventKind, LeaseChange, Leases, MacAddr, Pool, Segment,
@@ -51,7 +52,7 @@ pub(crate) struct Server {
     prober: Option<Prober>,
     outlet: Outlet,
     /// Packets that the kernel had no room for, as it said last.
-    lost: u32,
+    lost: Lost,
     /// Strangers whose leases were told not to be written.
     unwritten: Seldom,
 }
@@ -70,7 +71,7 @@ impl Server {
         let socket = socket::udp_on(&segment.interface, Ipv4Addr::UNSPECIFIED.into(), SERVER_PORT)?;
         socket::widen(&socket);
         socket::widen_send(&socket);
-        if let Err(error) = batch::count_lost(&socket) {
+        if let Err(error) = inbound::count_lost(&socket) {
             tracing::warn!(interface = segment.interface, %error, "packets that the kernel drops are not counted");
         }
         let waiting = Waiting::new(shared.config.leases.clone());
@@ -102,7 +103,7 @@ impl Server {
             checks: Checks::default(),
             prober,
             outlet,
-            lost: 0,
+            lost: Lost::default(),
             unwritten: Seldom::default(),
         })
     }
@@ -171,18 +172,15 @@ impl Server {
     fn gather(&mut self, buffer: &mut [u8]) -> io::Result<Batch> {
         let mut batch = Batch::default();
         for read in 0..BATCH {
-            let received = match batch::receive(&self.socket, buffer) {
+            let received = match inbound::receive(&self.socket, buffer) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if read == 0 => return Err(error),
                 Err(_) => break,
             };
-            if let Some(lost) = received.lost {
-                let more = lost.wrapping_sub(std::mem::replace(&mut self.lost, lost));
-                self.shared.events.counters.shed(Shed::Kernel, more.into());
-            }
+            self.shared.events.counters.shed(Shed::Kernel, self.lost.more(&received));
             let bytes = buffer.get(..received.len).unwrap_or_default();
-            batch.take(self.packet(bytes, received.from.into()));
+            batch.take(self.packet(bytes, received.from));
         }
         Ok(batch)
     }
@@ -335,6 +333,13 @@ impl Server {
             return Guest::Nothing;
         }
         let (ask, now) = (ask(request), SystemTime::now());
+        if request.kind == MessageType::Request
+            && request.server_id.is_none()
+            && let Some(its) = self.leases().of_port(request.mac, &segment.network, now)
+        {
+            self.runs_on(&its, request);
+            return Guest::Nothing;
+        }
         let ip = match request.kind {
             MessageType::Request if request.server_id.is_some_and(|id| id != request.server_for(segment)) => {
                 self.leases().withdraw(&ask.client, &segment.network);
@@ -361,6 +366,20 @@ impl Server {
         let Some(ip) = ip else { return Guest::Nothing };
         let (mac, network, boot) = (request.mac, segment.network.clone(), pool.boot.clone());
         Guest::Entry(BootEntry { mac, node: String::new(), hostname: String::new(), ip, network, boot })
+    }
+
+    /// A machine that renews, or takes up again, an address that was reserved for it and is no more: silence leaves it the address
+    /// until its lease ends, and its system with it (RFC 2131 §4.4.5); a refusal or an address of the pool would not.
+    fn runs_on(&self, its: &Lease, request: &Request) {
+        if self.shared.ignored.first_in_a_while((request.mac, false), Instant::now()) {
+            let left = its.expires_at.duration_since(SystemTime::now()).unwrap_or_default().as_secs();
+            let why = format!(
+                "{} was reserved for it and is not now: it may keep that for {left} s, and is a stranger then",
+                its.ip
+            );
+            let kind = EventKind::Ignored { message: name(request.kind) };
+            self.told(request, None, kind, format!("{why}: {}", request.describe()));
+        }
     }
 
     /// Whether an address may be offered at once; else it is looked for first. Behind a relay there is no ARP: an echo over its
@@ -487,6 +506,12 @@ impl Server {
     }
 
     fn pool_exhausted(&self, segment: &Segment, pool: &Pool, request: &Request) {
+        // Every machine's trace says it, the log of the rack once a minute.
+        if self.shared.ignored.first_in_a_while((request.mac, false), Instant::now()) {
+            let why = format!("expected a free address among {} to {}, saw none", pool.first, pool.last);
+            let kind = EventKind::Ignored { message: name(request.kind) };
+            self.told(request, None, kind, format!("{why}: {}", request.describe()));
+        }
         if self.exhausted.due(pool.first.into(), Instant::now()) {
             let detail = format!("all addresses of the pool of {} are in use", segment.network);
             let kind = EventKind::PoolExhausted { network: segment.network.clone() };

@@ -17,7 +17,7 @@ use crate::{ClientKey, Leases};
 /// Begins to write records to disk; over when they are there.
 type Commit = Box<dyn Fn(Vec<Record>) -> JoinHandle<io::Result<()>> + Send + Sync>;
 
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     /// `None`: there is no disk to wait for.
     commit: Option<Commit>,
     records: Vec<Record>,
@@ -57,7 +57,7 @@ pub(super) struct NotWritten {
 }
 
 impl Waiting {
-    pub(super) fn new(leases: Leases) -> Self {
+    pub(crate) fn new(leases: Leases) -> Self {
         let commit = |leases: Leases| Box::new(move |records| leases.commit(records)) as Commit;
         Self::committing(leases.durable().then(|| commit(leases)))
     }
@@ -127,7 +127,7 @@ impl Waiting {
     }
 
     /// Something is to be written that nobody waits for; with what gathers until [`Self::begin`].
-    pub(super) fn write_beside(&mut self) {
+    pub(crate) fn write_beside(&mut self) {
         self.anew = self.commit.is_some();
     }
 
@@ -136,7 +136,7 @@ impl Waiting {
     }
 
     /// Begins a write, if there is something to write, none under way, and the last one long enough ago.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         let now = Instant::now();
         let has_work = self.has_work();
         let Some(commit) = self.commit.as_ref().filter(|_| self.under_way.is_none()) else { return };
@@ -150,6 +150,12 @@ impl Waiting {
         self.of_address.clear();
         let answers = self.replies.drain().map(|(_, answer)| answer).collect();
         self.under_way = Some(UnderWay { write, answers, since: now });
+    }
+
+    /// Over when a write is, of leases that nobody waits for; never without one.
+    pub(crate) async fn written_beside(&mut self) {
+        // Leases of reservations tell themselves what does not get to the disk.
+        let _ = self.committed().await;
     }
 
     /// The answers of the next write that is on disk; never without one. Nothing is lost when the future is dropped

@@ -6,7 +6,7 @@ use dhcproto::v6::{DhcpOption, MessageType, Status};
 
 use super::{reply::Reply, reply::tftp, request::Request6};
 use crate::{
-    BootEntry, BootTable, Dhcp6, EventKind, MacAddr, Segment,
+    BootEntry, BootTable, Dhcp6, EventKind, LeaseChange, MacAddr, Segment,
     dhcp::{BootFile, BootFiles, Client, boot_file},
 };
 
@@ -19,6 +19,8 @@ pub struct Decision6 {
     pub moved: Option<MacAddr>,
     /// The answer's bytes, if there is one.
     pub reply: Option<Vec<u8>>,
+    /// What its answer does to the port's lease; where none is sent, nothing.
+    pub lease: Option<LeaseChange>,
     /// What happened, in order, with details for people.
     pub events: Vec<(EventKind, String)>,
 }
@@ -132,6 +134,15 @@ fn known(
     let reply = |kind| Reply::new(kind, request, six);
     let boots = |reply: Reply| reply.boot(six, &boot).length(blocks);
     let lease = |reply: Reply| boots(reply.addresses(&request.ias, ip, seconds));
+    // RFC 8415 §18.3: what of them gives an address, and what takes it back.
+    decision.lease = match request.kind {
+        MessageType::Solicit if !request.rapid_commit => None,
+        MessageType::Solicit | MessageType::Request | MessageType::Renew | MessageType::Rebind => {
+            (!request.ias.is_empty()).then_some(LeaseChange::Bound { ip: entry.ip, seconds })
+        }
+        MessageType::Release => Some(LeaseChange::Released),
+        _ => None,
+    };
     let (kind, reply, detail) = match request.kind {
         MessageType::Solicit if request.rapid_commit => {
             (MessageType::Reply, lease(reply(MessageType::Reply).with(DhcpOption::RapidCommit)), told)

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{Ipv6Addr, SocketAddr, SocketAddrV6},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::net::UdpSocket;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::decide::word;
 use super::{Request6, decide6};
 use crate::decode::Packet;
+use crate::dhcp::waiting::Waiting;
 use crate::{BootTable, EventKind, Segment, server::Shared, socket};
 use farrier_model::Seldom;
 
@@ -22,6 +23,8 @@ pub(crate) struct Server {
     socket: UdpSocket,
     /// Relays that were told to be none of ours.
     relays: Seldom,
+    /// Leases, which nobody waits for.
+    waiting: Waiting,
 }
 
 impl Server {
@@ -33,15 +36,17 @@ impl Server {
         for group in [ALL_SERVERS_AND_RELAYS, ALL_SERVERS] {
             socket.join_multicast_v6(&group, index)?;
         }
-        Ok(Self { shared, segment, socket, relays: Seldom::default() })
+        let waiting = Waiting::new(shared.config.leases.clone());
+        Ok(Self { shared, segment, socket, relays: Seldom::default(), waiting })
     }
 
     /// Answers until `shutdown`.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut buffer = vec![0; 2048];
         loop {
             let received = tokio::select! {
                 () = shutdown.cancelled() => return,
+                () = self.waiting.written_beside() => continue,
                 received = self.socket.recv_from(&mut buffer) => received,
             };
             match received {
@@ -70,7 +75,7 @@ impl Server {
         }
     }
 
-    fn packet(&self, bytes: &[u8], from: SocketAddrV6) {
+    fn packet(&mut self, bytes: &[u8], from: SocketAddrV6) {
         let request = match Request6::parse(bytes) {
             Ok(request) => request,
             Err(error) => {
@@ -123,6 +128,13 @@ impl Server {
         let sent = socket::send_now(&self.socket, &reply, to.into());
         if let Err(error) = &sent {
             self.shared.events.counters.unsent("dhcpv6", error);
+        }
+        let leases = &self.shared.config.leases;
+        if let (Some(entry), Some(change), Ok(_)) = (entry, &decision.lease, &sent)
+            && leases.reserved_by_six(entry.mac, &segment.network, change, SystemTime::now())
+        {
+            self.waiting.write_beside();
+            self.waiting.begin();
         }
         let answer = Packet::dhcp6(&reply);
         for (kind, detail) in told {

@@ -34,8 +34,10 @@ const REFUSALS_PER_SECOND: u32 = 5;
 /// Senders without a port whose events of one kind are told, in a minute, and how often each.
 const UNNAMED: usize = 256;
 const UNNAMED_PER_MINUTE: u32 = 8;
-/// Packets kept of all ports together, of some hundred bytes each, and of two thousand at most.
-const PACKETS: usize = 4096;
+/// Bytes of packets that are kept of nodes: all that a thousand machines say and hear that power on at once, eight of six hundred
+/// bytes each. And of strangers, which push out no node's.
+const NODES_PACKETS: usize = 8 << 20;
+const STRANGERS_PACKETS: usize = 2 << 20;
 /// Events a slow subscriber may be behind before it loses some.
 const CHANNEL: usize = 1024;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -60,8 +62,31 @@ struct Rings {
     /// The last of all ports, and of none.
     log: VecDeque<Arc<BootEvent>>,
     sequence: u64,
-    /// The packets of the last events, of whatever port.
-    packets: VecDeque<Arc<Packet>>,
+    /// The packets of the last events, of nodes and of strangers.
+    nodes_packets: Packets,
+    strangers_packets: Packets,
+}
+
+#[derive(Debug, Default)]
+struct Packets {
+    kept: VecDeque<Arc<Packet>>,
+    bytes: usize,
+}
+
+impl Packets {
+    /// Events of one packet come together.
+    fn keep(&mut self, packet: &Arc<Packet>, most: usize) {
+        if self.kept.back().is_some_and(|last| Arc::ptr_eq(last, packet)) {
+            return;
+        }
+        self.bytes += packet.size();
+        self.kept.push_back(Arc::clone(packet));
+        while self.bytes > most
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            self.bytes = self.bytes.saturating_sub(oldest.size());
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -121,7 +146,10 @@ impl Events {
             None => Arc::new(event),
         };
         if let Some(packet) = packet {
-            rings.keep(packet);
+            match event.node {
+                Some(_) => rings.nodes_packets.keep(packet, NODES_PACKETS),
+                None => rings.strangers_packets.keep(packet, STRANGERS_PACKETS),
+            }
         }
         rings.sequence = event.sequence;
         if rings.log.len() >= LOG {
@@ -176,17 +204,6 @@ impl Events {
 }
 
 impl Rings {
-    /// Events of one packet come together.
-    fn keep(&mut self, packet: &Arc<Packet>) {
-        if self.packets.back().is_some_and(|last| Arc::ptr_eq(last, packet)) {
-            return;
-        }
-        if self.packets.len() >= PACKETS {
-            self.packets.pop_front();
-        }
-        self.packets.push_back(Arc::clone(packet));
-    }
-
     fn ring(&mut self, mac: MacAddr, node: bool) -> &mut Ring {
         let known = self.by_mac.get(&mac).map(|ring| ring.node);
         match (node, known) {
@@ -307,16 +324,27 @@ mod tests {
         let numbers: Vec<_> = log.iter().map(|event| event.sequence).collect();
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1) && numbers.ends_with(&[5000]));
         assert_eq!((events.trace(mac(0)).len(), events.trace(mac(4999)).len()), (0, 1));
-        // Two events of each packet.
-        for n in 0..6000 {
-            let packet = Packet::dhcp6(&[1, 0, 0, 7]);
+        // Two events of each packet; a node's packet outlasts those of strangers.
+        let said = |n, node: Option<&str>| {
+            let packet = Packet::dhcp6(&[&[1, 0, 0, 7][..], &[0; 600]].concat());
             for kind in [EventKind::Discover, EventKind::Offer] {
-                events.emit_packet((Some(mac(n)), None), kind, "said".into(), Some(&packet));
+                events.emit_packet((Some(mac(n)), node), kind, "said".into(), Some(&packet));
             }
+        };
+        said(9000, Some("node"));
+        (0..6000).for_each(|n| said(n, None));
+        let kept = events.lock().strangers_packets.kept.len();
+        assert!((2000..=STRANGERS_PACKETS / 600).contains(&kept), "{kept}");
+        for n in [5999, 9000] {
+            let told = events.trace(mac(n)).last().unwrap().detail.clone();
+            assert!(told.starts_with("said [SOLICIT, xid 0x000007"), "{n}: {told}");
         }
-        assert_eq!(events.lock().packets.len(), PACKETS);
-        let told = events.trace(mac(5999));
-        assert_eq!(told.last().unwrap().detail, "said [SOLICIT, xid 0x000007]");
+        // Of a thousand machines that power on at once each packet is there.
+        for _ in 0..8 {
+            (10_000..11_000).for_each(|n| said(n, Some("node")));
+        }
+        let whole = |n| events.trace(mac(n)).iter().all(|event| event.detail.contains("SOLICIT"));
+        assert!((10_000..11_000).all(whole));
         // Whoever follows is told in short.
         assert_eq!(events.log().last().unwrap().detail, "said");
         let events = Events::new();

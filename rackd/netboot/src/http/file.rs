@@ -22,6 +22,10 @@ fn failed(mut answer: Response, why: String) -> Response {
     answer
 }
 
+/// An answer without the file, to who asked about it: for the boot trace.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked;
+
 /// Answers GET and HEAD. `on_sent` hears how many bytes went out when the body is done or dropped.
 pub async fn respond(
     artifact: Artifact,
@@ -47,7 +51,9 @@ pub async fn respond(
     let text = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
     let tag = opened.tag.clone();
     if text(header::IF_NONE_MATCH).is_some_and(|known| known.split(',').any(|t| t.trim() == tag)) {
-        return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
+        let mut answer = (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
+        answer.extensions_mut().insert(Asked);
+        return answer;
     }
     // RFC 9110 §13.1.5: a range of another version of the file would be put together wrongly.
     let same = text(header::IF_RANGE).is_none_or(|known| known == tag);
@@ -64,7 +70,9 @@ pub async fn respond(
         }
     };
     let mut response = if method == Method::HEAD {
-        (status, Body::empty()).into_response()
+        let mut answer = (status, Body::empty()).into_response();
+        answer.extensions_mut().insert(Asked);
+        answer
     } else {
         let offered = Offered::new(Content::new(opened.slices(start, len), on_sent));
         let mut response = (status, offered.body()).into_response();

@@ -66,6 +66,9 @@ async fn boot_script(
             shared.scripts.note(node);
         }
         shared.events.emit(Some(mac), node.as_deref(), EventKind::HttpScript, asked(peer, &method, &headers));
+    } else {
+        let kind = EventKind::HttpAsked { status: StatusCode::OK.as_u16(), name: file };
+        shared.events.emit(Some(mac), node.as_deref(), kind, asked(peer, &method, &headers));
     }
     let headers = [(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")];
     (headers, script).into_response()
@@ -163,7 +166,25 @@ async fn artifact(
         let kind = EventKind::HttpArtifact { name, bytes };
         to.events.emit_from(peer.ip(), to.who(peer.ip()), kind, detail);
     };
-    told(&shared, peer.ip(), &wanted, file::respond(artifact, &method, &headers, on_sent).await)
+    let answer = file::respond(artifact, &method, &headers, on_sent).await;
+    told_asked(&shared, (peer, &method, &headers), &wanted, &answer);
+    told(&shared, peer.ip(), &wanted, answer)
+}
+
+/// Firmware asks how long a file is before it fetches it: where it stops at that, it is the last that is seen of it.
+fn told_asked(
+    shared: &Shared,
+    (peer, method, headers): (SocketAddr, &Method, &HeaderMap),
+    name: &str,
+    answer: &Response,
+) {
+    if answer.extensions().get::<file::Asked>().is_some() {
+        let kind = EventKind::HttpAsked { status: answer.status().as_u16(), name: name.to_owned() };
+        let bytes = answer.headers().get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok());
+        let bytes = bytes.map(|len| format!("{len} bytes ")).unwrap_or_default();
+        let detail = format!("{bytes}{}", asked(peer, method, headers));
+        shared.events.emit_from(peer.ip(), shared.who(peer.ip()), kind, detail);
+    }
 }
 
 /// Why an answer is no file is told where somebody looks who wants to know why a machine does not boot.
@@ -203,5 +224,6 @@ async fn firmware(
         to.events.emit_from(peer.ip(), to.who(peer.ip()), kind, detail);
     };
     let answer = file::respond(Artifact::Bytes(bytes), &method, &headers, on_sent).await;
+    told_asked(&shared, (peer, &method, &headers), &wanted, &answer);
     told(&shared, peer.ip(), &wanted, answer)
 }

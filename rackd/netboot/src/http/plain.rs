@@ -156,7 +156,7 @@ mod tests {
             .route("/echo", axum::routing::post(async |body: String| body));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve::serve(listener, router, Limits::default(), CancellationToken::new()));
+        tokio::spawn(serve::serve(listener, |_| (), router, Limits::default(), CancellationToken::new()));
         address
     }
 

@@ -46,21 +46,29 @@ impl Default for Limits {
 
 /// Serves `router` until `shutdown`, then lets running requests end within the grace period. Handlers get the
 /// peer's address as `ConnectInfo<SocketAddr>`.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
+/// `crowded` hears of whose connections are closed unheard, since its address has its share.
+pub async fn serve(
+    listener: TcpListener,
+    crowded: impl Fn(IpAddr) + Send + Sync + 'static,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
     let (own, stop) = (limits.clone(), shutdown.clone());
     let talk = move |stream, peer| {
         let (router, limits, shutdown) = (router.clone(), own.clone(), stop.clone());
         async move { plain::connection(stream, peer, router, &limits, &shutdown).await }
     };
-    accept_all(listener, talk, limits, shutdown).await;
+    accept_all(listener, talk, crowded, limits, shutdown).await;
 }
 
 /// The same over streams that `secure` makes of connections: https, by whoever knows TLS. It has as long as the head of a
-/// request. `failed` hears of whom there is none with, and why.
+/// request. `failed` hears of whom there is none with, and why; `crowded` as in [`serve`].
 pub async fn serve_with<T, S, F>(
     listener: TcpListener,
     secure: T,
     failed: impl Fn(IpAddr, &str) + Clone + Send + Sync + 'static,
+    crowded: impl Fn(IpAddr) + Send + Sync + 'static,
     router: Router,
     limits: Limits,
     shutdown: CancellationToken,
@@ -81,7 +89,7 @@ pub async fn serve_with<T, S, F>(
             }
         }
     };
-    accept_all(listener, talk, limits, shutdown).await;
+    accept_all(listener, talk, crowded, limits, shutdown).await;
 }
 
 /// The same on a socket in the file system, for who is on this host: few, and they have no addresses.
@@ -126,8 +134,13 @@ pub async fn serve_unix(listener: UnixListener, router: Router, limits: Limits, 
 }
 
 /// Has each connection talked to, within the limits.
-async fn accept_all<T, F>(listener: TcpListener, talk: T, limits: Limits, shutdown: CancellationToken)
-where
+async fn accept_all<T, F>(
+    listener: TcpListener,
+    talk: T,
+    crowded: impl Fn(IpAddr),
+    limits: Limits,
+    shutdown: CancellationToken,
+) where
     T: Fn(TcpStream, SocketAddr) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
@@ -150,7 +163,7 @@ where
             }
         };
         let Some(share) = shares.take(peer.ip().to_canonical()) else {
-            tracing::debug!(%peer, "http connection closed: its address has its share of a crowded server");
+            crowded(peer.ip().to_canonical());
             continue;
         };
         // An IPv4 address is written as one, also where one socket takes both.
@@ -246,7 +259,9 @@ mod tests {
         let shutdown = CancellationToken::new();
         let patience = Duration::from_secs(600);
         let limits = Limits { connections: 16, share: 4, header_timeout: patience, ..Limits::default() };
-        let server = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
+        let (told, crowded) = std::sync::mpsc::channel();
+        let tell = move |peer| told.send(peer).unwrap();
+        let server = tokio::spawn(serve(listener, tell, router, limits, shutdown.clone()));
         let mut hogs = Vec::new();
         for _ in 0..40 {
             let mut hog = from([127, 0, 0, 2], address).await;
@@ -264,5 +279,7 @@ mod tests {
         drop(hogs);
         shutdown.cancel();
         server.await.unwrap();
+        let closed: Vec<_> = crowded.iter().collect();
+        assert_eq!(closed, vec![IpAddr::from([127, 0, 0, 2]); 40 - 8], "each that was closed is told");
     }
 }

@@ -181,6 +181,20 @@ impl Leases {
         self.0.reserved.change(mac, network, change, now)
     }
 
+    /// The same of a packet of DHCPv6.
+    pub(crate) fn reserved_by_six(
+        &self,
+        mac: MacAddr,
+        network: &str,
+        change: &LeaseChange,
+        now: SystemTime,
+    ) -> bool {
+        if let LeaseChange::Bound { seconds, .. } = change {
+            self.0.longest.fetch_max((*seconds).into(), Ordering::Relaxed);
+        }
+        self.0.reserved.change_six(mac, network, change, now)
+    }
+
     /// What a packet of a machine with an address of a pool does; the record is to be committed before anybody is told.
     pub(crate) fn pooled(
         &self,
@@ -281,6 +295,11 @@ impl Leases {
     /// The lease of an address, while it runs.
     pub(crate) fn by_ip(&self, ip: Ipv4Addr, now: SystemTime) -> Option<Lease> {
         self.of_pool(ip, now).or_else(|| self.0.reserved.by_ip(ip, now))
+    }
+
+    /// The running lease of an address that is, or was, reserved for a port.
+    pub(crate) fn of_port(&self, mac: MacAddr, network: &str, now: SystemTime) -> Option<Lease> {
+        self.0.reserved.of_port(mac, network, now)
     }
 
     /// The running lease of an address that was given from a pool.

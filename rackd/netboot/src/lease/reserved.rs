@@ -1,6 +1,6 @@
 //! Leases of reservations: which machines of the table have asked for their addresses, and for how long.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::net::Ipv4Addr;
@@ -29,6 +29,8 @@ pub(super) struct Reserved {
 #[derive(Debug, Default)]
 struct Leases {
     by_port: HashMap<Key, Lease>,
+    /// Those of which DHCPv6 alone has said anything.
+    by_six: HashSet<Key>,
     /// What is not on disk: the last of each port.
     unwritten: HashMap<Key, Record>,
     /// What is on disk ends at another time than what is here.
@@ -63,14 +65,47 @@ impl Reserved {
 
     /// What a packet does; whether there is something to be written.
     pub(super) fn change(&self, mac: MacAddr, network: &str, change: &LeaseChange, now: SystemTime) -> bool {
-        let mut leases = lock(&self.leases);
         let key = (mac, network.to_owned());
+        let mut leases = lock(&self.leases);
+        leases.by_six.remove(&key);
+        self.changed(&mut leases, key, change, now)
+    }
+
+    /// The same of DHCPv6. A port has one lease, of the one reservation that both its addresses come from: it runs as long as
+    /// either says, and ends by DHCPv6 where that alone began it.
+    pub(super) fn change_six(
+        &self,
+        mac: MacAddr,
+        network: &str,
+        change: &LeaseChange,
+        now: SystemTime,
+    ) -> bool {
+        let key = (mac, network.to_owned());
+        let mut leases = lock(&self.leases);
+        let runs = leases.by_port.get(&key).map(|lease| lease.expires_at).filter(|until| *until > now);
+        match (change, runs) {
+            (LeaseChange::Bound { seconds, .. }, Some(until))
+                if until >= now + Duration::from_secs(u64::from(*seconds)) =>
+            {
+                return false;
+            }
+            (LeaseChange::Bound { .. }, None) => drop(leases.by_six.insert(key.clone())),
+            (LeaseChange::Bound { .. }, Some(_)) => {}
+            (_, _) if leases.by_six.remove(&key) => {}
+            (_, _) => return false,
+        }
+        self.changed(&mut leases, key, change, now)
+    }
+
+    fn changed(&self, leases: &mut Leases, key: Key, change: &LeaseChange, now: SystemTime) -> bool {
         let record = match change {
             LeaseChange::Bound { ip, seconds } => {
                 let until = now + Duration::from_secs(u64::from(*seconds));
                 let record = record(&key, *ip, until);
                 if leases.by_port.len() >= TIDY_AT {
                     leases.by_port.retain(|_, lease| lease.expires_at > now);
+                    let Leases { by_port, by_six, .. } = &mut *leases;
+                    by_six.retain(|key| by_port.contains_key(key));
                 }
                 leases.by_port.insert(key.clone(), lease(record.clone()));
                 record
@@ -146,6 +181,11 @@ impl Reserved {
         {
             lease.expires_at = step.of(lease.expires_at);
         }
+    }
+
+    pub(super) fn of_port(&self, mac: MacAddr, network: &str, now: SystemTime) -> Option<Lease> {
+        let leases = lock(&self.leases);
+        leases.by_port.get(&(mac, network.to_owned())).filter(|lease| lease.expires_at > now).cloned()
     }
 
     pub(super) fn by_ip(&self, ip: Ipv4Addr, now: SystemTime) -> Option<Lease> {

@@ -357,6 +357,38 @@ async fn leases_of_reservations_are_there_after_a_restart() {
     assert_eq!(of(&Leases::open(&path).unwrap(), now), []);
 }
 
+/// A machine with addresses of both kinds: its lease ends when neither runs, or when the one that began it says so.
+#[test]
+fn a_port_has_one_lease_by_whichever_of_both_protocols() {
+    let (leases, now) = (Leases::default(), SystemTime::now());
+    let runs = || leases.of_port(mac(1), "lab", now).map(|lease| (lease.ip, lease.expires_at));
+    let by_six = |change: &LeaseChange| leases.reserved_by_six(mac(1), "lab", change, now);
+    let by_four = |change: &LeaseChange| leases.reserved(mac(1), "lab", change, now);
+    let hours = |hours: u32| LeaseChange::Bound { ip: ip(1), seconds: 3600 * hours };
+    let until = |hours: u32| Some((ip(1), now + HOUR * hours));
+    // DHCPv6 alone.
+    by_six(&hours(1));
+    assert_eq!(runs(), until(1));
+    by_six(&hours(2));
+    assert_eq!(runs(), until(2), "renewed");
+    by_six(&LeaseChange::Released);
+    assert_eq!(runs(), None);
+    // Firmware by DHCPv6, which gives it back when its system has an IPv4 address already.
+    by_six(&hours(1));
+    by_four(&hours(2));
+    by_six(&LeaseChange::Released);
+    assert_eq!(runs(), until(2));
+    // A system with both: the longer of them.
+    by_six(&hours(1));
+    assert_eq!(runs(), until(2));
+    by_six(&hours(3));
+    assert_eq!(runs(), until(3));
+    by_six(&LeaseChange::Released);
+    assert_eq!(runs(), until(3), "IPv4 began it");
+    by_four(&LeaseChange::Released);
+    assert_eq!(runs(), None);
+}
+
 /// A disk with room for what is new, and none for all of it again.
 #[test]
 fn where_a_second_file_does_not_fit_what_is_new_is_written_behind_the_first() {

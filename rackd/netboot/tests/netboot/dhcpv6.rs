@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
-use farrier_netboot::{Boot, BootEntry, Config, Dhcp6, EventKind, KernelArgs, Segment};
+use farrier_netboot::{Boot, BootEntry, Config, Dhcp6, EventKind, KernelArgs, LeaseKind, Segment};
 
 use crate::foreign::dnsmasq_on;
 use crate::lab::{Cable, HTTP_PORT, MAC, Namespace, Running, SERVER_IP, noise, segment, table, text};
@@ -74,9 +74,15 @@ fn dhclient_gets_its_reservation_and_gives_it_back() {
     for expect in ["reason=BOUND6", &format!("new_ip6_address={CLIENT6}"), "new_max_life=3600"] {
         assert!(told.lines().any(|line| line == expect), "{expect}: {told}");
     }
+    let leases = server.netboot.leases();
+    assert_eq!((leases.len(), leases[0].mac, leases[0].kind.clone()), (1, MAC, LeaseKind::Reserved));
+    let table = server.netboot.table();
+    assert_eq!(table.ipv6_of(table.entries_of(MAC)[0].as_ref()), Some(CLIENT6.parse().unwrap()));
     let released = dhclient(&cable, "c0", &["-r"]);
     assert!(released.status.success(), "{}", text(&released));
     server.wait(10, |kind| *kind == EventKind::Dhcp6("RELEASE"));
+    server.wait(10, |kind| *kind == EventKind::Dhcp6("REPLY"));
+    assert!(server.netboot.leases().is_empty(), "{:?}", server.netboot.leases());
     let kinds = server.kinds();
     for kind in ["SOLICIT", "ADVERTISE", "REQUEST", "REPLY"] {
         assert!(kinds.contains(&EventKind::Dhcp6(kind)), "{kind}: {kinds:?}");

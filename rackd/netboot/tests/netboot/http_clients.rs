@@ -105,9 +105,13 @@ fn artifacts_are_served_whole_in_ranges_and_once() {
         assert_eq!(curl(&cable, &stale, &path).1.len(), bytes.len(), "another version: the whole file");
         let known = format!("If-None-Match: {tag}");
         assert!(curl(&cable, &["-H", &known], &path).0.starts_with("http/1.1 304"));
+        server.wait(5, |kind| *kind == EventKind::HttpAsked { status: 304, name: name.into() });
         let (head, body) = curl(&cable, &["-I"], &path);
         assert!(head.contains(&format!("content-length: {}\r", bytes.len())), "{head}");
         assert!(body.starts_with(b"HTTP/1.1 200")); // -I prints the head where the body would be
+        let asked = server.wait(5, |kind| *kind == EventKind::HttpAsked { status: 200, name: name.into() });
+        assert!(asked.detail.starts_with(&format!("{} bytes to", bytes.len())), "{asked:?}");
+        assert!(asked.detail.contains("[HEAD") && asked.mac == Some(MAC), "{asked:?}");
     }
     let failed = |status, name: &str| EventKind::HttpFailed { status, name: name.into() };
     assert!(curl(&cable, &[], "/artifacts/gone").0.starts_with("http/1.1 500"));

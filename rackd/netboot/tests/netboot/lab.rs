@@ -198,7 +198,13 @@ impl Running {
                 let netboot = Netboot::start(config, table).await;
                 let listener = tokio::net::TcpListener::bind(("::", HTTP_PORT)).await.unwrap();
                 let limits = http::Limits { header_timeout: Duration::from_secs(2), ..Default::default() };
-                let http = tokio::spawn(http::serve(listener, netboot.router(), limits, stop.clone()));
+                let http = tokio::spawn(http::serve(
+                    listener,
+                    netboot.http_crowded(),
+                    netboot.router(),
+                    limits,
+                    stop.clone(),
+                ));
                 assert!(ready.send(netboot.clone()).is_ok());
                 stop.cancelled().await;
                 netboot.shutdown().await;

@@ -173,6 +173,26 @@ fn an_address_that_was_leased_before_it_was_reserved_is_given_to_one_machine() {
     assert_eq!(holders, [MAC]);
 }
 
+/// Its system may run from a disk that it reaches by that address.
+#[test]
+fn a_machine_whose_reservation_is_gone_keeps_its_address_until_it_asks_for_another() {
+    let cable = Cable::new();
+    let mut server = serve(&cable, unchecked(pool("10.77.0.200", "10.77.0.201")));
+    server.netboot.update(|table| table.publish(entry(Boot::None)));
+    let bound = dhclient_on(&cable, "c0", 6, "-1");
+    assert!(text(&bound).contains("bound to 10.77.0.50"), "{}", text(&bound));
+    server.netboot.update(|table| table.unpublish_mac(MAC));
+    // It takes up its lease again, as after a restart, until the time limit ends it.
+    let again = text(&dhclient_on(&cable, "c0", 6, "-1"));
+    assert!(again.contains("DHCPREQUEST for 10.77.0.50") && !again.contains("NAK"), "{again}");
+    assert!(!again.contains("10.77.0.200"), "{again}");
+    let left = server.wait(5, |kind| *kind == EventKind::Ignored { message: "DHCPREQUEST" });
+    assert!(left.detail.contains("10.77.0.50 was reserved for it and is not now"), "{left:?}");
+    assert!(!server.kinds().contains(&EventKind::Nak));
+    assert!(udhcpc(&cable, &[]).status.success());
+    assert!(told(&cable).contains("ip=10.77.0.200"), "a stranger like others: {}", told(&cable));
+}
+
 #[test]
 fn an_address_that_somebody_answers_for_is_not_offered() {
     for deaf_to_echo in [false, true] {
@@ -217,4 +237,14 @@ fn a_pool_that_is_used_up_is_told_and_its_next_client_gets_silence() {
     let all = server.netboot.log();
     assert_eq!(all.iter().filter(|event| event.kind == used_up).count(), 1, "it asked three times: {all:#?}");
     assert_eq!(server.netboot.leases().len(), 1);
+    // The log tells of the pool once a minute, and of each machine its own trace.
+    let third: MacAddr = "52:54:00:77:00:03".parse().unwrap();
+    cable
+        .client
+        .sh(&format!("ip link add m1 link c0 address {third} type macvlan mode bridge; ip link set m1 up"));
+    let args = ["-f", "-q", "-n", "-t", "1", "-T", "1", "-i", "m1", "-s", "/bin/true"];
+    assert!(!cable.client.client(20, "udhcpc", "udhcpc", &args).status.success());
+    let trace = server.netboot.trace(third);
+    let why = "expected a free address among 10.77.0.200 to 10.77.0.200, saw none";
+    assert!(trace.iter().any(|event| event.detail.starts_with(why)), "{trace:#?}");
 }
