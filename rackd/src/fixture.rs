@@ -59,7 +59,7 @@ pub(crate) async fn rack(data: &Path, pools: &[u8]) -> Arc<Rack> {
         switch: Arc::new(Static),
         volumes: Volumes::new(&config, 3260, vault.clone()),
         boot_cds: BootCds::new(None, "/none/k".into(), "/none/i".into()),
-        bmc: Bmcs::bind(data, None).await.unwrap(),
+        bmc: Arc::new(Bmcs::bind(data, None).await.unwrap()),
         moves: crate::bmc::Moves::default(),
         tasks: Tasks::default(),
         beside: crate::watch::Beside::default(),

@@ -31,7 +31,7 @@ pub(crate) struct Rack {
     pub(crate) netboot: Netboot,
     pub(crate) known: KnownMachines,
     pub(crate) homes: Homes,
-    pub(crate) bmc: Bmcs,
+    pub(crate) bmc: Arc<Bmcs>,
     pub(crate) moves: Moves,
     pub(crate) boot_cds: BootCds,
     pub(crate) consoles: Consoles,

@@ -142,7 +142,9 @@ pub async fn start(
             config.ramdisk.kernel.clone(),
             config.ramdisk.initrd.clone(),
         ),
-        bmc: Bmcs::bind(&config.data, config.ssh_helper.clone()).await.context("no UDP socket for IPMI")?,
+        bmc: Arc::new(
+            Bmcs::bind(&config.data, config.ssh_helper.clone()).await.context("no UDP socket for IPMI")?,
+        ),
         tasks: Tasks::default(),
         beside: crate::watch::Beside::default(),
         moves: crate::bmc::Moves::default(),

@@ -115,6 +115,21 @@ async fn a_console_is_one_sessions_until_another_takes_it_over() {
     lab.stop().await;
 }
 
+#[tokio::test]
+async fn a_line_that_is_closed_is_the_bmcs_again_when_that_returns() {
+    let lab = Lab::start(|_| {}).await;
+    let (one, two) = (lab.client(), lab.client());
+    let line = one.open_console(false, soon()).await.unwrap();
+    has_sessions(&lab, 2).await;
+    // Nobody could mistake an answer that is under way for one that has come.
+    lab.bmc.set_faults(Faults { delay: Duration::from_millis(100), ..Faults::default() });
+    within(line.close()).await;
+    assert_eq!(lab.bmc.session_count(), 1, "that of the commands");
+    let again = two.open_console(false, soon()).await.unwrap();
+    within(again.close()).await;
+    lab.stop().await;
+}
+
 /// Five people at a node whose stored password is wrong: BMCs lock an account after three to five tries.
 #[tokio::test]
 async fn a_wrong_password_is_tried_once_for_all_who_want_the_console() {

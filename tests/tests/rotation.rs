@@ -219,3 +219,43 @@ async fn either_of_two_passwords_opens_a_bmc_and_neither_is_said_to_be_wrong() {
     assert!(none.error.contains("expected a password that the BMC shall get"), "{}", none.error);
     bench.stop(vec![node]).await;
 }
+
+/// A node that is another system of the BMC, and has the same account: it begins before the rotation has ended, whoever is first at
+/// the BMC, and has from inventory what there is to have then (`while_one_rotates_the_others_with_its_account_are_given_both_passwords`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_on_a_sibling_that_begins_while_their_account_rotates_goes_through() {
+    let bench = Bench::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = bench.node_with(1, |options| options.sockets = listener.into()).await;
+    let ordered = |name: &str, old: &str, next: &str, work| {
+        let mut ordered = spec(&node, work);
+        let machine = ordered.machine.as_mut().unwrap();
+        (machine.bmc_driver, machine.bmc_scheme) = ("redfish".into(), "http".into());
+        (machine.name, machine.bmc_password, machine.bmc_next_password) =
+            (name.into(), old.into(), next.into());
+        ordered
+    };
+    let mut old = "pretend".to_owned();
+    let itself = format!("nodes/{}", node.name());
+    for round in 1..=6 {
+        let next = format!("another-One-{round}now");
+        let before = node.accounts().refused_log_ins();
+        let rotate = Work::RotateBmcCredentials(RotateBmcCredentials::default());
+        let (rotation, sibling) = (format!("rotate-{round}"), format!("sibling-{round}"));
+        bench.start_task(&rotation, round, ordered(&itself, &old, &next, rotate)).await.unwrap();
+        if round % 3 == 0 {
+            // It has both from before the end, and begins behind it.
+            bench.ended(&rotation).await;
+        }
+        let work = Work::Verify(Verify::default());
+        bench.start_task(&sibling, round, ordered("nodes/sibling", &old, &next, work)).await.unwrap();
+        for task in [bench.ended(&rotation).await, bench.ended(&sibling).await] {
+            assert_eq!(task.state(), TaskState::Done, "{} {}", task.id, task.error);
+        }
+        let refused = node.accounts().refused_log_ins() - before;
+        assert!(refused <= 1, "{refused} log-ins were refused in round {round}");
+        assert!(node.accounts().knows("admin", next.as_bytes()));
+        old = next;
+    }
+    bench.stop(vec![node]).await;
+}

@@ -1,9 +1,11 @@
 //! Capability: the serial console.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::{Bmc, BmcError, Capability, Deadline};
 
@@ -22,7 +24,23 @@ pub struct ConsoleLine {
     pub events: mpsc::Receiver<ConsoleEvent>,
     /// What goes to the machine.
     pub input: mpsc::Sender<ConsoleInput>,
+    /// Cancelled when the BMC has the console back, or when there is nothing left to try for that.
+    pub given_back: CancellationToken,
 }
+
+impl ConsoleLine {
+    /// Gives the console back to the BMC, and waits until it has it; a BMC that does not answer is not waited for for long.
+    pub async fn close(self) {
+        let Self { events, input, given_back } = self;
+        drop((events, input));
+        if tokio::time::timeout(GIVEN_BACK, given_back.cancelled()).await.is_err() {
+            tracing::debug!("a bmc does not say whether it has its console back");
+        }
+    }
+}
+
+/// Longer than any driver tries.
+const GIVEN_BACK: Duration = Duration::from_secs(5);
 
 /// Something from the machine or its BMC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,8 +107,6 @@ impl Bmc {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// The BMC has one, or says why it has none.
@@ -100,7 +116,8 @@ mod tests {
     impl Console for One {
         async fn open_console(&self, _: bool, _: Deadline) -> Result<ConsoleLine, BmcError> {
             let (_, events) = mpsc::channel(1);
-            self.0.clone().map(|()| ConsoleLine { events, input: mpsc::channel(1).0 })
+            let (input, given_back) = (mpsc::channel(1).0, CancellationToken::new());
+            self.0.clone().map(|()| ConsoleLine { events, input, given_back })
         }
     }
 

@@ -133,6 +133,16 @@ pub enum BmcError {
         /// The last refusal.
         status: RmcpStatus,
     },
+    /// A BMC that has spoken the strong suite speaks it no more.
+    #[error(
+        "BMC {addr} refuses cipher suite 17, by which it was opened before (status {status}); 3 is not tried by itself, since anybody in between can say no in its name: see whether its firmware was replaced or reset; where it has 3 only, `farrier node update NODE --bmc-cipher-suite 3`"
+    )]
+    CipherDowngrade {
+        /// The BMC.
+        addr: SocketAddr,
+        /// The refusal.
+        status: RmcpStatus,
+    },
     /// All session slots of the BMC are taken.
     #[error(
         "BMC {addr} has had no free session for {} ms; other programs and consoles hold them: end those, wait for their time-out \

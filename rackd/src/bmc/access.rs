@@ -9,7 +9,7 @@ use farrier_identity::device::DeviceTrust;
 use farrier_model::bmc_key;
 use farrier_model::chassis::is_server;
 use farrier_proto::rack::Machine;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use zeroize::Zeroizing;
 
 /// Which driver the node asks for.
@@ -122,10 +122,29 @@ impl Access {
         other
     }
 
-    /// It leads to the same machine, by whatever account.
+    /// It is said of the same machine, by whatever account: a name is one BMC, to whichever of its addresses it leads now.
     pub(crate) fn is_same_machine(&self, other: &Self) -> bool {
-        let place = |access: &Self| (access.driver, access.ipmi.addr, access.redfish.addr);
-        place(self) == place(other) && self.redfish.system == other.redfish.system
+        let said = |access: &Self| (access.driver, access.ipmi.addr.port(), access.redfish.addr.port());
+        let host = |access: &Self| access.redfish.host.parse().map(|ip: IpAddr| ip.to_canonical());
+        let is_same_host = match (host(self), host(other)) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => self.redfish.host.eq_ignore_ascii_case(&other.redfish.host),
+        };
+        is_same_host && said(self) == said(other) && self.redfish.system == other.redfish.system
+    }
+
+    /// The same where its name leads now; where nobody says that now, as it is.
+    pub(crate) async fn resolved_again(&self) -> Self {
+        let found = if self.has_name() { NAMES.resolve(&self.redfish.host).await } else { None };
+        let same = self.clone();
+        if let Some(found) = found { same.led_to(found) } else { same }
+    }
+
+    /// All of the address is taken: the scope of an IPv6 one is only there.
+    fn led_to(mut self, found: SocketAddr) -> Self {
+        self.ipmi.addr = at(found, self.ipmi.addr.port());
+        self.redfish.addr = at(found, self.redfish.addr.port());
+        self
     }
 
     /// The BMC is known by a name, which resolves to its address.
@@ -147,6 +166,18 @@ impl Access {
     }
 
     pub(crate) async fn of(machine: &Machine, keys: &Keys) -> Result<Self, BadAccess> {
+        let said = Self::said(machine, keys)?;
+        // Where there is nothing to reach, nothing is looked for.
+        if matches!(said.driver, DriverChoice::Manual | DriverChoice::Fake) || !said.has_name() {
+            return Ok(said);
+        }
+        // Also for `fe80::1%eth0`, whose scope only the resolver understands.
+        let found = NAMES.resolve(&said.redfish.host).await;
+        Ok(said.led_to(found.ok_or_else(|| BadAccess::Unresolved(machine.bmc_address.clone()))?))
+    }
+
+    /// What a name leads to is not known yet.
+    fn said(machine: &Machine, keys: &Keys) -> Result<Self, BadAccess> {
         let Keys { password, next, kg } = keys;
         let driver = match machine.bmc_driver.as_str() {
             "ipmi" => DriverChoice::Ipmi,
@@ -171,16 +202,7 @@ impl Access {
         };
         let trust = trust(machine)?;
         let (host, port) = split(&machine.bmc_address);
-        let ip = match driver {
-            // There is nothing to reach.
-            DriverChoice::Manual | DriverChoice::Fake => Some(SocketAddr::from(([0, 0, 0, 0], 0))),
-            _ => match host.parse::<IpAddr>() {
-                Ok(ip) => Some(SocketAddr::new(ip, 0)),
-                // Also for `fe80::1%eth0`, whose scope only the resolver understands.
-                Err(_) => NAMES.resolve(host).await,
-            },
-        };
-        let ip = ip.ok_or_else(|| BadAccess::Unresolved(machine.bmc_address.clone()))?;
+        let ip = SocketAddr::new(host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), 0);
         let web = if trust.is_tls() { HTTPS_PORT } else { HTTP_PORT };
         let (user, secret) = (machine.bmc_user.clone(), Secret::new(password.as_str()));
         Ok(Self {
@@ -301,5 +323,46 @@ mod tests {
         let chassis = trust(|m| m.bmc_driver = "seamicro".into()).await;
         assert!(matches!(chassis, Err(BadAccess::Server(_))), "{chassis:?}");
         assert!(matches!(trust(|m| m.bmc_cipher_suite = 8).await, Err(BadAccess::Cipher(8))));
+    }
+
+    /// A resolver that goes round the addresses of a name.
+    #[test]
+    fn a_name_is_one_machine_wherever_it_leads_and_another_name_or_port_is_another() {
+        let said = |driver, address, system: &str| {
+            let machine = Machine { bmc_system: system.into(), ..machine(driver, address) };
+            Access::said(&machine, &keys("")).unwrap()
+        };
+        let led = |address, last| said("ipmi", address, "").led_to(([192, 0, 2, last], 0).into());
+        let ways: Vec<_> = (1..=3).map(|last| led("bmc7.example", last)).collect();
+        for way in &ways {
+            assert!(ways.iter().all(|other| way.is_same_machine(other)));
+            assert!(way.is_same_machine(&led("BMC7.example", 9)));
+            assert!(
+                !way.is_same_machine(&led("bmc8.example", 1))
+                    && !way.is_same_machine(&led("bmc7.example:99", 1))
+            );
+        }
+        assert_ne!(ways[0], ways[1]);
+        let (one, other) = (said("redfish", "192.0.2.1", "1"), said("redfish", "192.0.2.1", "2"));
+        assert!(one.is_same_machine(&one) && !one.is_same_machine(&other));
+        // An address is compared as one, however it is written.
+        let (short, long) = ("2001:db8::1", "[2001:0db8:0::1]");
+        assert!(said("ipmi", short, "").is_same_machine(&said("ipmi", long, "")));
+        assert!(!said("ipmi", short, "").is_same_machine(&said("ipmi", "2001:db8::2", "")));
+    }
+
+    #[tokio::test]
+    async fn a_name_is_asked_for_again_and_an_address_is_not() {
+        let named = Access::said(&machine("redfish", "localhost:99"), &keys("")).unwrap();
+        let elsewhere = named.clone().led_to(([192, 0, 2, 1], 0).into());
+        let again = elsewhere.resolved_again().await;
+        assert!(again.redfish.addr.ip().is_loopback() && again.redfish.addr.port() == 99, "{again:?}");
+        assert_eq!(again.redfish.host, "localhost");
+        let numbered = Access::said(&machine("ipmi", "192.0.2.7"), &keys("")).unwrap();
+        assert_eq!(numbered.resolved_again().await, numbered);
+        // Of a name that nobody knows the last answer counts.
+        let lost = Access::said(&machine("ipmi", "bmc.invalid"), &keys("")).unwrap();
+        let lost = lost.led_to(([192, 0, 2, 8], 0).into());
+        assert_eq!(lost.resolved_again().await, lost);
     }
 }

@@ -8,9 +8,9 @@ mod remembered;
 
 pub(crate) use access::{Access, BadAccess, DriverChoice, Keys};
 pub(crate) use dial::TlsDial;
-pub(crate) use moves::Moves;
+pub(crate) use moves::{Moves, Moving};
 
-use farrier_bmc::ipmi::{BmcAddress, IpmiHub};
+use farrier_bmc::ipmi::{self, BmcAddress, IpmiHub};
 use farrier_bmc::redfish::{HTTPS_PORT, RedfishAddress, RedfishHub, Trust, Tuning};
 use farrier_bmc::seamicro::SeaMicroHub;
 use farrier_bmc::ssh::Ssh;
@@ -45,11 +45,11 @@ pub(crate) struct Bmcs {
     unmanaged: Unmanaged,
     /// Nodes whose BMC took the next password last, while a rotation is not settled.
     took_next: Mutex<HashSet<String>>,
-    remembered: Arc<Remembered>,
+    remembered: Remembered,
 }
 
 impl Bmcs {
-    /// What `auto` finds out is remembered in a file of `data`.
+    /// What `auto` finds out, and which BMCs speak cipher suite 17, is remembered in files of `data`.
     ///
     /// # Errors
     /// No UDP socket can be had.
@@ -57,9 +57,9 @@ impl Bmcs {
     /// `ssh_helper` is what `ssh` asks for host keys and passwords: [`farrier_bmc::ssh::help`]; without it there are no consoles
     /// over SSH.
     pub(crate) async fn bind(data: &Path, ssh_helper: Option<PathBuf>) -> std::io::Result<Self> {
-        let remembered = Arc::new(Remembered::open(data.join("bmc-drivers.json")));
+        let remembered = Remembered::open(data);
         Ok(Self {
-            ipmi: IpmiHub::bind().await?,
+            ipmi: IpmiHub::bind_knowing(ipmi::Tuning::default(), Arc::clone(&remembered.pins)).await?,
             redfish: RedfishHub::with_ssh(Arc::new(TlsDial), Tuning::default(), ssh_helper.map(Ssh::new)),
             seamicro: SeaMicroHub::new(Arc::new(TlsDial)),
             unmanaged: Unmanaged::default(),
@@ -158,7 +158,7 @@ impl Bmcs {
                 let before = auto.worked(node);
                 let found = auto.open(node, redfish, ipmi, deadline).await?;
                 if auto.worked(node) != before {
-                    self.remembered.changed();
+                    self.remembered.driver_changed();
                 }
                 found
             }

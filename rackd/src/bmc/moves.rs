@@ -1,5 +1,8 @@
 //! BMCs on their way to another address: no work on their machines begins meanwhile, and none afterwards by somebody who does not
 //! know yet where they are.
+//!
+//! A move begins, and work on its machine looks for one, in a turn of [`crate::tasks::Tasks::turn`]: neither slips in between the
+//! other's look and its beginning.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

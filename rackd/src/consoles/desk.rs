@@ -5,6 +5,7 @@ use super::lines::{Line, Lines};
 use super::log::Log;
 use super::seat::{Input, Mode, Output, Seat};
 use super::secrets::Secrets;
+use super::way::Way;
 use farrier_bmc::{Bmc, BmcError, Capability, ConsoleEvent, ConsoleInput, ConsoleLine, Deadline};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,7 +73,7 @@ pub(super) struct Held {
 impl Held {
     /// Returns when the desk has closed.
     pub(super) async fn closed(&self) {
-        self.desk.closed.cancelled().await;
+        self.desk.closed().await;
     }
 }
 
@@ -188,11 +189,12 @@ impl Desk {
         self.state().lines.unfinished()
     }
 
-    /// Keeps the line until nobody wants it any more.
+    /// Keeps the line, which `bmc` gave, until nobody wants it any more. One that is lost is opened again by `way`.
     pub(super) async fn run(
         desk: Arc<Self>,
-        bmc: Bmc,
+        mut bmc: Bmc,
         line: ConsoleLine,
+        way: impl Way,
         mut log: Log,
         stop: CancellationToken,
     ) {
@@ -204,8 +206,12 @@ impl Desk {
         let ended = loop {
             let opened_at = Instant::now();
             let lost = match line.take() {
-                Some(line) => match desk.serve(line, &mut inputs, &mut log, &stop).await {
-                    End::Unwanted => break None,
+                Some(mut line) => match desk.serve(&mut line, &mut inputs, &mut log, &stop).await {
+                    End::Unwanted => {
+                        // Whoever waits for the end of this desk opens another, and finds the console free.
+                        line.close().await;
+                        break None;
+                    }
                     End::Lost(error) => error,
                 },
                 None => break None,
@@ -217,8 +223,12 @@ impl Desk {
                 pause = FIRST_PAUSE;
             }
             desk.notice(&format!("the line is lost, opening it again: {lost}"));
-            line = match desk.open_again(&bmc, &mut pause, &stop).await {
-                Ok(line) => Some(line),
+            line = match desk.open_again(&way, &mut pause, &stop).await {
+                Ok((by, line)) => {
+                    // One handle at a time keeps the BMC's actor, and the session of its commands.
+                    drop(std::mem::replace(&mut bmc, by));
+                    Some(line)
+                }
                 Err(End::Unwanted) => break None,
                 Err(End::Lost(error)) => break Some(error),
             };
@@ -242,7 +252,7 @@ impl Desk {
     /// One line, until its end.
     async fn serve(
         &self,
-        mut line: ConsoleLine,
+        line: &mut ConsoleLine,
         inputs: &mut mpsc::Receiver<Input>,
         log: &mut Log,
         stop: &CancellationToken,
@@ -289,10 +299,10 @@ impl Desk {
     /// Tries until there is a line. Who took the console meanwhile keeps it: nobody fights a person for it.
     async fn open_again(
         &self,
-        bmc: &Bmc,
+        way: &impl Way,
         pause: &mut Duration,
         stop: &CancellationToken,
-    ) -> Result<ConsoleLine, End> {
+    ) -> Result<(Bmc, ConsoleLine), End> {
         let begin = Instant::now();
         loop {
             let wait = pause.mul_f64(rand::random_range(0.75..1.25));
@@ -304,8 +314,14 @@ impl Desk {
                 return Err(End::Unwanted);
             }
             *pause = (*pause * 2).min(LAST_PAUSE);
-            match bmc.open_console(false, Deadline::after(super::OPEN)).await {
-                Ok(line) => return Ok(line),
+            let deadline = Deadline::after(super::OPEN);
+            let opened = async {
+                let bmc = way.bmc(deadline).await?;
+                let line = bmc.open_console(false, deadline).await?;
+                Ok((bmc, line))
+            };
+            match opened.await {
+                Ok(opened) => return Ok(opened),
                 Err(error) if is_over(&error, begin.elapsed()) => return Err(End::Lost(error)),
                 Err(error) => tracing::debug!(%error, "console not opened yet"),
             }
@@ -327,6 +343,11 @@ impl Desk {
     pub(super) fn moved(&self) {
         self.state().open = false;
         let _nobody = self.output.send(Output::Moved);
+    }
+
+    /// Returns when the BMC has its console back, and the log has the last line.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
     }
 
     /// The machine says something; the lines it ended.
@@ -411,7 +432,7 @@ mod tests {
                 let (addr, seen) = (([127, 0, 0, 1], 22).into(), "the end".to_owned());
                 told.send(ConsoleEvent::Ended(BmcError::LineEnded { addr, seen })).await
             });
-            ConsoleLine { events, input }
+            ConsoleLine { events, input, given_back: CancellationToken::new() }
         }
 
         /// Between one line and the next, of so many.
@@ -422,7 +443,8 @@ mod tests {
             let desk = Desk::new("n1", "fleeting");
             let _held = Desk::hold(&desk).unwrap();
             let log = Log::new(dir.path().join("n1"));
-            let run = tokio::spawn(Desk::run(desk, bmc, console.line(), log, stop.clone()));
+            let run = Desk::run(desk, bmc.clone(), console.line(), Straight(bmc), log, stop.clone());
+            let run = tokio::spawn(run);
             while console.opened.lock().unwrap().len() <= count {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -430,6 +452,16 @@ mod tests {
             run.await.unwrap();
             let opened = console.opened.lock().unwrap();
             opened.windows(2).map(|two| two[1] - two[0] - lasts).collect()
+        }
+    }
+
+    /// There is but one way.
+    struct Straight(Bmc);
+
+    #[async_trait]
+    impl Way for Straight {
+        async fn bmc(&self, _: Deadline) -> Result<Bmc, BmcError> {
+            Ok(self.0.clone())
         }
     }
 

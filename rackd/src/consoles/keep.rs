@@ -5,6 +5,7 @@
 
 use super::Consoles;
 use super::desk::{Desk, Held, driver_of};
+use super::way::ByAccess;
 use crate::bmc::{Access, Bmcs};
 use crate::config::LogWhen;
 use crate::rack::Rack;
@@ -85,7 +86,7 @@ impl Consoles {
     }
 
     /// Until the future is dropped.
-    async fn keep_trying(&self, bmcs: &Bmcs, id: &str, access: Access) {
+    async fn keep_trying(&self, bmcs: &Arc<Bmcs>, id: &str, access: Access) {
         let mut pause = FIRST_PAUSE;
         loop {
             let wait = match self.try_hold(bmcs, id, access.clone()).await {
@@ -110,7 +111,7 @@ impl Consoles {
         }
     }
 
-    async fn try_hold(&self, bmcs: &Bmcs, id: &str, access: Access) -> Try {
+    async fn try_hold(&self, bmcs: &Arc<Bmcs>, id: &str, access: Access) -> Try {
         let slot = self.slot(id);
         let held = async {
             let deadline = Deadline::after(super::OPEN);
@@ -125,7 +126,7 @@ impl Consoles {
             if place.is_elsewhere(&access) {
                 return Ok(None);
             }
-            if let Some(desk) = place.desk_at(&access)
+            if let Some(desk) = place.desk_at(&access).await
                 && let Some(held) = Desk::hold(desk)
             {
                 return Ok(Some(held));
@@ -133,7 +134,8 @@ impl Consoles {
             let line = place.remember(access.clone(), bmc.open_console(false, deadline).await)?;
             let desk = Desk::new(id, driver_of(&bmc));
             let held = Desk::hold(&desk);
-            place.open = Some(self.open(id, desk, access, bmc, line));
+            let way = ByAccess { bmcs: Arc::clone(bmcs), node: id.to_owned(), access };
+            place.open = Some(self.open(desk, way, bmc, line));
             Ok(held)
         };
         match held.await {

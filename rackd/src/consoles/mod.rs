@@ -10,6 +10,7 @@ mod lines;
 mod log;
 mod seat;
 mod secrets;
+mod way;
 
 pub(crate) use log::{LogLine, Query};
 pub(crate) use seat::{Input, Mode, Output, Seat};
@@ -27,9 +28,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use way::ByAccess;
 
 /// Opening a line: two sessions at worst, of a slow BMC.
 const OPEN: Duration = Duration::from_secs(30);
+
+/// For closing one: its BMC may have gone, and its log be on a slow disk.
+const LEAVE: Duration = Duration::from_secs(10);
 
 /// Why somebody cannot sit down.
 #[derive(Debug, thiserror::Error)]
@@ -60,11 +65,14 @@ struct Open {
 
 impl Place {
     /// The desk at this BMC. One at another BMC is closed: a node whose BMC is corrected must not type into the machine that it
-    /// was taken for before.
-    fn desk_at(&mut self, access: &Access) -> Option<&Arc<Desk>> {
+    /// was taken for before. What opens a line next waits until that one is given back: it may be the same BMC by another name.
+    async fn desk_at(&mut self, access: &Access) -> Option<&Arc<Desk>> {
         if let Some(open) = self.open.take_if(|open| !open.access.is_same_machine(access)) {
             open.desk.moved();
             open.leave.cancel();
+            if tokio::time::timeout(LEAVE, open.desk.closed()).await.is_err() {
+                tracing::warn!("a console that was left does not close; another is opened beside it");
+            }
         }
         self.open.as_ref().map(|open| &open.desk)
     }
@@ -107,7 +115,7 @@ impl Consoles {
     /// Sits down at `node`'s console; `id` is its name without the collection.
     pub(crate) async fn attach(
         &self,
-        bmcs: &Bmcs,
+        bmcs: &Arc<Bmcs>,
         id: &str,
         access: Access,
         mode: Mode,
@@ -115,7 +123,7 @@ impl Consoles {
     ) -> Result<Seat, AttachError> {
         let (slot, asked) = (self.slot(id), Instant::now());
         let mut place = slot.lock().await;
-        if let Some(desk) = place.desk_at(&access)
+        if let Some(desk) = place.desk_at(&access).await
             && let Some(seat) = Desk::sit(desk, mode, actor)
         {
             return seat;
@@ -134,13 +142,15 @@ impl Consoles {
         let desk = Desk::new(id, driver_of(&bmc));
         // Before its task starts: a desk without a seat closes.
         let seat = Desk::sit(&desk, mode, actor).unwrap_or(Err(AttachError::Bmc(BmcError::ShuttingDown)));
-        place.open = Some(self.open(id, desk, access, bmc, line));
+        let way = ByAccess { bmcs: Arc::clone(bmcs), node: id.to_owned(), access };
+        place.open = Some(self.open(desk, way, bmc, line));
         seat
     }
 
-    fn open(&self, id: &str, desk: Arc<Desk>, access: Access, bmc: Bmc, line: ConsoleLine) -> Open {
-        let (log, leave) = (Log::new(self.dir.join(id)), self.stop.child_token());
-        self.tasks.spawn(Desk::run(Arc::clone(&desk), bmc, line, log, leave.clone()));
+    fn open(&self, desk: Arc<Desk>, way: ByAccess, bmc: Bmc, line: ConsoleLine) -> Open {
+        let (log, leave) = (Log::new(self.dir.join(&way.node)), self.stop.child_token());
+        let access = way.access.clone();
+        self.tasks.spawn(Desk::run(Arc::clone(&desk), bmc, line, way, log, leave.clone()));
         Open { desk, access, leave }
     }
 
@@ -166,6 +176,7 @@ mod tests {
     use super::*;
     use crate::bmc::Keys;
     use farrier_proto::rack::Machine;
+    use tokio::sync::mpsc;
     use zeroize::Zeroizing;
 
     async fn access(address: &str, password: &str) -> Access {
@@ -179,7 +190,7 @@ mod tests {
         Access::of(&machine, &keys).await.unwrap()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_desk_at_another_bmc_is_left_and_one_with_another_password_is_not() {
         let (desk, leave) = (Desk::new("n1", "ipmi"), CancellationToken::new());
         let mut ann = Desk::sit(&desk, Mode::Write, "ann").unwrap().unwrap();
@@ -187,11 +198,11 @@ mod tests {
         let open = Open { desk, access: old.clone(), leave: leave.clone() };
         let mut place = Place { open: Some(open), failed: None };
         for same in [old, access("192.0.2.7", "new").await] {
-            assert!(place.desk_at(&same).is_some() && !leave.is_cancelled());
+            assert!(place.desk_at(&same).await.is_some() && !leave.is_cancelled());
         }
         let elsewhere = access("192.0.2.8", "old").await;
         assert!(place.is_elsewhere(&elsewhere), "a keeper leaves it alone");
-        assert!(place.desk_at(&elsewhere).is_none() && !place.is_elsewhere(&elsewhere));
+        assert!(place.desk_at(&elsewhere).await.is_none() && !place.is_elsewhere(&elsewhere));
         assert!(leave.is_cancelled() && place.open.is_none());
         let mut last = None;
         while let Ok(output) = ann.output.try_recv() {
@@ -199,6 +210,49 @@ mod tests {
         }
         assert!(matches!(last, Some(Output::Moved)), "{last:?}");
         assert!(Desk::sit(&ann.desk, Mode::ReadOnly, "bob").is_none(), "it has closed");
+    }
+
+    /// There is no way back to a BMC that was left.
+    struct NoWay;
+
+    #[async_trait::async_trait]
+    impl way::Way for NoWay {
+        async fn bmc(&self, _: Deadline) -> Result<Bmc, BmcError> {
+            Err(BmcError::ShuttingDown)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_opens_a_line_at_another_bmc_before_the_old_one_is_given_back() {
+        let (dir, leave) = (tempfile::tempdir().unwrap(), CancellationToken::new());
+        let desk = Desk::new("n1", "ipmi");
+        let _ann = Desk::sit(&desk, Mode::Write, "ann").unwrap().unwrap();
+        // A driver that takes its time for giving the console back.
+        let ((told, events), (input, _typed)) = (mpsc::channel(1), mpsc::channel(1));
+        let (given_back, may_go) = (CancellationToken::new(), CancellationToken::new());
+        let line = ConsoleLine { events, input, given_back: given_back.clone() };
+        let (left, goes) = (CancellationToken::new(), may_go.clone());
+        let noticed = left.clone();
+        tokio::spawn(async move {
+            told.closed().await;
+            noticed.cancel();
+            goes.cancelled().await;
+            given_back.cancel();
+        });
+        let log = Log::new(dir.path().join("n1"));
+        tokio::spawn(Desk::run(Arc::clone(&desk), Bmc::new("ipmi"), line, NoWay, log, leave.clone()));
+        let open = Open { desk, access: access("192.0.2.7", "x").await, leave };
+        let mut place = Place { open: Some(open), failed: None };
+        let elsewhere = access("192.0.2.8", "x").await;
+        let mut waits = std::pin::pin!(place.desk_at(&elsewhere));
+        tokio::select! {
+            biased;
+            () = left.cancelled() => {}
+            _ = &mut waits => panic!("the old line is not given back yet"),
+        }
+        assert!(futures::poll!(&mut waits).is_pending());
+        may_go.cancel();
+        assert!(waits.await.is_none());
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::bmc::{access_of, bmc_failed, driver, not_busy};
 use super::bmc_itself::interface;
-use crate::bmc::Access;
+use crate::bmc::{Access, Moving};
 use crate::rack::Rack;
 use farrier_bmc::{Bmc, BmcError, Capability, Deadline, NetworkInterface, NetworkSettings, NewAddress};
 use farrier_model::bmc_place::{Asked, Source};
@@ -48,16 +48,8 @@ pub(super) async fn change(
     machine: Machine,
     wanted: NetworkSettings,
 ) -> Result<BmcNetworkChange, Status> {
-    // From here on no work begins that needs the BMC; what had begun before is seen below.
-    let (name, from) = (machine.name.clone(), machine.bmc_address.clone());
-    let Some(moving) = rack.moves.begin(&name) else {
-        return Err(refuse(
-            Code::FailedPrecondition,
-            Reason::NodeBusy,
-            format!("the BMC of {name} is on its way to another address already: wait for it"),
-        ));
-    };
-    not_busy(&rack, &name).await?;
+    let from = machine.bmc_address.clone();
+    let moving = begin(&rack, &machine.name).await?;
     let (node, access) = access_of(Some(machine)).await?;
     let change = tokio::spawn(async move {
         let change = whole_change(&rack, &node, access, &wanted).await;
@@ -71,6 +63,21 @@ pub(super) async fn change(
     change.await.map_err(internal)?
 }
 
+/// From here on no work begins that needs the BMC, and none has begun. Whoever accepts a task looks for a move in a turn of his
+/// own: of the two that come together one sees the other.
+async fn begin(rack: &Rack, name: &str) -> Result<Moving, Status> {
+    let _turn = rack.tasks.turn().await;
+    let Some(moving) = rack.moves.begin(name) else {
+        return Err(refuse(
+            Code::FailedPrecondition,
+            Reason::NodeBusy,
+            format!("the BMC of {name} is on its way to another address already: wait for it"),
+        ));
+    };
+    not_busy(rack, name).await?;
+    Ok(moving)
+}
+
 async fn whole_change(
     rack: &Rack,
     node: &str,
@@ -82,8 +89,6 @@ async fn whole_change(
     let bmc = rack.bmc.open(node, access.clone(), deadline).await.map_err(failed)?.bmc;
     let here = access.ipmi.addr.ip();
     let through = is_asked_through(&bmc, wanted, here, deadline).await.map_err(failed)?;
-    // A task whose start was under way when the move began.
-    not_busy(rack, &format!("nodes/{node}")).await?;
     bmc.set_network(wanted, deadline).await.map_err(failed)?;
     let driver = driver(&bmc, Capability::SetNetwork);
     // Its session is of the place that the BMC may have left.
@@ -168,7 +173,13 @@ fn next_step(access: &Access, there: IpAddr, wanted: &NetworkSettings, unseen: O
 
 #[cfg(test)]
 mod tests {
+    use super::super::rack::RackApi;
     use super::*;
+    use crate::fixture;
+    use farrier_proto::rack::rack_service_server::RackService as _;
+    use farrier_proto::rack::task_spec::Work;
+    use farrier_proto::rack::{Power, PowerAction, StartTaskRequest, Task, TaskSpec};
+    use tonic::{Request, Response};
 
     #[test]
     fn what_is_refused_is_named_by_its_place_in_the_request() {
@@ -180,5 +191,66 @@ mod tests {
         assert_eq!((good.address, good.vlan), (Some(NewAddress::Dhcp), Some(None)));
         settings.set_source(BmcAddressSource::Static);
         assert!(wanted(&settings).unwrap_err().message().contains("address: expected IPv4"));
+    }
+
+    /// A task of a BMC that says nothing: it runs as long as the test does.
+    fn ordered() -> StartTaskRequest {
+        let machine = Machine {
+            name: "nodes/n1".into(),
+            bmc_driver: "ipmi".into(),
+            bmc_address: "127.0.0.1:1".into(),
+            ..Machine::default()
+        };
+        let power = Power { action: PowerAction::Off.into() };
+        let spec = TaskSpec { machine: Some(machine), work: Some(Work::Power(power)) };
+        StartTaskRequest { id: "1".into(), fence: 1, spec: Some(spec) }
+    }
+
+    /// A task that has been looked at, and waits for its turn to begin.
+    async fn starting(rack: &Arc<Rack>) -> tokio::task::JoinHandle<Result<Response<Task>, Status>> {
+        let (before, api) = (rack.tracker.len(), RackApi { rack: Arc::clone(rack) });
+        let started = tokio::spawn(async move { api.start_task(Request::new(ordered())).await });
+        while rack.tracker.len() == before {
+            tokio::task::yield_now().await;
+        }
+        started
+    }
+
+    #[tokio::test]
+    async fn a_task_that_a_move_overtakes_waits_and_is_not_journaled() {
+        let dir = tempfile::tempdir().unwrap();
+        let rack = fixture::rack(dir.path(), &[9]).await;
+        let turn = rack.tasks.turn().await;
+        let started = starting(&rack).await;
+        // As `begin` does in its turn.
+        let moving = rack.moves.begin("nodes/n1").unwrap();
+        drop(turn);
+        let refused = started.await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(refused.message().contains("on its way to another address"), "{refused}");
+        assert!(rack.journal.get("1").await.unwrap().is_none() && rack.tasks.all().is_empty());
+        // It is asked for again, and the move is over.
+        drop(moving);
+        starting(&rack).await.await.unwrap().unwrap();
+        rack.shutdown.cancel();
+    }
+
+    #[tokio::test]
+    async fn a_move_that_a_task_overtakes_is_refused_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let rack = fixture::rack(dir.path(), &[9]).await;
+        let turn = rack.tasks.turn().await;
+        let started = starting(&rack).await;
+        let asked = Arc::clone(&rack);
+        let moving = tokio::spawn(async move { begin(&asked, "nodes/n1").await.map(drop) });
+        tokio::task::yield_now().await;
+        // Turns are taken in the order in which they were asked for.
+        drop(turn);
+        started.await.unwrap().unwrap();
+        let refused = moving.await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        assert!(refused.message().contains("operations/1 works on nodes/n1"), "{refused}");
+        assert_eq!(rack.moves.keeps_waiting("nodes/n1", "127.0.0.1:1"), None);
+        rack.shutdown.cancel();
     }
 }

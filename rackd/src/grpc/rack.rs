@@ -7,7 +7,7 @@ use crate::boot::bootable;
 use crate::config::Role;
 use crate::rack::Rack;
 use crate::secrets::Secrets;
-use crate::tasks;
+use crate::tasks::{self, NotAccepted};
 use crate::volumes::VolumeError;
 use farrier_block::OverlayError;
 use farrier_journal::{JournalError, Record};
@@ -55,9 +55,6 @@ impl RackService for RackApi {
         // Known now: a machine is not switched off, nor an hour of writing an image begun, for work that cannot end
         // well. A task that is here already goes on, whatever is configured since.
         let is_new = self.rack.journal.get(&id).await.map_err(refused)?.is_none();
-        if is_new && let Some(why) = self.rack.moves.keeps_waiting(&node, &machine.bmc_address) {
-            return Err(refuse(Code::Unavailable, Reason::Unavailable, why));
-        }
         let boots = matches!(&spec.work, Some(Work::Inspect(_) | Work::Clean(_) | Work::Deploy(_)));
         if is_new
             && boots
@@ -94,7 +91,11 @@ impl RackService for RackApi {
         let mut task =
             Task { id, node, fence, spec: Some(spec), steps, create_time: Some(now()), ..Task::default() };
         task.set_state(TaskState::Running);
-        let task = tasks::accept(&self.rack, Record { task, sealed }).await.map_err(refused)?;
+        let task = tasks::accept(&self.rack, Record { task, sealed }).await;
+        let task = task.map_err(|error| match error {
+            NotAccepted::Moves(why) => refuse(Code::Unavailable, Reason::Unavailable, why),
+            NotAccepted::Journal(error) => refused(error),
+        })?;
         Ok(Response::new(task))
     }
 

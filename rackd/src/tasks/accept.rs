@@ -7,18 +7,31 @@ use farrier_journal::{Accepted, JournalError, Record};
 use farrier_proto::rack::{Task, TaskState};
 use std::sync::Arc;
 
+/// Why a task is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotAccepted {
+    /// Its machine's BMC is on its way to another address, as told.
+    #[error("{0}")]
+    Moves(String),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
 /// Journals a task and starts it. The same task again changes nothing, unless nobody runs it any more.
-pub(crate) async fn accept(rack: &Arc<Rack>, record: Record) -> Result<Task, JournalError> {
+pub(crate) async fn accept(rack: &Arc<Rack>, record: Record) -> Result<Task, NotAccepted> {
     let working = rack.clone();
     // Of its own: a caller's deadline drops its call in mid-commit, and then the task would lie there unstarted.
     let accepted = rack.tracker.spawn(async move { accept_and_start(&working, record).await });
     // A join error is a panic or the end of rackd: what was journaled is resumed or asked again.
-    accepted.await.unwrap_or_else(|error| Err(JournalError::Interrupted(error.to_string())))
+    accepted.await.unwrap_or_else(|error| Err(JournalError::Interrupted(error.to_string()).into()))
 }
 
-async fn accept_and_start(rack: &Arc<Rack>, record: Record) -> Result<Task, JournalError> {
-    // One at a time: between "nobody runs it" and "somebody does" must be nobody else.
-    let _turn = rack.tasks.accepting.lock().await;
+async fn accept_and_start(rack: &Arc<Rack>, record: Record) -> Result<Task, NotAccepted> {
+    // One at a time: between "nobody runs it" and "somebody does" must be nobody else, and no move of the BMC.
+    let _turn = rack.tasks.turn().await;
+    if let Some(why) = keeps_waiting(rack, &record.task).await? {
+        return Err(NotAccepted::Moves(why));
+    }
     match rack.journal.accept(record).await? {
         Accepted::New(record) => {
             let task = record.task.clone();
@@ -40,4 +53,15 @@ async fn accept_and_start(rack: &Arc<Rack>, record: Record) -> Result<Task, Jour
             Ok(task)
         }
     }
+}
+
+/// Why nothing begins on the task's machine now. One that runs already, or has ended, begins nothing.
+async fn keeps_waiting(rack: &Rack, task: &Task) -> Result<Option<String>, JournalError> {
+    let machine = task.spec.as_ref().and_then(|spec| spec.machine.as_ref());
+    let address = machine.map(|machine| machine.bmc_address.as_str()).unwrap_or_default();
+    let Some(why) = rack.moves.keeps_waiting(&task.node, address) else { return Ok(None) };
+    let known = rack.journal.get(&task.id).await?;
+    let begins = known
+        .is_none_or(|known| known.task.state() == TaskState::Running && rack.tasks.get(&task.id).is_none());
+    Ok(begins.then_some(why))
 }

@@ -80,9 +80,18 @@ impl Context<'_> {
         Ok(self.opened_bmc().await?.bmc)
     }
 
-    /// The same, with how it was found.
+    /// The same, with how it was found. While there are two passwords the BMC may take the other from one step to the next, by the
+    /// rotation of a node that shares its account: it is asked each time.
     pub(crate) async fn opened_bmc(&self) -> Result<Opened, StepError> {
-        self.task.bmc.get_or_try_init(|| self.open_bmc()).await.cloned()
+        let Some(kept) = self.task.bmc.get() else {
+            return self.task.bmc.get_or_try_init(|| self.open_bmc()).await.cloned();
+        };
+        if self.has_two_passwords().await { self.open_bmc().await } else { Ok(kept.clone()) }
+    }
+
+    /// Whether the BMC may have either of two passwords.
+    pub(crate) async fn has_two_passwords(&self) -> bool {
+        self.task.with_secrets(|secrets| !secrets.bmc_next_password.is_empty()).await
     }
 
     async fn open_bmc(&self) -> Result<Opened, StepError> {

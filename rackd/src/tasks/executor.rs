@@ -287,6 +287,7 @@ async fn run_step(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
     let deadline = begin + step.deadline(&cx.rack.timeouts);
     let mut pause = FIRST_PAUSE;
     let mut last = String::from("nothing went wrong, but it never ended");
+    let mut was_refused = false;
     loop {
         let tried = tokio::time::timeout_at(deadline.into(), step.run(cx)).await;
         match tried.map(|ran| ran.map_err(|error| error.about_node(&cx.task.node))) {
@@ -304,7 +305,13 @@ async fn run_step(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
                     begin.elapsed().as_secs()
                 )));
             }
-            Ok(Err(error @ StepError::Fatal(_))) => return Err(error),
+            // The handle that was refused is older than the account's other password: another is opened, once.
+            Ok(Err(StepError::Refused(why))) if !was_refused && cx.has_two_passwords().await => {
+                was_refused = true;
+                tracing::info!(operation.id = %cx.task.id, step = step.name(), error = %why, "step tried again with the other password");
+                last = why;
+            }
+            Ok(Err(error @ (StepError::Fatal(_) | StepError::Refused(_)))) => return Err(error),
             Err(_) => {
                 let seconds = step.deadline(&cx.rack.timeouts).as_secs();
                 let detail =

@@ -75,5 +75,6 @@ fn unanswered(error: StepError) -> StepError {
     match error {
         StepError::Again(why) => StepError::Again(text(why)),
         StepError::Fatal(why) => StepError::Fatal(text(why)),
+        StepError::Refused(why) => StepError::Refused(text(why)),
     }
 }

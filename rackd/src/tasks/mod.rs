@@ -157,13 +157,18 @@ pub fn step_names(spec: &TaskSpec) -> Vec<&'static str> {
 #[derive(Default)]
 pub(crate) struct Tasks {
     by_id: Mutex<HashMap<String, Arc<TaskHandle>>>,
-    /// Held from looking whether a task runs to running it.
-    accepting: tokio::sync::Mutex<()>,
+    /// Held from looking whether a task may run to running it.
+    turns: tokio::sync::Mutex<()>,
 }
 
 impl Tasks {
     pub(crate) fn get(&self, id: &str) -> Option<Arc<TaskHandle>> {
         self.lock().get(id).cloned()
+    }
+
+    /// While it is held no task begins.
+    pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turns.lock().await
     }
 
     /// Running tasks of a node.
@@ -208,7 +213,7 @@ pub(crate) async fn resume(rack: &Arc<Rack>) -> Result<(), farrier_journal::Jour
     Ok(())
 }
 
-pub(crate) use accept::accept;
+pub(crate) use accept::{NotAccepted, accept};
 pub(crate) use history::{Left, left};
 
 /// Publishes a task's boot script with a new token.

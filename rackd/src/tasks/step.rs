@@ -51,6 +51,8 @@ pub(crate) enum StepError {
     Again(String),
     /// It will fail every time until somebody acts.
     Fatal(String),
+    /// The BMC did not take the password: as [`StepError::Fatal`], unless there is another one to try.
+    Refused(String),
 }
 
 impl StepError {
@@ -63,12 +65,13 @@ impl StepError {
         match self {
             StepError::Again(text) => StepError::Again(about_node(&text, node)),
             StepError::Fatal(text) => StepError::Fatal(about_node(&text, node)),
+            StepError::Refused(text) => StepError::Refused(about_node(&text, node)),
         }
     }
 
     pub(crate) fn message(&self) -> &str {
         match self {
-            StepError::Again(text) | StepError::Fatal(text) => text,
+            StepError::Again(text) | StepError::Fatal(text) | StepError::Refused(text) => text,
         }
     }
 }
@@ -79,7 +82,12 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 impl From<BmcError> for StepError {
     fn from(e: BmcError) -> Self {
-        if e.is_transient() { StepError::Again(chain(&e)) } else { StepError::Fatal(chain(&e)) }
+        let text = chain(&e);
+        match e.is_transient() {
+            true => StepError::Again(text),
+            false if e.is_wrong_password() => StepError::Refused(text),
+            false => StepError::Fatal(text),
+        }
     }
 }
 

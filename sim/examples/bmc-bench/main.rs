@@ -5,6 +5,7 @@
 //! time and memory are its own. Ours runs on one thread.
 
 mod fleet;
+mod idle;
 mod ours;
 mod peers;
 mod usage;
@@ -41,6 +42,9 @@ struct Options {
     /// Sweeps of each kind, of which the median is told.
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Only what a Redfish BMC that nobody asks costs in memory.
+    #[arg(long)]
+    only_redfish_memory: bool,
     /// A Python that has pyghmi and sushy; without it they are left out.
     #[arg(long)]
     python: Option<PathBuf>,
@@ -50,18 +54,29 @@ struct Options {
 enum Part {
     /// The BMCs, until standard input ends.
     Serve { count: usize, redfish: usize },
+    /// What idle Redfish BMCs cost in memory: a process of its own, whose allocator has kept nothing of other work. Their
+    /// certificates come by standard input.
+    Idle,
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    if let Some(Part::Serve { count, redfish }) = options.part {
-        return fleet::serve(count, redfish, options.mix);
+    match options.part {
+        Some(Part::Serve { count, redfish }) => return fleet::serve(count, redfish, options.mix),
+        Some(Part::Idle) => return idle::run(),
+        None => {}
     }
     farrier_sim::bmc::fleet::allow_open_files(options.count + options.redfish)?;
+    if options.only_redfish_memory {
+        let fleet = Fleet::start(0, options.redfish, options.mix)?;
+        idle::measure(&fleet.pins)?;
+        return fleet.stop();
+    }
     let fleet = Fleet::start(options.count, options.redfish, options.mix)?;
     ours::run(options.count, options.peers, options.runs, options.mix)?;
     peers::run(options.peers, options.processes, options.runs, options.mix, options.python.as_deref())?;
     web::ours(&fleet.pins, options.runs)?;
+    idle::measure(&fleet.pins)?;
     if let Some(python) = &options.python {
         web::sushy(python, options.redfish_peers.min(options.redfish), options.runs)?;
     }

@@ -46,12 +46,8 @@ pub(crate) fn ours(pins: &[[u8; 32]], runs: usize) -> Result<()> {
     runtime.block_on(async {
         let (mut first, mut later) = (Vec::new(), Vec::new());
         for _ in 0..runs {
-            let hub = RedfishHub::with(Arc::new(PinnedDial), Tuning::default());
-            let bmc = |(index, pin): (usize, &[u8; 32])| {
-                let trust = Trust::Pin(*pin);
-                hub.bmc(RedfishAddress::new(redfish_address(index), USER, Secret::new(PASSWORD), trust))
-            };
-            let bmcs: Vec<Bmc> = pins.iter().enumerate().map(bmc).collect();
+            let hub = hub();
+            let bmcs = handles(&hub, pins);
             first.push(timed(&bmcs).await?);
             later.push(timed(&bmcs).await?);
             drop(bmcs);
@@ -72,8 +68,20 @@ pub(crate) fn ours(pins: &[[u8; 32]], runs: usize) -> Result<()> {
     })
 }
 
+pub(crate) fn hub() -> RedfishHub {
+    RedfishHub::with(Arc::new(PinnedDial), Tuning::default())
+}
+
+pub(crate) fn handles(hub: &RedfishHub, pins: &[[u8; 32]]) -> Vec<Bmc> {
+    let bmc = |(index, pin): (usize, &[u8; 32])| {
+        let trust = Trust::Pin(*pin);
+        hub.bmc(RedfishAddress::new(redfish_address(index), USER, Secret::new(PASSWORD), trust))
+    };
+    pins.iter().enumerate().map(bmc).collect()
+}
+
 /// One sweep that must succeed: wall and processor seconds.
-async fn timed(bmcs: &[Bmc]) -> Result<(f64, f64)> {
+pub(crate) async fn timed(bmcs: &[Bmc]) -> Result<(f64, f64)> {
     let (begin, used) = (Instant::now(), own_cpu()?);
     let reads = bmcs.iter().map(|bmc| bmc.power_status(Deadline::after(PATIENCE)));
     let answers: Vec<_> = futures::stream::iter(reads).buffer_unordered(AT_ONCE).collect().await;

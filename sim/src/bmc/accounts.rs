@@ -31,6 +31,8 @@ struct State {
     refuses: bool,
     /// The account that may do nothing but change its password.
     must_change: Option<usize>,
+    /// Names with passwords that were not let in over Redfish.
+    refused: u32,
 }
 
 impl Accounts {
@@ -42,7 +44,8 @@ impl Accounts {
             let (name, password) = (user.to_owned(), password.clone());
             *slot = Some(Account { name, password, privilege, enabled: true });
         }
-        Self(Arc::new(Mutex::new(State { slots, version: 0, refuses: false, must_change: None })))
+        let state = State { slots, version: 0, refuses: false, must_change: None, refused: 0 };
+        Self(Arc::new(Mutex::new(state)))
     }
 
     /// Whether an account is let in.
@@ -51,6 +54,21 @@ impl Accounts {
         let state = self.state();
         let mut all = state.slots.iter().flatten();
         all.any(|one| one.enabled && one.name == user && one.password.expose() == password)
+    }
+
+    /// The same of somebody at the door: a BMC counts those whom it sends away.
+    pub(super) fn lets_in(&self, user: &str, password: &[u8]) -> bool {
+        let known = self.knows(user, password);
+        if !known {
+            self.state().refused += 1;
+        }
+        known
+    }
+
+    /// How many log-ins were refused over Redfish: real BMCs lock an account after three to five.
+    #[must_use]
+    pub fn refused_log_ins(&self) -> u32 {
+        self.state().refused
     }
 
     /// The password of an account, for a test that logs in with it.

@@ -9,6 +9,9 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::support::PASSWORD;
+use farrier_bmc::ipmi::Pins;
+use farrier_sim::bmc::BmcServer;
 
 /// A rack of which two thirds lose their power after they have been looked at.
 #[tokio::test]
@@ -109,25 +112,55 @@ async fn what_went_wrong_with_an_account_is_known_to_whoever_asks_next() {
     lab.stop().await;
 }
 
+/// Also not by a hub of later, which is told what this one has found out.
 #[tokio::test]
-async fn a_bmc_that_no_longer_hears_suite_17_is_asked_with_3() {
+async fn a_bmc_that_has_spoken_suite_17_is_not_asked_with_3_when_it_is_silent() {
     let tuning = Tuning { tries: 3, tries_in_old_session: 3, breaker_failures: 100, ..quick() };
     let lab = Lab::start_with(tuning, |_| {}).await;
-    let bmc = lab.client();
-    bmc.power_status(soon()).await.unwrap();
+    let pins = Arc::new(Pins::default());
+    let hub = IpmiHub::bind_knowing(tuning, Arc::clone(&pins)).await.unwrap();
+    hub.bmc(lab.address()).power_status(soon()).await.unwrap();
+    assert_eq!(pins.all(), [lab.bmc.address()]);
     lab.bmc.set_faults(Faults { deaf_to_sha256: true, ..Faults::default() });
     lab.bmc.forget_sessions();
-    // It is there, so that what it does not hear is the suite.
-    let mut seen = bmc.power_status(soon()).await;
-    if seen.is_err() {
-        seen = bmc.power_status(soon()).await;
+    let next = IpmiHub::bind_knowing(tuning, Arc::new(Pins::new(pins.all(), || ()))).await.unwrap();
+    for hub in [&hub, &hub, &next] {
+        let error = hub.bmc(lab.address()).power_status(soon()).await.unwrap_err();
+        assert!(matches!(error, BmcError::Unreachable { .. }), "{error}");
     }
-    assert_eq!(seen, Ok(PowerState::Off));
-    // A node that names its suite gets that or nothing.
-    let pinned = lab.hub.bmc(BmcAddress { cipher: Cipher::fixed(17).unwrap(), ..lab.address() });
-    let error = pinned.power_status(soon()).await.unwrap_err();
-    assert!(matches!(error, BmcError::Unreachable { .. }), "{error}");
+    // Who does not know it takes the suite for one that the BMC ignores.
+    assert_eq!(lab.client().power_status(soon()).await, Ok(PowerState::Off));
+    // A person says that it has the other one, and from then on it is found out.
+    let said = hub.bmc(BmcAddress { cipher: Cipher::fixed(3).unwrap(), ..lab.address() });
+    assert_eq!(said.power_status(soon()).await, Ok(PowerState::Off));
+    assert_eq!(
+        (pins.all().len(), hub.bmc(lab.address()).power_status(soon()).await),
+        (0, Ok(PowerState::Off))
+    );
+    hub.shutdown().await;
+    next.shutdown().await;
     lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_bmc_that_refuses_suite_17_after_it_has_spoken_it_says_what_to_do() {
+    let Lab { bmc, chassis, mut config, hub } = Lab::start(|_| {}).await;
+    let addr = bmc.address();
+    let client = hub.bmc(BmcAddress::new(addr, USER, Secret::new(PASSWORD)));
+    client.power_status(soon()).await.unwrap();
+    // Other firmware, or somebody in between.
+    bmc.shutdown().await;
+    config.suites = vec![CipherSuite::Suite3];
+    let bmc = BmcServer::start(UdpSocket::bind(addr).await.unwrap(), config, chassis).unwrap();
+    let mut seen = client.power_status(soon()).await;
+    while matches!(seen, Err(BmcError::Unreachable { .. })) {
+        seen = client.power_status(soon()).await;
+    }
+    let error = seen.unwrap_err();
+    assert!(matches!(error, BmcError::CipherDowngrade { .. }) && !error.is_transient(), "{error}");
+    assert!(error.to_string().contains("`farrier node update NODE --bmc-cipher-suite 3`"), "{error}");
+    hub.shutdown().await;
+    bmc.shutdown().await;
 }
 
 /// Loses what comes from either side and is of one kind; counts the questions that begin a handshake.

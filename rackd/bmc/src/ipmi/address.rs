@@ -7,7 +7,7 @@ use farrier_ipmi::{CipherSuite, Secret};
 /// Which cipher suite to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Cipher {
-    /// 17, then 3; what worked is remembered per BMC.
+    /// 17, then 3; what worked is remembered per BMC, and after 17 nothing else is tried ([`super::Pins`]).
     #[default]
     Auto,
     /// Only this one.

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::address::BmcAddress;
 use super::driver::IpmiBmc;
 use super::link::Link;
+use super::pins::Pins;
 use super::sol::Sol;
 use super::tuning::Tuning;
 use super::wire::{Ear, Inbox, Wire};
@@ -83,6 +84,7 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
 pub(crate) struct Shared {
     pub(crate) tuning: Tuning,
     pub(crate) opening: Semaphore,
+    pub(super) pins: Arc<Pins>,
     breakers: Breakers<Account>,
     routes: Mutex<HashMap<SocketAddr, Vec<Route>>>,
     next_route: AtomicU64,
@@ -114,6 +116,14 @@ impl IpmiHub {
     /// # Errors
     /// No UDP socket can be had.
     pub async fn bind_with(tuning: Tuning) -> io::Result<Self> {
+        Self::bind_knowing(tuning, Arc::default()).await
+    }
+
+    /// The same, where `pins` says what is known of the BMCs, and is told.
+    ///
+    /// # Errors
+    /// No UDP socket can be had.
+    pub async fn bind_knowing(tuning: Tuning, pins: Arc<Pins>) -> io::Result<Self> {
         let v4 = Arc::new(socket((Ipv4Addr::UNSPECIFIED, 0).into())?);
         let v6 = match socket((Ipv6Addr::UNSPECIFIED, 0).into()) {
             Ok(socket) => Some(Arc::new(socket)),
@@ -125,6 +135,7 @@ impl IpmiHub {
         let shared = Arc::new(Shared {
             opening: Semaphore::new(tuning.concurrent_opens),
             tuning,
+            pins,
             breakers: Breakers::default(),
             routes: Mutex::default(),
             next_route: AtomicU64::new(0),
@@ -345,6 +356,7 @@ mod tests {
         let shared = Shared {
             opening: Semaphore::new(tuning.concurrent_opens),
             tuning,
+            pins: Arc::default(),
             breakers: Breakers::default(),
             routes: Mutex::default(),
             next_route: AtomicU64::new(0),

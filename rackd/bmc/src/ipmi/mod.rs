@@ -8,6 +8,7 @@
 //! - `hub`: sockets, the table of inboxes, the actors' lives
 //! - `link`: one call: session, pacing, retries, re-opening
 //! - `open`: finding the cipher suite and opening a session
+//! - `pins`: the BMCs with which nobody falls back to the weaker suite
 //! - `exchange`: one request, sent until answered
 //! - `sol`: the serial console, in a session of its own
 //! - `driver`: the capabilities in terms of commands
@@ -28,6 +29,7 @@ mod lan;
 mod link;
 mod network;
 mod open;
+mod pins;
 mod quirks;
 mod reason;
 mod sensors;
@@ -39,5 +41,6 @@ mod wire;
 pub use address::{BmcAddress, Cipher};
 pub use farrier_ipmi::RMCP_PORT;
 pub use hub::IpmiHub;
+pub use pins::Pins;
 pub use quirks::Quirks;
 pub use tuning::Tuning;

@@ -57,10 +57,10 @@ impl Link {
                     return Err(error);
                 }
                 Err(Failed::Suite(status)) => {
-                    return Err(BmcError::UnsupportedCipher {
-                        addr: self.address.addr,
-                        tried: self.candidates(),
-                        status,
+                    let addr = self.address.addr;
+                    return Err(match self.is_pinned() {
+                        true => BmcError::CipherDowngrade { addr, status },
+                        false => BmcError::UnsupportedCipher { addr, tried: self.candidates(), status },
                     });
                 }
                 Err(Failed::Exhausted) => {
@@ -83,8 +83,14 @@ impl Link {
     fn candidates(&self) -> Vec<CipherSuite> {
         match self.address.cipher {
             Cipher::Fixed(suite) => vec![suite],
+            Cipher::Auto if self.is_pinned() => vec![CipherSuite::Suite17],
             Cipher::Auto => CipherSuite::PREFERENCE.to_vec(),
         }
+    }
+
+    /// It has spoken suite 17, and nobody has said that it speaks another now.
+    fn is_pinned(&self) -> bool {
+        self.address.cipher == Cipher::Auto && self.shared.pins.has(self.address.addr)
     }
 
     /// Get Channel Authentication Capabilities (§22.13): tells "nobody there" from "does not speak
@@ -106,7 +112,7 @@ impl Link {
     async fn open_with_any_suite(&mut self, call: &mut Call, probed: bool) -> Result<ClientSession, Failed> {
         let mut candidates = self.candidates();
         if let Some(known) = self.suite {
-            // What worked comes first; the others follow in case the BMC was reconfigured.
+            // What worked comes first. After 3 comes 17, in case the BMC was reconfigured; after 17 nothing.
             candidates.sort_by_key(|suite| *suite != known);
         }
         let mut refusal = Failed::Suite(RmcpStatus::NO_CIPHER_SUITE_MATCH);
@@ -116,6 +122,7 @@ impl Link {
             match self.open_with(suite, silence_is_no, call).await {
                 Ok(session) => {
                     self.suite = Some(suite);
+                    self.shared.pins.worked(self.address.addr, suite, self.address.cipher);
                     return Ok(session);
                 }
                 Err(Failed::Suite(status)) => {

@@ -69,7 +69,10 @@ impl Console for Sol {
             let mut wire = Wire::new(socket, addr, inbox);
             wire.always_listen();
             let mut link = Link::new(address, Arc::clone(&shared), wire);
-            serve(&mut link, take_over, deadline, opened, commands, &stop).await;
+            // Of who waits until the BMC has all of it back.
+            let given_back = CancellationToken::new();
+            let _whatever_happens = given_back.clone().drop_guard();
+            serve(&mut link, take_over, deadline, (opened, given_back), commands, &stop).await;
             link.close().await;
             shared.remove_route(addr, route);
         });
@@ -87,7 +90,7 @@ async fn serve(
     link: &mut Link,
     take_over: bool,
     deadline: Deadline,
-    mut opened: Opened,
+    (mut opened, given_back): (Opened, CancellationToken),
     commands: Arc<IpmiBmc>,
     stop: &CancellationToken,
 ) {
@@ -119,7 +122,7 @@ async fn serve(
     let Some(session) = link.take_open_session() else { return };
     let ((events_in, events), (input, inputs)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
     let mut line = Line::new(session, link, &activated);
-    let ended = if opened.send(Ok(ConsoleLine { events, input })).is_ok() {
+    let ended = if opened.send(Ok(ConsoleLine { events, input, given_back })).is_ok() {
         tokio::select! {
             () = stop.cancelled() => Some(BmcError::ShuttingDown),
             ended = line.run(link, &events_in, inputs) => ended,
@@ -127,7 +130,7 @@ async fn serve(
     } else {
         None
     };
-    let given_back = match &ended {
+    let gives_back = match &ended {
         // Nobody would answer.
         Some(BmcError::Unreachable { .. }) => None,
         // The console is another's, and the session still ours.
@@ -138,7 +141,7 @@ async fn serve(
         let _gone = events_in.try_send(ConsoleEvent::Ended(error));
     }
     drop(events_in);
-    if let Some(deactivate) = given_back {
+    if let Some(deactivate) = gives_back {
         link.put_session(line.session);
         if deactivate {
             let _gone = link.command(&mut Call::new(Deadline::after(CLOSE)), DeactivatePayload).await;

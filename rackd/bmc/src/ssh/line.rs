@@ -70,7 +70,9 @@ async fn serve(
         }
     };
     let ((events_in, events), (input, inputs)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
-    if opened.send(Ok(ConsoleLine { events, input })).is_err() {
+    let given_back = CancellationToken::new();
+    let _whatever_happens = given_back.clone().drop_guard();
+    if opened.send(Ok(ConsoleLine { events, input, given_back })).is_err() {
         return;
     }
     let ended = tokio::select! {
@@ -80,6 +82,8 @@ async fn serve(
     if let Some(error) = ended {
         let _gone = events_in.try_send(ConsoleEvent::Ended(error));
     }
+    // The child goes with it, and with the child the BMC's end of the line.
+    drop(line);
 }
 
 /// One family of host keys after the other, as long as it is the key that is wrong and the node names one.

@@ -1,6 +1,6 @@
 use super::bmc::has_bmc;
 use super::same_machine::Identifiers;
-use super::shared_account::user_of;
+use super::shared_account::{Another, user_of};
 use super::transition::{Decision, decide, new_ports};
 use super::{App, check, error, rotation};
 use farrier_inventory_store::{Candidates, StoreError, Transition};
@@ -81,9 +81,20 @@ impl App {
 
     pub(crate) async fn dispatch(&self, node: &str, flavor: &str) -> Result<Dispatch, Status> {
         check::name("node", Collection::Nodes, node)?;
-        let stored = self.store.stored_node(node).await.map_err(error::store)?;
+        let mut stored = self.store.stored_node(node).await.map_err(error::store)?;
+        let another = self.next_by_another(&stored.node).await?;
+        if !matches!(another, Another::Nobody) {
+            // A rotation that ended in between has written this node, too.
+            stored = self.store.stored_node(node).await.map_err(error::store)?;
+        }
         let bmc_password = self.bmc_password(node, stored.secret.as_deref())?;
-        let bmc_next_password = self.bmc_next_password(node, stored.next_secret.as_deref())?;
+        let mut bmc_next_password = self.bmc_next_password(node, stored.next_secret.as_deref())?;
+        if let (Another::Rotates { user, password }, Some(bmc), true) =
+            (another, &mut stored.node.bmc, bmc_next_password.is_empty())
+        {
+            bmc_next_password = password;
+            bmc.next_user = user;
+        }
         let bmc_kg = self.bmc_key(node, stored.kg_secret.as_deref())?;
         let rack: Rack = self.store.get(&stored.node.rack).await.map_err(error::store)?;
         let flavor = match flavor {

@@ -139,6 +139,14 @@ fn seen_by_rack(node: &Node, seen: &Observation, now_ms: i64) -> Vec<String> {
     if !seen.bmc_problem.is_empty() {
         told.push(format!("its BMC is in trouble, asked{}: {}", ago(&seen.bmc_time), seen.bmc_problem));
     }
+    if seen.bmc_flapping {
+        told.push(format!(
+            "its BMC comes and goes, {} times within an hour{}: see `farrier event list --resource {}`",
+            seen.bmc_changes,
+            ago(&seen.bmc_change_time),
+            node.name.strip_prefix("nodes/").unwrap_or(&node.name)
+        ));
+    }
     if !seen.passed_over.is_empty() {
         told.push(format!(
             "it is driven by {}, since another driver does not work: {}",
@@ -373,6 +381,13 @@ mod tests {
         node.observation = Some(seen);
         let told = explain(node.clone(), 192_000).observed;
         assert!(told.contains("its BMC is in trouble, asked 12s ago: no answer"), "{told}");
+        let seen = node.observation.as_mut().unwrap();
+        (seen.bmc_flapping, seen.bmc_changes) = (true, 9);
+        let told = explain(node.clone(), 192_000).observed;
+        assert!(
+            told.contains("its BMC comes and goes, 9 times within an hour: see `farrier event"),
+            "{told}"
+        );
         let seen = node.observation.as_mut().unwrap();
         (seen.driver, seen.passed_over) = ("ipmi".into(), "an unknown certificate".into());
         let told = explain(node.clone(), 192_000).observed;

@@ -3,6 +3,7 @@
 mod bmc;
 mod cabled;
 mod check;
+mod comes_and_goes;
 mod discovered;
 mod discovered_bmc;
 mod discovery_plan;

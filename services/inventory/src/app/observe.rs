@@ -1,6 +1,6 @@
 //! What an observation means: a pure function from what is known and what is seen.
 
-use super::who_answers;
+use super::{comes_and_goes, who_answers};
 use farrier_proto::inventory::{
     BmcHealth, MachineHealth, Node, Observation, PowerPolicy, ReportedObservation,
 };
@@ -40,7 +40,7 @@ pub(super) fn judge(
         bmc_problem: reported.bmc_problem.clone(),
         ..before.clone()
     };
-    let mut happened: Vec<Happened> = health_event(before, &mut now, now_ms).into_iter().collect();
+    let mut happened: Vec<Happened> = comes_and_goes::judge(before, &mut now, now_ms).into_iter().collect();
     let power = reported.power_state();
     if health == BmcHealth::Ok && power != PowerState::Unspecified {
         now.set_power_state(power);
@@ -66,37 +66,6 @@ pub(super) fn judge(
 
 fn is_since_written(node: &Node, seen_ms: i64) -> bool {
     node.update_time.as_ref().is_none_or(|written| millis(written) <= seen_ms)
-}
-
-/// The history is kept for ever, and there are BMCs that come and go: a loss is told once an hour at most, with how many there
-/// were in between, and a return only where the loss was told. One that stays away is told in the end.
-fn health_event(before: &Observation, now: &mut Observation, now_ms: i64) -> Option<Happened> {
-    let was_well = matches!(before.bmc_health(), BmcHealth::Ok | BmcHealth::Unspecified);
-    // A centre that did not count told each.
-    let was_told = before.bmc_told_lost || (!was_well && before.bmc_told_time.is_none());
-    let happened =
-        |action, detail| Some(Happened { action, before: String::new(), after: String::new(), detail });
-    if now.bmc_health() == BmcHealth::Ok {
-        now.bmc_told_lost = false;
-        return happened("bmc back", now.bmc_problem.clone()).filter(|_| was_told);
-    }
-    now.bmc_told_lost = was_told;
-    if was_well {
-        now.bmc_untold_losses = now.bmc_untold_losses.saturating_add(1);
-    }
-    if was_told || !before.bmc_told_time.as_ref().is_none_or(|told| is_due(told, now_ms)) {
-        return None;
-    }
-    let others = now.bmc_untold_losses.saturating_sub(1);
-    now.bmc_told_lost = true;
-    now.bmc_told_time = Some(timestamp(now_ms));
-    now.bmc_untold_losses = 0;
-    let also = if others > 0 {
-        format!("; lost and back {others} times since this was told last")
-    } else {
-        String::new()
-    };
-    happened("bmc lost", format!("{}{also}", now.bmc_problem))
 }
 
 /// A BMC that does not say leaves what it said last.
@@ -199,7 +168,7 @@ fn age_ms(age: Option<&Duration>, oldest: i64) -> i64 {
 
 /// A rack that the centre did not hear of for longer looks again before it reports.
 const OLDEST_MS: i64 = 86_400_000;
-/// Until a BMC's next loss, or other words about a machine whose health is the same, are an event again.
+/// Until other words about a machine whose health is the same are an event again.
 const AGAIN_MS: u64 = 3_600_000;
 
 #[cfg(test)]
@@ -367,48 +336,6 @@ mod tests {
         let told = first.happened.first().unwrap();
         assert_eq!((told.before.as_str(), told.after.as_str()), ("", "critical"));
         assert_eq!(told.detail, "drive fault");
-    }
-
-    #[test]
-    fn a_bmc_that_comes_and_goes_is_told_once_an_hour_and_one_that_stays_away_in_the_end() {
-        let node = node(PowerState::On);
-        let (mut before, mut told) = (None, Vec::new());
-        let mut report = |before: &mut Option<Observation>, minute: i64, reported| {
-            let judged = judge(&node, before.as_ref(), &reported, NOW + minute * 60_000);
-            told.extend(
-                judged.happened.into_iter().map(|one| format!("{minute} {} {}", one.action, one.detail)),
-            );
-            *before = Some(judged.observation);
-        };
-        for minute in 0..=100 {
-            // Every other minute; from the 70th on it is well, and in the end it stays away.
-            let away = if minute < 70 { minute % 2 == 1 } else { minute > 90 };
-            report(&mut before, minute, if away { silent() } else { seen(PowerState::On) });
-        }
-        for minute in 101..=130 {
-            report(&mut before, minute, silent());
-        }
-        report(&mut before, 131, seen(PowerState::On));
-        assert_eq!(
-            told,
-            [
-                "1 bmc lost no answer",
-                "2 bmc back ",
-                "61 bmc lost no answer; lost and back 29 times since this was told last",
-                "62 bmc back ",
-                "121 bmc lost no answer; lost and back 4 times since this was told last",
-                "131 bmc back ",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_bmc_that_was_lost_before_losses_were_counted_is_back_when_it_is() {
-        let before = Observation { bmc_health: BmcHealth::Unreachable.into(), ..Observation::default() };
-        let judged = judge(&node(PowerState::On), Some(&before), &seen(PowerState::On), NOW);
-        assert_eq!(judged.happened.first().map(|one| one.action), Some("bmc back"));
-        let judged = judge(&node(PowerState::On), Some(&before), &silent(), NOW);
-        assert_eq!(judged.happened, []);
     }
 
     #[test]

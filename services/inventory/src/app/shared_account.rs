@@ -4,10 +4,11 @@
 use super::bmc::{has_bmc, place_of_host};
 use super::node::bmc_context;
 use super::{App, error};
-use farrier_inventory_store::{SecretChange, Secrets, Shared};
+use farrier_inventory_store::{SecretChange, Secrets, Shared, Watchable};
 use farrier_proto::inventory::{Event, Node};
 use farrier_runtime::error::{Reason, internal, refuse_with};
 use farrier_runtime::time;
+use std::collections::HashMap;
 use tonic::{Code, Status};
 
 /// The account that a node has, before it perhaps gets another.
@@ -63,6 +64,73 @@ impl App {
         }
         Ok(shared)
     }
+
+    /// While the account of a node gets another password by the rotation of another system's node: that password, and the name of
+    /// the account that gets it, where that is another. Which of the two the BMC has is found out by asking it.
+    pub(super) async fn next_by_another(&self, node: &Node) -> Result<Another, Status> {
+        let Some(bmc) = node.bmc.as_ref().filter(|bmc| has_bmc(bmc) && !bmc.rotation_pending) else {
+            return Ok(Another::Nobody);
+        };
+        let all =
+            self.store.nodes_at(&place_of_host(&node.rack, &bmc.address)).await.map_err(error::store)?;
+        let others: Vec<Node> =
+            all.into_iter().filter(|other| other.name != node.name && user_of(other) == bmc.user).collect();
+        if others.is_empty() {
+            return Ok(Another::Nobody);
+        }
+        let rotates = |other: &&Node| other.bmc.as_ref().is_some_and(|bmc| bmc.rotation_pending);
+        let Some(rotating) = others.iter().find(rotates) else { return Ok(Another::Idle) };
+        let rotating = self.store.stored_node(&rotating.name).await.map_err(error::store)?;
+        let password = self.bmc_next_password(&rotating.node.name, rotating.next_secret.as_deref())?;
+        // It has ended meanwhile.
+        if password.is_empty() {
+            return Ok(Another::Idle);
+        }
+        let user = rotating.node.bmc.map(|bmc| bmc.next_user).unwrap_or_default();
+        Ok(Another::Rotates { user, password })
+    }
+}
+
+/// The rotations under way, by the account that they are of.
+pub(super) type Rotating = HashMap<(String, String), Next>;
+
+/// What an account gets.
+pub(super) struct Next {
+    /// Whose rotation it is.
+    pub(super) node: String,
+    /// The account that gets it; empty: the same.
+    pub(super) user: String,
+    /// The password, sealed for that node.
+    pub(super) next: Vec<u8>,
+}
+
+/// Those among `nodes`: systems of one BMC have names that are near each other, and come on one page.
+pub(super) fn rotating(nodes: &[Watchable]) -> Rotating {
+    let of = |row: &Watchable| {
+        let bmc = row.node.bmc.as_ref().filter(|bmc| bmc.rotation_pending)?;
+        let (user, next) = (bmc.next_user.clone(), row.next_secret.clone()?);
+        Some((account(&row.node), Next { node: row.node.name.clone(), user, next }))
+    };
+    nodes.iter().filter_map(of).collect()
+}
+
+/// Where it is, and its name.
+pub(super) fn account(node: &Node) -> (String, String) {
+    let address = node.bmc.as_ref().map(|bmc| bmc.address.as_str()).unwrap_or_default();
+    (place_of_host(&node.rack, address), user_of(node))
+}
+
+/// What becomes of a node's account by another node that has it too.
+pub(super) enum Another {
+    /// No other node has it.
+    Nobody,
+    /// None of them rotates it now; one may have a moment ago.
+    Idle,
+    Rotates {
+        /// Empty: the account stays.
+        user: String,
+        password: String,
+    },
 }
 
 /// As it is, if it is idle: of two that begin at once one meets the other's write, and looks again.

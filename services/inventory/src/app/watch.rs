@@ -2,6 +2,7 @@
 
 use super::node::{bmc_context, kg_context, next_context};
 use super::resource::{event, one_more};
+use super::shared_account::{self, Rotating, account};
 use super::{App, check, error, observe};
 use farrier_identity::Identity;
 use farrier_inventory_store::Watchable;
@@ -28,9 +29,10 @@ impl App {
         let rows = self.store.watchable(&rack, &states, page.after.as_deref(), one_more(&page)).await;
         let (rows, next) = page.finish(rows.map_err(error::store)?, |row| row.node.name.clone());
         // One node whose password cannot be opened keeps nobody from looking at the others.
+        let rotating = shared_account::rotating(&rows);
         let watched = rows.into_iter().filter_map(|row| {
             let node = row.node.name.clone();
-            self.watched_node(row).unwrap_or_else(|status| {
+            self.watched_node(row, &rotating).unwrap_or_else(|status| {
                 tracing::error!(node.id = %node, why = status.message(), "its BMC is not looked at");
                 None
             })
@@ -96,11 +98,16 @@ impl App {
     }
 
     /// Nothing, where there is no BMC to look at.
-    fn watched_node(&self, row: Watchable) -> Result<Option<WatchedNode>, Status> {
-        let Some(bmc) = row.node.bmc.filter(super::bmc::has_bmc) else { return Ok(None) };
+    fn watched_node(&self, row: Watchable, rotating: &Rotating) -> Result<Option<WatchedNode>, Status> {
+        let by_another = rotating.get(&account(&row.node)).filter(|_| row.next_secret.is_none());
+        let Some(mut bmc) = row.node.bmc.filter(super::bmc::has_bmc) else { return Ok(None) };
         let node = row.node.name;
         let bmc_password = self.bmc_password(&node, row.secret.as_deref())?;
-        let bmc_next_password = self.bmc_next_password(&node, row.next_secret.as_deref())?;
+        let mut bmc_next_password = self.bmc_next_password(&node, row.next_secret.as_deref())?;
+        if let Some(by) = by_another {
+            bmc_next_password = self.bmc_next_password(&by.node, Some(&by.next))?;
+            bmc.next_user.clone_from(&by.user);
+        }
         let bmc_kg = self.bmc_key(&node, row.kg_secret.as_deref())?;
         Ok(Some(WatchedNode { node, bmc: Some(bmc), bmc_password, bmc_next_password, bmc_kg }))
     }

@@ -81,3 +81,44 @@ async fn a_rotation_of_one_is_a_rotation_of_all_with_its_account() {
         );
     }
 }
+
+/// Whoever begins work on another system meanwhile has both, and finds out by asking which of them the BMC has.
+#[tokio::test]
+async fn while_one_rotates_the_others_with_its_account_are_given_both_passwords() {
+    for new_user in ["", "farrier"] {
+        let f = Fixture::start().await;
+        let mut op = chassis(&f).await;
+        let mut scheduler = f.scheduler();
+        inner(scheduler.dispatch.hold_node(hold("a", new_user)).await).unwrap();
+        let ways = async |scheduler: &mut Clients, id: &str| {
+            let request = GetDispatchRequest { node: format!("nodes/{id}"), ..Default::default() };
+            let dispatch = inner(scheduler.dispatch.get_dispatch(request).await).unwrap();
+            let bmc = dispatch.node.unwrap().bmc.unwrap();
+            (bmc.rotation_pending, bmc.next_user, dispatch.bmc_password, dispatch.bmc_next_password)
+        };
+        let (rotates, user, old, next) = ways(&mut scheduler, "a").await;
+        assert!(rotates && user == new_user && old == "calvin" && !next.is_empty());
+        // The rotation is the other's: it is not b's to settle.
+        assert_eq!(ways(&mut scheduler, "b").await, (false, user, old, next.clone()));
+        for id in ["c", "d"] {
+            let (_, user, _, next) = ways(&mut scheduler, id).await;
+            assert_eq!((user.as_str(), next.as_str()), ("", ""), "{id}");
+        }
+        let stored = op.node("b").await.unwrap().bmc.unwrap();
+        assert_eq!(
+            (stored.next_user.as_str(), stored.rotation_pending),
+            ("", false),
+            "nothing of it is kept"
+        );
+        let release = ReleaseNodeRequest {
+            node: "nodes/a".into(),
+            operation: "operations/of-a".into(),
+            bmc_credentials_rotated: true,
+            bmc_account_proven: new_user.into(),
+            ..Default::default()
+        };
+        inner(scheduler.dispatch.release_node(release).await).unwrap();
+        let (_, user, password, none) = ways(&mut scheduler, "b").await;
+        assert_eq!((user.as_str(), password, none.as_str()), ("", next, ""));
+    }
+}

@@ -8,9 +8,10 @@ use farrier_proto::rack::{Machine, MachinePort, TaskSpec};
 pub(super) fn complete(mut work: TaskSpec, dispatch: Dispatch) -> TaskSpec {
     let bmc = dispatch.node.as_ref().and_then(|node| node.bmc.as_ref());
     if let Some(Work::Verify(verify)) = &mut work.work {
-        // Inventory has made the next one where it was asked to verify.
-        verify.replace_default_password =
-            bmc.is_some_and(|bmc| bmc.default_password) && !dispatch.bmc_next_password.is_empty();
+        // Inventory has made the next one where it was asked to verify. One that is made for another node with the same account
+        // is that one's to give to the BMC.
+        verify.replace_default_password = bmc.is_some_and(|bmc| bmc.default_password && bmc.rotation_pending)
+            && !dispatch.bmc_next_password.is_empty();
     }
     work.machine = Some(machine(dispatch));
     work
@@ -62,16 +63,23 @@ mod tests {
 
     #[test]
     fn a_default_password_is_replaced_where_there_is_another() {
-        let replaces = |default_password, next: &str, work| {
-            let bmc = Bmc { default_password, ..Bmc::default() };
+        let replaces = |default_password, rotation_pending, next: &str, work| {
+            let bmc = Bmc { default_password, rotation_pending, ..Bmc::default() };
             let node = Node { bmc: Some(bmc), ..Node::default() };
             let dispatch =
                 Dispatch { node: Some(node), bmc_next_password: next.into(), ..Dispatch::default() };
             complete(TaskSpec { work: Some(work), ..TaskSpec::default() }, dispatch).work
         };
         let verify = |replace_default_password| Work::Verify(Verify { replace_default_password });
-        for (is_default, next, expected) in [(true, "x", true), (true, "", false), (false, "x", false)] {
-            assert_eq!(replaces(is_default, next, verify(false)), Some(verify(expected)));
+        let cases = [
+            (true, true, "x", true),
+            (true, true, "", false),
+            (false, true, "x", false),
+            // Another node's rotation.
+            (true, false, "x", false),
+        ];
+        for (is_default, rotates, next, expected) in cases {
+            assert_eq!(replaces(is_default, rotates, next, verify(false)), Some(verify(expected)));
         }
     }
 

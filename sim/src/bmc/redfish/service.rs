@@ -514,7 +514,7 @@ impl Service {
     }
 
     fn knows(&self, user: &str, password: &str) -> bool {
-        self.config.accounts.knows(user, password.as_bytes())
+        self.config.accounts.lets_in(user, password.as_bytes())
     }
 }
 

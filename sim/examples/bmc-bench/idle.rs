@@ -1,0 +1,64 @@
+//! What a Redfish BMC costs in memory while nobody asks it, as rackd's watch holds them: a handle and a session each, looked at
+//! once in a while, and no connection in between.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use farrier_bmc::redfish::Tuning;
+
+use crate::usage::resident;
+use crate::web::{handles, hub, timed};
+
+/// Looks, each with the pause after which connections are closed: memory that grew with each of them would show.
+const LOOKS: usize = 3;
+
+/// In a process of its own.
+pub(crate) fn measure(pins: &[[u8; 32]]) -> Result<()> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("idle")
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("the process that measures does not start")?;
+    let mut input = child.stdin.take().context("no input of the process that measures")?;
+    for pin in pins {
+        writeln!(input, "{}", hex::encode(pin))?;
+    }
+    drop(input);
+    let status = child.wait()?;
+    ensure!(status.success(), "idle BMCs: {status}");
+    Ok(())
+}
+
+pub(crate) fn run() -> Result<()> {
+    let pin = |line: std::io::Result<String>| -> Result<[u8; 32]> {
+        hex::decode(line?)?.try_into().ok().context("a SHA-256 has 32 bytes")
+    };
+    let pins: Vec<[u8; 32]> = std::io::stdin().lines().map(pin).collect::<Result<_>>()?;
+    farrier_sim::bmc::fleet::allow_open_files(pins.len())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        println!("\n| Redfish BMCs that nobody asks | BMCs | KiB each |\n|---|--:|--:|");
+        let begin = resident()?;
+        let row = |what: &str| -> Result<()> {
+            let each = resident()?.saturating_sub(begin) as f64 / pins.len().max(1) as f64 / 1024.0;
+            println!("| {what} | {} | {each:.1} |", pins.len());
+            Ok(())
+        };
+        let hub = hub();
+        let bmcs = handles(&hub, &pins);
+        // The actors run once and wait.
+        tokio::task::yield_now().await;
+        row("known, not asked yet")?;
+        for look in 1..=LOOKS {
+            timed(&bmcs).await?;
+            row(&format!("look {look}, connections open"))?;
+            tokio::time::sleep(Tuning::default().idle_disconnect + Duration::from_secs(1)).await;
+            row(&format!("look {look}, connections closed, sessions kept"))?;
+        }
+        drop(bmcs);
+        hub.shutdown().await;
+        Ok(())
+    })
+}
