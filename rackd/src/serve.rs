@@ -343,7 +343,7 @@ async fn start_netboot(
     netboot.settled().await;
     for status in netboot.segments() {
         if let Some(error) = status.error {
-            tracing::error!(interface = %status.interface, %error, "segment not served, trying again");
+            tracing::error!(interface = %status.interface, %error, "segment not served as it shall be, trying again");
         }
     }
     Ok(netboot)
