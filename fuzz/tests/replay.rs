@@ -2,6 +2,8 @@
 //! a fuzzer, so that the test command notices what panics. `FARRIER_FUZZ_MUTATIONS=N` tries more.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod golden;
+
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -25,8 +27,12 @@ farrier_fuzz::for_each_target!(tests);
 fn replay(name: &str, run: fn(&[u8]), count: u32) {
     let more = std::env::var("FARRIER_FUZZ_MUTATIONS").ok();
     let count = more.map_or(count, |more| more.parse().expect("FARRIER_FUZZ_MUTATIONS is a number"));
-    let seeds = seeds(&root().join("seeds").join(name));
+    let mut seeds = seeds(&root().join("seeds").join(name));
     assert!(!seeds.is_empty(), "expected seeds in fuzz/seeds/{name}, found none");
+    seeds.extend(golden::seeds(name));
+    if let Some(dir) = std::env::var_os("FARRIER_FUZZ_SEEDS") {
+        keep(&seeds, &Path::new(&dir).join(name));
+    }
     let mut chance = Chance::of(name);
     let mutated = (0..count).map(|_| chance.mutate(&seeds));
     let Some(input) = seeds.iter().cloned().chain(mutated).find(|input| !survives(run, input)) else {
@@ -36,6 +42,32 @@ fn replay(name: &str, run: fn(&[u8]), count: u32) {
     let kept =
         fs::write(&path, &input).map_or_else(|error| error.to_string(), |()| path.display().to_string());
     panic!("panicked at an input of {} bytes, kept in {kept}", input.len());
+}
+
+/// All of them as files, for a fuzzer.
+fn keep(seeds: &[Vec<u8>], dir: &Path) {
+    fs::create_dir_all(dir).expect("a directory for seeds");
+    for (number, seed) in seeds.iter().enumerate() {
+        fs::write(dir.join(number.to_string()), seed).expect("a seed is written");
+    }
+}
+
+/// The mapping from targets to captures has a target's name in it: one that is misspelt would be without them.
+#[test]
+fn targets_of_netboot_have_seeds_of_real_boots() {
+    for (name, least) in [
+        ("boot_trace", 80),
+        ("dhcp", 20),
+        ("dhcp6", 8),
+        ("dhcp_answer", 20),
+        ("foreign6", 8),
+        ("http_head", 10),
+        ("tftp", 15),
+    ] {
+        let seeds = golden::seeds(name).len();
+        assert!(ALL.contains(&name) && seeds >= least, "{name}: expected {least} seeds, saw {seeds}");
+    }
+    assert_eq!(golden::seeds("csr").len(), 0);
 }
 
 /// A target that nobody runs here would look as if it had passed.

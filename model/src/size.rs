@@ -43,6 +43,14 @@ pub fn human(bytes: i64) -> String {
     }
 }
 
+/// For sentences, where the number may be needed as it is: `20000 bytes (19.5 KiB)`; below 1 KiB `243 bytes`.
+pub fn exact(bytes: u64) -> String {
+    match i64::try_from(bytes) {
+        Ok(many) if many >= 1 << 10 => format!("{bytes} bytes ({})", human(many)),
+        _ => format!("{bytes} bytes"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +65,12 @@ mod tests {
         }
         assert_eq!(human(64 << 30), "64 GiB");
         assert_eq!(human(1536), "1.5 KiB");
+        assert_eq!(exact(20_000), "20000 bytes (19.5 KiB)");
+        assert_eq!(
+            (exact(1023).as_str(), exact(1 << 30).as_str()),
+            ("1023 bytes", "1073741824 bytes (1 GiB)")
+        );
+        assert_eq!(exact(u64::MAX), "18446744073709551615 bytes");
         assert_eq!(human(7), "7 B");
         assert_eq!(human(0), "-");
     }

@@ -358,7 +358,7 @@ async fn open_segments(rack: &Rack) {
     rack.netboot.settled().await;
     for status in rack.netboot.segments() {
         if let Some(error) = status.error {
-            tracing::error!(interface = %status.interface, %error, "segment not served, trying again");
+            tracing::error!(interface = %status.interface, %error, "segment not served as it shall be, trying again");
         }
     }
 }

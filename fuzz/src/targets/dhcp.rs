@@ -1,8 +1,8 @@
 //! A DHCP packet from anybody: read, decide, answer. The answer must be a packet others can read.
 
 use dhcproto::{Decodable, Decoder, v4};
-use farrier_netboot::dhcp::{Request, decide};
-use farrier_netboot::{Boot, BootEntry, BootFiles, BootTable, KernelArgs, Segment};
+use farrier_netboot::dhcp::{Request, decide, decide_service};
+use farrier_netboot::{Boot, BootEntry, BootFiles, BootTable, Dhcp, KernelArgs, Segment};
 
 pub fn run(data: &[u8]) {
     let Ok(request) = Request::parse(data) else { return };
@@ -33,6 +33,21 @@ pub fn run(data: &[u8]) {
         table.publish(entry(network, boot));
         answer(&request, &decide(&segment, &table, &files, &request, None));
     }
+    // Beside somebody else's server: the boot file on both ports, and no address; and nothing where nothing is ours.
+    let beside = |dhcp| Segment { dhcp, ..segment.clone() };
+    let mut table = BootTable::new();
+    table.set_segments(vec![beside(Dhcp::Proxy)]);
+    table.publish(entry("provisioning", &script));
+    for decision in [
+        decide(&beside(Dhcp::Proxy), &table, &files, &request, None),
+        decide_service(&beside(Dhcp::Proxy), &table, &files, &request),
+    ] {
+        answer(&request, &decision);
+        let bytes = decision.reply.as_ref().and_then(|reply| reply.bytes());
+        let yiaddr = bytes.map(|bytes| bytes[16..20].to_vec());
+        assert!(yiaddr.is_none_or(|ip| ip == [0; 4]), "a proxy gives no address");
+    }
+    assert!(decide(&beside(Dhcp::Off), &table, &files, &request, None).reply.is_none());
     let guest = entry("provisioning", &script);
     let empty = BootTable::new();
     answer(&request, &decide(&segment, &empty, &files, &request, Some(&guest)));

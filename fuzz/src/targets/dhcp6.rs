@@ -1,8 +1,26 @@
 //! A DHCPv6 packet from anybody: read, decide, answer. The answer must be a packet others can read.
 
 use dhcproto::{Decodable, Decoder, v6};
-use farrier_netboot::dhcp6::{Request6, decide6};
+use farrier_netboot::dhcp6::{Hop, Request6, decide6};
 use farrier_netboot::{Boot, BootEntry, BootFiles, BootTable, Dhcp6, KernelArgs, MacAddr, Segment};
+
+/// What is in the envelope for one relay (RFC 8415 section 19.3), which says what that relay said.
+fn unwrapped<'a>(bytes: &'a [u8], hop: &Hop) -> &'a [u8] {
+    let head = [&[13, hop.hop_count][..], &hop.link.octets(), &hop.peer.octets()].concat();
+    let mut options = bytes.strip_prefix(&head[..]).expect("a relay's head");
+    let (mut inner, mut interface_id) = (None, None);
+    while let [a, b, c, d, rest @ ..] = options {
+        let (value, rest) = rest.split_at(usize::from(u16::from_be_bytes([*c, *d])));
+        match u16::from_be_bytes([*a, *b]) {
+            9 => inner = Some(value),
+            18 => interface_id = Some(value),
+            other => panic!("option {other}, which nobody asked for"),
+        }
+        options = rest;
+    }
+    assert_eq!(interface_id, hop.interface_id.as_deref());
+    inner.expect("a relayed message")
+}
 
 pub fn run(data: &[u8]) {
     let Ok(request) = Request6::parse(data) else { return };
@@ -28,9 +46,12 @@ pub fn run(data: &[u8]) {
         });
         let decision = decide6(&segment, &six, &table, &BootFiles::new(8080), &request, source);
         assert!(decision.events.iter().all(|(_, detail)| !detail.contains(char::is_control)));
-        let Some(reply) = decision.reply.filter(|_| request.relays.is_empty()) else { continue };
-        let message = v6::Message::decode(&mut Decoder::new(&reply)).expect("an answer that others can read");
-        assert_eq!((message.xid(), reply.len() < 2048), (request.xid, true));
+        let Some(reply) = decision.reply else { continue };
+        let inner = request.relays.iter().fold(&reply[..], |bytes, hop| unwrapped(bytes, hop));
+        let message = v6::Message::decode(&mut Decoder::new(inner)).expect("an answer that others can read");
+        assert_eq!((message.xid(), inner.len() < 2048), (request.xid, true));
+        // Of relays nothing but what they said comes back.
+        assert!(reply.len() < 2048 + data.len(), "{} bytes", reply.len());
     }
     let silent = decide6(&segment, &six, &BootTable::new(), &BootFiles::new(1), &request, source);
     assert!(silent.reply.is_none(), "an unknown machine gets silence");

@@ -47,6 +47,18 @@ impl Packet {
     }
 }
 
+/// A DHCPv4 packet in words, as a boot trace has it: printable, and no longer than a line may be.
+#[must_use]
+pub fn dhcp_in_words(bytes: &[u8]) -> String {
+    Packet::Dhcp(bytes.into()).text()
+}
+
+/// The same of a DHCPv6 message, relayed or not.
+#[must_use]
+pub fn dhcp6_in_words(bytes: &[u8]) -> String {
+    Packet::Dhcp6(bytes.into()).text()
+}
+
 /// The packet that an event is about, as long as it is kept: the last some thousand are, of nodes and of strangers.
 #[derive(Debug, Clone, Default)]
 pub struct PacketOf(Weak<Packet>);

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use farrier_model::size::exact;
+
 use crate::{MacAddr, PacketOf};
 pub(crate) use rings::Events;
 
@@ -306,16 +308,16 @@ impl fmt::Display for EventKind {
             }
             Self::TftpStart => "TFTP begins",
             Self::TftpDone { bytes, elapsed } => {
-                return write!(f, "TFTP done, {bytes} bytes in {} ms", elapsed.as_millis());
+                return write!(f, "TFTP done, {} in {} ms", exact(*bytes), elapsed.as_millis());
             }
-            Self::TftpFailed { bytes } => return write!(f, "TFTP broke off after {bytes} bytes"),
+            Self::TftpFailed { bytes } => return write!(f, "TFTP broke off after {}", exact(*bytes)),
             Self::TftpRefused => "TFTP refused",
             Self::TftpFull => "TFTP is full",
             Self::TftpScript => "TFTP boot script",
             Self::HttpScript => "HTTP boot script",
             Self::HttpScriptRefused => "HTTP boot script refused",
             Self::HttpFirmware { name, bytes } | Self::HttpArtifact { name, bytes } => {
-                return write!(f, "HTTP {name}, {bytes} bytes");
+                return write!(f, "HTTP {name}, {}", exact(*bytes));
             }
             Self::HttpAsked { status, name } => return write!(f, "HTTP {name}, asked about: {status}"),
             Self::HttpFull => "HTTP is full",

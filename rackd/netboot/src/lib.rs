@@ -46,7 +46,7 @@ mod unicast;
 pub use args::{KernelArgs, KernelArgsError};
 pub use cd::cd_script;
 pub use config::{Config, LoadError};
-pub use decode::PacketOf;
+pub use decode::{PacketOf, dhcp_in_words, dhcp6_in_words};
 pub use dhcp::{BootFiles, Https, SignedChain};
 pub use event::{BootEvent, EventKind};
 pub use lease::{ClientKey, Lease, LeaseChange, LeaseKind, Leases};

@@ -106,8 +106,20 @@ pub struct Netboot {
 pub struct SegmentStatus {
     /// Interface of the segment.
     pub interface: String,
-    /// Why nothing listens on it; `None` when all is well. It is tried again every second.
+    /// What is not served on it and why, and what is all the same; `None` when all is well. It is tried again every second.
     pub error: Option<String>,
+}
+
+/// What is wrong with a segment in words: of one that is served by one family alone, both, or somebody would look for what is
+/// wrong with the other.
+fn unserved(failed: &[(Family, io::Error)], families: usize) -> Option<String> {
+    let each = failed.iter().map(|(family, cause)| (family, cause.to_string()));
+    match (failed, families) {
+        ([], _) => None,
+        ([(family, cause)], 2..) => Some(format!("{} is served, {family} is not: {cause}", family.other())),
+        ([(_, cause)], _) => Some(cause.to_string()),
+        _ => Some(each.map(|(family, cause)| format!("{family}: {cause}")).collect::<Vec<_>>().join("; ")),
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -322,6 +334,22 @@ impl Family {
     fn all_of(segment: &Segment) -> impl Iterator<Item = Self> {
         [Self::V4].into_iter().chain(segment.dhcp6.map(|_| Self::V6))
     }
+
+    fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
 }
 
 struct Listener {
@@ -401,8 +429,9 @@ impl Supervisor {
         }
         let mut segments = Vec::new();
         for segment in table.served() {
-            let mut error = None;
+            let (mut failed, mut families) = (Vec::new(), 0);
             for family in Family::all_of(segment) {
+                families += 1;
                 let key = (segment.interface.clone(), family);
                 if self.listeners.contains_key(&key) {
                     continue;
@@ -415,11 +444,10 @@ impl Supervisor {
                             self.shared.events.emit(None, None, EventKind::SegmentUp, detail);
                         }
                     }
-                    // What is wrong with IPv4 comes first.
-                    Err(cause) if family == Family::V6 => _ = error.get_or_insert(format!("IPv6: {cause}")),
-                    Err(cause) => error = Some(cause.to_string()),
+                    Err(cause) => failed.push((family, cause)),
                 }
             }
+            let error = unserved(&failed, families);
             segments.push(SegmentStatus { interface: segment.interface.clone(), error });
         }
         self.status.send_modify(|status| {

@@ -188,7 +188,7 @@ async fn reload(
 fn say(netboot: &Netboot, snapshot: &Snapshot) -> anyhow::Result<()> {
     for status in netboot.segments() {
         if let Some(error) = status.error {
-            tracing::error!(interface = %status.interface, %error, "segment not served, trying again");
+            tracing::error!(interface = %status.interface, %error, "segment not served as it shall be, trying again");
         }
     }
     let mut out = std::io::stdout();

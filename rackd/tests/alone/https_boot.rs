@@ -77,6 +77,20 @@ fn expect(log: &Receiver<String>, steps: &[&str]) {
     }
 }
 
+/// With `FARRIER_RECORD`, what netboot's tests make a golden exchange of (`rackd/netboot/tests/netboot/record.rs`): all but what
+/// is inside TLS.
+fn record(namespace: &str) -> Option<Ended> {
+    std::env::var_os("FARRIER_RECORD")?;
+    let pcap = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ovmf-https.pcap");
+    let mut tcpdump = inside(namespace, Path::new("tcpdump"));
+    tcpdump.args("-i br0 --immediate-mode -U -s 2048 -B 65536 -Z root -w".split(' ')).arg(pcap);
+    tcpdump.arg("udp or tcp port 8080").stderr(Stdio::piped());
+    let mut tcpdump = Ended(tcpdump.spawn().expect("install the Debian package tcpdump"));
+    let said = BufReader::new(tcpdump.0.stderr.take().unwrap()).lines();
+    assert!(said.map_while(Result::ok).any(|line| line.contains("listening on")));
+    Some(tcpdump)
+}
+
 #[test]
 fn a_uefi_machine_that_knows_the_authority_boots_over_https() {
     let cable = Cable::new();
@@ -108,6 +122,7 @@ fn a_uefi_machine_that_knows_the_authority_boots_over_https() {
     let log = lines(rackd.0.stderr.take().unwrap());
     expect(&log, &["boot files over https"]);
 
+    let _recording = record(server);
     let vars = cable.path("vars.fd");
     std::fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &vars).expect("install the Debian package ovmf");
     let mut qemu = inside(server, Path::new("qemu-system-x86_64"));

@@ -29,6 +29,7 @@ mod tests;
 pub use decide::{Decision, decide};
 pub use foreign::describe_answer;
 pub(crate) use foreign::{Foreign, Watcher};
+pub use proxy::decide_service;
 pub(crate) use proxy::{BootService, Heard};
 pub(crate) use pxe::{BootFile, boot_file};
 pub use pxe::{BootFiles, Https, SignedChain};

@@ -35,6 +35,17 @@ pub(super) enum Port {
     BootService,
 }
 
+/// Decides about one packet that came to the boot service of a segment with a proxy, on port 4011 (PXE 2.1 §2.2.2).
+#[must_use]
+pub fn decide_service(
+    segment: &Segment,
+    table: &BootTable,
+    files: &BootFiles,
+    request: &Request,
+) -> Decision {
+    decide(segment, table, files, request, Port::BootService)
+}
+
 /// What a proxy says to a packet. Systems are not its business.
 pub(super) fn decide(
     segment: &Segment,
@@ -174,7 +185,7 @@ impl BootService {
         let table = self.shared.table.load_full();
         let segment = segment_for(&table, &self.segment, &request).filter(|s| s.dhcp == Dhcp::Proxy);
         let Some(segment) = segment else { return };
-        let decision = decide(&segment, &table, &self.shared.config.boot_files, &request, Port::BootService);
+        let decision = decide_service(&segment, &table, &self.shared.config.boot_files, &request);
         let entry = table.entry(request.mac, &segment.network);
         if let (Some(ip), Some(_)) = (address(&segment, &request), entry) {
             self.shared.heard.note(&table, request.mac, ip);

@@ -137,13 +137,26 @@ fn question(probe: Probe) -> Vec<u8> {
     out
 }
 
+/// What an answer of another DHCPv6 server offers, in printable words; `None`: it is none.
+#[must_use]
+pub fn describe_answer(bytes: &[u8]) -> Option<String> {
+    let [_, a, b, c, ..] = bytes else { return None };
+    Some(Answer::parse(bytes, [*a, *b, *c])?.describe())
+}
+
+/// What a router's advertisement says that ours does not; `None`: nothing, or it is none.
+#[must_use]
+pub fn describe_advertisement(bytes: &[u8], six: &Dhcp6) -> Option<String> {
+    wrong_in_advertisement(bytes, six)
+}
+
 /// What a server said to our question.
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {
     /// Its DUID.
     server: Vec<u8>,
     address: Option<Ipv6Addr>,
-    /// Option 59, as it is: untrusted.
+    /// Option 59, untrusted: what of it is not printable is a question mark.
     boot_file: Option<String>,
 }
 
@@ -165,8 +178,9 @@ impl Answer {
                     address = address.or(ip.map(Ipv6Addr::from));
                 }
                 BOOTFILE_URL => {
-                    let url = String::from_utf8_lossy(value);
-                    boot_file = Some(url.chars().filter(|c| !c.is_control()).take(LONGEST).collect());
+                    // It ends on somebody's terminal: there are letters that turn a line round.
+                    let plain = |byte: &u8| if matches!(byte, 0x20..=0x7e) { char::from(*byte) } else { '?' };
+                    boot_file = Some(value.iter().take(LONGEST).map(plain).collect());
                 }
                 _ => {}
             }
@@ -258,10 +272,12 @@ mod tests {
         let ip: Ipv6Addr = "2001:db8::9".parse().unwrap();
         let address = [&[0, 5, 0, 24][..], &ip.octets(), &[0; 8]].concat();
         let ia = [&[0, 3, 0, 40, 0, 0, 0, 1][..], &[0; 8], &address].concat();
-        let bytes = [&[2, 1, 2, 3, 0, 2, 0, 2, 0, 9][..], &ia, &[0, 59, 0, 4], b"a:\n/"].concat();
+        let bytes =
+            [&[2, 1, 2, 3, 0, 2, 0, 2, 0, 9][..], &ia, &[0, 59, 0, 7], "a:\n/\u{202e}".as_bytes()].concat();
         let answer = Answer::parse(&bytes, PROBE.xid).unwrap();
         assert_eq!(answer.server, [0, 9]);
-        assert_eq!(answer.describe(), "offered 2001:db8::9, boot file a:/");
+        assert_eq!(answer.describe(), "offered 2001:db8::9, boot file a:?/???");
+        assert_eq!(describe_answer(&bytes), Some(answer.describe()));
         assert_eq!(Answer::parse(&bytes, [9, 9, 9]), None);
         for len in 0..bytes.len() {
             // Cut anywhere, it is read as far as it goes.

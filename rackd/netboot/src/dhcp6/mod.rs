@@ -17,5 +17,6 @@ mod tests;
 
 pub use decide::{Decision6, decide6};
 pub(crate) use foreign::Watcher;
+pub use foreign::{describe_advertisement, describe_answer};
 pub use request::{Hop, Ia, Request6, Request6Error};
 pub(crate) use server::Server;

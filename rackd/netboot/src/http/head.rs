@@ -93,7 +93,7 @@ const OTHERS: [HeaderName; 4] =
 /// More headers than any firmware sends.
 const HEADERS: usize = 48;
 /// The longest head that is waited for, in bytes.
-const LONGEST: usize = 16 << 10;
+pub(super) const LONGEST: usize = 16 << 10;
 
 #[cfg(test)]
 mod tests {

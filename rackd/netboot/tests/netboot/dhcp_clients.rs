@@ -216,9 +216,11 @@ fn dhcpcd_that_has_its_address_by_hand_is_told_the_settings_and_given_no_lease()
     let (script, inform) = (script(&cable), format!("{CLIENT_IP}/24"));
     // -T: its script is called with all that it was told, and it ends and leaves no file.
     let args = ["-4", "-d", "-B", "-T", "-A", "--inform", &inform, "-c", &script, "-f", "/dev/null"];
+    let recording = Recording::begin("dhcpcd-inform", &cable.server, "s0");
     let wants = ["-o", "domain_name", "-o", "domain_name_servers", "-o", "host_name", "c0"];
     let output = cable.client.client(30, "dhcpcd", "dhcpcd-base", &[&args[..], &wants[..]].concat());
     assert!(output.status.success(), "{} {:#?}", text(&output), server.netboot.log());
+    recording.end(&server);
     assert!(text(&output).contains("sending INFORM"), "{}", text(&output));
     let told = told(&cable);
     for expect in [

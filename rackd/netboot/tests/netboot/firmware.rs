@@ -167,12 +167,14 @@ fn a_bios_machine_boots_where_dhcp_is_dnsmasqs_alone() {
     let theirs = dnsmasq_on(other, rack.dir.path(), &[GIVES, &url]);
     let segment = Segment::new("provisioning", "br0", SERVER_IP.parse().unwrap(), 24);
     let mut server = rack.serve_on(Segment { dhcp: Dhcp::Off, ..segment }, script());
+    let recording = Recording::begin("seabios-off", &rack.namespace, "br0");
     let started = Instant::now();
     let _machine = rack.bios(&[]);
     let given = server.wait(PATIENCE, |kind| *kind == EventKind::HttpScript);
     assert!(given.detail.contains("to 10.77.0.15"), "{given:?}");
     let kernel = EventKind::HttpArtifact { name: "vmlinuz".into(), bytes: 20_000 };
     let fetched = server.wait(PATIENCE, |kind| *kind == kernel);
+    recording.end(&server);
     assert_eq!(fetched.mac, Some(MAC), "the trace has what it fetched");
     eprintln!("bios, beside dnsmasq: kernel after {:?}", started.elapsed());
     // Another machine of the link does not get it, and is told apart.
@@ -290,6 +292,7 @@ fn a_bios_machine_loads_undionly_which_asks_for_itself_and_starts_from_its_disk(
     let ours = Segment::new("provisioning", "br0", SERVER_IP.parse().unwrap(), 24);
     let mut server = rack.serve_on(Segment { dhcp: Dhcp::Off, ..ours.clone() }, Boot::LocalDisk);
     let drive = disk(&rack);
+    let recording = Recording::begin("seabios-undionly", &rack.namespace, "br0");
     let started = Instant::now();
     let machine = rack.bios(&["-drive", &drive, "-device", "virtio-blk-pci,drive=d0,bootindex=2"]);
     let size = std::fs::metadata(file("/usr/lib/ipxe/undionly.kpxe", "ipxe")).unwrap().len();
@@ -298,6 +301,8 @@ fn a_bios_machine_loads_undionly_which_asks_for_itself_and_starts_from_its_disk(
     assert!(loaded.detail.starts_with("undionly.kpxe"), "{loaded:?}");
     eprintln!("bios: undionly.kpxe after {:?}", started.elapsed());
     drop(theirs);
+    recording.end(&server);
+    let recording = Recording::begin("undionly", &rack.namespace, "br0");
     server.netboot.update(|table| table.set_segments(vec![ours]));
     let asked = server.wait(PATIENCE, |kind| *kind == EventKind::Discover);
     assert!(asked.detail.starts_with("ipxe, architecture 0"), "{asked:?}");
@@ -305,4 +310,5 @@ fn a_bios_machine_loads_undionly_which_asks_for_itself_and_starts_from_its_disk(
     assert!(given.detail.contains("user-agent: iPXE/"), "{given:?}");
     eprintln!("bios, undionly.kpxe: script after {:?}", started.elapsed());
     machine.expect_serial(b"disk!");
+    recording.end(&server);
 }

@@ -55,7 +55,8 @@ fn forged(n: u32, noise: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn resident() -> u64 {
+/// Bytes of memory that this process has.
+pub(crate) fn resident() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
@@ -93,6 +94,14 @@ fn made_up_machines_and_bombs_of_options_fill_no_memory() {
         (WARM..WARM + FLOOD).for_each(chunk);
         (before, resident())
     });
+    has_bounded_tables(&server);
+    let leases = server.netboot.leases();
+    assert!(leases.len() <= 32 + 1, "{leases:?}");
+    assert!(after < before + GROWN, "{} KiB more than before", (after - before) >> 10);
+}
+
+/// What is remembered of machines is no more than there is room for, with a pool of 32 addresses and one machine known.
+pub(crate) fn has_bounded_tables(server: &Running) {
     for (what, most) in [
         ("traced_ports", 1024 + 1),
         ("traced_events", 1024 * 8),
@@ -106,9 +115,6 @@ fn made_up_machines_and_bombs_of_options_fill_no_memory() {
         let remembered = server.netboot.remembered();
         assert!(remembered[what] <= most, "{what}: expected at most {most}, saw {remembered:?}");
     }
-    let leases = server.netboot.leases();
-    assert!(leases.len() <= 32 + 1, "{leases:?}");
-    assert!(after < before + GROWN, "{} KiB more than before", (after - before) >> 10);
 }
 
 /// A known machine asks for its settings, as often as a firmware asks again.

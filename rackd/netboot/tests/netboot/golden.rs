@@ -6,11 +6,18 @@
 //! for real, beside which tcpdump listens. There are no times in them, what a timer sent again is left out, and of files only
 //! the sizes are there: no secret of a boot.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::Ipv6Addr, path::PathBuf, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    net::Ipv6Addr,
+    path::PathBuf,
+    time::Instant,
+};
 
 use farrier_netboot::{
-    Boot, BootEntry, BootFiles, BootTable, Dhcp as Whose, Dhcp6, KernelArgs, MacAddr, Segment, SignedChain,
-    dhcp::{Destination, Request, decide},
+    Boot, BootEntry, BootFiles, BootTable, Dhcp as Whose, Dhcp6, Https, KernelArgs, MacAddr, Segment,
+    SignedChain,
+    dhcp::{Destination, Request, decide, decide_service},
     dhcp6::{Request6, decide6},
 };
 use farrier_tftp::{Limits, Packet, Transfer, Transmit};
@@ -23,6 +30,12 @@ fn directory() -> PathBuf {
 
 pub(crate) fn path(name: &str) -> PathBuf {
     directory().join(format!("{name}.txt"))
+}
+
+/// Of all captures, in their order.
+pub(crate) fn names() -> BTreeSet<String> {
+    let files = std::fs::read_dir(directory()).unwrap().map(|file| file.unwrap().path());
+    files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect()
 }
 
 /// What was served.
@@ -43,6 +56,10 @@ pub(crate) enum Dhcp {
     Asked6(Ipv6Addr, Vec<u8>),
     /// With where it went.
     Told6(Ipv6Addr, Vec<u8>),
+    /// The boot service beside another server, on port 4011 (PXE 2.1 §2.2.2).
+    AskedService(Vec<u8>),
+    /// To where it was asked from.
+    ToldService(Vec<u8>),
 }
 
 /// Everything that was said.
@@ -80,8 +97,7 @@ struct Windows {
 impl Windows {
     fn steps(&self) -> impl Iterator<Item = Step> + '_ {
         (0..self.times).flat_map(move |time| {
-            let first =
-                self.first.wrapping_add(u16::try_from(time).unwrap_or(u16::MAX).wrapping_mul(self.blocks));
+            let first = self.first.wrapping_add(rolled(time).wrapping_mul(self.blocks));
             let data =
                 (0..self.blocks).map(move |n| Step::Data { block: first.wrapping_add(n), len: self.len });
             data.chain([Step::Said(ack(first.wrapping_add(self.blocks - 1)))])
@@ -106,8 +122,13 @@ impl Windows {
 
     /// The block after all of them.
     fn next(&self) -> u16 {
-        self.first.wrapping_add(u16::try_from(self.times).unwrap_or(u16::MAX).wrapping_mul(self.blocks))
+        self.first.wrapping_add(rolled(self.times).wrapping_mul(self.blocks))
     }
+}
+
+/// Block numbers go from 65535 to 0.
+fn rolled(times: usize) -> u16 {
+    (times & 0xffff) as u16
 }
 
 fn ack(block: u16) -> Vec<u8> {
@@ -146,7 +167,8 @@ pub(crate) fn render(world: &World, Said { dhcp, fetches, http }: &Said) -> Stri
     let _ = writeln!(out, "entry {} {} hostname={} boot={boot}", entry.mac, entry.ip, entry.hostname);
     let named: Vec<_> = files.by_architecture.iter().map(|(a, name)| format!("{a}:{name}")).collect();
     let signed = files.signed.iter().map(|chain| chain.shim).collect::<Vec<_>>().join(",");
-    let _ = writeln!(out, "files {} signed={signed} {}", files.http_port, named.join(" "));
+    let https = files.https.as_ref().map(|https| format!("https={} ", https.port)).unwrap_or_default();
+    let _ = writeln!(out, "files {} signed={signed} {https}{}", files.http_port, named.join(" "));
     if segment.dhcp6.is_some() {
         let sizes: Vec<_> = files.sizes.iter().map(|(name, size)| format!("{name}:{size}")).collect();
         let _ = writeln!(out, "sizes {}", sizes.join(" "));
@@ -157,6 +179,8 @@ pub(crate) fn render(world: &World, Said { dhcp, fetches, http }: &Said) -> Stri
             Dhcp::Told(mac, ip, bytes) => writeln!(out, "dhcp > {mac} {ip} {}", hex(bytes)),
             Dhcp::Asked6(from, bytes) => writeln!(out, "dhcp6 < {from} {}", hex(bytes)),
             Dhcp::Told6(to, bytes) => writeln!(out, "dhcp6 > {to} {}", hex(bytes)),
+            Dhcp::AskedService(bytes) => writeln!(out, "dhcp4011 < {}", hex(bytes)),
+            Dhcp::ToldService(bytes) => writeln!(out, "dhcp4011 > {}", hex(bytes)),
         };
     }
     for fetch in fetches {
@@ -234,6 +258,7 @@ fn parse(text: &str) -> (World, Said) {
             }
             ["files", port, signed, ref named @ ..] => {
                 let mut all = BootFiles::new(port.parse().unwrap());
+                all.https = value("https=").parse().ok().map(|port| Https { port, name: None });
                 let named = named.iter().filter_map(|word| word.split_once(':'));
                 all.by_architecture = named.map(|(a, name)| (a.parse().unwrap(), name.to_owned())).collect();
                 let chains = [SignedChain::X64, SignedChain::ARM64].into_iter();
@@ -246,6 +271,8 @@ fn parse(text: &str) -> (World, Said) {
             }
             ["dhcp6", "<", from, bytes] => dhcp.push(Dhcp::Asked6(from.parse().unwrap(), unhex(bytes))),
             ["dhcp6", ">", to, bytes] => dhcp.push(Dhcp::Told6(to.parse().unwrap(), unhex(bytes))),
+            ["dhcp4011", "<", bytes] => dhcp.push(Dhcp::AskedService(unhex(bytes))),
+            ["dhcp4011", ">", bytes] => dhcp.push(Dhcp::ToldService(unhex(bytes))),
             ["tftp", size, request] => {
                 fetches.push(Fetch { request: unhex(request), size: size.parse().ok(), steps: Vec::new() });
             }
@@ -304,7 +331,14 @@ fn answers(world: &World, dhcp: &[Dhcp]) -> Vec<Dhcp> {
                 out.extend(decision.reply.map(|reply| Dhcp::Told6(*from, reply)));
                 continue;
             }
-            Dhcp::Told(..) | Dhcp::Told6(..) => continue,
+            Dhcp::AskedService(bytes) => {
+                out.push(Dhcp::AskedService(bytes.clone()));
+                let request = Request::parse(bytes).unwrap();
+                let decision = decide_service(&world.segment, &table, &world.files, &request);
+                out.extend(decision.reply.map(|reply| Dhcp::ToldService(reply.bytes().unwrap())));
+                continue;
+            }
+            Dhcp::Told(..) | Dhcp::Told6(..) | Dhcp::ToldService(..) => continue,
         };
         out.push(Dhcp::Asked(bytes.clone()));
         let request = Request::parse(bytes).unwrap();
@@ -348,7 +382,8 @@ fn served(fetch: &Fetch, size: u64) -> Vec<Step> {
 /// The same questions come to the same answers.
 pub(crate) fn verify(name: &str, world: &World, said: &Said) {
     let Said { dhcp, fetches, http } = said;
-    assert!(dhcp.iter().any(|datagram| matches!(datagram, Dhcp::Told(..) | Dhcp::Told6(..))), "{name}");
+    let told = dhcp.iter().any(|datagram| matches!(datagram, Dhcp::Told(..) | Dhcp::Told6(..)));
+    assert!(told || !fetches.is_empty() || !http.is_empty(), "{name}: nobody was told anything");
     let now = Said { dhcp: answers(world, dhcp), fetches: Vec::new(), http: replay(world, http) };
     let then =
         |text: String| text.lines().filter(|line| !is_tftp(line)).map(str::to_owned).collect::<Vec<_>>();
@@ -370,48 +405,52 @@ fn is_tftp(line: &str) -> bool {
 
 #[test]
 fn recorded_boots_are_answered_as_they_were() {
+    crate::record::take_in();
     let mut replayed = BTreeMap::new();
-    for file in std::fs::read_dir(directory()).unwrap() {
-        let path = file.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
+    for name in names() {
+        let text = std::fs::read_to_string(path(&name)).unwrap();
         let (world, said) = parse(&text);
-        assert_eq!(render(&world, &said), text, "{}: it is written as it is read", path.display());
-        verify(&path.display().to_string(), &world, &said);
-        replayed.insert(path.file_stem().unwrap().to_string_lossy().into_owned(), said);
+        assert_eq!(render(&world, &said), text, "{name}: it is written as it is read");
+        verify(&name, &world, &said);
+        replayed.insert(name, said);
     }
-    let names: Vec<&str> = replayed.keys().map(String::as_str).collect();
-    let expected = [
-        "aavmf-http",
-        "aavmf-pxe",
-        "dhclient",
-        "dhclient-relay6",
-        "networkd",
-        "ovmf-http",
-        "ovmf-proxy",
-        "ovmf-pxe",
-        "ovmf-pxe6",
-        "ovmf-secure-boot",
-        "seabios-ipxe",
-        "seabios-proxy",
-        "udhcpc",
-        "udhcpc-relay",
-    ];
-    assert_eq!(names, expected);
-    for name in ["aavmf-pxe", "ovmf-proxy", "ovmf-pxe", "ovmf-pxe6", "ovmf-secure-boot"] {
-        assert!(!replayed[name].fetches.is_empty(), "{name} has what was fetched by TFTP");
-    }
-    for (name, asked) in [
-        ("aavmf-http", "/firmware/snponly-arm64.efi"),
-        ("ovmf-http", "/firmware/snponly.efi"),
-        ("ovmf-http", "/boot/52-54-00-77-00-01.ipxe"),
-        ("ovmf-pxe", "/artifacts/vmlinuz"),
-        ("ovmf-pxe6", "/artifacts/vmlinuz"),
-        ("seabios-ipxe", "/artifacts/vmlinuz"),
-        ("seabios-proxy", "/artifacts/vmlinuz"),
+    for (name, file) in [
+        ("aavmf-pxe", "snponly-arm64.efi"),
+        ("atftp", "ipxe.efi"),
+        ("curl-tftp", "f300001"),
+        ("ovmf-proxy", "snponly.efi"),
+        ("ovmf-pxe", "snponly.efi"),
+        ("ovmf-pxe6", "snponly.efi"),
+        ("ovmf-secure-boot", "grubx64.efi"),
+        ("seabios-undionly", "undionly.kpxe"),
+        ("tftp-hpa", "big"),
     ] {
-        let given = |exchange: &Exchange| exchange.path() == asked && exchange.told[0] == "200";
-        assert!(replayed[name].http.iter().any(given), "{name} has {asked} by HTTP");
+        let whole = |fetch: &Fetch| {
+            let Ok(Packet::Read(request)) = Packet::parse(&fetch.request) else { return false };
+            request.name() == Some(file) && fetch.size.is_some() && fetch.steps.len() > 2
+        };
+        assert!(replayed[name].fetches.iter().any(whole), "{name} has {file} by TFTP");
     }
+    let script = "/boot/52-54-00-77-00-01.ipxe";
+    for (name, asked, status) in [
+        ("aavmf-http", "/firmware/snponly-arm64.efi", "200"),
+        ("curl-http", "/artifacts/vmlinuz", "206"),
+        ("ovmf-http", "/firmware/snponly.efi", "200"),
+        ("ovmf-http", script, "200"),
+        ("ovmf-https", script, "200"),
+        ("ovmf-pxe", "/artifacts/vmlinuz", "200"),
+        ("ovmf-pxe6", script, "200"),
+        ("ovmf-pxe6", "/artifacts/vmlinuz", "200"),
+        ("seabios-ipxe", "/artifacts/vmlinuz", "200"),
+        ("seabios-off", "/artifacts/vmlinuz", "200"),
+        ("seabios-proxy", "/artifacts/vmlinuz", "200"),
+        ("undionly", script, "200"),
+    ] {
+        let given = |exchange: &Exchange| exchange.path() == asked && exchange.told[0] == status;
+        assert!(replayed[name].http.iter().any(given), "{name} has {asked} by HTTP, {status}");
+    }
+    let service = |datagram: &Dhcp| matches!(datagram, Dhcp::ToldService(_));
+    assert!(replayed["proxy-service"].dhcp.iter().any(service), "the boot service's answer is kept");
 }
 
 #[test]
@@ -424,4 +463,12 @@ fn windows_are_what_they_stand_for() {
     let found = Windows::at(&[&steps[..], &[Step::Data { block: 4, len: 100 }]].concat()).unwrap();
     assert_eq!((found.first, found.blocks, found.len, found.times), (65_534, 2, 512, 3));
     assert!(Windows::at(&steps[..3]).is_none(), "one is no run");
+    // Past the last number of all, as tftp-hpa's 65,600 blocks are.
+    let long = Windows { first: 1, blocks: 1, len: 8, times: 65_600 };
+    let steps: Vec<_> = long.steps().collect();
+    let found = Windows::at(&steps).unwrap();
+    assert_eq!(
+        (steps[65_535 * 2].clone(), found.times, found.next()),
+        (Step::Data { block: 0, len: 8 }, 65_600, 65)
+    );
 }

@@ -141,7 +141,10 @@ impl<'a> Stream<'a> {
 pub(crate) fn exchanges(pieces: &[Piece<'_>]) -> Vec<Exchange> {
     let mut connections: Vec<((IpAddr, u16), Stream<'_>, Stream<'_>)> = Vec::new();
     for piece in pieces {
-        if piece.syn && piece.from_client {
+        let begun = connections.iter().rev().find(|(client, ..)| *client == piece.client);
+        // Sent twice, as before the server's address was resolved, it is one connection.
+        let again = begun.is_some_and(|(_, asked, _)| asked.first == piece.sequence.wrapping_add(1));
+        if piece.syn && piece.from_client && !again {
             connections.push((piece.client, Stream::default(), Stream::default()));
         }
         let its = connections.iter_mut().rev().find(|(client, ..)| *client == piece.client);
@@ -193,6 +196,7 @@ fn requests_of_one_connection_are_told_apart_whatever_the_capture_cut() {
     let mut piece = |from_client, syn, sequence, payload: &'static str| {
         pieces.push(Piece { client, from_client, syn, sequence, payload: payload.as_bytes() });
     };
+    piece(true, true, u32::MAX, "");
     piece(true, true, u32::MAX, "");
     piece(false, true, 9, "");
     piece(true, false, 0, "HEAD /firmware/f HTTP/1.1\r\nHost: rack\r\n");

@@ -80,6 +80,48 @@ fn requests_for_the_same_file_from_one_port_are_one_transfer() {
     });
 }
 
+/// Firmware that asks for the size first, leaves with ERROR 8 when it has it, and asks for the file from the port it has: there
+/// is no transfer in its way. So it is where it takes offence at an option and asks again as it did.
+#[test]
+fn firmware_that_answers_an_oack_with_error_8_and_asks_again_from_its_port_is_served() {
+    let cable = Cable::addressed();
+    for single in [false, true] {
+        let mut config = Config::new(HTTP_PORT);
+        config.tftp_single_port = single;
+        config.files.insert("f".into(), noise(5000).into());
+        let server = Running::start(&cable.server, config, table(segment(), Boot::None));
+        cable.client.inside(|| {
+            let socket = UdpSocket::bind((CLIENT_IP, 2071)).unwrap();
+            socket.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+            let mut buffer = [0; 1600];
+            // It asks until it is answered with this, as firmware does; what is late of before goes by.
+            let mut asks = |request: &[u8], begins: &[u8]| {
+                let begun = std::time::Instant::now();
+                loop {
+                    assert!(begun.elapsed().as_secs() < 30, "{:?}", server.kinds());
+                    socket.send_to(request, (SERVER_IP, 69)).unwrap();
+                    while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+                        if buffer[..len].starts_with(begins) {
+                            return from;
+                        }
+                    }
+                }
+            };
+            let probe = b"\0\x01f\0octet\0tsize\x000\0blksize\x001456\0";
+            let sized = b"\0\x06tsize\x005000\0blksize\x001456\0";
+            for message in ["User aborted the transfer", "", "tsize?"] {
+                let from = asks(probe, sized);
+                let error = [b"\0\x05\0\x08", message.as_bytes(), b"\0"].concat();
+                socket.send_to(&error, from).unwrap();
+                let from = asks(b"\0\x01f\0octet\0blksize\x001456\0", b"\0\x06blksize\x001456\0");
+                socket.send_to(&[b"\0\x05\0\x08", &b"blksize?\0"[..]].concat(), from).unwrap();
+                let from = asks(b"\0\x01f\0octet\0", &[&[0, 3, 0, 1][..], &noise(5000)[..512]].concat());
+                socket.send_to(&[b"\0\x05\0\0", &b"reset\0"[..]].concat(), from).unwrap();
+            }
+        });
+    }
+}
+
 /// A ROM with one port for all it fetches, which is reset in the middle.
 #[test]
 fn a_port_that_asks_for_another_file_gets_it_at_once() {

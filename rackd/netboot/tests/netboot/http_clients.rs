@@ -5,6 +5,7 @@ use std::time::Duration;
 use farrier_netboot::{Artifact, Boot, Config, EventKind, KernelArgs};
 
 use crate::lab::{Cable, HTTP_PORT, MAC, Running, SERVER_IP, entry, noise, segment, table, text};
+use crate::record::Recording;
 
 fn script() -> Boot {
     Boot::Script {
@@ -85,6 +86,8 @@ fn artifacts_are_served_whole_in_ranges_and_once() {
     table.publish_artifact("initrd".parse().unwrap(), Artifact::Bytes(bytes[..1000].to_vec().into()));
     table.publish_artifact("gone".parse().unwrap(), Artifact::File(cable.path("gone")));
     let mut server = Running::start(&cable.server, Config::new(HTTP_PORT), table);
+    let recording = Recording::begin("curl-http", &cable.server, "s0");
+    let mut tags = Vec::new();
     for (name, bytes) in [("vmlinuz", &bytes[..]), ("initrd", &bytes[..1000])] {
         let path = format!("/artifacts/{name}");
         let (head, body) = curl(&cable, &[], &path);
@@ -103,16 +106,23 @@ fn artifacts_are_served_whole_in_ranges_and_once() {
         assert!(curl(&cable, &["-r", "9999999-"], &path).0.starts_with("http/1.1 416"));
         let stale = ["-r", "0-9", "-H", "If-Range: \"other\""];
         assert_eq!(curl(&cable, &stale, &path).1.len(), bytes.len(), "another version: the whole file");
-        let known = format!("If-None-Match: {tag}");
-        assert!(curl(&cable, &["-H", &known], &path).0.starts_with("http/1.1 304"));
-        server.wait(5, |kind| *kind == EventKind::HttpAsked { status: 304, name: name.into() });
         let (head, body) = curl(&cable, &["-I"], &path);
         assert!(head.contains(&format!("content-length: {}\r", bytes.len())), "{head}");
         assert!(body.starts_with(b"HTTP/1.1 200")); // -I prints the head where the body would be
         let asked = server.wait(5, |kind| *kind == EventKind::HttpAsked { status: 200, name: name.into() });
         assert!(asked.detail.starts_with(&format!("{} bytes to", bytes.len())), "{asked:?}");
         assert!(asked.detail.contains("[HEAD") && asked.mac == Some(MAC), "{asked:?}");
+        tags.push((path, tag));
     }
+    // Tags are of one run.
+    recording.end(&server);
+    for (path, tag) in tags {
+        let known = format!("If-None-Match: {tag}");
+        assert!(curl(&cable, &["-H", &known], &path).0.starts_with("http/1.1 304"));
+    }
+    let told: Vec<_> =
+        server.kinds().into_iter().filter(|kind| matches!(kind, EventKind::HttpAsked { status: 304, .. })).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
     let failed = |status, name: &str| EventKind::HttpFailed { status, name: name.into() };
     assert!(curl(&cable, &[], "/artifacts/gone").0.starts_with("http/1.1 500"));
     let gone = server.wait(5, |kind| *kind == failed(500, "gone"));

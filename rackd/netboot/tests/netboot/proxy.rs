@@ -16,6 +16,7 @@ use farrier_netboot::{
 use crate::dhcp_clients::{script, told};
 use crate::foreign::{THEIRS, dnsmasq};
 use crate::lab::{Cable, HTTP_PORT, Running, SERVER_IP, entry, segment, text};
+use crate::record::Recording;
 use crate::relay::{Routed, far};
 
 /// The machine's interface, beside dnsmasq's on the same parent.
@@ -88,6 +89,7 @@ fn dnsmasq_gives_the_address_and_we_the_boot_file_on_both_ports() {
     let mut config = Config::new(HTTP_PORT);
     config.files.insert("undionly.kpxe".into(), vec![0; 600].into());
     let server = Running::start(&cable.server, config, table());
+    let recording = Recording::begin("proxy-service", &cable.server, "s0");
     cable
         .client
         .sh(&format!("ip link add m0 link c0 address {MACHINE} type macvlan mode bridge; ip link set m0 up"));
@@ -123,6 +125,7 @@ fn dnsmasq_gives_the_address_and_we_the_boot_file_on_both_ports() {
         let service = SocketAddr::new(SERVER_IP.parse().unwrap(), 4011);
         (offers, answers(&socket, service, &request, 1))
     });
+    recording.end(&server);
     let ours = |m: &&Message| m.yiaddr().is_unspecified();
     assert_eq!(offers.len(), 2, "{offers:#?}");
     let offer = offers.iter().find(ours).unwrap();

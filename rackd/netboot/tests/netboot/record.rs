@@ -4,15 +4,17 @@ use std::{
     collections::HashMap,
     io::{BufRead as _, BufReader},
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
 };
 
-use farrier_netboot::{Dhcp as Whose, MacAddr, Segment, dhcp6::Request6};
+use farrier_netboot::{
+    Boot, BootEntry, BootFiles, Dhcp as Whose, Https, KernelArgs, MacAddr, Segment, dhcp6::Request6,
+};
 
 use crate::golden::{Dhcp, Fetch, Said, Step, World, path, render, verify};
 use crate::golden_http::{Piece, exchanges};
-use crate::lab::{HTTP_PORT, Killed, Namespace, Running, tool};
+use crate::lab::{HTTP_PORT, Killed, Namespace, Running, SERVER_IP, entry, tool};
 
 /// A capture under way. Nothing, unless `FARRIER_RECORD` is set.
 pub(crate) struct Recording(Option<Capture>);
@@ -63,20 +65,43 @@ impl Recording {
         let entry = table.entries().next().unwrap();
         let segment = table.segment(&entry.network).unwrap().as_ref().clone();
         let world = World { segment, entry: entry.as_ref().clone(), files: server.files.clone() };
-        let pcap = std::fs::read(&file).unwrap();
-        let (frames, pieces) = frames(&pcap);
-        let (dhcp, fetches) = sorted(&frames, &world.segment, world.entry.mac);
-        let mut http = exchanges(&pieces);
-        // Where addresses are another server's, whose script it is was seen on the wire, and is in no table.
-        let in_table = |from: IpAddr| world.segment.dhcp == Whose::Ours || from.is_ipv6();
-        http.retain(|exchange| in_table(exchange.from) || !exchange.path().starts_with("/boot/"));
-        let said = Said { dhcp, fetches, http };
-        // What tcpdump missed makes no golden file.
-        verify(name, &world, &said);
-        std::fs::create_dir_all(path(name).parent().unwrap()).unwrap();
-        std::fs::write(path(name), render(&world, &said)).unwrap();
+        write(name, &world, &std::fs::read(&file).unwrap());
         drop(dir);
     }
+}
+
+/// A capture of tcpdump's as a golden file, with what was served.
+fn write(name: &str, world: &World, pcap: &[u8]) {
+    let (frames, pieces) = frames(pcap);
+    let (dhcp, fetches) = sorted(&frames, &world.segment, world.entry.mac);
+    let mut http = exchanges(&pieces);
+    // Where addresses are another server's, whose script it is was seen on the wire, and is in no table.
+    let in_table = |from: IpAddr| world.segment.dhcp == Whose::Ours || from.is_ipv6();
+    http.retain(|exchange| in_table(exchange.from) || !exchange.path().starts_with("/boot/"));
+    let said = Said { dhcp, fetches, http };
+    // What tcpdump missed makes no golden file.
+    verify(name, world, &said);
+    std::fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+    std::fs::write(path(name), render(world, &said)).unwrap();
+}
+
+/// What `rackd/tests/alone/https_boot.rs` left of firmware over https, which needs rackd's TLS: it has run before, or there is
+/// nothing to take in.
+pub(crate) fn take_in() {
+    let pcap = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ovmf-https.pcap");
+    if std::env::var_os("FARRIER_RECORD").is_none() || !pcap.exists() {
+        return;
+    }
+    let mut files = BootFiles::new(HTTP_PORT);
+    files.https = Some(Https { port: 8443, name: None });
+    files.by_architecture.retain(|(_, name)| Path::new("/usr/lib/ipxe").join(name).exists());
+    let segment = Segment::new("lab", "br0", SERVER_IP.parse().unwrap(), 24);
+    let (kernel, initrd) = ("k".parse().unwrap(), "k".parse().unwrap());
+    let boot = Boot::Script { kernel, initrd, args: KernelArgs::new() };
+    let entry =
+        BootEntry { node: "web-1".into(), hostname: "web-1".into(), network: "lab".into(), ..entry(boot) };
+    write("ovmf-https", &World { segment, entry, files }, &std::fs::read(&pcap).unwrap());
+    std::fs::remove_file(pcap).unwrap();
 }
 
 struct Frame<'a> {
@@ -158,7 +183,8 @@ fn sorted(frames: &[Frame<'_>], segment: &Segment, mac: MacAddr) -> (Vec<Dhcp>, 
                 (IpAddr::V6(from), _) => dhcp.push(Dhcp::Asked6(from, frame.payload.to_vec())),
                 _ => {}
             },
-            (_, 4011) => panic!("a boot service is asked, and golden.rs has no word for it"),
+            (_, 4011) => dhcp.push(Dhcp::AskedService(frame.payload.to_vec())),
+            (4011, _) if frame.from.0 == server => dhcp.push(Dhcp::ToldService(frame.payload.to_vec())),
             // Our own questions after other servers have no answer.
             (68, 67) if frame.from.0 == server => {}
             (68, 67) => dhcp.push(Dhcp::Asked(frame.payload.to_vec())),
@@ -180,7 +206,8 @@ fn sorted(frames: &[Frame<'_>], segment: &Segment, mac: MacAddr) -> (Vec<Dhcp>, 
                 let IpAddr::V4(to) = frame.to.0 else { continue };
                 dhcp.push(Dhcp::Told(frame.to_mac, to, frame.payload.to_vec()));
             }
-            (_, 69) => {
+            // With one port for all, what is acknowledged comes there too.
+            (_, 69) if frame.payload.starts_with(&[0, 1]) => {
                 // Sent twice it is the same transfer.
                 let again =
                     by_client.get(&frame.from).is_some_and(|at| fetches[*at].request == frame.payload);

@@ -3,6 +3,7 @@
 use farrier_netboot::{Boot, BootEntry, Config, EventKind, Segment};
 
 use crate::lab::{Cable, HTTP_PORT, Running, SERVER_IP, noise, segment, table, text};
+use crate::record::Recording;
 
 fn serve(cable: &Cable, files: &[(&str, Vec<u8>)]) -> Running {
     let mut config = Config::new(HTTP_PORT);
@@ -26,6 +27,7 @@ fn curl_reads_files_of_awkward_sizes() {
     let files: Vec<_> =
         [1, 511, 512, 513, 1024, 300_001].map(|size| (format!("f{size}"), noise(size))).into();
     let mut server = serve(&cable, &files.iter().map(|(n, b)| (n.as_str(), b.clone())).collect::<Vec<_>>());
+    let recording = Recording::begin("curl-tftp", &cable.server, "s0");
     for (name, bytes) in &files {
         for block in ["512", "1468", "8192"] {
             let url = format!("tftp://{SERVER_IP}/{name}");
@@ -46,6 +48,7 @@ fn curl_reads_files_of_awkward_sizes() {
             done(&mut server, bytes.len());
         }
     }
+    recording.end(&server);
 }
 
 #[test]
@@ -65,12 +68,14 @@ fn tftp_hpa_reads_past_block_65535() {
     let cable = Cable::addressed();
     let bytes = noise(65_600 * 512 + 7);
     let mut server = serve(&cable, &[("big", bytes.clone())]);
+    let recording = Recording::begin("tftp-hpa", &cable.server, "s0");
     let out = cable.path("big").display().to_string();
     let output =
         cable.client.client(120, "tftp", "tftp-hpa", &["-m", "binary", SERVER_IP, "-c", "get", "big", &out]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(std::fs::read(&out).unwrap() == bytes);
     done(&mut server, bytes.len());
+    recording.end(&server);
 }
 
 #[test]
@@ -78,6 +83,7 @@ fn atftp_reads_with_large_blocks_and_windows() {
     let cable = Cable::addressed();
     let bytes = noise(1_000_003);
     let mut server = serve(&cable, &[("ipxe.efi", bytes.clone())]);
+    let recording = Recording::begin("atftp", &cable.server, "s0");
     let out = cable.path("out").display().to_string();
     for options in [
         &[][..],
@@ -94,6 +100,7 @@ fn atftp_reads_with_large_blocks_and_windows() {
         std::fs::remove_file(&out).unwrap();
         done(&mut server, bytes.len());
     }
+    recording.end(&server);
 }
 
 /// Nothing leaves but from port 69, as where a firewall knows nothing of TFTP: with a port for each transfer, nobody gets
