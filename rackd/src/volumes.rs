@@ -101,7 +101,11 @@ pub(crate) enum VolumeError {
     Elsewhere { instance: String, expected: String, seen: String },
     #[error("instance {instance}: expected its disk offered to a machine, it is not; look at the rack's log")]
     NotOffered { instance: String },
-    #[error("{wanted} bytes: expected at least {now}, which the disk has now; it can only grow")]
+    #[error(
+        "{}: expected at least {}, which the disk has now; it can only grow",
+        farrier_model::size::exact(*.wanted),
+        farrier_model::size::exact(*.now)
+    )]
     Shrinks { wanted: u64, now: u64 },
 }
 

@@ -5,6 +5,7 @@
 use super::{CommandError, Context, OpenDisk, blocking, done, open_root};
 use crate::machine::BlockDevice;
 use crate::partitions::{Extent, Gpt, Mbr, PartitionTable, last_gap};
+use farrier_model::size::exact;
 use farrier_nocloud::{ALIGN, LABEL};
 use farrier_proto::agent::session_request::Done;
 use farrier_proto::agent::session_response::{File, WriteConfigDrive};
@@ -80,7 +81,8 @@ fn write(disk: &OpenDisk, files: &[File]) -> Result<Done, CommandError> {
         disks: vec![name.to_owned()],
         written_bytes: i64::try_from(written).unwrap_or(i64::MAX),
         ..done(format!(
-            "config drive of {written} bytes with {} files at byte {offset} of {name}",
+            "config drive of {} with {} files at byte {offset} of {name}",
+            exact(written as u64),
             files.len()
         ))
     })

@@ -1,6 +1,7 @@
 //! Why a command failed, with what was expected, what was seen and what to do next.
 use crate::manifest::Digest;
 use crate::root_device::Rejection;
+use farrier_model::size::exact;
 use farrier_proto::agent::FailureReason;
 use std::io;
 use std::time::Duration;
@@ -11,7 +12,9 @@ pub enum CommandError {
     #[error("expected a disk that matches the root device hints, seen {}; next: correct the hints of the node, or its disks", list(.0))]
     NoRootDevice(Vec<Rejection>),
     #[error(
-        "expected a disk of at least {needed_bytes} bytes for the {what}, seen {disk} with {disk_bytes} bytes; next: choose a smaller image or a larger disk by root device hints"
+        "expected a disk of at least {} for the {what}, seen {disk} with {}; next: choose a smaller image or a larger disk by root device hints",
+        exact(*.needed_bytes),
+        exact(*.disk_bytes)
     )]
     DiskTooSmall { what: &'static str, needed_bytes: u64, disk: String, disk_bytes: u64 },
     #[error(

@@ -8,6 +8,7 @@ use super::{CommandError, Context, OpenDisk, Progress, blocking, done, open_root
 use crate::machine::BlockDevice;
 use crate::manifest::{Chunk, Manifest};
 use crate::partitions::PartitionTable;
+use farrier_model::size::exact;
 use farrier_proto::agent::session_request::Done;
 use farrier_proto::agent::session_response::WriteImage;
 use futures::future::join_all;
@@ -167,9 +168,10 @@ async fn write(
         disks: vec![work.disk.clone()],
         written_bytes: i64::try_from(written).unwrap_or(i64::MAX),
         ..done(format!(
-            "image of {} bytes on {}, {written} bytes written{table}",
-            work.manifest.size_bytes(),
-            work.disk
+            "image of {} on {}, {} written{table}",
+            exact(work.manifest.size_bytes()),
+            work.disk,
+            exact(written)
         ))
     })
 }

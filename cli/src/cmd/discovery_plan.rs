@@ -4,7 +4,7 @@ use super::Session;
 use crate::call;
 use crate::csv::{Record, records};
 use crate::failure::Failure;
-use crate::names::{full_or_empty, mac};
+use crate::names::{full_or_empty, mac, short};
 use clap::Subcommand;
 use farrier_model::Collection::{self, Nodes, Racks};
 use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
@@ -55,7 +55,22 @@ pub(super) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             call!(link, DiscoveredServiceClient, replace_discovery_plan, request)?
         }
     };
-    session.printer.one(&plan)
+    session.printer.one(&plan)?;
+    if let Some(words) = unknown_racks(&plan.unknown_racks) {
+        session.say(&words);
+    }
+    Ok(())
+}
+
+/// What a person does about racks that are named and do not exist; among what waits nobody would look for them.
+fn unknown_racks(racks: &[String]) -> Option<String> {
+    let names: Vec<_> = racks.iter().map(|rack| short(rack)).collect();
+    let first = names.first()?;
+    Some(format!(
+        "the plan names racks that do not exist: {}; what is expected there waits: correct the names, or create them \
+         (`farrier rack create {first} --site SITE`)",
+        names.join(", ")
+    ))
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -331,6 +346,17 @@ mod tests {
             let error = parse(&text.replace(from, to)).unwrap_err();
             assert!(!error.contains("48151623"), "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn racks_that_do_not_exist_are_named_with_what_to_do() {
+        assert_eq!(unknown_racks(&[]), None);
+        let said = unknown_racks(&["racks/r9".into(), "racks/rack-1".into()]).unwrap();
+        assert!(
+            said.contains("do not exist: r9, rack-1;")
+                && said.contains("`farrier rack create r9 --site SITE`"),
+            "{said}"
+        );
     }
 
     #[test]

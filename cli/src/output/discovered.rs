@@ -86,10 +86,13 @@ impl Resource for DiscoveryPlan {
         vec![
             column("RULES", |p, _| p.rules.len().to_string()),
             column("MACHINES", |p, _| p.machines.len().to_string()),
+            column("UNKNOWN RACKS", |p, _| {
+                p.unknown_racks.iter().map(|rack| short(rack)).collect::<Vec<_>>().join(" ")
+            }),
         ]
     }
 
-    const FIRST: &'static [&'static str] = &["rules", "machines"];
+    const FIRST: &'static [&'static str] = &["unknown_racks", "rules", "machines"];
 
     fn value(&self) -> Value {
         json!({
@@ -124,6 +127,7 @@ impl Resource for DiscoveryPlan {
                 "rack": p.rack,
                 "rack_unit": p.rack_unit,
             })).collect::<Vec<_>>(),
+            "unknown_racks": self.unknown_racks,
             "update_time": time(&self.update_time),
             "etag": self.etag,
         })

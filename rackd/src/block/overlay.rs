@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use farrier_block::{FileBacking, Image, Mode, Overlay, OverlayError, OverlayOptions};
+use farrier_model::size::exact;
 
 /// Commands for disks that nobody serves at the moment: one that is served is in use.
 #[derive(Debug, Subcommand)]
@@ -166,11 +167,11 @@ fn show(file: &Path) -> anyhow::Result<()> {
     let usage = overlay.usage()?;
     let lines = [
         ("image", info.base_id),
-        ("size", format!("{} bytes", usage.size)),
+        ("size", exact(usage.size)),
         ("blocks", format!("{} bytes each", info.block_size)),
-        ("own", format!("{} bytes", usage.allocated)),
-        ("discarded", format!("{} bytes", usage.zeroed)),
-        ("file", format!("{} bytes on its disk", usage.file_bytes)),
+        ("own", exact(usage.allocated)),
+        ("discarded", exact(usage.zeroed)),
+        ("file", format!("{} on its disk", exact(usage.file_bytes))),
     ];
     let mut out = std::io::stdout().lock();
     for (name, value) in lines {

@@ -24,7 +24,8 @@ impl Step for TakeSnapshot {
         let (size, most) = (volume.overlay.size(), cx.snapshot()?.max_bytes);
         if u64::try_from(most).is_ok_and(|most| most > 0 && size > most) {
             return Err(StepError::fatal(format!(
-                "the disk has {size} bytes: expected at most {most}, which is the largest image that the images service takes; raise its --max-image-bytes"
+                "the disk has {}: expected at most {most} bytes, which is the largest image that the images service takes; raise its --max-image-bytes",
+                farrier_model::size::exact(size)
             )));
         }
         cx.rack.snapshots.take(&cx.task.id, &volume).await?;

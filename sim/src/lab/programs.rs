@@ -1,6 +1,7 @@
 //! The programs of this workspace, built when they are not.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -20,17 +21,23 @@ impl Programs {
     ///
     /// Always through cargo, so that a test never runs a program of yesterday.
     pub fn build() -> Result<Self> {
-        Self::build_with(&[])
+        Self::build_telling(|_| ())
+    }
+
+    /// The same; `tell` hears how far it is, each time that cargo is through with something.
+    pub fn build_telling(tell: impl FnMut(&str)) -> Result<Self> {
+        Self::build_with(&[], tell)
     }
 
     /// As [`Programs::build`], in the release profile: what a benchmark measures.
     pub fn release() -> Result<Self> {
-        Self::build_with(&["--release"])
+        Self::build_with(&["--release"], |_| ())
     }
 
-    fn build_with(profile: &[&str]) -> Result<Self> {
-        let by_name = cargo(&[&["build", "--workspace", "--bins"], profile].concat())?;
-        let mut ramdisk = cargo(&["build", "--profile", "ramdisk", "--package", "farrier-agent", "--bins"])?;
+    fn build_with(profile: &[&str], mut tell: impl FnMut(&str)) -> Result<Self> {
+        let by_name = cargo(&[&["build", "--workspace", "--bins"], profile].concat(), &mut tell)?;
+        let agent = ["build", "--profile", "ramdisk", "--package", "farrier-agent", "--bins"];
+        let mut ramdisk = cargo(&agent, |text| tell(&format!("the ramdisk's agent, {text}")))?;
         let agent = ramdisk.remove("farrier-agent").context("cargo built no farrier-agent")?;
         Ok(Self { by_name, agent })
     }
@@ -72,7 +79,7 @@ impl Programs {
     }
 }
 
-fn cargo(args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+fn cargo(args: &[&str], mut tell: impl FnMut(&str)) -> Result<BTreeMap<String, PathBuf>> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command
@@ -80,23 +87,32 @@ fn cargo(args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
         .args(args)
         .args(["--quiet", "--message-format", "json-render-diagnostics"])
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
     // What cargo tells the programs it runs is about us. Build scripts (ring's) start again when it
     // changes, and with them half of the tree.
     for (name, _) in std::env::vars().filter(|(name, _)| ABOUT_US.iter().any(|part| name.starts_with(part))) {
         command.env_remove(name);
     }
-    let done = command.output().context("cannot run cargo")?;
-    ensure!(done.status.success(), "cargo {} failed", args.join(" "));
-    let mut programs = BTreeMap::new();
-    for line in String::from_utf8_lossy(&done.stdout).lines() {
-        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
+    let mut running = command.spawn().context("cannot run cargo")?;
+    let said = running.stdout.take().context("cargo has no output")?;
+    let (mut programs, mut parts) = (BTreeMap::new(), 0);
+    // Cargo ends when it has said all, so it is read to its end before it is waited for.
+    for line in BufReader::new(said).lines().map_while(std::io::Result::ok) {
+        let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
         let name = message.pointer("/target/name").and_then(Value::as_str);
+        if let (Some("compiler-artifact"), Some(name)) = (message.get("reason").and_then(Value::as_str), name)
+        {
+            parts += 1;
+            tell(&format!("cargo build: {parts} crates, last {name}"));
+        }
         let path = message.pointer("/executable").and_then(Value::as_str);
         if let (Some(name), Some(path)) = (name, path) {
             programs.insert(name.to_owned(), PathBuf::from(path));
         }
     }
+    let done = running.wait().context("cannot wait for cargo")?;
+    ensure!(done.success(), "cargo {} failed", args.join(" "));
     Ok(programs)
 }
 

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod quirks;
+
 fn rrq(name: &str, options: &[(&str, &str)]) -> Vec<u8> {
     let mut out = vec![0, 1];
     for field in [name, "octet"].into_iter().chain(options.iter().flat_map(|(n, v)| [*n, *v])) {

@@ -5,15 +5,16 @@ use super::node::RACK_UNITS;
 use super::proposal::{Matcher, PLACEHOLDERS, serial, unknown_placeholder};
 use super::resource::event;
 use super::{App, bmc, check, error};
+use farrier_inventory_store::StoreError;
 use farrier_model::{Collection, MacAddress, is_label};
 use farrier_proto::inventory::{
-    CabledPosition, DiscoveredMachine, DiscoveryPlan, DiscoveryRule, Event, ExpectedMachine,
+    CabledPosition, DiscoveredMachine, DiscoveryPlan, DiscoveryRule, Event, ExpectedMachine, Rack,
 };
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{internal, invalid, stale_etag};
 use farrier_runtime::time;
 use prost::Message as _;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use tonic::Status;
 
 impl App {
@@ -29,7 +30,7 @@ impl App {
 
     pub(crate) async fn shown_plan(&self) -> Result<DiscoveryPlan, Status> {
         let (revision, plan) = self.plan().await?;
-        Ok(shown(plan, revision))
+        self.with_unknown_racks(shown(plan, revision)).await
     }
 
     pub(crate) async fn replace_plan(
@@ -47,13 +48,30 @@ impl App {
         keep_passwords(&mut plan, &before);
         plan.update_time = Some(time::now());
         plan.etag = String::new();
+        plan.unknown_racks.clear();
         let sealed = self.vault.seal(PLAN, &plan.encode_to_vec()).map_err(internal)?;
         let (rules, machines) = (plan.rules.len(), plan.machines.len());
         let detail = format!("{rules} rules, {machines} expected machines");
         let happened = Event { detail, ..event(caller, PLAN, "update") };
         let revision =
             self.store.write_discovery_plan(revision, sealed, happened).await.map_err(error::store)?;
-        Ok(shown(plan, revision))
+        self.with_unknown_racks(shown(plan, revision)).await
+    }
+
+    /// A list may come before its racks do, so this is no error; and nobody would find a misspelt one among what waits.
+    async fn with_unknown_racks(&self, mut plan: DiscoveryPlan) -> Result<DiscoveryPlan, Status> {
+        let machines = plan.machines.iter().map(|machine| &machine.rack);
+        let named = machines.chain(plan.positions.iter().map(|position| &position.rack));
+        let named: BTreeSet<_> = named.filter(|rack| !rack.is_empty()).cloned().collect();
+        plan.unknown_racks.clear();
+        for rack in named {
+            match self.store.get::<Rack>(&rack).await {
+                Ok(_) => {}
+                Err(StoreError::NotFound { .. }) => plan.unknown_racks.push(rack),
+                Err(other) => return Err(error::store(other)),
+            }
+        }
+        Ok(plan)
     }
 
     /// Says of each what the plan would make of it.

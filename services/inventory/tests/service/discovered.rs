@@ -299,6 +299,35 @@ async fn what_is_expected_becomes_a_node_by_itself_and_what_lacks_something_wait
     assert_eq!((bmc.password.as_str(), bmc.password_set), ("", true));
     assert_eq!((bmc.kg.as_str(), bmc.kg_set), ("", true));
     assert_eq!((shown.machines[0].bmc_password.as_str(), shown.machines[0].bmc_password_set), ("", true));
+    // A rack that is misspelt, or comes later, is said at once, and what is said is kept nowhere.
+    assert_eq!(shown.unknown_racks, [""; 0]);
+    let mut misspelt = shown.clone();
+    misspelt.etag = String::new();
+    misspelt.machines.push(ExpectedMachine {
+        serial_number: "S-3001".into(),
+        rack: "racks/r-1".into(),
+        ..ExpectedMachine::default()
+    });
+    let position = |rack: &str| CabledPosition {
+        switch_name: "leaf".into(),
+        port: "e{unit}".into(),
+        rack: rack.into(),
+        ..CabledPosition::default()
+    };
+    misspelt.positions = vec![position("racks/r9"), position("racks/r1"), position("racks/r9"), position("")];
+    let told = ok(op.discovered.replace_discovery_plan(replace(misspelt)).await);
+    assert_eq!(told.unknown_racks, ["racks/r-1", "racks/r9"]);
+    let looked = ok(op.discovered.get_discovery_plan(GetDiscoveryPlanRequest {}).await);
+    assert_eq!(looked.unknown_racks, told.unknown_racks);
+    let shown = ok(op
+        .discovered
+        .replace_discovery_plan(replace(DiscoveryPlan {
+            etag: told.etag,
+            unknown_racks: vec!["racks/said-by-a-caller".into()],
+            ..shown
+        }))
+        .await);
+    assert_eq!(shown.unknown_racks, [""; 0]);
     // What is shown can be written again: no password is lost.
     let again = ok(op.discovered.replace_discovery_plan(replace(shown.clone())).await);
     assert!(again.machines[0].bmc_password_set && again.etag != shown.etag);

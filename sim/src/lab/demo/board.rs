@@ -151,7 +151,7 @@ impl Task<'_> {
     }
 
     /// What is under way: on the live line, or now and then on one that stays.
-    fn show(&mut self, text: &str) {
+    pub(super) fn show(&mut self, text: &str) {
         self.line.show(text);
         if !self.board.terminal && self.board.elapsed() - self.heard >= QUIET {
             self.heard = self.board.elapsed();

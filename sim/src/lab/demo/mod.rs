@@ -105,9 +105,9 @@ fn prepare(args: &DemoArgs, board: &Board) -> Result<Ready> {
         n => format!("{n} installed"),
     });
 
-    let task = board.begin("lab", "programs");
-    task.detail("cargo build");
-    let programs = Programs::build()?;
+    let mut task = board.begin("lab", "programs");
+    task.detail("cargo build (some minutes where nothing is built)");
+    let programs = Programs::build_telling(|text| task.show(text))?;
     task.done("built");
 
     let task = board.begin("lab", "boot media");
