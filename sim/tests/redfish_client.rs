@@ -7,6 +7,8 @@ mod auto;
 mod boot_mode;
 #[path = "redfish_client/boot_order.rs"]
 mod boot_order;
+#[path = "redfish_client/broken.rs"]
+mod broken;
 #[path = "redfish_client/event_stream.rs"]
 mod event_stream;
 #[path = "redfish_client/moves.rs"]
