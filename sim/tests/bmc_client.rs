@@ -9,6 +9,8 @@ mod lies;
 mod moves;
 #[path = "bmc_client/quirks.rs"]
 mod quirks;
+#[path = "bmc_client/sel.rs"]
+mod sel;
 #[path = "bmc_client/sessions.rs"]
 mod sessions;
 mod support;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farrier_sim::bmc::{
-    BmcConfig, BmcHandle, BmcServer, BootDeviceSelector, BootFlags, ChassisIdentify, CipherSuite,
+    BmcConfig, BmcHandle, BmcServer, BootDeviceSelector, BootFlags, ChassisIdentify, CipherSuite, EventLog,
     MemoryChassis, PowerAction, Secret,
 };
 use judge::{Output, run};
@@ -311,6 +311,23 @@ async fn ipmitool_reads_and_clears_the_event_log() {
     list.says("Temperature #0x30 | Upper Critical going high | Asserted");
     lab.ipmitool(17, "sel get 0x4").await.succeeds().says("Upper Critical going high");
     lab.ipmitool(17, "sel clear").await.succeeds();
+    lab.ipmitool(17, "sel list").await.succeeds().says("SEL has no entries");
+}
+
+/// As real ones do it: the erase goes on behind its answer, and cancels the reservation. Of a log without reservations ipmitool
+/// says that it cannot reserve it, and gives up.
+#[tokio::test]
+async fn ipmitool_clears_a_log_whose_erase_takes_its_time() {
+    let log = EventLog::default();
+    let theirs = log.clone();
+    let lab = Lab::start(move |config| config.log = theirs).await;
+    lab.bmc.log_event([0, 0, 2, 0, 0, 0, 0x65, 0x20, 0, 4, 0x01, 0x30, 0x01, 0x59, 0x5F, 0x5A]);
+    log.erase_slowly(2);
+    lab.ipmitool(17, "sel clear").await.succeeds();
+    // A look at it is a command or two.
+    lab.ipmitool(17, "sel info").await.succeeds();
+    lab.ipmitool(17, "sel info").await.succeeds();
+    lab.ipmitool(17, "sel info").await.succeeds().says("Entries          : 0");
     lab.ipmitool(17, "sel list").await.succeeds().says("SEL has no entries");
 }
 

@@ -9,6 +9,8 @@ mod boot_mode;
 mod boot_order;
 #[path = "redfish_client/capabilities.rs"]
 mod capabilities;
+#[path = "redfish_client/broken.rs"]
+mod broken;
 #[path = "redfish_client/event_stream.rs"]
 mod event_stream;
 #[path = "redfish_client/moves.rs"]

@@ -46,4 +46,5 @@ mod refused_login;
 mod renewal;
 mod rotation;
 mod seamicro;
+mod soft_off;
 mod watch;

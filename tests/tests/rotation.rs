@@ -3,9 +3,12 @@
 use crate::bench::{Bench, spec};
 use crate::pretend_site::Site;
 use farrier_proto::rack::task_spec::Work;
-use farrier_proto::rack::{Machine, RotateBmcCredentials, TaskState, Verify};
-use farrier_sim::bmc::Secret;
+use farrier_proto::rack::{Machine, RotateBmcCredentials, Task, TaskState, Verify};
+use farrier_sim::bmc::{Secret, Takes};
 use farrier_sim::lab::Service;
+use farrier_sim::pretend::PretendNode;
+use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::process::Command;
 
 /// Before and after each word that one says to another, and right after the BMC has taken the password.
@@ -258,4 +261,83 @@ async fn work_on_a_sibling_that_begins_while_their_account_rotates_goes_through(
         old = next;
     }
     bench.stop(vec![node]).await;
+}
+
+/// A rotation that is over one protocol or the other, on a BMC that says yes to every password.
+async fn rotate_on(
+    bench: &Bench,
+    index: u16,
+    driver: &str,
+    takes: Takes,
+    new_user: &str,
+) -> (PretendNode, Task) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = bench
+        .node_with(index, |options| {
+            if driver == "redfish" {
+                options.sockets = listener.into();
+            }
+        })
+        .await;
+    node.accounts().take_passwords(takes);
+    let mut ordered = spec(&node, Work::RotateBmcCredentials(RotateBmcCredentials::default()));
+    let machine = ordered.machine.as_mut().unwrap();
+    (machine.bmc_driver, machine.bmc_scheme) = (driver.into(), "http".into());
+    (machine.bmc_next_user, machine.bmc_next_password) = (new_user.into(), "another-One-4now".into());
+    let id = format!("rotate-{index}");
+    bench.start_task(&id, 1, ordered).await.unwrap();
+    (node, bench.ended(&id).await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_a_bmc_takes_some_time_for_is_waited_for() {
+    let bench = Bench::start_with(|timeouts| timeouts.password = Duration::from_secs(5)).await;
+    let mut nodes = Vec::new();
+    for (index, (driver, requests, new_user)) in
+        [("redfish", 3, ""), ("ipmi", 4, ""), ("redfish", 3, "second"), ("ipmi", 8, "second")]
+            .into_iter()
+            .enumerate()
+    {
+        let index = u16::try_from(index).unwrap();
+        let (node, done) = rotate_on(&bench, index, driver, Takes::After(requests), new_user).await;
+        assert_eq!(done.state(), TaskState::Done, "{driver} {new_user:?}: {}", done.error);
+        let user = if new_user.is_empty() { "admin" } else { new_user };
+        assert!(node.accounts().knows(user, b"another-One-4now"), "{driver} {new_user:?}");
+        assert!(!done.result.unwrap().bmc_password_refused, "{driver} {new_user:?}");
+        nodes.push(node);
+    }
+    bench.stop(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_a_bmc_says_yes_to_and_does_not_take_leaves_nothing_open() {
+    let bench = Bench::start_with(|timeouts| timeouts.password = Duration::from_secs(2)).await;
+    let mut nodes = Vec::new();
+    for (index, (driver, new_user)) in
+        [("redfish", ""), ("ipmi", ""), ("redfish", "second"), ("ipmi", "second")].into_iter().enumerate()
+    {
+        let index = u16::try_from(index).unwrap();
+        let (node, failed) = rotate_on(&bench, index, driver, Takes::Never, new_user).await;
+        assert_eq!(failed.state(), TaskState::Failed, "{driver} {new_user:?}");
+        assert!(failed.error.contains("the old password stays"), "{driver} {new_user:?}: {}", failed.error);
+        // What settles the rotation at the centre: siblings and the next one can begin.
+        assert!(failed.result.unwrap().bmc_password_refused, "{driver} {new_user:?}");
+        assert!(node.accounts().knows("admin", b"pretend"), "{driver} {new_user:?}");
+        assert!(node.accounts().password("second").is_none(), "{driver}: what was begun is taken away");
+        nodes.push(node);
+    }
+    // As the centre has it.
+    bench.stop(nodes).await;
+    let mut site = Site::enrolled(1).await;
+    site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
+    site.set_timeouts(&[("password_seconds", 2)]).await;
+    site.nodes[0].accounts().take_passwords(Takes::Never);
+    let rotate = ["node", "rotate-bmc-credentials", "n0", "--wait", "--yes"];
+    let refused = format!("{:#}", site.installation.farrier(&rotate).unwrap_err());
+    assert!(refused.contains("the old password stays"), "{refused}");
+    assert!(!site.client.node("n0").await.unwrap().bmc.unwrap().rotation_pending);
+    site.nodes[0].accounts().take_passwords(Takes::AtOnce);
+    site.installation.farrier(&rotate).unwrap();
+    assert!(ipmitool_is_let_in(&site, &site.password()).await);
+    site.shutdown().await;
 }

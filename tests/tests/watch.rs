@@ -3,6 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
+use farrier_proto::rack::StepState;
+use farrier_proto::scheduler::Instance;
+use farrier_proto::types::DeployMethod;
 use farrier_sim::bmc::{ChassisStatus, Faults};
 use farrier_sim::lab::Service;
 use farrier_sim::pretend::Mishaps;
@@ -168,6 +171,39 @@ async fn what_farrier_switches_off_after_a_failure_is_its_own_doing() {
         assert_eq!(after["observation"]["power_differs"], false, "{after}");
     }
     assert_eq!(told(&site), Vec::<String>::new());
+    site.shutdown().await;
+}
+
+/// A task that waits for the installed system hides nothing of its machine, and nothing of that is judged as somebody's doing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_whose_system_is_waited_for_is_looked_at_meanwhile() {
+    let mut site = Site::start(1).await;
+    site.set_watch(1).await;
+    site.nodes[0].set_mishaps(Mishaps { system_never_calls: true, ..Mishaps::default() });
+    let asked = Instance { ready_seconds: 1800, ..site.instance("web", DeployMethod::Unspecified) };
+    let operation = site.client.create_instance(asked).await.unwrap().name;
+    let waits = async || {
+        let operation = site.client.operation(&operation).await.unwrap();
+        assert!(!operation.done, "{operation:?}");
+        operation.steps.iter().any(|step| step.name == "wait_system" && step.state() == StepState::Running)
+    };
+    within(async {
+        while !waits().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    let chassis = ChassisStatus { drive_fault: true, ..ChassisStatus::default() };
+    site.nodes[0].set_faults(Faults { chassis, ..Faults::default() });
+    let node = until(&site, |node| node["observation"]["machine_health"] == "critical").await;
+    assert_eq!(node["observation"]["power_state"], "on", "{node}");
+    ipmitool(site.nodes[0].bmc_address(), &["chassis", "power", "off"]);
+    let node = until(&site, |node| node["observation"]["power_state"] == "off").await;
+    assert_eq!(node["observation"]["power_differs"], false, "{node}");
+    assert!(waits().await, "it is still waited for");
+    let told = told(&site);
+    assert!(told.iter().any(|told| told.starts_with("machine health")), "{told:?}");
+    assert!(!told.iter().any(|told| told.starts_with("power") || told.starts_with("bmc")), "{told:?}");
     site.shutdown().await;
 }
 

@@ -39,6 +39,9 @@ pub async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     if log.overflow {
         session.say("the log was full and has lost records: `farrier node sel NODE --clear` makes room");
     }
+    for warning in &log.warnings {
+        session.say(warning);
+    }
     let (shown, total, driver) = (log.events.len(), log.total, &log.driver);
     session.say(&format!("{shown} of {total} records of log {}, by driver {driver}", log.log));
     let others: Vec<_> = log.logs.iter().filter(|other| **other != log.log).map(String::as_str).collect();

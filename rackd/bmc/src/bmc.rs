@@ -318,9 +318,12 @@ impl Bmc {
         self.power()?.power_off(deadline).await
     }
 
-    /// See [`Power::power_soft`].
+    /// See [`Power::power_soft`]. Redfish of many BMCs does not offer it, nor a reset or a cycle, and IPMI of the same has it.
     pub async fn power_soft(&self, deadline: Deadline) -> Result<(), BmcError> {
-        self.power()?.power_soft(deadline).await
+        self.either(Capability::Power, |bmc| async move {
+            bmc.give(&bmc.power, Capability::Power)?.power_soft(deadline).await
+        })
+        .await
     }
 
     /// See [`Power::soft_off_takes`]; a BMC that does not say which product it is takes no longer than others.
@@ -330,12 +333,18 @@ impl Bmc {
 
     /// See [`Power::power_cycle`].
     pub async fn power_cycle(&self, deadline: Deadline) -> Result<(), BmcError> {
-        self.power()?.power_cycle(deadline).await
+        self.either(Capability::Power, |bmc| async move {
+            bmc.give(&bmc.power, Capability::Power)?.power_cycle(deadline).await
+        })
+        .await
     }
 
     /// See [`Power::power_reset`].
     pub async fn power_reset(&self, deadline: Deadline) -> Result<(), BmcError> {
-        self.power()?.power_reset(deadline).await
+        self.either(Capability::Power, |bmc| async move {
+            bmc.give(&bmc.power, Capability::Power)?.power_reset(deadline).await
+        })
+        .await
     }
 
     /// Check, do, read back until it is so. `false`: the BMC accepted the command, but the deadline
@@ -478,7 +487,9 @@ impl Bmc {
         self.give(&self.volumes, Capability::Volumes)
     }
 
+    /// The first driver's: what it tells and does is by that one, whoever did something else before.
     fn power(&self) -> Result<&dyn Power, BmcError> {
+        self.gave.set(Capability::Power, None);
         self.give(&self.power, Capability::Power)
     }
 

@@ -30,6 +30,8 @@ pub struct BmcEvents {
     pub log: String,
     /// Its names of all its logs.
     pub logs: Vec<String>,
+    /// What of it could not be read.
+    pub warnings: Vec<String>,
 }
 
 /// One record.

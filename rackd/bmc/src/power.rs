@@ -51,7 +51,8 @@ pub trait Power: Send + Sync {
     /// Takes power away at once. Idempotent.
     async fn power_off(&self, deadline: Deadline) -> Result<(), BmcError>;
 
-    /// Asks the operating system to shut down; returns when the BMC has asked.
+    /// Asks the operating system to shut down; returns when the BMC has asked. Where the BMC's only way is the power button, it
+    /// is pressed once: [`BmcError::AnswerLost`] says that it may have been.
     async fn power_soft(&self, deadline: Deadline) -> Result<(), BmcError>;
 
     /// How long machines of this product are known to take for [`Power::power_soft`]; zero: no longer than others.
@@ -63,6 +64,6 @@ pub trait Power: Send + Sync {
     /// [`BmcError::AnswerLost`] with the state read afterwards. Prefer off, read back, on.
     async fn power_cycle(&self, deadline: Deadline) -> Result<(), BmcError>;
 
-    /// Hard reset. Not idempotent: see [`Power::power_cycle`].
+    /// Hard reset; off and on by the BMC where it has no other. Not idempotent: see [`Power::power_cycle`].
     async fn power_reset(&self, deadline: Deadline) -> Result<(), BmcError>;
 }

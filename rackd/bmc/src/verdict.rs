@@ -38,6 +38,21 @@ impl BmcError {
         }
     }
 
+    /// Whether the BMC is there and lets us in, and has not got what was asked for or will not do it: what it was asked for did
+    /// not happen, and asking again comes to the same.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        let refuses = matches!(
+            self,
+            Self::Unsupported { .. }
+                | Self::NotOffered { .. }
+                | Self::Http { .. }
+                | Self::Refused { .. }
+                | Self::Licence { .. }
+        );
+        refuses && !self.is_transient()
+    }
+
     /// Whether the failure is of this program's making: it says nothing of the BMC.
     #[must_use]
     pub fn is_our_own(&self) -> bool {

@@ -63,6 +63,7 @@ impl BmcService for BmcApi {
             driver: driver(&bmc, Capability::EventLog),
             log: log.log,
             logs: log.logs,
+            warnings: log.warnings,
         }))
     }
 
@@ -220,6 +221,13 @@ impl BmcService for BmcApi {
 
     async fn read_bmc_task(&self, request: Request<ReadBmcTaskRequest>) -> Result<Response<BmcTask>, Status> {
         let ReadBmcTaskRequest { machine, task } = request.into_inner();
+        // What an update follows by itself may be anywhere; what somebody types is asked for with the BMC's credentials.
+        if !task.starts_with("/redfish/") {
+            return Err(invalid(
+                "task",
+                "expected a path as an update or a change of settings told it, /redfish/…",
+            ));
+        }
         let deadline = Deadline::after(PATIENCE);
         let bmc = self.open(machine, deadline).await?;
         let task = bmc.task(&task, deadline).await.map_err(|error| bmc_failed(&error))?;

@@ -29,10 +29,21 @@ pub(crate) struct TaskHandle {
     phoned: watch::Sender<bool>,
     /// Its boot script is published: each script given out is followed by one with a new token.
     pub(crate) serves_ramdisk: AtomicBool,
+    /// See [`super::step::Step::only_waits`].
+    only_waits: AtomicBool,
     /// Held while that is done.
     pub(crate) renewing: tokio::sync::Mutex<()>,
     state: tokio::sync::Mutex<State>,
     rack: std::sync::Weak<Rack>,
+}
+
+/// A step is under way; see [`TaskHandle::waits`].
+pub(super) struct Waits<'a>(&'a AtomicBool);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 struct State {
@@ -73,6 +84,7 @@ impl TaskHandle {
             ended: watch::channel(false).0,
             phoned: watch::channel(secrets.phoned).0,
             serves_ramdisk: AtomicBool::new(false),
+            only_waits: AtomicBool::new(false),
             renewing: tokio::sync::Mutex::default(),
             state: tokio::sync::Mutex::new(State { task, secrets }),
             rack: Arc::downgrade(rack),
@@ -83,6 +95,17 @@ impl TaskHandle {
     pub(crate) async fn ramdisk_ends(&self) {
         let _turn = self.renewing.lock().await;
         self.serves_ramdisk.store(false, Ordering::Release);
+    }
+
+    /// Whether the machine may be looked at by others now: the step under way does nothing to its power.
+    pub(crate) fn only_waits(&self) -> bool {
+        self.only_waits.load(Ordering::Acquire)
+    }
+
+    /// Until what it returns is dropped, however the step ends.
+    pub(super) fn waits(&self, only_waits: bool) -> Waits<'_> {
+        self.only_waits.store(only_waits, Ordering::Release);
+        Waits(&self.only_waits)
     }
 
     fn rack(&self) -> Result<Arc<Rack>, HandleError> {

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::executor::journal;
 use super::step::{Step, StepError, Timeouts};
-use farrier_bmc::{Bmc, Capability, Deadline, MANUAL, PowerState};
+use farrier_bmc::{Bmc, BmcError, Capability, Deadline, MANUAL, PowerState};
 use farrier_proto::types;
 use farrier_runtime::crash;
 use std::time::Duration;
@@ -61,14 +61,30 @@ impl Step for SoftOff {
         }
         if bmc.power_status(cx.call()).await? == PowerState::On {
             let patience = soft_off_patience(cx, &bmc).await?;
-            bmc.power_soft(cx.call()).await?;
+            match bmc.power_soft(cx.call()).await {
+                // Asked, or perhaps asked: the power says.
+                Ok(()) | Err(BmcError::AnswerLost { .. }) => {}
+                // It will never ask the system, and off is what is wanted.
+                Err(error) if error.is_refusal() => {
+                    return force_off(cx, &format!("the system cannot be asked: {error}")).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
             if bmc.wait_power(PowerState::Off, Deadline::after(patience)).await? {
                 return read_back(cx, &bmc, PowerState::Off).await;
             }
-            cx.note("the system did not switch itself off: forcing it").await?;
+            return force_off(cx, "the system did not switch itself off").await;
         }
         ensure(cx, PowerState::Off).await
     }
+}
+
+/// Takes the power away, and has the step say why for good.
+async fn force_off(cx: &Context<'_>, why: &str) -> Result<(), StepError> {
+    cx.note(format!("{why}: forcing it")).await?;
+    ensure(cx, PowerState::Off).await?;
+    let told = cx.task.task().await.steps.get(cx.index).map(|step| step.detail.clone()).unwrap_or_default();
+    cx.note(format!("{told}; forced: {why}")).await
 }
 
 #[async_trait::async_trait]

@@ -2,7 +2,7 @@ use super::context::Context;
 use super::power::observed;
 use super::rotate_to_account;
 use super::step::{Step, StepError};
-use crate::bmc::Opened;
+use crate::bmc::{Access, Opened};
 use farrier_bmc::{Bmc, BmcError, Capability, PowerState};
 use farrier_runtime::crash;
 
@@ -41,7 +41,7 @@ pub(super) async fn rotate(cx: &Context<'_>) -> Result<Rotated, StepError> {
     let (Some(next), Some(with_next)) = (both.next.clone(), both.with_next()) else {
         return Err(StepError::fatal("expected a password that the BMC shall get, saw none"));
     };
-    let old = crate::bmc::Access { next: None, ..both };
+    let old = Access { next: None, ..both };
     let bmcs = &cx.rack.bmc;
     let node = &cx.machine()?.name;
     // Said by an earlier try that did not come to its end.
@@ -49,7 +49,7 @@ pub(super) async fn rotate(cx: &Context<'_>) -> Result<Rotated, StepError> {
         cx.task.edit(|task| task.result.get_or_insert_default().bmc_password_refused = false).await?;
     }
     // Check: the old one first, since a wrong password may count against the account.
-    let mut refused = None;
+    let (mut refused, mut said_yes) = (None, None);
     match lets_in(bmcs.open_with(node, old, cx.call()).await, cx).await {
         Ok(opened) => {
             let set = opened.bmc.set_password(&next, cx.call()).await;
@@ -67,14 +67,34 @@ pub(super) async fn rotate(cx: &Context<'_>) -> Result<Rotated, StepError> {
                 }
                 // What it says is not what counts: a lost answer may mean either.
                 Err(error) => refused = Some((opened, error)),
-                Ok(()) => {}
+                Ok(()) => said_yes = Some(opened),
             }
         }
         Err(error) if error.is_wrong_password() => {}
         Err(error) => return Err(error.into()),
     }
     // Read back: a handle with the new password has a session of its own.
-    match login(bmcs.open_with(node, with_next, cx.call()).await, cx).await {
+    let mut proven = match &said_yes {
+        // The third is for afterwards.
+        Some(_) => login_in_time(cx, node, &with_next, 2).await,
+        None => login(bmcs.open_with(node, with_next.clone(), cx.call()).await, cx).await,
+    };
+    if let (Err(wrong), Some(old)) = (&proven, &said_yes)
+        && wrong.is_wrong_password()
+    {
+        match old.bmc.prove_password(cx.call()).await {
+            Ok(()) => {
+                note_refusal(cx).await?;
+                return Err(kept_the_old(cx, wrong));
+            }
+            // It is taken after all, or nobody's is right.
+            Err(error) if error.is_wrong_password() => {
+                proven = login(bmcs.open_with(node, with_next, cx.call()).await, cx).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match proven {
         Ok((opened, power)) => {
             observed(cx, power).await?;
             let driver = opened.bmc.driver_of(Capability::Accounts).unwrap_or(opened.bmc.driver());
@@ -90,6 +110,44 @@ pub(super) async fn rotate(cx: &Context<'_>) -> Result<Rotated, StepError> {
         }),
         Err(error) => Err(error.into()),
     }
+}
+
+/// As [`login`], with a password that the BMC has just said yes to: it may need some seconds for it. Each log-in that it refuses
+/// may count against the account, so there are `tries` in all that time, three at most.
+pub(super) async fn login_in_time(
+    cx: &Context<'_>,
+    node: &str,
+    with_next: &Access,
+    tries: usize,
+) -> Result<(Opened, PowerState), BmcError> {
+    let bmcs = &cx.rack.bmc;
+    let log_in = async || login(bmcs.open_with(node, with_next.clone(), cx.call()).await, cx).await;
+    let mut proven = log_in().await;
+    for (part, tried) in PAUSES.into_iter().zip(1..) {
+        match &proven {
+            Err(error) if error.is_wrong_password() => {}
+            _ => return proven,
+        }
+        tokio::time::sleep(cx.rack.timeouts.password.mul_f64(part)).await;
+        // It was wrong a moment ago; that it still is nobody knows.
+        bmcs.forgive(with_next);
+        if tried < tries {
+            proven = log_in().await;
+        }
+    }
+    proven
+}
+
+/// Parts of the time that a BMC has for a password, behind one log-in each: one that is quick is not waited for.
+const PAUSES: [f64; 2] = [0.2, 0.8];
+
+/// The BMC said yes and did nothing.
+pub(super) fn kept_the_old(cx: &Context<'_>, wrong: &BmcError) -> StepError {
+    StepError::fatal(format!(
+        "the BMC said yes to the new password, and {}s later it takes the old one and not the new: expected the new one to open \
+         it, saw {wrong}; the old password stays: look into the BMC's rules for passwords and its log, then rotate again",
+        cx.rack.timeouts.password.as_secs()
+    ))
 }
 
 /// A BMC that says no, does not take the new password, and takes the old one by a login of its own keeps the old one: the

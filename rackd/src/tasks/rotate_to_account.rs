@@ -5,7 +5,9 @@
 
 use super::context::Context;
 use super::power::observed;
-use super::rotate_bmc_credentials::{RotateBmcCredentials, Rotated, login, note_refusal};
+use super::rotate_bmc_credentials::{
+    RotateBmcCredentials, Rotated, kept_the_old, login, login_in_time, note_refusal,
+};
 use super::step::{Step as _, StepError};
 use crate::bmc::Access;
 use farrier_bmc::{Bmc, BmcError, Capability, Removed};
@@ -20,8 +22,11 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
     let (bmcs, node) = (&cx.rack.bmc, &cx.machine()?.name);
     // Check: the old one first. Where it is gone already this has been here before.
     let made = match login(bmcs.open_with(node, old, cx.call()).await, cx).await {
-        Ok((opened, _)) => make(cx, &opened.bmc, &new_user, &next, &with_next).await?,
-        Err(error) if error.is_wrong_password() => Made::Perhaps(None),
+        Ok((opened, _)) => match make(cx, &opened.bmc, &new_user, &next, &with_next).await? {
+            Made::Cannot(error) => return Ok(Rotated::Cannot(error)),
+            made => made,
+        },
+        Err(error) if error.is_wrong_password() => Made::Before,
         // It lets us do nothing but change that password in place, as the error advises: a second name that nothing was begun
         // of must not stay in the way of that.
         Err(error @ BmcError::PasswordChangeRequired { .. }) => {
@@ -32,23 +37,27 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
         }
         Err(error) => return Err(error.into()),
     };
-    let refused = match made {
-        Made::Cannot(error) => return Ok(Rotated::Cannot(error)),
-        Made::Perhaps(refused) => refused,
-    };
     // Read back: a login as nobody else.
-    let (opened, power) = match login(bmcs.open_with(node, with_next, cx.call()).await, cx).await {
+    let proven = match &made {
+        Made::Said(_) => login_in_time(cx, node, &with_next, 3).await,
+        _ => login(bmcs.open_with(node, with_next, cx.call()).await, cx).await,
+    };
+    let (opened, power) = match proven {
         Ok(opened) => opened,
         Err(wrong) if wrong.is_wrong_password() => {
-            return Err(match refused {
-                Some(refused) => {
+            return Err(match made {
+                Made::Perhaps(refused) => {
                     let (old, error) = *refused;
-                    settle_refusal(cx, &old, &new_user, &error).await?;
+                    if !error.is_transient() {
+                        keep_old(cx, &old, &new_user).await?;
+                    }
                     error.into()
                 }
-                None => StepError::fatal(format!(
-                    "{wrong}; it took neither the account {old_user:?} nor {new_user:?}"
-                )),
+                Made::Said(old) if keep_old(cx, &old, &new_user).await? => kept_the_old(cx, &wrong),
+                _ => {
+                    let neither = format!("it took neither the account {old_user:?} nor {new_user:?}");
+                    StepError::fatal(format!("{wrong}; {neither}"))
+                }
             });
         }
         Err(error) => return Err(error.into()),
@@ -73,8 +82,12 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
 
 /// How far the second account has come.
 enum Made {
-    /// It was asked for; with what the BMC said against it, and who is still let in for sure.
-    Perhaps(Option<Box<(Bmc, BmcError)>>),
+    /// By an earlier try, or an earlier rotation.
+    Before,
+    /// The BMC has just said yes; with who is let in so far.
+    Said(Box<Bmc>),
+    /// It was asked for; with who is still let in for sure, and what the BMC said against it.
+    Perhaps(Box<(Bmc, BmcError)>),
     /// There is none of ours.
     Cannot(BmcError),
 }
@@ -101,7 +114,7 @@ async fn make(
                 let node = &cx.machine()?.name;
                 let ours = login(cx.rack.bmc.open_with(node, with_next.clone(), cx.call()).await, cx).await;
                 return match ours {
-                    Ok(_) => Ok(Made::Perhaps(None)),
+                    Ok(_) => Ok(Made::Before),
                     Err(error) if error.is_wrong_password() => {
                         note_refusal(cx).await?;
                         Err(StepError::fatal(format!(
@@ -122,31 +135,29 @@ async fn make(
     cx.rack.bmc.forgive(with_next);
     crash::point(RotateBmcCredentials.name(), "told");
     match made {
-        Ok(()) => Ok(Made::Perhaps(None)),
+        Ok(()) => Ok(Made::Said(Box::new(old.clone()))),
         // What it says is not what counts: a lost answer may mean either. But nobody tries a password for nothing.
         Err(error) if error.was_not_begun() => {
             if !error.is_transient() {
-                settle_refusal(cx, old, new_user, &error).await?;
+                keep_old(cx, old, new_user).await?;
             }
             Err(error.into())
         }
-        Err(error) => Ok(Made::Perhaps(Some(Box::new((old.clone(), error))))),
+        Err(error) => Ok(Made::Perhaps(Box::new((old.clone(), error)))),
     }
 }
 
-/// A BMC that says no, and takes the old account by a login of its own, keeps that one: what there is of the new one is taken
-/// away, and the next rotation begins anew.
-async fn settle_refusal(
-    cx: &Context<'_>,
-    old: &Bmc,
-    new_user: &str,
-    refused: &BmcError,
-) -> Result<(), StepError> {
-    if !refused.is_transient() && old.prove_password(cx.call()).await.is_ok() {
-        if let Err(error) = old.delete_account(new_user, cx.call()).await {
-            tracing::warn!(%error, "an account that was begun is left at the bmc");
-        }
-        note_refusal(cx).await?;
+/// A BMC that says no, or says yes and does nothing, and takes the old account by a login of its own, keeps that one: what there
+/// is of the new one is taken away, and the next rotation begins anew. Whether it takes the old one.
+async fn keep_old(cx: &Context<'_>, old: &Bmc, new_user: &str) -> Result<bool, StepError> {
+    match old.prove_password(cx.call()).await {
+        Ok(()) => {}
+        Err(error) if error.is_transient() => return Err(error.into()),
+        Err(_) => return Ok(false),
     }
-    Ok(())
+    if let Err(error) = old.delete_account(new_user, cx.call()).await {
+        tracing::warn!(%error, "an account that was begun is left at the bmc");
+    }
+    note_refusal(cx).await?;
+    Ok(true)
 }

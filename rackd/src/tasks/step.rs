@@ -30,6 +30,11 @@ pub(crate) trait Step: Sync {
         true
     }
 
+    /// Whether it does nothing to the machine's power and waits, for minutes or hours: the machine is looked at meanwhile.
+    fn only_waits(&self) -> bool {
+        false
+    }
+
     /// Check, do, read back.
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError>;
 
@@ -174,6 +179,9 @@ pub struct Timeouts {
     /// Soft power off, before it is forced.
     #[serde(with = "seconds", rename = "soft_off_seconds")]
     pub soft_off: Duration,
+    /// A new password that a BMC has said yes to, until it must let us in: some need seconds for it.
+    #[serde(with = "seconds", rename = "password_seconds")]
+    pub password: Duration,
 }
 
 impl Timeouts {
@@ -197,6 +205,7 @@ impl Default for Timeouts {
             write: Duration::from_secs(6 * 3600),
             silence: Duration::from_secs(300),
             soft_off: Duration::from_secs(120),
+            password: Duration::from_secs(15),
         }
     }
 }

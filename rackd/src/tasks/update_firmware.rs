@@ -24,6 +24,9 @@ impl Step for UpdateFirmware {
     fn power_off_after_failure(&self) -> bool {
         false
     }
+    fn only_waits(&self) -> bool {
+        true
+    }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let task = cx.task.task().await;
         let said = task.steps.get(cx.index).map(|step| step.detail.clone()).unwrap_or_default();

@@ -19,6 +19,10 @@ impl Step for WaitSystem {
     fn power_off_after_failure(&self) -> bool {
         false
     }
+    /// Switched off or broken, it never calls: that is seen before its time is over.
+    fn only_waits(&self) -> bool {
+        true
+    }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let deploy = cx.deploy()?;
         if deploy.ready() == ReadyGate::None {

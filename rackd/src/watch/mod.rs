@@ -82,14 +82,18 @@ impl Watch {
             watched = round(watched, self.every, |mut node| {
                 let told = told.clone();
                 async move {
-                    // A task has the machine's BMC for itself, and tells what it makes of it.
-                    if rack.tasks.of_node(&node.node).is_empty()
+                    // A task has the machine's BMC for itself, and tells what it makes of it; but where it only waits.
+                    let tasks = rack.tasks.of_node(&node.node);
+                    if tasks.iter().all(|task| task.only_waits())
                         && let Some(sighting) = look::look(&rack.bmc, &mut node).await
                     {
                         let answered = matches!(sighting.seen, look::Seen::Power { .. });
-                        // The receiver is gone when rackd ends.
-                        let _ending = told.send(sighting).await;
-                        if answered {
+                        // A BMC whose firmware is being updated is away, and that is no news.
+                        if answered || tasks.is_empty() {
+                            // The receiver is gone when rackd ends.
+                            let _ending = told.send(sighting).await;
+                        }
+                        if answered && tasks.is_empty() {
                             keep_console(rack, &node).await;
                             streams.ensure(rack, &node, &told);
                         }

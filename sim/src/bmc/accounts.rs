@@ -33,6 +33,22 @@ struct State {
     must_change: Option<usize>,
     /// Names with passwords that were not let in over Redfish.
     refused: u32,
+    /// What becomes of a new password that it says yes to.
+    takes: Takes,
+    /// Taken, and not yet so: the slot, the password, and requests until then.
+    later: Option<(usize, Secret, u32)>,
+}
+
+/// What becomes of a new password that a BMC says yes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Takes {
+    /// It is the account's.
+    #[default]
+    AtOnce,
+    /// It is the account's after so many more requests to the BMC, whatever they are and come to.
+    After(u32),
+    /// The account keeps the one that it has; a new account has one that nobody knows.
+    Never,
 }
 
 impl Accounts {
@@ -44,8 +60,15 @@ impl Accounts {
             let (name, password) = (user.to_owned(), password.clone());
             *slot = Some(Account { name, password, privilege, enabled: true });
         }
-        let state = State { slots, version: 0, refuses: false, must_change: None, refused: 0 };
-        Self(Arc::new(Mutex::new(state)))
+        Self(Arc::new(Mutex::new(State {
+            slots,
+            version: 0,
+            refuses: false,
+            must_change: None,
+            refused: 0,
+            takes: Takes::AtOnce,
+            later: None,
+        })))
     }
 
     /// Whether an account is let in.
@@ -92,6 +115,25 @@ impl Accounts {
     /// Sets whether a policy refuses every new password.
     pub fn refuse_passwords(&self, refuse: bool) {
         self.state().refuses = refuse;
+    }
+
+    /// Sets what becomes of new passwords.
+    pub fn take_passwords(&self, takes: Takes) {
+        self.state().takes = takes;
+    }
+
+    /// The BMC was asked something.
+    pub(super) fn asked(&self) {
+        let mut state = self.state();
+        let Some((id, password, left)) = state.later.take() else { return };
+        if left > 1 {
+            state.later = Some((id, password, left - 1));
+            return;
+        }
+        if let Some(account) = state.slots.get_mut(id.wrapping_sub(1)).and_then(Option::as_mut) {
+            account.password = password;
+        }
+        state.version += 1;
     }
 
     /// From now on the first account may do nothing over Redfish but change its password, as one that a BMC came with.
@@ -144,7 +186,18 @@ impl Accounts {
     /// Changes what is in a slot; `None`: there is no such slot.
     pub(super) fn change<T>(&self, id: usize, change: impl FnOnce(&mut Option<Account>) -> T) -> Option<T> {
         let mut state = self.state();
-        let changed = change(state.slots.get_mut(id.checked_sub(1)?)?);
+        let takes = state.takes;
+        let slot = state.slots.get_mut(id.checked_sub(1)?)?;
+        let before = slot.as_ref().map(|account| account.password.clone());
+        let changed = change(slot);
+        let asked = slot.as_mut().filter(|account| before.as_ref() != Some(&account.password));
+        if let (Some(account), true) = (asked, takes != Takes::AtOnce) {
+            let nobodys = || Secret::new(rand::random::<[u8; 16]>());
+            let asked = std::mem::replace(&mut account.password, before.unwrap_or_else(nobodys));
+            if let Takes::After(requests) = takes {
+                state.later = Some((id, asked, requests));
+            }
+        }
         state.version += 1;
         Some(changed)
     }

@@ -35,7 +35,7 @@ mod sol;
 mod users;
 mod watchdog;
 
-pub use accounts::Accounts;
+pub use accounts::{Accounts, Takes};
 pub use chassis::{Chassis, ChassisError, PowerAction, PowerState};
 pub use config::BmcConfig;
 pub use farrier_ipmi::command::{BootDeviceSelector, BootFlags, ChassisIdentify, ChassisStatus};

@@ -15,10 +15,12 @@ use super::{PowerAction, PowerState};
 /// Small BMCs have room for so many.
 pub(super) const CAPACITY: usize = 512;
 /// Clear SEL says so (Table 31-9).
+const ERASING: u8 = 0x00;
 const ERASED: u8 = 0x01;
 const INITIATE: u8 = 0xAA;
-/// Delete SEL Entry and Reserve SEL are supported.
-const CAN_RESERVE_AND_DELETE: u8 = 0x0A;
+/// Delete SEL Entry is supported, and Reserve SEL (Table 31-2).
+const CAN_DELETE: u8 = 0x08;
+const CAN_RESERVE: u8 = 0x02;
 const OVERFLOW: u8 = 0x80;
 /// Delete SEL Entry and Clear SEL take no reservation of this number where none was made.
 const NO_RESERVATION: u16 = 0;
@@ -52,6 +54,23 @@ impl EventLog {
 
     pub(super) fn bell(&self) -> &Bell {
         &self.0.bell
+    }
+
+    /// From now on an erase takes so many more commands about the log, and cancels the reservation that it began with (section
+    /// 31.4 lets it).
+    pub fn erase_slowly(&self, commands: u32) {
+        self.sel().erase_takes = commands;
+    }
+
+    /// From now on it has no Reserve SEL, which is optional.
+    pub fn reserve_nothing(&self) {
+        self.sel().reserves_nothing = true;
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.sel().records.len()
     }
 
     /// The power before a button is pressed: what differs from it afterwards is the button's doing.
@@ -96,6 +115,11 @@ pub(super) struct Sel {
     erased: u32,
     /// As it was told last.
     power: Option<PowerState>,
+    /// Commands until an erase is done.
+    erase_takes: u32,
+    /// As many are left of one that was begun.
+    erasing: Option<u32>,
+    reserves_nothing: bool,
 }
 
 impl Sel {
@@ -140,8 +164,15 @@ impl Sel {
 
     /// One of the log's commands; `None`: it is none.
     pub(super) fn execute(&mut self, cmd: u8, data: &[u8]) -> Option<Answer> {
+        if let Some(left) = self.erasing.take() {
+            self.erasing = left.checked_sub(1).filter(|left| *left > 0);
+            if self.erasing.is_none() {
+                self.clear();
+            }
+        }
         Some(match cmd {
             0x40 => (completion::OK, self.info()),
+            0x42 if self.reserves_nothing => return None,
             0x42 => {
                 self.reservation = self.reservation.checked_add(1).unwrap_or(1).max(1);
                 (completion::OK, self.reservation.to_le_bytes().to_vec())
@@ -166,7 +197,8 @@ impl Sel {
         answer.extend(free.to_le_bytes());
         answer.extend(self.added.to_le_bytes());
         answer.extend(self.erased.to_le_bytes());
-        answer.push(CAN_RESERVE_AND_DELETE | if self.overflow { OVERFLOW } else { 0 });
+        let can_reserve = if self.reserves_nothing { 0 } else { CAN_RESERVE };
+        answer.push(CAN_DELETE | can_reserve | if self.overflow { OVERFLOW } else { 0 });
         answer
     }
 
@@ -212,13 +244,20 @@ impl Sel {
         let [low, high, b'C', b'L', b'R', action] = data else {
             return (completion::INVALID_FIELD, Vec::new());
         };
-        if u16::from_le_bytes([*low, *high]) != self.reservation {
+        let valid = if self.reserves_nothing { NO_RESERVATION } else { self.reservation };
+        if u16::from_le_bytes([*low, *high]) != valid {
             return (completion::RESERVATION_INVALID, Vec::new());
         }
-        if *action == INITIATE {
-            self.clear();
+        if *action == INITIATE && self.erasing.is_none() {
+            match self.erase_takes {
+                0 => self.clear(),
+                commands => {
+                    self.erasing = Some(commands);
+                    self.reservation = self.reservation.checked_add(1).unwrap_or(1);
+                }
+            }
         }
-        (completion::OK, vec![ERASED])
+        (completion::OK, vec![if self.erasing.is_some() { ERASING } else { ERASED }])
     }
 }
 

@@ -314,6 +314,7 @@ impl Bmc {
             self.last_log_in = session;
             self.shared.log_ins.fetch_add(1, Ordering::Relaxed);
         }
+        self.shared.accounts.asked();
         let version = self.shared.accounts.version();
         if version != self.accounts_seen {
             self.accounts_seen = version;

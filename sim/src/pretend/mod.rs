@@ -71,6 +71,7 @@ impl PretendNode {
             bmc,
             tls,
             ssh_console,
+            resets,
             mac,
             dir,
             disk_bytes,
@@ -129,6 +130,7 @@ impl PretendNode {
         let mut redfish = RedfishConfig {
             tls,
             ssh_console,
+            resets,
             ..RedfishConfig::new(bmc.user.clone(), bmc.password.clone(), facts)
         };
         // One BMC has one set of accounts, whatever it speaks.

@@ -27,6 +27,8 @@ pub struct PretendOptions {
     pub tls: Option<SelfSigned>,
     /// Where Redfish says that the machine's console is: the port of somebody's SSH server at the BMC's address.
     pub ssh_console: Option<u16>,
+    /// Reset types that Redfish offers instead of what everybody's does; see [`crate::bmc::redfish::ILO_4_RESETS`].
+    pub resets: Option<&'static [&'static str]>,
     pub mac: [u8; 6],
     /// The node's own directory, made when absent: its disk, and its firmware variables.
     pub dir: PathBuf,
@@ -114,6 +116,7 @@ impl PretendOptions {
             bmc: BmcConfig { moves: true, ..BmcConfig::new("admin", Secret::new("pretend")) },
             tls: None,
             ssh_console: None,
+            resets: None,
             mac,
             dir: dir.into(),
             disk_bytes: 256 << 20,

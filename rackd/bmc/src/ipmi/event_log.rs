@@ -1,12 +1,13 @@
 //! The System Event Log (IPMI 2.0 section 31).
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use farrier_ipmi::command::sel::{FIRST, GetSelRecord, LAST, SelRecord, SelTime};
-use farrier_ipmi::completion::{CompletionCode, NOT_PRESENT};
-use ipmi_rs_core::storage::sel::{ClearSel, ErasureProgress, GetSelInfo, ReserveSel};
+use farrier_ipmi::completion::{CompletionCode, INVALID_COMMAND, NOT_PRESENT, RESERVATION_INVALID};
+use ipmi_rs_core::storage::sel::{ClearSel, ErasureProgress, GetSelInfo, ReserveSel, SelCommand, SelInfo};
 
 use super::driver::IpmiBmc;
 use super::link::Link;
@@ -21,6 +22,8 @@ const BATCH: usize = 4;
 const SLACK: u64 = 256;
 /// Between two questions whether the log is erased.
 const ERASING: Duration = Duration::from_millis(200);
+/// Erases that are asked for, where records come in between and cancel the reservation.
+const TRIES: u32 = 4;
 
 /// What one call brought.
 struct Batch {
@@ -71,7 +74,8 @@ impl IpmiBmc {
             }
         }
         let (log, logs) = (SEL.to_owned(), vec![SEL.to_owned()]);
-        Ok((joined, BmcEvents { events: newest.into(), total: seen, overflow: info.overflow, log, logs }))
+        let (events, overflow, warnings) = (newest.into(), info.overflow, Vec::new());
+        Ok((joined, BmcEvents { events, total: seen, overflow, log, logs, warnings }))
     }
 
     /// There is no other.
@@ -105,15 +109,72 @@ impl Link {
     }
 
     async fn clear_sel(&mut self, call: &mut Call) -> Result<(), BmcError> {
-        let reservation = self.command(call, ReserveSel).await?;
-        let mut progress = self.command(call, ClearSel::initiate(Some(reservation))).await?;
+        let before = match self.command(call, GetSelInfo).await {
+            Ok(info) => Some(info),
+            // It may be cleared all the same.
+            Err(BmcError::Refused { code, .. }) if !code.is_transient() => None,
+            Err(BmcError::Malformed { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let mut reservation = self.reserve_sel(call, before.as_ref()).await?;
+        let mut tries = 1;
+        let mut progress = loop {
+            match self.command(call, ClearSel::initiate(reservation)).await {
+                // A record came in between (§31.4).
+                Err(error) if is_cancelled(&error) && tries < TRIES => {
+                    tries += 1;
+                    reservation = self.reserve_sel(call, before.as_ref()).await?;
+                }
+                asked => break asked?,
+            }
+        };
         // The call's deadline ends this.
         while progress == ErasureProgress::InProgress {
             tokio::time::sleep(ERASING).await;
-            progress = self.command(call, ClearSel::get_status(Some(reservation))).await?;
+            progress = match self.command(call, ClearSel::get_status(reservation)).await {
+                // The erase itself cancels the reservation on some, and each record that comes meanwhile on all.
+                Err(error) if is_cancelled(&error) => {
+                    reservation = self.reserve_sel(call, before.as_ref()).await?;
+                    self.is_erased(call, before.as_ref()).await?
+                }
+                asked => asked?,
+            };
         }
         Ok(())
     }
+
+    /// `None`: this BMC has no reservations, and wants none (§31.4, §31.9).
+    async fn reserve_sel(
+        &mut self,
+        call: &mut Call,
+        info: Option<&SelInfo>,
+    ) -> Result<Option<NonZeroU16>, BmcError> {
+        let has_none = info.is_some_and(|info| !info.supported_cmds.contains(&SelCommand::Reserve));
+        match self.command(call, ReserveSel).await {
+            Ok(reservation) => Ok(Some(reservation)),
+            Err(BmcError::Refused { code: CompletionCode(INVALID_COMMAND), .. }) => Ok(None),
+            Err(BmcError::Refused { code, .. }) if has_none && !code.is_transient() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// By what the log says of itself, where nothing else can be asked: it is empty, or was erased since and has less.
+    async fn is_erased(
+        &mut self,
+        call: &mut Call,
+        before: Option<&SelInfo>,
+    ) -> Result<ErasureProgress, BmcError> {
+        let now = self.command(call, GetSelInfo).await?;
+        let is_other = before
+            .is_some_and(|before| now.last_del_time != before.last_del_time && now.entries < before.entries);
+        let is_erased = now.entries == 0 || is_other;
+        Ok(if is_erased { ErasureProgress::Completed } else { ErasureProgress::InProgress })
+    }
+}
+
+/// The reservation counts no longer.
+fn is_cancelled(error: &BmcError) -> bool {
+    matches!(error, BmcError::Refused { code: CompletionCode(RESERVATION_INVALID), .. })
 }
 
 fn event(record: SelRecord) -> BmcEvent {

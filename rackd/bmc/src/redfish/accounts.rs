@@ -49,7 +49,7 @@ impl Accounts for RedfishBmc {
     async fn has_account(&self, user: &str, deadline: Deadline) -> Result<bool, BmcError> {
         let user = user.to_owned();
         self.call(deadline, move |link, call| {
-            Box::pin(async move { Ok(link.accounts(call).await?.of(&user).is_some()) })
+            Box::pin(async move { Ok(link.accounts(call).await?.search(&user)?.is_some()) })
         })
         .await
     }
@@ -84,11 +84,23 @@ impl Accounts for RedfishBmc {
 struct Known {
     collection: Path,
     accounts: Vec<(Path, Document)>,
+    /// Why one of them could not be read just now: it may be anybody's.
+    unread: Option<BmcError>,
+    /// Why one of them can never be read: another one's, for the BMC lets us in with ours.
+    broken: Option<BmcError>,
 }
 
 impl Known {
     fn of(&self, user: &str) -> Option<&(Path, Document)> {
         self.accounts.iter().find(|(_, account)| account.text("UserName").as_deref() == Some(user))
+    }
+
+    /// The same, of somebody whose account may be the one that cannot be read just now.
+    fn search(&self, user: &str) -> Result<Option<&(Path, Document)>, BmcError> {
+        match (self.of(user), &self.unread) {
+            (None, Some(error)) => Err(error.clone()),
+            (found, _) => Ok(found),
+        }
     }
 }
 
@@ -107,7 +119,7 @@ impl Link {
         let role = known.of(&self.address.user).and_then(|(_, own)| own.text("RoleId"));
         let role = role.unwrap_or_else(|| "Administrator".to_owned());
         let whole = json!({ "UserName": user, "Password": password, "RoleId": role, "Enabled": true });
-        if let Some((path, account)) = known.of(&user) {
+        if let Some((path, account)) = known.search(&user)? {
             let body = json!({ "Password": password, "RoleId": role, "Enabled": true });
             let (ask, answer) = self.patch(call, path, &body, account.etag.clone()).await?;
             return if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) };
@@ -136,7 +148,7 @@ impl Link {
     /// As a member, or where it has a place of its own, by emptying that.
     async fn delete_account(&mut self, call: &mut Call, user: String) -> Result<Removed, BmcError> {
         let known = self.accounts(call).await?;
-        let Some((path, account)) = known.of(&user) else { return Ok(Removed::Gone) };
+        let Some((path, account)) = known.search(&user)? else { return Ok(Removed::Gone) };
         let ask = Ask::delete(path);
         let answer = self.send(call, &ask).await?;
         let refused = self.refused(&ask, &answer);
@@ -191,8 +203,11 @@ impl Link {
             }
             Err(error) => Err(error),
             Ok(known) => {
+                let others = known.accounts.len();
+                // One of those that cannot be read is ours.
+                let error = known.unread.clone().or(known.broken.clone());
                 let own = known.of(&self.address.user).cloned();
-                own.ok_or_else(|| self.no_account(format!("{} others", known.accounts.len())))
+                own.ok_or_else(|| error.unwrap_or_else(|| self.no_account(format!("{others} others"))))
             }
         }
     }
@@ -208,16 +223,18 @@ impl Link {
         let collection = self.get(call, &service).await?.link("Accounts").ok_or(unsupported)?;
         let most = self.tuning.max_members;
         let members = self.get(call, &collection).await?.links("Members", most);
-        let mut accounts = Vec::new();
+        let (mut accounts, mut unread, mut broken) = (Vec::new(), None, None);
         for path in members {
-            // Some BMCs list slots that nobody has, and accounts that not everybody may read.
             match self.get(call, &path).await {
                 Ok(account) => accounts.push((path, account)),
+                // Some BMCs list slots that nobody has, and accounts that not everybody may read.
                 Err(BmcError::Http { status: 403 | 404, .. }) => {}
+                Err(error @ BmcError::Http { .. }) if error.is_transient() => unread = Some(error),
+                Err(error @ (BmcError::Http { .. } | BmcError::BadAnswer { .. })) => broken = Some(error),
                 Err(error) => return Err(error),
             }
         }
-        Ok(Known { collection, accounts })
+        Ok(Known { collection, accounts, unread, broken })
     }
 }
 

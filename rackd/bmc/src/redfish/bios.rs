@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
 use super::document::{Document, Path};
-use super::driver::{DRIVER, RedfishBmc};
+use super::driver::{DRIVER, RedfishBmc, optional};
 use super::link::Link;
 use crate::actor::Call;
 use crate::{Bios, BiosSetting, BiosSettings, BmcError, Capability, Deadline};
@@ -35,7 +35,8 @@ impl Bios for RedfishBmc {
 }
 
 impl Link {
-    async fn bios(&mut self, call: &mut Call) -> Result<Both, BmcError> {
+    /// The settings of now, and where those of later are.
+    async fn bios_now(&mut self, call: &mut Call) -> Result<(Document, Option<Path>), BmcError> {
         let unsupported = BmcError::Unsupported { driver: DRIVER, capability: Capability::Bios.as_str() };
         let (_, system) = self.system(call).await?;
         let path = system.link("Bios").ok_or(unsupported.clone())?;
@@ -43,7 +44,13 @@ impl Link {
         if now.at("Attributes").is_none_or(|attributes| !attributes.is_object()) {
             return Err(unsupported);
         }
-        let later = match now.link("@Redfish.Settings/SettingsObject") {
+        let later = now.link("@Redfish.Settings/SettingsObject");
+        Ok((now, later))
+    }
+
+    async fn bios(&mut self, call: &mut Call) -> Result<Both, BmcError> {
+        let (now, later) = self.bios_now(call).await?;
+        let later = match later {
             Some(path) => {
                 let document = self.get_long(call, &path).await?;
                 Some((path, document))
@@ -54,8 +61,21 @@ impl Link {
     }
 
     pub(super) async fn bios_settings(&mut self, call: &mut Call) -> Result<BiosSettings, BmcError> {
-        let both = self.bios(call).await?;
-        Ok(BiosSettings { settings: settings(&both), task: String::new() })
+        let (now, later) = self.bios_now(call).await?;
+        let later = match later {
+            Some(path) => {
+                // What is now does not depend on what waits.
+                let mut warnings = Vec::new();
+                let document = self.get_long(call, &path).await;
+                let document = optional(document, &mut warnings, path.as_str())?;
+                for warning in warnings {
+                    tracing::warn!(bmc.addr = %self.address.addr, warning, "which BIOS settings wait is not known");
+                }
+                document.map(|document| (path, document))
+            }
+            None => None,
+        };
+        Ok(BiosSettings { settings: settings(&Both { now, later }), task: String::new() })
     }
 
     pub(super) async fn set_bios(

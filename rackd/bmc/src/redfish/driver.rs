@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::address::RedfishAddress;
@@ -284,11 +284,28 @@ impl Link {
             offered = power::offered_by_info(&self.get(call, &info).await?);
         }
         let Some(kind) = power::choose(reset, &offered) else {
-            let (wanted, expected) = (reset.name, reset.types.to_vec());
+            let (wanted, mut expected) = (reset.name, reset.types.to_vec());
+            expected.extend(reset.button.then_some(power::BUTTON));
             return Err(BmcError::NotOffered { addr: self.address.addr, wanted, expected, offered });
         };
+        let is_button = kind == power::BUTTON;
+        match power::press(resource) {
+            _ if !is_button => {}
+            power::Press::Does => {}
+            power::Press::NotNeeded => return Ok(()),
+            power::Press::Unknown => {
+                let seen = resource.text("PowerState").unwrap_or_else(|| "no PowerState".to_owned());
+                return Err(BmcError::BetweenStates {
+                    addr: self.address.addr,
+                    wanted: PowerState::Off,
+                    seen,
+                });
+            }
+        }
         let ask = Ask::post(&target, json!({ "ResetType": kind }));
-        let ask = if reset.reaches.is_some() { ask } else { ask.once(reset.name) };
+        // A second press of the button may start what the first has switched off.
+        let is_harmless = reset.reaches.is_some() && !is_button;
+        let ask = if is_harmless { ask } else { ask.once(reset.name) };
         let answer = self.send(call, &ask).await?;
         if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) }
     }
@@ -366,24 +383,28 @@ impl Link {
             }
         };
         let (path, system) = self.system(call).await?;
-        let mut places = vec![(path, system)];
-        if let Some(chassis) = places.first().and_then(|(_, s)| s.links("Links/Chassis", 1).pop()) {
-            let document = self.get(call, &chassis).await?;
-            places.push((chassis, document));
+        if let Some(body) = led_of(&system, on) {
+            return self.switch_led(call, &path, &body, system.etag).await;
         }
-        for (path, document) in places {
-            // The second is how it was said before 2020.
-            let body = if document.at("LocationIndicatorActive").is_some() {
-                json!({ "LocationIndicatorActive": on })
-            } else if document.at("IndicatorLED").is_some() {
-                json!({ "IndicatorLED": if on { "Blinking" } else { "Off" } })
-            } else {
-                continue;
-            };
-            let (ask, answer) = self.patch(call, &path, &body, document.etag).await?;
-            return if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) };
+        // Only where the system has none itself: what is wrong with its chassis is no matter otherwise.
+        if let Some(path) = system.links("Links/Chassis", 1).pop() {
+            let chassis = self.get(call, &path).await?;
+            if let Some(body) = led_of(&chassis, on) {
+                return self.switch_led(call, &path, &body, chassis.etag).await;
+            }
         }
         Err(BmcError::Unsupported { driver: DRIVER, capability: Capability::Identify.as_str() })
+    }
+
+    async fn switch_led(
+        &mut self,
+        call: &mut Call,
+        path: &Path,
+        body: &Value,
+        etag: Option<String>,
+    ) -> Result<(), BmcError> {
+        let (ask, answer) = self.patch(call, path, body, etag).await?;
+        if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) }
     }
 
     /// What takes few requests, and the system.
@@ -425,6 +446,18 @@ impl Link {
             expected: vec!["Boot/BootSourceOverrideTarget"],
             offered: Vec::new(),
         }
+    }
+}
+
+/// What a resource with a locator LED is told; `None`: it has none.
+fn led_of(document: &Document, on: bool) -> Option<Value> {
+    // The second is how it was said before 2020.
+    if document.at("LocationIndicatorActive").is_some() {
+        Some(json!({ "LocationIndicatorActive": on }))
+    } else if document.at("IndicatorLED").is_some() {
+        Some(json!({ "IndicatorLED": if on { "Blinking" } else { "Off" } }))
+    } else {
+        None
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc, optional};
 use super::entry::{self, NO_LOG};
+use super::inventory::{foremost, warn};
 use super::link::{Ask, Link};
 use crate::actor::Call;
 use crate::coalesce::{Joined, Turn};
@@ -71,15 +72,29 @@ impl RedfishBmc {
         let Log { service, logs, .. } = log;
         let log = service.text("Id").unwrap_or_default();
         let (mut events, mut total, mut seen) = (Vec::new(), None, HashSet::new());
+        let mut warnings = Vec::new();
         let mut next = service.link("Entries");
         while let Some(path) = next.filter(|path| seen.insert(path.clone()) && seen.len() <= MOST_PAGES) {
-            let page = self.call(deadline, move |link, call| Box::pin(link.page(call, path))).await?;
+            let place = path.as_str().to_owned();
+            let page = self.call(deadline, move |link, call| Box::pin(link.page(call, path))).await;
+            // The first is the log; of those behind it one that is broken ends what can be told.
+            let page = if seen.len() == 1 {
+                page?
+            } else {
+                let mut broken = Vec::new();
+                let Some(page) = optional(page, &mut broken, &place)? else {
+                    let why = broken.join("; ");
+                    foremost(&mut warnings, format!("{why}: the pages from there on are not read"));
+                    break;
+                };
+                page
+            };
             events.extend(page.events);
             for batch in page.linked.chunks(BATCH) {
                 let batch = batch.to_vec();
-                events.extend(
-                    self.call(deadline, move |link, call| Box::pin(link.entries(call, batch))).await?,
-                );
+                let read = self.call(deadline, move |link, call| Box::pin(link.entries(call, batch))).await?;
+                events.extend(read.0);
+                read.1.into_iter().for_each(|warning| warn(&mut warnings, warning));
             }
             if events.len() > MOST {
                 entry::sort(&mut events);
@@ -96,7 +111,7 @@ impl RedfishBmc {
         entry::sort(&mut events);
         events.drain(..events.len().saturating_sub(last));
         // No BMC says over Redfish that it lost some; a log that wraps does it all the time.
-        Ok((joined, BmcEvents { events, total, overflow: false, log, logs }))
+        Ok((joined, BmcEvents { events, total, overflow: false, log, logs, warnings }))
     }
 }
 
@@ -150,17 +165,24 @@ impl Link {
         Ok(Page { events: whole.iter().map(entry::event).collect(), linked, next, total })
     }
 
-    async fn entries(&mut self, call: &mut Call, paths: Vec<Path>) -> Result<Vec<BmcEvent>, BmcError> {
-        let mut events = Vec::with_capacity(paths.len());
+    /// Some entries, and what could not be read of them.
+    async fn entries(
+        &mut self,
+        call: &mut Call,
+        paths: Vec<Path>,
+    ) -> Result<(Vec<BmcEvent>, Vec<String>), BmcError> {
+        let (mut events, mut warnings) = (Vec::with_capacity(paths.len()), Vec::new());
         for path in paths {
             match self.get(call, &path).await {
-                Ok(document) => events.push(entry::event(&document)),
                 // Erased while we read.
                 Err(BmcError::Http { status: 404, .. }) => {}
-                Err(error) => return Err(error),
+                read => {
+                    let document = optional(read, &mut warnings, path.as_str())?;
+                    events.extend(document.as_ref().map(entry::event));
+                }
             }
         }
-        Ok(events)
+        Ok((events, warnings))
     }
 
     async fn clear_log(&mut self, call: &mut Call, log: String) -> Result<(), BmcError> {
@@ -170,5 +192,56 @@ impl Link {
         let ask = Ask::post(&target, json!({}));
         let answer = self.send(call, &ask).await?;
         if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::scripted;
+    use super::*;
+
+    /// Entries that are only linked, and a second page.
+    #[tokio::test(start_paused = true)]
+    async fn what_of_a_log_cannot_be_read_is_said_and_the_rest_is_told() {
+        for (broken, told, warns) in [
+            ("", vec!["1", "2", "3"], ""),
+            ("GET /L/1/E/2", vec!["1", "3"], "/L/1/E/2: HTTP 500"),
+            ("GET /L/1/E?2", vec!["1", "2"], "/L/1/E?2: HTTP 500: the pages from there on are not read"),
+        ] {
+            let hub = scripted::hub(move |request| {
+                let id = |id: &str| format!(r#"{{"Id": "{id}", "Message": "m"}}"#);
+                let body = match request {
+                    _ if request == broken => return Some((500, "{}".to_owned())),
+                    "GET /redfish/v1/" => scripted::ROOT.to_owned(),
+                    "GET /S" => r#"{"Members": [{"@odata.id": "/S/1"}]}"#.to_owned(),
+                    "GET /S/1" => {
+                        r#"{"PowerState": "On", "LogServices": {"@odata.id": "/L"}, "Links": {"ManagedBy": [{"@odata.id": "/M"}]}}"#
+                            .to_owned()
+                    }
+                    "GET /L" => r#"{"Members": [{"@odata.id": "/L/1"}]}"#.to_owned(),
+                    "GET /L/1" => {
+                        r#"{"Id": "SEL", "LogEntryType": "SEL", "Entries": {"@odata.id": "/L/1/E"}}"#.to_owned()
+                    }
+                    "GET /L/1/E" => {
+                        r#"{"Members": [{"@odata.id": "/L/1/E/1"}, {"@odata.id": "/L/1/E/2"}], "Members@odata.nextLink": "/L/1/E?2"}"#
+                            .to_owned()
+                    }
+                    "GET /L/1/E?2" => r#"{"Members": [{"@odata.id": "/L/1/E/3"}]}"#.to_owned(),
+                    "GET /L/1/E/1" => id("1"),
+                    "GET /L/1/E/2" => id("2"),
+                    "GET /L/1/E/3" => id("3"),
+                    _ => return Some((404, "{}".to_owned())),
+                };
+                Some((200, body))
+            });
+            let bmc = hub.bmc(scripted::address());
+            let log = bmc.event_log(9, Deadline::after(Duration::from_secs(60))).await.unwrap();
+            let ids: Vec<_> = log.events.iter().map(|event| event.id.as_str()).collect();
+            assert_eq!(ids, told, "{broken}");
+            assert_eq!(log.warnings.join("; "), warns);
+            hub.shutdown().await;
+        }
     }
 }

@@ -42,8 +42,8 @@ impl Firmware for RedfishBmc {
         let task = task.to_owned();
         self.call(deadline, move |link, call| {
             Box::pin(async move {
-                let path = Path::of(&task).filter(|path| path.as_str().starts_with("/redfish/"));
-                let path = path.ok_or_else(|| {
+                // A monitor may be anywhere on the BMC (DSP0266 §12.2).
+                let path = Path::of(&task).ok_or_else(|| {
                     let ask = Ask::get(&Path::ours(super::places::ROOT));
                     link.bad_answer(&ask, "a task's path as an update or a change of settings told it", &task)
                 })?;

@@ -10,20 +10,34 @@ pub(super) struct Reset {
     pub(super) types: &'static [&'static str],
     /// The state it leads to, if it names one: then repeating it does no harm.
     pub(super) reaches: Option<PowerState>,
+    /// Where none of them is offered and this is: the button, which does the same to a machine that is on.
+    pub(super) button: bool,
 }
 
-pub(super) const ON: Reset =
-    Reset { name: "power on", types: &["On", "ForceOn"], reaches: Some(PowerState::On) };
-pub(super) const OFF: Reset =
-    Reset { name: "power off", types: &["ForceOff"], reaches: Some(PowerState::Off) };
+impl Reset {
+    const fn event(name: &'static str, types: &'static [&'static str]) -> Self {
+        Self { name, types, reaches: None, button: false }
+    }
+
+    const fn to(state: PowerState, name: &'static str, types: &'static [&'static str]) -> Self {
+        Self { name, types, reaches: Some(state), button: false }
+    }
+}
+
+/// Pressed shortly, as a person does (DSP0268, ResetType): a machine that is on is asked to shut down, and one that is off starts.
+/// iLO 4 and iRMC S4 have it and no GracefulShutdown.
+pub(super) const BUTTON: &str = "PushPowerButton";
+
+pub(super) const ON: Reset = Reset::to(PowerState::On, "power on", &["On", "ForceOn"]);
+pub(super) const OFF: Reset = Reset::to(PowerState::Off, "power off", &["ForceOff"]);
 pub(super) const SOFT: Reset =
-    Reset { name: "soft power off", types: &["GracefulShutdown"], reaches: Some(PowerState::Off) };
-pub(super) const CYCLE: Reset = Reset { name: "power cycle", types: &["PowerCycle"], reaches: None };
-pub(super) const INTERRUPT: Reset = Reset { name: "a diagnostic interrupt", types: &["Nmi"], reaches: None };
+    Reset { button: true, ..Reset::to(PowerState::Off, "soft power off", &["GracefulShutdown"]) };
+pub(super) const CYCLE: Reset = Reset::event("power cycle", &["PowerCycle"]);
+pub(super) const INTERRUPT: Reset = Reset::event("a diagnostic interrupt", &["Nmi"]);
 /// Of the BMC itself.
-pub(super) const RESTART: Reset =
-    Reset { name: "a BMC reset", types: &["GracefulRestart", "ForceRestart"], reaches: None };
-pub(super) const RESET: Reset = Reset { name: "hard reset", types: &["ForceRestart"], reaches: None };
+pub(super) const RESTART: Reset = Reset::event("a BMC reset", &["GracefulRestart", "ForceRestart"]);
+/// Off and on is a hard reset too; GracefulRestart is none, since it waits for an operating system that may hang.
+pub(super) const RESET: Reset = Reset::event("hard reset", &["ForceRestart", "PowerCycle"]);
 
 /// A reset action: where a resource says what it offers, and where it is if it does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +86,28 @@ pub(super) fn offered_by_info(info: &Document) -> Vec<String> {
 
 /// The type to send. A BMC that does not say what it offers is offered our first.
 pub(super) fn choose(reset: &Reset, offered: &[String]) -> Option<&'static str> {
-    reset.types.iter().find(|ours| offered.is_empty() || offered.iter().any(|o| o == *ours)).copied()
+    let has = |kind: &str| offered.iter().any(|offered| offered == kind);
+    let ours = reset.types.iter().find(|ours| offered.is_empty() || has(ours)).copied();
+    ours.or_else(|| (reset.button && has(BUTTON)).then_some(BUTTON))
+}
+
+/// What the button would do to a machine that shall go off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Press {
+    /// What it is pressed for.
+    Does,
+    /// The machine is off, or on its way: pressed now, it would start it.
+    NotNeeded,
+    /// Nobody can tell.
+    Unknown,
+}
+
+pub(super) fn press(system: &Document) -> Press {
+    match (state(system), on_its_way(system)) {
+        (_, Some(PowerState::Off)) | (Some(PowerState::Off), None) => Press::NotNeeded,
+        (Some(PowerState::On), None) => Press::Does,
+        _ => Press::Unknown,
+    }
 }
 
 #[cfg(test)]
@@ -86,6 +121,28 @@ mod tests {
         assert_eq!(choose(&ON, &offered(&["ForceOn"])), Some("ForceOn"));
         assert_eq!(choose(&ON, &[]), Some("On"));
         assert_eq!(choose(&SOFT, &offered(&["On", "ForceOff"])), None);
+        assert_eq!(
+            choose(&SOFT, &offered(&["PushPowerButton", "GracefulShutdown"])),
+            Some("GracefulShutdown")
+        );
+        assert_eq!(choose(&SOFT, &offered(&["On", "PushPowerButton"])), Some("PushPowerButton"));
+        assert_eq!(choose(&OFF, &offered(&["On", "PushPowerButton"])), None);
+        assert_eq!(choose(&RESET, &offered(&["GracefulRestart", "PowerCycle"])), Some("PowerCycle"));
+        assert_eq!(choose(&RESET, &offered(&["GracefulRestart"])), None);
+    }
+
+    #[test]
+    fn the_button_is_for_a_machine_that_is_on() {
+        let press = |state: &str| {
+            press(&Document::parse(format!(r#"{{"PowerState": {state}}}"#).as_bytes(), None).unwrap())
+        };
+        assert_eq!(press(r#""On""#), Press::Does);
+        for off in [r#""Off""#, r#""PoweringOff""#] {
+            assert_eq!(press(off), Press::NotNeeded, "{off}");
+        }
+        for between in [r#""PoweringOn""#, "null", r#""Strange""#] {
+            assert_eq!(press(between), Press::Unknown, "{between}");
+        }
     }
 
     #[test]

@@ -32,11 +32,13 @@ impl RedfishBmc {
         let first = self.call(deadline, |link, call| {
             Box::pin(async move {
                 let joined = turn.begin();
-                Ok((joined, link.all_chassis(call).await?))
+                let mut warnings = Vec::new();
+                let chassis = link.all_chassis(call, &mut warnings).await?;
+                Ok((joined, chassis, warnings))
             })
         });
-        let (joined, chassis) = first.await?;
-        let mut read = Sensors::default();
+        let (joined, chassis, warnings) = first.await?;
+        let mut read = Sensors { warnings, ..Sensors::default() };
         let mut places = 0;
         for chassis in chassis {
             let lists: Vec<_> = ["Thermal", "Power"].iter().filter_map(|name| chassis.link(name)).collect();
@@ -52,7 +54,9 @@ impl RedfishBmc {
             }
             let Some(path) = chassis.link("Sensors").filter(|_| lists.is_empty()) else { continue };
             places += 1;
-            let members = self.call(deadline, |link, call| Box::pin(link.sensor_list(call, path))).await?;
+            let place = path.as_str().to_owned();
+            let members = self.call(deadline, |link, call| Box::pin(link.sensor_list(call, path))).await;
+            let members = optional(members, &mut read.warnings, &place)?.unwrap_or_default();
             for batch in members.chunks(BATCH) {
                 let batch = batch.to_vec();
                 let part = self.call(deadline, |link, call| Box::pin(link.sensors(call, batch))).await?;
@@ -60,7 +64,8 @@ impl RedfishBmc {
                 part.warnings.into_iter().for_each(|warning| inventory::warn(&mut read.warnings, warning));
             }
         }
-        if places == 0 {
+        // Where a chassis could not be read nobody knows whether there are some.
+        if places == 0 && read.warnings.is_empty() {
             return Err(BmcError::Unsupported { driver: DRIVER, capability: Capability::Sensors.as_str() });
         }
         Ok((joined, read))
@@ -75,11 +80,16 @@ impl ReadPowerDraw for RedfishBmc {
 }
 
 impl Link {
-    async fn all_chassis(&mut self, call: &mut Call) -> Result<Vec<Document>, BmcError> {
+    async fn all_chassis(
+        &mut self,
+        call: &mut Call,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Document>, BmcError> {
         let (_, system) = self.system(call).await?;
         let mut found = Vec::new();
-        for path in self.chassis(call, &system).await? {
-            found.extend(optional(self.get(call, &path).await, &mut Vec::new(), path.as_str())?);
+        let paths = optional(self.chassis(call, &system).await, warnings, "Chassis")?;
+        for path in paths.unwrap_or_default() {
+            found.extend(optional(self.get(call, &path).await, warnings, path.as_str())?);
         }
         Ok(found)
     }
@@ -104,7 +114,7 @@ impl Link {
         type Read = fn(&Document) -> Option<PowerDraw>;
         let ways: [(&str, Read); 2] =
             [("Power", readings::draw_of_power), ("EnvironmentMetrics", readings::draw_of_environment)];
-        for chassis in self.all_chassis(call).await? {
+        for chassis in self.all_chassis(call, &mut Vec::new()).await? {
             for (name, read) in ways {
                 let Some(path) = chassis.link(name) else { continue };
                 let document = optional(self.get(call, &path).await, &mut Vec::new(), name)?;

@@ -77,6 +77,8 @@ fn said(task: &BmcTask) -> String {
     format!("{:?}: {}", task.state, task.message)
 }
 
+/// Messages of a task that failed.
+const MOST_WORDS: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -118,8 +120,21 @@ pub(super) fn task(document: &Document, accepted: bool) -> BmcTask {
         // A monitor that has become what was made.
         None => BmcTaskState::Done,
     };
+    // It has come to its end, and not well (DSP0268 Task: TaskStatus).
+    let is_bad = state == BmcTaskState::Done && document.text("TaskStatus").as_deref() == Some("Critical");
+    let state = if is_bad { BmcTaskState::Failed } else { state };
     let percent = PERCENT.iter().find_map(|place| document.number(place));
-    let said = document.parts("Messages", 64).iter().rev().find_map(|message| message.text("Message"));
+    let messages = document.parts("Messages", 64);
+    let mut messages = messages.iter().rev().filter_map(|message| message.text("Message"));
+    let said = match state {
+        // Which of them says why nobody knows.
+        BmcTaskState::Failed => {
+            let mut last: Vec<_> = messages.take(MOST_WORDS).collect();
+            last.reverse();
+            Some(last.join("; ")).filter(|words| !words.is_empty())
+        }
+        _ => messages.next(),
+    };
     let own = document.text("Message").or_else(|| document.text("Oem/Dell/Message"));
     BmcTask {
         state,
@@ -190,6 +205,24 @@ mod tests {
         let hpe = r#"{"Oem": {"Hpe": {"State": "Writing", "FlashProgressPercent": 900}}}"#;
         assert_eq!(read(hpe, false), (BmcTaskState::Running, Some(100), "Writing".into()));
         assert_eq!(read("{}", true).0, BmcTaskState::Running);
+        let ended = |status: &str| {
+            let messages = r#"[{"Message": "1 of 2 parts"}, {"Message": "the image is not signed"}]"#;
+            read(
+                &format!(r#"{{"TaskState": "Completed", "TaskStatus": {status}, "Messages": {messages}}}"#),
+                false,
+            )
+        };
+        for good in [r#""OK""#, r#""Warning""#, "null", "7"] {
+            assert_eq!(ended(good).0, BmcTaskState::Done, "{good}");
+        }
+        let critical = ended(r#""Critical""#);
+        assert_eq!(critical.0, BmcTaskState::Failed);
+        assert_eq!(critical.2, "1 of 2 parts; the image is not signed");
+        assert_eq!(
+            read(r#"{"TaskState": "Running", "TaskStatus": "Critical"}"#, true).0,
+            BmcTaskState::Running,
+            "it goes on"
+        );
         assert_eq!(read(r#"{"Id": "made"}"#, false).0, BmcTaskState::Done);
         assert_eq!(
             read(r#"{"TaskState": 7, "PercentComplete": -1}"#, false),

@@ -8,7 +8,7 @@ use farrier_proto::inventory::Dispatch;
 use farrier_proto::rack::console_service_client::ConsoleServiceClient;
 use farrier_proto::rack::{
     AttachConsoleRequest, ConsoleAttach, ConsoleInput, ConsoleLogPage, ConsoleMode, ConsoleOutput,
-    ReadConsoleLogRequest, attach_console_request, console_input,
+    ReadConsoleLogRequest, attach_console_request, console_input, console_output,
 };
 use farrier_proto::scheduler::{
     AttachNodeConsoleRequest, NodeConsoleAttach, ReadNodeConsoleLogRequest, attach_node_console_request,
@@ -40,6 +40,7 @@ impl App {
         else {
             return Err(invalid("attach", "expected it as the first message"));
         };
+        let looks_on = attach.mode() == ConsoleMode::ReadOnly;
         let mode = mode(&attach)?;
         let (dispatch, mut rack) = self.console_of(&attach.name).await?;
         let audit = Audit { clients: self.clients.clone(), node: attach.name, actor: caller.actor() };
@@ -67,7 +68,7 @@ impl App {
                 }
                 () = tx.closed() => {}
                 () = down(outputs, &tx) => {}
-                status = up(inbound, inputs, &audit) => {
+                status = up(inbound, inputs, &audit, looks_on, &tx) => {
                     let _ = tx.send(Err(status)).await;
                 }
             }
@@ -107,16 +108,19 @@ impl App {
 }
 
 impl Audit {
-    /// What one types is not written down; what may stop or crash a machine is.
-    async fn input(&self, input: &ConsoleInput) -> Result<(), Status> {
-        match &input.what {
-            Some(console_input::What::SendBreak(_)) => self.record("console break", "").await,
-            Some(console_input::What::MagicSysrq(key)) => {
-                let key: String = key.chars().filter(char::is_ascii_alphanumeric).take(1).collect();
-                self.record("console magic-sysrq", &key).await
+    /// What one types is not written down; what may stop or crash a machine is, and where it is refused, as refused.
+    async fn input(&self, input: &ConsoleInput, is_refused: bool) -> Result<(), Status> {
+        let (action, refused, detail) = match &input.what {
+            Some(console_input::What::SendBreak(_)) => {
+                ("console break", "console break refused", String::new())
             }
-            Some(console_input::What::Chars(_)) | None => Ok(()),
-        }
+            Some(console_input::What::MagicSysrq(key)) => {
+                let key = key.chars().filter(char::is_ascii_alphanumeric).take(1).collect();
+                ("console magic-sysrq", "console magic-sysrq refused", key)
+            }
+            Some(console_input::What::Chars(_)) | None => return Ok(()),
+        };
+        self.record(if is_refused { refused } else { action }, &detail).await
     }
 }
 
@@ -134,11 +138,26 @@ async fn down(mut outputs: Streaming<ConsoleOutput>, tx: &mpsc::Sender<Result<Co
     }
 }
 
-/// From the caller to the rack; ends only with what stops the whole.
+/// Why an input goes no further, as far as can be told here: the rack would refuse it too, and the audit log must not say that it
+/// happened. Whether somebody else has taken the keyboard only the rack knows.
+fn refusal(input: &ConsoleInput, looks_on: bool) -> Option<&'static str> {
+    match &input.what {
+        _ if looks_on => Some("you only look on: what you typed goes nowhere"),
+        Some(console_input::What::MagicSysrq(key)) => {
+            let is_key = matches!(key.as_bytes(), [key] if key.is_ascii_alphanumeric());
+            (!is_key).then_some("a SysRq: expected one letter or digit")
+        }
+        _ => None,
+    }
+}
+
+/// From the caller to the rack, and to the caller what is refused here; ends only with what stops the whole.
 async fn up(
     mut inbound: Streaming<AttachNodeConsoleRequest>,
     inputs: mpsc::Sender<AttachConsoleRequest>,
     audit: &Audit,
+    looks_on: bool,
+    tx: &mpsc::Sender<Result<ConsoleOutput, Status>>,
 ) -> Status {
     loop {
         let input = match inbound.message().await {
@@ -153,8 +172,18 @@ async fn up(
             }
             Err(status) => return status,
         };
-        if let Err(status) = audit.input(&input).await {
+        let refused = refusal(&input, looks_on);
+        if let Err(status) = audit.input(&input, refused.is_some()).await {
             return status;
+        }
+        if let Some(why) = refused {
+            let what = Some(console_output::What::Notice(why.to_owned()));
+            let notice = ConsoleOutput { what, ..ConsoleOutput::default() };
+            if tx.send(Ok(notice)).await.is_err() {
+                // The caller is gone, which ends the whole.
+                std::future::pending::<()>().await;
+            }
+            continue;
         }
         let request = AttachConsoleRequest { what: Some(attach_console_request::What::Input(input)) };
         if inputs.send(request).await.is_err() {
@@ -170,5 +199,22 @@ fn mode(attach: &NodeConsoleAttach) -> Result<&'static str, Status> {
         ConsoleMode::Write => Ok("write"),
         ConsoleMode::Steal => Ok("steal"),
         ConsoleMode::Unspecified => Err(invalid("attach.mode", "expected read only, write or steal")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_rack_would_refuse_is_refused_before_it_is_written_down_as_done() {
+        let input = |what| ConsoleInput { what: Some(what) };
+        let sysrq = |key: &str| input(console_input::What::MagicSysrq(key.to_owned()));
+        let stops = input(console_input::What::SendBreak(true));
+        assert!(refusal(&stops, true).is_some() && refusal(&sysrq("b"), true).is_some());
+        assert!(refusal(&stops, false).is_none() && refusal(&sysrq("b"), false).is_none());
+        for bad in ["", "bb", "é", " "] {
+            assert!(refusal(&sysrq(bad), false).is_some(), "{bad:?}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::service::Reply;
 use super::tasks::Work;
 use crate::bmc::chassis::press_and_log;
 use crate::bmc::{
-    BootDeviceSelector, BootFlags, Chassis, ChassisError, ChassisIdentify, EventLog, PowerAction, PowerState,
+    BootDeviceSelector, BootFlags, Chassis, ChassisError, ChassisIdentify, PowerAction, PowerState,
 };
 
 /// A status, and the body of a refusal.
@@ -63,14 +63,13 @@ pub(super) async fn system(
 
 /// POST to ComputerSystem.Reset.
 pub(super) async fn reset(
-    personality: Personality,
+    config: &RedfishConfig,
     faults: &RedfishFaults,
     chassis: &dyn Chassis,
-    log: &EventLog,
     body: &Value,
 ) -> Outcome {
     let kind = body.get("ResetType").unwrap_or(&Value::Null);
-    let offered = kind.as_str().filter(|kind| personality.resets().contains(kind));
+    let offered = kind.as_str().filter(|kind| config.resets().contains(kind));
     let action = match offered {
         Some("On") => PowerAction::On,
         Some("ForceOff") => PowerAction::Off,
@@ -85,7 +84,7 @@ pub(super) async fn reset(
     if faults.forgets_power {
         return Ok(());
     }
-    match press_and_log(chassis, log, action).await {
+    match press_and_log(chassis, &config.log, action).await {
         Ok(_) => Ok(()),
         Err(ChassisError::PresentState) => {
             let words = "not possible in the present state";

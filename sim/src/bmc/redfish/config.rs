@@ -48,6 +48,8 @@ pub struct RedfishConfig {
     pub media_needs_protocol: bool,
     /// Whether reset types are told by an ActionInfo instead of inline.
     pub action_info: bool,
+    /// Reset types that a system offers; `None`: its personality's. See [`super::ILO_4_RESETS`].
+    pub resets: Option<&'static [&'static str]>,
     /// Whose service it pretends to be.
     pub personality: Personality,
     /// Whether the vendor's licence for virtual media is installed.
@@ -122,6 +124,7 @@ impl RedfishConfig {
             events: true,
             media_needs_protocol: false,
             action_info: false,
+            resets: None,
             personality: Personality::Plain,
             licensed: true,
             more_parts: 0,
@@ -129,6 +132,11 @@ impl RedfishConfig {
             ssh_console: None,
             address: None,
         }
+    }
+
+    /// Reset types that a system offers.
+    pub(super) fn resets(&self) -> &'static [&'static str] {
+        self.resets.unwrap_or(self.personality.resets())
     }
 
     /// The same as another vendor's.

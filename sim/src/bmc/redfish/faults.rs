@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::bmc::Resets;
 
 /// The default is a healthy service.
@@ -44,4 +46,38 @@ pub struct RedfishFaults {
     pub late: Duration,
     /// It starts again while it is being used: sessions forgotten, connections closed.
     pub resets: Option<Resets>,
+    /// One resource is broken.
+    pub broken: Option<Broken>,
+}
+
+/// A resource that cannot be read, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Without a slash at its end.
+    pub path: String,
+    pub how: Breakage,
+}
+
+/// What a GET of a broken resource comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Breakage {
+    /// This status.
+    Status(u16),
+    /// 200, and no JSON.
+    NotJson,
+    /// 200, and every property of it of another type.
+    WrongTypes,
+}
+
+/// See [`Breakage::WrongTypes`].
+pub(super) fn mistype(resource: &mut Value) {
+    let properties = resource.as_object_mut().into_iter().flatten();
+    for (_, value) in properties.filter(|(name, _)| !name.starts_with("@odata.")) {
+        *value = match value {
+            Value::String(_) => json!(7),
+            Value::Array(_) => json!({ "0": "one" }),
+            Value::Object(_) => json!(["one", 2]),
+            Value::Number(_) | Value::Bool(_) | Value::Null => json!("seven"),
+        };
+    }
 }

@@ -32,7 +32,7 @@ mod tasks;
 mod update;
 
 pub use config::{Conditions, Facts, RedfishConfig};
-pub use faults::RedfishFaults;
-pub use personality::Personality;
+pub use faults::{Breakage, Broken, RedfishFaults};
+pub use personality::{ILO_4_RESETS, Personality};
 pub use server::{RedfishHandle, RedfishServer};
 pub use update::Pushed;

@@ -6,6 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::resources::link;
 
+/// Reset types of HPE's iLO 4, by its reference of ComputerSystem.Reset: nobody asks the system but the button. Fujitsu's iRMC
+/// S4 has no GracefulShutdown either.
+pub const ILO_4_RESETS: &[&str] = &["On", "ForceOff", "ForceRestart", "Nmi", "PushPowerButton"];
+
 /// A vendor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Personality {

@@ -226,7 +226,7 @@ fn of_system(view: &View<'_>, id: &str, rest: &str) -> Option<Value> {
         ["ResetActionInfo"] => json!({
             "@odata.id": path, "@odata.type": "#ActionInfo.v1_1_2.ActionInfo", "Id": "ResetActionInfo",
             "Name": "Reset Action Info",
-            "Parameters": [{ "Name": "ResetType", "Required": true, "DataType": "String", "AllowableValues": view.config.personality.resets() }],
+            "Parameters": [{ "Name": "ResetType", "Required": true, "DataType": "String", "AllowableValues": view.config.resets() }],
         }),
         ["SecureBoot", rest @ ..] => return view.secure_boot.get(&path, rest),
         ["BootSources", rest @ ..] if view.config.old_firmware => {
@@ -260,10 +260,7 @@ fn whole_system(view: &View<'_>, id: &str, path: &str) -> Value {
         if view.config.action_info {
             reset.insert("@Redfish.ActionInfo".to_owned(), json!(format!("{path}/ResetActionInfo")));
         } else {
-            reset.insert(
-                "ResetType@Redfish.AllowableValues".to_owned(),
-                json!(view.config.personality.resets()),
-            );
+            reset.insert("ResetType@Redfish.AllowableValues".to_owned(), json!(view.config.resets()));
         }
     }
     let mut system = json!({

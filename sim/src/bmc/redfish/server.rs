@@ -22,7 +22,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::config::RedfishConfig;
-use super::faults::RedfishFaults;
+use super::faults::{self, Breakage, RedfishFaults};
 use super::service::{Asked, Reply, Service};
 use crate::bmc::Chassis;
 
@@ -259,12 +259,22 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Resu
         tokio::time::sleep(faults.delay).await;
     }
     anyhow::ensure!(!every(faults.drop_every), "dropped");
-    if faults.garbage {
+    let path = asked.path.trim_end_matches('/');
+    let broken = faults.broken.as_ref().filter(|one| asked.method == hyper::Method::GET && one.path == path);
+    let broken = broken.map(|one| one.how);
+    if faults.garbage || broken == Some(Breakage::NotJson) {
         let garbage = Bytes::from_static(b"<html>Redfish is starting\0\xff");
         return Ok(Response::new(Full::new(garbage).boxed_unsync()));
     }
-    let is_root = asked.path.trim_end_matches('/') == super::resources::ROOT;
+    let is_root = path == super::resources::ROOT;
+    let broken_status = match broken {
+        Some(Breakage::Status(status)) => {
+            Some(Reply::refusal(StatusCode::from_u16(status)?, "InternalError", "told to be broken"))
+        }
+        _ => None,
+    };
     let instead = match (&faults.redirect, faults.status) {
+        _ if broken_status.is_some() => broken_status,
         _ if faults.absent => {
             Some(Reply::refusal(StatusCode::NOT_FOUND, "ResourceMissingAtURI", "nothing here yet"))
         }
@@ -284,7 +294,11 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Resu
             let mut service = shared.service.lock().await;
             match service.listen(&asked, shared.faults.clone()) {
                 Some(events) => stream(events)?,
-                None => service.answer(&asked, &faults).await.into_response()?,
+                None => {
+                    let reply = service.answer(&asked, &faults).await;
+                    let mistyped = broken == Some(Breakage::WrongTypes);
+                    if mistyped { reply.changed(faults::mistype) } else { reply }.into_response()?
+                }
             }
         }
     };

@@ -111,6 +111,7 @@ impl Service {
             "" => "/",
             path => path,
         };
+        self.config.accounts.asked();
         // DSP0266 §13.3.4: what needs no authentication.
         let is_login = asked.method == Method::POST && path == SESSIONS && self.config.sessions;
         let is_open = asked.method == Method::GET && matches!(path, "/redfish" | ROOT);
@@ -283,8 +284,7 @@ impl Service {
                     let words = "The request failed because the machine is on its way to another state.";
                     return Some(Reply::refusal(StatusCode::CONFLICT, "ResourceInUse", words));
                 }
-                let outcome =
-                    changes::reset(self.config.personality, faults, &*chassis, &self.config.log, body).await;
+                let outcome = changes::reset(&self.config, faults, &*chassis, body).await;
                 let restart = matches!(
                     body.get("ResetType").and_then(Value::as_str),
                     Some("ForceRestart" | "GracefulRestart" | "PowerCycle")
@@ -551,6 +551,11 @@ impl Reply {
             Ok(()) => Self { status: StatusCode::NO_CONTENT, body: None, headers: Vec::new() },
             Err((status, body)) => Self { status, body: Some(body), headers: Vec::new() },
         }
+    }
+
+    pub(super) fn changed(mut self, change: fn(&mut Value)) -> Self {
+        self.body.iter_mut().for_each(change);
+        self
     }
 
     pub(super) fn redirect(to: &str) -> Self {
