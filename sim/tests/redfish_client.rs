@@ -7,10 +7,10 @@ mod auto;
 mod boot_mode;
 #[path = "redfish_client/boot_order.rs"]
 mod boot_order;
-#[path = "redfish_client/capabilities.rs"]
-mod capabilities;
 #[path = "redfish_client/broken.rs"]
 mod broken;
+#[path = "redfish_client/capabilities.rs"]
+mod capabilities;
 #[path = "redfish_client/event_stream.rs"]
 mod event_stream;
 #[path = "redfish_client/moves.rs"]

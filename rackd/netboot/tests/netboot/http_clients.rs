@@ -120,8 +120,11 @@ fn artifacts_are_served_whole_in_ranges_and_once() {
         let known = format!("If-None-Match: {tag}");
         assert!(curl(&cable, &["-H", &known], &path).0.starts_with("http/1.1 304"));
     }
-    let told: Vec<_> =
-        server.kinds().into_iter().filter(|kind| matches!(kind, EventKind::HttpAsked { status: 304, .. })).collect();
+    let told: Vec<_> = server
+        .kinds()
+        .into_iter()
+        .filter(|kind| matches!(kind, EventKind::HttpAsked { status: 304, .. }))
+        .collect();
     assert_eq!(told.len(), 2, "{told:?}");
     let failed = |status, name: &str| EventKind::HttpFailed { status, name: name.into() };
     assert!(curl(&cable, &[], "/artifacts/gone").0.starts_with("http/1.1 500"));
