@@ -35,29 +35,8 @@ const IPMI: &[Capability] = &[
     C::Watchdog,
     C::Accounts,
 ];
+/// Also HPE's: what is its own there is another way to the same.
 const REDFISH: &[Capability] = &[
-    C::Power,
-    C::Interrupt,
-    C::BootDevice,
-    C::BootOrder,
-    C::Identity,
-    C::Inventory,
-    C::Sensors,
-    C::PowerDraw,
-    C::EventLog,
-    C::Events,
-    C::Identify,
-    C::ResetBmc,
-    C::Network,
-    C::SetNetwork,
-    C::Accounts,
-    C::VirtualMedia,
-    C::Bios,
-    C::SecureBoot,
-    C::Firmware,
-];
-/// With a setting for the mode, whose name the vendor's row knows.
-const ILO: &[Capability] = &[
     C::Power,
     C::Interrupt,
     C::BootDevice,
@@ -135,7 +114,11 @@ const ILO_AND_IPMI: &[Capability] = &[
 async fn ask(bmc: &Bmc, capability: Capability) -> Result<(), BmcError> {
     let nothing = NetworkSettings::default();
     match capability {
-        C::Power => bmc.power_status(soon()).await.map(drop),
+        // What is asked of the machine later needs it on.
+        C::Power => {
+            bmc.power_on(soon()).await?;
+            bmc.power_status(soon()).await.map(drop)
+        }
         C::Interrupt => bmc.diagnostic_interrupt(soon()).await,
         C::BootDevice => bmc.boot_device(soon()).await.map(drop),
         C::BootMode => bmc.boot_mode(soon()).await.map(drop),
@@ -207,7 +190,7 @@ async fn every_capability_of_every_driver_is_given_by_name_or_refused_with_a_rea
     let fleet = [
         ("ipmi", Row { bmc: over_ipmi(0), gives: IPMI }),
         ("redfish", Row { bmc: recognised(&labs[0]).await, gives: REDFISH }),
-        ("ilo", Row { bmc: recognised(&labs[1]).await, gives: ILO }),
+        ("ilo", Row { bmc: recognised(&labs[1]).await, gives: REDFISH }),
         ("idrac", Row { bmc: recognised(&labs[2]).await, gives: IDRAC }),
         (
             "seamicro",
