@@ -373,7 +373,7 @@ async fn what_is_expected_becomes_a_node_by_itself_and_what_lacks_something_wait
     let waits = ok(op.discovered.get_discovered_machine(GetDiscoveredMachineRequest { name: name(3) }).await);
     assert!(waits.proposal.unwrap().missing.contains("racks/r1"));
     let actions = op.all_events().await.into_iter().filter(|e| e.resource == "discoveryPlan").count();
-    assert_eq!(actions, 3);
+    assert_eq!(actions, 5);
 }
 
 #[tokio::test]
