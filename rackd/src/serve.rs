@@ -20,6 +20,7 @@ use crate::reports::Reporter;
 use crate::rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
 use crate::secure;
 use crate::signed::Signer;
+use crate::snapshot::Kept;
 use crate::snapshots::Snapshots;
 use crate::tasks::{self, Tasks};
 use crate::volumes::Volumes;
@@ -166,10 +167,7 @@ pub async fn start(
     });
     report(&rack, &credentials)?;
     watch(&rack, &credentials)?;
-    tasks::resume(&rack).await?;
-    // After what tasks left.
-    let kept = known::open(&rack, &rack.config.data.join(known::FILE)).await;
-    open_segments(&rack).await;
+    let kept = restore(&rack).await?;
     rack.tracker.spawn(known::follow(rack.clone(), credentials.clone(), kept));
     rack.tracker.spawn(renew_tokens(rack.clone()));
     rack.tracker.spawn(homes::follow(rack.clone()));
@@ -349,19 +347,41 @@ async fn start_netboot(
     Ok(Netboot::start(netboot, table).await)
 }
 
+/// All that was served is served again, and machines are answered from then on.
+async fn restore(rack: &Arc<Rack>) -> anyhow::Result<Kept> {
+    let restored = async {
+        tasks::resume(rack).await?;
+        // After what tasks left.
+        anyhow::Ok(known::open(rack, &rack.config.data.join(known::FILE)).await)
+    };
+    let mut restored = std::pin::pin!(restored);
+    let Ok(kept) = tokio::time::timeout(RESTORES, &mut restored).await else {
+        // A disk that hangs, or images that a centre does not give: those that are known so far do not wait for the others.
+        tracing::warn!(
+            seconds = RESTORES.as_secs(),
+            "machines are answered before all that are known are served"
+        );
+        open_segments(rack).await;
+        return restored.await;
+    };
+    open_segments(rack).await;
+    kept
+}
+
 /// From now on machines are answered, since the table has all that are known: one that asks before would be taken for a
 /// stranger, and lose the address that it runs with.
 async fn open_segments(rack: &Rack) {
     // Those without an interface have somebody else's DHCP; netboot still needs to know them for scripts.
-    let segments = rack.config.segments.iter().map(segment).collect();
-    rack.netboot.update(|table| table.set_segments(segments));
-    rack.netboot.settled().await;
+    rack.netboot.open(rack.config.segments.iter().map(segment).collect()).await;
     for status in rack.netboot.segments() {
         if let Some(error) = status.error {
             tracing::error!(interface = %status.interface, %error, "segment not served as it shall be, trying again");
         }
     }
 }
+
+/// So long nobody is answered at most: firmware asks for a minute.
+const RESTORES: Duration = Duration::from_secs(20);
 
 /// Of BMCs, by their networks.
 fn reservations(config: &Config) -> impl Iterator<Item = (String, (MacAddr, Ipv4Addr))> {

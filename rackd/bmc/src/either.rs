@@ -81,6 +81,8 @@ impl Bmc {
             }
             // Neither has it: the first is the one that was asked for.
             Err(error) if error.is_lack() => Err(lack),
+            // The account is the first one's: power that is not offered there is not there.
+            Err(error) if capability == Capability::Power && error.is_wrong_password() => Err(lack),
             Err(error) => Err(error),
         }
     }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use farrier_ipmi::completion::{INSUFFICIENT_PRIVILEGE, NOT_IN_PRESENT_STATE};
+
 use crate::BmcError;
 
 impl BmcError {
@@ -42,14 +44,13 @@ impl BmcError {
     /// not happen, and asking again comes to the same.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        let refuses = matches!(
-            self,
-            Self::Unsupported { .. }
-                | Self::NotOffered { .. }
-                | Self::Http { .. }
-                | Self::Refused { .. }
-                | Self::Licence { .. }
-        );
+        let refuses = match self {
+            Self::Unsupported { .. } | Self::NotOffered { .. } | Self::Licence { .. } => true,
+            // A right that is missing, or a state that passes (RFC 9110 §15.5.10; IPMI 2.0 table 5-2, D4h and D5h).
+            Self::Http { status, .. } => !matches!(status, 401 | 403 | 409),
+            Self::Refused { code, .. } => !matches!(code.0, INSUFFICIENT_PRIVILEGE | NOT_IN_PRESENT_STATE),
+            _ => false,
+        };
         refuses && !self.is_transient()
     }
 

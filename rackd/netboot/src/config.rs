@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{BootFiles, Leases, SignedChain};
+use crate::{BootFiles, BootTable, Dhcp, Leases, SignedChain};
 
 /// Largest boot file in bytes. iPXE is 1 MiB, a signed shim and GRUB 3 MiB; kernels go over HTTP.
 const MAX_BOOT_FILE: u64 = 64 << 20;
@@ -57,6 +57,15 @@ impl Config {
             tftp_single_port: false,
             foreign_servers: true,
             leases: Leases::default(),
+        }
+    }
+
+    /// Says what machines do without boot files, where there are segments that machines boot in.
+    pub(crate) fn warn_without_boot_files(&self, table: &BootTable) {
+        if self.boot_files.by_architecture.is_empty() && table.served().any(|s| s.dhcp != Dhcp::Off) {
+            tracing::warn!(
+                "no boot files: only machines whose network cards have iPXE boot from the network"
+            );
         }
     }
 

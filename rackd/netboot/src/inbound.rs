@@ -22,20 +22,27 @@ pub(crate) fn count_lost(socket: &UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
+/// The next packet, when there is one. Who reads many in a row gives others their turn.
+pub(crate) async fn next(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
+    socket.async_io(Interest::READABLE, || read(socket, buffer)).await
+}
+
 /// The next packet, if there is one.
 pub(crate) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
-    socket.try_io(Interest::READABLE, || {
-        let mut told = nix::cmsg_space!(u32);
-        let mut parts = [IoSliceMut::new(buffer)];
-        let flags = MsgFlags::MSG_DONTWAIT;
-        let packet = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut told), flags)?;
-        let lost = packet.cmsgs()?.find_map(|told| match told {
-            ControlMessageOwned::RxqOvfl(lost) => Some(lost),
-            _ => None,
-        });
-        let from = packet.address.as_ref().and_then(address).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Received { len: packet.bytes, from, lost })
-    })
+    socket.try_io(Interest::READABLE, || read(socket, buffer))
+}
+
+fn read(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut told = nix::cmsg_space!(u32);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_DONTWAIT;
+    let packet = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut told), flags)?;
+    let lost = packet.cmsgs()?.find_map(|told| match told {
+        ControlMessageOwned::RxqOvfl(lost) => Some(lost),
+        _ => None,
+    });
+    let from = packet.address.as_ref().and_then(address).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Received { len: packet.bytes, from, lost })
 }
 
 fn address(from: &SockaddrStorage) -> Option<SocketAddr> {

@@ -135,11 +135,7 @@ impl Netboot {
         config.boot_files.keep(|name| config.files.contains_key(name));
         let sizes = config.files.iter().map(|(name, bytes)| (name.clone(), bytes.len() as u64));
         config.boot_files.sizes = sizes.collect();
-        if config.boot_files.by_architecture.is_empty() && table.served().any(|s| s.dhcp != Dhcp::Off) {
-            tracing::warn!(
-                "no boot files: only machines whose network cards have iPXE boot from the network"
-            );
-        }
+        config.warn_without_boot_files(&table);
         let shared = Arc::new(Shared {
             config,
             table: ArcSwap::from_pointee(table),
@@ -183,6 +179,13 @@ impl Netboot {
         self.shared.table.store(Arc::new(table));
         self.generation.send_modify(|generation| *generation += 1);
         out
+    }
+
+    /// Serves these segments from now on; when it returns, every interface that exists is listened on, as after [`Self::start`].
+    pub async fn open(&self, segments: Vec<Segment>) {
+        self.update(|table| table.set_segments(segments));
+        self.shared.config.warn_without_boot_files(&self.shared.table.load());
+        self.settled().await;
     }
 
     /// Waits until listeners match the table as it is now: each bound, or failed and in [`Self::segments`].
@@ -281,7 +284,8 @@ impl Netboot {
             shared.events.counters.shed(Shed::HttpFull, 1);
             if told.due(peer, Instant::now()) {
                 let detail = format!(
-                    "{peer}: expected no more connections of one address than its share while half of all are taken; it may ask                      again when some have ended"
+                    "{peer}: expected no more connections of one address than its share while half of all are taken; it may ask \
+                     again when some have ended"
                 );
                 shared.events.emit_from(peer, shared.who(peer), EventKind::HttpFull, detail);
             }

@@ -87,17 +87,15 @@ impl Server {
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut buffer = vec![0; 2048];
         loop {
-            let ready = tokio::select! {
+            let received = tokio::select! {
                 () = shutdown.cancelled() => break,
-                ready = self.here.socket.readable() => ready,
+                received = inbound::next(&self.here.socket, &mut buffer) => received,
             };
-            match ready.and_then(|()| inbound::receive(&self.here.socket, &mut buffer)) {
+            match received {
                 Ok(received) => {
                     self.here.shared.events.counters.shed(Shed::KernelTftp, self.lost.more(&received));
                     self.request(buffer.get(..received.len).unwrap_or_default(), received.from, &shutdown);
                 }
-                // Woken for nothing.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
                     tracing::debug!(interface = self.here.segment.interface, %error, "tftp receive failed");
                     tokio::time::sleep(Duration::from_millis(10)).await;

@@ -225,7 +225,7 @@ impl BmcService for BmcApi {
         if !task.starts_with("/redfish/") {
             return Err(invalid(
                 "task",
-                "expected a path as an update or a change of settings told it, /redfish/…",
+                "expected a path below /redfish/; a task elsewhere is followed by the update that began it, and not asked for by hand",
             ));
         }
         let deadline = Deadline::after(PATIENCE);

@@ -70,7 +70,18 @@ impl Step for SoftOff {
                 }
                 Err(error) => return Err(error.into()),
             }
-            if bmc.wait_power(PowerState::Off, Deadline::after(patience)).await? {
+            let deadline = Deadline::after(patience);
+            let is_off = loop {
+                match bmc.wait_power(PowerState::Off, deadline).await {
+                    // Another try would ask the system, or press its button, a second time.
+                    Err(error) if error.is_transient() && !deadline.is_past() => {
+                        tokio::time::sleep(LOOK_AGAIN.min(deadline.remaining())).await;
+                    }
+                    Err(error) if error.is_transient() => break false,
+                    waited => break waited?,
+                }
+            };
+            if is_off {
                 return read_back(cx, &bmc, PowerState::Off).await;
             }
             return force_off(cx, "the system did not switch itself off").await;
@@ -78,6 +89,9 @@ impl Step for SoftOff {
         ensure(cx, PowerState::Off).await
     }
 }
+
+/// Between looks at a BMC that did not answer the last one.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Takes the power away, and has the step say why for good.
 async fn force_off(cx: &Context<'_>, why: &str) -> Result<(), StepError> {

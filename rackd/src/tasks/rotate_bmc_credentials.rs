@@ -83,15 +83,18 @@ pub(super) async fn rotate(cx: &Context<'_>) -> Result<Rotated, StepError> {
         && wrong.is_wrong_password()
     {
         match old.bmc.prove_password(cx.call()).await {
+            // Perhaps it takes the new one at its next restart: nobody would know that one, were it forgotten now.
             Ok(()) => {
-                note_refusal(cx).await?;
-                return Err(kept_the_old(cx, wrong));
+                let then = "both passwords are kept: rotate again, which tries the same one; or say which it has, with \
+                            `--bmc-password-file`, which ends the rotation";
+                return Err(kept_the_old(cx, wrong, then));
             }
             // It is taken after all, or nobody's is right.
             Err(error) if error.is_wrong_password() => {
                 proven = login(bmcs.open_with(node, with_next, cx.call()).await, cx).await;
             }
-            Err(error) => return Err(error.into()),
+            // Another try would set the password again, and log in as often again.
+            Err(error) => return Err(StepError::fatal(format!("{error}; {wrong}: rotate again"))),
         }
     }
     match proven {
@@ -141,11 +144,11 @@ pub(super) async fn login_in_time(
 /// Parts of the time that a BMC has for a password, behind one log-in each: one that is quick is not waited for.
 const PAUSES: [f64; 2] = [0.2, 0.8];
 
-/// The BMC said yes and did nothing.
-pub(super) fn kept_the_old(cx: &Context<'_>, wrong: &BmcError) -> StepError {
+/// The BMC said yes and did nothing, so far.
+pub(super) fn kept_the_old(cx: &Context<'_>, wrong: &BmcError, then: &str) -> StepError {
     StepError::fatal(format!(
         "the BMC said yes to the new password, and {}s later it takes the old one and not the new: expected the new one to open \
-         it, saw {wrong}; the old password stays: look into the BMC's rules for passwords and its log, then rotate again",
+         it, saw {wrong}; look into the BMC's rules for passwords and its log; {then}",
         cx.rack.timeouts.password.as_secs()
     ))
 }

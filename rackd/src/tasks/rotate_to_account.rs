@@ -53,7 +53,15 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
                     }
                     error.into()
                 }
-                Made::Said(old) if keep_old(cx, &old, &new_user).await? => kept_the_old(cx, &wrong),
+                // Another try would make the account again, and log in as often again.
+                Made::Said(old) => match keep_old(cx, &old, &new_user).await {
+                    Ok(true) => kept_the_old(cx, &wrong, "the old account stays as it was: rotate again"),
+                    Ok(false) => {
+                        let neither = format!("it took neither the account {old_user:?} nor {new_user:?}");
+                        StepError::fatal(format!("{wrong}; {neither}"))
+                    }
+                    Err(error) => StepError::fatal(format!("{}; {wrong}: rotate again", error.message())),
+                },
                 _ => {
                     let neither = format!("it took neither the account {old_user:?} nor {new_user:?}");
                     StepError::fatal(format!("{wrong}; {neither}"))

@@ -171,6 +171,8 @@ impl Sel {
             }
         }
         Some(match cmd {
+            // Tables 31-2 and 31-4.
+            0x40 | 0x42 if self.erasing.is_some() => (completion::ERASE_IN_PROGRESS, Vec::new()),
             0x40 => (completion::OK, self.info()),
             0x42 if self.reserves_nothing => return None,
             0x42 => {

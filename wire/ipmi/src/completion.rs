@@ -10,6 +10,8 @@ pub struct CompletionCode(pub u8);
 
 /// Command completed normally.
 pub const OK: u8 = 0x00;
+/// Of Get SEL Info and Reserve SEL: the log is being erased (tables 31-2 and 31-4).
+pub const ERASE_IN_PROGRESS: u8 = 0x81;
 /// Node busy.
 pub const NODE_BUSY: u8 = 0xC0;
 /// Invalid command.

@@ -87,7 +87,7 @@ async fn a_disk_that_is_full_or_has_no_table_is_refused() {
     std::fs::write(bench.disk(), image(bench.dir.path(), &[])).unwrap();
     let error = bench.run(drive(&[("meta-data", b"")])).await.unwrap_err();
     assert_eq!(error.reason(), FailureReason::DiskTooSmall);
-    assert!(error.to_string().contains("at least 4194304 bytes for the config drive"), "{error}");
+    assert!(error.to_string().contains("at least 4194304 bytes (4 MiB) for the config drive"), "{error}");
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use farrier_ipmi::command::sel::{FIRST, GetSelRecord, LAST, SelRecord, SelTime};
-use farrier_ipmi::completion::{CompletionCode, INVALID_COMMAND, NOT_PRESENT, RESERVATION_INVALID};
+use farrier_ipmi::completion::{
+    CompletionCode, ERASE_IN_PROGRESS, INVALID_COMMAND, NOT_PRESENT, RESERVATION_INVALID,
+};
 use ipmi_rs_core::storage::sel::{ClearSel, ErasureProgress, GetSelInfo, ReserveSel, SelCommand, SelInfo};
 
 use super::driver::IpmiBmc;
@@ -133,10 +135,17 @@ impl Link {
             tokio::time::sleep(ERASING).await;
             progress = match self.command(call, ClearSel::get_status(reservation)).await {
                 // The erase itself cancels the reservation on some, and each record that comes meanwhile on all.
-                Err(error) if is_cancelled(&error) => {
-                    reservation = self.reserve_sel(call, before.as_ref()).await?;
-                    self.is_erased(call, before.as_ref()).await?
-                }
+                Err(error) if is_cancelled(&error) => match self.reserve_sel(call, before.as_ref()).await {
+                    Err(error) if is_erasing(&error) => ErasureProgress::InProgress,
+                    reserved => {
+                        reservation = reserved?;
+                        match self.is_erased(call, before.as_ref()).await {
+                            Err(error) if is_erasing(&error) => ErasureProgress::InProgress,
+                            erased => erased?,
+                        }
+                    }
+                },
+                Err(error) if is_erasing(&error) => ErasureProgress::InProgress,
                 asked => asked?,
             };
         }
@@ -170,6 +179,11 @@ impl Link {
         let is_erased = now.entries == 0 || is_other;
         Ok(if is_erased { ErasureProgress::Completed } else { ErasureProgress::InProgress })
     }
+}
+
+/// IPMI 2.0 tables 31-2 and 31-4: the log is being erased, and nothing else is said of it.
+fn is_erasing(error: &BmcError) -> bool {
+    matches!(error, BmcError::Refused { code: CompletionCode(ERASE_IN_PROGRESS), .. })
 }
 
 /// The reservation counts no longer.

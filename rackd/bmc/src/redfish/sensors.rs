@@ -64,8 +64,8 @@ impl RedfishBmc {
                 part.warnings.into_iter().for_each(|warning| inventory::warn(&mut read.warnings, warning));
             }
         }
-        // Where a chassis could not be read nobody knows whether there are some.
-        if places == 0 && read.warnings.is_empty() {
+        // Also where no chassis could be read: whoever else speaks for the machine is asked then.
+        if places == 0 {
             return Err(BmcError::Unsupported { driver: DRIVER, capability: Capability::Sensors.as_str() });
         }
         Ok((joined, read))

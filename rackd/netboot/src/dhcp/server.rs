@@ -262,6 +262,17 @@ impl Server {
         }
         let record = decision.lease.as_ref().and_then(|change| {
             if guest.is_some() {
+                // What was reserved for it before it has left for this.
+                if matches!(change, LeaseChange::Bound { .. })
+                    && self.leases().reserved(
+                        request.mac,
+                        &segment.network,
+                        &LeaseChange::Released,
+                        SystemTime::now(),
+                    )
+                {
+                    self.waiting.write_beside();
+                }
                 return self.leases().pooled(&ask(request), &segment.network, change, SystemTime::now());
             }
             if self.leases().reserved(request.mac, &segment.network, change, SystemTime::now()) {
@@ -336,6 +347,9 @@ impl Server {
         if request.kind == MessageType::Request
             && request.server_id.is_none()
             && let Some(its) = self.leases().of_port(request.mac, &segment.network, now)
+            && request.requested_ip.unwrap_or(request.ciaddr) == its.ip
+            // Of the pool it may have it as anybody.
+            && !(pool.first..=pool.last).contains(&its.ip)
         {
             self.runs_on(&its, request);
             return Guest::Nothing;

@@ -25,6 +25,8 @@ use axum::{
 pub use file::respond;
 pub use serve::{Limits, serve, serve_unix, serve_with};
 
+use farrier_model::size::exact;
+
 use crate::{Artifact, BootEntry, BootTable, EventKind, MacAddr, given, script, server::Shared};
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -180,8 +182,9 @@ fn told_asked(
 ) {
     if answer.extensions().get::<file::Asked>().is_some() {
         let kind = EventKind::HttpAsked { status: answer.status().as_u16(), name: name.to_owned() };
-        let bytes = answer.headers().get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok());
-        let bytes = bytes.map(|len| format!("{len} bytes ")).unwrap_or_default();
+        let bytes =
+            answer.headers().get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
+        let bytes = bytes.map(|len| exact(len) + " ").unwrap_or_default();
         let detail = format!("{bytes}{}", asked(peer, method, headers));
         shared.events.emit_from(peer.ip(), shared.who(peer.ip()), kind, detail);
     }

@@ -230,12 +230,14 @@ impl Leases {
         table: &BootTable,
         now: SystemTime,
     ) -> Option<Ipv4Addr> {
+        // Of others that run with what was reserved for them, also where it is no more.
+        let held = self.0.reserved.of_others(ask.mac, &segment.network, now);
         let mut pools = lock(&self.0.pools);
         if !pools.contains_key(&segment.network) {
             pools.insert(segment.network.clone(), Book::default());
         }
         let book = pools.get_mut(&segment.network)?;
-        let ip = book.address(ask, pool, |ip| usable(ip, segment, table), now)?;
+        let ip = book.address(ask, pool, |ip| usable(ip, segment, table) && !held.contains(&ip), now)?;
         book.offer(&segment.network, ask, ip, now);
         Some(ip)
     }

@@ -71,8 +71,8 @@ impl Reserved {
         self.changed(&mut leases, key, change, now)
     }
 
-    /// The same of DHCPv6. A port has one lease, of the one reservation that both its addresses come from: it runs as long as
-    /// either says, and ends by DHCPv6 where that alone began it.
+    /// The same of DHCPv6. A port has one lease, of the one reservation that both its addresses come from: it runs until the later of
+    /// both ends, and is given back by IPv4, or by DHCPv6 where that alone began it since we started.
     pub(super) fn change_six(
         &self,
         mac: MacAddr,
@@ -186,6 +186,13 @@ impl Reserved {
     pub(super) fn of_port(&self, mac: MacAddr, network: &str, now: SystemTime) -> Option<Lease> {
         let leases = lock(&self.leases);
         leases.by_port.get(&(mac, network.to_owned())).filter(|lease| lease.expires_at > now).cloned()
+    }
+
+    /// Addresses that other ports than this one run with in a network.
+    pub(super) fn of_others(&self, mac: MacAddr, network: &str, now: SystemTime) -> HashSet<Ipv4Addr> {
+        let leases = lock(&self.leases);
+        let others = leases.by_port.values().filter(|lease| lease.mac != mac && lease.network == network);
+        others.filter(|lease| lease.expires_at > now).map(|lease| lease.ip).collect()
     }
 
     pub(super) fn by_ip(&self, ip: Ipv4Addr, now: SystemTime) -> Option<Lease> {

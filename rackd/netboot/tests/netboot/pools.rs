@@ -193,6 +193,29 @@ fn a_machine_whose_reservation_is_gone_keeps_its_address_until_it_asks_for_anoth
     assert!(told(&cable).contains("ip=10.77.0.200"), "a stranger like others: {}", told(&cable));
 }
 
+/// As a line that is taken out of a list of BMCs: what was reserved was one of the pool.
+#[test]
+fn a_reservation_of_the_pool_that_is_gone_is_renewed_out_of_the_pool_and_given_to_nobody_else() {
+    let cable = Cable::new();
+    let mut server = serve(&cable, unchecked(pool("10.77.0.50", "10.77.0.51")));
+    server.netboot.update(|table| table.publish(entry(Boot::None)));
+    let bound = dhclient_on(&cable, "c0", 6, "-1");
+    assert!(text(&bound).contains("bound to 10.77.0.50"), "{}", text(&bound));
+    server.netboot.update(|table| table.unpublish_mac(MAC));
+    cable
+        .client
+        .sh("ip link add m0 link c0 address 52:54:00:77:00:02 type macvlan mode bridge; ip link set m0 up");
+    let args = ["-f", "-q", "-n", "-t", "3", "-T", "1", "-i", "m0", "-r", "10.77.0.50", "-s", "/bin/true"];
+    assert!(cable.client.client(20, "udhcpc", "udhcpc", &args).status.success());
+    let other = server.netboot.leases().into_iter().find(|lease| lease.mac != MAC).unwrap();
+    assert_eq!(other.ip.to_string(), "10.77.0.51", "somebody runs with the other one");
+    let again = text(&dhclient_on(&cable, "c0", 6, "-1"));
+    assert!(again.contains("bound to 10.77.0.50") && !again.contains("NAK"), "{again}");
+    let its: Vec<_> = server.netboot.leases().into_iter().filter(|lease| lease.mac == MAC).collect();
+    assert!(matches!(its[..], [ref one] if matches!(one.kind, LeaseKind::Pool(_))), "{its:?}");
+    server.wait(5, |kind| *kind == EventKind::Ack);
+}
+
 #[test]
 fn an_address_that_somebody_answers_for_is_not_offered() {
     for deaf_to_echo in [false, true] {
