@@ -263,14 +263,9 @@ impl Server {
         let record = decision.lease.as_ref().and_then(|change| {
             if guest.is_some() {
                 // What was reserved for it before it has left for this.
-                if matches!(change, LeaseChange::Bound { .. })
-                    && self.leases().reserved(
-                        request.mac,
-                        &segment.network,
-                        &LeaseChange::Released,
-                        SystemTime::now(),
-                    )
-                {
+                let (mac, now) = (request.mac, SystemTime::now());
+                let bound = matches!(change, LeaseChange::Bound { .. });
+                if bound && self.leases().reserved(mac, &segment.network, &LeaseChange::Released, now) {
                     self.waiting.write_beside();
                 }
                 return self.leases().pooled(&ask(request), &segment.network, change, SystemTime::now());
