@@ -175,9 +175,7 @@ impl Leases {
         change: &LeaseChange,
         now: SystemTime,
     ) -> bool {
-        if let LeaseChange::Bound { seconds, .. } = change {
-            self.0.longest.fetch_max((*seconds).into(), Ordering::Relaxed);
-        }
+        self.note_length(change);
         self.0.reserved.change(mac, network, change, now)
     }
 
@@ -189,10 +187,15 @@ impl Leases {
         change: &LeaseChange,
         now: SystemTime,
     ) -> bool {
+        self.note_length(change);
+        self.0.reserved.change_six(mac, network, change, now)
+    }
+
+    /// How long a lease lasts that was given, for when the clock is set.
+    fn note_length(&self, change: &LeaseChange) {
         if let LeaseChange::Bound { seconds, .. } = change {
             self.0.longest.fetch_max((*seconds).into(), Ordering::Relaxed);
         }
-        self.0.reserved.change_six(mac, network, change, now)
     }
 
     /// What a packet of a machine with an address of a pool does; the record is to be committed before anybody is told.
