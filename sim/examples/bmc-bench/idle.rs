@@ -1,5 +1,6 @@
 //! What a Redfish BMC costs in memory while nobody asks it, as rackd's watch holds them: a handle and a session each, looked at
-//! once in a while, and no connection in between.
+//! once in a while, and no connection in between. First as the watch does it, spread over a part of each minute; then all at once,
+//! after which the allocator keeps what a thousand open connections needed.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use farrier_bmc::redfish::Tuning;
+use farrier_bmc::{Bmc, Deadline};
 
 use crate::usage::resident;
 use crate::web::{handles, hub, timed};
@@ -51,14 +53,37 @@ pub(crate) fn run() -> Result<()> {
         // The actors run once and wait.
         tokio::task::yield_now().await;
         row("known, not asked yet")?;
+        // Connections are closed, sessions kept.
+        let pause = Tuning::default().idle_disconnect + Duration::from_secs(1);
+        for look in 1..=LOOKS {
+            spread(&bmcs).await?;
+            tokio::time::sleep(pause).await;
+            row(&format!("look {look}, spread over {} s", SPREAD.as_secs()))?;
+        }
         for look in 1..=LOOKS {
             timed(&bmcs).await?;
-            row(&format!("look {look}, connections open"))?;
-            tokio::time::sleep(Tuning::default().idle_disconnect + Duration::from_secs(1)).await;
-            row(&format!("look {look}, connections closed, sessions kept"))?;
+            tokio::time::sleep(pause).await;
+            row(&format!("look {look}, all at once"))?;
         }
         drop(bmcs);
         hub.shutdown().await;
         Ok(())
     })
 }
+
+/// As rackd's watch spreads a round of a minute.
+const SPREAD: Duration = Duration::from_secs(24);
+
+async fn spread(bmcs: &[Bmc]) -> Result<()> {
+    let each = SPREAD.div_f64(bmcs.len().max(1) as f64);
+    let looks = (0..).zip(bmcs).map(|(nth, bmc)| async move {
+        tokio::time::sleep(each * nth).await;
+        bmc.power_status(Deadline::after(PATIENCE)).await
+    });
+    let looks = futures::future::join_all(looks).await;
+    let failed = looks.iter().filter(|look| look.is_err()).count();
+    ensure!(failed == 0, "{failed} of {} BMCs that are well were not read", looks.len());
+    Ok(())
+}
+
+const PATIENCE: Duration = Duration::from_secs(35);

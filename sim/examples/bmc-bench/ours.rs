@@ -26,7 +26,12 @@ pub(crate) fn run(count: usize, peers: usize, runs: usize, mix: Mix) -> Result<(
         drop(memory);
         let memory = all_healthy("all that are well", &healthy, runs).await?;
         println!("\n{memory}\n");
-        with_bad(count, mix).await?;
+        sweeps("none is bad", &healthy, mix).await?;
+        let bad = match mix {
+            Mix::Tenth => "one in ten is bad",
+            Mix::Half => "half are bad",
+        };
+        sweeps(bad, &(0..count).collect::<Vec<_>>(), mix).await?;
         println!("\nload after: {}", load());
         Ok(())
     })
@@ -107,16 +112,12 @@ async fn sweep(bmcs: &[(usize, Bmc)]) -> Vec<Look> {
     futures::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await
 }
 
-/// All BMCs, with the bad ones: what those that are well notice of it.
-async fn with_bad(count: usize, mix: Mix) -> Result<()> {
+/// Two sweeps over these, told by kind: beside each other, what those that are well notice of the bad ones.
+async fn sweeps(caption: &str, which: &[usize], mix: Mix) -> Result<()> {
     let hub = IpmiHub::bind().await?;
-    let bmcs = handles(&hub, &(0..count).collect::<Vec<_>>());
+    let bmcs = handles(&hub, which);
     println!(
-        "| {} bad | BMCs | read | p50 ms | p99 ms | longest s | all at s |\n|---|--:|--:|--:|--:|--:|--:|",
-        match mix {
-            Mix::Tenth => "one in ten is",
-            Mix::Half => "half are",
-        }
+        "\n| {caption} | BMCs | read | p50 ms | p99 ms | longest s | all at s |\n|---|--:|--:|--:|--:|--:|--:|"
     );
     for round in ["first sweep", "second sweep"] {
         let used = own_cpu()?;
