@@ -9,6 +9,7 @@ mod block;
 mod bmc;
 mod boot;
 mod boot_cd;
+mod boot_steps;
 mod cache;
 mod config;
 mod consoles;

@@ -101,6 +101,11 @@ impl Secrets {
         token
     }
 
+    /// Whether the one that is served is nobody's to use any more.
+    pub(crate) fn is_newest_boot_token_used(&self) -> bool {
+        self.boot_tokens.last().is_some_and(|token| token.used_by.is_some())
+    }
+
     /// Uses a token. The same key may use it again: its answer may have been lost.
     pub(crate) fn use_boot_token(&mut self, token: &str, key: &str) -> TokenUse {
         let outcome = self.look_at_boot_token(token, key);
@@ -168,9 +173,13 @@ mod tests {
         let mut secrets = Secrets::default();
         let token = secrets.new_boot_token();
         assert_eq!(secrets.use_boot_token("other", "k1"), TokenUse::Unknown);
+        assert!(!secrets.is_newest_boot_token_used());
         assert_eq!(secrets.use_boot_token(&token, "k1"), TokenUse::First);
+        assert!(secrets.is_newest_boot_token_used());
         assert_eq!(secrets.use_boot_token(&token, "k1"), TokenUse::Again);
         assert_eq!(secrets.use_boot_token(&token, "k2"), TokenUse::UsedByAnother);
+        secrets.new_boot_token();
+        assert!(!secrets.is_newest_boot_token_used());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::bmc::Bmcs;
 use crate::boot_cd::{self, BootCds};
+use crate::boot_steps;
 use crate::cache::{ImageCache, Room};
 use crate::config::{Config, DhcpMode, Role, SegmentConfig, SwitchDriver};
 use crate::consoles::Consoles;
@@ -174,6 +175,8 @@ pub async fn start(
     // Before anybody can log in.
     let sessions = rack.volumes.targets().subscribe();
     rack.tracker.spawn(disk_access::renew(rack.clone(), sessions));
+    let sessions = rack.volumes.targets().subscribe();
+    rack.tracker.spawn(boot_steps::follow_disks(rack.clone(), sessions));
     rack.tracker.spawn(discovery::run(rack.clone()));
     rack.tracker.spawn(housekeeping::keep_room(rack.clone()));
     keep_certificate(&rack, &credentials);

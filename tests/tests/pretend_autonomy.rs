@@ -102,6 +102,9 @@ async fn boot_without_a_centre(mut site: Site) {
         assert!(has("DHCPACK"), "{trace:#?}");
         assert_eq!(has("TFTP done"), fetches && rom == Rom::Pxe, "{kind:?} {trace:#?}");
         assert_eq!(has("HTTP boot script"), fetches || rom == Rom::Ipxe, "{kind:?} {trace:#?}");
+        // And what came after the script.
+        assert_eq!(has("iSCSI login"), kind == Kind::Diskless, "{kind:?} {trace:#?}");
+        assert_eq!(has("agent registered"), kind == Kind::Ramdisk, "{kind:?} {trace:#?}");
         let [net @ .., _] = node.address().octets();
         let tenant = matches!(kind, Kind::Disk | Kind::Diskless);
         assert_eq!(net, if tenant { [10, 91, 0] } else { [10, 90, 0] }, "{kind:?}");

@@ -1,6 +1,7 @@
 //! Driver `auto`: Redfish where the BMC answers it, else IPMI; what worked is remembered.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -96,28 +97,52 @@ impl Auto {
                 Err(error) => self.put_off(node, self.again, &error),
             }
         }
-        // The second must have its time too.
-        let half = Deadline::at(Instant::now() + deadline.remaining() / 2);
-        let first = if ipmi_first { &ipmi } else { &redfish };
-        let failed = match self.try_one(node, first, &ipmi, half).await {
-            Ok(bmc) => return Ok((bmc, self.wrong(node))),
-            Err(error) if is_final(&error) => return Err(error),
-            Err(error) => error,
-        };
-        let second = if ipmi_first { &redfish } else { &ipmi };
-        match self.try_one(node, second, &ipmi, deadline).await {
-            Ok(bmc) => {
-                if !ipmi_first {
-                    self.learn(node, &failed);
+        let (first, second) = if ipmi_first { (&ipmi, &redfish) } else { (&redfish, &ipmi) };
+        self.first_of(node, (first, second), &ipmi, deadline).await
+    }
+
+    /// The second begins when the first has failed, or has said nothing for half of the time: the first goes on meanwhile, since a
+    /// BMC that takes seconds for each answer needs all of it.
+    async fn first_of(
+        &self,
+        node: &str,
+        (first, second): (&Bmc, &Bmc),
+        ipmi: &Bmc,
+        deadline: Deadline,
+    ) -> Result<(Bmc, Option<BmcError>), BmcError> {
+        let redfish_first = first.driver() != ipmi.driver();
+        let mut one = pin!(self.try_one(node, first, ipmi, deadline));
+        let mut other = pin!(self.try_one(node, second, ipmi, deadline));
+        let mut late = pin!(tokio::time::sleep(deadline.remaining() / 2));
+        let (mut failed, mut also_failed, mut is_late) = (None, None, false);
+        loop {
+            tokio::select! {
+                biased;
+                tried = &mut one, if failed.is_none() => match tried {
+                    Ok(bmc) => return Ok((bmc, also_failed.or_else(|| self.wrong(node)))),
+                    Err(error) if is_final(&error) => return Err(error),
+                    Err(error) => failed = Some(error),
+                },
+                tried = &mut other, if also_failed.is_none() && (is_late || failed.is_some()) => match tried {
+                    Ok(bmc) => {
+                        if let (true, Some(error)) = (redfish_first, &failed) {
+                            self.learn(node, error);
+                        }
+                        return Ok((bmc, failed));
+                    }
+                    Err(error) => also_failed = Some(error),
+                },
+                () = &mut late, if !is_late => is_late = true,
+            }
+            (failed, also_failed) = match (failed, also_failed) {
+                (Some(_), Some(error)) if is_final(&error) => return Err(error),
+                (Some(one), Some(other)) => {
+                    let (one, other) = (Box::new(one), Box::new(other));
+                    let (redfish, ipmi) = if redfish_first { (one, other) } else { (other, one) };
+                    return Err(BmcError::NoDriver { redfish, ipmi });
                 }
-                Ok((bmc, Some(failed)))
-            }
-            Err(error) if is_final(&error) => Err(error),
-            Err(error) => {
-                let (failed, error) = (Box::new(failed), Box::new(error));
-                let (redfish, ipmi) = if ipmi_first { (error, failed) } else { (failed, error) };
-                Err(BmcError::NoDriver { redfish, ipmi })
-            }
+                either => either,
+            };
         }
     }
 
@@ -253,5 +278,77 @@ fn is_final(error: &BmcError) -> bool {
         BmcError::Certificate { pinned, .. } => *pinned,
         BmcError::WrongPassword { .. } => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Power, PowerState};
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    /// Says after so long that it is on, or that nobody is there.
+    struct After(u64, bool);
+
+    #[async_trait]
+    impl Power for After {
+        async fn power_status(&self, deadline: Deadline) -> Result<PowerState, BmcError> {
+            let wait = Duration::from_secs(self.0).min(deadline.remaining());
+            tokio::time::sleep(wait).await;
+            if self.1 && wait == Duration::from_secs(self.0) { Ok(PowerState::On) } else { Err(absent()) }
+        }
+
+        async fn power_on(&self, _: Deadline) -> Result<(), BmcError> {
+            Err(absent())
+        }
+
+        async fn power_off(&self, _: Deadline) -> Result<(), BmcError> {
+            Err(absent())
+        }
+
+        async fn power_soft(&self, _: Deadline) -> Result<(), BmcError> {
+            Err(absent())
+        }
+
+        async fn power_cycle(&self, _: Deadline) -> Result<(), BmcError> {
+            Err(absent())
+        }
+
+        async fn power_reset(&self, _: Deadline) -> Result<(), BmcError> {
+            Err(absent())
+        }
+    }
+
+    fn absent() -> BmcError {
+        BmcError::AnswerLost { addr: SocketAddr::from(([127, 0, 0, 1], 1)), command: "none", power_now: None }
+    }
+
+    fn bmc(driver: &'static str, after: After) -> Bmc {
+        Bmc::new(driver).with_power(Arc::new(after))
+    }
+
+    /// Which driver is found with 35 s, and after how many: what worked before, how long each takes and whether it answers then.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_takes_its_time_has_all_of_it_and_holds_nobody_up() {
+        for (before, redfish, ipmi, found, seconds) in [
+            (None, After(1, true), After(0, true), Some("redfish"), 1),
+            // A BMC of five seconds an answer, whose Redfish is refused.
+            (Some("ipmi"), After(0, false), After(30, true), Some("ipmi"), 30),
+            (None, After(0, false), After(30, true), Some("ipmi"), 30),
+            (None, After(20, true), After(60, true), Some("redfish"), 20),
+            // A Redfish that swallows everything: IPMI begins at half of the time.
+            (None, After(60, true), After(1, true), Some("ipmi"), 18),
+            (Some("redfish"), After(25, true), After(60, true), Some("redfish"), 25),
+            (None, After(60, true), After(60, true), None, 35),
+        ] {
+            let auto = Auto::knowing(before.map(|driver| ("n1".to_owned(), driver)));
+            let begin = Instant::now();
+            let deadline = Deadline::after(Duration::from_secs(35));
+            let opened = auto.open("n1", bmc("redfish", redfish), bmc("ipmi", ipmi), deadline).await;
+            let driver = opened.as_ref().ok().map(|(bmc, _)| bmc.driver());
+            let took = begin.elapsed().as_millis().div_ceil(1000);
+            assert_eq!((driver, took), (found, seconds), "{opened:?}");
+        }
     }
 }

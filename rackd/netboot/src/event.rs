@@ -187,6 +187,16 @@ pub enum EventKind {
     },
     /// A TLS handshake failed.
     TlsFailed,
+    /// A machine has logged in to its iSCSI disk (RFC 7143 §6). Whoever serves the disk says so: [`crate::Server::tell`].
+    IscsiLogin,
+    /// Its session has ended.
+    IscsiLogout,
+    /// A login to an iSCSI disk was refused.
+    IscsiRefused,
+    /// The ramdisk runs, and its agent has shown the boot's secret.
+    AgentRegistered,
+    /// An agent whose boot's secret is not good.
+    AgentRefused,
     /// A packet that nobody can read was dropped. Told once a minute and sender, of machines of the table.
     Malformed {
         /// What it was to be.
@@ -246,7 +256,12 @@ impl EventKind {
             | Self::HttpAsked { .. }
             | Self::HttpFull
             | Self::HttpFailed { .. }
-            | Self::TlsFailed => false,
+            | Self::TlsFailed
+            | Self::IscsiLogin
+            | Self::IscsiLogout
+            | Self::IscsiRefused
+            | Self::AgentRegistered
+            | Self::AgentRefused => false,
         }
     }
 }
@@ -323,6 +338,11 @@ impl fmt::Display for EventKind {
             Self::HttpFull => "HTTP is full",
             Self::HttpFailed { status, name } => return write!(f, "HTTP {name}: {status}"),
             Self::TlsFailed => "TLS handshake failed",
+            Self::IscsiLogin => "iSCSI login",
+            Self::IscsiLogout => "iSCSI session ended",
+            Self::IscsiRefused => "iSCSI login refused",
+            Self::AgentRegistered => "agent registered",
+            Self::AgentRefused => "agent refused",
             Self::Malformed { protocol } => return write!(f, "malformed {protocol} packet"),
             Self::Flood => "flood",
             Self::SegmentUp => "segment up",

@@ -136,6 +136,8 @@ pub(crate) enum Shed {
     KernelTftp,
     /// We, of DHCP: its machine said the same again before it was answered.
     SaidAgain,
+    /// We, of DHCPv6: its machine asked from more addresses than it can have.
+    ManySources,
     /// We: all transfers of TFTP are taken, or the address has its share of them.
     TftpFull,
     /// We: the address has its share of the connections of HTTP.
@@ -148,6 +150,7 @@ impl Shed {
             Self::Kernel => "kernel",
             Self::KernelTftp => "kernel_tftp",
             Self::SaidAgain => "said_again",
+            Self::ManySources => "many_sources",
             Self::TftpFull => "tftp_full",
             Self::HttpFull => "http_full",
         }
@@ -192,6 +195,11 @@ fn words(kind: &EventKind) -> (&'static str, &'static str) {
         EventKind::HttpFull => ("http", "full"),
         EventKind::HttpFailed { .. } => ("http", "failed"),
         EventKind::TlsFailed => ("tls", "failed"),
+        EventKind::IscsiLogin => ("iscsi", "login"),
+        EventKind::IscsiLogout => ("iscsi", "logout"),
+        EventKind::IscsiRefused => ("iscsi", "refused"),
+        EventKind::AgentRegistered => ("agent", "registered"),
+        EventKind::AgentRefused => ("agent", "refused"),
         EventKind::HttpFirmware { .. } => ("http", "firmware"),
         EventKind::HttpArtifact { .. } => ("http", "artifact"),
         EventKind::Malformed { protocol } => (protocol, "malformed"),

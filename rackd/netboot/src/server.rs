@@ -238,6 +238,11 @@ impl Netboot {
         self.shared.elsewhere.asked().await
     }
 
+    /// What a machine did next, at a service that is not ours: by its address, as far as that is known to be one's.
+    pub fn tell(&self, from: IpAddr, kind: EventKind, detail: String) {
+        self.shared.events.emit_from(from, self.shared.who(from), kind, detail);
+    }
+
     /// What happened so far, counted, in the text format of Prometheus.
     #[must_use]
     pub fn metrics(&self) -> String {

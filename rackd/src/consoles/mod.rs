@@ -30,8 +30,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use way::ByAccess;
 
-/// Opening a line: two sessions at worst, of a slow BMC.
-const OPEN: Duration = Duration::from_secs(30);
+/// Opening a line: two sessions at worst, of a BMC that takes five seconds for each answer. One that is dead is given up sooner.
+const OPEN: Duration = Duration::from_secs(75);
 
 /// For closing one: its BMC may have gone, and its log be on a slow disk.
 const LEAVE: Duration = Duration::from_secs(10);

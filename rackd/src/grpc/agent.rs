@@ -6,6 +6,7 @@ use crate::rack::Rack;
 use crate::secrets::TokenUse;
 use crate::tasks::TaskHandle;
 use farrier_identity::{Identity, Peer, ca};
+use farrier_netboot::EventKind;
 use farrier_proto::agent::agent_service_server::AgentService;
 use farrier_proto::agent::{
     RegisterRequest, RegisterResponse, SessionRequest, SessionResponse, session_request,
@@ -33,6 +34,12 @@ impl AgentService for AgentApi {
         &self,
         request: Request<RegisterRequest>,
     ) -> Result<Response<RegisterResponse>, Status> {
+        let address = request.extensions().get::<Peer>().map(|peer| peer.addr.ip());
+        let tell = |kind, detail: &str| {
+            if let Some(address) = address {
+                self.rack.netboot.tell(address, kind, detail.to_owned());
+            }
+        };
         let request = request.into_inner();
         let key = ca::request_key_digest(&request.csr_der)
             .map_err(|e| invalid("csr_der", e))?
@@ -43,6 +50,7 @@ impl AgentService for AgentApi {
                 TokenUse::Unknown => {}
                 TokenUse::UsedByAnother => {
                     tracing::warn!(node.id = %task.node, "a boot token was used twice");
+                    tell(EventKind::AgentRefused, "another ramdisk has used its boot's secret");
                     task.agent.refuse(
                         "a second ramdisk came with a token that was used already: it was refused".to_owned(),
                     );
@@ -58,6 +66,7 @@ impl AgentService for AgentApi {
                     let node = task.node.clone();
                     // Not in its way: who is answered late asks again.
                     if used == TokenUse::First {
+                        tell(EventKind::AgentRegistered, "");
                         let rack = Arc::clone(&self.rack);
                         let renewed = async move { crate::tasks::token_used(&rack, &task).await };
                         self.rack.tracker.spawn(renewed);
@@ -69,15 +78,20 @@ impl AgentService for AgentApi {
         if let Some((mac, used)) = self.rack.discovery.found.use_token(&request.token, &key) {
             if used == TokenUse::UsedByAnother {
                 tracing::warn!(%mac, "a boot token was used twice");
+                tell(EventKind::AgentRefused, "another ramdisk has used its boot's secret");
                 return Err(used_by_another());
             }
             let sign = |identity| {
                 self.rack.agent_ca.sign_request(&request.csr_der, &identity, &[], CERTIFICATE_VALID)
             };
             let certificate_der = sign(discovery::identity(mac)).map_err(|e| invalid("csr_der", e))?;
+            if used == TokenUse::First {
+                tell(EventKind::AgentRegistered, "");
+            }
             discovery::registered(&self.rack, mac, used, request.hardware);
             return Ok(Response::new(RegisterResponse { certificate_der, node: discovery::name(mac) }));
         }
+        tell(EventKind::AgentRefused, "its boot's secret belongs to no task: the task may have ended");
         Err(refuse(
             Code::PermissionDenied,
             Reason::TokenUnknown,

@@ -17,8 +17,9 @@ use tonic::{Code, Status};
 const CHANGE: Duration = Duration::from_secs(60);
 /// From then until it should be seen: BMCs take half a minute to bring their interface up.
 const SEEN: Duration = Duration::from_secs(60);
-/// Of one look, and between two.
+/// Of the first look; each has twice the time of the one before.
 const LOOK: Duration = Duration::from_secs(10);
+/// Between two.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is asked for, checked before anybody is told of it, by the rules that the scheduler checked it by.
@@ -132,15 +133,22 @@ async fn look(
     wanted: &NetworkSettings,
     until: Deadline,
 ) -> Result<NetworkInterface, BmcError> {
+    // Its session is kept from one look to the next: a slow BMC needs more than one look to open it.
+    let mut found = None;
+    let mut patience = LOOK;
     loop {
-        let deadline = Deadline::after(LOOK.min(until.remaining()));
+        let deadline = Deadline::after(patience.min(until.remaining()));
         let seen = async {
-            let opened = rack.bmc.open(node, access.clone(), deadline).await?;
-            opened.bmc.settle_network(wanted, deadline).await
+            let bmc: &Bmc = match &mut found {
+                Some(bmc) => bmc,
+                none => none.insert(rack.bmc.open(node, access.clone(), deadline).await?.bmc),
+            };
+            bmc.settle_network(wanted, deadline).await
         };
         match seen.await {
             Err(error) if until.remaining() > PAUSE && !error.is_wrong_password() => {
                 tracing::debug!(node, %error, "the BMC is not seen as it shall be yet");
+                patience *= 2;
                 tokio::time::sleep(PAUSE).await;
             }
             other => return other,

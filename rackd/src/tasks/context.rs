@@ -97,7 +97,9 @@ impl Context<'_> {
     async fn open_bmc(&self) -> Result<Opened, StepError> {
         let machine = self.machine()?;
         let access = self.access().await?;
-        let opened = self.rack.bmc.open(&machine.name, access, self.call()).await?;
+        // A log-in is six answers over IPMI: a BMC that takes five seconds for each has told its driver then.
+        let deadline = Deadline::after(self.rack.timeouts.bmc_call.mul_f64(1.5));
+        let opened = self.rack.bmc.open(&machine.name, access, deadline).await?;
         if let Some(error) = &opened.passed_over {
             let driver = opened.bmc.driver();
             tracing::info!(node.id = %self.task.node, driver, %error, "another bmc driver does not work");

@@ -229,11 +229,11 @@ pub(crate) async fn renew_boot_token(rack: &Arc<Rack>, task: &Arc<TaskHandle>) {
     }
 }
 
-/// A boot CD is read by pieces, so that nobody sees when a boot has all of it: the next token comes when this one is used.
+/// A token was used: the next boot needs another. A boot CD is read by pieces, so that nobody sees when a boot has all of it; and
+/// that somebody fetched a script may not have been noticed.
 pub(crate) async fn token_used(rack: &Arc<Rack>, task: &Arc<TaskHandle>) {
-    let machine = task.spec.machine.as_ref();
-    let media = machine.is_some_and(|m| m.boot_interface() == BootInterface::VirtualMedia);
-    if media && task.serves_ramdisk.load(Ordering::Acquire) {
+    let used = task.with_secrets(crate::secrets::Secrets::is_newest_boot_token_used).await;
+    if used && task.serves_ramdisk.load(Ordering::Acquire) {
         renew_boot_token(rack, task).await;
     }
 }

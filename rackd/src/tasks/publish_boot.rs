@@ -36,7 +36,7 @@ impl Step for Ramdisk {
 }
 
 /// Publishes the boot script or the boot CD with a new token. Also called after each script given out, and after each token
-/// of a CD that was used, so that every boot has a token of its own.
+/// that was used while it was still served, so that every boot has a token of its own.
 pub(crate) async fn serve_ramdisk(cx: &Context<'_>) -> Result<Vec<Ipv4Addr>, StepError> {
     let machine = cx.machine()?;
     let token = cx.task.edit_secrets(|s| s.new_boot_token()).await?;

@@ -183,9 +183,13 @@ async fn machine(watched: &mut Watched, deadline: Deadline) -> Option<Machine> {
     }
     let bmc = &watched.bmc.as_ref()?.bmc;
     let driver = bmc.driver_of(Capability::Identity)?;
-    // Spread, so that a rack's BMCs are not all asked in one round.
-    watched.machine_at = Some(now + MACHINE.mul_f64(rand::random_range(0.75..1.25)));
-    let identity = bmc.identity(deadline).await.ok()?;
+    let identity = bmc.identity(deadline).await;
+    // Of one that may answer another time it is not known that it is the same: the next look asks again.
+    if !identity.as_ref().is_err_and(BmcError::is_transient) {
+        // Spread, so that a rack's BMCs are not all asked in one round.
+        watched.machine_at = Some(now + MACHINE.mul_f64(rand::random_range(0.75..1.25)));
+    }
+    let identity = identity.ok()?;
     let uuid = identity.guid.map(hyphened).unwrap_or_default();
     let serial = word(&identity.serial);
     let address = watched.words.place();

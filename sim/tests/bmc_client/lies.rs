@@ -66,3 +66,19 @@ async fn sensor_records_are_read_once_until_they_change() {
     assert!(changed > second * 2, "{second}, changed {changed}");
     lab.stop().await;
 }
+
+/// Ten minutes of nobody asking, which is none here: they are no longer kept.
+#[tokio::test]
+async fn sensor_records_that_nobody_needs_are_forgotten() {
+    let lab = Lab::start_with(Tuning { keep_records: Duration::ZERO, ..quick() }, |_| {}).await;
+    let bmc = lab.client();
+    let cost = async || {
+        let before = lab.bmc.datagrams();
+        assert_eq!(bmc.sensors(soon()).await.unwrap().sensors.len(), 6);
+        lab.bmc.datagrams() - before
+    };
+    let (first, second) = (cost().await, cost().await);
+    // But for the session, which is there.
+    assert!(second * 2 > first, "{first}, then {second}");
+    lab.stop().await;
+}

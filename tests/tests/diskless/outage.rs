@@ -105,7 +105,10 @@ async fn log_in(console: &mut Console) -> Result<()> {
     console.types("echo FARRIER-$((6*7))-$(hostname) $(uname -s)\r")?;
     console.shows("FARRIER-42-hammer Linux").await?;
     console.types("systemd-run --unit=witness /usr/local/sbin/witness\r")?;
-    console.shows("Running as unit: witness.service").await
+    console.shows("Running as unit: witness.service").await?;
+    // A BREAK and a letter, which Linux answers itself.
+    console.types("\r~Sh")?;
+    console.shows("sysrq: HELP : loglevel(0-9)").await
 }
 
 /// The file system of an instance's root: whole, and clean once its journal is replayed, as a mount would. Returns

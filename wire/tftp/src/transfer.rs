@@ -63,6 +63,8 @@ pub struct Transfer {
     send_oack: bool,
     acked: u64,
     sent: u64,
+    /// `sent`, as far as it ever was.
+    furthest: u64,
     /// `acked` when a repeated ACK last rewound the window.
     rewound_at: Option<u64>,
     /// Of the window that is out.
@@ -89,6 +91,7 @@ impl Transfer {
             send_oack: negotiating,
             acked: 0,
             sent: 0,
+            furthest: 0,
             rewound_at: None,
             tries: 0,
             progressed_at: now,
@@ -210,6 +213,16 @@ impl Transfer {
         self.deadline = now + self.pace.wait(self.tries);
     }
 
+    /// The client's port is closed, or its host is away, and the caller waits no longer. With the last block out it has the file and
+    /// runs it: its last ACK was lost, or never sent.
+    pub fn handle_gone(&mut self) {
+        // It has answered something since it asked.
+        let answered = self.acked > 0 || !(self.negotiating || self.agreed.accepted.is_empty());
+        if self.outcome == Outcome::Running && answered && self.furthest == self.last {
+            self.outcome = Outcome::Unconfirmed;
+        }
+    }
+
     /// The next datagram to send, until `None`: then wait for a datagram or for [`Self::poll_timeout`].
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         if self.outcome != Outcome::Running {
@@ -226,6 +239,7 @@ impl Transfer {
         let block_bytes = u64::from(self.agreed.block_bytes);
         let offset = self.sent * block_bytes;
         self.sent += 1;
+        self.furthest = self.furthest.max(self.sent);
         let len = block_bytes.min(self.size.saturating_sub(offset));
         Some(Transmit::Data { block: wire(self.sent), offset, len: usize::try_from(len).unwrap_or_default() })
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farrier_ipmi::client::ClientSession;
-use farrier_ipmi::command::sdr::{SdrRepositoryInfo, Sensor};
 use farrier_ipmi::command::{CloseSession, SetSessionPrivilegeLevel};
 use farrier_ipmi::completion::{CompletionCode, command_name};
 use farrier_ipmi::lan::LanMessage;
@@ -21,6 +20,7 @@ use super::exchange::{self, Effort, InSession, Spent};
 use super::hub::Shared;
 use super::quirks::Quirks;
 use super::reason::{Reason, excerpt};
+use super::sensors::Records;
 use super::tuning::Tuning;
 use super::wire::Wire;
 use crate::actor::{Call, Line, Repeat};
@@ -52,8 +52,7 @@ pub(crate) struct Link {
     pub(super) quirks: Option<Quirks>,
     /// A change of the power that was acknowledged and may not be told yet.
     pub(super) change: Option<Change>,
-    /// The sensors' records, and of when they are.
-    pub(super) records: Option<(SdrRepositoryInfo, Arc<[Sensor]>)>,
+    pub(super) records: Option<Records>,
     /// Kept here also while a command is under way, so that whoever gives up a call loses no session: BMCs have few.
     session: Option<ClientSession>,
     /// Of the session that was opened last.
@@ -85,6 +84,7 @@ impl Line for Link {
 
     fn idle(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async {
+            self.forget_old_records();
             if self.last_wanted.elapsed() >= self.tuning().idle_close {
                 Link::close(self).await;
             } else {
@@ -190,6 +190,7 @@ impl Link {
         repeat: Repeat,
     ) -> Result<Vec<u8>, BmcError> {
         self.last_wanted = Instant::now();
+        self.forget_old_records();
         loop {
             let is_new = self.ensure_session(call).await?;
             let (tries, single_wait) = match repeat {

@@ -10,6 +10,7 @@ use farrier_ipmi::command::sdr::{
 };
 use farrier_ipmi::completion::{CompletionCode, RESERVATION_INVALID};
 use ipmi_rs_core::storage::sdr::{SensorType, decode_event};
+use tokio::time::Instant;
 
 use super::driver::IpmiBmc;
 use super::link::Link;
@@ -30,6 +31,14 @@ const TRIES: u32 = 4;
 const BMC: u8 = 0x20;
 /// Warnings are for people.
 const MOST_WARNINGS: usize = 16;
+
+/// The sensors' records, of when they are, and when they were needed last.
+#[derive(Debug)]
+pub(super) struct Records {
+    info: SdrRepositoryInfo,
+    sensors: Arc<[Sensor]>,
+    used: Instant,
+}
 
 #[async_trait]
 impl ReadSensors for IpmiBmc {
@@ -88,7 +97,7 @@ impl IpmiBmc {
         if let Some(info) = info {
             let kept = Arc::clone(&known);
             self.call(deadline, move |link, _| {
-                link.records = Some((info, kept));
+                link.records = Some(Records { info, sensors: kept, used: Instant::now() });
                 Box::pin(async { Ok(()) })
             })
             .await?;
@@ -108,8 +117,17 @@ impl Link {
             Err(BmcError::Refused { .. } | BmcError::Malformed { .. }) => return Ok((None, None)),
             Err(error) => return Err(error),
         };
-        let known = self.records.as_ref().filter(|(then, _)| *then == info);
-        Ok((Some(info), known.map(|(_, sensors)| Arc::clone(sensors))))
+        let known = self.records.as_mut().filter(|records| records.info == info).map(|records| {
+            records.used = Instant::now();
+            Arc::clone(&records.sensors)
+        });
+        Ok((Some(info), known))
+    }
+
+    /// Records that nobody needs are memory: a BMC whose power is read, and nothing else, costs little.
+    pub(super) fn forget_old_records(&mut self) {
+        let keep = self.tuning().keep_records;
+        self.records.take_if(|records| records.used.elapsed() >= keep);
     }
 
     /// Some records from `next` on, and where to go on.

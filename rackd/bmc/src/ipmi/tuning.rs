@@ -27,6 +27,9 @@ pub struct Tuning {
     /// A session that nobody has used for so long is closed. Longer than the pause between two polls of the power, so that
     /// a poll needs no log-in: BMCs write each into their log.
     pub idle_close: Duration,
+    /// Sensors' records that nobody has needed for so long are forgotten, and read again when somebody does: they are more memory
+    /// than all else of a BMC.
+    pub keep_records: Duration,
     /// Wait before a busy BMC, or one without a free session, is asked again; doubles each time.
     pub busy_delay: Duration,
     /// Failed calls in a row until the circuit breaker opens.
@@ -54,6 +57,7 @@ impl Default for Tuning {
             min_interval: Duration::from_millis(5),
             keep_alive: Duration::from_secs(40),
             idle_close: Duration::from_secs(180),
+            keep_records: Duration::from_secs(10 * 60),
             busy_delay: Duration::from_millis(250),
             breaker_failures: 3,
             breaker_pause: Duration::from_secs(10),

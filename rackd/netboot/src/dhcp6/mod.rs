@@ -11,6 +11,7 @@ mod foreign;
 mod reply;
 mod request;
 mod server;
+mod sources;
 
 #[cfg(test)]
 mod tests;

@@ -11,10 +11,11 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::decide::word;
+use super::sources::Sources;
 use super::{Request6, decide6};
 use crate::decode::Packet;
 use crate::dhcp::waiting::Waiting;
-use crate::{BootTable, EventKind, Segment, server::Shared, socket};
+use crate::{BootTable, EventKind, Segment, metrics::Shed, server::Shared, socket};
 use farrier_model::Seldom;
 
 pub(crate) struct Server {
@@ -25,6 +26,7 @@ pub(crate) struct Server {
     relays: Seldom,
     /// Leases, which nobody waits for.
     waiting: Waiting,
+    sources: Sources,
 }
 
 impl Server {
@@ -37,7 +39,7 @@ impl Server {
             socket.join_multicast_v6(&group, index)?;
         }
         let waiting = Waiting::new(shared.config.leases.clone());
-        Ok(Self { shared, segment, socket, relays: Seldom::default(), waiting })
+        Ok(Self { shared, segment, socket, relays: Seldom::default(), waiting, sources: Sources::default() })
     }
 
     /// Answers until `shutdown`.
@@ -121,6 +123,14 @@ impl Server {
             }
         }
         let Some(reply) = decision.reply else { return };
+        // A relay is one neighbour, whoever asks through it.
+        let mac = decision.mac.filter(|_| request.relays.is_empty());
+        if mac.is_some_and(|mac| !self.sources.admits(mac, *from.ip(), Instant::now())) {
+            self.shared.events.counters.shed(Shed::ManySources, 1);
+            let why =
+                "asked from more addresses in a minute than one machine has: is somebody asking in its name?";
+            return self.ignored(&table, &request, bytes, *from.ip(), why);
+        }
         // RFC 8415 §7.2: clients hear 546, relays 547; from where a packet was sent says nothing.
         let port = if request.relays.is_empty() { CLIENT_PORT } else { SERVER_PORT };
         let to = SocketAddrV6::new(*from.ip(), port, 0, from.scope_id());

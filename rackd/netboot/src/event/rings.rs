@@ -269,6 +269,8 @@ impl Ring {
             EventKind::HttpScriptRefused
             | EventKind::HttpFailed { .. }
             | EventKind::TlsFailed
+            | EventKind::IscsiRefused
+            | EventKind::AgentRefused
             | EventKind::TftpRefused
             | EventKind::AnswerNotSent
             | EventKind::Ignored { .. }

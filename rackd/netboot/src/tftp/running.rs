@@ -85,6 +85,9 @@ impl Running {
         let options = std::mem::take(&mut self.options);
         self.emit(mac, node.as_deref(), EventKind::TftpStart, options);
         let unreachable = self.drive(permit, shutdown).await.err();
+        if unreachable.is_some() {
+            self.transfer.handle_gone();
+        }
         let (bytes, elapsed) = (self.transfer.bytes_acked(), started.elapsed());
         let (kind, detail) = match (self.transfer.outcome(), unreachable) {
             // What it has of it is a secret that it knows now.

@@ -199,12 +199,10 @@ fn check_rule(at: &str, rule: &DiscoveryRule) -> Result<(), Status> {
         return Err(invalid(&field("node_name"), format!("expected any of {known}, saw {unknown:?}")));
     }
     check::word(&field("resource_class"), &rule.resource_class)?;
-    let hex = |c: char| c.is_ascii_hexdigit() || c == ':';
-    if rule.mac_prefix.len() > 17 || !rule.mac_prefix.chars().all(hex) {
-        return Err(invalid(
-            &field("mac_prefix"),
-            "expected the beginning of a MAC address, such as 52:54:00",
-        ));
+    if super::proposal::mac_digits(&rule.mac_prefix).is_none() {
+        let text =
+            format!("expected the beginning of a MAC address, such as 52:54:00, saw {:?}", rule.mac_prefix);
+        return Err(invalid(&field("mac_prefix"), text));
     }
     if !rule.subnet.is_empty() && super::proposal::subnet(&rule.subnet).is_none() {
         return Err(invalid(&field("subnet"), "expected a network such as 10.90.0.0/24"));

@@ -193,9 +193,26 @@ pub(super) fn subnet(text: &str) -> Option<(u32, u32)> {
     Some((address.parse::<Ipv4Addr>().ok()?.to_bits() & mask, mask))
 }
 
+/// A MAC address or its beginning, as labels and switches write it (`52:54:00`, `52-54-00`, `5254.00`, `525400`), without what is
+/// between; `None`: it is none.
+pub(super) fn mac_digits(text: &str) -> Option<String> {
+    let groups: Vec<&str> = text.split([':', '-', '.']).collect();
+    let (last, before) = groups.split_last()?;
+    let whole = |group: &&str| matches!(group.len(), 2 | 4 | 6);
+    let digits = groups.concat().to_ascii_lowercase();
+    let is_mac = digits.len() <= 12
+        && digits.chars().all(|c| c.is_ascii_hexdigit())
+        && before.iter().all(whole)
+        && last.len() <= 12;
+    is_mac.then_some(digits)
+}
+
 fn matches(rule: &DiscoveryRule, machine: &DiscoveredMachine) -> bool {
     let system = system(machine);
-    let mac = machine.boot_mac_address.to_lowercase();
+    let has_prefix = || {
+        let mac = mac_digits(&machine.boot_mac_address);
+        mac_digits(&rule.mac_prefix).zip(mac).is_some_and(|(prefix, mac)| mac.starts_with(&prefix))
+    };
     let in_subnet = || {
         let ip = machine.ip_address.parse::<Ipv4Addr>();
         subnet(&rule.subnet).zip(ip.ok()).is_some_and(|((network, mask), ip)| ip.to_bits() & mask == network)
@@ -207,7 +224,7 @@ fn matches(rule: &DiscoveryRule, machine: &DiscoveredMachine) -> bool {
     ]
     .into_iter()
     .all(|(pattern, text)| pattern.is_empty() || glob(&serial(pattern), &serial(text)))
-        && mac.starts_with(&rule.mac_prefix.to_lowercase())
+        && (rule.mac_prefix.is_empty() || has_prefix())
         && (rule.subnet.is_empty() || in_subnet())
 }
 
@@ -519,11 +536,25 @@ mod tests {
             DiscoveryRule { model: "PowerEdge".into(), ..all.clone() },
             DiscoveryRule { serial_number: "*9".into(), ..all.clone() },
             DiscoveryRule { mac_prefix: "52:54:01".into(), ..all.clone() },
+            DiscoveryRule { mac_prefix: "525401".into(), ..all.clone() },
             DiscoveryRule { subnet: "10.91.0.0/24".into(), ..all.clone() },
         ] {
             assert!(!matches(&other, &machine()), "{other:?}");
         }
         assert!(glob("a*b*c", "axxbxxc") && glob("*", "") && !glob("a*a", "a") && !glob("ab", "abc"));
+    }
+
+    #[test]
+    fn the_beginning_of_a_mac_address_is_read_as_people_write_it() {
+        for text in
+            ["52:54:00", "52-54-00", "5254.00", "525400", "52:54:0", "52:54:", "52:54:00:00:00:01", ""]
+        {
+            let rule = DiscoveryRule { mac_prefix: text.to_uppercase(), ..DiscoveryRule::default() };
+            assert!(matches(&rule, &machine()), "{text:?}");
+        }
+        for text in ["zz", "5:54:00", "52:54:00:00:00:01:02", "52::54", ":52", "52 54"] {
+            assert_eq!(mac_digits(text), None, "{text:?}");
+        }
     }
 
     #[test]

@@ -80,6 +80,39 @@ fn any_block_size_is_agreed_as_it_is_or_cut_to_a_frame_and_the_file_comes_whole(
     }
 }
 
+/// Its last ACK was lost, or its ROM sends none, and what it started has no such port: it has the file. One that goes before the last
+/// block went out has not.
+#[test]
+fn a_client_whose_port_closes_after_the_last_block_has_its_file() {
+    for (options, size, acked) in [
+        (&[("blksize", "512"), ("windowsize", "4")][..], 2000, 0),
+        (&[("blksize", "512")], 1000, 1),
+        (&[("tsize", "0")], 100, 0),
+        (&[], 1000, 1),
+    ] {
+        let now = Instant::now();
+        let mut transfer = accept(options, size, now);
+        drain(&mut transfer);
+        if !options.is_empty() {
+            transfer.handle_gone();
+            assert_eq!(transfer.outcome(), &Outcome::Running, "it has not answered at all");
+            transfer.handle_datagram(&ack(0), now);
+        }
+        for block in 0..acked {
+            drain(&mut transfer);
+            transfer.handle_gone();
+            assert_eq!(transfer.outcome(), &Outcome::Running, "blocks are left");
+            transfer.handle_datagram(&ack(block + 1), now);
+        }
+        drain(&mut transfer);
+        // It is said while the window is sent again, of which one block may be out.
+        transfer.handle_timeout(transfer.poll_timeout().unwrap());
+        transfer.poll_transmit().unwrap();
+        transfer.handle_gone();
+        assert_eq!(transfer.outcome(), &Outcome::Unconfirmed, "{options:?}");
+    }
+}
+
 /// RFC 2347: EDK2 refuses an OACK with `tsize` in it that it did not ask for, and switches one with octets behind its last value.
 #[test]
 fn an_oack_has_what_was_asked_for_in_that_order_and_not_an_octet_more() {
