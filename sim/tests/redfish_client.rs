@@ -15,6 +15,8 @@ mod capabilities;
 mod event_stream;
 #[path = "redfish_client/moves.rs"]
 mod moves;
+#[path = "redfish_client/off_and_on.rs"]
+mod off_and_on;
 #[path = "redfish_client/password_change.rs"]
 mod password_change;
 #[path = "redfish_client/profiles.rs"]
@@ -32,8 +34,8 @@ use std::time::Duration;
 
 use farrier_bmc::redfish::{PlainDial, RedfishAddress, RedfishHub, Trust, Tuning};
 use farrier_bmc::{
-    Bmc, BmcError, BootMode, BootOverride, Capability, Deadline, Device, Led, Media, PowerState, Secret,
-    SensorHealth,
+    Bmc, BmcError, BootMode, BootOverride, Capability, Deadline, Device, Led, Media, PowerState, Restarted,
+    Secret, SensorHealth,
 };
 use farrier_sim::bmc::redfish::{
     Conditions, Facts, RedfishConfig, RedfishFaults, RedfishHandle, RedfishServer,
@@ -131,8 +133,8 @@ async fn every_capability_works() {
         bmc.set_boot_device(network, soon()).await.unwrap();
         assert_eq!(bmc.ensure_power(PowerState::On, soon()).await, Ok(true));
         assert_eq!(bmc.boot_device(soon()).await.unwrap().device, Device::None, "used up by the boot");
-        bmc.power_cycle(soon()).await.unwrap();
-        bmc.power_reset(soon()).await.unwrap();
+        assert_eq!(bmc.power_cycle(soon()).await, Ok(Restarted::ByBmc));
+        assert_eq!(bmc.power_reset(soon()).await, Ok(Restarted::ByBmc));
         bmc.power_soft(soon()).await.unwrap();
         bmc.power_on(soon()).await.unwrap();
         bmc.power_off(soon()).await.unwrap();

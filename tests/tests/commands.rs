@@ -19,7 +19,7 @@ fn every_command_that_explain_prints_can_be_typed() {
             let node = Node {
                 name: "nodes/n1".into(),
                 state: state.into(),
-                bmc: has(0).then(Bmc::default),
+                bmc: has(0).then(|| Bmc { rotation_pending: has(5), ..Bmc::default() }),
                 maintenance: has(1),
                 operation: words(2, "operations/o1"),
                 instance: words(3, "instances/web"),

@@ -1,13 +1,17 @@
-//! A soft switch-off on BMCs that do not offer one: iLO 4 and iRMC S4 have the power button alone, others nothing at all.
+//! A soft switch-off on BMCs that do not offer one: iLO 4 and iRMC S4 have the power button alone, others nothing at all; and what
+//! becomes of one while rackd restarts. A hard reset on BMCs that do not offer that.
 
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Machine, Power, PowerAction, Task, TaskState};
 use farrier_proto::types;
 use farrier_sim::bmc::redfish::ILO_4_RESETS;
-use farrier_sim::pretend::{BmcSockets, Event, PretendNode, PretendOptions};
+use farrier_sim::lab::Service;
+use farrier_sim::pretend::{BmcSockets, Event, Mishaps, PretendNode, PretendOptions};
+use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::bench::{Bench, spec, within};
+use crate::pretend_site::Site;
 
 const NEITHER: &[&str] = &["On", "ForceOff", "ForceRestart", "Nmi"];
 
@@ -83,5 +87,100 @@ async fn beside_such_a_redfish_ipmi_asks_the_system() {
     let told = on_and_softly_off(&bench, &node, "auto").await;
     assert_eq!(told, "off, read back by driver redfish");
     within(node.wait_for(|events| events.last() == Some(&Event::SwitchedOff))).await;
+    bench.stop(vec![node]).await;
+}
+
+/// How often the button was pressed of a machine that does nothing about it.
+fn presses(node: &PretendNode) -> usize {
+    node.events().iter().filter(|event| **event == Event::Struck("ignores_button")).count()
+}
+
+const IGNORES: Mishaps = Mishaps {
+    hang_before_agent: false,
+    agent_never_calls: false,
+    die_after_bytes: None,
+    system_never_calls: false,
+    stall_after_bytes: None,
+    ignores_button: true,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_system_that_was_asked_before_a_restart_of_rackd_is_waited_for_and_not_asked_again() {
+    let bench = Bench::start_with(|timeouts| timeouts.soft_off = Duration::from_secs(3)).await;
+    let node = node(&bench, 1, |options| options.resets = Some(ILO_4_RESETS)).await;
+    run(&bench, &node, 1, PowerAction::On, "redfish").await;
+    within(node.wait_for(|events| events.contains(&Event::PowerOn))).await;
+    node.set_mishaps(IGNORES);
+    let mut ordered = spec(&node, Work::Power(Power { action: PowerAction::SoftOff.into() }));
+    let Machine { bmc_driver, bmc_scheme, .. } = ordered.machine.as_mut().unwrap();
+    (*bmc_driver, *bmc_scheme) = ("redfish".into(), "http".into());
+    bench.start_task("soft", 2, ordered).await.unwrap();
+    let step = |task: &Task| task.steps.last().unwrap().clone();
+    let asked = bench.until("soft", |task| step(task).detail.starts_with("asked the system")).await;
+    assert!(step(&asked).detail.ends_with("by driver redfish: it has 3s for it"), "{asked:?}");
+    let bench = bench.restart_rackd().await;
+    let done = bench.ended("soft").await;
+    assert_eq!((done.state(), step(&done).attempt), (TaskState::Done, 2), "{}", done.error);
+    assert!(step(&done).detail.ends_with("forced: the system did not switch itself off"), "{done:?}");
+    assert_eq!((presses(&node), node.events().last()), (1, Some(&Event::PowerCut)));
+    bench.stop(vec![node]).await;
+}
+
+/// Killed as by kill -9 before the system is asked, and when it has been: it is asked once, in both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rackd_killed_around_asking_a_system_asks_it_once() {
+    let mut site = Site::enrolled(2).await;
+    site.set_timeouts(&[("soft_off_seconds", 3)]).await;
+    for (index, point, ends_with) in
+        [(0, "soft_off:asked", Event::PowerCut), (1, "soft_off:told", Event::SwitchedOff)]
+    {
+        let name = format!("n{index}");
+        site.installation.farrier(&["node", "manage", &name, "--wait"]).unwrap();
+        site.installation.farrier(&["node", "power", "on", &name, "--wait"]).unwrap();
+        let node = &site.nodes[index];
+        within(node.wait_for(|events| events.contains(&Event::PowerOn))).await;
+        if ends_with == Event::PowerCut {
+            node.set_mishaps(IGNORES);
+        }
+        site.installation.restart_with(Service::Rackd, &[("FARRIER_CRASH_AT", point)]).await.unwrap();
+        site.installation.farrier(&["node", "power", "soft-off", &name, "--yes"]).unwrap();
+        site.installation.wait_ended(Service::Rackd).await.unwrap();
+        site.installation.restart(Service::Rackd).await.unwrap();
+        let node = &site.nodes[index];
+        within(node.wait_for(|events| events.last() == Some(&ends_with))).await;
+        assert_eq!(presses(node), usize::from(ends_with == Event::PowerCut), "{point}");
+    }
+    site.shutdown().await;
+}
+
+/// Off and on in its place, and that is said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_there_is_no_reset_the_machine_is_switched_off_and_on_in_its_place() {
+    let bench = Bench::start().await;
+    let few = Some(&["On", "ForceOff", "GracefulShutdown"][..]);
+    let node = node(&bench, 1, |options| options.resets = few).await;
+    run(&bench, &node, 1, PowerAction::On, "redfish").await;
+    within(node.wait_for(|events| events.contains(&Event::PowerOn))).await;
+    let reset = run(&bench, &node, 2, PowerAction::Reset, "redfish").await;
+    let told = &reset.steps.last().unwrap().detail;
+    assert!(told.starts_with("reset by driver redfish, which offers no hard reset: switched off"), "{told}");
+    assert_eq!(reset.result.unwrap().power_state(), types::PowerState::On);
+    let power = |event: &&Event| matches!(event, Event::PowerOn | Event::PowerCut);
+    let power: Vec<Event> = node.events().iter().filter(power).cloned().collect();
+    assert_eq!(power, [Event::PowerOn, Event::PowerCut, Event::PowerOn]);
+    bench.stop(vec![node]).await;
+
+    // One that goes off and not on again is left as what it is, and that is said too.
+    let bench = Bench::start_with(|timeouts| timeouts.bmc_call = Duration::from_secs(5)).await;
+    let node = self::node(&bench, 2, |options| options.resets = Some(&["ForceOff"])).await;
+    node.switch_on().await;
+    let mut ordered = spec(&node, Work::Power(Power { action: PowerAction::Reset.into() }));
+    let Machine { bmc_driver, bmc_scheme, .. } = ordered.machine.as_mut().unwrap();
+    (*bmc_driver, *bmc_scheme) = ("redfish".into(), "http".into());
+    bench.start_task("half", 1, ordered).await.unwrap();
+    let failed = bench.ended("half").await;
+    assert_eq!(failed.state(), TaskState::Failed, "{failed:?}");
+    assert!(failed.error.contains("is off now: `farrier node power on n2`"), "{}", failed.error);
+    assert_eq!(failed.result.unwrap().power_state(), types::PowerState::Off);
     bench.stop(vec![node]).await;
 }

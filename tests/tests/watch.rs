@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use farrier_proto::rack::StepState;
 use farrier_proto::scheduler::Instance;
-use farrier_proto::types::DeployMethod;
+use farrier_proto::types::{DeployMethod, NodeVerb};
 use farrier_sim::bmc::{ChassisStatus, Faults};
 use farrier_sim::lab::Service;
 use farrier_sim::pretend::Mishaps;
@@ -175,7 +175,7 @@ async fn what_farrier_switches_off_after_a_failure_is_its_own_doing() {
     site.shutdown().await;
 }
 
-/// A task that waits for the installed system hides nothing of its machine, and nothing of that is judged as somebody's doing.
+/// A task that waits for the installed system hides nothing of its machine, and what somebody does to it is told and left so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_whose_system_is_waited_for_is_looked_at_meanwhile() {
     let mut site = Site::start(1).await;
@@ -183,29 +183,80 @@ async fn a_machine_whose_system_is_waited_for_is_looked_at_meanwhile() {
     site.nodes[0].set_mishaps(Mishaps { system_never_calls: true, ..Mishaps::default() });
     let asked = Instance { ready_seconds: 1800, ..site.instance("web", DeployMethod::Unspecified) };
     let operation = site.client.create_instance(asked).await.unwrap().name;
-    let waits = async || {
-        let operation = site.client.operation(&operation).await.unwrap();
-        assert!(!operation.done, "{operation:?}");
-        operation.steps.iter().any(|step| step.name == "wait_system" && step.state() == StepState::Running)
-    };
-    within(async {
-        while !waits().await {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    })
-    .await;
+    until_at(&site, &operation, "wait_system").await;
     let chassis = ChassisStatus { drive_fault: true, ..ChassisStatus::default() };
     site.nodes[0].set_faults(Faults { chassis, ..Faults::default() });
     let node = until(&site, |node| node["observation"]["machine_health"] == "critical").await;
     assert_eq!(node["observation"]["power_state"], "on", "{node}");
     ipmitool(site.nodes[0].bmc_address(), &["chassis", "power", "off"]);
     let node = until(&site, |node| node["observation"]["power_state"] == "off").await;
-    assert_eq!(node["observation"]["power_differs"], false, "{node}");
-    assert!(waits().await, "it is still waited for");
+    assert_eq!(node["observation"]["power_differs"], true, "{node}");
+    assert_eq!(node["observation"]["power_differs_operation"], operation.as_str(), "{node}");
+    assert!(is_at(&site, &operation, "wait_system").await, "it is still waited for");
     let told = told(&site);
     assert!(told.iter().any(|told| told.starts_with("machine health")), "{told:?}");
-    assert!(!told.iter().any(|told| told.starts_with("power") || told.starts_with("bmc")), "{told:?}");
+    let power: Vec<_> = told.iter().filter(|told| told.starts_with("power")).collect();
+    assert_eq!(power, ["power differs: on off"], "{told:?}");
+    assert!(!told.iter().any(|told| told.starts_with("bmc")), "{told:?}");
     site.shutdown().await;
+}
+
+/// What Farrier does to the machine on its way is no news; what somebody does while its ramdisk is waited for is, each time once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_button_that_is_pressed_while_a_ramdisk_is_waited_for_is_told_and_nothing_else() {
+    let mut site = Site::enrolled(1).await;
+    site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
+    // Left on: the inspection switches it off and on.
+    site.installation.farrier(&["node", "power", "on", "n0", "--wait"]).unwrap();
+    site.set_watch(1).await;
+    until(&site, |node| node["observation"]["power_state"] == "on").await;
+    site.nodes[0].set_mishaps(Mishaps { agent_never_calls: true, ..Mishaps::default() });
+    let operation = site.client.act("n0", NodeVerb::Inspect).await.unwrap().name;
+    until_at(&site, &operation, "wait_agent").await;
+    let seen = async |power: &'static str| {
+        ipmitool(site.nodes[0].bmc_address(), &["chassis", "power", power]);
+        let node = until(&site, |node| node["observation"]["power_state"] == power).await;
+        // Looked at again, it is told no second time.
+        let first = node["observation"]["power_time"].clone();
+        until(&site, |node| node["observation"]["power_time"] != first).await
+    };
+    let node = seen("off").await;
+    assert_eq!(node["observation"]["power_differs"], true, "{node}");
+    let listed = site.installation.farrier(&["node", "list"]).unwrap();
+    assert!(listed.contains("off (left on)"), "{listed}");
+    let explained = site.installation.farrier(&["node", "explain", "n0"]).unwrap();
+    assert!(explained.contains("its work left it on, and Farrier did not do that"), "{explained}");
+    let events = site.installation.farrier(&["event", "list", "--resource", "n0", "-o", "json"]).unwrap();
+    assert!(events.contains(&format!("while {operation} waits at wait_agent")), "{events}");
+    let node = seen("on").await;
+    assert_eq!(node["observation"]["power_differs"], false, "{node}");
+    assert!(
+        is_at(&site, &operation, "wait_agent").await,
+        "nobody corrected anything, and it is still waited for"
+    );
+    assert_eq!(told(&site), ["power differs: on off", "power agrees: off on"]);
+
+    // The work is ended, which switches the machine off: Farrier's own doing.
+    site.installation.farrier(&["node", "abort", "n0", "--yes"]).unwrap();
+    until(&site, |node| node["observation"]["power_state"] == "off" && node["operation"] == "").await;
+    assert_eq!(told(&site), ["power differs: on off", "power agrees: off on"]);
+    site.shutdown().await;
+}
+
+/// Whether an operation is in the middle of a step. It has not ended.
+async fn is_at(site: &Site, operation: &str, step: &str) -> bool {
+    let operation = site.client.operation(operation).await.unwrap();
+    assert!(!operation.done, "{operation:?}");
+    operation.steps.iter().any(|one| one.name == step && one.state() == StepState::Running)
+}
+
+async fn until_at(site: &Site, operation: &str, step: &str) {
+    within(async {
+        while !is_at(site, operation, step).await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
 }
 
 /// Where the policy says so, power is put back as Farrier left it, and never against Farrier's own work or in maintenance.

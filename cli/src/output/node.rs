@@ -116,8 +116,11 @@ pub(super) fn state(node: &Node) -> String {
 
 /// As it is seen, and as Farrier left it where that is something else; with a mark where nobody can tell now.
 fn power(node: &Node) -> String {
-    let left = cell(&enum_word!(PowerState, "POWER_STATE", node.power_state));
+    let mut left = cell(&enum_word!(PowerState, "POWER_STATE", node.power_state));
     let Some(seen) = &node.observation else { return left };
+    if !seen.power_differs_operation.is_empty() {
+        left = cell(&enum_word!(PowerState, "POWER_STATE", seen.power_left));
+    }
     let power = if seen.power_differs {
         format!("{} (left {left})", cell(&enum_word!(PowerState, "POWER_STATE", seen.power_state)))
     } else {
@@ -143,6 +146,8 @@ fn observation(seen: &Observation) -> Value {
         "power_state": enum_word!(PowerState, "POWER_STATE", seen.power_state),
         "power_time": time(&seen.power_time),
         "power_differs": seen.power_differs,
+        "power_differs_operation": seen.power_differs_operation,
+        "power_left": enum_word!(PowerState, "POWER_STATE", seen.power_left),
         "bmc_health": health(seen),
         "bmc_time": time(&seen.bmc_time),
         "bmc_problem": seen.bmc_problem,
@@ -182,6 +187,7 @@ fn bmc(bmc: &Bmc) -> Value {
         "kg_set": bmc.kg_set,
         "default_password": bmc.default_password,
         "rotation_pending": bmc.rotation_pending,
+        "rotation_time": time(&bmc.rotation_time),
         "next_user": bmc.next_user,
         "cipher_suite": bmc.cipher_suite,
         "scheme": bmc.scheme,

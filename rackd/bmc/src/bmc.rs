@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Bmc {
     driver: &'static str,
-    power: Given<dyn Power>,
+    pub(crate) power: Given<dyn Power>,
     interrupt: Given<dyn Interrupt>,
     boot_device: Given<dyn BootDevice>,
     pub(crate) boot_mode: Given<dyn BootModeSetting>,
@@ -329,22 +329,6 @@ impl Bmc {
     /// See [`Power::soft_off_takes`]; a BMC that does not say which product it is takes no longer than others.
     pub async fn soft_off_takes(&self, deadline: Deadline) -> Result<Duration, BmcError> {
         self.power()?.soft_off_takes(deadline).await
-    }
-
-    /// See [`Power::power_cycle`].
-    pub async fn power_cycle(&self, deadline: Deadline) -> Result<(), BmcError> {
-        self.either(Capability::Power, |bmc| async move {
-            bmc.give(&bmc.power, Capability::Power)?.power_cycle(deadline).await
-        })
-        .await
-    }
-
-    /// See [`Power::power_reset`].
-    pub async fn power_reset(&self, deadline: Deadline) -> Result<(), BmcError> {
-        self.either(Capability::Power, |bmc| async move {
-            bmc.give(&bmc.power, Capability::Power)?.power_reset(deadline).await
-        })
-        .await
     }
 
     /// Check, do, read back until it is so. `false`: the BMC accepted the command, but the deadline

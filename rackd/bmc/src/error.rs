@@ -8,6 +8,7 @@ use farrier_ipmi::completion::CompletionCode;
 use farrier_ipmi::{CipherSuite, RmcpStatus};
 
 use crate::PowerState;
+use crate::verdict::{advice, perhaps};
 
 /// Each variant says who is at fault and what to do next. None holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -207,6 +208,20 @@ pub enum BmcError {
         last: String,
         /// How long the call took.
         elapsed: Duration,
+    },
+    /// Off and on in place of a command that no driver has for this BMC, which stopped in between.
+    #[error(
+        "this BMC offers no {wanted}, so that the machine was to be switched off and on in its place, and that stopped: {reason}; \
+         {}",
+        crate::verdict::half_restarted(*now)
+    )]
+    HalfRestarted {
+        /// What was asked for.
+        wanted: &'static str,
+        /// The state that was read back last; none: it is not known.
+        now: Option<PowerState>,
+        /// What stopped it.
+        reason: String,
     },
     /// A command that must not be sent twice got no answer: it may or may not have happened.
     #[error(
@@ -581,20 +596,4 @@ pub enum BmcError {
     /// The hub was shut down while the call was waiting.
     #[error("the BMC driver is shutting down")]
     ShuttingDown,
-}
-
-fn perhaps(near: &[String]) -> String {
-    if near.is_empty() { String::new() } else { format!(", perhaps {}", near.join(" or ")) }
-}
-
-fn advice(status: u16) -> &'static str {
-    match status {
-        401 => "the BMC ended the session it had just opened: correct the node's BMC credentials",
-        403 => "give the BMC's account the role Administrator or Operator",
-        404 | 405 | 501 => {
-            "the BMC lacks this resource or action: update its firmware, or use another driver"
-        }
-        408 | 429 | 500 | 502..=504 => "the BMC is busy or in trouble: try again later, or restart it",
-        _ => "look into the BMC's own log",
-    }
 }

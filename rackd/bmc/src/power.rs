@@ -60,7 +60,8 @@ pub trait Power: Send + Sync {
         Ok(Duration::ZERO)
     }
 
-    /// Off, then on, by the BMC. Not idempotent, so it is sent once: a lost answer is
+    /// Off, then on, by the BMC: one that has no such command says so, and [`Bmc::power_cycle`](crate::Bmc::power_cycle) does
+    /// both in its place. Not idempotent, so it is sent once: a lost answer is
     /// [`BmcError::AnswerLost`] with the state read afterwards. Prefer off, read back, on.
     async fn power_cycle(&self, deadline: Deadline) -> Result<(), BmcError>;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use farrier_ipmi::completion::{INSUFFICIENT_PRIVILEGE, NOT_IN_PRESENT_STATE};
 
-use crate::BmcError;
+use crate::{BmcError, PowerState};
 
 impl BmcError {
     /// An answer that is not what was expected; of what came only so much as fits a line.
@@ -136,5 +136,31 @@ impl BmcError {
             | Self::WrongKg { .. } => true,
             _ => false,
         }
+    }
+}
+
+/// Where a machine is that was to be switched off and on, and what to do.
+pub(crate) fn half_restarted(now: Option<PowerState>) -> &'static str {
+    match now {
+        Some(PowerState::Off) => "the machine is off now: `farrier node power on NODE` switches it on",
+        Some(PowerState::On) | None => {
+            "the machine may be on or off now: look at it, then `farrier node power on NODE`"
+        }
+    }
+}
+
+pub(crate) fn perhaps(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!(", perhaps {}", near.join(" or ")) }
+}
+
+pub(crate) fn advice(status: u16) -> &'static str {
+    match status {
+        401 => "the BMC ended the session it had just opened: correct the node's BMC credentials",
+        403 => "give the BMC's account the role Administrator or Operator",
+        404 | 405 | 501 => {
+            "the BMC lacks this resource or action: update its firmware, or use another driver"
+        }
+        408 | 429 | 500 | 502..=504 => "the BMC is busy or in trouble: try again later, or restart it",
+        _ => "look into the BMC's own log",
     }
 }

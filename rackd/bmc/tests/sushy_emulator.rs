@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use farrier_bmc::redfish::{PlainDial, RedfishAddress, RedfishHub, Trust};
 use farrier_bmc::{
-    BmcError, BootMode, BootOverride, Deadline, Device, Health, Led, Look, PowerState, Secret,
+    BmcError, BootMode, BootOverride, Deadline, Device, Health, Led, Look, PowerState, Restarted, Secret,
     SecureBootState, SensorHealth,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -164,6 +164,11 @@ async fn sushy_tools_emulator_is_driven() {
     assert_eq!((&*inventory.disks[0].serial_number, &*inventory.disks[0].media), ("1234570", "HDD"));
     assert!(!inventory.warnings.is_empty(), "the fake machine says little, and that is no end");
 
+    assert_eq!(bmc.ensure_power(PowerState::On, soon()).await, Ok(true));
+    // It offers no PowerCycle, and a ForceRestart.
+    assert_eq!(bmc.power_cycle(soon()).await, Ok(Restarted::OffAndOn));
+    assert_eq!(bmc.power_status(soon()).await, Ok(PowerState::On));
+    assert_eq!(bmc.power_reset(soon()).await, Ok(Restarted::ByBmc));
     assert_eq!(bmc.ensure_power(PowerState::On, soon()).await, Ok(true));
     assert_eq!(bmc.ensure_power(PowerState::Off, soon()).await, Ok(true));
     let sensors = bmc.sensors(soon()).await.unwrap();

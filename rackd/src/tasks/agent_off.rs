@@ -1,5 +1,6 @@
 use super::context::Context;
-use super::power::{ensure, read_back, soft_off_patience};
+use super::power::{ensure, read_back};
+use super::soft_off::patience;
 use super::step::{Step, StepError, Timeouts};
 use farrier_bmc::{Deadline, PowerState};
 use farrier_proto::agent::session_response::{Command, PowerOff};
@@ -39,6 +40,11 @@ impl Step for AgentOff {
 /// Whether the machine is off before our patience ends.
 async fn goes_off(cx: &Context<'_>) -> Result<bool, StepError> {
     let bmc = cx.bmc().await?;
-    let patience = soft_off_patience(cx, &bmc).await?;
+    let (patience, usual) = (patience(cx, &bmc).await, cx.rack.timeouts.soft_off);
+    if patience > usual {
+        let seconds = patience.as_secs();
+        cx.note(format!("this product is known to take long to switch itself off: it has {seconds}s"))
+            .await?;
+    }
     Ok(bmc.wait_power(PowerState::Off, Deadline::after(patience)).await?)
 }

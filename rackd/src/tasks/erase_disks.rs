@@ -15,6 +15,10 @@ impl Step for EraseDisks {
     fn deadline(&self, timeouts: &Timeouts) -> Duration {
         timeouts.write
     }
+    /// Large disks take hours.
+    fn only_waits(&self) -> bool {
+        true
+    }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let full = matches!(&cx.task.spec.work, Some(Work::Clean(clean)) if clean.full);
         let depth = if full { Depth::Full } else { Depth::Metadata };

@@ -283,7 +283,7 @@ async fn run_step(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
     })
     .await;
     crash::point(step.name(), "before");
-    let _waits = cx.task.waits(step.only_waits());
+    let _waits = cx.task.waits(step);
     let begin = Instant::now();
     let deadline = begin + step.deadline(&cx.rack.timeouts);
     let mut pause = FIRST_PAUSE;

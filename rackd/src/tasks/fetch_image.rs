@@ -13,6 +13,10 @@ impl Step for FetchImage {
     fn deadline(&self, timeouts: &Timeouts) -> Duration {
         timeouts.write
     }
+    /// A large image over a slow link takes hours.
+    fn only_waits(&self) -> bool {
+        true
+    }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let deploy = cx.deploy()?;
         let meter = Meter::new(cx);

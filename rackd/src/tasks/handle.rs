@@ -4,7 +4,8 @@ use crate::cache::CachedImage;
 use crate::rack::Rack;
 use crate::secrets::{Secrets, TokenUse};
 use farrier_journal::{JournalError, Record};
-use farrier_proto::rack::{Step, Task, TaskSpec};
+use farrier_proto::rack::{Step, Task, TaskResult, TaskSpec};
+use farrier_proto::types::PowerState;
 use farrier_runtime::vault::VaultError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,21 +30,60 @@ pub(crate) struct TaskHandle {
     phoned: watch::Sender<bool>,
     /// Its boot script is published: each script given out is followed by one with a new token.
     pub(crate) serves_ramdisk: AtomicBool,
-    /// See [`super::step::Step::only_waits`].
-    only_waits: AtomicBool,
+    wait: Mutex<Wait>,
     /// Held while that is done.
     pub(crate) renewing: tokio::sync::Mutex<()>,
     state: tokio::sync::Mutex<State>,
     rack: std::sync::Weak<Rack>,
 }
 
-/// A step is under way; see [`TaskHandle::waits`].
-pub(super) struct Waits<'a>(&'a AtomicBool);
+/// What the step under way lets others see of the machine.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wait {
+    /// It does nothing to the machine's power now; see [`super::step::Step::only_waits`].
+    step: Option<At>,
+    /// Another one with each change: what is the same at two times has been so in between.
+    turn: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct At {
+    step: &'static str,
+    leaves_power: bool,
+}
+
+/// Until it is dropped the step is as was said; then it is as before.
+pub(super) struct Waits<'a> {
+    wait: &'a Mutex<Wait>,
+    before: Option<At>,
+}
+
+impl<'a> Waits<'a> {
+    fn begin(wait: &'a Mutex<Wait>, now: Option<At>) -> Self {
+        Self { wait, before: set(wait, now) }
+    }
+}
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        set(self.wait, self.before);
     }
+}
+
+fn set(wait: &Mutex<Wait>, now: Option<At>) -> Option<At> {
+    let mut wait = wait.lock().unwrap_or_else(PoisonError::into_inner);
+    wait.turn += 1;
+    std::mem::replace(&mut wait.step, now)
+}
+
+/// A task that waits, and how it left its machine's power: other power is not its doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) fence: i64,
+    pub(crate) step: &'static str,
+    /// As it was read back; unspecified: it did nothing to it yet.
+    pub(crate) left: PowerState,
+    turn: u64,
 }
 
 struct State {
@@ -84,7 +124,7 @@ impl TaskHandle {
             ended: watch::channel(false).0,
             phoned: watch::channel(secrets.phoned).0,
             serves_ramdisk: AtomicBool::new(false),
-            only_waits: AtomicBool::new(false),
+            wait: Mutex::default(),
             renewing: tokio::sync::Mutex::default(),
             state: tokio::sync::Mutex::new(State { task, secrets }),
             rack: Arc::downgrade(rack),
@@ -99,13 +139,26 @@ impl TaskHandle {
 
     /// Whether the machine may be looked at by others now: the step under way does nothing to its power.
     pub(crate) fn only_waits(&self) -> bool {
-        self.only_waits.load(Ordering::Acquire)
+        self.wait.lock().unwrap_or_else(PoisonError::into_inner).step.is_some()
     }
 
-    /// Until what it returns is dropped, however the step ends.
-    pub(super) fn waits(&self, only_waits: bool) -> Waits<'_> {
-        self.only_waits.store(only_waits, Ordering::Release);
-        Waits(&self.only_waits)
+    /// Where it waits, if it only does, and what it waits for leaves the power as it is. The same twice: all the time in between.
+    pub(crate) async fn waiting(&self) -> Option<Waiting> {
+        let Wait { step, turn } = *self.wait.lock().unwrap_or_else(PoisonError::into_inner);
+        let At { step, .. } = step.filter(|at| at.leaves_power)?;
+        let left = self.state.lock().await.task.result.as_ref().map(TaskResult::power_state);
+        Some(Waiting { fence: self.fence, step, left: left.unwrap_or_default(), turn })
+    }
+
+    /// A step begins. Until what it returns is dropped, however the step ends.
+    pub(super) fn waits(&self, step: &dyn super::step::Step) -> Waits<'_> {
+        let at = At { step: step.name(), leaves_power: step.leaves_power() };
+        Waits::begin(&self.wait, step.only_waits().then_some(at))
+    }
+
+    /// A step that waits does something to the machine, until what it returns is dropped.
+    pub(super) fn acts(&self) -> Waits<'_> {
+        Waits::begin(&self.wait, None)
     }
 
     fn rack(&self) -> Result<Arc<Rack>, HandleError> {
@@ -205,4 +258,26 @@ impl TaskHandle {
 /// Compares in constant time for equal lengths.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_waiting_step_did_in_between_is_seen_by_who_looked_before_and_after() {
+        let wait: Mutex<Wait> = Mutex::default();
+        let now = || *wait.lock().unwrap();
+        assert!(now().step.is_none());
+        let step = Waits::begin(&wait, Some(At { step: "wait_agent", leaves_power: true }));
+        let before = now();
+        assert_eq!((before.step.map(|at| at.step), before.turn), (Some("wait_agent"), now().turn));
+        let ours = Waits::begin(&wait, None);
+        assert!(now().step.is_none());
+        drop(ours);
+        assert_eq!(now().step.map(|at| at.step), Some("wait_agent"));
+        assert_ne!(now().turn, before.turn);
+        drop(step);
+        assert!(now().step.is_none());
+    }
 }

@@ -33,6 +33,7 @@ mod rotate_to_account;
 mod seed;
 mod set_boot_entry;
 mod settle_fence;
+mod soft_off;
 mod take_snapshot;
 mod update_firmware;
 mod upload_image;
@@ -44,7 +45,7 @@ mod write_config_drive;
 mod write_image;
 
 pub(crate) use executor::EndedTask;
-pub(crate) use handle::TaskHandle;
+pub(crate) use handle::{TaskHandle, Waiting};
 pub use step::Timeouts;
 
 use crate::rack::Rack;
@@ -131,7 +132,7 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
         Some(Work::Power(p)) => match p.action() {
             PowerAction::On => vec![&[&power::On]],
             PowerAction::Off => vec![&[&power::Off]],
-            PowerAction::SoftOff => vec![&[&power::SoftOff]],
+            PowerAction::SoftOff => vec![&[&soft_off::SoftOff]],
             // Off and on again, each read back: the BMC's own cycle cannot be repeated safely after a lost answer.
             PowerAction::Cycle => vec![&[&power::Off, &power::On]],
             PowerAction::Reset => vec![&[&power::Reset]],

@@ -35,6 +35,11 @@ pub(crate) trait Step: Sync {
         false
     }
 
+    /// Whether the machine's power stays as it is by whatever such a step waits for: other power is then somebody else's doing.
+    fn leaves_power(&self) -> bool {
+        true
+    }
+
     /// Check, do, read back.
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError>;
 

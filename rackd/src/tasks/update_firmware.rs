@@ -27,6 +27,10 @@ impl Step for UpdateFirmware {
     fn only_waits(&self) -> bool {
         true
     }
+    /// There are BMCs that switch the machine off and on to install some of it.
+    fn leaves_power(&self) -> bool {
+        false
+    }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let task = cx.task.task().await;
         let said = task.steps.get(cx.index).map(|step| step.detail.clone()).unwrap_or_default();

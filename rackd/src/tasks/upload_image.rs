@@ -19,6 +19,10 @@ impl Step for UploadImage {
     fn power_off_after_failure(&self) -> bool {
         false
     }
+    /// A large disk over a slow link takes hours.
+    fn only_waits(&self) -> bool {
+        true
+    }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let (volume, image) = (volume(cx).await?, &cx.snapshot()?.image);
         let (snapshots, task) = (&cx.rack.snapshots, &cx.task.id);

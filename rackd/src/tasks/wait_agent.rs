@@ -25,6 +25,10 @@ impl Step for WaitAgent {
     fn deadline(&self, timeouts: &Timeouts) -> Duration {
         timeouts.agent
     }
+    /// Whoever presses its button is seen before the agent's time is over.
+    fn only_waits(&self) -> bool {
+        true
+    }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let node = cx.task.node.rsplit('/').next().unwrap_or_default().to_owned();
         let expected = if cx.boots_from_media()? {
@@ -80,6 +84,7 @@ impl Step for WaitAgent {
 
 /// Firmware that could not read the CD, since we or the BMC were away, goes on to something else and does not come back to it.
 async fn boot_cd_again(cx: &Context<'_>) -> Result<(), StepError> {
+    let _ours = cx.task.acts();
     power::ensure(cx, PowerState::Off).await?;
     // A BMC that lost its connection says that the CD is in the drive.
     cx.bmc().await?.eject_media(cx.call()).await?;

@@ -19,6 +19,10 @@ impl Step for WriteImage {
     fn deadline(&self, timeouts: &Timeouts) -> Duration {
         timeouts.write
     }
+    /// A large image to a slow disk takes hours.
+    fn only_waits(&self) -> bool {
+        true
+    }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let mut outcome = write(cx, 0).await?;
         let mut repaired = String::new();

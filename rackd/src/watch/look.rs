@@ -2,6 +2,7 @@
 
 use super::list::{Known, Watched};
 use crate::bmc::{Bmcs, Opened};
+use crate::tasks::Waiting;
 use farrier_bmc::{BmcError, Capability, Deadline, Health, Look, PowerState};
 use farrier_model::hint::about_node;
 use std::time::Duration;
@@ -16,6 +17,8 @@ pub(crate) struct Sighting {
     pub(super) seen: Seen,
     /// Why the driver that an `auto` would rather have is not it; empty: it is, or it is not there.
     pub(super) passed_over: String,
+    /// The task that did nothing but wait for all of the look.
+    pub(super) waiting: Option<Waiting>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +106,7 @@ pub(super) async fn look(bmcs: &Bmcs, watched: &mut Watched) -> Option<Sighting>
     }
     watched.not_before = refused.then(|| Instant::now() + REFUSED);
     let passed_over = watched.bmc.as_ref().map(|known| known.passed_over.clone()).unwrap_or_default();
-    Some(Sighting { node: watched.node.clone(), at, seen, passed_over })
+    Some(Sighting { node: watched.node.clone(), at, seen, passed_over, waiting: None })
 }
 
 /// What was seen beside the rounds.
@@ -112,7 +115,7 @@ pub(super) fn seen(node: &str, look: Look, driver: &'static str) -> Sighting {
 }
 
 pub(super) fn sighting(node: &str, seen: Seen) -> Sighting {
-    Sighting { node: node.to_owned(), at: Instant::now(), seen, passed_over: String::new() }
+    Sighting { node: node.to_owned(), at: Instant::now(), seen, passed_over: String::new(), waiting: None }
 }
 
 /// A failure in words, of this node.

@@ -19,6 +19,7 @@ pub(crate) use kept::remove as forget_kept;
 
 use crate::config::LogWhen;
 use crate::rack::Rack;
+use crate::tasks::{TaskHandle, Waiting};
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
 use farrier_proto::inventory::WatchedNode;
@@ -84,9 +85,13 @@ impl Watch {
                 async move {
                     // A task has the machine's BMC for itself, and tells what it makes of it; but where it only waits.
                     let tasks = rack.tasks.of_node(&node.node);
+                    let before = waiting(&tasks).await;
                     if tasks.iter().all(|task| task.only_waits())
-                        && let Some(sighting) = look::look(&rack.bmc, &mut node).await
+                        && let Some(mut sighting) = look::look(&rack.bmc, &mut node).await
                     {
+                        // What the task did meanwhile is not somebody else's doing.
+                        let after = waiting(&tasks).await;
+                        sighting.waiting = before.filter(|before| after.as_ref() == Some(before));
                         let answered = matches!(sighting.seen, look::Seen::Power { .. });
                         // A BMC whose firmware is being updated is away, and that is no news.
                         if answered || tasks.is_empty() {
@@ -108,6 +113,14 @@ impl Watch {
             .await;
             tokio::time::sleep_until(begin + self.every).await;
         }
+    }
+}
+
+/// The node's one task, if it only waits.
+async fn waiting(tasks: &[Arc<TaskHandle>]) -> Option<Waiting> {
+    match tasks {
+        [task] => task.waiting().await,
+        _ => None,
     }
 }
 

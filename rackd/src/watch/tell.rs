@@ -4,7 +4,7 @@ use super::look::{Seen, Sighting};
 use farrier_bmc::{Health, PowerState};
 use farrier_proto::inventory::watch_service_client::WatchServiceClient;
 use farrier_proto::inventory::{
-    BmcHealth, MachineHealth, MachineIdentity, ReportObservationsRequest, ReportedObservation,
+    BmcHealth, MachineHealth, MachineIdentity, ReportObservationsRequest, ReportedObservation, WaitingTask,
 };
 use farrier_proto::types;
 use std::collections::BTreeMap;
@@ -153,6 +153,11 @@ fn reported(sighting: &Sighting, now: Instant) -> ReportedObservation {
                 driver: machine.driver.to_owned(),
                 address: machine.address.clone(),
             });
+            reported.waiting = sighting.waiting.as_ref().map(|waiting| WaitingTask {
+                fence: waiting.fence,
+                step: waiting.step.to_owned(),
+                power_state: waiting.left.into(),
+            });
             reported.machine_age = machine.as_ref().and_then(|machine| age(machine.at, now));
         }
         Seen::Unreachable(problem) => {
@@ -184,7 +189,7 @@ mod tests {
     use super::*;
 
     fn sighting(node: &str, at: Instant, seen: Seen) -> Sighting {
-        Sighting { node: node.to_owned(), at, seen, passed_over: String::new() }
+        Sighting { node: node.to_owned(), at, seen, passed_over: String::new(), waiting: None }
     }
 
     #[test]

@@ -208,6 +208,9 @@ impl Chassis for Hands {
             (PowerAction::On, Some(_)) => {}
             (PowerAction::On, None) => board.start(&mut boot).await,
             (PowerAction::Off, _) => board.end(&mut boot).await,
+            (PowerAction::Soft, Some(_)) if board.fate.now().ignores_button => {
+                board.diary.note(Event::Struck("ignores_button"));
+            }
             (PowerAction::Soft, Some(supply)) => supply.button.cancel(),
             (PowerAction::Soft, None) => {}
             (PowerAction::Cycle | PowerAction::Reset, Some(_)) => board.start(&mut boot).await,

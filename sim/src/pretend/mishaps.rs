@@ -16,6 +16,8 @@ pub struct Mishaps {
     /// The disk takes no byte more than so many of a boot, and answers nothing, until this is set
     /// otherwise or power is cut.
     pub stall_after_bytes: Option<u64>,
+    /// Whatever runs on it does nothing about a pressed button; each press is struck.
+    pub ignores_button: bool,
 }
 
 /// The mishaps in force. Disk writes wait on it, on blocking threads.

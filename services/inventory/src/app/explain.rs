@@ -3,7 +3,7 @@
 
 use super::bmc::has_bmc;
 use super::observe::{health_word, power_word};
-use super::{state, who_answers};
+use super::{state, unsettled, who_answers};
 use farrier_model::lifecycle::{Event, State, verbs};
 use farrier_proto::inventory::{Bmc, Explanation, Node, Observation};
 use farrier_proto::types::PowerState;
@@ -95,6 +95,7 @@ fn observed(node: &Node, at: State, now_ms: i64) -> String {
     if let Some(observation) = &node.observation {
         seen.extend(seen_by_rack(node, observation, now_ms));
     }
+    seen.extend(unsettled::told(node, now_ms));
     match &node.bmc {
         None => seen.push("no BMC is described".to_owned()),
         Some(bmc) if bmc.default_password && !is_opened(at) => {
@@ -133,7 +134,11 @@ fn seen_by_rack(node: &Node, seen: &Observation, now_ms: i64) -> Vec<String> {
     let mut told = Vec::new();
     let power = power_word(seen.power_state());
     if !power.is_empty() {
-        let by = if seen.power_differs { ": Farrier did not do that" } else { "" };
+        let by = match (seen.power_differs, power_word(seen.power_left()).as_str()) {
+            (false, _) => String::new(),
+            (true, "") => ": Farrier did not do that".to_owned(),
+            (true, left) => format!(": its work left it {left}, and Farrier did not do that"),
+        };
         told.push(format!("{} saw it {power}{}{by}", node.rack, ago(&seen.power_time)));
     }
     if !seen.bmc_problem.is_empty() {
@@ -218,8 +223,13 @@ fn actions(node: &Node, at: State) -> Vec<String> {
     if at == Available && !bmc_in_trouble(node) {
         actions.push("farrier instance create --flavor FLAVOR --image IMAGE NAME".to_owned());
     }
+    if unsettled::told(node, 0).is_some() {
+        actions.extend(unsettled::commands(node));
+    }
     let left = power_word(node.power_state());
-    if node.observation.as_ref().is_some_and(|seen| seen.power_differs) && !left.is_empty() {
+    // Work that waits has the node: nobody else is given it.
+    let differs = node.observation.as_ref().is_some_and(|seen| seen.power_differs);
+    if differs && node.operation.is_empty() && !left.is_empty() {
         actions.push(format!("farrier node power {left} {name}"));
     } else if at == Active && node.power_state() == PowerState::Off && node.operation.is_empty() {
         actions.push(format!("farrier node power on {name}"));

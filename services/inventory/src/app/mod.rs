@@ -31,6 +31,7 @@ mod site;
 mod snapshot;
 mod state;
 mod transition;
+mod unsettled;
 mod watch;
 mod who_answers;
 mod whose;

@@ -155,6 +155,7 @@ impl Noun for Node {
         let context = bmc_context(&self.name);
         let stored = before.and_then(|b| b.bmc.as_ref()).is_some_and(|b| b.password_set);
         let rotates = before.and_then(|b| b.bmc.as_ref()).is_some_and(|b| b.rotation_pending);
+        let rotation_time = before.and_then(|b| b.bmc.as_ref()).and_then(|b| b.rotation_time);
         let next_user = before.and_then(|b| b.bmc.as_ref()).map(|b| b.next_user.clone()).unwrap_or_default();
         let holder = before.map(|b| b.operation.as_str()).unwrap_or_default();
         let says = self.bmc.as_ref().is_none_or(|bmc| !bmc.password.is_empty());
@@ -174,6 +175,7 @@ impl Noun for Node {
                 bmc.password_set = stored;
                 bmc.default_password &= stored;
                 bmc.rotation_pending = rotates;
+                bmc.rotation_time = rotation_time;
                 bmc.next_user = next_user;
                 Secrets { kg, ..Secrets::default() }
             }
@@ -182,6 +184,7 @@ impl Noun for Node {
                 bmc.password_set = true;
                 // Whoever says the password knows what became of a rotation.
                 bmc.rotation_pending = false;
+                bmc.rotation_time = None;
                 bmc.next_user.clear();
                 let current = vault.seal(&context, password.as_bytes()).map_err(internal)?;
                 Secrets { current: SecretChange::Store(current), next: SecretChange::Clear, kg }

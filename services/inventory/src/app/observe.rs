@@ -1,8 +1,8 @@
 //! What an observation means: a pure function from what is known and what is seen.
 
-use super::{comes_and_goes, who_answers};
+use super::{comes_and_goes, unsettled, who_answers};
 use farrier_proto::inventory::{
-    BmcHealth, MachineHealth, Node, Observation, PowerPolicy, ReportedObservation,
+    BmcHealth, MachineHealth, Node, Observation, PowerPolicy, ReportedObservation, WaitingTask,
 };
 use farrier_proto::types::PowerState;
 use farrier_runtime::time::{millis, timestamp};
@@ -41,27 +41,59 @@ pub(super) fn judge(
         ..before.clone()
     };
     let mut happened: Vec<Happened> = comes_and_goes::judge(before, &mut now, now_ms).into_iter().collect();
+    happened.extend(unsettled::judge(node, &mut now, now_ms));
     let power = reported.power_state();
     if health == BmcHealth::Ok && power != PowerState::Unspecified {
         now.set_power_state(power);
         now.power_time = Some(timestamp(seen_ms));
         now.driver.clone_from(&reported.driver);
         now.passed_over.clone_from(&reported.passed_over);
-        // While Farrier works on a node its power is Farrier's to change; and what was seen before the last write of
-        // the node may be from the middle of work that has ended since.
-        let at_rest = node.operation.is_empty() && is_since_written(node, seen_ms);
         happened.extend(machine_event(before, &mut now, reported, now_ms));
         // It may have waited longer than the rest; and the node's BMC may be another one since.
         let age = reported.machine_age.as_ref().or(reported.age.as_ref());
         let machine_ms = now_ms.saturating_sub(age_ms(age, i64::MAX));
         let machine = reported.machine.as_ref().filter(|_| is_since_written(node, machine_ms));
         happened.extend(who_answers::judge(node, &mut now, machine));
-        if at_rest {
-            now.power_differs = node.power_state() != PowerState::Unspecified && node.power_state() != power;
-            happened.extend(power_event(node, before, &now));
+        if let Some(left) = left(node, reported, seen_ms) {
+            left.write(&mut now);
+            happened.extend(power_event(node, &left, before, &now));
         }
     }
     Judged { observation: now, happened }
+}
+
+/// How the power was left, and by whom.
+#[derive(Debug, Clone, Copy)]
+struct Left<'a> {
+    power: PowerState,
+    /// The task that waits meanwhile; none: nothing works on the node.
+    waits: Option<&'a WaitingTask>,
+    /// The operation whose task that is, where it left the power so; empty: it was so before.
+    operation: &'a str,
+}
+
+impl Left<'_> {
+    /// Whether what is seen now, which is written already, is something else.
+    fn write(&self, now: &mut Observation) {
+        now.power_differs = self.power != PowerState::Unspecified && self.power != now.power_state();
+        let by_task = if now.power_differs { self.operation } else { "" };
+        by_task.clone_into(&mut now.power_differs_operation);
+        now.set_power_left(if by_task.is_empty() { PowerState::Unspecified } else { self.power });
+    }
+}
+
+/// While Farrier works on a node its power is Farrier's to change, unless the work only waits; and what was seen before the last
+/// write of the node may be from the middle of work that has ended since. Then nobody can say how it should be.
+fn left<'a>(node: &'a Node, reported: &'a ReportedObservation, seen_ms: i64) -> Option<Left<'a>> {
+    let before = Left { power: node.power_state(), waits: None, operation: "" };
+    if node.operation.is_empty() {
+        return is_since_written(node, seen_ms).then_some(before);
+    }
+    let waits = reported.waiting.as_ref().filter(|task| task.fence == node.fence)?;
+    Some(match waits.power_state() {
+        PowerState::Unspecified => Left { waits: Some(waits), ..before },
+        power => Left { power, waits: Some(waits), operation: &node.operation },
+    })
 }
 
 fn is_since_written(node: &Node, seen_ms: i64) -> bool {
@@ -119,29 +151,20 @@ pub(super) fn health_word(health: MachineHealth) -> String {
     }
 }
 
-fn power_event(node: &Node, before: &Observation, now: &Observation) -> Option<Happened> {
+fn power_event(node: &Node, left: &Left<'_>, before: &Observation, now: &Observation) -> Option<Happened> {
     let seen = now.power_state();
-    let left = node.power_state();
     let (action, was, detail) = if now.power_differs {
-        if before.power_differs && before.power_state() == seen {
+        // Work may have put it back in between, unseen.
+        let by_other_work = !left.operation.is_empty() && before.power_differs_operation != left.operation;
+        if before.power_differs && before.power_state() == seen && !by_other_work {
             return None;
         }
-        let name = node.name.strip_prefix("nodes/").unwrap_or(&node.name);
-        let left = power_word(left);
-        let back = format!("farrier node power {left} {name}");
-        let then = match node.power_policy() {
-            PowerPolicy::Keep => "Farrier puts it back, at most three times in a day".to_owned(),
-            PowerPolicy::Report | PowerPolicy::Unspecified => {
-                format!("Farrier leaves it so: `{back}` brings it back")
-            }
-        };
-        let detail = format!(
-            "expected {left}, as Farrier left it; somebody else switched the machine, or it did so itself; {then}"
-        );
-        ("power differs", node.power_state(), detail)
+        ("power differs", left.power, differs(node, left))
     } else if before.power_differs {
         ("power agrees", before.power_state(), String::new())
-    } else if left == PowerState::Unspecified && !matches!(before.power_state(), PowerState::Unspecified) {
+    } else if left.power == PowerState::Unspecified
+        && !matches!(before.power_state(), PowerState::Unspecified)
+    {
         if before.power_state() == seen {
             return None;
         }
@@ -150,6 +173,27 @@ fn power_event(node: &Node, before: &Observation, now: &Observation) -> Option<H
         return None;
     };
     Some(Happened { action, before: power_word(was), after: power_word(seen), detail })
+}
+
+/// Who is to be thought of, and what becomes of it.
+fn differs(node: &Node, left: &Left<'_>) -> String {
+    let name = node.name.strip_prefix("nodes/").unwrap_or(&node.name);
+    let (power, by) = (power_word(left.power), "somebody else switched the machine, or it did so itself");
+    if let Some(task) = left.waits {
+        let who = if left.operation.is_empty() { "Farrier" } else { "it" };
+        return format!(
+            "while {} waits at {}: expected {power}, as {who} left it; {by}; Farrier leaves it so and goes on waiting: switch \
+             the machine {power} yourself, or end the work with `farrier node abort {name}`",
+            node.operation, task.step
+        );
+    }
+    let then = match node.power_policy() {
+        PowerPolicy::Keep => "Farrier puts it back, at most three times in a day".to_owned(),
+        PowerPolicy::Report | PowerPolicy::Unspecified => {
+            format!("Farrier leaves it so: `farrier node power {power} {name}` brings it back")
+        }
+    };
+    format!("expected {power}, as Farrier left it; {by}; {then}")
 }
 
 /// `on`, `off`, or nothing.
@@ -248,6 +292,80 @@ mod tests {
         // Nor does it end one that there was.
         let before = judge(&node(On), None, &seen(Off), NOW).observation;
         assert!(judge(&held, Some(&before), &seen(Off), NOW).observation.power_differs);
+    }
+
+    /// A task that left the power so, and waits.
+    fn waiting(seen: ReportedObservation, fence: i64, left: PowerState) -> ReportedObservation {
+        let waiting = WaitingTask { fence, step: "wait_agent".into(), power_state: left.into() };
+        ReportedObservation { waiting: Some(waiting), ..seen }
+    }
+
+    /// What happens in this order, while `operations/o1` with the fence 7 has a node that was off before.
+    #[test]
+    fn power_that_somebody_switches_while_a_task_waits_is_told_once_and_work_of_ours_never() {
+        use PowerState::{Off, On, Unspecified};
+        let held = Node { operation: "operations/o1".into(), fence: 7, ..node(Off) };
+        let while_waiting = |power| waiting(seen(power), 7, On);
+        for (what, reports, expected) in [
+            ("as the task left it", vec![while_waiting(On), while_waiting(On)], vec![]),
+            (
+                "switched off",
+                vec![while_waiting(On), while_waiting(Off), while_waiting(Off)],
+                vec!["power differs"],
+            ),
+            (
+                "and on again",
+                vec![while_waiting(On), while_waiting(Off), while_waiting(On)],
+                vec!["power differs", "power agrees"],
+            ),
+            (
+                "in the middle of a step of ours",
+                vec![while_waiting(On), seen(Off), seen(On), while_waiting(On)],
+                vec![],
+            ),
+            (
+                "our own step ends the difference",
+                vec![while_waiting(Off), seen(Off), seen(On), while_waiting(On)],
+                vec!["power differs", "power agrees"],
+            ),
+            (
+                "seen by a task that is over",
+                vec![waiting(seen(Off), 6, On), waiting(seen(On), 6, On)],
+                vec![],
+            ),
+            (
+                "before the task did anything to it",
+                vec![waiting(seen(Off), 7, Unspecified), waiting(seen(On), 7, Unspecified)],
+                vec!["power differs"],
+            ),
+        ] {
+            assert_eq!(told(&held, &reports), expected, "{what}");
+        }
+        let judged = judge(&held, None, &while_waiting(Off), NOW);
+        let told_first = judged.happened.first().unwrap();
+        assert_eq!((told_first.before.as_str(), told_first.after.as_str()), ("on", "off"));
+        for words in ["while operations/o1 waits at wait_agent", "expected on", "`farrier node abort n1`"] {
+            assert!(told_first.detail.contains(words), "{}", told_first.detail);
+        }
+        let kept = judged.observation;
+        assert_eq!((kept.power_differs, kept.power_left()), (true, On));
+        assert_eq!(kept.power_differs_operation, "operations/o1");
+        // When the work has ended, it is told no second time: it left the node on.
+        let ended = Node { fence: 7, ..node(On) };
+        let then = judge(&ended, Some(&kept), &seen(Off), NOW);
+        assert_eq!(then.happened, []);
+        assert!(then.observation.power_differs && then.observation.power_differs_operation.is_empty());
+    }
+
+    #[test]
+    fn power_that_differed_before_the_work_and_is_switched_again_while_it_waits_is_told_again() {
+        use PowerState::{Off, On, Unspecified};
+        let before = judge(&node(On), None, &seen(Off), NOW).observation;
+        let held = Node { operation: "operations/o1".into(), fence: 7, ..node(On) };
+        let judged = |reported| judge(&held, Some(&before), &reported, NOW).happened;
+        assert_eq!(judged(waiting(seen(Off), 7, Unspecified)), [], "it is as it was");
+        let told = judged(waiting(seen(Off), 7, On));
+        assert_eq!(told.first().map(|told| told.action), Some("power differs"), "the work had put it back");
     }
 
     #[test]

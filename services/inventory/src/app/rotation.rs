@@ -7,6 +7,7 @@ use farrier_inventory_store::{SecretChange, Secrets};
 use farrier_model::lifecycle;
 use farrier_proto::inventory::{Bmc, Node, TransitionNodeRequest};
 use farrier_runtime::error::{Reason, internal, invalid, refuse};
+use farrier_runtime::time;
 use farrier_runtime::vault::Vault;
 use rand::seq::IndexedRandom as _;
 use tonic::{Code, Status};
@@ -42,6 +43,7 @@ pub(super) fn begin(
     if next.is_some() {
         return Ok(Secrets::default());
     }
+    bmc.rotation_time = Some(time::now());
     bmc.next_user = new_user.to_owned();
     let sealed = vault.seal(&next_context(&name), generate().as_bytes()).map_err(internal)?;
     Ok(Secrets { next: SecretChange::Store(sealed), ..Secrets::default() })
@@ -61,6 +63,7 @@ pub(super) fn settle(
     let current = vault.seal(&bmc_context(&node.name), &password).map_err(internal)?;
     if let Some(bmc) = &mut node.bmc {
         bmc.rotation_pending = false;
+        bmc.rotation_time = None;
         let next_user = std::mem::take(&mut bmc.next_user);
         if !next_user.is_empty() && next_user == proven {
             bmc.user = next_user;
@@ -116,6 +119,7 @@ pub(super) fn in_transition(
 pub(super) fn forget(node: &mut Node) -> Secrets {
     if let Some(bmc) = &mut node.bmc {
         bmc.rotation_pending = false;
+        bmc.rotation_time = None;
         bmc.next_user.clear();
     }
     Secrets { next: SecretChange::Clear, ..Secrets::default() }
@@ -166,7 +170,7 @@ mod tests {
             let settled = settle(&mut node, Some(&next), proven, &vault).unwrap();
             let bmc = node.bmc.unwrap();
             assert_eq!((bmc.user.as_str(), bmc.next_user.as_str()), (user, ""), "{proven:?}");
-            assert!(!bmc.rotation_pending && bmc.password_set);
+            assert!(!bmc.rotation_pending && bmc.rotation_time.is_none() && bmc.password_set);
             // Whoever has it, the password is the new one.
             let SecretChange::Store(current) = settled.current else { panic!("no password is kept") };
             let open = |context: String, sealed: &[u8]| vault.open(&context, sealed).unwrap().to_vec();

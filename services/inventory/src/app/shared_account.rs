@@ -104,8 +104,8 @@ pub(super) struct Next {
     pub(super) next: Vec<u8>,
 }
 
-/// Those among `nodes`: systems of one BMC have names that are near each other, and come on one page.
-pub(super) fn rotating(nodes: &[Watchable]) -> Rotating {
+/// By account: those that `nodes` have under way.
+pub(super) fn by_account(nodes: &[Watchable]) -> Rotating {
     let of = |row: &Watchable| {
         let bmc = row.node.bmc.as_ref().filter(|bmc| bmc.rotation_pending)?;
         let (user, next) = (bmc.next_user.clone(), row.next_secret.clone()?);

@@ -28,8 +28,10 @@ impl App {
         let states: Vec<&str> = UNVERIFIED.iter().map(|state| state.as_str()).collect();
         let rows = self.store.watchable(&rack, &states, page.after.as_deref(), one_more(&page)).await;
         let (rows, next) = page.finish(rows.map_err(error::store)?, |row| row.node.name.clone());
+        // Whoever rotates an account may be on another page, or not looked at at all.
+        let rotating = self.store.rotating(&rack).await.map_err(error::store)?;
+        let rotating = shared_account::by_account(&rotating);
         // One node whose password cannot be opened keeps nobody from looking at the others.
-        let rotating = shared_account::rotating(&rows);
         let watched = rows.into_iter().filter_map(|row| {
             let node = row.node.name.clone();
             self.watched_node(row, &rotating).unwrap_or_else(|status| {
@@ -56,6 +58,9 @@ impl App {
             check::word("observations.driver", &one.driver)?;
             check::text("observations.machine_problem", &one.machine_problem)?;
             check::text("observations.passed_over", &one.passed_over)?;
+            if let Some(waiting) = &one.waiting {
+                check::word("observations.waiting.step", &waiting.step)?;
+            }
             if let Some(machine) = &one.machine {
                 check::text("observations.machine.uuid", &machine.uuid)?;
                 check::text("observations.machine.serial_number", &machine.serial_number)?;

@@ -22,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(DiscoveryPlans),
             Box::new(BmcKeys),
             Box::new(SystemKeys),
+            Box::new(RotatingNodes),
         ]
     }
 }
@@ -162,6 +163,25 @@ impl MigrationTrait for SystemKeys {
             m.create_index(index).await?;
         }
         Ok(())
+    }
+}
+
+/// Which nodes of a rack have a rotation under way, or one that was not settled: few, asked for with each list of BMCs.
+struct RotatingNodes;
+
+impl MigrationName for RotatingNodes {
+    fn name(&self) -> &str {
+        "m20261130_rotating_nodes"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for RotatingNodes {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        let mut index = Index::create();
+        index.name("ix_node_rotating").table("node").col("rack");
+        index.and_where(Expr::col("bmc_next_secret").is_not_null());
+        m.create_index(index).await
     }
 }
 

@@ -7,7 +7,7 @@ use prost::Message as _;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
-    Set,
+    Select, Set,
 };
 use std::collections::HashMap;
 
@@ -32,27 +32,24 @@ impl Store {
         after: Option<&str>,
         limit: u64,
     ) -> Result<Vec<Watchable>, StoreError> {
-        let mut select = node::Entity::find()
-            .select_only()
-            .columns([
-                node::Column::Body,
-                node::Column::BmcSecret,
-                node::Column::BmcNextSecret,
-                node::Column::BmcKgSecret,
-            ])
+        let mut select = rows()
             .filter(node::Column::Rack.eq(rack))
             .filter(node::Column::Maintenance.eq(false))
             .filter(node::Column::State.is_not_in(states.iter().copied()));
         if let Some(after) = after {
             select = select.filter(node::Column::Name.gt(after));
         }
-        type Row = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
-        let rows: Vec<Row> =
-            select.order_by_asc(node::Column::Name).limit(limit).into_tuple().all(self.db.conn()).await?;
-        let read = |(body, secret, next_secret, kg_secret): Row| {
-            Ok(Watchable { node: Node::decode(body.as_slice())?, secret, next_secret, kg_secret })
-        };
-        rows.into_iter().map(read).collect()
+        read(select.order_by_asc(node::Column::Name).limit(limit), self.db.conn()).await
+    }
+
+    /// Nodes of `rack` whose BMC is about to get another password, or may have got it, by name: whatever their state, in
+    /// maintenance too.
+    pub async fn rotating(&self, rack: &str) -> Result<Vec<Watchable>, StoreError> {
+        let select = rows()
+            .filter(node::Column::Rack.eq(rack))
+            .filter(node::Column::BmcNextSecret.is_not_null())
+            .order_by_asc(node::Column::Name);
+        read(select, self.db.conn()).await
     }
 
     /// What was seen of these nodes, by name.
@@ -147,6 +144,28 @@ impl Store {
         }
         Ok(write.commit().await?)
     }
+}
+
+/// Nodes with what opens their BMC.
+fn rows() -> Select<node::Entity> {
+    node::Entity::find().select_only().columns([
+        node::Column::Body,
+        node::Column::BmcSecret,
+        node::Column::BmcNextSecret,
+        node::Column::BmcKgSecret,
+    ])
+}
+
+async fn read(
+    select: Select<node::Entity>,
+    conn: &impl ConnectionTrait,
+) -> Result<Vec<Watchable>, StoreError> {
+    type Row = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
+    let rows: Vec<Row> = select.into_tuple().all(conn).await?;
+    let read = |(body, secret, next_secret, kg_secret): Row| {
+        Ok(Watchable { node: Node::decode(body.as_slice())?, secret, next_secret, kg_secret })
+    };
+    rows.into_iter().map(read).collect()
 }
 
 /// Nodes of one statement.

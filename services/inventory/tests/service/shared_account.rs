@@ -13,6 +13,10 @@ const NODES: [(&str, &str, &str); 4] = [
 ];
 
 async fn chassis(f: &Fixture) -> Clients {
+    chassis_with(f, true).await
+}
+
+async fn chassis_with(f: &Fixture, default_password: bool) -> Clients {
     let mut op = f.with_nodes(&[]).await;
     for (id, address, user) in NODES {
         let bmc = Bmc {
@@ -20,7 +24,7 @@ async fn chassis(f: &Fixture) -> Clients {
             address: address.into(),
             user: user.into(),
             password: "calvin".into(),
-            default_password: true,
+            default_password,
             system: id.into(),
             ..Bmc::default()
         };
@@ -120,5 +124,47 @@ async fn while_one_rotates_the_others_with_its_account_are_given_both_passwords(
         inner(scheduler.dispatch.release_node(release).await).unwrap();
         let (_, user, password, none) = ways(&mut scheduler, "b").await;
         assert_eq!((user.as_str(), password, none.as_str()), ("", next, ""));
+    }
+}
+
+/// The node that rotates need not be among those of a page, nor be looked at.
+#[tokio::test]
+async fn a_rack_is_told_both_passwords_of_an_account_wherever_the_node_is_that_rotates_it() {
+    for new_user in ["", "farrier"] {
+        let f = Fixture::start().await;
+        let mut op = chassis_with(&f, false).await;
+        let mut scheduler = f.scheduler();
+        for (id, ..) in NODES {
+            scheduler.provide(id).await;
+        }
+        inner(scheduler.dispatch.hold_node(hold("a", new_user)).await).unwrap();
+        let request = GetDispatchRequest { node: "nodes/a".into(), ..Default::default() };
+        let next = inner(scheduler.dispatch.get_dispatch(request).await).unwrap().bmc_next_password;
+        let both = (new_user.to_owned(), next);
+        // Whose next password a rack is told, with the account that gets it; a page has one node.
+        let told =
+            async || {
+                let (mut told, mut page_token) = (Vec::new(), String::new());
+                loop {
+                    let request = ListWatchedNodesRequest { page_size: 1, page_token };
+                    let page = inner(f.rack("r1").watch.list_watched_nodes(request).await).unwrap();
+                    assert!(page.nodes.len() <= 1);
+                    told.extend(page.nodes.into_iter().map(|one| {
+                        (one.node, (one.bmc.unwrap_or_default().next_user, one.bmc_next_password))
+                    }));
+                    page_token = page.next_page_token;
+                    if page_token.is_empty() {
+                        return told;
+                    }
+                }
+            };
+        let none = (String::new(), String::new());
+        let of = |id: &str, what: &(String, String)| (format!("nodes/{id}"), what.clone());
+        let others = [of("b", &both), of("c", &none), of("d", &none)];
+        let mut all = vec![of("a", &both)];
+        all.extend(others.clone());
+        assert_eq!(told().await, all);
+        op.update_node(Node { maintenance: true, ..node("a") }, &["maintenance"]).await.unwrap();
+        assert_eq!(told().await, others, "one in maintenance is not looked at, and rotates all the same");
     }
 }

@@ -138,3 +138,92 @@ async fn a_rack_sees_for_its_own_nodes_only_and_says_something_or_nothing() {
     refused(many, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(op.node("n1").await.unwrap().observation, None);
 }
+
+/// A task that waits says how it left the power, by its token.
+#[tokio::test]
+async fn what_somebody_does_while_a_task_waits_is_in_the_history_and_what_an_older_task_saw_is_not() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&["n1"]).await;
+    let (mut scheduler, mut r1) = (f.scheduler(), f.rack("r1"));
+    leave(&mut scheduler, "nodes/n1", "o1", PowerState::Off).await;
+    let hold = HoldNodeRequest {
+        node: "nodes/n1".into(),
+        operation: "operations/o2".into(),
+        action: "work".into(),
+        ..HoldNodeRequest::default()
+    };
+    let fence = inner(scheduler.dispatch.hold_node(hold).await).unwrap().fence;
+    let waiting = |seen, fence, step: &str| {
+        let waiting = WaitingTask { fence, step: step.into(), power_state: PowerState::On.into() };
+        report(vec![ReportedObservation { waiting: Some(waiting), ..power("nodes/n1", seen) }])
+    };
+    for (seen, fence) in [
+        (PowerState::Off, fence - 1),
+        (PowerState::On, fence),
+        (PowerState::Off, fence),
+        (PowerState::Off, fence),
+    ] {
+        inner(r1.watch.report_observations(waiting(seen, fence, "wait_agent")).await).unwrap();
+    }
+    let observation = op.node("n1").await.unwrap().observation.unwrap();
+    assert_eq!(
+        (observation.power_differs, observation.power_left(), observation.power_differs_operation.as_str()),
+        (true, PowerState::On, "operations/o2")
+    );
+    assert_eq!(told(&mut op, "nodes/n1").await, ["power differs on off"]);
+    let explain = ExplainNodeRequest { name: "nodes/n1".into() };
+    let explained = inner(op.nodes.explain_node(explain).await).unwrap();
+    assert!(explained.observed.contains("its work left it on, and Farrier did not do that"), "{explained:?}");
+    assert!(
+        !explained.actions.iter().any(|a| a.contains("node power")),
+        "the work has the node: {explained:?}"
+    );
+    let bad = waiting(PowerState::On, fence, "wait agent");
+    refused(r1.watch.report_observations(bad).await, Code::InvalidArgument, "INVALID_FIELD");
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_not_settled_says_since_when_and_what_ends_it() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&["n1"]).await;
+    let mut scheduler = f.scheduler();
+    let mut since = None;
+    for operation in ["operations/o1", "operations/o2"] {
+        let hold = HoldNodeRequest {
+            node: "nodes/n1".into(),
+            operation: operation.into(),
+            action: "rotate".into(),
+            rotates_bmc_credentials: true,
+            ..HoldNodeRequest::default()
+        };
+        inner(scheduler.dispatch.hold_node(hold).await).unwrap();
+        let explain = ExplainNodeRequest { name: "nodes/n1".into() };
+        let explained = inner(op.nodes.explain_node(explain).await).unwrap();
+        assert!(!explained.observed.contains("rotation"), "it is under way: {}", explained.observed);
+        let (node, operation) = ("nodes/n1".to_owned(), operation.to_owned());
+        let failed = ReleaseNodeRequest { node, operation, error: "x".into(), ..Default::default() };
+        inner(scheduler.dispatch.release_node(failed).await).unwrap();
+        // The second one tries the same password again.
+        let now = op.node("n1").await.unwrap().bmc.unwrap().rotation_time;
+        assert!(now.is_some() && since.is_none_or(|since| since == now), "{now:?}");
+        since = Some(now);
+    }
+    let labelled = Node { labels: [("a".to_owned(), "b".to_owned())].into(), ..node("n1") };
+    op.update_node(labelled, &["labels"]).await.unwrap();
+    assert_eq!(Some(op.node("n1").await.unwrap().bmc.unwrap().rotation_time), since);
+    let explain = async |op: &mut Clients| {
+        let explain = ExplainNodeRequest { name: "nodes/n1".into() };
+        inner(op.nodes.explain_node(explain).await).unwrap()
+    };
+    let explained = explain(&mut op).await;
+    assert!(explained.observed.contains("a rotation of its BMC's password began"), "{explained:?}");
+    for command in
+        ["farrier node rotate-bmc-credentials n1", "farrier node update n1 --bmc-password-file FILE"]
+    {
+        assert!(explained.actions.contains(&command.to_owned()), "{explained:?}");
+    }
+    // Whoever says the password ends it.
+    op.update_node(node("n1"), &["bmc"]).await.unwrap();
+    assert_eq!(op.node("n1").await.unwrap().bmc.unwrap().rotation_time, None);
+    assert!(!explain(&mut op).await.observed.contains("rotation"));
+}

@@ -483,3 +483,34 @@ pub(crate) async fn a_rack_watches_its_own_nodes_page_by_page(store: Store) {
     assert_eq!(names(page(None, 1).await.unwrap()), ["nodes/n1"]);
     assert_eq!(names(page(Some("nodes/n1"), 10).await.unwrap()), ["nodes/n5"]);
 }
+
+pub(crate) async fn a_rotation_is_found_whatever_its_node_is_at(store: Store) {
+    make(&store, site("s1")).await;
+    make(&store, rack("r1", "s1")).await;
+    make(&store, rack("r2", "s1")).await;
+    let rotates = |change| NodeExtra {
+        secrets: Secrets { next: change, ..Secrets::default() },
+        ..NodeExtra::default()
+    };
+    let next = || rotates(SecretChange::Store(b"next".to_vec()));
+    let verified = |name| Node { state: ProvisionState::Active.into(), ..node(name) };
+    make(&store, verified("n1")).await;
+    for rotating in [
+        Node { maintenance: true, ..verified("n2") },
+        Node { state: ProvisionState::Enroll.into(), ..node("n3") },
+        Node { rack: "racks/r2".into(), ..verified("n4") },
+    ] {
+        store.create(New { extra: next(), ..new(rotating) }).await.unwrap();
+    }
+    let found = async |rack: &'static str| {
+        let rows = store.rotating(rack).await.unwrap();
+        assert!(rows.iter().all(|row| row.next_secret.as_deref() == Some(b"next".as_slice())));
+        rows.into_iter().map(|row| row.node.name).collect::<Vec<_>>()
+    };
+    assert_eq!(found("racks/r1").await, ["nodes/n2", "nodes/n3"]);
+    assert_eq!(found("racks/r2").await, ["nodes/n4"]);
+    let stored = store.stored_node("nodes/n2").await.unwrap();
+    let ended = rotates(SecretChange::Clear);
+    store.replace(stored.node, 1, &ended, event("nodes/n2", "update")).await.unwrap();
+    assert_eq!(found("racks/r1").await, ["nodes/n3"]);
+}

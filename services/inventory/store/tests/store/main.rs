@@ -47,6 +47,7 @@ on_both! {
     a_join_token_serves_one_key,
     what_a_rack_sees_is_kept_beside_its_nodes,
     a_rack_watches_its_own_nodes_page_by_page,
+    a_rotation_is_found_whatever_its_node_is_at,
 }
 
 #[tokio::test]

@@ -1,0 +1,146 @@
+//! A power cycle and a hard reset, also of a BMC that has no command for it: many offer On, ForceOff and GracefulShutdown alone
+//! (DSP0268, ComputerSystem, ResetType). Then the machine is switched off, read back, and switched on again, as Ironic does.
+
+use crate::{Bmc, BmcError, Capability, Deadline, PowerState};
+
+/// How a machine was restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restarted {
+    /// By one command. What came of it cannot be read back.
+    ByBmc,
+    /// Switched off and on in its place, each read back: no driver has that command for this BMC.
+    OffAndOn,
+}
+
+impl Bmc {
+    /// See [`Power::power_cycle`](crate::Power::power_cycle). Where no driver has it: off, read back, and on; a machine that is
+    /// off is switched on.
+    pub async fn power_cycle(&self, deadline: Deadline) -> Result<Restarted, BmcError> {
+        let cycled = self.either(Capability::Power, |bmc| async move {
+            bmc.give(&bmc.power, Capability::Power)?.power_cycle(deadline).await
+        });
+        self.or_off_and_on(cycled.await, "power cycle", deadline).await
+    }
+
+    /// See [`Power::power_reset`](crate::Power::power_reset). Where no driver has it: as [`Bmc::power_cycle`].
+    pub async fn power_reset(&self, deadline: Deadline) -> Result<Restarted, BmcError> {
+        let reset = self.either(Capability::Power, |bmc| async move {
+            bmc.give(&bmc.power, Capability::Power)?.power_reset(deadline).await
+        });
+        self.or_off_and_on(reset.await, "hard reset", deadline).await
+    }
+
+    async fn or_off_and_on(
+        &self,
+        by_bmc: Result<(), BmcError>,
+        wanted: &'static str,
+        deadline: Deadline,
+    ) -> Result<Restarted, BmcError> {
+        let lack = match by_bmc {
+            Ok(()) => return Ok(Restarted::ByBmc),
+            Err(error) if error.is_lack() => error,
+            Err(error) => return Err(error),
+        };
+        let stopped = |now, reason| BmcError::HalfRestarted { wanted, now, reason };
+        // What is left is for the way back: better late than off.
+        let off_by = Deadline::after(deadline.remaining().mul_f64(FOR_OFF));
+        match self.ensure_power(PowerState::Off, off_by).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let why = "expected it to read off after the command to switch it off, seen on";
+                return Err(stopped(None, why.to_owned()));
+            }
+            // It cannot be switched off either: nothing was done.
+            Err(error) if error.is_lack() => return Err(lack),
+            Err(error) => return Err(stopped(None, error.to_string())),
+        }
+        match self.ensure_power(PowerState::On, deadline).await {
+            Ok(true) => Ok(Restarted::OffAndOn),
+            Ok(false) => {
+                let why = "expected it to read on after the command to switch it on, seen off";
+                Err(stopped(Some(PowerState::Off), why.to_owned()))
+            }
+            Err(error) => Err(stopped(Some(PowerState::Off), error.to_string())),
+        }
+    }
+}
+
+/// The part of the time in which it has to go off. BMCs take up to some ten seconds for that, and most take less for on.
+const FOR_OFF: f64 = 2.0 / 3.0;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Power;
+
+    /// What was done, and whether it has a cycle.
+    struct Machine {
+        done: Arc<Mutex<Vec<&'static str>>>,
+        on: Mutex<bool>,
+        cycles: bool,
+    }
+
+    impl Machine {
+        fn does(&self, what: &'static str, on: bool) -> Result<(), BmcError> {
+            self.done.lock().unwrap().push(what);
+            *self.on.lock().unwrap() = on;
+            Ok(())
+        }
+
+        fn event(&self, what: &'static str) -> Result<(), BmcError> {
+            let addr = ([192, 0, 2, 1], 443).into();
+            let lack = BmcError::NotOffered { addr, wanted: what, expected: vec![], offered: vec![] };
+            if self.cycles { self.does(what, true) } else { Err(lack) }
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Power for Machine {
+        async fn power_status(&self, _: Deadline) -> Result<PowerState, BmcError> {
+            Ok(if *self.on.lock().unwrap() { PowerState::On } else { PowerState::Off })
+        }
+        async fn power_on(&self, _: Deadline) -> Result<(), BmcError> {
+            self.does("on", true)
+        }
+        async fn power_off(&self, _: Deadline) -> Result<(), BmcError> {
+            self.does("off", false)
+        }
+        async fn power_soft(&self, _: Deadline) -> Result<(), BmcError> {
+            self.does("soft", false)
+        }
+        async fn power_cycle(&self, _: Deadline) -> Result<(), BmcError> {
+            self.event("cycle")
+        }
+        async fn power_reset(&self, _: Deadline) -> Result<(), BmcError> {
+            self.event("reset")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_has_the_command_comes_before_off_and_on() {
+        let soon = || Deadline::after(Duration::from_secs(60));
+        let made: &[&str] = &["off", "on", "off", "on"];
+        for (second, how, expected) in [
+            (None, Restarted::OffAndOn, made),
+            (Some(false), Restarted::OffAndOn, made),
+            (Some(true), Restarted::ByBmc, &["cycle", "reset"][..]),
+        ] {
+            let done: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+            let driver = |name, cycles| {
+                let machine = Machine { done: Arc::clone(&done), on: Mutex::new(true), cycles };
+                Bmc::new(name).with_power(Arc::new(machine))
+            };
+            let first = driver("first", false);
+            let bmc = match second {
+                Some(cycles) => first.or(driver("second", cycles)),
+                None => first,
+            };
+            assert_eq!(bmc.power_cycle(soon()).await, Ok(how), "{second:?}");
+            assert_eq!(bmc.power_reset(soon()).await, Ok(how), "{second:?}");
+            assert_eq!(*done.lock().unwrap(), expected, "{second:?}");
+        }
+    }
+}
