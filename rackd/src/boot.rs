@@ -51,6 +51,8 @@ pub(crate) enum Serve<'a> {
     San { access: &'a Access, account: &'a Account },
     /// Its own disk.
     LocalDisk,
+    /// Its iSCSI disk, which is not here yet.
+    Wait,
 }
 
 /// Where it boots that.
@@ -103,6 +105,7 @@ impl Rack {
             }
             Serve::San { access, account } => Boot::San(san(segment, access, account)?),
             Serve::LocalDisk => Boot::LocalDisk,
+            Serve::Wait => Boot::Wait,
         };
         self.netboot.update(|table| {
             self.known.give_way(table, ip, mac);
@@ -233,7 +236,7 @@ impl Rack {
             Serve::Ramdisk { .. } if machine.secure_boot && self.config.signed_boot.x86_64.is_none() => {
                 Err(PublishError::NoSignedBoot { node: node(), architecture: "x86_64" })
             }
-            Serve::Ramdisk { .. } | Serve::San { .. } | Serve::LocalDisk => Ok(()),
+            Serve::Ramdisk { .. } | Serve::San { .. } | Serve::LocalDisk | Serve::Wait => Ok(()),
         }
     }
 

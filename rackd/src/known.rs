@@ -311,7 +311,8 @@ async fn serve(rack: &Rack, known: &BTreeMap<String, String>) -> Result<Vec<Mach
         };
         let hostname = if farrier_model::is_label(node) { node.clone() } else { port.hyphenated() };
         let on_disk = MachineText::on_disk(&hostname, mac, &segment.name, *ip);
-        let served = table.entries_of(port).iter().any(|entry| matches!(entry.boot, Boot::San(_)));
+        let served =
+            table.entries_of(port).iter().any(|entry| matches!(entry.boot, Boot::San(_) | Boot::Wait));
         let left = if served { Left::Diskless } else { left_on(rack, mac, node).await? };
         let is_diskless = left != Left::Other;
         if is_diskless {

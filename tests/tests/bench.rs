@@ -104,6 +104,10 @@ impl Bench {
         Self::start_over(Some(quality), |_| ()).await
     }
 
+    pub(crate) async fn start_configured(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_over(None, change).await
+    }
+
     async fn start_over(quality: Option<Quality>, change: impl FnOnce(&mut Config)) -> Self {
         // Quiet unless asked: FARRIER_LOG=info says what happened, with --nocapture.
         if std::env::var_os("FARRIER_LOG").is_some() {
@@ -171,8 +175,14 @@ impl Bench {
     }
 
     /// Ends rackd, as a restart of its service does, and starts it at the same addresses.
-    pub(crate) async fn restart_rackd(mut self) -> Self {
+    pub(crate) async fn restart_rackd(self) -> Self {
+        self.restart_rackd_after(|_| ()).await
+    }
+
+    /// The same; `between` sees its data while there is no rackd.
+    pub(crate) async fn restart_rackd_after(mut self, between: impl FnOnce(&Path)) -> Self {
         within(self.rackd.stop()).await;
+        between(&self.data());
         (self.bound, self.rackd) = Rackd::start(&mut self.config).await;
         self
     }
@@ -190,6 +200,11 @@ impl Bench {
             within(server).await.unwrap().unwrap();
         }
         self
+    }
+
+    /// What rackd has on disk.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.config.data.clone()
     }
 
     pub(crate) fn snapshot_dir(&self) -> PathBuf {

@@ -34,6 +34,7 @@ mod kill_diskless;
 mod pretend_autonomy;
 mod pretend_cache;
 mod pretend_discovery;
+mod pretend_disk_away;
 mod pretend_diskless;
 mod pretend_faults;
 mod pretend_rack;

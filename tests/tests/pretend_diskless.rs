@@ -20,7 +20,7 @@ use crate::bench::{Bench, deploy, spec, within};
 /// The image's bytes.
 const IMAGE: u64 = 24 << 20;
 
-fn diskless(image: &Image, instance: &str) -> Deploy {
+pub(crate) fn diskless(image: &Image, instance: &str) -> Deploy {
     let Work::Deploy(deploy) = deploy(image, instance) else { unreachable!() };
     Deploy {
         method: DeployMethod::Diskless.into(),

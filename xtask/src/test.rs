@@ -186,6 +186,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3-scapy", "/usr/lib/python3/dist-packages/scapy/__init__.py"),
     ("isc-dhcp-relay", "/usr/sbin/dhcrelay"),
     ("kea-admin", "/usr/sbin/perfdhcp"),
+    ("yersinia", "/usr/bin/yersinia"),
+    ("thc-ipv6", "/usr/bin/atk6-flood_dhcpc6"),
     ("systemd", "/lib/systemd/systemd-networkd"),
     ("strace", "/usr/bin/strace"),
     ("ipmitool", "/usr/bin/ipmitool"),

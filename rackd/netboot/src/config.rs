@@ -64,7 +64,9 @@ impl Config {
     pub(crate) fn warn_without_boot_files(&self, table: &BootTable) {
         if self.boot_files.by_architecture.is_empty() && table.served().any(|s| s.dhcp != Dhcp::Off) {
             tracing::warn!(
-                "no boot files: only machines whose network cards have iPXE boot from the network"
+                "no boot files: only machines whose network cards have iPXE boot from the network; for the others name a \
+                 directory with undionly.kpxe and snponly.efi (`boot_files` of rackd.toml, or `--boot-files`): the Debian \
+                 package ipxe has them in /usr/lib/ipxe"
             );
         }
     }

@@ -39,7 +39,8 @@ pub(crate) fn render(boot: &Boot, server: IpAddr) -> Option<String> {
         }
         // It was told to load us a moment ago; asked again, the firmware goes on to its disk.
         Boot::LocalDisk => Some("reboot\n".to_owned()),
-        Boot::San(_) | Boot::None => None,
+        // For what GRUB starts nobody waits.
+        Boot::San(_) | Boot::Wait | Boot::None => None,
     }
 }
 

@@ -2,20 +2,26 @@
 
 use std::{fmt::Write as _, net::SocketAddr};
 
-use crate::{ArtifactName, Boot, KernelArgs, San};
+use crate::{ArtifactName, Boot, KernelArgs, MacAddr, San};
 
 /// Tries before the machine reboots and asks again. The waits between them grow by a second each, so this is
 /// about a minute: longer than a restart of rackd takes.
 const TRIES: u32 = 10;
 
-/// Renders the script for `boot`, with artifacts served at `server`. `None` when there is nothing to say.
-pub(crate) fn render(boot: &Boot, server: SocketAddr) -> Option<String> {
+/// Where the HTTP server has the script of a port.
+pub(crate) fn path(mac: MacAddr) -> String {
+    format!("/boot/{}.ipxe", mac.hyphenated())
+}
+
+/// Renders the script for `boot` of a port, with artifacts served at `server`. `None` when there is nothing to say.
+pub(crate) fn render(boot: &Boot, mac: MacAddr, server: SocketAddr) -> Option<String> {
     match boot {
         Boot::Script { kernel, initrd, args } | Boot::Signed { kernel, initrd, args } => {
             Some(kernel_script(kernel, initrd, args, server))
         }
         Boot::San(san) => Some(san_script(san)),
         Boot::LocalDisk => Some(LOCAL_DISK.to_owned()),
+        Boot::Wait => Some(wait_script(mac, server)),
         Boot::None => None,
     }
 }
@@ -67,9 +73,22 @@ fn san_script(san: &San) -> String {
     )
 }
 
+/// Another script takes its place when there is one; as long as there is none, this one begins anew. It starts the machine again
+/// only where nobody answers.
+fn wait_script(mac: MacAddr, server: SocketAddr) -> String {
+    format!(
+        "#!ipxe\nset tries:int32 0\n:again\ninc tries\niseq ${{tries}} {TRIES} && reboot ||\n\
+         echo what this machine boots is not here yet, asking again\nsleep 5\n\
+         chain --replace --autofree http://{server}{} || goto again\n",
+        path(mac)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 
     #[test]
     fn a_kernel_script_is_exactly_this() {
@@ -79,7 +98,7 @@ mod tests {
             args: KernelArgs::parse("console=ttyS0 farrier.token=abc").unwrap(),
         };
         assert_eq!(
-            render(&boot, "10.1.0.1:8080".parse().unwrap()).unwrap(),
+            render(&boot, MAC, "10.1.0.1:8080".parse().unwrap()).unwrap(),
             "#!ipxe\n\
              set tries:int32 0\n\
              :again\n\
@@ -107,7 +126,7 @@ mod tests {
             secret: "abcdef0123456789".parse().unwrap(),
         });
         assert_eq!(
-            render(&boot, "10.91.0.1:8080".parse().unwrap()).unwrap(),
+            render(&boot, MAC, "10.91.0.1:8080".parse().unwrap()).unwrap(),
             "#!ipxe\n\
              set tries:int32 0\n\
              set initiator-iqn iqn.2026-11.dev.farrier:r1:node:n1\n\
@@ -120,6 +139,21 @@ mod tests {
              echo no answer from the disk, trying again\n\
              sleep ${tries}\n\
              goto again\n"
+        );
+    }
+
+    #[test]
+    fn a_script_that_waits_is_exactly_this() {
+        assert_eq!(
+            render(&Boot::Wait, MAC, "10.91.0.1:8080".parse().unwrap()).unwrap(),
+            "#!ipxe\n\
+             set tries:int32 0\n\
+             :again\n\
+             inc tries\n\
+             iseq ${tries} 10 && reboot ||\n\
+             echo what this machine boots is not here yet, asking again\n\
+             sleep 5\n\
+             chain --replace --autofree http://10.91.0.1:8080/boot/52-54-00-00-00-01.ipxe || goto again\n"
         );
     }
 }

@@ -246,6 +246,8 @@ pub enum Boot {
     San(San),
     /// An address, and for iPXE a script that goes on to the disk.
     LocalDisk,
+    /// An address, and for iPXE a script that waits and asks again: what it boots is not here yet.
+    Wait,
     /// An address and nothing else.
     None,
 }

@@ -61,7 +61,8 @@ fn reservation(entry: &BootEntry, table: &BootTable) -> Reservation {
         Boot::None => ReservedBoot::None,
         Boot::LocalDisk => ReservedBoot::LocalDisk,
         Boot::Script { .. } | Boot::Signed { .. } => ReservedBoot::Ramdisk,
-        Boot::San(_) => ReservedBoot::Iscsi,
+        // What is waited for is that.
+        Boot::San(_) | Boot::Wait => ReservedBoot::Iscsi,
     };
     Reservation {
         network: entry.network.clone(),

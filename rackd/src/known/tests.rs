@@ -1,8 +1,12 @@
 use super::*;
 use crate::fixture;
+use crate::secrets::Secrets;
 use farrier_journal::Record;
 use farrier_proto::rack::task_spec::Work;
-use farrier_proto::rack::{Clean, Power, Task, TaskSpec, TaskState};
+use farrier_proto::rack::{
+    Clean, Deploy, Machine, MachinePort, Power, Step, StepState, Task, TaskSpec, TaskState,
+};
+use farrier_proto::types::DeployMethod;
 
 fn mac(n: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, n])
@@ -190,6 +194,49 @@ async fn a_diskless_machine_without_a_journal_is_an_ordinary_one_after_its_next_
     assert_eq!(boots(&rack, 2)[1].0, Boot::LocalDisk);
     assert_eq!(kept.last().unwrap().machines[1].boot, BootText::LocalDisk);
     assert_eq!(rack.known.lock().stranded, 0);
+}
+
+/// As after a restart: the journal has its deployment, and nothing has its volume.
+#[tokio::test]
+async fn a_diskless_machine_whose_disk_is_not_back_waits_at_its_address_and_is_no_idle_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let rack = fixture::rack(dir.path(), &[9]).await;
+    let kept = kept(&rack, dir.path());
+    let port = MachinePort { mac_address: mac(1).to_string(), pxe_enabled: true, ..MachinePort::default() };
+    let machine = Machine { name: "nodes/n1".into(), ports: vec![port], ..Machine::default() };
+    let deploy = Deploy {
+        method: DeployMethod::Diskless.into(),
+        instance: "instances/web".into(),
+        hostname: "web".into(),
+        ..Deploy::default()
+    };
+    let spec = TaskSpec { machine: Some(machine), work: Some(Work::Deploy(deploy)) };
+    let done = |name: &str| {
+        let mut step = Step { name: name.to_owned(), ..Step::default() };
+        step.set_state(StepState::Done);
+        step
+    };
+    let steps = crate::step_names(&spec).into_iter().map(done).collect();
+    let (id, node) = ("d".to_owned(), "nodes/n1".to_owned());
+    let mut task = Task { id, node, fence: 1, spec: Some(spec), steps, ..Task::default() };
+    task.set_state(TaskState::Running);
+    let sealed = Secrets::default().seal(&rack.vault, "d").unwrap();
+    rack.journal.accept(Record { task: task.clone(), sealed }).await.unwrap();
+    task.set_state(TaskState::Done);
+    rack.journal.save(&mut task, None).await.unwrap();
+    let row = rack.provisioning_named("row-1").unwrap();
+    let ip = rack.reserve("nodes/n1", mac(1), row).await.unwrap();
+
+    tasks::resume(&rack).await.unwrap();
+    assert_eq!(boots(&rack, 2), [(Boot::Wait, ip)]);
+    assert_eq!(rack.netboot.table().entry(mac(1), "row-1").unwrap().hostname, "web");
+    // Neither what was kept nor what the centre says makes another machine of it.
+    serve_kept(&rack, &kept).await;
+    assert_eq!(boots(&rack, 2)[1], (Boot::Wait, ip));
+    let kept = take(&rack, kept, ports(2)).await;
+    assert_eq!(boots(&rack, 2)[1], (Boot::Wait, ip));
+    assert_eq!(rack.known.lock().stranded, 0);
+    assert_eq!(kept.last().unwrap().machines[1].boot, BootText::None);
 }
 
 #[tokio::test]

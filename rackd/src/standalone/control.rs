@@ -164,7 +164,7 @@ fn reservations(netboot: &Netboot) -> Vec<ReservationText> {
             Boot::None => "none",
             Boot::LocalDisk => "local_disk",
             Boot::Script { .. } | Boot::Signed { .. } => "linux",
-            Boot::San(_) => "iscsi",
+            Boot::San(_) | Boot::Wait => "iscsi",
         },
     };
     entries.into_iter().map(text).collect()

@@ -146,6 +146,20 @@ async fn fail_unopened(rack: Arc<Rack>, mut record: Record, error: String) {
     }
 }
 
+/// Has a machine answered as known by what the journal alone says of the task, until that has served it again.
+pub(super) async fn hold(rack: &Arc<Rack>, record: Record) {
+    // Who serves it again tells why it cannot be opened.
+    let Ok(handle) = TaskHandle::open(rack, record).map(Arc::new) else { return };
+    let journaled = handle.task().await.steps;
+    let is_done = |index: usize| journaled.get(index).is_some_and(|step| step.state() == StepState::Done);
+    for (index, step) in plan(&handle.spec).into_iter().enumerate().filter(|(index, _)| is_done(*index)) {
+        let cx = Context { rack, task: &handle, index, name: step.name() };
+        if let Err(error) = step.hold(&cx).await {
+            tracing::warn!(node.id = %handle.node, step = step.name(), error = error.message(), "a machine that is known is a stranger until it is served again");
+        }
+    }
+}
+
 /// Serves again what a finished deployment left served: the address of its machine, its disk when that is here. What
 /// cannot be served now is tried again in the background: a running machine waits for its disk. Whether all is served.
 pub(super) async fn restore_finished(rack: &Arc<Rack>, record: Record) -> bool {

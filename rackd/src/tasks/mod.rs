@@ -196,13 +196,19 @@ impl Tasks {
 
 /// Serves again what ended deployments left served, and resumes what was under way when rackd last ended.
 pub(crate) async fn resume(rack: &Arc<Rack>) -> Result<(), farrier_journal::JournalError> {
+    let mut served = Vec::new();
     for node in rack.journal.nodes().await? {
         let records = rack.journal.of_node(&node).await?;
-        if let Some(record) = history::served(&records) {
-            executor::restore_finished(rack, record.clone()).await;
-        }
+        served.extend(history::served(&records).cloned());
     }
     let unfinished = rack.journal.unfinished().await?;
+    // Before any disk is asked: one that is not there, or hangs, makes no machine a stranger, its own or another.
+    for record in served.iter().chain(&unfinished) {
+        executor::hold(rack, record.clone()).await;
+    }
+    for record in served {
+        executor::restore_finished(rack, record).await;
+    }
     let running = unfinished.iter().map(|record| record.task.id.clone()).collect();
     if let Err(error) = rack.snapshots.sweep(running).await {
         tracing::warn!(%error, "snapshots that nobody needs are left");

@@ -64,6 +64,9 @@ impl Step for LocalDisk {
     fn lasts(&self) -> bool {
         true
     }
+    async fn hold(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        self.restore(cx).await
+    }
     async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
         serve_system(cx, &Serve::LocalDisk).await.map(|_| ())
     }
@@ -80,6 +83,10 @@ impl Step for San {
     }
     fn lasts(&self) -> bool {
         true
+    }
+    /// Its disk may be away, or hang: its machine waits for it, and is no stranger meanwhile.
+    async fn hold(&self, cx: &Context<'_>) -> Result<(), StepError> {
+        serve_system(cx, &Serve::Wait).await.map(|_| ())
     }
     async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {
         serve_san(cx).await.map(|_| ())

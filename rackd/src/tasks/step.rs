@@ -48,6 +48,12 @@ pub(crate) trait Step: Sync {
         false
     }
 
+    /// Has a machine answered as known, of a step that was done: by what the journal alone says, when rackd starts, before any disk
+    /// is asked. What is missing then is [`Step::restore`]d.
+    async fn hold(&self, _cx: &Context<'_>) -> Result<(), StepError> {
+        Ok(())
+    }
+
     /// Makes again what a finished step had put in memory only (boot entries), when rackd starts.
     async fn restore(&self, _cx: &Context<'_>) -> Result<(), StepError> {
         Ok(())

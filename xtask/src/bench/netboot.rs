@@ -1,6 +1,7 @@
 //! `cargo xtask bench netboot`: `rackd --standalone` beside Kea, ISC dhcpd, dnsmasq, tftpd-hpa and nginx; and over bad links.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
@@ -15,7 +16,7 @@ pub(super) fn run(options: &[String]) -> Result<()> {
     shell::run(cargo().args(["build", "--release"]).args(example))?;
     shell::run(cargo().args(["build", "--release", "--package", "farrier-sim", "--bin", "farrier-sim"]))?;
     let release = tools::release_dir()?;
-    let mut bench = program(&release.join("examples/netboot-bench").to_string_lossy());
+    let mut bench = alone(&release.join("examples/netboot-bench"));
     shell::run(
         bench
             .arg("--rackd")
@@ -26,6 +27,16 @@ pub(super) fn run(options: &[String]) -> Result<()> {
             .arg(atftpd()?)
             .args(options),
     )
+}
+
+/// Where whatever it starts ends with it, and its network namespaces with that, also when we are ended by a signal: it is the first
+/// process of its own, and the names of its network namespaces are mounts that nobody else sees.
+fn alone(bench: &Path) -> Command {
+    let mut command = program("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]);
+    command.args(["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=KILL"]);
+    command.args(["--mount-proc", "--"]).arg(bench).arg("--own-mounts");
+    command
 }
 
 /// Debian's program, out of its package: it conflicts with tftpd-hpa, so that the two are not installed together.
@@ -56,5 +67,6 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "/usr/bin/curl"),
     ("iproute2", "/sbin/ip"),
     ("ethtool", "/usr/sbin/ethtool"),
-    ("util-linux", "/usr/bin/nsenter"),
+    ("util-linux", "/usr/bin/unshare"),
+    ("mount", "/bin/mount"),
 ];

@@ -14,6 +14,7 @@ mod storm;
 use std::path::PathBuf;
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 struct Options {
@@ -41,6 +42,9 @@ struct Options {
     /// This process is the machines: the benchmark's own.
     #[arg(long, hide = true)]
     play_machines: bool,
+    /// Nobody else has the mounts that it sees: the names of its network namespaces are to go with it.
+    #[arg(long, hide = true)]
+    own_mounts: bool,
     /// Only this part.
     #[arg(long)]
     only: Option<String>,
@@ -49,10 +53,34 @@ struct Options {
     directory: PathBuf,
 }
 
+/// The first process of a namespace hears no signal that it does not ask for.
+fn end_by_signals() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (interrupt, terminate) = {
+        let _here = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    std::thread::spawn(move || {
+        let (mut interrupt, mut terminate) = (interrupt, terminate);
+        let code = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => 130,
+                _ = terminate.recv() => 143,
+            }
+        });
+        std::process::exit(code);
+    });
+    Ok(())
+}
+
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if options.play_machines {
         return storm::play(options.machines);
+    }
+    end_by_signals()?;
+    if options.own_mounts {
+        place::keep_names_here()?;
     }
     let place = place::Place::new(&options.directory)?;
     let wants = |part: &str| options.only.as_deref().is_none_or(|only| only == part);

@@ -110,6 +110,17 @@ impl Drop for Place {
     }
 }
 
+/// The names of network namespaces that are made from now on are on a file system of our own, which ends with us.
+pub(crate) fn keep_names_here() -> anyhow::Result<()> {
+    std::fs::create_dir_all(NAMES).context(NAMES)?;
+    let status = Command::new("mount").args(["-t", "tmpfs", "netns", NAMES]).status().context("mount")?;
+    ensure!(status.success(), "mount {NAMES}: {status}");
+    Ok(())
+}
+
+/// Where `ip netns` keeps them.
+const NAMES: &str = "/run/netns";
+
 /// Of a namespace: no two of this machine have one.
 fn name(end: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -118,7 +129,7 @@ fn name(end: &str) -> String {
 
 fn inside(namespace: &str, program: &str) -> Command {
     let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/run/netns/{namespace}")).arg("--").arg(program);
+    command.arg(format!("--net={NAMES}/{namespace}")).arg("--").arg(program);
     command
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
 use super::request::Client;
-use crate::{Boot, BootEntry};
+use crate::{Boot, BootEntry, script};
 
 /// Boot files by client architecture, and where HTTP is.
 #[derive(Debug, Clone)]
@@ -150,9 +150,10 @@ pub(crate) fn boot_file(
     let architecture = architecture.unwrap_or(BIOS);
     match (client, &entry.boot) {
         (_, Boot::None) | (Client::Other, _) => BootFile::Nothing,
-        (Client::Ipxe, Boot::Script { .. } | Boot::Signed { .. } | Boot::San(_) | Boot::LocalDisk) => {
-            BootFile::Script(format!("http://{server}/boot/{}.ipxe", entry.mac.hyphenated()))
-        }
+        (
+            Client::Ipxe,
+            Boot::Script { .. } | Boot::Signed { .. } | Boot::San(_) | Boot::LocalDisk | Boot::Wait,
+        ) => BootFile::Script(format!("http://{server}{}", script::path(entry.mac))),
         (Client::Pxe | Client::Http, Boot::LocalDisk) => BootFile::Nothing,
         (Client::Pxe | Client::Http, Boot::Signed { .. }) if architecture != BIOS => {
             match files.shim(architecture) {
@@ -160,7 +161,7 @@ pub(crate) fn boot_file(
                 Err(why) => BootFile::Unknown(architecture, why),
             }
         }
-        (client, Boot::Script { .. } | Boot::Signed { .. } | Boot::San(_)) => {
+        (client, Boot::Script { .. } | Boot::Signed { .. } | Boot::San(_) | Boot::Wait) => {
             match (files.file(architecture), client) {
                 (None, _) => BootFile::Unknown(architecture, "no boot file for this firmware"),
                 (Some(file), Client::Http) => BootFile::Http(files.url(server, file)),

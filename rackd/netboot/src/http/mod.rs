@@ -149,7 +149,7 @@ fn script_for(
     peer: IpAddr,
 ) -> Option<(Option<String>, String)> {
     let given = given::to(shared, table, mac, peer)?;
-    Some((given.node, script::render(&given.boot, given.server)?))
+    Some((given.node, script::render(&given.boot, mac, given.server)?))
 }
 
 async fn artifact(

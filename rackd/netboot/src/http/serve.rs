@@ -108,7 +108,7 @@ pub async fn serve_unix(listener: UnixListener, router: Router, limits: Limits, 
         let (stream, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "http accept failed");
+                tracing::warn!(%error, "{NOT_ACCEPTED}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -157,7 +157,7 @@ async fn accept_all<T, F>(
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, or a peer that left: neither ends the server.
-                tracing::warn!(%error, "http accept failed");
+                tracing::warn!(%error, "{NOT_ACCEPTED}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -186,6 +186,10 @@ async fn accept_all<T, F>(
         connections.wait().await;
     }
 }
+
+/// It is tried again at once: the kernel keeps those that wait.
+const NOT_ACCEPTED: &str = "http accept failed: who asks waits; where too many files are open, raise the limit (LimitNOFILE of \
+                            the unit, or `ulimit -n`)";
 
 /// Whose address is none.
 const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);

@@ -80,6 +80,10 @@ impl Log {
         Ok((log, records))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes records and waits until the disk has them.
     pub(super) fn append(&mut self, records: &[Record]) -> io::Result<()> {
         if self.torn {
@@ -177,7 +181,11 @@ impl Log {
         let (path, bytes) = (self.path.display(), rest.len());
         if bytes > A_BATCH {
             std::fs::write(self.path.with_extension("damaged"), rest)?;
-            tracing::error!(%path, bytes, "leases are damaged: those that follow are lost, and kept in .damaged");
+            tracing::error!(
+                %path, bytes,
+                "leases are damaged, and what follows is lost and kept in .damaged: look at the disk; an address that was written \
+                 there may be given again while its machine runs"
+            );
         } else {
             tracing::info!(%path, bytes, "the last write of leases was interrupted: nobody was told of it");
         }

@@ -29,7 +29,7 @@ pub(super) struct Reserved {
 #[derive(Debug, Default)]
 struct Leases {
     by_port: HashMap<Key, Lease>,
-    /// Those of which DHCPv6 alone has said anything.
+    /// Those of which DHCPv6 alone has said anything, also before a restart.
     by_six: HashSet<Key>,
     /// What is not on disk: the last of each port.
     unwritten: HashMap<Key, Record>,
@@ -47,19 +47,28 @@ impl Reserved {
             Ok(opened) => opened,
             Err(error) => {
                 let path = path.display();
-                tracing::error!(%path, %error, "leases of reservations are in memory only, and forgotten at the next start");
+                tracing::error!(
+                    %path, %error,
+                    "leases of reservations are in memory only, and forgotten at the next start: mend that file, or move it \
+                     away, and start rackd again; until then it forgets which machines run"
+                );
                 return Self::default();
             }
         };
-        let mut by_port = HashMap::new();
+        let mut leases = Leases::default();
         for record in records {
             let key = (record.mac, record.network.clone());
-            match record.until > now {
-                true => drop(by_port.insert(key, lease(record))),
-                false => drop(by_port.remove(&key)),
+            leases.by_six.remove(&key);
+            if record.until <= now {
+                leases.by_port.remove(&key);
+                continue;
             }
+            if record.client == by_six_alone() {
+                leases.by_six.insert(key.clone());
+            }
+            leases.by_port.insert(key, lease(record));
         }
-        let leases = Mutex::new(Leases { by_port, ..Leases::default() });
+        let leases = Mutex::new(leases);
         Self { leases, log: Some(Mutex::new(Some(log))), told: AtomicBool::new(false) }
     }
 
@@ -72,7 +81,7 @@ impl Reserved {
     }
 
     /// The same of DHCPv6. A port has one lease, of the one reservation that both its addresses come from: it runs until the later of
-    /// both ends, and is given back by IPv4, or by DHCPv6 where that alone began it since we started.
+    /// both ends, and is given back by IPv4, or by DHCPv6 where that alone began it.
     pub(super) fn change_six(
         &self,
         mac: MacAddr,
@@ -101,7 +110,7 @@ impl Reserved {
         let record = match change {
             LeaseChange::Bound { ip, seconds } => {
                 let until = now + Duration::from_secs(u64::from(*seconds));
-                let record = record(&key, *ip, until);
+                let record = leases.record(&key, *ip, until);
                 if leases.by_port.len() >= TIDY_AT {
                     leases.by_port.retain(|_, lease| lease.expires_at > now);
                     let Leases { by_port, by_six, .. } = &mut *leases;
@@ -112,7 +121,7 @@ impl Reserved {
             }
             LeaseChange::Released | LeaseChange::Declined { .. } | LeaseChange::Refused => {
                 let Some(ended) = leases.by_port.remove(&key) else { return false };
-                record(&key, ended.ip, now)
+                leases.record(&key, ended.ip, now)
             }
         };
         if self.log.is_none() {
@@ -139,7 +148,11 @@ impl Reserved {
             Ok(()) => self.told.store(false, Ordering::Relaxed),
             Err(error) => {
                 if !self.told.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, "leases of reservations are not written: the next start does not know them");
+                    tracing::error!(
+                        path = %log.path().display(), %error,
+                        "leases of reservations are not written, and tried again with the next one: make room on that disk, or \
+                         mend it; a start before that does not know which machines run"
+                    );
                 }
                 let mut leases = lock(&self.leases);
                 leases.shifted |= shifted;
@@ -153,7 +166,8 @@ impl Reserved {
     fn try_write(&self, log: &mut Log, unwritten: &HashMap<Key, Record>, anew: bool) -> io::Result<()> {
         let written = anew.then(|| {
             let leases = lock(&self.leases);
-            let all = leases.by_port.iter().map(|(key, lease)| record(key, lease.ip, lease.expires_at));
+            let all = leases.by_port.iter();
+            let all = all.map(|(key, lease)| leases.record(key, lease.ip, lease.expires_at));
             let all: Vec<_> = all.collect();
             drop(leases);
             log.rewrite(&all)
@@ -217,9 +231,19 @@ fn lease(record: Record) -> Lease {
     Lease { mac, ip, network, expires_at: until, kind: LeaseKind::Reserved }
 }
 
-fn record((mac, network): &Key, ip: Ipv4Addr, until: SystemTime) -> Record {
-    let (network, client) = (network.clone(), ClientKey::Mac(*mac));
-    Record { network, ip, client, mac: *mac, state: State::Bound, until }
+impl Leases {
+    /// As it is on disk.
+    fn record(&self, key: &Key, ip: Ipv4Addr, until: SystemTime) -> Record {
+        let (mac, network) = key.clone();
+        let client = if self.by_six.contains(key) { by_six_alone() } else { ClientKey::Mac(mac) };
+        Record { network, ip, client, mac, state: State::Bound, until }
+    }
+}
+
+/// On disk, in the place of a client that a reservation's lease does not have: DHCPv6 alone has said anything of it. An older
+/// rackd does not look there, and has the lease as before.
+fn by_six_alone() -> ClientKey {
+    ClientKey::Id(Box::from(&b"dhcpv6"[..]))
 }
 
 /// `leases-reserved` beside `leases`.

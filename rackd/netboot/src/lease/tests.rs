@@ -389,6 +389,62 @@ fn a_port_has_one_lease_by_whichever_of_both_protocols() {
     assert_eq!(runs(), None);
 }
 
+/// Which protocol began a lease is known after a restart: by a file that was grown, and by one that was written anew.
+#[tokio::test]
+async fn what_dhcpv6_alone_began_it_may_give_back_after_a_restart() {
+    let (dir, now) = (tempfile::tempdir().unwrap(), SystemTime::now());
+    let path = dir.path().join("leases");
+    for anew in [false, true] {
+        let leases = Leases::open(&path).unwrap();
+        for n in [1, 2] {
+            leases.reserved_by_six(mac(n), "lab", &bound(ip(n)), now);
+        }
+        leases.reserved(mac(3), "lab", &bound(ip(3)), now);
+        leases.commit(Vec::new()).await.unwrap().unwrap();
+        // Its system has an IPv4 address, too, and that goes on when firmware gives its own back.
+        leases.reserved(mac(2), "lab", &bound(ip(2)), now);
+        if anew {
+            // As after a clock that was set.
+            leases.0.reserved.shift(now..now, Step::Forward(HOUR));
+        }
+        leases.close();
+        drop(leases);
+        let leases = Leases::open(&path).unwrap();
+        let run = || leases.list(now).into_iter().map(|lease| lease.mac.0[5]).collect::<Vec<_>>();
+        assert_eq!(run(), [1, 2, 3]);
+        for n in [1, 2, 3] {
+            leases.reserved_by_six(mac(n), "lab", &LeaseChange::Released, now);
+        }
+        assert_eq!(run(), [2, 3], "IPv4 has said something of those");
+        leases.close();
+        drop(leases);
+        assert_eq!(Leases::open(&path).unwrap().list(now).len(), 2, "what was given back is given back");
+    }
+}
+
+/// As the last rackd before wrote and read it: it looks at port, network, address and end, and never at the client.
+#[test]
+fn leases_of_reservations_are_the_same_to_an_older_rackd() {
+    let (dir, now) = (tempfile::tempdir().unwrap(), SystemTime::now());
+    let path = dir.path().join("leases");
+    let until = std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    let (mut log, _) = Log::open(&dir.path().join("leases-reserved")).unwrap();
+    let (network, client) = ("lab".to_owned(), ClientKey::Mac(mac(1)));
+    let old = Record { network, ip: ip(1), client, mac: mac(1), state: State::Bound, until };
+    log.append(&[old]).unwrap();
+    drop(log);
+    let leases = Leases::open(&path).unwrap();
+    leases.reserved_by_six(mac(1), "lab", &LeaseChange::Released, now);
+    assert_eq!(leases.of_port(mac(1), "lab", now).map(|lease| lease.expires_at), Some(until));
+    leases.reserved_by_six(mac(2), "lab", &bound(ip(2)), now);
+    leases.close();
+    drop(leases);
+    let (_, records) = Log::open(&dir.path().join("leases-reserved")).unwrap();
+    let seen: Vec<_> =
+        records.iter().map(|r| (r.mac, r.network.as_str(), r.ip, r.state, r.until > now)).collect();
+    assert_eq!(seen, [1, 2].map(|n| (mac(n), "lab", ip(n), State::Bound, true)));
+}
+
 /// A disk with room for what is new, and none for all of it again.
 #[test]
 fn where_a_second_file_does_not_fit_what_is_new_is_written_behind_the_first() {

@@ -4,7 +4,9 @@ use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
-use farrier_netboot::{Boot, BootEntry, Config, Dhcp6, EventKind, KernelArgs, LeaseKind, Segment};
+use farrier_netboot::{
+    Boot, BootEntry, Config, Dhcp6, EventKind, KernelArgs, LeaseKind, Leases, Pool, Segment,
+};
 
 use crate::foreign::dnsmasq_on;
 use crate::lab::{Cable, HTTP_PORT, MAC, Namespace, Running, SERVER_IP, noise, segment, table, text};
@@ -13,7 +15,7 @@ use crate::router_advertisement::solicited;
 
 pub(crate) const SERVER6: &str = "2001:db8:77::1";
 /// The prefix, and 10.77.0.50.
-const CLIENT6: &str = "2001:db8:77::a4d:32";
+pub(crate) const CLIENT6: &str = "2001:db8:77::a4d:32";
 
 pub(crate) fn six() -> Segment {
     let server_ip: Ipv6Addr = SERVER6.parse().unwrap();
@@ -42,7 +44,7 @@ fn boot() -> Boot {
 }
 
 /// dhclient's script: it configures the address, as the package's own does, and writes down what it was told.
-fn dhclient(cable: &Cable, interface: &str, args: &[&str]) -> std::process::Output {
+pub(crate) fn dhclient(cable: &Cable, interface: &str, args: &[&str]) -> std::process::Output {
     let script = cable.path("script6");
     let told = cable.path("told6");
     let body = format!(
@@ -149,6 +151,44 @@ fn advertised(cable: &Cable) -> u32 {
     let counters = cable.server.sh("cat /proc/net/dev_snmp6/s0");
     let sent = counters.lines().find_map(|line| line.strip_prefix("Icmp6OutType134"));
     sent.map_or(0, |sent| sent.trim().parse().unwrap())
+}
+
+/// Its address may be anybody's then: a stranger has it, whose pool that is.
+#[test]
+fn what_dhclient_gives_back_to_a_server_that_was_started_again_is_free() {
+    let cable = cable();
+    let pool = Pool { first: [10, 77, 0, 50].into(), last: [10, 77, 0, 50].into(), boot: Boot::None };
+    let start = || {
+        let mut config = Config::new(HTTP_PORT);
+        config.leases = Leases::open(&cable.path("given")).unwrap();
+        let segment = Segment { pool: Some(pool.clone()), conflict_check: false, ..six() };
+        Running::start(&cable.server, config, table(segment, Boot::None))
+    };
+    let server = start();
+    let bound = dhclient(&cable, "c0", &["-1", "-D", "LL"]);
+    assert!(bound.status.success(), "{}", text(&bound));
+    assert_eq!(server.netboot.leases().len(), 1);
+    drop(server);
+    let mut server = start();
+    let leases = server.netboot.leases();
+    assert_eq!((leases.len(), leases[0].mac), (1, MAC), "{leases:?}");
+    let released = dhclient(&cable, "c0", &["-r"]);
+    assert!(released.status.success(), "{}", text(&released));
+    server.wait(10, |kind| *kind == EventKind::Dhcp6("RELEASE"));
+    server.wait(10, |kind| *kind == EventKind::Dhcp6("REPLY"));
+    assert_eq!(server.netboot.leases(), []);
+    drop(server);
+    let server = start();
+    assert_eq!(server.netboot.leases(), [], "and is not there again");
+    server.netboot.update(|table| table.unpublish_mac(MAC));
+    cable
+        .client
+        .sh("ip link add m0 link c0 address 52:54:00:77:00:02 type macvlan mode bridge; ip link set m0 up");
+    let args = ["-f", "-q", "-n", "-t", "5", "-T", "1", "-i", "m0", "-s", "/bin/true"];
+    let output = cable.client.client(20, "udhcpc", "udhcpc", &args);
+    assert!(output.status.success(), "{}", text(&output));
+    let leases = server.netboot.leases();
+    assert!(matches!(leases[..], [ref one] if one.ip.to_string() == "10.77.0.50"), "{leases:?}");
 }
 
 #[test]

@@ -162,7 +162,7 @@ pub(crate) fn render(world: &World, Said { dhcp, fetches, http }: &Said) -> Stri
         Boot::Script { .. } => "script",
         Boot::Signed { .. } => "signed",
         Boot::LocalDisk => "disk",
-        Boot::San(_) | Boot::None => "none",
+        Boot::San(_) | Boot::Wait | Boot::None => "none",
     };
     let _ = writeln!(out, "entry {} {} hostname={} boot={boot}", entry.mac, entry.ip, entry.hostname);
     let named: Vec<_> = files.by_architecture.iter().map(|(a, name)| format!("{a}:{name}")).collect();

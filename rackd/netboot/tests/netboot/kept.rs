@@ -107,7 +107,7 @@ enum Kept {
     No(#[allow(dead_code, reason = "for who reads")] &'static str),
 }
 
-const PROGRAMS: [(&str, Kept); 17] = [
+const PROGRAMS: [(&str, Kept); 19] = [
     ("atftp", Kept::In(&["atftp"])),
     ("curl", Kept::In(&["curl-http", "curl-tftp"])),
     ("dhclient", Kept::In(&["dhclient", "dhclient6", "dhclient-relay6"])),
@@ -116,6 +116,8 @@ const PROGRAMS: [(&str, Kept); 17] = [
     ("systemd-networkd", Kept::In(&["networkd"])),
     ("tftp", Kept::In(&["tftp-hpa"])),
     ("udhcpc", Kept::In(&["udhcpc", "udhcpc-relay"])),
+    ("atk6-flood_dhcpc6", Kept::No("floods: machines that are not there")),
+    ("yersinia", Kept::No("floods: machines that are not there")),
     ("dnsmasq", Kept::No("a server beside ours")),
     ("ip", Kept::No("makes the rack")),
     ("mount", Kept::No("makes the rack")),

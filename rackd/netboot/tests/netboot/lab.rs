@@ -184,6 +184,17 @@ impl Running {
 
     /// Whatever becomes of its segments.
     pub(crate) fn begin(namespace: &Namespace, config: Config, table: BootTable) -> Self {
+        let hasty = http::Limits { header_timeout: Duration::from_secs(2), ..Default::default() };
+        Self::begin_within(namespace, config, table, hasty)
+    }
+
+    /// With these limits of HTTP.
+    pub(crate) fn begin_within(
+        namespace: &Namespace,
+        config: Config,
+        table: BootTable,
+        limits: http::Limits,
+    ) -> Self {
         let mut files = config.boot_files.clone();
         files.by_architecture.retain(|(_, name)| config.files.contains_key(name));
         files.sizes = config.files.iter().map(|(name, bytes)| (name.clone(), bytes.len() as u64)).collect();
@@ -197,7 +208,6 @@ impl Running {
             runtime.block_on(async move {
                 let netboot = Netboot::start(config, table).await;
                 let listener = tokio::net::TcpListener::bind(("::", HTTP_PORT)).await.unwrap();
-                let limits = http::Limits { header_timeout: Duration::from_secs(2), ..Default::default() };
                 let http = tokio::spawn(http::serve(
                     listener,
                     netboot.http_crowded(),

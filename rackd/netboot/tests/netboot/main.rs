@@ -13,6 +13,7 @@ mod flood;
 mod flood6;
 mod foreign;
 mod foreign6;
+mod foreign_floods;
 mod frames;
 mod full_disk;
 mod golden;
