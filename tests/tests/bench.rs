@@ -181,8 +181,9 @@ impl Bench {
 
     /// The same; `between` sees its data while there is no rackd.
     pub(crate) async fn restart_rackd_after(mut self, between: impl FnOnce(&Path)) -> Self {
+        let data = self.data();
         within(self.rackd.stop()).await;
-        between(&self.data());
+        between(&data);
         (self.bound, self.rackd) = Rackd::start(&mut self.config).await;
         self
     }

@@ -106,7 +106,7 @@ const IGNORES: Mishaps = Mishaps {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_system_that_was_asked_before_a_restart_of_rackd_is_waited_for_and_not_asked_again() {
-    let bench = Bench::start_with(|timeouts| timeouts.soft_off = Duration::from_secs(3)).await;
+    let bench = Bench::start_with(|timeouts| timeouts.soft_off = Duration::from_secs(15)).await;
     let node = node(&bench, 1, |options| options.resets = Some(ILO_4_RESETS)).await;
     run(&bench, &node, 1, PowerAction::On, "redfish").await;
     within(node.wait_for(|events| events.contains(&Event::PowerOn))).await;
@@ -117,7 +117,7 @@ async fn a_system_that_was_asked_before_a_restart_of_rackd_is_waited_for_and_not
     bench.start_task("soft", 2, ordered).await.unwrap();
     let step = |task: &Task| task.steps.last().unwrap().clone();
     let asked = bench.until("soft", |task| step(task).detail.starts_with("asked the system")).await;
-    assert!(step(&asked).detail.ends_with("by driver redfish: it has 3s for it"), "{asked:?}");
+    assert!(step(&asked).detail.ends_with("by driver redfish: it has 15s for it"), "{asked:?}");
     let bench = bench.restart_rackd().await;
     let done = bench.ended("soft").await;
     assert_eq!((done.state(), step(&done).attempt), (TaskState::Done, 2), "{}", done.error);

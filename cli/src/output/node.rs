@@ -118,10 +118,12 @@ pub(super) fn state(node: &Node) -> String {
 fn power(node: &Node) -> String {
     let mut left = cell(&enum_word!(PowerState, "POWER_STATE", node.power_state));
     let Some(seen) = &node.observation else { return left };
-    if !seen.power_differs_operation.is_empty() {
+    // While its work goes on what the node itself says is of before; of work that is over nothing is known until the next look.
+    let (by_work, at_rest) = (&seen.power_differs_operation, seen.power_differs_operation.is_empty());
+    if !at_rest && *by_work == node.operation {
         left = cell(&enum_word!(PowerState, "POWER_STATE", seen.power_left));
     }
-    let power = if seen.power_differs {
+    let power = if seen.power_differs && (at_rest || *by_work == node.operation) {
         format!("{} (left {left})", cell(&enum_word!(PowerState, "POWER_STATE", seen.power_state)))
     } else {
         left

@@ -20,14 +20,14 @@ pub fn run(data: &[u8]) {
     assert!(!kernel.to_string().contains(['/', ' ', '\\']) && !kernel.to_string().starts_with('.'));
     grub_script(kernel.clone(), &args, &tokens);
     let boot = Boot::Script { kernel, initrd: "initrd".parse().unwrap(), args };
-    let text = script::render(&boot, "10.1.0.1:8080".parse().unwrap()).expect("a script");
+    let text = script::render(&boot, MAC, "10.1.0.1:8080".parse().unwrap()).expect("a script");
     // Whatever the arguments were, the script has the lines we wrote and the arguments on one of them.
     let plain = Boot::Script {
         kernel: "k".parse().unwrap(),
         initrd: "initrd".parse().unwrap(),
         args: KernelArgs::new(),
     };
-    let plain = script::render(&plain, "10.1.0.1:8080".parse().unwrap()).expect("a script");
+    let plain = script::render(&plain, MAC, "10.1.0.1:8080".parse().unwrap()).expect("a script");
     assert_eq!(text.lines().count(), plain.lines().count());
     for (line, was) in text.lines().zip(plain.lines()) {
         if line.starts_with("kernel ") {
@@ -75,10 +75,12 @@ fn san_script(text: &str) {
         })
     };
     let server = "10.1.0.1:8080".parse().unwrap();
-    let text = script::render(&san(target, secret), server).expect("a script");
+    let text = script::render(&san(target, secret), MAC, server).expect("a script");
     let plain = san("iqn.a".parse().unwrap(), "a".parse().unwrap());
-    let plain = script::render(&plain, server).expect("a script");
+    let plain = script::render(&plain, MAC, server).expect("a script");
     let words = |text: &str| text.lines().map(|line| line.split(' ').count()).collect::<Vec<_>>();
     assert_eq!(words(&text), words(&plain));
     assert_eq!(text.matches(['$', '|']).count(), plain.matches(['$', '|']).count());
 }
+
+const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);

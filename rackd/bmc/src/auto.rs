@@ -338,7 +338,7 @@ mod tests {
             (None, After(0, false), After(30, true), Some("ipmi"), 30),
             (None, After(20, true), After(60, true), Some("redfish"), 20),
             // A Redfish that swallows everything: IPMI begins at half of the time.
-            (None, After(60, true), After(1, true), Some("ipmi"), 18),
+            (None, After(60, true), After(1, true), Some("ipmi"), 19),
             (Some("redfish"), After(25, true), After(60, true), Some("redfish"), 25),
             (None, After(60, true), After(60, true), None, 35),
         ] {

@@ -1,6 +1,8 @@
 //! A power cycle and a hard reset, also of a BMC that has no command for it: many offer On, ForceOff and GracefulShutdown alone
 //! (DSP0268, ComputerSystem, ResetType). Then the machine is switched off, read back, and switched on again, as Ironic does.
 
+use std::time::Duration;
+
 use crate::{Bmc, BmcError, Capability, Deadline, PowerState};
 
 /// How a machine was restarted.
@@ -44,7 +46,7 @@ impl Bmc {
         let stopped = |now, reason| BmcError::HalfRestarted { wanted, now, reason };
         // What is left is for the way back: better late than off.
         let off_by = Deadline::after(deadline.remaining().mul_f64(FOR_OFF));
-        match self.ensure_power(PowerState::Off, off_by).await {
+        match self.bring(PowerState::Off, off_by).await {
             Ok(true) => {}
             Ok(false) => {
                 let why = "expected it to read off after the command to switch it off, seen on";
@@ -54,16 +56,37 @@ impl Bmc {
             Err(error) if error.is_lack() => return Err(lack),
             Err(error) => return Err(stopped(None, error.to_string())),
         }
-        match self.ensure_power(PowerState::On, deadline).await {
+        match self.bring(PowerState::On, deadline).await {
             Ok(true) => Ok(Restarted::OffAndOn),
             Ok(false) => {
                 let why = "expected it to read on after the command to switch it on, seen off";
-                Err(stopped(Some(PowerState::Off), why.to_owned()))
+                Err(stopped(None, why.to_owned()))
             }
-            Err(error) => Err(stopped(Some(PowerState::Off), error.to_string())),
+            Err(error) => {
+                // Only where it was surely not switched on: a machine that comes on is not off.
+                let off = error.is_lack() || error.was_not_begun();
+                Err(stopped(off.then_some(PowerState::Off), error.to_string()))
+            }
+        }
+    }
+
+    /// As [`Bmc::ensure_power`], and what passes is waited for as long as there is time: a machine is not left half-way for one
+    /// answer that was late.
+    async fn bring(&self, wanted: PowerState, until: Deadline) -> Result<bool, BmcError> {
+        loop {
+            match self.ensure_power(wanted, until).await {
+                Err(error) if error.is_transient() && until.remaining() > AGAIN => {
+                    tracing::debug!(%error, wanted = wanted.as_str(), "not yet");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                ended => return ended,
+            }
         }
     }
 }
+
+/// Between two tries.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The part of the time in which it has to go off. BMCs take up to some ten seconds for that, and most take less for on.
 const FOR_OFF: f64 = 2.0 / 3.0;
@@ -71,7 +94,6 @@ const FOR_OFF: f64 = 2.0 / 3.0;
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
-    use std::time::Duration;
 
     use super::*;
     use crate::Power;
@@ -81,6 +103,8 @@ mod tests {
         done: Arc<Mutex<Vec<&'static str>>>,
         on: Mutex<bool>,
         cycles: bool,
+        /// So many reads get no answer, once it has been switched.
+        deaf: Mutex<u32>,
     }
 
     impl Machine {
@@ -100,6 +124,12 @@ mod tests {
     #[async_trait::async_trait]
     impl Power for Machine {
         async fn power_status(&self, _: Deadline) -> Result<PowerState, BmcError> {
+            let mut deaf = self.deaf.lock().unwrap();
+            if *deaf > 0 && !self.done.lock().unwrap().is_empty() {
+                *deaf -= 1;
+                let addr = ([192, 0, 2, 1], 443).into();
+                return Err(BmcError::AnswerLost { addr, command: "a read", power_now: None });
+            }
             Ok(if *self.on.lock().unwrap() { PowerState::On } else { PowerState::Off })
         }
         async fn power_on(&self, _: Deadline) -> Result<(), BmcError> {
@@ -130,7 +160,8 @@ mod tests {
         ] {
             let done: Arc<Mutex<Vec<&'static str>>> = Arc::default();
             let driver = |name, cycles| {
-                let machine = Machine { done: Arc::clone(&done), on: Mutex::new(true), cycles };
+                let (done, on) = (Arc::clone(&done), Mutex::new(true));
+                let machine = Machine { done, on, cycles, deaf: Mutex::default() };
                 Bmc::new(name).with_power(Arc::new(machine))
             };
             let first = driver("first", false);
@@ -142,5 +173,16 @@ mod tests {
             assert_eq!(bmc.power_reset(soon()).await, Ok(how), "{second:?}");
             assert_eq!(*done.lock().unwrap(), expected, "{second:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_is_not_left_off_for_an_answer_that_is_late() {
+        let done: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+        let machine =
+            Machine { done: Arc::clone(&done), on: Mutex::new(true), cycles: false, deaf: Mutex::new(3) };
+        let bmc = Bmc::new("first").with_power(Arc::new(machine));
+        let deadline = Deadline::after(Duration::from_secs(60));
+        assert_eq!(bmc.power_reset(deadline).await, Ok(Restarted::OffAndOn));
+        assert_eq!(done.lock().unwrap().last(), Some(&"on"));
     }
 }

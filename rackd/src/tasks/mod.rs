@@ -202,7 +202,7 @@ pub(crate) async fn resume(rack: &Arc<Rack>) -> Result<(), farrier_journal::Jour
         served.extend(history::served(&records).cloned());
     }
     let unfinished = rack.journal.unfinished().await?;
-    // Before any disk is asked: one that is not there, or hangs, makes no machine a stranger, its own or another.
+    // Before any disk is asked: one that is not there makes no machine a stranger, its own or another.
     for record in served.iter().chain(&unfinished) {
         executor::hold(rack, record.clone()).await;
     }

@@ -61,6 +61,13 @@ impl Step for Reset {
         }
         if said == SENDING {
             let again = node.trim_start_matches("nodes/");
+            // It was on: where its BMC has no reset it was being switched off and on.
+            if cx.bmc().await?.power_status(cx.call()).await? == PowerState::Off {
+                observed(cx, PowerState::Off).await?;
+                return Err(StepError::Fatal(format!(
+                    "rackd ended while it reset {node}, which is off now: `farrier node power on {again}` switches it on"
+                )));
+            }
             return Err(StepError::Fatal(format!(
                 "rackd ended while it sent the reset, which may have happened: look at {node}, and if it has not, \
                  `farrier node power reset {again}` again"

@@ -125,6 +125,8 @@ impl Server {
         let Some(reply) = decision.reply else { return };
         // A relay is one neighbour, whoever asks through it.
         let mac = decision.mac.filter(|_| request.relays.is_empty());
+        // Nor is the address that its MAC makes ever one too many: whoever asks in its name does not silence it.
+        let mac = mac.filter(|mac| !request.port_macs(*from.ip()).contains(mac));
         if mac.is_some_and(|mac| !self.sources.admits(mac, *from.ip(), Instant::now())) {
             self.shared.events.counters.shed(Shed::ManySources, 1);
             let why =

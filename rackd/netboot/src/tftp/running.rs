@@ -85,7 +85,7 @@ impl Running {
         let options = std::mem::take(&mut self.options);
         self.emit(mac, node.as_deref(), EventKind::TftpStart, options);
         let unreachable = self.drive(permit, shutdown).await.err();
-        if unreachable.is_some() {
+        if unreachable.as_ref().is_some_and(is_gone) {
             self.transfer.handle_gone();
         }
         let (bytes, elapsed) = (self.transfer.bytes_acked(), started.elapsed());
@@ -242,9 +242,7 @@ impl Troubles {
         self.in_a_row = self.in_a_row.saturating_add(1);
         let ends = match error.raw_os_error().map(Errno::from_raw_os_error) {
             // One window of datagrams is refused as often as it is long.
-            Some(Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN) => {
-                *self.gone.get_or_insert(self.rounds) < self.rounds
-            }
+            _ if is_gone(&error) => *self.gone.get_or_insert(self.rounds) < self.rounds,
             Some(Errno::MSGSIZE | Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN | Errno::INTR) => false,
             _ => error.kind() != io::ErrorKind::WouldBlock,
         };
@@ -253,6 +251,14 @@ impl Troubles {
         }
         Ok(())
     }
+}
+
+/// Whether nobody is there; else the error is of our own side, of the file or the socket.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN)
+    )
 }
 
 /// A socket that has nothing but errors is no use.

@@ -14,7 +14,7 @@ use std::{
 use farrier_netboot::{Artifact, Boot, Config, Dhcp, EventKind, KernelArgs, Segment};
 
 use crate::foreign::{GIVES, dnsmasq_on};
-use crate::lab::{HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, file, noise, table, tool};
+use crate::lab::{HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, entry, file, noise, table, tool};
 use crate::record::Recording;
 
 /// A running machine and what it says on its serial port.
@@ -152,6 +152,23 @@ fn a_bios_machine_with_ipxe_in_its_option_rom_fetches_its_kernel() {
     let kinds = server.kinds();
     let steps: Vec<_> = kinds.iter().filter(|k| [Discover, Request, Ack, HttpScript].contains(k)).collect();
     assert!(steps.ends_with(&[&Request, &Ack, &HttpScript]) && kinds.contains(&Offer), "{kinds:?}");
+}
+
+/// It does not begin anew: the script that waits fetches its successor.
+#[test]
+fn a_machine_whose_disk_is_away_asks_again_and_boots_when_it_is_back() {
+    let rack = Rack::new();
+    let mut server = rack.serve(Boot::Wait);
+    let _machine = rack.bios(&[]);
+    for _ in 0..2 {
+        server.wait(PATIENCE, |kind| *kind == EventKind::HttpScript);
+    }
+    server.netboot.update(|table| table.publish(entry(script())));
+    server.wait(PATIENCE, |kind| *kind == EventKind::HttpArtifact { name: "vmlinuz".into(), bytes: 20_000 });
+    let kinds = server.kinds();
+    let waits = kinds.iter().position(|kind| *kind == EventKind::HttpScript).unwrap();
+    let dhcp = kinds[waits..].iter().filter(|kind| kind.is_dhcp()).count();
+    assert_eq!(dhcp, 0, "{kinds:?}");
 }
 
 /// Its address is of dnsmasq's choosing: that it has it is proven by ARP.

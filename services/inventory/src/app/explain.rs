@@ -126,6 +126,14 @@ fn is_opened(at: State) -> bool {
     !matches!(at, State::Enroll | State::Verifying | State::VerifyFailed)
 }
 
+/// Whether somebody else switched it. What was seen of work that is over says nothing: the next look does.
+fn differs(node: &Node) -> bool {
+    node.observation.as_ref().is_some_and(|seen| {
+        let by_work = &seen.power_differs_operation;
+        seen.power_differs && (by_work.is_empty() || *by_work == node.operation)
+    })
+}
+
 /// What the rack sees without being asked.
 fn seen_by_rack(node: &Node, seen: &Observation, now_ms: i64) -> Vec<String> {
     let ago = |time: &Option<Timestamp>| {
@@ -134,7 +142,7 @@ fn seen_by_rack(node: &Node, seen: &Observation, now_ms: i64) -> Vec<String> {
     let mut told = Vec::new();
     let power = power_word(seen.power_state());
     if !power.is_empty() {
-        let by = match (seen.power_differs, power_word(seen.power_left()).as_str()) {
+        let by = match (differs(node), power_word(seen.power_left()).as_str()) {
             (false, _) => String::new(),
             (true, "") => ": Farrier did not do that".to_owned(),
             (true, left) => format!(": its work left it {left}, and Farrier did not do that"),
@@ -228,7 +236,7 @@ fn actions(node: &Node, at: State) -> Vec<String> {
     }
     let left = power_word(node.power_state());
     // Work that waits has the node: nobody else is given it.
-    let differs = node.observation.as_ref().is_some_and(|seen| seen.power_differs);
+    let differs = differs(node);
     if differs && node.operation.is_empty() && !left.is_empty() {
         actions.push(format!("farrier node power {left} {name}"));
     } else if at == Active && node.power_state() == PowerState::Off && node.operation.is_empty() {

@@ -15,8 +15,8 @@ use tonic::{Code, Request};
 
 /// Accepting a task is one journal write; a rack that takes longer is away.
 const CALL: Duration = Duration::from_secs(20);
-/// Stopping waits for the task's next safe point and for power off.
-const STOP: Duration = Duration::from_secs(60);
+/// Stopping waits for the task's next safe point, and for power off by a BMC that may have to be found first and take its time.
+const STOP: Duration = Duration::from_secs(120);
 
 pub(super) async fn start(engine: &Arc<Engine>, row: &OperationRow) -> Result<Next, Broken> {
     let op = &row.operation;
