@@ -73,9 +73,11 @@ impl Bmc {
     /// As [`Bmc::ensure_power`], and what passes is waited for as long as there is time: a machine is not left half-way for one
     /// answer that was late.
     async fn bring(&self, wanted: PowerState, until: Deadline) -> Result<bool, BmcError> {
+        // Both commands are idempotent: whether one that was not answered has arrived is all the same.
+        let passes = |error: &BmcError| error.is_transient() || matches!(error, BmcError::AnswerLost { .. });
         loop {
             match self.ensure_power(wanted, until).await {
-                Err(error) if error.is_transient() && until.remaining() > AGAIN => {
+                Err(error) if passes(&error) && until.remaining() > AGAIN => {
                     tracing::debug!(%error, wanted = wanted.as_str(), "not yet");
                     tokio::time::sleep(AGAIN).await;
                 }

@@ -49,6 +49,10 @@ fn literals(text: &str) -> impl Iterator<Item = &str> {
     text.split('"').skip(1).step_by(2)
 }
 
+/// Tests whose machine says and hears nothing of DHCP, TFTP and HTTP's heads that another's capture has not.
+const SAME: [(&str, &str); 1] =
+    [("a_machine_whose_disk_is_away_asks_again_and_boots_when_it_is_back", "seabios-ipxe")];
+
 #[test]
 fn of_every_machine_that_boots_a_capture_is_kept() {
     let (tests, _) = tests();
@@ -57,6 +61,7 @@ fn of_every_machine_that_boots_a_capture_is_kept() {
     let without: Vec<_> = tests
         .iter()
         .filter(boots)
+        .filter(|test| !SAME.iter().any(|(name, capture)| *name == test.name && kept.contains(*capture)))
         .filter(|test| !literals(&test.text).any(|word| kept.contains(word)))
         .map(|test| test.name.as_str())
         .collect();

@@ -187,10 +187,11 @@ fn differs(node: &Node, left: &Left<'_>) -> String {
             node.operation, task.step
         );
     }
+    let back = format!("farrier node power {power} {name}");
     let then = match node.power_policy() {
         PowerPolicy::Keep => "Farrier puts it back, at most three times in a day".to_owned(),
         PowerPolicy::Report | PowerPolicy::Unspecified => {
-            format!("Farrier leaves it so: `farrier node power {power} {name}` brings it back")
+            format!("Farrier leaves it so: `{back}` brings it back")
         }
     };
     format!("expected {power}, as Farrier left it; {by}; {then}")

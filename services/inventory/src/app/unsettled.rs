@@ -63,7 +63,7 @@ mod tests {
     use farrier_proto::inventory::Bmc;
     use farrier_runtime::time::timestamp;
 
-    const BEGAN: i64 = 1_000_000;
+    const BEGAN: i64 = 10_000_000;
 
     fn rotating(time: Option<Timestamp>) -> Node {
         let bmc =
