@@ -187,7 +187,7 @@ pub enum EventKind {
     },
     /// A TLS handshake failed.
     TlsFailed,
-    /// A machine has logged in to its iSCSI disk (RFC 7143 §6). Whoever serves the disk says so: [`crate::Server::tell`].
+    /// A machine has logged in to its iSCSI disk (RFC 7143 §6). Whoever serves the disk says so: [`crate::Netboot::tell`].
     IscsiLogin,
     /// Its session has ended.
     IscsiLogout,
