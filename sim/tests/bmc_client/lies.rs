@@ -50,15 +50,18 @@ async fn a_restart_whose_answer_is_lost_is_told_from_a_network_that_failed() {
     lab.stop().await;
 }
 
+/// Datagrams for a look at all sensors.
+async fn cost_of_sensors(lab: &Lab, bmc: &Bmc) -> u64 {
+    let before = lab.bmc.datagrams();
+    assert_eq!(bmc.sensors(soon()).await.unwrap().sensors.len(), 6);
+    lab.bmc.datagrams() - before
+}
+
 #[tokio::test]
 async fn sensor_records_are_read_once_until_they_change() {
     let lab = Lab::start(|config| config.largest_sdr_part = 22).await;
     let bmc = lab.client();
-    let cost = async || {
-        let before = lab.bmc.datagrams();
-        assert_eq!(bmc.sensors(soon()).await.unwrap().sensors.len(), 6);
-        lab.bmc.datagrams() - before
-    };
+    let cost = async || cost_of_sensors(&lab, &bmc).await;
     let (first, second) = (cost().await, cost().await);
     assert!(second * 3 < first, "{first}, then {second}");
     lab.bmc.set_faults(Faults { records_changed: 7, ..Faults::default() });
@@ -72,11 +75,7 @@ async fn sensor_records_are_read_once_until_they_change() {
 async fn sensor_records_that_nobody_needs_are_forgotten() {
     let lab = Lab::start_with(Tuning { keep_records: Duration::ZERO, ..quick() }, |_| {}).await;
     let bmc = lab.client();
-    let cost = async || {
-        let before = lab.bmc.datagrams();
-        assert_eq!(bmc.sensors(soon()).await.unwrap().sensors.len(), 6);
-        lab.bmc.datagrams() - before
-    };
+    let cost = async || cost_of_sensors(&lab, &bmc).await;
     let (first, second) = (cost().await, cost().await);
     // But for the session, which is there.
     assert!(second * 2 > first, "{first}, then {second}");

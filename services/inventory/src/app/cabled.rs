@@ -4,7 +4,7 @@ use farrier_proto::inventory::{CabledPosition, DiscoveredMachine};
 use farrier_proto::types::Nic;
 
 use super::node::RACK_UNITS;
-use super::proposal::{glob, same_mac, serial};
+use super::pattern::{glob, same_mac, serial};
 
 /// Where a machine stands by one of its cables.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use super::cabled::UNIT;
 use super::node::RACK_UNITS;
-use super::proposal::{Matcher, PLACEHOLDERS, serial, unknown_placeholder};
+use super::pattern::{mac_digits, serial, subnet};
+use super::proposal::{Matcher, PLACEHOLDERS, unknown_placeholder};
 use super::resource::event;
 use super::{App, bmc, check, error};
 use farrier_inventory_store::StoreError;
@@ -199,15 +200,15 @@ fn check_rule(at: &str, rule: &DiscoveryRule) -> Result<(), Status> {
         return Err(invalid(&field("node_name"), format!("expected any of {known}, saw {unknown:?}")));
     }
     check::word(&field("resource_class"), &rule.resource_class)?;
-    if super::proposal::mac_digits(&rule.mac_prefix).is_none() {
+    if mac_digits(&rule.mac_prefix).is_none() {
         let text =
             format!("expected the beginning of a MAC address, such as 52:54:00, saw {:?}", rule.mac_prefix);
         return Err(invalid(&field("mac_prefix"), text));
     }
-    if !rule.subnet.is_empty() && super::proposal::subnet(&rule.subnet).is_none() {
+    if !rule.subnet.is_empty() && subnet(&rule.subnet).is_none() {
         return Err(invalid(&field("subnet"), "expected a network such as 10.90.0.0/24"));
     }
-    if !rule.bmc_subnet.is_empty() && super::proposal::subnet(&rule.bmc_subnet).is_none() {
+    if !rule.bmc_subnet.is_empty() && subnet(&rule.bmc_subnet).is_none() {
         return Err(invalid(&field("bmc_subnet"), "expected a network such as 10.0.9.0/24"));
     }
     let Some(bmc) = &rule.bmc else { return Ok(()) };

@@ -19,6 +19,7 @@ mod move_bmc;
 mod node;
 mod noun;
 mod observe;
+mod pattern;
 mod port;
 mod power_policy;
 mod proposal;
