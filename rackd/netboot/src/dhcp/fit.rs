@@ -176,7 +176,8 @@ mod tests {
         let (header, options) = bytes.split_at(request::HEADER);
         Message::decode(&mut Decoder::new(&bytes)).unwrap();
         let end = bytes.iter().rposition(|byte| *byte == END).unwrap() + 1;
-        (end, request::all_options(header, options))
+        let options = request::all_options(header, options);
+        (end, options.into_iter().map(|(code, value)| (code, value.into_owned())).collect())
     }
 
     fn lease(request: &Request, segment: &Segment, host: usize, boot: &BootFile) -> Reply {

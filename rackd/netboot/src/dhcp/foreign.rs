@@ -191,7 +191,7 @@ impl Answer {
             return None;
         }
         let options = options_of(options);
-        let kind = match options.get(&53).map(Vec::as_slice) {
+        let kind = match options.get(&53).map(|value| &**value) {
             Some([kind]) => MessageType::from(*kind),
             _ => return None,
         };
@@ -199,8 +199,7 @@ impl Answer {
             return None;
         }
         let field = |at: usize| header.get(at..)?.first_chunk::<4>().map(|b| Ipv4Addr::from(*b));
-        let server =
-            options.get(&54).and_then(|v| <[u8; 4]>::try_from(v.as_slice()).ok()).map(Ipv4Addr::from);
+        let server = options.get(&54).and_then(|v| <[u8; 4]>::try_from(&**v).ok()).map(Ipv4Addr::from);
         Some(Self { kind, server, address: field(16)?, next_server: field(20)? })
     }
 

@@ -1,6 +1,12 @@
 //! A client's packet: untrusted bytes in, the few facts that matter out.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, btree_map::Entry},
+    fmt::Write as _,
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use dhcproto::{
     Decodable, Decoder,
@@ -141,7 +147,7 @@ impl Request {
         if mac.0.first().is_none_or(|b| b & 1 == 1) || mac == MacAddr([0; 6]) {
             return Err(RequestError::NotEthernet); // a group address, or none
         }
-        let get = |code: u8| options.get(&code).map(Vec::as_slice);
+        let get = |code: u8| options.get(&code).map(|value| &**value);
         let ip = |code| get(code).and_then(|v| <[u8; 4]>::try_from(v).ok()).map(Ipv4Addr::from);
         let kind = match get(53) {
             Some([kind]) => MessageType::from(*kind),
@@ -256,8 +262,11 @@ fn relay_part(mut info: &[u8], wanted: u8) -> Option<Ipv4Addr> {
     None
 }
 
+/// Options by code; copied where long ones have parts to be joined.
+pub(crate) type Options<'a> = BTreeMap<u8, Cow<'a, [u8]>>;
+
 /// Options by code, parts of long ones joined (RFC 3396). Stops where the packet does.
-pub(super) fn options_of(bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+pub(super) fn options_of(bytes: &[u8]) -> Options<'_> {
     let mut out = BTreeMap::new();
     join_options(&mut out, bytes);
     out
@@ -265,9 +274,9 @@ pub(super) fn options_of(bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
 
 /// Those in `file` and `sname` too, where option 52 says that there are some: in this order, as parts of one long field
 /// (RFC 2132 §9.3, RFC 3396 §5).
-pub(crate) fn all_options(header: &[u8], bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+pub(crate) fn all_options<'a>(header: &'a [u8], bytes: &'a [u8]) -> Options<'a> {
     let mut out = options_of(bytes);
-    let overload = match out.get(&OVERLOAD).map(Vec::as_slice) {
+    let overload = match out.get(&OVERLOAD).map(|value| &**value) {
         Some([how @ 1..=3]) => *how,
         _ => 0,
     };
@@ -279,14 +288,17 @@ pub(crate) fn all_options(header: &[u8], bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> 
     out
 }
 
-fn join_options(out: &mut BTreeMap<u8, Vec<u8>>, mut bytes: &[u8]) {
+fn join_options<'a>(out: &mut Options<'a>, mut bytes: &'a [u8]) {
     loop {
         match bytes {
             [0, rest @ ..] => bytes = rest,
             [] | [255, ..] | [_] => return,
             [code, len, rest @ ..] => {
                 let Some((value, rest)) = rest.split_at_checked(usize::from(*len)) else { return };
-                out.entry(*code).or_default().extend_from_slice(value);
+                match out.entry(*code) {
+                    Entry::Vacant(first) => _ = first.insert(Cow::Borrowed(value)),
+                    Entry::Occupied(mut parts) => parts.get_mut().to_mut().extend_from_slice(value),
+                }
                 bytes = rest;
             }
         }

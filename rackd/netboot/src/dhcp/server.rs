@@ -18,7 +18,7 @@ use super::decide::name;
 use super::outlet::{Answer, Outlet};
 use super::request::Client;
 use super::waiting::{Added, NotWritten, Waiting};
-use super::{Decision, Request, decide, proxy};
+use super::{Request, decide, proxy};
 use crate::decode::Packet;
 use crate::inbound::{self, Lost};
 use crate::lease::{Ask, Lease};
@@ -252,7 +252,7 @@ impl Server {
         // What it is answered is told when that has left.
         let told = decision.events.extract_if(.., |(kind, _)| decision.reply.is_some() && kind.is_answer());
         let told: Vec<_> = told.collect();
-        self.tell(request, node, &decision);
+        self.tell(request, node, std::mem::take(&mut decision.events));
         if let (Some(entry), MessageType::Discover, true) =
             (known, request.kind, decision.reply.is_some() && request.giaddr.is_unspecified())
             && segment.dhcp == Dhcp::Ours
@@ -533,11 +533,11 @@ impl Server {
         self.shared.events.emit_packet((Some(request.mac), node), kind, detail, Some(&packet));
     }
 
-    fn tell(&self, request: &Request, node: Option<&str>, decision: &Decision) {
+    fn tell(&self, request: &Request, node: Option<&str>, events: Vec<(EventKind, String)>) {
         let packet = Packet::dhcp(Arc::clone(&request.packet));
-        for (kind, detail) in &decision.events {
+        for (kind, detail) in events {
             // Firmware that asks after a system did is news: it wants to boot.
-            let rare = match kind {
+            let rare = match &kind {
                 EventKind::UnknownMac { boots, .. } => Some(*boots),
                 EventKind::WrongNetwork => Some(false),
                 EventKind::BootsOnManagement { .. } => Some(true),
@@ -548,7 +548,7 @@ impl Server {
             let unknown = if is_ignored { &self.shared.ignored } else { &self.shared.unknown };
             if rare.is_none_or(|boots| unknown.first_in_a_while((request.mac, boots), Instant::now())) {
                 let who = (Some(request.mac), node);
-                self.shared.events.emit_packet(who, kind.clone(), detail.clone(), Some(&packet));
+                self.shared.events.emit_packet(who, kind, detail, Some(&packet));
             }
         }
     }

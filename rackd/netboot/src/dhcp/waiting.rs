@@ -144,8 +144,9 @@ impl Waiting {
             return;
         }
         self.anew = false;
-        self.due = Some(now + GATHER);
-        let write = commit(std::mem::take(&mut self.records));
+        let records = std::mem::take(&mut self.records);
+        self.due = Some(now + gather(records.len()));
+        let write = commit(records);
         self.of_client.clear();
         self.of_address.clear();
         let answers = self.replies.drain().map(|(_, answer)| answer).collect();
@@ -185,8 +186,14 @@ impl Waiting {
 
 /// Records that wait, at most: twice what a row of racks asks for at once.
 const MOST: usize = 8192;
-/// Writes begin this far apart at least: in a storm a sync is dear, and five milliseconds are nothing to a firmware.
-const GATHER: Duration = Duration::from_millis(5);
+/// How far apart two writes begin at least, by what went into the first: in a storm a sync is dear, and ten milliseconds are
+/// nothing to a firmware; where few ask at a time, each waits the less.
+fn gather(records: usize) -> Duration {
+    Duration::from_millis(if records < MANY { 5 } else { 10 })
+}
+
+/// Records of a write in a storm: some eight hundred machines a second.
+const MANY: usize = 4;
 /// A disk that is full or broken is not asked at every packet.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// A disk that took so long for some kilobytes does not work.
@@ -369,6 +376,24 @@ mod tests {
             (MOST, before),
             "there is no room for more"
         );
+    }
+
+    #[tokio::test]
+    async fn in_a_storm_writes_are_further_apart() {
+        let far: Vec<_> = [0, 1, MANY - 1, MANY, MOST].map(|records| gather(records).as_millis()).into();
+        assert_eq!(far, [5, 5, 5, 10, 10]);
+        let disk = Disk::default();
+        for (machines, most) in [(1, 5), (MANY, 10)] {
+            let mut waiting = disk.waiting();
+            for n in 0..u16::try_from(machines).unwrap() {
+                assert_eq!(waiting.add(record(n, ip(n)), None), Added::Waits);
+            }
+            let begun = Instant::now();
+            waiting.begin();
+            let (due, now) = (waiting.due.unwrap(), Instant::now());
+            let most = Duration::from_millis(most);
+            assert!((begun + most..=now + most).contains(&due), "{machines}");
+        }
     }
 
     #[test]

@@ -96,7 +96,8 @@ struct Ring {
     node: bool,
     /// Start of the current second, and its events by kind.
     second: Option<Instant>,
-    counts: HashMap<Discriminant<EventKind>, u32>,
+    /// A handful at a time: a boot has about ten kinds.
+    counts: Vec<(Discriminant<EventKind>, u32)>,
 }
 
 impl Events {
@@ -263,8 +264,7 @@ impl Ring {
             self.second = Some(now);
             self.counts.clear();
         }
-        let count = self.counts.entry(discriminant(kind)).or_default();
-        *count = count.saturating_add(1);
+        let count = self.count(kind);
         let most = match kind {
             EventKind::HttpScriptRefused
             | EventKind::HttpFailed { .. }
@@ -277,11 +277,22 @@ impl Ring {
             | EventKind::LeaseNotWritten => REFUSALS_PER_SECOND,
             _ => PER_SECOND,
         };
-        match *count {
+        match count {
             n if n <= most => Admit::Yes,
             n if n == most + 1 => Admit::Last,
             _ => Admit::No,
         }
+    }
+
+    /// One more of a kind in this second: how many that makes.
+    fn count(&mut self, kind: &EventKind) -> u32 {
+        let kind = discriminant(kind);
+        if let Some((_, count)) = self.counts.iter_mut().find(|(other, _)| *other == kind) {
+            *count = count.saturating_add(1);
+            return *count;
+        }
+        self.counts.push((kind, 1));
+        1
     }
 
     fn push(&mut self, event: Arc<BootEvent>) {
