@@ -4,6 +4,7 @@ use crate::boot_cd::BootCdError;
 use crate::config::SegmentConfig;
 use crate::discovery;
 use crate::homes;
+use crate::kernel;
 use crate::rack::Rack;
 use crate::volumes::{Access, Account};
 use farrier_journal::JournalError;
@@ -24,9 +25,9 @@ pub(crate) enum PublishError {
     #[error("the ramdisk's kernel arguments cannot be used")]
     Args(#[from] KernelArgsError),
     #[error(
-        "node {node} runs signed programs only: expected shim and GRUB of {architecture} in `[signed_boot.{architecture}]` of rackd.toml, saw none; Debian's packages shim-signed and grub-efi-amd64-signed have them"
+        "node {node} runs signed programs only: expected shim and GRUB of {architecture} in `[signed_boot.{architecture}]` of rackd.toml, saw none; Debian's packages shim-signed and grub-efi-{debian}-signed have them"
     )]
-    NoSignedBoot { node: String, architecture: &'static str },
+    NoSignedBoot { node: String, architecture: &'static str, debian: &'static str },
     #[error(
         "node {node} runs signed programs only (Secure Boot), and what boots an iSCSI disk, iPXE, is not signed: deploy with the method direct or iscsi, or switch Secure Boot off and say so with `farrier node update {node} --secure-boot false`"
     )]
@@ -233,8 +234,15 @@ impl Rack {
                 Err(PublishError::MediaSan { node: node() })
             }
             Serve::San { .. } if machine.secure_boot => Err(PublishError::SignedSan { node: node() }),
-            Serve::Ramdisk { .. } if machine.secure_boot && self.config.signed_boot.x86_64.is_none() => {
-                Err(PublishError::NoSignedBoot { node: node(), architecture: "x86_64" })
+            Serve::Ramdisk { .. } if machine.secure_boot => {
+                let (chain, architecture, debian) = match self.ramdisk_is_for {
+                    Some(kernel::Machine::Arm64) => (&self.config.signed_boot.arm64, "arm64", "arm64"),
+                    _ => (&self.config.signed_boot.x86_64, "x86_64", "amd64"),
+                };
+                match chain {
+                    Some(_) => Ok(()),
+                    None => Err(PublishError::NoSignedBoot { node: node(), architecture, debian }),
+                }
             }
             Serve::Ramdisk { .. } | Serve::San { .. } | Serve::LocalDisk | Serve::Wait => Ok(()),
         }

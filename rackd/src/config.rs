@@ -183,6 +183,7 @@ pub struct HttpsConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct SignedBootConfig {
     pub x86_64: Option<SignedBoot>,
+    pub arm64: Option<SignedBoot>,
 }
 
 /// Files as a distribution has them.
@@ -368,8 +369,9 @@ impl Config {
             let expected = "an address on loopback: it has no TLS and no password";
             return Err(bad("metrics_listen", expected, &open.to_string()));
         }
-        if raw.discovery.secure_boot && raw.signed_boot.x86_64.is_none() {
-            return Err(bad("discovery.secure_boot", "shim and GRUB in [signed_boot.x86_64]", "neither"));
+        if raw.discovery.secure_boot && raw.signed_boot.x86_64.is_none() && raw.signed_boot.arm64.is_none() {
+            let expected = "shim and GRUB in [signed_boot.x86_64] or [signed_boot.arm64]";
+            return Err(bad("discovery.secure_boot", expected, "neither"));
         }
         Ok(Self {
             listen: socket("listen", &raw.listen)?,

@@ -77,6 +77,7 @@ pub(crate) async fn rack(data: &Path, pools: &[u8]) -> Arc<Rack> {
         agent_ca: Authority::generate("ramdisks").unwrap().0,
         kernel: "kernel".parse().unwrap(),
         initrd: "initrd".parse().unwrap(),
+        ramdisk_is_for: None,
         config,
     })
 }

@@ -47,6 +47,8 @@ pub(crate) struct Rack {
     pub(crate) agent_port: u16,
     pub(crate) kernel: ArtifactName,
     pub(crate) initrd: ArtifactName,
+    /// What the ramdisk's kernel runs on, as far as it says so.
+    pub(crate) ramdisk_is_for: Option<crate::kernel::Machine>,
     pub(crate) tasks: Tasks,
     pub(crate) beside: Beside,
     pub(crate) timeouts: Timeouts,

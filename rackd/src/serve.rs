@@ -123,7 +123,8 @@ pub async fn start(
         channel(&config.images, &credentials, Expect::Exactly(Identity::Service("images".to_owned())))?;
     let kernel: ArtifactName = "kernel".parse()?;
     let initrd: ArtifactName = "initrd".parse()?;
-    let netboot = start_netboot(&config, bound.http.port(), &kernel, &initrd).await?;
+    let ramdisk_is_for = ramdisk(&config)?;
+    let netboot = start_netboot(&config, bound.http.port(), (&kernel, &initrd), ramdisk_is_for).await?;
     let tracker = TaskTracker::new();
     let homes = Homes::new(journal.homes().await?);
     let rack = Arc::new(Rack {
@@ -165,6 +166,7 @@ pub async fn start(
         agent_ca,
         kernel,
         initrd,
+        ramdisk_is_for,
     });
     report(&rack, &credentials)?;
     watch(&rack, &credentials)?;
@@ -306,26 +308,10 @@ async fn ping(journal: Journal) -> Result<(), String> {
     journal.ping().await.map_err(|error| chain(&error))
 }
 
-async fn start_netboot(
-    config: &Config,
-    http_port: u16,
-    kernel: &ArtifactName,
-    initrd: &ArtifactName,
-) -> anyhow::Result<Netboot> {
-    let mut netboot = farrier_netboot::Config::new(http_port);
-    if let Some(dir) = &config.boot_files {
-        netboot.load_files(dir).with_context(|| format!("cannot read boot files in {}", dir.display()))?;
-    }
-    if let Some(signed) = &config.signed_boot.x86_64 {
-        netboot
-            .load_signed(SignedChain::X64, &signed.shim, &signed.grub)
-            .context("signed_boot.x86_64: cannot read shim and GRUB")?;
-    }
-    netboot.tftp_single_port = config.tftp_single_port;
-    netboot.boot_files.https = config.https.as_ref().map(farrier_netboot::Https::from);
-    let leases = config.data.join("leases");
-    netboot.leases = Leases::open(&leases).with_context(|| format!("cannot use {}", leases.display()))?;
-    for path in [&config.ramdisk.kernel, &config.ramdisk.initrd] {
+/// Which machines the ramdisk is for, as far as its kernel says so.
+fn ramdisk(config: &Config) -> anyhow::Result<Option<Machine>> {
+    let files = &config.ramdisk;
+    for path in [&files.kernel, &files.initrd] {
         anyhow::ensure!(
             path.is_file(),
             "ramdisk: expected a file at {}, saw none; `cargo xtask ramdisk --out DIR` makes both, `[ramdisk]` in the \
@@ -333,11 +319,38 @@ async fn start_netboot(
             path.display()
         );
     }
-    let kernel_is_for = Machine::of_file(&config.ramdisk.kernel)
-        .with_context(|| format!("cannot read {}", config.ramdisk.kernel.display()))?;
-    if let Some(machine) = kernel_is_for {
+    Machine::of_file(&files.kernel).with_context(|| format!("cannot read {}", files.kernel.display()))
+}
+
+async fn start_netboot(
+    config: &Config,
+    http_port: u16,
+    (kernel, initrd): (&ArtifactName, &ArtifactName),
+    ramdisk_is_for: Option<Machine>,
+) -> anyhow::Result<Netboot> {
+    let mut netboot = farrier_netboot::Config::new(http_port);
+    if let Some(dir) = &config.boot_files {
+        netboot.load_files(dir).with_context(|| format!("cannot read boot files in {}", dir.display()))?;
+    }
+    let signed = &config.signed_boot;
+    for (name, chain, files) in
+        [("x86_64", SignedChain::X64, &signed.x86_64), ("arm64", SignedChain::ARM64, &signed.arm64)]
+    {
+        if let Some(files) = files {
+            netboot
+                .load_signed(chain, &files.shim, &files.grub)
+                .with_context(|| format!("signed_boot.{name}: cannot read shim and GRUB"))?;
+        }
+    }
+    netboot.tftp_single_port = config.tftp_single_port;
+    netboot.boot_files.https = config.https.as_ref().map(farrier_netboot::Https::from);
+    let leases = config.data.join("leases");
+    netboot.leases = Leases::open(&leases).with_context(|| format!("cannot use {}", leases.display()))?;
+    if let Some(machine) = ramdisk_is_for {
         // Others would start it again and again; they get an address, and it is told why no more.
-        netboot.boot_files.by_architecture.retain(|(architecture, _)| machine.starts_on(*architecture));
+        let starts = |architecture: &u16| machine.starts_on(*architecture);
+        netboot.boot_files.by_architecture.retain(|(architecture, _)| starts(architecture));
+        netboot.boot_files.signed.retain(|chain| chain.architectures.iter().any(starts));
         tracing::info!(kernel = machine.name(), "machines of other architectures are given no boot file");
     }
     let mut table = BootTable::new();

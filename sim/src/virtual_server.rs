@@ -15,7 +15,7 @@ use farrier_identity::device::SelfSigned;
 
 use crate::bmc::redfish::{Facts, RedfishConfig, RedfishHandle, RedfishServer};
 use crate::bmc::{BmcConfig, BmcHandle, BmcServer, Secret};
-use crate::machine::{DiskBus, DiskSpec, Firmware, Machine, MachineError};
+use crate::machine::{Architecture, DiskBus, DiskSpec, Firmware, Machine, MachineError};
 use crate::net::{NetError, Tap};
 use crate::rack::{Rack, RackError};
 
@@ -29,6 +29,7 @@ const REDFISH_PORT: u16 = 443;
 pub struct ServerOptions {
     pub memory_mib: u32,
     pub cpus: u8,
+    pub architecture: Architecture,
     /// Its UEFI runs signed programs only.
     pub secure_boot: bool,
     /// In boot order; empty sparse files unless they name one.
@@ -59,6 +60,7 @@ impl Default for ServerOptions {
         Self {
             memory_mib: 1024,
             cpus: 1,
+            architecture: Architecture::X86_64,
             secure_boot: false,
             disks: vec![Self::disk("disk0", 8 << 30)],
             user: "admin".to_owned(),
@@ -123,6 +125,7 @@ impl VirtualServer {
         let (mut spec, tap) = rack.machine_spec(index, firmware)?;
         spec.memory_mib = options.memory_mib;
         spec.cpus = options.cpus;
+        spec.architecture = options.architecture;
         spec.secure_boot = options.secure_boot;
         spec.disks = options.disks;
         spec.cd_drive = options.redfish.is_some();

@@ -43,6 +43,23 @@ async fn the_generic_kernel_finds_a_sata_disk() {
     network_boot(Firmware::Bios, KernelFlavour::Generic, DiskBus::Ahci, "sda").await;
 }
 
+/// A name that the kernel does not have would be left out in silence.
+#[test]
+fn every_driver_of_the_ramdisk_is_one_of_debians_kernel() {
+    let store = MediaStore::of_workspace().unwrap();
+    let kernel = store.kernel(KernelFlavour::Generic).unwrap();
+    let unknown: Vec<_> = MediaStore::ramdisk_modules().iter().filter(|module| !kernel.has(module)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let further = |name: &str| {
+        store.ramdisk_with(Path::new("/bin/busybox"), KernelFlavour::Generic, &[name.to_owned()])
+    };
+    let refused = further("no_such_driver").unwrap_err().to_string();
+    assert!(refused.contains("no_such_driver") && refused.contains("no module of this kernel"), "{refused}");
+    let (with, without) = (further("bnx2x").unwrap(), further("sd-mod").unwrap());
+    let size = |ramdisk: &farrier_sim::media::Ramdisk| std::fs::metadata(&ramdisk.initrd).unwrap().len();
+    assert!(size(&with) > size(&without));
+}
+
 async fn network_boot(firmware: Firmware, flavour: KernelFlavour, bus: DiskBus, disk: &str) {
     let _slot = slot().await;
     let rack = rack();

@@ -18,7 +18,7 @@ fn an_arm64_machine_with_secure_boot_goes_from_shim_to_grub_to_its_kernel_and_ra
     farrier_sim::cleanup::on_signals();
     install_missing(|text| eprintln!("{text}")).unwrap();
     let rackd = Programs::beside_tests().unwrap().path("rackd").unwrap().to_owned();
-    let Arm64 { shim, grub, kernel, initrd } = MediaStore::of_workspace().unwrap().arm64().unwrap();
+    let Arm64 { shim, grub, kernel, initrd, .. } = MediaStore::of_workspace().unwrap().arm64().unwrap();
     let netns = Netns::create().unwrap();
     let bridge = netns.bridge("prov", 1, "10.76.0.1/24").unwrap();
     let tap = netns.tap("t0", &bridge).unwrap();

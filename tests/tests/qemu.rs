@@ -5,6 +5,7 @@
 // Helpers of tests may fail like tests; clippy's allowance covers only the test functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod arm64;
 mod inside;
 mod virtual_media;
 
@@ -18,7 +19,7 @@ use farrier_proto::types::{BootInterface, BootMode, DeployMethod, NodeVerb, Powe
 use farrier_sim::lab::{
     Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig, Service, compress, run_on,
 };
-use farrier_sim::machine::Firmware;
+use farrier_sim::machine::{Architecture, Firmware};
 use farrier_sim::media::{KernelFlavour, MediaStore};
 use farrier_sim::rack::Rack;
 use farrier_sim::tool::install_missing;
@@ -241,11 +242,22 @@ fn on_a_rack_with<W>(
     install_missing(|text| eprintln!("{text}")).unwrap();
     let programs = Programs::build().unwrap();
     let store = MediaStore::of_workspace().unwrap();
-    let ramdisk = store.ramdisk(programs.agent(), KernelFlavour::Cloud).unwrap();
+    let arm64 = options.architecture == Architecture::Arm64;
+    let ramdisk = if arm64 {
+        store.ramdisk(&Programs::arm64_agent(&store).unwrap(), KernelFlavour::CloudArm64)
+    } else {
+        store.ramdisk(programs.agent(), KernelFlavour::Cloud)
+    }
+    .unwrap();
     let size = std::fs::metadata(&ramdisk.initrd).unwrap().len();
     assert!(size < 25 << 20, "{size} bytes: firmware loads it over a slow network");
     // One that locked firmware starts, too.
-    let mini = if options.secure_boot { store.mini_signed() } else { store.mini() }.unwrap();
+    let mini = match options.architecture {
+        Architecture::Arm64 => store.mini_arm64(),
+        Architecture::X86_64 if options.secure_boot => store.mini_signed(),
+        Architecture::X86_64 => store.mini(),
+    }
+    .unwrap();
     let image = ImageFile::raw(&compress(&mini.path).unwrap()).unwrap();
     let rack = Rack::build().unwrap();
     let mut config = RackConfig::of_rack(&rack, &ramdisk);

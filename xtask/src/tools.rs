@@ -75,7 +75,10 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     run(program("apt-get").args(["-q", "update"]).stdout(Stdio::null()))?;
     let mut install = program("apt-get");
     install.env("DEBIAN_FRONTEND", "noninteractive");
-    install.args(["-q", "install", "--yes", "--no-install-recommends"]).args(packages);
+    // Another one at it, on a fresh machine the one that updates by itself, is waited for.
+    install
+        .args(["-q", "-o", "DPkg::Lock::Timeout=600", "install", "--yes", "--no-install-recommends"])
+        .args(packages);
     run(install.stdout(Stdio::null()))
 }
 

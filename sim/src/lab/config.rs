@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::installation::Endpoints;
-use crate::media::{CdLoaders, Ramdisk, signed};
+use crate::media::{Arm64, CdLoaders, Ramdisk, signed};
 use crate::rack::Rack;
 
 /// What an installation's rack serves.
@@ -25,6 +25,8 @@ pub struct RackConfig {
     pub boot_files: Option<PathBuf>,
     /// Whether it has shim and GRUB for machines that run signed programs only.
     pub signed_boot: bool,
+    /// Those of arm64.
+    pub signed_boot_arm64: Option<Arm64>,
     /// Keys of `[timeouts]`, in seconds; what is not named keeps rackd's default.
     pub timeouts: BTreeMap<String, u64>,
     /// Seconds between two looks at each BMC, 0 for never; none: rackd's default.
@@ -88,6 +90,7 @@ impl RackConfig {
             kernel_args: KERNEL_ARGS.to_owned(),
             boot_files: Some(PathBuf::from(IPXE)),
             signed_boot: true,
+            signed_boot_arm64: None,
             timeouts: BTreeMap::new(),
             watch_seconds: None,
             console_log: None,
@@ -120,6 +123,7 @@ impl RackConfig {
             kernel_args: String::new(),
             boot_files: None,
             signed_boot: false,
+            signed_boot_arm64: None,
             timeouts: BTreeMap::new(),
             // A test that counts what a BMC is asked has it to itself.
             watch_seconds: Some(0),
@@ -154,7 +158,16 @@ impl RackConfig {
             inventory: &endpoints.inventory,
             switch: self.switch,
             boot_files: self.boot_files.as_deref(),
-            signed_boot: self.signed_boot.then(SignedBootTable::default),
+            signed_boot: SignedBootTable {
+                x86_64: self.signed_boot.then(|| SignedTable {
+                    shim: signed::SHIM.as_ref(),
+                    grub: signed::GRUB_NETWORK.as_ref(),
+                }),
+                arm64: self
+                    .signed_boot_arm64
+                    .as_ref()
+                    .map(|files| SignedTable { shim: &files.shim, grub: &files.grub }),
+            },
             ramdisk: RamdiskTable { kernel: &self.kernel, initrd: &self.initrd, args: &self.kernel_args },
             timeouts: &self.timeouts,
             watch: self.watch_seconds.map(|every_seconds| WatchTable { every_seconds }),
@@ -186,8 +199,7 @@ struct File<'a> {
     switch: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     boot_files: Option<&'a Path>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signed_boot: Option<SignedBootTable>,
+    signed_boot: SignedBootTable<'a>,
     ramdisk: RamdiskTable<'a>,
     timeouts: &'a BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,21 +214,18 @@ struct File<'a> {
     segment: &'a [Segment],
 }
 
-#[derive(Default, Serialize)]
-struct SignedBootTable {
-    x86_64: SignedTable,
+#[derive(Serialize)]
+struct SignedBootTable<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    x86_64: Option<SignedTable<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arm64: Option<SignedTable<'a>>,
 }
 
 #[derive(Serialize)]
-struct SignedTable {
-    shim: &'static str,
-    grub: &'static str,
-}
-
-impl Default for SignedTable {
-    fn default() -> Self {
-        Self { shim: signed::SHIM, grub: signed::GRUB_NETWORK }
-    }
+struct SignedTable<'a> {
+    shim: &'a Path,
+    grub: &'a Path,
 }
 
 #[derive(Serialize)]

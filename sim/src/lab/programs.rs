@@ -8,6 +8,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use crate::media::MediaStore;
+use crate::tool;
+
 /// Where each program is.
 #[derive(Debug, Clone)]
 pub struct Programs {
@@ -35,11 +38,26 @@ impl Programs {
     }
 
     fn build_with(profile: &[&str], mut tell: impl FnMut(&str)) -> Result<Self> {
-        let by_name = cargo(&[&["build", "--workspace", "--bins"], profile].concat(), &mut tell)?;
+        let by_name = cargo(&[&["build", "--workspace", "--bins"], profile].concat(), &[], &mut tell)?;
         let agent = ["build", "--profile", "ramdisk", "--package", "farrier-agent", "--bins"];
-        let mut ramdisk = cargo(&agent, |text| tell(&format!("the ramdisk's agent, {text}")))?;
+        let mut ramdisk = cargo(&agent, &[], |text| tell(&format!("the ramdisk's agent, {text}")))?;
         let agent = ramdisk.remove("farrier-agent").context("cargo built no farrier-agent")?;
         Ok(Self { by_name, agent })
+    }
+
+    /// The agent for the ramdisk of arm64 machines: by this compiler where it has their standard library
+    /// (`rustup target add aarch64-unknown-linux-gnu`), else by Debian's.
+    pub fn arm64_agent(store: &MediaStore) -> Result<PathBuf> {
+        tool::install(ARM64_PACKAGES, |text| eprintln!("{text}"))?;
+        let mut env = Vec::new();
+        if !has_target(ARM64)? {
+            // Apart from what another compiler has built.
+            let target = workspace().join("target/arm64");
+            env = vec![("RUSTC", store.arm64_compiler()?), ("CARGO_TARGET_DIR", target)];
+        }
+        let args = ["build", "--locked", "--profile", "ramdisk", "--package", "farrier-agent", "--bins"];
+        let mut built = cargo(&[&args[..], &["--target", ARM64]].concat(), &env, |_| ())?;
+        built.remove("farrier-agent").context("cargo built no farrier-agent for arm64")
     }
 
     /// The programs that lie beside the test that runs: built by the same cargo command before it
@@ -79,7 +97,20 @@ impl Programs {
     }
 }
 
-fn cargo(args: &[&str], mut tell: impl FnMut(&str)) -> Result<BTreeMap<String, PathBuf>> {
+/// Whether the compiler in use has the standard library of a target.
+fn has_target(target: &str) -> Result<bool> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut command = Command::new(rustc);
+    command.current_dir(workspace()).args(["--print", "target-libdir", "--target", target]);
+    let told = command.stderr(Stdio::inherit()).output().context("cannot run rustc")?;
+    Ok(told.status.success() && Path::new(String::from_utf8_lossy(&told.stdout).trim()).is_dir())
+}
+
+fn cargo(
+    args: &[&str],
+    env: &[(&str, PathBuf)],
+    mut tell: impl FnMut(&str),
+) -> Result<BTreeMap<String, PathBuf>> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command
@@ -94,6 +125,7 @@ fn cargo(args: &[&str], mut tell: impl FnMut(&str)) -> Result<BTreeMap<String, P
     for (name, _) in std::env::vars().filter(|(name, _)| ABOUT_US.iter().any(|part| name.starts_with(part))) {
         command.env_remove(name);
     }
+    command.envs(env.iter().map(|(name, value)| (name, value)));
     let mut running = command.spawn().context("cannot run cargo")?;
     let said = running.stdout.take().context("cargo has no output")?;
     let (mut programs, mut parts) = (BTreeMap::new(), 0);
@@ -119,5 +151,12 @@ fn cargo(args: &[&str], mut tell: impl FnMut(&str)) -> Result<BTreeMap<String, P
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
+
+const ARM64: &str = "aarch64-unknown-linux-gnu";
+/// A linker and a C compiler for it.
+const ARM64_PACKAGES: &[tool::Package] = &[
+    ("gcc-aarch64-linux-gnu", "/usr/bin/aarch64-linux-gnu-gcc", &[]),
+    ("libc6-dev-arm64-cross", "/usr/aarch64-linux-gnu/lib/libc.a", &[]),
+];
 
 const ABOUT_US: &[&str] = &["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];

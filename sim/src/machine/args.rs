@@ -1,8 +1,8 @@
 //! The QEMU command line of a machine: a pure function, so that it can be read and tested.
 
-use super::spec::{BootDevice, DiskBus, Firmware, MachineSpec};
+use super::spec::{Architecture, BootDevice, DiskBus, Firmware, MachineSpec};
 
-/// Arguments for `qemu-system-x86_64`, with `boot` first.
+/// Arguments for the QEMU of its architecture, with `boot` first.
 pub(super) fn arguments(
     spec: &MachineSpec,
     firmware: Firmware,
@@ -12,16 +12,27 @@ pub(super) fn arguments(
     let mut args = Args(Vec::new());
     // KVM exists on the lab's hosts but guests hang under it: never let QEMU choose.
     args.push("-accel", "tcg,thread=multi");
+    let uefi = is_uefi(spec, firmware);
+    let smm = uefi && spec.secure_boot && spec.architecture == Architecture::X86_64;
     // Without graphics SeaBIOS and iPXE talk on the serial port.
-    let locked = firmware == Firmware::Uefi && spec.secure_boot;
-    args.push("-machine", if locked { "q35,graphics=off,smm=on" } else { "q35,graphics=off" });
-    if locked {
+    let board = match spec.architecture {
+        Architecture::X86_64 if smm => "q35,graphics=off,smm=on",
+        Architecture::X86_64 => "q35,graphics=off",
+        Architecture::Arm64 => "virt",
+    };
+    args.push("-machine", board);
+    if smm {
         // Only the firmware itself, in system management mode, writes its variables.
         args.push("-global", "driver=cfi.pflash01,property=secure,value=on");
     }
     args.flag("-nodefaults").flag("-no-user-config");
     args.push("-display", "none");
-    args.push("-cpu", "max");
+    // The newest features of Arm cost emulation dearly (pointer authentication for one), and nothing here wants them.
+    let cpu = match spec.architecture {
+        Architecture::X86_64 => "max",
+        Architecture::Arm64 => "cortex-a57",
+    };
+    args.push("-cpu", cpu);
     args.push("-name", &format!("{},process=farrier-lab", spec.name));
     args.push("-uuid", &spec.uuid.to_string());
     args.push(
@@ -46,8 +57,8 @@ pub(super) fn arguments(
         ),
     );
     args.push("-serial", &format!("chardev:{SERIAL}"));
-    if firmware == Firmware::Uefi {
-        let (code, _) = ovmf(spec);
+    if uefi {
+        let (code, _) = self::uefi(spec);
         args.push("-drive", &format!("if=pflash,format=raw,unit=0,readonly=on,file={code}"));
         args.push("-drive", &format!("if=pflash,format=raw,unit=1,file={}", spec.uefi_variables().display()));
         // PXE by IPv6 would be tried, and waited for, on every network boot.
@@ -59,7 +70,7 @@ pub(super) fn arguments(
     let order = boot_indexes(spec, boot);
     for (index, nic) in spec.nics.iter().enumerate() {
         // OVMF would run the iPXE in the option ROM; an empty one makes it use its own PXE.
-        let rom = if firmware == Firmware::Uefi { ",romfile=" } else { "" };
+        let rom = if uefi { ",romfile=" } else { "" };
         args.push("-netdev", &format!("tap,id=hub{index},ifname={},script=no,downscript=no", nic.tap));
         let boot = bootindex(&order, &nic_id(index));
         args.push(
@@ -155,12 +166,25 @@ pub(super) const CD: &str = "cd0";
 /// QEMU's name for the other end of the serial port.
 pub(super) const SERIAL: &str = "ser";
 
-/// The firmware of Debian's `ovmf`, and its variables as the factory leaves them; every machine has its own copy.
-pub(super) fn ovmf(spec: &MachineSpec) -> (&'static str, &'static str) {
-    if spec.secure_boot {
-        ("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
-    } else {
-        ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd")
+/// Whether UEFI runs: there is no BIOS for Arm.
+pub(super) fn is_uefi(spec: &MachineSpec, firmware: Firmware) -> bool {
+    firmware == Firmware::Uefi || spec.architecture == Architecture::Arm64
+}
+
+/// The firmware of Debian's `ovmf` and `qemu-efi-aarch64`, and its variables as the factory leaves them; every machine has its own
+/// copy.
+pub(super) fn uefi(spec: &MachineSpec) -> (&'static str, &'static str) {
+    match (spec.architecture, spec.secure_boot) {
+        (Architecture::X86_64, true) => {
+            ("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
+        }
+        (Architecture::X86_64, false) => {
+            ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd")
+        }
+        (Architecture::Arm64, true) => {
+            ("/usr/share/AAVMF/AAVMF_CODE.ms.fd", "/usr/share/AAVMF/AAVMF_VARS.ms.fd")
+        }
+        (Architecture::Arm64, false) => ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
     }
 }
 
@@ -184,6 +208,17 @@ mod tests {
         let order = |boot| boot_indexes(&spec(), boot).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
         assert_eq!(order(BootDevice::Network), ["nic0", "disk0", "disk1"]);
         assert_eq!(order(BootDevice::Disk), ["disk0", "disk1", "nic0"]);
+    }
+
+    #[test]
+    fn an_arm64_machine_has_uefi_whatever_a_bmc_asks_for() {
+        let mut spec = spec();
+        (spec.architecture, spec.secure_boot) = (Architecture::Arm64, true);
+        for firmware in [Firmware::Bios, Firmware::Uefi] {
+            let args = arguments(&spec, firmware, BootDevice::Network, None).join(" ");
+            assert!(args.contains("-machine virt ") && args.contains("AAVMF_CODE.ms.fd"), "{args}");
+            assert!(!args.contains("smm") && !args.contains("q35"), "{args}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod args;
 mod process;
 mod spec;
 
-pub use spec::{BootDevice, DiskBus, DiskSpec, Firmware, MachineSpec, NicSpec};
+pub use spec::{Architecture, BootDevice, DiskBus, DiskSpec, Firmware, MachineSpec, NicSpec};
 
 use process::Process;
 
@@ -143,9 +143,10 @@ impl Machine {
         let asked = SystemTime::now();
         // What is left of a run that ended by itself.
         state.process = None;
-        if state.firmware == Firmware::Uefi && !self.spec.uefi_variables().exists() {
-            std::fs::copy(args::ovmf(&self.spec).1, self.spec.uefi_variables())
-                .map_err(|source| self.io("UEFI variables (apt-get install ovmf)", source))?;
+        if args::is_uefi(&self.spec, state.firmware) && !self.spec.uefi_variables().exists() {
+            std::fs::copy(args::uefi(&self.spec).1, self.spec.uefi_variables()).map_err(|source| {
+                self.io("UEFI variables (apt-get install ovmf qemu-efi-aarch64)", source)
+            })?;
         }
         for (index, structure) in self.spec.smbios.iter().enumerate() {
             std::fs::write(self.spec.smbios_file(index), structure)

@@ -87,13 +87,14 @@ impl Guard {
             let name = spec.name.clone();
             move |source| MachineError::Io { name, what, source }
         };
+        let (qemu, _) = spec.architecture.qemu();
         let mut command = match &spec.netns {
             Some(netns) => {
                 let mut command = Command::new("nsenter");
-                command.arg(format!("--net={}", netns.display())).arg("--").arg(QEMU);
+                command.arg(format!("--net={}", netns.display())).arg("--").arg(qemu);
                 command
             }
-            None => Command::new(QEMU),
+            None => Command::new(qemu),
         };
         command.env("PATH", tool::SEARCH_PATH).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -150,8 +151,9 @@ fn ended_early(spec: &MachineSpec, log_start: u64) -> MachineError {
     let log = std::fs::read(spec.qemu_log()).unwrap_or_default();
     let start = usize::try_from(log_start).unwrap_or(0);
     let said = String::from_utf8_lossy(log.get(start..).unwrap_or_default()).into_owned();
-    let said = if said.contains("No such file") && said.contains(QEMU) {
-        format!("{said} (apt-get install qemu-system-x86)")
+    let (qemu, package) = spec.architecture.qemu();
+    let said = if said.contains("No such file") && said.contains(qemu) {
+        format!("{said} (apt-get install {package})")
     } else {
         said
     };
@@ -163,6 +165,5 @@ fn remove_stale(socket: &std::path::Path) {
     let _ = std::fs::remove_file(socket);
 }
 
-const QEMU: &str = "qemu-system-x86_64";
 /// QEMU starts in half a second; a machine with all cores taken has needed ten.
 const START_DEADLINE: Duration = Duration::from_secs(60);

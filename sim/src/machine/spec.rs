@@ -12,6 +12,7 @@ pub struct MachineSpec {
     pub name: String,
     /// The SMBIOS system UUID: what DHCP option 97 and the agent report.
     pub uuid: Uuid,
+    pub architecture: Architecture,
     pub firmware: Firmware,
     /// UEFI runs signed programs only: Secure Boot with Microsoft's keys, and enforced.
     pub secure_boot: bool,
@@ -37,6 +38,25 @@ pub struct MachineSpec {
     pub boot: BootDevice,
     /// Further `-fw_cfg name=…,string=…` entries, as (name, string).
     pub fw_cfg: Vec<(String, String)>,
+}
+
+/// What its processor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    /// Chipset Q35.
+    X86_64,
+    /// QEMU's `virt` board. Its firmware is UEFI (AAVMF), whatever a BMC asks for.
+    Arm64,
+}
+
+impl Architecture {
+    /// QEMU, and its Debian package.
+    pub(super) fn qemu(self) -> (&'static str, &'static str) {
+        match self {
+            Self::X86_64 => ("qemu-system-x86_64", "qemu-system-x86"),
+            Self::Arm64 => ("qemu-system-aarch64", "qemu-system-arm"),
+        }
+    }
 }
 
 /// What runs when the machine is switched on.
@@ -90,6 +110,7 @@ impl MachineSpec {
         Self {
             name: name.to_owned(),
             uuid: Uuid::new_v4(),
+            architecture: Architecture::X86_64,
             firmware,
             secure_boot: false,
             memory_mib: 512,

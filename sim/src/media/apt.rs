@@ -77,6 +77,18 @@ impl Apt {
         Ok(())
     }
 
+    /// Downloads a package and unpacks it into `root`: nothing of it runs, and nothing is installed.
+    pub(super) fn unpack(&self, package: &str, root: &Path) -> Result<(), MediaError> {
+        let archives = tempfile::tempdir().map_err(io(Path::new("/tmp"), "no working directory"))?;
+        self.download(archives.path(), package)?;
+        for archive in
+            std::fs::read_dir(archives.path()).map_err(io(archives.path(), "cannot be read"))?.flatten()
+        {
+            tool::run("dpkg", ["-x", &text(&archive.path()), &text(root)])?;
+        }
+        Ok(())
+    }
+
     fn show(&self, package: &str, field: &str) -> Result<String, MediaError> {
         let mut command = self.command("apt-cache");
         command.args(["show", "--no-all-versions", package]);

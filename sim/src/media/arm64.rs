@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::apt::Apt;
 use super::cpio::Archive;
-use super::{Key, MediaError, MediaStore, io, make_dir, read, text};
-use crate::tool;
+use super::kernel::{self, KernelFlavour};
+use super::{Key, MediaError, MediaStore, io, make_dir, read};
 
 /// Files of the store.
 #[derive(Debug, Clone)]
@@ -14,10 +14,14 @@ pub struct Arm64 {
     pub shim: PathBuf,
     /// For the network, signed by Debian.
     pub grub: PathBuf,
+    /// The same for a disk.
+    pub grub_disk: PathBuf,
     /// Signed by Debian.
     pub kernel: PathBuf,
     /// It prints [`Arm64::UP`] and the kernel's command line, and switches the machine off.
     pub initrd: PathBuf,
+    /// Static.
+    pub(super) busybox: PathBuf,
 }
 
 impl Arm64 {
@@ -25,41 +29,38 @@ impl Arm64 {
     pub const UP: &'static str = "FARRIER-ARM64-UP";
 }
 
+/// Debian's name of it.
+pub(super) const ARCHITECTURE: &str = "arm64";
+
 pub(super) fn fetch(store: &MediaStore) -> Result<Arm64, MediaError> {
-    let apt = Apt::open_foreign(store, "arm64")?;
-    let kernel = apt.dependency("linux-image-cloud-arm64", "linux-image-")?;
-    let packages = [kernel.as_str(), "busybox-static", "grub-efi-arm64-signed", "shim-signed"];
+    let kernel = kernel::fetch(store, KernelFlavour::CloudArm64)?;
+    let apt = Apt::open_foreign(store, ARCHITECTURE)?;
     let mut key = Key::new("arm64");
     key.add(INIT);
-    for package in packages {
+    for package in PACKAGES {
         key.add(package).add(&apt.version(package)?);
     }
     let dir = store.cached("arm64", &key, |dir| {
-        let (root, archives) = (dir.join("root"), dir.join("packages"));
+        let root = dir.join("root");
         make_dir(&root)?;
-        make_dir(&archives)?;
-        for package in packages {
-            apt.download(&archives, package)?;
-        }
-        for archive in std::fs::read_dir(&archives).map_err(io(&archives, "cannot be read"))?.flatten() {
-            tool::run("dpkg", ["-x", &text(&archive.path()), &text(&root)])?;
-        }
-        std::fs::remove_dir_all(&archives).map_err(io(&archives, "cannot be removed"))?;
+        PACKAGES.iter().try_for_each(|package| apt.unpack(package, &root))?;
         let initrd = dir.join("initrd");
         std::fs::write(&initrd, ramdisk(&root)?).map_err(io(&initrd, "cannot be written"))
     })?;
     let root = dir.join("root");
-    let release = kernel.trim_start_matches("linux-image-");
+    let signed = root.join("usr/lib/grub/arm64-efi-signed");
     Ok(Arm64 {
         shim: root.join("usr/lib/shim/shimaa64.efi.signed"),
-        grub: root.join("usr/lib/grub/arm64-efi-signed/grubnetaa64.efi.signed"),
-        kernel: root.join(format!("boot/vmlinuz-{release}")),
+        grub: signed.join("grubnetaa64.efi.signed"),
+        grub_disk: signed.join("grubaa64.efi.signed"),
+        kernel: kernel.image,
         initrd: dir.join("initrd"),
+        busybox: root.join(BUSYBOX),
     })
 }
 
 fn ramdisk(root: &Path) -> Result<Vec<u8>, MediaError> {
-    let busybox = read(&root.join("bin/busybox"))?;
+    let busybox = read(&root.join(BUSYBOX))?;
     let mut archive = Archive::new();
     archive.dir("bin").dir("dev").dir("proc").char_device("dev/console", 5, 1);
     archive.file("bin/busybox", 0o755, &busybox).symlink("bin/sh", "busybox");
@@ -67,6 +68,8 @@ fn ramdisk(root: &Path) -> Result<Vec<u8>, MediaError> {
     Ok(archive.finish())
 }
 
+const PACKAGES: [&str; 3] = ["busybox-static", "grub-efi-arm64-signed", "shim-signed"];
+const BUSYBOX: &str = "bin/busybox";
 const INIT: &str = "#!/bin/sh
 /bin/busybox mount -t proc proc /proc
 echo \"FARRIER-ARM64-UP $(/bin/busybox uname -m) $(/bin/busybox cat /proc/cmdline)\"

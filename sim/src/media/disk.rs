@@ -4,7 +4,7 @@
 //! ```text
 //!  LBA 0      protective MBR, its first 440 bytes GRUB's boot.img
 //!  LBA 34     BIOS boot partition: GRUB's core.img for i386-pc      (to LBA 2047)
-//!  1 MiB      EFI system partition: /EFI/BOOT/BOOTX64.EFI, kernel and initramfs; where they are to be signed
+//!  1 MiB      EFI system partition: /EFI/BOOT/BOOTX64.EFI or BOOTAA64.EFI, kernel and initramfs; where they are to be signed
 //!             also /EFI/debian as Debian installs it
 //!  …          ext4, label "root" (Debian only)
 //! ```
@@ -30,20 +30,30 @@ pub(super) struct Layout<'a> {
 }
 
 /// The boot programs on the EFI system partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Loader {
     /// A GRUB made here, with all that it needs and nothing else: quick, and not signed.
     Own,
     /// Debian's, signed.
-    Signed,
+    Signed {
+        shim: PathBuf,
+        grub: PathBuf,
+        /// How UEFI calls the architecture in file names, in small letters (UEFI 2.10 §3.5.1.1).
+        machine: &'static str,
+    },
 }
 
 impl Loader {
-    /// The files of the host that it is.
-    pub(super) fn files(self) -> &'static [&'static str] {
+    /// Debian's, as installed on this host.
+    pub(super) fn signed() -> Self {
+        Self::Signed { shim: signed::SHIM.into(), grub: signed::GRUB_DISK.into(), machine: "x64" }
+    }
+
+    /// The files that it is.
+    pub(super) fn files(&self) -> Vec<&Path> {
         match self {
-            Self::Own => &[],
-            Self::Signed => &[signed::SHIM, signed::GRUB_DISK],
+            Self::Own => Vec::new(),
+            Self::Signed { shim, grub, .. } => vec![shim, grub],
         }
     }
 }
@@ -156,19 +166,20 @@ fn make_esp(
     let drive = format!("{disk_text}@@1M");
     mtools("mmd", &["-i", &drive, "::/EFI", "::/EFI/BOOT"])?;
     let (efi, initrd, kernel) = (text(efi), text(initrd), text(layout.kernel));
-    match layout.loader {
+    match &layout.loader {
         Loader::Own => mtools("mcopy", &["-i", &drive, &efi, "::/EFI/BOOT/BOOTX64.EFI"])?,
-        Loader::Signed => {
+        Loader::Signed { shim, grub, machine } => {
             // Shim starts the GRUB beside it, which has the place of its configuration built in.
             mtools("mmd", &["-i", &drive, "::/EFI/debian"])?;
+            let removable = format!("BOOT/BOOT{}.EFI", machine.to_uppercase());
             for (file, to) in [
-                (signed::SHIM, "BOOT/BOOTX64.EFI"),
-                (signed::GRUB_DISK, "BOOT/grubx64.efi"),
-                (signed::SHIM, "debian/shimx64.efi"),
-                (signed::GRUB_DISK, "debian/grubx64.efi"),
-                (&text(config), "debian/grub.cfg"),
+                (&**shim, removable),
+                (grub, format!("BOOT/grub{machine}.efi")),
+                (shim, format!("debian/shim{machine}.efi")),
+                (grub, format!("debian/grub{machine}.efi")),
+                (config, "debian/grub.cfg".to_owned()),
             ] {
-                mtools("mcopy", &["-i", &drive, file, &format!("::/EFI/{to}")])?;
+                mtools("mcopy", &["-i", &drive, &text(file), &format!("::/EFI/{to}")])?;
             }
         }
     }

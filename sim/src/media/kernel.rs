@@ -14,14 +14,28 @@ pub enum KernelFlavour {
     Cloud,
     /// `linux-image-amd64`: also AHCI, Intel NICs and IPMI; to `/init` in 5–6 s.
     Generic,
+    /// `linux-image-cloud-arm64`.
+    CloudArm64,
+    /// `linux-image-arm64`.
+    GenericArm64,
 }
 
 impl KernelFlavour {
-    /// `cloud` or `generic`.
+    /// For file names.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cloud => "cloud",
             Self::Generic => "generic",
+            Self::CloudArm64 => "cloud-arm64",
+            Self::GenericArm64 => "generic-arm64",
+        }
+    }
+
+    /// Whose packages it is among.
+    fn packages(self, store: &MediaStore) -> Result<Apt, MediaError> {
+        match self {
+            Self::Cloud | Self::Generic => Apt::open(store),
+            Self::CloudArm64 | Self::GenericArm64 => Apt::open_foreign(store, super::arm64::ARCHITECTURE),
         }
     }
 
@@ -29,6 +43,8 @@ impl KernelFlavour {
         match self {
             Self::Cloud => "linux-image-cloud-amd64",
             Self::Generic => "linux-image-amd64",
+            Self::CloudArm64 => "linux-image-cloud-arm64",
+            Self::GenericArm64 => "linux-image-arm64",
         }
     }
 }
@@ -39,16 +55,18 @@ pub struct Kernel {
     /// As `uname -r` shows it.
     pub release: String,
     pub package_version: String,
-    /// The bzImage.
+    /// The bzImage, or on arm64 the Image; both are EFI programs with Debian's signature.
     pub image: PathBuf,
     /// Holds `lib/modules/<release>`.
     root: PathBuf,
     /// Module file → the files it needs, both relative to [`Kernel::modules_dir`].
     needs: BTreeMap<String, Vec<String>>,
+    /// The same names of what is in the image itself.
+    built_in: BTreeSet<String>,
 }
 
 pub(super) fn fetch(store: &MediaStore, flavour: KernelFlavour) -> Result<Kernel, MediaError> {
-    let apt = Apt::open(store)?;
+    let apt = flavour.packages(store)?;
     let package = apt.dependency(flavour.meta_package(), "linux-image-")?;
     let version = apt.version(&package)?;
     let mut key = Key::new("kernel");
@@ -81,6 +99,11 @@ impl Kernel {
             }
         }
         order.iter().map(|file| self.modules_dir().join(file)).collect()
+    }
+
+    /// Whether it has a module, or has it built in.
+    pub fn has(&self, module: &str) -> bool {
+        self.needs.keys().chain(&self.built_in).any(|file| module_name(file) == module.replace('-', "_"))
     }
 
     /// `lib/modules/<release>` of the unpacked package.
@@ -119,7 +142,9 @@ fn open(root: &Path, package_version: String) -> Result<Kernel, MediaError> {
         })
         .collect();
     let image = root.join("boot").join(format!("vmlinuz-{release}"));
-    Ok(Kernel { release, package_version, image, root: root.to_owned(), needs })
+    let built_in =
+        String::from_utf8_lossy(&read(&dir.join("modules.builtin"))?).lines().map(str::to_owned).collect();
+    Ok(Kernel { release, package_version, image, root: root.to_owned(), needs, built_in })
 }
 
 fn only_entry(dir: &Path) -> Result<PathBuf, MediaError> {

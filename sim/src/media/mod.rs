@@ -16,6 +16,7 @@ use crate::tool::ToolError;
 mod apt;
 mod arm64;
 mod cd;
+mod compiler;
 pub mod cpio;
 mod debian;
 mod disk;
@@ -29,7 +30,7 @@ pub mod signed;
 pub use arm64::Arm64;
 pub use cd::CdLoaders;
 pub use kernel::{Kernel, KernelFlavour};
-pub use ramdisk::{Ramdisk, build_ramdisk};
+pub use ramdisk::Ramdisk;
 pub use seed::{append_seed, seed_volume};
 
 /// Why a boot medium could not be built.
@@ -99,6 +100,11 @@ impl MediaStore {
         mini::build_signed(self)
     }
 
+    /// The mini guest for arm64 machines, signed.
+    pub fn mini_arm64(&self) -> Result<GuestImage, MediaError> {
+        mini::build_arm64(self)
+    }
+
     /// Debian 12 with systemd, cloud-init and an SSH server.
     pub fn debian(&self) -> Result<GuestImage, MediaError> {
         debian::build(self)
@@ -114,6 +120,11 @@ impl MediaStore {
         arm64::fetch(self)
     }
 
+    /// A Rust compiler that builds for arm64, to be cargo's `RUSTC`.
+    pub fn arm64_compiler(&self) -> Result<PathBuf, MediaError> {
+        compiler::fetch(self)
+    }
+
     /// A kernel package of Debian, unpacked.
     pub fn kernel(&self, flavour: KernelFlavour) -> Result<Kernel, MediaError> {
         kernel::fetch(self, flavour)
@@ -121,13 +132,29 @@ impl MediaStore {
 
     /// The ramdisk with `agent` (a static executable) as `/init`.
     pub fn ramdisk(&self, agent: &Path, flavour: KernelFlavour) -> Result<Ramdisk, MediaError> {
+        self.ramdisk_with(agent, flavour, &[])
+    }
+
+    /// The same with further drivers, by the names of their modules.
+    pub fn ramdisk_with(
+        &self,
+        agent: &Path,
+        flavour: KernelFlavour,
+        further: &[String],
+    ) -> Result<Ramdisk, MediaError> {
         let kernel = self.kernel(flavour)?;
         let mut key = Key::new("ramdisk");
         key.add(ramdisk::RECIPE).add(&kernel.release).add(&kernel.package_version);
         key.add_bytes(&read(agent)?);
+        further.iter().for_each(|module| _ = key.add(module));
         let name = format!("ramdisk-{}", flavour.name());
-        let dir = self.cached(&name, &key, |dir| ramdisk::build(agent, &kernel, dir).map(|_| ()))?;
+        let dir = self.cached(&name, &key, |dir| ramdisk::build(agent, &kernel, further, dir).map(|_| ()))?;
         ramdisk::open(&dir)
+    }
+
+    /// What every ramdisk brings drivers for, by the names of their modules.
+    pub fn ramdisk_modules() -> &'static [&'static str] {
+        ramdisk::MODULES
     }
 
     /// A ramdisk with the same kernel and drivers, and a busybox script as `/init`: other people's ramdisks,

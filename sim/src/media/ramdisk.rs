@@ -13,20 +13,26 @@ use super::{MediaError, io, read, write};
 /// A kernel and its initramfs.
 #[derive(Debug, Clone)]
 pub struct Ramdisk {
-    /// The bzImage.
+    /// The bzImage, or on arm64 the Image.
     pub kernel: PathBuf,
     /// zstd-compressed cpio archive.
     pub initrd: PathBuf,
 }
 
-/// Builds the ramdisk with the static executable `agent` as `/init` into `out_dir`.
-pub fn build_ramdisk(agent: &Path, kernel: &Kernel, out_dir: &Path) -> Result<Ramdisk, MediaError> {
-    super::make_dir(out_dir)?;
-    build(agent, kernel, out_dir)
-}
-
-pub(super) fn build(agent: &Path, kernel: &Kernel, dir: &Path) -> Result<Ramdisk, MediaError> {
-    let mut archive = with_drivers(kernel)?;
+/// Builds the ramdisk with the static executable `agent` as `/init`, and `further` drivers, into `dir`.
+pub(super) fn build(
+    agent: &Path,
+    kernel: &Kernel,
+    further: &[String],
+    dir: &Path,
+) -> Result<Ramdisk, MediaError> {
+    if let Some(unknown) = further.iter().find(|module| !kernel.has(module)) {
+        let what = "is no module of this kernel; their names are those that `modprobe` takes";
+        return Err(MediaError::Unexpected(unknown.clone(), what));
+    }
+    let modules: Vec<&str> = MODULES.iter().copied().chain(further.iter().map(String::as_str)).collect();
+    let mut archive = base();
+    add_modules(&mut archive, kernel, &modules)?;
     archive.file("init", 0o755, &read(agent)?);
     finish(archive, kernel, dir)
 }
@@ -38,15 +44,10 @@ pub(super) fn build_script(
     kernel: &Kernel,
     dir: &Path,
 ) -> Result<Ramdisk, MediaError> {
-    let mut archive = with_drivers(kernel)?;
-    archive.file("bin/busybox", 0o755, busybox).file("init", 0o755, init.as_bytes());
-    finish(archive, kernel, dir)
-}
-
-fn with_drivers(kernel: &Kernel) -> Result<Archive, MediaError> {
     let mut archive = base();
     add_modules(&mut archive, kernel, MODULES)?;
-    Ok(archive)
+    archive.file("bin/busybox", 0o755, busybox).file("init", 0o755, init.as_bytes());
+    finish(archive, kernel, dir)
 }
 
 fn finish(archive: Archive, kernel: &Kernel, dir: &Path) -> Result<Ramdisk, MediaError> {
@@ -90,21 +91,49 @@ pub(super) fn compress(archive: &[u8]) -> Result<Vec<u8>, MediaError> {
 }
 
 /// Version of the recipe: part of the cache key.
-pub(super) const RECIPE: &str = "1";
+pub(super) const RECIPE: &str = "2";
 
-/// Buses first, then disks, network, file systems. The cloud kernel lacks the hardware ones.
-const MODULES: &[&str] = &[
+/// What every ramdisk tries. Buses first, then disks, network, file systems. The cloud kernel lacks the hardware ones. What wants a firmware file that is
+/// not free (bnx2x, qede) is not among them: nobody may put that into what we build but who has it.
+pub(super) const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_net",
     "virtio_blk",
     "virtio_scsi",
     "virtio_rng",
     "nvme",
+    "vmd",
     "ahci",
     "sd_mod",
+    // Controllers of servers: Broadcom (Dell PERC and HBAs), Microchip (HPE Smart Array, Adaptec), Intel's SAS.
+    "megaraid_sas",
+    "mpt3sas",
+    "smartpqi",
+    "hpsa",
+    "aacraid",
+    "isci",
+    // Intel from 1 to 100 Gbit/s, Broadcom, Mellanox, Emulex, Chelsio, Cisco, Solarflare, Aquantia, Realtek.
     "e1000e",
     "igb",
+    "igc",
     "ixgbe",
+    "i40e",
+    "ice",
+    "tg3",
+    "bnxt_en",
+    "mlx4_en",
+    "mlx5_core",
+    "be2net",
+    "cxgb4",
+    "enic",
+    "sfc",
+    "atlantic",
+    "r8169",
+    // Other people's virtual machines.
+    "vmxnet3",
+    "vmw_pvscsi",
+    "hv_netvsc",
+    "hv_storvsc",
     "efivarfs",
     "nls_cp437",
     "nls_ascii",

@@ -66,7 +66,8 @@ pub fn install(packages: &[Package], say: impl Fn(&str)) -> Result<Vec<&'static 
     let mut install = Command::new("apt-get");
     install
         .env("DEBIAN_FRONTEND", "noninteractive")
-        .args(["-q", "install", "--yes", "--no-install-recommends"])
+        // Another one at it, on a fresh machine the one that updates by itself, is waited for.
+        .args(["-q", "-o", "DPkg::Lock::Timeout=600", "install", "--yes", "--no-install-recommends"])
         .args(&missing);
     output(install, &[])?;
     Ok(missing)

@@ -162,8 +162,13 @@ pub(crate) fn boot_file(
             }
         }
         (client, Boot::Script { .. } | Boot::Signed { .. } | Boot::San(_) | Boot::Wait) => {
+            let nothing = BootFile::Unknown(architecture, "no boot file for this firmware");
             match (files.file(architecture), client) {
-                (None, _) => BootFile::Unknown(architecture, "no boot file for this firmware"),
+                // No distribution has iPXE for arm64. What locked firmware runs starts a kernel on any.
+                (None, Client::Pxe) if matches!(entry.boot, Boot::Script { .. }) => {
+                    files.shim(architecture).map_or(nothing, |shim| BootFile::Tftp(shim.to_owned()))
+                }
+                (None, _) => nothing,
                 (Some(file), Client::Http) => BootFile::Http(files.url(server, file)),
                 (Some(file), _) => BootFile::Tftp(file.to_owned()),
             }

@@ -75,6 +75,39 @@ fn locked_firmware_is_sent_shim_by_pxe_and_told_why_not_by_http() {
     assert!(file.is_empty() && why.contains("let it boot by PXE"), "{file} {why}");
 }
 
+/// Where there is no iPXE for a firmware, what starts a kernel on a locked one starts it there, too.
+#[test]
+fn firmware_without_an_ipxe_is_sent_shim() {
+    let mac = MacAddr([0x52, 0x54, 0, 0x77, 0, 1]);
+    let segment = Segment::new("lab", "br0", Ipv4Addr::new(10, 77, 0, 1), 24);
+    let (ip, names) = (Ipv4Addr::new(10, 77, 0, 50), || ("k".parse().unwrap(), "i".parse().unwrap()));
+    let mut files = BootFiles::new(80);
+    files.keep(|file| file != "snponly.efi");
+    let answer = |files: &BootFiles, boot: Boot, hex| {
+        let mut table = BootTable::new();
+        let (node, hostname, network) = ("n".into(), String::new(), "lab".into());
+        table.publish(BootEntry { mac, node, hostname, ip, network, boot });
+        let request = Request::parse(&bytes(hex)).unwrap();
+        let message = decide(&segment, &table, files, &request, None).reply.unwrap().message;
+        let file = message.fname_str().transpose().unwrap().unwrap_or_default();
+        file.trim_end_matches('\0').to_owned()
+    };
+    let ramdisk = || {
+        let (kernel, initrd) = names();
+        Boot::Script { kernel, initrd, args: KernelArgs::new() }
+    };
+    assert_eq!(answer(&files, ramdisk(), OVMF_PXE), "", "there is neither");
+    files.signed.push(SignedChain::X64);
+    assert_eq!(answer(&files, ramdisk(), OVMF_PXE), "shimx64.efi");
+    // GRUB goes on by TFTP alone, and has no iSCSI.
+    assert_eq!(answer(&files, ramdisk(), OVMF_HTTP), "");
+    assert_eq!(answer(&files, Boot::Wait, OVMF_PXE), "");
+    assert_eq!(
+        answer(&BootFiles { signed: vec![SignedChain::X64], ..BootFiles::new(80) }, ramdisk(), OVMF_PXE),
+        "snponly.efi"
+    );
+}
+
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter_map(|b| (b as char).to_digit(16)).map(|d| d as u8).collect();
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
