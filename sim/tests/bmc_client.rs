@@ -535,7 +535,7 @@ async fn sensors_are_read_from_bmcs_that_return_records_whole_and_from_those_tha
             read.sensors.iter().find(|sensor| sensor.name == name).unwrap().clone()
         };
         let off = bmc.sensors(soon()).await.unwrap();
-        assert_eq!((off.sensors.len(), off.warnings.len()), (6, 0), "{off:?}");
+        assert_eq!((off.sensors.len(), off.warnings.len()), (9, 0), "{off:?}");
         let cpu = value(&off, "CPU Temp");
         assert_eq!(
             (cpu.value, cpu.health),
@@ -552,6 +552,10 @@ async fn sensors_are_read_from_bmcs_that_return_records_whole_and_from_those_tha
         let supply = value(&on, "PS1 Status");
         assert_eq!((supply.value, supply.states.len()), (None, 1), "{supply:?}");
         assert!(supply.states[0].to_lowercase().contains("presence"), "{supply:?}");
+        // Three that share one record.
+        for dimm in ["DIMM1", "DIMM2", "DIMM3"] {
+            assert_eq!(value(&on, dimm).states.len(), 1, "{dimm}");
+        }
         lab.stop().await;
     }
 }
