@@ -9,6 +9,7 @@
 
 mod agents;
 mod arm64;
+mod asked_once;
 mod authorization;
 mod bench;
 mod bmc_boot_settings;
