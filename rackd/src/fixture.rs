@@ -61,6 +61,7 @@ pub(crate) async fn rack(data: &Path, pools: &[u8]) -> Arc<Rack> {
         boot_cds: BootCds::new(None, "/none/k".into(), "/none/i".into()),
         bmc: Arc::new(Bmcs::bind(data, None).await.unwrap()),
         moves: crate::bmc::Moves::default(),
+        changes: crate::bmc::Changes::default(),
         tasks: Tasks::default(),
         beside: crate::watch::Beside::default(),
         timeouts: config.timeouts.clone(),

@@ -1,6 +1,6 @@
 //! Everything one rackd has, shared by its servers and tasks.
 
-use crate::bmc::{Bmcs, Moves};
+use crate::bmc::{Bmcs, Changes, Moves};
 use crate::boot_cd::BootCds;
 use crate::cache::ImageCache;
 use crate::config::{Config, Role, SegmentConfig};
@@ -33,6 +33,7 @@ pub(crate) struct Rack {
     pub(crate) homes: Homes,
     pub(crate) bmc: Arc<Bmcs>,
     pub(crate) moves: Moves,
+    pub(crate) changes: Changes,
     pub(crate) boot_cds: BootCds,
     pub(crate) consoles: Consoles,
     pub(crate) discovery: Discovery,

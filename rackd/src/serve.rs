@@ -151,6 +151,7 @@ pub async fn start(
         tasks: Tasks::default(),
         beside: crate::watch::Beside::default(),
         moves: crate::bmc::Moves::default(),
+        changes: crate::bmc::Changes::default(),
         timeouts: config.timeouts.clone(),
         started: farrier_runtime::time::now(),
         http_port: bound.http.port(),

@@ -398,6 +398,33 @@ async fn a_cycle_whose_answer_is_lost_is_sent_once_and_says_so() {
     lab.stop().await;
 }
 
+/// Many systems take a second press of the button for another wish.
+#[tokio::test]
+async fn a_system_is_asked_to_shut_down_once_whatever_comes_of_the_answer() {
+    const CHASSIS_CONTROL: (u8, u8) = (0x00, 0x02);
+    let lab = Lab::start(|_| {}).await;
+    let bmc = lab.client();
+    bmc.power_on(soon()).await.unwrap();
+    lab.bmc.set_faults(Faults { unanswered: vec![CHASSIS_CONTROL], ..Faults::default() });
+    let error = bmc.power_soft(soon()).await.unwrap_err();
+    let BmcError::AnswerLost { command, power_now, .. } = &error else { panic!("{error}") };
+    assert_eq!((*command, *power_now), ("Chassis Control (soft shutdown)", Some(PowerState::Off)));
+    assert!(error.may_have_happened());
+    let asked = lab.chassis.actions().iter().filter(|action| **action == PowerAction::Soft).count();
+    assert_eq!(asked, 1);
+    // "Timeout while processing command": it was begun.
+    let (netfn, cmd) = CHASSIS_CONTROL;
+    let late = Refusal { netfn, cmd, completion_code: 0xC3 };
+    lab.bmc.set_faults(Faults { refuse: vec![late], ..Faults::default() });
+    bmc.power_status(soon()).await.unwrap();
+    let before = lab.bmc.datagrams();
+    let error = bmc.power_soft(soon()).await.unwrap_err();
+    assert!(matches!(error, BmcError::Refused { .. }) && error.may_have_happened(), "{error}");
+    // The power, read, and the one command, each with its answer.
+    assert!(lab.bmc.datagrams() - before <= 4, "{}", lab.bmc.datagrams() - before);
+    lab.stop().await;
+}
+
 #[tokio::test]
 async fn refusals_name_command_code_and_meaning_and_busy_is_waited_out() {
     let lab = Lab::start(|_| {}).await;
@@ -535,7 +562,7 @@ async fn sensors_are_read_from_bmcs_that_return_records_whole_and_from_those_tha
             read.sensors.iter().find(|sensor| sensor.name == name).unwrap().clone()
         };
         let off = bmc.sensors(soon()).await.unwrap();
-        assert_eq!((off.sensors.len(), off.warnings.len()), (6, 0), "{off:?}");
+        assert_eq!((off.sensors.len(), off.warnings.len()), (9, 0), "{off:?}");
         let cpu = value(&off, "CPU Temp");
         assert_eq!(
             (cpu.value, cpu.health),
@@ -552,6 +579,10 @@ async fn sensors_are_read_from_bmcs_that_return_records_whole_and_from_those_tha
         let supply = value(&on, "PS1 Status");
         assert_eq!((supply.value, supply.states.len()), (None, 1), "{supply:?}");
         assert!(supply.states[0].to_lowercase().contains("presence"), "{supply:?}");
+        // Three that share one record.
+        for dimm in ["DIMM1", "DIMM2", "DIMM3"] {
+            assert_eq!(value(&on, dimm).states.len(), 1, "{dimm}");
+        }
         lab.stop().await;
     }
 }

@@ -390,6 +390,7 @@ async fn ipmitool_reads_the_sensors() {
     let on = lab.ipmitool(3, "sdr elist").await;
     on.succeeds().says("47 degrees C").says("12.03 Volts").says("5400 RPM").says("180 Watts");
     on.says("PS1 Status       | 40h | ok  | 10.1 | Presence detected");
+    on.says("DIMM");
     lab.ipmitool(17, "sensor get 12V").await.succeeds().says("Upper Critical        : 13.230");
 }
 

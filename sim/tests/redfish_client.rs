@@ -38,7 +38,7 @@ use farrier_bmc::{
     Secret, SensorHealth,
 };
 use farrier_sim::bmc::redfish::{
-    Conditions, Facts, RedfishConfig, RedfishFaults, RedfishHandle, RedfishServer,
+    Conditions, Facts, FailsFirst, RedfishConfig, RedfishFaults, RedfishHandle, RedfishServer,
 };
 use farrier_sim::bmc::{Accounts, BootDeviceSelector, ChassisIdentify, MemoryChassis, PowerAction};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -235,6 +235,72 @@ async fn virtual_media_is_changed_and_read_back() {
         assert!(error.to_string().contains("Image is required"), "{error}");
         lab.stop().await;
     }
+}
+
+/// iLO 4 and older Supermicro boards redirect every path without a slash at its end, whatever is asked of it.
+#[tokio::test]
+async fn where_a_slash_is_wanted_all_that_is_asked_is_asked_again_with_one_and_done_once() {
+    for status in [301, 307, 308] {
+        for named in ["", "1"] {
+            let lab = Lab::start(|_| {}).await;
+            lab.faults(|faults| faults.wants_slash = Some(status));
+            let bmc = lab.hub.bmc(RedfishAddress { system: named.into(), ..lab.address() });
+            // A log-in, by POST; an event; and a PATCH.
+            assert_eq!(bmc.ensure_power(PowerState::On, soon()).await, Ok(true), "{status}");
+            assert_eq!(bmc.power_reset(soon()).await, Ok(Restarted::ByBmc));
+            let wanted = BootOverride { device: Device::Network, persistent: true, mode: BootMode::Uefi };
+            assert_eq!(bmc.set_boot_device(wanted, soon()).await, Ok(wanted));
+            bmc.set_password(&Secret::new("An0ther-word"), soon()).await.unwrap();
+            assert_eq!(lab.chassis.actions(), [PowerAction::On, PowerAction::Reset]);
+            assert_eq!(lab.service.log_ins().await, 1);
+            // The system is asked for where it is.
+            let before = lab.service.request_count();
+            bmc.power_status(soon()).await.unwrap();
+            assert_eq!(lab.service.request_count() - before, 1);
+            lab.stop().await;
+        }
+    }
+    // With these a client may well send something else (RFC 9110 §15.4).
+    for status in [302, 303] {
+        let lab = Lab::start(|_| {}).await;
+        lab.faults(|faults| faults.wants_slash = Some(status));
+        let error = lab.client().power_on(soon()).await.unwrap_err();
+        assert!(matches!(error, BmcError::BadAnswer { .. }), "{error}");
+        lab.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_system_is_asked_to_shut_down_once_though_the_bmc_answers_that_it_failed() {
+    let lab = Lab::start(|_| {}).await;
+    let bmc = lab.client();
+    bmc.power_on(soon()).await.unwrap();
+    for (status, left) in [(500, 7), (502, 7), (504, 7), (503, 4)] {
+        let words: &[&str] = &["POST", "ComputerSystem.Reset", "GracefulShutdown"];
+        lab.faults(|faults| faults.fails_first = Some(FailsFirst { words, status, times: 8 }));
+        let error = bmc.power_soft(soon()).await.unwrap_err();
+        // Of 503 and 429 it is known that nothing was begun.
+        assert_eq!(error.may_have_happened(), status != 503, "{error}");
+        assert_eq!(lab.service.failures_left(), left, "{status}");
+    }
+    assert!(!lab.chassis.actions().contains(&PowerAction::Soft));
+    lab.stop().await;
+}
+
+/// Many BMCs answer long before the drive tells of it.
+#[tokio::test]
+async fn a_drive_that_tells_late_is_waited_for_as_long_as_there_is_time() {
+    let lab = Lab::start(|config| config.media_takes = Duration::from_secs(2)).await;
+    let bmc = lab.client();
+    for url in ["http://192.0.2.1/a.iso", "http://192.0.2.1/b.iso"] {
+        assert_eq!(bmc.insert_media(url, soon()).await.map(|media| media.image).as_deref(), Ok(url));
+    }
+    assert_eq!(bmc.eject_media(soon()).await, Ok(Media::default()));
+    // Who has less time may come again.
+    let hurried = bmc.insert_media("http://192.0.2.1/a.iso", Deadline::after(Duration::from_secs(1))).await;
+    let hurried = hurried.unwrap_err();
+    assert!(hurried.is_transient() && hurried.to_string().contains("putting virtual media in"), "{hurried}");
+    lab.stop().await;
 }
 
 #[tokio::test]

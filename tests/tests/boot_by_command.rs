@@ -98,6 +98,17 @@ async fn the_command_line_resets_a_machine_and_says_what_it_starts_from_over_ipm
         let refused = farrier(refused).unwrap_err();
         assert!(refused.contains("works on nodes/n0"), "{refused}");
     }
+    // The scheduler knows it before the rack has a task.
+    let bmc_changes: [&[&str]; 4] = [
+        &["node", "reset-bmc", "n0", "--yes"],
+        &["node", "virtual-media", "eject", "n0", "--yes"],
+        &["node", "bios", "set", "n0", "BootMode=Uefi", "--yes"],
+        &["node", "nmi", "n0", "--yes"],
+    ];
+    for refused in bmc_changes {
+        let refused = farrier(refused).unwrap_err();
+        assert!(refused.contains("works on nodes/n0 and needs its BMC as it is"), "{refused}");
+    }
     farrier(&["node", "identify", "on", "n0"]).unwrap();
     assert_eq!(led(bmc), "indefinite on", "the LED hurts no work");
     assert_eq!(site.nodes[0].events(), before);

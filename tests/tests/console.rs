@@ -7,7 +7,8 @@ use std::time::Duration;
 use farrier_proto::rack::console_service_client::ConsoleServiceClient;
 use farrier_proto::rack::{
     AttachConsoleRequest, ConsoleAttach, ConsoleInput, ConsoleMode, ConsoleOutput, Machine,
-    ReadConsoleLogRequest, attach_console_request, console_input, console_output,
+    ReadConsoleLogRequest, RotateBmcCredentials, TaskState, attach_console_request, console_input,
+    console_output,
 };
 use farrier_runtime::error::reason_of;
 use farrier_sim::pretend::PretendNode;
@@ -228,6 +229,33 @@ async fn a_lost_session_is_opened_again_and_one_that_a_person_took_is_not() {
     let refused = Viewer::attach(&bench, redfish, ConsoleMode::Write, "ann").await.err().unwrap();
     assert_eq!(reason_of(&refused).as_deref(), Some("BMC_FAILED"));
     assert!(refused.message().contains("driver redfish has no serial console"), "{refused}");
+    bench.stop(vec![node]).await;
+}
+
+/// The session of an open console is of the password that it was opened with: the next one is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_console_that_is_open_while_the_password_is_rotated_comes_back_by_the_new_one() {
+    let bench = Bench::start().await;
+    let node = bench.node(1).await;
+    let mut ann = Viewer::attach(&bench, machine(&node), ConsoleMode::Write, "ann").await.unwrap();
+    within(node.serial_port().wait_connected()).await;
+    ann.types("a").await;
+    ann.sees("a").await;
+    let rotate = farrier_proto::rack::task_spec::Work::RotateBmcCredentials(RotateBmcCredentials::default());
+    let mut ordered = crate::bench::spec(&node, rotate);
+    ordered.machine.as_mut().unwrap().bmc_next_password = "another-One-4now".into();
+    bench.start_task("rotate", 1, ordered).await.unwrap();
+    let rotated = bench.ended("rotate").await;
+    assert_eq!(rotated.state(), TaskState::Done, "{}", rotated.error);
+    let refused = node.accounts().refused_log_ins();
+    node.ipmi().unwrap().forget_sessions();
+    ann.types("x").await;
+    ann.is_told("the line is lost, opening it again").await;
+    ann.is_told("the line is back").await;
+    ann.types("y").await;
+    ann.sees("y").await;
+    assert_eq!(node.accounts().refused_log_ins(), refused, "nobody came with the old one");
+    drop(ann);
     bench.stop(vec![node]).await;
 }
 

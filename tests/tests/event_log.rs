@@ -37,7 +37,7 @@ async fn the_command_line_reads_sensors_and_says_why_it_cannot() {
     farrier(&["node", "manage", "n0", "--wait"]).unwrap();
     farrier(&["node", "power", "on", "n0", "--wait"]).unwrap();
     let told = farrier(&["node", "sensors", "n0"]).unwrap();
-    for words in ["CPU Temp", "47 °C", "12.033 V", "5400 rpm", "180 W", "PS1 Status", "ok"] {
+    for words in ["CPU Temp", "47 °C", "12.033 V", "5400 rpm", "180 W", "PS1 Status", "DIMM3", "ok"] {
         assert!(told.contains(words), "expected {words:?} in\n{told}");
     }
     let told = farrier(&["node", "inventory", "n0", "-o", "json"]).unwrap();

@@ -9,6 +9,7 @@
 
 mod agents;
 mod arm64;
+mod asked_once;
 mod authorization;
 mod bench;
 mod bmc_boot_settings;
@@ -17,6 +18,7 @@ mod bmc_itself;
 mod bmc_key;
 mod bmc_settings;
 mod boot_by_command;
+mod boot_cd_again;
 #[path = "../../services/runtime/tests/buf/mod.rs"]
 mod buf;
 mod commands;

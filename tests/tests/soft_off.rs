@@ -4,6 +4,7 @@
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Machine, Power, PowerAction, Task, TaskState};
 use farrier_proto::types;
+use farrier_sim::bmc::Faults;
 use farrier_sim::bmc::redfish::ILO_4_RESETS;
 use farrier_sim::lab::Service;
 use farrier_sim::pretend::{BmcSockets, Event, Mishaps, PretendNode, PretendOptions};
@@ -151,6 +152,30 @@ async fn rackd_killed_around_asking_a_system_asks_it_once() {
         assert_eq!(presses(node), usize::from(ends_with == Event::PowerCut), "{point}");
     }
     site.shutdown().await;
+}
+
+/// The answer is lost and the system goes on: whether it was asked nobody knows, and it is not asked again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_system_whose_bmc_gives_no_answer_is_waited_for_and_not_asked_again() {
+    const CHASSIS_CONTROL: (u8, u8) = (0x00, 0x02);
+    let bench = Bench::start_with(|timeouts| timeouts.soft_off = Duration::from_secs(3)).await;
+    let node = bench.node(1).await;
+    run(&bench, &node, 1, PowerAction::On, "ipmi").await;
+    within(node.wait_for(|events| events.contains(&Event::PowerOn))).await;
+    node.set_mishaps(IGNORES);
+    node.set_faults(Faults { unanswered: vec![CHASSIS_CONTROL], ..Faults::default() });
+    let mut ordered = spec(&node, Work::Power(Power { action: PowerAction::SoftOff.into() }));
+    ordered.machine.as_mut().unwrap().bmc_driver = "ipmi".into();
+    bench.start_task("soft", 2, ordered).await.unwrap();
+    let detail = |task: &Task| task.steps.last().unwrap().detail.clone();
+    bench.until("soft", |task| detail(task).starts_with("asked the system")).await;
+    within(node.wait_for(|events| events.last() == Some(&Event::PowerCut))).await;
+    node.set_faults(Faults::default());
+    let done = bench.ended("soft").await;
+    assert_eq!(done.state(), TaskState::Done, "{}", done.error);
+    assert!(detail(&done).ends_with("forced: the system did not switch itself off"), "{done:?}");
+    assert_eq!(presses(&node), 1);
+    bench.stop(vec![node]).await;
 }
 
 /// Off and on in its place, and that is said.

@@ -51,8 +51,8 @@ pub trait Power: Send + Sync {
     /// Takes power away at once. Idempotent.
     async fn power_off(&self, deadline: Deadline) -> Result<(), BmcError>;
 
-    /// Asks the operating system to shut down; returns when the BMC has asked. Where the BMC's only way is the power button, it
-    /// is pressed once: [`BmcError::AnswerLost`] says that it may have been.
+    /// Asks the operating system to shut down, once; returns when the BMC has asked. What the BMC does may be to press the power
+    /// button, and a second press while the system shuts down makes some abort it: see [`BmcError::may_have_happened`].
     async fn power_soft(&self, deadline: Deadline) -> Result<(), BmcError>;
 
     /// How long machines of this product are known to take for [`Power::power_soft`]; zero: no longer than others.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use farrier_ipmi::completion::{INSUFFICIENT_PRIVILEGE, NOT_IN_PRESENT_STATE};
+use farrier_ipmi::completion::{INSUFFICIENT_PRIVILEGE, NOT_IN_PRESENT_STATE, PROCESSING_TIMEOUT};
 
 use crate::{BmcError, PowerState};
 
@@ -103,6 +103,18 @@ impl BmcError {
             | Self::OtherVendor { .. }
             | Self::BadCredentials { .. } => true,
             Self::NotApplied { what, .. } => *what == crate::accounts::NO_ACCOUNT,
+            _ => false,
+        }
+    }
+
+    /// Whether an event that was asked for may have happened all the same: no answer came, or one that a BMC gives also when it
+    /// has begun.
+    #[must_use]
+    pub fn may_have_happened(&self) -> bool {
+        match self {
+            Self::AnswerLost { .. } => true,
+            Self::Http { status, .. } => matches!(status, 408 | 500 | 502 | 504),
+            Self::Refused { code, .. } => code.0 == PROCESSING_TIMEOUT,
             _ => false,
         }
     }

@@ -1,12 +1,14 @@
 //! The BMCs of this rack: which driver, where, and whom to believe.
 
 mod access;
+mod changes;
 mod dial;
 mod moves;
 mod names;
 mod remembered;
 
 pub(crate) use access::{Access, BadAccess, DriverChoice, Keys};
+pub(crate) use changes::{Changes, Changing};
 pub(crate) use dial::TlsDial;
 pub(crate) use moves::{Moves, Moving};
 

@@ -5,7 +5,6 @@
 
 use super::Consoles;
 use super::desk::{Desk, Held, driver_of};
-use super::way::ByAccess;
 use crate::bmc::{Access, Bmcs};
 use crate::config::LogWhen;
 use crate::rack::Rack;
@@ -134,8 +133,7 @@ impl Consoles {
             let line = place.remember(access.clone(), bmc.open_console(false, deadline).await)?;
             let desk = Desk::new(id, driver_of(&bmc));
             let held = Desk::hold(&desk);
-            let way = ByAccess { bmcs: Arc::clone(bmcs), node: id.to_owned(), access };
-            place.open = Some(self.open(desk, way, bmc, line));
+            place.open = Some(self.open(desk, (bmcs, id, access), bmc, line));
             Ok(held)
         };
         match held.await {

@@ -25,6 +25,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -54,32 +55,53 @@ struct Place {
     open: Option<Open>,
     /// When a line was not to be had last, by which way, and why.
     failed: Option<(Instant, Access, BmcError)>,
+    /// Of what the watch was last told of its BMC.
+    words: Option<[u8; 32]>,
 }
 
 /// A desk, and which BMC's it is.
 struct Open {
     desk: Arc<Desk>,
-    access: Access,
+    /// What its lost line is opened again by.
+    access: watch::Sender<Access>,
     leave: CancellationToken,
 }
 
 impl Place {
     /// The desk at this BMC. One at another BMC is closed: a node whose BMC is corrected must not type into the machine that it
     /// was taken for before. What opens a line next waits until that one is given back: it may be the same BMC by another name.
+    /// One that stays opens its next line by the newer words.
     async fn desk_at(&mut self, access: &Access) -> Option<&Arc<Desk>> {
-        if let Some(open) = self.open.take_if(|open| !open.access.is_same_machine(access)) {
+        if let Some(open) = self.open.take_if(|open| !open.is_at(access)) {
             open.desk.moved();
             open.leave.cancel();
             if tokio::time::timeout(LEAVE, open.desk.closed()).await.is_err() {
                 tracing::warn!("a console that was left does not close; another is opened beside it");
             }
         }
-        self.open.as_ref().map(|open| &open.desk)
+        let open = self.open.as_ref()?;
+        open.access.send_replace(access.clone());
+        Some(&open.desk)
+    }
+
+    /// The BMC has another password, say, from now on.
+    fn renew(&self, access: &Access) {
+        if let Some(open) = self.open.as_ref().filter(|open| open.is_at(access)) {
+            open.access.send_replace(access.clone());
+        }
+    }
+
+    /// As [`Place::renew`], once for each time that the watch is told otherwise: what it was told before may be older than what
+    /// the desk was opened by.
+    fn hear(&mut self, words: [u8; 32], access: &Access) {
+        if self.words.replace(words).is_some_and(|before| before != words) {
+            self.renew(access);
+        }
     }
 
     /// Whether somebody has a desk open at another BMC.
     fn is_elsewhere(&self, access: &Access) -> bool {
-        self.open.as_ref().is_some_and(|open| !open.access.is_same_machine(access) && open.desk.is_open())
+        self.open.as_ref().is_some_and(|open| !open.is_at(access) && open.desk.is_open())
     }
 
     /// What came of a try by the same way that has ended since then: who waited for it need not wait for another. Somebody with
@@ -93,6 +115,12 @@ impl Place {
     fn remember<T>(&mut self, access: Access, outcome: Result<T, BmcError>) -> Result<T, BmcError> {
         self.failed = outcome.as_ref().err().map(|error| (Instant::now(), access, error.clone()));
         outcome
+    }
+}
+
+impl Open {
+    fn is_at(&self, access: &Access) -> bool {
+        self.access.borrow().is_same_machine(access)
     }
 }
 
@@ -142,14 +170,20 @@ impl Consoles {
         let desk = Desk::new(id, driver_of(&bmc));
         // Before its task starts: a desk without a seat closes.
         let seat = Desk::sit(&desk, mode, actor).unwrap_or(Err(AttachError::Bmc(BmcError::ShuttingDown)));
-        let way = ByAccess { bmcs: Arc::clone(bmcs), node: id.to_owned(), access };
-        place.open = Some(self.open(desk, way, bmc, line));
+        place.open = Some(self.open(desk, (bmcs, id, access), bmc, line));
         seat
     }
 
-    fn open(&self, desk: Arc<Desk>, way: ByAccess, bmc: Bmc, line: ConsoleLine) -> Open {
-        let (log, leave) = (Log::new(self.dir.join(&way.node)), self.stop.child_token());
-        let access = way.access.clone();
+    fn open(
+        &self,
+        desk: Arc<Desk>,
+        (bmcs, id, access): (&Arc<Bmcs>, &str, Access),
+        bmc: Bmc,
+        line: ConsoleLine,
+    ) -> Open {
+        let (log, leave) = (Log::new(self.dir.join(id)), self.stop.child_token());
+        let (access, newest) = watch::channel(access);
+        let way = ByAccess { bmcs: Arc::clone(bmcs), node: id.to_owned(), access: newest };
         self.tasks.spawn(Desk::run(Arc::clone(&desk), bmc, line, way, log, leave.clone()));
         Open { desk, access, leave }
     }
@@ -163,6 +197,32 @@ impl Consoles {
         let dir = self.dir.join(id);
         let read = tokio::task::spawn_blocking(move || log::read(&dir, &query, unfinished));
         read.await.map_err(std::io::Error::other)?
+    }
+
+    /// Whoever has `id`'s console open comes to its BMC by this from now on. It does not wait for a line that is being opened.
+    pub(crate) fn renew(&self, id: &str, access: Access) {
+        self.tell(id, move |place| place.renew(&access));
+    }
+
+    /// The same of what the watch is told, if that is new.
+    pub(crate) fn hear(&self, id: &str, words: [u8; 32], access: Access) {
+        self.tell(id, move |place| place.hear(words, &access));
+    }
+
+    fn tell(&self, id: &str, what: impl FnOnce(&mut Place) + Send + 'static) {
+        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        let Some(slot) = slot else { return };
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            if let Some(mut place) = stop.run_until_cancelled(slot.lock()).await {
+                what(&mut place);
+            }
+        });
+    }
+
+    /// Whether anybody ever asked for `id`'s console.
+    pub(crate) fn is_known(&self, id: &str) -> bool {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 
     fn slot(&self, id: &str) -> Slot {
@@ -195,11 +255,22 @@ mod tests {
         let (desk, leave) = (Desk::new("n1", "ipmi"), CancellationToken::new());
         let mut ann = Desk::sit(&desk, Mode::Write, "ann").unwrap().unwrap();
         let old = access("192.0.2.7", "old").await;
-        let open = Open { desk, access: old.clone(), leave: leave.clone() };
-        let mut place = Place { open: Some(open), failed: None };
-        for same in [old, access("192.0.2.7", "new").await] {
+        let (sender, by) = watch::channel(old.clone());
+        let open = Open { desk, access: sender, leave: leave.clone() };
+        let mut place = Place { open: Some(open), ..Place::default() };
+        let by = || by.borrow().clone();
+        for same in [old.clone(), access("192.0.2.7", "new").await] {
             assert!(place.desk_at(&same).await.is_some() && !leave.is_cancelled());
+            assert_eq!(by(), same, "its next line is opened by the newest words");
         }
+        // What the watch was told may be older than that, until it is told otherwise.
+        place.hear([1; 32], &old);
+        assert_ne!(by(), old);
+        let newest = access("192.0.2.7", "newest").await;
+        place.hear([2; 32], &newest);
+        assert_eq!(by(), newest);
+        place.renew(&access("192.0.2.8", "other").await);
+        assert_eq!(by(), newest, "another BMC's password is none of this one's");
         let elsewhere = access("192.0.2.8", "old").await;
         assert!(place.is_elsewhere(&elsewhere), "a keeper leaves it alone");
         assert!(place.desk_at(&elsewhere).await.is_none() && !place.is_elsewhere(&elsewhere));
@@ -241,8 +312,8 @@ mod tests {
         });
         let log = Log::new(dir.path().join("n1"));
         tokio::spawn(Desk::run(Arc::clone(&desk), Bmc::new("ipmi"), line, NoWay, log, leave.clone()));
-        let open = Open { desk, access: access("192.0.2.7", "x").await, leave };
-        let mut place = Place { open: Some(open), failed: None };
+        let open = Open { desk, access: watch::channel(access("192.0.2.7", "x").await).0, leave };
+        let mut place = Place { open: Some(open), ..Place::default() };
         let elsewhere = access("192.0.2.8", "x").await;
         let mut waits = std::pin::pin!(place.desk_at(&elsewhere));
         tokio::select! {

@@ -4,6 +4,7 @@ use crate::bmc::{Access, Bmcs};
 use async_trait::async_trait;
 use farrier_bmc::{Bmc, BmcError, Deadline};
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Gives a handle of the BMC whose line was lost.
 #[async_trait]
@@ -11,16 +12,17 @@ pub(super) trait Way: Send + Sync + 'static {
     async fn bmc(&self, deadline: Deadline) -> Result<Bmc, BmcError>;
 }
 
-/// By what the node says of its BMC: a name may lead elsewhere by now.
+/// By what the node says of its BMC now: its password may be another than when the desk was opened, and its name lead elsewhere.
 pub(super) struct ByAccess {
     pub(super) bmcs: Arc<Bmcs>,
     pub(super) node: String,
-    pub(super) access: Access,
+    pub(super) access: watch::Receiver<Access>,
 }
 
 #[async_trait]
 impl Way for ByAccess {
     async fn bmc(&self, deadline: Deadline) -> Result<Bmc, BmcError> {
-        self.bmcs.console(&self.node, self.access.resolved_again().await, deadline).await
+        let access = self.access.borrow().clone();
+        self.bmcs.console(&self.node, access.resolved_again().await, deadline).await
     }
 }

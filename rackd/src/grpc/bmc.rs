@@ -2,7 +2,7 @@
 
 use super::bmc_readings::{event, inventory, sensor};
 use super::{bmc_itself, bmc_network, boot_device, boot_order, chassis, firmware};
-use crate::bmc::{Access, Keys};
+use crate::bmc::{Access, Changing, Keys};
 use crate::rack::Rack;
 use farrier_bmc::{
     Bmc, BmcError, BootMode, Capability, Deadline, ProfileFormat as Format, ProfileShutdown as Shutdown,
@@ -167,9 +167,12 @@ impl BmcService for BmcApi {
         let request = request.into_inner();
         let action = request.action();
         let UseVirtualMediaRequest { machine, image_url, boot_once, force, .. } = request;
-        if action != MediaAction::Show && !force {
-            self.not_busy(&machine).await?;
-        }
+        let _changing = match action {
+            MediaAction::Show => None,
+            // Whoever insists goes between the steps of a task, and before one.
+            _ if force => None,
+            _ => Some(self.begin(&machine).await?),
+        };
         let uefi = machine.as_ref().is_none_or(|machine| machine.boot_mode() != types::BootMode::Bios);
         let deadline = Deadline::after(PATIENCE);
         let bmc = self.open(machine, deadline).await?;
@@ -201,9 +204,8 @@ impl BmcService for BmcApi {
 
     async fn set_bios(&self, request: Request<SetBiosRequest>) -> Result<Response<BiosSettings>, Status> {
         let SetBiosRequest { machine, changes } = request.into_inner();
-        self.not_busy(&machine).await?;
         let deadline = Deadline::after(PATIENCE);
-        let bmc = self.open(machine, deadline).await?;
+        let (_changing, bmc) = self.open_to_change(machine, deadline).await?;
         let changes = changes.into_iter().map(|change| (change.name, change.value)).collect();
         let set = bmc.set_bios(changes, deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(Response::new(firmware::settings(set, driver(&bmc, Capability::Bios))))
@@ -239,9 +241,7 @@ impl BmcService for BmcApi {
         request: Request<InterruptMachineRequest>,
     ) -> Result<Response<BmcDone>, Status> {
         let InterruptMachineRequest { machine, force } = request.into_inner();
-        if !force {
-            self.not_busy(&machine).await?;
-        }
+        let _changing = if force { None } else { Some(self.begin(&machine).await?) };
         let deadline = Deadline::after(PATIENCE);
         let bmc = self.open(machine, deadline).await?;
         bmc.diagnostic_interrupt(deadline).await.map_err(|error| bmc_failed(&error))?;
@@ -250,9 +250,8 @@ impl BmcService for BmcApi {
 
     async fn reset_bmc(&self, request: Request<ResetBmcRequest>) -> Result<Response<BmcDone>, Status> {
         let machine = request.into_inner().machine;
-        self.not_busy(&machine).await?;
         let deadline = Deadline::after(PATIENCE);
-        let bmc = self.open(machine, deadline).await?;
+        let (_changing, bmc) = self.open_to_change(machine, deadline).await?;
         bmc.reset_bmc(deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(done(&bmc, Capability::ResetBmc))
     }
@@ -273,9 +272,8 @@ impl BmcService for BmcApi {
     ) -> Result<Response<BmcBootDevice>, Status> {
         let request = request.into_inner();
         let wanted = boot_device::wanted(&request)?;
-        self.not_busy(&request.machine).await?;
         let deadline = Deadline::after(PATIENCE);
-        let bmc = self.open(request.machine, deadline).await?;
+        let (_changing, bmc) = self.open_to_change(request.machine, deadline).await?;
         let seen = bmc.set_boot_device(wanted, deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(Response::new(boot_device::kept(seen, driver(&bmc, Capability::BootDevice))))
     }
@@ -296,9 +294,8 @@ impl BmcService for BmcApi {
     ) -> Result<Response<BmcBootMode>, Status> {
         let request = request.into_inner();
         let wanted = boot_device::wanted_mode(request.boot_mode())?;
-        self.not_busy(&request.machine).await?;
         let deadline = Deadline::after(PATIENCE);
-        let bmc = self.open(request.machine, deadline).await?;
+        let (_changing, bmc) = self.open_to_change(request.machine, deadline).await?;
         let state = bmc.set_boot_mode(wanted, deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(Response::new(boot_device::mode(state, driver(&bmc, Capability::BootMode))))
     }
@@ -318,9 +315,8 @@ impl BmcService for BmcApi {
         request: Request<SetSecureBootRequest>,
     ) -> Result<Response<BmcSecureBoot>, Status> {
         let SetSecureBootRequest { machine, enabled } = request.into_inner();
-        self.not_busy(&machine).await?;
         let deadline = Deadline::after(PATIENCE);
-        let bmc = self.open(machine, deadline).await?;
+        let (_changing, bmc) = self.open_to_change(machine, deadline).await?;
         let state = bmc.set_secure_boot(enabled, deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(Response::new(boot_device::secure_boot(state, driver(&bmc, Capability::SecureBoot))))
     }
@@ -341,9 +337,8 @@ impl BmcService for BmcApi {
     ) -> Result<Response<BmcSecureBootKeys>, Status> {
         let request = request.into_inner();
         let to = boot_order::reset(request.reset())?;
-        self.not_busy(&request.machine).await?;
         let deadline = Deadline::after(PATIENCE);
-        let bmc = self.open(request.machine, deadline).await?;
+        let (_changing, bmc) = self.open_to_change(request.machine, deadline).await?;
         let keys = bmc.reset_secure_boot_keys(to, deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(Response::new(boot_order::keys(keys, driver(&bmc, Capability::SecureBoot))))
     }
@@ -363,9 +358,8 @@ impl BmcService for BmcApi {
         request: Request<SetBootOrderRequest>,
     ) -> Result<Response<BmcBootOrder>, Status> {
         let SetBootOrderRequest { machine, first } = request.into_inner();
-        self.not_busy(&machine).await?;
         let deadline = Deadline::after(PATIENCE);
-        let bmc = self.open(machine, deadline).await?;
+        let (_changing, bmc) = self.open_to_change(machine, deadline).await?;
         let order = bmc.set_boot_order(first, deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(Response::new(boot_order::order(order, driver(&bmc, Capability::BootOrder))))
     }
@@ -396,9 +390,8 @@ impl BmcService for BmcApi {
             ProfileShutdown::Graceful => Shutdown::Graceful,
             ProfileShutdown::Forced => Shutdown::Forced,
         };
-        self.not_busy(&request.machine).await?;
         let deadline = Deadline::after(PATIENCE);
-        let bmc = self.open(request.machine, deadline).await?;
+        let (_changing, bmc) = self.open_to_change(request.machine, deadline).await?;
         let task = bmc.import_profile(request.profile, &request.target, shutdown, deadline).await;
         let task = task.map_err(|error| bmc_failed(&error))?;
         Ok(Response::new(BmcProfileImport { task, driver: driver(&bmc, Capability::Profile) }))
@@ -421,9 +414,8 @@ impl BmcService for BmcApi {
     ) -> Result<Response<BmcNicVlans>, Status> {
         let SetNicVlansRequest { machine, vlans } = request.into_inner();
         let wanted = chassis::wanted(vlans.unwrap_or_default())?;
-        self.not_busy(&machine).await?;
         let deadline = Deadline::after(PATIENCE);
-        let bmc = self.open(machine, deadline).await?;
+        let (_changing, bmc) = self.open_to_change(machine, deadline).await?;
         let switch = bmc.vlans().map_err(|error| bmc_failed(&error))?;
         let seen = switch.set_vlans(wanted, deadline).await.map_err(|error| bmc_failed(&error))?;
         Ok(Response::new(chassis::vlans(vec![seen], driver(&bmc, Capability::Vlans))))
@@ -446,9 +438,8 @@ impl BmcService for BmcApi {
         request: Request<SetBmcVolumeRequest>,
     ) -> Result<Response<BmcVolumes>, Status> {
         let SetBmcVolumeRequest { machine, change } = request.into_inner();
-        self.not_busy(&machine).await?;
         let deadline = Deadline::after(PATIENCE);
-        let bmc = self.open(machine, deadline).await?;
+        let (_changing, bmc) = self.open_to_change(machine, deadline).await?;
         let lender = bmc.volumes().map_err(|error| bmc_failed(&error))?;
         let created = match change {
             Some(Change::Create(NewVolume { pool, name, size_gb })) => {
@@ -481,10 +472,20 @@ impl BmcService for BmcApi {
 }
 
 impl BmcApi {
-    /// Nothing that changes how the machine starts or answers, while a task works on it.
-    async fn not_busy(&self, machine: &Option<Machine>) -> Result<(), Status> {
-        let name = machine.as_ref().map(|machine| machine.name.as_str()).unwrap_or_default();
-        not_busy(&self.rack, name).await
+    /// Nothing that changes how the machine starts or answers while a task works on it; and no task begins until the change is
+    /// dropped.
+    async fn begin(&self, machine: &Option<Machine>) -> Result<Changing, Status> {
+        let machine = machine.as_ref().ok_or_else(|| invalid("machine", "expected whose BMC it is"))?;
+        begin_change(&self.rack, machine).await
+    }
+
+    async fn open_to_change(
+        &self,
+        machine: Option<Machine>,
+        deadline: Deadline,
+    ) -> Result<(Changing, Bmc), Status> {
+        let changing = self.begin(&machine).await?;
+        Ok((changing, self.open(machine, deadline).await?))
     }
 
     async fn open(&self, machine: Option<Machine>, deadline: Deadline) -> Result<Bmc, Status> {
@@ -492,6 +493,16 @@ impl BmcApi {
         let opened = self.rack.bmc.open(&id, access, deadline).await;
         Ok(opened.map_err(|error| bmc_failed(&error))?.bmc)
     }
+}
+
+/// Whoever accepts a task looks for a change in a turn of his own: of the two that come together one sees the other.
+async fn begin_change(rack: &Rack, machine: &Machine) -> Result<Changing, Status> {
+    let _turn = rack.tasks.turn().await;
+    not_busy(rack, &machine.name).await?;
+    if let Some(why) = rack.moves.keeps_waiting(&machine.name, &machine.bmc_address) {
+        return Err(refuse(Code::FailedPrecondition, Reason::NodeBusy, format!("{why}: wait for it")));
+    }
+    Ok(rack.changes.begin(&machine.name))
 }
 
 pub(super) async fn not_busy(rack: &Rack, node: &str) -> Result<(), Status> {
@@ -555,3 +566,6 @@ fn capabilities(bmc: &Bmc, passed_over: String) -> BmcCapabilities {
         passed_over,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,6 +76,9 @@ async fn begin(rack: &Rack, name: &str) -> Result<Moving, Status> {
         ));
     };
     not_busy(rack, name).await?;
+    if let Some(why) = rack.changes.keeps_waiting(name) {
+        return Err(refuse(Code::FailedPrecondition, Reason::NodeBusy, format!("{why}: wait for it")));
+    }
     Ok(moving)
 }
 

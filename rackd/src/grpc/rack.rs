@@ -93,7 +93,7 @@ impl RackService for RackApi {
         task.set_state(TaskState::Running);
         let task = tasks::accept(&self.rack, Record { task, sealed }).await;
         let task = task.map_err(|error| match error {
-            NotAccepted::Moves(why) => refuse(Code::Unavailable, Reason::Unavailable, why),
+            NotAccepted::Waits(why) => refuse(Code::Unavailable, Reason::Unavailable, why),
             NotAccepted::Journal(error) => refused(error),
         })?;
         Ok(Response::new(task))

@@ -10,9 +10,9 @@ use std::sync::Arc;
 /// Why a task is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotAccepted {
-    /// Its machine's BMC is on its way to another address, as told.
+    /// Its machine's BMC is on its way to another address, or being changed by hand, as told.
     #[error("{0}")]
-    Moves(String),
+    Waits(String),
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
@@ -27,10 +27,11 @@ pub(crate) async fn accept(rack: &Arc<Rack>, record: Record) -> Result<Task, Not
 }
 
 async fn accept_and_start(rack: &Arc<Rack>, record: Record) -> Result<Task, NotAccepted> {
-    // One at a time: between "nobody runs it" and "somebody does" must be nobody else, and no move of the BMC.
+    // One at a time: between "nobody runs it" and "somebody does" must be nobody else, and no move or change of
+    // the BMC.
     let _turn = rack.tasks.turn().await;
     if let Some(why) = keeps_waiting(rack, &record.task).await? {
-        return Err(NotAccepted::Moves(why));
+        return Err(NotAccepted::Waits(why));
     }
     match rack.journal.accept(record).await? {
         Accepted::New(record) => {
@@ -59,7 +60,8 @@ async fn accept_and_start(rack: &Arc<Rack>, record: Record) -> Result<Task, NotA
 async fn keeps_waiting(rack: &Rack, task: &Task) -> Result<Option<String>, JournalError> {
     let machine = task.spec.as_ref().and_then(|spec| spec.machine.as_ref());
     let address = machine.map(|machine| machine.bmc_address.as_str()).unwrap_or_default();
-    let Some(why) = rack.moves.keeps_waiting(&task.node, address) else { return Ok(None) };
+    let moves = rack.moves.keeps_waiting(&task.node, address);
+    let Some(why) = moves.or_else(|| rack.changes.keeps_waiting(&task.node)) else { return Ok(None) };
     let known = rack.journal.get(&task.id).await?;
     let begins = known
         .is_none_or(|known| known.task.state() == TaskState::Running && rack.tasks.get(&task.id).is_none());

@@ -10,7 +10,7 @@ use crate::rack::Rack;
 use farrier_bmc::{Deadline, PowerState};
 use farrier_journal::Record;
 use farrier_proto::rack::task_spec::Work;
-use farrier_proto::rack::{StepState, TaskState};
+use farrier_proto::rack::{StepState, Task, TaskState};
 use farrier_runtime::crash;
 use farrier_runtime::time::now;
 use futures::FutureExt as _;
@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::DropGuard;
 
 /// First pause before a step is tried again; doubled up to [`LAST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(15);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const LAST_PAUSE: Duration = Duration::from_secs(15);
 /// How long a failed task may take to leave its machine in a safe state.
 const CLEAN_UP: Duration = Duration::from_secs(30);
 
@@ -349,7 +349,17 @@ async fn run_step(cx: &Context<'_>, step: &dyn Step) -> Result<(), StepError> {
 /// Journals a change of the step. A disk that is full now may be emptied: it tries until that is written, and an
 /// hour of work is not thrown away for it. Ends without when the task is stopped, by being dropped.
 pub(super) async fn journal(cx: &Context<'_>, change: impl FnOnce(&mut farrier_proto::rack::Step) + Send) {
-    let mut saved = cx.task.edit_step(cx.index, change).await;
+    journal_task(cx, |task| {
+        if let Some(step) = task.steps.get_mut(cx.index) {
+            change(step);
+        }
+    })
+    .await;
+}
+
+/// The same of the whole task: what belongs together is written together.
+pub(super) async fn journal_task(cx: &Context<'_>, change: impl FnOnce(&mut Task) + Send) {
+    let mut saved = cx.task.edit(change).await;
     let mut pause = FIRST_PAUSE;
     while let Err(error) = saved {
         tracing::error!(operation.id = %cx.task.id, step = cx.name, %error, "a step is not journaled, trying again");

@@ -31,10 +31,20 @@ pub(super) async fn insert(cx: &Context<'_>) -> Result<(), StepError> {
     let base = cx.rack.media_base().unwrap_or_default();
     let url = format!("{base}/media/{}.iso", cx.media_key().await?);
     let bmc = cx.bmc().await?;
-    bmc.insert_media(&url, cx.call()).await?;
+    // A second asking may be refused while the BMC is still at the first: it is given its time.
+    bmc.insert_media(&url, patience(cx)).await?;
     // An iDRAC does it by a job of its own, which takes one to four minutes and is not begun twice.
-    let job = Deadline::after(cx.rack.timeouts.bmc);
-    Ok(bmc.boot_media_once(cx.boot_mode()?, job).await?)
+    Ok(bmc.boot_media_once(cx.boot_mode()?, patience(cx)).await?)
+}
+
+pub(super) async fn eject(cx: &Context<'_>) -> Result<(), StepError> {
+    cx.bmc().await?.eject_media(patience(cx)).await?;
+    Ok(())
+}
+
+/// For what a BMC answers first and does then.
+fn patience(cx: &Context<'_>) -> Deadline {
+    Deadline::after(cx.rack.timeouts.bmc)
 }
 
 #[async_trait::async_trait]
@@ -42,11 +52,13 @@ impl Step for EjectCd {
     fn name(&self) -> &'static str {
         "eject_cd"
     }
+    fn deadline(&self, timeouts: &Timeouts) -> Duration {
+        timeouts.bmc * 2
+    }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        let bmc = cx.bmc().await?;
-        bmc.eject_media(cx.call()).await?;
+        eject(cx).await?;
         cx.withdraw_cd().await;
-        cx.note(format!("{}: the drive is empty", by(&bmc, Capability::VirtualMedia))).await
+        cx.note(format!("{}: the drive is empty", by(&cx.bmc().await?, Capability::VirtualMedia))).await
     }
     /// The step that served it has served it again.
     async fn restore(&self, cx: &Context<'_>) -> Result<(), StepError> {

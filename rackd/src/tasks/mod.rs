@@ -7,6 +7,7 @@ mod context;
 mod executor;
 mod handle;
 mod history;
+mod once;
 mod step;
 
 mod adopt_volume;

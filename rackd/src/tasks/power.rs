@@ -1,9 +1,9 @@
 //! Power, always read back from the BMC.
 
 use super::context::Context;
-use super::executor::journal;
 use super::step::{Step, StepError};
 use farrier_bmc::{Bmc, BmcError, Capability, Deadline, MANUAL, PowerState, Restarted};
+use farrier_proto::rack::AskedState;
 use farrier_proto::types;
 use farrier_runtime::crash;
 
@@ -54,24 +54,11 @@ impl Step for Reset {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let node = &cx.machine()?.name;
-        let said =
-            cx.task.task().await.steps.get(cx.index).map(|step| step.detail.clone()).unwrap_or_default();
-        if said.starts_with(SENT) {
-            return observed(cx, PowerState::On).await;
-        }
-        if said == SENDING {
-            let again = node.trim_start_matches("nodes/");
-            // It was on: where its BMC has no reset it was being switched off and on.
-            if cx.bmc().await?.power_status(cx.call()).await? == PowerState::Off {
-                observed(cx, PowerState::Off).await?;
-                return Err(StepError::Fatal(format!(
-                    "rackd ended while it reset {node}, which is off now: `farrier node power on {again}` switches it on"
-                )));
-            }
-            return Err(StepError::Fatal(format!(
-                "rackd ended while it sent the reset, which may have happened: look at {node}, and if it has not, \
-                 `farrier node power reset {again}` again"
-            )));
+        let before = cx.asked_once().await;
+        match before.state() {
+            AskedState::Asked => return sent(cx, &before.words).await,
+            AskedState::Asking => return Err(perhaps_sent(cx, node).await?),
+            AskedState::Unspecified | AskedState::InVain => {}
         }
         let bmc = cx.bmc().await?;
         if bmc.driver() == MANUAL {
@@ -83,7 +70,7 @@ impl Step for Reset {
                 "expected {node} to be on, saw it off: there is nothing to reset"
             )));
         }
-        cx.note(SENDING).await?;
+        cx.will_ask_once("sending the reset").await?;
         crash::point(self.name(), "told");
         // Off and on, where the BMC has no reset, are two commands, each read back.
         let reset = bmc.power_reset(Deadline::after(cx.rack.timeouts.bmc_call * 2)).await;
@@ -92,7 +79,10 @@ impl Step for Reset {
             Ok(Restarted::OffAndOn) => {
                 ", which offers no hard reset: switched off, read back off, and switched on, in its place"
             }
-            Err(error) if error.was_not_begun() => return Err(error.into()),
+            Err(error) if error.was_not_begun() => {
+                cx.asks_once(AskedState::Unspecified, "").await;
+                return Err(error.into());
+            }
             Err(error) => {
                 if let BmcError::HalfRestarted { now: Some(now), .. } = &error {
                     observed(cx, *now).await?;
@@ -100,19 +90,36 @@ impl Step for Reset {
                 return Err(StepError::fatal(error));
             }
         };
-        // Until it is written: who tries again must know.
-        let sent = format!("{SENT} {}{how}", by(&bmc, Capability::Power));
-        journal(cx, |step| step.detail = sent).await;
-        observed(cx, PowerState::On)
-            .await
-            .map_err(|error| StepError::fatal(format!("the reset was sent, and then: {}", error.message())))
+        let words = format!("reset by {}{how}", by(&bmc, Capability::Power));
+        cx.asks_once(AskedState::Asked, &words).await;
+        crash::point(self.name(), "sent");
+        sent(cx, &words).await
     }
 }
 
-/// In the journal from before the reset is sent until its outcome is known.
-const SENDING: &str = "sending the reset";
-/// And from then on, with the driver.
-const SENT: &str = "reset by";
+/// What is left of a reset that the BMC has taken.
+async fn sent(cx: &Context<'_>, words: &str) -> Result<(), StepError> {
+    // What went wrong since then may stand there.
+    cx.note(words).await?;
+    observed(cx, PowerState::On).await
+}
+
+/// What is said of a reset that rackd did not see the end of.
+async fn perhaps_sent(cx: &Context<'_>, node: &str) -> Result<StepError, StepError> {
+    let again = node.trim_start_matches("nodes/");
+    // It was on: where its BMC has no reset it was being switched off and on.
+    Ok(StepError::Fatal(if cx.bmc().await?.power_status(cx.call()).await? == PowerState::Off {
+        observed(cx, PowerState::Off).await?;
+        format!(
+            "rackd ended while it reset {node}, which is off now: `farrier node power on {again}` switches it on"
+        )
+    } else {
+        format!(
+            "rackd ended while it sent the reset, which may have happened: look at {node}, and if it has not, \
+             `farrier node power reset {again}` again"
+        )
+    }))
+}
 
 /// Brings the machine to `wanted` and notes what was read back.
 pub(super) async fn ensure(cx: &Context<'_>, wanted: PowerState) -> Result<(), StepError> {

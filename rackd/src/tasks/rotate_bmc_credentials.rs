@@ -35,6 +35,17 @@ pub(super) enum Rotated {
 
 pub(super) async fn rotate(cx: &Context<'_>) -> Result<Rotated, StepError> {
     let both = cx.access().await?;
+    let with_next = both.with_next();
+    let rotated = rotate_with(cx, both).await?;
+    if let (Rotated::Yes, Some(access)) = (&rotated, with_next) {
+        // Who is at its console has come by the old one.
+        let node = &cx.task.node;
+        cx.rack.consoles.renew(node.strip_prefix("nodes/").unwrap_or(node), access);
+    }
+    Ok(rotated)
+}
+
+async fn rotate_with(cx: &Context<'_>, both: Access) -> Result<Rotated, StepError> {
     if both.next.is_some() && !both.next_user.is_empty() {
         return rotate_to_account::rotate(cx, both).await;
     }

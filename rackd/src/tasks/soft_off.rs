@@ -7,6 +7,7 @@ use super::context::Context;
 use super::power::{by, ensure, read_back};
 use super::step::{Step, StepError, Timeouts};
 use farrier_bmc::{Bmc, BmcError, Capability, Deadline, MANUAL, PowerState};
+use farrier_proto::rack::AskedState;
 use farrier_runtime::crash;
 use std::time::Duration;
 
@@ -22,55 +23,8 @@ impl Step for SoftOff {
         timeouts.soft_off_step() + timeouts.soft_off
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        match off(cx).await {
-            // The executor writes it over what the journal has to keep.
-            Err(StepError::Again(why)) => Err(StepError::Again(keeping(&said(cx).await, &why))),
-            ended => ended,
-        }
+        off(cx).await
     }
-}
-
-/// How far an earlier try came, by the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked<'a> {
-    No,
-    /// rackd ended while it asked.
-    Perhaps,
-    Yes,
-    /// It took too long, or cannot be asked, for this reason.
-    InVain(&'a str),
-}
-
-impl<'a> Asked<'a> {
-    fn read(said: &'a str) -> Self {
-        let said = said.split(LAST).next().unwrap_or_default();
-        if let Some(why) = said.strip_prefix(FORCING) {
-            return Self::InVain(why);
-        }
-        match said {
-            ASKING => Self::Perhaps,
-            said if said.starts_with(ASKED) => Self::Yes,
-            _ => Self::No,
-        }
-    }
-}
-
-/// What the journal says, for people too, from before the system is asked on; what went wrong since then comes behind it.
-const ASKING: &str = "asking the system to switch itself off";
-const ASKED: &str = "asked the system to switch itself off";
-const FORCING: &str = "forcing it off: ";
-const LAST: &str = "; last: ";
-
-/// The same words about how far it came, with the newest trouble.
-fn keeping(said: &str, why: &str) -> String {
-    match Asked::read(said) {
-        Asked::No => why.to_owned(),
-        _ => format!("{}{LAST}{why}", said.split(LAST).next().unwrap_or_default()),
-    }
-}
-
-async fn said(cx: &Context<'_>) -> String {
-    cx.task.task().await.steps.get(cx.index).map(|step| step.detail.clone()).unwrap_or_default()
 }
 
 async fn off(cx: &Context<'_>) -> Result<(), StepError> {
@@ -78,20 +32,20 @@ async fn off(cx: &Context<'_>) -> Result<(), StepError> {
     if bmc.driver() == MANUAL || bmc.power_status(cx.call()).await? == PowerState::Off {
         return ensure(cx, PowerState::Off).await;
     }
-    let said = said(cx).await;
-    match Asked::read(&said) {
-        Asked::No => {}
+    let before = cx.asked_once().await;
+    match before.state() {
+        AskedState::Unspecified => {}
         // It was not, or in vain: whatever it began in the time that systems have is over.
-        Asked::Perhaps => {
+        AskedState::Asking => {
             if goes_off(&bmc, cx.rack.timeouts.soft_off).await? {
                 return read_back(cx, &bmc, PowerState::Off).await;
             }
         }
-        Asked::Yes => return wait(cx, &bmc, patience(cx, &bmc).await).await,
-        Asked::InVain(why) => return force(cx, why).await,
+        AskedState::Asked => return wait(cx, &bmc, patience(cx, &bmc).await).await,
+        AskedState::InVain => return force(cx, &before.words).await,
     }
     let patience = patience(cx, &bmc).await;
-    cx.note(ASKING).await?;
+    cx.will_ask_once("asking the system to switch itself off").await?;
     crash::point(SoftOff.name(), "told");
     match bmc.power_soft(cx.call()).await {
         // Asked, or perhaps asked: the power says.
@@ -100,14 +54,17 @@ async fn off(cx: &Context<'_>) -> Result<(), StepError> {
         Err(error) if error.is_refusal() => {
             return force(cx, &format!("the system cannot be asked: {error}")).await;
         }
+        // Another try gives it its time before it asks again.
+        Err(error) if error.may_have_happened() => return Err(error.into()),
         Err(error) => {
             // Another try asks at once.
-            cx.note("").await?;
+            cx.asks_once(AskedState::Unspecified, "").await;
             return Err(error.into());
         }
     }
     let (driver, seconds) = (by(&bmc, Capability::Power), patience.as_secs());
-    cx.note(format!("{ASKED}, by {driver}: it has {seconds}s for it")).await?;
+    let words = format!("asked the system to switch itself off, by {driver}: it has {seconds}s for it");
+    cx.asks_once(AskedState::Asked, &words).await;
     crash::point(SoftOff.name(), "asked");
     wait(cx, &bmc, patience).await
 }
@@ -139,42 +96,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Takes the power away, and has the step say why for good.
 async fn force(cx: &Context<'_>, why: &str) -> Result<(), StepError> {
-    cx.note(format!("{FORCING}{why}")).await?;
+    cx.asks_once(AskedState::InVain, why).await;
     ensure(cx, PowerState::Off).await?;
-    let told = said(cx).await;
+    let task = cx.task.task().await;
+    let told = task.steps.get(cx.index).map(|step| step.detail.as_str()).unwrap_or_default();
     cx.note(format!("{told}; forced: {why}")).await
 }
 
 /// How long the machine has to switch itself off, by its product.
 pub(super) async fn patience(cx: &Context<'_>, bmc: &Bmc) -> Duration {
     cx.rack.timeouts.soft_off_of(bmc.soft_off_takes(cx.call()).await.unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_journal_says_tells_how_far_an_earlier_try_came_whatever_went_wrong_since() {
-        for (said, asked) in [
-            ("", Asked::No),
-            ("BMC 192.0.2.1:623 is unreachable; next try in 2s", Asked::No),
-            (ASKING, Asked::Perhaps),
-            ("asked the system to switch itself off, by driver ipmi: it has 120s for it", Asked::Yes),
-            (
-                "forcing it off: the system did not switch itself off",
-                Asked::InVain("the system did not switch itself off"),
-            ),
-        ] {
-            assert_eq!(Asked::read(said), asked, "{said}");
-            // As the executor writes it, twice.
-            let mut kept = said.to_owned();
-            for why in ["no answer", "busy"] {
-                kept = format!("{}; next try in 2s", keeping(&kept, why));
-                assert!(kept.contains(why), "{kept}");
-            }
-            assert_eq!(Asked::read(&kept), asked, "{kept}");
-            assert!(asked == Asked::No || !kept.contains("no answer"), "it does not grow: {kept}");
-        }
-    }
 }

@@ -3,7 +3,7 @@ use super::power::observed;
 use super::step::{Step, StepError, Timeouts};
 use crate::cache::CachedImage;
 use farrier_bmc::{Bmc, BmcError, BmcTask, BmcTaskState, Deadline, FirmwareFile, FirmwarePart};
-use farrier_proto::rack::FirmwareImage;
+use farrier_proto::rack::{AskedState, FirmwareImage};
 use farrier_runtime::crash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,19 +33,20 @@ impl Step for UpdateFirmware {
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         let task = cx.task.task().await;
-        let said = task.steps.get(cx.index).map(|step| step.detail.clone()).unwrap_or_default();
-        let bmc = cx.bmc().await?;
-        if said.starts_with(BEGUN) {
-            let before = Vec::new();
-            return follow(cx, &bmc, &task.result.unwrap_or_default().bmc_task, &before).await;
-        }
+        let asked = cx.asked_once().await.state();
         let node = cx.machine()?.name.trim_start_matches("nodes/");
-        if said == ASKING {
+        let begun = task.result.unwrap_or_default().bmc_task;
+        // The rackd of before an upgrade has journaled the BMC's task alone.
+        if asked == AskedState::Asked || !begun.is_empty() {
+            return follow(cx, &cx.bmc().await?, &begun, &[]).await;
+        }
+        if asked == AskedState::Asking {
             return Err(StepError::Fatal(format!(
                 "rackd ended while it asked for the update, which may have begun: `farrier node firmware list {node}` \
                  says what there is"
             )));
         }
+        let bmc = cx.bmc().await?;
         let wanted = cx.firmware()?;
         let url = cx.task.with_secrets(|secrets| secrets.firmware_url.clone()).await;
         let file = match &wanted.push {
@@ -54,7 +55,7 @@ impl Step for UpdateFirmware {
         };
         // Told at the end; a BMC without a list may update all the same.
         let before = bmc.firmware(cx.call()).await.unwrap_or_default();
-        cx.note(ASKING).await?;
+        cx.will_ask_once("asking for the update").await?;
         crash::point(self.name(), "told");
         let parts = wanted.parts.clone();
         let asked = match &file {
@@ -68,13 +69,17 @@ impl Step for UpdateFirmware {
             Ok(begun) => begun,
             Err(error) if error.was_not_begun() => {
                 // Another try asks again.
-                cx.note(String::new()).await?;
+                cx.asks_once(AskedState::Unspecified, "").await;
                 return Err(error.into());
             }
             Err(error) => return Err(StepError::fatal(error)),
         };
-        cx.task.edit(|task| task.result.get_or_insert_default().bmc_task.clone_from(&begun)).await?;
-        cx.note(format!("{BEGUN} by driver {}", bmc.driver())).await?;
+        let words = format!("{BEGUN} by driver {}", bmc.driver());
+        cx.asks_once_and(AskedState::Asked, &words, |task| {
+            task.result.get_or_insert_default().bmc_task.clone_from(&begun);
+        })
+        .await;
+        crash::point(self.name(), "begun");
         follow(cx, &bmc, &begun, &before).await
     }
 }
@@ -209,9 +214,7 @@ async fn changed(bmc: &Bmc, before: &[FirmwarePart], cx: &Context<'_>) -> Option
     )
 }
 
-/// In the journal from before the BMC is asked until its answer is known.
-const ASKING: &str = "asking for the update";
-/// And from then on.
+/// What is said of it from then on.
 const BEGUN: &str = "begun";
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(15);

@@ -1,4 +1,5 @@
 use super::context::Context;
+use super::executor::{FIRST_PAUSE, LAST_PAUSE, journal};
 use super::step::{Step, StepError, Timeouts};
 use super::{insert_cd, power};
 use crate::boot_cd::Read;
@@ -54,7 +55,11 @@ impl Step for WaitAgent {
                 () = until(again_at) => {
                     let why = if seen.is_some() { "no agent since the boot CD was read" } else { "nobody reads the boot CD" };
                     cx.note(format!("{why}: it is put in again, and the machine switched off and on")).await?;
-                    boot_cd_again(cx).await?;
+                    tokio::select! {
+                        // It was not so lost as it seemed.
+                        session = cx.task.agent.connected() => break session,
+                        again = boot_cd_again(cx) => again?,
+                    }
                     again_at = Some(Instant::now() + whole.mul_f64(UNREAD));
                 }
                 read = next_read(&mut reader) => {
@@ -83,13 +88,41 @@ impl Step for WaitAgent {
 }
 
 /// Firmware that could not read the CD, since we or the BMC were away, goes on to something else and does not come back to it.
+/// What passes is waited for, part by part: this is done once in all the time that an agent has, and half of it leaves the machine
+/// off.
 async fn boot_cd_again(cx: &Context<'_>) -> Result<(), StepError> {
     let _ours = cx.task.acts();
-    power::ensure(cx, PowerState::Off).await?;
-    // A BMC that lost its connection says that the CD is in the drive.
-    cx.bmc().await?.eject_media(cx.call()).await?;
-    insert_cd::insert(cx).await?;
-    power::ensure(cx, PowerState::On).await
+    for part in [Part::Off, Part::Eject, Part::Insert, Part::On] {
+        let mut pause = FIRST_PAUSE;
+        while let Err(error) = part.run(cx).await {
+            let StepError::Again(why) = error else { return Err(error) };
+            tracing::info!(operation.id = %cx.task.id, step = cx.name, error = %why, "boot CD tried again");
+            journal(cx, |step| step.detail = format!("{why}; next try in {}s", pause.as_secs())).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Off,
+    /// A BMC that lost its connection says that the CD is in the drive.
+    Eject,
+    Insert,
+    On,
+}
+
+impl Part {
+    async fn run(self, cx: &Context<'_>) -> Result<(), StepError> {
+        match self {
+            Self::Off => power::ensure(cx, PowerState::Off).await,
+            Self::Eject => insert_cd::eject(cx).await,
+            Self::Insert => insert_cd::insert(cx).await,
+            Self::On => power::ensure(cx, PowerState::On).await,
+        }
+    }
 }
 
 async fn until(at: Option<Instant>) {

@@ -152,12 +152,18 @@ async fn keep(kept: &mut Option<Kept>, nodes: Vec<WatchedNode>) -> Vec<WatchedNo
     }
 }
 
-/// Its password is proven: the log of its console may be kept, where that is wanted of all.
+/// Its password is proven: who has its console open comes to it by that again, and the log of its console may be kept, where
+/// that is wanted of all.
 async fn keep_console(rack: &Arc<Rack>, node: &Watched) {
-    if rack.config.consoles.log == LogWhen::Always
+    let (id, digest) = (plain(&node.node), node.words.digest());
+    let keeps = rack.config.consoles.log == LogWhen::Always;
+    if (keeps || rack.consoles.is_known(id))
         && let Ok(access) = node.words.access().await
     {
-        rack.consoles.keep_always(rack, plain(&node.node), node.words.digest(), &access);
+        rack.consoles.hear(id, digest, access.clone());
+        if keeps {
+            rack.consoles.keep_always(rack, id, digest, &access);
+        }
     }
 }
 

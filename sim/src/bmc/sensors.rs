@@ -86,6 +86,9 @@ const ANALOG: &[Analog] = &[
 /// A discrete one: PS1 Status, presence detected (Table 42-3, 08h offset 0).
 const SUPPLY: u8 = 0x40;
 const SUPPLY_STATES: [u8; 2] = [0x01, 0x80];
+/// Discrete ones that share a record: DIMM1 to DIMM3, presence detected (Table 42-3, 0Ch offset 6).
+const DIMMS: std::ops::RangeInclusive<u8> = 0x50..=0x52;
+const DIMM_STATES: [u8; 2] = [0x40, 0x80];
 
 const BMC: u8 = 0x20;
 const EVENTS_AND_SCANNING: u8 = 0xC0;
@@ -194,8 +197,12 @@ fn raw(sensor: &Analog, power: PowerState) -> Option<u8> {
 /// Get Sensor Reading.
 pub(super) fn reading(data: &[u8], power: PowerState) -> Answer {
     let [number] = data else { return (completion::LENGTH_INVALID, Vec::new()) };
-    if *number == SUPPLY {
-        let [low, high] = SUPPLY_STATES;
+    let discrete = match *number {
+        SUPPLY => Some(SUPPLY_STATES),
+        number if DIMMS.contains(&number) => Some(DIMM_STATES),
+        _ => None,
+    };
+    if let Some([low, high]) = discrete {
         return (completion::OK, vec![0, EVENTS_AND_SCANNING, low, high]);
     }
     let Some(sensor) = ANALOG.iter().find(|sensor| sensor.number == *number) else {
@@ -244,8 +251,10 @@ fn record(data: &[u8], largest_part: u8) -> Answer {
 
 fn records() -> Vec<Vec<u8>> {
     let analog = ANALOG.iter().map(full);
-    let discrete = std::iter::once(compact("PS1 Status", SUPPLY, 0x08));
-    let records = analog.chain(discrete).chain([inventory()]).zip(1_u16..);
+    // One is alone; three share a record, and are numbered from 1 on.
+    let supply = compact("PS1 Status", SUPPLY, (0x0A, 0x08), [1, 0]);
+    let dimms = compact("DIMM", *DIMMS.start(), (0x20, 0x0C), [3, 1]);
+    let records = analog.chain([supply, dimms]).chain([inventory()]).zip(1_u16..);
     records.map(|(body, id)| [&id.to_le_bytes()[..], &body].concat()).collect()
 }
 
@@ -262,13 +271,15 @@ fn full(sensor: &Analog) -> Vec<u8> {
     name(record, sensor.name)
 }
 
-/// Table 43-2 without the id.
-fn compact(text: &str, number: u8, kind: u8) -> Vec<u8> {
+/// Table 43-2 without the id; `sharing` are its bytes 24 and 25.
+fn compact(text: &str, number: u8, (entity, kind): (u8, u8), sharing: [u8; 2]) -> Vec<u8> {
     let mut record = vec![0x51, 0x02, 0];
-    record.extend([BMC, 0, number, 0x0A, 0x01, 0x67, 0x40, kind, 0x6F]);
+    record.extend([BMC, 0, number, entity, 0x01, 0x67, 0x40, kind, 0x6F]);
     record.extend([0x01, 0, 0x01, 0, 0x01, 0]);
-    // No unit, one sensor, no hysteresis.
-    record.extend([0xC0, 0, 0, 0x01, 0, 0, 0, 0, 0, 0, 0]);
+    // No unit, no hysteresis.
+    record.extend([0xC0, 0, 0]);
+    record.extend(sharing);
+    record.extend([0; 6]);
     name(record, text)
 }
 

@@ -53,7 +53,7 @@ async fn a_restart_whose_answer_is_lost_is_told_from_a_network_that_failed() {
 /// Datagrams for a look at all sensors.
 async fn cost_of_sensors(lab: &Lab, bmc: &Bmc) -> u64 {
     let before = lab.bmc.datagrams();
-    assert_eq!(bmc.sensors(soon()).await.unwrap().sensors.len(), 6);
+    assert_eq!(bmc.sensors(soon()).await.unwrap().sensors.len(), 9);
     lab.bmc.datagrams() - before
 }
 

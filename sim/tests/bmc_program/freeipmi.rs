@@ -29,6 +29,7 @@ const ASKED: &[(&str, &str, &[&str])] = &[
         "",
         &["1  | CPU Temp   | Temperature  | 47.00      | C", "5400.00    | RPM", "'Presence detected'"],
     ),
+    ("ipmi-sensors", "--shared-sensors", &["DIMM1", "DIMM2", "DIMM3"]),
     ("ipmi-sensors", "--sensor-types=Temperature --output-sensor-thresholds", &["Inlet Temp", "42.00"]),
     ("ipmi-sel", "", &["Power Unit   | Power Off/Power Down"]),
     (

@@ -103,7 +103,7 @@ impl Power for IpmiBmc {
     }
 
     async fn power_soft(&self, deadline: Deadline) -> Result<(), BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.command(call, ChassisControl::SoftShutdown))).await
+        self.call(deadline, |link, call| Box::pin(link.power_event(call, ChassisControl::SoftShutdown))).await
     }
 
     async fn soft_off_takes(&self, deadline: Deadline) -> Result<Duration, BmcError> {
@@ -229,6 +229,7 @@ impl Link {
         let command = match control {
             ChassisControl::PowerCycle => "Chassis Control (power cycle)",
             ChassisControl::DiagnosticInterrupt => "Chassis Control (diagnostic interrupt)",
+            ChassisControl::SoftShutdown => "Chassis Control (soft shutdown)",
             _ => "Chassis Control (hard reset)",
         };
         Err(BmcError::AnswerLost { addr: self.address.addr, command, power_now })

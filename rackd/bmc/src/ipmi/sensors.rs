@@ -21,7 +21,7 @@ use crate::{BmcError, Deadline, ReadSensors, SensorHealth, SensorValue, Sensors}
 /// Records, or readings, of one call: between two, others have their turn. A slow BMC takes seconds for an answer, and a
 /// power command waits for a whole call.
 const BATCH: usize = 4;
-/// Records of one BMC; more is a chain that goes in a circle.
+/// Records of one BMC, and sensors, of which several may share one; more is a chain that goes in a circle.
 const MOST: usize = 1024;
 /// Bytes of a partial read that every BMC can answer (section 33.12 asks for 16 at least).
 const PART: u8 = 16;
@@ -85,14 +85,15 @@ impl IpmiBmc {
     ) -> Result<Arc<[Sensor]>, BmcError> {
         let mut known = Vec::new();
         let (mut next, mut seen) = (FIRST, 0);
-        while next != LAST && seen < MOST {
+        while next != LAST && seen < MOST && known.len() < MOST {
             let from = next;
             let (batch, after) =
                 self.call(deadline, move |link, call| Box::pin(link.sdr_batch(call, from))).await?;
             seen += batch.len().max(1);
-            known.extend(batch.iter().filter_map(|record| Sensor::parse(record)));
+            known.extend(batch.iter().flat_map(|record| Sensor::parse(record)));
             next = if after == from { LAST } else { after };
         }
+        known.truncate(MOST);
         let known: Arc<[Sensor]> = known.into();
         if let Some(info) = info {
             let kept = Arc::clone(&known);

@@ -132,6 +132,11 @@ impl Path {
         Self::of(&format!("{}/{id}", self.0.trim_end_matches('/')))
     }
 
+    /// The same but for the slash at the end, which one of them has.
+    pub(super) fn is_but_for_a_slash(&self, other: &Self) -> bool {
+        self != other && self.0.trim_end_matches('/') == other.0.trim_end_matches('/')
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

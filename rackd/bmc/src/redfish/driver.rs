@@ -304,8 +304,7 @@ impl Link {
         }
         let ask = Ask::post(&target, json!({ "ResetType": kind }));
         // A second press of the button may start what the first has switched off.
-        let is_harmless = reset.reaches.is_some() && !is_button;
-        let ask = if is_harmless { ask } else { ask.once(reset.name) };
+        let ask = if reset.repeats && !is_button { ask } else { ask.once(reset.name) };
         let answer = self.send(call, &ask).await?;
         if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) }
     }

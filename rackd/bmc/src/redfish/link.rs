@@ -95,6 +95,14 @@ impl Ask {
         Self { event: Some(event), ..self }
     }
 
+    /// Whether it is sent again where it is redirected to, with its body. iLO 4, older Supermicro boards and others redirect each
+    /// path without a slash at its end: nothing was done then, so that an event may be asked for again too. What is changed is
+    /// asked for nowhere else.
+    fn may_go_on_at(&self, status: StatusCode, there: &Path) -> bool {
+        self.method == Method::GET
+            || matches!(status.as_u16(), 301 | 307 | 308) && self.path.is_but_for_a_slash(there)
+    }
+
     pub(super) fn name(&self) -> String {
         format!("{} {}", self.method, self.path.as_str())
     }
@@ -292,13 +300,21 @@ impl Link {
             let answer = self.request(call, &ask).await?;
             let location = answer.header(&header::LOCATION).filter(|_| answer.status.is_redirection());
             let Some(location) = location else { return Ok(answer) };
-            let here = (ask.method == Method::GET).then(|| self.address.same_origin(location)).flatten();
-            match here {
-                Some(path) => ask.path = path,
+            let there = self.address.same_origin(location);
+            match there.filter(|there| ask.may_go_on_at(answer.status, there)) {
+                Some(path) => self.goes_on_at(&mut ask, path),
                 None => return Err(self.bad_answer(&ask, "an answer of its own", location)),
             }
         }
         Err(self.bad_answer(&ask, "an answer", "redirects without end"))
+    }
+
+    fn goes_on_at(&mut self, ask: &mut Ask, path: Path) {
+        // What is asked for most, and changed, is asked for there from now on.
+        if self.system.as_ref() == Some(&ask.path) && ask.path.is_but_for_a_slash(&path) {
+            self.system = Some(path.clone());
+        }
+        ask.path = path;
     }
 
     /// Sends a request until an answer comes that is worth having.

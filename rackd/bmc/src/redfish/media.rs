@@ -1,10 +1,14 @@
 //! Virtual media (DSP0268: VirtualMedia), of the system or of its BMC.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc, optional};
+use super::http::Answer;
 use super::link::{Ask, Link};
 use crate::actor::Call;
 use crate::{BmcError, BootMode, Capability, Deadline, Media, VirtualMedia};
@@ -16,12 +20,24 @@ impl VirtualMedia for RedfishBmc {
     }
 
     async fn insert_media(&self, url: &str, deadline: Deadline) -> Result<Media, BmcError> {
+        let wanted = url.to_owned();
+        let before = self.call(deadline, move |link, call| Box::pin(link.other_than(call, wanted))).await?;
+        match before {
+            Before::Wanted(media) => return Ok(media),
+            Before::Empty => {}
+            // Most refuse a second CD.
+            Before::Another => drop(self.eject_media(deadline).await?),
+        }
         let url = url.to_owned();
-        self.call(deadline, move |link, call| Box::pin(link.insert(call, url))).await
+        let asked = self.call(deadline, move |link, call| Box::pin(link.insert(call, url))).await?;
+        self.settled(asked, true, deadline).await
     }
 
     async fn eject_media(&self, deadline: Deadline) -> Result<Media, BmcError> {
-        self.call(deadline, |link, call| Box::pin(link.eject(call))).await
+        match self.call(deadline, |link, call| Box::pin(link.eject(call))).await? {
+            Some(asked) => self.settled(asked, false, deadline).await,
+            None => Ok(Media::default()),
+        }
     }
 
     async fn boot_media_once(&self, mode: BootMode, deadline: Deadline) -> Result<(), BmcError> {
@@ -33,37 +49,91 @@ impl VirtualMedia for RedfishBmc {
     }
 }
 
+/// What is in the drive before a CD goes in.
+enum Before {
+    Wanted(Media),
+    Another,
+    Empty,
+}
+
+/// A drive that was asked to change.
+struct Asked {
+    drive: Path,
+    /// What the BMC does it by (DSP0266 §12.2).
+    task: Option<Path>,
+    /// It said no, perhaps to the repetition of what it has done.
+    refused: Option<BmcError>,
+}
+
+impl RedfishBmc {
+    /// Until the drive is as it was asked to be: most BMCs answer before they have the image, some long before. Looked at
+    /// between the calls of others.
+    async fn settled(&self, asked: Asked, inserted: bool, deadline: Deadline) -> Result<Media, BmcError> {
+        if let Some(task) = asked.task {
+            match self.finish(task, deadline).await {
+                // It is forgotten as soon as it is done: the drive says what came of it.
+                Err(BmcError::Http { status: 404, .. }) => {}
+                finished => finished?,
+            }
+        }
+        let patience =
+            if asked.refused.is_some() { REFUSED.min(deadline.remaining()) } else { deadline.remaining() };
+        let until = Deadline::after(patience);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let path = asked.drive.clone();
+            let look = self.call(deadline, move |link, call| {
+                Box::pin(async move { Ok(media(&link.get(call, &path).await?)) })
+            });
+            let seen = look.await?;
+            if seen.inserted == inserted {
+                return Ok(seen);
+            }
+            if pause >= until.remaining() {
+                let (task, seen) = match inserted {
+                    true => ("putting virtual media in", "an empty drive"),
+                    false => ("taking virtual media out", "something in the drive"),
+                };
+                let still =
+                    || BmcError::AtWork { addr: self.addr, task: task.to_owned(), seen: seen.to_owned() };
+                return Err(asked.refused.unwrap_or_else(still));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// So long the drive of a BMC that said no is looked at.
+const REFUSED: Duration = Duration::from_secs(2);
+
 impl Link {
     async fn media(&mut self, call: &mut Call) -> Result<Media, BmcError> {
         let (_, drive) = self.drive(call).await?;
         Ok(media(&drive))
     }
 
-    async fn insert(&mut self, call: &mut Call, url: String) -> Result<Media, BmcError> {
-        let (path, mut drive) = self.drive(call).await?;
+    async fn other_than(&mut self, call: &mut Call, url: String) -> Result<Before, BmcError> {
+        let (_, drive) = self.drive(call).await?;
         let before = media(&drive);
         // Of what is reported the end is missing, where an address is long: signed ones are.
-        if before.inserted && drive.at("Image").and_then(Value::as_str) == Some(url.as_str()) {
-            return Ok(before);
-        }
-        // Most refuse a second CD.
-        if before.inserted {
-            self.eject(call).await?;
-            drive = self.get(call, &path).await?;
-        }
-        match action(&path, &drive, "InsertMedia") {
+        let is_it = drive.at("Image").and_then(Value::as_str) == Some(url.as_str());
+        Ok(match before.inserted {
+            true if is_it => Before::Wanted(before),
+            true => Before::Another,
+            false => Before::Empty,
+        })
+    }
+
+    async fn insert(&mut self, call: &mut Call, url: String) -> Result<Asked, BmcError> {
+        let (path, drive) = self.drive(call).await?;
+        let task = match action(&path, &drive, "InsertMedia") {
             Some(target) => match self.insert_by_action(call, &target, &url).await {
-                // Many answer when they have the image, which is long after; and another try finds the CD in the drive.
-                Err(BmcError::AnswerLost { addr, command, .. }) => {
-                    let (request, seen) = (command.to_owned(), "an empty drive afterwards".to_owned());
-                    return match self.read_back(call, &path, true).await {
-                        Err(BmcError::NotApplied { .. }) => {
-                            Err(BmcError::NoAnswer { addr, request, seen, elapsed: call.elapsed() })
-                        }
-                        other => other,
-                    };
-                }
-                other => other?,
+                // Many answer when they have the image, which is long after: the drive says whether they have.
+                Err(BmcError::AnswerLost { .. }) => None,
+                asked => asked?,
             },
             // Before 2018 the resource itself was written.
             None => {
@@ -72,20 +142,26 @@ impl Link {
                 if !answer.status.is_success() {
                     return Err(self.refused(&ask, &answer));
                 }
+                self.accepted(&answer)
             }
-        }
-        self.read_back(call, &path, true).await
+        };
+        Ok(Asked { drive: path, task, refused: None })
     }
 
     /// Some BMCs refuse what others require: the least first.
-    async fn insert_by_action(&mut self, call: &mut Call, target: &Path, url: &str) -> Result<(), BmcError> {
+    async fn insert_by_action(
+        &mut self,
+        call: &mut Call,
+        target: &Path,
+        url: &str,
+    ) -> Result<Option<Path>, BmcError> {
         let bodies = bodies(url);
         let mut refused = None;
         for body in bodies {
             let ask = Ask::post(target, body).once("inserting virtual media");
             let answer = self.send(call, &ask).await?;
             if answer.status.is_success() {
-                return Ok(());
+                return Ok(self.accepted(&answer));
             }
             let error = self.refused(&ask, &answer);
             if answer.status.as_u16() != 400 || matches!(error, BmcError::Licence { .. }) {
@@ -97,11 +173,11 @@ impl Link {
         Err(refused.unwrap_or(BmcError::Unsupported { driver: DRIVER, capability: "virtual media" }))
     }
 
-    async fn eject(&mut self, call: &mut Call) -> Result<Media, BmcError> {
+    /// `None`: it is empty.
+    async fn eject(&mut self, call: &mut Call) -> Result<Option<Asked>, BmcError> {
         let (path, drive) = self.drive(call).await?;
-        let before = media(&drive);
-        if !before.inserted {
-            return Ok(before);
+        if !media(&drive).inserted {
+            return Ok(None);
         }
         let (ask, answer) = match action(&path, &drive, "EjectMedia") {
             Some(target) => {
@@ -115,35 +191,13 @@ impl Link {
             }
         };
         // Repeated after an answer that was lost, it is refused: there is nothing any more.
-        match self.read_back(call, &path, false).await {
-            Err(BmcError::NotApplied { .. }) if !answer.status.is_success() => {
-                Err(self.refused(&ask, &answer))
-            }
-            other => other,
-        }
+        let refused = (!answer.status.is_success()).then(|| self.refused(&ask, &answer));
+        Ok(Some(Asked { drive: path, task: self.accepted(&answer), refused }))
     }
 
-    /// Until the drive is as it was asked to be: several BMCs answer before they have fetched the image.
-    async fn read_back(&mut self, call: &mut Call, path: &Path, inserted: bool) -> Result<Media, BmcError> {
-        let mut attempt = 0;
-        loop {
-            let seen = media(&self.get(call, path).await?);
-            if seen.inserted == inserted {
-                return Ok(seen);
-            }
-            let pause = self.tuning.busy(attempt);
-            attempt += 1;
-            if attempt >= self.tuning.tries || pause >= call.deadline.remaining() {
-                let word = |inserted| if inserted { "inserted" } else { "empty" };
-                return Err(BmcError::NotApplied {
-                    addr: self.address.addr,
-                    what: "virtual media",
-                    expected: word(inserted).to_owned(),
-                    seen: word(seen.inserted).to_owned(),
-                });
-            }
-            tokio::time::sleep(pause).await;
-        }
+    /// The task that does what was asked for, where the BMC says so.
+    fn accepted(&self, answer: &Answer) -> Option<Path> {
+        (answer.status == StatusCode::ACCEPTED).then(|| self.task_of(answer)).flatten()
     }
 
     /// The drive for CDs, of the system where it has some (DSP0268 of 2020), else of its BMC.
@@ -196,8 +250,7 @@ fn bodies(url: &str) -> [Value; 3] {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::Duration;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use super::*;
     use crate::redfish::scripted;
@@ -249,6 +302,51 @@ mod tests {
             match arrives {
                 true => assert_eq!(inserted.map(|media| media.inserted), Ok(true)),
                 false => assert!(inserted.as_ref().is_err_and(BmcError::is_transient), "{inserted:?}"),
+            }
+            hub.shutdown().await;
+        }
+    }
+
+    /// DSP0266 §12.2: a 202 says where it is told how far it is; the drive is as before until then, and a while longer.
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_puts_the_cd_in_is_followed_and_the_drive_looked_at_until_it_is_there() {
+        for ends_well in [true, false] {
+            let looks = AtomicU32::new(0);
+            let hub = scripted::hub(move |request| {
+                let drive = |inserted: bool| {
+                    format!(
+                        r##"{{"MediaTypes": ["CD"], "Inserted": {inserted},
+                        "Actions": {{"#VirtualMedia.InsertMedia": {{"target": "/I"}}}}}}"##
+                    )
+                };
+                Some(match request {
+                    "GET /redfish/v1/" => (200, scripted::ROOT.to_owned()),
+                    "GET /S" => (200, r#"{"Members": [{"@odata.id": "/S/1"}]}"#.to_owned()),
+                    "GET /S/1" => (200, r#"{"VirtualMedia": {"@odata.id": "/V"}}"#.to_owned()),
+                    "GET /V" => (200, r#"{"Members": [{"@odata.id": "/V/1"}]}"#.to_owned()),
+                    "POST /I" => (202, "{}".to_owned()),
+                    // Each counts: three of the task, and more of the drive than a few.
+                    "GET /T/1" => match (looks.fetch_add(1, Ordering::Relaxed), ends_well) {
+                        (0 | 1, _) => (202, r#"{"TaskState": "Running"}"#.to_owned()),
+                        (_, true) => (200, r#"{"TaskState": "Completed"}"#.to_owned()),
+                        (_, false) => {
+                            let task = r#"{"TaskState": "Exception", "Messages": [{"Message": "no route"}]}"#;
+                            (200, task.to_owned())
+                        }
+                    },
+                    "GET /V/1" => match looks.load(Ordering::Relaxed) {
+                        0..3 => (200, drive(false)),
+                        _ => (200, drive(looks.fetch_add(1, Ordering::Relaxed) > 12)),
+                    },
+                    _ => (404, "{}".to_owned()),
+                })
+            });
+            let bmc = hub.bmc(scripted::address());
+            let inserted =
+                bmc.insert_media("http://h/i.iso", Deadline::after(Duration::from_secs(300))).await;
+            match ends_well {
+                true => assert_eq!(inserted.map(|media| media.inserted), Ok(true)),
+                false => assert!(inserted.unwrap_err().to_string().contains("no route")),
             }
             hub.shutdown().await;
         }

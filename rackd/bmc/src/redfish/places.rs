@@ -113,18 +113,19 @@ impl Link {
     async fn present_system(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
         if let Some(path) = self.system.clone() {
             match self.get(call, &path).await {
-                Ok(document) => return Ok((path, document)),
+                Ok(document) => return Ok((self.system.clone().unwrap_or(path), document)),
                 // It was renumbered: look again.
                 Err(BmcError::Http { status: 404, .. }) => self.system = None,
                 Err(error) => return Err(error),
             }
         }
         let path = self.find_system(call).await?;
-        match self.get(call, &path).await {
-            Ok(document) => {
-                self.system = Some(path.clone());
-                Ok((path, document))
-            }
+        // Before it is asked: where that is redirected to is where it is.
+        self.system = Some(path.clone());
+        let read = self.get(call, &path).await;
+        let there = if read.is_ok() { self.system.clone() } else { self.system.take() };
+        match read {
+            Ok(document) => Ok((there.unwrap_or(path), document)),
             Err(BmcError::Http { status: 404, .. }) => {
                 let members = self.systems(call).await.unwrap_or_default();
                 Err(self.no_system(path.as_str().to_owned(), &members))

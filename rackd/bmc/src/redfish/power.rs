@@ -8,19 +8,21 @@ use crate::PowerState;
 pub(super) struct Reset {
     pub(super) name: &'static str,
     pub(super) types: &'static [&'static str],
-    /// The state it leads to, if it names one: then repeating it does no harm.
+    /// The state it leads to, if it names one.
     pub(super) reaches: Option<PowerState>,
+    /// Repeating it does no harm. Not so of what asks an operating system: a second press while it shuts down makes some abort it.
+    pub(super) repeats: bool,
     /// Where none of them is offered and this is: the button, which does the same to a machine that is on.
     pub(super) button: bool,
 }
 
 impl Reset {
     const fn event(name: &'static str, types: &'static [&'static str]) -> Self {
-        Self { name, types, reaches: None, button: false }
+        Self { name, types, reaches: None, repeats: false, button: false }
     }
 
     const fn to(state: PowerState, name: &'static str, types: &'static [&'static str]) -> Self {
-        Self { name, types, reaches: Some(state), button: false }
+        Self { name, types, reaches: Some(state), repeats: true, button: false }
     }
 }
 
@@ -30,8 +32,11 @@ pub(super) const BUTTON: &str = "PushPowerButton";
 
 pub(super) const ON: Reset = Reset::to(PowerState::On, "power on", &["On", "ForceOn"]);
 pub(super) const OFF: Reset = Reset::to(PowerState::Off, "power off", &["ForceOff"]);
-pub(super) const SOFT: Reset =
-    Reset { button: true, ..Reset::to(PowerState::Off, "soft power off", &["GracefulShutdown"]) };
+pub(super) const SOFT: Reset = Reset {
+    repeats: false,
+    button: true,
+    ..Reset::to(PowerState::Off, "soft power off", &["GracefulShutdown"])
+};
 pub(super) const CYCLE: Reset = Reset::event("power cycle", &["PowerCycle"]);
 pub(super) const INTERRUPT: Reset = Reset::event("a diagnostic interrupt", &["Nmi"]);
 /// Of the BMC itself.

@@ -127,6 +127,9 @@ impl App {
                 return Err(invalid("image_url", "expected nothing where nothing is inserted"));
             }
         };
+        if action != MediaAction::Show && !force {
+            self.not_held(&name).await?;
+        }
         let (machine, mut rack) = self.bmc_of(&name).await?;
         let done = match action {
             MediaAction::Insert => "insert virtual media",
@@ -147,6 +150,9 @@ impl App {
         caller: &Caller,
         request: InterruptNodeRequest,
     ) -> Result<BmcDone, Status> {
+        if !request.force {
+            self.not_held(&request.name).await?;
+        }
         let (machine, mut rack) = self.bmc_of(&request.name).await?;
         self.audit(caller, request.name).record("diagnostic interrupt", "").await?;
         let answer = rack
@@ -160,6 +166,8 @@ impl App {
         caller: &Caller,
         request: ResetNodeBmcRequest,
     ) -> Result<BmcDone, Status> {
+        // Also one that has the node and no task at its rack yet.
+        self.not_held(&request.name).await?;
         let (machine, mut rack) = self.bmc_of(&request.name).await?;
         self.audit(caller, request.name).record("reset bmc", "").await?;
         let answer = rack.reset_bmc(ResetBmcRequest { machine: Some(machine) }).await;

@@ -154,7 +154,7 @@ impl App {
         Err(refuse(
             Code::FailedPrecondition,
             Reason::NodeBusy,
-            format!("{} works on {name} and says how it starts: wait for it, or stop it", node.operation),
+            format!("{} works on {name} and needs its BMC as it is: wait for it, or stop it", node.operation),
         ))
     }
 

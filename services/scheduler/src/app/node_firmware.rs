@@ -34,6 +34,7 @@ impl App {
     ) -> Result<BiosSettings, Status> {
         let SetNodeBiosRequest { name, changes } = request;
         let detail = check_changes(&changes)?;
+        self.not_held(&name).await?;
         let (machine, mut rack) = self.bmc_of(&name).await?;
         self.audit(caller, name).record("set bios", &detail).await?;
         let answer = rack.set_bios(SetBiosRequest { machine: Some(machine), changes }).await;

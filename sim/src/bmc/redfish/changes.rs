@@ -104,29 +104,6 @@ pub(super) fn restart(body: &Value) -> Outcome {
     }
 }
 
-/// POST to VirtualMedia.InsertMedia.
-pub(super) fn insert(media: &mut Option<String>, needs_protocol: bool, body: &Value) -> Outcome {
-    let Some(image) = body.get("Image").and_then(Value::as_str).filter(|image| image.contains("://")) else {
-        return Err(bad("ActionParameterMissing", "Image is required"));
-    };
-    if needs_protocol && body.get("TransferProtocolType").is_none() {
-        return Err(bad("ActionParameterMissing", "TransferProtocolType is required"));
-    }
-    if media.is_some() {
-        return Err((StatusCode::CONFLICT, refusal("ResourceInUse", "something is in the drive")));
-    }
-    *media = Some(image.to_owned());
-    Ok(())
-}
-
-/// POST to VirtualMedia.EjectMedia.
-pub(super) fn eject(media: &mut Option<String>) -> Outcome {
-    match media.take() {
-        Some(_) => Ok(()),
-        None => Err((StatusCode::CONFLICT, refusal("ResourceInUse", "nothing is in the drive"))),
-    }
-}
-
 /// Any insertion, where the licence for it is missing (HPE's iLO registry).
 pub(super) fn unlicensed() -> Reply {
     let words = "This feature requires a license key: iLO Advanced";

@@ -44,6 +44,8 @@ pub struct RedfishConfig {
     pub simple_storage: bool,
     /// Whether it tells events to who listens.
     pub events: bool,
+    /// How long the virtual drive is told to be as before, once it has been changed.
+    pub media_takes: Duration,
     /// Whether an image must come with its protocol, as some vendors ask.
     pub media_needs_protocol: bool,
     /// Whether reset types are told by an ActionInfo instead of inline.
@@ -122,6 +124,7 @@ impl RedfishConfig {
             sensor_collection: false,
             simple_storage: false,
             events: true,
+            media_takes: Duration::ZERO,
             media_needs_protocol: false,
             action_info: false,
             resets: None,

@@ -48,6 +48,30 @@ pub struct RedfishFaults {
     pub resets: Option<Resets>,
     /// One resource is broken.
     pub broken: Option<Broken>,
+    /// The first requests of a kind are not obeyed.
+    pub fails_first: Option<FailsFirst>,
+    /// What is asked of a path without a slash at its end is redirected, with this status, to the path with one, as by iLO 4 and
+    /// older Supermicro boards.
+    pub wants_slash: Option<u16>,
+}
+
+/// Requests that fail, until so many have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailsFirst {
+    /// All of them are in the method, the path or the body.
+    pub words: &'static [&'static str],
+    /// The status of the answer.
+    pub status: u16,
+    /// How many, since the faults were set.
+    pub times: u32,
+}
+
+impl FailsFirst {
+    /// Of which requests it is, by method, path and body.
+    pub(super) fn is_of(&self, method: &str, path: &str, body: &[u8]) -> bool {
+        let request = format!("{method} {path} {}", String::from_utf8_lossy(body));
+        self.words.iter().all(|word| request.contains(word))
+    }
 }
 
 /// A resource that cannot be read, and how.

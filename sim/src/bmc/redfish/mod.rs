@@ -14,6 +14,7 @@ mod boot_order;
 mod changes;
 mod chassis;
 mod config;
+mod drive;
 mod events;
 mod faults;
 mod interfaces;
@@ -32,7 +33,7 @@ mod tasks;
 mod update;
 
 pub use config::{Conditions, Facts, RedfishConfig};
-pub use faults::{Breakage, Broken, RedfishFaults};
+pub use faults::{Breakage, Broken, FailsFirst, RedfishFaults};
 pub use personality::{ILO_4_RESETS, Personality};
 pub use server::{RedfishHandle, RedfishServer};
 pub use update::Pushed;

@@ -62,6 +62,7 @@ impl RedfishServer {
             requests: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             deaf_until: StdMutex::new(None),
+            failed: AtomicU32::new(0),
             stop: CancellationToken::new(),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -86,7 +87,20 @@ impl RedfishHandle {
 
     /// Changes how it misbehaves, from the next request on.
     pub fn set_faults(&self, faults: RedfishFaults) {
+        self.shared.failed.store(0, Ordering::Relaxed);
         self.faults.send_replace(faults);
+    }
+
+    /// How many of [`RedfishFaults::fails_first`] are still to fail.
+    #[must_use]
+    pub fn failures_left(&self) -> u32 {
+        let times = self.faults.borrow().fails_first.as_ref().map_or(0, |one| one.times);
+        times.saturating_sub(self.shared.failed.load(Ordering::Relaxed))
+    }
+
+    /// How many tasks were begun: updates of firmware, for example.
+    pub async fn tasks_begun(&self) -> u64 {
+        self.shared.service.lock().await.tasks.begun()
     }
 
     /// Forgets all sessions, as a restarting BMC does.
@@ -156,6 +170,8 @@ struct Shared {
     connections: AtomicU32,
     /// It starts again.
     deaf_until: StdMutex<Option<Instant>>,
+    /// Of [`RedfishFaults::fails_first`], since the faults were set.
+    failed: AtomicU32,
     stop: CancellationToken,
 }
 
@@ -273,12 +289,21 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> anyhow::Resu
         }
         _ => None,
     };
+    let fails = faults.fails_first.as_ref();
+    let fails = fails.filter(|one| one.is_of(asked.method.as_str(), &asked.path, &asked.body));
+    let fails = fails.filter(|one| shared.failed.fetch_add(1, Ordering::Relaxed) < one.times);
     let instead = match (&faults.redirect, faults.status) {
+        _ if let Some(failing) = fails => {
+            Some(Reply::refusal(StatusCode::from_u16(failing.status)?, "InternalError", "told to fail first"))
+        }
+        _ if let Some(status) = faults.wants_slash.filter(|_| !asked.path.ends_with('/')) => {
+            Some(Reply::redirect(StatusCode::from_u16(status)?, &format!("{}/", asked.path)))
+        }
         _ if broken_status.is_some() => broken_status,
         _ if faults.absent => {
             Some(Reply::refusal(StatusCode::NOT_FOUND, "ResourceMissingAtURI", "nothing here yet"))
         }
-        (Some(to), _) => Some(Reply::redirect(to)),
+        (Some(to), _) => Some(Reply::redirect(StatusCode::TEMPORARY_REDIRECT, to)),
         (None, Some(status)) if !is_root => {
             Some(Reply::refusal(StatusCode::from_u16(status)?, "InternalError", "told to fail"))
         }

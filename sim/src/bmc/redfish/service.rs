@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::bios::Bios;
 use super::boot_order::BootOrder;
 use super::config::RedfishConfig;
+use super::drive::Drive;
 use super::faults::RedfishFaults;
 use super::interfaces::ManagerNetwork;
 use super::lifecycle::Lifecycle;
@@ -43,12 +44,12 @@ pub(super) struct Service {
     boot_order: BootOrder,
     /// Of the BMC's own doings.
     lifecycle: Lifecycle,
-    media: Option<String>,
+    drive: Drive,
     media_boots: bool,
     /// On its way, and until when.
     moving: Option<(&'static str, Instant)>,
     bios: Bios,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
     parts: Parts,
     /// How often the BMC was restarted.
     pub(super) restarts: u32,
@@ -91,7 +92,7 @@ impl Service {
             manager_network: ManagerNetwork::default(),
             boot_order: BootOrder::default(),
             lifecycle: Lifecycle::default(),
-            media: None,
+            drive: Drive::default(),
             media_boots: false,
             moving: None,
             tasks: Tasks::default(),
@@ -150,7 +151,7 @@ impl Service {
             lifecycle: &self.lifecycle,
             sessions: self.sessions.all(Instant::now()),
             accounts: &self.config.accounts,
-            media: self.media.as_deref(),
+            media: self.drive.told(),
             media_boots: self.media_boots,
             bios: &self.bios,
             tasks: &self.tasks,
@@ -317,7 +318,7 @@ impl Service {
                 changes::unlicensed()
             }
             "VirtualMedia.InsertMedia" | "Oem/Hpe/HpeiLOVirtualMedia.InsertVirtualMedia" => {
-                let inserted = changes::insert(&mut self.media, self.config.media_needs_protocol, body);
+                let inserted = self.drive.insert(&self.config, body);
                 self.exchange(inserted).await
             }
             "Oem/OemManager.ImportSystemConfiguration" | "Oem/OemManager.ExportSystemConfiguration"
@@ -341,7 +342,7 @@ impl Service {
                 Err((status, body)) => Reply { status, body: Some(body), headers: Vec::new() },
             },
             "VirtualMedia.EjectMedia" | "Oem/Hpe/HpeiLOVirtualMedia.EjectVirtualMedia" => {
-                let ejected = changes::eject(&mut self.media);
+                let ejected = self.drive.eject(&self.config);
                 self.exchange(ejected).await
             }
             "Manager.Reset" => {
@@ -359,7 +360,7 @@ impl Service {
     /// What is in the virtual drive is in the machine's.
     async fn exchange(&mut self, outcome: changes::Outcome) -> Reply {
         if outcome.is_ok()
-            && let Err(error) = self.chassis.set_media(self.media.as_deref()).await
+            && let Err(error) = self.chassis.set_media(self.drive.media()).await
         {
             return Reply::of(Err(changes::failed(&error)));
         }
@@ -558,9 +559,9 @@ impl Reply {
         self
     }
 
-    pub(super) fn redirect(to: &str) -> Self {
+    pub(super) fn redirect(status: StatusCode, to: &str) -> Self {
         let headers = vec![(header::LOCATION, to.to_owned())];
-        Self { status: StatusCode::TEMPORARY_REDIRECT, body: Some(json!({})), headers }
+        Self { status, body: Some(json!({})), headers }
     }
 
     pub(super) fn into_response(

@@ -70,6 +70,11 @@ impl Tasks {
         id
     }
 
+    /// How many there have been.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
+    }
+
     /// Somebody looks at a path. What has just become true, where that is the end of a task.
     pub(super) fn look(&mut self, path: &str) -> Option<Work> {
         let id = path.rsplit('/').next()?;

@@ -191,16 +191,29 @@ enum Format {
 }
 
 impl Sensor {
-    /// Reads a whole record; `None`: it is of another kind, or too short.
+    /// The sensors of a whole record: none where it is of another kind, or too short; several where they share it (§43.2).
     #[must_use]
-    pub fn parse(record: &[u8]) -> Option<Self> {
+    pub fn parse(record: &[u8]) -> Vec<Self> {
+        let Some((first, share)) = Self::first(record) else { return Vec::new() };
+        let trimmed = |name: &str| name.trim_end().to_owned();
+        if share.count < 2 {
+            return vec![Self { name: trimmed(&first.name), ..first }];
+        }
+        // A number that does not fit is nobody's.
+        let numbers = (first.number..=u8::MAX).zip(0..share.count);
+        numbers
+            .map(|(number, nth)| Self { number, name: share.name(&first.name, nth), ..first.clone() })
+            .collect()
+    }
+
+    fn first(record: &[u8]) -> Option<(Self, Share)> {
         let kind = *record.get(3)?;
-        let (scale, name) = match kind {
-            FULL => (Scale::parse(record), record.get(47..)?),
-            COMPACT => (None, record.get(31..)?),
+        let (scale, name, share) = match kind {
+            FULL => (Scale::parse(record), record.get(47..)?, Share::default()),
+            COMPACT => (None, record.get(31..)?, Share::of(record.get(23..25)?)),
             _ => return None,
         };
-        Some(Self {
+        let sensor = Self {
             owner: *record.get(5)?,
             lun: record.get(6)? & 0x03,
             number: *record.get(7)?,
@@ -208,7 +221,8 @@ impl Sensor {
             event_type: *record.get(13)?,
             name: type_length(name),
             scale,
-        })
+        };
+        Some((sensor, share))
     }
 
     /// Whether its states are crossed thresholds.
@@ -216,6 +230,39 @@ impl Sensor {
     pub fn has_thresholds(&self) -> bool {
         self.event_type == THRESHOLD
     }
+}
+
+/// How several sensors share a record (§43.2 bytes 24 and 25): numbers that follow each other, and names that are told apart by
+/// what is added.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    count: u8,
+    alpha: bool,
+    offset: u8,
+}
+
+impl Share {
+    fn of(bytes: &[u8]) -> Self {
+        let &[sharing, modifier] = bytes else { return Self::default() };
+        Self { count: sharing & 0x0F, alpha: sharing >> 4 & 0x03 == 1, offset: modifier & 0x7F }
+    }
+
+    /// Of the nth, the first being 0: "Temp " with offset 5 is Temp 5, Temp 6; by letters with offset 26 Temp AA, Temp AB.
+    fn name(self, common: &str, nth: u8) -> String {
+        let number = u16::from(self.offset) + u16::from(nth);
+        match self.alpha {
+            true => format!("{common}{}", letters(number)),
+            false => format!("{common}{number}"),
+        }
+    }
+}
+
+/// A, B, … Z, AA, AB.
+fn letters(number: u16) -> String {
+    let letter = |digit: u16| char::from(b'A' + u8::try_from(digit % 26).unwrap_or(0));
+    let rest = number / 26;
+    let before = if rest == 0 { String::new() } else { letters(rest - 1) };
+    format!("{before}{}", letter(number))
 }
 
 impl Scale {
@@ -294,8 +341,7 @@ fn type_length(bytes: &[u8]) -> String {
         // 8-bit ASCII and Latin 1, and the same from BMCs that say "Unicode".
         _ => text.iter().map(|byte| char::from(*byte)).collect(),
     };
-    let shown: String = text.chars().filter(|c| !c.is_control()).collect();
-    shown.trim_end().to_owned()
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// Packed 6-bit ASCII (§43.15): four characters in three bytes, from 20h on.
@@ -385,25 +431,67 @@ mod tests {
         record
     }
 
+    fn one(name: &str, scale: [u8; 10]) -> Sensor {
+        let mut sensors = Sensor::parse(&full(name, scale));
+        assert_eq!(sensors.len(), 1);
+        sensors.remove(0)
+    }
+
+    /// A compact record of sensor `number` on, with bytes 24 and 25 of Table 43-2.
+    fn compact(name: &str, number: u8, sharing: [u8; 2]) -> Vec<u8> {
+        let mut record = vec![1, 0, 0x51, 2, 0, 0x20, 0, number, 0x20, 1, 0x67, 0x40, 0x0C, 0x6F];
+        record.extend([0; 9]);
+        record.extend(sharing);
+        record.extend([0; 6]);
+        record.push(0xC0 | u8::try_from(name.len()).unwrap());
+        record.extend(name.as_bytes());
+        record
+    }
+
+    #[test]
+    fn sensors_that_share_a_record_are_as_many_as_it_says_and_named_apart() {
+        let seen = |name: &str, number, sharing| -> Vec<(u8, String)> {
+            let all = Sensor::parse(&compact(name, number, sharing));
+            all.into_iter().map(|sensor| (sensor.number, sensor.name)).collect()
+        };
+        let named = |number, name: &str| (number, name.to_owned());
+        for alone in [[0, 0], [1, 5], [0x11, 26]] {
+            assert_eq!(seen("PS1 Status ", 0x40, alone), [named(0x40, "PS1 Status")], "{alone:?}");
+        }
+        // The example of §43.2, byte 25.
+        assert_eq!(
+            seen("Temp ", 10, [0x03, 5]),
+            [named(10, "Temp 5"), named(11, "Temp 6"), named(12, "Temp 7")]
+        );
+        assert_eq!(
+            seen("Temp ", 10, [0x13, 26]),
+            [named(10, "Temp AA"), named(11, "Temp AB"), named(12, "Temp AC")]
+        );
+        // Bit 7 is of the entities.
+        assert_eq!(seen("DIMM", 0x50, [0x12, 0x80]), [named(0x50, "DIMMA"), named(0x51, "DIMMB")]);
+        assert_eq!(seen("X", 254, [0x0F, 1]), [named(254, "X1"), named(255, "X2")]);
+        assert_eq!((letters(25), letters(51), letters(141)), ("Z".into(), "AZ".into(), "EL".into()));
+    }
+
     #[test]
     fn readings_become_numbers_as_the_formula_says() {
         // Degrees, as they are: M 1, B 0, no exponents.
-        let sensor = Sensor::parse(&full("CPU Temp", [0x80, 1, 0, 0, 1, 0, 0, 0, 0, 0])).unwrap();
+        let sensor = one("CPU Temp", [0x80, 1, 0, 0, 1, 0, 0, 0, 0, 0]);
         assert_eq!((sensor.name.as_str(), sensor.number, sensor.has_thresholds()), ("CPU Temp", 0x30, true));
         let scale = sensor.scale.unwrap();
         assert_eq!((scale.value(45), scale.value(0xF6), scale.unit()), (Some(45.0), Some(-10.0), "°C"));
         // 12 V: M 63, K2 -3.
-        let volts = Sensor::parse(&full("12V", [0, 4, 0, 0, 63, 0, 0, 0, 0, 0xD0])).unwrap().scale.unwrap();
+        let volts = one("12V", [0, 4, 0, 0, 63, 0, 0, 0, 0, 0xD0]).scale.unwrap();
         assert!((volts.value(191).unwrap() - 12.033).abs() < 1e-9);
         // M of ten bits (300), negative B (-5) with K1 1.
         let wide = [0, 6, 0, 0, 0x2C, 0x40, 0xFB, 0xC0, 0, 0x01];
-        let watts = Sensor::parse(&full("W", wide)).unwrap().scale.unwrap();
+        let watts = one("W", wide).scale.unwrap();
         assert_eq!((watts.value(2), watts.unit()), (Some(550.0), "W"));
         // 1/x: a tachometer; of nothing there is no reciprocal.
-        let fan = Sensor::parse(&full("F", [0, 18, 0, 7, 1, 0, 0, 0, 0, 0])).unwrap().scale.unwrap();
+        let fan = one("F", [0, 18, 0, 7, 1, 0, 0, 0, 0, 0]).scale.unwrap();
         assert_eq!((fan.value(4), fan.value(0)), (Some(0.25), None));
         // Ones' complement, and per cent.
-        let ones = Sensor::parse(&full("%", [0x41, 0, 0, 0, 1, 0, 0, 0, 0, 0])).unwrap().scale.unwrap();
+        let ones = one("%", [0x41, 0, 0, 0, 1, 0, 0, 0, 0, 0]).scale.unwrap();
         assert_eq!((ones.value(0xFE), ones.unit()), (Some(-1.0), "%"));
     }
 
@@ -428,7 +516,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_record_panics(record in proptest::collection::vec(any::<u8>(), 0..80), raw: u8) {
-            if let Some(sensor) = Sensor::parse(&record) {
+            for sensor in Sensor::parse(&record) {
                 let _ = sensor.scale.and_then(|scale| scale.value(raw)).is_none_or(f64::is_finite);
             }
         }
