@@ -18,7 +18,9 @@ use farrier_identity::{Credentials, Identity};
 use farrier_netboot::{BootEntry, BootEvent, EventKind, Lease, LeaseKind, MacAddr};
 use farrier_proto::agent::session_response::{Command, Inspect, PowerOff};
 use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
-use farrier_proto::inventory::{GivenAddress, ReportMachineRequest, SightMachineRequest};
+use farrier_proto::inventory::{
+    GivenAddress, ReportMachineRequest, SightMachineRequest, SightMachineResponse,
+};
 use farrier_proto::rack::{Machine, MachinePort};
 use farrier_proto::types::Hardware;
 use found::{Begun, Found};
@@ -29,7 +31,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 use unreported::Unreported;
 
 /// What this rack does about unknown machines, and those under way.
@@ -193,12 +195,17 @@ fn unknown(rack: &Rack, event: &BootEvent) -> Option<(MacAddr, String)> {
 async fn sight(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr, network: &str) {
     let request = SightMachineRequest { mac_address: mac.to_string() };
     let answer = match tokio::time::timeout(SIGHT, inventory.sight_machine(request)).await {
-        Ok(answer) => answer.map(|answer| answer.into_inner().node),
+        Ok(answer) => answer.map(Response::into_inner),
         Err(_) => Err(Status::deadline_exceeded(format!("expected an answer within {SIGHT:?}, saw none"))),
     };
     match answer {
-        Ok(node) if node.is_empty() => begin(rack, mac, network).await,
-        Ok(node) => tracing::debug!(%mac, node.id = %node, "a node without a task asks to boot"),
+        Ok(sighted) if sighted.node.is_empty() => begin(rack, mac, network).await,
+        Ok(SightMachineResponse { node, rack: own, .. }) if !own.is_empty() => {
+            let detail =
+                format!("it is a port of {node}, which is in {own}: it is served there, and not here");
+            rack.netboot.tell_of(mac, &node, EventKind::WrongNetwork, detail);
+        }
+        Ok(sighted) => tracing::debug!(%mac, node.id = sighted.node, "a node without a task asks to boot"),
         Err(status) => {
             tracing::debug!(%mac, %status, "not told whether this machine is known");
             if rack.discovery.told_unasked.due(Instant::now()) {

@@ -156,6 +156,7 @@ async fn look_at(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, g
             driver: seen.driver.to_owned(),
             certificate_sha256: seen.certificate_sha256,
             maker: maker.unwrap_or_default().to_owned(),
+            names: crate::bmc::names_at(ip.into()),
         };
         return report(inventory, mac, request).await;
     }
