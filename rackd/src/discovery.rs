@@ -6,6 +6,8 @@
 //! meanwhile is looked at when it asks again.
 
 mod bmcs;
+mod boots;
+mod files;
 mod found;
 mod unreported;
 
@@ -13,6 +15,7 @@ use crate::boot::{Place, Serve};
 use crate::config::{Config, DiscoveryMode, SegmentConfig};
 use crate::rack::Rack;
 use crate::secrets::TokenUse;
+use boots::Boots;
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
 use farrier_netboot::{BootEntry, BootEvent, EventKind, Lease, LeaseKind, MacAddr};
@@ -23,6 +26,7 @@ use farrier_proto::inventory::{
 };
 use farrier_proto::rack::{Machine, MachinePort};
 use farrier_proto::types::Hardware;
+use farrier_runtime::crash;
 use found::{Begun, Found};
 use prost::Message as _;
 use std::collections::HashSet;
@@ -38,7 +42,8 @@ use unreported::Unreported;
 pub(crate) struct Discovery {
     /// `None`: nothing is discovered.
     inventory: Option<DiscoveredServiceClient<Channel>>,
-    pub(crate) found: Found,
+    pub(crate) found: Arc<Found>,
+    boots: Arc<Boots>,
     unreported: Unreported,
     /// Strangers can cause both at will.
     told_full: Minute,
@@ -70,9 +75,14 @@ impl Discovery {
                 Some(DiscoveredServiceClient::new(channel))
             }
         };
+        let (found, boots) = (Found::default(), Boots::new(&config.data));
+        if inventory.is_some() {
+            found.load(boots.all(), Instant::now());
+        }
         Ok(Self {
             inventory,
-            found: Found::default(),
+            found: Arc::new(found),
+            boots: Arc::new(boots),
             unreported: Unreported::new(&config.data),
             told_full: Minute::default(),
             told_unasked: Minute::default(),
@@ -83,7 +93,8 @@ impl Discovery {
     pub(crate) fn off(data: &std::path::Path) -> Self {
         Self {
             inventory: None,
-            found: Found::default(),
+            found: Arc::default(),
+            boots: Arc::new(Boots::new(data)),
             unreported: Unreported::new(data),
             told_full: Minute::default(),
             told_unasked: Minute::default(),
@@ -98,7 +109,22 @@ fn addresses(segment: &SegmentConfig) -> u32 {
 
 /// Finds machines and BMCs until shutdown.
 pub(crate) async fn run(rack: Arc<Rack>) {
-    tokio::join!(boot_machines(rack.clone()), tell_again(rack.clone()), bmcs::look(rack));
+    tokio::join!(
+        serve_again(&rack),
+        boot_machines(rack.clone()),
+        tell_again(rack.clone()),
+        bmcs::look(rack.clone())
+    );
+}
+
+/// Those that were under way when this rackd ended: one that starts again finds its script.
+async fn serve_again(rack: &Rack) {
+    let work = async {
+        for mac in rack.discovery.found.ports() {
+            serve(rack, mac).await;
+        }
+    };
+    rack.shutdown.run_until_cancelled(work).await;
 }
 
 /// Tells inventory of machines that were found while it was away, until shutdown: those whom nobody here waits for any more.
@@ -152,7 +178,7 @@ async fn boot_machines(rack: Arc<Rack>) {
             }
             _ = tidy.tick() => {
                 // They may begin anew, and their addresses are free.
-                rack.discovery.found.forget_old(Instant::now()).into_iter().for_each(|mac| unpublish(&rack, mac));
+                forget_old(&rack, Instant::now()).await;
                 continue;
             }
             event = events.recv() => event,
@@ -220,7 +246,7 @@ async fn sight(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac
 async fn begin(rack: &Rack, mac: MacAddr, network: &str) {
     let Some(segment) = rack.provisioning_named(network) else { return };
     let now = Instant::now();
-    rack.discovery.found.forget_old(now).into_iter().for_each(|mac| unpublish(rack, mac));
+    forget_old(rack, now).await;
     let begun = rack.discovery.found.begin(mac, (network, addresses(segment)), now);
     if has_place(rack, mac, begun, now) {
         tracing::info!(%mac, "an unknown machine gets the ramdisk");
@@ -246,10 +272,36 @@ fn has_place(rack: &Rack, mac: MacAddr, begun: Begun, now: Instant) -> bool {
     true
 }
 
+async fn forget_old(rack: &Rack, now: Instant) {
+    for mac in rack.discovery.found.forget_old(now) {
+        unpublish(rack, mac);
+        keep_boot(rack, mac).await;
+    }
+}
+
 /// It was given its script. A token lives for one boot.
 pub(crate) async fn script_given(rack: &Rack, mac: MacAddr) {
     rack.discovery.found.fetched(mac, Instant::now());
     serve(rack, mac).await;
+    keep_boot(rack, mac).await;
+}
+
+/// Whose boot this token is of, and what its use comes to: whoever has used it has used it after a restart too.
+pub(crate) async fn use_token(rack: &Rack, token: &str, key: &str) -> Option<(MacAddr, TokenUse)> {
+    let (mac, used) = rack.discovery.found.use_token(token, key)?;
+    if used == TokenUse::First {
+        keep_boot(rack, mac).await;
+    }
+    Some((mac, used))
+}
+
+/// The disk has what is so of it now: its boot, or that it is here no more.
+async fn keep_boot(rack: &Rack, mac: MacAddr) {
+    let (found, boots) = (Arc::clone(&rack.discovery.found), Arc::clone(&rack.discovery.boots));
+    let kept = tokio::task::spawn_blocking(move || boots.keep(&found, mac)).await;
+    if let Ok(Err(error)) = kept {
+        tracing::warn!(%mac, %error, "a machine that is being discovered is in memory only: after a restart it starts again");
+    }
 }
 
 /// It asks in another network than before.
@@ -283,11 +335,13 @@ async fn serve(rack: &Rack, mac: MacAddr) {
     }
 }
 
-/// Its ramdisk is there, for the first time in this boot: inventory is told, and it is switched off.
+/// Its ramdisk is there: inventory is told, and it is switched off. One that was here before is told of where nobody is at it,
+/// because this rackd has started since.
 pub(crate) fn registered(rack: &Arc<Rack>, mac: MacAddr, used: TokenUse, hardware: Option<Hardware>) {
-    let Some(inventory) = rack.discovery.inventory.clone().filter(|_| used == TokenUse::First) else {
+    let Some(inventory) = rack.discovery.inventory.clone() else { return };
+    if used != TokenUse::First && rack.discovery.found.said(mac).is_some() {
         return;
-    };
+    }
     let hardware = bounded(rack, mac, hardware.unwrap_or_default());
     // One that boots again and again, or says that it does, is reported by one task, as it was last.
     if !rack.discovery.found.say(mac, hardware) {
@@ -332,6 +386,7 @@ async fn inspect(rack: &Rack, mac: MacAddr) {
 
 async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr) {
     inspect(rack, mac).await;
+    crash::point("discovery", "inspected");
     let mut kept = None;
     for attempt in 1..=ATTEMPTS {
         let hardware = rack.discovery.found.said(mac);
@@ -383,6 +438,7 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
     }
     rack.discovery.found.end(mac);
     unpublish(rack, mac);
+    keep_boot(rack, mac).await;
 }
 
 /// Whatever becomes of this rackd, it is told.
