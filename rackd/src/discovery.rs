@@ -2,8 +2,8 @@
 //! Inventory keeps it as discovered until somebody accepts it.
 //!
 //! Whether a machine is unknown is inventory's word, asked for each boot: a node without a task is unknown here too. So
-//! without the centre nothing is discovered; what was found meanwhile is told when it is back, also by a rackd that started since. A BMC that asked for its address
-//! meanwhile is looked at when it asks again.
+//! without the centre nothing is discovered; what was found meanwhile is told when it is back, also by a rackd that started
+//! since, and BMCs that asked for their addresses meanwhile are looked at then.
 
 mod bmcs;
 mod boots;
@@ -48,6 +48,7 @@ pub(crate) struct Discovery {
     /// Strangers can cause both at will.
     told_full: Minute,
     told_unasked: Minute,
+    told_bmcs: Minute,
 }
 
 /// What is told once a minute at most.
@@ -86,6 +87,7 @@ impl Discovery {
             unreported: Unreported::new(&config.data),
             told_full: Minute::default(),
             told_unasked: Minute::default(),
+            told_bmcs: Minute::default(),
         })
     }
 
@@ -98,6 +100,7 @@ impl Discovery {
             unreported: Unreported::new(data),
             told_full: Minute::default(),
             told_unasked: Minute::default(),
+            told_bmcs: Minute::default(),
         }
     }
 }
@@ -454,13 +457,7 @@ fn report(rack: &Rack, mac: MacAddr, hardware: Option<Hardware>) -> ReportMachin
     let came = peer.and_then(|ip| rack.provisioning_at(ip)).map(|segment| segment.name.clone());
     let network = came.or_else(|| rack.discovery.found.network(mac)).unwrap_or_default();
     let ip = rack.netboot.table().entry(mac, &network).map(|entry| entry.ip.to_string());
-    // A tenant's machine is nobody's BMC. On a management network one may have a reservation.
-    let pool = |lease: &Lease| match lease.kind {
-        LeaseKind::Pool(_) if rack.provisioning_named(&lease.network).is_some() => true,
-        LeaseKind::Pool(_) | LeaseKind::Reserved => rack.is_management(&lease.network),
-        LeaseKind::Declined => false,
-    };
-    let given = rack.netboot.leases().into_iter().filter(pool).take(GIVEN);
+    let given = rack.netboot.leases().into_iter().filter(|lease| is_given(rack, lease)).take(GIVEN);
     let given = given
         .map(|lease| GivenAddress { mac_address: lease.mac.to_string(), ip_address: lease.ip.to_string() });
     ReportMachineRequest {
@@ -468,6 +465,16 @@ fn report(rack: &Rack, mac: MacAddr, hardware: Option<Hardware>) -> ReportMachin
         hardware,
         ip_address: ip.unwrap_or_default(),
         given: given.collect(),
+    }
+}
+
+/// Whether somebody has an address who may be a BMC. A tenant's machine is nobody's. On a management network one may have a
+/// reservation.
+fn is_given(rack: &Rack, lease: &Lease) -> bool {
+    match lease.kind {
+        LeaseKind::Pool(_) if rack.provisioning_named(&lease.network).is_some() => true,
+        LeaseKind::Pool(_) | LeaseKind::Reserved => rack.is_management(&lease.network),
+        LeaseKind::Declined => false,
     }
 }
 
