@@ -44,18 +44,28 @@ pub enum Ended {
     Shutdown,
     /// rackd asked for it: [`Machine::power_off`] was called.
     PoweredOff,
+    /// rackd knows nothing of this boot, for longer than [`limits::Limits::unknown_patience`]: [`Machine::restart`] was called.
+    Restarted,
 }
 
-/// Serves `machine` until it is switched off or `shutdown` is cancelled. Nothing rackd, the network or
+/// Serves `machine` until it is switched off, started again, or `shutdown` is cancelled. Nothing rackd, the network or
 /// a disk does ends it otherwise.
 pub async fn run(machine: Arc<dyn Machine>, config: Config, shutdown: CancellationToken) -> Ended {
     match shutdown.run_until_cancelled(serve(machine, config)).await {
-        Some(()) => Ended::PoweredOff,
+        Some(Last::PowerOff) => Ended::PoweredOff,
+        Some(Last::Restart) => Ended::Restarted,
         None => Ended::Shutdown,
     }
 }
 
-async fn serve(machine: Arc<dyn Machine>, config: Config) {
+/// What the agent does last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    PowerOff,
+    Restart,
+}
+
+async fn serve(machine: Arc<dyn Machine>, config: Config) -> Last {
     let mut backoff = Backoff::new(config.limits.reconnect_min, config.limits.reconnect_max);
     let key = loop {
         match Key::generate() {
@@ -69,23 +79,26 @@ async fn serve(machine: Arc<dyn Machine>, config: Config) {
     let grace = config.limits.power_off_grace;
     let mut ledger = executor.ledger();
     let link = session::Link { config, context, executor, key };
-    tokio::select! {
-        () = link.run() => {}
+    let last = tokio::select! {
+        last = link.run() => last,
         // rackd may have read the answer and gone before we saw the stream end.
         () = async {
             if ledger.wait_for(|l| l.power_off.is_some()).await.is_err() {
                 std::future::pending::<()>().await;
             }
             sleep(grace).await;
-        } => {}
-    }
+        } => Last::PowerOff,
+    };
     loop {
-        tracing::info!("switching the machine off");
+        tracing::info!(?last, "the agent ends");
         let machine = machine.clone();
-        let result = tokio::task::spawn_blocking(move || machine.power_off()).await;
-        match result.map_err(io::Error::other).and_then(|result| result) {
-            Ok(()) => return,
-            Err(error) => tracing::error!(%error, "cannot switch the machine off, trying again"),
+        let done = tokio::task::spawn_blocking(move || match last {
+            Last::PowerOff => machine.power_off(),
+            Last::Restart => machine.restart(),
+        });
+        match done.await.map_err(io::Error::other).and_then(|done| done) {
+            Ok(()) => return last,
+            Err(error) => tracing::error!(?last, %error, "the machine does not obey, trying again"),
         }
         sleep(backoff.pause()).await;
     }

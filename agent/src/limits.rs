@@ -34,6 +34,9 @@ pub struct Limits {
     pub call_timeout: Duration,
     /// From the moment the answer to PowerOff is known: then the machine goes off, heard or not.
     pub power_off_grace: Duration,
+    /// Of a rackd that does not know this boot's token, from the first answer that says so: nobody waits for this ramdisk, and
+    /// the machine is started again. Longer than whoever ended its task needs to switch it off.
+    pub unknown_patience: Duration,
 }
 
 impl Default for Limits {
@@ -55,6 +58,7 @@ impl Default for Limits {
             reconnect_max: Duration::from_secs(10),
             call_timeout: Duration::from_secs(20),
             power_off_grace: Duration::from_secs(20),
+            unknown_patience: Duration::from_secs(300),
         }
     }
 }

@@ -33,6 +33,8 @@ pub trait Machine: Send + Sync + 'static {
     fn boot_id(&self) -> String;
     /// Writes everything out and switches the machine off. On a real machine it does not return Ok.
     fn power_off(&self) -> io::Result<()>;
+    /// Writes everything out and starts the machine again, from its firmware on. On a real machine it does not return Ok.
+    fn restart(&self) -> io::Result<()>;
 }
 
 /// A disk. All offsets and lengths are in bytes; [`BlockDevice::unmap`] and [`BlockDevice::zero`] take

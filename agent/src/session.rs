@@ -1,7 +1,9 @@
 //! The conversation with rackd: Register once, then one Session stream after another, for ever.
 //!
 //! A stream that breaks stops nothing: commands run on in the executor, rackd sends what it still waits
-//! for again, and the answer comes from the ledger.
+//! for again, and the answer comes from the ledger. Only a rackd that says for minutes that it knows nothing of this boot ends
+//! it: then the machine starts again, and its firmware asks what to do.
+use crate::Last;
 use crate::commands::Context;
 use crate::config::Config;
 use crate::executor::{Entry, Executor};
@@ -22,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
+use tonic_types::StatusExt as _;
 
 /// Reports on their way into a stream; the ledger holds the rest.
 const OUTBOX: usize = 16;
@@ -30,6 +33,8 @@ const OUTBOX: usize = 16;
 const MAX_MESSAGE_BYTES: usize = 72 << 20;
 /// Streams in a row that fail to open before the certificate is asked for anew.
 const FAILURES_BEFORE_REGISTER: u32 = 5;
+/// Reason of a refusal (docs/errors.md): the task of this boot has ended, or a machine that was being discovered was forgotten.
+const TOKEN_UNKNOWN: &str = "TOKEN_UNKNOWN";
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +51,14 @@ enum Broken {
     Hardware(std::io::Error),
 }
 
+impl Broken {
+    /// Whether rackd answered, and knows nothing of this boot.
+    fn is_unknown(&self) -> bool {
+        let Self::Refused(status) = self else { return false };
+        status.get_details_error_info().is_some_and(|info| info.reason == TOKEN_UNKNOWN)
+    }
+}
+
 /// One agent's side of the link.
 pub(crate) struct Link {
     pub(crate) config: Config,
@@ -55,21 +68,24 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Serves until the machine is to be switched off. Cancel-safe: dropping it closes the stream.
-    pub(crate) async fn run(&self) {
+    /// Serves until the machine is to be switched off, or started again. Cancel-safe: dropping it closes the stream.
+    pub(crate) async fn run(&self) -> Last {
         let limits = &self.context.limits;
         let mut backoff = Backoff::new(limits.reconnect_min, limits.reconnect_max);
         let mut certificate: Option<Vec<u8>> = None;
         let mut failures = 0;
+        // Since when rackd knows nothing of this boot. One that is away says neither.
+        let mut unknown_since: Option<Instant> = None;
         loop {
             let opened = Instant::now();
             let ended = match &certificate {
                 None => self.register().await.map(|der| {
                     certificate = Some(der);
                     failures = 0;
+                    unknown_since = None;
                 }),
                 Some(der) => match self.session(der).await {
-                    Ok(()) => return,
+                    Ok(()) => return Last::PowerOff,
                     Err(error) => {
                         let unknown = matches!(&error, Broken::Refused(s)
                             if matches!(s.code(), Code::Unauthenticated | Code::PermissionDenied));
@@ -84,6 +100,13 @@ impl Link {
             match ended {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
+                    if error.is_unknown() {
+                        let since = *unknown_since.get_or_insert(opened);
+                        if since.elapsed() >= limits.unknown_patience {
+                            tracing::warn!(url = %self.config.url, %error, "nobody waits for this ramdisk: the machine starts again");
+                            return Last::Restart;
+                        }
+                    }
                     // A session that held for a while was a good one.
                     if opened.elapsed() > limits.reconnect_max {
                         backoff.reset();

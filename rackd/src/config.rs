@@ -352,6 +352,9 @@ impl Config {
         {
             return Err(bad("https.name", "a DNS name", name));
         }
+        if let Some(name) = raw.https.as_ref().and_then(|https| https.name.as_deref()) {
+            segment::resolve(name, &segments)?;
+        }
         let http_listen = socket("http_listen", &raw.http_listen)?;
         if http_listen.is_ipv4() && segments.iter().any(|s| s.dhcp6.is_some()) {
             let expected = "\"[::]:8080\" or so, where a segment has dhcp6: it is for IPv4 too";

@@ -2,10 +2,12 @@
 //! Inventory keeps it as discovered until somebody accepts it.
 //!
 //! Whether a machine is unknown is inventory's word, asked for each boot: a node without a task is unknown here too. So
-//! without the centre nothing is discovered; what was found meanwhile is told when it is back, also by a rackd that started since. A BMC that asked for its address
-//! meanwhile is looked at when it asks again.
+//! without the centre nothing is discovered; what was found meanwhile is told when it is back, also by a rackd that started
+//! since, and BMCs that asked for their addresses meanwhile are looked at then.
 
 mod bmcs;
+mod boots;
+mod files;
 mod found;
 mod unreported;
 
@@ -13,14 +15,18 @@ use crate::boot::{Place, Serve};
 use crate::config::{Config, DiscoveryMode, SegmentConfig};
 use crate::rack::Rack;
 use crate::secrets::TokenUse;
+use boots::Boots;
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
 use farrier_netboot::{BootEntry, BootEvent, EventKind, Lease, LeaseKind, MacAddr};
 use farrier_proto::agent::session_response::{Command, Inspect, PowerOff};
 use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
-use farrier_proto::inventory::{GivenAddress, ReportMachineRequest, SightMachineRequest};
+use farrier_proto::inventory::{
+    GivenAddress, ReportMachineRequest, SightMachineRequest, SightMachineResponse,
+};
 use farrier_proto::rack::{Machine, MachinePort};
 use farrier_proto::types::Hardware;
+use farrier_runtime::crash;
 use found::{Begun, Found};
 use prost::Message as _;
 use std::collections::HashSet;
@@ -29,18 +35,20 @@ use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 use unreported::Unreported;
 
 /// What this rack does about unknown machines, and those under way.
 pub(crate) struct Discovery {
     /// `None`: nothing is discovered.
     inventory: Option<DiscoveredServiceClient<Channel>>,
-    pub(crate) found: Found,
+    pub(crate) found: Arc<Found>,
+    boots: Arc<Boots>,
     unreported: Unreported,
     /// Strangers can cause both at will.
     told_full: Minute,
     told_unasked: Minute,
+    told_bmcs: Minute,
 }
 
 /// What is told once a minute at most.
@@ -68,12 +76,18 @@ impl Discovery {
                 Some(DiscoveredServiceClient::new(channel))
             }
         };
+        let (found, boots) = (Found::default(), Boots::new(&config.data));
+        if inventory.is_some() {
+            found.load(boots.all(), Instant::now());
+        }
         Ok(Self {
             inventory,
-            found: Found::default(),
+            found: Arc::new(found),
+            boots: Arc::new(boots),
             unreported: Unreported::new(&config.data),
             told_full: Minute::default(),
             told_unasked: Minute::default(),
+            told_bmcs: Minute::default(),
         })
     }
 
@@ -81,10 +95,12 @@ impl Discovery {
     pub(crate) fn off(data: &std::path::Path) -> Self {
         Self {
             inventory: None,
-            found: Found::default(),
+            found: Arc::default(),
+            boots: Arc::new(Boots::new(data)),
             unreported: Unreported::new(data),
             told_full: Minute::default(),
             told_unasked: Minute::default(),
+            told_bmcs: Minute::default(),
         }
     }
 }
@@ -96,7 +112,22 @@ fn addresses(segment: &SegmentConfig) -> u32 {
 
 /// Finds machines and BMCs until shutdown.
 pub(crate) async fn run(rack: Arc<Rack>) {
-    tokio::join!(boot_machines(rack.clone()), tell_again(rack.clone()), bmcs::look(rack));
+    tokio::join!(
+        serve_again(&rack),
+        boot_machines(rack.clone()),
+        tell_again(rack.clone()),
+        bmcs::look(rack.clone())
+    );
+}
+
+/// Those that were under way when this rackd ended: one that starts again finds its script.
+async fn serve_again(rack: &Rack) {
+    let work = async {
+        for mac in rack.discovery.found.ports() {
+            serve(rack, mac).await;
+        }
+    };
+    rack.shutdown.run_until_cancelled(work).await;
 }
 
 /// Tells inventory of machines that were found while it was away, until shutdown: those whom nobody here waits for any more.
@@ -150,7 +181,7 @@ async fn boot_machines(rack: Arc<Rack>) {
             }
             _ = tidy.tick() => {
                 // They may begin anew, and their addresses are free.
-                rack.discovery.found.forget_old(Instant::now()).into_iter().for_each(|mac| unpublish(&rack, mac));
+                forget_old(&rack, Instant::now()).await;
                 continue;
             }
             event = events.recv() => event,
@@ -193,12 +224,17 @@ fn unknown(rack: &Rack, event: &BootEvent) -> Option<(MacAddr, String)> {
 async fn sight(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr, network: &str) {
     let request = SightMachineRequest { mac_address: mac.to_string() };
     let answer = match tokio::time::timeout(SIGHT, inventory.sight_machine(request)).await {
-        Ok(answer) => answer.map(|answer| answer.into_inner().node),
+        Ok(answer) => answer.map(Response::into_inner),
         Err(_) => Err(Status::deadline_exceeded(format!("expected an answer within {SIGHT:?}, saw none"))),
     };
     match answer {
-        Ok(node) if node.is_empty() => begin(rack, mac, network).await,
-        Ok(node) => tracing::debug!(%mac, node.id = %node, "a node without a task asks to boot"),
+        Ok(sighted) if sighted.node.is_empty() => begin(rack, mac, network).await,
+        Ok(SightMachineResponse { node, rack: own, .. }) if !own.is_empty() => {
+            let detail =
+                format!("it is a port of {node}, which is in {own}: it is served there, and not here");
+            rack.netboot.tell_of(mac, &node, EventKind::WrongNetwork, detail);
+        }
+        Ok(sighted) => tracing::debug!(%mac, node.id = sighted.node, "a node without a task asks to boot"),
         Err(status) => {
             tracing::debug!(%mac, %status, "not told whether this machine is known");
             if rack.discovery.told_unasked.due(Instant::now()) {
@@ -213,7 +249,7 @@ async fn sight(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac
 async fn begin(rack: &Rack, mac: MacAddr, network: &str) {
     let Some(segment) = rack.provisioning_named(network) else { return };
     let now = Instant::now();
-    rack.discovery.found.forget_old(now).into_iter().for_each(|mac| unpublish(rack, mac));
+    forget_old(rack, now).await;
     let begun = rack.discovery.found.begin(mac, (network, addresses(segment)), now);
     if has_place(rack, mac, begun, now) {
         tracing::info!(%mac, "an unknown machine gets the ramdisk");
@@ -239,10 +275,36 @@ fn has_place(rack: &Rack, mac: MacAddr, begun: Begun, now: Instant) -> bool {
     true
 }
 
+async fn forget_old(rack: &Rack, now: Instant) {
+    for mac in rack.discovery.found.forget_old(now) {
+        unpublish(rack, mac);
+        keep_boot(rack, mac).await;
+    }
+}
+
 /// It was given its script. A token lives for one boot.
 pub(crate) async fn script_given(rack: &Rack, mac: MacAddr) {
     rack.discovery.found.fetched(mac, Instant::now());
     serve(rack, mac).await;
+    keep_boot(rack, mac).await;
+}
+
+/// Whose boot this token is of, and what its use comes to: whoever has used it has used it after a restart too.
+pub(crate) async fn use_token(rack: &Rack, token: &str, key: &str) -> Option<(MacAddr, TokenUse)> {
+    let (mac, used) = rack.discovery.found.use_token(token, key)?;
+    if used == TokenUse::First {
+        keep_boot(rack, mac).await;
+    }
+    Some((mac, used))
+}
+
+/// The disk has what is so of it now: its boot, or that it is here no more.
+async fn keep_boot(rack: &Rack, mac: MacAddr) {
+    let (found, boots) = (Arc::clone(&rack.discovery.found), Arc::clone(&rack.discovery.boots));
+    let kept = tokio::task::spawn_blocking(move || boots.keep(&found, mac)).await;
+    if let Ok(Err(error)) = kept {
+        tracing::warn!(%mac, %error, "a machine that is being discovered is in memory only: after a restart it starts again");
+    }
 }
 
 /// It asks in another network than before.
@@ -276,11 +338,13 @@ async fn serve(rack: &Rack, mac: MacAddr) {
     }
 }
 
-/// Its ramdisk is there, for the first time in this boot: inventory is told, and it is switched off.
+/// Its ramdisk is there: inventory is told, and it is switched off. One that was here before is told of where nobody is at it,
+/// because this rackd has started since.
 pub(crate) fn registered(rack: &Arc<Rack>, mac: MacAddr, used: TokenUse, hardware: Option<Hardware>) {
-    let Some(inventory) = rack.discovery.inventory.clone().filter(|_| used == TokenUse::First) else {
+    let Some(inventory) = rack.discovery.inventory.clone() else { return };
+    if used != TokenUse::First && rack.discovery.found.said(mac).is_some() {
         return;
-    };
+    }
     let hardware = bounded(rack, mac, hardware.unwrap_or_default());
     // One that boots again and again, or says that it does, is reported by one task, as it was last.
     if !rack.discovery.found.say(mac, hardware) {
@@ -325,6 +389,7 @@ async fn inspect(rack: &Rack, mac: MacAddr) {
 
 async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr) {
     inspect(rack, mac).await;
+    crash::point("discovery", "inspected");
     let mut kept = None;
     for attempt in 1..=ATTEMPTS {
         let hardware = rack.discovery.found.said(mac);
@@ -376,6 +441,7 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
     }
     rack.discovery.found.end(mac);
     unpublish(rack, mac);
+    keep_boot(rack, mac).await;
 }
 
 /// Whatever becomes of this rackd, it is told.
@@ -391,13 +457,7 @@ fn report(rack: &Rack, mac: MacAddr, hardware: Option<Hardware>) -> ReportMachin
     let came = peer.and_then(|ip| rack.provisioning_at(ip)).map(|segment| segment.name.clone());
     let network = came.or_else(|| rack.discovery.found.network(mac)).unwrap_or_default();
     let ip = rack.netboot.table().entry(mac, &network).map(|entry| entry.ip.to_string());
-    // A tenant's machine is nobody's BMC. On a management network one may have a reservation.
-    let pool = |lease: &Lease| match lease.kind {
-        LeaseKind::Pool(_) if rack.provisioning_named(&lease.network).is_some() => true,
-        LeaseKind::Pool(_) | LeaseKind::Reserved => rack.is_management(&lease.network),
-        LeaseKind::Declined => false,
-    };
-    let given = rack.netboot.leases().into_iter().filter(pool).take(GIVEN);
+    let given = rack.netboot.leases().into_iter().filter(|lease| is_given(rack, lease)).take(GIVEN);
     let given = given
         .map(|lease| GivenAddress { mac_address: lease.mac.to_string(), ip_address: lease.ip.to_string() });
     ReportMachineRequest {
@@ -405,6 +465,16 @@ fn report(rack: &Rack, mac: MacAddr, hardware: Option<Hardware>) -> ReportMachin
         hardware,
         ip_address: ip.unwrap_or_default(),
         given: given.collect(),
+    }
+}
+
+/// Whether somebody has an address who may be a BMC. A tenant's machine is nobody's. On a management network one may have a
+/// reservation.
+fn is_given(rack: &Rack, lease: &Lease) -> bool {
+    match lease.kind {
+        LeaseKind::Pool(_) if rack.provisioning_named(&lease.network).is_some() => true,
+        LeaseKind::Pool(_) | LeaseKind::Reserved => rack.is_management(&lease.network),
+        LeaseKind::Declined => false,
     }
 }
 

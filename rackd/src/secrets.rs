@@ -38,7 +38,7 @@ pub(crate) struct Secrets {
 }
 
 /// A one-time token, valid for one boot of one machine.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BootToken {
     pub(crate) digest: String,
     /// SHA-256 of the public key that used it.

@@ -414,6 +414,7 @@ fn segment(config: &SegmentConfig) -> Segment {
     segment.behind_relay = config.behind_relay;
     segment.gateway = config.gateway;
     segment.dns.clone_from(&config.dns);
+    segment.dns6.clone_from(&config.dns6);
     segment.domain.clone_from(&config.domain);
     segment.lease_seconds = config.lease_seconds;
     segment.dhcp = match config.dhcp {

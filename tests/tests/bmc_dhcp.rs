@@ -2,6 +2,7 @@
 //! machine was ever switched on. Its DHCP client is udhcpc, as in many BMCs.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use farrier_identity::device::SelfSigned;
 use farrier_proto::types::{NodeVerb, ProvisionState};
 use farrier_sim::bmc::redfish::{Facts, Personality, RedfishConfig, RedfishHandle, RedfishServer};
 use farrier_sim::bmc::{BmcConfig, BmcServer, MemoryChassis, Secret};
-use farrier_sim::lab::{Installation, Place, Programs, RackConfig, Segment, run_on};
+use farrier_sim::lab::{Installation, Place, Programs, RackConfig, Segment, Service, run_on};
 use farrier_sim::media::Ramdisk;
 use farrier_sim::net::{Bridge, Netns};
 use farrier_sim::rack::Rack;
@@ -23,6 +24,19 @@ const PASSWORD: &str = "on-the-label";
 
 #[test]
 fn a_bmc_that_asks_for_an_address_is_discovered_and_becomes_a_node() {
+    with_rack(|farrier, rack| Box::pin(discovered(farrier, rack)));
+}
+
+/// It asks again half a day later.
+#[test]
+fn a_bmc_that_asked_while_the_centre_was_away_is_discovered_when_it_is_back_and_by_a_rackd_that_starts() {
+    with_rack(|farrier, rack| Box::pin(found_later(farrier, rack)));
+}
+
+type Work<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
+/// In an installation whose rack discovers, with a network of BMCs.
+fn with_rack(work: for<'a> fn(&'a mut Installation, &'a Rack) -> Work<'a>) {
     farrier_sim::cleanup::on_signals();
     let programs = Programs::beside_tests().unwrap();
     let rack = Rack::build().unwrap();
@@ -52,11 +66,55 @@ fn a_bmc_that_asks_for_an_address_is_discovered_and_becomes_a_node() {
         client.create_site("s1").await?;
         client.create_rack("r1", "s1").await?;
         farrier.start_rack("r1", &config).await?;
-        let ended = discovered(&farrier, &rack).await;
+        let ended = work(&mut farrier, &rack).await;
         ended.with_context(|| farrier.tails(40))?;
         farrier.shutdown().await
     });
     done.unwrap();
+}
+
+async fn found_later(farrier: &mut Installation, rack: &Rack) -> Result<()> {
+    farrier.kill(Service::Inventory);
+    let away = Plugged::into(rack, rack.provisioning(), 1, &["-V", "iDRAC", "-x", "hostname:idrac-ABC1234"])?;
+    let dell = away.serve_redfish().await?;
+    // It was looked at, and nobody said whose it is.
+    let log = farrier.log(Service::Rackd);
+    let put_off = async {
+        while !std::fs::read_to_string(&log)?.contains("their BMCs are looked at later") {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, put_off).await.context("it is not looked at")??;
+    farrier.restart(Service::Inventory).await?;
+    let seen = shown(farrier, &away.mac).await?;
+    ensure!(seen["bmc"]["driver"] == "idrac" && seen["bmc"]["maker"] == "Dell iDRAC", "{seen}");
+
+    // One in the network of BMCs, and its rackd ends before the centre is back.
+    farrier.kill(Service::Inventory);
+    let managed = Plugged::into(rack, rack.bmcs(), 5, &[])?;
+    let other = managed.serve_ipmi()?;
+    farrier.kill(Service::Rackd);
+    farrier.restart(Service::Inventory).await?;
+    farrier.restart(Service::Rackd).await?;
+    let seen = shown(farrier, &managed.mac).await?;
+    ensure!(seen["bmc"]["driver"] == "ipmi" && seen["bmc_address"] == managed.ip.to_string(), "{seen}");
+    dell.shutdown().await;
+    other.shutdown().await;
+    Ok(())
+}
+
+/// What is said of one that is discovered, as soon as it is.
+async fn shown(farrier: &Installation, mac: &str) -> Result<Value> {
+    let found = async {
+        loop {
+            if let Ok(text) = farrier.farrier(&["discovered", "show", mac, "-o", "json"]) {
+                return anyhow::Ok(serde_json::from_str(&text)?);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.with_context(|| format!("{mac} is not discovered"))?
 }
 
 async fn discovered(farrier: &Installation, rack: &Rack) -> Result<()> {
@@ -70,17 +128,6 @@ async fn discovered(farrier: &Installation, rack: &Rack) -> Result<()> {
     let other = Plugged::into(rack, rack.provisioning(), 3, &["-x", "hostname:web-1"])?;
     let _quiet = other.serve_redfish().await?;
 
-    let shown = async |mac: &str| -> Result<Value> {
-        let found = async {
-            loop {
-                if let Ok(text) = farrier.farrier(&["discovered", "show", mac, "-o", "json"]) {
-                    return anyhow::Ok(serde_json::from_str(&text)?);
-                }
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, found).await.with_context(|| format!("{mac} is not discovered"))?
-    };
     // In the network of BMCs nobody has to say that it is one; the first has an address of its own there.
     let reserved = Plugged::into(rack, rack.bmcs(), 4, &[])?;
     ensure!(reserved.ip == RESERVED, "{}", reserved.ip);
@@ -89,17 +136,17 @@ async fn discovered(farrier: &Installation, rack: &Rack) -> Result<()> {
     ensure!(pooled.ip.octets().starts_with(&[10, 92, 0]) && pooled.ip.octets()[3] >= 100, "{}", pooled.ip);
     let fourth = pooled.serve_ipmi()?;
     for (of, driver) in [(&reserved, "idrac"), (&pooled, "ipmi")] {
-        let seen = shown(&of.mac).await?;
+        let seen = shown(farrier, &of.mac).await?;
         ensure!(seen["bmc"]["driver"] == driver && seen["bmc_address"] == of.ip.to_string(), "{seen}");
         farrier.farrier(&["discovered", "forget", &of.mac])?;
     }
     nobody_boots_among_bmcs(farrier, rack)?;
-    let seen = shown(&redfish.mac).await?;
+    let seen = shown(farrier, &redfish.mac).await?;
     ensure!(seen["bmc"]["driver"] == "idrac" && seen["bmc"]["maker"] == "Dell iDRAC", "{seen}");
     ensure!(seen["bmc_address"] == redfish.ip.to_string() && seen["boot_mac_address"] == "", "{seen}");
     let pin: String = redfish.tls.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect();
     ensure!(seen["bmc"]["certificate_sha256"] == pin, "{seen}");
-    let seen = shown(&ipmi.mac).await?;
+    let seen = shown(farrier, &ipmi.mac).await?;
     ensure!(seen["bmc"]["driver"] == "ipmi" && seen["bmc"]["maker"] == "HPE iLO", "{seen}");
 
     // By what the rack saw, and by what is on the label.

@@ -6,7 +6,7 @@ use farrier_proto::inventory::node_service_client::NodeServiceClient;
 use farrier_proto::types::NodeVerb;
 use farrier_sim::bmc::PowerState;
 use farrier_sim::lab::Service;
-use farrier_sim::pretend::Event;
+use farrier_sim::pretend::{Event, PretendOptions};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -23,13 +23,7 @@ async fn an_unknown_machine_is_found_and_becomes_a_node() {
     assert_eq!(machine["name"], format!("discovered/{}", mac.replace(':', "-")));
     assert_eq!((&machine["rack"], &machine["boot_mac_address"]), (&"racks/r".into(), &mac.as_str().into()));
     assert_eq!(machine["hardware"]["system"]["serial_number"], "n0");
-    let off = async {
-        while site.nodes[0].power().await != PowerState::Off {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    within(&site, "it switches itself off", off).await;
-    assert_eq!(site.nodes[0].events().last(), Some(&Event::SwitchedOff));
+    switched_off(&site).await;
 
     // What was seen of it, as it was decided.
     let log = site.installation.farrier(&["rack", "dhcp", "log", "r", "--mac", &mac, "-o", "json"]).unwrap();
@@ -114,6 +108,63 @@ async fn a_default_password_is_replaced_when_the_machine_is_first_managed() {
     site.installation.farrier(&on).unwrap();
     assert_eq!(site.password(), replaced);
     site.shutdown().await;
+}
+
+/// Between a stranger's agent and the report of what it is: nobody else would ever switch it off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_rackd_strands_no_machine_that_is_being_discovered() {
+    let mut site = strangers().await;
+    let crash = [("FARRIER_CRASH_AT", "discovery:inspected")];
+    site.installation.restart_with(Service::Rackd, &crash).await.unwrap();
+    site.nodes[0].switch_on().await;
+    within(&site, "the agent runs", site.nodes[0].wait_for(|all| all.contains(&Event::AgentStarted))).await;
+    site.installation.wait_ended(Service::Rackd).await.unwrap();
+    site.installation.restart(Service::Rackd).await.unwrap();
+    found(&site).await;
+    switched_off(&site).await;
+    assert_eq!(site.nodes[0].counters().agent_runs, 1, "it is the same boot");
+    // What was kept of it is gone with it.
+    let kept = site.installation.data(Service::Rackd).join("discovered");
+    let gone = async {
+        while std::fs::read_dir(&kept).unwrap().next().is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(&site, "nothing is left of it on disk", gone).await;
+
+    // With a disk that has lost it, the machine starts again by itself, asks anew, and is found.
+    let mac = site.nodes[0].mac_address();
+    site.installation.farrier(&["discovered", "forget", &mac]).unwrap();
+    site.installation.restart_with(Service::Rackd, &crash).await.unwrap();
+    site.nodes[0].switch_on().await;
+    site.installation.wait_ended(Service::Rackd).await.unwrap();
+    std::fs::remove_dir_all(&kept).unwrap();
+    site.installation.restart(Service::Rackd).await.unwrap();
+    within(&site, "it starts again", site.nodes[0].wait_for(|all| all.contains(&Event::Restarted))).await;
+    found(&site).await;
+    switched_off(&site).await;
+    assert_eq!(site.nodes[0].counters().agent_runs, 3);
+    site.shutdown().await;
+}
+
+/// One machine, which nobody described, and which waits a second for a rackd that does not know it.
+async fn strangers() -> Site {
+    let hasty = |options: &mut PretendOptions| options.limits.unknown_patience = Duration::from_secs(1);
+    let mut site = Site::enrolled_with(1, hasty).await;
+    let mut nodes = NodeServiceClient::new(site.client.inventory.clone());
+    nodes.delete_node(DeleteNodeRequest { name: "nodes/n0".into(), ..Default::default() }).await.unwrap();
+    site.set_discovery().await;
+    site
+}
+
+async fn switched_off(site: &Site) {
+    let off = async {
+        while site.nodes[0].power().await != PowerState::Off {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(site, "it switches itself off", off).await;
+    assert_eq!(site.nodes[0].events().last(), Some(&Event::SwitchedOff));
 }
 
 /// The one machine that was discovered.

@@ -108,6 +108,9 @@ impl Machine for AtItsFifthWord {
     fn power_off(&self) -> io::Result<()> {
         self.machine.power_off()
     }
+    fn restart(&self) -> io::Result<()> {
+        self.machine.restart()
+    }
 }
 
 #[tokio::test]

@@ -69,6 +69,11 @@ impl Machine for LinuxMachine {
         rustix::fs::sync();
         Ok(reboot(RebootCommand::PowerOff)?)
     }
+
+    fn restart(&self) -> io::Result<()> {
+        rustix::fs::sync();
+        Ok(reboot(RebootCommand::Restart)?)
+    }
 }
 
 /// Zero means no discard (Linux Documentation/ABI/stable/sysfs-block).

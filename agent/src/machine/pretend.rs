@@ -41,6 +41,7 @@ pub struct PretendMachine {
     efi_vars: Option<EfiVarDir>,
     boot_id: String,
     off: AtomicBool,
+    restarted: AtomicBool,
 }
 
 impl PretendMachine {
@@ -89,6 +90,7 @@ impl PretendMachine {
             efi_vars: None,
             boot_id: uuid::Uuid::new_v4().to_string(),
             off: AtomicBool::new(false),
+            restarted: AtomicBool::new(false),
         })
     }
 
@@ -111,6 +113,11 @@ impl PretendMachine {
     /// True after [`Machine::power_off`].
     pub fn is_off(&self) -> bool {
         self.off.load(Ordering::Acquire)
+    }
+
+    /// True after [`Machine::restart`].
+    pub fn is_restarted(&self) -> bool {
+        self.restarted.load(Ordering::Acquire)
     }
 }
 
@@ -136,6 +143,11 @@ impl Machine for PretendMachine {
 
     fn power_off(&self) -> io::Result<()> {
         self.off.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn restart(&self) -> io::Result<()> {
+        self.restarted.store(true, Ordering::Release);
         Ok(())
     }
 }

@@ -15,9 +15,10 @@ use farrier_proto::agent::{
     FailureReason, RegisterRequest, RegisterResponse, SessionRequest, SessionResponse,
 };
 use farrier_proto::types::Hardware;
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -27,7 +28,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 const TOKEN: &str = "one-time";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -37,6 +39,8 @@ struct Rack {
     authority: Authority,
     token_used_by: Mutex<Option<[u8; 32]>>,
     registrations: AtomicUsize,
+    /// Its journal is lost, or the task has ended.
+    forgets: AtomicBool,
     sessions: mpsc::UnboundedSender<Session>,
 }
 
@@ -83,6 +87,10 @@ impl AgentService for Service {
         request: Request<RegisterRequest>,
     ) -> Result<Response<RegisterResponse>, Status> {
         self.0.registrations.fetch_add(1, Ordering::SeqCst);
+        if self.0.forgets.load(Ordering::SeqCst) {
+            let why = ErrorDetails::with_error_info("TOKEN_UNKNOWN", "farrier", HashMap::new());
+            return Err(Status::with_error_details(Code::PermissionDenied, "no such boot", why));
+        }
         let request = request.into_inner();
         let key = request_key_digest(&request.csr_der).unwrap();
         let used_by = *self.0.token_used_by.lock().unwrap().get_or_insert(key);
@@ -101,7 +109,7 @@ impl AgentService for Service {
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let peer = request.extensions().get::<Peer>().and_then(|p| p.identity.clone());
-        if peer != Some(Identity::Node("n1".into())) {
+        if peer != Some(Identity::Node("n1".into())) || self.0.forgets.load(Ordering::SeqCst) {
             return Err(Status::unauthenticated("a node's certificate is needed"));
         }
         let (commands, outbox) = mpsc::channel(8);
@@ -125,6 +133,7 @@ impl Rackd {
             authority: Authority::generate("test").unwrap().0,
             token_used_by: Mutex::default(),
             registrations: AtomicUsize::new(0),
+            forgets: AtomicBool::new(false),
             sessions: tx,
         };
         let address = ([127, 0, 0, 1], 0).into();
@@ -358,6 +367,34 @@ async fn the_token_is_not_shown_to_a_rackd_of_another_authority() {
     assert_eq!(rackd.registrations(), 0);
 }
 
+/// Its task has ended, or its rackd has lost what it was told of a stranger: it waits for nobody for ever.
+#[tokio::test]
+async fn a_machine_of_whose_boot_rackd_knows_nothing_starts_again_and_not_because_rackd_is_away() {
+    let mut rackd = Rackd::start();
+    let mut config = rackd.config();
+    config.limits.unknown_patience = Duration::from_millis(300);
+    let dir = tempfile::tempdir().unwrap();
+    let disk = PretendDisk::new(dir.path(), "vda", 1 << 20);
+    let machine = Arc::new(PretendMachine::new("n1", "52:54:00:00:00:01", vec![disk]).unwrap());
+    let agent = tokio::spawn(run(machine.clone(), config, CancellationToken::new()));
+    let (session, _) = rackd.session().await;
+    drop(session);
+    // Twice as long as it waits for one that does not know it.
+    rackd.kill();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    rackd.restart();
+    let (session, _) = rackd.session().await;
+    assert!(!machine.is_restarted() && !agent.is_finished());
+
+    rackd.rack.forgets.store(true, Ordering::SeqCst);
+    let before = rackd.registrations();
+    drop(session);
+    let ended = timeout(Duration::from_secs(20), agent).await.expect("it starts again");
+    assert_eq!(ended.unwrap(), Ended::Restarted);
+    assert!(machine.is_restarted() && !machine.is_off());
+    assert!(rackd.registrations() > before + 1, "it asked more than once");
+}
+
 /// A driver with a bug.
 struct Haunted(PretendMachine);
 
@@ -376,6 +413,9 @@ impl Machine for Haunted {
     }
     fn power_off(&self) -> io::Result<()> {
         self.0.power_off()
+    }
+    fn restart(&self) -> io::Result<()> {
+        self.0.restart()
     }
 }
 

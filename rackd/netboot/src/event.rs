@@ -114,7 +114,7 @@ pub enum EventKind {
         /// The network whose pool it is.
         network: String,
     },
-    /// A known machine on a network where nothing is reserved for it.
+    /// A known machine on a network where nothing is reserved for it, or in another rack than its own.
     WrongNetwork,
     /// Firmware that wants to boot, on a network of BMCs, where it gets no answer. Told once a minute for each address.
     BootsOnManagement {

@@ -243,6 +243,11 @@ impl Netboot {
         self.shared.events.emit_from(from, self.shared.who(from), kind, detail);
     }
 
+    /// What somebody else knows of a port that asked.
+    pub fn tell_of(&self, mac: MacAddr, node: &str, kind: EventKind, detail: String) {
+        self.shared.events.emit(Some(mac), Some(node), kind, detail);
+    }
+
     /// What happened so far, counted, in the text format of Prometheus.
     #[must_use]
     pub fn metrics(&self) -> String {

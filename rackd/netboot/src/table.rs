@@ -41,6 +41,8 @@ pub struct Segment {
     pub gateway: Option<Ipv4Addr>,
     /// Name servers (option 6), at most 8 are sent.
     pub dns: Vec<Ipv4Addr>,
+    /// Name servers for those that ask by DHCPv6 (RFC 3646 §3, option 23), at most 8 are sent.
+    pub dns6: Vec<Ipv6Addr>,
     /// Domain name (option 15).
     pub domain: Option<String>,
     /// Lease time in seconds (option 51); T1 is a half of it, T2 seven eighths (RFC 2131 §4.4.5).
@@ -157,6 +159,7 @@ impl Segment {
             prefix: prefix.min(32),
             gateway: None,
             dns: Vec::new(),
+            dns6: Vec::new(),
             domain: None,
             lease_seconds: 3600,
             dhcp: Dhcp::Ours,

@@ -23,6 +23,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Names of BMCs that were resolved to an address, the last time that they were.
+pub(crate) fn names_at(ip: IpAddr) -> Vec<String> {
+    names::NAMES.at(ip)
+}
+
 /// A BMC that a driver was found for.
 #[derive(Debug, Clone)]
 pub(crate) struct Opened {

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -37,6 +37,16 @@ impl Names {
     pub(super) async fn resolve(&self, host: &str) -> Option<SocketAddr> {
         let name = host.to_owned();
         self.resolve_by(host, async move { Ok(tokio::net::lookup_host((name, 0)).await?.next()) }).await
+    }
+
+    /// The names that had this address last; some of them, where there are many.
+    pub(super) fn at(&self, ip: IpAddr) -> Vec<String> {
+        let known = self.known();
+        let its = known.iter().filter(|(_, known)| known.addr.ip().to_canonical() == ip);
+        let mut names: Vec<_> = its.map(|(name, _)| name.clone()).collect();
+        names.sort_unstable();
+        names.truncate(OF_ONE);
+        names
     }
 
     async fn resolve_by<F>(&self, host: &str, lookup: F) -> Option<SocketAddr>
@@ -96,6 +106,8 @@ const AT_ONCE: usize = 32;
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Names that are kept: more than any rack has.
 const MOST: usize = 100_000;
+/// Names of one address that are told.
+const OF_ONE: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -122,6 +134,7 @@ mod tests {
         let begin = Instant::now();
         assert_eq!(names.resolve_by("a", std::future::pending()).await, Some(addr(2)));
         assert!(begin.elapsed() <= PATIENCE + Duration::from_millis(2));
+        assert_eq!((names.at(addr(2).ip()), names.at(addr(1).ip())), (vec!["a".to_owned()], Vec::new()));
         tokio::time::advance(KEPT).await;
         assert_eq!(names.resolve_by("a", fails()).await, None);
     }

@@ -59,6 +59,8 @@ pub struct SegmentConfig {
     pub prefix: u8,
     pub gateway: Option<Ipv4Addr>,
     pub dns: Vec<Ipv4Addr>,
+    /// Name servers that DHCPv6 tells (option 23).
+    pub dns6: Vec<Ipv6Addr>,
     /// Domain name (DHCP option 15).
     pub domain: Option<String>,
     /// How long a machine has its address without renewing it, in seconds: so long may rackd be away.
@@ -102,6 +104,8 @@ pub(super) struct RawSegment {
     gateway: Option<Ipv4Addr>,
     #[serde(default)]
     dns: Vec<Ipv4Addr>,
+    #[serde(default)]
+    dns6: Vec<Ipv6Addr>,
     domain: Option<String>,
     lease_seconds: Option<u32>,
     #[serde(default)]
@@ -150,6 +154,23 @@ pub(super) fn check(raw: Vec<RawSegment>) -> Result<Vec<SegmentConfig>, BadConfi
     }
     Ok(segments)
 }
+
+/// Where firmware is sent to a name, whoever tells it the name has to tell it a name server too.
+pub(super) fn resolve(name: &str, segments: &[SegmentConfig]) -> Result<(), BadConfig> {
+    for segment in segments.iter().filter(|s| s.role != Role::Management && s.is_served()) {
+        let ours = matches!(segment.dhcp, DhcpMode::Authoritative | DhcpMode::Reservations);
+        if ours && segment.dns.is_empty() {
+            return Err(bad(&segment.name, "dns", NAME_SERVER, &format!("none, and https.name {name}")));
+        }
+        if segment.dhcp6.is_some() && segment.dns6.is_empty() {
+            return Err(bad(&segment.name, "dns6", NAME_SERVER, &format!("none, and https.name {name}")));
+        }
+    }
+    Ok(())
+}
+
+const NAME_SERVER: &str =
+    "a name server where rackd gives addresses: machines are sent to https.name, and have to resolve it";
 
 /// IPv6 of a segment behind a relay, against the others.
 fn check_six(far: &SegmentConfig, segments: &[SegmentConfig]) -> Result<(), BadConfig> {
@@ -262,6 +283,9 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
         return Err(bad("dhcp", "an interface to serve it on, or behind_relay", "neither"));
     }
     let dhcp6 = six(&raw, (first, last))?;
+    if let Some(server) = raw.dns6.first().filter(|_| dhcp6.is_none()) {
+        return Err(bad("dns6", "none unless dhcp6 = \"reservations\"", &server.to_string()));
+    }
     let advertises = !raw.interface.is_empty()
         && !management
         && (dhcp6.is_some() || matches!(dhcp, DhcpMode::Authoritative | DhcpMode::Reservations));
@@ -305,6 +329,7 @@ fn segment(raw: RawSegment) -> Result<SegmentConfig, BadConfig> {
         prefix,
         gateway: raw.gateway,
         dns: raw.dns,
+        dns6: raw.dns6,
         domain: raw.domain,
         lease_seconds,
         dhcp,

@@ -273,6 +273,42 @@ fn each_mistake_names_its_key() {
     }
 }
 
+/// Firmware is sent to the name that the certificate has, and boots nothing where it cannot resolve it.
+#[test]
+fn a_name_that_machines_are_sent_to_wants_a_name_server_where_rackd_gives_addresses() {
+    let with = |segment: &str, name: &str| {
+        let https = format!("https = {{ listen = \"[::]:8443\", certificate = \"/c\", key = \"/k\"{name} }}");
+        let text = GOOD.replace("ramdisk =", &format!("http_listen = \"[::]:8080\"\n{https}\nramdisk ="));
+        Config::parse(&text.replace("pool =", &format!("{segment}\npool =")))
+    };
+    let six = "dhcp6 = \"reservations\"\naddress6 = \"2001:db8::1/64\"";
+    let (dns, dns6) = ("dns = [\"10.90.0.2\"]", "dns6 = [\"2001:db8::2\"]");
+    let both = format!("{six}\n{dns}");
+    for (segment, missing) in [
+        (String::new(), Some("segment provisioning: dns:")),
+        (dns.to_owned(), None),
+        ("dhcp = \"proxy\"".to_owned(), None),
+        (both.clone(), Some("segment provisioning: dns6:")),
+        (format!("{six}\n{dns6}"), Some("segment provisioning: dns:")),
+        (format!("{both}\n{dns6}"), None),
+    ] {
+        let parsed = with(&segment, ", name = \"r1.example\"").map_err(|error| error.to_string());
+        match (parsed, missing) {
+            (Ok(_), None) => {}
+            (Err(error), Some(key)) => {
+                assert!(error.contains(key) && error.contains("r1.example"), "{error}")
+            }
+            (parsed, _) => panic!("{segment}: {parsed:?}"),
+        }
+        if !segment.contains("dns6") || segment.contains(six) {
+            with(&segment, "").unwrap();
+        }
+    }
+    let error = with(dns6, "").unwrap_err().to_string();
+    assert!(error.contains("provisioning: dns6"), "{error}");
+    assert_eq!(with(&format!("{both}\n{dns6}"), "").unwrap().segments[0].dns6.len(), 1);
+}
+
 /// Which of two machines asks is told by its address, and so is whose boot script it gets.
 #[test]
 fn tenants_of_one_rack_have_subnets_of_their_own_where_rackd_answers() {

@@ -1,14 +1,17 @@
 //! BMCs that ask for an address in a provisioning network, recognised by what they say there or by the plan; and whoever asks
 //! in a management network, which is there for BMCs: asked without a password what they speak, and reported.
+//!
+//! They are heard when they ask, and their leases say who was missed: before this rackd started, in a storm of events, while the
+//! centre was away. A BMC asks twice a day.
 
-use super::{ATTEMPTS, RETRY, may_pass};
+use super::{ATTEMPTS, RETRY, is_given, may_pass};
 use crate::config::BmcDiscovery;
 use crate::rack::Rack;
 use farrier_bmc::Deadline;
-use farrier_netboot::{BootEvent, EventKind, MacAddr};
+use farrier_netboot::{BootEvent, EventKind, Lease, MacAddr};
 use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
 use farrier_proto::inventory::{ReportBmcRequest, SightMachineRequest};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,15 +36,24 @@ pub(super) async fn look(rack: Arc<Rack>) {
         return;
     }
     let mut events = rack.netboot.events();
-    let (mut looks, mut known, mut queue) = (JoinSet::new(), LookedAt::default(), Queue::default());
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looks: JoinSet<Option<Guest>> = JoinSet::new();
+    let (mut known, mut queue) = (LookedAt::default(), Queue::default());
+    // What they say they are is in no lease.
+    let mut later = Queue::default();
     loop {
         tokio::select! {
             () = rack.shutdown.cancelled() => return,
             Some(done) = looks.join_next() => {
                 // One that panicked is a bug, told where it happened: it is not begun again at each renewal.
-                if let Ok(Some(Guest { mac, ip, .. })) = done {
-                    known.forget(mac, ip);
+                if let Ok(Some(guest)) = done && known.forget(guest.mac, guest.ip) {
+                    later.push(guest);
                 }
+            }
+            _ = sweep.tick() => {
+                std::iter::from_fn(|| later.next()).for_each(|guest| queue.push(guest));
+                missed(&rack, &mut known).for_each(|guest| queue.push(guest));
             }
             event = events.recv() => match event {
                 Ok(event) => {
@@ -49,7 +61,7 @@ pub(super) async fn look(rack: Arc<Rack>) {
                         queue.push(guest);
                     }
                 }
-                // Who was missed renews its lease.
+                // Whose events they were is not known; their leases are, and swept within a minute.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
@@ -57,12 +69,25 @@ pub(super) async fn look(rack: Arc<Rack>) {
         while looks.len() < LOOKS
             && let Some(guest) = queue.next()
         {
-            if known.begin(guest.mac, guest.ip, Instant::now()) {
+            if known.begin(&guest, Instant::now()) {
                 let (rack, inventory) = (Arc::clone(&rack), inventory.clone());
                 looks.spawn(async move { (!look_at(&rack, inventory, guest).await).then_some(guest) });
             }
         }
     }
+}
+
+/// Who has an address and was never looked at there.
+fn missed(rack: &Rack, known: &mut LookedAt) -> impl Iterator<Item = Guest> {
+    let leases: Vec<Lease> =
+        rack.netboot.leases().into_iter().filter(|lease| is_given(rack, lease)).collect();
+    known.keep(&leases, Instant::now());
+    let new = leases.into_iter().filter(|lease| !known.is_noted(lease.mac, lease.ip));
+    let guest = |lease: Lease| {
+        let managed = rack.is_management(&lease.network);
+        Guest { mac: lease.mac, ip: lease.ip, maker: None, managed }
+    };
+    new.map(guest).collect::<Vec<_>>().into_iter()
 }
 
 /// Who waits for a look: a row of machines that powers on has more BMCs than are looked at at once. Each once, as it was last.
@@ -73,10 +98,13 @@ struct Queue {
 }
 
 impl Queue {
+    /// What it said that it is stays, where nothing is said now.
     fn push(&mut self, guest: Guest) {
         if self.guests.len() >= KNOWN && !self.guests.contains_key(&guest.mac) {
             return;
         }
+        let before = self.guests.get(&guest.mac).and_then(|before| before.maker);
+        let guest = Guest { maker: guest.maker.or(before), ..guest };
         if self.guests.insert(guest.mac, guest).is_none() {
             self.order.push_back(guest.mac);
         }
@@ -90,29 +118,58 @@ impl Queue {
 
 /// When each was looked at, and where.
 #[derive(Debug, Default)]
-struct LookedAt(HashMap<MacAddr, (Instant, Ipv4Addr)>);
+struct LookedAt(HashMap<MacAddr, Look>);
+
+#[derive(Debug)]
+struct Look {
+    at: Instant,
+    ip: Ipv4Addr,
+    /// It said that it is a BMC.
+    said: bool,
+}
+
+impl Look {
+    fn is_recent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < AGAIN
+    }
+}
 
 impl LookedAt {
     /// Whether it is to be looked at now, which is noted then.
-    fn begin(&mut self, mac: MacAddr, ip: Ipv4Addr, now: Instant) -> bool {
-        self.0.retain(|_, (at, _)| now.saturating_duration_since(*at) < AGAIN);
-        if self.is_noted(mac, ip) || self.0.len() >= KNOWN {
+    fn begin(&mut self, guest: &Guest, now: Instant) -> bool {
+        let (mac, said) = (guest.mac, guest.maker.is_some());
+        // One that was looked at by its lease alone may have more to say.
+        let as_now = |look: &&Look| look.ip == guest.ip && look.is_recent(now) && (look.said || !said);
+        if self.0.get(&mac).filter(as_now).is_some() {
             return false;
         }
-        self.0.insert(mac, (now, ip));
+        if self.0.len() >= KNOWN && !self.0.contains_key(&mac) {
+            self.0.retain(|_, look| look.is_recent(now));
+            if self.0.len() >= KNOWN {
+                return false;
+            }
+        }
+        self.0.insert(mac, Look { at: now, ip: guest.ip, said });
         true
     }
 
-    /// The look did not come to its end: it is looked at when it asks again. Where it has another address by now, another
-    /// look has begun.
-    fn forget(&mut self, mac: MacAddr, ip: Ipv4Addr) {
-        if self.is_noted(mac, ip) {
+    /// The look did not come to its end. Where it has another address by now, another look has begun: `false`.
+    fn forget(&mut self, mac: MacAddr, ip: Ipv4Addr) -> bool {
+        let its = self.is_noted(mac, ip);
+        if its {
             self.0.remove(&mac);
         }
+        its
+    }
+
+    /// Those whose leases ended long ago are looked at when they come again.
+    fn keep(&mut self, leases: &[Lease], now: Instant) {
+        let here: HashSet<MacAddr> = leases.iter().map(|lease| lease.mac).collect();
+        self.0.retain(|mac, look| here.contains(mac) || look.is_recent(now));
     }
 
     fn is_noted(&self, mac: MacAddr, ip: Ipv4Addr) -> bool {
-        self.0.get(&mac).is_some_and(|(_, at)| *at == ip)
+        self.0.get(&mac).is_some_and(|look| look.ip == ip)
     }
 }
 
@@ -136,6 +193,9 @@ async fn look_at(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, g
         Ok(answer) => answer.into_inner(),
         Err(status) => {
             tracing::debug!(%mac, %status, "not told whether this address is known");
+            if rack.discovery.told_bmcs.due(Instant::now()) {
+                tracing::warn!(%mac, %status, "not told whether addresses are known: their BMCs are looked at later");
+            }
             return !may_pass(&status);
         }
     };
@@ -156,6 +216,7 @@ async fn look_at(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, g
             driver: seen.driver.to_owned(),
             certificate_sha256: seen.certificate_sha256,
             maker: maker.unwrap_or_default().to_owned(),
+            names: crate::bmc::names_at(ip.into()),
         };
         return report(inventory, mac, request).await;
     }
@@ -193,6 +254,8 @@ const PAUSES: &[u64] = &[0, 2, 5, 15, 30, 60, 120];
 const PROBE: Duration = Duration::from_secs(20);
 /// Who renews its lease is looked at again after this.
 const AGAIN: Duration = Duration::from_secs(3600);
+/// Between two looks at who has a lease.
+const SWEEP: Duration = Duration::from_secs(60);
 /// Addresses remembered, and looked at at once: strangers can make up more.
 const KNOWN: usize = 4096;
 const LOOKS: usize = 64;
@@ -200,42 +263,74 @@ const LOOKS: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture;
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
     const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
     const MOVED: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 8);
+    const AT: Guest = Guest { mac: MAC, ip: IP, maker: None, managed: false };
+    const ELSEWHERE: Guest = Guest { ip: MOVED, ..AT };
 
     #[test]
     fn who_renews_is_looked_at_once_an_hour_and_sooner_when_the_look_came_to_nothing() {
         let (mut known, now) = (LookedAt::default(), Instant::now());
-        assert!(known.begin(MAC, IP, now));
-        assert!(!known.begin(MAC, IP, now + AGAIN / 2), "it renews its lease");
-        assert!(known.begin(MAC, IP, now + AGAIN));
-        known.forget(MAC, IP);
-        assert!(known.begin(MAC, IP, now + AGAIN), "the centre was away");
+        assert!(known.begin(&AT, now));
+        assert!(!known.begin(&AT, now + AGAIN / 2), "it renews its lease");
+        assert!(known.begin(&AT, now + AGAIN));
+        assert!(known.forget(MAC, IP));
+        assert!(known.begin(&AT, now + AGAIN), "the centre was away");
+        let named = Guest { maker: Some("OpenBMC"), ..AT };
+        assert!(known.begin(&named, now + AGAIN), "its lease did not say that");
+        assert!(!known.begin(&named, now + AGAIN) && !known.begin(&AT, now + AGAIN));
     }
 
     #[test]
     fn a_look_at_its_old_address_ends_no_look_at_the_new_one() {
         let (mut known, now) = (LookedAt::default(), Instant::now());
-        assert!(known.begin(MAC, IP, now) && known.begin(MAC, MOVED, now));
-        known.forget(MAC, IP);
-        assert!(!known.begin(MAC, MOVED, now));
+        assert!(known.begin(&AT, now) && known.begin(&ELSEWHERE, now));
+        assert!(!known.forget(MAC, IP));
+        assert!(!known.begin(&ELSEWHERE, now));
+    }
+
+    #[tokio::test]
+    async fn who_was_missed_is_known_by_its_lease_and_looked_at_once_as_long_as_it_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let rack = fixture::rack(dir.path(), &[9]).await;
+        let (mut known, now) = (LookedAt::default(), Instant::now());
+        assert_eq!(missed(&rack, &mut known).count(), 0);
+        let lease = Lease {
+            mac: MAC,
+            ip: IP,
+            network: "row-1".to_owned(),
+            expires_at: std::time::SystemTime::now(),
+            kind: farrier_netboot::LeaseKind::Reserved,
+        };
+        assert!(!is_given(&rack, &lease), "a machine of the rack");
+        assert!(known.begin(&AT, now));
+        known.keep(std::slice::from_ref(&lease), now + AGAIN * 9);
+        assert!(known.is_noted(MAC, IP) && !known.is_noted(MAC, MOVED));
+        known.keep(&[], now + AGAIN / 2);
+        assert!(known.is_noted(MAC, IP));
+        known.keep(&[], now + AGAIN);
+        assert!(!known.is_noted(MAC, IP), "its lease has ended");
     }
 
     #[test]
     fn a_row_of_bmcs_waits_its_turn_each_where_it_is_now_and_a_flood_is_bounded() {
         let guest = |n: usize, ip| {
             let [.., a, b] = n.to_be_bytes();
-            Guest { mac: MacAddr([2, 0, 0, 1, a, b]), ip, maker: None, managed: false }
+            Guest { mac: MacAddr([2, 0, 0, 1, a, b]), ip, ..AT }
         };
         let mut queue = Queue::default();
         for (n, ip) in [(1, IP), (2, IP), (1, MOVED)] {
             queue.push(guest(n, ip));
         }
-        let turns: Vec<_> =
-            std::iter::from_fn(|| queue.next()).map(|guest| (guest.mac.0[5], guest.ip)).collect();
-        assert_eq!(turns, [(1, MOVED), (2, IP)]);
+        queue.push(Guest { maker: Some("OpenBMC"), ..guest(3, IP) });
+        queue.push(guest(3, IP));
+        let turns: Vec<_> = std::iter::from_fn(|| queue.next())
+            .map(|guest| (guest.mac.0[5], guest.ip, guest.maker))
+            .collect();
+        assert_eq!(turns, [(1, MOVED, None), (2, IP, None), (3, IP, Some("OpenBMC"))]);
         (0..KNOWN * 2).for_each(|n| queue.push(guest(n, IP)));
         assert_eq!((queue.order.len(), queue.guests.len()), (KNOWN, KNOWN));
     }
@@ -247,8 +342,8 @@ mod tests {
             let [.., a, b] = index.to_be_bytes();
             MacAddr([2, 0, 0, 1, a, b])
         };
-        assert!((0..KNOWN).all(|index| known.begin(stranger(index), IP, now)));
-        assert!(!known.begin(MAC, IP, now));
-        assert!(known.begin(MAC, IP, now + AGAIN));
+        assert!((0..KNOWN).all(|index| known.begin(&Guest { mac: stranger(index), ..AT }, now)));
+        assert!(!known.begin(&AT, now));
+        assert!(known.begin(&AT, now + AGAIN));
     }
 }

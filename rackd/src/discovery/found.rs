@@ -1,11 +1,14 @@
-//! Unknown machines on their way through the ramdisk, in memory: after a restart of rackd they ask again.
+//! Unknown machines on their way through the ramdisk. Of those that were given its script the disk knows too (`boots.rs`); whoever
+//! only asked before a restart of rackd asks again.
 
+use super::files::MOST;
 use super::identity;
 use crate::agents::AgentSlot;
-use crate::secrets::{Secrets, TokenUse};
+use crate::secrets::{BootToken, Secrets, TokenUse};
 use farrier_identity::Identity;
 use farrier_netboot::MacAddr;
 use farrier_proto::types::Hardware;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,6 +31,13 @@ struct One {
     said: Option<Hardware>,
 }
 
+/// What is kept of one on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Boot {
+    networks: Vec<String>,
+    tokens: Vec<BootToken>,
+}
+
 /// What comes of a machine that asks to begin.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Begun {
@@ -38,6 +48,30 @@ pub(super) enum Begun {
 }
 
 impl Found {
+    /// Those that were under way when this rackd ended. What they said of themselves they say again.
+    pub(super) fn load(&self, boots: impl IntoIterator<Item = (MacAddr, Boot)>, now: Instant) {
+        let mut all = self.lock();
+        for (mac, boot) in boots.into_iter().take(MOST) {
+            let mut one = One { networks: boot.networks, fetched: true, ..One::new(now) };
+            one.secrets.boot_tokens = boot.tokens;
+            all.insert(mac, one);
+        }
+    }
+
+    /// What is to be kept of one, if anything: it was given its script.
+    pub(super) fn boot(&self, mac: MacAddr) -> Option<Boot> {
+        let all = self.lock();
+        let one = all.get(&mac).filter(|one| one.fetched)?;
+        Some(Boot { networks: one.networks.clone(), tokens: one.secrets.boot_tokens.clone() })
+    }
+
+    /// All of them, in the order of their addresses.
+    pub(super) fn ports(&self) -> Vec<MacAddr> {
+        let mut ports: Vec<_> = self.lock().keys().copied().collect();
+        ports.sort_unstable_by_key(|mac| mac.0);
+        ports
+    }
+
     /// A machine begins, or begins again, in a network that has so many addresses. Each takes one, and nodes need some too:
     /// they have half of them, at most.
     pub(super) fn begin(&self, mac: MacAddr, place: (&str, u32), now: Instant) -> Begun {
@@ -107,7 +141,11 @@ impl Found {
     pub(crate) fn use_token(&self, token: &str, key: &str) -> Option<(MacAddr, TokenUse)> {
         self.lock().iter_mut().find_map(|(mac, one)| match one.secrets.use_boot_token(token, key) {
             TokenUse::Unknown => None,
-            used => Some((*mac, used)),
+            used => {
+                // It is in its script.
+                one.fetched = true;
+                Some((*mac, used))
+            }
         })
     }
 
@@ -115,9 +153,11 @@ impl Found {
         self.lock().get(&mac).map(|one| Arc::clone(&one.agent))
     }
 
-    /// Where the agent with this certificate sits.
-    pub(crate) fn agent_of(&self, peer: &Identity) -> Option<Arc<AgentSlot>> {
-        self.lock().iter().find(|(mac, _)| identity(**mac) == *peer).map(|(_, one)| Arc::clone(&one.agent))
+    /// Whose agent has this certificate, and where it sits.
+    pub(crate) fn agent_of(&self, peer: &Identity) -> Option<(MacAddr, Arc<AgentSlot>)> {
+        let all = self.lock();
+        let (mac, one) = all.iter().find(|(mac, _)| identity(**mac) == *peer)?;
+        Some((*mac, Arc::clone(&one.agent)))
     }
 
     pub(super) fn end(&self, mac: MacAddr) {
@@ -127,6 +167,19 @@ impl Found {
     /// A poisoned lock still guards whole entries.
     fn lock(&self) -> MutexGuard<'_, HashMap<MacAddr, One>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl One {
+    fn new(now: Instant) -> Self {
+        Self {
+            networks: Vec::new(),
+            since: now,
+            fetched: false,
+            secrets: Secrets::default(),
+            agent: Arc::default(),
+            said: None,
+        }
     }
 }
 
@@ -151,21 +204,12 @@ fn enter(
         begun = Begun::InPlaceOf(oldest);
     }
     // One that only asks, again and again, does not stay for it.
-    let one = all.entry(mac).or_insert_with(|| One {
-        networks: Vec::new(),
-        since: now,
-        fetched: false,
-        secrets: Secrets::default(),
-        agent: Arc::default(),
-        said: None,
-    });
+    let one = all.entry(mac).or_insert_with(|| One::new(now));
     one.networks.retain(|other| other != network);
     one.networks.push(network.to_owned());
     begun
 }
 
-/// At once: a row of racks that was just cabled. Strangers cannot take more memory than this.
-const MOST: usize = 512;
 /// One that got no further than its script.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
 /// One that did not even fetch that: firmware that found nothing tries again for some minutes.
@@ -189,7 +233,7 @@ mod tests {
         assert_eq!(found.use_token(&token, "k"), Some((one, TokenUse::First)));
         assert_eq!(found.use_token(&token, "k"), Some((one, TokenUse::Again)));
         assert_eq!(found.use_token(&token, "other"), Some((one, TokenUse::UsedByAnother)));
-        assert!(found.agent_of(&identity(two)).is_some());
+        assert_eq!(found.agent_of(&identity(two)).map(|(mac, _)| mac), Some(two));
         assert!(found.agent_of(&Identity::Node("discovered".into())).is_none());
         found.end(one);
         assert_eq!((found.use_token(&token, "k"), found.new_token(one)), (None, None));

@@ -3,87 +3,51 @@
 //! A file for each, of the report as it is to be sent. What is newer takes its place, so that what is told when the link is back
 //! is each machine as it was last.
 
+use super::files::Files;
 use farrier_netboot::MacAddr;
 use farrier_proto::inventory::ReportMachineRequest;
 use prost::Message as _;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use tonic::Status;
 
-/// In rackd's data directory.
-const DIRECTORY: &str = "discovered";
-const EXTENSION: &str = "report";
-/// As many as are on their way through the ramdisk at once. Strangers can make up more.
-const MOST: usize = 512;
+const KIND: &str = "report";
 
 #[derive(Debug, Clone)]
-pub(super) struct Unreported {
-    directory: PathBuf,
-}
+pub(super) struct Unreported(Files);
 
 impl Unreported {
     pub(super) fn new(data: &Path) -> Self {
-        Self { directory: data.join(DIRECTORY) }
+        Self(Files::new(data, KIND))
     }
 
     /// On disk when it is over, or never was. Blocking.
     pub(super) fn keep(&self, mac: MacAddr, report: &ReportMachineRequest) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
-        let path = self.path(mac);
-        if !path.exists() && self.ports()?.len() >= MOST {
-            return Err(io::Error::other(format!("{MOST} machines are kept already")));
-        }
-        let new = path.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(&report.encode_to_vec())?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        // The name is on disk with its directory.
-        File::open(&self.directory)?.sync_all()
+        self.0.write(mac, &report.encode_to_vec())
     }
 
     /// Inventory has it, or never will. Blocking.
     pub(super) fn forget(&self, mac: MacAddr) {
-        match fs::remove_file(self.path(mac)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%mac, %error, "a discovered machine that was told is told again");
-            }
-            _ => {}
+        if let Err(error) = self.0.remove(mac) {
+            tracing::warn!(%mac, %error, "a discovered machine that was told is told again");
         }
     }
 
     /// In the order of their addresses. Blocking.
     pub(super) fn ports(&self) -> io::Result<Vec<MacAddr>> {
-        let entries = match fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut ports = Vec::new();
-        for entry in entries {
-            let path = entry?.path();
-            let port = path.file_stem().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
-            if let Some(port) = port.filter(|_| path.extension().is_some_and(|kind| kind == EXTENSION)) {
-                ports.push(port);
-            }
-        }
-        ports.sort_unstable_by_key(|port: &MacAddr| port.0);
-        Ok(ports)
+        self.0.ports()
     }
 
     /// What is to be told of one. One that cannot be read is forgotten: it may boot again. Blocking.
     pub(super) fn report(&self, mac: MacAddr) -> Option<ReportMachineRequest> {
-        let read = fs::read(self.path(mac))
-            .and_then(|bytes| ReportMachineRequest::decode(bytes.as_slice()).map_err(io::Error::other));
+        let bytes = self.0.read(mac);
+        let read =
+            bytes.and_then(|bytes| ReportMachineRequest::decode(bytes.as_slice()).map_err(io::Error::other));
         read.inspect_err(|error| {
             tracing::warn!(%mac, %error, "what was found out of a discovered machine is lost");
             self.forget(mac);
         })
         .ok()
-    }
-
-    fn path(&self, mac: MacAddr) -> PathBuf {
-        self.directory.join(mac.hyphenated()).with_extension(EXTENSION)
     }
 }
 
@@ -204,19 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn strangers_fill_no_disk_and_what_is_damaged_is_forgotten() {
+    fn what_is_damaged_is_forgotten_and_makes_room() {
         let dir = tempfile::tempdir().unwrap();
         let kept = Unreported::new(dir.path());
-        assert_eq!(kept.ports().unwrap(), []);
-        let many = |n: usize| {
-            let [.., a, b] = n.to_be_bytes();
-            MacAddr([2, 0, 0, 1, a, b])
-        };
-        fs::create_dir_all(&kept.directory).unwrap();
-        (0..MOST).for_each(|n| fs::write(kept.path(many(n)), "damaged").unwrap());
-        kept.keep(mac(1), &report(1, "10.0.0.1")).unwrap_err();
-        kept.keep(many(3), &report(1, "10.0.0.1")).unwrap();
-        assert!(kept.report(many(3)).is_some() && kept.report(many(4)).is_none());
+        kept.0.write(mac(1), b"damaged").unwrap();
+        assert_eq!((kept.report(mac(1)), kept.ports().unwrap()), (None, Vec::new()));
         kept.keep(mac(1), &report(1, "10.0.0.1")).unwrap();
         assert_eq!(kept.report(mac(1)), Some(report(1, "10.0.0.1")));
     }

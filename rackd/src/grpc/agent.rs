@@ -6,7 +6,7 @@ use crate::rack::Rack;
 use crate::secrets::TokenUse;
 use crate::tasks::TaskHandle;
 use farrier_identity::{Identity, Peer, ca};
-use farrier_netboot::EventKind;
+use farrier_netboot::{EventKind, MacAddr};
 use farrier_proto::agent::agent_service_server::AgentService;
 use farrier_proto::agent::{
     RegisterRequest, RegisterResponse, SessionRequest, SessionResponse, session_request,
@@ -75,7 +75,7 @@ impl AgentService for AgentApi {
                 }
             }
         }
-        if let Some((mac, used)) = self.rack.discovery.found.use_token(&request.token, &key) {
+        if let Some((mac, used)) = discovery::use_token(&self.rack, &request.token, &key).await {
             if used == TokenUse::UsedByAnother {
                 tracing::warn!(%mac, "a boot token was used twice");
                 tell(EventKind::AgentRefused, "another ramdisk has used its boot's secret");
@@ -95,7 +95,7 @@ impl AgentService for AgentApi {
         Err(refuse(
             Code::PermissionDenied,
             Reason::TokenUnknown,
-            "this boot token belongs to no task of this rack: the task may have ended; switch the machine off",
+            "this boot token belongs to no task of this rack: the task may have ended; the machine starts again in some minutes",
         ))
     }
 
@@ -109,8 +109,8 @@ impl AgentService for AgentApi {
         let address = peer.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.addr.ip());
         let peer = peer.and_then(|peer| peer.identity);
         let mut reports = request.into_inner();
-        if let Some(agent) = peer.as_ref().and_then(|peer| self.rack.discovery.found.agent_of(peer)) {
-            return self.discovered(agent, address, reports).await;
+        if let Some(found) = peer.as_ref().and_then(|peer| self.rack.discovery.found.agent_of(peer)) {
+            return self.discovered(found, address, reports).await;
         }
         // An agent belongs to the one task whose boot it is; a ramdisk left over from another gets nothing.
         let task = self
@@ -120,11 +120,7 @@ impl AgentService for AgentApi {
             .into_iter()
             .find(|task| peer.as_ref() == Some(&identity(task)))
             .ok_or_else(|| {
-                refuse(
-                    Code::PermissionDenied,
-                    Reason::NotAllowed,
-                    "this agent's task has ended: switch the machine off",
-                )
+                refuse(Code::PermissionDenied, Reason::NotAllowed, "this agent's task has ended")
             })?;
         let hello = hello(&mut reports).await?;
         let (outgoing, orders) = mpsc::channel(ORDERS);
@@ -154,13 +150,16 @@ impl AgentApi {
     /// An unknown machine's session: it ends with the order to switch itself off.
     async fn discovered(
         &self,
-        agent: Arc<AgentSlot>,
+        (mac, agent): (MacAddr, Arc<AgentSlot>),
         address: IpAddr,
         mut reports: Streaming<SessionRequest>,
     ) -> Result<Response<ReceiverStream<Result<SessionResponse, Status>>>, Status> {
         let hello = hello(&mut reports).await?;
         let (outgoing, orders) = mpsc::channel(ORDERS);
+        let hardware = hello.hardware.clone();
         let serial = agent.attach(hello, address, outgoing);
+        // It has registered with the rackd before this one, perhaps.
+        discovery::registered(&self.rack, mac, TokenUse::Again, hardware);
         let rack = self.rack.clone();
         self.rack.tracker.spawn(async move {
             let work = async {

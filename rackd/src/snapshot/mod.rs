@@ -55,6 +55,9 @@ pub(crate) struct SegmentText {
     gateway: Option<Ipv4Addr>,
     #[serde(default)]
     dns: Vec<Ipv4Addr>,
+    /// Name servers for those that ask by DHCPv6, beside `address6`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    dns6: Vec<Ipv6Addr>,
     #[serde(default)]
     domain: Option<String>,
     #[serde(default = "an_hour")]
@@ -177,6 +180,7 @@ impl From<&SegmentConfig> for SegmentText {
             behind_relay: config.behind_relay.map(prefixed),
             gateway: config.gateway,
             dns: config.dns.clone(),
+            dns6: config.dns6.clone(),
             domain: config.domain.clone(),
             lease_seconds: config.lease_seconds,
             address6: config.dhcp6.map(|six| format!("{}/{}", six.server_ip, six.prefix)),
@@ -318,6 +322,21 @@ impl Snapshot {
                 six.subnet()
             );
         }
+        if let Some(name) = self.https.as_ref().and_then(|https| https.name.as_ref()) {
+            for segment in segments.iter().filter(|s| s.boots) {
+                let served = !segment.interface.is_empty() || segment.behind_relay.is_some();
+                for (key, tells, servers) in [
+                    ("dns", served && segment.dhcp == Dhcp::Ours, segment.dns.len()),
+                    ("dns6", segment.dhcp6.is_some(), segment.dns6.len()),
+                ] {
+                    ensure!(
+                        !tells || servers > 0,
+                        "segment {}: {key}: expected a name server, since machines are sent to https.name {name}, saw none",
+                        segment.network
+                    );
+                }
+            }
+        }
         Ok(segments)
     }
 
@@ -367,12 +386,18 @@ impl Snapshot {
         segment.behind_relay = behind_relay.map(|(subnet, _)| subnet);
         segment.gateway = text.gateway;
         segment.dns.clone_from(&text.dns);
+        segment.dns6.clone_from(&text.dns6);
         segment.domain.clone_from(&text.domain);
         segment.lease_seconds = text.lease_seconds;
         segment.dhcp6 = text.address6.as_deref().map(|text| six("address6", text)).transpose()?;
         ensure!(
             segment.dhcp6.is_none() || !text.interface.is_empty() || segment.behind_relay.is_some(),
             "address6: expected an interface to serve it on, or behind_relay, saw neither"
+        );
+        ensure!(
+            text.dns6.is_empty() || segment.dhcp6.is_some(),
+            "dns6: expected none without address6, saw {:?}",
+            text.dns6
         );
         let far = text.behind_relay6.as_deref().map(|text| six("behind_relay6", text)).transpose()?;
         ensure!(

@@ -161,7 +161,15 @@ fn whose_dhcp_it_is() {
 
 #[test]
 fn each_mistake_names_its_place() {
+    const HTTPS: &str = "https: { listen: \"[::]:8443\", certificate: /c, key: /k, name: r1.example }\nsegments:\n- name: lab";
     for (from, to, place) in [
+        ("segments:\n- name: lab", HTTPS, "segment lab: dns: expected a name server"),
+        (
+            "segments:\n- name: lab",
+            &format!("{HTTPS}\n  dns: [10.90.0.2]\n  address6: 2001:db8::1/64"),
+            "segment lab: dns6: expected a name server",
+        ),
+        ("gateway:", "dns6: [\"2001:db8::2\"]\n  gateway:", "segment lab: dns6: expected none"),
         ("generation: 7", "", "generation"),
         ("interface:", "interfaces:", "interfaces"),
         ("10.90.0.1/24", "10.90.0.1", "segment lab: address"),

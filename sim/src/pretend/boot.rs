@@ -32,12 +32,26 @@ enum Found {
 
 /// Ends when the machine has switched itself off. Dropping it is what cutting power does.
 pub(super) async fn run(board: &Board, supply: &Arc<Supply>, flags: BootFlags) {
+    while boots(board, supply, flags).await == Then::Again {
+        board.diary.note(Event::Restarted);
+    }
+}
+
+/// What comes after a boot.
+#[derive(PartialEq, Eq)]
+enum Then {
+    Off,
+    /// It starts from its firmware again, with power on.
+    Again,
+}
+
+async fn boots(board: &Board, supply: &Arc<Supply>, flags: BootFlags) -> Then {
     if board.fate.now().hang_before_agent {
         return strike(board, "hang_before_agent").await;
     }
     let found = tokio::select! {
         found = firmware(board, supply, flags) => found,
-        () = supply.button.cancelled() => return,
+        () = supply.button.cancelled() => return Then::Off,
     };
     let system = async {
         match found {
@@ -50,10 +64,11 @@ pub(super) async fn run(board: &Board, supply: &Arc<Supply>, flags: BootFlags) {
     };
     let ramdisk = tokio::select! {
         ramdisk = system => ramdisk,
-        () = supply.button.cancelled() => return,
+        () = supply.button.cancelled() => return Then::Off,
     };
-    if let Some(args) = ramdisk {
-        agent(board, supply, &args).await;
+    match ramdisk {
+        Some(args) => agent(board, supply, &args).await,
+        None => Then::Off,
     }
 }
 
@@ -145,7 +160,7 @@ async fn fetch(board: &Board, urls: [&str; 2]) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn agent(board: &Board, supply: &Arc<Supply>, args: &str) {
+async fn agent(board: &Board, supply: &Arc<Supply>, args: &str) -> Then {
     if board.fate.now().agent_never_calls {
         return strike(board, "agent_never_calls").await;
     }
@@ -159,7 +174,8 @@ async fn agent(board: &Board, supply: &Arc<Supply>, args: &str) {
     let machine = Arc::new(PoweredMachine { inner: machine, supply: Arc::clone(supply) });
     board.diary.note(Event::AgentStarted);
     match farrier_agent::run(machine, config, supply.crashed.clone()).await {
-        Ended::PoweredOff => {}
+        Ended::PoweredOff => Then::Off,
+        Ended::Restarted => Then::Again,
         Ended::Shutdown => strike(board, "die_after_bytes").await,
     }
 }
@@ -271,7 +287,7 @@ fn is_home(board: &Board, instance: &str) -> bool {
 }
 
 /// Sits there with power on; what hangs does not hear the button either.
-async fn strike(board: &Board, mishap: &'static str) {
+async fn strike<T>(board: &Board, mishap: &'static str) -> T {
     board.diary.note(Event::Struck(mishap));
     pending().await
 }

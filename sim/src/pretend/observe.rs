@@ -16,6 +16,8 @@ pub enum Event {
     PowerCut,
     /// It switched itself off: the agent was told to, or the button was pressed.
     SwitchedOff,
+    /// It started itself again: rackd knew nothing of its ramdisk.
+    Restarted,
     /// The BMC sent it a diagnostic interrupt.
     Interrupted,
     /// It fetched a boot script, a kernel and an initrd.
@@ -104,7 +106,8 @@ impl Diary {
                 Event::DiskBoot => counters.disk_boots += 1,
                 Event::SanBoot => counters.san_boots += 1,
                 Event::PhonedHome { .. } => counters.phone_homes += 1,
-                Event::Interrupted
+                Event::Restarted
+                | Event::Interrupted
                 | Event::DiskLost
                 | Event::DiskBack
                 | Event::DiskRefused

@@ -103,6 +103,10 @@ impl Machine for PoweredMachine {
     fn power_off(&self) -> io::Result<()> {
         self.inner.power_off()
     }
+
+    fn restart(&self) -> io::Result<()> {
+        self.inner.restart()
+    }
 }
 
 struct PoweredDisk {

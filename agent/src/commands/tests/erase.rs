@@ -62,6 +62,9 @@ impl crate::machine::Machine for LateDisk {
     fn power_off(&self) -> std::io::Result<()> {
         self.machine.power_off()
     }
+    fn restart(&self) -> std::io::Result<()> {
+        self.machine.restart()
+    }
 }
 
 #[tokio::test]
@@ -184,6 +187,9 @@ mod liars {
             String::new()
         }
         fn power_off(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn restart(&self) -> io::Result<()> {
             Ok(())
         }
     }

@@ -208,6 +208,9 @@ impl Machine for Forgetful {
     fn power_off(&self) -> io::Result<()> {
         self.0.power_off()
     }
+    fn restart(&self) -> io::Result<()> {
+        self.0.restart()
+    }
 }
 
 impl BlockDevice for ForgetfulDisk {

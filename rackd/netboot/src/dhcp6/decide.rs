@@ -132,7 +132,7 @@ fn known(
         _ => None,
     };
     let reply = |kind| Reply::new(kind, request, six);
-    let boots = |reply: Reply| reply.boot(six, &boot).length(blocks);
+    let boots = |reply: Reply| reply.boot(six, &boot).length(blocks).dns(&segment.dns6);
     let lease = |reply: Reply| boots(reply.addresses(&request.ias, ip, seconds));
     // RFC 8415 §18.3: what of them gives an address, and what takes it back.
     decision.lease = match request.kind {

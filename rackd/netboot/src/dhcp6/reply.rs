@@ -81,6 +81,14 @@ impl Reply {
         this.with(raw(VENDOR_CLASS, class))
     }
 
+    /// RFC 3646 §3. Firmware that boots from a URL with a name resolves it by them.
+    pub(super) fn dns(self, servers: &[Ipv6Addr]) -> Self {
+        if servers.is_empty() {
+            return self;
+        }
+        self.with(DhcpOption::DomainNameServers(servers.iter().take(MOST_DNS).copied().collect()))
+    }
+
     /// RFC 5970 §3.2, one parameter: how long the boot file is. EDK2 takes it for a decimal number of 512 octets, as option 13 of
     /// DHCPv4 has it (RFC 2132 §3.15), and need not ask the TFTP server; one of more than 16 bits, or of none, ends its boot.
     pub(super) fn length(self, blocks: Option<NonZeroU16>) -> Self {
@@ -132,6 +140,8 @@ fn raw(code: u16, bytes: Vec<u8>) -> DhcpOption {
     DhcpOption::Unknown(UnknownOption::new(OptionCode::from(code), bytes))
 }
 
+/// As many as DHCPv4's.
+const MOST_DNS: usize = 8;
 const RELAY_REPL: u8 = 13;
 const RELAY_MSG: u16 = 9;
 const VENDOR_CLASS: u16 = 16;

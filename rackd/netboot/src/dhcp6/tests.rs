@@ -136,6 +136,33 @@ fn a_solicit_is_advertised_its_reservation_and_a_request_gets_it() {
     assert!(reply.opts().get(OptionCode::RapidCommit).is_some());
 }
 
+/// The name that the certificate has is what firmware is sent to: it must be able to resolve it (RFC 3646 §3).
+#[test]
+fn name_servers_are_told_to_whoever_is_given_an_address_or_a_boot_file() {
+    let server = |n: u16| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n);
+    let table = table("provisioning", boot());
+    let mut files = BootFiles::new(8080);
+    files.https = Some(crate::Https { port: 8443, name: Some("r1.example".to_owned()) });
+    let ask = |segment: &Segment, kind, options: &[DhcpOption]| {
+        let options = [options, &firmware(b"HTTPClient", 16)].concat();
+        let request = Request6::parse(&packet(kind, &options)).unwrap();
+        let message = answer(&decide6(segment, &SIX, &table, &files, &request, LINK_LOCAL)).unwrap();
+        (url(&message).unwrap(), message.opts().get(OptionCode::DomainNameServers).cloned())
+    };
+    let mut segment = segment();
+    let told = "https://r1.example:8443/firmware/snponly.efi".to_owned();
+    assert_eq!(ask(&segment, MessageType::Solicit, &to_all(&[ia(7, &[])])), (told.clone(), None));
+    segment.dns6 = (1..=9).map(server).collect();
+    let dns = Some(DhcpOption::DomainNameServers((1..=8).map(server).collect()));
+    for (kind, options) in [
+        (MessageType::Solicit, to_all(&[ia(7, &[])])),
+        (MessageType::Request, to_us(&[ia(7, &[IP])])),
+        (MessageType::InformationRequest, to_all(&[])),
+    ] {
+        assert_eq!(ask(&segment, kind, &options), (told.clone(), dns.clone()), "{kind:?}");
+    }
+}
+
 #[test]
 fn what_is_not_reserved_for_a_port_is_taken_away_and_a_second_address_is_not_to_be_had() {
     let table = table("provisioning", boot());

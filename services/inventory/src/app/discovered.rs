@@ -25,13 +25,41 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 impl App {
-    /// The node whose port has this address, and whether a BMC with it is expected.
-    pub(crate) async fn sight_machine(&self, mac_address: &str) -> Result<SightMachineResponse, Status> {
-        let mac = mac("mac_address", mac_address)?;
+    /// The node whose port has this address, and whether a BMC with it is expected. One that asks in another rack than its own
+    /// gets nothing there, and is told.
+    pub(crate) async fn sight_machine(
+        &self,
+        caller: &Caller,
+        mac_address: &str,
+    ) -> Result<SightMachineResponse, Status> {
+        let Some(Identity::Rack(rack)) = caller.identity() else {
+            return Err(internal("only racks see machines"));
+        };
+        let (mac, rack) = (mac("mac_address", mac_address)?, Collection::Racks.name(rack));
         let node = self.owners_of(&[mac]).await?.pop().unwrap_or_default();
         let (_, plan) = self.plan().await?;
         let is_its = |expected: &ExpectedMachine| expected.bmc_mac_address.parse() == Ok(mac);
-        Ok(SightMachineResponse { expected_bmc: plan.machines.iter().any(is_its), node })
+        let expected_bmc = plan.machines.iter().any(is_its);
+        let own = if node.is_empty() { String::new() } else { self.rack_of(&node).await? };
+        if own.is_empty() || own == rack {
+            return Ok(SightMachineResponse { expected_bmc, node, rack: String::new() });
+        }
+        let short = node.trim_start_matches("nodes/");
+        let detail = format!(
+            "its port {mac} asks in {rack}, and the node is in {own}, which alone serves it: cable it there, or where it has moved \
+             for good, `farrier node delete {short}`: it is discovered in {rack} then"
+        );
+        self.tell_once(caller, &node, OTHER_RACK, detail, mac).await?;
+        Ok(SightMachineResponse { expected_bmc, node, rack: own })
+    }
+
+    /// Empty: the node is gone meanwhile.
+    async fn rack_of(&self, node: &str) -> Result<String, Status> {
+        match self.store.get::<Node>(node).await {
+            Ok(node) => Ok(node.rack),
+            Err(StoreError::NotFound { .. }) => Ok(String::new()),
+            Err(other) => Err(error::store(other)),
+        }
     }
 
     /// What a rack found. Written down under the name that the machine has already, if it was seen before.
@@ -315,7 +343,7 @@ impl App {
     }
 
     /// A machine reports at each boot: it is news again when its node, or the port that it booted by, was made or deleted since.
-    async fn tell_once(
+    pub(super) async fn tell_once(
         &self,
         caller: &Caller,
         node: &str,
@@ -463,6 +491,8 @@ pub(super) fn mac(field: &str, text: &str) -> Result<MacAddress, Status> {
 pub(super) const MOST: u64 = 2048;
 /// Of a node: its machine booted by an interface that is none of its ports.
 const NEW_CARD: &str = "new interface";
+/// Of a node: its machine asks in a rack that is not its own.
+const OTHER_RACK: &str = "asks in another rack";
 /// Of a node: a machine says in part that it is this one, in part that it is not.
 const CONFLICT: &str = "identifiers conflict";
 /// Interfaces, or disks, of one machine.

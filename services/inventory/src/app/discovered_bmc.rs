@@ -14,7 +14,7 @@ use farrier_proto::types::{Hardware, OwnBmc};
 use farrier_runtime::authz::Caller;
 use farrier_runtime::error::{internal, invalid, stale_etag};
 use farrier_runtime::time;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use tonic::Status;
 use uuid::Uuid;
 
@@ -33,8 +33,7 @@ impl App {
         let ip: Ipv4Addr =
             report.ip_address.parse().map_err(|_| invalid("ip_address", "expected an IPv4 address"))?;
         check_report(&report)?;
-        let node = self.node_with_bmc(&rack, ip).await?;
-        if !node.is_empty() {
+        if let Some(node) = self.node_with_bmc(caller, &rack, mac, ip, &report.names).await? {
             return Ok(ReportBmcResponse { node, ..ReportBmcResponse::default() });
         }
         let seen = seen(mac, ip, rack, report);
@@ -75,7 +74,13 @@ impl App {
         let now = time::now();
         let (revision, verb, machine) = match known {
             Some(known) => {
-                let (bmc, bmc_address, rack) = (seen.bmc, seen.bmc_address, seen.rack);
+                let (mut bmc, bmc_address, rack) = (seen.bmc, seen.bmc_address, seen.rack);
+                // A rack that has started since knows a BMC by its lease, and not what it said of itself.
+                if let (Some(bmc), Some(before)) = (&mut bmc, &known.bmc)
+                    && bmc.maker.is_empty()
+                {
+                    bmc.maker.clone_from(&before.maker);
+                }
                 let alone = is_bmc_alone(known);
                 let hardware = if alone { seen.hardware } else { known.hardware.clone() };
                 let seen_time = if alone { Some(now) } else { known.seen_time };
@@ -95,20 +100,61 @@ impl App {
         let name = machine.name.clone();
         let driver = machine.bmc.as_ref().map(|bmc| bmc.driver.as_str()).unwrap_or_default();
         let detail = format!("its BMC answers {driver} at {}", machine.bmc_address);
-        let events = vec![Event { detail, ..event(caller, &name, verb) }];
+        let events = match known {
+            Some(known) if is_as_before(known, &machine) => Vec::new(),
+            _ => vec![Event { detail, ..event(caller, &name, verb) }],
+        };
         let keys = Identifiers::of(&machine).keys();
         self.store.write_found(Found { machine, keys, revision, gone: Vec::new(), events }).await?;
         Ok(Some(name))
     }
 
-    /// The node of the rack whose BMC has this address; empty: nobody's.
-    async fn node_with_bmc(&self, rack: &str, ip: Ipv4Addr) -> Result<String, Status> {
-        let terms = vec![("rack".to_owned(), rack.to_owned())];
-        let query = Query { terms, project: None, after: None, limit: NODES };
-        let nodes: Vec<Node> = self.store.list(&query).await.map_err(error::store)?;
-        let at = |node: &&Node| node.bmc.as_ref().is_some_and(|bmc| host(&bmc.address) == ip.to_string());
-        Ok(nodes.iter().find(at).map(|node| node.name.clone()).unwrap_or_default())
+    /// The node of the rack whose BMC this is: by the MAC address that its machine or a rack has seen, else by the address that the
+    /// node has, or a name of it. One whose BMC is elsewhere is told.
+    async fn node_with_bmc(
+        &self,
+        caller: &Caller,
+        rack: &str,
+        mac: MacAddress,
+        ip: Ipv4Addr,
+        names: &[String],
+    ) -> Result<Option<String>, Status> {
+        let its = self.nodes_of(rack, Some(("bmc_mac".to_owned(), mac.to_string()))).await?;
+        for node in &its {
+            if let Some(detail) = elsewhere(node, mac, ip) {
+                self.tell_once(caller, &node.name, ELSEWHERE, detail, mac).await?;
+            }
+        }
+        if let Some(node) = its.into_iter().next() {
+            return Ok(Some(node.name));
+        }
+        let at = |node: &Node| {
+            let said = node.bmc.as_ref().map(|bmc| host(&bmc.address)).unwrap_or_default();
+            said == ip.to_string() || names.iter().any(|name| name.eq_ignore_ascii_case(said))
+        };
+        Ok(self.nodes_of(rack, None).await?.into_iter().find(at).map(|node| node.name))
     }
+
+    async fn nodes_of(&self, rack: &str, also: Option<(String, String)>) -> Result<Vec<Node>, Status> {
+        let terms = [Some(("rack".to_owned(), rack.to_owned())), also].into_iter().flatten().collect();
+        let query = Query { terms, project: None, after: None, limit: NODES };
+        self.store.list(&query).await.map_err(error::store)
+    }
+}
+
+/// Where a node's BMC is not where the node says. One that goes by a name may be anywhere.
+fn elsewhere(node: &Node, mac: MacAddress, ip: Ipv4Addr) -> Option<String> {
+    let bmc = node.bmc.as_ref()?;
+    let said: IpAddr = host(&bmc.address).parse().ok()?;
+    let short = node.name.trim_start_matches("nodes/");
+    (said != ip).then(|| {
+        format!(
+            "its BMC, {mac}, has asked for an address and is at {ip}, the node says {}: \
+             `farrier node update {short} --bmc-address {ip}`, or `farrier node inspect {short}` where that BMC is another \
+             machine's now",
+            bmc.address
+        )
+    })
 }
 
 fn seen(mac: MacAddress, ip: Ipv4Addr, rack: String, report: ReportBmcRequest) -> DiscoveredMachine {
@@ -125,6 +171,15 @@ fn seen(mac: MacAddress, ip: Ipv4Addr, rack: String, report: ReportBmcRequest) -
     }
 }
 
+/// Each rack that starts looks at all of its BMCs.
+fn is_as_before(known: &DiscoveredMachine, machine: &DiscoveredMachine) -> bool {
+    let of = |machine: &DiscoveredMachine| {
+        let bmc = machine.bmc.clone().map(|bmc| DiscoveredBmc { seen_time: None, ..bmc });
+        (machine.rack.clone(), machine.bmc_address.clone(), bmc)
+    };
+    of(known) == of(machine)
+}
+
 fn check_report(report: &ReportBmcRequest) -> Result<(), Status> {
     if !DRIVERS.contains(&report.driver.as_str()) {
         return Err(invalid("driver", format!("expected one of {}", DRIVERS.join(", "))));
@@ -134,6 +189,10 @@ fn check_report(report: &ReportBmcRequest) -> Result<(), Status> {
     if !sha256.is_empty() && !hex {
         return Err(invalid("certificate_sha256", "expected 64 hexadecimal digits, or nothing"));
     }
+    if report.names.len() > NAMES {
+        return Err(invalid("names", format!("expected at most {NAMES}")));
+    }
+    report.names.iter().try_for_each(|name| check::text("names", name))?;
     check::text("maker", &report.maker)
 }
 
@@ -146,3 +205,7 @@ fn host(address: &str) -> &str {
 const DRIVERS: &[&str] = &["redfish", "ilo", "idrac", "ipmi"];
 /// Nodes of one rack.
 const NODES: u64 = 4096;
+/// Of a node: its BMC has another address than it says.
+const ELSEWHERE: &str = "bmc elsewhere";
+/// By which one address is known.
+const NAMES: usize = 16;

@@ -76,7 +76,7 @@ impl Identifiers {
     /// As a node keeps them.
     pub(super) fn system(&self) -> SystemKeys {
         let MachineKeys { uuid, serial, .. } = self.keys();
-        SystemKeys { uuid, serial }
+        SystemKeys { uuid, serial, bmc: self.bmc.clone() }
     }
 
     /// As they are searched for.

@@ -80,7 +80,8 @@ mod tests {
 
     fn node(name: &str, uuid: &str, serial: &str) -> KnownNode {
         let MachineKeys { uuid, serial, .. } = keys(uuid, serial);
-        KnownNode { name: name.into(), rack: "racks/r1".into(), system: SystemKeys { uuid, serial } }
+        let system = SystemKeys { uuid, serial, bmc: None };
+        KnownNode { name: name.into(), rack: "racks/r1".into(), system }
     }
 
     #[test]

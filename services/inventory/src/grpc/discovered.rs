@@ -67,8 +67,8 @@ impl DiscoveredService for Api {
         &self,
         request: Request<SightMachineRequest>,
     ) -> Result<Response<SightMachineResponse>, Status> {
-        let (_, r) = split(request);
-        self.app.sight_machine(&r.mac_address).await.map(Response::new)
+        let (caller, r) = split(request);
+        self.app.sight_machine(&caller, &r.mac_address).await.map(Response::new)
     }
 
     async fn report_machine(

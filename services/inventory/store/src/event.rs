@@ -97,6 +97,9 @@ impl Store {
 
 /// Writes events as the last thing of a transaction: it holds the counter until the commit.
 pub(crate) async fn record(conn: &DatabaseTransaction, events: Vec<Event>) -> Result<(), StoreError> {
+    if events.is_empty() {
+        return Ok(());
+    }
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
     let counted = counter::Entity::update_many()
         .col_expr(counter::Column::Value, Expr::col(counter::Column::Value).add(count))

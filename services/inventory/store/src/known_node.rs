@@ -6,7 +6,7 @@ use sea_orm::{
     ColumnTrait as _, Condition, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-/// A node, and what its machine is known by.
+/// A node, and what its machine is known by, but for its BMC.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownNode {
     pub name: String,
@@ -40,8 +40,11 @@ impl Store {
             .into_tuple()
             .all(self.db.conn())
             .await?;
-        let known =
-            |(name, rack, uuid, serial)| KnownNode { name, rack, system: SystemKeys { uuid, serial } };
+        let known = |(name, rack, uuid, serial)| KnownNode {
+            name,
+            rack,
+            system: SystemKeys { uuid, serial, bmc: None },
+        };
         Ok(rows.into_iter().map(known).collect())
     }
 }

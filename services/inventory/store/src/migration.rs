@@ -23,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(BmcKeys),
             Box::new(SystemKeys),
             Box::new(RotatingNodes),
+            Box::new(BmcMacs),
         ]
     }
 }
@@ -181,6 +182,28 @@ impl MigrationTrait for RotatingNodes {
         let mut index = Index::create();
         index.name("ix_node_rotating").table("node").col("rack");
         index.and_where(Expr::col("bmc_next_secret").is_not_null());
+        m.create_index(index).await
+    }
+}
+
+/// By what a node's BMC is known that has another address than before, or a name.
+struct BmcMacs;
+
+impl MigrationName for BmcMacs {
+    fn name(&self) -> &str {
+        "m20261130_bmc_macs"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for BmcMacs {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        // Nodes of before get theirs when they are inspected again.
+        let mut key = Table::alter();
+        key.table("node").add_column(string_null("bmc_mac"));
+        m.alter_table(key).await?;
+        let mut index = Index::create();
+        index.name("ix_node_bmc_mac").table("node").col("bmc_mac");
         m.create_index(index).await
     }
 }

@@ -444,6 +444,7 @@ fn bmc(ip: &str) -> ReportBmcRequest {
         driver: "redfish".into(),
         certificate_sha256: "ab".repeat(32),
         maker: "OpenBMC".into(),
+        names: Vec::new(),
     }
 }
 
@@ -580,4 +581,110 @@ async fn what_a_rack_says_of_a_bmc_is_checked_and_nobody_else_says_it() {
     let error = op.discovered.report_bmc(bmc("10.90.0.230")).await.unwrap_err();
     assert_eq!(error.code(), Code::PermissionDenied);
     assert_eq!(listed(&mut op).await, []);
+}
+
+/// A second node of it would have two tasks at one machine.
+#[tokio::test]
+async fn the_bmc_of_a_node_is_the_nodes_wherever_it_is_and_however_the_node_names_it() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    let mut r1 = f.rack("r1");
+    let alone = ok(r1.discovered.report_bmc(bmc("10.90.0.230")).await).machine;
+    let node = Node { name: "nodes/n1".into(), ..Node::default() };
+    let accept = AcceptDiscoveredMachineRequest { name: alone, etag: String::new(), node: Some(node) };
+    let node = ok(op.discovered.accept_discovered_machine(accept).await);
+    assert_eq!(node.bmc.as_ref().unwrap().address, "10.90.0.230");
+    assert!(node.hardware.is_none(), "it was not inspected");
+    let told = async |op: &mut Clients| {
+        let events = op.all_events().await.into_iter().filter(|event| event.action == "bmc elsewhere");
+        events.map(|event| (event.resource, event.detail)).collect::<Vec<_>>()
+    };
+    // Where the node says, by its lease of a day later.
+    assert_eq!(ok(r1.discovered.report_bmc(bmc("10.90.0.230")).await).node, "nodes/n1");
+    assert_eq!(told(&mut op).await, []);
+    // It has another address. Whoever accepts nothing makes no second node of it; a person is told, once.
+    for _ in 0..2 {
+        let again = ok(r1.discovered.report_bmc(bmc("10.90.0.231")).await);
+        assert_eq!((again.machine.as_str(), again.node.as_str()), ("", "nodes/n1"));
+    }
+    assert_eq!(listed(&mut op).await, []);
+    let events = told(&mut op).await;
+    let [(resource, detail)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(resource, "nodes/n1");
+    for word in ["10.90.0.231", "10.90.0.230", "`farrier node update n1 --bmc-address 10.90.0.231`"] {
+        assert!(detail.contains(word), "{detail}");
+    }
+    // By a name it may be anywhere.
+    let named = |node: Node, address: &str| {
+        let (address, user, password) = (address.into(), "admin".into(), crate::fixture::PASSWORD.into());
+        let bmc = Bmc { address, user, password, ..node.bmc.clone().unwrap() };
+        Node { bmc: Some(bmc), ..node }
+    };
+    let node = op.node("n1").await.unwrap();
+    op.update_node(named(node, "bmc1.example"), &["bmc"]).await.unwrap();
+    assert_eq!(ok(r1.discovered.report_bmc(bmc("10.90.0.232")).await).node, "nodes/n1");
+    assert_eq!(told(&mut op).await.len(), 1);
+    // One whose MAC address nobody knows yet, by the name that the rack resolved.
+    op.create_node(named(crate::fixture::node("n2"), "BMC2.example:443")).await.unwrap();
+    let other = |names: &[&str]| ReportBmcRequest {
+        mac_address: "52:54:00:00:02:02".into(),
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..bmc("10.90.0.240")
+    };
+    assert_eq!(ok(r1.discovered.report_bmc(other(&["x", "bmc2.example"])).await).node, "nodes/n2");
+    assert_eq!(ok(r1.discovered.report_bmc(other(&["x"])).await).node, "");
+    // Another rack's word about the same address is about another BMC.
+    op.create_rack("r2").await.unwrap();
+    assert_eq!(ok(f.rack("r2").discovered.report_bmc(bmc("10.90.0.230")).await).node, "");
+}
+
+/// Each start of rackd looks at all BMCs of its rack, and knows nothing of what they once said.
+#[tokio::test]
+async fn a_bmc_that_is_as_it_was_is_no_news_and_keeps_its_maker() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    let mut r1 = f.rack("r1");
+    let alone = ok(r1.discovered.report_bmc(bmc("10.90.0.230")).await).machine;
+    let get = GetDiscoveredMachineRequest { name: alone.clone() };
+    let mut events = Vec::new();
+    for report in [
+        ReportBmcRequest { maker: String::new(), ..bmc("10.90.0.230") },
+        bmc("10.90.0.230"),
+        ReportBmcRequest { maker: String::new(), ..bmc("10.90.0.231") },
+    ] {
+        ok(r1.discovered.report_bmc(report).await);
+        let row = ok(op.discovered.get_discovered_machine(get.clone()).await);
+        assert_eq!(row.bmc.unwrap().maker, "OpenBMC");
+        events.push(op.all_events().await.into_iter().filter(|event| event.resource == alone).count());
+    }
+    assert_eq!(events, [1, 1, 2], "found, and has another address");
+}
+
+/// Its own rack alone has its address and its boot file.
+#[tokio::test]
+async fn a_node_that_asks_in_another_rack_is_told_where_it_belongs() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    let mut r1 = f.rack("r1");
+    ok(r1.discovered.report_machine(machine("S-1001", &[1])).await);
+    let node = Node { name: "nodes/web".into(), ..Node::default() };
+    let accept = AcceptDiscoveredMachineRequest { name: name(1), etag: String::new(), node: Some(node) };
+    ok(op.discovered.accept_discovered_machine(accept).await);
+    op.create_rack("r2").await.unwrap();
+    let sight = || SightMachineRequest { mac_address: "52:54:00:00:01:01".to_owned() };
+    let at_home = ok(r1.discovered.sight_machine(sight()).await);
+    assert_eq!((at_home.node.as_str(), at_home.rack.as_str()), ("nodes/web", ""));
+    for _ in 0..2 {
+        let elsewhere = ok(f.rack("r2").discovered.sight_machine(sight()).await);
+        assert_eq!((elsewhere.node.as_str(), elsewhere.rack.as_str()), ("nodes/web", "racks/r1"));
+    }
+    let told = op.all_events().await.into_iter().filter(|event| event.action == "asks in another rack");
+    let told: Vec<_> = told.map(|event| (event.resource, event.detail)).collect();
+    let [(resource, detail)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(resource, "nodes/web");
+    assert!(detail.contains("racks/r1") && detail.contains("racks/r2"), "{detail}");
+    // What says nothing else of itself when it asks there.
+    let nobody = SightMachineRequest { mac_address: "52:54:00:00:01:09".to_owned() };
+    let nobody = ok(f.rack("r2").discovered.sight_machine(nobody).await);
+    assert_eq!((nobody.node, nobody.rack), (String::new(), String::new()));
 }

@@ -36,6 +36,8 @@ pub struct Model {
     /// Of the machine itself, as it was inspected last; as a discovered machine's.
     pub system_uuid: Option<String>,
     pub system_serial: Option<String>,
+    /// Its own BMC's, as its machine or a rack has seen it last; with colons, small letters.
+    pub bmc_mac: Option<String>,
     /// The last transition, so that the same call again gets the same answer.
     pub applied_operation: String,
     pub applied_event: String,
@@ -51,6 +53,8 @@ impl ActiveModelBehavior for ActiveModel {}
 pub struct SystemKeys {
     pub uuid: Option<String>,
     pub serial: Option<String>,
+    /// MAC address of its own BMC; blades may share one.
+    pub bmc: Option<String>,
 }
 
 /// What a write does to a stored secret.
@@ -110,6 +114,12 @@ impl Resource for Node {
                 bmc_place: extra.bmc_place.as_ref().map_or(NotSet, |place| Set(place.0.clone())),
                 system_uuid: extra.system.as_ref().map_or(NotSet, |system| Set(system.uuid.clone())),
                 system_serial: extra.system.as_ref().map_or(NotSet, |system| Set(system.serial.clone())),
+                // Not every ramdisk can ask its BMC: what was known of it stays.
+                bmc_mac: extra
+                    .system
+                    .as_ref()
+                    .and_then(|s| s.bmc.clone())
+                    .map_or(NotSet, |mac| Set(Some(mac))),
                 applied_operation: extra.applied.as_ref().map_or(NotSet, |a| Set(a.operation.clone())),
                 applied_event: extra.applied.as_ref().map_or(NotSet, |a| Set(a.event.clone())),
             }
@@ -124,6 +134,7 @@ impl Resource for Node {
             "operation" => Some(Column::Operation.eq(value).into_condition()),
             "resource_class" => Some(Column::ResourceClass.eq(value).into_condition()),
             "owner" => Some(Column::Owner.eq(value).into_condition()),
+            "bmc_mac" => Some(Column::BmcMac.eq(value).into_condition()),
             "maintenance" => Some(Column::Maintenance.eq(value == "true").into_condition()),
             _ => label_matches(Column::Name, field, value),
         }
