@@ -16,15 +16,15 @@ pub(crate) async fn keep_room(rack: Arc<Rack>) {
             () = rack.cache.cramped.notified() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        if let Err(error) = rack.cache.make_room(|| needed(&rack)).await {
+        if let Err(error) = rack.cache.make_room(needed(&rack)).await {
             tracing::warn!(error = %chain(&error), "no room is made in the image cache");
         }
     }
 }
 
 /// Images that a volume builds on, or that a task under way works with.
-fn needed(rack: &Rack) -> Result<HashSet<String>, VolumeError> {
-    let mut needed = rack.volumes.images()?;
+async fn needed(rack: &Rack) -> Result<HashSet<String>, VolumeError> {
+    let mut needed = rack.volumes.images().await?;
     for task in rack.tasks.all() {
         if let Some(Work::Deploy(deploy)) = &task.spec.work {
             needed.insert(deploy.manifest_sha256.clone());

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use farrier_rackd::{Config, JoinRequest, StandaloneArgs};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Parser)]
@@ -55,10 +56,13 @@ fn main() -> anyhow::Result<ExitCode> {
     if let Some(helped) = farrier_rackd::ssh_help() {
         return Ok(helped);
     }
-    serve().map(|()| ExitCode::SUCCESS)
+    let runtime = tokio::runtime::Runtime::new().context("no threads")?;
+    let served = runtime.block_on(serve());
+    // What has an end has come to it. A disk that hangs has none, and nobody waits for it.
+    runtime.shutdown_timeout(LAST_WRITES);
+    served.map(|()| ExitCode::SUCCESS)
 }
 
-#[tokio::main]
 async fn serve() -> anyhow::Result<()> {
     farrier_runtime::telemetry::start();
     allow_files();
@@ -119,5 +123,7 @@ fn allow_files() {
     }
 }
 
+/// A file that was being written when rackd was told to end.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 /// Connections of HTTP and transfers of TFTP, with a file each, and BMCs.
 const FILES: u64 = 16_384;

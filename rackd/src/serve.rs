@@ -273,7 +273,7 @@ fn report(rack: &Arc<Rack>, credentials: &Credentials) -> anyhow::Result<()> {
     let Some(inventory) = &rack.config.inventory else { return Ok(()) };
     let reporter = Reporter::new(inventory, credentials)?;
     let events = rack.volumes.targets().subscribe();
-    rack.tracker.spawn(reporter.run(rack.clone(), events));
+    rack.tracker.spawn(reporter.run(rack.clone(), events, rack.volumes.away()));
     Ok(())
 }
 
@@ -366,23 +366,11 @@ async fn start_netboot(
 
 /// All that was served is served again, and machines are answered from then on.
 async fn restore(rack: &Arc<Rack>) -> anyhow::Result<Kept> {
-    let restored = async {
-        tasks::resume(rack).await?;
-        // After what tasks left.
-        anyhow::Ok(known::open(rack, &rack.config.data.join(known::FILE)).await)
-    };
-    let mut restored = std::pin::pin!(restored);
-    let Ok(kept) = tokio::time::timeout(RESTORES, &mut restored).await else {
-        // A disk that hangs, or images that a centre does not give: those that are known so far do not wait for the others.
-        tracing::warn!(
-            seconds = RESTORES.as_secs(),
-            "machines are answered before all that are known are served"
-        );
-        open_segments(rack).await;
-        return restored.await;
-    };
+    tasks::resume(rack, RESTORES).await?;
+    // After what tasks left.
+    let kept = known::open(rack, &rack.config.data.join(known::FILE)).await;
     open_segments(rack).await;
-    kept
+    Ok(kept)
 }
 
 /// From now on machines are answered, since the table has all that are known: one that asks before would be taken for a
@@ -397,8 +385,9 @@ async fn open_segments(rack: &Rack) {
     }
 }
 
-/// So long nobody is answered at most: firmware asks for a minute.
-const RESTORES: Duration = Duration::from_secs(20);
+/// So long nobody is answered at most, for disks that are not there yet: firmware asks for a minute, and a running machine that
+/// finds no disk of its own at first asks again for two.
+const RESTORES: Duration = Duration::from_secs(10);
 
 /// Of BMCs, by their networks.
 fn reservations(config: &Config) -> impl Iterator<Item = (String, (MacAddr, Ipv4Addr))> {

@@ -176,7 +176,10 @@ impl Snapshots {
     }
 
     /// What no running task needs goes: left by a crash in the wrong moment.
-    pub(crate) async fn sweep(&self, running: Vec<String>) -> Result<(), SnapshotError> {
+    pub(crate) async fn sweep(
+        &self,
+        is_needed: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<(), SnapshotError> {
         let dir = self.dir.clone();
         blocking(move || {
             let entries = match std::fs::read_dir(&dir) {
@@ -186,7 +189,7 @@ impl Snapshots {
             for entry in entries {
                 let path = entry.map_err(io_error("reading", &dir))?.path();
                 let of = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-                if !running.iter().any(|task| task == of) {
+                if !is_needed(of) {
                     tracing::info!(path = %path.display(), "a snapshot that nobody needs is removed");
                     remove(&path)?;
                 }

@@ -4,16 +4,19 @@
 //! watch their sessions (iPXE's next boot, Linux with iscsid) log in again.
 
 mod accounts;
+mod disk;
 mod held;
 mod moving;
 mod shown;
 
 use crate::config::Config;
 pub(crate) use accounts::Account;
+use disk::{Disk, PATIENCE, blocking};
 use farrier_block::{
     AddError, Backing as _, Chap, Credentials, FileBacking, Image, Limits, LunSpec, Mode, Overlay,
     OverlayError, OverlayOptions, Secret, TargetSpec, Targets,
 };
+use farrier_runtime::telemetry::chain;
 use farrier_runtime::vault::Vault;
 use held::{Slots, Turn};
 use serde::{Deserialize, Serialize};
@@ -22,6 +25,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::broadcast;
 
 /// The rack's targets and volumes.
 pub(crate) struct Volumes {
@@ -30,6 +34,9 @@ pub(crate) struct Volumes {
     rack: String,
     dir: PathBuf,
     vault: Arc<Vault>,
+    disk: Disk,
+    /// Disks that cannot be offered, as they are met.
+    away: broadcast::Sender<Away>,
     /// Open volumes. Never two open overlays over one file: it is opened once, and stays open while it is there.
     open: Slots,
 }
@@ -49,6 +56,16 @@ pub(crate) struct Access {
     pub(crate) target: String,
     pub(crate) initiator: String,
     pub(crate) port: u16,
+}
+
+/// A machine's disk that cannot be offered to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Away {
+    /// `nodes/{node}`
+    pub(crate) node: String,
+    /// `instances/{instance}`, or its label.
+    pub(crate) instance: String,
+    pub(crate) reason: String,
 }
 
 /// A volume to be.
@@ -87,6 +104,10 @@ struct Record {
 pub(crate) enum VolumeError {
     #[error("{doing} {path}")]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "the disk that volumes are on: expected an answer within {seconds} s, saw none; look at the rack's disk"
+    )]
+    Hangs { seconds: u64 },
     #[error("the volume at {path} cannot be used")]
     Overlay { path: PathBuf, source: OverlayError },
     #[error("the disk cannot be offered")]
@@ -109,6 +130,13 @@ pub(crate) enum VolumeError {
     Shrinks { wanted: u64, now: u64 },
 }
 
+impl VolumeError {
+    /// Whether it may be over when the disk is well again.
+    fn is_of_the_disk(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Hangs { .. } | Self::Overlay { .. } | Self::NoImage { .. })
+    }
+}
+
 impl Volumes {
     pub(crate) fn new(config: &Config, port: u16, vault: Arc<Vault>) -> Self {
         Self {
@@ -117,8 +145,15 @@ impl Volumes {
             rack: config.rack.clone(),
             dir: config.data.join("volumes"),
             vault,
+            disk: Disk::new(PATIENCE),
+            away: broadcast::Sender::new(AWAY),
             open: Slots::default(),
         }
+    }
+
+    /// Disks that cannot be offered, from now on. A receiver that is slow loses the oldest.
+    pub(crate) fn away(&self) -> broadcast::Receiver<Away> {
+        self.away.subscribe()
     }
 
     pub(crate) fn targets(&self) -> Targets {
@@ -131,14 +166,9 @@ impl Volumes {
         farrier_model::is_label(node).then(|| format!("nodes/{node}"))
     }
 
-    /// The node that has this target of ours.
+    /// The node that has this target of ours, which is offered.
     pub(crate) fn owner_of(&self, target: &str) -> Option<String> {
-        let (kind, what) = target.strip_prefix(&format!("{AUTHORITY}:{}:", self.rack))?.split_once(':')?;
-        match kind {
-            IMAGE => farrier_model::is_label(what).then(|| format!("nodes/{what}")),
-            VOLUME if farrier_model::is_label(what) => Some(self.record(what).ok()?.node),
-            _ => None,
-        }
+        self.targets.initiators_of(target).first().and_then(|initiator| self.node_of(initiator))
     }
 
     /// Offers a whole image, read-only, to one node's ramdisk, which proves itself with `user` and `secret`.
@@ -171,21 +201,27 @@ impl Volumes {
             seed_of: String::new(),
             id: hex::encode(rand::random::<[u8; 8]>()),
         };
-        let mut turn = self.open.turn(new.instance).await;
-        let files = self.files(new.instance);
-        // One that cannot be read is not of this task, and the instance has no other disk.
-        let known = read_record(&files.record).ok().flatten();
-        if known.is_some_and(|known| record.is_of(&known)) && files.seed.exists() {
+        let turn = self.turn(new.instance).await?;
+        let (files, wanted) = (self.files(new.instance), record.clone());
+        let (turn, is_made) = self
+            .disk
+            .with(turn, move |_| {
+                // One that cannot be read is not of this task, and the instance has no other disk.
+                let known = read_record(&files.record).ok().flatten();
+                Ok(known.is_some_and(|known| wanted.is_of(&known)) && files.seed.exists())
+            })
+            .await?;
+        if is_made {
             return Ok(());
         }
         self.targets.remove(&self.access(VOLUME, new.instance, new.node).target).await;
-        let old = turn.take();
-        let (image, bytes, seed, dir) = (new.image, new.bytes, new.seed, self.dir.clone());
-        blocking(move || {
+        let (files, dir) = (self.files(new.instance), self.dir.clone());
+        let (image, bytes, seed) = (new.image, new.bytes, new.seed);
+        let made = self.disk.with(turn, move |turn| {
             // The NoCloud file system has user data in it, the overlay everything else of the tenant.
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
             made.map_err(io_error("making", &dir))?;
-            files.remove(old)?;
+            files.remove(turn.take())?;
             // First: whatever happens now, somebody knows that there is something to remove.
             write_record(&files.record, &record)?;
             let size = Some(bytes.max(image.size()).next_multiple_of(SECTOR));
@@ -194,12 +230,9 @@ impl Volumes {
             overlay.and_then(|o| Ok(o.flush()?)).map_err(overlay_error(&files.overlay))?;
             // Last: a volume with it is whole.
             write_synced(&files.seed, &seed)?;
-            sync_dir(&dir)?;
-            // Held until here, whoever waits for it.
-            drop(turn);
-            Ok(())
-        })
-        .await
+            sync_dir(&dir)
+        });
+        made.await.map(drop)
     }
 
     /// Offers an instance's volume (logical unit 0) and its NoCloud file system (1) to its node.
@@ -210,24 +243,40 @@ impl Volumes {
         task: &str,
         image: Arc<dyn Image>,
     ) -> Result<Access, VolumeError> {
+        let offered = self.try_to_offer(instance, node, task, image).await;
+        if let Err(error) = &offered
+            && error.is_of_the_disk()
+        {
+            let (node, instance) = (node.to_owned(), instance.to_owned());
+            // Nobody listens: nobody wants to know.
+            let _ = self.away.send(Away { node, instance, reason: chain(error) });
+        }
+        offered
+    }
+
+    async fn try_to_offer(
+        &self,
+        instance: &str,
+        node: &str,
+        task: &str,
+        image: Arc<dyn Image>,
+    ) -> Result<Access, VolumeError> {
         let access = self.access(VOLUME, instance, node);
-        let mut turn = self.open.turn(instance).await;
-        let files = self.files(instance);
-        let record = self.record(instance)?;
+        let (turn, record) = self.record(instance).await?;
         // A task of a machine that the volume was taken from may still be restored: never to two machines.
         if !record.is_offered_by(node, task) {
             return Err(elsewhere(&record, node));
         }
         self.targets.remove(&access.target).await;
-        let volume = self.opened(&mut turn, &record, image).await?;
-        let luns = blocking(move || {
-            let seed =
-                FileBacking::open(&files.seed, Mode::ReadOnly).map_err(io_error("opening", &files.seed))?;
-            // The next instance of this name has another disk.
-            let luns = [LunSpec::new(0, volume.overlay), LunSpec::new(1, seed).read_only()];
-            Ok(luns.into_iter().map(|lun| lun.medium(&record.id)).collect())
-        })
-        .await?;
+        let (turn, volume) = self.opened(turn, &record, image).await?;
+        let files = self.files(instance);
+        let seed = move |_: &mut Turn| {
+            FileBacking::open(&files.seed, Mode::ReadOnly).map_err(io_error("opening", &files.seed))
+        };
+        let (turn, seed) = self.disk.with(turn, seed).await?;
+        // The next instance of this name has another disk.
+        let luns = [LunSpec::new(0, volume.overlay), LunSpec::new(1, seed).read_only()];
+        let luns = luns.into_iter().map(|lun| lun.medium(&record.id)).collect();
         let (_turn, accounts) = self.accounts(turn, instance, task).await?;
         self.offer(&access, luns, accounts.chap()).await?;
         Ok(access)
@@ -237,16 +286,10 @@ impl Volumes {
     pub(crate) async fn withdraw(&self, node: &str) {
         self.withdraw_image(node).await;
         // A volume that cannot be read here is offered under its instance's name, which only the record knows.
-        let (records, unreadable) = match self.read_all() {
-            Ok(read) => read,
-            Err(error) => {
-                tracing::error!(node.id = node, error = %farrier_runtime::telemetry::chain(&error), "volumes not withdrawn");
-                return;
-            }
-        };
-        for error in unreadable {
-            tracing::error!(error = %farrier_runtime::telemetry::chain(&error), "a volume's record cannot be read");
-        }
+        let records = self.readable().await.unwrap_or_else(|error| {
+            tracing::error!(node.id = node, error = %chain(&error), "volumes not withdrawn by their records");
+            Vec::new()
+        });
         for record in records.into_iter().filter(|record| label(&record.node) == label(node)) {
             self.targets.remove(&self.access(VOLUME, &record.instance, node).target).await;
         }
@@ -261,24 +304,22 @@ impl Volumes {
         self.withdraw(node).await;
         let mut dropped = Vec::new();
         // One that cannot be read is told of by whoever lists them, and keeps nobody else's.
-        let (mut records, _) = self.read_all()?;
+        let (mut records, _) = self.read_all().await?;
         records.retain(|record| label(&record.node) == label(node));
         for instance in records.into_iter().map(|record| record.instance) {
             // Nobody offers it again between its withdrawal and its removal, or gives it to another node.
-            let mut turn = self.open.turn(&instance).await;
-            let files = self.files(&instance);
-            if read_record(&files.record)?.is_none_or(|record| label(&record.node) != label(node)) {
-                continue;
-            }
+            let turn = match self.record(&instance).await {
+                Ok((turn, record)) if label(&record.node) == label(node) => turn,
+                Ok(_) | Err(VolumeError::NoVolume { .. }) => continue,
+                Err(error) => return Err(error),
+            };
             self.targets.remove(&self.access(VOLUME, &instance, node).target).await;
-            let (old, dir) = (turn.take(), self.dir.clone());
-            blocking(move || {
-                files.remove(old)?;
-                sync_dir(&dir)?;
-                drop(turn);
-                Ok(())
-            })
-            .await?;
+            let (files, dir) = (self.files(&instance), self.dir.clone());
+            let removed = self.disk.with(turn, move |turn| {
+                files.remove(turn.take())?;
+                sync_dir(&dir)
+            });
+            removed.await?;
             dropped.push(instance);
         }
         Ok(dropped)
@@ -291,8 +332,7 @@ impl Volumes {
         node: &str,
         image: impl FnOnce(&str) -> Option<PathBuf>,
     ) -> Result<Volume, VolumeError> {
-        let mut turn = self.open.turn(instance).await;
-        let record = self.record(instance)?;
+        let (turn, record) = self.record(instance).await?;
         if label(&record.node) != label(node) {
             return Err(elsewhere(&record, node));
         }
@@ -302,31 +342,37 @@ impl Volumes {
         let missing = || VolumeError::NoImage { manifest_sha256: record.manifest_sha256.clone() };
         let path = image(&record.manifest_sha256).ok_or_else(missing)?;
         let image = blocking(move || open_image(&path)).await?;
-        self.opened(&mut turn, &record, image).await
+        Ok(self.opened(turn, &record, image).await?.1)
     }
 
-    fn record(&self, instance: &str) -> Result<Record, VolumeError> {
+    /// What is done to a volume waits for what is done to it now, and not for ever.
+    async fn turn(&self, instance: &str) -> Result<Turn, VolumeError> {
+        self.disk.soon(async { Ok(self.open.turn(instance).await) }).await
+    }
+
+    /// A volume's record, and its turn.
+    async fn record(&self, instance: &str) -> Result<(Turn, Record), VolumeError> {
+        let (turn, path) = (self.turn(instance).await?, self.files(instance).record);
+        let (turn, record) = self.disk.with(turn, move |_| read_record(&path)).await?;
         let missing = || VolumeError::NoVolume { instance: instance.to_owned() };
-        read_record(&self.files(instance).record)?.ok_or_else(missing)
+        Ok((turn, record.ok_or_else(missing)?))
     }
 
     async fn opened(
         &self,
-        turn: &mut Turn,
+        turn: Turn,
         record: &Record,
         base: Arc<dyn Image>,
-    ) -> Result<Volume, VolumeError> {
-        if let Some(volume) = &**turn {
-            return Ok(volume.clone());
-        }
+    ) -> Result<(Turn, Volume), VolumeError> {
         let (path, base_id) = (self.files(&record.instance).overlay, record.manifest_sha256.clone());
-        let volume = blocking(move || {
+        let open = move |turn: &mut Turn| {
+            if let Some(volume) = &**turn {
+                return Ok(volume.clone());
+            }
             let overlay = Overlay::open(&path, base.clone(), &base_id).map_err(overlay_error(&path))?;
-            Ok(Volume { overlay, base, base_id })
-        })
-        .await?;
-        **turn = Some(volume.clone());
-        Ok(volume)
+            Ok(turn.insert(Volume { overlay, base, base_id }).clone())
+        };
+        self.disk.with(turn, open).await
     }
 
     async fn offer(
@@ -357,39 +403,34 @@ impl Volumes {
     }
 
     /// Tasks that a volume still needs: the one that offers it, and the one whose secrets have its user data.
-    pub(crate) fn tasks(&self) -> Result<HashSet<String>, VolumeError> {
-        Ok(self.all_records()?.into_iter().flat_map(|record| [record.task, record.seed_of]).collect())
+    pub(crate) async fn tasks(&self) -> Result<HashSet<String>, VolumeError> {
+        Ok(self.all_records().await?.into_iter().flat_map(|record| [record.task, record.seed_of]).collect())
     }
 
     /// Images that a volume builds on.
-    pub(crate) fn images(&self) -> Result<HashSet<String>, VolumeError> {
-        Ok(self.all_records()?.into_iter().map(|record| record.manifest_sha256).collect())
+    pub(crate) async fn images(&self) -> Result<HashSet<String>, VolumeError> {
+        Ok(self.all_records().await?.into_iter().map(|record| record.manifest_sha256).collect())
     }
 
     /// All of them, or the error of the first that cannot be read.
-    fn all_records(&self) -> Result<Vec<Record>, VolumeError> {
-        let (records, unreadable) = self.read_all()?;
+    async fn all_records(&self) -> Result<Vec<Record>, VolumeError> {
+        let (records, unreadable) = self.read_all().await?;
         unreadable.into_iter().next().map_or(Ok(records), Err)
     }
 
-    /// Those that can be read, and why the others cannot.
-    fn read_all(&self) -> Result<(Vec<Record>, Vec<VolumeError>), VolumeError> {
-        let entries = match std::fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
-            entries => entries.map_err(io_error("reading", &self.dir))?,
-        };
-        let (mut records, mut unreadable) = (Vec::new(), Vec::new());
-        for entry in entries {
-            let path = entry.map_err(io_error("reading", &self.dir))?.path();
-            if path.extension().is_none_or(|extension| extension != RECORD) {
-                continue;
-            }
-            match read_record(&path) {
-                Ok(record) => records.extend(record),
-                Err(error) => unreadable.push(error),
-            }
+    /// Those that can be read; the others are told of.
+    async fn readable(&self) -> Result<Vec<Record>, VolumeError> {
+        let (records, unreadable) = self.read_all().await?;
+        for error in unreadable {
+            tracing::error!(error = %chain(&error), "a volume's record cannot be read");
         }
-        Ok((records, unreadable))
+        Ok(records)
+    }
+
+    /// Those that can be read, and why the others cannot.
+    async fn read_all(&self) -> Result<(Vec<Record>, Vec<VolumeError>), VolumeError> {
+        let dir = self.dir.clone();
+        self.disk.look(move || read_records(&dir)).await
     }
 
     fn files(&self, instance: &str) -> Files {
@@ -405,6 +446,7 @@ impl Volumes {
 }
 
 /// Where the parts of a volume are.
+#[derive(Clone)]
 struct Files {
     overlay: PathBuf,
     seed: PathBuf,
@@ -448,6 +490,26 @@ impl Record {
 
 fn label(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or_default()
+}
+
+/// Those that can be read, and why the others cannot.
+fn read_records(dir: &Path) -> Result<(Vec<Record>, Vec<VolumeError>), VolumeError> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
+        entries => entries.map_err(io_error("reading", dir))?,
+    };
+    let (mut records, mut unreadable) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let path = entry.map_err(io_error("reading", dir))?.path();
+        if path.extension().is_none_or(|extension| extension != RECORD) {
+            continue;
+        }
+        match read_record(&path) {
+            Ok(record) => records.extend(record),
+            Err(error) => unreadable.push(error),
+        }
+    }
+    Ok((records, unreadable))
 }
 
 /// `None`: there is none.
@@ -518,19 +580,14 @@ fn overlay_error(path: &Path) -> impl FnOnce(OverlayError) -> VolumeError {
     move |source| VolumeError::Overlay { path, source }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
-) -> Result<T, VolumeError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(io_error("working on", Path::new("volumes"))(io::Error::other(error))))
-}
-
 /// Naming authority of every name we make (RFC 7143 section 4.2.7.4).
 const AUTHORITY: &str = "iqn.2026-11.dev.farrier";
 const IMAGE: &str = "image";
 const VOLUME: &str = "volume";
 const RECORD: &str = "json";
 const SECTOR: u64 = 512;
+/// More than a rack has machines.
+const AWAY: usize = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -5,15 +5,15 @@ use std::process::{Command, Stdio};
 
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{
-    BootEventType, LeaseKind, ListLeasesRequest, ListReservationsRequest, ReservedBoot, Task, TaskState,
-    WatchBootEventsRequest,
+    BootEvent, BootEventType, LeaseKind, ListLeasesRequest, ListReservationsRequest, ReservedBoot, Task,
+    TaskState, WatchBootEventsRequest,
 };
 use farrier_rackd::{Config, Role};
 use farrier_sim::pretend::{Event, Lan, Mishaps, PretendNode, PretendOptions, Rom};
 use tokio::net::UdpSocket;
 
 use crate::bench::{Bench, POOL, spec, within};
-use crate::hall::{Hall, in_a_hall};
+use crate::hall::{Card, Hall, in_a_hall};
 use crate::pretend_diskless::diskless;
 
 const IMAGE: u64 = 24 << 20;
@@ -23,7 +23,7 @@ const IMAGE: u64 = 24 << 20;
 fn a_machine_whose_disk_is_not_back_after_a_restart_has_its_address_and_waits() {
     in_a_hall(1, |hall| async move {
         let bench = Bench::start_configured(|config| *config = with_guests(config)).await;
-        let node = node_of(&hall, &bench.data()).await;
+        let node = node_of(&hall, 0, &bench.data()).await;
         let (image, _) = bench.image("debian", IMAGE).await;
         // Deployed as far as its first boot.
         node.set_mishaps(Mishaps { system_never_calls: true, ..Mishaps::default() });
@@ -49,6 +49,55 @@ fn a_machine_whose_disk_is_not_back_after_a_restart_has_its_address_and_waits() 
         boots(&node, 3).await;
         bench.stop(vec![node]).await;
     });
+}
+
+/// What its disk is on does not even fail: nothing that asks it comes back. rackd serves, the machine waits at its address, and
+/// another one boots.
+#[test]
+fn a_disk_that_hangs_when_rackd_starts_keeps_nobody_but_its_machine_waiting() {
+    in_a_hall(2, |hall| async move {
+        let bench = Bench::start_configured(|config| *config = with_guests(config)).await;
+        let web = node_of(&hall, 0, &bench.data()).await;
+        let db = node_of(&hall, 1, &bench.data()).await;
+        let (image, _) = bench.image("debian", IMAGE).await;
+        for (node, instance) in [(&web, "web"), (&db, "db")] {
+            let task = bench.run(instance, 1, node, Work::Deploy(diskless(&image, instance))).await;
+            assert_eq!(task.state(), TaskState::Done, "{}", task.error);
+        }
+
+        let bench = bench.restart_rackd_after(|data| hangs(data, "web")).await;
+        cycle(&db);
+        boots(&db, 2).await;
+        let script = told(&bench, &hall, &web).await;
+        assert!(script.detail.ends_with("it is told to ask again"), "{script:?}");
+        let all = within(bench.rack.clone().list_reservations(ListReservationsRequest::default())).await;
+        let all = all.unwrap().into_inner().reservations;
+        assert!(all.len() == 2 && all.iter().all(|its| its.boot() == ReservedBoot::Iscsi), "{all:?}");
+
+        comes_back(&bench.data(), "web").await;
+        boots(&web, 2).await;
+        bench.stop(vec![web, db]).await;
+    });
+}
+
+/// A pipe that nobody writes to: whoever opens it waits for that.
+fn hangs(data: &Path, instance: &str) {
+    let record = data.join(format!("volumes/{instance}.json"));
+    std::fs::rename(&record, data.join("away.json")).unwrap();
+    let made = Command::new("mkfifo").arg(&record).status().unwrap();
+    assert!(made.success());
+}
+
+/// Whoever waits for it reads nothing there, and whoever asks from then on what was there.
+async fn comes_back(data: &Path, instance: &str) {
+    let (record, kept) = (data.join(format!("volumes/{instance}.json")), data.join("away.json"));
+    let back = move || {
+        // Somebody does wait: this would, too.
+        let pipe = std::fs::OpenOptions::new().write(true).open(&record).unwrap();
+        std::fs::rename(&kept, &record).unwrap();
+        drop(pipe);
+    };
+    within(tokio::task::spawn_blocking(back)).await.unwrap();
 }
 
 /// The rack's own network, with DHCP for everybody.
@@ -83,15 +132,16 @@ fn with_guests(config: &Config) -> Config {
 }
 
 /// A diskless machine with iPXE on its card.
-async fn node_of(hall: &Hall, data: &Path) -> PretendNode {
-    let card = &hall.cards[0];
+async fn node_of(hall: &Hall, index: usize, data: &Path) -> PretendNode {
+    let card = &hall.cards[index];
     let socket = hall.rack.netns().udp_bind((card.bmc, 0).into()).unwrap();
     let socket = {
         let _its = card.runtime.enter();
         UdpSocket::from_std(socket).unwrap()
     };
-    let dir = data.with_file_name("n1");
-    let mut options = PretendOptions::new("n1", card.mac, socket, dir, POOL);
+    let name = format!("n{}", index + 1);
+    let dir = data.with_file_name(&name);
+    let mut options = PretendOptions::new(name, card.mac, socket, dir, POOL);
     options.diskless = true;
     options.lan = Some(Lan { rom: Rom::Ipxe, ..card.lan.clone() });
     card.runtime.spawn(PretendNode::start(options)).await.unwrap().unwrap()
@@ -117,14 +167,12 @@ fn disks_come_back(data: &Path) {
     std::fs::rename(data.join("away"), data.join("volumes")).unwrap();
 }
 
-/// It is switched off and on, and told to wait, by its own address.
-async fn boots_nothing(bench: &Bench, hall: &Hall, node: &PretendNode, address: &str) {
-    assert_eq!(reserved(bench).await, (address.to_owned(), ReservedBoot::Iscsi));
+/// It is switched off and on: the first script of this rackd's, and whatever the machine was given before it.
+async fn told(bench: &Bench, hall: &Hall, node: &PretendNode) -> BootEvent {
     let (mac, mut rack) = (node.mac_address(), bench.rack.clone());
     let events = WatchBootEventsRequest { mac_addresses: vec![mac.clone()], ..Default::default() };
     let mut events = within(rack.watch_boot_events(events)).await.unwrap().into_inner();
     cycle(node);
-    // The first script of this rackd's, and whatever the machine was given before it.
     let given = async {
         loop {
             let event = events.message().await.unwrap().expect("rackd ended the stream");
@@ -133,10 +181,20 @@ async fn boots_nothing(bench: &Bench, hall: &Hall, node: &PretendNode, address: 
             }
         }
     };
-    within(given).await;
+    let given = within(given).await;
     let url = format!("http://10.90.0.1:{}/boot/{}.ipxe", bench.bound.http.port(), mac.replace(':', "-"));
-    let its = hall.cards[0].runtime.spawn_blocking(move || curl(&url)).await.unwrap();
-    assert!(its.contains("chain --replace --autofree http://10.90.0.1:"), "{its}");
+    let its = |card: &Card| mac == card.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let card = hall.cards.iter().find(|card| its(card)).expect("it has a card");
+    let script = card.runtime.spawn_blocking(move || curl(&url)).await.unwrap();
+    assert!(script.contains("chain --replace --autofree http://10.90.0.1:"), "{script}");
+    given
+}
+
+/// It is switched off and on, and told to wait, by its own address.
+async fn boots_nothing(bench: &Bench, hall: &Hall, node: &PretendNode, address: &str) {
+    assert_eq!(reserved(bench).await, (address.to_owned(), ReservedBoot::Iscsi));
+    told(bench, hall, node).await;
+    let mut rack = bench.rack.clone();
     let leases = within(rack.list_leases(ListLeasesRequest::default())).await.unwrap().into_inner().leases;
     let given: Vec<_> = leases.iter().map(|lease| (lease.ip_address.as_str(), lease.kind())).collect();
     assert_eq!(given, [(address, LeaseKind::Reserved)], "{leases:?}");

@@ -19,17 +19,23 @@ pub fn run(data: &[u8]) {
     let mut transfer = Transfer::accept(&request, size, &limits, now);
     let (block, window) = (transfer.negotiated().block_bytes, transfer.negotiated().window_blocks);
     assert!((8..=limits.block_bytes).contains(&block) || block == 512);
+    // One by one, or so many at once.
+    let most = u16::from(a % 64);
     let mut acked = 0;
     for message in messages(rest) {
         let mut sent = 0;
-        while let Some(transmit) = transfer.poll_transmit() {
-            sent += 1;
+        while let Some(transmit) = transfer.poll_transmit(most) {
+            sent += match transmit {
+                Transmit::Bytes(_) => 1,
+                Transmit::Data { count, offset, len, .. } => {
+                    assert!(count >= 1 && count <= most.max(1));
+                    assert!(len <= usize::from(block) * usize::from(count));
+                    assert!(offset + len as u64 <= size || len == 0);
+                    u32::from(count)
+                }
+            };
             // A client cannot make us send more than a window (and one OACK) for one packet of its own.
             assert!(sent <= u32::from(window) + 1);
-            if let Transmit::Data { offset, len, .. } = transmit {
-                assert!(len <= usize::from(block));
-                assert!(offset + len as u64 <= size || len == 0);
-            }
         }
         if message.is_empty() {
             now = transfer.poll_timeout().unwrap_or(now).max(now) + Duration::from_millis(1);
@@ -40,7 +46,7 @@ pub fn run(data: &[u8]) {
         assert!(transfer.bytes_acked() >= acked && transfer.bytes_acked() <= size);
         acked = transfer.bytes_acked();
         if *transfer.outcome() != Outcome::Running {
-            assert!(transfer.poll_transmit().is_none());
+            assert!(transfer.poll_transmit(most).is_none());
         }
     }
 }

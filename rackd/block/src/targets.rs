@@ -178,6 +178,11 @@ impl Targets {
         self.visible(initiator).iter().map(|entry| entry.target.name.clone()).collect()
     }
 
+    /// Those that may log in to a target. None: all may, or there is no such target.
+    pub fn initiators_of(&self, name: &str) -> Vec<String> {
+        self.find(name).map(|entry| entry.initiators.clone()).unwrap_or_default()
+    }
+
     pub fn sessions(&self) -> Vec<SessionInfo> {
         let entries: Vec<Arc<Entry>> = self.all().values().cloned().collect();
         entries

@@ -133,6 +133,8 @@ pub enum EventKind {
     },
     /// A file is being fetched by TFTP.
     TftpStart,
+    /// Parts of a file were sent by TFTP again: what and why is in the detail. Told each time that it happened twice as often.
+    TftpAgain,
     /// A file was fetched by TFTP.
     TftpDone {
         /// Bytes acknowledged.
@@ -243,6 +245,7 @@ impl EventKind {
             | Self::SegmentUp
             | Self::SegmentDown => true,
             Self::TftpStart
+            | Self::TftpAgain
             | Self::TftpDone { .. }
             | Self::TftpFailed { .. }
             | Self::TftpRefused
@@ -322,6 +325,7 @@ impl fmt::Display for EventKind {
                 return write!(f, "unknown architecture {architecture}");
             }
             Self::TftpStart => "TFTP begins",
+            Self::TftpAgain => "TFTP sends again",
             Self::TftpDone { bytes, elapsed } => {
                 return write!(f, "TFTP done, {} in {} ms", exact(*bytes), elapsed.as_millis());
             }

@@ -184,6 +184,7 @@ fn words(kind: &EventKind) -> (&'static str, &'static str) {
         EventKind::UnknownRelay { .. } => ("dhcp", "unknown_relay"),
         EventKind::UnknownArchitecture { .. } => ("dhcp", "unknown_architecture"),
         EventKind::TftpStart => ("tftp", "start"),
+        EventKind::TftpAgain => ("tftp", "again"),
         EventKind::TftpDone { .. } => ("tftp", "done"),
         EventKind::TftpFailed { .. } => ("tftp", "failed"),
         EventKind::TftpRefused => ("tftp", "refused"),

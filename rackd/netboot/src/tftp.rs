@@ -1,6 +1,7 @@
 //! The sockets of the TFTP server. The protocol is in `farrier-tftp`.
 
 mod content;
+mod line;
 mod running;
 
 use std::{
@@ -13,7 +14,8 @@ use std::{
 
 use content::Content;
 use farrier_tftp::{ErrorCode, Limits, Negotiated, Packet, ReadRequest, Transfer};
-use running::{Line, Running, Troubles};
+use line::Line;
+use running::{Running, Troubles};
 use tokio::{net::UdpSocket, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -37,6 +39,8 @@ const INBOX: usize = 16;
 /// Options of a request that are told, and bytes of their names and values: firmware asks for four.
 const OPTIONS: usize = 8;
 const OPTION: usize = 24;
+/// And of the name of a file.
+const NAME: usize = 64;
 /// An ACK has four bytes; an ERROR has a text.
 const MAX_ANSWER: usize = 1024;
 /// Who is told of when all places are taken and nobody knows who asks: each may be made up.
@@ -112,7 +116,7 @@ impl Server {
         let request = match Packet::parse(bytes) {
             Ok(Packet::Read(request)) => request,
             Ok(Packet::Write) => {
-                return here.refuse(from, ErrorCode::AccessViolation, "read only", "write request");
+                return here.refuse(from, ErrorCode::AccessViolation, "read only", "a write request");
             }
             Ok(_) => return here.shared.tftp.deliver(from, bytes),
             Err(error) => {
@@ -122,12 +126,8 @@ impl Server {
             }
         };
         if !request.is_octet() {
-            return here.refuse(
-                from,
-                ErrorCode::IllegalOperation,
-                "only octet mode is served",
-                "not octet mode",
-            );
+            let asked = wanted(&request);
+            return here.refuse(from, ErrorCode::IllegalOperation, "only octet mode is served", &asked);
         }
         let name = request.name().unwrap_or("?");
         if grub::OPTIONAL.contains(&name) {
@@ -163,7 +163,7 @@ impl Here {
         // Silence when it ends: the machine asks whoever serves next.
         let Some(opened) = shutdown.run_until_cancelled(self.content(name, from.ip())).await else { return };
         let Some(content) = opened else {
-            return self.refuse(from, ErrorCode::FileNotFound, "file not found", name);
+            return self.refuse(from, ErrorCode::FileNotFound, "file not found", &wanted(&request));
         };
         match self.transfer(&request, name, content, from) {
             Ok(transfer) => transfer.run(&mut permit, shutdown).await,
@@ -222,8 +222,9 @@ impl Here {
         let transfer = Transfer::accept(request, content.size(), &self.limits, Instant::now());
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
         let options = options(request, transfer.negotiated());
-        let troubles = Troubles::default();
-        Ok(Running { shared, line, transfer, name, options, content, from, troubles })
+        let who = shared.who(from.ip());
+        let (troubles, told) = (Troubles::default(), 0);
+        Ok(Running { shared, line, transfer, name, options, content, from, who, troubles, told })
     }
 
     fn way(&self, to: SocketAddr) -> Way {
@@ -247,41 +248,50 @@ impl Here {
         }
     }
 
-    fn refuse(&self, to: SocketAddr, code: ErrorCode, message: &str, detail: &str) {
+    /// `asked`: what is refused, for people.
+    fn refuse(&self, to: SocketAddr, code: ErrorCode, message: &str, asked: &str) {
         self.say(&farrier_tftp::error(code, message), to);
         let (mac, node) = self.shared.who(to.ip());
         // Without a machine to pin it on it would be a way to flood the events.
         if mac.is_some() {
-            self.shared.events.emit(
-                mac,
-                node.as_deref(),
-                EventKind::TftpRefused,
-                format!("{message}: {detail}"),
-            );
+            let detail = format!("error {} {message}: {asked} ({to})", code.number());
+            self.shared.events.emit(mac, node.as_deref(), EventKind::TftpRefused, detail);
         } else {
-            tracing::debug!(%to, message, detail, "tftp request refused");
+            tracing::debug!(%to, message, asked, "tftp request refused");
         }
     }
 }
 
+/// A read request in words, printable whatever was asked.
+fn wanted(request: &ReadRequest<'_>) -> String {
+    let mut out = format!("{}, {} mode", printable(request.filename, NAME), printable(request.mode, OPTION));
+    if !request.options.is_empty() {
+        out.push_str(&format!(", {}", asked(request)));
+    }
+    out
+}
+
+/// Its options.
+fn asked(request: &ReadRequest<'_>) -> String {
+    let asked = request.options.iter().take(OPTIONS);
+    let words =
+        asked.map(|(name, value)| format!("{} {}", printable(name, OPTION), printable(value, OPTION)));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn printable(text: &[u8], most: usize) -> String {
+    let shown = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' };
+    text.iter().take(most).map(shown).collect()
+}
+
 /// What was asked for, and what of it was agreed: a window of one is why a file takes minutes. Printable whatever was asked.
 fn options(request: &ReadRequest<'_>, agreed: &Negotiated) -> String {
-    let words = |text: &[u8]| {
-        text.iter()
-            .take(OPTION)
-            .map(|byte| match byte {
-                0x21..=0x7E => char::from(*byte),
-                _ => '?',
-            })
-            .collect::<String>()
-    };
-    let asked = request.options.iter().take(OPTIONS);
-    let asked: Vec<_> = asked.map(|(name, value)| format!("{} {}", words(name), words(value))).collect();
+    let asked = asked(request);
     let agreed: Vec<_> = agreed.accepted.iter().map(|(name, value)| format!("{name} {value}")).collect();
     match (asked.is_empty(), agreed.is_empty()) {
         (true, _) => "no options: blocks of 512 bytes, one at a time".to_owned(),
-        (false, true) => format!("asked {}, agreed nothing", asked.join(" ")),
-        (false, false) => format!("asked {}, agreed {}", asked.join(" "), agreed.join(" ")),
+        (false, true) => format!("asked {asked}, agreed nothing"),
+        (false, false) => format!("asked {asked}, agreed {}", agreed.join(" ")),
     }
 }
 

@@ -33,10 +33,10 @@ struct Kept {
 
 impl ImageCache {
     /// Removes images until there is room, or only those are left that somebody needs. `needed`: digests of those, asked
-    /// when nobody can open another one. Returns what went.
+    /// when nobody can open another one, and only then. Returns what went.
     pub(crate) async fn make_room<E>(
         &self,
-        needed: impl FnOnce() -> Result<HashSet<String>, E>,
+        needed: impl Future<Output = Result<HashSet<String>, E>>,
     ) -> Result<Vec<String>, EvictError<E>> {
         // Held: whoever wants one of these waits, and fetches it anew.
         let mut images = self.images.lock().await;
@@ -47,7 +47,7 @@ impl ImageCache {
         if too_much(&kept, free, coming, self.room) == 0 {
             return Ok(Vec::new());
         }
-        let needed = needed().map_err(EvictError::Needed)?;
+        let needed = needed.await.map_err(EvictError::Needed)?;
         let free_to_go = |kept: &Kept| {
             !needed.contains(&kept.digest)
                 && images

@@ -360,7 +360,7 @@ async fn an_image_goes_when_room_is_needed_and_nobody_needs_it() {
     cache.room = Room { most: 1, free: 0 };
     let evict = async |cache: &ImageCache, needed: &[&str]| {
         let needed = needed.iter().map(|digest| (*digest).to_owned()).collect();
-        cache.make_room(|| Ok::<_, CacheError>(needed)).await.unwrap()
+        cache.make_room(async { Ok::<_, CacheError>(needed) }).await.unwrap()
     };
     let image = cache.open("images/x", &fake.digest).await.unwrap();
     whole(&image).await;
@@ -368,7 +368,7 @@ async fn an_image_goes_when_room_is_needed_and_nobody_needs_it() {
     assert!(evict(&cache, &[]).await.is_empty());
     drop(image);
     assert!(evict(&cache, &[&fake.digest]).await.is_empty());
-    let unknown = || Err(CacheError::silent("x", 1));
+    let unknown = async { Err(CacheError::silent("x", 1)) };
     assert!(cache.make_room(unknown).await.is_err());
     assert!(cache.path(&fake.digest).is_some());
     // The keeper ends soon after the last holder.

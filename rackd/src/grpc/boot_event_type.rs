@@ -44,6 +44,7 @@ pub(crate) fn boot_event_type(kind: &EventKind) -> BootEventType {
         EventKind::UnknownRelay { .. } => BootEventType::UnknownRelay,
         EventKind::UnknownArchitecture { .. } => BootEventType::UnknownArchitecture,
         EventKind::TftpStart => BootEventType::TftpStart,
+        EventKind::TftpAgain => BootEventType::TftpAgain,
         EventKind::TftpDone { .. } => BootEventType::TftpDone,
         EventKind::TftpFailed { .. } => BootEventType::TftpFailed,
         EventKind::TftpRefused => BootEventType::TftpRefused,

@@ -283,9 +283,7 @@ impl RackService for RackApi {
 impl RackApi {
     /// Volumes, with how much of their images is here.
     async fn volumes(&self, node: &str) -> Result<Vec<Volume>, Status> {
-        let (rack, of) = (self.rack.clone(), node.to_owned());
-        let shown = tokio::task::spawn_blocking(move || rack.volumes.shown(&of)).await.map_err(internal)?;
-        let mut volumes = shown.map_err(volume_refused)?;
+        let mut volumes = self.rack.volumes.shown(node).await.map_err(volume_refused)?;
         for volume in &mut volumes {
             let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
             if let Some((here, all, trouble)) = self.rack.cache.arrived(&volume.manifest_sha256).await {

@@ -227,7 +227,7 @@ async fn a_diskless_machine_whose_disk_is_not_back_waits_at_its_address_and_is_n
     let row = rack.provisioning_named("row-1").unwrap();
     let ip = rack.reserve("nodes/n1", mac(1), row).await.unwrap();
 
-    tasks::resume(&rack).await.unwrap();
+    tasks::resume(&rack, CALL).await.unwrap();
     assert_eq!(boots(&rack, 2), [(Boot::Wait, ip)]);
     assert_eq!(rack.netboot.table().entry(mac(1), "row-1").unwrap().hostname, "web");
     // Neither what was kept nor what the centre says makes another machine of it.

@@ -8,6 +8,7 @@ mod subject;
 mod tally;
 
 use crate::rack::Rack;
+use crate::volumes::Away;
 use farrier_block::Event;
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
@@ -16,7 +17,9 @@ use farrier_proto::inventory::event_service_client::EventServiceClient;
 use farrier_proto::inventory::{RackEvent, RackEventKind, ReportEventsRequest};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use subject::{Conflict, DiskFailure, ForeignServer, Login, PoolExhausted, RogueRouter, Stranger, TftpFull};
+use subject::{
+    Conflict, DiskAway, DiskFailure, ForeignServer, Login, PoolExhausted, RogueRouter, Stranger, TftpFull,
+};
 use tally::{Line, Subject, Tally};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -35,17 +38,17 @@ impl Reporter {
     }
 
     /// Reports until shutdown.
-    pub(crate) async fn run(mut self, rack: Arc<Rack>, mut disks: Receiver<Event>) {
+    pub(crate) async fn run(mut self, rack: Arc<Rack>, mut disks: Receiver<Event>, mut away: Receiver<Away>) {
         let (mut logins, mut strangers) = (Tally::<Login>::default(), Tally::<Stranger>::default());
         let (mut servers, mut failures) =
             (Tally::<ForeignServer>::default(), Tally::<DiskFailure>::default());
-        let mut conflicts = Tally::<Conflict>::default();
+        let (mut conflicts, mut aways) = (Tally::<Conflict>::default(), Tally::<DiskAway>::default());
         let mut routers = Tally::<RogueRouter>::default();
         let (mut pools, mut tftp) = (Tally::<PoolExhausted>::default(), Tally::<TftpFull>::default());
         let mut boots = rack.netboot.events();
         loop {
             let due = [logins.due_at(), strangers.due_at(), servers.due_at(), failures.due_at()];
-            let more = [conflicts.due_at(), pools.due_at(), tftp.due_at(), routers.due_at()];
+            let more = [conflicts.due_at(), pools.due_at(), tftp.due_at(), routers.due_at(), aways.due_at()];
             let due = due.into_iter().chain(more).flatten().min();
             let wait = async {
                 match due {
@@ -64,6 +67,11 @@ impl Reporter {
                     }
                     Ok(_) => {}
                     Err(RecvError::Lagged(lost)) => logins.lost(lost, Instant::now()),
+                    Err(RecvError::Closed) => return,
+                },
+                one = away.recv() => match one {
+                    Ok(one) => aways.saw(DiskAway(one), Instant::now()),
+                    Err(RecvError::Lagged(lost)) => aways.lost(lost, Instant::now()),
                     Err(RecvError::Closed) => return,
                 },
                 event = boots.recv() => match event {
@@ -106,6 +114,8 @@ impl Reporter {
                         self.tell(&mut conflicts, RackEventKind::AddressConflict, node).await;
                         let owner = |failure: &DiskFailure| rack.volumes.owner_of(&failure.target);
                         self.tell(&mut failures, RackEventKind::DiskFailed, owner).await;
+                        let owner = |away: &DiskAway| Some(away.0.node.clone());
+                        self.tell(&mut aways, RackEventKind::DiskFailed, owner).await;
                     };
                     if rack.shutdown.run_until_cancelled(tell).await.is_none() {
                         return;

@@ -1,6 +1,7 @@
 //! What is reported: who was not let in to an iSCSI disk, and who asked to boot and is nobody's.
 
 use super::tally::Subject;
+use crate::volumes::Away;
 use farrier_netboot::MacAddr;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -198,6 +199,26 @@ impl fmt::Display for DiskFailure {
         write!(
             f,
             "the disk {target} fails, {reason}: its machine sees errors; look at the rack's disk and its free space, then restart rackd, which reads what is there"
+        )
+    }
+}
+
+/// A machine's disk that is not there to be offered to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct DiskAway(pub(super) Away);
+
+impl Subject for DiskAway {
+    /// It is tried again every few seconds.
+    const EVERY: Duration = Duration::from_secs(600);
+    const OTHERS: &'static str = "other machines wait for their iSCSI disks; rackd's log has each";
+}
+
+impl fmt::Display for DiskAway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Away { instance, reason, .. } = &self.0;
+        write!(
+            f,
+            "the disk of {instance} cannot be offered, {reason}: its machine waits for it; it is tried again until it is there"
         )
     }
 }

@@ -182,10 +182,12 @@ pub(super) async fn restore_finished(rack: &Arc<Rack>, record: Record) -> bool {
                 () = rack.shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
             }
-            // Whoever works on the node now decides what is served.
-            let other = rack.tasks.of_node(&handle.node).iter().any(|task| task.decides_what_is_served());
-            if other || !still_served(&rack, &handle).await {
+            if !still_served(&rack, &handle).await {
                 return;
+            }
+            // Whoever works on the node now decides what is served, and may leave it as it was: a fence that did nothing.
+            if rack.tasks.of_node(&handle.node).iter().any(|task| task.decides_what_is_served()) {
+                continue;
             }
             if restore_lasting(&rack, &handle).await.is_ok() {
                 tracing::info!(node.id = %handle.node, "what a deployed machine needs is served again");

@@ -61,7 +61,7 @@ pub(super) fn forgettable(newest_first: &[Record]) -> Vec<String> {
 /// Forgets what no longer matters of a node, after one of its tasks has ended.
 pub(super) async fn prune(rack: &Arc<Rack>, node: &str) -> Result<(), JournalError> {
     let mut old = forgettable(&rack.journal.of_node(node).await?);
-    match rack.volumes.tasks() {
+    match rack.volumes.tasks().await {
         Ok(needed) => old.retain(|id| !needed.contains(id)),
         Err(error) => {
             tracing::warn!(node.id = %node, %error, "old tasks are kept: whose disks need them is not known");

@@ -53,10 +53,13 @@ use crate::rack::Rack;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{PowerAction, TaskSpec};
 use farrier_proto::types::{BootInterface, DeployMethod};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use step::Step;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// The steps of a task, in order.
 fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
@@ -195,8 +198,13 @@ impl Tasks {
     }
 }
 
-/// Serves again what ended deployments left served, and resumes what was under way when rackd last ended.
-pub(crate) async fn resume(rack: &Arc<Rack>) -> Result<(), farrier_journal::JournalError> {
+/// Serves again what ended deployments left served, and resumes what was under way when rackd last ended. All machines are known
+/// when this returns, by what the journal says; what they need of a disk, a switch or the centre is waited for no longer than
+/// `patience`, and goes on being made ready.
+pub(crate) async fn resume(
+    rack: &Arc<Rack>,
+    patience: Duration,
+) -> Result<(), farrier_journal::JournalError> {
     let mut served = Vec::new();
     for node in rack.journal.nodes().await? {
         let records = rack.journal.of_node(&node).await?;
@@ -207,19 +215,45 @@ pub(crate) async fn resume(rack: &Arc<Rack>) -> Result<(), farrier_journal::Jour
     for record in served.iter().chain(&unfinished) {
         executor::hold(rack, record.clone()).await;
     }
+    let first_tries = Arc::new(Semaphore::new(FIRST_TRIES));
+    let mut made_ready: JoinSet<()> = JoinSet::new();
     for record in served {
-        executor::restore_finished(rack, record).await;
+        let (of, first_tries) = (rack.clone(), first_tries.clone());
+        made_ready.spawn(rack.tracker.track_future(async move {
+            let restored = async {
+                let _one_of = first_tries.acquire_owned().await;
+                executor::restore_finished(&of, record).await
+            };
+            of.shutdown.run_until_cancelled(restored).await;
+        }));
     }
-    let running = unfinished.iter().map(|record| record.task.id.clone()).collect();
-    if let Err(error) = rack.snapshots.sweep(running).await {
-        tracing::warn!(%error, "snapshots that nobody needs are left");
-    }
+    let running: HashSet<String> = unfinished.iter().map(|record| record.task.id.clone()).collect();
+    let of = rack.clone();
+    made_ready.spawn(rack.tracker.track_future(async move {
+        let rack = of.clone();
+        let is_needed = move |task: &str| running.contains(task) || rack.tasks.get(task).is_some();
+        if let Some(Err(error)) = of.shutdown.run_until_cancelled(of.snapshots.sweep(is_needed)).await {
+            tracing::warn!(%error, "snapshots that nobody needs are left");
+        }
+    }));
     for record in &unfinished {
         tracing::info!(operation.id = %record.task.id, node.id = %record.task.node, "task resumed");
         executor::start(rack, record.clone(), true);
     }
+    let all = async { while made_ready.join_next().await.is_some() {} };
+    if tokio::time::timeout(patience, all).await.is_err() {
+        tracing::warn!(
+            seconds = patience.as_secs(),
+            "machines are answered before all that they need is there: a disk hangs, or the centre does not give an image"
+        );
+    }
+    // None of them is ended by that.
+    made_ready.detach_all();
     Ok(())
 }
+
+/// Of deployed machines, at a time: each may call a switch, and open a file.
+const FIRST_TRIES: usize = 16;
 
 pub(crate) use accept::{NotAccepted, accept};
 pub(crate) use history::{Left, left};

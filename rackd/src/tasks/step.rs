@@ -116,8 +116,10 @@ impl From<CacheError> for StepError {
 impl From<VolumeError> for StepError {
     fn from(e: VolumeError) -> Self {
         match e {
-            // A full disk may be emptied.
-            VolumeError::Io { .. } | VolumeError::NoImage { .. } => StepError::Again(chain(&e)),
+            // A full disk may be emptied, one that hangs be reset.
+            VolumeError::Io { .. } | VolumeError::Hangs { .. } | VolumeError::NoImage { .. } => {
+                StepError::Again(chain(&e))
+            }
             // A full disk may be emptied, a wire be plugged in again.
             VolumeError::Overlay { source: OverlayError::Io(_) | OverlayError::InUse, .. } => {
                 StepError::Again(chain(&e))

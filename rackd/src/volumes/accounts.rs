@@ -4,9 +4,7 @@
 //! the next boot: what an earlier script said opens nothing any more. A running system keeps its own, also over a
 //! restart of rackd.
 
-use super::{
-    Access, Turn, VOLUME, VolumeError, Volumes, blocking, elsewhere, io_error, label, sync_dir, write_synced,
-};
+use super::{Access, Turn, VOLUME, VolumeError, Volumes, elsewhere, io_error, label, sync_dir, write_synced};
 use crate::secrets::random_chap_secret;
 use farrier_block::{Chap, Credentials, Secret};
 use farrier_runtime::vault::Vault;
@@ -103,17 +101,16 @@ impl Volumes {
     ) -> Result<(Turn, Accounts), VolumeError> {
         let (path, dir, vault) = (self.files(instance).accounts, self.dir.clone(), self.vault.clone());
         let (instance, task) = (label(instance).to_owned(), task.to_owned());
-        blocking(move || {
+        let accounts = self.disk.with(turn, move |_| {
             let known = Accounts::open(&vault, &path, &instance)?;
             if let Some(accounts) = known.filter(|known| known.task == task) {
-                return Ok((turn, accounts));
+                return Ok(accounts);
             }
             let accounts = Accounts::new(&task);
             accounts.keep(&vault, &path, &instance)?;
-            sync_dir(&dir)?;
-            Ok((turn, accounts))
-        })
-        .await
+            sync_dir(&dir).map(|()| accounts)
+        });
+        accounts.await
     }
 
     /// How a node's next boot reaches an instance's volume, which `task` offers.
@@ -123,8 +120,7 @@ impl Volumes {
         node: &str,
         task: &str,
     ) -> Result<(Access, Account), VolumeError> {
-        let turn = self.open.turn(instance).await;
-        let record = self.record(instance)?;
+        let (turn, record) = self.record(instance).await?;
         if !record.is_offered_by(node, task) {
             return Err(elsewhere(&record, node));
         }
@@ -142,8 +138,8 @@ impl Volumes {
         let prefix = self.access(VOLUME, "", "").target;
         let instance = target.strip_prefix(&prefix).filter(|instance| farrier_model::is_label(instance));
         let Some(instance) = instance else { return Ok(None) };
-        let turn = self.open.turn(instance).await;
-        let task = self.record(instance)?.task;
+        let (turn, record) = self.record(instance).await?;
+        let task = record.task;
         // Between two machines: the login was before that, and its session is over.
         if task.is_empty() {
             return Ok(None);
@@ -155,12 +151,12 @@ impl Volumes {
         let (chap, next) = (accounts.chap(), accounts.accounts.last().cloned());
         let (path, vault, name) = (self.files(instance).accounts, self.vault.clone(), instance.to_owned());
         let dir = self.dir.clone();
-        let _turn = blocking(move || {
+        let kept = self.disk.with(turn, move |_| {
             accounts.keep(&vault, &path, &name)?;
-            sync_dir(&dir)?;
-            Ok(turn)
-        })
-        .await?;
+            sync_dir(&dir)
+        });
+        // Until the target has them too.
+        let _turn = kept.await?;
         self.targets.set_accounts(target, chap)?;
         Ok(next)
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OwnedMutexGuard;
 
-type Slot = Arc<tokio::sync::Mutex<Option<Volume>>>;
+pub(super) type Slot = Arc<tokio::sync::Mutex<Option<Volume>>>;
 
 /// Volumes by their instances' labels, those that are open or that somebody works on.
 #[derive(Default)]
@@ -24,7 +24,7 @@ impl Slots {
         self.slot(instance).try_lock().ok()?.clone()
     }
 
-    fn slot(&self, instance: &str) -> Slot {
+    pub(super) fn slot(&self, instance: &str) -> Slot {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody has these, and nobody gets one but here.
         slots.retain(|_, slot| {

@@ -1,5 +1,7 @@
 use super::moving::Owner;
 use super::*;
+use std::process::Command;
+use std::time::Duration;
 
 struct Bench {
     dir: tempfile::TempDir,
@@ -8,6 +10,9 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::patient(PATIENCE)
+    }
+    fn patient(patience: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("image"), vec![7; 1 << 20]).unwrap();
         let volumes = Volumes {
@@ -16,6 +21,8 @@ impl Bench {
             rack: "r1".into(),
             dir: dir.path().join("volumes"),
             vault: Arc::new(Vault::open_or_create(&dir.path().join("key")).unwrap()),
+            disk: Disk::new(patience),
+            away: broadcast::Sender::new(AWAY),
             open: Slots::default(),
         };
         Self { dir, volumes }
@@ -34,8 +41,16 @@ impl Bench {
     }
     async fn offer(&self, instance: &str, node: &str) -> Result<Access, VolumeError> {
         let image = open_image(&self.dir.path().join("image")).unwrap();
-        let task = self.volumes.record(instance).map(|record| record.task).unwrap_or_default();
+        let task = self.volumes.record(instance).await.map(|(_, record)| record.task).unwrap_or_default();
         self.volumes.offer_volume(instance, node, &task, image).await
+    }
+    /// As far as the turn that somebody else has.
+    async fn until_it_waits<T>(&self, instance: &str, mut work: impl Future<Output = T> + Unpin) {
+        // The map's, this one, the turn's, and then that of who waits.
+        while Arc::strong_count(&self.volumes.open.slot(instance)) < 4 {
+            assert!(futures::poll!(&mut work).is_pending());
+            tokio::task::yield_now().await;
+        }
     }
     fn write(&self, instance: &str) {
         let files = self.volumes.files(instance);
@@ -157,10 +172,10 @@ async fn a_move_ends_although_its_task_was_stopped_in_it() {
 #[tokio::test]
 async fn tasks_that_a_volume_needs_are_known_also_after_it_moved() {
     let bench = Bench::new();
-    assert!(bench.volumes.tasks().unwrap().is_empty());
+    assert!(bench.volumes.tasks().await.unwrap().is_empty());
     bench.make("web", "nodes/n1", "t1").await;
     bench.volumes.give("web", "nodes/n1", "nodes/n2").await.unwrap();
-    assert!(bench.volumes.tasks().unwrap().contains("t1"), "its user data is in this task's secrets");
+    assert!(bench.volumes.tasks().await.unwrap().contains("t1"), "its user data is in this task's secrets");
 }
 
 #[tokio::test]
@@ -174,7 +189,7 @@ async fn what_is_done_to_one_volume_does_not_wait_for_another() {
     bench.volumes.give("db", "nodes/n2", "nodes/n3").await.unwrap();
     assert_eq!(bench.volumes.drop_volumes("nodes/n3").await.unwrap(), ["db"]);
     let mut dropping = std::pin::pin!(bench.volumes.drop_volumes("nodes/n1"));
-    assert!(futures::poll!(&mut dropping).is_pending());
+    bench.until_it_waits("web", &mut dropping).await;
     drop(turn);
     assert_eq!(dropping.await.unwrap(), ["web"]);
 }
@@ -186,9 +201,9 @@ async fn a_volume_that_moves_while_its_node_is_cleaned_is_not_dropped() {
     let turn = bench.volumes.open.turn("web").await;
     // It waits behind the one who is about to give the volume away.
     let mut dropping = std::pin::pin!(bench.volumes.drop_volumes("nodes/n1"));
-    assert!(futures::poll!(&mut dropping).is_pending());
+    bench.until_it_waits("web", &mut dropping).await;
     let files = bench.volumes.files("web");
-    let record = Record { node: "nodes/n2".into(), ..bench.volumes.record("web").unwrap() };
+    let record = Record { node: "nodes/n2".into(), ..read_record(&files.record).unwrap().unwrap() };
     write_record(&files.record, &record).unwrap();
     drop(turn);
     assert!(dropping.await.unwrap().is_empty());
@@ -206,11 +221,46 @@ async fn a_volume_grows_under_its_machine_and_never_shrinks() {
     assert!(matches!(volumes.grow("web", 1 << 20).await, Err(VolumeError::Shrinks { .. })));
     assert!(matches!(volumes.grow("web", (4 << 20) + 1).await, Err(VolumeError::Overlay { .. })));
     assert_eq!(volumes.grow("web", 4 << 20).await.unwrap(), "nodes/n1");
-    let shown = volumes.shown("").unwrap();
+    let shown = volumes.shown("").await.unwrap();
     assert_eq!(shown.len(), 1);
     assert_eq!((shown[0].instance.as_str(), shown[0].size_bytes), ("web", 4 << 20));
-    assert!(volumes.shown("nodes/n2").unwrap().is_empty());
+    assert!(volumes.shown("nodes/n2").await.unwrap().is_empty());
     // It has that size in its file.
     volumes.withdraw("nodes/n1").await;
     assert_eq!(Overlay::peek(&volumes.files("web").overlay).unwrap().size, 4 << 20);
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_is_told_and_holds_up_what_is_its_own_alone() {
+    let bench = Bench::patient(Duration::from_millis(300));
+    bench.make("web", "nodes/n1", "t1").await;
+    bench.make("db", "nodes/n2", "t2").await;
+    let record = bench.volumes.files("web").record;
+    let kept = std::fs::read(&record).unwrap();
+    std::fs::remove_file(&record).unwrap();
+    // Whoever opens it waits until somebody writes.
+    assert!(Command::new("mkfifo").arg(&record).status().unwrap().success());
+    let mut away = bench.volumes.away();
+    let image = || open_image(&bench.dir.path().join("image")).unwrap();
+    let offer = async || bench.volumes.offer_volume("web", "nodes/n1", "t1", image()).await;
+    // What hangs is not begun again.
+    for _ in 0..3 {
+        assert!(matches!(offer().await, Err(VolumeError::Hangs { .. })));
+        assert!(matches!(bench.volumes.images().await, Err(VolumeError::Hangs { .. })));
+        let told = away.try_recv().unwrap();
+        assert_eq!((told.node.as_str(), told.instance.as_str()), ("nodes/n1", "web"));
+        assert!(told.reason.contains("expected an answer within"), "{told:?}");
+    }
+    assert_eq!(bench.volumes.disk.under_way(), 2, "the volume's own, and a look at all");
+    bench.offer("db", "nodes/n2").await.unwrap();
+    assert!(away.try_recv().is_err());
+    // It is back: who waited reads nothing, who asks then what is there.
+    let pipe = std::fs::OpenOptions::new().write(true).open(&record).unwrap();
+    let whole = record.with_extension("whole");
+    std::fs::write(&whole, kept).unwrap();
+    std::fs::rename(&whole, &record).unwrap();
+    drop(pipe);
+    offer().await.unwrap();
+    bench.volumes.images().await.unwrap();
+    assert_eq!(bench.volumes.owner_of("iqn.2026-11.dev.farrier:r1:volume:web").as_deref(), Some("nodes/n1"));
 }

@@ -22,5 +22,7 @@ mod transfer;
 mod tests;
 
 pub use options::{Limits, Negotiated};
-pub use packet::{ErrorCode, MAX_REQUEST_BYTES, Packet, ParseError, ReadRequest, data_header, error, oack};
-pub use transfer::{Outcome, Transfer, Transmit};
+pub use packet::{
+    ErrorCode, MAX_REQUEST_BYTES, Packet, ParseError, ReadRequest, data_header, error, meaning, oack,
+};
+pub use transfer::{Outcome, Resent, Transfer, Transmit};

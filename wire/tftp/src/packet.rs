@@ -159,7 +159,9 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    fn number(self) -> u16 {
+    /// As on the wire.
+    #[must_use]
+    pub fn number(self) -> u16 {
         match self {
             Self::NotDefined => 0,
             Self::FileNotFound => 1,
@@ -167,6 +169,24 @@ impl ErrorCode {
             Self::IllegalOperation => 4,
             Self::UnknownTransferId => 5,
         }
+    }
+}
+
+/// What an error code says, in words; empty: no document has it.
+#[must_use]
+pub fn meaning(code: u16) -> &'static str {
+    // RFC 1350, appendix; 8 is of RFC 2347.
+    match code {
+        0 => "not defined",
+        1 => "file not found",
+        2 => "access violation",
+        3 => "disk full",
+        4 => "illegal operation",
+        5 => "unknown transfer id",
+        6 => "file exists",
+        7 => "no such user",
+        8 => "options refused",
+        _ => "",
     }
 }
 

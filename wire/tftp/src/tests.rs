@@ -28,7 +28,7 @@ fn ack(block: u16) -> Vec<u8> {
 }
 
 fn drain(transfer: &mut Transfer) -> Vec<Transmit> {
-    std::iter::from_fn(|| transfer.poll_transmit()).collect()
+    std::iter::from_fn(|| transfer.poll_transmit(1)).collect()
 }
 
 fn blocks(sent: &[Transmit]) -> Vec<u16> {
@@ -57,7 +57,7 @@ fn a_file_that_fills_its_last_block_ends_with_an_empty_one() {
 fn an_empty_file_is_one_empty_block() {
     let now = Instant::now();
     let mut t = accept(&[], 0, now);
-    assert_eq!(drain(&mut t), [Transmit::Data { block: 1, offset: 0, len: 0 }]);
+    assert_eq!(drain(&mut t), [Transmit::Data { block: 1, count: 1, offset: 0, len: 0 }]);
     t.handle_datagram(&ack(1), now);
     assert_eq!(t.outcome(), &Outcome::Complete);
 }
@@ -160,6 +160,30 @@ fn a_gap_in_a_window_resumes_after_the_last_good_block() {
 }
 
 #[test]
+fn what_was_sent_again_is_counted_from_the_first_on() {
+    let now = Instant::now();
+    let mut t = accept(&[("windowsize", "4")], 51200, now);
+    drain(&mut t);
+    let mut late = t.poll_timeout().unwrap();
+    t.handle_timeout(late);
+    assert_eq!(drain(&mut t).len(), 1);
+    assert_eq!(t.resent(), Resent { timeouts: 1, oacks: 1, ..Resent::default() });
+    let mut t = accept(&[("windowsize", "4")], 51200, now);
+    drain(&mut t);
+    t.handle_datagram(&ack(0), now);
+    drain(&mut t);
+    assert_eq!(t.resent(), Resent::default());
+    t.handle_datagram(&ack(2), now);
+    assert_eq!(blocks(&drain(&mut t)), [3, 4, 5, 6]);
+    assert_eq!(t.resent(), Resent { gaps: 1, blocks: 2, first: Some(3), ..Resent::default() });
+    late = t.poll_timeout().unwrap();
+    t.handle_timeout(late);
+    // In one go it is the same.
+    assert_eq!(t.poll_transmit(64), Some(Transmit::Data { block: 3, count: 4, offset: 1024, len: 2048 }));
+    assert_eq!(t.resent(), Resent { timeouts: 1, gaps: 1, oacks: 0, blocks: 6, first: Some(3) });
+}
+
+#[test]
 fn a_size_probe_is_not_a_failure() {
     let now = Instant::now();
     let mut t = accept(&[("tsize", "0")], 5000, now);
@@ -245,7 +269,7 @@ fn read_over_lossy_wire(size: u64, blksize: u16, window: u16, loss: &[bool]) -> 
             }
             match packet {
                 Transmit::Bytes(_) => t.handle_datagram(&ack(0), now),
-                Transmit::Data { block, offset, len } if block == (expected & 0xffff) as u16 => {
+                Transmit::Data { block, offset, len, .. } if block == (expected & 0xffff) as u16 => {
                     assert_eq!(offset, have);
                     have += len as u64;
                     expected += 1;
@@ -274,6 +298,40 @@ fn block_numbers_roll_over() {
 
 proptest! {
     #[test]
+    fn many_blocks_in_one_go_are_the_same_as_one_by_one(
+        size in 0u64..20_000, blksize in 8u16..1468, window in 1u16..64, most in 0u16..70, acks in prop::collection::vec(0u16..70, 0..20),
+    ) {
+        let now = Instant::now();
+        let (blksize_text, window) = (blksize.to_string(), window.to_string());
+        let options = [("blksize", blksize_text.as_str()), ("windowsize", window.as_str())];
+        let (mut one, mut many) = (accept(&options, size, now), accept(&options, size, now));
+        for ended in std::iter::once(0).chain(acks) {
+            let mut expected = drain(&mut one).into_iter();
+            while let Some(sent) = many.poll_transmit(most) {
+                let Transmit::Data { block, count, offset, len } = sent else {
+                    prop_assert_eq!(Some(sent), expected.next());
+                    continue;
+                };
+                prop_assert!(count >= 1 && count <= most.max(1));
+                for n in 0..count {
+                    let begins = usize::from(n) * usize::from(blksize);
+                    let part = Transmit::Data {
+                        block: block.wrapping_add(n),
+                        count: 1,
+                        offset: offset + begins as u64,
+                        len: len.saturating_sub(begins).min(blksize.into()),
+                    };
+                    prop_assert_eq!(Some(part), expected.next());
+                }
+            }
+            prop_assert_eq!(None, expected.next());
+            one.handle_datagram(&ack(ended), now);
+            many.handle_datagram(&ack(ended), now);
+            prop_assert_eq!(one.resent(), many.resent());
+        }
+    }
+
+    #[test]
     fn a_lossy_wire_loses_nothing(
         size in 0u64..200_000, blksize in 8u16..1468, window in 1u16..64,
         loss in prop::collection::vec(prop::bool::weighted(0.1), 97),
@@ -286,7 +344,7 @@ proptest! {
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         if let Ok(Packet::Read(r)) = Packet::parse(&bytes) {
             let _ = r.name();
-            let _ = Transfer::accept(&r, 1 << 40, &Limits::default(), Instant::now()).poll_transmit();
+            let _ = Transfer::accept(&r, 1 << 40, &Limits::default(), Instant::now()).poll_transmit(1);
         }
     }
 

@@ -10,15 +10,33 @@ use crate::{Limits, Negotiated, Packet, ReadRequest};
 pub enum Transmit {
     /// Send these bytes (an OACK).
     Bytes(Vec<u8>),
-    /// Send [`data_header`](crate::data_header) of `block`, then `len` bytes of the file from `offset`.
+    /// Send `count` datagrams, of blocks that follow each other: each has its [`data_header`](crate::data_header), then a block
+    /// size of the `len` bytes of the file from `offset`; the last one what is left of them.
     Data {
-        /// Block number, modulo 65536.
+        /// Number of the first block, modulo 65536; the others count on from it.
         block: u16,
-        /// Where in the file, in bytes.
+        /// How many blocks, at least one.
+        count: u16,
+        /// Where in the file the first begins, in bytes.
         offset: u64,
-        /// How many bytes; less than the block size, or zero, in the last block.
+        /// How many bytes in all; the file's last block has less than the block size, or none.
         len: usize,
     },
+}
+
+/// What of a transfer was sent more than once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resent {
+    /// How often the client was silent for as long as is waited.
+    pub timeouts: u32,
+    /// How often it said that it has less than was sent: something was lost on the way.
+    pub gaps: u32,
+    /// How often the OACK went out again.
+    pub oacks: u32,
+    /// Blocks that went out again.
+    pub blocks: u64,
+    /// The first of those, counted from 1.
+    pub first: Option<u64>,
 }
 
 /// How a transfer stands.
@@ -74,6 +92,7 @@ pub struct Transfer {
     pace: Pace,
     deadline: Instant,
     outcome: Outcome,
+    resent: Resent,
 }
 
 impl Transfer {
@@ -98,6 +117,7 @@ impl Transfer {
             deadline: now + pace.wait(0),
             pace,
             outcome: Outcome::Running,
+            resent: Resent::default(),
         }
     }
 
@@ -111,6 +131,12 @@ impl Transfer {
     #[must_use]
     pub fn outcome(&self) -> &Outcome {
         &self.outcome
+    }
+
+    /// What was sent more than once so far.
+    #[must_use]
+    pub fn resent(&self) -> Resent {
+        self.resent
     }
 
     /// File bytes the client has acknowledged.
@@ -170,6 +196,7 @@ impl Transfer {
             if self.agreed.window_blocks > 1 && self.sent > self.acked && self.rewound_at != Some(self.acked)
             {
                 self.rewound_at = Some(self.acked);
+                self.resent.gaps = self.resent.gaps.saturating_add(1);
                 self.sent = self.acked;
                 self.deadline = now + self.pace.wait(self.tries);
             }
@@ -179,6 +206,7 @@ impl Transfer {
             return; // for a block never sent, or an old one
         }
         self.acked += ahead;
+        self.resent.gaps = self.resent.gaps.saturating_add(u32::from(self.acked < self.sent));
         // Fewer than all: a gap (RFC 7440 §4), so what follows is sent again.
         self.sent = self.acked;
         if self.acked == self.last {
@@ -208,7 +236,9 @@ impl Transfer {
             return;
         }
         self.tries += 1;
+        self.resent.timeouts = self.resent.timeouts.saturating_add(1);
         self.send_oack = self.negotiating;
+        self.resent.oacks = self.resent.oacks.saturating_add(u32::from(self.negotiating));
         self.sent = self.acked;
         self.deadline = now + self.pace.wait(self.tries);
     }
@@ -223,8 +253,8 @@ impl Transfer {
         }
     }
 
-    /// The next datagram to send, until `None`: then wait for a datagram or for [`Self::poll_timeout`].
-    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+    /// What to send next, `most` blocks at once or fewer, until `None`: then wait for a datagram or for [`Self::poll_timeout`].
+    pub fn poll_transmit(&mut self, most: u16) -> Option<Transmit> {
         if self.outcome != Outcome::Running {
             return None;
         }
@@ -233,15 +263,27 @@ impl Transfer {
             return Some(Transmit::Bytes(crate::oack(&self.agreed.accepted)));
         }
         let window_end = self.acked + u64::from(self.agreed.window_blocks);
-        if self.negotiating || self.sent >= window_end.min(self.last) {
+        let due = window_end.min(self.last).saturating_sub(self.sent);
+        if self.negotiating || due == 0 {
             return None;
         }
+        let count = u16::try_from(due).unwrap_or(u16::MAX).min(most.max(1));
         let block_bytes = u64::from(self.agreed.block_bytes);
-        let offset = self.sent * block_bytes;
-        self.sent += 1;
+        let (first, offset) = (self.sent + 1, self.sent * block_bytes);
+        self.sent += u64::from(count);
+        if first <= self.furthest {
+            let again = self.furthest.min(self.sent) + 1 - first;
+            self.resent.blocks = self.resent.blocks.saturating_add(again);
+            self.resent.first.get_or_insert(first);
+        }
         self.furthest = self.furthest.max(self.sent);
-        let len = block_bytes.min(self.size.saturating_sub(offset));
-        Some(Transmit::Data { block: wire(self.sent), offset, len: usize::try_from(len).unwrap_or_default() })
+        let len = (u64::from(count) * block_bytes).min(self.size.saturating_sub(offset));
+        Some(Transmit::Data {
+            block: wire(first),
+            count,
+            offset,
+            len: usize::try_from(len).unwrap_or_default(),
+        })
     }
 }
 

@@ -27,7 +27,8 @@ pub use serve::{Limits, serve, serve_unix, serve_with};
 
 use farrier_model::size::exact;
 
-use crate::{Artifact, BootEntry, BootTable, EventKind, MacAddr, given, script, server::Shared};
+use crate::given::{self, Given};
+use crate::{Artifact, Boot, BootEntry, BootTable, EventKind, MacAddr, script, server::Shared};
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -49,7 +50,7 @@ async fn boot_script(
         return no_such(&shared, peer.ip(), &file, "a script's name, such as 52-54-00-00-00-01.ipxe");
     };
     let table = shared.table.load_full();
-    let Some((node, script)) = script_for(&shared, &table, mac, peer.ip()) else {
+    let Some((given, script)) = script_for(&shared, &table, mac, peer.ip()) else {
         if let Some(entry) = table.entries_of(mac).first() {
             let why = refusal(&shared, &table, entry, peer.ip());
             let detail = format!("{why}; {}", asked(peer, &method, &headers));
@@ -62,12 +63,17 @@ async fn boot_script(
         }
         return StatusCode::NOT_FOUND.into_response();
     };
+    let node = given.node;
     // Who asks how long it is was not given it (RFC 9110 §9.3.2), and what is in it stays a secret.
     if method != Method::HEAD {
         if let Some(node) = &node {
             shared.scripts.note(node);
         }
-        shared.events.emit(Some(mac), node.as_deref(), EventKind::HttpScript, asked(peer, &method, &headers));
+        let mut detail = asked(peer, &method, &headers);
+        if given.boot == Boot::Wait {
+            detail.push_str(" what it boots is not here yet: it is told to ask again");
+        }
+        shared.events.emit(Some(mac), node.as_deref(), EventKind::HttpScript, detail);
     } else {
         let kind = EventKind::HttpAsked { status: StatusCode::OK.as_u16(), name: file };
         shared.events.emit(Some(mac), node.as_deref(), kind, asked(peer, &method, &headers));
@@ -142,14 +148,10 @@ fn network_of(table: &BootTable, peer: IpAddr) -> String {
     segment.map(|s| s.network.clone()).unwrap_or_default()
 }
 
-fn script_for(
-    shared: &Shared,
-    table: &BootTable,
-    mac: MacAddr,
-    peer: IpAddr,
-) -> Option<(Option<String>, String)> {
+fn script_for(shared: &Shared, table: &BootTable, mac: MacAddr, peer: IpAddr) -> Option<(Given, String)> {
     let given = given::to(shared, table, mac, peer)?;
-    Some((given.node, script::render(&given.boot, mac, given.server)?))
+    let script = script::render(&given.boot, mac, given.server)?;
+    Some((given, script))
 }
 
 async fn artifact(

@@ -1,13 +1,18 @@
 //! What a transfer reads from: memory, or a file of any size, a piece at a time.
 
-use std::{io, os::unix::fs::FileExt as _, sync::Arc};
+use std::{
+    io::{self, IoSliceMut},
+    os::unix::fs::FileExt as _,
+    sync::Arc,
+};
 
 use bytes::Bytes;
+use rustix::io::ReadWriteFlags;
 
 use crate::Artifact;
 
 /// Read at once from a file. A transfer keeps that much in memory: with all places taken it is 128 MiB.
-const AHEAD: usize = 64 << 10;
+pub(super) const AHEAD: usize = 64 << 10;
 
 pub(super) enum Content {
     Bytes(Bytes),
@@ -59,7 +64,7 @@ impl Content {
             Self::Bytes(bytes) | Self::Script(bytes) => (bytes, 0),
             Self::File(piece) => {
                 if !piece.has(offset, len) {
-                    piece.read(offset).await?;
+                    piece.read(offset, len).await?;
                 }
                 (&piece.bytes, piece.offset)
             }
@@ -76,18 +81,29 @@ impl Piece {
         offset >= self.offset && offset.saturating_add(len as u64) <= end
     }
 
-    /// Off the threads that serve: the disk may be slow.
-    async fn read(&mut self, offset: u64) -> io::Result<()> {
-        let (file, mut bytes) = (Arc::clone(&self.file), std::mem::take(&mut self.bytes));
-        let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(AHEAD);
-        let read = tokio::task::spawn_blocking(move || {
-            bytes.resize(left.min(AHEAD), 0);
-            file.read_exact_at(&mut bytes, offset).map(|()| bytes)
-        });
-        self.bytes = read.await.map_err(io::Error::other)??;
-        self.offset = offset;
+    /// As many times `len` as there is room for.
+    async fn read(&mut self, offset: u64, len: usize) -> io::Result<()> {
+        let ahead = (AHEAD / len.max(1)).max(1).saturating_mul(len);
+        let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(ahead);
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.resize(left.min(ahead), 0);
+        if !is_read_at_once(&self.file, &mut bytes, offset) {
+            let file = Arc::clone(&self.file);
+            // Off the threads that serve: the disk may be slow.
+            let read =
+                tokio::task::spawn_blocking(move || file.read_exact_at(&mut bytes, offset).map(|()| bytes));
+            bytes = read.await.map_err(io::Error::other)??;
+        }
+        (self.bytes, self.offset) = (bytes, offset);
         Ok(())
     }
+}
+
+/// Whether all of it was in memory: a file that machines boot from is, but for the first of them.
+fn is_read_at_once(file: &std::fs::File, bytes: &mut [u8], offset: u64) -> bool {
+    let len = bytes.len();
+    let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT);
+    read == Ok(len)
 }
 
 #[cfg(test)]

@@ -1,70 +1,20 @@
 //! A transfer that is under way: its datagrams, and what is told of it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use farrier_tftp::{Outcome, Transfer, Transmit};
+use farrier_tftp::{Outcome, Resent, Transfer, Transmit};
 use rustix::io::Errno;
-use tokio::{net::UdpSocket, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{Permit, content::Content};
-use crate::unicast::{Unicast, Way};
+use super::Permit;
+use super::content::{AHEAD, Content};
+use super::line::{self, Datagram, Line};
 use crate::{EventKind, MacAddr, server::Shared};
-
-/// What a transfer's datagrams go through.
-pub(super) enum Line {
-    /// A socket of its own (RFC 1350 §4: the port is the transfer's id).
-    Own(UdpSocket),
-    /// The server's, which hands over what comes for it: firewalls and address translators that know nothing of TFTP
-    /// let pass only what comes back from the port that was asked.
-    Shared(Arc<UdpSocket>),
-    /// From the server's port too, to an address that nobody is known to have: what waits there for ARP takes no room from those
-    /// who are.
-    Silent(Arc<Unicast>, Arc<UdpSocket>),
-}
-
-impl Line {
-    /// Whether it left at once.
-    fn has_sent(&self, datagram: &[u8], to: SocketAddr) -> bool {
-        match self {
-            Self::Own(socket) => socket.try_send(datagram).is_ok(),
-            Self::Shared(socket) => socket.try_send_to(datagram, to).is_ok(),
-            Self::Silent(..) => false,
-        }
-    }
-
-    /// Cancel-safe.
-    async fn send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
-        match (self, to) {
-            (Self::Own(socket), _) => drop(socket.send(datagram).await?),
-            (Self::Shared(socket), _) => drop(socket.send_to(datagram, to).await?),
-            (Self::Silent(silent, _), SocketAddr::V4(to)) => silent.send(Way::Silent, datagram, to)?,
-            (Self::Silent(..), SocketAddr::V6(_)) => return Err(io::ErrorKind::Unsupported.into()),
-        }
-        Ok(())
-    }
-
-    /// Cancel-safe.
-    async fn recv(&self, inbox: &mut mpsc::Receiver<Box<[u8]>>, buffer: &mut Vec<u8>) -> io::Result<()> {
-        buffer.clear();
-        match self {
-            Self::Own(socket) => drop(socket.recv_buf(buffer).await?),
-            Self::Shared(_) | Self::Silent(..) => {
-                let datagram =
-                    inbox.recv().await.ok_or_else(|| io::Error::other("another transfer has its port"))?;
-                buffer.extend_from_slice(&datagram);
-            }
-        }
-        Ok(())
-    }
-
-    /// The client is there.
-    fn heard(&mut self) {
-        if let Self::Silent(_, socket) = self {
-            *self = Self::Shared(Arc::clone(socket));
-        }
-    }
-}
 
 pub(super) struct Running {
     pub(super) shared: Arc<Shared>,
@@ -75,16 +25,27 @@ pub(super) struct Running {
     pub(super) options: String,
     pub(super) content: Content,
     pub(super) from: SocketAddr,
+    /// Its port and node, if those are known.
+    pub(super) who: (Option<MacAddr>, Option<String>),
     pub(super) troubles: Troubles,
+    /// How often something had been sent again when that was told last.
+    pub(super) told: u64,
 }
 
 impl Running {
     pub(super) async fn run(mut self, permit: &mut Permit, shutdown: &CancellationToken) {
         let started = Instant::now();
-        let (mac, node) = self.shared.who(self.from.ip());
         let options = std::mem::take(&mut self.options);
-        self.emit(mac, node.as_deref(), EventKind::TftpStart, options);
-        let unreachable = self.drive(permit, shutdown).await.err();
+        self.emit(EventKind::TftpStart, options);
+        let replaced = permit.replaced.clone();
+        let driven = tokio::select! {
+            biased;
+            driven = self.drive(permit) => driven,
+            // Also where a disk hangs.
+            () = shutdown.cancelled() => Ok(()),
+            () = replaced.cancelled() => Ok(()),
+        };
+        let unreachable = driven.err();
         if unreachable.as_ref().is_some_and(is_gone) {
             self.transfer.handle_gone();
         }
@@ -92,7 +53,7 @@ impl Running {
         let (kind, detail) = match (self.transfer.outcome(), unreachable) {
             // What it has of it is a secret that it knows now.
             (Outcome::Complete | Outcome::Unconfirmed, _) if self.content.is_script() => {
-                if let Some(node) = &node {
+                if let Some(node) = &self.who.1 {
                     self.shared.scripts.note(node);
                 }
                 (EventKind::TftpScript, String::new())
@@ -105,10 +66,10 @@ impl Running {
             ),
             (Outcome::Probed { code, message }, _) => (
                 EventKind::TftpDone { bytes: 0, elapsed },
-                format!("asked for the size only, and left with error {code} {message}"),
+                format!("asked for the size only, and left with {}", error_of(*code, message)),
             ),
             (Outcome::Aborted { code, message }, _) => {
-                (EventKind::TftpFailed { bytes }, format!("client gave up: error {code} {message}"))
+                (EventKind::TftpFailed { bytes }, format!("client gave up: {}", error_of(*code, message)))
             }
             (Outcome::TimedOut, _) => (EventKind::TftpFailed { bytes }, "client fell silent".into()),
             (Outcome::Running, Some(error)) => (EventKind::TftpFailed { bytes }, error.to_string()),
@@ -119,103 +80,154 @@ impl Running {
                 (EventKind::TftpFailed { bytes }, "the client asked anew from the same port".into())
             }
         };
-        self.emit(mac, node.as_deref(), kind, detail);
+        let again = again(self.transfer.resent());
+        let between = if detail.is_empty() || again.is_empty() { "" } else { "; " };
+        self.emit(kind, format!("{detail}{between}{again}"));
     }
 
-    /// Moves datagrams until the transfer ends, the client's port is closed or begins anew, or `shutdown`.
-    async fn drive(&mut self, permit: &mut Permit, shutdown: &CancellationToken) -> io::Result<()> {
+    /// Moves datagrams until the transfer ends, or the client's port is closed.
+    async fn drive(&mut self, permit: &mut Permit) -> io::Result<()> {
         // A connected socket hears its client alone, and hears when the client is gone.
         if let Line::Own(socket) = &self.line {
             socket.connect(self.from).await?;
         }
-        let mut datagram = Vec::with_capacity(1500);
-        let mut buffer = Vec::with_capacity(1024);
+        let block_bytes = usize::from(self.transfer.negotiated().block_bytes);
+        let most = u16::try_from(AHEAD / block_bytes.max(1)).unwrap_or(u16::MAX);
+        let (mut headers, mut buffer) = (Vec::new(), Vec::with_capacity(1024));
+        let mut clock = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         loop {
-            while let Some(transmit) = self.transfer.poll_transmit() {
-                datagram.clear();
+            while let Some(transmit) = self.transfer.poll_transmit(most) {
+                let deadline = self.transfer.poll_timeout().unwrap_or_else(Instant::now);
+                let mut way =
+                    Sending { line: &self.line, to: self.from, troubles: &mut self.troubles, deadline };
                 match transmit {
-                    Transmit::Bytes(bytes) => datagram.extend_from_slice(&bytes),
-                    Transmit::Data { block, offset, len } => {
-                        datagram.extend_from_slice(&farrier_tftp::data_header(block));
-                        let read = tokio::select! {
-                            biased;
-                            read = self.content.at(offset, len) => read?,
-                            // A disk that hangs keeps nobody from ending.
-                            () = shutdown.cancelled() => return Ok(()),
-                            () = permit.replaced.cancelled() => return Ok(()),
-                        };
-                        datagram.extend_from_slice(read);
+                    Transmit::Bytes(bytes) => way.send(&[line::whole(&bytes)]).await?,
+                    Transmit::Data { block, count, offset, len } => {
+                        headers.clear();
+                        headers.extend((0..count).map(|n| farrier_tftp::data_header(block.wrapping_add(n))));
+                        let bytes = self.content.at(offset, len).await?;
+                        way.send(&line::blocks(&headers, bytes, block_bytes)).await?;
                     }
-                }
-                if self.send(&datagram, permit, shutdown).await? == Sent::Ends {
-                    return Ok(());
                 }
             }
             let Some(deadline) = self.transfer.poll_timeout() else { return Ok(()) };
+            // One that rings too early costs less than one that is set anew for each datagram.
+            if clock.is_elapsed() || clock.deadline() > deadline.into() {
+                clock.as_mut().reset(deadline.into());
+            }
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
-                () = permit.replaced.cancelled() => return Ok(()),
                 received = self.line.recv(&mut permit.inbox, &mut buffer) => {
                     if let Err(error) = received {
                         self.troubles.met(error)?;
                         continue;
                     }
+                    let now = Instant::now();
                     self.troubles.heard();
                     self.line.heard();
-                    permit.heard(Instant::now());
-                    self.transfer.handle_datagram(&buffer, Instant::now());
+                    permit.heard(now);
+                    self.transfer.handle_datagram(&buffer, now);
+                    self.tell_again();
                 }
-                () = tokio::time::sleep_until(deadline.into()) => {
-                    self.troubles.begins_anew();
-                    self.transfer.handle_timeout(Instant::now());
+                () = &mut clock => {
+                    let now = Instant::now();
+                    if now >= deadline {
+                        self.troubles.begins_anew();
+                        self.transfer.handle_timeout(now);
+                        self.tell_again();
+                    }
                 }
             }
         }
     }
 
-    /// One datagram. What is lost on the way is sent again, by the clock, and so is what did not leave.
-    async fn send(
-        &mut self,
-        datagram: &[u8],
-        permit: &Permit,
-        shutdown: &CancellationToken,
-    ) -> io::Result<Sent> {
-        // What a socket is told of what it sent before it says at the next call, in place of what was asked of it.
-        for _ in 0..2 {
-            let deadline = self.transfer.poll_timeout().unwrap_or_else(Instant::now);
-            // Nearly always there is room, and no clock to be set.
-            if self.line.has_sent(datagram, self.from) {
-                break;
-            }
-            let sent = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Ok(Sent::Ends),
-                () = permit.replaced.cancelled() => return Ok(Sent::Ends),
-                sent = self.line.send(datagram, self.from) => sent,
-                // Nobody answers ARP for it, and what waits for that takes all the room.
-                () = tokio::time::sleep_until(deadline.into()) => return Ok(Sent::Perhaps),
-            };
-            match sent {
-                Ok(()) => break,
-                Err(error) => self.troubles.met(error)?,
-            }
+    /// What went wrong so far, while somebody may look for why it is slow: the first time, then each time that there is twice as
+    /// much.
+    fn tell_again(&mut self) {
+        let resent = self.transfer.resent();
+        let times = u64::from(resent.timeouts) + u64::from(resent.gaps);
+        if times > 0 && times >= self.told.saturating_mul(2) {
+            self.told = times;
+            self.emit(EventKind::TftpAgain, again(resent));
         }
-        Ok(Sent::Perhaps)
     }
 
-    fn emit(&self, mac: Option<MacAddr>, node: Option<&str>, kind: EventKind, detail: String) {
+    fn emit(&self, kind: EventKind, detail: String) {
         let detail = if detail.is_empty() { self.name.clone() } else { format!("{}: {detail}", self.name) };
-        let who = (mac, node.map(str::to_owned));
-        self.shared.events.emit_from(self.from.ip(), who, kind, format!("{detail} ({})", self.from));
+        let detail = format!("{detail} ({})", self.from);
+        self.shared.events.emit_from(self.from.ip(), self.who.clone(), kind, detail);
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Sent {
-    Perhaps,
-    /// The transfer is over.
-    Ends,
+/// What was sent more than once, in words; empty: nothing.
+fn again(Resent { timeouts, gaps, oacks, blocks, first }: Resent) -> String {
+    let mut words = Vec::new();
+    if timeouts > 0 {
+        words.push(format!("silent {}", times(timeouts)));
+    }
+    if gaps > 0 {
+        words.push(format!("behind what was sent {}", times(gaps)));
+    }
+    if oacks > 0 {
+        words.push(format!("the OACK sent again {}", times(oacks)));
+    }
+    if let Some(first) = first {
+        words.push(format!("{blocks} blocks sent again, from block {first} on"));
+    }
+    words.join(", ")
 }
+
+fn times(count: u32) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
+/// An error that a client sent.
+fn error_of(code: u16, message: &str) -> String {
+    let meaning = Some(farrier_tftp::meaning(code)).filter(|meaning| !meaning.is_empty());
+    let meaning = meaning.map(|meaning| format!(" ({meaning})")).unwrap_or_default();
+    format!("error {code}{meaning} {message}")
+}
+
+/// How datagrams leave.
+struct Sending<'a> {
+    line: &'a Line,
+    to: SocketAddr,
+    troubles: &'a mut Troubles,
+    /// When they are sent again anyway.
+    deadline: Instant,
+}
+
+impl Sending<'_> {
+    /// What is lost on the way is sent again, by the clock, and so is what did not leave.
+    async fn send(&mut self, mut datagrams: &[Datagram<'_>]) -> io::Result<()> {
+        let mut tries = 0;
+        while !datagrams.is_empty() {
+            let left = match self.line.send_now(datagrams, self.to) {
+                Ok(left) => left,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::select! {
+                        biased;
+                        room = self.line.has_room() => room?,
+                        // Nobody answers ARP for it, and what waits for that takes all the room.
+                        () = tokio::time::sleep_until(self.deadline.into()) => return Ok(()),
+                    }
+                    continue;
+                }
+                // What a socket is told of what it sent before it says at the next call, in place of what was asked of it.
+                Err(error) => {
+                    self.troubles.met(error)?;
+                    tries += 1;
+                    if tries < TRIES { continue } else { 1 }
+                }
+            };
+            tries = 0;
+            datagrams = datagrams.get(left..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+/// Of one datagram.
+const TRIES: u32 = 2;
 
 /// Errors of a transfer's socket, which say what came of an earlier datagram, or that this one did not leave. A datagram may be
 /// lost, so none of them is the end of a transfer: only that nobody is there, said again when it was sent again.
@@ -270,6 +282,23 @@ mod tests {
 
     fn error(errno: Errno) -> io::Error {
         io::Error::from_raw_os_error(errno.raw_os_error())
+    }
+
+    #[test]
+    fn what_is_sent_again_is_told_in_a_few_words() {
+        let told =
+            |timeouts, gaps, oacks, blocks, first| again(Resent { timeouts, gaps, oacks, blocks, first });
+        assert_eq!(told(0, 0, 0, 0, None), "");
+        assert_eq!(told(2, 0, 2, 0, None), "silent 2 times, the OACK sent again 2 times");
+        assert_eq!(
+            told(1, 3, 0, 40, Some(17)),
+            "silent once, behind what was sent 3 times, 40 blocks sent again, from block 17 on"
+        );
+        assert_eq!(
+            error_of(8, "User aborted the transfer"),
+            "error 8 (options refused) User aborted the transfer"
+        );
+        assert_eq!(error_of(77, ""), "error 77 ");
     }
 
     #[test]

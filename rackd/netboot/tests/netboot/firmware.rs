@@ -161,7 +161,8 @@ fn a_machine_whose_disk_is_away_asks_again_and_boots_when_it_is_back() {
     let mut server = rack.serve(Boot::Wait);
     let _machine = rack.bios(&[]);
     for _ in 0..2 {
-        server.wait(PATIENCE, |kind| *kind == EventKind::HttpScript);
+        let given = server.wait(PATIENCE, |kind| *kind == EventKind::HttpScript);
+        assert!(given.detail.ends_with("it is told to ask again"), "{given:?}");
     }
     server.netboot.update(|table| table.publish(entry(script())));
     server.wait(PATIENCE, |kind| *kind == EventKind::HttpArtifact { name: "vmlinuz".into(), bytes: 20_000 });

@@ -361,7 +361,7 @@ fn served(fetch: &Fetch, size: u64) -> Vec<Step> {
     let mut transfer = Transfer::accept(&request, size, &Limits::default(), now);
     let mut out = Vec::new();
     let send = |transfer: &mut Transfer, out: &mut Vec<Step>| {
-        while let Some(transmit) = transfer.poll_transmit() {
+        while let Some(transmit) = transfer.poll_transmit(1) {
             out.push(match transmit {
                 Transmit::Bytes(bytes) => Step::Told(bytes),
                 Transmit::Data { block, len, .. } => Step::Data { block, len },

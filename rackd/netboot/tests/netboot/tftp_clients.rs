@@ -187,20 +187,51 @@ fn what_is_not_served_is_refused_at_once() {
     let cable = Cable::addressed();
     let mut server = serve(&cable, &[("a", noise(9))]);
     for name in ["b", "../../etc/passwd", "/etc/passwd", "a/../a"] {
+        let refused = format!("error 1 file not found: {name}, octet mode, tsize 0 blksize 512 timeout 6 (");
         let url = format!("tftp://{SERVER_IP}/{name}");
         let output = cable.client.client(10, "curl", "curl", &["-sS", "--path-as-is", &url]);
         assert_eq!(output.status.code(), Some(68), "{name}: {}", text(&output)); // file not found
-        server.wait(5, |kind| *kind == EventKind::TftpRefused);
+        let told = server.wait(5, |kind| *kind == EventKind::TftpRefused);
+        assert!(told.detail.starts_with(&refused), "{told:?} is not {refused}");
     }
+}
+
+#[test]
+fn what_is_no_read_of_bytes_is_refused_and_told() {
+    let cable = Cable::addressed();
+    let mut server = serve(&cable, &[("a", noise(9))]);
     let upload = cable.path("upload").display().to_string();
     std::fs::write(&upload, "x").unwrap();
     let output =
         cable.client.client(10, "curl", "curl", &["-sS", "-T", &upload, &format!("tftp://{SERVER_IP}/a")]);
     assert_eq!(output.status.code(), Some(69), "{}", text(&output)); // access violation
-    server.wait(5, |kind| *kind == EventKind::TftpRefused);
+    let told = server.wait(5, |kind| *kind == EventKind::TftpRefused);
+    assert!(told.detail.starts_with("error 2 read only: a write request ("), "{told:?}");
     let output =
         cable.client.client(10, "tftp", "tftp-hpa", &["-m", "ascii", SERVER_IP, "-c", "get", "a", &upload]);
     assert!(text(&output).contains("Error code 4: only octet mode is served"), "{}", text(&output));
+    let told = server.wait(5, |kind| *kind == EventKind::TftpRefused);
+    assert!(told.detail.starts_with("error 4 only octet mode is served: a, netascii mode ("), "{told:?}");
+}
+
+/// One datagram in ten is lost on the way to the machine: the trace says while it goes on that it is slow, and how much was lost
+/// when it has ended; not each loss.
+#[test]
+fn a_transfer_over_a_lossy_cable_says_what_was_sent_again() {
+    let cable = Cable::addressed();
+    let bytes = noise(1_000_003);
+    let mut server = serve(&cable, &[("ipxe.efi", bytes.clone())]);
+    cable.client.sh("iptables -A INPUT -p udp -m statistic --mode nth --every 10 --packet 5 -j DROP");
+    let out = cable.path("out").display().to_string();
+    let options = ["--option", "blksize 1428", "--option", "windowsize 16"];
+    let args = [&options[..], &["-g", "-r", "ipxe.efi", "-l", &out, SERVER_IP]].concat();
+    let output = cable.client.client(60, "atftp", "atftp", &args);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(std::fs::read(&out).unwrap() == bytes);
+    let ended = server.wait(5, |kind| matches!(kind, EventKind::TftpDone { .. }));
+    assert!(ended.detail.contains(" blocks sent again, from block "), "{ended:?}");
+    let told = server.netboot.log().iter().filter(|event| event.kind == EventKind::TftpAgain).count();
+    assert!((1..=12).contains(&told), "{told} times");
 }
 
 /// Forged requests of a whole subnet, none of which is ever heard of again: the rack is told, and its machine is served.

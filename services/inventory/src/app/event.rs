@@ -28,6 +28,14 @@ impl App {
         Ok(page.finish(rows, |event| event.sequence.to_string()))
     }
 
+    /// The newest event of a resource with this action.
+    pub(super) async fn newest_event(&self, resource: &str, action: &str) -> Result<Option<Event>, Status> {
+        let terms = [("resource", resource), ("action", action)];
+        let terms = terms.map(|(field, value)| (field.to_owned(), value.to_owned())).into();
+        let query = EventQuery { terms, after: None, descending: true, limit: 1 };
+        Ok(self.store.events(&query).await.map_err(error::store)?.pop())
+    }
+
     /// What a rack saw. It can only say what is in its name to say.
     pub(crate) async fn report(&self, caller: &Caller, events: Vec<RackEvent>) -> Result<(), Status> {
         let Some(Identity::Rack(rack)) = caller.identity() else {
@@ -42,7 +50,7 @@ impl App {
                 RackEventKind::RefuseLogin => "refuse login",
                 RackEventKind::UnknownMachine => "unknown machine",
                 RackEventKind::ForeignDhcpServer => "foreign dhcp server",
-                RackEventKind::DiskFailed => "disk failed",
+                RackEventKind::DiskFailed => DISK_FAILED,
                 RackEventKind::AddressConflict => "address conflict",
                 RackEventKind::PoolExhausted => "address pool exhausted",
                 RackEventKind::TftpFull => "tftp full",
@@ -86,5 +94,7 @@ impl App {
     }
 }
 
+/// The action of what a rack tells of a machine's iSCSI disk, every ten minutes while it lasts.
+pub(super) const DISK_FAILED: &str = "disk failed";
 /// Events of one report.
 const REPORTS: usize = 100;

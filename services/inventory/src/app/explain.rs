@@ -5,7 +5,7 @@ use super::bmc::has_bmc;
 use super::observe::{health_word, power_word};
 use super::{state, unsettled, who_answers};
 use farrier_model::lifecycle::{Event, State, verbs};
-use farrier_proto::inventory::{Bmc, Explanation, Node, Observation};
+use farrier_proto::inventory::{Bmc, Event as HistoryEvent, Explanation, Node, Observation};
 use farrier_proto::types::PowerState;
 use farrier_runtime::time::{ago_since, millis};
 use prost_types::Timestamp;
@@ -34,6 +34,23 @@ pub fn explain(node: Node, now_ms: i64) -> Explanation {
         node: Some(node),
     }
 }
+
+/// Adds what its rack told last of its iSCSI disk, unless that is over: it is told again while it lasts.
+pub(crate) fn add_disk(explained: &mut Explanation, failed: &HistoryEvent, now_ms: i64) {
+    let Some(at) = failed.time.as_ref().map(millis) else { return };
+    if now_ms.saturating_sub(at) > DISK_TOLD_MS {
+        return;
+    }
+    let told = format!("; {} ago its rack told: {}", ago_since(at, now_ms), failed.detail);
+    explained.observed.push_str(&told);
+    let history = format!("farrier event list --filter resource={}", failed.resource);
+    if !explained.actions.contains(&history) {
+        explained.actions.insert(0, history);
+    }
+}
+
+/// Ten minutes and some: as often a rack tells that a disk still fails.
+const DISK_TOLD_MS: i64 = 11 * 60_000;
 
 /// What has to happen next.
 fn expected(state: State) -> &'static str {
@@ -422,6 +439,28 @@ mod tests {
             told.contains("another machine answers at its BMC's address: expected serial A1, saw serial B2"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_told_as_long_as_its_rack_tells_it() {
+        let failed = HistoryEvent {
+            resource: "nodes/n1".into(),
+            detail: "the disk of instances/web cannot be offered".into(),
+            time: Some(timestamp(60_000)),
+            ..HistoryEvent::default()
+        };
+        let told = |now_ms| {
+            let mut explained = explain(node(State::Active), now_ms);
+            add_disk(&mut explained, &failed, now_ms);
+            explained
+        };
+        let now = told(180_000);
+        let words = "; 2m00s ago its rack told: the disk of instances/web cannot be offered";
+        assert!(now.observed.ends_with(words), "{}", now.observed);
+        assert_eq!(now.actions[0], "farrier event list --filter resource=nodes/n1");
+        let over = told(60_000 + DISK_TOLD_MS + 1);
+        assert_eq!(over.actions, explain(node(State::Active), 0).actions);
+        assert!(!over.observed.contains("the disk"), "{}", over.observed);
     }
 
     #[test]

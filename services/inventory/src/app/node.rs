@@ -1,3 +1,4 @@
+use super::event::DISK_FAILED;
 use super::noun::{Noun, etag, fields, labelled};
 use super::rack::is_own_rack;
 use super::{App, bmc, check, error, explain, state};
@@ -21,7 +22,13 @@ pub(super) const RACK_UNITS: i32 = 100;
 impl App {
     pub(crate) async fn explain(&self, caller: &Caller, name: &str) -> Result<Explanation, Status> {
         let node = self.with_observation(self.get(caller, name).await?).await?;
-        Ok(explain::explain(node, time::now_ms()))
+        let failed = self.newest_event(&node.name, DISK_FAILED).await?;
+        let now_ms = time::now_ms();
+        let mut explained = explain::explain(node, now_ms);
+        if let Some(failed) = failed {
+            explain::add_disk(&mut explained, &failed, now_ms);
+        }
+        Ok(explained)
     }
 
     pub(crate) async fn delete_node(&self, caller: &Caller, name: &str, etag: &str) -> Result<(), Status> {

@@ -41,6 +41,13 @@ async fn a_rack_says_what_it_saw_of_itself_and_its_nodes_and_of_nobody_else() {
     inner(r1.events.report_events(report(vec![conflict])).await).unwrap();
     let last = op.all_events().await.pop().unwrap();
     assert_eq!((last.action.as_str(), last.resource.as_str()), ("address conflict", "nodes/n1"));
+    let failed = RackEvent { kind: RackEventKind::DiskFailed.into(), ..login("nodes/n1", "its disk hangs") };
+    inner(r1.events.report_events(report(vec![failed])).await).unwrap();
+    let last = op.all_events().await.pop().unwrap();
+    assert_eq!((last.action.as_str(), last.resource.as_str()), ("disk failed", "nodes/n1"));
+    let request = ExplainNodeRequest { name: "nodes/n1".into() };
+    let told = inner(op.nodes.explain_node(request).await).unwrap().observed;
+    assert!(told.ends_with("its rack told: its disk hangs"), "{told}");
 }
 
 #[tokio::test]

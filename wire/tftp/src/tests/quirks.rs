@@ -43,9 +43,9 @@ fn a_shim_that_asks_for_blocks_of_512_octets_is_answered_with_them_and_has_all_o
                 transfer.handle_datagram(&ack(0), now);
                 let blocks = drain(&mut transfer);
                 assert_eq!(blocks.len(), window, "{options:?}");
-                assert_eq!(blocks[0], Transmit::Data { block: 1, offset: 0, len: 512 });
+                assert_eq!(blocks[0], Transmit::Data { block: 1, count: 1, offset: 0, len: 512 });
             }
-            None => assert_eq!(first, [Transmit::Data { block: 1, offset: 0, len: 512 }]),
+            None => assert_eq!(first, [Transmit::Data { block: 1, count: 1, offset: 0, len: 512 }]),
         }
         let (transfer, lens) = fetches(options, GRUB);
         assert_eq!(transfer.outcome(), &Outcome::Complete, "{options:?}");
@@ -107,7 +107,7 @@ fn a_client_whose_port_closes_after_the_last_block_has_its_file() {
         drain(&mut transfer);
         // It is said while the window is sent again, of which one block may be out.
         transfer.handle_timeout(transfer.poll_timeout().unwrap());
-        transfer.poll_transmit().unwrap();
+        transfer.poll_transmit(1).unwrap();
         transfer.handle_gone();
         assert_eq!(transfer.outcome(), &Outcome::Unconfirmed, "{options:?}");
     }
@@ -129,7 +129,7 @@ fn an_oack_has_what_was_asked_for_in_that_order_and_not_an_octet_more() {
     }
     for options in [&[("rollover", "0")][..], &[("blksize", "")], &[("blksize", "4294967808")]] {
         let mut transfer = accept(options, 300, Instant::now());
-        let data = Transmit::Data { block: 1, offset: 0, len: 300 };
+        let data = Transmit::Data { block: 1, count: 1, offset: 0, len: 300 };
         assert_eq!(drain(&mut transfer), [data], "{options:?}: nothing to agree on is no OACK");
     }
 }
