@@ -1,18 +1,14 @@
 //! Power, always read back from the BMC.
 
 use super::context::Context;
-use super::executor::journal;
 use super::step::{Step, StepError};
-use farrier_bmc::{Bmc, BmcError, Capability, Deadline, MANUAL, PowerState, Restarted};
+use farrier_bmc::{Bmc, Capability, MANUAL, PowerState};
 use farrier_proto::types;
-use farrier_runtime::crash;
 
 pub(super) struct Off;
 pub(super) struct On;
 /// Power on into the installed system: the second and last power cycle of a deployment.
 pub(super) struct StartSystem;
-/// A hard reset, once: it cannot be read back, so nothing that may have happened is sent again.
-pub(super) struct Reset;
 
 #[async_trait::async_trait]
 impl Step for Off {
@@ -43,76 +39,6 @@ impl Step for StartSystem {
         ensure(cx, PowerState::On).await
     }
 }
-
-#[async_trait::async_trait]
-impl Step for Reset {
-    fn name(&self) -> &'static str {
-        "power_reset"
-    }
-    fn power_off_after_failure(&self) -> bool {
-        false
-    }
-    async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
-        let node = &cx.machine()?.name;
-        let said =
-            cx.task.task().await.steps.get(cx.index).map(|step| step.detail.clone()).unwrap_or_default();
-        if said.starts_with(SENT) {
-            return observed(cx, PowerState::On).await;
-        }
-        if said == SENDING {
-            let again = node.trim_start_matches("nodes/");
-            // It was on: where its BMC has no reset it was being switched off and on.
-            if cx.bmc().await?.power_status(cx.call()).await? == PowerState::Off {
-                observed(cx, PowerState::Off).await?;
-                return Err(StepError::Fatal(format!(
-                    "rackd ended while it reset {node}, which is off now: `farrier node power on {again}` switches it on"
-                )));
-            }
-            return Err(StepError::Fatal(format!(
-                "rackd ended while it sent the reset, which may have happened: look at {node}, and if it has not, \
-                 `farrier node power reset {again}` again"
-            )));
-        }
-        let bmc = cx.bmc().await?;
-        if bmc.driver() == MANUAL {
-            return cx.note(format!("driver manual: reset {node} by hand now; it is taken for done")).await;
-        }
-        if bmc.power_status(cx.call()).await? == PowerState::Off {
-            observed(cx, PowerState::Off).await?;
-            return Err(StepError::fatal(format!(
-                "expected {node} to be on, saw it off: there is nothing to reset"
-            )));
-        }
-        cx.note(SENDING).await?;
-        crash::point(self.name(), "told");
-        // Off and on, where the BMC has no reset, are two commands, each read back.
-        let reset = bmc.power_reset(Deadline::after(cx.rack.timeouts.bmc_call * 2)).await;
-        let how = match reset {
-            Ok(Restarted::ByBmc) => "",
-            Ok(Restarted::OffAndOn) => {
-                ", which offers no hard reset: switched off, read back off, and switched on, in its place"
-            }
-            Err(error) if error.was_not_begun() => return Err(error.into()),
-            Err(error) => {
-                if let BmcError::HalfRestarted { now: Some(now), .. } = &error {
-                    observed(cx, *now).await?;
-                }
-                return Err(StepError::fatal(error));
-            }
-        };
-        // Until it is written: who tries again must know.
-        let sent = format!("{SENT} {}{how}", by(&bmc, Capability::Power));
-        journal(cx, |step| step.detail = sent).await;
-        observed(cx, PowerState::On)
-            .await
-            .map_err(|error| StepError::fatal(format!("the reset was sent, and then: {}", error.message())))
-    }
-}
-
-/// In the journal from before the reset is sent until its outcome is known.
-const SENDING: &str = "sending the reset";
-/// And from then on, with the driver.
-const SENT: &str = "reset by";
 
 /// Brings the machine to `wanted` and notes what was read back.
 pub(super) async fn ensure(cx: &Context<'_>, wanted: PowerState) -> Result<(), StepError> {

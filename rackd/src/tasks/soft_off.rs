@@ -5,6 +5,7 @@
 
 use super::context::Context;
 use super::power::{by, ensure, read_back};
+use super::said::{self, said, so_far};
 use super::step::{Step, StepError, Timeouts};
 use farrier_bmc::{Bmc, BmcError, Capability, Deadline, MANUAL, PowerState};
 use farrier_runtime::crash;
@@ -43,7 +44,7 @@ enum Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn read(said: &'a str) -> Self {
-        let said = said.split(LAST).next().unwrap_or_default();
+        let said = so_far(said);
         if let Some(why) = said.strip_prefix(FORCING) {
             return Self::InVain(why);
         }
@@ -59,18 +60,13 @@ impl<'a> Asked<'a> {
 const ASKING: &str = "asking the system to switch itself off";
 const ASKED: &str = "asked the system to switch itself off";
 const FORCING: &str = "forcing it off: ";
-const LAST: &str = "; last: ";
 
 /// The same words about how far it came, with the newest trouble.
 fn keeping(said: &str, why: &str) -> String {
     match Asked::read(said) {
         Asked::No => why.to_owned(),
-        _ => format!("{}{LAST}{why}", said.split(LAST).next().unwrap_or_default()),
+        _ => said::keeping(said, why),
     }
-}
-
-async fn said(cx: &Context<'_>) -> String {
-    cx.task.task().await.steps.get(cx.index).map(|step| step.detail.clone()).unwrap_or_default()
 }
 
 async fn off(cx: &Context<'_>) -> Result<(), StepError> {
