@@ -5,7 +5,7 @@
 
 use crate::{IdentityError, ca, provider};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
@@ -62,12 +62,14 @@ pub async fn connect(
     let name = ServerName::try_from(name.to_owned()).map_err(|error| tls(&error))?;
     let refused = Arc::default();
     let verifier = DeviceVerifier { trust: trust.clone(), refused: Arc::clone(&refused) };
-    let config = rustls::ClientConfig::builder_with_provider(provider())
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| tls(&error))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
+    // What would be resumed ends with this one connection: the place kept for it would be half of what the connection costs.
+    config.resumption = Resumption::disabled();
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     connected.map_err(|error| match *lock(&refused) {
         Some(seen) => DeviceError::Certificate(seen),

@@ -32,7 +32,7 @@ pub(crate) const POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(127, 77, 0, 10), Ip
 /// Two shared cores: generous, since a test that passes never waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-const VALID: Duration = Duration::from_secs(3600);
+pub(crate) const VALID: Duration = Duration::from_secs(3600);
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
 
 /// Fails the test when `work` takes longer than a test may.
@@ -411,7 +411,7 @@ fn names(dir: &Path) -> Vec<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-fn credentials(authority: &Authority, identity: Identity) -> Credentials {
+pub(crate) fn credentials(authority: &Authority, identity: Identity) -> Credentials {
     let issued = authority.issue(&identity, &["127.0.0.1".into()], VALID).unwrap();
     Credentials::from_pem(&issued.cert_pem, &issued.key_pem, authority.cert_pem()).unwrap()
 }

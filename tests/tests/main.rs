@@ -51,3 +51,4 @@ mod rotation;
 mod seamicro;
 mod soft_off;
 mod watch;
+mod watch_many;

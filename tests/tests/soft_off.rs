@@ -5,7 +5,7 @@ use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Machine, Power, PowerAction, Task, TaskState};
 use farrier_proto::types;
 use farrier_sim::bmc::Faults;
-use farrier_sim::bmc::redfish::ILO_4_RESETS;
+use farrier_sim::bmc::redfish::{ILO_4_RESETS, RedfishConfig};
 use farrier_sim::lab::Service;
 use farrier_sim::pretend::{BmcSockets, Event, Mishaps, PretendNode, PretendOptions};
 use std::time::Duration;
@@ -15,6 +15,8 @@ use crate::bench::{Bench, spec, within};
 use crate::pretend_site::Site;
 
 const NEITHER: &[&str] = &["On", "ForceOff", "ForceRestart", "Nmi"];
+/// Neither a reset nor a power cycle.
+const FEW: &[&str] = &["On", "ForceOff", "GracefulShutdown"];
 
 async fn run(bench: &Bench, node: &PretendNode, fence: i64, action: PowerAction, driver: &str) -> Task {
     let mut ordered = spec(node, Work::Power(Power { action: action.into() }));
@@ -182,8 +184,7 @@ async fn a_system_whose_bmc_gives_no_answer_is_waited_for_and_not_asked_again() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_there_is_no_reset_the_machine_is_switched_off_and_on_in_its_place() {
     let bench = Bench::start().await;
-    let few = Some(&["On", "ForceOff", "GracefulShutdown"][..]);
-    let node = node(&bench, 1, |options| options.resets = few).await;
+    let node = node(&bench, 1, |options| options.resets = Some(FEW)).await;
     run(&bench, &node, 1, PowerAction::On, "redfish").await;
     within(node.wait_for(|events| events.contains(&Event::PowerOn))).await;
     let reset = run(&bench, &node, 2, PowerAction::Reset, "redfish").await;
@@ -208,4 +209,32 @@ async fn where_there_is_no_reset_the_machine_is_switched_off_and_on_in_its_place
     assert!(failed.error.contains("is off now: `farrier node power on n2`"), "{}", failed.error);
     assert_eq!(failed.result.unwrap().power_state(), types::PowerState::Off);
     bench.stop(vec![node]).await;
+}
+
+/// Killed as by kill -9 before it is switched off, when it is off, and when it is on again: it is switched off and on once, and
+/// ends on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rackd_killed_between_off_and_on_in_place_of_a_reset_goes_on_and_the_machine_ends_on() {
+    use farrier_sim::bmc::PowerAction::{Off, On};
+    let mut site = Site::enrolled(0).await;
+    let few = |config| RedfishConfig { resets: Some(FEW), ..config };
+    let (service, chassis) = site.create_redfish("n0", "redfish", few, &[]).await;
+    site.installation.farrier(&["node", "manage", "n0", "--wait"]).unwrap();
+    site.installation.farrier(&["node", "power", "on", "n0", "--wait"]).unwrap();
+    for (point, sent) in
+        [("power_reset:off", &[][..]), ("power_reset:on", &[Off]), ("power_reset:after", &[Off, On])]
+    {
+        let before = chassis.actions().len();
+        site.installation.restart_with(Service::Rackd, &[("FARRIER_CRASH_AT", point)]).await.unwrap();
+        let operation = site.client.power("n0", PowerAction::Reset).await.unwrap();
+        site.installation.wait_ended(Service::Rackd).await.unwrap();
+        assert_eq!(chassis.actions()[before..], *sent, "{point}");
+        site.installation.restart(Service::Rackd).await.unwrap();
+        site.succeeds(operation, point).await;
+        assert_eq!(chassis.actions()[before..], [Off, On], "{point}");
+        let node = site.client.node("n0").await.unwrap();
+        assert_eq!(node.power_state(), types::PowerState::On, "{point}");
+    }
+    service.shutdown().await;
+    site.shutdown().await;
 }

@@ -73,8 +73,13 @@ pub(crate) enum Repeat {
     Never,
 }
 
-/// Runs until all handles are gone or the hub stops; then the session is closed.
-pub(crate) async fn run<L: Line>(mut line: L, mut mailbox: mpsc::Receiver<Job<L>>, stop: CancellationToken) {
+/// Runs until all handles are gone or the hub stops; then the session is closed. The line is boxed since each future around it has a
+/// place of its own for what it is given, and there are thousands.
+pub(crate) async fn run<L: Line>(
+    mut line: Box<L>,
+    mut mailbox: mpsc::Receiver<Job<L>>,
+    stop: CancellationToken,
+) {
     loop {
         let idle_at = line.idle_at();
         tokio::select! {
@@ -212,7 +217,7 @@ mod tests {
             Policy::of(u32::MAX, Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(1));
         let (mailbox, jobs) = mpsc::channel(MAILBOX);
         let stop = CancellationToken::new();
-        let actor = tokio::spawn(run(Still(Breaker::new(policy)), jobs, stop.clone()));
+        let actor = tokio::spawn(run(Box::new(Still(Breaker::new(policy))), jobs, stop.clone()));
         let sent = Arc::new(AtomicU8::new(0));
         for _ in 0..32 {
             let slow = call(ADDR.into(), &mailbox, Deadline::after(Duration::from_secs(9)), |_, _| {

@@ -58,7 +58,7 @@ impl<A: PartialEq + Send + Sync + 'static, L: Line> Actors<A, L> {
         let kept = Kept::default();
         let (weak, shared) = (mailbox.downgrade(), kept.clone());
         known.push(Known { address: Arc::clone(&address), mailbox: weak, kept: shared });
-        let (line, stop, all) = (make(address), self.stop.clone(), Arc::clone(&self.known));
+        let (line, stop, all) = (Box::new(make(address)), self.stop.clone(), Arc::clone(&self.known));
         self.tasks.spawn(async move {
             actor::run(line, jobs, stop).await;
             let mut actors = all.lock().unwrap_or_else(PoisonError::into_inner);

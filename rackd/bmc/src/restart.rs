@@ -1,5 +1,6 @@
 //! A power cycle and a hard reset, also of a BMC that has no command for it: many offer On, ForceOff and GracefulShutdown alone
-//! (DSP0268, ComputerSystem, ResetType). Then the machine is switched off, read back, and switched on again, as Ironic does.
+//! (DSP0268, ComputerSystem, ResetType). Then the machine is switched off, read back, and switched on again, as Ironic does. Who
+//! hears of both before they are sent can go on with that where it was, should this process end in between.
 
 use std::time::Duration;
 
@@ -21,43 +22,96 @@ impl Bmc {
         let cycled = self.either(Capability::Power, |bmc| async move {
             bmc.give(&bmc.power, Capability::Power)?.power_cycle(deadline).await
         });
-        self.or_off_and_on(cycled.await, "power cycle", deadline).await
+        self.or_off_and_on(cycled.await, "power cycle", deadline, nobody).await
     }
 
     /// See [`Power::power_reset`](crate::Power::power_reset). Where no driver has it: as [`Bmc::power_cycle`].
     pub async fn power_reset(&self, deadline: Deadline) -> Result<Restarted, BmcError> {
+        self.power_reset_telling(deadline, nobody).await
+    }
+
+    /// As [`Bmc::power_reset`]. `told` hears what the machine is to be switched to before it is, off and then on, where no driver has
+    /// a reset: what it heard last is what [`Bmc::finish_reset`] goes on with.
+    pub async fn power_reset_telling<F>(
+        &self,
+        deadline: Deadline,
+        told: impl FnMut(PowerState) -> F + Send,
+    ) -> Result<Restarted, BmcError>
+    where
+        F: Future<Output = ()> + Send,
+    {
         let reset = self.either(Capability::Power, |bmc| async move {
             bmc.give(&bmc.power, Capability::Power)?.power_reset(deadline).await
         });
-        self.or_off_and_on(reset.await, "hard reset", deadline).await
+        self.or_off_and_on(reset.await, HARD_RESET, deadline, told).await
     }
 
-    async fn or_off_and_on(
+    /// Goes on with a reset by off and on that was to switch the machine to `next`. Idempotent: what has been reached is not done
+    /// again.
+    pub async fn finish_reset<F>(
+        &self,
+        next: PowerState,
+        deadline: Deadline,
+        told: impl FnMut(PowerState) -> F + Send,
+    ) -> Result<(), BmcError>
+    where
+        F: Future<Output = ()> + Send,
+    {
+        self.off_and_on(next, HARD_RESET, deadline, told).await
+    }
+
+    async fn or_off_and_on<F>(
         &self,
         by_bmc: Result<(), BmcError>,
         wanted: &'static str,
         deadline: Deadline,
-    ) -> Result<Restarted, BmcError> {
+        told: impl FnMut(PowerState) -> F + Send,
+    ) -> Result<Restarted, BmcError>
+    where
+        F: Future<Output = ()> + Send,
+    {
         let lack = match by_bmc {
             Ok(()) => return Ok(Restarted::ByBmc),
             Err(error) if error.is_lack() => error,
             Err(error) => return Err(error),
         };
-        let stopped = |now, reason| BmcError::HalfRestarted { wanted, now, reason };
-        // What is left is for the way back: better late than off.
-        let off_by = Deadline::after(deadline.remaining().mul_f64(FOR_OFF));
-        match self.bring(PowerState::Off, off_by).await {
-            Ok(true) => {}
-            Ok(false) => {
-                let why = "expected it to read off after the command to switch it off, seen on";
-                return Err(stopped(None, why.to_owned()));
-            }
+        match self.off_and_on(PowerState::Off, wanted, deadline, told).await {
+            Ok(()) => Ok(Restarted::OffAndOn),
             // It cannot be switched off either: nothing was done.
-            Err(error) if error.is_lack() => return Err(lack),
-            Err(error) => return Err(stopped(None, error.to_string())),
+            Err(error) if error.is_lack() => Err(lack),
+            Err(error) => Err(error),
         }
+    }
+
+    /// From `next` on. An error that is a lack: it cannot be switched off.
+    async fn off_and_on<F>(
+        &self,
+        next: PowerState,
+        wanted: &'static str,
+        deadline: Deadline,
+        mut told: impl FnMut(PowerState) -> F + Send,
+    ) -> Result<(), BmcError>
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let stopped = |now, reason| BmcError::HalfRestarted { wanted, now, reason };
+        if next == PowerState::Off {
+            told(PowerState::Off).await;
+            // What is left is for the way back: better late than off.
+            let off_by = Deadline::after(deadline.remaining().mul_f64(FOR_OFF));
+            match self.bring(PowerState::Off, off_by).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let why = "expected it to read off after the command to switch it off, seen on";
+                    return Err(stopped(None, why.to_owned()));
+                }
+                Err(error) if error.is_lack() => return Err(error),
+                Err(error) => return Err(stopped(None, error.to_string())),
+            }
+        }
+        told(PowerState::On).await;
         match self.bring(PowerState::On, deadline).await {
-            Ok(true) => Ok(Restarted::OffAndOn),
+            Ok(true) => Ok(()),
             Ok(false) => {
                 let why = "expected it to read on after the command to switch it on, seen off";
                 Err(stopped(None, why.to_owned()))
@@ -86,6 +140,14 @@ impl Bmc {
         }
     }
 }
+
+/// Hears nothing.
+fn nobody(_: PowerState) -> std::future::Ready<()> {
+    std::future::ready(())
+}
+
+/// In errors.
+const HARD_RESET: &str = "hard reset";
 
 /// Between two tries.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -174,6 +236,62 @@ mod tests {
             assert_eq!(bmc.power_cycle(soon()).await, Ok(how), "{second:?}");
             assert_eq!(bmc.power_reset(soon()).await, Ok(how), "{second:?}");
             assert_eq!(*done.lock().unwrap(), expected, "{second:?}");
+        }
+    }
+
+    /// As by a program that ends when it has heard of one half, before that is sent, and when it is done: another goes on from
+    /// there, with one off and one on in all.
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_by_off_and_on_is_finished_from_where_it_was_and_the_machine_ends_on() {
+        let soon = || Deadline::after(Duration::from_secs(60));
+        for (ended_at, sent_before) in
+            [(PowerState::Off, 0), (PowerState::Off, 1), (PowerState::On, 1), (PowerState::On, 2)]
+        {
+            let done: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+            let machine = Machine {
+                done: Arc::clone(&done),
+                on: Mutex::new(true),
+                cycles: false,
+                deaf: Mutex::default(),
+            };
+            let bmc = Bmc::new("first").with_power(Arc::new(machine));
+            let heard = Mutex::new(None);
+            let reached = tokio::sync::Notify::new();
+            let first = bmc.power_reset_telling(soon(), |next| {
+                *heard.lock().unwrap() = Some(next);
+                let ends = next == ended_at;
+                let reached = &reached;
+                async move {
+                    if ends {
+                        reached.notify_one();
+                        std::future::pending::<()>().await;
+                    }
+                }
+            });
+            tokio::select! {
+                ended = first => panic!("{ended:?}"),
+                () = reached.notified() => {}
+            }
+            // What it was about to send may have been sent.
+            let is_sent = sent_before > done.lock().unwrap().len();
+            match (ended_at, is_sent) {
+                (PowerState::Off, true) => bmc.power_off(soon()).await.unwrap(),
+                (PowerState::On, true) => bmc.power_on(soon()).await.unwrap(),
+                _ => {}
+            }
+            let next = heard.lock().unwrap().unwrap();
+            let mut after = Vec::new();
+            let told = |next| {
+                after.push(next);
+                std::future::ready(())
+            };
+            assert_eq!(bmc.finish_reset(next, soon(), told).await, Ok(()));
+            assert_eq!(*done.lock().unwrap(), ["off", "on"], "{ended_at:?} {sent_before}");
+            let expected: &[_] = match ended_at {
+                PowerState::Off => &[PowerState::Off, PowerState::On],
+                PowerState::On => &[PowerState::On],
+            };
+            assert_eq!(after, expected);
         }
     }
 

@@ -26,6 +26,7 @@ mod offer_volume;
 mod open_image;
 mod plug;
 mod power;
+mod power_reset;
 mod publish_boot;
 mod replace_default_password;
 mod report_hardware;
@@ -139,7 +140,7 @@ fn plan(spec: &TaskSpec) -> Vec<&'static dyn Step> {
             PowerAction::SoftOff => vec![&[&soft_off::SoftOff]],
             // Off and on again, each read back: the BMC's own cycle cannot be repeated safely after a lost answer.
             PowerAction::Cycle => vec![&[&power::Off, &power::On]],
-            PowerAction::Reset => vec![&[&power::Reset]],
+            PowerAction::Reset => vec![&[&power_reset::PowerReset]],
             PowerAction::Unspecified => vec![],
         },
         Some(Work::Snapshot(_)) => vec![&[&take_snapshot::TakeSnapshot, &upload_image::UploadImage]],

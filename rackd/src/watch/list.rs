@@ -6,7 +6,7 @@ use farrier_proto::inventory::watch_service_client::WatchServiceClient;
 use farrier_proto::inventory::{ListWatchedNodesRequest, WatchedNode};
 use farrier_proto::rack::Machine;
 use sha2::{Digest as _, Sha256};
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 pub(super) struct Watched {
     /// `nodes/{node}`
     pub(super) node: String,
-    pub(super) words: Words,
+    pub(super) words: Arc<Words>,
     /// What the words came to, from the first look on. Held so that its breaker stays.
     pub(super) bmc: Option<Known>,
     /// How often they came to something: another handle may be another machine's.
@@ -35,6 +35,21 @@ pub(super) struct Watched {
 }
 
 impl Watched {
+    /// Nothing is known of it yet.
+    pub(super) fn new(node: &str, words: Arc<Words>) -> Self {
+        Self {
+            node: node.to_owned(),
+            words,
+            bmc: None,
+            opens: 0,
+            not_before: None,
+            settling_since: None,
+            doubted: false,
+            who: None,
+            machine_at: None,
+        }
+    }
+
     /// Whether its power may still be on the way to another state; one that is for ever is told as it is.
     pub(super) fn may_settle(&mut self, now: Instant) -> bool {
         now < *self.settling_since.get_or_insert(now) + SETTLES
@@ -63,7 +78,7 @@ pub(super) struct Words {
 }
 
 impl Words {
-    fn of(mut node: WatchedNode) -> Self {
+    pub(super) fn of(mut node: WatchedNode) -> Self {
         let secret = |text: &mut String| Zeroizing::new(std::mem::take(text));
         let keys = Keys {
             password: secret(&mut node.bmc_password),
@@ -127,29 +142,6 @@ pub(super) async fn list(mut inventory: WatchServiceClient<Channel>) -> Result<V
     Err(Status::out_of_range(format!(
         "expected at most {MOST} nodes in a rack, saw more pages than they have"
     )))
-}
-
-/// The new list; what is kept of a BMC stays while the words about it do.
-pub(super) fn renew(old: Vec<Watched>, nodes: Vec<WatchedNode>) -> Vec<Watched> {
-    let mut old: HashMap<String, Watched> = old.into_iter().map(|w| (w.node.clone(), w)).collect();
-    let renewed = nodes.into_iter().map(|node| {
-        let (name, words) = (node.node.clone(), Words::of(node));
-        match old.remove(&name) {
-            Some(known) if known.words.digest == words.digest => known,
-            _ => Watched {
-                node: name,
-                words,
-                bmc: None,
-                opens: 0,
-                not_before: None,
-                settling_since: None,
-                doubted: false,
-                who: None,
-                machine_at: None,
-            },
-        }
-    });
-    renewed.collect()
 }
 
 /// Longer than any product takes to tell that its power has changed.

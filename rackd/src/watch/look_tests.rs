@@ -1,6 +1,6 @@
 //! Looks at a BMC of a few lines, which says what a test has it say.
 
-use super::list::{self, Watched};
+use super::list::{self, Watched, Words};
 use super::look::{Seen, look};
 use crate::bmc::Bmcs;
 use farrier_bmc::{Health, PowerState};
@@ -65,7 +65,7 @@ impl Rack {
             bmc_next_password: String::new(),
             bmc_kg: String::new(),
         };
-        let watched = list::renew(Vec::new(), vec![node]).pop().unwrap();
+        let watched = Watched::new("nodes/n0", Arc::new(Words::of(node)));
         Self { bmcs: Bmcs::bind(dir.path(), None).await.unwrap(), mood, watched, _dir: dir, _served: served }
     }
 

@@ -11,6 +11,7 @@ mod kept;
 mod list;
 mod listener;
 mod look;
+mod rounds;
 mod streams;
 mod tell;
 
@@ -24,11 +25,11 @@ use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
 use farrier_proto::inventory::WatchedNode;
 use farrier_proto::inventory::watch_service_client::WatchServiceClient;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
 use kept::Kept;
 use list::Watched;
 use look::Sighting;
-use rand::Rng as _;
+use rounds::Rounds;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,56 +65,59 @@ impl Watch {
     async fn look(&self, rack: &Arc<Rack>, told: mpsc::Sender<Sighting>) {
         let path = rack.config.data.join(kept::FILE);
         let (kept, nodes) = Kept::open(path, rack.vault.clone());
-        let mut kept = Some(kept);
-        let mut watched = list::renew(Vec::new(), nodes);
-        let streams = &Streams::default();
+        let (mut kept, mut rounds) = (Some(kept), Rounds::default());
+        rounds.renew(nodes);
+        let streams = Arc::new(Streams::default());
         loop {
             let begin = Instant::now();
             match list::list(self.inventory.clone()).await {
                 Ok(nodes) => {
-                    let nodes = keep(&mut kept, nodes).await;
-                    watched = list::renew(watched, nodes);
-                    streams.keep_only(&watched);
-                    rack.consoles.keep_only(&watched.iter().map(|node| plain(&node.node)).collect());
+                    rounds.renew(keep(&mut kept, nodes).await);
+                    let words = rounds.words();
+                    streams.keep_only(&words);
+                    rack.consoles.keep_only(&words.keys().map(|node| plain(node)).collect());
                 }
                 Err(status) => {
-                    tracing::warn!(%status, nodes = watched.len(), "not told which BMCs to look at, looking at the last ones");
+                    tracing::warn!(%status, nodes = rounds.len(), "not told which BMCs to look at, looking at the last ones");
                 }
             }
-            watched = round(watched, self.every, |mut node| {
-                let told = told.clone();
-                async move {
-                    // A task has the machine's BMC for itself, and tells what it makes of it; but where it only waits.
-                    let tasks = rack.tasks.of_node(&node.node);
-                    let before = waiting(&tasks).await;
-                    if tasks.iter().all(|task| task.only_waits())
-                        && let Some(mut sighting) = look::look(&rack.bmc, &mut node).await
-                    {
-                        // What the task did meanwhile is not somebody else's doing.
-                        let after = waiting(&tasks).await;
-                        sighting.waiting = before.filter(|before| after.as_ref() == Some(before));
-                        let answered = matches!(sighting.seen, look::Seen::Power { .. });
-                        // A BMC whose firmware is being updated is away, and that is no news.
-                        if answered || tasks.is_empty() {
-                            // The receiver is gone when rackd ends.
-                            let _ending = told.send(sighting).await;
-                        }
-                        if answered && tasks.is_empty() {
-                            keep_console(rack, &node).await;
-                            streams.ensure(rack, &node, &told);
-                        }
-                    }
-                    if node.is_refused() {
-                        // A look for an event would count against the account.
-                        streams.end(&node.node);
-                    }
-                    node
-                }
-            })
-            .await;
-            tokio::time::sleep_until(begin + self.every).await;
+            let look = |node| look_and_tell(Arc::clone(rack), node, Arc::clone(&streams), told.clone());
+            rounds.round(begin, self.every, look).await;
         }
     }
+}
+
+async fn look_and_tell(
+    rack: Arc<Rack>,
+    mut node: Watched,
+    streams: Arc<Streams>,
+    told: mpsc::Sender<Sighting>,
+) -> Watched {
+    // A task has the machine's BMC for itself, and tells what it makes of it; but where it only waits.
+    let tasks = rack.tasks.of_node(&node.node);
+    let before = waiting(&tasks).await;
+    if tasks.iter().all(|task| task.only_waits())
+        && let Some(mut sighting) = look::look(&rack.bmc, &mut node).await
+    {
+        // What the task did meanwhile is not somebody else's doing.
+        let after = waiting(&tasks).await;
+        sighting.waiting = before.filter(|before| after.as_ref() == Some(before));
+        let answered = matches!(sighting.seen, look::Seen::Power { .. });
+        // A BMC whose firmware is being updated is away, and that is no news.
+        if answered || tasks.is_empty() {
+            // The receiver is gone when rackd ends.
+            let _ending = told.send(sighting).await;
+        }
+        if answered && tasks.is_empty() {
+            keep_console(&rack, &node).await;
+            streams.ensure(&rack, &node, &told);
+        }
+    }
+    if node.is_refused() {
+        // A look for an event would count against the account.
+        streams.end(&node.node);
+    }
+    node
 }
 
 /// The node's one task, if it only waits.
@@ -171,40 +175,12 @@ fn plain(node: &str) -> &str {
     node.strip_prefix("nodes/").unwrap_or(node)
 }
 
-/// Looks once at each, spread at random over less than half of the round: neither the network nor those who share a BMC see a
-/// burst. One that is slow delays another only when very many are.
-async fn round<F>(watched: Vec<Watched>, every: Duration, look: impl Fn(Watched) -> F) -> Vec<Watched>
-where
-    F: Future<Output = Watched>,
-{
-    let begin = Instant::now();
-    let spread = every.mul_f64(SPREAD);
-    let mut due: Vec<(Duration, Watched)> =
-        watched.into_iter().map(|node| (spread.mul_f64(rand::rng().random_range(0.0..1.0)), node)).collect();
-    due.sort_by_key(|(after, _)| *after);
-    futures::stream::iter(due)
-        .map(|(after, node)| {
-            let looked = look(node);
-            async move {
-                tokio::time::sleep_until(begin + after).await;
-                looked.await
-            }
-        })
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await
-}
-
 /// Inventory reads or writes some rows.
 const CALL: Duration = Duration::from_secs(30);
 /// A page of nodes with their authorities.
 const MOST_BYTES: usize = 64 << 20;
 /// Sightings that nobody has taken yet; whoever looks waits then.
 const WAITING: usize = 256;
-/// Looks under way. A dead BMC takes a look of some seconds, until its breaker opens.
-const AT_ONCE: usize = 2048;
-/// The part of a round in which looks begin; the slowest have the rest to end in, so that nobody waits for them.
-const SPREAD: f64 = 0.4;
 
 #[cfg(test)]
 mod look_tests;

@@ -93,9 +93,7 @@ impl Streams {
     }
 
     /// Ends those of nodes that are not looked at any more, or whose BMC inventory has other words about.
-    pub(super) fn keep_only(&self, watched: &[Watched]) {
-        let words: HashMap<&str, [u8; 32]> =
-            watched.iter().map(|node| (node.node.as_str(), node.words.digest())).collect();
+    pub(super) fn keep_only(&self, words: &HashMap<&str, [u8; 32]>) {
         let mut by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
         by_node.retain(|node, stream| words.get(node.as_str()) == Some(&stream.words));
     }
@@ -158,14 +156,15 @@ const UNSUPPORTED: Duration = Duration::from_secs(6 * 60 * 60);
 mod tests {
     use super::super::tests::node;
     use super::*;
-    use crate::watch::list;
+    use crate::watch::list::Words;
     use tokio::sync::oneshot;
 
     /// What a test has its listener end by.
     type End = oneshot::Sender<Why>;
 
     fn watched(name: &str, password: &str) -> Watched {
-        list::renew(Vec::new(), vec![node(name, password)]).pop().unwrap()
+        let words = Arc::new(Words::of(node(name, password)));
+        Watched::new(&format!("nodes/{name}"), words)
     }
 
     /// The listener that is begun now, if one is.
@@ -192,10 +191,11 @@ mod tests {
         let (old, other) = (watched("a", "x"), watched("b", "x"));
         let (mut first, mut second) = (begun(&streams, &old).unwrap(), begun(&streams, &other).unwrap());
         assert!(begun(&streams, &old).is_none(), "one each");
-        streams.keep_only(&[watched("a", "x"), watched("b", "new")]);
+        let digest = |name, password| watched(name, password).words.digest();
+        streams.keep_only(&HashMap::from([("nodes/a", digest("a", "x")), ("nodes/b", digest("b", "new"))]));
         second.closed().await;
         assert!(!first.is_closed());
-        streams.keep_only(&[]);
+        streams.keep_only(&HashMap::new());
         first.closed().await;
         assert!(streams.by_node.lock().unwrap().is_empty());
     }

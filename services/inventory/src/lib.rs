@@ -58,7 +58,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         None => None,
     };
     let asked = store.clone();
-    let routes = grpc::routes(App::new(store, vault, authority));
+    let app = App::new(store, vault, authority);
     let addr = config.listener.local_addr().context("the listener has no address")?;
     tracing::info!(identity = %config.credentials.identity(), "listening on {addr}");
     let server = Server {
@@ -68,10 +68,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         client_auth: ClientAuth::Optional,
         services: rules::SERVICES,
         rules: rules::RULES,
-        routes,
+        routes: grpc::routes(app.clone()),
         probe: probe(move || ping(asked.clone())),
     };
-    server.run(shutdown).await.context("the inventory server ended")
+    let telling = tokio::spawn(app::unsettled::run(app, shutdown.clone()));
+    let served = server.run(shutdown.clone()).await.context("the inventory server ended");
+    shutdown.cancel();
+    telling.await.context("the telling of unsettled rotations ended badly")?;
+    served
 }
 
 async fn ping(store: Store) -> Result<(), String> {

@@ -1,12 +1,13 @@
-//! The BMCs: which are bad, and how.
+//! The BMCs: which are bad, and how; which machines are on, and what may be seen of them.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use farrier_sim::bmc::Secret;
+use farrier_bmc::PowerState;
 use farrier_sim::bmc::fleet::{Fleet as Pretended, FleetOptions, KINDS, Script};
+use farrier_sim::bmc::{Chassis as _, PowerAction, Secret};
 
 pub(crate) const USER: &str = "admin";
 pub(crate) const PASSWORD: &str = "pretend";
@@ -50,6 +51,35 @@ impl Kind {
             Self::Garbage => "\"garbage\"",
         }
     }
+
+    /// What is wrong with what was seen of a BMC's machine; `None` seen: it was not answered in time.
+    ///
+    /// How soon those answer that are slow or lose datagrams is a matter of speed, and told; what they say is not.
+    fn wrong(self, index: usize, seen: Option<PowerState>) -> Option<String> {
+        let (on, off) = (PowerState::On, PowerState::Off);
+        let (truth, opposite) = if is_on(index) { (on, off) } else { (off, on) };
+        let expected = match (self, seen) {
+            (Self::Slow | Self::Lossy | Self::Dead | Self::Hanging | Self::Garbage, None) => return None,
+            (Self::Dead | Self::Hanging | Self::Garbage, Some(_)) => "no answer",
+            (Self::Lying, _) => opposite.as_str(),
+            (Self::Healthy | Self::Slow | Self::Lossy, _) => truth.as_str(),
+        };
+        let seen = seen.map_or("no answer", PowerState::as_str);
+        (seen != expected).then(|| format!("number {index} ({self:?}): expected {expected}, saw {seen}"))
+    }
+}
+
+/// The truth of each machine, over either protocol: of each kind some are on.
+fn is_on(index: usize) -> bool {
+    index % 7 < 3
+}
+
+/// Fails where anything that was seen is wrong: a bench that is quick and reads nonsense measures nothing.
+pub(crate) fn check(seen: impl IntoIterator<Item = (usize, Kind, Option<PowerState>)>) -> Result<()> {
+    let wrong: Vec<_> = seen.into_iter().filter_map(|(index, kind, seen)| kind.wrong(index, seen)).collect();
+    let some: Vec<_> = wrong.iter().take(5).map(String::as_str).collect();
+    ensure!(wrong.is_empty(), "{} BMCs were not read as they are: {}", wrong.len(), some.join("; "));
+    Ok(())
 }
 
 /// Who is bad: the first of each kind, and how many numbers on the next is.
@@ -181,6 +211,11 @@ pub(crate) fn serve(count: usize, redfish: usize, mix: Mix) -> Result<()> {
             ..options.clone()
         };
         let (ipmi, web) = (Pretended::start(options).await?, Pretended::start(web).await?);
+        for bmcs in [ipmi.bmcs(), web.bmcs()] {
+            for (_, bmc) in bmcs.iter().enumerate().filter(|(index, _)| is_on(*index)) {
+                bmc.machine.set_power(PowerAction::On).await?;
+            }
+        }
         let mut out = std::io::stdout().lock();
         for bmc in web.bmcs() {
             let tls = bmc.tls.as_ref().context("it speaks https")?;

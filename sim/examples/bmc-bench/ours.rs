@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use farrier_bmc::ipmi::{BmcAddress, IpmiHub};
-use farrier_bmc::{Bmc, Deadline, Secret};
+use farrier_bmc::{Bmc, Deadline, PowerState, Secret};
 use futures::StreamExt as _;
 use tokio::time::Instant;
 
-use crate::fleet::{Kind, Mix, PASSWORD, USER, address};
+use crate::fleet::{self, Kind, Mix, PASSWORD, USER, address};
 use crate::usage::{load, median, own_cpu, resident};
 
 /// As rackd's watch looks (`rackd/src/watch`).
@@ -88,8 +88,7 @@ async fn all_healthy(name: &str, which: &[usize], runs: usize) -> Result<String>
 async fn timed(bmcs: &[(usize, Bmc)]) -> Result<(f64, f64)> {
     let (begin, used) = (Instant::now(), own_cpu()?);
     let looks = sweep(bmcs).await;
-    let failed = looks.iter().filter(|look| !look.answered).count();
-    ensure!(failed == 0, "{failed} of {} BMCs that are well were not read", looks.len());
+    fleet::check(looks.iter().map(|look| (look.index, Kind::Healthy, look.seen)))?;
     Ok((begin.elapsed().as_secs_f64(), (own_cpu()? - used).as_secs_f64()))
 }
 
@@ -99,15 +98,16 @@ struct Look {
     at: Duration,
     /// From the beginning of the look.
     took: Duration,
-    answered: bool,
+    /// `None`: no answer.
+    seen: Option<PowerState>,
 }
 
 async fn sweep(bmcs: &[(usize, Bmc)]) -> Vec<Look> {
     let begin = Instant::now();
     let looks = bmcs.iter().map(|(index, bmc)| async move {
         let from = Instant::now();
-        let answered = bmc.power_status(Deadline::after(PATIENCE)).await.is_ok();
-        Look { index: *index, at: begin.elapsed(), took: from.elapsed(), answered }
+        let seen = bmc.power_status(Deadline::after(PATIENCE)).await.ok();
+        Look { index: *index, at: begin.elapsed(), took: from.elapsed(), seen }
     });
     futures::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await
 }
@@ -132,7 +132,7 @@ async fn sweeps(caption: &str, which: &[usize], mix: Mix) -> Result<()> {
             took.sort_by(f64::total_cmp);
             let part =
                 |share: f64| took.get((took.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN);
-            let read = of.iter().filter(|look| look.answered).count();
+            let read = of.iter().filter(|look| look.seen.is_some()).count();
             let all = of.iter().map(|look| look.at.as_secs_f64()).fold(0.0, f64::max);
             println!(
                 "| {round}, {kind:?} | {} | {read} | {:.0} | {:.0} | {:.1} | {all:.1} |",
@@ -143,6 +143,7 @@ async fn sweeps(caption: &str, which: &[usize], mix: Mix) -> Result<()> {
             );
         }
         println!("| {round}, CPU s in all: {used:.2} | | | | | | |");
+        fleet::check(looks.iter().map(|look| (look.index, mix.of(look.index), look.seen)))?;
     }
     drop(bmcs);
     hub.shutdown().await;

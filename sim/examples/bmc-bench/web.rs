@@ -5,15 +5,15 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use farrier_bmc::redfish::{Dial, DialError, RedfishAddress, RedfishHub, Stream, Trust, Tuning};
-use farrier_bmc::{Bmc, Deadline, Secret};
+use farrier_bmc::{Bmc, BmcError, Deadline, PowerState, Secret};
 use farrier_identity::device::{DeviceError, DeviceTrust, connect};
 use futures::StreamExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::fleet::{PASSWORD, USER, redfish_address};
+use crate::fleet::{self, Kind, PASSWORD, USER, redfish_address};
 use crate::peers::{feed, row};
 use crate::usage::{median, own_cpu};
 
@@ -83,13 +83,23 @@ pub(crate) fn handles(hub: &RedfishHub, pins: &[[u8; 32]]) -> Vec<Bmc> {
 /// One sweep that must succeed: wall and processor seconds.
 pub(crate) async fn timed(bmcs: &[Bmc]) -> Result<(f64, f64)> {
     let (begin, used) = (Instant::now(), own_cpu()?);
-    let reads = bmcs.iter().map(|bmc| bmc.power_status(Deadline::after(PATIENCE)));
+    let reads = bmcs
+        .iter()
+        .enumerate()
+        .map(|(index, bmc)| async move { (index, bmc.power_status(Deadline::after(PATIENCE)).await) });
     let answers: Vec<_> = futures::stream::iter(reads).buffer_unordered(AT_ONCE).collect().await;
-    let failed: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
-    if let Some(first) = failed.first() {
-        bail!("{} of {} were not read: {first}", failed.len(), answers.len());
-    }
+    all_well(answers)?;
     Ok((begin.elapsed().as_secs_f64(), (own_cpu()? - used).as_secs_f64()))
+}
+
+/// By number. None of the services is bad.
+pub(crate) fn all_well(answers: Vec<(usize, Result<PowerState, BmcError>)>) -> Result<()> {
+    let mut seen = Vec::with_capacity(answers.len());
+    for (index, answer) in answers {
+        let state = answer.with_context(|| format!("number {index} is well and was not read"))?;
+        seen.push((index, Kind::Healthy, Some(state)));
+    }
+    fleet::check(seen)
 }
 
 pub(crate) fn sushy(python: &Path, count: usize, runs: usize) -> Result<()> {

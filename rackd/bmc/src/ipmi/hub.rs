@@ -220,7 +220,7 @@ impl IpmiHub {
         let shared = Arc::clone(&self.inner.shared);
         let (route, inbox) = shared.add_route(address.addr);
         let wire = Wire::new(Arc::clone(socket), address.addr, inbox);
-        let link = Link::new(Arc::clone(address), Arc::clone(&shared), wire);
+        let link = Box::new(Link::new(Arc::clone(address), Arc::clone(&shared), wire));
         let (addr, stop) = (address.addr, self.inner.stop.clone());
         let all = Arc::clone(&self.inner.actors);
         self.inner.tasks.spawn(async move {

@@ -9,11 +9,12 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::address::RedfishAddress;
+use super::connections::{Connections, Owner};
 use super::dial::{Dial, DialError};
 use super::tuning::Tuning;
 
@@ -65,17 +66,18 @@ pub(super) struct Streaming {
     _open: Open,
 }
 
-/// The connection, while there is one.
+/// The way to a BMC, on one connection while there is one.
 pub(crate) struct Http {
     address: Arc<RedfishAddress>,
     dial: Arc<dyn Dial>,
     pub(super) tuning: Tuning,
-    /// Connections of all BMCs together.
-    places: Arc<Semaphore>,
-    open: Option<Open>,
+    /// Of all BMCs together.
+    connections: Arc<Connections>,
+    owner: Owner,
 }
 
-struct Open<B = Full<Bytes>> {
+/// A connection.
+pub(super) struct Open<B = Full<Bytes>> {
     _place: OwnedSemaphorePermit,
     sender: SendRequest<B>,
     /// Ends with us: nobody else reads the connection.
@@ -87,9 +89,10 @@ impl Http {
         address: Arc<RedfishAddress>,
         dial: Arc<dyn Dial>,
         tuning: Tuning,
-        places: Arc<Semaphore>,
+        connections: Arc<Connections>,
     ) -> Self {
-        Self { address, dial, tuning, places, open: None }
+        let owner = connections.new_owner();
+        Self { address, dial, tuning, connections, owner }
     }
 
     /// Sends a request and reads its answer, until `limit` and of `most` bytes at most. Dropped half way it takes the connection along,
@@ -100,7 +103,7 @@ impl Http {
         limit: Instant,
         most: usize,
     ) -> Result<Answer, Failed> {
-        let reused = self.open.take().filter(|open| !open.sender.is_closed());
+        let reused = self.connections.take(self.owner).filter(|open| !open.sender.is_closed());
         let (mut open, is_old) = match reused {
             Some(open) => (open, true),
             None => (self.connect(limit).await?, false),
@@ -122,13 +125,20 @@ impl Http {
         .map_err(|_| Failed::Late)??;
         // RFC 9112 §9.6: the BMC said that it closes the connection after this answer.
         let closes = answer.header(&header::CONNECTION).is_some_and(|v| v.eq_ignore_ascii_case("close"));
-        self.open = (!closes).then_some(open);
+        if !closes {
+            self.connections.leave(self.owner, open);
+        }
         Ok(answer)
     }
 
     /// As many as are wanted beside this one, each counted among those of all BMCs.
     pub(super) fn another(&self) -> Self {
-        Self::new(Arc::clone(&self.address), Arc::clone(&self.dial), self.tuning, Arc::clone(&self.places))
+        Self::new(
+            Arc::clone(&self.address),
+            Arc::clone(&self.dial),
+            self.tuning,
+            Arc::clone(&self.connections),
+        )
     }
 
     pub(super) fn address(&self) -> &RedfishAddress {
@@ -167,11 +177,11 @@ impl Http {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.open.is_some()
+        self.connections.has(self.owner)
     }
 
     pub(crate) fn close(&mut self) {
-        self.open = None;
+        drop(self.connections.take(self.owner));
     }
 
     async fn connect<B>(&self, limit: Instant) -> Result<Open<B>, Failed>
@@ -179,9 +189,7 @@ impl Http {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let place = timeout_at(limit, Arc::clone(&self.places).acquire_owned()).await;
-        // It is never closed.
-        let place = place.map_err(|_| Failed::NoPlace)?.map_err(|_| Failed::NoPlace)?;
+        let place = self.connections.place(limit).await.ok_or(Failed::NoPlace)?;
         let limit = limit.min(Instant::now() + self.tuning.connect_timeout);
         let stream = timeout_at(limit, self.dial.dial(&self.address)).await;
         let stream = stream.map_err(|_| Failed::NotConnected)?.map_err(Failed::Dial)?;
@@ -198,6 +206,12 @@ impl Http {
             }
         });
         Ok(Open { _place: place, sender, _driver: AbortOnDropHandle::new(driver) })
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

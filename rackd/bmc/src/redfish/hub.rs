@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use super::address::RedfishAddress;
+use super::connections::Connections;
 use super::console_login::{ConsoleLogin, ConsoleLogins};
 use super::dial::Dial;
 use super::driver::RedfishBmc;
@@ -35,7 +34,7 @@ struct Inner {
     breakers: Breakers<(String, Secret)>,
     /// Of consoles over SSH.
     consoles: ConsoleLogins,
-    places: Arc<Semaphore>,
+    connections: Arc<Connections>,
     ssh: Option<Ssh>,
 }
 
@@ -56,10 +55,20 @@ impl RedfishHub {
     #[must_use]
     pub fn with_ssh(dial: Arc<dyn Dial>, tuning: Tuning, ssh: Option<Ssh>) -> Self {
         let (actors, worked) = (Actors::new(), Arc::default());
-        let places = Arc::new(Semaphore::new(tuning.max_connections));
+        let connections = Arc::new(Connections::new(&tuning));
         let (logins, breakers, consoles) = (Arc::default(), Breakers::default(), ConsoleLogins::default());
         Self {
-            inner: Arc::new(Inner { dial, tuning, actors, worked, logins, breakers, consoles, places, ssh }),
+            inner: Arc::new(Inner {
+                dial,
+                tuning,
+                actors,
+                worked,
+                logins,
+                breakers,
+                consoles,
+                connections,
+                ssh,
+            }),
         }
     }
 
@@ -75,7 +84,7 @@ impl RedfishHub {
             let logins = Arc::clone(&inner.logins);
             let make = || Breaker::new(inner.tuning.breaker());
             let breaker = inner.breakers.of(addr, address.account(), make);
-            Link::new(address, dial, inner.tuning, worked, logins, breaker, Arc::clone(&inner.places))
+            Link::new(address, dial, inner.tuning, worked, logins, breaker, Arc::clone(&inner.connections))
         };
         let address = Arc::new(address);
         let way = inner.actors.way(addr, Arc::clone(&address), make);
@@ -98,6 +107,11 @@ impl RedfishHub {
         };
         self.inner.breakers.review(addr, &account, close);
         self.inner.consoles.review(addr, &account, |login| close(login.breaker()));
+    }
+
+    #[cfg(test)]
+    pub(super) fn connections(&self) -> &Connections {
+        &self.inner.connections
     }
 
     /// Stops all actors, lets them delete their sessions, and waits for them. Calls under way end

@@ -9,10 +9,10 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::address::RedfishAddress;
+use super::connections::Connections;
 use super::dial::Dial;
 use super::document::{Document, Path};
 use super::http::{Answer, Http, X_AUTH_TOKEN};
@@ -154,7 +154,7 @@ impl Link {
         worked: Arc<Worked>,
         logins: Arc<Logins>,
         breaker: Arc<Breaker>,
-        places: Arc<Semaphore>,
+        connections: Arc<Connections>,
     ) -> Self {
         Self {
             worked,
@@ -162,7 +162,7 @@ impl Link {
             logins,
             to_change: None,
             refused_here: None,
-            http: Http::new(Arc::clone(&address), dial, tuning, places),
+            http: Http::new(Arc::clone(&address), dial, tuning, connections),
             breaker,
             address,
             tuning,

@@ -11,7 +11,7 @@
 //! - `link`: one request: authentication, ETags, repetition, redirects; `session`: logging in and out; `logins`: what all servers
 //!   of a chassis know of their account;
 //!   `console_login`: the same of consoles; `refusal`: what a no says
-//! - `http`: one exchange on the connection, bounded in time and size; `persist`: until an answer is worth having
+//! - `connections`: all BMCs' together, and which of them stay open; `http`: one exchange on one, bounded in time and size; `persist`: until an answer is worth having
 //! - `document`: what came, of which anything may be missing or of another type
 //! - `collection`: a collection's members over its pages; `jobs`: Dell's queue
 //! - `accounts`, `bios`, `boot_mode`, `boot_order`, `console`, `disks`, `events`, `event_log`, `event_stream`, `firmware`, `media`, `media_boot`, `network`, `profile`, `push`, `secure_boot`,
@@ -29,6 +29,7 @@ mod boot;
 mod boot_mode;
 mod boot_order;
 mod collection;
+pub(crate) mod connections;
 mod console;
 mod console_login;
 mod dial;

@@ -27,7 +27,15 @@ pub(super) fn slow_hub(
     after: Duration,
     answers: impl Fn(&str) -> Option<(u16, String)> + Send + Sync + 'static,
 ) -> RedfishHub {
-    RedfishHub::with(Arc::new(Scripted(Arc::new(answers), after)), Tuning::default())
+    RedfishHub::with(dial(after, answers), Tuning::default())
+}
+
+/// As [`slow_hub`], for a hub of another kind.
+pub(super) fn dial(
+    after: Duration,
+    answers: impl Fn(&str) -> Option<(u16, String)> + Send + Sync + 'static,
+) -> Arc<dyn Dial> {
+    Arc::new(Scripted(Arc::new(answers), after))
 }
 
 pub(super) fn address() -> RedfishAddress {

@@ -13,6 +13,9 @@ pub struct Tuning {
     pub request_timeout: Duration,
     /// Connections to all BMCs together: each is a file of this process, which needs others.
     pub max_connections: usize,
+    /// Of them, those that are left open while no request is on them; the oldest gives way. As many as a task or a person has
+    /// come back to within seconds; what is looked at once a minute has no use for its own.
+    pub max_unused: usize,
     /// An unused connection is closed after this: BMCs have few, and so has this process.
     pub idle_disconnect: Duration,
     /// An unused session is deleted after this. Longer than the pause between two polls of the power, so that a poll needs
@@ -46,6 +49,7 @@ impl Default for Tuning {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(20),
             max_connections: 4096,
+            max_unused: 64,
             idle_disconnect: Duration::from_secs(5),
             idle_close: Duration::from_secs(180),
             busy_delay: Duration::from_millis(250),

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
-
 use super::SEAMICRO;
 use super::driver::SeaMicro;
 use super::link::Link;
 use crate::actors::Actors;
 use crate::breaker::{Breaker, Breakers};
+use crate::redfish::connections::Connections;
 use crate::redfish::logins::Logins;
 use crate::redfish::{Dial, RedfishAddress, Tuning};
 use crate::{Bmc, Secret};
@@ -27,7 +26,7 @@ struct Inner {
     actors: Actors<RedfishAddress, Link>,
     breakers: Breakers<(String, Secret)>,
     logins: Logins,
-    places: Arc<Semaphore>,
+    connections: Arc<Connections>,
     undo: Arc<Undo>,
 }
 
@@ -62,9 +61,9 @@ impl SeaMicroHub {
     #[must_use]
     pub fn with(dial: Arc<dyn Dial>, tuning: Tuning) -> Self {
         let (actors, breakers, undo) = (Actors::new(), Breakers::default(), Arc::default());
-        let places = Arc::new(Semaphore::new(tuning.max_connections));
+        let connections = Arc::new(Connections::new(&tuning));
         let logins = Logins::default();
-        Self { inner: Arc::new(Inner { dial, tuning, actors, breakers, logins, places, undo }) }
+        Self { inner: Arc::new(Inner { dial, tuning, actors, breakers, logins, connections, undo }) }
     }
 
     /// A handle for one server: `address.system` is its id, `0/0`, and goes into paths as it is; `address.driver` is not looked at. Nothing
@@ -73,11 +72,11 @@ impl SeaMicroHub {
     pub fn bmc(&self, address: RedfishAddress) -> Bmc {
         let (addr, inner) = (address.addr, &*self.inner);
         let make = |address: Arc<RedfishAddress>| {
-            let (dial, places) = (Arc::clone(&inner.dial), Arc::clone(&inner.places));
+            let (dial, connections) = (Arc::clone(&inner.dial), Arc::clone(&inner.connections));
             let make = || Breaker::new(inner.tuning.breaker());
             let breaker = inner.breakers.of(addr, address.account(), make);
             let login = inner.logins.of(&address);
-            Link::new(address, dial, inner.tuning, (login, breaker), places, Arc::clone(&inner.undo))
+            Link::new(address, dial, inner.tuning, (login, breaker), connections, Arc::clone(&inner.undo))
         };
         let driver = Arc::new(SeaMicro::new(addr, inner.actors.way(addr, Arc::new(address), make).0));
         Bmc::new(SEAMICRO)

@@ -8,7 +8,6 @@ use futures::future::BoxFuture;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::Full;
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::API;
@@ -16,6 +15,7 @@ use super::hub::Undo;
 use crate::BmcError;
 use crate::actor::{Call, Line};
 use crate::breaker::Breaker;
+use crate::redfish::connections::Connections;
 use crate::redfish::document::Document;
 use crate::redfish::http::{Answer, Http};
 use crate::redfish::logins::Login;
@@ -96,12 +96,12 @@ impl Link {
         dial: Arc<dyn Dial>,
         tuning: Tuning,
         (login, breaker): (Arc<Login>, Arc<Breaker>),
-        places: Arc<Semaphore>,
+        connections: Arc<Connections>,
         undo: Arc<Undo>,
     ) -> Self {
         Self {
             login,
-            http: Http::new(Arc::clone(&address), dial, tuning, places),
+            http: Http::new(Arc::clone(&address), dial, tuning, connections),
             breaker,
             address,
             tuning,

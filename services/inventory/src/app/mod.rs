@@ -32,7 +32,7 @@ mod site;
 mod snapshot;
 mod state;
 mod transition;
-mod unsettled;
+pub(crate) mod unsettled;
 mod watch;
 mod who_answers;
 mod whose;

@@ -1,6 +1,6 @@
 //! What an observation means: a pure function from what is known and what is seen.
 
-use super::{comes_and_goes, unsettled, who_answers};
+use super::{comes_and_goes, who_answers};
 use farrier_proto::inventory::{
     BmcHealth, MachineHealth, Node, Observation, PowerPolicy, ReportedObservation, WaitingTask,
 };
@@ -41,7 +41,6 @@ pub(super) fn judge(
         ..before.clone()
     };
     let mut happened: Vec<Happened> = comes_and_goes::judge(before, &mut now, now_ms).into_iter().collect();
-    happened.extend(unsettled::judge(node, &mut now, now_ms));
     let power = reported.power_state();
     if health == BmcHealth::Ok && power != PowerState::Unspecified {
         now.set_power_state(power);

@@ -29,7 +29,7 @@ impl App {
         let rows = self.store.watchable(&rack, &states, page.after.as_deref(), one_more(&page)).await;
         let (rows, next) = page.finish(rows.map_err(error::store)?, |row| row.node.name.clone());
         // Whoever rotates an account may be on another page, or not looked at at all.
-        let rotating = self.store.rotating(&rack).await.map_err(error::store)?;
+        let rotating = self.store.rotating(Some(&rack)).await.map_err(error::store)?;
         let rotating = shared_account::by_account(&rotating);
         // One node whose password cannot be opened keeps nobody from looking at the others.
         let watched = rows.into_iter().filter_map(|row| {

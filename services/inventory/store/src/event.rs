@@ -67,12 +67,7 @@ impl Store {
     /// comes again is no news, also after a restart. Whether it was written.
     pub async fn record_news(&self, news: Event, about: &[String]) -> Result<bool, StoreError> {
         let write = self.db.begin().await?;
-        // Whoever reports the same at this moment waits here, and then finds it.
-        counter::Entity::update_many()
-            .col_expr(counter::Column::Value, Expr::col(counter::Column::Value))
-            .filter(counter::Column::Name.eq("event"))
-            .exec(write.conn())
-            .await?;
+        alone(write.conn()).await?;
         let said = event::Entity::find()
             .filter(event::Column::Resource.eq(&*news.resource))
             .filter(event::Column::Action.eq(&*news.action))
@@ -93,6 +88,35 @@ impl Store {
         write.commit().await?;
         Ok(true)
     }
+}
+
+impl Store {
+    /// What happened, unless it was recorded of its resource since `since_ms` (Unix milliseconds) already, in whatever words.
+    /// Whether it was written.
+    pub async fn record_once(&self, news: Event, since_ms: i64) -> Result<bool, StoreError> {
+        let write = self.db.begin().await?;
+        alone(write.conn()).await?;
+        let said = event::Entity::find()
+            .filter(event::Column::Resource.eq(&*news.resource))
+            .filter(event::Column::Action.eq(&*news.action))
+            .filter(event::Column::TimeMs.gte(since_ms));
+        if said.one(write.conn()).await?.is_some() {
+            return Ok(false);
+        }
+        record(write.conn(), vec![news]).await?;
+        write.commit().await?;
+        Ok(true)
+    }
+}
+
+/// Whoever records the same at this moment waits here, and then finds it.
+async fn alone(conn: &DatabaseTransaction) -> Result<(), StoreError> {
+    counter::Entity::update_many()
+        .col_expr(counter::Column::Value, Expr::col(counter::Column::Value))
+        .filter(counter::Column::Name.eq("event"))
+        .exec(conn)
+        .await?;
+    Ok(())
 }
 
 /// Writes events as the last thing of a transaction: it holds the counter until the commit.

@@ -42,14 +42,14 @@ impl Store {
         read(select.order_by_asc(node::Column::Name).limit(limit), self.db.conn()).await
     }
 
-    /// Nodes of `rack` whose BMC is about to get another password, or may have got it, by name: whatever their state, in
-    /// maintenance too.
-    pub async fn rotating(&self, rack: &str) -> Result<Vec<Watchable>, StoreError> {
-        let select = rows()
-            .filter(node::Column::Rack.eq(rack))
-            .filter(node::Column::BmcNextSecret.is_not_null())
-            .order_by_asc(node::Column::Name);
-        read(select, self.db.conn()).await
+    /// Nodes of `rack`, or of all, whose BMC is about to get another password, or may have got it, by name: whatever their state,
+    /// in maintenance too.
+    pub async fn rotating(&self, rack: Option<&str>) -> Result<Vec<Watchable>, StoreError> {
+        let mut select = rows().filter(node::Column::BmcNextSecret.is_not_null());
+        if let Some(rack) = rack {
+            select = select.filter(node::Column::Rack.eq(rack));
+        }
+        read(select.order_by_asc(node::Column::Name), self.db.conn()).await
     }
 
     /// What was seen of these nodes, by name.

@@ -307,6 +307,32 @@ pub(crate) async fn news_is_told_once_until_something_changed(store: Store) {
     assert_eq!(sequences, [1, 2, 3, 4, 5, 6], "without gaps");
 }
 
+/// In whatever words, by several at once, of each resource, and again when it has begun again.
+pub(crate) async fn what_happened_is_recorded_once_since_it_began(store: Store) {
+    let at = |resource: &str, seconds: i64| Event {
+        time: Some(Timestamp { seconds, nanos: 0 }),
+        detail: format!("seen at {seconds}"),
+        ..event(resource, "seen")
+    };
+    let began = 1_700_000_000;
+    let tellers: Vec<_> = (1..=8)
+        .map(|after| {
+            let (store, news) = (store.clone(), at("nodes/a", began + after));
+            tokio::spawn(async move { store.record_once(news, began * 1000).await.unwrap() })
+        })
+        .collect();
+    let mut told = 0;
+    for teller in tellers {
+        told += usize::from(teller.await.unwrap());
+    }
+    assert_eq!((told, all_events(&store).await.len()), (1, 1), "of those that come at once, one");
+    assert!(store.record_once(at("nodes/b", began + 1), began * 1000).await.unwrap());
+    assert!(!store.record_once(at("nodes/a", began + 20), began * 1000).await.unwrap());
+    assert!(store.record_once(at("nodes/a", began + 20), (began + 10) * 1000).await.unwrap());
+    let sequences: Vec<_> = all_events(&store).await.iter().map(|event| event.sequence).collect();
+    assert_eq!(sequences, [1, 2, 3], "without gaps");
+}
+
 async fn all_events(store: &Store) -> Vec<Event> {
     store.events(&EventQuery { limit: 1000, ..EventQuery::default() }).await.unwrap()
 }
@@ -503,12 +529,13 @@ pub(crate) async fn a_rotation_is_found_whatever_its_node_is_at(store: Store) {
         store.create(New { extra: next(), ..new(rotating) }).await.unwrap();
     }
     let found = async |rack: &'static str| {
-        let rows = store.rotating(rack).await.unwrap();
+        let rows = store.rotating(Some(rack).filter(|rack| !rack.is_empty())).await.unwrap();
         assert!(rows.iter().all(|row| row.next_secret.as_deref() == Some(b"next".as_slice())));
         rows.into_iter().map(|row| row.node.name).collect::<Vec<_>>()
     };
     assert_eq!(found("racks/r1").await, ["nodes/n2", "nodes/n3"]);
     assert_eq!(found("racks/r2").await, ["nodes/n4"]);
+    assert_eq!(found("").await, ["nodes/n2", "nodes/n3", "nodes/n4"], "of all racks");
     let stored = store.stored_node("nodes/n2").await.unwrap();
     let ended = rotates(SecretChange::Clear);
     store.replace(stored.node, 1, &ended, event("nodes/n2", "update")).await.unwrap();

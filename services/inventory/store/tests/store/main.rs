@@ -41,6 +41,7 @@ on_both! {
     a_dry_creation_leaves_nothing,
     events_have_no_gaps_whoever_writes,
     news_is_told_once_until_something_changed,
+    what_happened_is_recorded_once_since_it_began,
     secrets_are_kept_changed_and_cleared,
     a_transition_takes_new_ports_and_leaves_known_ones,
     one_bmc_has_one_node_whoever_comes_first,
