@@ -29,7 +29,8 @@ const ASKED: &[(&str, &str, &[&str])] = &[
         "",
         &["1  | CPU Temp   | Temperature  | 47.00      | C", "5400.00    | RPM", "'Presence detected'"],
     ),
-    ("ipmi-sensors", "--shared-sensors", &["DIMM1", "DIMM2", "DIMM3"]),
+    // It puts a blank of its own before the modifier.
+    ("ipmi-sensors", "--shared-sensors", &["DIMM 1 ", "DIMM 2 ", "DIMM 3 "]),
     ("ipmi-sensors", "--sensor-types=Temperature --output-sensor-thresholds", &["Inlet Temp", "42.00"]),
     ("ipmi-sel", "", &["Power Unit   | Power Off/Power Down"]),
     (
