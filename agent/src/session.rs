@@ -74,7 +74,7 @@ impl Link {
         let mut backoff = Backoff::new(limits.reconnect_min, limits.reconnect_max);
         let mut certificate: Option<Vec<u8>> = None;
         let mut failures = 0;
-        // Since when rackd knows nothing of this boot. One that is away says neither.
+        // When rackd first said that it knows nothing of this boot. One that is away says neither.
         let mut unknown_since: Option<Instant> = None;
         loop {
             let opened = Instant::now();
@@ -101,7 +101,7 @@ impl Link {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     if error.is_unknown() {
-                        let since = *unknown_since.get_or_insert(opened);
+                        let since = *unknown_since.get_or_insert_with(Instant::now);
                         if since.elapsed() >= limits.unknown_patience {
                             tracing::warn!(url = %self.config.url, %error, "nobody waits for this ramdisk: the machine starts again");
                             return Last::Restart;
