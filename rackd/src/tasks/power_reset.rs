@@ -151,8 +151,9 @@ mod tests {
 
     #[test]
     fn what_the_journal_says_tells_how_far_an_earlier_try_came() {
-        let begun =
-            |state: AskedState, words: &str| Begun::of(&AskedOnce { state: state.into(), words: words.into() });
+        let begun = |state: AskedState, words: &str| {
+            Begun::of(&AskedOnce { state: state.into(), words: words.into() })
+        };
         assert_eq!(begun(AskedState::Unspecified, ""), Begun::No);
         assert_eq!(begun(AskedState::Asking, SENDING), Begun::Perhaps);
         assert_eq!(begun(AskedState::Asking, GOES_OFF), Begun::Restarting(PowerState::Off));

@@ -158,7 +158,7 @@ mod tests {
         };
         look(59).await;
         let n2 = ("nodes/n2".to_owned(), BEGAN + 59 * 60_000);
-        assert_eq!(told().await, [n2.clone()]);
+        assert_eq!(told().await, std::slice::from_ref(&n2));
         for minutes in [60, 61, 600] {
             look(minutes).await;
         }
