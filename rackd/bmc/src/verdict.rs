@@ -107,12 +107,12 @@ impl BmcError {
         }
     }
 
-    /// Whether an event that was asked for may have happened all the same: no answer came, or one that a BMC gives also when it
-    /// has begun.
+    /// Whether an event that was asked for may have happened all the same: no answer came, or none in time, or one that a BMC gives
+    /// also when it has begun.
     #[must_use]
     pub fn may_have_happened(&self) -> bool {
         match self {
-            Self::AnswerLost { .. } => true,
+            Self::AnswerLost { .. } | Self::Late { .. } => true,
             Self::Http { status, .. } => matches!(status, 408 | 500 | 502 | 504),
             Self::Refused { code, .. } => code.0 == PROCESSING_TIMEOUT,
             _ => false,
@@ -174,5 +174,48 @@ pub(crate) fn advice(status: u16) -> &'static str {
         }
         408 | 429 | 500 | 502..=504 => "the BMC is busy or in trouble: try again later, or restart it",
         _ => "look into the BMC's own log",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farrier_ipmi::completion::CompletionCode;
+
+    use super::*;
+
+    #[test]
+    fn what_was_perhaps_done_is_told_from_what_was_surely_not() {
+        let addr = SocketAddr::from(([192, 0, 2, 1], 623));
+        let http =
+            |status| BmcError::Http { addr, request: "POST /r".to_owned(), status, detail: String::new() };
+        let refused = |code| BmcError::Refused {
+            addr,
+            command: "Chassis Control",
+            code: CompletionCode(code),
+            meaning: "",
+        };
+        let elapsed = Duration::from_secs(30);
+        for (error, may_have_happened) in [
+            (BmcError::AnswerLost { addr, command: "Chassis Control", power_now: None }, true),
+            // Its turn had come, and no more is known.
+            (BmcError::Late { addr, elapsed }, true),
+            (http(408), true),
+            (http(500), true),
+            (http(502), true),
+            (http(504), true),
+            (refused(PROCESSING_TIMEOUT), true),
+            // Never sent.
+            (BmcError::StillQueued { addr }, false),
+            (BmcError::NoTurn { addr }, false),
+            (BmcError::Unreachable { addr, tried: 3, elapsed }, false),
+            // Not begun.
+            (http(429), false),
+            (http(503), false),
+            (http(400), false),
+            (refused(INSUFFICIENT_PRIVILEGE), false),
+            (refused(NOT_IN_PRESENT_STATE), false),
+        ] {
+            assert_eq!(error.may_have_happened(), may_have_happened, "{error}");
+        }
     }
 }
