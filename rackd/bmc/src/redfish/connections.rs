@@ -41,15 +41,22 @@ impl Connections {
 
     /// For one connection more; `None`: there is none until the limit.
     pub(super) async fn place(&self, limit: Instant) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some(place);
+        }
+        let oldest = self.unused().pop_front();
+        drop(oldest);
         // It is never closed.
         timeout_at(limit, Arc::clone(&self.places).acquire_owned()).await.ok()?.ok()
     }
 
-    /// Leaves a connection open, and closes the one that has been unused for the longest where there are too many.
+    /// Leaves a connection open, and closes the one that has been unused for the longest where there are too many, or where
+    /// somebody may wait for its place.
     pub(super) fn leave(&self, owner: Owner, open: Open) {
         let mut unused = self.unused();
         unused.push_back((owner, open));
-        let oldest = if unused.len() > self.most_unused { unused.pop_front() } else { None };
+        let crowded = unused.len() > self.most_unused || self.places.available_permits() == 0;
+        let oldest = if crowded { unused.pop_front() } else { None };
         drop(unused);
         drop(oldest);
     }
@@ -77,7 +84,10 @@ mod tests {
     use std::time::Duration;
 
     use async_trait::async_trait;
+    use http::Request;
+    use http_body_util::Full;
 
+    use super::super::http::Http;
     use super::*;
     use crate::redfish::{Dial, DialError, RedfishAddress, RedfishHub, Stream, scripted};
     use crate::{Bmc, Deadline, PowerState};
@@ -137,19 +147,48 @@ mod tests {
         hub.shutdown().await;
     }
 
-    /// One that is gone leaves nothing open.
     #[tokio::test(start_paused = true)]
-    async fn a_connection_ends_with_its_owner() {
-        let hub = scripted::hub(|request| {
+    async fn nobody_waits_for_a_place_that_an_unused_connection_has() {
+        let took = Duration::from_millis(100);
+        let dial = scripted::dial(took, |request| {
             let body = if request == "GET /S/1" { r#"{"PowerState": "On"}"# } else { scripted::ROOT };
             Some((200, body.to_owned()))
         });
-        let open = || Tuning::default().max_connections - hub.connections().places.available_permits();
-        let bmc = hub.bmc(RedfishAddress { system: "/S/1".to_owned(), ..scripted::address() });
-        look(&bmc).await;
-        assert_eq!(open(), 1);
-        drop(bmc);
+        let tuning = Tuning { max_connections: 2, ..Tuning::default() };
+        let hub = RedfishHub::with(dial, tuning);
+        let of = |n: u8| {
+            let addr = ([192, 0, 2, n], 80).into();
+            hub.bmc(RedfishAddress { addr, system: "/S/1".to_owned(), ..scripted::address() })
+        };
+        let bmcs: Vec<_> = (0..8).map(of).collect();
+        let begin = Instant::now();
+        look(&bmcs[0]).await;
+        // As long as each of its requests, one after the other, for each BMC.
+        let one = begin.elapsed();
+        for bmc in &bmcs[1..] {
+            look(bmc).await;
+        }
+        assert_eq!(begin.elapsed(), one * 8);
+        // All at once, two of them at a time.
+        let bmcs: Vec<_> = (8..16).map(of).collect();
+        let begin = Instant::now();
+        futures::future::join_all(bmcs.iter().map(look)).await;
+        assert!(begin.elapsed() < tuning.idle_disconnect, "{:?}", begin.elapsed());
         hub.shutdown().await;
+    }
+
+    /// One that is gone leaves nothing open.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_with_its_owner() {
+        let dial = scripted::dial(Duration::ZERO, |_| Some((200, "{}".to_owned())));
+        let tuning = Tuning::default();
+        let connections = Arc::new(Connections::new(&tuning));
+        let open = || tuning.max_connections - connections.places.available_permits();
+        let mut http = Http::new(Arc::new(scripted::address()), dial, tuning, Arc::clone(&connections));
+        let request = Request::get("/S/1").body(Full::default()).unwrap();
+        http.exchange(request, Instant::now() + Duration::from_secs(60), 100).await.unwrap();
+        assert_eq!(open(), 1);
+        drop(http);
         assert_eq!(open(), 0);
     }
 }
