@@ -300,6 +300,8 @@ async fn a_drive_that_tells_late_is_waited_for_as_long_as_there_is_time() {
     let hurried = bmc.insert_media("http://192.0.2.1/a.iso", Deadline::after(Duration::from_secs(1))).await;
     let hurried = hurried.unwrap_err();
     assert!(hurried.is_transient() && hurried.to_string().contains("putting virtual media in"), "{hurried}");
+    let again = bmc.insert_media("http://192.0.2.1/a.iso", soon()).await;
+    assert_eq!(again.map(|media| media.image).as_deref(), Ok("http://192.0.2.1/a.iso"));
     lab.stop().await;
 }
 

@@ -28,14 +28,14 @@ impl VirtualMedia for RedfishBmc {
             // Most refuse a second CD.
             Before::Another => drop(self.eject_media(deadline).await?),
         }
-        let url = url.to_owned();
-        let asked = self.call(deadline, move |link, call| Box::pin(link.insert(call, url))).await?;
-        self.settled(asked, true, deadline).await
+        let wanted = url.to_owned();
+        let asked = self.call(deadline, move |link, call| Box::pin(link.insert(call, wanted))).await?;
+        self.settled(asked, Some(url), deadline).await
     }
 
     async fn eject_media(&self, deadline: Deadline) -> Result<Media, BmcError> {
         match self.call(deadline, |link, call| Box::pin(link.eject(call))).await? {
-            Some(asked) => self.settled(asked, false, deadline).await,
+            Some(asked) => self.settled(asked, None, deadline).await,
             None => Ok(Media::default()),
         }
     }
@@ -66,9 +66,9 @@ struct Asked {
 }
 
 impl RedfishBmc {
-    /// Until the drive is as it was asked to be: most BMCs answer before they have the image, some long before. Looked at
-    /// between the calls of others.
-    async fn settled(&self, asked: Asked, inserted: bool, deadline: Deadline) -> Result<Media, BmcError> {
+    /// Until the drive is as it was asked to be, with the CD at `url`, or empty: most BMCs answer before they have the image, some
+    /// long before, and a BMC at work may not answer for a while. Looked at between the calls of others.
+    async fn settled(&self, asked: Asked, url: Option<&str>, deadline: Deadline) -> Result<Media, BmcError> {
         if let Some(task) = asked.task {
             match self.finish(task, deadline).await {
                 // It is forgotten as soon as it is done: the drive says what came of it.
@@ -76,27 +76,38 @@ impl RedfishBmc {
                 finished => finished?,
             }
         }
-        let patience =
-            if asked.refused.is_some() { REFUSED.min(deadline.remaining()) } else { deadline.remaining() };
+        let patience = match (&asked.refused, url) {
+            (Some(_), None) => REFUSED.min(deadline.remaining()),
+            _ => deadline.remaining(),
+        };
         let until = Deadline::after(patience);
         let mut pause = FIRST_PAUSE;
         loop {
             let path = asked.drive.clone();
-            let look = self.call(deadline, move |link, call| {
-                Box::pin(async move { Ok(media(&link.get(call, &path).await?)) })
-            });
-            let seen = look.await?;
-            if seen.inserted == inserted {
-                return Ok(seen);
-            }
+            let look =
+                self.call(deadline, move |link, call| Box::pin(async move { link.get(call, &path).await }));
+            let not_yet = match look.await {
+                Ok(drive) => {
+                    let seen = media(&drive);
+                    let is_so = match url {
+                        // What kept a BMC from taking it may be another's CD.
+                        Some(url) => seen.inserted && (asked.refused.is_none() || holds(&drive, url)),
+                        None => !seen.inserted,
+                    };
+                    if is_so {
+                        return Ok(seen);
+                    }
+                    let (task, seen) = match url {
+                        Some(_) => ("putting virtual media in", "an empty drive"),
+                        None => ("taking virtual media out", "something in the drive"),
+                    };
+                    BmcError::AtWork { addr: self.addr, task: task.to_owned(), seen: seen.to_owned() }
+                }
+                Err(error) if error.is_transient() => error,
+                Err(error) => return Err(error),
+            };
             if pause >= until.remaining() {
-                let (task, seen) = match inserted {
-                    true => ("putting virtual media in", "an empty drive"),
-                    false => ("taking virtual media out", "something in the drive"),
-                };
-                let still =
-                    || BmcError::AtWork { addr: self.addr, task: task.to_owned(), seen: seen.to_owned() };
-                return Err(asked.refused.unwrap_or_else(still));
+                return Err(asked.refused.unwrap_or(not_yet));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
@@ -106,7 +117,7 @@ impl RedfishBmc {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// So long the drive of a BMC that said no is looked at.
+/// So long the drive of a BMC that said no to taking something out is looked at.
 const REFUSED: Duration = Duration::from_secs(2);
 
 impl Link {
@@ -118,10 +129,8 @@ impl Link {
     async fn other_than(&mut self, call: &mut Call, url: String) -> Result<Before, BmcError> {
         let (_, drive) = self.drive(call).await?;
         let before = media(&drive);
-        // Of what is reported the end is missing, where an address is long: signed ones are.
-        let is_it = drive.at("Image").and_then(Value::as_str) == Some(url.as_str());
         Ok(match before.inserted {
-            true if is_it => Before::Wanted(before),
+            true if holds(&drive, &url) => Before::Wanted(before),
             true => Before::Another,
             false => Before::Empty,
         })
@@ -129,23 +138,28 @@ impl Link {
 
     async fn insert(&mut self, call: &mut Call, url: String) -> Result<Asked, BmcError> {
         let (path, drive) = self.drive(call).await?;
-        let task = match action(&path, &drive, "InsertMedia") {
-            Some(target) => match self.insert_by_action(call, &target, &url).await {
-                // Many answer when they have the image, which is long after: the drive says whether they have.
-                Err(BmcError::AnswerLost { .. }) => None,
-                asked => asked?,
-            },
+        let asked = match action(&path, &drive, "InsertMedia") {
+            Some(target) => self.insert_by_action(call, &target, &url).await,
             // Before 2018 the resource itself was written.
             None => {
                 let body = json!({ "Image": url, "Inserted": true, "WriteProtected": true });
                 let (ask, answer) = self.patch(call, &path, &body, drive.etag).await?;
-                if !answer.status.is_success() {
-                    return Err(self.refused(&ask, &answer));
+                if answer.status.is_success() {
+                    Ok(self.accepted(&answer))
+                } else {
+                    Err(self.refused(&ask, &answer))
                 }
-                self.accepted(&answer)
             }
         };
-        Ok(Asked { drive: path, task, refused: None })
+        let (task, refused) = match asked {
+            Ok(task) => (task, None),
+            // Many answer when they have the image, which is long after: the drive says whether they have.
+            Err(BmcError::AnswerLost { .. }) => (None, None),
+            // It may still be putting in what it was asked for before, by who had less time than it needs.
+            Err(error @ BmcError::Http { status: 409, .. }) => (None, Some(error)),
+            Err(error) => return Err(error),
+        };
+        Ok(Asked { drive: path, task, refused })
     }
 
     /// Some BMCs refuse what others require: the least first.
@@ -219,6 +233,11 @@ impl Link {
         }
         Err(BmcError::Unsupported { driver: DRIVER, capability: Capability::VirtualMedia.as_str() })
     }
+}
+
+/// Of [`Media::image`] the end is missing, where an address is long: signed ones are.
+fn holds(drive: &Document, url: &str) -> bool {
+    drive.at("Image").and_then(Value::as_str) == Some(url)
 }
 
 fn is_for_cds(drive: &Document) -> bool {
@@ -347,6 +366,51 @@ mod tests {
             match ends_well {
                 true => assert_eq!(inserted.map(|media| media.inserted), Ok(true)),
                 false => assert!(inserted.unwrap_err().to_string().contains("no route")),
+            }
+            hub.shutdown().await;
+        }
+    }
+
+    /// A BMC at work refuses, or does not answer for a while: the drive says what comes of it.
+    #[tokio::test(start_paused = true)]
+    async fn a_bmc_at_work_is_looked_at_until_the_drive_has_what_was_asked_for() {
+        const OURS: &str = "http://h/i.iso";
+        for (answer, comes, is_ours) in
+            [(200, OURS, true), (202, OURS, true), (409, OURS, true), (409, "http://h/other.iso", false)]
+        {
+            // Requests from the one that asks for it on.
+            let since = AtomicU32::new(0);
+            let hub = scripted::hub(move |request| {
+                let since = match since.load(Ordering::Relaxed) {
+                    0 if request == "POST /I" => since.fetch_add(1, Ordering::Relaxed),
+                    0 => 0,
+                    _ => since.fetch_add(1, Ordering::Relaxed),
+                };
+                let drive = |image: &str| {
+                    format!(
+                        r##"{{"MediaTypes": ["CD"], "Image": {image},
+                        "Actions": {{"#VirtualMedia.InsertMedia": {{"target": "/I"}}}}}}"##
+                    )
+                };
+                Some(match request {
+                    "GET /redfish/v1/" => (200, scripted::ROOT.to_owned()),
+                    "GET /S" => (200, r#"{"Members": [{"@odata.id": "/S/1"}]}"#.to_owned()),
+                    "GET /S/1" => (200, r#"{"VirtualMedia": {"@odata.id": "/V"}}"#.to_owned()),
+                    "GET /V" => (200, r#"{"Members": [{"@odata.id": "/V/1"}]}"#.to_owned()),
+                    "POST /I" => (answer, "{}".to_owned()),
+                    // More of them than one call, or two, asks for.
+                    "GET /T/1" | "GET /V/1" if (1..12).contains(&since) => (503, "{}".to_owned()),
+                    "GET /T/1" => (200, r#"{"TaskState": "Completed"}"#.to_owned()),
+                    "GET /V/1" if since < 18 => (200, drive("null")),
+                    "GET /V/1" => (200, drive(&format!("{comes:?}"))),
+                    _ => (404, "{}".to_owned()),
+                })
+            });
+            let bmc = hub.bmc(scripted::address());
+            let inserted = bmc.insert_media(OURS, Deadline::after(Duration::from_secs(300))).await;
+            match is_ours {
+                true => assert_eq!(inserted.map(|media| media.image).as_deref(), Ok(OURS), "{answer}"),
+                false => assert!(matches!(inserted, Err(BmcError::Http { status: 409, .. })), "{inserted:?}"),
             }
             hub.shutdown().await;
         }

@@ -49,21 +49,27 @@ const OF_SERVICE: &str = "Oem/Hpe/State";
 const PERCENT: &[&str] = &["PercentComplete", "Oem/Dell/PercentComplete", "Oem/Hpe/FlashProgressPercent"];
 
 impl RedfishBmc {
-    /// Waits for a task between the calls of others, until it has done what it was to do.
+    /// Waits for a task between the calls of others, until it has done what it was to do. A BMC at work may not answer for a while.
     pub(super) async fn finish(&self, path: Path, deadline: Deadline) -> Result<(), BmcError> {
         let mut pause = FIRST_PAUSE;
         loop {
             let asked = path.clone();
-            let task = self.call(deadline, |link, call| Box::pin(link.task(call, asked))).await?;
-            match task.state {
-                BmcTaskState::Done => return Ok(()),
-                BmcTaskState::Failed => return Err(self.unfinished(&path, &task)),
-                _ if pause >= deadline.remaining() => {
-                    let (addr, task_path) = (self.addr, path.as_str().to_owned());
-                    return Err(BmcError::AtWork { addr, task: task_path, seen: said(&task) });
-                }
-                _ => tokio::time::sleep(pause).await,
+            let not_yet = match self.call(deadline, |link, call| Box::pin(link.task(call, asked))).await {
+                Ok(task) => match task.state {
+                    BmcTaskState::Done => return Ok(()),
+                    BmcTaskState::Failed => return Err(self.unfinished(&path, &task)),
+                    _ => {
+                        let (addr, task_path) = (self.addr, path.as_str().to_owned());
+                        BmcError::AtWork { addr, task: task_path, seen: said(&task) }
+                    }
+                },
+                Err(error) if error.is_transient() => error,
+                Err(error) => return Err(error),
+            };
+            if pause >= deadline.remaining() {
+                return Err(not_yet);
             }
+            tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }
     }
