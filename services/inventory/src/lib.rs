@@ -71,11 +71,20 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         routes: grpc::routes(app.clone()),
         probe: probe(move || ping(asked.clone())),
     };
-    let telling = tokio::spawn(app::unsettled::run(app, shutdown.clone()));
-    let served = server.run(shutdown.clone()).await.context("the inventory server ended");
-    shutdown.cancel();
-    telling.await.context("the telling of unsettled rotations ended badly")?;
-    served
+    // Whichever ends, the other ends too: a telling that panicked is not found out a month later.
+    let serving = async {
+        let served = server.run(shutdown.clone()).await;
+        shutdown.cancel();
+        served
+    };
+    let telling = async {
+        let told = tokio::spawn(app::unsettled::run(app, shutdown.clone())).await;
+        shutdown.cancel();
+        told
+    };
+    let (served, told) = tokio::join!(serving, telling);
+    told.context("the telling of unsettled rotations ended badly")?;
+    served.context("the inventory server ended")
 }
 
 async fn ping(store: Store) -> Result<(), String> {
