@@ -19,7 +19,7 @@ const PARTS: [(&[&str], u32); 4] = [
 async fn a_bmc_that_fails_for_a_moment_at_any_part_of_it_costs_the_boot_no_second_chance() {
     let mut site = Site::media(PARTS.len()).await;
     // Put in again after two thirds of it, once.
-    site.set_timeouts(&[("agent_seconds", 75)]).await;
+    site.set_timeouts(&[("agent_seconds", 150)]).await;
     for node in &site.nodes {
         node.set_mishaps(Mishaps { hang_before_agent: true, ..Mishaps::default() });
     }
