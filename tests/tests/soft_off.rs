@@ -5,7 +5,7 @@ use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Machine, Power, PowerAction, Task, TaskState};
 use farrier_proto::types;
 use farrier_sim::bmc::Faults;
-use farrier_sim::bmc::redfish::{ILO_4_RESETS, RedfishConfig};
+use farrier_sim::bmc::redfish::{FailsFirst, ILO_4_RESETS, RedfishConfig, RedfishFaults};
 use farrier_sim::lab::Service;
 use farrier_sim::pretend::{BmcSockets, Event, Mishaps, PretendNode, PretendOptions};
 use std::time::Duration;
@@ -177,6 +177,23 @@ async fn a_system_whose_bmc_gives_no_answer_is_waited_for_and_not_asked_again() 
     assert_eq!(done.state(), TaskState::Done, "{}", done.error);
     assert!(detail(&done).ends_with("forced: the system did not switch itself off"), "{done:?}");
     assert_eq!(presses(&node), 1);
+    bench.stop(vec![node]).await;
+}
+
+/// Answered so, it was perhaps asked: it has its time, and is not asked again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_system_whose_bmc_answers_that_asking_failed_is_waited_for_and_not_asked_again() {
+    let bench = Bench::start_with(|timeouts| timeouts.soft_off = Duration::from_secs(3)).await;
+    let node = node(&bench, 1, |_| {}).await;
+    run(&bench, &node, 1, PowerAction::On, "redfish").await;
+    within(node.wait_for(|events| events.contains(&Event::PowerOn))).await;
+    let words: &[&str] = &["POST", "ComputerSystem.Reset", "GracefulShutdown"];
+    let fails_first = Some(FailsFirst { words, status: 500, times: 8 });
+    node.set_redfish_faults(RedfishFaults { fails_first, ..RedfishFaults::default() });
+    let off = run(&bench, &node, 2, PowerAction::SoftOff, "redfish").await;
+    let told = &off.steps.last().unwrap().detail;
+    assert!(told.ends_with("forced: the system did not switch itself off"), "{told}");
+    assert_eq!(node.redfish().unwrap().failures_left(), 7, "asked once");
     bench.stop(vec![node]).await;
 }
 

@@ -6,7 +6,7 @@
 use super::context::Context;
 use super::power::{by, ensure, read_back};
 use super::step::{Step, StepError, Timeouts};
-use farrier_bmc::{Bmc, BmcError, Capability, Deadline, MANUAL, PowerState};
+use farrier_bmc::{Bmc, Capability, Deadline, MANUAL, PowerState};
 use farrier_proto::rack::AskedState;
 use farrier_runtime::crash;
 use std::time::Duration;
@@ -18,9 +18,9 @@ impl Step for SoftOff {
     fn name(&self) -> &'static str {
         "soft_off"
     }
-    /// After a restart of rackd a system that was perhaps asked has its time before it is asked again.
+    /// After a restart of rackd a system that was perhaps asked has its time before it is asked again: the time of two.
     fn deadline(&self, timeouts: &Timeouts) -> Duration {
-        timeouts.soft_off_step() + timeouts.soft_off
+        timeouts.soft_off_step() * 2
     }
     async fn run(&self, cx: &Context<'_>) -> Result<(), StepError> {
         off(cx).await
@@ -37,7 +37,7 @@ async fn off(cx: &Context<'_>) -> Result<(), StepError> {
         AskedState::Unspecified => {}
         // It was not, or in vain: whatever it began in the time that systems have is over.
         AskedState::Asking => {
-            if goes_off(&bmc, cx.rack.timeouts.soft_off).await? {
+            if goes_off(&bmc, patience(cx, &bmc).await).await? {
                 return read_back(cx, &bmc, PowerState::Off).await;
             }
         }
@@ -48,14 +48,13 @@ async fn off(cx: &Context<'_>) -> Result<(), StepError> {
     cx.will_ask_once("asking the system to switch itself off").await?;
     crash::point(SoftOff.name(), "told");
     match bmc.power_soft(cx.call()).await {
-        // Asked, or perhaps asked: the power says.
-        Ok(()) | Err(BmcError::AnswerLost { .. }) => {}
+        Ok(()) => {}
+        // Perhaps asked: the power says, and another try might press the button once more.
+        Err(error) if error.may_have_happened() => {}
         // It will never ask the system, and off is what is wanted.
         Err(error) if error.is_refusal() => {
             return force(cx, &format!("the system cannot be asked: {error}")).await;
         }
-        // Another try gives it its time before it asks again.
-        Err(error) if error.may_have_happened() => return Err(error.into()),
         Err(error) => {
             // Another try asks at once.
             cx.asks_once(AskedState::Unspecified, "").await;
