@@ -56,10 +56,13 @@ impl Step for WaitAgent {
                     let why = if seen.is_some() { "no agent since the boot CD was read" } else { "nobody reads the boot CD" };
                     cx.note(format!("{why}: it is put in again, and the machine switched off and on")).await?;
                     tokio::select! {
-                        // It was not so lost as it seemed.
+                        biased;
+                        // It was not so lost as it seemed. Once the machine is being switched off it is gone on to its end: nobody
+                        // else would switch it on.
                         session = cx.task.agent.connected() => break session,
-                        again = boot_cd_again(cx) => again?,
+                        looked = over_what_passes(cx, Part::Look) => looked?,
                     }
+                    boot_cd_again(cx).await?;
                     again_at = Some(Instant::now() + whole.mul_f64(UNREAD));
                 }
                 read = next_read(&mut reader) => {
@@ -92,21 +95,31 @@ impl Step for WaitAgent {
 /// off.
 async fn boot_cd_again(cx: &Context<'_>) -> Result<(), StepError> {
     let _ours = cx.task.acts();
-    for part in [Part::Off, Part::Eject, Part::Insert, Part::On] {
-        let mut pause = FIRST_PAUSE;
-        while let Err(error) = part.run(cx).await {
-            let StepError::Again(why) = error else { return Err(error) };
-            tracing::info!(operation.id = %cx.task.id, step = cx.name, error = %why, "boot CD tried again");
-            journal(cx, |step| step.detail = format!("{why}; next try in {}s", pause.as_secs())).await;
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_PAUSE);
-        }
+    over_what_passes(cx, Part::Off).await?;
+    // An agent that came at the last moment went with its machine.
+    cx.task.agent.hang_up();
+    for part in [Part::Eject, Part::Insert, Part::On] {
+        over_what_passes(cx, part).await?;
+    }
+    Ok(())
+}
+
+async fn over_what_passes(cx: &Context<'_>, part: Part) -> Result<(), StepError> {
+    let mut pause = FIRST_PAUSE;
+    while let Err(error) = part.run(cx).await {
+        let StepError::Again(why) = error else { return Err(error) };
+        tracing::info!(operation.id = %cx.task.id, step = cx.name, error = %why, "boot CD tried again");
+        journal(cx, |step| step.detail = format!("{why}; next try in {}s", pause.as_secs())).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
     }
     Ok(())
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Part {
+    /// Whether its BMC answers: nothing is switched off before that.
+    Look,
     Off,
     /// A BMC that lost its connection says that the CD is in the drive.
     Eject,
@@ -117,6 +130,7 @@ enum Part {
 impl Part {
     async fn run(self, cx: &Context<'_>) -> Result<(), StepError> {
         match self {
+            Self::Look => Ok(cx.bmc().await?.power_status(cx.call()).await.map(drop)?),
             Self::Off => power::ensure(cx, PowerState::Off).await,
             Self::Eject => insert_cd::eject(cx).await,
             Self::Insert => insert_cd::insert(cx).await,
