@@ -70,7 +70,6 @@ struct Open {
 impl Place {
     /// The desk at this BMC. One at another BMC is closed: a node whose BMC is corrected must not type into the machine that it
     /// was taken for before. What opens a line next waits until that one is given back: it may be the same BMC by another name.
-    /// One that stays opens its next line by the newer words.
     async fn desk_at(&mut self, access: &Access) -> Option<&Arc<Desk>> {
         if let Some(open) = self.open.take_if(|open| !open.is_at(access)) {
             open.desk.moved();
@@ -79,22 +78,20 @@ impl Place {
                 tracing::warn!("a console that was left does not close; another is opened beside it");
             }
         }
-        let open = self.open.as_ref()?;
-        open.access.send_replace(access.clone());
-        Some(&open.desk)
+        Some(&self.open.as_ref()?.desk)
     }
 
-    /// The BMC has another password, say, from now on.
+    /// The BMC has another password, say, from now on: a line that is lost is opened again by the newer words.
     fn renew(&self, access: &Access) {
         if let Some(open) = self.open.as_ref().filter(|open| open.is_at(access)) {
             open.access.send_replace(access.clone());
         }
     }
 
-    /// As [`Place::renew`], once for each time that the watch is told otherwise: what it was told before may be older than what
-    /// the desk was opened by.
+    /// As [`Place::renew`], once for each time that the watch is told something else than before: what it goes on being told may be
+    /// older than what somebody came with since.
     fn hear(&mut self, words: [u8; 32], access: &Access) {
-        if self.words.replace(words).is_some_and(|before| before != words) {
+        if self.words.replace(words).is_none_or(|before| before != words) {
             self.renew(access);
         }
     }
@@ -151,6 +148,7 @@ impl Consoles {
     ) -> Result<Seat, AttachError> {
         let (slot, asked) = (self.slot(id), Instant::now());
         let mut place = slot.lock().await;
+        place.renew(&access);
         if let Some(desk) = place.desk_at(&access).await
             && let Some(seat) = Desk::sit(desk, mode, actor)
         {
@@ -259,16 +257,17 @@ mod tests {
         let open = Open { desk, access: sender, leave: leave.clone() };
         let mut place = Place { open: Some(open), ..Place::default() };
         let by = || by.borrow().clone();
-        for same in [old.clone(), access("192.0.2.7", "new").await] {
-            assert!(place.desk_at(&same).await.is_some() && !leave.is_cancelled());
-            assert_eq!(by(), same, "its next line is opened by the newest words");
+        let new = access("192.0.2.7", "new").await;
+        assert!(place.desk_at(&new).await.is_some() && !leave.is_cancelled());
+        assert_eq!(by(), old, "a keeper comes by what it was told long ago, and changes nothing");
+        // The desk may be older than the first that the watch is told; what it is told again may be older than the desk.
+        for (words, heard, wanted) in [(1, &new, &new), (1, &old, &new)] {
+            place.hear([words; 32], heard);
+            assert_eq!(by(), *wanted);
         }
-        // What the watch was told may be older than that, until it is told otherwise.
-        place.hear([1; 32], &old);
-        assert_ne!(by(), old);
         let newest = access("192.0.2.7", "newest").await;
         place.hear([2; 32], &newest);
-        assert_eq!(by(), newest);
+        assert_eq!(by(), newest, "its next line is opened by the newest words");
         place.renew(&access("192.0.2.8", "other").await);
         assert_eq!(by(), newest, "another BMC's password is none of this one's");
         let elsewhere = access("192.0.2.8", "old").await;
