@@ -263,9 +263,8 @@ async fn of_hundreds_each_change_is_an_event_within_one_poll_and_the_bad_ones_de
     // And the bad ones are said to be what they are.
     until(&rack, |seen| {
         let is_away = |index: usize| {
-            seen.get(&index).is_some_and(|seen| {
-                seen.bmc_health() != BmcHealth::Ok && !seen.bmc_problem.is_empty()
-            })
+            seen.get(&index)
+                .is_some_and(|seen| seen.bmc_health() != BmcHealth::Ok && !seen.bmc_problem.is_empty())
         };
         (0..NODES).filter(|index| matches!(kind(*index), Kind::Silent | Kind::Garbage)).all(is_away)
     })
