@@ -223,7 +223,7 @@ const IPMITOOL: &[(&str, &[&str])] = &[
     ("power status", &["Chassis Power is on"]),
     ("chassis status", &["System Power         : on"]),
     ("sdr elist", &["CPU Temp         | 30h | ok  |  7.1 | 47 degrees C", "5400 RPM", "Presence detected"]),
-    ("sdr info", &["Record Count                        : 7"]),
+    ("sdr info", &["Record Count                        : 8"]),
     ("sensor get 12V", &["Upper Critical        : 13.230"]),
     ("fru", &["Builtin FRU Device (ID 0)", "Board Product         : SIM-1", "Product Name"]),
     ("sel list", &["Power Unit #0x01 | Power off/down", "| Deasserted"]),

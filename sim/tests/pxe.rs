@@ -55,7 +55,7 @@ fn every_driver_of_the_ramdisk_is_one_of_debians_kernel() {
     };
     let refused = further("no_such_driver").unwrap_err().to_string();
     assert!(refused.contains("no_such_driver") && refused.contains("no module of this kernel"), "{refused}");
-    let (with, without) = (further("bnx2x").unwrap(), further("sd-mod").unwrap());
+    let (with, without) = (further("usb-storage").unwrap(), further("sd_mod").unwrap());
     let size = |ramdisk: &farrier_sim::media::Ramdisk| std::fs::metadata(&ramdisk.initrd).unwrap().len();
     assert!(size(&with) > size(&without));
 }

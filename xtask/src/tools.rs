@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::shell::{cargo, output, program, root, run};
@@ -69,10 +70,25 @@ fn install(tools: &Path, crate_name: &str, own: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The package lists have a lock of their own, for which apt does not wait.
+fn update_lists() -> Result<()> {
+    let give_up = Instant::now() + Duration::from_secs(600);
+    loop {
+        let done = program("apt-get").args(["-q", "update"]).output().context("cannot run apt-get")?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        if !done.status.success() && said.contains("Could not get lock") && Instant::now() < give_up {
+            std::thread::sleep(Duration::from_secs(2));
+            continue;
+        }
+        ensure!(done.status.success(), "apt-get update: {}\n{said}", done.status);
+        return Ok(());
+    }
+}
+
 /// Installs Debian packages.
 fn apt_install(packages: &[&str]) -> Result<()> {
     eprintln!("installing Debian packages: {}", packages.join(" "));
-    run(program("apt-get").args(["-q", "update"]).stdout(Stdio::null()))?;
+    update_lists()?;
     let mut install = program("apt-get");
     install.env("DEBIAN_FRONTEND", "noninteractive");
     // Another one at it, on a fresh machine the one that updates by itself, is waited for.

@@ -93,7 +93,8 @@ impl Kernel {
         let mut order = Vec::new();
         let mut seen = BTreeSet::new();
         for module in modules {
-            match self.needs.keys().find(|file| module_name(file) == *module) {
+            let name = underscored(module);
+            match self.needs.keys().find(|file| module_name(file) == name) {
                 Some(file) => self.visit(file, &mut seen, &mut order),
                 None => tracing::debug!(module, release = self.release, "not a module here"),
             }
@@ -103,7 +104,8 @@ impl Kernel {
 
     /// Whether it has a module, or has it built in.
     pub fn has(&self, module: &str) -> bool {
-        self.needs.keys().chain(&self.built_in).any(|file| module_name(file) == module.replace('-', "_"))
+        let name = underscored(module);
+        self.needs.keys().chain(&self.built_in).any(|file| module_name(file) == name)
     }
 
     /// `lib/modules/<release>` of the unpacked package.
@@ -125,7 +127,12 @@ impl Kernel {
 /// `kernel/fs/fat/vfat.ko` → `vfat`, with the underscores that `modprobe` shows.
 pub(super) fn module_name(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or(file);
-    name.split('.').next().unwrap_or(name).replace('-', "_")
+    underscored(name.split('.').next().unwrap_or(name))
+}
+
+/// `modprobe` takes either.
+fn underscored(module: &str) -> String {
+    module.replace('-', "_")
 }
 
 fn open(root: &Path, package_version: String) -> Result<Kernel, MediaError> {

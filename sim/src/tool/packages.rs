@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::{ToolError, output, run};
 
@@ -62,7 +63,7 @@ pub fn install(packages: &[Package], say: impl Fn(&str)) -> Result<Vec<&'static 
         return Ok(missing);
     }
     say(&format!("installing Debian packages: {}", missing.join(" ")));
-    run("apt-get", ["-q", "update"])?;
+    update_lists()?;
     let mut install = Command::new("apt-get");
     install
         .env("DEBIAN_FRONTEND", "noninteractive")
@@ -72,6 +73,25 @@ pub fn install(packages: &[Package], say: impl Fn(&str)) -> Result<Vec<&'static 
     output(install, &[])?;
     Ok(missing)
 }
+
+/// The package lists have a lock of their own, for which apt does not wait.
+fn update_lists() -> Result<(), ToolError> {
+    let give_up = Instant::now() + OTHERS;
+    loop {
+        match run("apt-get", ["-q", "update"]) {
+            Err(ToolError::Failed { stderr, .. })
+                if stderr.contains("Could not get lock") && Instant::now() < give_up =>
+            {
+                std::thread::sleep(AGAIN);
+            }
+            updated => return updated.map(|_| ()),
+        }
+    }
+}
+
+/// How long another apt may take, as apt itself is told below.
+const OTHERS: Duration = Duration::from_secs(600);
+const AGAIN: Duration = Duration::from_secs(2);
 
 pub(super) fn package_of(program: &str) -> Option<&'static str> {
     DEBIAN_PACKAGES
