@@ -5,7 +5,7 @@
 //! | `farrier.url=https://10.90.0.1:8443` | rackd's agent service |
 //! | `farrier.ca=<64 hex digits>` | SHA-256 of the certificate authority's DER; nothing else is trusted |
 //! | `farrier.token=<text>` | one-time token that proves this boot; never printed |
-//! | `farrier.node=<name>` | what people call this machine, for the console |
+//! | `farrier.node=<name>` | what people call this machine; `discovered/<MAC with hyphens>`: nobody has described it |
 //! | `farrier.ip=<address>/<prefix>,<gateway or empty>` | address on the provisioning network, so that no DHCP client is needed |
 //! | `farrier.time=<unix seconds>` | rackd's clock: firmware clocks lie, and TLS needs the time |
 //! | `BOOTIF=01-aa-bb-cc-dd-ee-ff` | the interface that booted (PXELINUX's form: hardware type, then the MAC) |
@@ -19,6 +19,7 @@ pub struct KernelArgs {
     /// SHA-256 of the certificate authority, lower-case hex.
     pub ca_hex: String,
     pub token: Token,
+    /// Its name, or `discovered/` and an interface.
     pub node: String,
     pub address: Option<Address>,
     /// Seconds since 1970.
@@ -67,10 +68,16 @@ pub enum ArgsError {
 }
 
 const TOKEN: &str = "farrier.token";
+const DISCOVERED: &str = "discovered/";
 /// Longest argument shown in an error; the console is 80 columns.
 const SEEN_MAX: usize = 64;
 
 impl KernelArgs {
+    /// Whether nobody has described this machine: rackd looks at it, and nobody else works on it.
+    pub fn is_discovery(&self) -> bool {
+        self.node.starts_with(DISCOVERED)
+    }
+
     /// Parses the text of `/proc/cmdline`. The first of two equal arguments wins: what a boot script
     /// wrote stands before what somebody may have appended.
     pub fn parse(cmdline: &str) -> Result<Self, ArgsError> {

@@ -13,16 +13,20 @@ pub struct Config {
     pub ca: PinnedCa,
     /// Proves this boot, once.
     pub token: Token,
+    /// Nobody has described the machine: it may be started again, since no task has left anything on its disks.
+    pub is_discovery: bool,
     pub limits: Limits,
 }
 
 impl Config {
     pub fn new(url: impl Into<String>, ca: PinnedCa, token: Token) -> Self {
-        Self { url: url.into(), ca, token, limits: Limits::default() }
+        Self { url: url.into(), ca, token, is_discovery: false, limits: Limits::default() }
     }
 
     pub fn from_args(args: &KernelArgs) -> Result<Self, IdentityError> {
         let url = args.url.to_string();
-        Ok(Self::new(url.trim_end_matches('/'), PinnedCa::from_hex(&args.ca_hex)?, args.token.clone()))
+        let known =
+            Self::new(url.trim_end_matches('/'), PinnedCa::from_hex(&args.ca_hex)?, args.token.clone());
+        Ok(Self { is_discovery: args.is_discovery(), ..known })
     }
 }

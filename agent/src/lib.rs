@@ -42,9 +42,10 @@ use tokio_util::sync::CancellationToken;
 pub enum Ended {
     /// `shutdown` was cancelled; what was being written stays half written.
     Shutdown,
-    /// rackd asked for it: [`Machine::power_off`] was called.
+    /// rackd asked for it, or knows nothing of this boot of a node: [`Machine::power_off`] was called.
     PoweredOff,
-    /// rackd knows nothing of this boot, for longer than [`limits::Limits::unknown_patience`]: [`Machine::restart`] was called.
+    /// rackd knows nothing of this boot of a machine that nobody described, for longer than
+    /// [`limits::Limits::unknown_patience`]: [`Machine::restart`] was called.
     Restarted,
 }
 

@@ -35,7 +35,8 @@ pub struct Limits {
     /// From the moment the answer to PowerOff is known: then the machine goes off, heard or not.
     pub power_off_grace: Duration,
     /// Of a rackd that does not know this boot's token, from the first answer that says so: nobody waits for this ramdisk, and
-    /// the machine is started again. Longer than whoever ended its task needs to switch it off.
+    /// the machine is switched off, or started again when nobody has described it. Longer than whoever ended its task needs to
+    /// switch it off.
     pub unknown_patience: Duration,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A stream that breaks stops nothing: commands run on in the executor, rackd sends what it still waits
 //! for again, and the answer comes from the ledger. Only a rackd that says for minutes that it knows nothing of this boot ends
-//! it: then the machine starts again, and its firmware asks what to do.
+//! it: then a machine that nobody described starts again, and its firmware asks what to do; a node's is switched off.
 use crate::Last;
 use crate::commands::Context;
 use crate::config::Config;
@@ -103,8 +103,10 @@ impl Link {
                     if error.is_unknown() {
                         let since = *unknown_since.get_or_insert_with(Instant::now);
                         if since.elapsed() >= limits.unknown_patience {
-                            tracing::warn!(url = %self.config.url, %error, "nobody waits for this ramdisk: the machine starts again");
-                            return Last::Restart;
+                            // What a task of a node has left on its disks, it must not start.
+                            let last = if self.config.is_discovery { Last::Restart } else { Last::PowerOff };
+                            tracing::warn!(url = %self.config.url, %error, ?last, "nobody waits for this ramdisk");
+                            return last;
                         }
                     }
                     // A session that held for a while was a good one.

@@ -259,7 +259,8 @@ impl Rack {
         let mut args = KernelArgs::parse(&self.config.ramdisk.args)?;
         let gateway = segment.gateway.map(|g| g.to_string()).unwrap_or_default();
         let now = farrier_runtime::time::now().seconds;
-        let node = machine.name.rsplit('/').next().unwrap_or_default();
+        // The whole name of one that nobody described: its ramdisk tells by that what it is.
+        let node = machine.name.strip_prefix("nodes/").unwrap_or(&machine.name);
         for (key, value) in [
             ("farrier.url", format!("https://{}:{}", segment.address, self.agent_port)),
             ("farrier.ca", self.agent_pin().to_hex()),

@@ -1,6 +1,7 @@
 //! Keeps room on the disk that rackd shares with its machines.
 
 use crate::rack::Rack;
+use crate::tasks::TaskHandle;
 use crate::volumes::VolumeError;
 use farrier_proto::rack::task_spec::Work;
 use farrier_runtime::telemetry::chain;
@@ -24,12 +25,14 @@ pub(crate) async fn keep_room(rack: Arc<Rack>) {
 
 /// Images that a volume builds on, or that a task under way works with.
 async fn needed(rack: &Rack) -> Result<HashSet<String>, VolumeError> {
-    let mut needed = rack.volumes.images().await?;
-    for task in rack.tasks.all() {
-        if let Some(Work::Deploy(deploy)) = &task.spec.work {
-            needed.insert(deploy.manifest_sha256.clone());
-        }
-    }
+    // Tasks first: one that ends while volumes are read has made its own by then.
+    let tasks = rack.tasks.all();
+    let of_task = |task: &Arc<TaskHandle>| match &task.spec.work {
+        Some(Work::Deploy(deploy)) => Some(deploy.manifest_sha256.clone()),
+        _ => None,
+    };
+    let mut needed: HashSet<String> = tasks.iter().filter_map(of_task).collect();
+    needed.extend(rack.volumes.images().await?);
     Ok(needed)
 }
 

@@ -273,7 +273,7 @@ fn report(rack: &Arc<Rack>, credentials: &Credentials) -> anyhow::Result<()> {
     let Some(inventory) = &rack.config.inventory else { return Ok(()) };
     let reporter = Reporter::new(inventory, credentials)?;
     let events = rack.volumes.targets().subscribe();
-    rack.tracker.spawn(reporter.run(rack.clone(), events, rack.volumes.away()));
+    rack.tracker.spawn(reporter.run(rack.clone(), events, rack.volumes.offers()));
     Ok(())
 }
 
@@ -352,6 +352,12 @@ async fn start_netboot(
         let starts = |architecture: &u16| machine.starts_on(*architecture);
         netboot.boot_files.by_architecture.retain(|(architecture, _)| starts(architecture));
         netboot.boot_files.signed.retain(|chain| chain.architectures.iter().any(starts));
+        anyhow::ensure!(
+            !config.discovery.secure_boot || !netboot.boot_files.signed.is_empty(),
+            "discovery.secure_boot: expected shim and GRUB of the ramdisk's architecture, {}, in [signed_boot], saw those of \
+             another alone",
+            machine.name()
+        );
         tracing::info!(kernel = machine.name(), "machines of other architectures are given no boot file");
     }
     let mut table = BootTable::new();
@@ -491,6 +497,33 @@ fn sealed_before(path: &Path) -> Option<(String, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_nobody_described_needs_a_shim_that_starts_the_ramdisk() {
+        let dir = tempfile::tempdir().unwrap();
+        let shim = dir.path().join("shim");
+        std::fs::write(&shim, "x").unwrap();
+        let text = format!(
+            "rack = \"r1\"\ndata = {data:?}\nidentity = \"/none\"\nimages = \"https://images:7300\"\n\
+             inventory = \"https://inventory:7100\"\nramdisk = {{ kernel = \"/none/k\", initrd = \"/none/i\" }}\n\
+             discovery = {{ mode = \"inspect\", secure_boot = true }}\n\
+             signed_boot = {{ arm64 = {{ shim = {shim:?}, grub = {shim:?} }} }}\n\
+             [[segment]]\nname = \"row-1\"\nrole = \"provisioning\"\naddress = \"10.90.1.1/24\"\n\
+             pool = \"10.90.1.10-10.90.1.18\"\n",
+            data = dir.path()
+        );
+        let config = Config::parse(&text).unwrap();
+        let (kernel, initrd) = ("kernel".parse().unwrap(), "initrd".parse().unwrap());
+        let start = |machine| start_netboot(&config, 80, (&kernel, &initrd), machine);
+        let error = start(Some(Machine::X86)).await.map(drop).unwrap_err().to_string();
+        assert!(
+            error.starts_with("discovery.secure_boot: expected shim and GRUB") && error.contains("x86"),
+            "{error}"
+        );
+        for machine in [Some(Machine::Arm64), None] {
+            start(machine).await.unwrap().shutdown().await;
+        }
+    }
 
     #[tokio::test]
     async fn a_damaged_journal_is_told_with_what_serves_meanwhile_and_is_left_as_it_is() {

@@ -19,6 +19,7 @@ use farrier_block::{
 use farrier_runtime::telemetry::chain;
 use farrier_runtime::vault::Vault;
 use held::{Slots, Turn};
+pub(crate) use moving::Owner;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::io;
@@ -35,8 +36,8 @@ pub(crate) struct Volumes {
     dir: PathBuf,
     vault: Arc<Vault>,
     disk: Disk,
-    /// Disks that cannot be offered, as they are met.
-    away: broadcast::Sender<Away>,
+    /// What comes of offering machines their disks.
+    offers: broadcast::Sender<Offer>,
     /// Open volumes. Never two open overlays over one file: it is opened once, and stays open while it is there.
     open: Slots,
 }
@@ -56,6 +57,17 @@ pub(crate) struct Access {
     pub(crate) target: String,
     pub(crate) initiator: String,
     pub(crate) port: u16,
+}
+
+/// What came of offering a machine its disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// To whom, and of which instance, as in [`Away`].
+    Made {
+        node: String,
+        instance: String,
+    },
+    Failed(Away),
 }
 
 /// A machine's disk that cannot be offered to it.
@@ -146,14 +158,14 @@ impl Volumes {
             dir: config.data.join("volumes"),
             vault,
             disk: Disk::new(PATIENCE),
-            away: broadcast::Sender::new(AWAY),
+            offers: broadcast::Sender::new(OFFERS),
             open: Slots::default(),
         }
     }
 
-    /// Disks that cannot be offered, from now on. A receiver that is slow loses the oldest.
-    pub(crate) fn away(&self) -> broadcast::Receiver<Away> {
-        self.away.subscribe()
+    /// What comes of offering machines their disks, from now on. A receiver that is slow loses the oldest.
+    pub(crate) fn offers(&self) -> broadcast::Receiver<Offer> {
+        self.offers.subscribe()
     }
 
     pub(crate) fn targets(&self) -> Targets {
@@ -244,13 +256,16 @@ impl Volumes {
         image: Arc<dyn Image>,
     ) -> Result<Access, VolumeError> {
         let offered = self.try_to_offer(instance, node, task, image).await;
-        if let Err(error) = &offered
-            && error.is_of_the_disk()
-        {
-            let (node, instance) = (node.to_owned(), instance.to_owned());
-            // Nobody listens: nobody wants to know.
-            let _ = self.away.send(Away { node, instance, reason: chain(error) });
-        }
+        let (node, instance) = (node.to_owned(), instance.to_owned());
+        let offer = match &offered {
+            Ok(_) => Offer::Made { node, instance },
+            Err(error) if error.is_of_the_disk() => {
+                Offer::Failed(Away { node, instance, reason: chain(error) })
+            }
+            Err(_) => return offered,
+        };
+        // Nobody listens: nobody wants to know.
+        let _ = self.offers.send(offer);
         offered
     }
 
@@ -587,7 +602,7 @@ const VOLUME: &str = "volume";
 const RECORD: &str = "json";
 const SECTOR: u64 = 512;
 /// More than a rack has machines.
-const AWAY: usize = 1024;
+const OFFERS: usize = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -61,6 +61,9 @@ fn names_the_missing_argument() {
 #[test]
 fn the_first_of_two_equal_arguments_wins() {
     let args = KernelArgs::parse(&line("farrier.node=evil")).unwrap();
+    assert!(!args.is_discovery());
+    let stranger = line("").replace("=n17", "=discovered/52-54-00-00-00-01");
+    assert!(KernelArgs::parse(&stranger).unwrap().is_discovery());
     assert_eq!(args.node, "n17");
 }
 

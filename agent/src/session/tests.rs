@@ -367,12 +367,13 @@ async fn the_token_is_not_shown_to_a_rackd_of_another_authority() {
     assert_eq!(rackd.registrations(), 0);
 }
 
-/// Its task has ended, or its rackd has lost what it was told of a stranger: it waits for nobody for ever.
+/// Its rackd has lost what it was told of it: it waits for nobody for ever.
 #[tokio::test]
-async fn a_machine_of_whose_boot_rackd_knows_nothing_starts_again_and_not_because_rackd_is_away() {
+async fn a_stranger_of_whose_boot_rackd_knows_nothing_starts_again_and_not_because_rackd_is_away() {
     let mut rackd = Rackd::start();
     let mut config = rackd.config();
     config.limits.unknown_patience = Duration::from_millis(300);
+    config.is_discovery = true;
     let dir = tempfile::tempdir().unwrap();
     let disk = PretendDisk::new(dir.path(), "vda", 1 << 20);
     let machine = Arc::new(PretendMachine::new("n1", "52:54:00:00:00:01", vec![disk]).unwrap());
@@ -393,6 +394,23 @@ async fn a_machine_of_whose_boot_rackd_knows_nothing_starts_again_and_not_becaus
     assert_eq!(ended.unwrap(), Ended::Restarted);
     assert!(machine.is_restarted() && !machine.is_off());
     assert!(rackd.registrations() > before + 1, "it asked more than once");
+}
+
+/// Its task has failed, and its BMC did not obey: what that left on its disks is not started.
+#[tokio::test]
+async fn a_node_of_whose_boot_rackd_knows_nothing_switches_itself_off() {
+    let rackd = Rackd::start();
+    let mut config = rackd.config();
+    config.limits.unknown_patience = Duration::from_millis(300);
+    let dir = tempfile::tempdir().unwrap();
+    let disk = PretendDisk::new(dir.path(), "vda", 1 << 20);
+    let machine = Arc::new(PretendMachine::new("n1", "52:54:00:00:00:01", vec![disk]).unwrap());
+    rackd.rack.forgets.store(true, Ordering::SeqCst);
+    let agent = run(machine.clone(), config, CancellationToken::new());
+    let ended = timeout(Duration::from_secs(20), agent).await.expect("it goes off");
+    assert_eq!(ended, Ended::PoweredOff);
+    assert!(machine.is_off() && !machine.is_restarted());
+    assert!(rackd.registrations() > 1, "it asked more than once");
 }
 
 /// A driver with a bug.

@@ -1,12 +1,14 @@
 //! Making room: images that nothing needs go, the one that was not used for longest first.
 
-use super::{ImageCache, MANIFEST, MARKS, PART, WHOLE, blocking};
+use super::{ImageCache, MANIFEST, MARKS, PART, Slot, WHOLE, blocking};
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
+use tokio::sync::Mutex;
 
 /// How much the cache may take of its disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +34,14 @@ struct Kept {
 }
 
 impl ImageCache {
-    /// Removes images until there is room, or only those are left that somebody needs. `needed`: digests of those, asked
-    /// when nobody can open another one, and only then. Returns what went.
+    /// Removes images until there is room, or only those are left that somebody needs. `needed`: digests of those, asked only
+    /// when there is no room. It may take long, and meanwhile images are opened as ever: those stay. Returns what went.
     pub(crate) async fn make_room<E>(
         &self,
         needed: impl Future<Output = Result<HashSet<String>, E>>,
     ) -> Result<Vec<String>, EvictError<E>> {
-        // Held: whoever wants one of these waits, and fetches it anew.
-        let mut images = self.images.lock().await;
+        // Who is wanted from here on may be needed by one that is asked too early to say so.
+        self.images.lock().await.wanted.clear();
         let coming = self.coming.swap(0, Ordering::AcqRel);
         let dir = self.dir.clone();
         let probe = self.free;
@@ -48,15 +50,17 @@ impl ImageCache {
             return Ok(Vec::new());
         }
         let needed = needed.await.map_err(EvictError::Needed)?;
+        // Held: whoever wants one of these waits, and fetches it anew.
+        let mut images = self.images.lock().await;
         let free_to_go = |kept: &Kept| {
+            let is_idle = |slot: &Arc<Mutex<Slot>>| slot.try_lock().is_ok_and(|slot| slot.is_idle());
             !needed.contains(&kept.digest)
-                && images
-                    .get(&kept.digest)
-                    .is_none_or(|slot| slot.try_lock().is_ok_and(|slot| slot.is_idle()))
+                && !images.wanted.contains(&kept.digest)
+                && images.slots.get(&kept.digest).is_none_or(is_idle)
         };
         let gone = choose(&kept, free, coming, self.room, free_to_go);
         for digest in &gone {
-            images.remove(digest);
+            images.slots.remove(digest);
             let files: Vec<PathBuf> =
                 [WHOLE, PART, MARKS, MANIFEST].iter().filter_map(|kind| self.file(digest, kind)).collect();
             blocking(move || files.iter().try_for_each(|path| remove(path))).await?;

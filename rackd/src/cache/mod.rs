@@ -29,7 +29,7 @@ use image::{Parts, Shared};
 use manifest::Manifest;
 use origin::{Centre, Origin};
 use prost::Message as _;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -51,14 +51,28 @@ pub(crate) struct ImageCache {
     coming: AtomicU64,
     /// Somebody should make room.
     pub(crate) cramped: Notify,
-    /// Images that are open, by digest: one each, whoever reads it.
-    images: Mutex<HashMap<String, Arc<Mutex<Slot>>>>,
+    images: Mutex<Images>,
+}
+
+#[derive(Default)]
+struct Images {
+    /// Those that are open, by digest: one each, whoever reads it.
+    slots: HashMap<String, Arc<Mutex<Slot>>>,
+    /// Digests that were asked for since somebody last began to make room.
+    wanted: HashSet<String>,
 }
 
 #[derive(Default)]
 struct Slot {
     image: Weak<CachedImage>,
     keeper: Option<JoinHandle<()>>,
+}
+
+impl Images {
+    fn slot(&mut self, digest: &str) -> Arc<Mutex<Slot>> {
+        self.wanted.insert(digest.to_owned());
+        self.slots.entry(digest.to_owned()).or_default().clone()
+    }
 }
 
 impl Slot {
@@ -124,7 +138,7 @@ impl ImageCache {
 
     /// How much of an image is here: bytes, all its bytes, and why the rest does not come. `None`: nothing is known.
     pub(crate) async fn arrived(&self, manifest_sha256: &str) -> Option<(u64, u64, Option<CacheError>)> {
-        let slot = self.images.lock().await.get(manifest_sha256).cloned();
+        let slot = self.images.lock().await.slots.get(manifest_sha256).cloned();
         // Whoever opens it now may wait for the centre: the file is asked then.
         let open = slot.and_then(|slot| slot.try_lock().ok()?.image.upgrade());
         if let Some(image) = open {
@@ -147,7 +161,7 @@ impl ImageCache {
         name: &str,
         manifest_sha256: &str,
     ) -> Result<Arc<CachedImage>, CacheError> {
-        let slot = self.images.lock().await.entry(manifest_sha256.to_owned()).or_default().clone();
+        let slot = self.images.lock().await.slot(manifest_sha256);
         let mut slot = slot.lock().await;
         if let Some(image) = slot.image.upgrade() {
             return Ok(image);

@@ -371,6 +371,16 @@ async fn an_image_goes_when_room_is_needed_and_nobody_needs_it() {
     let unknown = async { Err(CacheError::silent("x", 1)) };
     assert!(cache.make_room(unknown).await.is_err());
     assert!(cache.path(&fake.digest).is_some());
+    // Nor does one go that was wanted while that was asked, by whoever was asked before: nobody waits for the answer to have it.
+    let meanwhile = async {
+        drop(cache.open("images/x", &fake.digest).await.unwrap());
+        let slot = cache.images.lock().await.slots.get(&fake.digest).unwrap().clone();
+        while !slot.lock().await.is_idle() {
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, CacheError>(HashSet::new())
+    };
+    assert!(cache.make_room(meanwhile).await.unwrap().is_empty());
     // The keeper ends soon after the last holder.
     let gone = async {
         loop {

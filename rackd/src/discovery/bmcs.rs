@@ -52,8 +52,11 @@ pub(super) async fn look(rack: Arc<Rack>) {
                 }
             }
             _ = sweep.tick() => {
-                std::iter::from_fn(|| later.next()).for_each(|guest| queue.push(guest));
-                missed(&rack, &mut known).for_each(|guest| queue.push(guest));
+                let leases = given(&rack);
+                // Where it is no more another may be by now.
+                let is_there = |guest: &Guest| leases.iter().any(|lease| (lease.mac, lease.ip) == (guest.mac, guest.ip));
+                std::iter::from_fn(|| later.next()).filter(is_there).for_each(|guest| queue.push(guest));
+                missed(&rack, leases, &mut known).for_each(|guest| queue.push(guest));
             }
             event = events.recv() => match event {
                 Ok(event) => {
@@ -77,10 +80,12 @@ pub(super) async fn look(rack: Arc<Rack>) {
     }
 }
 
+fn given(rack: &Rack) -> Vec<Lease> {
+    rack.netboot.leases().into_iter().filter(|lease| is_given(rack, lease)).collect()
+}
+
 /// Who has an address and was never looked at there.
-fn missed(rack: &Rack, known: &mut LookedAt) -> impl Iterator<Item = Guest> {
-    let leases: Vec<Lease> =
-        rack.netboot.leases().into_iter().filter(|lease| is_given(rack, lease)).collect();
+fn missed(rack: &Rack, leases: Vec<Lease>, known: &mut LookedAt) -> impl Iterator<Item = Guest> {
     known.keep(&leases, Instant::now());
     let new = leases.into_iter().filter(|lease| !known.is_noted(lease.mac, lease.ip));
     let guest = |lease: Lease| {
@@ -116,14 +121,13 @@ impl Queue {
     }
 }
 
-/// When each was looked at, and where.
+/// When each was looked at where: it may have an address in each of two networks, and is looked at once at both.
 #[derive(Debug, Default)]
-struct LookedAt(HashMap<MacAddr, Look>);
+struct LookedAt(HashMap<(MacAddr, Ipv4Addr), Look>);
 
 #[derive(Debug)]
 struct Look {
     at: Instant,
-    ip: Ipv4Addr,
     /// It said that it is a BMC.
     said: bool,
 }
@@ -137,39 +141,35 @@ impl Look {
 impl LookedAt {
     /// Whether it is to be looked at now, which is noted then.
     fn begin(&mut self, guest: &Guest, now: Instant) -> bool {
-        let (mac, said) = (guest.mac, guest.maker.is_some());
+        let (place, said) = ((guest.mac, guest.ip), guest.maker.is_some());
         // One that was looked at by its lease alone may have more to say.
-        let as_now = |look: &&Look| look.ip == guest.ip && look.is_recent(now) && (look.said || !said);
-        if self.0.get(&mac).filter(as_now).is_some() {
+        let as_now = |look: &&Look| look.is_recent(now) && (look.said || !said);
+        if self.0.get(&place).filter(as_now).is_some() {
             return false;
         }
-        if self.0.len() >= KNOWN && !self.0.contains_key(&mac) {
+        if self.0.len() >= KNOWN && !self.0.contains_key(&place) {
             self.0.retain(|_, look| look.is_recent(now));
             if self.0.len() >= KNOWN {
                 return false;
             }
         }
-        self.0.insert(mac, Look { at: now, ip: guest.ip, said });
+        self.0.insert(place, Look { at: now, said });
         true
     }
 
-    /// The look did not come to its end. Where it has another address by now, another look has begun: `false`.
+    /// The look did not come to its end: whether it was known.
     fn forget(&mut self, mac: MacAddr, ip: Ipv4Addr) -> bool {
-        let its = self.is_noted(mac, ip);
-        if its {
-            self.0.remove(&mac);
-        }
-        its
+        self.0.remove(&(mac, ip)).is_some()
     }
 
     /// Those whose leases ended long ago are looked at when they come again.
     fn keep(&mut self, leases: &[Lease], now: Instant) {
-        let here: HashSet<MacAddr> = leases.iter().map(|lease| lease.mac).collect();
-        self.0.retain(|mac, look| here.contains(mac) || look.is_recent(now));
+        let here: HashSet<_> = leases.iter().map(|lease| (lease.mac, lease.ip)).collect();
+        self.0.retain(|place, look| here.contains(place) || look.is_recent(now));
     }
 
     fn is_noted(&self, mac: MacAddr, ip: Ipv4Addr) -> bool {
-        self.0.get(&mac).is_some_and(|look| look.ip == ip)
+        self.0.contains_key(&(mac, ip))
     }
 }
 
@@ -285,11 +285,12 @@ mod tests {
     }
 
     #[test]
-    fn a_look_at_its_old_address_ends_no_look_at_the_new_one() {
+    fn one_at_two_addresses_is_looked_at_once_at_each_and_a_look_at_one_ends_none_at_the_other() {
         let (mut known, now) = (LookedAt::default(), Instant::now());
         assert!(known.begin(&AT, now) && known.begin(&ELSEWHERE, now));
-        assert!(!known.forget(MAC, IP));
-        assert!(!known.begin(&ELSEWHERE, now));
+        assert!(!known.begin(&AT, now) && !known.begin(&ELSEWHERE, now), "it has both");
+        assert!(known.forget(MAC, IP) && !known.forget(MAC, IP));
+        assert!(!known.begin(&ELSEWHERE, now) && known.begin(&AT, now));
     }
 
     #[tokio::test]
@@ -297,7 +298,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let rack = fixture::rack(dir.path(), &[9]).await;
         let (mut known, now) = (LookedAt::default(), Instant::now());
-        assert_eq!(missed(&rack, &mut known).count(), 0);
+        assert_eq!(missed(&rack, given(&rack), &mut known).count(), 0);
         let lease = Lease {
             mac: MAC,
             ip: IP,

@@ -95,7 +95,7 @@ impl AgentService for AgentApi {
         Err(refuse(
             Code::PermissionDenied,
             Reason::TokenUnknown,
-            "this boot token belongs to no task of this rack: the task may have ended; the machine starts again in some minutes",
+            "this boot token belongs to no task of this rack: the task may have ended; the machine switches itself off in some minutes, or starts again when it is no node's",
         ))
     }
 

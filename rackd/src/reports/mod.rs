@@ -8,7 +8,7 @@ mod subject;
 mod tally;
 
 use crate::rack::Rack;
-use crate::volumes::Away;
+use crate::volumes::Offer;
 use farrier_block::Event;
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
@@ -38,7 +38,12 @@ impl Reporter {
     }
 
     /// Reports until shutdown.
-    pub(crate) async fn run(mut self, rack: Arc<Rack>, mut disks: Receiver<Event>, mut away: Receiver<Away>) {
+    pub(crate) async fn run(
+        mut self,
+        rack: Arc<Rack>,
+        mut disks: Receiver<Event>,
+        mut offers: Receiver<Offer>,
+    ) {
         let (mut logins, mut strangers) = (Tally::<Login>::default(), Tally::<Stranger>::default());
         let (mut servers, mut failures) =
             (Tally::<ForeignServer>::default(), Tally::<DiskFailure>::default());
@@ -69,8 +74,12 @@ impl Reporter {
                     Err(RecvError::Lagged(lost)) => logins.lost(lost, Instant::now()),
                     Err(RecvError::Closed) => return,
                 },
-                one = away.recv() => match one {
-                    Ok(one) => aways.saw(DiskAway(one), Instant::now()),
+                offer = offers.recv() => match offer {
+                    Ok(Offer::Failed(away)) => aways.saw(DiskAway(away), Instant::now()),
+                    // Told later, it would seem to be away still.
+                    Ok(Offer::Made { node, instance }) => {
+                        aways.is_over(|DiskAway(away)| away.node == node && away.instance == instance);
+                    }
                     Err(RecvError::Lagged(lost)) => aways.lost(lost, Instant::now()),
                     Err(RecvError::Closed) => return,
                 },

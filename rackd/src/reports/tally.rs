@@ -68,6 +68,13 @@ impl<S: Subject> Tally<S> {
         self.others.add(count, now);
     }
 
+    /// These are over: what was not reported of them is not any more.
+    pub(super) fn is_over(&mut self, these: impl Fn(&S) -> bool) {
+        for (_, seen) in self.subjects.iter_mut().filter(|(subject, _)| these(subject)) {
+            seen.count = 0;
+        }
+    }
+
     /// When there is something to report.
     pub(super) fn due_at(&self) -> Option<Instant> {
         let all = self.subjects.values().chain([&self.others]);
@@ -143,6 +150,24 @@ mod tests {
         let lines = tally.take(begin + EVERY);
         assert!(lines.len() == 1 && lines[0].to_string().ends_with("(1000 times)"), "{lines:?}");
         assert_eq!(tally.due_at(), None);
+    }
+
+    #[test]
+    fn what_is_over_is_not_told_and_no_sooner_again_when_it_comes_back() {
+        let (mut tally, begin) = (Tally::default(), Instant::now());
+        for number in [1, 2] {
+            tally.saw(subject(number), begin);
+        }
+        assert_eq!(tally.take(begin).len(), 2);
+        for number in [1, 2] {
+            tally.saw(subject(number), begin);
+        }
+        tally.is_over(|one| *one == subject(1));
+        let lines = tally.take(begin + EVERY);
+        assert!(lines.len() == 1 && lines[0].subject == Some(subject(2)), "{lines:?}");
+        assert_eq!(tally.due_at(), None);
+        tally.saw(subject(1), begin + EVERY / 2);
+        assert_eq!(tally.due_at(), Some(begin + EVERY));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod executor;
 mod handle;
 mod history;
 mod once;
+mod restore;
 mod step;
 
 mod adopt_volume;
@@ -165,6 +166,7 @@ pub(crate) struct Tasks {
     by_id: Mutex<HashMap<String, Arc<TaskHandle>>>,
     /// Held from looking whether a task may run to running it.
     turns: tokio::sync::Mutex<()>,
+    restored: restore::UnderWay,
 }
 
 impl Tasks {
@@ -214,7 +216,7 @@ pub(crate) async fn resume(
     let unfinished = rack.journal.unfinished().await?;
     // Before any disk is asked: one that is not there makes no machine a stranger, its own or another.
     for record in served.iter().chain(&unfinished) {
-        executor::hold(rack, record.clone()).await;
+        restore::hold(rack, record.clone()).await;
     }
     let first_tries = Arc::new(Semaphore::new(FIRST_TRIES));
     let mut made_ready: JoinSet<()> = JoinSet::new();
@@ -223,7 +225,7 @@ pub(crate) async fn resume(
         made_ready.spawn(rack.tracker.track_future(async move {
             let restored = async {
                 let _one_of = first_tries.acquire_owned().await;
-                executor::restore_finished(&of, record).await
+                restore::restore_unless_taken(&of, record).await
             };
             of.shutdown.run_until_cancelled(restored).await;
         }));

@@ -15,7 +15,8 @@ pub(super) struct Disk {
     places: Arc<Semaphore>,
     /// Held by whoever reads all records: who looks again and again takes one place.
     looking: Arc<Mutex<()>>,
-    patience: Duration,
+    /// How long is waited for it.
+    pub(super) patience: Duration,
 }
 
 impl Disk {

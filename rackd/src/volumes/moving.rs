@@ -10,8 +10,8 @@ use std::io;
 
 impl Volumes {
     /// Takes a volume from `from` and gives it to `onto`: sessions end, and nobody is offered it until the other's
-    /// task has taken it over. Once begun it goes on when its caller is dropped, and whoever asks for the owner waits
-    /// for its end.
+    /// task has taken it over. Once begun it goes on when its caller is dropped, and also when the disk hangs; whoever asks for
+    /// the owner meanwhile is answered after its end, or hears that the disk hangs.
     pub(crate) async fn give(&self, instance: &str, from: &str, onto: &str) -> Result<(), VolumeError> {
         let turn = self.turn(instance).await?;
         let (targets, disk) = (self.targets.clone(), self.disk.clone());
@@ -70,7 +70,8 @@ impl Volumes {
         adopted.await.map(drop)
     }
 
-    /// Whose an instance's volume is. Waits for a change of it that is under way.
+    /// Whose an instance's volume is. Waits for a change of it that is under way, as long as the disk is waited for: behind
+    /// [`VolumeError::Hangs`] that may still happen.
     pub(crate) async fn owner(&self, instance: &str) -> Result<Owner, VolumeError> {
         let (_turn, Record { node, task, seed_of, .. }) = self.record(instance).await?;
         let seed_of = if seed_of.is_empty() { task.clone() } else { seed_of };

@@ -1,4 +1,3 @@
-use super::moving::Owner;
 use super::*;
 use std::process::Command;
 use std::time::Duration;
@@ -10,9 +9,6 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self::patient(PATIENCE)
-    }
-    fn patient(patience: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("image"), vec![7; 1 << 20]).unwrap();
         let volumes = Volumes {
@@ -21,8 +17,8 @@ impl Bench {
             rack: "r1".into(),
             dir: dir.path().join("volumes"),
             vault: Arc::new(Vault::open_or_create(&dir.path().join("key")).unwrap()),
-            disk: Disk::new(patience),
-            away: broadcast::Sender::new(AWAY),
+            disk: Disk::new(PATIENCE),
+            offers: broadcast::Sender::new(OFFERS),
             open: Slots::default(),
         };
         Self { dir, volumes }
@@ -43,6 +39,11 @@ impl Bench {
         let image = open_image(&self.dir.path().join("image")).unwrap();
         let task = self.volumes.record(instance).await.map(|(_, record)| record.task).unwrap_or_default();
         self.volumes.offer_volume(instance, node, &task, image).await
+    }
+    /// By the task that made it, to the first node: nobody has to ask the record who that is.
+    async fn offer_first(&self, instance: &str) -> Result<Access, VolumeError> {
+        let image = open_image(&self.dir.path().join("image")).unwrap();
+        self.volumes.offer_volume(instance, "nodes/n1", "t1", image).await
     }
     /// As far as the turn that somebody else has.
     async fn until_it_waits<T>(&self, instance: &str, mut work: impl Future<Output = T> + Unpin) {
@@ -232,7 +233,7 @@ async fn a_volume_grows_under_its_machine_and_never_shrinks() {
 
 #[tokio::test]
 async fn a_disk_that_hangs_is_told_and_holds_up_what_is_its_own_alone() {
-    let bench = Bench::patient(Duration::from_millis(300));
+    let mut bench = Bench::new();
     bench.make("web", "nodes/n1", "t1").await;
     bench.make("db", "nodes/n2", "t2").await;
     let record = bench.volumes.files("web").record;
@@ -240,27 +241,29 @@ async fn a_disk_that_hangs_is_told_and_holds_up_what_is_its_own_alone() {
     std::fs::remove_file(&record).unwrap();
     // Whoever opens it waits until somebody writes.
     assert!(Command::new("mkfifo").arg(&record).status().unwrap().success());
-    let mut away = bench.volumes.away();
-    let image = || open_image(&bench.dir.path().join("image")).unwrap();
-    let offer = async || bench.volumes.offer_volume("web", "nodes/n1", "t1", image()).await;
-    // What hangs is not begun again.
+    let mut offers = bench.volumes.offers();
+    // What hangs is not begun again. Nothing that does not hang is waited for as shortly.
+    bench.volumes.disk.patience = Duration::from_millis(300);
     for _ in 0..3 {
-        assert!(matches!(offer().await, Err(VolumeError::Hangs { .. })));
+        assert!(matches!(bench.offer_first("web").await, Err(VolumeError::Hangs { .. })));
         assert!(matches!(bench.volumes.images().await, Err(VolumeError::Hangs { .. })));
-        let told = away.try_recv().unwrap();
+        let Offer::Failed(told) = offers.try_recv().unwrap() else { panic!("it cannot be offered") };
         assert_eq!((told.node.as_str(), told.instance.as_str()), ("nodes/n1", "web"));
         assert!(told.reason.contains("expected an answer within"), "{told:?}");
     }
+    bench.volumes.disk.patience = PATIENCE;
     assert_eq!(bench.volumes.disk.under_way(), 2, "the volume's own, and a look at all");
+    let made = |node: &str, instance: &str| Offer::Made { node: node.into(), instance: instance.into() };
     bench.offer("db", "nodes/n2").await.unwrap();
-    assert!(away.try_recv().is_err());
+    assert_eq!(offers.try_recv().unwrap(), made("nodes/n2", "db"));
     // It is back: who waited reads nothing, who asks then what is there.
     let pipe = std::fs::OpenOptions::new().write(true).open(&record).unwrap();
     let whole = record.with_extension("whole");
     std::fs::write(&whole, kept).unwrap();
     std::fs::rename(&whole, &record).unwrap();
     drop(pipe);
-    offer().await.unwrap();
+    bench.offer_first("web").await.unwrap();
+    assert_eq!(offers.try_recv().unwrap(), made("nodes/n1", "web"));
     bench.volumes.images().await.unwrap();
     assert_eq!(bench.volumes.owner_of("iqn.2026-11.dev.farrier:r1:volume:web").as_deref(), Some("nodes/n1"));
 }
