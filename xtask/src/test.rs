@@ -156,6 +156,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("shim-signed", "/usr/lib/shim/shimx64.efi.signed"),
     ("grub-efi-amd64-signed", "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"),
     ("iproute2", "/sbin/ip"),
+    ("ethtool", "/sbin/ethtool"),
     ("mmdebstrap", "/usr/bin/mmdebstrap"),
     ("kmod", "/sbin/depmod"),
     ("fdisk", "/sbin/sfdisk"),

@@ -303,9 +303,9 @@ impl Bmc {
         self.power()?.power_status(deadline).await
     }
 
-    /// See [`Power::look`].
+    /// See [`Power::glance`].
     pub async fn look(&self, deadline: Deadline) -> Result<Look, BmcError> {
-        self.power()?.look(deadline).await
+        self.power()?.glance(deadline).await
     }
 
     /// See [`Power::power_on`].

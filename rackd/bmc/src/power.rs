@@ -45,6 +45,11 @@ pub trait Power: Send + Sync {
         self.power_status(deadline).await.map(Look::power_only)
     }
 
+    /// As [`Power::look`], by who does not come again soon: no connection is left open for it.
+    async fn glance(&self, deadline: Deadline) -> Result<Look, BmcError> {
+        self.look(deadline).await
+    }
+
     /// Asks for power. Idempotent. The BMC may need seconds until the state reads back.
     async fn power_on(&self, deadline: Deadline) -> Result<(), BmcError>;
 

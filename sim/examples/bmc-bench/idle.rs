@@ -44,7 +44,7 @@ pub(crate) fn run() -> Result<()> {
     runtime.block_on(async {
         println!("\n| Redfish BMCs that nobody asks | BMCs | KiB each |\n|---|--:|--:|");
         // What a look needs in code and tables is there once, however many BMCs there are.
-        let warm = hub();
+        let warm = hub(Tuning::default());
         timed(&handles(&warm, pins.get(..1).unwrap_or_default())).await?;
         warm.shutdown().await;
         let begin = resident()?;
@@ -53,7 +53,7 @@ pub(crate) fn run() -> Result<()> {
             println!("| {what} | {} | {each:.1} |", pins.len());
             Ok(())
         };
-        let hub = hub();
+        let hub = hub(Tuning::default());
         let bmcs = handles(&hub, &pins);
         // The actors run once and wait.
         tokio::task::yield_now().await;
@@ -83,7 +83,7 @@ async fn spread(bmcs: &[Bmc]) -> Result<()> {
     let each = SPREAD.div_f64(bmcs.len().max(1) as f64);
     let looks = (0..).zip(bmcs).enumerate().map(|(index, (nth, bmc))| async move {
         tokio::time::sleep(each * nth).await;
-        (index, bmc.power_status(Deadline::after(PATIENCE)).await)
+        (index, bmc.look(Deadline::after(PATIENCE)).await.map(|seen| seen.power))
     });
     all_well(futures::future::join_all(looks).await)
 }

@@ -1,6 +1,6 @@
 //! The connections to all BMCs of a hub: how many there are at a time, and those that no request is on. Of these the newest stay
-//! open, since the next request often comes soon: each costs some 25 KiB, so that thousands of BMCs that are looked at once a
-//! minute would cost more by their connections than by all else. Nobody waits for one that is unused: the oldest gives way.
+//! open, since the next request often comes soon; the oldest gives way, so that nobody waits for one that is unused. Each costs some
+//! 50 KiB: BMCs that are looked at once a minute would cost more by connections than by all else, so that a look ends its own.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -103,13 +103,13 @@ mod tests {
         }
     }
 
-    async fn look(bmc: &Bmc) {
+    async fn ask(bmc: &Bmc) {
         let seen = bmc.power_status(Deadline::after(Duration::from_secs(60))).await;
         assert_eq!(seen, Ok(PowerState::On));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_many_bmcs_that_were_looked_at_the_newest_stay_connected_for_a_while() {
+    async fn of_many_bmcs_that_were_asked_the_newest_stay_connected_for_a_while_and_a_look_leaves_none() {
         let dial = scripted::dial(Duration::ZERO, |request| {
             let body = match request {
                 "GET /redfish/v1/" => scripted::ROOT,
@@ -126,24 +126,29 @@ mod tests {
         let of = |n: u8| hub.bmc(RedfishAddress { addr: ([192, 0, 2, n], 80).into(), ..scripted::address() });
         let bmcs: Vec<_> = (0..32).map(of).collect();
         for bmc in &bmcs {
-            look(bmc).await;
+            ask(bmc).await;
         }
-        assert_eq!((made(), open()), (32, 8), "one connection for all requests of a look");
+        assert_eq!((made(), open()), (32, 8), "one connection for all requests of a call");
         for bmc in &bmcs[24..] {
-            look(bmc).await;
+            ask(bmc).await;
         }
         assert_eq!((made(), open()), (32, 8), "the newest are used again");
         // Its own gave way, and now the oldest of the newest does.
-        look(&bmcs[0]).await;
-        look(&bmcs[25]).await;
+        ask(&bmcs[0]).await;
+        ask(&bmcs[25]).await;
         assert_eq!((made(), open()), (33, 8));
-        look(&bmcs[24]).await;
+        ask(&bmcs[24]).await;
         assert_eq!((made(), open()), (34, 8));
         // All at once: each has its own while it needs it.
-        futures::future::join_all(bmcs.iter().map(look)).await;
+        futures::future::join_all(bmcs.iter().map(ask)).await;
         assert_eq!(open(), 8);
         tokio::time::sleep(tuning.idle_disconnect + Duration::from_secs(1)).await;
         assert_eq!(open(), 0);
+        // A look uses what is there, and ends it.
+        ask(&bmcs[0]).await;
+        let before = made();
+        bmcs[0].look(Deadline::after(Duration::from_secs(60))).await.unwrap();
+        assert_eq!((made(), open()), (before, 0));
         hub.shutdown().await;
     }
 
@@ -162,17 +167,17 @@ mod tests {
         };
         let bmcs: Vec<_> = (0..8).map(of).collect();
         let begin = Instant::now();
-        look(&bmcs[0]).await;
+        ask(&bmcs[0]).await;
         // As long as each of its requests, one after the other, for each BMC.
         let one = begin.elapsed();
         for bmc in &bmcs[1..] {
-            look(bmc).await;
+            ask(bmc).await;
         }
         assert_eq!(begin.elapsed(), one * 8);
         // All at once, two of them at a time.
         let bmcs: Vec<_> = (8..16).map(of).collect();
         let begin = Instant::now();
-        futures::future::join_all(bmcs.iter().map(look)).await;
+        futures::future::join_all(bmcs.iter().map(ask)).await;
         assert!(begin.elapsed() < tuning.idle_disconnect, "{:?}", begin.elapsed());
         hub.shutdown().await;
     }

@@ -89,6 +89,17 @@ impl Power for RedfishBmc {
         self.read(&self.kept.reads.look, deadline, |link, call| Box::pin(link.look(call))).await
     }
 
+    async fn glance(&self, deadline: Deadline) -> Result<Look, BmcError> {
+        self.read(&self.kept.reads.look, deadline, |link, call| {
+            Box::pin(async move {
+                let seen = link.look(call).await;
+                link.http.close();
+                seen
+            })
+        })
+        .await
+    }
+
     async fn power_on(&self, deadline: Deadline) -> Result<(), BmcError> {
         self.reset(&power::ON, deadline).await
     }

@@ -13,8 +13,8 @@ pub struct Tuning {
     pub request_timeout: Duration,
     /// Connections to all BMCs together: each is a file of this process, which needs others.
     pub max_connections: usize,
-    /// Of them, those that are left open while no request is on them; the oldest gives way. As many as a task or a person has
-    /// come back to within seconds; what is looked at once a minute has no use for its own.
+    /// Of them, those that are left open while no request is on them; the oldest gives way. As many as
+    /// tasks and people come back to within seconds.
     pub max_unused: usize,
     /// An unused connection is closed after this: BMCs have few, and so has this process.
     pub idle_disconnect: Duration,
