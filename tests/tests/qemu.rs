@@ -244,7 +244,7 @@ fn on_a_rack_with<W>(
     let store = MediaStore::of_workspace().unwrap();
     let arm64 = options.architecture == Architecture::Arm64;
     let ramdisk = if arm64 {
-        store.ramdisk(&Programs::arm64_agent(&store).unwrap(), KernelFlavour::CloudArm64)
+        store.ramdisk(&Programs::arm64_agent_for_tests(&store).unwrap(), KernelFlavour::CloudArm64)
     } else {
         store.ramdisk(programs.agent(), KernelFlavour::Cloud)
     }

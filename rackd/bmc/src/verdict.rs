@@ -207,7 +207,7 @@ mod tests {
             // Never sent.
             (BmcError::StillQueued { addr }, false),
             (BmcError::NoTurn { addr }, false),
-            (BmcError::Unreachable { addr, tried: 3, elapsed }, false),
+            (BmcError::Unreachable { addr, tried: 3, elapsed, waiting_for: "an answer" }, false),
             // Not begun.
             (http(429), false),
             (http(503), false),

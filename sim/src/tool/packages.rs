@@ -75,6 +75,10 @@ pub fn install(packages: &[Package], say: impl Fn(&str)) -> Result<Vec<&'static 
 }
 
 /// The package lists have a lock of their own, for which apt does not wait.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "blocking as the installation is, and nothing tells when the lock is free"
+)]
 fn update_lists() -> Result<(), ToolError> {
     let give_up = Instant::now() + OTHERS;
     loop {
