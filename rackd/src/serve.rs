@@ -506,7 +506,7 @@ mod tests {
         let text = format!(
             "rack = \"r1\"\ndata = {data:?}\nidentity = \"/none\"\nimages = \"https://images:7300\"\n\
              inventory = \"https://inventory:7100\"\nramdisk = {{ kernel = \"/none/k\", initrd = \"/none/i\" }}\n\
-             discovery = {{ mode = \"inspect\", secure_boot = true }}\n\
+             discovery = {{ mode = \"wait\", secure_boot = true }}\n\
              signed_boot = {{ arm64 = {{ shim = {shim:?}, grub = {shim:?} }} }}\n\
              [[segment]]\nname = \"row-1\"\nrole = \"provisioning\"\naddress = \"10.90.1.1/24\"\n\
              pool = \"10.90.1.10-10.90.1.18\"\n",
