@@ -7,6 +7,7 @@ mod accounts;
 mod disk;
 mod held;
 mod moving;
+mod record;
 mod shown;
 
 use crate::config::Config;
@@ -20,7 +21,7 @@ use farrier_runtime::telemetry::chain;
 use farrier_runtime::vault::Vault;
 use held::{Slots, Turn};
 pub(crate) use moving::Owner;
-use serde::{Deserialize, Serialize};
+use record::{RECORD, Record, read_record, read_records, write_record};
 use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -94,22 +95,6 @@ pub(crate) struct NewVolume<'a> {
     pub(crate) bytes: u64,
     /// NoCloud file system, the second logical unit.
     pub(crate) seed: Vec<u8>,
-}
-
-/// Beside each volume: whose it is. Written first and removed last, so that no volume is forgotten.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    instance: String,
-    node: String,
-    /// The task that offers it; empty: it is between two machines, and nobody may.
-    task: String,
-    manifest_sha256: String,
-    /// The task whose secrets have the user data, when that is not `task`.
-    #[serde(default)]
-    seed_of: String,
-    /// Of the disk, wherever it goes: no other has it.
-    #[serde(default)]
-    id: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -491,56 +476,8 @@ impl Files {
     }
 }
 
-impl Record {
-    /// Whether this task of this node may offer it.
-    fn is_offered_by(&self, node: &str, task: &str) -> bool {
-        label(&self.node) == label(node) && self.task == task
-    }
-
-    /// Whether it was made for the same.
-    fn is_of(&self, known: &Record) -> bool {
-        Record { id: self.id.clone(), ..known.clone() } == *self
-    }
-}
-
 fn label(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or_default()
-}
-
-/// Those that can be read, and why the others cannot.
-fn read_records(dir: &Path) -> Result<(Vec<Record>, Vec<VolumeError>), VolumeError> {
-    let entries = match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
-        entries => entries.map_err(io_error("reading", dir))?,
-    };
-    let (mut records, mut unreadable) = (Vec::new(), Vec::new());
-    for entry in entries {
-        let path = entry.map_err(io_error("reading", dir))?.path();
-        if path.extension().is_none_or(|extension| extension != RECORD) {
-            continue;
-        }
-        match read_record(&path) {
-            Ok(record) => records.extend(record),
-            Err(error) => unreadable.push(error),
-        }
-    }
-    Ok((records, unreadable))
-}
-
-/// `None`: there is none.
-fn read_record(path: &Path) -> Result<Option<Record>, VolumeError> {
-    match std::fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        bytes => {
-            let record = bytes.and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other));
-            record.map(Some).map_err(io_error("reading", path))
-        }
-    }
-}
-
-fn write_record(path: &Path, record: &Record) -> Result<(), VolumeError> {
-    let text = serde_json::to_vec(record).map_err(io::Error::other).map_err(io_error("writing", path))?;
-    write_synced(path, &text)
 }
 
 /// A file that took another's place survives a power failure when its directory does.
@@ -599,7 +536,6 @@ fn overlay_error(path: &Path) -> impl FnOnce(OverlayError) -> VolumeError {
 const AUTHORITY: &str = "iqn.2026-11.dev.farrier";
 const IMAGE: &str = "image";
 const VOLUME: &str = "volume";
-const RECORD: &str = "json";
 const SECTOR: u64 = 512;
 /// More than a rack has machines.
 const OFFERS: usize = 1024;
