@@ -145,7 +145,7 @@ fn nextest(filter: &str) -> Result<()> {
 /// The tests that take the machine for themselves, in nextest's words.
 const DEPLOYS: &str = "package(farrier-tests) & test(/^(qemu|compose|demo|diskless)::/)";
 
-/// Of them, the one with a compiler of its own: a quarter of an hour where nothing is built yet.
+/// Of them, the one with a compiler of its own: eleven minutes where that has built nothing yet.
 const ARM64: &str = "package(farrier-tests) & test(/^qemu::arm64::/)";
 
 /// What the tests run besides our own programs, by Debian package and a file that proves it. The lab's own

@@ -51,7 +51,7 @@ impl Programs {
         Self::build_arm64_agent(store, "ramdisk", &[])
     }
 
-    /// The same code in a third of the time, larger and slower.
+    /// The same code with less optimisation, larger and slower, and sooner there.
     pub fn arm64_agent_for_tests(store: &MediaStore) -> Result<PathBuf> {
         let quick = [("OPT_LEVEL", "1"), ("DEBUG", "false"), ("STRIP", "true")];
         Self::build_arm64_agent(store, "dev", &quick)
