@@ -15,7 +15,9 @@ use anyhow::{Context as _, Result, ensure};
 use farrier_proto::inventory::Flavor;
 use farrier_proto::rack::{ReadyGate, Step, StepState};
 use farrier_proto::scheduler::{Instance, InstanceState};
-use farrier_proto::types::{BootInterface, BootMode, DeployMethod, NodeVerb, PowerState, ProvisionState};
+use farrier_proto::types::{
+    BootInterface, BootMode, DeployMethod, Hardware, NodeVerb, PowerState, ProvisionState,
+};
 use farrier_sim::lab::{
     Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig, Service, compress, run_on,
 };
@@ -164,20 +166,8 @@ fn anvil() -> Instance {
 /// Shim, GRUB, kernel and ramdisk from the rack; then the image's own shim from the disk, by the boot entry that was made.
 async fn deploy_locked(lab: &mut Lab) -> Result<()> {
     import_mini(lab).await?;
-    let Lab { farrier, client, server, .. } = lab;
-    client.create_node(&new_node("n1", server, BootMode::Uefi)).await?;
-    farrier.farrier(&["node", "update", "n1", "--secure-boot", "true"])?;
-    for verb in [NodeVerb::Manage, NodeVerb::Inspect] {
-        client.wait(client.act("n1", verb).await?, |_| {}).await?;
-    }
-    let node = client.node("n1").await?;
-    ensure!(node.state() == ProvisionState::Manageable);
-    let found = node.hardware.context("no hardware")?;
-    ensure!(found.secure_boot && found.boot_mode() == BootMode::Uefi, "{found:?}");
-    let trace = farrier.farrier(&["node", "boot-trace", "n1"])?;
-    for step in ["shimx64.efi", "grubx64.efi", "TFTP boot script", "artifacts/kernel", "artifacts/initrd"] {
-        ensure!(trace.contains(step), "{step}: {trace}");
-    }
+    inspect_locked(lab, ["shimx64.efi", "grubx64.efi"]).await?;
+    let Lab { client, server, .. } = lab;
     client.wait(client.act("n1", NodeVerb::Provide).await?, |_| {}).await?;
     let before = server.machine.serial_position();
     let instance = anvil();
@@ -191,6 +181,25 @@ async fn deploy_locked(lab: &mut Lab) -> Result<()> {
     let up = format!("FARRIER-MINI-UP hostname=hammer address={address}/");
     server.machine.wait_serial(before, &up, PATIENCE).await?;
     Ok(())
+}
+
+/// The server as a node with its firmware locked, and what the ramdisk found out of it, which these two signed programs started.
+async fn inspect_locked(lab: &Lab, signed: [&str; 2]) -> Result<Hardware> {
+    let Lab { farrier, client, server, .. } = lab;
+    client.create_node(&new_node("n1", server, BootMode::Uefi)).await?;
+    farrier.farrier(&["node", "update", "n1", "--secure-boot", "true"])?;
+    for verb in [NodeVerb::Manage, NodeVerb::Inspect] {
+        client.wait(client.act("n1", verb).await?, |_| {}).await?;
+    }
+    let node = client.node("n1").await?;
+    ensure!(node.state() == ProvisionState::Manageable);
+    let found = node.hardware.context("no hardware")?;
+    ensure!(found.secure_boot && found.boot_mode() == BootMode::Uefi, "{found:?}");
+    let trace = farrier.farrier(&["node", "boot-trace", "n1"])?;
+    for step in signed.iter().chain(&["TFTP boot script", "artifacts/kernel", "artifacts/initrd"]) {
+        ensure!(trace.contains(step), "{step}: {trace}");
+    }
+    Ok(found)
 }
 
 fn deploy_and_take_back(firmware: Firmware, method: DeployMethod) {

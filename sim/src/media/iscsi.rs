@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::apt::Apt;
 use super::cpio::Archive;
-use super::{Key, MediaError, MediaStore, io, make_dir, read, text};
-use crate::tool;
+use super::{Key, MediaError, MediaStore, make_dir, read};
 
 /// The program and the libraries it is linked with.
 pub(super) struct Iscsistart {
@@ -30,16 +29,7 @@ pub(super) fn fetch(store: &MediaStore) -> Result<Iscsistart, MediaError> {
     let dir = store.cached("iscsistart", &key, |dir| {
         let root = dir.join("root");
         make_dir(&root)?;
-        for package in PACKAGES {
-            let at = dir.join(package);
-            make_dir(&at)?;
-            apt.download(&at, package)?;
-            for archive in std::fs::read_dir(&at).map_err(io(&at, "cannot be listed"))?.flatten() {
-                tool::run("dpkg", ["-x", &text(&archive.path()), &text(&root)])?;
-            }
-            std::fs::remove_dir_all(&at).map_err(io(&at, "cannot be removed"))?;
-        }
-        Ok(())
+        PACKAGES.iter().try_for_each(|package| apt.unpack(package, &root))
     })?;
     Ok(Iscsistart { root: dir.join("root"), key: key.short() })
 }

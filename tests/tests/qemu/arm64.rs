@@ -18,22 +18,14 @@ fn an_arm64_machine_is_inspected_deployed_and_taken_back() {
 
 async fn straight(lab: &mut Lab) -> Result<()> {
     import_mini(lab).await?;
+    let found = inspect_locked(lab, ["shimaa64.efi", "grubaa64.efi"]).await?;
     let Lab { farrier, client, server, .. } = lab;
-    client.create_node(&new_node("n1", server, BootMode::Uefi)).await?;
-    farrier.farrier(&["node", "update", "n1", "--secure-boot", "true"])?;
-    for verb in [NodeVerb::Manage, NodeVerb::Inspect] {
-        client.wait(client.act("n1", verb).await?, |_| {}).await?;
-    }
-    let found = client.node("n1").await?.hardware.context("no hardware")?;
-    ensure!(found.secure_boot && found.boot_mode() == BootMode::Uefi, "{found:?}");
     let cpu = found.cpu.as_ref().context("no processor")?;
     ensure!(cpu.architecture == "aarch64" && cpu.thread_count == 1, "{cpu:?}");
     ensure!(found.system.as_ref().is_some_and(|system| system.serial_number == server.name), "{found:?}");
     ensure!(found.disks.iter().any(|disk| disk.size_bytes == 8 << 30), "{found:?}");
     let trace = farrier.farrier(&["node", "boot-trace", "n1"])?;
-    for step in ["shimaa64.efi", "grubaa64.efi", "TFTP boot script", "artifacts/kernel", "agent registered"] {
-        ensure!(trace.contains(step), "{step}: {trace}");
-    }
+    ensure!(trace.contains("agent registered"), "{trace}");
     client.wait(client.act("n1", NodeVerb::Provide).await?, |_| {}).await?;
     let before = server.machine.serial_position();
     client.wait(client.create_instance(anvil()).await?, |_| {}).await?;
