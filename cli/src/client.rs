@@ -68,7 +68,7 @@ impl Services {
         let called = Called {
             service: "server".to_owned(),
             url: url.to_owned(),
-            source: "the command line".to_owned(),
+            source: crate::failure::COMMAND_LINE.to_owned(),
         };
         self.link(called, Expect::AnyServer)
     }

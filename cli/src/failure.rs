@@ -48,6 +48,9 @@ pub struct Failure {
     pub next: Vec<String>,
 }
 
+/// Where a URL came from that was typed.
+pub const COMMAND_LINE: &str = "the command line";
+
 /// The call that failed.
 #[derive(Debug, Clone)]
 pub struct Called {
@@ -203,16 +206,17 @@ fn next(failure: &Failure, status: &Status, called: &Called) -> Vec<String> {
     };
     match (failure.reason.as_deref(), failure.exit) {
         (Some("BMC_FAILED"), _) => one(
-            "what the message says; `farrier node explain NODE` tells how the node's BMC does, `farrier node capabilities NODE` what it can",
+            "`farrier node explain NODE` tells how the node's BMC does, `farrier node capabilities NODE` what it can",
         ),
         (Some(_), Exit::Unreachable) => Vec::new(),
         (None, Exit::Unreachable) => {
             let shown = match called.source.strip_prefix("racks/").and_then(|source| source.split_once(' ')) {
-                Some((rack, _)) => format!("farrier rack get {rack}"),
-                None => "farrier context show".to_owned(),
+                Some((rack, _)) => format!(": `farrier rack get {rack}`"),
+                None if called.source == COMMAND_LINE => String::new(),
+                None => ": `farrier context show`".to_owned(),
             };
             vec![format!(
-                "the address is from {}: `{shown}`; is {} running there?",
+                "the address is from {}{shown}; is {} running there?",
                 called.source, called.service
             )]
         }

@@ -59,7 +59,7 @@ impl Authority {
         let (authority, issued) = Self::generate(common_name)?;
         std::fs::create_dir_all(dir).map_err(|source| IdentityError::Write { path: dir.into(), source })?;
         write_private(&key_path, issued.key_pem.as_bytes())?;
-        write_atomic(&cert_path, issued.cert_pem.as_bytes())?;
+        write_public(&cert_path, issued.cert_pem.as_bytes())?;
         Ok(authority)
     }
 
@@ -136,8 +136,8 @@ pub fn request_key_digest(csr_der: &[u8]) -> Result<[u8; 32], IdentityError> {
 pub fn write_identity(dir: &Path, issued: &Issued, ca_pem: &str) -> Result<(), IdentityError> {
     std::fs::create_dir_all(dir).map_err(|source| IdentityError::Write { path: dir.into(), source })?;
     write_private(&dir.join("key.pem"), issued.key_pem.as_bytes())?;
-    write_atomic(&dir.join("ca.pem"), ca_pem.as_bytes())?;
-    write_atomic(&dir.join("cert.pem"), issued.cert_pem.as_bytes())
+    write_public(&dir.join("ca.pem"), ca_pem.as_bytes())?;
+    write_public(&dir.join("cert.pem"), issued.cert_pem.as_bytes())
 }
 
 /// Makes a key and a PKCS#10 request (DER) for a joiner. Returns (key PEM, request DER).
@@ -204,26 +204,30 @@ fn valid_for(params: &mut CertificateParams, valid: Duration) {
     params.not_after = now + valid;
 }
 
+/// A secret: its owner's alone.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let err = |source| IdentityError::Write { path: path.into(), source };
-    let tmp = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&tmp)
-        .map_err(err)?;
-    file.write_all(bytes).map_err(err)?;
-    file.sync_all().map_err(err)?;
-    std::fs::rename(&tmp, path).map_err(err)
+    write_whole(path, bytes, 0o600)
 }
 
-pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
-    let err = |source| IdentityError::Write { path: path.into(), source };
-    let tmp = path.with_extension("new");
-    std::fs::write(&tmp, bytes).map_err(err)?;
-    std::fs::rename(&tmp, path).map_err(err)
+pub(crate) fn write_public(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
+    write_whole(path, bytes, 0o644)
+}
+
+/// All of it or nothing, also where the power fails: a rename alone may be on disk before what the file holds (XFS, and ext4 where
+/// the name is new), and a rack with an empty certificate starts no more.
+fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IdentityError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let written = || {
+        let new = path.with_extension("new");
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)?;
+        // The name is on disk with its directory.
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    };
+    written().map_err(|source| IdentityError::Write { path: path.into(), source })
 }

@@ -2,7 +2,7 @@
 //! belongs together: two files cannot be renamed at once, but a directory with both can.
 
 use crate::IdentityError;
-use crate::ca::{Issued, write_atomic, write_private};
+use crate::ca::{Issued, write_private, write_public};
 use std::fs::{File, create_dir_all, remove_dir_all, rename};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub fn replace(dir: &Path, issued: &Issued) -> Result<(), IdentityError> {
     write(&draft, remove_dir_all(&draft).or_else(absent))?;
     write(&draft, create_dir_all(&draft))?;
     write_private(&draft.join("key.pem"), issued.key_pem.as_bytes())?;
-    write_atomic(&draft.join("cert.pem"), issued.cert_pem.as_bytes())?;
+    write_public(&draft.join("cert.pem"), issued.cert_pem.as_bytes())?;
     write(&draft, sync(&draft))?;
     write(&next, rename(&draft, &next))?;
     write(dir, sync(dir))?;

@@ -1,12 +1,11 @@
 //! `farrier node …`: describing nodes. What is done to them is in [`super::node_act`].
 
 use super::node_act::Act;
-use super::{LabelArgs, Session, mask, set};
+use super::{LabelArgs, Session, boot_events, mask, set};
 use crate::args::{EtagArg, ListArgs, key_value};
 use crate::client::{Link, request_id};
 use crate::failure::Failure;
 use crate::names::{full, mac, short};
-use crate::output::MacBootEvent;
 use crate::{call, list, prompt};
 use clap::{Subcommand, ValueEnum};
 use farrier_model::Collection::{Nodes, Racks};
@@ -17,8 +16,6 @@ use farrier_proto::inventory::{
     Bmc, CreateNodeRequest, DeleteNodeRequest, GetNodeRequest, ListNodesRequest, Node, PowerPolicy,
     UpdateNodeRequest,
 };
-use farrier_proto::rack::rack_service_client::RackServiceClient;
-use farrier_proto::rack::{GetBootTraceRequest, WatchBootEventsRequest};
 use farrier_proto::types::{BootInterface, BootMode, RootDeviceHints};
 use std::path::{Path, PathBuf};
 
@@ -349,27 +346,8 @@ async fn boot_trace(
             (macs, node.rack, rack)
         }
     };
-    if follow {
-        let request = WatchBootEventsRequest { mac_addresses: macs, ..WatchBootEventsRequest::default() };
-        return super::boot_events::watch(session, &rack, request).await;
-    }
-    let mut events = Vec::new();
-    let looked_for = macs.join(", ");
-    for mac_address in macs {
-        let request = GetBootTraceRequest { mac_address: mac_address.clone() };
-        let trace = call!(rack, RackServiceClient, get_boot_trace, request)?;
-        events.extend(
-            trace.events.into_iter().map(|event| MacBootEvent { mac_address: mac_address.clone(), event }),
-        );
-    }
-    events.sort_by_key(|e| e.event.time.as_ref().map(|t| (t.seconds, t.nanos)));
-    if events.is_empty() {
-        session.say(&format!(
-            "{rack_name} has seen nothing of {looked_for} since it started: is {name} powered on, its port plugged in, \
-             and is that its MAC address?"
-        ));
-    }
-    session.printer.list(&events)
+    let seen_of = boot_events::SeenOf { rack: &rack_name, who: &name, macs };
+    boot_events::trace(session, &rack, seen_of, follow).await
 }
 
 impl Fields {

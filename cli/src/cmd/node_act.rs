@@ -95,8 +95,12 @@ pub enum Act {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PowerArg {
     On,
+    /// Hard.
     Off,
+    /// The power button is pressed once; a system that has not gone off two minutes later, longer where its BMC is slow, is switched
+    /// off hard.
     SoftOff,
+    /// Off, hard, and on again.
     Cycle,
     /// A hard reset of a machine that is on; not queued behind what is being done to it.
     Reset,
@@ -152,7 +156,10 @@ async fn power(session: &Session, action: PowerArg, name: &str, wait: &WaitArgs)
     let (action, harm) = match action {
         PowerArg::On => (PowerAction::On, None),
         PowerArg::Off => (PowerAction::Off, Some("will be switched off hard")),
-        PowerArg::SoftOff => (PowerAction::SoftOff, Some("will be shut down")),
+        PowerArg::SoftOff => (
+            PowerAction::SoftOff,
+            Some("will be shut down, and switched off hard where it does not go off by itself"),
+        ),
         PowerArg::Cycle => (PowerAction::Cycle, Some("will be switched off hard and on again")),
         PowerArg::Reset => (PowerAction::Reset, Some("will be reset hard")),
     };

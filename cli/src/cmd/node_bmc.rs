@@ -197,6 +197,10 @@ pub async fn run(ask: Ask, session: &Session) -> Result<(), Failure> {
             if !done.node_address.is_empty() {
                 session.say(&format!("{name}: its BMC is reached at {} now", done.node_address));
             }
+            // Sent, and not seen: whoever goes on as if it were done loses the BMC.
+            if change.interface.is_none() && !change.next.is_empty() {
+                return Err(Failure::refused(change.next).about_node(&name));
+            }
             if !change.next.is_empty() {
                 session.say(&change.next);
             }

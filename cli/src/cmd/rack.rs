@@ -1,10 +1,10 @@
 //! `farrier rack …`
 
-use super::{LabelArgs, Session, mask, rack_dhcp, set};
+use super::{LabelArgs, Session, boot_events, mask, rack_dhcp, set};
 use crate::args::{EtagArg, ListArgs, key_value};
 use crate::client::{Link, request_id};
 use crate::failure::Failure;
-use crate::names::{full, full_or_empty, short};
+use crate::names::{full, full_or_empty, mac, short};
 use crate::output::{Format, emit};
 use crate::{call, list};
 use clap::Subcommand;
@@ -84,6 +84,19 @@ pub enum Verb {
     Dhcp {
         #[command(subcommand)]
         verb: rack_dhcp::Verb,
+    },
+    /// Shows the packets seen from any machine, oldest first, also from one that is no node yet: why does it not boot?
+    BootTrace {
+        /// The rack, by its name.
+        name: String,
+        /// The machine's port: EUI-48, with colons or hyphens.
+        mac: String,
+        /// And then what happens, until it is interrupted.
+        #[arg(long, short)]
+        follow: bool,
+        /// rackd's address, instead of the one that inventory has.
+        #[arg(long, value_name = "URL")]
+        address: Option<String>,
     },
     /// Lists the disks of the rack's diskless instances, and how much of their images is there.
     Volumes {
@@ -190,6 +203,12 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             Ok(())
         }
         Verb::Dhcp { verb } => rack_dhcp::run(verb, session).await,
+        Verb::BootTrace { name, mac: port, follow, address } => {
+            let (name, macs) = (full(Racks, &name)?, vec![mac(&port)?]);
+            let link = daemon(session, &name, address).await?;
+            let seen_of = boot_events::SeenOf { rack: &name, who: "it", macs };
+            boot_events::trace(session, &link, seen_of, follow).await
+        }
         Verb::Volumes { name, node, address } => {
             let (name, node) = (full(Racks, &name)?, full_or_empty(Nodes, node.as_deref())?);
             let link = daemon(session, &name, address).await?;

@@ -85,7 +85,7 @@ impl Reporter {
                 },
                 event = boots.recv() => match event {
                     Ok(event) => match (&event.kind, event.mac) {
-                        (EventKind::UnknownMac { .. }, Some(mac)) => strangers.saw(Stranger(mac), Instant::now()),
+                        (EventKind::UnknownMac { boots: true, .. }, Some(mac)) => strangers.saw(Stranger(mac), Instant::now()),
                         (EventKind::ForeignServer { server, network }, _) => {
                             let server = ForeignServer { server: *server, network: network.clone() };
                             servers.saw(server, Instant::now());

@@ -1,7 +1,8 @@
 //! The last good snapshot, on disk.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
@@ -119,7 +120,9 @@ impl Kept {
 
     fn write(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
         let new = self.path.with_extension("new");
-        let mut file = File::create(&new)?;
+        // Its owner's alone, as what it was read from may be: kernel arguments can have a password in them.
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(&serde_json::to_vec_pretty(snapshot)?)?;
         file.sync_all()?;
         // Without it there is still this one.

@@ -2,6 +2,7 @@
 
 use super::Snapshot;
 use super::kept::Kept;
+use std::os::unix::fs::PermissionsExt as _;
 
 const GOOD: &str = r#"
 generation: 7
@@ -214,6 +215,8 @@ fn the_last_good_one_is_kept_over_bad_old_and_changed_ones() {
     write(GOOD);
     assert_eq!(kept.take(&file).unwrap().generation, 7);
     kept.take(&file).unwrap();
+    // Its kernel arguments may have a password in them.
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     for (text, why) in [
         (GOOD.replace("generation: 7", "generation: 6"), "expected a later one"),
         (GOOD.replace("web-1", "web-9"), "raise `generation`"),

@@ -1,8 +1,8 @@
 //! DHCPv4 (RFC 2131) for machines that boot: parse → decide → render, and one file with the sockets.
 //!
 //! `request.rs` reads untrusted bytes, `decide.rs` is the whole policy as a pure function, `pxe.rs` picks boot
-//! files, `proxy.rs` is for segments where another server gives the addresses, `reply.rs` writes bytes, as many as `fit.rs` allows, `server.rs` does the I/O: `batch.rs`
-//! takes in, `outlet.rs` sends.
+//! files, `proxy.rs` is for segments where another server gives the addresses, `reply.rs` writes bytes, as many as
+//! `fit.rs` allows, `server.rs` does the I/O: `pace.rs` says when it reads, `batch.rs` takes in, `outlet.rs` sends.
 
 mod batch;
 mod bmc;
@@ -13,6 +13,7 @@ mod foreign;
 mod frames;
 mod infiniband;
 mod outlet;
+mod pace;
 mod proxy;
 mod pxe;
 mod reply;

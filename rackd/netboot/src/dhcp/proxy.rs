@@ -20,7 +20,7 @@ use super::{
     BootFiles, Client, Decision, Reply, Request,
     decide::{can_be_answered, ignored, told_boot, unknown, with_unknown_architecture},
     pxe::{BootFile, boot_file},
-    server::segment_for,
+    request::segment_for,
 };
 use crate::decode::Packet;
 use crate::unicast::{Unicast, Way};

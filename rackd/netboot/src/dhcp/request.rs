@@ -14,7 +14,7 @@ use dhcproto::{
 };
 
 use super::{bmc, infiniband};
-use crate::{BootTable, MacAddr};
+use crate::{BootTable, MacAddr, Segment};
 
 /// Fixed fields and magic cookie, in bytes (RFC 2131 §2).
 pub(super) const HEADER: usize = 240;
@@ -322,4 +322,22 @@ fn client(user_class: Option<&[u8]>, ipxe: Option<&[u8]>, vendor_class: &[u8]) -
 fn architecture_in(vendor_class: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(vendor_class).ok()?;
     text.split_once(":Arch:")?.1.get(..5)?.parse().ok()
+}
+
+/// The segment a packet is about: the relay's if it came through one, else the one of the socket.
+pub(super) fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Request) -> Option<Arc<Segment>> {
+    if !request.giaddr.is_unspecified() {
+        // Fabrics whose routers have no address in the subnet relay from a loopback, and say where the machine is.
+        return table.segment_of(request.link.unwrap_or(request.giaddr)).cloned();
+    }
+    // A machine behind a relay renews and releases by itself, over the router (RFC 2131 §4.3.2, RENEWING): the
+    // subnet of its address says where it is. A broadcast never comes from there.
+    if !request.ciaddr.is_unspecified()
+        && let Some(far) = table.segment_of(request.ciaddr).filter(|s| s.behind_relay.is_some())
+    {
+        return Some(Arc::clone(far));
+    }
+    // The table's version, so that changed settings hold at once.
+    let current = table.segments().iter().find(|s| s.interface == here.interface);
+    Some(Arc::clone(current.unwrap_or(here)))
 }

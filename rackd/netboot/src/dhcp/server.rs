@@ -16,7 +16,8 @@ use super::batch::Batch;
 use super::conflict::{Check, Checks, Prober, Verdict};
 use super::decide::name;
 use super::outlet::{Answer, Outlet};
-use super::request::Client;
+use super::pace::Pace;
+use super::request::{Client, segment_for};
 use super::waiting::{Added, NotWritten, Waiting};
 use super::{Request, decide, proxy};
 use crate::decode::Packet;
@@ -113,6 +114,7 @@ impl Server {
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut buffer = vec![0; 2048];
         let mut clock = tokio::time::interval(CLOCK_EVERY);
+        let mut pace = Pace::new(Instant::now());
         loop {
             let ready = tokio::select! {
                 biased;
@@ -152,12 +154,13 @@ impl Server {
             };
             let gathered = ready.and_then(|()| self.gather(&mut buffer));
             match gathered {
-                Ok(batch) => {
+                Ok((batch, packets)) => {
                     self.left_out(batch.said_again());
                     for request in batch.requests() {
                         self.request(&request);
                     }
                     self.waiting.begin();
+                    pace.rest(packets, Instant::now()).into_iter().for_each(rest);
                 }
                 Err(error) => {
                     // The interface going down.
@@ -169,8 +172,8 @@ impl Server {
     }
 
     /// All that has come, before anybody is answered and the disk is asked to do anything.
-    fn gather(&mut self, buffer: &mut [u8]) -> io::Result<Batch> {
-        let mut batch = Batch::default();
+    fn gather(&mut self, buffer: &mut [u8]) -> io::Result<(Batch, usize)> {
+        let (mut batch, mut packets) = (Batch::default(), 0);
         for read in 0..BATCH {
             let received = match inbound::receive(&self.socket, buffer) {
                 Ok(received) => received,
@@ -181,8 +184,9 @@ impl Server {
             self.shared.events.counters.shed(Shed::Kernel, self.lost.more(&received));
             let bytes = buffer.get(..received.len).unwrap_or_default();
             batch.take(self.packet(bytes, received.from));
+            packets += 1;
         }
-        Ok(batch)
+        Ok((batch, packets))
     }
 
     /// What was said twice, and is answered once: all of it is counted, and each machine's told of once a minute, since there is
@@ -578,20 +582,11 @@ fn ask(request: &Request) -> Ask {
     Ask { client: ClientKey::of(request), mac: request.mac, wish }
 }
 
-/// The segment a packet is about: the relay's if it came through one, else the one of the socket.
-pub(super) fn segment_for(table: &BootTable, here: &Arc<Segment>, request: &Request) -> Option<Arc<Segment>> {
-    if !request.giaddr.is_unspecified() {
-        // Fabrics whose routers have no address in the subnet relay from a loopback, and say where the machine is.
-        return table.segment_of(request.link.unwrap_or(request.giaddr)).cloned();
-    }
-    // A machine behind a relay renews and releases by itself, over the router (RFC 2131 §4.3.2, RENEWING): the
-    // subnet of its address says where it is. A broadcast never comes from there.
-    if !request.ciaddr.is_unspecified()
-        && let Some(far) = table.segment_of(request.ciaddr).filter(|s| s.behind_relay.is_some())
-    {
-        return Some(Arc::clone(far));
-    }
-    // The table's version, so that changed settings hold at once.
-    let current = table.segments().iter().find(|s| s.interface == here.interface);
-    Some(Arc::clone(current.unwrap_or(here)))
+/// This thread is the server's own, and is to be woken by nothing: a timer of the runtime would leave the socket wake it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "blocks nothing but this server, for a millisecond, to be woken less often"
+)]
+fn rest(time: Duration) {
+    std::thread::sleep(time);
 }

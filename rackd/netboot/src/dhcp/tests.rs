@@ -339,7 +339,7 @@ fn a_relay_says_where_the_machine_is_and_what_the_server_is_called() {
     ] {
         let request = with(MessageType::Discover, giaddr, &[], &raw);
         assert_eq!(request.link, expect.map(Ipv4Addr::from), "{what}");
-        let found = server::segment_for(&table(Boot::None), &std::sync::Arc::new(segment()), &request);
+        let found = request::segment_for(&table(Boot::None), &std::sync::Arc::new(segment()), &request);
         let here = expect.is_some() || giaddr == [0; 4];
         assert_eq!(found.map(|s| s.network.clone()), here.then(|| "provisioning".to_owned()), "{what}");
     }

@@ -160,6 +160,13 @@ fn seen_by_rack(node: &Node, seen: &Observation, now_ms: i64) -> Vec<String> {
     let power = power_word(seen.power_state());
     if !power.is_empty() {
         let by = match (differs(node), power_word(seen.power_left()).as_str()) {
+            // The rack's look is older than what Farrier did.
+            (false, _)
+                if node.power_state() != PowerState::Unspecified
+                    && node.power_state() != seen.power_state() =>
+            {
+                ", before that".to_owned()
+            }
             (false, _) => String::new(),
             (true, "") => ": Farrier did not do that".to_owned(),
             (true, left) => format!(": its work left it {left}, and Farrier did not do that"),

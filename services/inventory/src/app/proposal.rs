@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use super::cabled::{Place, place};
+use super::discovered::is_bmc_alone;
 use super::pattern::{glob, mac_digits, plain, same_mac, serial, subnet};
 use super::same_machine::is_said;
 
@@ -183,21 +184,21 @@ pub(super) fn bmc_address(
 
 fn matches(rule: &DiscoveryRule, machine: &DiscoveredMachine) -> bool {
     let system = system(machine);
+    // Of a machine that has not booted yet its BMC alone is known.
+    let alone = machine.bmc.as_ref().filter(|_| is_bmc_alone(machine));
+    let vendor = alone.map_or(&system.manufacturer, |bmc| &bmc.maker);
+    let ip = if alone.is_some() { &machine.bmc_address } else { &machine.ip_address };
     let has_prefix = || {
         let mac = mac_digits(&machine.boot_mac_address);
         mac_digits(&rule.mac_prefix).zip(mac).is_some_and(|(prefix, mac)| mac.starts_with(&prefix))
     };
     let in_subnet = || {
-        let ip = machine.ip_address.parse::<Ipv4Addr>();
+        let ip = ip.parse::<Ipv4Addr>();
         subnet(&rule.subnet).zip(ip.ok()).is_some_and(|((network, mask), ip)| ip.to_bits() & mask == network)
     };
-    [
-        (&rule.vendor, &system.manufacturer),
-        (&rule.model, &system.product),
-        (&rule.serial_number, &system.serial_number),
-    ]
-    .into_iter()
-    .all(|(pattern, text)| pattern.is_empty() || glob(&serial(pattern), &serial(text)))
+    [(&rule.vendor, vendor), (&rule.model, &system.product), (&rule.serial_number, &system.serial_number)]
+        .into_iter()
+        .all(|(pattern, text)| pattern.is_empty() || glob(&serial(pattern), &serial(text)))
         && (rule.mac_prefix.is_empty() || has_prefix())
         && (rule.subnet.is_empty() || in_subnet())
 }
@@ -470,6 +471,24 @@ mod tests {
             12,
             "its serial number first"
         );
+    }
+
+    #[test]
+    fn a_bmc_whose_machine_has_not_booted_is_matched_by_what_is_known_of_it() {
+        let bmc =
+            DiscoveredBmc { driver: "idrac".into(), maker: "Dell iDRAC".into(), ..DiscoveredBmc::default() };
+        let bmc = DiscoveredMachine {
+            rack: "racks/r1".into(),
+            bmc_address: "10.0.9.7".into(),
+            bmc: Some(bmc),
+            ..DiscoveredMachine::default()
+        };
+        let by = |subnet: &str| DiscoveryRule { subnet: subnet.into(), ..rule() };
+        assert!(matches(&by(""), &bmc) && matches(&by("10.0.9.0/24"), &bmc));
+        assert!(!matches(&by("10.90.0.0/24"), &bmc));
+        assert!(!matches(&DiscoveryRule { vendor: "HPE*".into(), ..rule() }, &bmc));
+        let proposed = proposal(Some(&rule()), None, None, &bmc).unwrap();
+        assert!(!proposed.automatic && proposed.missing.contains("it has not booted here"), "{proposed:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@ use super::operation::stopped;
 use super::{App, RequestKey, new_operation, request_key, store_error};
 use farrier_model::lifecycle::{Event, State, next};
 use farrier_model::{Collection, bmc_user, parse_name};
-use farrier_proto::inventory::{GetNodeRequest, Node};
+use farrier_proto::inventory::{GetDispatchRequest, GetNodeRequest, Node};
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{
     Clean, GetRackStatusRequest, Inspect, Power, PowerAction, RotateBmcCredentials, TaskSpec, Verify,
@@ -34,6 +34,9 @@ impl App {
         if node.operation.is_empty() {
             let state = state_of(node.state());
             next(state, event).map_err(|r| refused(&node.name, state, event, r.to_string()))?;
+            if matches!(event, Event::Inspect | Event::Clean | Event::Provide) {
+                self.boots(&node.name, state, event).await?;
+            }
         }
         let row =
             new_operation(caller, kind, &node.name, &node.name, TaskSpec { machine: None, work: Some(work) });
@@ -98,6 +101,24 @@ impl App {
         let row =
             new_operation(caller, OperationType::RotateBmcCredentials, &request.name, &request.name, work);
         self.store_and_nudge(NewOperation { row, request: key, create: None }).await
+    }
+
+    /// The ramdisk is booted by a port, and the machine is known by it also where a boot CD has the ramdisk.
+    async fn boots(&self, node: &str, state: State, event: Event) -> Result<(), Status> {
+        let request = GetDispatchRequest { node: node.to_owned(), flavor: String::new() };
+        let answer = self.clients.dispatch.clone().get_dispatch(request).await;
+        let dispatch = answer.map_err(|status| asked("inventory", status))?.into_inner();
+        if dispatch.ports.iter().any(|port| port.pxe_enabled) {
+            return Ok(());
+        }
+        let id = node.trim_start_matches("nodes/");
+        let why = if dispatch.ports.is_empty() {
+            format!("saw none: `farrier port create MAC --node {id}` makes one")
+        } else {
+            format!("saw {} without: `farrier port update MAC --pxe true` enables one", dispatch.ports.len())
+        };
+        let why = format!("expected a port with network boot enabled, {why}");
+        Err(refused(node, state, event, why))
     }
 
     /// Whether the node's rack gives a BMC another account: an older one would give the node's own another password, and say that

@@ -60,9 +60,10 @@ impl App {
     ) -> Result<BmcDone, Status> {
         let log = check_log(request.log)?;
         let (machine, mut rack) = self.bmc_of(&request.name).await?;
-        self.audit(caller, request.name).record("clear bmc event log", &log).await?;
+        let audit = self.audit(caller, request.name);
+        audit.record("clear bmc event log", &log).await?;
         let answer = rack.clear_bmc_event_log(ClearBmcEventLogRequest { machine: Some(machine), log }).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome("clear bmc event log", answer).await
     }
 
     pub(crate) async fn read_capabilities(
@@ -107,9 +108,10 @@ impl App {
         request: DisarmNodeWatchdogRequest,
     ) -> Result<BmcWatchdog, Status> {
         let (machine, mut rack) = self.bmc_of(&request.name).await?;
-        self.audit(caller, request.name).record("disarm watchdog", "").await?;
+        let audit = self.audit(caller, request.name);
+        audit.record("disarm watchdog", "").await?;
         let answer = rack.disarm_watchdog(DisarmWatchdogRequest { machine: Some(machine) }).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome("disarm watchdog", answer).await
     }
 
     pub(crate) async fn use_virtual_media(
@@ -136,13 +138,17 @@ impl App {
             MediaAction::Eject => "eject virtual media",
             MediaAction::Show | MediaAction::Unspecified => "",
         };
+        let audit = self.audit(caller, name);
         if !done.is_empty() {
-            self.audit(caller, name).record(done, detail).await?;
+            audit.record(done, detail).await?;
         }
         let action = action.into();
         let request = UseVirtualMediaRequest { machine: Some(machine), action, image_url, boot_once, force };
         let answer = rack.use_virtual_media(request).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        if done.is_empty() {
+            return Ok(answer.map_err(|status| asked("the rack", status))?.into_inner());
+        }
+        audit.outcome(done, answer).await
     }
 
     pub(crate) async fn interrupt(
@@ -154,11 +160,12 @@ impl App {
             self.not_held(&request.name).await?;
         }
         let (machine, mut rack) = self.bmc_of(&request.name).await?;
-        self.audit(caller, request.name).record("diagnostic interrupt", "").await?;
+        let audit = self.audit(caller, request.name);
+        audit.record("diagnostic interrupt", "").await?;
         let answer = rack
             .interrupt_machine(InterruptMachineRequest { machine: Some(machine), force: request.force })
             .await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome("diagnostic interrupt", answer).await
     }
 
     pub(crate) async fn reset_bmc(
@@ -169,9 +176,10 @@ impl App {
         // Also one that has the node and no task at its rack yet.
         self.not_held(&request.name).await?;
         let (machine, mut rack) = self.bmc_of(&request.name).await?;
-        self.audit(caller, request.name).record("reset bmc", "").await?;
+        let audit = self.audit(caller, request.name);
+        audit.record("reset bmc", "").await?;
         let answer = rack.reset_bmc(ResetBmcRequest { machine: Some(machine) }).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome("reset bmc", answer).await
     }
 
     pub(super) fn audit(&self, caller: &Caller, node: String) -> Audit {

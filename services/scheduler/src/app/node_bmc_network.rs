@@ -30,7 +30,7 @@ impl App {
         if let Some(address) = address.and_then(|address| at(&machine.bmc_address, &address)) {
             audit.moved(&machine.bmc_address, &address, true).await?;
         }
-        audit.record("set bmc network", &place.to_string()).await?;
+        audit.record(ACTION, &place.to_string()).await?;
         // Also when the caller goes away: the node must follow its BMC.
         let change = tokio::spawn(change(audit, rack, machine, settings));
         change.await.map_err(internal)?
@@ -45,17 +45,7 @@ async fn change(
 ) -> Result<NodeBmcNetworkChange, Status> {
     let before = machine.bmc_address.clone();
     let request = SetBmcNetworkRequest { machine: Some(machine), settings: Some(settings) };
-    let mut change = match rack.set_bmc_network(request).await {
-        Ok(change) => change.into_inner(),
-        Err(status) => {
-            // Who reads that it was asked for reads what came of it, too. What cannot be written down is told all the same.
-            let why: String = status.message().chars().take(DETAIL).collect();
-            if let Err(error) = audit.record("set bmc network failed", &why).await {
-                tracing::warn!(node.id = %audit.node, error = error.message(), "a change that failed is not in the history");
-            }
-            return Err(asked("the rack", status));
-        }
-    };
+    let mut change = audit.outcome(ACTION, rack.set_bmc_network(request).await).await?;
     let Some(address) = at(&before, &change.address) else {
         return Ok(NodeBmcNetworkChange { change: Some(change), ..NodeBmcNetworkChange::default() });
     };
@@ -109,8 +99,7 @@ fn wanted(settings: &BmcNetworkSettings) -> Result<BmcPlace, Status> {
     })
 }
 
-/// What the history has room for.
-const DETAIL: usize = 500;
+const ACTION: &str = "set bmc network";
 
 /// A node's BMC address with another host and the same port; `None`: it is the same, or none is said.
 fn at(before: &str, host: &str) -> Option<String> {

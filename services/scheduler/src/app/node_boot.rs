@@ -37,10 +37,11 @@ impl App {
         // Also one that has the node and no task at its rack yet: that task would set it again.
         self.not_held(&name).await?;
         let (machine, mut rack) = self.bmc_of(&name).await?;
-        self.audit(caller, name).record("set boot device", &detail).await?;
+        let audit = self.audit(caller, name);
+        audit.record("set boot device", &detail).await?;
         let request = SetBootDeviceRequest { machine: Some(machine), source, persistent, boot_mode };
         let answer = rack.set_boot_device(request).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome("set boot device", answer).await
     }
 
     pub(crate) async fn read_boot_mode(
@@ -65,9 +66,10 @@ impl App {
         let SetNodeBootModeRequest { name, boot_mode } = request;
         self.not_held(&name).await?;
         let (machine, mut rack) = self.bmc_of(&name).await?;
-        self.audit(caller, name).record("set boot mode", detail).await?;
+        let audit = self.audit(caller, name);
+        audit.record("set boot mode", detail).await?;
         let answer = rack.set_boot_mode(SetBootModeRequest { machine: Some(machine), boot_mode }).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome("set boot mode", answer).await
     }
 
     pub(crate) async fn read_secure_boot(
@@ -88,9 +90,10 @@ impl App {
         self.not_held(&name).await?;
         let (machine, mut rack) = self.bmc_of(&name).await?;
         let detail = if enabled { "on" } else { "off" };
-        self.audit(caller, name).record("set secure boot", detail).await?;
+        let audit = self.audit(caller, name);
+        audit.record("set secure boot", detail).await?;
         let answer = rack.set_secure_boot(SetSecureBootRequest { machine: Some(machine), enabled }).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome("set secure boot", answer).await
     }
 
     pub(crate) async fn read_secure_boot_keys(
@@ -117,10 +120,11 @@ impl App {
         let ResetNodeSecureBootKeysRequest { name, reset } = request;
         self.not_held(&name).await?;
         let (machine, mut rack) = self.bmc_of(&name).await?;
-        self.audit(caller, name).record("reset secure boot keys", detail).await?;
+        let audit = self.audit(caller, name);
+        audit.record("reset secure boot keys", detail).await?;
         let request = ResetSecureBootKeysRequest { machine: Some(machine), reset };
         let answer = rack.reset_secure_boot_keys(request).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome("reset secure boot keys", answer).await
     }
 
     pub(crate) async fn read_boot_order(
@@ -141,9 +145,10 @@ impl App {
         let detail = check_order(&first)?;
         self.not_held(&name).await?;
         let (machine, mut rack) = self.bmc_of(&name).await?;
-        self.audit(caller, name).record("set boot order", &detail).await?;
+        let audit = self.audit(caller, name);
+        audit.record("set boot order", &detail).await?;
         let answer = rack.set_boot_order(SetBootOrderRequest { machine: Some(machine), first }).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome("set boot order", answer).await
     }
 
     pub(super) async fn not_held(&self, name: &str) -> Result<(), Status> {
@@ -172,10 +177,11 @@ impl App {
             (true, _) => return Err(invalid("seconds", format!("expected 0 to {LONGEST}, saw {seconds}"))),
         };
         let (machine, mut rack) = self.bmc_of(&name).await?;
-        self.audit(caller, name).record("locator led", &detail).await?;
+        let audit = self.audit(caller, name);
+        audit.record("locator led", &detail).await?;
         let answer =
             rack.identify_machine(IdentifyMachineRequest { machine: Some(machine), on, seconds }).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome("locator led", answer).await
     }
 }
 

@@ -33,10 +33,11 @@ impl App {
         let detail = detail(&vlans)?;
         self.not_held(&name).await?;
         let (machine, mut rack) = self.bmc_of(&name).await?;
-        self.audit(caller, name).record("set vlans", &detail).await?;
+        let audit = self.audit(caller, name);
+        audit.record("set vlans", &detail).await?;
         let request = SetNicVlansRequest { machine: Some(machine), vlans: Some(vlans) };
         let answer = rack.set_nic_vlans(request).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome("set vlans", answer).await
     }
 
     pub(crate) async fn read_volumes(&self, request: ReadNodeVolumesRequest) -> Result<BmcVolumes, Status> {
@@ -73,10 +74,10 @@ impl App {
         };
         self.not_held(&name).await?;
         let (machine, mut rack) = self.bmc_of(&name).await?;
-        self.audit(caller, name).record(action, &detail).await?;
+        let audit = self.audit(caller, name);
+        audit.record(action, &detail).await?;
         let request = SetBmcVolumeRequest { machine: Some(machine), change: Some(change) };
-        let answer = rack.set_bmc_volume(request).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome(action, rack.set_bmc_volume(request).await).await
     }
 }
 

@@ -36,8 +36,13 @@ impl App {
         let detail = check_changes(&changes)?;
         self.not_held(&name).await?;
         let (machine, mut rack) = self.bmc_of(&name).await?;
-        self.audit(caller, name).record("set bios", &detail).await?;
+        let audit = self.audit(caller, name);
+        audit.record("set bios", &detail).await?;
         let answer = rack.set_bios(SetBiosRequest { machine: Some(machine), changes }).await;
+        // Its words may have a value in them.
+        if answer.is_err() {
+            audit.failed("set bios", &detail).await;
+        }
         Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
     }
 

@@ -6,7 +6,7 @@ use farrier_proto::rack::{
 };
 use farrier_proto::scheduler::{ExportNodeProfileRequest, ImportNodeProfileRequest};
 use farrier_runtime::authz::Caller;
-use farrier_runtime::error::{asked, invalid};
+use farrier_runtime::error::invalid;
 use tonic::Status;
 
 impl App {
@@ -18,10 +18,11 @@ impl App {
         let ExportNodeProfileRequest { name, format, target } = request;
         check_target(&target)?;
         let (machine, mut rack) = self.bmc_of(&name).await?;
-        self.audit(caller, name).record("export profile", &target).await?;
+        let audit = self.audit(caller, name);
+        audit.record("export profile", &target).await?;
         let answer =
             rack.export_profile(ExportProfileRequest { machine: Some(machine), format, target }).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome("export profile", answer).await
     }
 
     pub(crate) async fn import_profile(
@@ -43,10 +44,11 @@ impl App {
         self.not_held(&name).await?;
         let (machine, mut rack) = self.bmc_of(&name).await?;
         let words: Vec<_> = [target.as_str(), shutdown].into_iter().filter(|word| !word.is_empty()).collect();
-        self.audit(caller, name).record("import profile", &words.join(", ")).await?;
+        let audit = self.audit(caller, name);
+        audit.record("import profile", &words.join(", ")).await?;
         let request = ImportProfileRequest { machine: Some(machine), profile, target, shutdown: asked_for };
         let answer = rack.import_profile(request).await;
-        Ok(answer.map_err(|status| asked("the rack", status))?.into_inner())
+        audit.outcome("import profile", answer).await
     }
 }
 

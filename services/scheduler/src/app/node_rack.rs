@@ -5,7 +5,7 @@ use crate::clients::Clients;
 use farrier_model::{Collection, parse_name};
 use farrier_proto::inventory::{Dispatch, GetDispatchRequest, RecordActionRequest};
 use farrier_runtime::error::{Reason, asked, invalid, refuse};
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 /// A node with its BMC, and where its rack is.
 pub(super) struct NodeRack {
@@ -61,4 +61,29 @@ impl Audit {
         let answer = self.clients.dispatch.clone().record_action(request).await;
         answer.map(drop).map_err(|status| asked("inventory", status))
     }
+
+    /// What came of it: who reads in the history that it was asked for reads there that it was refused. What cannot be written down
+    /// is told all the same.
+    pub(super) async fn outcome<T>(
+        &self,
+        action: &str,
+        answer: Result<Response<T>, Status>,
+    ) -> Result<T, Status> {
+        let status = match answer {
+            Ok(answer) => return Ok(answer.into_inner()),
+            Err(status) => status,
+        };
+        self.failed(action, status.message()).await;
+        Err(asked("the rack", status))
+    }
+
+    pub(super) async fn failed(&self, action: &str, why: &str) {
+        let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(DETAIL).collect();
+        if let Err(error) = self.record(&format!("{action} failed"), &why).await {
+            tracing::warn!(node.id = %self.node, action, error = error.message(), "what failed is not in the history");
+        }
+    }
 }
+
+/// What the history has room for.
+const DETAIL: usize = 500;
