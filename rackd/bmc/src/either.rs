@@ -73,7 +73,7 @@ impl Bmc {
         if lack.is_lack_of(capability) && self.giver(capability).is_some() {
             self.absent_of(capability).learn(capability, true);
         }
-        let Some(other) = other else { return Err(lack) };
+        let Some(other) = other else { return Err(self.lacks(lack)) };
         match ask(other.clone()).await {
             Ok(answer) => {
                 self.gave.set(capability, Some(other.driver()));

@@ -83,10 +83,17 @@ impl Context<'_> {
     /// The same, with how it was found. While there are two passwords the BMC may take the other from one step to the next, by the
     /// rotation of a node that shares its account: it is asked each time.
     pub(crate) async fn opened_bmc(&self) -> Result<Opened, StepError> {
-        let Some(kept) = self.task.bmc.get() else {
-            return self.task.bmc.get_or_try_init(|| self.open_bmc()).await.cloned();
-        };
-        if self.has_two_passwords().await { self.open_bmc().await } else { Ok(kept.clone()) }
+        if let Some(kept) = self.task.bmc.get()
+            && !self.has_two_passwords().await
+        {
+            return Ok(kept.clone());
+        }
+        let opened = self.open_bmc().await?;
+        // One that stands in for another is of this moment: the next step asks the other again.
+        if !opened.bmc.stands_in() {
+            let _first = self.task.bmc.set(opened.clone());
+        }
+        Ok(opened)
     }
 
     /// Whether the BMC may have either of two passwords.
