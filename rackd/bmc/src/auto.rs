@@ -347,45 +347,15 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::Arc;
 
-    /// Says after so long that it is on, or that nobody is there.
-    struct After(u64, bool);
+    /// Says this after so many seconds.
+    struct After(u64, Result<PowerState, BmcError>);
 
     #[async_trait]
     impl Power for After {
         async fn power_status(&self, deadline: Deadline) -> Result<PowerState, BmcError> {
             let wait = Duration::from_secs(self.0).min(deadline.remaining());
             tokio::time::sleep(wait).await;
-            if self.1 && wait == Duration::from_secs(self.0) { Ok(PowerState::On) } else { Err(absent()) }
-        }
-
-        async fn power_on(&self, _: Deadline) -> Result<(), BmcError> {
-            Err(absent())
-        }
-
-        async fn power_off(&self, _: Deadline) -> Result<(), BmcError> {
-            Err(absent())
-        }
-
-        async fn power_soft(&self, _: Deadline) -> Result<(), BmcError> {
-            Err(absent())
-        }
-
-        async fn power_cycle(&self, _: Deadline) -> Result<(), BmcError> {
-            Err(absent())
-        }
-
-        async fn power_reset(&self, _: Deadline) -> Result<(), BmcError> {
-            Err(absent())
-        }
-    }
-
-    /// Says always the same.
-    struct Says(Result<PowerState, BmcError>);
-
-    #[async_trait]
-    impl Power for Says {
-        async fn power_status(&self, _: Deadline) -> Result<PowerState, BmcError> {
-            self.0.clone()
+            if wait == Duration::from_secs(self.0) { self.1.clone() } else { Err(absent()) }
         }
 
         async fn power_on(&self, _: Deadline) -> Result<(), BmcError> {
@@ -424,9 +394,8 @@ mod tests {
         redfish: Result<PowerState, BmcError>,
         ipmi: Result<PowerState, BmcError>,
     ) -> Result<(Bmc, Option<BmcError>), BmcError> {
-        let of = |driver, says| Bmc::new(driver).with_power(Arc::new(Says(says)));
-        let deadline = Deadline::after(Duration::from_secs(35));
-        auto.open("n1", of("redfish", redfish), of("ipmi", ipmi), deadline).await
+                let deadline = Deadline::after(Duration::from_secs(35));
+        auto.open("n1", bmc("redfish", After(0, redfish)), bmc("ipmi", After(0, ipmi)), deadline).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -481,6 +450,14 @@ mod tests {
         BmcError::AnswerLost { addr: SocketAddr::from(([127, 0, 0, 1], 1)), command: "none", power_now: None }
     }
 
+    fn on(after: u64) -> After {
+        After(after, Ok(PowerState::On))
+    }
+
+    fn gone(after: u64) -> After {
+        After(after, Err(absent()))
+    }
+
     fn bmc(driver: &'static str, after: After) -> Bmc {
         Bmc::new(driver).with_power(Arc::new(after))
     }
@@ -489,15 +466,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_takes_its_time_has_all_of_it_and_holds_nobody_up() {
         for (before, redfish, ipmi, found, seconds) in [
-            (None, After(1, true), After(0, true), Some("redfish"), 1),
+            (None, on(1), on(0), Some("redfish"), 1),
             // A BMC of five seconds an answer, whose Redfish is refused.
-            (Some("ipmi"), After(0, false), After(30, true), Some("ipmi"), 30),
-            (None, After(0, false), After(30, true), Some("ipmi"), 30),
-            (None, After(20, true), After(60, true), Some("redfish"), 20),
+            (Some("ipmi"), gone(0), on(30), Some("ipmi"), 30),
+            (None, gone(0), on(30), Some("ipmi"), 30),
+            (None, on(20), on(60), Some("redfish"), 20),
             // A Redfish that swallows everything: IPMI begins at half of the time.
-            (None, After(60, true), After(1, true), Some("ipmi"), 19),
-            (Some("redfish"), After(25, true), After(60, true), Some("redfish"), 25),
-            (None, After(60, true), After(60, true), None, 35),
+            (None, on(60), on(1), Some("ipmi"), 19),
+            (Some("redfish"), on(25), on(60), Some("redfish"), 25),
+            (None, on(60), on(60), None, 35),
         ] {
             let auto = Auto::knowing(before.map(|driver| ("n1".to_owned(), driver)));
             let begin = Instant::now();

@@ -357,18 +357,21 @@ impl Bmc {
     /// Check, do, read back until it is so. `false`: the BMC accepted the command, but the deadline
     /// passed before the state read back.
     pub async fn ensure_power(&self, wanted: PowerState, deadline: Deadline) -> Result<bool, BmcError> {
+        self.command_power(wanted, deadline).await?;
+        self.wait_power(wanted, deadline).await
+    }
+
+    /// Check, do: nothing where it is so, or on its way there.
+    pub(crate) async fn command_power(&self, wanted: PowerState, deadline: Deadline) -> Result<(), BmcError> {
         let power = self.power()?;
         let Look { power: told, settling, .. } = power.look(deadline).await?;
         match (told == wanted, settling) {
-            (true, false) => return Ok(true),
-            // It is on its way there.
-            (false, true) => {}
+            (true, false) | (false, true) => Ok(()),
             _ => match wanted {
-                PowerState::On => power.power_on(deadline).await?,
-                PowerState::Off => power.power_off(deadline).await?,
+                PowerState::On => power.power_on(deadline).await,
+                PowerState::Off => power.power_off(deadline).await,
             },
         }
-        self.wait_power(wanted, deadline).await
     }
 
     /// Reads the power state until it is as `wanted`, whoever switches. `false`: the deadline passed before.

@@ -181,6 +181,11 @@ impl Context<'_> {
         Deadline::after(self.rack.timeouts.bmc_call)
     }
 
+    /// Deadline of what is done to an account, which is looked for first: a BMC of five seconds an answer has sixteen places.
+    pub(crate) fn account_call(&self) -> Deadline {
+        Deadline::after(self.rack.timeouts.bmc_call.max(self.rack.timeouts.bmc / 2))
+    }
+
     pub(crate) fn boot_mode(&self) -> Result<BootMode, StepError> {
         Ok(match self.machine()?.boot_mode() {
             types::BootMode::Bios => BootMode::Bios,

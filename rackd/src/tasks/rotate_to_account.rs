@@ -76,7 +76,7 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
     cx.task.edit(|task| task.result.get_or_insert_default().bmc_account_proven = proven).await?;
     crash::point(RotateBmcCredentials.name(), "proven");
     // The second opens the BMC: nothing that becomes of the first locks anybody out.
-    let told = match opened.bmc.delete_account(&old_user, cx.call()).await {
+    let told = match opened.bmc.delete_account(&old_user, cx.account_call()).await {
         Ok(Removed::Gone) => format!("account {old_user:?} is gone"),
         Ok(Removed::Disabled) => format!("the BMC keeps account {old_user:?}, disabled"),
         Err(error) if error.is_transient() => return Err(error.into()),
@@ -113,7 +113,7 @@ async fn make(
         cx.task.edit(|task| task.result.get_or_insert_default().bmc_password_refused = false).await?;
     }
     if !result.bmc_account_begun {
-        match old.has_account(new_user, cx.call()).await {
+        match old.has_account(new_user, cx.account_call()).await {
             Ok(false) => {
                 cx.task.edit(|task| task.result.get_or_insert_default().bmc_account_begun = true).await?;
             }
@@ -139,7 +139,7 @@ async fn make(
             Err(error) => return Err(error.into()),
         }
     }
-    let made = old.create_account(new_user, next, cx.call()).await;
+    let made = old.create_account(new_user, next, cx.account_call()).await;
     cx.rack.bmc.forgive(with_next);
     crash::point(RotateBmcCredentials.name(), "told");
     match made {
@@ -163,7 +163,7 @@ async fn keep_old(cx: &Context<'_>, old: &Bmc, new_user: &str) -> Result<bool, S
         Err(error) if error.is_transient() => return Err(error.into()),
         Err(_) => return Ok(false),
     }
-    if let Err(error) = old.delete_account(new_user, cx.call()).await {
+    if let Err(error) = old.delete_account(new_user, cx.account_call()).await {
         tracing::warn!(%error, "an account that was begun is left at the bmc");
     }
     note_refusal(cx).await?;
