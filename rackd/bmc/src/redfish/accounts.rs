@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use farrier_ipmi::Secret;
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde_json::json;
 
 use super::document::{Document, Path};
@@ -121,29 +121,50 @@ impl Link {
     ) -> Result<(), BmcError> {
         let password = String::from_utf8_lossy(password.expose()).into_owned();
         // The role that proved enough for everything so far.
-        let role = known.of(&self.address.user).and_then(|(_, own)| own.text("RoleId"));
+        let own = known.of(&self.address.user).map(|(_, own)| own.clone());
+        let role = own.as_ref().and_then(|own| own.text("RoleId"));
         let role = role.unwrap_or_else(|| "Administrator".to_owned());
+        match self.make_account(call, &known, &user, &password, &role).await? {
+            Some(new) => self.open_ways(call, &new, &role, own.as_ref()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Where it is; `None`: the BMC does not say.
+    async fn make_account(
+        &mut self,
+        call: &mut Call,
+        known: &Known,
+        user: &str,
+        password: &str,
+        role: &str,
+    ) -> Result<Option<Path>, BmcError> {
         let whole = json!({ "UserName": user, "Password": password, "RoleId": role, "Enabled": true });
-        if let Some((path, account)) = known.search(&user).map_err(BmcError::not_found)? {
+        if let Some((path, account)) = known.search(user).map_err(BmcError::not_found)? {
             let body = json!({ "Password": password, "RoleId": role, "Enabled": true });
             let (ask, answer) = self.patch(call, path, &body, account.etag.clone()).await?;
-            return if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) };
+            let done = answer.status.is_success();
+            return if done { Ok(Some(path.clone())) } else { Err(self.refused(&ask, &answer)) };
         }
         let ask = Ask::post(&known.collection, whole.clone());
         let answer = self.send(call, &ask).await?;
         if answer.status.is_success() {
-            return Ok(());
+            let said = answer.header(&header::LOCATION).and_then(|there| self.address.same_origin(there));
+            return Ok(match said {
+                Some(path) => Some(path),
+                None => self.accounts(call, Some(user)).await?.of(user).map(|(path, _)| path.clone()),
+            });
         }
         let mut refused = self.refused(&ask, &answer);
         // Sent twice by a bad network, the first was obeyed.
-        if refused.is_transient() || self.accounts(call, Some(&user)).await?.of(&user).is_some() {
+        if refused.is_transient() || self.accounts(call, Some(user)).await?.of(user).is_some() {
             return Err(refused);
         }
         let places = known.accounts.iter().filter(|(_, account)| account.text("UserName").is_none());
         for (path, account) in places.take(PLACES) {
             let (ask, answer) = self.patch(call, path, &whole, account.etag.clone()).await?;
             if answer.status.is_success() {
-                return Ok(());
+                return Ok(Some(path.clone()));
             }
             refused = self.refused(&ask, &answer);
         }
