@@ -148,8 +148,13 @@ pub(super) fn soft_off(manager: &Document) -> Duration {
     PRODUCTS.iter().find(is_it).map_or(Duration::ZERO, |product| product.soft_off)
 }
 
-/// Message ids that say that a licence is missing (HPE's iLO registry), and what would help.
-pub(super) const LICENCES: &[(&str, &str)] = &[("LicenseKeyRequired", "iLO Advanced")];
+/// Message ids that say that a licence is missing, and what would help: HPE's iLO registry, Supermicro's (in its Base registry or `SMC`;
+/// its BMC user's guide has what either key opens), and Dell's (`IDRAC.2.8.LIC501`, as its own Ansible modules look for).
+pub(super) const LICENCES: &[(&str, &str)] = &[
+    ("LicenseKeyRequired", "iLO Advanced"),
+    ("OemLicenseNotPassed", "SFT-OOB-LIC or SFT-DCMS-SINGLE"),
+    ("LIC501", "iDRAC Enterprise"),
+];
 
 /// Message ids that say that a job of the same kind runs, so that no other is begun (Dell's message registry).
 pub(super) const AT_WORK: &[&str] = &["RAC0679"];
