@@ -6,15 +6,20 @@
 use crate::{IdentityError, ca, provider};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 /// What makes a device the one that is meant.
 #[derive(Debug, Clone)]
@@ -33,10 +38,16 @@ pub enum DeviceError {
     /// Not the certificate that is trusted; its SHA-256.
     #[error("the certificate is not the one that is trusted")]
     Certificate([u8; 32]),
+    /// The one that is trusted, and its key proves nothing: RSA of so many bits.
+    #[error("an RSA key of {0} bits, where {LEAST_BITS} are the least")]
+    WeakKey(usize),
     /// TLS failed before or after that.
     #[error("{0}")]
     Tls(String),
 }
+
+/// Of an RSA key: shorter ones are within reach of those who want to be taken for the device.
+const LEAST_BITS: usize = 2048;
 
 impl DeviceTrust {
     /// From PEM, with at least one certificate that can be an authority.
@@ -71,17 +82,14 @@ pub async fn connect(
     // What would be resumed ends with this one connection: the place kept for it would be half of what the connection costs.
     config.resumption = Resumption::disabled();
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    connected.map_err(|error| match *lock(&refused) {
-        Some(seen) => DeviceError::Certificate(seen),
-        None => tls(&error),
-    })
+    connected.map_err(|error| lock(&refused).take().unwrap_or_else(|| tls(&error)))
 }
 
 #[derive(Debug)]
 struct DeviceVerifier {
     trust: DeviceTrust,
-    /// What was refused.
-    refused: Arc<Mutex<Option<[u8; 32]>>>,
+    /// Why it was refused.
+    refused: Arc<Mutex<Option<DeviceError>>>,
 }
 
 impl DeviceVerifier {
@@ -122,19 +130,27 @@ impl ServerCertVerifier for DeviceVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let seen = ca::sha256(end_entity);
         self.check(seen, end_entity, intermediates, server_name, now).inspect_err(|_| {
-            *lock(&self.refused) = Some(seen);
+            *lock(&self.refused) = Some(DeviceError::Certificate(seen));
         })?;
+        if let Some(bits) = weak_key(end_entity) {
+            *lock(&self.refused) = Some(DeviceError::WeakKey(bits));
+            return Err(Error::General("the key is too short".to_owned()));
+        }
         Ok(ServerCertVerified::assertion())
     }
 
-    // The device has the key of the certificate: proven also for one that is pinned.
+    // The device has the key of the certificate: proven also for one that is pinned. Of that nothing else counts: many BMCs make
+    // themselves certificates of X.509 version 1, which have no names and dates that anybody would believe.
     fn verify_tls12_signature(
         &self,
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        match self.trust {
+            DeviceTrust::Pin(_) => verify_tls12_with_key(message, cert, dss),
+            _ => verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms),
+        }
     }
 
     fn verify_tls13_signature(
@@ -143,11 +159,50 @@ impl ServerCertVerifier for DeviceVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        let algorithms = provider().signature_verification_algorithms;
+        match self.trust {
+            DeviceTrust::Pin(_) => {
+                let key = SubjectPublicKeyInfoDer::from(key_of(cert)?.raw);
+                verify_tls13_signature_with_raw_key(message, &key, dss, &algorithms)
+            }
+            _ => verify_tls13_signature(message, cert, dss, &algorithms),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The public key of a certificate, of whatever version.
+fn key_of<'a>(certificate: &'a CertificateDer<'_>) -> Result<SubjectPublicKeyInfo<'a>, Error> {
+    let parsed = X509Certificate::from_der(certificate.as_ref());
+    let (_, parsed) = parsed.map_err(|_| CertificateError::BadEncoding)?;
+    Ok(parsed.tbs_certificate.subject_pki)
+}
+
+/// The length of a key that is too short to prove anything.
+fn weak_key(certificate: &CertificateDer<'_>) -> Option<usize> {
+    match key_of(certificate).ok()?.parsed().ok()? {
+        PublicKey::RSA(key) => Some(key.key_size()).filter(|bits| *bits < LEAST_BITS),
+        _ => None,
+    }
+}
+
+/// As rustls does for a certificate that its own parser reads: TLS 1.2 leaves the curve of a key open (RFC 8446 §4.4.3 no more), so that
+/// each algorithm of the scheme is tried. One for another kind of key does not verify.
+fn verify_tls12_with_key(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    let key = key_of(certificate)?;
+    let known = provider().signature_verification_algorithms.mapping;
+    let known = known.iter().filter(|(scheme, _)| *scheme == signed.scheme).flat_map(|(_, all)| all.iter());
+    let mut verified = known.map(|one| one.verify_signature(&key.subject_public_key.data, message, signed.signature()));
+    match verified.any(|tried| tried.is_ok()) {
+        true => Ok(HandshakeSignatureValid::assertion()),
+        false => Err(CertificateError::BadSignature.into()),
     }
 }
 
@@ -208,7 +263,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     /// One connection to a device with this certificate; what it says after the handshake.
@@ -250,6 +305,96 @@ mod tests {
         assert_eq!(talk(&device, "bmc.example", &pin).await.unwrap(), "hello");
         let wrong_name = talk(&device, "bmc.example", &by_authority(&device)).await;
         assert!(matches!(wrong_name, Err(DeviceError::Certificate(_))), "{wrong_name:?}");
+    }
+
+    /// openssl as a device with a certificate of X.509 version 1, which it makes where no extension is asked for, and a key of this
+    /// kind: what a client with its pin gets, and what one with another pin does.
+    async fn by_openssl(key: &[&str], version: &str) -> (Result<(), DeviceError>, Result<(), DeviceError>) {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |args: &[&str]| {
+            let done = std::process::Command::new("openssl").args(args).current_dir(dir.path()).output();
+            let done = done.expect("openssl is missing: install the Debian package openssl");
+            assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        };
+        let made = ["req", "-new", "-nodes", "-subj", "/CN=bmc", "-keyout", "key.pem", "-out", "asked.pem", "-newkey"];
+        run(&[&made[..], key].concat());
+        run(&["x509", "-req", "-in", "asked.pem", "-signkey", "key.pem", "-out", "cert.pem"]);
+        let pem = std::fs::read(dir.path().join("cert.pem")).unwrap();
+        let certificate = CertificateDer::from_pem_slice(&pem).unwrap();
+        assert!(ParsedCertificate::try_from(&certificate).is_err(), "it is of another version than 1");
+        let pin = ca::sha256(&certificate);
+        let mut device = tokio::process::Command::new("openssl")
+            .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "cert.pem", "-key", "key.pem", version])
+            .args(["-cipher", "DEFAULT:@SECLEVEL=0"])
+            .current_dir(dir.path())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut said = tokio::io::BufReader::new(device.stdout.take().unwrap()).lines();
+        let at = loop {
+            let line = said.next_line().await.unwrap().expect("openssl listens nowhere");
+            if let Some(at) = line.strip_prefix("ACCEPT ") {
+                break at.to_owned();
+            }
+        };
+        let mut seen = Vec::new();
+        for trust in [DeviceTrust::Pin(pin), DeviceTrust::Pin([7; 32])] {
+            let stream = TcpStream::connect(&at).await.unwrap();
+            seen.push(connect(stream, "bmc.example", &trust).await.map(drop));
+        }
+        device.kill().await.unwrap();
+        let (wrong, right) = (seen.pop().unwrap(), seen.pop().unwrap());
+        (right, wrong)
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_version_1_is_as_good_as_its_pin_and_its_key() {
+        let curve = |name| ["ec", "-pkeyopt", name];
+        let (p256, p384) = (curve("ec_paramgen_curve:P-256"), curve("ec_paramgen_curve:P-384"));
+        for key in [&["rsa:2048"][..], &p256, &p384] {
+            for version in ["-tls1_2", "-tls1_3"] {
+                let (right, wrong) = by_openssl(key, version).await;
+                assert!(right.is_ok(), "{key:?} {version}: {right:?}");
+                assert!(matches!(wrong, Err(DeviceError::Certificate(_))), "{key:?} {version}: {wrong:?}");
+            }
+        }
+        let (weak, _) = by_openssl(&["rsa:1024"], "-tls1_2").await;
+        assert!(matches!(weak, Err(DeviceError::WeakKey(1024))), "{weak:?}");
+    }
+
+    /// Whoever has copied a certificate has not its key.
+    #[tokio::test]
+    async fn a_device_that_has_not_the_key_of_its_certificate_is_no_device() {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let (own, copied) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+            let of = |key| rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(key).unwrap();
+            let certificate = of(&copied).der().clone();
+            let pin = ca::sha256(&certificate);
+            for (key, is_it) in [(&copied, true), (&own, false)] {
+                let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+                let private = provider().key_provider.load_private_key(private).unwrap();
+                let shown = rustls::sign::CertifiedKey::new(vec![certificate.clone()], private);
+                let config = rustls::ServerConfig::builder_with_provider(provider())
+                    .with_protocol_versions(&[version])
+                    .unwrap()
+                    .with_no_client_auth()
+                    .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(shown)));
+                let acceptor = TlsAcceptor::from(Arc::new(config));
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                let (there, _) = listener.accept().await.unwrap();
+                let trust = DeviceTrust::Pin(pin);
+                let (_, seen) = tokio::join!(acceptor.accept(there), connect(stream, "127.0.0.1", &trust));
+                match seen {
+                    Ok(_) => assert!(is_it, "{version:?}"),
+                    Err(DeviceError::Tls(why)) => assert!(!is_it, "{version:?}: {why}"),
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Capability: the account that Farrier uses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use farrier_ipmi::Secret;
@@ -11,8 +12,9 @@ use crate::{Bmc, BmcError, Capability, Deadline};
 #[async_trait]
 pub trait Accounts: Send + Sync {
     /// Gives the account that this handle logs in with another password, in place: no other account is needed for it, and
-    /// the old password ends with it. Idempotent. Whoever gets an error does not know which of the two is good now. The
-    /// handle has the old one still.
+    /// the old password ends with it. Idempotent. Whoever gets an error that does not say otherwise
+    /// ([`BmcError::was_not_begun`]) does not know which of the two is good now. The handle has the old one still. A BMC that is
+    /// slow needs the time for it: the account is looked for, and that may be an answer for each that there is.
     async fn set_password(&self, new: &Secret, deadline: Deadline) -> Result<(), BmcError>;
 
     /// Logs in anew with the password that this handle has: a session that is open proves nothing of it.
@@ -41,6 +43,15 @@ pub enum Removed {
 
 /// What a driver says was to be so, where the BMC has no account of that name: nothing was sent.
 pub(crate) const NO_ACCOUNT: &str = "this login";
+
+/// Until when a password is to be written that all the time up to `deadline` may be spent on looking for the account of: as long as
+/// another command has, so that one who waits for the answer in vain knows soon.
+pub(crate) fn write_by(deadline: Deadline) -> Deadline {
+    deadline.min(Deadline::after(WRITE))
+}
+
+/// Some six answers of five seconds.
+const WRITE: Duration = Duration::from_secs(30);
 
 impl Bmc {
     /// Adds the accounts.

@@ -9,7 +9,7 @@ use crate::either::{Absent, Gave};
 use crate::{
     Accounts, Bios, BiosSettings, BmcError, BmcIdentity, BootDevice, BootModeSetting, BootOrder,
     BootOverride, Capability, Console, Deadline, EventLog, Events, Firmware, Identify, Identity, Interrupt,
-    Inventory, Led, Look, Power, PowerDraw, PowerState, Present, Profile, ReadInventory, ReadNetwork,
+    Inventory, Led, Look, NotDone, Power, PowerDraw, PowerState, Present, Profile, ReadInventory, ReadNetwork,
     ReadPowerDraw, ReadSensors, Recognise, ResetBmc, SecureBoot, Sensors, SetNetwork, VirtualMedia, Vlans,
     Volumes, Watchdog,
 };
@@ -51,6 +51,8 @@ pub struct Bmc {
     pub(crate) other: Option<Arc<Self>>,
     pub(crate) absent: Arc<Absent>,
     pub(crate) gave: Arc<Gave>,
+    /// Of one that stands in for the driver that this BMC is known by: why that one is not asked.
+    stands_in: Option<Arc<str>>,
 }
 
 /// A capability and the driver that gives it, if one does.
@@ -93,6 +95,7 @@ impl Bmc {
             other: None,
             absent: Arc::default(),
             gave: Arc::default(),
+            stands_in: None,
         }
     }
 
@@ -240,7 +243,27 @@ impl Bmc {
             other: second.other.clone().or(Some(Arc::new(second))),
             absent: self.absent,
             gave: self.gave,
+            stands_in: self.stands_in,
         }
+    }
+
+    /// The same in place of a driver that does not answer now: what this one has not got may be had when that one does.
+    #[must_use]
+    pub(crate) fn standing_in(mut self, why: &str) -> Self {
+        self.stands_in = Some(why.into());
+        self
+    }
+
+    /// Whether it stands in for a driver that does not answer now: a handle to be given up for another soon.
+    #[must_use]
+    pub fn stands_in(&self) -> bool {
+        self.stands_in.is_some()
+    }
+
+    /// The same BMC by the second of its two drivers alone, where there are two.
+    #[must_use]
+    pub fn second(&self) -> Option<&Self> {
+        self.other.as_deref()
     }
 
     /// Adds the question whether anybody is there.
@@ -334,18 +357,21 @@ impl Bmc {
     /// Check, do, read back until it is so. `false`: the BMC accepted the command, but the deadline
     /// passed before the state read back.
     pub async fn ensure_power(&self, wanted: PowerState, deadline: Deadline) -> Result<bool, BmcError> {
+        self.command_power(wanted, deadline).await?;
+        self.wait_power(wanted, deadline).await
+    }
+
+    /// Check, do: nothing where it is so, or on its way there.
+    pub(crate) async fn command_power(&self, wanted: PowerState, deadline: Deadline) -> Result<(), BmcError> {
         let power = self.power()?;
         let Look { power: told, settling, .. } = power.look(deadline).await?;
         match (told == wanted, settling) {
-            (true, false) => return Ok(true),
-            // It is on its way there.
-            (false, true) => {}
+            (true, false) | (false, true) => Ok(()),
             _ => match wanted {
-                PowerState::On => power.power_on(deadline).await?,
-                PowerState::Off => power.power_off(deadline).await?,
+                PowerState::On => power.power_on(deadline).await,
+                PowerState::Off => power.power_off(deadline).await,
             },
         }
-        self.wait_power(wanted, deadline).await
     }
 
     /// Reads the power state until it is as `wanted`, whoever switches. `false`: the deadline passed before.
@@ -486,8 +512,18 @@ impl Bmc {
         given: &'a Given<T>,
         capability: Capability,
     ) -> Result<&'a T, BmcError> {
-        let absent = BmcError::Unsupported { driver: self.driver, capability: capability.as_str() };
-        given.as_ref().map(|(_, give)| &**give).ok_or(absent)
+        let absent = || BmcError::Unsupported { driver: self.driver, capability: capability.as_str() };
+        given.as_ref().map(|(_, give)| &**give).ok_or_else(|| self.lacks(absent()))
+    }
+
+    /// What a driver that stands in for another has not got is not known to be missing.
+    pub(crate) fn lacks(&self, error: BmcError) -> BmcError {
+        match (&self.stands_in, error) {
+            (Some(reason), BmcError::Unsupported { driver, capability }) => {
+                NotDone::StandIn { driver, capability, reason: reason.to_string() }.into()
+            }
+            (_, error) => error,
+        }
     }
 }
 

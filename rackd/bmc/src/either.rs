@@ -73,7 +73,7 @@ impl Bmc {
         if lack.is_lack_of(capability) && self.giver(capability).is_some() {
             self.absent_of(capability).learn(capability, true);
         }
-        let Some(other) = other else { return Err(lack) };
+        let Some(other) = other else { return Err(self.lacks(lack)) };
         match ask(other.clone()).await {
             Ok(answer) => {
                 self.gave.set(capability, Some(other.driver()));
@@ -140,7 +140,10 @@ impl Bmc {
 impl BmcError {
     /// Whether the driver, or the BMC by it, has not got what was asked for: nothing was changed, and another way may have it.
     pub(crate) fn is_lack(&self) -> bool {
-        matches!(self, Self::Unsupported { .. } | Self::NotOffered { .. } | Self::NotListed { .. })
+        matches!(
+            self,
+            Self::Unsupported { .. } | Self::NotOffered { .. } | Self::NotListed { .. } | Self::Licence { .. }
+        )
     }
 
     /// Whether it lacks all of a capability, not only what was asked of it.
@@ -263,6 +266,18 @@ mod tests {
         let (addr, offered) = (([192, 0, 2, 1], 443).into(), vec!["SEL".to_owned()]);
         let unlisted = BmcError::NotListed { addr, what: "log", wanted: "Audit".into(), offered };
         assert!(unlisted.is_lack() && !unlisted.is_lack_of(Capability::EventLog));
+    }
+
+    /// Supermicro sells much of its Redfish by licence, and none of its IPMI.
+    #[test]
+    fn what_nobody_has_paid_for_is_a_lack_and_none_of_the_capability() {
+        let unpaid = BmcError::Licence {
+            addr: ([192, 0, 2, 1], 443).into(),
+            request: "PATCH /S/1".to_owned(),
+            licence: "SFT-OOB-LIC",
+            detail: String::new(),
+        };
+        assert!(unpaid.is_lack() && !unpaid.is_lack_of(Capability::BootDevice));
     }
 
     fn soon() -> Deadline {

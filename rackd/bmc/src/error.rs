@@ -1,11 +1,8 @@
 //! What went wrong with a BMC, in words an operator can act on.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use farrier_ipmi::client::CredentialError;
-use farrier_ipmi::completion::CompletionCode;
-use farrier_ipmi::{CipherSuite, RmcpStatus};
+use farrier_ipmi::{CipherSuite, RmcpStatus, client::CredentialError, completion::CompletionCode};
 
 use crate::PowerState;
 use crate::verdict::{advice, perhaps};
@@ -587,6 +584,9 @@ pub enum BmcError {
         /// The capability asked for.
         capability: &'static str,
     },
+    /// Surely nothing was done.
+    #[error(transparent)]
+    NotDone(#[from] crate::NotDone),
     /// This host cannot send to that address family.
     #[error("this host has no usable socket for BMC {addr}")]
     NoSocket {

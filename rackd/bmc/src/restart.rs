@@ -99,7 +99,7 @@ impl Bmc {
             told(PowerState::Off).await;
             // What is left is for the way back: better late than off.
             let off_by = Deadline::after(deadline.remaining().mul_f64(FOR_OFF));
-            match self.bring(PowerState::Off, off_by).await {
+            match self.bring(PowerState::Off, off_by, || ()).await {
                 Ok(true) => {}
                 Ok(false) => {
                     let why = "expected it to read off after the command to switch it off, seen on";
@@ -110,7 +110,7 @@ impl Bmc {
             }
         }
         told(PowerState::On).await;
-        match self.bring(PowerState::On, deadline).await {
+        match self.bring(PowerState::On, deadline, || ()).await {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let why = "expected it to read on after the command to switch it on, seen off";
@@ -125,12 +125,24 @@ impl Bmc {
     }
 
     /// As [`Bmc::ensure_power`], and what passes is waited for as long as there is time: a machine is not left half-way for one
-    /// answer that was late.
-    async fn bring(&self, wanted: PowerState, until: Deadline) -> Result<bool, BmcError> {
+    /// answer that was late. `taken` hears when the BMC has taken the command, or needs none, whatever reads back afterwards.
+    pub async fn bring(
+        &self,
+        wanted: PowerState,
+        until: Deadline,
+        mut taken: impl FnMut() + Send,
+    ) -> Result<bool, BmcError> {
         // Both commands are idempotent: whether one that was not answered has arrived is all the same.
         let passes = |error: &BmcError| error.is_transient() || matches!(error, BmcError::AnswerLost { .. });
         loop {
-            match self.ensure_power(wanted, until).await {
+            let brought = match self.command_power(wanted, until).await {
+                Ok(()) => {
+                    taken();
+                    self.wait_power(wanted, until).await
+                }
+                Err(error) => Err(error),
+            };
+            match brought {
                 Err(error) if passes(&error) && until.remaining() > AGAIN => {
                     tracing::debug!(%error, wanted = wanted.as_str(), "not yet");
                     tokio::time::sleep(AGAIN).await;
@@ -292,6 +304,22 @@ mod tests {
                 PowerState::On => &[PowerState::On],
             };
             assert_eq!(after, expected);
+        }
+    }
+
+    /// Whoever answers for it must know that it was told, even if nobody sees what came of it.
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_was_taken_is_heard_of_though_its_end_is_not_seen() {
+        for (deaf, brought) in [(0, Some(true)), (3, Some(true)), (u32::MAX, None)] {
+            let done: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+            let machine =
+                Machine { done: Arc::clone(&done), on: Mutex::new(true), cycles: false, deaf: Mutex::new(deaf) };
+            let bmc = Bmc::new("first").with_power(Arc::new(machine));
+            let mut taken = 0;
+            let seen =
+                bmc.bring(PowerState::Off, Deadline::after(Duration::from_secs(30)), || taken += 1).await;
+            assert_eq!(seen.as_ref().ok().copied(), brought, "{seen:?}");
+            assert!(taken >= 1 && done.lock().unwrap()[..] == ["off"], "{taken} {done:?}");
         }
     }
 

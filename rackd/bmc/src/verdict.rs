@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use farrier_ipmi::completion::{INSUFFICIENT_PRIVILEGE, NOT_IN_PRESENT_STATE, PROCESSING_TIMEOUT};
 
-use crate::{BmcError, PowerState};
+use crate::{BmcError, NotDone, PowerState};
 
 impl BmcError {
     /// An answer that is not what was expected; of what came only so much as fits a line.
@@ -34,7 +34,8 @@ impl BmcError {
             // 408 and 429 ask for patience; a BMC that restarts or is busy answers 5xx.
             Self::Http { status, .. } => matches!(status, 408 | 429 | 500 | 502..=504),
             Self::NoDriver { redfish, ipmi } => redfish.is_transient() || ipmi.is_transient(),
-            Self::CircuitOpen { reason, .. } => reason.is_transient(),
+            Self::CircuitOpen { reason, .. } | Self::NotDone(NotDone::NotFound { reason }) => reason.is_transient(),
+            Self::NotDone(NotDone::StandIn { .. }) => true,
             Self::Refused { code, .. } => code.is_transient(),
             _ => false,
         }
@@ -67,7 +68,9 @@ impl BmcError {
     #[must_use]
     pub fn is_wrong_password(&self) -> bool {
         match self {
-            Self::CircuitOpen { reason, .. } => reason.is_wrong_password(),
+            Self::CircuitOpen { reason, .. } | Self::NotDone(NotDone::NotFound { reason }) => {
+                reason.is_wrong_password()
+            }
             Self::WrongPassword { .. } => true,
             _ => false,
         }
@@ -89,6 +92,7 @@ impl BmcError {
     pub fn was_not_begun(&self) -> bool {
         match self {
             Self::Unsupported { .. }
+            | Self::NotDone(_)
             | Self::StillQueued { .. }
             | Self::NoTurn { .. }
             | Self::OutOfFiles { .. }

@@ -1,8 +1,8 @@
 use super::context::Context;
 use super::power::{ensure, read_back};
-use super::soft_off::patience;
+use super::soft_off::{self, patience};
 use super::step::{Step, StepError, Timeouts};
-use farrier_bmc::{Deadline, PowerState};
+use farrier_bmc::PowerState;
 use farrier_proto::agent::session_response::{Command, PowerOff};
 use std::time::Duration;
 
@@ -46,5 +46,5 @@ async fn goes_off(cx: &Context<'_>) -> Result<bool, StepError> {
         cx.note(format!("this product is known to take long to switch itself off: it has {seconds}s"))
             .await?;
     }
-    Ok(bmc.wait_power(PowerState::Off, Deadline::after(patience)).await?)
+    soft_off::goes_off(&bmc, patience).await
 }

@@ -83,10 +83,17 @@ impl Context<'_> {
     /// The same, with how it was found. While there are two passwords the BMC may take the other from one step to the next, by the
     /// rotation of a node that shares its account: it is asked each time.
     pub(crate) async fn opened_bmc(&self) -> Result<Opened, StepError> {
-        let Some(kept) = self.task.bmc.get() else {
-            return self.task.bmc.get_or_try_init(|| self.open_bmc()).await.cloned();
-        };
-        if self.has_two_passwords().await { self.open_bmc().await } else { Ok(kept.clone()) }
+        if let Some(kept) = self.task.bmc.get()
+            && !self.has_two_passwords().await
+        {
+            return Ok(kept.clone());
+        }
+        let opened = self.open_bmc().await?;
+        // One that stands in for another is of this moment: the next step asks the other again.
+        if !opened.bmc.stands_in() {
+            let _first = self.task.bmc.set(opened.clone());
+        }
+        Ok(opened)
     }
 
     /// Whether the BMC may have either of two passwords.
@@ -172,6 +179,11 @@ impl Context<'_> {
     /// Deadline of one BMC call.
     pub(crate) fn call(&self) -> Deadline {
         Deadline::after(self.rack.timeouts.bmc_call)
+    }
+
+    /// Deadline of what is done to an account, which is looked for first: a BMC of five seconds an answer has sixteen places.
+    pub(crate) fn account_call(&self) -> Deadline {
+        Deadline::after(self.rack.timeouts.bmc_call.max(self.rack.timeouts.bmc / 2))
     }
 
     pub(crate) fn boot_mode(&self) -> Result<BootMode, StepError> {

@@ -22,8 +22,13 @@ use tokio_util::sync::DropGuard;
 /// First pause before a step is tried again; doubled up to [`LAST_PAUSE`].
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) const LAST_PAUSE: Duration = Duration::from_secs(15);
-/// How long a failed task may take to leave its machine in a safe state.
-const CLEAN_UP: Duration = Duration::from_secs(30);
+/// How long a failed task may take to leave its machine in a safe state: most BMCs that restart are back by then.
+const CLEAN_UP: Duration = Duration::from_secs(120);
+
+/// Of that, when rackd ends meanwhile.
+const LAST_WORDS: Duration = Duration::from_secs(20);
+/// For taking the boot CD of a failed task out.
+const EJECT: Duration = Duration::from_secs(30);
 
 const SUPERSEDED: &str = "a newer operation owns the node";
 
@@ -159,9 +164,9 @@ async fn run(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, resumed: bool) -> End {
                     restored = restore(&cx, *step) => restored,
                 };
                 if let Err(error) = restored {
-                    make_safe(&cx).await;
                     let (name, why) = (step.name(), error.message());
-                    return End::Failed(format!("{name}: cannot be made again after a restart: {why}"));
+                    let text = format!("{name}: cannot be made again after a restart: {why}");
+                    return End::Failed(with_trouble(text, make_safe(&cx).await));
                 }
             }
             continue;
@@ -189,10 +194,11 @@ async fn run(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, resumed: bool) -> End {
                 if let Err(error) = failed {
                     tracing::error!(%error, "a failed step is not journaled");
                 }
-                if step.power_off_after_failure() {
-                    make_safe(&cx).await;
-                }
-                return End::Failed(text);
+                let trouble = match step.power_off_after_failure() {
+                    true => make_safe(&cx).await,
+                    false => None,
+                };
+                return End::Failed(with_trouble(text, trouble));
             }
         }
     }
@@ -299,8 +305,16 @@ pub(super) async fn journal_task(cx: &Context<'_>, change: impl FnOnce(&mut Task
     }
 }
 
-/// Leaves a machine whose task failed where it can do no harm: no boot script, no power. Best effort.
-async fn make_safe(cx: &Context<'_>) {
+/// What a person reads of a task's end, with what was left undone.
+fn with_trouble(text: String, trouble: Option<String>) -> String {
+    match trouble {
+        Some(trouble) => format!("{text}; the machine could not be switched off: {trouble}"),
+        None => text,
+    }
+}
+
+/// Leaves a machine whose task failed where it can do no harm: no boot script, no power. Why it may be on still.
+async fn make_safe(cx: &Context<'_>) -> Option<String> {
     // A snapshot leaves its machine alone; what a fence has not taken from its machine stays there.
     if matches!(
         &cx.task.spec.work,
@@ -313,33 +327,55 @@ async fn make_safe(cx: &Context<'_>) {
                 | Work::UpdateFirmware(_)
         ) | None
     ) {
-        return;
+        return None;
     }
-    let Ok(machine) = cx.machine() else { return };
+    let machine = cx.machine().ok()?;
     // Before anything is taken away.
     cx.task.ramdisk_ends().await;
     cx.rack.unpublish(machine);
     cx.withdraw_cd().await;
     cx.rack.volumes.withdraw(&machine.name).await;
-    let Ok(bmc) = cx.bmc().await else { return };
-    let deadline = Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc));
-    // What Farrier left is what the task's result says: otherwise it would seem to be somebody else's doing.
-    let off = match bmc.ensure_power(PowerState::Off, deadline).await {
-        Ok(true) => {
-            super::power::observed(cx, PowerState::Off).await.map_err(|error| error.message().to_owned())
-        }
-        Ok(false) => Err("it still reads on".to_owned()),
-        Err(error) => Err(error.to_string()),
+    let rackd_ends = async {
+        cx.rack.shutdown.cancelled().await;
+        tokio::time::sleep(LAST_WORDS).await;
     };
-    if let Err(error) = off {
+    let trouble = tokio::select! {
+        off = switch_off(cx, Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc))) => off.err(),
+        () = rackd_ends => Some("rackd was ended".to_owned()),
+    };
+    if let Some(error) = &trouble {
         tracing::warn!(node.id = %cx.task.node, error, "the machine of a failed task could not be switched off");
     }
     // Of all that a BMC does it is the slowest.
-    let deadline = Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc));
+    let deadline = Deadline::after(EJECT.min(cx.rack.timeouts.bmc));
     if cx.boots_from_media().unwrap_or_default()
+        && let Ok(bmc) = cx.bmc().await
         && let Err(error) = bmc.eject_media(deadline).await
     {
         tracing::warn!(node.id = %cx.task.node, %error, "the boot CD of a failed task stays in the drive");
+    }
+    trouble
+}
+
+/// By the deadline, with as many tries as there is time for.
+async fn switch_off(cx: &Context<'_>, deadline: Deadline) -> Result<(), String> {
+    let bmc = loop {
+        match cx.bmc().await {
+            Err(StepError::Again(_)) if deadline.remaining() > FIRST_PAUSE => tokio::time::sleep(FIRST_PAUSE).await,
+            opened => break opened.map_err(|error| error.message().to_owned())?,
+        }
+    };
+    let mut commanded = false;
+    let off = bmc.bring(PowerState::Off, deadline, || commanded = true).await;
+    // What Farrier left is what the task's result says: otherwise it would seem to be somebody else's doing, also where the machine
+    // goes off later.
+    if commanded && let Err(error) = super::power::observed(cx, PowerState::Off).await {
+        return Err(error.message().to_owned());
+    }
+    match off {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("it still reads on".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -361,8 +397,7 @@ async fn close(rack: &Arc<Rack>, handle: &Arc<TaskHandle>, end: End) {
         End::Failed(error) => (TaskState::Failed, error),
         End::Aborted(reason) => {
             let cx = Context { rack, task: handle, index: 0, name: "abort" };
-            make_safe(&cx).await;
-            (TaskState::Aborted, reason)
+            (TaskState::Aborted, with_trouble(reason, make_safe(&cx).await))
         }
     };
     tracing::info!(operation.id = %handle.id, node.id = %handle.node, state = ?state, %error, "task ended");

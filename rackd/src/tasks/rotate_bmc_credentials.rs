@@ -63,7 +63,7 @@ async fn rotate_with(cx: &Context<'_>, both: Access) -> Result<Rotated, StepErro
     let (mut refused, mut said_yes) = (None, None);
     match lets_in(bmcs.open_with(node, old, cx.call()).await, cx).await {
         Ok(opened) => {
-            let set = opened.bmc.set_password(&next, cx.call()).await;
+            let set = opened.bmc.set_password(&next, cx.account_call()).await;
             bmcs.forgive(&with_next);
             crash::point(RotateBmcCredentials.name(), "told");
             match set {

@@ -21,11 +21,17 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
     let old = Access { next: None, next_user: String::new(), ..both };
     let (bmcs, node) = (&cx.rack.bmc, &cx.machine()?.name);
     // Check: the old one first. Where it is gone already this has been here before.
+    let mut by_both = None;
     let made = match login(bmcs.open_with(node, old, cx.call()).await, cx).await {
-        Ok((opened, _)) => match make(cx, &opened.bmc, &new_user, &next, &with_next).await? {
-            Made::Cannot(error) => return Ok(Rotated::Cannot(error)),
-            made => made,
-        },
+        Ok((opened, _)) => {
+            let bmc = opened.bmc;
+            // What it can do now the new one shall: a BMC may give that one its role and nothing of IPMI, which has the console.
+            by_both = is_let_in_by_second(cx, &bmc).await.then(|| bmc.clone());
+            match make(cx, &bmc, &new_user, &next, &with_next).await? {
+                Made::Cannot(error) => return Ok(Rotated::Cannot(error)),
+                made => made,
+            }
+        }
         Err(error) if error.is_wrong_password() => Made::Before,
         // It lets us do nothing but change that password in place, as the error advises: a second name that nothing was begun
         // of must not stay in the way of that.
@@ -40,7 +46,7 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
     // Read back: a login as nobody else.
     let proven = match &made {
         Made::Said(_) => login_in_time(cx, node, &with_next, 3).await,
-        _ => login(bmcs.open_with(node, with_next, cx.call()).await, cx).await,
+        _ => login(bmcs.open_with(node, with_next.clone(), cx.call()).await, cx).await,
     };
     let (opened, power) = match proven {
         Ok(opened) => opened,
@@ -71,12 +77,15 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
         Err(error) => return Err(error.into()),
     };
     observed(cx, power).await?;
+    if let Some(old) = by_both {
+        prove_by_second(cx, (&opened.bmc, &with_next), &old, &new_user).await?;
+    }
     // Inventory believes in another account by this word alone.
     let proven = new_user.clone();
     cx.task.edit(|task| task.result.get_or_insert_default().bmc_account_proven = proven).await?;
     crash::point(RotateBmcCredentials.name(), "proven");
     // The second opens the BMC: nothing that becomes of the first locks anybody out.
-    let told = match opened.bmc.delete_account(&old_user, cx.call()).await {
+    let told = match opened.bmc.delete_account(&old_user, cx.account_call()).await {
         Ok(Removed::Gone) => format!("account {old_user:?} is gone"),
         Ok(Removed::Disabled) => format!("the BMC keeps account {old_user:?}, disabled"),
         Err(error) if error.is_transient() => return Err(error.into()),
@@ -86,6 +95,47 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
     let driver = opened.bmc.driver_of(Capability::Accounts).unwrap_or(opened.bmc.driver());
     cx.note(format!("driver {driver}, opened by the new account {new_user:?}; {told}")).await?;
     Ok(Rotated::Yes)
+}
+
+/// Whether the account is let in by the BMC's second driver too, IPMI beside Redfish.
+async fn is_let_in_by_second(cx: &Context<'_>, bmc: &Bmc) -> bool {
+    match bmc.second() {
+        Some(second) => second.power_status(cx.call()).await.is_ok(),
+        None => false,
+    }
+}
+
+/// The new account is let in by both drivers, as the old one is; one that is not is taken away again.
+async fn prove_by_second(
+    cx: &Context<'_>,
+    (new, with_next): (&Bmc, &Access),
+    old: &Bmc,
+    new_user: &str,
+) -> Result<(), StepError> {
+    let Some(second) = new.second() else {
+        let gone = "the old account was let in over IPMI, which does not answer now: expected it to prove the new one";
+        return Err(StepError::Again(gone.to_owned()));
+    };
+    let mut proven = second.power_status(cx.call()).await;
+    if proven.as_ref().is_err_and(|error| !error.is_transient()) {
+        // It may need as long for this as for a password.
+        tokio::time::sleep(cx.rack.timeouts.password).await;
+        cx.rack.bmc.forgive(with_next);
+        proven = second.power_status(cx.call()).await;
+    }
+    let refused = match proven {
+        Ok(_) => return Ok(()),
+        Err(error) if error.is_transient() => return Err(error.into()),
+        Err(error) => error,
+    };
+    let what = match keep_old(cx, old, new_user).await? {
+        true => "the old account stays as it was",
+        false => "the old account is not let in any more either: look at the BMC's accounts",
+    };
+    Err(StepError::fatal(format!(
+        "account {new_user:?} is not let in over IPMI as the old one is: expected the same rights, saw {refused}; have the BMC give \
+         new accounts rights over IPMI, or change the password in place, without another name; {what}"
+    )))
 }
 
 /// How far the second account has come.
@@ -113,7 +163,7 @@ async fn make(
         cx.task.edit(|task| task.result.get_or_insert_default().bmc_password_refused = false).await?;
     }
     if !result.bmc_account_begun {
-        match old.has_account(new_user, cx.call()).await {
+        match old.has_account(new_user, cx.account_call()).await {
             Ok(false) => {
                 cx.task.edit(|task| task.result.get_or_insert_default().bmc_account_begun = true).await?;
             }
@@ -139,7 +189,7 @@ async fn make(
             Err(error) => return Err(error.into()),
         }
     }
-    let made = old.create_account(new_user, next, cx.call()).await;
+    let made = old.create_account(new_user, next, cx.account_call()).await;
     cx.rack.bmc.forgive(with_next);
     crash::point(RotateBmcCredentials.name(), "told");
     match made {
@@ -163,7 +213,7 @@ async fn keep_old(cx: &Context<'_>, old: &Bmc, new_user: &str) -> Result<bool, S
         Err(error) if error.is_transient() => return Err(error.into()),
         Err(_) => return Ok(false),
     }
-    if let Err(error) = old.delete_account(new_user, cx.call()).await {
+    if let Err(error) = old.delete_account(new_user, cx.account_call()).await {
         tracing::warn!(%error, "an account that was begun is left at the bmc");
     }
     note_refusal(cx).await?;

@@ -77,7 +77,7 @@ async fn wait(cx: &Context<'_>, bmc: &Bmc, patience: Duration) -> Result<(), Ste
 
 /// Whether the machine is off in time. A BMC that does not answer for a while is asked again here: another try of the step would
 /// give the system its time anew.
-async fn goes_off(bmc: &Bmc, patience: Duration) -> Result<bool, StepError> {
+pub(super) async fn goes_off(bmc: &Bmc, patience: Duration) -> Result<bool, StepError> {
     let deadline = Deadline::after(patience);
     loop {
         match bmc.wait_power(PowerState::Off, deadline).await {
@@ -105,4 +105,51 @@ async fn force(cx: &Context<'_>, why: &str) -> Result<(), StepError> {
 /// How long the machine has to switch itself off, by its product.
 pub(super) async fn patience(cx: &Context<'_>, bmc: &Bmc) -> Duration {
     cx.rack.timeouts.soft_off_of(bmc.soft_off_takes(cx.call()).await.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use farrier_bmc::{BmcError, Power};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// Every other answer is a failure that passes; the machine stays on.
+    #[derive(Default)]
+    struct Stumbles(AtomicU32);
+
+    #[async_trait::async_trait]
+    impl Power for Stumbles {
+        async fn power_status(&self, _: Deadline) -> Result<PowerState, BmcError> {
+            let asked = self.0.fetch_add(1, Ordering::Relaxed);
+            let (addr, request) = (([192, 0, 2, 1], 443).into(), "GET /".to_owned());
+            match asked % 2 {
+                0 => Ok(PowerState::On),
+                _ => Err(BmcError::Http { addr, request, status: 503, detail: String::new() }),
+            }
+        }
+        async fn power_on(&self, _: Deadline) -> Result<(), BmcError> {
+            Ok(())
+        }
+        async fn power_off(&self, _: Deadline) -> Result<(), BmcError> {
+            Ok(())
+        }
+        async fn power_soft(&self, _: Deadline) -> Result<(), BmcError> {
+            Ok(())
+        }
+        async fn power_cycle(&self, _: Deadline) -> Result<(), BmcError> {
+            Ok(())
+        }
+        async fn power_reset(&self, _: Deadline) -> Result<(), BmcError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends_however_often_the_bmc_stumbles() {
+        let bmc = Bmc::new("fake").with_power(Arc::<Stumbles>::default());
+        let begin = tokio::time::Instant::now();
+        assert_eq!(goes_off(&bmc, Duration::from_secs(120)).await, Ok(false));
+        assert!(begin.elapsed() <= Duration::from_secs(121), "{:?}", begin.elapsed());
+    }
 }

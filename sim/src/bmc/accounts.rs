@@ -8,6 +8,9 @@ use farrier_ipmi::server::User;
 /// Slots, as IPMI numbers them: from 1 on.
 pub(super) const SLOTS: usize = 10;
 
+/// Over IPMI (IPMI 2.0 table 22-34).
+pub(super) const NO_ACCESS: u8 = 0x0F;
+
 /// One account.
 #[derive(Debug, Clone)]
 pub(super) struct Account {
@@ -15,6 +18,8 @@ pub(super) struct Account {
     pub(super) password: Secret,
     /// 2 user, 3 operator, 4 administrator.
     pub(super) privilege: u8,
+    /// The same over IPMI, which some BMCs keep apart, and [`NO_ACCESS`].
+    pub(super) over_ipmi: u8,
     pub(super) enabled: bool,
 }
 
@@ -58,7 +63,7 @@ impl Accounts {
         let mut slots = [const { None }; SLOTS];
         if let Some(slot) = slots.get_mut(1) {
             let (name, password) = (user.to_owned(), password.clone());
-            *slot = Some(Account { name, password, privilege, enabled: true });
+            *slot = Some(Account { name, password, privilege, over_ipmi: privilege, enabled: true });
         }
         Self(Arc::new(Mutex::new(State {
             slots,
@@ -94,6 +99,12 @@ impl Accounts {
         self.state().refused
     }
 
+    /// Whether IPMI lets an account have an administrator's session.
+    #[must_use]
+    pub fn administers_over_ipmi(&self, user: &str) -> bool {
+        self.users().iter().any(|one| one.name == user && one.max_privilege >= 4)
+    }
+
     /// The password of an account, for a test that logs in with it.
     #[must_use]
     pub fn password(&self, user: &str) -> Option<Secret> {
@@ -107,7 +118,7 @@ impl Accounts {
         // Slot 1 is the null user's.
         if let Some(slot) = state.slots.iter_mut().skip(1).find(|slot| slot.is_none()) {
             let (name, password) = (user.to_owned(), password.clone());
-            *slot = Some(Account { name, password, privilege: 4, enabled: true });
+            *slot = Some(Account { name, password, privilege: 4, over_ipmi: 4, enabled: true });
         }
         state.version += 1;
     }
@@ -162,7 +173,8 @@ impl Accounts {
         let user = |account: &Account| User {
             name: account.name.clone(),
             password: account.password.clone(),
-            max_privilege: account.privilege,
+            // No level at all is asked for with zero.
+            max_privilege: if account.over_ipmi == NO_ACCESS { 0 } else { account.over_ipmi },
         };
         enabled.map(user).collect()
     }

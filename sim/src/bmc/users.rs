@@ -4,7 +4,7 @@ use farrier_ipmi::Secret;
 use farrier_ipmi::command::user::{IS_LONG, LONG, MAX_USER_ID, NAME_BYTES, SHORT, operation};
 use farrier_ipmi::completion;
 
-use super::accounts::{Account, Accounts, SLOTS};
+use super::accounts::{Account, Accounts, NO_ACCESS, SLOTS};
 
 type Answer = (u8, Vec<u8>);
 
@@ -13,7 +13,6 @@ const MISMATCH: u8 = 0x80;
 const WRONG_LENGTH: u8 = 0x81;
 /// Get User Access: IPMI messaging, link authentication, and call-in are enabled.
 const MESSAGING: u8 = 0x30;
-const NO_ACCESS: u8 = 0x0F;
 const CHANGES_BITS: u8 = 0x80;
 
 /// One of the commands; `None`: it is none.
@@ -33,8 +32,8 @@ fn access(accounts: &Accounts, user: u8) -> Answer {
     let Some(slot) = accounts.slot(usize::from(user)) else { return out_of_range() };
     let enabled = accounts.users().len() as u8;
     let (status, access) = match slot {
-        Some(account) if account.enabled => (0x40, MESSAGING | account.privilege),
-        Some(account) => (0x80, MESSAGING | account.privilege),
+        Some(account) if account.enabled => (0x40, MESSAGING | account.over_ipmi),
+        Some(account) => (0x80, MESSAGING | account.over_ipmi),
         None => (0x80, NO_ACCESS),
     };
     // Status in the upper bits of the second byte (since errata 3): 01b enabled, 10b disabled. No names are fixed.
@@ -45,7 +44,7 @@ fn set_access(accounts: &Accounts, bits: u8, user: u8, limit: u8) -> Answer {
     let changed = accounts.change(usize::from(user), |slot| {
         let account = slot.get_or_insert_with(nobody);
         if limit != 0 {
-            account.privilege = limit;
+            (account.privilege, account.over_ipmi) = (limit, limit);
         }
         // Bit 4: IPMI messaging. Without it the user does not get in.
         if bits & CHANGES_BITS != 0 && bits & 0x10 == 0 {
@@ -105,7 +104,8 @@ fn set_password(accounts: &Accounts, user: u8, what: u8, password: &[u8]) -> Ans
 
 /// What a slot holds that somebody begins to fill.
 fn nobody() -> Account {
-    Account { name: String::new(), password: Secret::new(""), privilege: NO_ACCESS, enabled: false }
+    let password = Secret::new("");
+    Account { name: String::new(), password, privilege: NO_ACCESS, over_ipmi: NO_ACCESS, enabled: false }
 }
 
 fn done(changed: Option<()>) -> Answer {

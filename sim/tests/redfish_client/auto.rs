@@ -101,6 +101,7 @@ impl Dial for TlsDial {
         match connect(stream, &address.host, &trust).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(DeviceError::Certificate(seen)) => Err(DialError::Certificate(seen)),
+            Err(error @ DeviceError::WeakKey(_)) => Err(DialError::WeakKey(error.to_string())),
             Err(DeviceError::Tls(seen)) => Err(DialError::Tls(seen)),
         }
     }

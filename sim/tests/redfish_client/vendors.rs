@@ -77,6 +77,19 @@ async fn auto_says_whose_bmc_it_is_and_a_node_cannot_name_another_vendor() {
     ipmi_hub.shutdown().await;
 }
 
+/// Dell keeps what a user may do over IPMI apart from its role, and gives a new one none of it.
+#[tokio::test]
+async fn a_new_account_is_let_in_over_ipmi_by_whoever_makes_the_bmc() {
+    for (personality, name) in [(Personality::Plain, "redfish"), (Personality::Idrac, "idrac")] {
+        let lab = lab(personality, |_| ()).await;
+        let bmc = driver(&lab, name);
+        bmc.create_account("farrier-2", &Secret::new("hunter-2"), soon()).await.unwrap();
+        assert!(lab.accounts.administers_over_ipmi("farrier-2"), "{name}");
+        assert_eq!(bmc.has_account("farrier-2", soon()).await, Ok(true));
+        lab.stop().await;
+    }
+}
+
 fn other_static(name: &str) -> &'static str {
     farrier_bmc::redfish::DRIVERS.iter().find(|driver| **driver == name).unwrap()
 }

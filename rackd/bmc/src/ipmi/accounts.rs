@@ -10,14 +10,17 @@ use farrier_ipmi::command::user::{
 
 use super::driver::IpmiBmc;
 use super::link::Link;
+use crate::accounts::write_by;
 use crate::actor::Call;
 use crate::{Accounts, BmcError, Deadline, Removed};
 
 #[async_trait]
 impl Accounts for IpmiBmc {
     async fn set_password(&self, new: &Secret, deadline: Deadline) -> Result<(), BmcError> {
-        let new = new.clone();
-        self.call(deadline, move |link, call| Box::pin(link.set_password(call, new))).await
+        let unfit = BmcError::Unsupported { driver: "ipmi", capability: "passwords of more than 20 bytes" };
+        let found = self.call(deadline, |link, call| Box::pin(link.own_user(call))).await;
+        let set = SetUserPassword::new(found.map_err(BmcError::not_found)?, new.clone()).ok_or(unfit)?;
+        self.call(write_by(deadline), move |link, call| Box::pin(link.command(call, set))).await
     }
 
     async fn prove_password(&self, deadline: Deadline) -> Result<(), BmcError> {
@@ -33,7 +36,7 @@ impl Accounts for IpmiBmc {
     async fn has_account(&self, user: &str, deadline: Deadline) -> Result<bool, BmcError> {
         let user = user.to_owned();
         self.call(deadline, move |link, call| {
-            Box::pin(async move { Ok(link.users(call).await?.of(&user).is_some()) })
+            Box::pin(async move { Ok(link.users(call, Some(&user)).await?.of(&user).is_some()) })
         })
         .await
     }
@@ -44,8 +47,13 @@ impl Accounts for IpmiBmc {
         password: &Secret,
         deadline: Deadline,
     ) -> Result<(), BmcError> {
-        let (user, password) = (user.to_owned(), password.clone());
-        self.call(deadline, move |link, call| Box::pin(link.create_account(call, user, password))).await
+        let (user, password, wanted) = (user.to_owned(), password.clone(), user.to_owned());
+        let users = self.call(deadline, move |link, call| {
+            Box::pin(async move { link.users(call, Some(&wanted)).await })
+        });
+        let users = users.await.map_err(BmcError::not_found)?;
+        self.call(deadline, move |link, call| Box::pin(link.create_account(call, users, user, password)))
+            .await
     }
 
     async fn delete_account(&self, user: &str, deadline: Deadline) -> Result<Removed, BmcError> {
@@ -77,13 +85,20 @@ impl Users {
 }
 
 impl Link {
-    async fn users(&mut self, call: &mut Call) -> Result<Users, BmcError> {
+    /// All, or up to one of this name: a place may cost a slow BMC five seconds.
+    async fn users(&mut self, call: &mut Call, upto: Option<&str>) -> Result<Users, BmcError> {
         // Any user's access tells how many there may be.
         let most = self.command(call, GetUserAccess(FIRST)).await?.max_users.clamp(FIRST, MAX_USER_ID);
         let mut users = Users { most, names: Vec::new(), refused: Vec::new() };
         for user in FIRST..=most {
             match self.command(call, GetUserName(user)).await {
-                Ok(name) => users.names.push((user, name)),
+                Ok(name) => {
+                    let is_it = upto.is_some_and(|upto| name == upto.as_bytes());
+                    users.names.push((user, name));
+                    if is_it {
+                        break;
+                    }
+                }
                 // A BMC that is busy says nothing of whose the id is.
                 Err(BmcError::Refused { code, .. }) if !code.is_transient() => users.refused.push(user),
                 Err(error) => return Err(error),
@@ -96,11 +111,11 @@ impl Link {
     async fn create_account(
         &mut self,
         call: &mut Call,
+        users: Users,
         user: String,
         password: Secret,
     ) -> Result<(), BmcError> {
         let unfit = |capability| BmcError::Unsupported { driver: "ipmi", capability };
-        let users = self.users(call).await?;
         let id = match users.of(&user) {
             Some(id) => id,
             None => self.take_place(call, &users, &user).await?,
@@ -143,7 +158,7 @@ impl Link {
 
     /// Out first, then without rights, then without a name: some BMCs keep a name for ever.
     async fn delete_account(&mut self, call: &mut Call, user: String) -> Result<Removed, BmcError> {
-        let Some(id) = self.users(call).await?.of(&user) else { return Ok(Removed::Gone) };
+        let Some(id) = self.users(call, Some(&user)).await?.of(&user) else { return Ok(Removed::Gone) };
         let out = self.command(call, EnableUser { user: id, enabled: false }).await;
         let access = SetUserAccess { user: id, privilege: NO_ACCESS, messaging: false };
         let without = self.command(call, access).await;
@@ -156,20 +171,20 @@ impl Link {
                 Err(error) => return Err(error),
             }
         }
-        Ok(if self.users(call).await?.of(&user).is_some() { Removed::Disabled } else { Removed::Gone })
-    }
-
-    async fn set_password(&mut self, call: &mut Call, new: Secret) -> Result<(), BmcError> {
-        let user = self.own_user(call).await?;
-        let command = SetUserPassword::new(user, new)
-            .ok_or(BmcError::Unsupported { driver: "ipmi", capability: "passwords of more than 20 bytes" })?;
-        self.command(call, command).await
+        // By its place: where the BMC has let the name go, that one has none, or refuses to speak of it.
+        let is_left = match self.command(call, GetUserName(id)).await {
+            Ok(name) => name == user.as_bytes(),
+            Err(BmcError::Refused { code, .. }) if !code.is_transient() => false,
+            Err(error) => return Err(error),
+        };
+        Ok(if is_left { Removed::Disabled } else { Removed::Gone })
     }
 
     /// The id of the user that this session is of: names are looked for, since no command tells it.
     async fn own_user(&mut self, call: &mut Call) -> Result<u8, BmcError> {
-        let users = self.users(call).await?;
-        users.of(&self.address.user).ok_or_else(|| BmcError::NotApplied {
+        let own = self.address.user.clone();
+        let users = self.users(call, Some(&own)).await?;
+        users.of(&own).ok_or_else(|| BmcError::NotApplied {
             addr: self.address.addr,
             what: crate::accounts::NO_ACCOUNT,
             expected: format!("a user named {:?} among its {}", self.address.user, users.most),

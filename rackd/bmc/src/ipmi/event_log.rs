@@ -60,11 +60,25 @@ impl IpmiBmc {
             })
         });
         let (joined, info) = first.await?;
-        let mut newest = VecDeque::new();
-        let (mut seen, most) = (0_u64, u64::from(info.entries) + SLACK);
-        let mut next = if info.entries == 0 { LAST } else { FIRST };
+        let entries = info.entries;
+        let mut next = match entries {
+            0 => LAST,
+            _ => self.call(deadline, move |link, call| Box::pin(link.sel_begin(call, entries, last))).await?,
+        };
+        // Where it begins with the newest that are wanted, those before them are not seen.
+        let before = if next == FIRST { 0 } else { u64::from(entries).saturating_sub(last as u64) };
+        let (mut newest, mut warnings) = (VecDeque::new(), Vec::new());
+        let (mut seen, most) = (before, u64::from(entries) + SLACK);
         while next != LAST && seen < most {
-            let batch = self.call(deadline, move |link, call| Box::pin(link.sel_batch(call, next))).await?;
+            let batch = self.call(deadline, move |link, call| Box::pin(link.sel_batch(call, next))).await;
+            let batch = match batch {
+                // What is there is better than nothing: a log of thousands outlasts anybody who waits.
+                Err(error) if (deadline.is_past() || error.is_transient()) && !newest.is_empty() => {
+                    warnings.push(format!("the records behind these {seen} are not read: {error}"));
+                    break;
+                }
+                batch => batch?,
+            };
             // A record that is its own successor would keep us here.
             next = if batch.next == next { LAST } else { batch.next };
             for record in batch.records {
@@ -75,9 +89,11 @@ impl IpmiBmc {
                 }
             }
         }
+        // That there are more was said by the log itself.
+        let total = if warnings.is_empty() { seen } else { seen.max(entries.into()) };
         let (log, logs) = (SEL.to_owned(), vec![SEL.to_owned()]);
-        let (events, overflow, warnings) = (newest.into(), info.overflow, Vec::new());
-        Ok((joined, BmcEvents { events, total: seen, overflow, log, logs, warnings }))
+        let (events, overflow) = (newest.into(), info.overflow);
+        Ok((joined, BmcEvents { events, total, overflow, log, logs, warnings }))
     }
 
     /// There is no other.
@@ -104,10 +120,38 @@ impl Link {
                 }
                 // Erased while we read: that is its end.
                 Err(BmcError::Refused { code: CompletionCode(NOT_PRESENT), .. }) => next = LAST,
+                // The next call says why.
+                Err(_) if call.deadline.is_past() && !records.is_empty() => break,
                 Err(error) => return Err(error),
             }
         }
         Ok(Batch { records, next })
+    }
+
+    /// The record with which the newest `last` begin. Each names the one behind it and none before it; where all are numbered evenly,
+    /// as on most BMCs, the number of each is known. Else the first of all.
+    async fn sel_begin(&mut self, call: &mut Call, entries: u16, last: usize) -> Result<u16, BmcError> {
+        if last.saturating_add(BATCH) >= usize::from(entries) {
+            return Ok(FIRST);
+        }
+        let mut ids = [FIRST, LAST];
+        for id in &mut ids {
+            match self.sel_id(call, *id).await? {
+                Some(seen) => *id = seen,
+                None => return Ok(FIRST),
+            }
+        }
+        let Some(id) = at_even_steps(ids, entries, last) else { return Ok(FIRST) };
+        Ok(if self.sel_id(call, id).await? == Some(id) { id } else { FIRST })
+    }
+
+    /// `None`: there is no such record, or nobody says.
+    async fn sel_id(&mut self, call: &mut Call, record: u16) -> Result<Option<u16>, BmcError> {
+        match self.command(call, GetSelRecord(record)).await {
+            Ok(reply) => Ok(Some(SelRecord::read(&reply.record).id)),
+            Err(BmcError::Refused { code, .. }) if !code.is_transient() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn clear_sel(&mut self, call: &mut Call) -> Result<(), BmcError> {
@@ -181,6 +225,15 @@ impl Link {
     }
 }
 
+/// The record with which the newest `wanted` of `entries` begin, whose first and last have these numbers; `None`: they are not
+/// numbered in even steps.
+fn at_even_steps([first, last]: [u16; 2], entries: u16, wanted: usize) -> Option<u16> {
+    let (steps, apart) = (entries.checked_sub(1)?, last.checked_sub(first)?);
+    let step = apart.checked_div(steps).filter(|step| *step > 0 && step * steps == apart)?;
+    let back = u16::try_from(wanted.checked_sub(1)?).ok()?.checked_mul(step)?;
+    last.checked_sub(back).filter(|id| *id >= first)
+}
+
 /// IPMI 2.0 tables 31-2 and 31-4: the log is being erased, and nothing else is said of it.
 fn is_erasing(error: &BmcError) -> bool {
     matches!(error, BmcError::Refused { code: CompletionCode(ERASE_IN_PROGRESS), .. })
@@ -199,4 +252,28 @@ fn event(record: SelRecord) -> BmcEvent {
         SelTime::Unspecified => (None, event),
     };
     BmcEvent { id: id.to_string(), time, sensor, message, asserted }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::at_even_steps;
+
+    #[test]
+    fn a_record_is_found_by_its_number_where_all_are_numbered_evenly() {
+        for (ends, entries, wanted, found) in [
+            ([1, 3000], 3000, 10, Some(2991)),
+            ([1, 3000], 3000, 1, Some(3000)),
+            // Numbered by where they lie.
+            ([16, 16 * 500], 500, 2, Some(16 * 499)),
+            // Some were erased, or it has wrapped.
+            ([1, 3000], 2999, 10, None),
+            ([2990, 7], 500, 10, None),
+            ([5, 5], 1, 1, None),
+            ([5, 5], 7, 1, None),
+            ([1, 10], 10, 11, None),
+            ([1, 10], 10, 0, None),
+        ] {
+            assert_eq!(at_even_steps(ends, entries, wanted), found, "{ends:?} {entries} {wanted}");
+        }
+    }
 }

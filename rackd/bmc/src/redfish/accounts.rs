@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use farrier_ipmi::Secret;
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde_json::json;
 
 use super::document::{Document, Path};
 use super::driver::{DRIVER, RedfishBmc};
 use super::link::{Ask, Link};
-use crate::accounts::NO_ACCOUNT;
+use crate::accounts::{NO_ACCOUNT, write_by};
 use crate::actor::Call;
 use crate::{Accounts, BmcError, Capability, Deadline, Removed};
 
@@ -18,12 +18,14 @@ use crate::{Accounts, BmcError, Capability, Deadline, Removed};
 impl Accounts for RedfishBmc {
     async fn set_password(&self, new: &Secret, deadline: Deadline) -> Result<(), BmcError> {
         let new = new.clone();
-        self.call(deadline, move |link, call| {
+        let found = self.call(deadline, |link, call| Box::pin(link.own_account(call))).await;
+        let found = found.map_err(BmcError::not_found)?;
+        self.call(write_by(deadline), move |link, call| {
             Box::pin(async move {
                 let (logins, addr) = (Arc::clone(&link.logins), link.address.addr);
                 let account = (link.address.user.clone(), new.clone());
                 logins.forgive(addr, &account);
-                let set = link.set_password(call, new).await;
+                let set = link.set_password(call, found, new).await;
                 // Also where the answer is lost, and also what others tried meanwhile.
                 logins.forgive(addr, &account);
                 set
@@ -49,7 +51,7 @@ impl Accounts for RedfishBmc {
     async fn has_account(&self, user: &str, deadline: Deadline) -> Result<bool, BmcError> {
         let user = user.to_owned();
         self.call(deadline, move |link, call| {
-            Box::pin(async move { Ok(link.accounts(call).await?.search(&user)?.is_some()) })
+            Box::pin(async move { Ok(link.accounts(call, Some(&user)).await?.search(&user)?.is_some()) })
         })
         .await
     }
@@ -61,12 +63,15 @@ impl Accounts for RedfishBmc {
         deadline: Deadline,
     ) -> Result<(), BmcError> {
         let (user, password) = (user.to_owned(), password.clone());
+        // Also ours, whose rights it gets.
+        let known = self.call(deadline, |link, call| Box::pin(link.accounts(call, None))).await;
+        let known = known.map_err(BmcError::not_found)?;
         self.call(deadline, move |link, call| {
             Box::pin(async move {
                 let (logins, addr) = (Arc::clone(&link.logins), link.address.addr);
                 let account = (user.clone(), password.clone());
                 logins.forgive(addr, &account);
-                let made = link.create_account(call, user, password).await;
+                let made = link.create_account(call, known, user, password).await;
                 logins.forgive(addr, &account);
                 made
             })
@@ -110,35 +115,56 @@ impl Link {
     async fn create_account(
         &mut self,
         call: &mut Call,
+        known: Known,
         user: String,
         password: Secret,
     ) -> Result<(), BmcError> {
-        let known = self.accounts(call).await?;
         let password = String::from_utf8_lossy(password.expose()).into_owned();
         // The role that proved enough for everything so far.
-        let role = known.of(&self.address.user).and_then(|(_, own)| own.text("RoleId"));
+        let own = known.of(&self.address.user).map(|(_, own)| own.clone());
+        let role = own.as_ref().and_then(|own| own.text("RoleId"));
         let role = role.unwrap_or_else(|| "Administrator".to_owned());
+        match self.make_account(call, &known, &user, &password, &role).await? {
+            Some(new) => self.open_ways(call, &new, &role, own.as_ref()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Where it is; `None`: the BMC does not say.
+    async fn make_account(
+        &mut self,
+        call: &mut Call,
+        known: &Known,
+        user: &str,
+        password: &str,
+        role: &str,
+    ) -> Result<Option<Path>, BmcError> {
         let whole = json!({ "UserName": user, "Password": password, "RoleId": role, "Enabled": true });
-        if let Some((path, account)) = known.search(&user)? {
+        if let Some((path, account)) = known.search(user).map_err(BmcError::not_found)? {
             let body = json!({ "Password": password, "RoleId": role, "Enabled": true });
             let (ask, answer) = self.patch(call, path, &body, account.etag.clone()).await?;
-            return if answer.status.is_success() { Ok(()) } else { Err(self.refused(&ask, &answer)) };
+            let done = answer.status.is_success();
+            return if done { Ok(Some(path.clone())) } else { Err(self.refused(&ask, &answer)) };
         }
         let ask = Ask::post(&known.collection, whole.clone());
         let answer = self.send(call, &ask).await?;
         if answer.status.is_success() {
-            return Ok(());
+            let said = answer.header(&header::LOCATION).and_then(|there| self.address.same_origin(there));
+            return Ok(match said {
+                Some(path) => Some(path),
+                None => self.accounts(call, Some(user)).await?.of(user).map(|(path, _)| path.clone()),
+            });
         }
         let mut refused = self.refused(&ask, &answer);
         // Sent twice by a bad network, the first was obeyed.
-        if refused.is_transient() || self.accounts(call).await?.of(&user).is_some() {
+        if refused.is_transient() || self.accounts(call, Some(user)).await?.of(user).is_some() {
             return Err(refused);
         }
         let places = known.accounts.iter().filter(|(_, account)| account.text("UserName").is_none());
         for (path, account) in places.take(PLACES) {
             let (ask, answer) = self.patch(call, path, &whole, account.etag.clone()).await?;
             if answer.status.is_success() {
-                return Ok(());
+                return Ok(Some(path.clone()));
             }
             refused = self.refused(&ask, &answer);
         }
@@ -147,7 +173,7 @@ impl Link {
 
     /// As a member, or where it has a place of its own, by emptying that.
     async fn delete_account(&mut self, call: &mut Call, user: String) -> Result<Removed, BmcError> {
-        let known = self.accounts(call).await?;
+        let known = self.accounts(call, Some(&user)).await?;
         let Some((path, account)) = known.search(&user)? else { return Ok(Removed::Gone) };
         let ask = Ask::delete(path);
         let answer = self.send(call, &ask).await?;
@@ -157,7 +183,9 @@ impl Link {
                 return Err(refused);
             }
             // It may answer the repetition of one that was obeyed.
-            if answer.status == StatusCode::NOT_FOUND && self.accounts(call).await?.of(&user).is_none() {
+            if answer.status == StatusCode::NOT_FOUND
+                && self.accounts(call, Some(&user)).await?.of(&user).is_none()
+            {
                 return Ok(Removed::Gone);
             }
             let (_, out) = self.patch(call, path, &json!({ "Enabled": false }), account.etag.clone()).await?;
@@ -166,7 +194,7 @@ impl Link {
                 return Err(refused);
             }
         }
-        match self.accounts(call).await?.of(&user) {
+        match self.accounts(call, Some(&user)).await?.of(&user) {
             None => Ok(Removed::Gone),
             Some((_, left)) if left.at("Enabled").and_then(serde_json::Value::as_bool) == Some(false) => {
                 Ok(Removed::Disabled)
@@ -180,8 +208,12 @@ impl Link {
         }
     }
 
-    async fn set_password(&mut self, call: &mut Call, new: Secret) -> Result<(), BmcError> {
-        let (path, account) = self.own_account(call).await?;
+    async fn set_password(
+        &mut self,
+        call: &mut Call,
+        (path, account): (Path, Document),
+        new: Secret,
+    ) -> Result<(), BmcError> {
         let password = String::from_utf8_lossy(new.expose()).into_owned();
         let body = json!({ "Password": password });
         let (ask, answer) = self.patch(call, &path, &body, account.etag).await?;
@@ -190,7 +222,8 @@ impl Link {
 
     /// The account that this session is of.
     async fn own_account(&mut self, call: &mut Call) -> Result<(Path, Document), BmcError> {
-        match self.accounts(call).await {
+        let user = self.address.user.clone();
+        match self.accounts(call, Some(&user)).await {
             // It shows nothing but the account itself, and says where that is.
             Err(error @ BmcError::PasswordChangeRequired { .. }) => {
                 let path = self.to_change.clone().ok_or(error)?;
@@ -217,7 +250,8 @@ impl Link {
         BmcError::NotApplied { addr: self.address.addr, what: NO_ACCOUNT, expected, seen }
     }
 
-    async fn accounts(&mut self, call: &mut Call) -> Result<Known, BmcError> {
+    /// All, or up to one of this name: a slow BMC has sixteen places of five seconds each.
+    async fn accounts(&mut self, call: &mut Call, upto: Option<&str>) -> Result<Known, BmcError> {
         let unsupported = BmcError::Unsupported { driver: DRIVER, capability: Capability::Accounts.as_str() };
         let Some(service) = self.root(call).await?.accounts.clone() else { return Err(unsupported) };
         let collection = self.get(call, &service).await?.link("Accounts").ok_or(unsupported)?;
@@ -226,7 +260,13 @@ impl Link {
         let (mut accounts, mut unread, mut broken) = (Vec::new(), None, None);
         for path in members {
             match self.get(call, &path).await {
-                Ok(account) => accounts.push((path, account)),
+                Ok(account) => {
+                    let is_it = upto.is_some() && account.text("UserName").as_deref() == upto;
+                    accounts.push((path, account));
+                    if is_it {
+                        break;
+                    }
+                }
                 // Some BMCs list slots that nobody has, and accounts that not everybody may read.
                 Err(BmcError::Http { status: 403 | 404, .. }) => {}
                 Err(error @ BmcError::Http { .. }) if error.is_transient() => unread = Some(error),
@@ -323,6 +363,53 @@ mod tests {
         assert_eq!(bmc.delete_account("old", soon).await, Ok(Removed::Gone));
         assert_eq!(*asked.lock().unwrap(), ["DELETE /A/1"]);
         hub.shutdown().await;
+    }
+
+    /// With accounts `a`, `u` (ours) and `z`, of which nobody can read one.
+    #[tokio::test(start_paused = true)]
+    async fn a_password_is_not_perhaps_changed_where_the_account_was_not_found() {
+        for (broken, set, asked_for) in [
+            ("GET /AS", None, 0),
+            ("GET /A", None, 0),
+            // Not ours, and one that is not asked for any more.
+            ("GET /A/1", Some(()), 1),
+            ("GET /A/3", Some(()), 1),
+            // Perhaps ours.
+            ("GET /A/2", None, 0),
+        ] {
+            let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+            let told = Arc::clone(&asked);
+            let hub = scripted::hub(move |request| {
+                told.lock().unwrap().push(request.to_owned());
+                let ok = |text: &str| Some((200, text.to_owned()));
+                match request {
+                    _ if request == broken => Some((503, "{}".to_owned())),
+                    "GET /redfish/v1/" => ok(
+                        r#"{"RedfishVersion": "1.15.0", "Systems": {"@odata.id": "/S"}, "AccountService": {"@odata.id": "/AS"}}"#,
+                    ),
+                    "GET /AS" => ok(r#"{"Accounts": {"@odata.id": "/A"}}"#),
+                    "GET /A" => {
+                        ok(r#"{"Members": [{"@odata.id": "/A/1"}, {"@odata.id": "/A/2"}, {"@odata.id": "/A/3"}]}"#)
+                    }
+                    "GET /A/1" => ok(r#"{"UserName": "a"}"#),
+                    "GET /A/2" => ok(r#"{"UserName": "u"}"#),
+                    "GET /A/3" => ok(r#"{"UserName": "z"}"#),
+                    "PATCH /A/2" => ok("{}"),
+                    _ => Some((404, "{}".to_owned())),
+                }
+            });
+            let soon = Deadline::after(Duration::from_secs(60));
+            let seen = hub.bmc(scripted::address()).set_password(&Secret::new("hunter3"), soon).await;
+            assert_eq!(seen.as_ref().ok().copied(), set, "{broken}: {seen:?}");
+            if let Err(error) = &seen {
+                assert!(error.was_not_begun() && error.is_transient(), "{broken}: {error}");
+            }
+            let asked = asked.lock().unwrap();
+            assert_eq!(asked.iter().filter(|one| one.starts_with("PATCH")).count(), asked_for, "{broken}");
+            assert!(!asked.iter().any(|one| one == "GET /A/3") || set.is_none(), "read on: {asked:?}");
+            drop(asked);
+            hub.shutdown().await;
+        }
     }
 
     /// As a BMC with the password of its label (DSP0266, "password change required").

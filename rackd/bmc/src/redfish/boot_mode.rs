@@ -71,8 +71,10 @@ impl Link {
         }
         let settings = match self.bios_settings(call).await {
             Ok(read) => read.settings,
-            // A link that leads nowhere is as good as none.
-            Err(BmcError::Unsupported { .. } | BmcError::Http { status: 404, .. }) => return Ok(None),
+            // A link that leads nowhere, or for which nobody has paid, is as good as none.
+            Err(BmcError::Unsupported { .. } | BmcError::Licence { .. } | BmcError::Http { status: 404, .. }) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         };
         let is = |setting: &BiosSetting| known.iter().find(|known| known.name == setting.name);
@@ -199,7 +201,10 @@ fn by_setting(known: &ModeSetting, setting: &BiosSetting) -> BootModeState {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::redfish::scripted;
     use crate::redfish::vendor::of_driver;
 
     fn system(boot: &serde_json::Value) -> Document {
@@ -225,6 +230,35 @@ mod tests {
                 assert_eq!(known.mode(known.word(Uefi)), Some(Uefi));
                 assert_eq!(known.mode(known.word(Bios)), Some(Bios));
             }
+        }
+    }
+
+    /// Supermicro's BIOS settings by Redfish are sold apart; the mode beside the boot override is not.
+    #[tokio::test(start_paused = true)]
+    async fn a_bios_that_wants_a_licence_is_told_and_the_mode_beside_the_boot_override_counts() {
+        for (id, licence) in [
+            ("SMC.1.0.OemLicenseNotPassed", "SFT-OOB-LIC or SFT-DCMS-SINGLE"),
+            ("IDRAC.2.8.LIC501", "iDRAC Enterprise"),
+            ("iLO.2.14.LicenseKeyRequired", "iLO Advanced"),
+        ] {
+            let hub = scripted::hub(move |request| {
+                let system = r#"{"PowerState": "On", "Bios": {"@odata.id": "/B"}, "Boot": {"BootSourceOverrideMode": "UEFI"}}"#;
+                Some(match request {
+                    "GET /redfish/v1/" => (200, scripted::ROOT.to_owned()),
+                    "GET /S" => (200, r#"{"Members": [{"@odata.id": "/S/1"}]}"#.to_owned()),
+                    "GET /S/1" => (200, system.to_owned()),
+                    "GET /B" => {
+                        let refusal = json!({ "error": { "@Message.ExtendedInfo": [{ "MessageId": id }] } });
+                        (403, refusal.to_string())
+                    }
+                    _ => (404, "{}".to_owned()),
+                })
+            });
+            let (bmc, soon) = (hub.bmc(scripted::address()), Deadline::after(Duration::from_secs(30)));
+            let refused = bmc.bios(soon).await.unwrap_err();
+            assert!(matches!(&refused, BmcError::Licence { licence: wants, .. } if *wants == licence), "{refused}");
+            assert_eq!(bmc.boot_mode(soon).await.unwrap().current, Some(BootMode::Uefi), "{id}");
+            hub.shutdown().await;
         }
     }
 

@@ -30,6 +30,9 @@ pub enum DialError {
     /// Not the certificate that is trusted; its SHA-256.
     #[error("certificate {0:?}")]
     Certificate([u8; 32]),
+    /// The certificate that is trusted, with a key that proves nothing: which.
+    #[error("{0}")]
+    WeakKey(String),
     /// TLS failed in another way.
     #[error("TLS: {0}")]
     Tls(String),

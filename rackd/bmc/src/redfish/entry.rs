@@ -1,5 +1,7 @@
 //! What log services and their entries say (DSP0268: LogService, LogEntry). Nothing in here fails.
 
+use std::cmp::Ordering;
+
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -51,6 +53,16 @@ pub(super) fn sort(events: &mut [BmcEvent]) {
     let timed = events.iter().all(|event| event.time.is_some());
     let number = |event: &BmcEvent| event.id.parse::<u64>().unwrap_or(u64::MAX);
     events.sort_by_key(|event| (event.time.filter(|_| timed), number(event)));
+}
+
+/// How two entries of a log stand to each other, by what [`sort`] goes by: the newer is the greater. Equal: nobody knows.
+pub(super) fn order(one: &BmcEvent, other: &BmcEvent) -> Ordering {
+    let times = one.time.zip(other.time).map(|(one, other)| one.cmp(&other));
+    let numbers = || {
+        let number = |event: &BmcEvent| event.id.parse::<u64>().ok();
+        number(one).zip(number(other)).map(|(one, other)| one.cmp(&other))
+    };
+    times.filter(|times| times.is_ne()).or_else(numbers).unwrap_or(Ordering::Equal)
 }
 
 /// Whether each is older than the one before it, or as old: then what comes behind them is older still.

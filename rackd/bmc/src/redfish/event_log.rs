@@ -1,6 +1,7 @@
 //! The event log of a machine (DSP0268: LogService), wherever the BMC keeps it.
 
-use std::collections::HashSet;
+use std::cmp::Ordering;
+use std::collections::{HashSet, VecDeque};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -37,6 +38,13 @@ struct Page {
     total: Option<u64>,
 }
 
+/// Entries that were read one by one.
+struct Linked {
+    events: Vec<BmcEvent>,
+    /// Why the rest is not; `None`: all are.
+    unread: Option<String>,
+}
+
 #[async_trait]
 impl EventLog for RedfishBmc {
     async fn event_log(&self, log: &str, last: usize, deadline: Deadline) -> Result<BmcEvents, BmcError> {
@@ -71,31 +79,24 @@ impl RedfishBmc {
         let (joined, log) = first.await?;
         let Log { service, logs, .. } = log;
         let log = service.text("Id").unwrap_or_default();
-        let (mut events, mut total, mut seen) = (Vec::new(), None, HashSet::new());
-        let mut warnings = Vec::new();
+        let (mut events, mut linked, mut total) = (Vec::new(), Vec::new(), None);
+        let (mut seen, mut warnings) = (HashSet::new(), Vec::new());
         let mut next = service.link("Entries");
         while let Some(path) = next.filter(|path| seen.insert(path.clone()) && seen.len() <= MOST_PAGES) {
             let place = path.as_str().to_owned();
             let page = self.call(deadline, move |link, call| Box::pin(link.page(call, path))).await;
-            // The first is the log; of those behind it one that is broken ends what can be told.
-            let page = if seen.len() == 1 {
-                page?
-            } else {
-                let mut broken = Vec::new();
-                let Some(page) = optional(page, &mut broken, &place)? else {
-                    let why = broken.join("; ");
+            // The first is the log; of those behind it one that is broken, or late, ends what can be told.
+            let page = match page {
+                Err(error) if seen.len() == 1 => return Err(error),
+                Err(error) => {
+                    let why = cut(error, &place, deadline)?;
                     foremost(&mut warnings, format!("{why}: the pages from there on are not read"));
                     break;
-                };
-                page
+                }
+                Ok(page) => page,
             };
             events.extend(page.events);
-            for batch in page.linked.chunks(BATCH) {
-                let batch = batch.to_vec();
-                let read = self.call(deadline, move |link, call| Box::pin(link.entries(call, batch))).await?;
-                events.extend(read.0);
-                read.1.into_iter().for_each(|warning| warn(&mut warnings, warning));
-            }
+            linked.extend(page.linked);
             if events.len() > MOST {
                 entry::sort(&mut events);
                 events.drain(..events.len() - MOST);
@@ -103,15 +104,88 @@ impl RedfishBmc {
             total = total.or(page.total);
             next = page.next;
             // Logs of some are of tens of thousands, and begin with the newest.
-            if events.len() >= last && entry::falls(&events) {
+            if events.len() >= last && entry::falls(&events) || linked.len() > MOST {
                 break;
             }
         }
-        let total = total.unwrap_or(0).max(events.len() as u64);
+        let count = (events.len() + linked.len()) as u64;
+        events.extend(self.newest(linked, last, &mut warnings, deadline).await?);
+        let total = total.unwrap_or(0).max(count);
         entry::sort(&mut events);
         events.drain(..events.len().saturating_sub(last));
         // No BMC says over Redfish that it lost some; a log that wraps does it all the time.
         Ok((joined, BmcEvents { events, total, overflow: false, log, logs, warnings }))
+    }
+
+    /// Of entries that are only linked as many of the newest as are wanted: each is a request. The first and the last say at which
+    /// end the newest are; where they do not, all are read. What the deadline cuts off is told.
+    async fn newest(
+        &self,
+        linked: Vec<Path>,
+        last: usize,
+        warnings: &mut Vec<String>,
+        deadline: Deadline,
+    ) -> Result<Vec<BmcEvent>, BmcError> {
+        let mut between = VecDeque::from(linked);
+        let ends: Vec<Path> = between.pop_front().into_iter().chain(between.pop_back()).collect();
+        if ends.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut read = self.linked(ends, warnings, deadline).await?.events;
+        let order = match read.as_slice() {
+            [first, last] => entry::order(first, last),
+            _ => Ordering::Equal,
+        };
+        let (wanted, oldest) = match order {
+            Ordering::Equal => (usize::MAX, None),
+            Ordering::Greater => (last, read.pop()),
+            Ordering::Less => {
+                between.make_contiguous().reverse();
+                (last, Some(read.remove(0)))
+            }
+        };
+        while read.len() < wanted && !between.is_empty() {
+            let room = BATCH.min(between.len()).min(wanted - read.len());
+            let batch = self.linked(between.drain(..room).collect(), warnings, deadline).await;
+            let unread = match batch {
+                Ok(Linked { events, unread: None }) => {
+                    read.extend(events);
+                    continue;
+                }
+                Ok(Linked { events, unread: Some(unread) }) => {
+                    read.extend(events);
+                    unread
+                }
+                Err(error) => cut(error, "Entries", deadline)?,
+            };
+            foremost(warnings, format!("{unread}: of those entries that are told one by one only {} are read", read.len()));
+            return Ok(read);
+        }
+        if between.is_empty() {
+            read.extend(oldest);
+        }
+        Ok(read)
+    }
+
+    async fn linked(
+        &self,
+        paths: Vec<Path>,
+        warnings: &mut Vec<String>,
+        deadline: Deadline,
+    ) -> Result<Linked, BmcError> {
+        let read = self.call(deadline, move |link, call| Box::pin(link.entries(call, paths))).await?;
+        read.1.into_iter().for_each(|warning| warn(warnings, warning));
+        Ok(read.0)
+    }
+}
+
+/// Why a log is told in part: what is broken behind its beginning, or took longer than anybody waits.
+fn cut(error: BmcError, place: &str, deadline: Deadline) -> Result<String, BmcError> {
+    let mut broken = Vec::new();
+    match optional::<()>(Err(error), &mut broken, place) {
+        Ok(_) => Ok(broken.join("; ")),
+        Err(error) if deadline.is_past() || error.is_transient() => Ok(format!("{place}: {error}")),
+        Err(error) => Err(error),
     }
 }
 
@@ -170,19 +244,22 @@ impl Link {
         &mut self,
         call: &mut Call,
         paths: Vec<Path>,
-    ) -> Result<(Vec<BmcEvent>, Vec<String>), BmcError> {
+    ) -> Result<(Linked, Vec<String>), BmcError> {
         let (mut events, mut warnings) = (Vec::with_capacity(paths.len()), Vec::new());
         for path in paths {
             match self.get(call, &path).await {
                 // Erased while we read.
                 Err(BmcError::Http { status: 404, .. }) => {}
+                Err(error) if call.deadline.is_past() && !events.is_empty() => {
+                    return Ok((Linked { events, unread: Some(error.to_string()) }, warnings));
+                }
                 read => {
                     let document = optional(read, &mut warnings, path.as_str())?;
                     events.extend(document.as_ref().map(entry::event));
                 }
             }
         }
-        Ok((events, warnings))
+        Ok((Linked { events, unread: None }, warnings))
     }
 
     async fn clear_log(&mut self, call: &mut Call, log: String) -> Result<(), BmcError> {
@@ -197,10 +274,69 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     use super::super::scripted;
     use super::*;
+
+    /// A log of `count` entries that are only linked, each of which takes five seconds; the newest is the first, or the last.
+    fn linked_log(count: u64, newest_first: bool) -> (crate::redfish::RedfishHub, Arc<Mutex<Vec<u64>>>) {
+        let asked: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let told = Arc::clone(&asked);
+        let hub = scripted::slow_hub(Duration::from_secs(5), move |request| {
+            let body = match request {
+                "GET /redfish/v1/" => scripted::ROOT.to_owned(),
+                "GET /S" => r#"{"Members": [{"@odata.id": "/S/1"}]}"#.to_owned(),
+                "GET /S/1" => r#"{"PowerState": "On", "LogServices": {"@odata.id": "/L"}}"#.to_owned(),
+                "GET /L" => r#"{"Members": [{"@odata.id": "/L/1"}]}"#.to_owned(),
+                "GET /L/1" => {
+                    r#"{"Id": "SEL", "LogEntryType": "SEL", "Entries": {"@odata.id": "/E"}}"#.to_owned()
+                }
+                "GET /E" => {
+                    let all = (1..=count).map(|n| if newest_first { count + 1 - n } else { n });
+                    let all: Vec<_> = all.map(|n| format!(r#"{{"@odata.id": "/E/{n}"}}"#)).collect();
+                    format!(r#"{{"Members": [{}]}}"#, all.join(","))
+                }
+                entry => {
+                    let number: u64 = entry.strip_prefix("GET /E/")?.parse().ok()?;
+                    told.lock().unwrap().push(number);
+                    let (hour, minute) = (number / 60, number % 60);
+                    format!(
+                        r#"{{"Id": "{number}", "Message": "m", "Created": "2026-11-30T{hour:02}:{minute:02}:00Z"}}"#
+                    )
+                }
+            };
+            Some((200, body))
+        });
+        (hub, asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_log_of_links_those_are_read_that_are_wanted_and_those_told_that_there_was_time_for() {
+        for newest_first in [false, true] {
+            for (last, seconds, requests, warns) in [
+                (10, 300, Some(11), false),
+                (1, 300, Some(2), false),
+                // The way to the log takes half a minute, and each entry five seconds.
+                (100, 100, None, true),
+            ] {
+                let (hub, asked) = linked_log(1000, newest_first);
+                let deadline = Deadline::after(Duration::from_secs(seconds));
+                let log = hub.bmc(scripted::address()).event_log(last, deadline).await.unwrap();
+                let ids: Vec<u64> = log.events.iter().map(|event| event.id.parse().unwrap()).collect();
+                let asked = asked.lock().unwrap().clone();
+                match requests {
+                    Some(requests) => assert_eq!((ids.len(), asked.len()), (last, requests), "{asked:?}"),
+                    None => assert!((4..last).contains(&ids.len()), "{ids:?}"),
+                }
+                let newest: Vec<u64> = (1001 - ids.len() as u64..=1000).collect();
+                assert_eq!((ids, log.total), (newest, 1000), "{newest_first} {last}");
+                assert_eq!(!log.warnings.is_empty(), warns, "{:?}", log.warnings);
+                hub.shutdown().await;
+            }
+        }
+    }
 
     /// Entries that are only linked, and a second page.
     #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@
 //! Our own small client rather than a generated one: BMCs in the field leave out what schemas require, and each
 //! capability needs a dozen properties. What is read from where is said in the last of these.
 
+mod account_ways;
 mod accounts;
 mod address;
 mod bios;

@@ -77,6 +77,11 @@ impl Failed {
             }
             (Self::Dial(DialError::Connect(error)), _) => no_connection(error.to_string()),
             (Self::Dial(DialError::Tls(seen)), _) => BmcError::Tls { addr, seen },
+            // No advice to do without TLS, and so to tell the password to everybody.
+            (Self::Dial(DialError::WeakKey(seen)), _) => {
+                let expected = "a certificate with a key that proves who it is";
+                BmcError::bad_answer(addr, format!("{request} over https"), expected, &seen)
+            }
             (Self::Dial(DialError::Certificate(seen)), _) => {
                 let seen = seen.iter().map(|byte| format!("{byte:02x}")).collect();
                 let pinned = address.trust != Trust::Nothing;

@@ -34,6 +34,8 @@ pub(super) struct Vendor {
     /// What leads from a login over SSH to the console, where the system does not say; empty: a login does. HPE's iLO scripting
     /// guide, "Virtual Serial Port"; Dell's RACADM guide, "console com2".
     pub(super) console_entry: &'static str,
+    /// Where below the manager attributes `Users.N.…` say what an account may do over IPMI, by generation: its role says nothing of it.
+    pub(super) user_attributes: &'static [&'static str],
     /// Whether the update service itself tells how far an update is, instead of a task.
     pub(super) update_state: bool,
 }
@@ -84,6 +86,7 @@ const PLAIN: Vendor = Vendor {
     boot_sources: &[],
     profiles: false,
     console_entry: "",
+    user_attributes: &[],
     update_state: false,
 };
 
@@ -96,7 +99,7 @@ const PLAIN_MODES: &[ModeSetting] = &[
 ];
 
 /// HPE's iLO 4 (`Hp`), 5 and 6 (`Hpe`): its Redfish reference, HpeiLOVirtualMedia, HpeServerBootSettings and HpeiLOUpdateServiceExt. Dell's iDRAC
-/// 8, 9 and 10: its Redfish API guide, OemManager, DellJob, DellBootSources.
+/// 8, 9 and 10: its Redfish API guide, OemManager, DellJob, DellBootSources, DellAttributes.
 const VENDORS: &[Vendor] = &[
     Vendor {
         driver: "ilo",
@@ -109,6 +112,7 @@ const VENDORS: &[Vendor] = &[
         boot_sources: &[],
         profiles: false,
         console_entry: "vsp",
+        user_attributes: &[],
         update_state: true,
     },
     Vendor {
@@ -122,6 +126,7 @@ const VENDORS: &[Vendor] = &[
         boot_sources: &["Dell", "DELL"],
         profiles: true,
         console_entry: "console com2",
+        user_attributes: &["Oem/Dell/DellAttributes/iDRAC.Embedded.1", "Attributes"],
         update_state: false,
     },
 ];
@@ -143,8 +148,13 @@ pub(super) fn soft_off(manager: &Document) -> Duration {
     PRODUCTS.iter().find(is_it).map_or(Duration::ZERO, |product| product.soft_off)
 }
 
-/// Message ids that say that a licence is missing (HPE's iLO registry), and what would help.
-pub(super) const LICENCES: &[(&str, &str)] = &[("LicenseKeyRequired", "iLO Advanced")];
+/// Message ids that say that a licence is missing, and what would help: HPE's iLO registry, Supermicro's (in its Base registry or `SMC`;
+/// its BMC user's guide has what either key opens), and Dell's (`IDRAC.2.8.LIC501`, as its own Ansible modules look for).
+pub(super) const LICENCES: &[(&str, &str)] = &[
+    ("LicenseKeyRequired", "iLO Advanced"),
+    ("OemLicenseNotPassed", "SFT-OOB-LIC or SFT-DCMS-SINGLE"),
+    ("LIC501", "iDRAC Enterprise"),
+];
 
 /// Message ids that say that a job of the same kind runs, so that no other is begun (Dell's message registry).
 pub(super) const AT_WORK: &[&str] = &["RAC0679"];

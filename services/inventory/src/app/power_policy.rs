@@ -1,6 +1,6 @@
 //! Whose power is to be put back: pure, but for the one read.
 
-use super::{App, error};
+use super::{App, error, state};
 use farrier_proto::inventory::{BmcHealth, Node, Observation, PowerPolicy, PowerToKeep};
 use farrier_proto::types::PowerState;
 use farrier_runtime::time::millis;
@@ -23,7 +23,10 @@ fn to_keep(node: &Node, seen: &Observation) -> Option<PowerToKeep> {
         .as_ref()
         .is_some_and(|time| node.update_time.as_ref().is_none_or(|written| millis(written) < millis(time)));
     let known = seen.bmc_health() == BmcHealth::Ok && seen.power_differs;
-    (at_rest && wanted && since && known && node.power_state() != seen.power_state()).then(|| PowerToKeep {
+    // A machine whose last work failed may be half written, or somebody's that was to be erased: nobody but a person switches it on.
+    let has_failed = state::read(node.state()).is_failed();
+    let safe = !has_failed || node.power_state() == PowerState::Off;
+    (at_rest && wanted && since && known && safe && node.power_state() != seen.power_state()).then(|| PowerToKeep {
         node: node.name.clone(),
         left: node.power_state,
         seen: seen.power_state,
@@ -34,6 +37,7 @@ fn to_keep(node: &Node, seen: &Observation) -> Option<PowerToKeep> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use farrier_proto::types::ProvisionState;
     use farrier_runtime::time::timestamp;
 
     #[test]
@@ -64,6 +68,14 @@ mod tests {
             Node { update_time: Some(timestamp(2000)), ..node.clone() },
         ] {
             assert_eq!(to_keep(&other, &seen), None, "{other:?}");
+        }
+        // Nobody but a person switches a machine on whose last work failed; off it may be put.
+        for state in [ProvisionState::DeployFailed, ProvisionState::CleanFailed, ProvisionState::ServiceFailed] {
+            let failed = Node { state: state.into(), ..node.clone() };
+            assert_eq!(to_keep(&failed, &seen), None, "{state:?}");
+            let off = Node { power_state: PowerState::Off.into(), ..failed };
+            let seen_on = Observation { power_state: PowerState::On.into(), ..seen.clone() };
+            assert_eq!(to_keep(&off, &seen_on).map(|kept| kept.left()), Some(PowerState::Off), "{state:?}");
         }
         for other in [
             Observation { power_differs: false, ..seen.clone() },

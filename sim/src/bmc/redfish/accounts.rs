@@ -5,12 +5,18 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::changes::{Outcome, bad};
-use super::personality::dress;
+use super::personality::{Personality, dress};
 use super::resources::{View, collection, link, refusal};
-use crate::bmc::accounts::{Account, Accounts, SLOTS};
+use crate::bmc::accounts::{Account, Accounts, NO_ACCESS, SLOTS};
 
 pub(super) const SERVICE: &str = "/redfish/v1/AccountService";
 pub(super) const ACCOUNTS: &str = "/redfish/v1/AccountService/Accounts";
+/// Of Dell: what users may do over IPMI (its iDRAC attribute registry, `Users.N.…`). Firmware before 4.40 has it at `Attributes`.
+pub(super) const ATTRIBUTES: &str =
+    "/redfish/v1/Managers/iDRAC.Embedded.1/Oem/Dell/DellAttributes/iDRAC.Embedded.1";
+/// Dell's words for levels.
+const LEVELS: &[(&str, u8)] =
+    &[("Administrator", 4), ("Operator", 3), ("User", 2), ("No Access", NO_ACCESS)];
 /// Roles and the IPMI privileges that they are.
 const ROLES: &[(&str, u8)] = &[("Administrator", 4), ("Operator", 3), ("ReadOnly", 2)];
 /// Bytes of a password; IPMI takes no longer ones.
@@ -53,8 +59,58 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
     })
 }
 
-/// PATCH of an account.
-pub(super) fn change(accounts: &Accounts, id: &str, body: &Value) -> Outcome {
+/// Whether a PATCH there is one of accounts.
+pub(super) fn takes(path: &str) -> bool {
+    path.starts_with(ACCOUNTS) || path == ATTRIBUTES
+}
+
+/// PATCH of an account, or of what Dell keeps apart from it.
+pub(super) fn patch(accounts: &Accounts, path: &str, body: &Value) -> Option<Outcome> {
+    if path == ATTRIBUTES {
+        return Some(change_attributes(accounts, body));
+    }
+    Some(change(accounts, path.strip_prefix(ACCOUNTS)?.trim_start_matches('/'), body))
+}
+
+/// The resource that has them.
+pub(super) fn attributes(accounts: &Accounts) -> Value {
+    let mut attributes = serde_json::Map::new();
+    for (id, account) in accounts.taken() {
+        let level = LEVELS.iter().find(|(_, level)| *level == account.over_ipmi).map(|(word, _)| *word);
+        attributes.insert(format!("Users.{id}.IpmiLanPrivilege"), json!(level));
+    }
+    json!({
+        "@odata.id": ATTRIBUTES, "@odata.type": "#DellAttributes.v1_0_0.DellAttributes", "Id": "iDRAC.Embedded.1",
+        "Name": "OEMAttributeRegistry", "AttributeRegistry": "ManagerAttributeRegistry.v1_0_0", "Attributes": attributes,
+    })
+}
+
+fn change_attributes(accounts: &Accounts, body: &Value) -> Outcome {
+    let wanted = body.get("Attributes").and_then(Value::as_object);
+    for (name, value) in wanted.ok_or_else(|| bad("PropertyMissing", "Attributes is required"))? {
+        let unknown = || bad("PropertyUnknown", &format!("there is no {name}"));
+        let (id, what) =
+            name.strip_prefix("Users.").and_then(|rest| rest.split_once('.')).ok_or_else(unknown)?;
+        let id = id.parse().ok().filter(|id| accounts.slot(*id).flatten().is_some()).ok_or_else(unknown)?;
+        match what {
+            "IpmiLanPrivilege" => {
+                let level = LEVELS.iter().find(|(word, _)| value.as_str() == Some(word));
+                let (_, level) = level.ok_or_else(|| bad("PropertyValueNotInList", "no such level"))?;
+                let set = |slot: &mut Option<Account>| {
+                    if let Some(account) = slot {
+                        account.over_ipmi = *level;
+                    }
+                };
+                accounts.change(id, set).ok_or_else(unknown)?;
+            }
+            "SolEnable" if matches!(value.as_str(), Some("Enabled" | "Disabled")) => {}
+            _ => return Err(unknown()),
+        }
+    }
+    Ok(())
+}
+
+fn change(accounts: &Accounts, id: &str, body: &Value) -> Outcome {
     let Some(properties) = body.as_object() else { return Err(bad("MalformedJSON", "expected an object")) };
     let missing = || (StatusCode::NOT_FOUND, refusal("ResourceMissingAtURI", "there is no such account"));
     let id: usize = id.parse().map_err(|_| missing())?;
@@ -72,14 +128,22 @@ pub(super) fn change(accounts: &Accounts, id: &str, body: &Value) -> Outcome {
 }
 
 /// POST of a new one: where it is.
-pub(super) fn create(accounts: &Accounts, body: &Value) -> Result<(String, Value), (StatusCode, Value)> {
-    let mut account = Account { name: String::new(), password: Secret::new(""), privilege: 2, enabled: true };
+pub(super) fn create(
+    accounts: &Accounts,
+    of: Personality,
+    body: &Value,
+) -> Result<(String, Value), (StatusCode, Value)> {
+    let (name, password) = (String::new(), Secret::new(""));
+    let mut account = Account { name, password, privilege: 2, over_ipmi: NO_ACCESS, enabled: true };
     for name in ["UserName", "Password", "RoleId"] {
         let value = body.get(name).ok_or_else(|| bad("PropertyMissing", &format!("{name} is required")))?;
         set(&mut account, name, value)?;
     }
     if let Some(enabled) = body.get("Enabled") {
         set(&mut account, "Enabled", enabled)?;
+    }
+    if of != Personality::Idrac {
+        account.over_ipmi = account.privilege;
     }
     if accounts.taken().iter().any(|(_, one)| one.name == account.name) {
         return Err(bad("ResourceAlreadyExists", "there is an account of this name"));

@@ -82,6 +82,9 @@ pub(super) fn get(view: &View<'_>, path: &str) -> Option<Value> {
     if path.starts_with(accounts::SERVICE) {
         return accounts::get(view, path);
     }
+    if path == accounts::ATTRIBUTES && view.config.personality == Personality::Idrac {
+        return Some(accounts::attributes(view.accounts));
+    }
     if path.starts_with(update::SERVICE) {
         return update::get(view, path);
     }

@@ -181,7 +181,7 @@ impl Service {
             }
             Method::PATCH
                 if path.starts_with("/redfish/v1/Systems/")
-                    || path.starts_with(accounts::ACCOUNTS)
+                    || accounts::takes(path)
                     || path.contains("/VirtualMedia/")
                     || path.contains("/EthernetInterfaces/") =>
             {
@@ -198,9 +198,8 @@ impl Service {
                     _ => {}
                 }
                 let body = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
-                if let Some(account) = path.strip_prefix(accounts::ACCOUNTS) {
-                    let id = account.trim_start_matches('/');
-                    return Reply::of(accounts::change(&self.config.accounts, id, &body));
+                if let Some(changed) = accounts::patch(&self.config.accounts, path, &body) {
+                    return Reply::of(changed);
                 }
                 if path.ends_with("/Bios/Settings") {
                     return self.change_bios(&body);
@@ -242,7 +241,7 @@ impl Service {
             }
             Method::POST if path == accounts::ACCOUNTS => {
                 let body = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
-                match accounts::create(&self.config.accounts, &body) {
+                match accounts::create(&self.config.accounts, self.config.personality, &body) {
                     Ok((location, account)) => Reply {
                         status: StatusCode::CREATED,
                         body: Some(account),
