@@ -2,6 +2,7 @@
 //!
 //! Sessions come and go; this stays. It knows nothing of streams: a session hands over commands and
 //! watches the [`Ledger`].
+use crate::Last;
 use crate::commands::{CommandError, Context, Progress, execute};
 use farrier_proto::agent::session_request::{self, Failure, result::Outcome};
 use farrier_proto::agent::session_response::Command;
@@ -25,8 +26,8 @@ pub(crate) enum Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     entries: BTreeMap<String, Entry>,
-    /// Id of a PowerOff that was carried out, as far as a program can before it ends.
-    pub(crate) power_off: Option<String>,
+    /// Id of a PowerOff or a Restart that was carried out, as far as a program can before it ends.
+    pub(crate) last: Option<(String, Last)>,
 }
 
 impl Ledger {
@@ -94,7 +95,7 @@ async fn work(
 ) {
     while let Some((id, command)) = inbox.recv().await {
         let what = name(&command);
-        let is_power_off = matches!(command, Command::PowerOff(_));
+        let last = last(&command);
         tracing::info!(command = what, "started");
         let started = tokio::time::Instant::now();
         let outcome = match run(&context, &ledger, &url, &id, command).await {
@@ -109,8 +110,8 @@ async fn work(
         };
         let result = session_request::Result { command_id: id.clone(), outcome: Some(outcome) };
         ledger.send_modify(|ledger| {
-            if is_power_off {
-                ledger.power_off = Some(id.clone());
+            if let Some(last) = last {
+                ledger.last = Some((id.clone(), last));
             }
             ledger.entries.insert(id, Entry::Finished(Box::new(result)));
         });
@@ -192,5 +193,15 @@ fn name(command: &Command) -> &'static str {
         Command::SetBootEntry(_) => "SetBootEntry",
         Command::Erase(_) => "Erase",
         Command::PowerOff(_) => "PowerOff",
+        Command::Restart(_) => "Restart",
+    }
+}
+
+/// What the agent does with its machine after it, where it is the last one.
+fn last(command: &Command) -> Option<Last> {
+    match command {
+        Command::PowerOff(_) => Some(Last::PowerOff),
+        Command::Restart(_) => Some(Last::Restart),
+        _ => None,
     }
 }

@@ -44,7 +44,7 @@ pub enum Ended {
     Shutdown,
     /// rackd asked for it, or knows nothing of this boot of a node: [`Machine::power_off`] was called.
     PoweredOff,
-    /// rackd knows nothing of this boot of a machine that nobody described, for longer than
+    /// rackd asked for it, or knows nothing of this boot of a machine that nobody described, for longer than
     /// [`limits::Limits::unknown_patience`]: [`Machine::restart`] was called.
     Restarted,
 }
@@ -83,12 +83,12 @@ async fn serve(machine: Arc<dyn Machine>, config: Config) -> Last {
     let last = tokio::select! {
         last = link.run() => last,
         // rackd may have read the answer and gone before we saw the stream end.
-        () = async {
-            if ledger.wait_for(|l| l.power_off.is_some()).await.is_err() {
-                std::future::pending::<()>().await;
-            }
+        last = async {
+            let known = ledger.wait_for(|l| l.last.is_some()).await.ok().and_then(|l| l.last.as_ref().map(|(_, last)| *last));
+            let Some(last) = known else { std::future::pending().await };
             sleep(grace).await;
-        } => Last::PowerOff,
+            last
+        } => last,
     };
     loop {
         tracing::info!(?last, "the agent ends");

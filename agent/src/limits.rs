@@ -32,7 +32,7 @@ pub struct Limits {
     pub reconnect_max: Duration,
     /// For Register and for the session to open.
     pub call_timeout: Duration,
-    /// From the moment the answer to PowerOff is known: then the machine goes off, heard or not.
+    /// From the moment the answer to PowerOff or Restart is known: then the machine does it, heard or not.
     pub power_off_grace: Duration,
     /// Of a rackd that does not know this boot's token, from the first answer that says so: nobody waits for this ramdisk, and
     /// the machine is switched off, or started again when nobody has described it. Longer than whoever ended its task needs to

@@ -85,7 +85,7 @@ impl Link {
                     unknown_since = None;
                 }),
                 Some(der) => match self.session(der).await {
-                    Ok(()) => return Last::PowerOff,
+                    Ok(last) => return last,
                     Err(error) => {
                         let unknown = matches!(&error, Broken::Refused(s)
                             if matches!(s.code(), Code::Unauthenticated | Code::PermissionDenied));
@@ -156,8 +156,8 @@ impl Link {
         Ok(response.certificate_der)
     }
 
-    /// One stream. `Ok` means: switch the machine off now.
-    async fn session(&self, certificate: &[u8]) -> Result<(), Broken> {
+    /// One stream. `Ok` means: now.
+    async fn session(&self, certificate: &[u8]) -> Result<Last, Broken> {
         let hello = Hello { boot_id: self.context.machine.boot_id(), hardware: Some(self.hardware().await?) };
         let channel = channel(&self.config.url, &self.config.ca, Some((&self.key, certificate)))?;
         let mut client = AgentServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -177,7 +177,7 @@ impl Link {
         &self,
         mut commands: Streaming<SessionResponse>,
         outbox: mpsc::Sender<SessionRequest>,
-    ) -> Result<(), Broken> {
+    ) -> Result<Last, Broken> {
         let mut ledger = self.executor.ledger();
         ledger.mark_changed();
         // Commands of this stream that are not answered yet, each with what was last told.
@@ -199,12 +199,12 @@ impl Link {
                 }
                 changed = ledger.changed() => {
                     changed.map_err(|_| Broken::Closed)?;
-                    // Our last word is the answer to PowerOff, on whichever stream rackd asks for it.
+                    // Our last word is the answer to PowerOff or Restart, on whichever stream rackd asks for it.
                     let (news, last_word) = {
                         let ledger = ledger.borrow_and_update();
                         let news: Vec<Entry> =
                             asked.keys().filter_map(|id| ledger.entry(id).cloned()).collect();
-                        (news, ledger.power_off.as_ref().is_some_and(|id| asked.contains_key(id)))
+                        (news, ledger.last.as_ref().filter(|(id, _)| asked.contains_key(id)).map(|(_, last)| *last))
                     };
                     for entry in news {
                         match entry {
@@ -222,8 +222,9 @@ impl Link {
                             }
                         }
                     }
-                    if last_word {
-                        return self.say_goodbye(commands, outbox).await;
+                    if let Some(last) = last_word {
+                        self.say_goodbye(commands, outbox).await;
+                        return Ok(last);
                     }
                 }
             }
@@ -231,16 +232,15 @@ impl Link {
     }
 
     /// Ends our half of the stream and waits until rackd ends its half, which it does after it has read
-    /// the answer to PowerOff.
+    /// our last word.
     async fn say_goodbye(
         &self,
         mut commands: Streaming<SessionResponse>,
         outbox: mpsc::Sender<SessionRequest>,
-    ) -> Result<(), Broken> {
+    ) {
         drop(outbox);
         let drained = async { while let Some(Ok(_)) = commands.next().await {} };
         let _ = timeout(self.context.limits.power_off_grace, drained).await;
-        Ok(())
     }
 }
 

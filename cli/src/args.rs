@@ -6,6 +6,7 @@ use crate::output::Format;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Provisions physical servers: sites, racks, nodes, images, instances.
 #[derive(Debug, Parser)]
@@ -162,6 +163,14 @@ pub fn key_value(text: &str) -> Result<(String, String), String> {
 pub fn count(text: &str, what: &str, least: i32) -> Result<i32, String> {
     let number = text.trim().parse::<i32>().ok().filter(|number| *number >= least);
     number.ok_or_else(|| format!("expected a whole number of {what}, {least} or more"))
+}
+
+/// Reads a length of time: a whole number and its unit, `90s`, `15m`, `12h` or `30d`.
+pub fn length_of_time(text: &str) -> Result<Duration, String> {
+    let unit = |suffix| text.trim().strip_suffix(suffix)?.parse::<u64>().ok();
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+    let seconds = units.into_iter().find_map(|(suffix, seconds)| unit(suffix)?.checked_mul(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| "expected a length of time such as 12h or 30d".to_owned())
 }
 
 const AFTER_HELP: &str = "\

@@ -499,3 +499,24 @@ async fn a_call_to_a_server_that_hangs_ends_at_its_deadline() {
     let error = answer.expect("the deadline ends the call").unwrap_err();
     assert!(error.to_lowercase().contains("timeout"), "{error}");
 }
+
+/// A ramdisk's clock is set by what rackd said before its machine started, and rackd may have started since.
+#[test]
+fn what_is_backdated_is_good_since_its_authority_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut old = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    old.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    (old.not_before, old.not_after) = (rcgen::date_time_ymd(2020, 2, 1), rcgen::date_time_ymd(2120, 2, 1));
+    std::fs::write(dir.path().join("ca.pem"), old.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(dir.path().join("ca.key"), key.serialize_pem()).unwrap();
+    let ca = Authority::load(dir.path()).unwrap();
+    let from = |issued: Issued| {
+        let credentials = Credentials::from_pem(&issued.cert_pem, &issued.key_pem, ca.cert_pem()).unwrap();
+        credentials.validity().from
+    };
+    let rack = Identity::Rack("r1".to_owned());
+    let began = std::time::UNIX_EPOCH + Duration::from_secs(1_580_515_200);
+    assert_eq!(from(ca.issue_backdated(&rack, HOUR).unwrap()), began);
+    assert!(from(ca.issue(&rack, &[], HOUR).unwrap()) > began);
+}

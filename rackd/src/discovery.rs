@@ -1,5 +1,5 @@
 //! Machines that nobody described: one that asks to boot gets the ramdisk, says what it is made of, and is switched off.
-//! Inventory keeps it as discovered until somebody accepts it.
+//! Inventory keeps it as discovered until somebody accepts it. One that turns out to be a node's goes on to its disk instead.
 //!
 //! Whether a machine is unknown is inventory's word, asked for each boot: a node without a task is unknown here too. So
 //! without the centre nothing is discovered; what was found meanwhile is told when it is back, also by a rackd that started
@@ -19,7 +19,7 @@ use boots::Boots;
 use farrier_identity::client::{Expect, channel_with_deadline};
 use farrier_identity::{Credentials, Identity};
 use farrier_netboot::{BootEntry, BootEvent, EventKind, Lease, LeaseKind, MacAddr};
-use farrier_proto::agent::session_response::{Command, Inspect, PowerOff};
+use farrier_proto::agent::session_response::{Command, Inspect, PowerOff, Restart};
 use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
 use farrier_proto::inventory::{
     GivenAddress, ReportMachineRequest, SightMachineRequest, SightMachineResponse,
@@ -324,10 +324,11 @@ async fn serve(rack: &Rack, mac: MacAddr) {
         return;
     }
     let Some(token) = rack.discovery.found.new_token(mac) else { return };
+    let goes_on = rack.discovery.found.goes_on(mac);
     let hostname = mac.hyphenated();
     for network in rack.discovery.found.networks(mac) {
         let Some(segment) = rack.provisioning_named(&network) else { continue };
-        let serve = Serve::Ramdisk { token: &token };
+        let serve = if goes_on { Serve::LocalDisk } else { Serve::Ramdisk { token: &token } };
         let served = rack.publish(&machine(rack, mac), &hostname, Place::In(segment), &serve).await;
         if let Err(error) = served {
             // It takes no place from others, and begins when it asks again.
@@ -338,7 +339,7 @@ async fn serve(rack: &Rack, mac: MacAddr) {
     }
 }
 
-/// Its ramdisk is there: inventory is told, and it is switched off. One that was here before is told of where nobody is at it,
+/// Its ramdisk is there: inventory is told, and it is switched off, unless it turns out to be a node's. One that was here before is told of where nobody is at it,
 /// because this rackd has started since.
 pub(crate) fn registered(rack: &Arc<Rack>, mac: MacAddr, used: TokenUse, hardware: Option<Hardware>) {
     let Some(inventory) = rack.discovery.inventory.clone() else { return };
@@ -390,7 +391,7 @@ async fn inspect(rack: &Rack, mac: MacAddr) {
 async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr) {
     inspect(rack, mac).await;
     crash::point("discovery", "inspected");
-    let mut kept = None;
+    let (mut kept, mut owner) = (None, None);
     for attempt in 1..=ATTEMPTS {
         let hardware = rack.discovery.found.said(mac);
         let request = report(rack, mac, hardware);
@@ -398,6 +399,7 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
             Ok(answer) => {
                 let answer = answer.into_inner();
                 tracing::info!(%mac, machine = answer.machine, node.id = answer.node, "machine discovered");
+                owner = answer.has_owner.then_some(answer.node);
                 unreported::blocking(&rack.discovery.unreported, move |all| all.forget(mac)).await;
                 break;
             }
@@ -427,21 +429,45 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
             }
         }
     }
-    if let Some(agent) = rack.discovery.found.agent(mac) {
-        let order = async {
-            let outcome = agent.command("off", Command::PowerOff(PowerOff {}), |_| {}, |_| {}).await;
-            agent.hang_up();
-            outcome
-        };
-        match tokio::time::timeout(OFF, order).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(failure)) => tracing::warn!(%mac, why = failure.message, "a discovered machine stays on"),
-            Err(_) => tracing::warn!(%mac, "a discovered machine does not answer, and may stay on"),
+    match owner {
+        Some(node) => go_on(rack, mac, &node).await,
+        None => {
+            let order = last_order(rack, mac, "off", Command::PowerOff(PowerOff {}));
+            match tokio::time::timeout(OFF, order).await {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => tracing::warn!(%mac, why, "a discovered machine stays on"),
+                Err(_) => tracing::warn!(%mac, "a discovered machine does not answer, and may stay on"),
+            }
+            rack.discovery.found.end(mac);
+            unpublish(rack, mac);
         }
     }
-    rack.discovery.found.end(mac);
-    unpublish(rack, mac);
     keep_boot(rack, mac).await;
+}
+
+/// A machine that asked to boot by an interface which is no port of its node: what that runs is on its disk, and it goes on to it.
+/// `node`: empty where it is not clear whose it is.
+async fn go_on(rack: &Rack, mac: MacAddr, node: &str) {
+    tracing::warn!(%mac, node.id = node, "a machine that was discovered is a node's, or may be: it starts again, and has its disk to boot");
+    rack.discovery.found.go_on(mac, Instant::now());
+    // Before it asks again.
+    serve(rack, mac).await;
+    let order = last_order(rack, mac, "restart", Command::Restart(Restart {}));
+    match tokio::time::timeout(OFF, order).await {
+        Ok(Ok(())) => {}
+        // An older ramdisk does not know it. One that nobody knows starts again by itself, after minutes.
+        Ok(Err(why)) => tracing::info!(%mac, why, "a node's machine does not start again at once"),
+        Err(_) => tracing::warn!(%mac, "a node's machine does not answer, and may stay where it is"),
+    }
+    rack.discovery.found.dismiss(mac);
+}
+
+/// What came of it, as far as its agent is there: that leaves at once.
+async fn last_order(rack: &Rack, mac: MacAddr, id: &str, order: Command) -> Result<(), String> {
+    let Some(agent) = rack.discovery.found.agent(mac) else { return Ok(()) };
+    let outcome = agent.command(id, order, |_| {}, |_| {}).await;
+    agent.hang_up();
+    outcome.map(drop).map_err(|failure| failure.message)
 }
 
 /// Whatever becomes of this rackd, it is told.

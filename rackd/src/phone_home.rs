@@ -4,12 +4,13 @@
 use crate::rack::Rack;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use farrier_netboot::Artifact;
+use farrier_netboot::{Artifact, EventKind};
 use serde::Deserialize;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,17 +55,36 @@ struct Signature {
 
 async fn image(
     State(rack): State<Arc<Rack>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(manifest): Path<String>,
     Query(query): Query<Signature>,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
+    // In the boot trace of the machine whose agent asks: the rest of the URL is a secret, and so is none of this.
+    let tell = |status: StatusCode, why: &str| {
+        let name = manifest.chars().filter(char::is_ascii_hexdigit).take(DIGITS).collect();
+        let kind = EventKind::HttpFailed { status: status.as_u16(), name };
+        rack.netboot.tell(peer.ip(), kind, format!("to {}: {why}", peer.ip()));
+    };
     if !rack.signer.check(&manifest, query.expires, &query.signature) {
-        return (StatusCode::FORBIDDEN, "this URL is not signed by this rack, or has expired\n")
-            .into_response();
+        const WHY: &str = "this URL is not signed by this rack, or has expired";
+        tell(StatusCode::FORBIDDEN, WHY);
+        return (StatusCode::FORBIDDEN, format!("{WHY}\n")).into_response();
     }
     let Some(path) = rack.cache.path(&manifest) else {
-        return (StatusCode::NOT_FOUND, "this image is not in the rack's cache\n").into_response();
+        const WHY: &str = "this image is not in the rack's cache";
+        tell(StatusCode::NOT_FOUND, WHY);
+        return (StatusCode::NOT_FOUND, format!("{WHY}\n")).into_response();
     };
-    farrier_netboot::http::respond(Artifact::File(path), &method, &headers, |_| ()).await
+    let netboot = rack.netboot.clone();
+    let on_sent = move |bytes| netboot.count_sent("image", bytes);
+    let answer = farrier_netboot::http::respond(Artifact::File(path), &method, &headers, on_sent).await;
+    if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+        tell(answer.status(), "expected a range of the image, saw one beyond it");
+    }
+    answer
 }
+
+/// Of an image's digest, SHA-256.
+const DIGITS: usize = 64;

@@ -8,6 +8,7 @@ use farrier_sim::bmc::PowerState;
 use farrier_sim::lab::Service;
 use farrier_sim::pretend::{Event, PretendOptions};
 use serde_json::Value;
+use std::fs::File;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,8 +134,12 @@ async fn a_restart_of_rackd_strands_no_machine_that_is_being_discovered() {
     within(&site, "nothing is left of it on disk", gone).await;
 
     // With a disk that has lost it, the machine starts again by itself, asks anew, and is found.
-    let mac = site.nodes[0].mac_address();
-    site.installation.farrier(&["discovered", "forget", &mac]).unwrap();
+    let forget = |args: &[&str]| {
+        site.installation.farrier(&[&["discovered", "forget"], args].concat()).unwrap();
+        listed(&site).len()
+    };
+    assert_eq!(forget(&["--rack", "r", "--older-than", "30d"]), 1, "it was seen just now");
+    assert_eq!(forget(&["--rack", "r", "--older-than", "0s", "--yes"]), 0);
     site.installation.restart_with(Service::Rackd, &crash).await.unwrap();
     site.nodes[0].switch_on().await;
     site.installation.wait_ended(Service::Rackd).await.unwrap();
@@ -144,6 +149,45 @@ async fn a_restart_of_rackd_strands_no_machine_that_is_being_discovered() {
     found(&site).await;
     switched_off(&site).await;
     assert_eq!(site.nodes[0].counters().agent_runs, 3);
+    site.shutdown().await;
+}
+
+/// Its firmware asks by an interface that is no port of its node. What it runs is somebody's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nodes_machine_that_asks_by_another_interface_goes_on_to_its_disk() {
+    let mut site = Site::start(1).await;
+    let mac = site.nodes[0].mac_address();
+    let mut disk = File::options().write(true).open(site.nodes[0].disk_path()).unwrap();
+    std::io::copy(&mut File::open(&site.image).unwrap(), &mut disk).unwrap();
+    site.installation.farrier(&["port", "delete", &mac, "--yes"]).unwrap();
+    site.set_discovery().await;
+    let farrier = |args: &[&str]| site.installation.farrier(args).unwrap();
+    let forgotten = async {
+        while farrier(&["rack", "dhcp", "reservations", "r"]).contains(&mac) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    within(&site, "its port is known no more", forgotten).await;
+
+    let runs = site.nodes[0].counters().agent_runs;
+    farrier(&["node", "boot-device", "set", "n0", "pxe"]);
+    farrier(&["node", "power", "on", "n0", "--wait"]);
+    within(&site, "its system runs", site.nodes[0].wait_for(|all| all.contains(&Event::DiskBoot))).await;
+    let events = site.nodes[0].events();
+    let of_it: Vec<_> = events.iter().rev().take(6).rev().collect();
+    assert!(of_it.contains(&&Event::Restarted) && !of_it.contains(&&Event::SwitchedOff), "{of_it:?}");
+    assert_eq!(site.nodes[0].counters().agent_runs, runs + 1);
+    assert_eq!(site.nodes[0].power().await, PowerState::On);
+    assert_eq!(listed(&site), [] as [Value; 0]);
+    let history = farrier(&["event", "list", "--resource", "n0", "-o", "json"]);
+    assert!(history.contains(&format!("`farrier port create {mac} --node n0`")), "{history}");
+    // Once more it goes on at once.
+    farrier(&["node", "power", "off", "n0", "--wait"]);
+    farrier(&["node", "boot-device", "set", "n0", "pxe"]);
+    farrier(&["node", "power", "on", "n0", "--wait"]);
+    let twice = |all: &[Event]| all.iter().filter(|event| **event == Event::DiskBoot).count() == 2;
+    within(&site, "its system runs again", site.nodes[0].wait_for(twice)).await;
+    assert_eq!(site.nodes[0].counters().agent_runs, runs + 1);
     site.shutdown().await;
 }
 

@@ -157,6 +157,38 @@ async fn a_machine_whose_agent_never_calls_is_given_up_and_switched_off() {
     bench.stop(vec![node]).await;
 }
 
+/// A switch's port came up late, or a storm took its packets: firmware gives up, and asks no more by itself.
+#[tokio::test]
+async fn a_machine_that_asked_for_nothing_is_switched_off_and_on_and_boots_from_the_network_once_more() {
+    let bench = Bench::start_with(|timeouts| {
+        impatience(timeouts);
+        timeouts.agent = Duration::from_secs(30);
+    })
+    .await;
+    let node = bench.node(1).await;
+    // What it would start from if nobody told it otherwise again.
+    farrier_sim::pretend::write_image(node.disk_path(), 16 * MIB, 1).unwrap();
+    node.set_mishaps(Mishaps { hang_before_agent: true, ..Mishaps::default() });
+    bench.start_task("inspect", 1, spec(&node, Work::Inspect(Inspect {}))).await.unwrap();
+    struck(&node, "hang_before_agent").await;
+    node.set_mishaps(Mishaps::default());
+    let task = bench.ended("inspect").await;
+    assert_eq!(task.state(), TaskState::Done, "{}", task.error);
+    assert_eq!(
+        node.events(),
+        [
+            Event::PowerOn,
+            Event::Struck("hang_before_agent"),
+            Event::PowerCut,
+            Event::PowerOn,
+            Event::NetworkBoot,
+            Event::AgentStarted,
+            Event::SwitchedOff
+        ]
+    );
+    bench.stop(vec![node]).await;
+}
+
 #[tokio::test]
 async fn a_ramdisk_that_dies_while_it_writes_is_noticed_and_the_next_deployment_succeeds() {
     let bench = impatient().await;

@@ -49,8 +49,9 @@ pub(crate) async fn execute(
     url: watch::Receiver<String>,
     progress: Progress,
 ) -> Result<Done, CommandError> {
-    if !matches!(command, Command::WriteImage(_) | Command::Inspect(_) | Command::PowerOff(_)) {
-        // Anything else may change the disk under a half-written image, except the two that read only.
+    let changes_disks =
+        matches!(command, Command::WriteConfigDrive(_) | Command::SetBootEntry(_) | Command::Erase(_));
+    if changes_disks {
         forget_half_written(context);
     }
     match command {
@@ -59,8 +60,9 @@ pub(crate) async fn execute(
         Command::WriteConfigDrive(command) => config_drive::run(context, command).await,
         Command::SetBootEntry(command) => boot_entry::run(context, command).await,
         Command::Erase(command) => erase::run(context, command, progress).await,
-        // The session switches the machine off once this answer is out.
+        // The session does it once this answer is out.
         Command::PowerOff(_) => Ok(done("switching off")),
+        Command::Restart(_) => Ok(done("starting again")),
     }
 }
 

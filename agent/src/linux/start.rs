@@ -11,8 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// A clock that is further off is set; certificates of rackd are valid from five minutes before.
-const CLOCK_SLACK_SECONDS: i64 = 60;
+/// A clock that is further behind is set. Of one that is ahead it is not known who is wrong.
+const BEHIND_SECONDS: i64 = 60;
+/// rackd's time is of when it wrote the boot script, and firmware may take an hour from there to here: a clock that is ahead by
+/// less than this is believed, since set back it would be wrong by just that. One that keeps local time is ahead by half of it.
+const AHEAD_SECONDS: i64 = 86_400;
 /// Between two tries of a start that failed: a person may plug a cable meanwhile.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -68,13 +71,22 @@ fn attempt(machine: &Arc<LinuxMachine>) -> String {
 /// Sets the clock from rackd's when it lies.
 fn set_clock(time: i64) {
     let now = clock_gettime(ClockId::Realtime).tv_sec;
-    if now.abs_diff(time) <= CLOCK_SLACK_SECONDS.unsigned_abs() {
+    if !lies(now, time) {
         return;
     }
+    let which = if now < time { "behind" } else { "ahead" };
     match clock_settime(ClockId::Realtime, Timespec { tv_sec: time, tv_nsec: 0 }) {
-        Ok(()) => say(&format!("the clock was {} s off and is set", now.abs_diff(time))),
-        Err(error) => say(&format!("the clock is {} s off and cannot be set: {error}", now.abs_diff(time))),
+        Ok(()) => say(&format!("the clock was {} s {which} and is set", now.abs_diff(time))),
+        Err(error) => {
+            say(&format!("the clock is {} s {which} and cannot be set: {error}", now.abs_diff(time)));
+        }
     }
+}
+
+/// Whether a clock that says `now` is wrong, where rackd said `told` some time ago: seconds since 1970.
+fn lies(now: i64, told: i64) -> bool {
+    let ahead = now.saturating_sub(told);
+    !(-BEHIND_SECONDS..=AHEAD_SECONDS).contains(&ahead)
 }
 
 fn text(panic: &(dyn Any + Send)) -> &str {
@@ -83,4 +95,27 @@ fn text(panic: &(dyn Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_went_on_while_its_machine_started_is_right() {
+        let told = 1_800_000_000;
+        for (ahead, expected) in [
+            (0, false),
+            (600, false),
+            (3600, false),
+            (14 * 3600, false),
+            (-30, false),
+            (-600, true),
+            (-told, true),
+            (7 * 86_400, true),
+        ] {
+            assert_eq!(lies(told + ahead, told), expected, "{ahead} s ahead");
+        }
+        assert!(lies(i64::MIN, told) && lies(i64::MAX, told));
+    }
 }

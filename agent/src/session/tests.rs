@@ -10,7 +10,9 @@ use farrier_identity::server::{ClientAuth, accept};
 use farrier_identity::{Credentials, Identity, Peer};
 use farrier_proto::agent::agent_service_server::{AgentService, AgentServiceServer};
 use farrier_proto::agent::session_request::{Progress, Report, Result as CommandResult, result::Outcome};
-use farrier_proto::agent::session_response::{Command, Inspect, PowerOff, WriteConfigDrive, WriteImage};
+use farrier_proto::agent::session_response::{
+    Command, Inspect, PowerOff, Restart, WriteConfigDrive, WriteImage,
+};
 use farrier_proto::agent::{
     FailureReason, RegisterRequest, RegisterResponse, SessionRequest, SessionResponse,
 };
@@ -258,6 +260,20 @@ async fn power_off_is_answered_before_the_machine_goes_off() {
     drop(session);
     assert_eq!(agent.task.await.unwrap(), Ended::PoweredOff);
     assert!(agent.machine.is_off());
+}
+
+#[tokio::test]
+async fn a_machine_that_is_to_start_again_does_once_that_is_answered() {
+    let mut rackd = Rackd::start();
+    let agent = Agent::start(&rackd);
+    let (mut session, _) = rackd.session().await;
+    session.send("1", Command::Restart(Restart {})).await;
+    assert!(is_done(&session.result().await));
+    assert!(session.reports.message().await.unwrap().is_none());
+    assert!(!agent.machine.is_restarted());
+    drop(session);
+    assert_eq!(agent.task.await.unwrap(), Ended::Restarted);
+    assert!(agent.machine.is_restarted() && !agent.machine.is_off());
 }
 
 #[tokio::test]

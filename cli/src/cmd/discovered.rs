@@ -2,17 +2,19 @@
 
 use super::node::Fields;
 use super::{Session, discovery_plan};
-use crate::args::{EtagArg, ListArgs, key_value};
+use crate::args::{EtagArg, ListArgs, key_value, length_of_time};
 use crate::failure::Failure;
 use crate::names::{full, full_or_empty};
+use crate::output::value::{duration, system_time};
 use crate::{call, list};
 use clap::Subcommand;
 use farrier_model::Collection::{Discovered, Nodes, Racks};
 use farrier_proto::inventory::discovered_service_client::DiscoveredServiceClient;
 use farrier_proto::inventory::{
-    AcceptDiscoveredMachineRequest, DeleteDiscoveredMachineRequest, GetDiscoveredMachineRequest,
-    ListDiscoveredMachinesRequest, Node,
+    AcceptDiscoveredMachineRequest, DeleteDiscoveredMachineRequest, DiscoveredMachine,
+    GetDiscoveredMachineRequest, ListDiscoveredMachinesRequest, Node,
 };
+use std::time::{Duration, SystemTime};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -50,10 +52,17 @@ pub enum Verb {
         #[command(subcommand)]
         verb: discovery_plan::Verb,
     },
-    /// Forgets a machine, until it asks to boot again.
+    /// Forgets a machine, or all that were not seen for some time, until they ask to boot again.
     Forget {
         /// The machine: the MAC address that it was first seen by.
-        name: String,
+        #[arg(required_unless_present = "older_than", conflicts_with = "older_than")]
+        name: Option<String>,
+        /// Instead: all that were not seen for so long, such as 12h or 30d.
+        #[arg(long, value_name = "TIME", value_parser = length_of_time, conflicts_with = "etag")]
+        older_than: Option<Duration>,
+        /// Of those, only the ones of this rack.
+        #[arg(long, requires = "older_than")]
+        rack: Option<String>,
         #[command(flatten)]
         etag: EtagArg,
     },
@@ -95,7 +104,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             session.printer.one(&call!(link, DiscoveredServiceClient, accept_discovered_machine, request)?)
         }
         Verb::Plan { verb } => discovery_plan::run(verb, session).await,
-        Verb::Forget { name, etag } => {
+        Verb::Forget { name: Some(name), etag, .. } => {
             let link = session.services.inventory()?;
             let name = full(Discovered, &name)?;
             let request =
@@ -104,5 +113,74 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             session.say(&format!("{name} forgotten"));
             Ok(())
         }
+        Verb::Forget { name: None, older_than, rack, .. } => {
+            let rack = rack.map(|rack| full(Racks, &rack)).transpose()?;
+            forget_unseen(session, rack.as_deref(), older_than.unwrap_or_default()).await
+        }
+    }
+}
+
+/// One that is seen meanwhile stays.
+async fn forget_unseen(session: &Session, rack: Option<&str>, for_so_long: Duration) -> Result<(), Failure> {
+    let link = session.services.inventory()?;
+    let filter = rack.map(|rack| format!("rack={rack}")).unwrap_or_default();
+    let machines = list!(
+        link,
+        DiscoveredServiceClient,
+        list_discovered_machines,
+        ListDiscoveredMachinesRequest {},
+        machines,
+        None,
+        filter.clone()
+    )?;
+    let machines = unseen(machines, SystemTime::now(), for_so_long);
+    if !machines.is_empty() {
+        let long = duration(for_so_long);
+        session.confirm(&format!(
+            "{} machines that were not seen for {long} will be forgotten",
+            machines.len()
+        ))?;
+    }
+    for machine in &machines {
+        let request =
+            DeleteDiscoveredMachineRequest { name: machine.name.clone(), etag: machine.etag.clone() };
+        call!(link, DiscoveredServiceClient, delete_discovered_machine, request)?;
+        session.say(&format!("{} forgotten", machine.name));
+    }
+    session.say(&format!("{} machines forgotten", machines.len()));
+    Ok(())
+}
+
+/// Those that nobody saw for so long. What says no time was never seen.
+fn unseen(
+    machines: Vec<DiscoveredMachine>,
+    now: SystemTime,
+    for_so_long: Duration,
+) -> Vec<DiscoveredMachine> {
+    let is_old = |machine: &DiscoveredMachine| {
+        let seen = machine.seen_time.as_ref().and_then(system_time);
+        seen.is_none_or(|seen| now.duration_since(seen).unwrap_or_default() >= for_so_long)
+    };
+    machines.into_iter().filter(is_old).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost_types::Timestamp;
+
+    #[test]
+    fn only_what_nobody_saw_for_so_long_is_forgotten() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let seen = |ago: i64| DiscoveredMachine {
+            name: ago.to_string(),
+            seen_time: Some(Timestamp { seconds: 1_000_000 - ago, nanos: 0 }),
+            ..DiscoveredMachine::default()
+        };
+        let never = DiscoveredMachine { name: "never".into(), ..DiscoveredMachine::default() };
+        let machines = vec![seen(10), seen(3600), seen(3599), seen(-60), never];
+        let names: Vec<_> =
+            unseen(machines, now, Duration::from_secs(3600)).into_iter().map(|m| m.name).collect();
+        assert_eq!(names, ["3600", "never"]);
     }
 }

@@ -36,6 +36,7 @@ mod ra;
 mod san;
 mod script;
 mod scripts;
+mod sending;
 mod server;
 mod socket;
 mod table;

@@ -45,6 +45,11 @@ impl Counters {
         *counts.bytes.entry(phase).or_default() += bytes;
     }
 
+    /// Bytes of what is served beside boot files.
+    pub(crate) fn sent(&self, phase: &'static str, bytes: u64) {
+        *self.lock().bytes.entry(phase).or_default() += bytes;
+    }
+
     /// An answer that did not leave: nobody waits until there is room.
     pub(crate) fn unsent(&self, protocol: &'static str, error: &io::Error) {
         let why = match error.kind() {
@@ -88,7 +93,12 @@ impl Counters {
             events.collect(),
         );
         let bytes = counts.bytes.iter().map(|(phase, n)| (format!("{{phase=\"{phase}\"}}"), n.to_string()));
-        family("sent_bytes_total", "counter", "Bytes of boot files, kernels and initrds.", bytes.collect());
+        family(
+            "sent_bytes_total",
+            "counter",
+            "Bytes of boot files, kernels, initrds and images.",
+            bytes.collect(),
+        );
         let seconds = format!("{:.3}", counts.tftp.as_secs_f64());
         family(
             "tftp_seconds_total",
@@ -228,6 +238,7 @@ mod tests {
         ] {
             counters.count(&kind);
         }
+        counters.sent("image", 9);
         counters.unsent("dhcp", &io::ErrorKind::WouldBlock.into());
         counters.shed(Shed::SaidAgain, 4);
         counters.shed(Shed::Kernel, 0);
@@ -240,9 +251,10 @@ mod tests {
              farrier_netboot_events_total{phase=\"http\",event=\"artifact\"} 1\n\
              farrier_netboot_events_total{phase=\"tftp\",event=\"done\"} 1\n\
              farrier_netboot_events_total{phase=\"tftp\",event=\"failed\"} 1\n\
-             # HELP farrier_netboot_sent_bytes_total Bytes of boot files, kernels and initrds.\n\
+             # HELP farrier_netboot_sent_bytes_total Bytes of boot files, kernels, initrds and images.\n\
              # TYPE farrier_netboot_sent_bytes_total counter\n\
              farrier_netboot_sent_bytes_total{phase=\"http\"} 7\n\
+             farrier_netboot_sent_bytes_total{phase=\"image\"} 9\n\
              farrier_netboot_sent_bytes_total{phase=\"tftp\"} 15\n\
              # HELP farrier_netboot_tftp_seconds_total Time of whole TFTP transfers.\n\
              # TYPE farrier_netboot_tftp_seconds_total counter\n\

@@ -17,7 +17,8 @@ use crate::{
     event::Events, http, metrics::Shed, ra, socket, tftp,
 };
 use crate::{
-    elsewhere::Elsewhere, malformed::Malformed, neighbours::Neighbours, scripts::Scripts, thread::OwnThread,
+    elsewhere::Elsewhere, malformed::Malformed, neighbours::Neighbours, scripts::Scripts, sending::Sending,
+    thread::OwnThread,
 };
 use farrier_model::Seldom;
 
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) table: ArcSwap<BootTable>,
     pub(crate) events: Events,
     pub(crate) tftp: tftp::Transfers,
+    pub(crate) sending: Arc<Sending>,
     pub(crate) malformed: Malformed,
     /// Machines that ask by DHCP, are not in the table and were told of lately.
     pub(crate) unknown: dhcp::UnknownMachines,
@@ -141,6 +143,7 @@ impl Netboot {
             table: ArcSwap::from_pointee(table),
             events: Events::new(),
             tftp: tftp::Transfers::default(),
+            sending: Arc::default(),
             malformed: Malformed::default(),
             unknown: dhcp::UnknownMachines::default(),
             ignored: dhcp::UnknownMachines::default(),
@@ -212,6 +215,14 @@ impl Netboot {
         self.shared.events.trace(mac)
     }
 
+    /// When the machine of a port took a part of a file last, of those that are being sent to it now; `None`: none is. There is no
+    /// event of it before a file is over, which takes an hour on a slow line.
+    #[must_use]
+    pub fn last_sent(&self, mac: MacAddr) -> Option<Instant> {
+        let under_way = self.shared.tftp.last().into_iter().chain(self.shared.sending.last());
+        under_way.filter(|(to, _)| self.shared.who(*to).0 == Some(mac)).map(|(_, at)| at).max()
+    }
+
     /// The last events of all ports and of none, oldest first. Whoever follows [`Self::events`] subscribes before, and
     /// passes over what has a sequence that was here.
     #[must_use]
@@ -241,6 +252,11 @@ impl Netboot {
     /// What a machine did next, at a service that is not ours: by its address, as far as that is known to be one's.
     pub fn tell(&self, from: IpAddr, kind: EventKind, detail: String) {
         self.shared.events.emit_from(from, self.shared.who(from), kind, detail);
+    }
+
+    /// Bytes of something else that was served to a machine, counted as sent in `phase`.
+    pub fn count_sent(&self, phase: &'static str, bytes: u64) {
+        self.shared.events.counters.sent(phase, bytes);
     }
 
     /// What somebody else knows of a port that asked.

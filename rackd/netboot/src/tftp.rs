@@ -401,6 +401,13 @@ impl Transfers {
         lock(&self.places).clients.values().map(Vec::len).sum()
     }
 
+    /// Who takes files now, and when each was heard last in it.
+    pub(crate) fn last(&self) -> Vec<(IpAddr, Instant)> {
+        let places = lock(&self.places);
+        let heard = |has: &[Place]| has.iter().filter_map(|place| *lock(&place.heard)).max();
+        places.clients.iter().filter_map(|(client, has)| Some((*client, heard(has)?))).collect()
+    }
+
     /// To the transfer of a port, if there is one. What it has no room for is lost, as a datagram is.
     fn deliver(&self, from: SocketAddr, bytes: &[u8]) {
         let places = lock(&self.places);
@@ -443,6 +450,18 @@ mod tests {
     fn client(n: usize, port: u16) -> SocketAddr {
         let [a, b] = u16::try_from(n).unwrap().to_be_bytes();
         SocketAddr::from(([10, 0, a, b], port))
+    }
+
+    #[test]
+    fn who_is_heard_in_a_transfer_is_known_while_it_lasts() {
+        let (transfers, now) = (Transfers::default(), Instant::now());
+        let permit = transfers.open(client(1, 1000), b"f", || true, now).unwrap();
+        assert_eq!(transfers.last(), [], "it has only asked");
+        let later = now + Duration::from_secs(60);
+        permit.heard(later);
+        assert_eq!(transfers.last(), [(client(1, 0).ip(), later)]);
+        drop(permit);
+        assert_eq!(transfers.last(), []);
     }
 
     #[test]

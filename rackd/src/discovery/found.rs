@@ -24,9 +24,12 @@ struct One {
     since: Instant,
     /// It was given its script: whoever only asks for an address gets no further than that.
     fetched: bool,
+    /// It is a node's, or may be: it goes on to its disk.
+    goes_on: bool,
     /// Boot tokens, by their digests.
     secrets: Secrets,
-    agent: Arc<AgentSlot>,
+    /// `None`: it has had its last order.
+    agent: Option<Arc<AgentSlot>>,
     /// Its hardware, from when it is being reported.
     said: Option<Hardware>,
 }
@@ -58,10 +61,11 @@ impl Found {
         }
     }
 
-    /// What is to be kept of one, if anything: it was given its script.
+    /// What is to be kept of one, if anything: it was given its script. One that goes on to its disk goes through the ramdisk once
+    /// more after a restart of rackd.
     pub(super) fn boot(&self, mac: MacAddr) -> Option<Boot> {
         let all = self.lock();
-        let one = all.get(&mac).filter(|one| one.fetched)?;
+        let one = all.get(&mac).filter(|one| one.fetched && !one.goes_on)?;
         Some(Boot { networks: one.networks.clone(), tokens: one.secrets.boot_tokens.clone() })
     }
 
@@ -112,7 +116,11 @@ impl Found {
     /// long as it is, and what it said is here.
     pub(super) fn forget_old(&self, now: Instant) -> Vec<MacAddr> {
         let mut all = self.lock();
-        let patience = |one: &One| if one.fetched { FORGOTTEN } else { ONLY_ASKED };
+        let patience = |one: &One| match one {
+            One { goes_on: true, .. } => GOES_ON,
+            One { fetched: true, .. } => FORGOTTEN,
+            _ => ONLY_ASKED,
+        };
         let old = |one: &One| one.said.is_none() && now.saturating_duration_since(one.since) >= patience(one);
         let forgotten: Vec<MacAddr> = all.iter().filter(|(_, one)| old(one)).map(|(mac, _)| *mac).collect();
         for mac in &forgotten {
@@ -124,8 +132,27 @@ impl Found {
     /// What it is made of, in place of what it said before; whether nobody reports it yet.
     pub(super) fn say(&self, mac: MacAddr, hardware: Hardware) -> bool {
         let mut all = self.lock();
-        let Some(one) = all.get_mut(&mac) else { return false };
+        let Some(one) = all.get_mut(&mac).filter(|one| !one.goes_on) else { return false };
         one.said.replace(hardware).is_none()
+    }
+
+    /// It is a node's, or may be: from now on it has its own disk to boot, no token of it is good, and nobody tells of it.
+    pub(super) fn go_on(&self, mac: MacAddr, now: Instant) {
+        if let Some(one) = self.lock().get_mut(&mac) {
+            (one.goes_on, one.since, one.said) = (true, now, None);
+            one.secrets.boot_tokens.clear();
+        }
+    }
+
+    pub(super) fn goes_on(&self, mac: MacAddr) -> bool {
+        self.lock().get(&mac).is_some_and(|one| one.goes_on)
+    }
+
+    /// Its agent is not known any more.
+    pub(super) fn dismiss(&self, mac: MacAddr) {
+        if let Some(one) = self.lock().get_mut(&mac) {
+            one.agent = None;
+        }
     }
 
     /// What it said last.
@@ -150,14 +177,14 @@ impl Found {
     }
 
     pub(super) fn agent(&self, mac: MacAddr) -> Option<Arc<AgentSlot>> {
-        self.lock().get(&mac).map(|one| Arc::clone(&one.agent))
+        self.lock().get(&mac)?.agent.clone()
     }
 
     /// Whose agent has this certificate, and where it sits.
     pub(crate) fn agent_of(&self, peer: &Identity) -> Option<(MacAddr, Arc<AgentSlot>)> {
         let all = self.lock();
         let (mac, one) = all.iter().find(|(mac, _)| identity(**mac) == *peer)?;
-        Some((*mac, Arc::clone(&one.agent)))
+        Some((*mac, one.agent.clone()?))
     }
 
     pub(super) fn end(&self, mac: MacAddr) {
@@ -176,8 +203,9 @@ impl One {
             networks: Vec::new(),
             since: now,
             fetched: false,
+            goes_on: false,
             secrets: Secrets::default(),
-            agent: Arc::default(),
+            agent: Some(Arc::default()),
             said: None,
         }
     }
@@ -196,7 +224,11 @@ fn enter(
     let beside = |one: &One| crowded || is_in(one);
     let mut begun = Begun::Yes;
     if !all.get(&mac).is_some_and(is_in) && all.values().filter(|one| beside(one)).count() >= half {
-        let idle = all.iter().filter(|(_, one)| beside(one) && !one.fetched && age(one) >= SHOWS_UP);
+        let is_idle = |one: &One| match one {
+            One { goes_on: true, .. } => age(one) >= FORGOTTEN,
+            One { fetched, .. } => !fetched && age(one) >= SHOWS_UP,
+        };
+        let idle = all.iter().filter(|(_, one)| beside(one) && is_idle(one));
         let Some(oldest) = idle.min_by_key(|(_, one)| one.since).map(|(mac, _)| *mac) else {
             return Begun::TooMany;
         };
@@ -212,6 +244,8 @@ fn enter(
 
 /// One that got no further than its script.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
+/// One that is a node's, or may be: as long as somebody needs who reads in the node's history what to do. Then it is told of again.
+const GOES_ON: Duration = Duration::from_secs(6 * 3600);
 /// One that did not even fetch that: firmware that found nothing tries again for some minutes.
 const ONLY_ASKED: Duration = Duration::from_secs(600);
 /// From an address to the script it is seconds, two minutes where PXE has to time out first.
@@ -273,6 +307,27 @@ mod tests {
         assert!(found.say(told, Hardware::default()), "nobody tells of it yet");
         assert_eq!(found.forget_old(now + FORGOTTEN * 2), [silent]);
         assert!(found.said(told).is_some());
+    }
+
+    #[test]
+    fn one_that_is_a_nodes_is_told_of_once_and_has_its_disk_to_boot_for_hours() {
+        let (found, now) = (Found::default(), Instant::now());
+        let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+        found.begin(mac, ROW, now);
+        let token = found.new_token(mac).unwrap();
+        found.fetched(mac, now);
+        assert!(found.say(mac, Hardware::default()) && found.agent_of(&identity(mac)).is_some());
+        found.go_on(mac, now);
+        assert!(found.goes_on(mac) && found.boot(mac).is_none());
+        assert_eq!(found.use_token(&token, "k"), None, "a ramdisk that stays is told that nobody knows it");
+        assert!(!found.say(mac, Hardware::default()), "nobody tells of it again");
+        assert!(found.agent_of(&identity(mac)).is_some(), "it has its last order still to come");
+        found.dismiss(mac);
+        assert!(found.agent_of(&identity(mac)).is_none());
+        assert_eq!(found.begin(mac, ROW, now), Begun::Yes);
+        assert!(found.goes_on(mac), "it asks to boot, and is what it was");
+        assert!(found.forget_old(now + FORGOTTEN * 2).is_empty());
+        assert_eq!(found.forget_old(now + GOES_ON), [mac]);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 use super::*;
 use crate::fixture;
 use farrier_netboot::Boot;
+use farrier_proto::agent::SessionRequest;
+use farrier_proto::agent::session_request::{Done, Hello, Report, Result as CommandResult, result::Outcome};
+use tokio::sync::mpsc;
 
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
@@ -36,4 +39,33 @@ async fn a_stranger_without_an_address_where_it_asked_first_has_one_where_it_ask
     assert_eq!((script(&rack, "row-1"), rack.discovery.found.networks(MAC)), (None, Vec::new()));
     begin(&rack, MAC, "row-2").await;
     assert!(script(&rack, "row-2").is_some());
+}
+
+/// An active node may ask by an interface that nobody described first, and runs somebody's system.
+#[tokio::test]
+async fn a_nodes_machine_starts_again_and_has_its_disk_to_boot_wherever_it_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let rack = fixture::rack(dir.path(), &[9, 9]).await;
+    begin(&rack, MAC, "row-1").await;
+    script_given(&rack, MAC).await;
+    assert!(matches!(script(&rack, "row-1"), Some(Boot::Script { .. })));
+    let agent = rack.discovery.found.agent(MAC).unwrap();
+    let (outgoing, mut orders) = mpsc::channel(1);
+    agent.attach(Hello::default(), [10, 90, 1, 10].into(), outgoing);
+    let obeys = async {
+        let order = orders.recv().await.unwrap().unwrap();
+        assert!(matches!(order.command, Some(Command::Restart(_))), "{order:?}");
+        assert_eq!(script(&rack, "row-1"), Some(Boot::LocalDisk), "before it asks again");
+        let outcome = Some(Outcome::Done(Done::default()));
+        let result = CommandResult { command_id: order.command_id, outcome };
+        agent.report(SessionRequest { report: Some(Report::Result(result)) });
+    };
+    tokio::join!(go_on(&rack, MAC, "nodes/n1"), obeys);
+    assert!(rack.discovery.found.agent_of(&identity(MAC)).is_none());
+    // It chains iPXE, and is cabled elsewhere.
+    script_given(&rack, MAC).await;
+    moved(&rack, MAC, rack.provisioning_named("row-2").unwrap()).await;
+    for network in ["row-1", "row-2"] {
+        assert_eq!(script(&rack, network), Some(Boot::LocalDisk), "{network}");
+    }
 }

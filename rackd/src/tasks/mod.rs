@@ -25,6 +25,7 @@ mod make_volume;
 mod move_volume;
 mod offer_volume;
 mod open_image;
+mod patience;
 mod plug;
 mod power;
 mod power_reset;

@@ -180,9 +180,15 @@ pub struct Timeouts {
     /// One BMC command.
     #[serde(with = "seconds", rename = "bmc_call_seconds")]
     pub bmc_call: Duration,
-    /// Power on until the ramdisk's agent calls: servers with much memory test it for ten minutes and more.
+    /// Power on until the ramdisk's agent calls, counted anew from each part of what it boots that it is sent: servers with much
+    /// memory test it for ten minutes and more. A machine of which nothing is heard for two thirds of this, or nothing more for one
+    /// third of it, is switched off and on, twice at most.
     #[serde(with = "seconds", rename = "agent_seconds")]
     pub agent: Duration,
+    /// All of that, whatever it is sent: GRUB fetches a kernel and its ramdisk block by block, which is an hour where an answer
+    /// takes 50 ms.
+    #[serde(with = "seconds", rename = "agent_most_seconds")]
+    pub agent_most: Duration,
     /// Writing an image: a terabyte to a slow disk takes hours; progress is watched apart.
     #[serde(with = "seconds", rename = "write_seconds")]
     pub write: Duration,
@@ -215,6 +221,7 @@ impl Default for Timeouts {
             bmc: Duration::from_secs(300),
             bmc_call: Duration::from_secs(30),
             agent: Duration::from_secs(1800),
+            agent_most: Duration::from_secs(7200),
             write: Duration::from_secs(6 * 3600),
             silence: Duration::from_secs(300),
             soft_off: Duration::from_secs(120),

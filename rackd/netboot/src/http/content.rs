@@ -7,12 +7,15 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use axum::body::Body;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
+
+use crate::sending;
 
 /// Bytes per read: large enough that a read is a few system calls a megabyte, small enough for fifty machines.
 const READ: usize = 256 << 10;
@@ -81,19 +84,24 @@ pub(super) struct Content {
 
 impl Content {
     pub(super) fn new(slices: Vec<Slice>, tell: impl FnOnce(u64) + Send + 'static) -> Self {
-        Self { slices, sent: Sent { bytes: 0, tell: Some(Box::new(tell)) } }
+        Self { slices, sent: Sent { bytes: 0, file: None, tell: Some(Box::new(tell)) } }
     }
 }
 
 /// Counts, and tells when it is over, also when the machine breaks off.
 pub(super) struct Sent {
     bytes: u64,
+    /// Who wants to know that it goes on.
+    file: Option<sending::File>,
     tell: Option<Box<dyn FnOnce(u64) + Send>>,
 }
 
 impl Sent {
     pub(super) fn add(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
+        if let Some(file) = &self.file {
+            file.took(Instant::now());
+        }
     }
 }
 
@@ -112,6 +120,13 @@ pub(super) struct Offered(Arc<Mutex<Option<Content>>>);
 impl Offered {
     pub(super) fn new(content: Content) -> Self {
         Self(Arc::new(Mutex::new(Some(content))))
+    }
+
+    /// Each part of it that goes out is a sign of life.
+    pub(super) fn follow(&self, file: sending::File) {
+        if let Some(content) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            content.sent.file = Some(file);
+        }
     }
 
     pub(super) fn take(&self) -> Option<Content> {
@@ -184,4 +199,24 @@ pub(super) async fn bring_in(file: &Arc<File>, start: u64, len: u64) -> io::Resu
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn each_part_that_goes_out_is_a_sign_of_life_until_it_is_over() {
+        let (sending, to) = (Arc::<sending::Sending>::default(), [10, 0, 0, 1].into());
+        let wrong = Instant::now() + Duration::from_secs(3600);
+        let offered = Offered::new(Content::new(vec![Slice::Bytes(Bytes::from_static(b"kernel"))], |_| ()));
+        offered.follow(sending.begin(to, wrong));
+        let mut content = offered.take().unwrap();
+        assert_eq!(sending.last(), [(to, wrong)]);
+        content.sent.add(3);
+        assert!(sending.last()[0].1 < wrong);
+        drop(content);
+        assert_eq!(sending.last(), []);
+    }
 }

@@ -170,9 +170,17 @@ async fn artifact(
         let kind = EventKind::HttpArtifact { name, bytes };
         to.events.emit_from(peer.ip(), to.who(peer.ip()), kind, detail);
     };
-    let answer = file::respond(artifact, &method, &headers, on_sent).await;
+    let answer = followed(&shared, peer.ip(), file::respond(artifact, &method, &headers, on_sent).await);
     told_asked(&shared, (peer, &method, &headers), &wanted, &answer);
     told(&shared, peer.ip(), &wanted, answer)
+}
+
+/// A file on its way says that its machine boots.
+fn followed(shared: &Shared, peer: IpAddr, answer: Response) -> Response {
+    if let Some(offered) = answer.extensions().get::<content::Offered>() {
+        offered.follow(shared.sending.begin(peer, Instant::now()));
+    }
+    answer
 }
 
 /// Firmware asks how long a file is before it fetches it: where it stops at that, it is the last that is seen of it.
@@ -229,6 +237,7 @@ async fn firmware(
         to.events.emit_from(peer.ip(), to.who(peer.ip()), kind, detail);
     };
     let answer = file::respond(Artifact::Bytes(bytes), &method, &headers, on_sent).await;
+    let answer = followed(&shared, peer.ip(), answer);
     told_asked(&shared, (peer, &method, &headers), &wanted, &answer);
     told(&shared, peer.ip(), &wanted, answer)
 }

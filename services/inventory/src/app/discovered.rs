@@ -1,5 +1,6 @@
 //! Machines that nobody described, as their racks found them.
 
+use super::discovered_room::{Room, full};
 use super::noun::{Noun, etag};
 use super::proposal::{bmc_address, propose};
 use super::resource::{event, expect_etag};
@@ -15,13 +16,13 @@ use farrier_proto::inventory::{
 };
 use farrier_proto::types::{BootMode, Hardware};
 use farrier_runtime::authz::Caller;
-use farrier_runtime::error::{Reason, internal, invalid, refuse, stale_etag};
+use farrier_runtime::error::{internal, invalid, stale_etag};
 use farrier_runtime::filter::Term;
 use farrier_runtime::time;
 use prost::Message as _;
 use prost_types::Timestamp;
 use std::net::Ipv4Addr;
-use tonic::{Code, Status};
+use tonic::Status;
 use uuid::Uuid;
 
 impl App {
@@ -95,11 +96,12 @@ impl App {
         seen.bmc_address = bmc_address(&plan, &seen, &given);
         let unclear = match self.whose(&seen, &owners).await? {
             Whose::Nobodys => None,
-            Whose::Of { node, new_card } => {
-                if new_card {
+            Whose::Of(node) => {
+                // Also where another of its interfaces is a port.
+                if self.owners_of(&[boot]).await?.is_empty() {
                     self.tell_new_card(caller, &node, &seen, boot).await?;
                 }
-                return Ok(ReportMachineResponse { node, ..ReportMachineResponse::default() });
+                return Ok(ReportMachineResponse { node, has_owner: true, ..Default::default() });
             }
             Whose::Unclear { nodes, why } => {
                 for node in &nodes {
@@ -110,7 +112,7 @@ impl App {
             }
         };
         for _ in 0..TRIES {
-            match self.write_machine(caller, seen.clone()).await {
+            match self.write_machine(caller, &plan, seen.clone()).await {
                 // Somebody else wrote it meanwhile.
                 Err(StoreError::Conflict { .. } | StoreError::Taken { .. } | StoreError::NotFound { .. }) => {
                 }
@@ -119,13 +121,17 @@ impl App {
                     if let Some(why) = unclear {
                         // Whoever accepts it has read this.
                         self.write_refusal(caller, &machine, &why).await.map_err(error::store)?;
-                        return Ok(ReportMachineResponse { machine, ..ReportMachineResponse::default() });
+                        return Ok(ReportMachineResponse { machine, has_owner: true, ..Default::default() });
                     }
                     let node = self.accept_automatically(caller, &plan, &machine).await;
                     let machine = if node.is_empty() { machine } else { String::new() };
-                    return Ok(ReportMachineResponse { machine, node });
+                    return Ok(ReportMachineResponse { machine, node, has_owner: false });
                 }
-                Ok(None) => return Err(full()),
+                // The nodes have it in their histories.
+                Ok(None) if unclear.is_some() => {
+                    return Ok(ReportMachineResponse { has_owner: true, ..Default::default() });
+                }
+                Ok(None) => return Err(full(&seen.rack)),
             }
         }
         Err(stale_etag(&seen.name, None))
@@ -135,6 +141,7 @@ impl App {
     async fn write_machine(
         &self,
         caller: &Caller,
+        plan: &DiscoveryPlan,
         mut seen: DiscoveredMachine,
     ) -> Result<Option<String>, StoreError> {
         let its = Identifiers::of(&seen);
@@ -154,7 +161,7 @@ impl App {
         gone.extend(bmcs.iter().filter(|bmc| bmc.name == seen.name && !own(bmc)));
         let now = time::now();
         let revision_of = |known: &DiscoveredMachine| known.etag.parse().unwrap_or(0);
-        let mut events = Vec::new();
+        let (mut events, mut makes_room) = (Vec::new(), None);
         let (name, revision, machine) = match first {
             Some(first) => {
                 let machine = DiscoveredMachine {
@@ -169,8 +176,11 @@ impl App {
                 (first.name.clone(), Some(revision_of(first)), machine)
             }
             None => {
-                if gone.is_empty() && self.store.count_machines().await? >= MOST {
-                    return Ok(None);
+                if gone.is_empty() {
+                    match self.room(plan, &seen.rack).await? {
+                        Room::None => return Ok(None),
+                        room => makes_room = room.goes(caller),
+                    }
                 }
                 let uid = Uuid::now_v7().to_string();
                 let machine = DiscoveredMachine { uid, create_time: Some(now), seen_time: Some(now), ..seen };
@@ -187,13 +197,21 @@ impl App {
         }
         let verb = if revision.is_some() { "update" } else { "create" };
         events.push(Event { detail: describe(&machine), ..event(caller, &name, verb) });
-        let gone = gone.iter().map(|other| (other.name.clone(), revision_of(other))).collect();
+        let gone = gone.iter().map(|other| (other.name.clone(), revision_of(other)));
+        let (goes, told) = makes_room.unzip();
+        let gone = gone.chain(goes).collect();
+        events.extend(told);
         self.store.write_found(Found { machine, keys: its.keys(), revision, gone, events }).await?;
         Ok(Some(name))
     }
 
     /// The node that a rule made of it; empty: it waits.
-    async fn accept_automatically(&self, caller: &Caller, plan: &DiscoveryPlan, machine: &str) -> String {
+    pub(super) async fn accept_automatically(
+        &self,
+        caller: &Caller,
+        plan: &DiscoveryPlan,
+        machine: &str,
+    ) -> String {
         // Racks see no discovered machines; this one is what it just told. What is judged is what becomes the node: the row may
         // know more than was told now, such as another address of its BMC.
         let row = match self.store.get::<DiscoveredMachine>(machine).await {
@@ -307,7 +325,7 @@ impl App {
     }
 
     /// The nodes that have one of these interfaces as a port.
-    async fn owners_of(&self, macs: &[MacAddress]) -> Result<Vec<String>, Status> {
+    pub(super) async fn owners_of(&self, macs: &[MacAddress]) -> Result<Vec<String>, Status> {
         let mut owners = Vec::new();
         for mac in macs {
             match self.store.get::<Port>(&Collection::Ports.name(&mac.hexhyp())).await {
@@ -320,7 +338,7 @@ impl App {
         Ok(owners)
     }
 
-    async fn whose(&self, seen: &DiscoveredMachine, owners: &[String]) -> Result<Whose, Status> {
+    pub(super) async fn whose(&self, seen: &DiscoveredMachine, owners: &[String]) -> Result<Whose, Status> {
         let its = Identifiers::of(seen).keys();
         let nodes = self.store.nodes_like(owners, &its, ALIKE).await.map_err(error::store)?;
         Ok(whose(&nodes, owners, &its))
@@ -336,7 +354,8 @@ impl App {
     ) -> Result<(), Status> {
         let (mac, short) = (&seen.boot_mac_address, node.trim_start_matches("nodes/"));
         let detail = format!(
-            "its machine booted in {} from {mac}, which is no port of it: `farrier port create {mac} --node {short}`",
+            "its machine booted in {} from {mac}, which is no port of it, and had to go through the ramdisk first: `farrier port create \
+             {mac} --node {short}`, or let its firmware boot from a port that is",
             seen.rack
         );
         self.tell_once(caller, node, NEW_CARD, detail, boot).await
@@ -424,15 +443,8 @@ pub(super) fn is_bmc_alone(machine: &DiscoveredMachine) -> bool {
     machine.boot_mac_address.is_empty()
 }
 
-pub(super) fn full() -> Status {
-    let text = format!(
-        "{MOST} discovered machines are kept: accept or forget some, `farrier discovered list` has them"
-    );
-    refuse(Code::ResourceExhausted, Reason::Unavailable, text)
-}
-
 /// Its interfaces, each once, the one it booted from first. What is no Ethernet address is passed over.
-fn macs(boot: MacAddress, hardware: &Hardware) -> Vec<MacAddress> {
+pub(super) fn macs(boot: MacAddress, hardware: &Hardware) -> Vec<MacAddress> {
     let mut macs = vec![boot];
     for mac in hardware.nics.iter().filter_map(|nic| nic.mac_address.parse().ok()) {
         if !macs.contains(&mac) {
@@ -487,8 +499,6 @@ pub(super) fn mac(field: &str, text: &str) -> Result<MacAddress, Status> {
     text.parse().map_err(|e| invalid(field, e))
 }
 
-/// Machines that are kept: a stranger on the network can make up more.
-pub(super) const MOST: u64 = 2048;
 /// Of a node: its machine booted by an interface that is none of its ports.
 const NEW_CARD: &str = "new interface";
 /// Of a node: its machine asks in a rack that is not its own.

@@ -1,14 +1,16 @@
 //! BMCs that asked their racks for an address.
 
-use super::discovered::{ALIKE, MOST, TRIES, full, is_bmc_alone, mac};
+use super::discovered::{ALIKE, TRIES, is_bmc_alone, mac, macs};
+use super::discovered_room::{Room, full};
 use super::resource::event;
 use super::same_machine::Identifiers;
+use super::whose::Whose;
 use super::{App, check, error};
 use farrier_identity::Identity;
 use farrier_inventory_store::{Found, Query, StoreError};
 use farrier_model::{Collection, MacAddress};
 use farrier_proto::inventory::{
-    DiscoveredBmc, DiscoveredMachine, Event, Node, ReportBmcRequest, ReportBmcResponse,
+    DiscoveredBmc, DiscoveredMachine, DiscoveryPlan, Event, Node, ReportBmcRequest, ReportBmcResponse,
 };
 use farrier_proto::types::{Hardware, OwnBmc};
 use farrier_runtime::authz::Caller;
@@ -37,25 +39,54 @@ impl App {
             return Ok(ReportBmcResponse { node, ..ReportBmcResponse::default() });
         }
         let seen = seen(mac, ip, rack, report);
+        let (_, plan) = self.plan().await?;
         for _ in 0..TRIES {
-            match self.write_bmc(caller, seen.clone()).await {
+            match self.write_bmc(caller, &plan, seen.clone()).await {
                 // Somebody else wrote it meanwhile.
                 Err(StoreError::Conflict { .. } | StoreError::Taken { .. } | StoreError::NotFound { .. }) => {
                 }
                 Err(other) => return Err(error::store(other)),
                 Ok(Some(machine)) => {
-                    return Ok(ReportBmcResponse { machine, ..ReportBmcResponse::default() });
+                    let node = self.accept_whole(caller, &plan, &machine, &seen.rack).await?;
+                    let machine = if node.is_empty() { machine } else { String::new() };
+                    return Ok(ReportBmcResponse { machine, node });
                 }
-                Ok(None) => return Err(full()),
+                Ok(None) => return Err(full(&seen.rack)),
             }
         }
         Err(stale_etag(&seen.name, None))
+    }
+
+    /// The node that a rule made of it; empty: it waits. A machine of this rack that was here before its BMC may have lacked just that.
+    /// Of one that may be a node's nobody decides.
+    async fn accept_whole(
+        &self,
+        caller: &Caller,
+        plan: &DiscoveryPlan,
+        machine: &str,
+        rack: &str,
+    ) -> Result<String, Status> {
+        let row = match self.store.get::<DiscoveredMachine>(machine).await {
+            Ok(row) => row,
+            Err(StoreError::NotFound { .. }) => return Ok(String::new()),
+            Err(other) => return Err(error::store(other)),
+        };
+        let Some(boot) = row.boot_mac_address.parse().ok().filter(|_| row.rack == rack) else {
+            return Ok(String::new());
+        };
+        let hardware = row.hardware.clone().unwrap_or_default();
+        let owners = self.owners_of(&macs(boot, &hardware)).await?;
+        match self.whose(&row, &owners).await? {
+            Whose::Nobodys => Ok(self.accept_automatically(caller, plan, machine).await),
+            Whose::Of(_) | Whose::Unclear { .. } => Ok(String::new()),
+        }
     }
 
     /// Into the row of the machine that says it is its own, or one by itself. Its name, or none where there is no room.
     async fn write_bmc(
         &self,
         caller: &Caller,
+        plan: &DiscoveryPlan,
         seen: DiscoveredMachine,
     ) -> Result<Option<String>, StoreError> {
         let its = Identifiers::of(&seen);
@@ -71,7 +102,7 @@ impl App {
         {
             return Ok(Some(machine.name.clone()));
         }
-        let now = time::now();
+        let (now, mut makes_room) = (time::now(), None);
         let (revision, verb, machine) = match known {
             Some(known) => {
                 let (mut bmc, bmc_address, rack) = (seen.bmc, seen.bmc_address, seen.rack);
@@ -89,8 +120,9 @@ impl App {
                 (Some(known.etag.parse().unwrap_or(0)), "update", machine)
             }
             None => {
-                if self.store.count_machines().await? >= MOST {
-                    return Ok(None);
+                match self.room(plan, &seen.rack).await? {
+                    Room::None => return Ok(None),
+                    room => makes_room = room.goes(caller),
                 }
                 let uid = Uuid::now_v7().to_string();
                 let machine = DiscoveredMachine { uid, create_time: Some(now), seen_time: Some(now), ..seen };
@@ -100,12 +132,15 @@ impl App {
         let name = machine.name.clone();
         let driver = machine.bmc.as_ref().map(|bmc| bmc.driver.as_str()).unwrap_or_default();
         let detail = format!("its BMC answers {driver} at {}", machine.bmc_address);
-        let events = match known {
+        let mut events = match known {
             Some(known) if is_as_before(known, &machine) => Vec::new(),
             _ => vec![Event { detail, ..event(caller, &name, verb) }],
         };
         let keys = Identifiers::of(&machine).keys();
-        self.store.write_found(Found { machine, keys, revision, gone: Vec::new(), events }).await?;
+        let (goes, told) = makes_room.unzip();
+        events.extend(told);
+        let gone = goes.into_iter().collect();
+        self.store.write_found(Found { machine, keys, revision, gone, events }).await?;
         Ok(Some(name))
     }
 

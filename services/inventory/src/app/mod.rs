@@ -6,6 +6,7 @@ mod check;
 mod comes_and_goes;
 mod discovered;
 mod discovered_bmc;
+mod discovered_room;
 mod discovery_plan;
 mod dispatch;
 mod error;

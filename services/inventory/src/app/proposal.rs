@@ -48,6 +48,11 @@ impl<'a> Matcher<'a> {
         proposal(rule, self.expected(machine), place(&self.plan.positions, machine).as_ref(), machine)
     }
 
+    /// Whether somebody ordered it.
+    pub(super) fn is_expected(&self, machine: &DiscoveredMachine) -> bool {
+        self.expected(machine).is_some()
+    }
+
     /// By serial number first, then by any of its interfaces, then by its BMC.
     fn expected(&self, machine: &DiscoveredMachine) -> Option<&'a ExpectedMachine> {
         let number = Some(serial(&system(machine).serial_number)).filter(|number| is_said(number));

@@ -8,11 +8,8 @@ use farrier_inventory_store::{KnownNode, MachineKeys};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Whose {
     Nobodys,
-    /// This node's; `new_card`: none of its interfaces is a port of it.
-    Of {
-        node: String,
-        new_card: bool,
-    },
+    /// This node's, perhaps with another network card.
+    Of(String),
     /// Nobody can say without looking: these nodes are told, and nothing is made of it.
     Unclear {
         nodes: Vec<String>,
@@ -43,7 +40,7 @@ pub(super) fn whose(nodes: &[KnownNode], by_port: &[String], its: &MachineKeys) 
         (Some(false), Some(false) | None) | (None, Some(false)) => false,
     };
     if same {
-        return Whose::Of { node: first.name.clone(), new_card: !port };
+        return Whose::Of(first.name.clone());
     }
     let said = |key: &Option<String>| key.clone().unwrap_or_else(|| "none".to_owned());
     let why = format!(
@@ -86,24 +83,24 @@ mod tests {
 
     #[test]
     fn one_node_is_known_by_what_its_machine_says_and_a_card_alone_proves_little() {
-        for (what, known, port, its, expected) in [
-            ("as it was", ("u", "s"), true, ("u", "s"), Some(false)),
-            ("another network card", ("u", "s"), false, ("u", "s"), Some(true)),
-            ("another card, and it says no serial", ("u", "s"), false, ("u", ""), None),
-            ("another card, and it says no UUID", ("u", "s"), false, ("", "s"), None),
-            ("its own card, and it says no serial", ("u", "s"), true, ("u", ""), Some(false)),
-            ("another board", ("u", "s"), true, ("v", "s"), Some(false)),
-            ("another board and other cards", ("u", "s"), false, ("v", "s"), None),
-            ("never inspected", ("", ""), true, ("u", "s"), Some(false)),
-            ("it says nothing of itself", ("u", "s"), true, ("", ""), Some(false)),
-            ("a card that moved into another machine", ("u", "s"), true, ("v", "t"), None),
-            ("a card that moved, and it says no serial", ("u", "s"), true, ("v", ""), None),
+        for (what, known, port, its, is_its) in [
+            ("as it was", ("u", "s"), true, ("u", "s"), true),
+            ("another network card", ("u", "s"), false, ("u", "s"), true),
+            ("another card, and it says no serial", ("u", "s"), false, ("u", ""), false),
+            ("another card, and it says no UUID", ("u", "s"), false, ("", "s"), false),
+            ("its own card, and it says no serial", ("u", "s"), true, ("u", ""), true),
+            ("another board", ("u", "s"), true, ("v", "s"), true),
+            ("another board and other cards", ("u", "s"), false, ("v", "s"), false),
+            ("never inspected", ("", ""), true, ("u", "s"), true),
+            ("it says nothing of itself", ("u", "s"), true, ("", ""), true),
+            ("a card that moved into another machine", ("u", "s"), true, ("v", "t"), false),
+            ("a card that moved, and it says no serial", ("u", "s"), true, ("v", ""), false),
         ] {
             let by_port: Vec<String> = port.then(|| "nodes/a".to_owned()).into_iter().collect();
             let said = whose(&[node("nodes/a", known.0, known.1)], &by_port, &keys(its.0, its.1));
-            match (&said, expected) {
-                (Whose::Of { new_card, .. }, Some(card)) => assert_eq!(*new_card, card, "{what}"),
-                (Whose::Unclear { nodes, .. }, None) => assert_eq!(nodes, &["nodes/a"], "{what}"),
+            match (&said, is_its) {
+                (Whose::Of(node), true) => assert_eq!(node, "nodes/a", "{what}"),
+                (Whose::Unclear { nodes, .. }, false) => assert_eq!(nodes, &["nodes/a"], "{what}"),
                 _ => panic!("{what}: {said:?}"),
             }
         }

@@ -54,9 +54,31 @@ impl Store {
         rows.iter().map(|body| Ok(DiscoveredMachine::decode(body.as_slice())?)).collect()
     }
 
-    /// How many machines are kept.
-    pub async fn count_machines(&self) -> Result<u64, StoreError> {
-        Ok(discovered::Entity::find().count(self.db.conn()).await?)
+    /// How many machines are kept, of a rack or of all.
+    pub async fn count_machines(&self, rack: Option<&str>) -> Result<u64, StoreError> {
+        Ok(discovered::Entity::find().filter(of_rack(rack)).count(self.db.conn()).await?)
+    }
+
+    /// Machines of a rack or of all, the one first that nobody has seen for longest: `most` of them, after so many.
+    pub async fn longest_unseen(
+        &self,
+        rack: Option<&str>,
+        after: u64,
+        most: u64,
+    ) -> Result<Vec<DiscoveredMachine>, StoreError> {
+        let rows: Vec<Vec<u8>> = discovered::Entity::find()
+            .select_only()
+            .column(discovered::Column::Body)
+            .filter(of_rack(rack))
+            // The time of a row is when its machine was seen last.
+            .order_by_asc(discovered::Column::UpdatedMs)
+            .order_by_asc(discovered::Column::Name)
+            .offset(after)
+            .limit(most)
+            .into_tuple()
+            .all(self.db.conn())
+            .await?;
+        rows.iter().map(|body| Ok(DiscoveredMachine::decode(body.as_slice())?)).collect()
     }
 
     /// Writes a machine and its keys, and takes away what goes for it. All or nothing.
@@ -107,6 +129,10 @@ impl Store {
         write.commit().await?;
         Ok(node)
     }
+}
+
+fn of_rack(rack: Option<&str>) -> Condition {
+    Condition::all().add_option(rack.map(|rack| discovered::Column::Rack.eq(rack)))
 }
 
 /// Whoever was first has changed it, or taken it.

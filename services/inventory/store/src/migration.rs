@@ -24,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(SystemKeys),
             Box::new(RotatingNodes),
             Box::new(BmcMacs),
+            Box::new(DiscoveredSeen),
         ]
     }
 }
@@ -258,6 +259,24 @@ impl MigrationTrait for DiscoveredKeys {
         m.create_table(table).await?;
         let mut index = Index::create();
         index.name("ix_discovered_mac_machine").table("discovered_mac").col("machine");
+        m.create_index(index).await
+    }
+}
+
+/// How many a rack has, and which of them was not seen for longest, without reading their bodies.
+struct DiscoveredSeen;
+
+impl MigrationName for DiscoveredSeen {
+    fn name(&self) -> &str {
+        "m20261130_discovered_seen"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for DiscoveredSeen {
+    async fn up(&self, m: &SchemaManager) -> Result<(), DbErr> {
+        let mut index = Index::create();
+        index.name("ix_discovered_seen").table("discovered").col("rack").col("updated_ms");
         m.create_index(index).await
     }
 }

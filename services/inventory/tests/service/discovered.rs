@@ -262,6 +262,100 @@ async fn identifiers_of_two_machines_are_told_and_never_merged() {
     }
 }
 
+/// What it runs is somebody's: it must not be switched off for having asked by the wrong interface.
+#[tokio::test]
+async fn a_machine_that_is_a_nodes_or_may_be_is_told_apart_from_nobodys_by_whatever_it_booted() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    let mut r1 = f.rack("r1");
+    let nobodys = ok(r1.discovered.report_machine(machine("S-1001", &[1, 2])).await);
+    assert!(!nobodys.has_owner);
+    let node = Node { name: "nodes/web".into(), ..Node::default() };
+    let accept = AcceptDiscoveredMachineRequest { name: name(1), node: Some(node), etag: String::new() };
+    ok(op.discovered.accept_discovered_machine(accept).await);
+    let told = async |op: &mut Clients| {
+        let events = op.all_events().await.into_iter().filter(|event| event.action == "new interface");
+        events.map(|event| (event.resource, event.detail)).collect::<Vec<_>>()
+    };
+    let as_it_is = ok(r1.discovered.report_machine(machine("S-1001", &[1, 2])).await);
+    assert_eq!((as_it_is.node.as_str(), as_it_is.has_owner), ("nodes/web", true));
+    assert_eq!(told(&mut op).await, []);
+    // A card of its own, which nobody described, comes first in its firmware's order.
+    let other_card = ok(r1.discovered.report_machine(machine("S-1001", &[9, 1, 2])).await);
+    assert_eq!((other_card.node.as_str(), other_card.has_owner), ("nodes/web", true));
+    let events = told(&mut op).await;
+    let [(resource, detail)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(resource, "nodes/web");
+    assert!(detail.contains("`farrier port create 52:54:00:00:01:09 --node web`"), "{detail}");
+    // Nobody can say whether it is that node.
+    let mut unclear = machine("S-3003", &[1]);
+    let system = unclear.hardware.as_mut().unwrap().system.as_mut().unwrap();
+    system.uuid = "4c4c4544-0042-3510-8052-b4c04f4e3101".into();
+    let unclear = ok(r1.discovered.report_machine(unclear).await);
+    assert_eq!((unclear.machine, unclear.node.as_str(), unclear.has_owner), (name(1), "", true));
+    // One that became a node just now was nobody's, and runs nothing.
+    let mut expects = plan();
+    expects.machines[0].bmc_address = "10.90.0.230".into();
+    ok(op.discovered.replace_discovery_plan(ReplaceDiscoveryPlanRequest { plan: Some(expects) }).await);
+    let made = ok(r1.discovered.report_machine(machine("S-2001", &[7])).await);
+    assert_eq!((made.node.as_str(), made.has_owner), ("nodes/r1-s-2001", false));
+}
+
+/// As many as a rack's row of machines, made up: each takes the place of another, and none that somebody ordered.
+#[tokio::test]
+async fn a_noisy_rack_pushes_out_its_own_machines_and_none_that_is_expected_or_of_another_rack() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    op.create_rack("r2").await.unwrap();
+    let (mut r1, mut r2) = (f.rack("r1"), f.rack("r2"));
+    ok(op.discovered.replace_discovery_plan(ReplaceDiscoveryPlanRequest { plan: Some(plan()) }).await);
+    ok(r2.discovered.report_machine(machine("S-9001", &[9])).await);
+    ok(r1.discovered.report_machine(machine("S-2001", &[1])).await);
+    let stranger = |n: u16| {
+        let [a, b] = n.to_be_bytes();
+        let boot_mac_address = format!("52:54:00:00:{:02x}:{b:02x}", a + 0x10);
+        ReportMachineRequest {
+            boot_mac_address,
+            hardware: Some(Hardware::default()),
+            ..ReportMachineRequest::default()
+        }
+    };
+    let mut names = Vec::new();
+    for n in 0..511 {
+        names.push(ok(r1.discovered.report_machine(stranger(n)).await).machine);
+    }
+    // Seen again, the oldest of them is not the one that was not seen for longest.
+    ok(r1.discovered.report_machine(stranger(0)).await);
+    let last = ok(r1.discovered.report_machine(stranger(511)).await).machine;
+    let bmc = ReportBmcRequest {
+        mac_address: "52:54:00:00:02:09".into(),
+        ip_address: "10.90.0.230".into(),
+        driver: "ipmi".into(),
+        ..ReportBmcRequest::default()
+    };
+    let bmc = ok(r1.discovered.report_bmc(bmc).await).machine;
+    let mut is_there = async |name: &str| {
+        let name = name.to_owned();
+        op.discovered.get_discovered_machine(GetDiscoveredMachineRequest { name }).await.is_ok()
+    };
+    for (name, expected) in [
+        (&name(9), true),
+        (&name(1), true),
+        (&names[0], true),
+        (&names[1], false),
+        (&names[2], false),
+        (&names[3], true),
+        (&last, true),
+        (&bmc, true),
+    ] {
+        assert_eq!(is_there(name).await, expected, "{name}");
+    }
+    let events = op.all_events().await.into_iter().filter(|event| event.action == "delete");
+    let gone: Vec<_> = events.map(|event| (event.resource, event.detail)).collect();
+    assert_eq!(gone.iter().map(|(name, _)| name).collect::<Vec<_>>(), [&names[1], &names[2]], "{gone:?}");
+    assert!(gone[0].1.contains("racks/r1") && gone[0].1.contains("no plan expects it"), "{gone:?}");
+}
+
 fn plan() -> DiscoveryPlan {
     let bmc = Bmc {
         driver: "ipmi".into(),

@@ -80,6 +80,41 @@ async fn what_is_judged_of_a_bmc_is_what_becomes_the_node() {
     assert_eq!((told.machine.as_str(), told.node.as_str()), ("", "nodes/r1-s-2001"));
 }
 
+/// A rule waits for the address of its BMC, and the rack finds that after the machine: nothing else is to happen.
+#[tokio::test]
+async fn a_machine_that_lacked_its_bmc_alone_is_accepted_when_that_is_found() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    let mut r1 = f.rack("r1");
+    ok(op.discovered.replace_discovery_plan(ReplaceDiscoveryPlanRequest { plan: Some(plan()) }).await);
+    let told = ok(r1.discovered.report_machine(with_own_bmc(machine("S-2001", &[1]))).await);
+    assert_eq!((told.machine, told.node), (name(1), String::new()));
+    let told = ok(r1.discovered.report_bmc(bmc("10.90.0.230")).await);
+    assert_eq!((told.machine.as_str(), told.node.as_str()), ("", "nodes/r1-s-2001"));
+    let node = ok(op.nodes.get_node(GetNodeRequest { name: told.node }).await);
+    assert_eq!(node.bmc.unwrap().address, "10.90.0.230");
+    assert_eq!(listed(&mut op).await, []);
+    // One that may be a node's waits for a person, though its rule lacks nothing.
+    let mut all = plan();
+    all.machines.clear();
+    all.rules[0] = DiscoveryRule {
+        name: "all".into(),
+        node_name: "x-{serial}".into(),
+        bmc: Some(Bmc { driver: "manual".into(), ..Bmc::default() }),
+        automatic: true,
+        ..DiscoveryRule::default()
+    };
+    ok(op.discovered.replace_discovery_plan(ReplaceDiscoveryPlanRequest { plan: Some(all) }).await);
+    let other = "52:54:00:00:02:07".to_owned();
+    let mut unclear = with_own_bmc(machine("S-2001", &[5]));
+    unclear.hardware.as_mut().unwrap().own_bmc.as_mut().unwrap().mac_address.clone_from(&other);
+    let told = ok(r1.discovered.report_machine(unclear).await);
+    assert_eq!((told.machine, told.has_owner), (name(5), true));
+    let told =
+        ok(r1.discovered.report_bmc(ReportBmcRequest { mac_address: other, ..bmc("10.90.0.231") }).await);
+    assert_eq!((told.machine, told.node.as_str()), (name(5), ""));
+}
+
 /// One who asked for an address with a machine's MAC, as a BMC, keeps the machine from nothing.
 #[tokio::test]
 async fn a_machine_takes_the_place_of_a_bmc_with_its_interface() {
