@@ -27,6 +27,8 @@ mod import;
 mod loader;
 #[path = "../../rackd/netboot/src/mac.rs"]
 mod mac;
+#[path = "../../rackd/netboot/src/ramdisk.rs"]
+mod ramdisk;
 #[path = "../../rackd/netboot/src/san.rs"]
 mod san;
 #[path = "../../rackd/netboot/src/script.rs"]
@@ -36,6 +38,7 @@ mod table;
 
 use args::KernelArgs;
 use mac::MacAddr;
+use ramdisk::{Ramdisk, Ramdisks};
 use san::San;
 use table::{ArtifactName, Boot};
 

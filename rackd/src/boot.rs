@@ -4,11 +4,13 @@ use crate::boot_cd::BootCdError;
 use crate::config::SegmentConfig;
 use crate::discovery;
 use crate::homes;
-use crate::kernel;
+use crate::kernel::Machine as Architecture;
 use crate::rack::Rack;
 use crate::volumes::{Access, Account};
 use farrier_journal::JournalError;
-use farrier_netboot::{Boot, BootEntry, KernelArgs, KernelArgsError, Lease, MacAddr, San, SanError};
+use farrier_netboot::{
+    Boot, BootEntry, KernelArgs, KernelArgsError, Lease, MacAddr, Ramdisks, San, SanError,
+};
 use farrier_proto::rack::Machine;
 use farrier_proto::types::BootInterface;
 use std::collections::HashSet;
@@ -24,6 +26,14 @@ pub(crate) enum PublishError {
     Mac { seen: String },
     #[error("the ramdisk's kernel arguments cannot be used")]
     Args(#[from] KernelArgsError),
+    #[error(
+        "node {node} is of {architecture}: expected a ramdisk with a kernel for that in `[{table}]` of rackd.toml, saw none; `cargo xtask ramdisk --architecture {architecture} --out DIR` makes one; if the node is another machine, `farrier node update {node} --arch ARCHITECTURE` says so"
+    )]
+    NoRamdisk { node: String, architecture: &'static str, table: &'static str },
+    #[error(
+        "node {node} is an arm64 machine, and no distribution has what boots an iSCSI disk, iPXE, for those: expected snponly-arm64.efi in `boot_files` of rackd.toml (`bin-arm64-efi/snponly.efi` of iPXE's own sources), saw none; deploy with the method direct or iscsi, or onto another node"
+    )]
+    Arm64San { node: String },
     #[error(
         "node {node} runs signed programs only: expected shim and GRUB of {architecture} in `[signed_boot.{architecture}]` of rackd.toml, saw none; Debian's packages shim-signed and grub-efi-{debian}-signed have them"
     )]
@@ -75,7 +85,7 @@ impl Rack {
         place: Place<'_>,
         serve: &Serve<'_>,
     ) -> Result<Vec<Ipv4Addr>, PublishError> {
-        self.check_signed(machine, serve)?;
+        self.check_bootable(machine, serve)?;
         let mut addresses = Vec::new();
         for mac in bootable(machine)? {
             for segment in homes::places(self, mac, &place) {
@@ -96,13 +106,8 @@ impl Rack {
         let ip = self.reserve(&machine.name, mac, segment).await?;
         let boot = match serve {
             Serve::Ramdisk { token } => {
-                let (kernel, initrd) = (self.kernel.clone(), self.initrd.clone());
-                let args = self.kernel_args(machine, segment, mac, ip, token)?;
-                if machine.secure_boot {
-                    Boot::Signed { kernel, initrd, args }
-                } else {
-                    Boot::Script { kernel, initrd, args }
-                }
+                let ramdisks = self.ramdisks_for(machine, segment, mac, ip, token)?;
+                if machine.secure_boot { Boot::Signed(ramdisks) } else { Boot::Script(ramdisks) }
             }
             Serve::San { access, account } => Boot::San(san(segment, access, account)?),
             Serve::LocalDisk => Boot::LocalDisk,
@@ -198,8 +203,9 @@ impl Rack {
         key: &str,
         token: &str,
     ) -> Result<Ipv4Addr, PublishError> {
+        self.check_ramdisk(machine)?;
         let (mac, ip) = self.first_address(machine, segment).await?;
-        self.boot_cds.serve(key, &self.kernel_args(machine, segment, mac, ip, token)?).await?;
+        self.boot_cds.serve(key, &self.ramdisks_for(machine, segment, mac, ip, token)?).await?;
         Ok(ip)
     }
 
@@ -226,37 +232,75 @@ impl Rack {
         }
     }
 
-    /// What locked firmware would refuse is told before it is switched on.
-    fn check_signed(&self, machine: &Machine, serve: &Serve<'_>) -> Result<(), PublishError> {
+    /// What its firmware could not start is told before it is switched on, as far as it is known what the machine is.
+    fn check_bootable(&self, machine: &Machine, serve: &Serve<'_>) -> Result<(), PublishError> {
         let node = || machine.name.clone();
         match serve {
             Serve::San { .. } if machine.boot_interface() == BootInterface::VirtualMedia => {
                 Err(PublishError::MediaSan { node: node() })
             }
             Serve::San { .. } if machine.secure_boot => Err(PublishError::SignedSan { node: node() }),
-            Serve::Ramdisk { .. } if machine.secure_boot => {
-                let (chain, architecture, debian) = match self.ramdisk_is_for {
-                    Some(kernel::Machine::Arm64) => (&self.config.signed_boot.arm64, "arm64", "arm64"),
-                    _ => (&self.config.signed_boot.x86_64, "x86_64", "amd64"),
-                };
-                match chain {
-                    Some(_) => Ok(()),
-                    None => Err(PublishError::NoSignedBoot { node: node(), architecture, debian }),
-                }
+            Serve::San { .. }
+                if Architecture::of_node(&machine.architecture) == Some(Architecture::Arm64)
+                    && !self.netboot.has_boot_file(PXE_ARM64) =>
+            {
+                Err(PublishError::Arm64San { node: node() })
             }
-            Serve::Ramdisk { .. } | Serve::San { .. } | Serve::LocalDisk | Serve::Wait => Ok(()),
+            Serve::Ramdisk { .. } => {
+                self.check_ramdisk(machine)?;
+                if machine.secure_boot { self.check_signed(machine) } else { Ok(()) }
+            }
+            Serve::San { .. } | Serve::LocalDisk | Serve::Wait => Ok(()),
         }
     }
 
-    fn kernel_args(
+    fn check_ramdisk(&self, machine: &Machine) -> Result<(), PublishError> {
+        let known = Architecture::of_node(&machine.architecture);
+        let Some(known) = known.filter(|known| !self.ramdisks.start_on(*known)) else { return Ok(()) };
+        let (architecture, table) = match known {
+            Architecture::X86 => ("x86_64", "ramdisk"),
+            Architecture::Arm64 => ("arm64", "ramdisk.arm64"),
+        };
+        Err(PublishError::NoRamdisk { node: machine.name.clone(), architecture, table })
+    }
+
+    /// Of a machine that was never looked at it is not known what it is: one whose shim is missing is told of when it asks.
+    fn check_signed(&self, machine: &Machine) -> Result<(), PublishError> {
+        let known = Architecture::of_node(&machine.architecture).map(|known| vec![known]);
+        let perhaps = known.or_else(|| self.ramdisks.machines()).unwrap_or_else(|| vec![Architecture::X86]);
+        let chains = &self.config.signed_boot;
+        let missing = |architecture: &Architecture| match architecture {
+            Architecture::X86 => chains.x86_64.is_none().then_some(("x86_64", "amd64")),
+            Architecture::Arm64 => chains.arm64.is_none().then_some(("arm64", "arm64")),
+        };
+        let missing: Option<Vec<_>> = perhaps.iter().map(missing).collect();
+        match missing.as_deref() {
+            Some(&[(architecture, debian), ..]) => {
+                Err(PublishError::NoSignedBoot { node: machine.name.clone(), architecture, debian })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The ramdisk of its architecture for one boot of a machine, by one of its ports.
+    fn ramdisks_for(
         &self,
         machine: &Machine,
         segment: &SegmentConfig,
         mac: MacAddr,
         ip: Ipv4Addr,
         token: &str,
+    ) -> Result<Ramdisks, KernelArgsError> {
+        self.ramdisks.boot(|args| self.kernel_args(args, machine, (segment, mac, ip), token))
+    }
+
+    fn kernel_args(
+        &self,
+        mut args: KernelArgs,
+        machine: &Machine,
+        (segment, mac, ip): (&SegmentConfig, MacAddr, Ipv4Addr),
+        token: &str,
     ) -> Result<KernelArgs, KernelArgsError> {
-        let mut args = KernelArgs::parse(&self.config.ramdisk.args)?;
         let gateway = segment.gateway.map(|g| g.to_string()).unwrap_or_default();
         let now = farrier_runtime::time::now().seconds;
         // The whole name of one that nobody described: its ramdisk tells by that what it is.
@@ -287,6 +331,9 @@ fn san(segment: &SegmentConfig, access: &Access, account: &Account) -> Result<Sa
     })
 }
 
+/// arm64 UEFI, by PXE (IANA's processor architecture types).
+const PXE_ARM64: u16 = 11;
+
 /// The ports that may boot from the network.
 pub(crate) fn bootable(machine: &Machine) -> Result<Vec<MacAddr>, PublishError> {
     let macs: Vec<MacAddr> = machine
@@ -297,3 +344,6 @@ pub(crate) fn bootable(machine: &Machine) -> Result<Vec<MacAddr>, PublishError> 
         .collect::<Result<_, _>>()?;
     if macs.is_empty() { Err(PublishError::NoPort { node: machine.name.clone() }) } else { Ok(macs) }
 }
+
+#[cfg(test)]
+mod tests;

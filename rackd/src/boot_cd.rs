@@ -6,13 +6,14 @@
 
 use crate::config::VirtualMediaConfig;
 use crate::rack::Rack;
+use crate::ramdisks::Ramdisks;
 use axum::Router;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use farrier_bootcd::{Boot, CdError, Content, File};
-use farrier_netboot::{Artifact, Joined, KernelArgs, Piece, cd_script, http};
+use farrier_netboot::{Artifact, ArtifactName, Joined, Piece, cd_file, cd_script, http};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -43,8 +44,8 @@ pub(crate) enum BootCdError {
 /// The CDs that are served.
 pub(crate) struct BootCds {
     config: Option<VirtualMediaConfig>,
-    kernel: PathBuf,
-    initrd: PathBuf,
+    /// Kernels and initrds, by their names.
+    files: Vec<(ArtifactName, PathBuf)>,
     served: Mutex<HashMap<String, Served>>,
 }
 
@@ -62,40 +63,43 @@ pub(crate) struct Read {
 }
 
 impl BootCds {
-    pub(crate) fn new(config: Option<VirtualMediaConfig>, kernel: PathBuf, initrd: PathBuf) -> Self {
-        Self { config, kernel, initrd, served: Mutex::default() }
+    pub(crate) fn new(config: Option<VirtualMediaConfig>, ramdisks: &Ramdisks) -> Self {
+        Self { config, files: ramdisks.files().cloned().collect(), served: Mutex::default() }
     }
 
-    /// Serves a CD that boots the ramdisk with `args` under `key`, in place of the one before. One that has other arguments
+    /// Serves a CD that boots the ramdisk of its machine's architecture under `key`, in place of the one before. One that has other arguments
     /// of about the same length has its files at the same places: whoever is reading goes on.
-    pub(crate) async fn serve(&self, key: &str, args: &KernelArgs) -> Result<(), BootCdError> {
+    pub(crate) async fn serve(&self, key: &str, boot: &farrier_netboot::Ramdisks) -> Result<(), BootCdError> {
         let config = self.config.as_ref().ok_or(BootCdError::NotConfigured)?;
         let read = async |path: &PathBuf| {
             tokio::fs::read(path).await.map_err(|source| BootCdError::File { path: path.clone(), source })
         };
-        let files = [self.file(&self.kernel).await?, self.file(&self.initrd).await?];
-        let [kernel, initrd] = &files;
+        let mut files = Vec::new();
+        for (name, path) in &self.files {
+            files.push((cd_file(name), path, self.size(path).await?));
+        }
         // Half of the key: the whole stays between the BMC and us.
         let mark = format!("farrier/{}", key.get(..16).unwrap_or(key));
-        let mut script = cd_script(&format!("/{mark}"), &format!("/{KERNEL}"), &format!("/{INITRD}"), args);
+        let mut script = cd_script(&format!("/{mark}"), boot);
         script.extend(std::iter::repeat_n('\n', SCRIPT_BYTES.saturating_sub(script.len())));
-        let contents = vec![
-            File { path: KERNEL, content: Content::Elsewhere(kernel.1) },
-            File { path: INITRD, content: Content::Elsewhere(initrd.1) },
+        let elsewhere =
+            files.iter().map(|(name, _, len)| File { path: name, content: Content::Elsewhere(*len) });
+        let mut contents: Vec<File<'_>> = elsewhere.collect();
+        contents.extend([
             File { path: "boot/grub/grub.cfg", content: Content::Bytes(script.into_bytes()) },
             // Where Debian's GRUB for CDs looks when it does not know what it came from.
             File { path: ".disk/info", content: Content::Bytes(b"Farrier\n".to_vec()) },
             File { path: &mark, content: Content::Bytes(Vec::new()) },
-        ];
+        ]);
         // Read where it is, as the kernel: it is megabytes, and there are as many CDs as machines that boot.
-        let (_, efi) = self.file(&config.efi).await?;
+        let efi = self.size(&config.efi).await?;
         let boot = Boot { bios: Some(read(&config.bios).await?), efi: Some(Content::Elsewhere(efi)) };
         let pieces = farrier_bootcd::layout(LABEL, contents, boot)?;
         let pieces = pieces.into_iter().filter_map(|piece| match piece {
             farrier_bootcd::Piece::Bytes(bytes) => Some(Piece::Bytes(bytes.into())),
             farrier_bootcd::Piece::Efi { len } => Some(Piece::File { path: config.efi.clone(), len }),
             farrier_bootcd::Piece::File { index, len } => {
-                Some(Piece::File { path: files.get(index)?.0.clone(), len })
+                Some(Piece::File { path: files.get(index)?.1.clone(), len })
             }
         });
         let pieces = Arc::new(Joined::new(pieces));
@@ -109,10 +113,9 @@ impl BootCds {
         Ok(())
     }
 
-    async fn file(&self, path: &PathBuf) -> Result<(PathBuf, u64), BootCdError> {
+    async fn size(&self, path: &PathBuf) -> Result<u64, BootCdError> {
         let meta = tokio::fs::metadata(path).await;
-        let meta = meta.map_err(|source| BootCdError::File { path: path.clone(), source })?;
-        Ok((path.clone(), meta.len()))
+        Ok(meta.map_err(|source| BootCdError::File { path: path.clone(), source })?.len())
     }
 
     /// Nobody reads it any more.
@@ -173,14 +176,31 @@ async fn media(
 
 const SECOND: Duration = Duration::from_secs(1);
 const LABEL: &str = "FARRIER";
-const KERNEL: &str = "kernel.img";
-const INITRD: &str = "initrd.img";
-/// The script is filled up to so much: longer than the longest, so that a new token moves no file.
-const SCRIPT_BYTES: usize = 4096;
+/// The script is filled up to so much: longer than the longest, with the arguments of two kernels, so that a new token moves no
+/// file.
+const SCRIPT_BYTES: usize = 8192;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{RamdiskConfig, RamdiskFiles};
+    use crate::kernel::Machine;
+    use farrier_netboot::KernelArgs;
+
+    /// Of both architectures.
+    fn ramdisks(dir: &std::path::Path) -> Ramdisks {
+        let files = |kernel: &str, initrd: &str| RamdiskFiles {
+            kernel: dir.join(kernel),
+            initrd: dir.join(initrd),
+            args: String::new(),
+        };
+        let config = RamdiskConfig { files: files("k", "i"), arm64: Some(files("k-arm64", "i-arm64")) };
+        Ramdisks::of(&config, Some(Machine::X86), Some(Machine::Arm64)).unwrap()
+    }
+
+    fn boot(dir: &std::path::Path, args: &str) -> farrier_netboot::Ramdisks {
+        ramdisks(dir).boot(|_| KernelArgs::parse(args)).unwrap()
+    }
 
     async fn cds(dir: &std::path::Path) -> BootCds {
         let file = async |name: &str, bytes: usize| {
@@ -189,7 +209,10 @@ mod tests {
         };
         let config =
             VirtualMediaConfig { bios: file("bios", 3000).await, efi: file("efi", 9000).await, url: None };
-        BootCds::new(Some(config), file("k", 5000).await, file("i", 12_345).await)
+        for (name, bytes) in [("k", 5000), ("i", 12_345), ("k-arm64", 4000), ("i-arm64", 9999)] {
+            file(name, bytes).await;
+        }
+        BootCds::new(Some(config), &ramdisks(dir))
     }
 
     fn bytes(pieces: &[Piece]) -> (u64, Vec<u8>) {
@@ -213,7 +236,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cds = cds(dir.path()).await;
         let serve = async |args: &str| {
-            cds.serve("0123456789abcdef0123", &KernelArgs::parse(args).unwrap()).await.unwrap();
+            cds.serve("0123456789abcdef0123", &boot(dir.path(), args)).await.unwrap();
             bytes(cds.find("0123456789abcdef0123", [10, 0, 0, 9].into()).unwrap().pieces())
         };
         let short = serve("farrier.token=a").await;
@@ -221,6 +244,12 @@ mod tests {
         assert_eq!(short.0, long.0);
         let differ = short.1.iter().zip(&long.1).filter(|(a, b)| a != b).count();
         assert!((1..=SCRIPT_BYTES).contains(&differ), "{differ}");
+        // All four files are on it, and what starts them.
+        assert!(short.0 > 3000 + 9000 + 5000 + 12_345 + 4000 + 9999, "{}", short.0);
+        let script = String::from_utf8_lossy(&short.1).into_owned();
+        for file in ["/kernel.img", "/initrd.img", "/kernel-arm64.img", "/initrd-arm64.img"] {
+            assert!(script.contains(&format!("'{file}'")), "{file}");
+        }
     }
 
     #[tokio::test]
@@ -229,7 +258,7 @@ mod tests {
         let cds = cds(dir.path()).await;
         let (key, bmc): (&str, IpAddr) = ("0123456789abcdef0123", [10, 0, 0, 9].into());
         assert!(cds.reader(key).is_none());
-        cds.serve(key, &KernelArgs::new()).await.unwrap();
+        cds.serve(key, &boot(dir.path(), "")).await.unwrap();
         let mut reader = cds.reader(key).unwrap();
         assert!(cds.find("0123456789abcdef", bmc).is_none());
         assert!(cds.find(key, bmc).is_some());
@@ -243,10 +272,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cds = cds(dir.path()).await;
         tokio::fs::remove_file(dir.path().join("efi")).await.unwrap();
-        let error = cds.serve("0123456789abcdef", &KernelArgs::new()).await.unwrap_err();
+        let boot = boot(dir.path(), "");
+        let error = cds.serve("0123456789abcdef", &boot).await.unwrap_err();
         assert!(error.to_string().contains("efi: expected a file of the boot CD"), "{error}");
-        let none = BootCds::new(None, dir.path().join("k"), dir.path().join("i"));
-        let error = none.serve("0123456789abcdef", &KernelArgs::new()).await.unwrap_err();
+        let none = BootCds::new(None, &ramdisks(dir.path()));
+        let error = none.serve("0123456789abcdef", &boot).await.unwrap_err();
         assert!(error.to_string().contains("[virtual_media]"), "{error}");
     }
 }

@@ -41,7 +41,7 @@ pub struct Config {
     /// Inventory, `https://host:port`, which renews the certificate; unset: somebody else does.
     pub inventory: Option<String>,
     pub ramdisk: RamdiskConfig,
-    /// Directory with undionly.kpxe and snponly.efi; unset: no TFTP.
+    /// Directory with undionly.kpxe and snponly.efi, and snponly-arm64.efi where somebody built that; unset: no TFTP.
     pub boot_files: Option<PathBuf>,
     /// Shim and GRUB for nodes with Secure Boot.
     pub signed_boot: SignedBootConfig,
@@ -103,7 +103,7 @@ pub enum LogWhen {
 pub struct VirtualMediaConfig {
     /// GRUB for BIOS, as an El Torito program.
     pub bios: PathBuf,
-    /// A FAT file system with `EFI/BOOT`: shim and GRUB.
+    /// A FAT file system with `EFI/BOOT`: shim and GRUB, of each architecture that has a ramdisk here.
     pub efi: PathBuf,
     /// `http_listen` as the BMCs reach it, `http://host:port`; unset: rackd's address in the provisioning segment.
     pub url: Option<String>,
@@ -212,15 +212,41 @@ impl Default for CacheConfig {
     }
 }
 
-/// The deploy ramdisk.
+/// The deploy ramdisk, or one for each architecture of the rack's machines.
+#[derive(Debug, Clone)]
+pub struct RamdiskConfig {
+    /// For the machines that its kernel is for: x86 or arm64, and x86 where there is the other one.
+    pub files: RamdiskFiles,
+    /// `[ramdisk.arm64]`, for arm64 machines beside those of x86.
+    pub arm64: Option<RamdiskFiles>,
+}
+
+/// A ramdisk.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RamdiskConfig {
+pub struct RamdiskFiles {
     pub kernel: PathBuf,
     pub initrd: PathBuf,
     /// Further kernel arguments, for example `console=ttyS0,115200n8`.
     #[serde(default)]
     pub args: String,
+}
+
+/// `[ramdisk]`: the keys of one, and a table of the other.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRamdisk {
+    kernel: PathBuf,
+    initrd: PathBuf,
+    #[serde(default)]
+    args: String,
+    arm64: Option<RamdiskFiles>,
+}
+
+impl From<RawRamdisk> for RamdiskConfig {
+    fn from(RawRamdisk { kernel, initrd, args, arm64 }: RawRamdisk) -> Self {
+        Self { files: RamdiskFiles { kernel, initrd, args }, arm64 }
+    }
 }
 
 /// Switch driver.
@@ -264,7 +290,7 @@ struct Raw {
     identity: PathBuf,
     images: String,
     inventory: Option<String>,
-    ramdisk: RamdiskConfig,
+    ramdisk: RawRamdisk,
     boot_files: Option<PathBuf>,
     #[serde(default)]
     signed_boot: SignedBootConfig,
@@ -389,7 +415,7 @@ impl Config {
             identity: raw.identity,
             images: raw.images,
             inventory: raw.inventory,
-            ramdisk: raw.ramdisk,
+            ramdisk: raw.ramdisk.into(),
             boot_files: raw.boot_files,
             signed_boot: raw.signed_boot,
             tftp_single_port: raw.tftp_single_port,

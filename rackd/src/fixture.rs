@@ -9,6 +9,7 @@ use crate::discovery::Discovery;
 use crate::homes::Homes;
 use crate::known::KnownMachines;
 use crate::rack::Rack;
+use crate::ramdisks::Ramdisks;
 use crate::signed::Signer;
 use crate::snapshots::Snapshots;
 use crate::tasks::Tasks;
@@ -44,6 +45,7 @@ pub(crate) async fn rack(data: &Path, pools: &[u8]) -> Arc<Rack> {
     table.set_segments(config.segments.iter().map(segment).collect());
     let images = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
     let vault = Arc::new(Vault::open_or_create(&data.join("secrets.key")).unwrap());
+    let ramdisks = Ramdisks::of(&config.ramdisk, None, None).unwrap();
     let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
     Arc::new(Rack {
         consoles: Consoles::new(
@@ -58,7 +60,7 @@ pub(crate) async fn rack(data: &Path, pools: &[u8]) -> Arc<Rack> {
         cache: ImageCache::new(data.join("images"), images, Room { most: u64::MAX, free: 0 }),
         switch: Arc::new(Static),
         volumes: Volumes::new(&config, 3260, vault.clone()),
-        boot_cds: BootCds::new(None, "/none/k".into(), "/none/i".into()),
+        boot_cds: BootCds::new(None, &ramdisks),
         bmc: Arc::new(Bmcs::bind(data, None).await.unwrap()),
         moves: crate::bmc::Moves::default(),
         changes: crate::bmc::Changes::default(),
@@ -76,9 +78,7 @@ pub(crate) async fn rack(data: &Path, pools: &[u8]) -> Arc<Rack> {
         known: KnownMachines::default(),
         homes: Homes::default(),
         agent_ca: Authority::generate("ramdisks").unwrap().0,
-        kernel: "kernel".parse().unwrap(),
-        initrd: "initrd".parse().unwrap(),
-        ramdisk_is_for: None,
+        ramdisks,
         config,
     })
 }

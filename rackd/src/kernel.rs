@@ -20,6 +20,15 @@ impl Machine {
         }
     }
 
+    /// As nodes have it (`Node.architecture`). `None`: it is not known, or none of these.
+    pub(crate) fn of_node(architecture: &str) -> Option<Self> {
+        match architecture {
+            "x86_64" => Some(Self::X86),
+            "aarch64" => Some(Self::Arm64),
+            _ => None,
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::X86 => "x86",

@@ -26,6 +26,7 @@ mod known;
 mod metrics;
 mod phone_home;
 mod rack;
+mod ramdisks;
 mod renewal;
 mod reports;
 mod rules;
@@ -42,7 +43,9 @@ mod volumes;
 mod watch;
 
 pub use block::{BlockCommand, ServeArgs, block};
-pub use config::{BadConfig, Config, RamdiskConfig, Role, SegmentConfig, SwitchDriver, WatchConfig};
+pub use config::{
+    BadConfig, Config, RamdiskConfig, RamdiskFiles, Role, SegmentConfig, SwitchDriver, WatchConfig,
+};
 pub use farrier_bmc::ssh::help as ssh_help;
 pub use join::{JoinRequest, join};
 pub use rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};

@@ -8,6 +8,7 @@ use crate::consoles::Consoles;
 use crate::discovery::Discovery;
 use crate::homes::Homes;
 use crate::known::KnownMachines;
+use crate::ramdisks::Ramdisks;
 use crate::signed::Signer;
 use crate::snapshots::Snapshots;
 use crate::tasks::{Tasks, Timeouts};
@@ -16,7 +17,7 @@ use crate::watch::Beside;
 use farrier_identity::agent::PinnedCa;
 use farrier_identity::ca::Authority;
 use farrier_journal::Journal;
-use farrier_netboot::{ArtifactName, Netboot};
+use farrier_netboot::Netboot;
 use farrier_proto::rack::Machine;
 use farrier_runtime::vault::Vault;
 use farrier_switch::Switch;
@@ -46,10 +47,7 @@ pub(crate) struct Rack {
     pub(crate) agent_ca: Authority,
     pub(crate) http_port: u16,
     pub(crate) agent_port: u16,
-    pub(crate) kernel: ArtifactName,
-    pub(crate) initrd: ArtifactName,
-    /// What the ramdisk's kernel runs on, as far as it says so.
-    pub(crate) ramdisk_is_for: Option<crate::kernel::Machine>,
+    pub(crate) ramdisks: Ramdisks,
     pub(crate) tasks: Tasks,
     pub(crate) beside: Beside,
     pub(crate) timeouts: Timeouts,

@@ -11,11 +11,11 @@ use crate::disk_access;
 use crate::grpc::{AgentApi, BmcApi, ConsoleApi, RackApi};
 use crate::homes::{self, Homes};
 use crate::housekeeping;
-use crate::kernel::Machine;
 use crate::known::{self, KnownMachines};
 use crate::metrics;
 use crate::phone_home;
 use crate::rack::Rack;
+use crate::ramdisks::Ramdisks;
 use crate::renewal::Renewal;
 use crate::reports::Reporter;
 use crate::rules::{AGENT_RULES, AGENT_SERVICES, RULES, SERVICES};
@@ -34,8 +34,7 @@ use farrier_identity::server::ClientAuth;
 use farrier_identity::{Credentials, Identity};
 use farrier_journal::Journal;
 use farrier_netboot::{
-    Artifact, ArtifactName, Boot, BootEntry, BootTable, Dhcp, Leases, MacAddr, Netboot, Pool, Segment,
-    SignedChain, http,
+    Boot, BootEntry, BootTable, Dhcp, Leases, MacAddr, Netboot, Pool, Segment, SignedChain, http,
 };
 use farrier_proto::agent::agent_service_server::AgentServiceServer;
 use farrier_proto::rack::bmc_service_server::BmcServiceServer;
@@ -121,10 +120,8 @@ pub async fn start(
     let agent_ca = agent_authority(&config.data.join("agent-ca"), &config.rack)?;
     let images =
         channel(&config.images, &credentials, Expect::Exactly(Identity::Service("images".to_owned())))?;
-    let kernel: ArtifactName = "kernel".parse()?;
-    let initrd: ArtifactName = "initrd".parse()?;
-    let ramdisk_is_for = ramdisk(&config)?;
-    let netboot = start_netboot(&config, bound.http.port(), (&kernel, &initrd), ramdisk_is_for).await?;
+    let ramdisks = Ramdisks::open(&config.ramdisk)?;
+    let netboot = start_netboot(&config, bound.http.port(), &ramdisks).await?;
     let tracker = TaskTracker::new();
     let homes = Homes::new(journal.homes().await?);
     let rack = Arc::new(Rack {
@@ -140,11 +137,7 @@ pub async fn start(
         cache: ImageCache::new(config.data.join("images"), images, room(&config)),
         switch: switch(&config),
         volumes: Volumes::new(&config, bound.block.port(), vault.clone()),
-        boot_cds: BootCds::new(
-            config.virtual_media.clone(),
-            config.ramdisk.kernel.clone(),
-            config.ramdisk.initrd.clone(),
-        ),
+        boot_cds: BootCds::new(config.virtual_media.clone(), &ramdisks),
         bmc: Arc::new(
             Bmcs::bind(&config.data, config.ssh_helper.clone()).await.context("no UDP socket for IPMI")?,
         ),
@@ -165,9 +158,7 @@ pub async fn start(
         known: KnownMachines::default(),
         homes,
         agent_ca,
-        kernel,
-        initrd,
-        ramdisk_is_for,
+        ramdisks,
     });
     report(&rack, &credentials)?;
     watch(&rack, &credentials)?;
@@ -309,26 +300,7 @@ async fn ping(journal: Journal) -> Result<(), String> {
     journal.ping().await.map_err(|error| chain(&error))
 }
 
-/// Which machines the ramdisk is for, as far as its kernel says so.
-fn ramdisk(config: &Config) -> anyhow::Result<Option<Machine>> {
-    let files = &config.ramdisk;
-    for path in [&files.kernel, &files.initrd] {
-        anyhow::ensure!(
-            path.is_file(),
-            "ramdisk: expected a file at {}, saw none; `cargo xtask ramdisk --out DIR` makes both, `[ramdisk]` in the \
-             configuration names them",
-            path.display()
-        );
-    }
-    Machine::of_file(&files.kernel).with_context(|| format!("cannot read {}", files.kernel.display()))
-}
-
-async fn start_netboot(
-    config: &Config,
-    http_port: u16,
-    (kernel, initrd): (&ArtifactName, &ArtifactName),
-    ramdisk_is_for: Option<Machine>,
-) -> anyhow::Result<Netboot> {
+async fn start_netboot(config: &Config, http_port: u16, ramdisks: &Ramdisks) -> anyhow::Result<Netboot> {
     let mut netboot = farrier_netboot::Config::new(http_port);
     if let Some(dir) = &config.boot_files {
         netboot.load_files(dir).with_context(|| format!("cannot read boot files in {}", dir.display()))?;
@@ -347,26 +319,25 @@ async fn start_netboot(
     netboot.boot_files.https = config.https.as_ref().map(farrier_netboot::Https::from);
     let leases = config.data.join("leases");
     netboot.leases = Leases::open(&leases).with_context(|| format!("cannot use {}", leases.display()))?;
-    if let Some(machine) = ramdisk_is_for {
-        // Others would start it again and again; they get an address, and it is told why no more.
-        let starts = |architecture: &u16| machine.starts_on(*architecture);
+    if let Some(machines) = ramdisks.machines() {
+        // Others would start one again and again; they get an address, and it is told why no more.
+        let starts = |architecture: &u16| machines.iter().any(|machine| machine.starts_on(*architecture));
+        let names = machines.iter().map(|machine| machine.name()).collect::<Vec<_>>().join(" and ");
         netboot.boot_files.by_architecture.retain(|(architecture, _)| starts(architecture));
         netboot.boot_files.signed.retain(|chain| chain.architectures.iter().any(starts));
         anyhow::ensure!(
             !config.discovery.secure_boot || !netboot.boot_files.signed.is_empty(),
-            "discovery.secure_boot: expected shim and GRUB of the ramdisk's architecture, {}, in [signed_boot], saw those of \
-             another alone",
-            machine.name()
+            "discovery.secure_boot: expected shim and GRUB of the ramdisk's architecture, {names}, in [signed_boot], saw those \
+             of another alone"
         );
-        tracing::info!(kernel = machine.name(), "machines of other architectures are given no boot file");
+        tracing::info!(ramdisks = names, "machines of other architectures are given no boot file");
     }
     let mut table = BootTable::new();
     for (network, (mac, ip)) in reservations(config) {
         let (node, hostname) = (String::new(), String::new());
         table.publish(BootEntry { mac, node, hostname, ip, network, boot: Boot::None });
     }
-    table.publish_artifact(kernel.clone(), Artifact::File(config.ramdisk.kernel.clone()));
-    table.publish_artifact(initrd.clone(), Artifact::File(config.ramdisk.initrd.clone()));
+    ramdisks.publish(&mut table);
     Ok(Netboot::start(netboot, table).await)
 }
 
@@ -498,6 +469,7 @@ fn sealed_before(path: &Path) -> Option<(String, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::Machine;
 
     #[tokio::test]
     async fn who_nobody_described_needs_a_shim_that_starts_the_ramdisk() {
@@ -514,8 +486,10 @@ mod tests {
             data = dir.path()
         );
         let config = Config::parse(&text).unwrap();
-        let (kernel, initrd) = ("kernel".parse().unwrap(), "initrd".parse().unwrap());
-        let start = |machine| start_netboot(&config, 80, (&kernel, &initrd), machine);
+        let start = async |machine| {
+            let ramdisks = Ramdisks::of(&config.ramdisk, machine, None).unwrap();
+            start_netboot(&config, 80, &ramdisks).await
+        };
         let error = start(Some(Machine::X86)).await.map(drop).unwrap_err().to_string();
         assert!(
             error.starts_with("discovery.secure_boot: expected shim and GRUB") && error.contains("x86"),
@@ -523,6 +497,40 @@ mod tests {
         );
         for machine in [Some(Machine::Arm64), None] {
             start(machine).await.unwrap().shutdown().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn boot_files_are_for_the_architectures_that_there_is_a_ramdisk_for() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["undionly.kpxe", "snponly.efi", "snponly-arm64.efi"] {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+        }
+        let text = format!(
+            "rack = \"r1\"\ndata = {data:?}\nidentity = \"/none\"\nimages = \"https://images:7300\"\n\
+             boot_files = {data:?}\n[ramdisk]\nkernel = \"/none/k\"\ninitrd = \"/none/i\"\n\
+             [[segment]]\nname = \"row-1\"\nrole = \"provisioning\"\naddress = \"10.90.1.1/24\"\n\
+             pool = \"10.90.1.10-10.90.1.18\"\n",
+            data = dir.path()
+        );
+        let two =
+            text.replace("[[segment]]", "[ramdisk.arm64]\nkernel = \"/k\"\ninitrd = \"/i\"\n[[segment]]");
+        let (x86, arm64) = (Some(Machine::X86), Some(Machine::Arm64));
+        for (text, first, second, given) in [
+            (&text, x86, None, &[0, 7, 9, 16][..]),
+            (&text, arm64, None, &[11, 19]),
+            (&text, None, None, &[0, 7, 9, 11, 16, 19]),
+            (&two, x86, arm64, &[0, 7, 9, 11, 16, 19]),
+        ] {
+            let config = Config::parse(text).unwrap();
+            let ramdisks = Ramdisks::of(&config.ramdisk, first, second).unwrap();
+            let netboot = start_netboot(&config, 80, &ramdisks).await.unwrap();
+            let seen: Vec<u16> =
+                (0..40).filter(|architecture| netboot.has_boot_file(*architecture)).collect();
+            assert_eq!(seen, given, "{first:?} {second:?}");
+            let served = |name: &str| netboot.table().artifact(&name.parse().unwrap()).is_some();
+            assert!(served("kernel") && served("kernel-arm64") == second.is_some());
+            netboot.shutdown().await;
         }
     }
 

@@ -1,5 +1,5 @@
 //! An arm64 machine whose firmware runs signed programs only: AAVMF with Microsoft's keys, Debian's shim, GRUB and kernel, and
-//! a ramdisk, all from `rackd --standalone`.
+//! a ramdisk, all from `rackd --standalone`, which has one for x86 beside it.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -26,9 +26,12 @@ fn an_arm64_machine_with_secure_boot_goes_from_shim_to_grub_to_its_kernel_and_ra
     let snapshot = dir.join("rack.yaml");
     let text = format!(
         "generation: 1\nsegments:\n- {{ name: lab, interface: {}, address: 10.76.0.1/24 }}\nmachines:\n\
-         - {{ name: a1, mac: \"{MAC}\", segment: lab, address: 10.76.0.50, boot: {{ linux: {{ kernel: k, initrd: i, \
-         args: \"console=ttyAMA0 proof=52\", signed: true }} }} }}\nartifacts: {{ k: {}, i: {} }}\n...\n",
+         - {{ name: a1, mac: \"{MAC}\", segment: lab, address: 10.76.0.50, boot: {{ linux: {{ kernel: x, initrd: x, \
+         args: proof=86, signed: true, arm64: {{ kernel: k, initrd: i, args: \"console=ttyAMA0 proof=52\" }} }} }} }}\n\
+         artifacts: {{ x: {}, k: {}, i: {} }}\n...\n",
         bridge.name(),
+        // Of x86: it is not asked for.
+        snapshot.display(),
         kernel.display(),
         initrd.display()
     );

@@ -22,7 +22,7 @@ use farrier_sim::lab::{
     Client, ImageFile, Installation, NewNode, Place, Programs, RackConfig, Service, compress, run_on,
 };
 use farrier_sim::machine::{Architecture, Firmware};
-use farrier_sim::media::{KernelFlavour, MediaStore};
+use farrier_sim::media::{KernelFlavour, MediaStore, Ramdisk};
 use farrier_sim::rack::Rack;
 use farrier_sim::tool::install_missing;
 use farrier_sim::virtual_server::{ServerOptions, VirtualServer};
@@ -166,7 +166,12 @@ fn anvil() -> Instance {
 /// Shim, GRUB, kernel and ramdisk from the rack; then the image's own shim from the disk, by the boot entry that was made.
 async fn deploy_locked(lab: &mut Lab) -> Result<()> {
     import_mini(lab).await?;
-    inspect_locked(lab, ["shimx64.efi", "grubx64.efi"]).await?;
+    inspect_locked(
+        lab,
+        &new_node("n1", &lab.server, BootMode::Uefi),
+        ["shimx64.efi", "grubx64.efi", "artifacts/kernel"],
+    )
+    .await?;
     let Lab { client, server, .. } = lab;
     client.wait(client.act("n1", NodeVerb::Provide).await?, |_| {}).await?;
     let before = server.machine.serial_position();
@@ -183,10 +188,10 @@ async fn deploy_locked(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// The server as a node with its firmware locked, and what the ramdisk found out of it, which these two signed programs started.
-async fn inspect_locked(lab: &Lab, signed: [&str; 2]) -> Result<Hardware> {
-    let Lab { farrier, client, server, .. } = lab;
-    client.create_node(&new_node("n1", server, BootMode::Uefi)).await?;
+/// The node `n1` with its firmware locked, and what the ramdisk found out of it, which these signed programs started.
+async fn inspect_locked(lab: &Lab, new: &NewNode, started_by: [&str; 3]) -> Result<Hardware> {
+    let Lab { farrier, client, .. } = lab;
+    client.create_node(new).await?;
     farrier.farrier(&["node", "update", "n1", "--secure-boot", "true"])?;
     for verb in [NodeVerb::Manage, NodeVerb::Inspect] {
         client.wait(client.act("n1", verb).await?, |_| {}).await?;
@@ -196,7 +201,7 @@ async fn inspect_locked(lab: &Lab, signed: [&str; 2]) -> Result<Hardware> {
     let found = node.hardware.context("no hardware")?;
     ensure!(found.secure_boot && found.boot_mode() == BootMode::Uefi, "{found:?}");
     let trace = farrier.farrier(&["node", "boot-trace", "n1"])?;
-    for step in signed.iter().chain(&["TFTP boot script", "artifacts/kernel", "artifacts/initrd"]) {
+    for step in started_by.iter().chain(&["TFTP boot script", "artifacts/initrd"]) {
         ensure!(trace.contains(step), "{step}: {trace}");
     }
     Ok(found)
@@ -251,15 +256,12 @@ fn on_a_rack_with<W>(
     install_missing(|text| eprintln!("{text}")).unwrap();
     let programs = Programs::build().unwrap();
     let store = MediaStore::of_workspace().unwrap();
-    let arm64 = options.architecture == Architecture::Arm64;
-    let ramdisk = if arm64 {
-        store.ramdisk(&Programs::arm64_agent_for_tests(&store).unwrap(), KernelFlavour::CloudArm64)
-    } else {
-        store.ramdisk(programs.agent(), KernelFlavour::Cloud)
-    }
-    .unwrap();
-    let size = std::fs::metadata(&ramdisk.initrd).unwrap().len();
-    assert!(size < 25 << 20, "{size} bytes: firmware loads it over a slow network");
+    let ramdisk = small(store.ramdisk(programs.agent(), KernelFlavour::Cloud).unwrap());
+    // A rack of both architectures.
+    let arm64 = (options.architecture == Architecture::Arm64).then(|| {
+        let agent = Programs::arm64_agent_for_tests(&store).unwrap();
+        small(store.ramdisk(&agent, KernelFlavour::CloudArm64).unwrap())
+    });
     // One that locked firmware starts, too.
     let mini = match options.architecture {
         Architecture::Arm64 => store.mini_arm64(),
@@ -270,6 +272,10 @@ fn on_a_rack_with<W>(
     let image = ImageFile::raw(&compress(&mini.path).unwrap()).unwrap();
     let rack = Rack::build().unwrap();
     let mut config = RackConfig::of_rack(&rack, &ramdisk);
+    if let Some(ramdisk) = arm64 {
+        config.ramdisk_arm64 = Some((ramdisk, "console=ttyAMA0 quiet nokaslr mitigations=off".into()));
+        config.signed_boot_arm64 = Some(store.arm64().unwrap());
+    }
     configure(&mut config, &store);
     let runtime = rack.netns().runtime(2).unwrap();
     let done = run_on(runtime, async move {
@@ -288,6 +294,13 @@ fn on_a_rack_with<W>(
         lab.farrier.shutdown().await
     });
     done.unwrap();
+}
+
+/// A ramdisk that firmware has soon.
+fn small(ramdisk: Ramdisk) -> Ramdisk {
+    let size = std::fs::metadata(&ramdisk.initrd).unwrap().len();
+    assert!(size < 25 << 20, "{size} bytes: firmware loads it over a slow network");
+    ramdisk
 }
 
 pub(crate) fn boot_mode(firmware: Firmware) -> BootMode {

@@ -2,6 +2,7 @@
 
 use crate::args::KernelArgs;
 use crate::mac::MacAddr;
+use crate::ramdisk::{Ramdisk, Ramdisks};
 use crate::san::{ChapWord, IscsiName, San};
 use crate::table::{ArtifactName, Boot};
 use crate::{grub, script};
@@ -18,16 +19,23 @@ pub fn run(data: &[u8]) {
     let tokens: Vec<String> = args.tokens().map(str::to_owned).collect();
     let Ok(kernel) = name.parse::<ArtifactName>() else { return };
     assert!(!kernel.to_string().contains(['/', ' ', '\\']) && !kernel.to_string().starts_with('.'));
-    grub_script(kernel.clone(), &args, &tokens);
-    let boot = Boot::Script { kernel, initrd: "initrd".parse().unwrap(), args };
-    let text = script::render(&boot, MAC, "10.1.0.1:8080".parse().unwrap()).expect("a script");
-    // Whatever the arguments were, the script has the lines we wrote and the arguments on one of them.
-    let plain = Boot::Script {
-        kernel: "k".parse().unwrap(),
-        initrd: "initrd".parse().unwrap(),
-        args: KernelArgs::new(),
+    let plain =
+        Ramdisk { kernel: "k".parse().unwrap(), initrd: "initrd".parse().unwrap(), args: KernelArgs::new() };
+    let ramdisk = Ramdisk { kernel, args, ..plain.clone() };
+    for (arm64, plain_arm64) in [(None, None), (Some(ramdisk.clone()), Some(plain.clone()))] {
+        let ramdisks = Ramdisks::new(ramdisk.clone(), arm64);
+        let plain = Ramdisks::new(plain.clone(), plain_arm64);
+        grub_script(ramdisks.clone(), plain.clone(), &tokens);
+        ipxe_script(ramdisks, plain, &tokens);
+    }
+}
+
+/// Whatever the arguments were, the script has the lines we wrote and the arguments on those that were meant for them.
+fn ipxe_script(ramdisks: Ramdisks, plain: Ramdisks, tokens: &[String]) {
+    let render = |ramdisks| {
+        script::render(&Boot::Script(ramdisks), MAC, "10.1.0.1:8080".parse().unwrap()).expect("a script")
     };
-    let plain = script::render(&plain, MAC, "10.1.0.1:8080".parse().unwrap()).expect("a script");
+    let (text, plain) = (render(ramdisks), render(plain));
     assert_eq!(text.lines().count(), plain.lines().count());
     for (line, was) in text.lines().zip(plain.lines()) {
         if line.starts_with("kernel ") {
@@ -42,12 +50,11 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Each argument is a word in quotes on the line that was meant for it.
-fn grub_script(kernel: ArtifactName, args: &KernelArgs, tokens: &[String]) {
-    let boot = |kernel, args| Boot::Signed { kernel, initrd: "initrd".parse().unwrap(), args };
-    let server = "10.1.0.1".parse().unwrap();
-    let text = grub::render(&boot(kernel, args.clone()), server).expect("a script");
-    let plain = grub::render(&boot("k".parse().unwrap(), KernelArgs::new()), server).expect("a script");
+/// Each argument is a word in quotes on a line that was meant for it.
+fn grub_script(ramdisks: Ramdisks, plain: Ramdisks, tokens: &[String]) {
+    let render =
+        |ramdisks| grub::render(&Boot::Signed(ramdisks), "10.1.0.1".parse().unwrap()).expect("a script");
+    let (text, plain) = (render(ramdisks), render(plain));
     assert_eq!(text.lines().count(), plain.lines().count());
     for (line, was) in text.lines().zip(plain.lines()) {
         if let Some(rest) = line.strip_prefix("if linux ") {

@@ -2,7 +2,7 @@
 
 use dhcproto::{Decodable, Decoder, v4};
 use farrier_netboot::dhcp::{Request, decide, decide_service};
-use farrier_netboot::{Boot, BootEntry, BootFiles, BootTable, Dhcp, KernelArgs, Segment};
+use farrier_netboot::{Boot, BootEntry, BootFiles, BootTable, Dhcp, KernelArgs, Ramdisk, Segment};
 
 pub fn run(data: &[u8]) {
     let Ok(request) = Request::parse(data) else { return };
@@ -11,8 +11,10 @@ pub fn run(data: &[u8]) {
     segment.gateway = Some([10, 1, 0, 254].into());
     segment.dns = vec![[10, 1, 0, 2].into(); 9];
     segment.domain = Some("rack.example".into());
-    let script =
-        Boot::Script { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() };
+    let script = Boot::Script(
+        Ramdisk { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() }
+            .into(),
+    );
     let entry = |network: &str, boot: &Boot| BootEntry {
         mac: request.mac,
         node: "node-1".into(),

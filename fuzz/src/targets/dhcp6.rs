@@ -2,7 +2,7 @@
 
 use dhcproto::{Decodable, Decoder, v6};
 use farrier_netboot::dhcp6::{Hop, Request6, decide6};
-use farrier_netboot::{Boot, BootEntry, BootFiles, BootTable, Dhcp6, KernelArgs, MacAddr, Segment};
+use farrier_netboot::{Boot, BootEntry, BootFiles, BootTable, Dhcp6, KernelArgs, MacAddr, Ramdisk, Segment};
 
 /// What is in the envelope for one relay (RFC 8415 section 19.3), which says what that relay said.
 fn unwrapped<'a>(bytes: &'a [u8], hop: &Hop) -> &'a [u8] {
@@ -31,7 +31,7 @@ pub fn run(data: &[u8]) {
     let segment =
         Segment { dhcp6: Some(six), ..Segment::new("provisioning", "br0", [10, 1, 0, 1].into(), 24) };
     let (kernel, initrd) = ("k".parse().unwrap(), "i".parse().unwrap());
-    let boot = Boot::Script { kernel, initrd, args: KernelArgs::new() };
+    let boot = Boot::Script(Ramdisk { kernel, initrd, args: KernelArgs::new() }.into());
     for network in ["provisioning", "other"] {
         let (node, hostname, network) = ("node-1".into(), String::new(), network.into());
         let mut table = BootTable::new();

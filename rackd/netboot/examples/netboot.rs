@@ -10,7 +10,7 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use anyhow::Context as _;
 use clap::Parser;
 use farrier_netboot::{
-    Artifact, Boot, BootEntry, BootTable, Config, KernelArgs, MacAddr, Netboot, Segment, http,
+    Artifact, Boot, BootEntry, BootTable, Config, KernelArgs, MacAddr, Netboot, Ramdisk, Segment, http,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -61,7 +61,7 @@ async fn main() -> anyhow::Result<()> {
             table.publish_artifact("kernel".parse()?, Artifact::File(kernel));
             table.publish_artifact("initrd".parse()?, Artifact::File(initrd));
             let args = KernelArgs::parse(&options.args)?;
-            Boot::Script { kernel: "kernel".parse()?, initrd: "initrd".parse()?, args }
+            Boot::Script(Ramdisk { kernel: "kernel".parse()?, initrd: "initrd".parse()?, args }.into())
         }
         _ => Boot::LocalDisk,
     };

@@ -6,7 +6,7 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
-use crate::{ArtifactName, Boot, KernelArgs};
+use crate::{Boot, Ramdisk, Ramdisks};
 
 /// The names under which GRUB asks for its script: with the prefix that Debian and Ubuntu build in, and with none.
 pub(crate) const NAMES: &[&str] = &["grub/grub.cfg", "grub.cfg"];
@@ -34,9 +34,7 @@ pub(crate) const OPTIONAL: &[&str] = &[
 /// Renders the script for `boot`, with artifacts served at `server`. `None` when GRUB has no business here.
 pub(crate) fn render(boot: &Boot, server: IpAddr) -> Option<String> {
     match boot {
-        Boot::Script { kernel, initrd, args } | Boot::Signed { kernel, initrd, args } => {
-            Some(kernel_script(kernel, initrd, args, server))
-        }
+        Boot::Script(ramdisks) | Boot::Signed(ramdisks) => Some(kernel_script(ramdisks, server)),
         // It was told to load us a moment ago; asked again, the firmware goes on to its disk.
         Boot::LocalDisk => Some("reboot\n".to_owned()),
         // For what GRUB starts nobody waits.
@@ -45,22 +43,41 @@ pub(crate) fn render(boot: &Boot, server: IpAddr) -> Option<String> {
 }
 
 /// The tries and waits of the iPXE script.
-fn kernel_script(kernel: &ArtifactName, initrd: &ArtifactName, args: &KernelArgs, server: IpAddr) -> String {
+fn kernel_script(ramdisks: &Ramdisks, server: IpAddr) -> String {
+    let place = format!("(tftp,{server})/artifacts/");
+    let start = of_its_architecture(ramdisks, |ramdisk| start(ramdisk, &place, ""));
+    format!(
+        "for try in 1 2 3 4 5 6 7 8 9 10; do\n\
+         {start}\
+         echo 'boot failed, trying again'\n\
+         sleep $try\n\
+         done\n\
+         reboot\n"
+    )
+}
+
+/// The commands that start a ramdisk: of two, that of GRUB's own architecture (of x86 `grub_cpu` is i386 or x86_64).
+pub(crate) fn of_its_architecture(ramdisks: &Ramdisks, start: impl Fn(&Ramdisk) -> String) -> String {
+    match ramdisks {
+        Ramdisks::One(ramdisk) => start(ramdisk),
+        Ramdisks::Two { x86, arm64 } => {
+            format!("if [ \"$grub_cpu\" = 'arm64' ]; then\n{}else\n{}fi\n", start(arm64), start(x86))
+        }
+    }
+}
+
+/// Starts a ramdisk whose files are in `place`, by their names and `suffix`. It comes back only where that failed.
+pub(crate) fn start(Ramdisk { kernel, initrd, args }: &Ramdisk, place: &str, suffix: &str) -> String {
     let mut line = String::new();
     for token in args.tokens() {
         let _ = write!(line, " '{token}'");
     }
     format!(
-        "for try in 1 2 3 4 5 6 7 8 9 10; do\n\
-         if linux '(tftp,{server})/artifacts/{kernel}'{line}; then\n\
-         if initrd '(tftp,{server})/artifacts/{initrd}'; then\n\
+        "if linux '{place}{kernel}{suffix}'{line}; then\n\
+         if initrd '{place}{initrd}{suffix}'; then\n\
          boot\n\
          fi\n\
-         fi\n\
-         echo 'boot failed, trying again'\n\
-         sleep $try\n\
-         done\n\
-         reboot\n"
+         fi\n"
     )
 }
 
@@ -74,10 +91,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::KernelArgs;
+
+    fn ramdisk(name: &str, args: KernelArgs) -> Ramdisk {
+        let served = |suffix| format!("{name}.{suffix}").parse().unwrap();
+        Ramdisk { kernel: served("vmlinuz"), initrd: served("cpio"), args }
+    }
+
+    fn script_of(ramdisks: Ramdisks) -> String {
+        render(&Boot::Signed(ramdisks), IpAddr::from([10, 1, 0, 1])).unwrap()
+    }
 
     fn script(args: KernelArgs) -> String {
-        let (kernel, initrd) = ("ramdisk-1.vmlinuz".parse().unwrap(), "ramdisk-1.cpio".parse().unwrap());
-        render(&Boot::Signed { kernel, initrd, args }, IpAddr::from([10, 1, 0, 1])).unwrap()
+        script_of(ramdisk("ramdisk-1", args).into())
+    }
+
+    fn two(x86: KernelArgs, arm64: KernelArgs) -> String {
+        script_of(Ramdisks::Two { x86: ramdisk("a", x86), arm64: ramdisk("b", arm64) })
     }
 
     #[test]
@@ -89,6 +119,32 @@ mod tests {
              if linux '(tftp,10.1.0.1)/artifacts/ramdisk-1.vmlinuz' 'console=ttyS0' 'farrier.token=abc' 'ds=nocloud;s=/x'; then\n\
              if initrd '(tftp,10.1.0.1)/artifacts/ramdisk-1.cpio'; then\n\
              boot\n\
+             fi\n\
+             fi\n\
+             echo 'boot failed, trying again'\n\
+             sleep $try\n\
+             done\n\
+             reboot\n"
+        );
+    }
+
+    #[test]
+    fn a_kernel_script_of_two_architectures_is_exactly_this() {
+        let args = |line| KernelArgs::parse(line).unwrap();
+        assert_eq!(
+            two(args("console=ttyS0"), args("console=ttyAMA0")),
+            "for try in 1 2 3 4 5 6 7 8 9 10; do\n\
+             if [ \"$grub_cpu\" = 'arm64' ]; then\n\
+             if linux '(tftp,10.1.0.1)/artifacts/b.vmlinuz' 'console=ttyAMA0'; then\n\
+             if initrd '(tftp,10.1.0.1)/artifacts/b.cpio'; then\n\
+             boot\n\
+             fi\n\
+             fi\n\
+             else\n\
+             if linux '(tftp,10.1.0.1)/artifacts/a.vmlinuz' 'console=ttyS0'; then\n\
+             if initrd '(tftp,10.1.0.1)/artifacts/a.cpio'; then\n\
+             boot\n\
+             fi\n\
              fi\n\
              fi\n\
              echo 'boot failed, trying again'\n\
@@ -110,7 +166,8 @@ mod tests {
             check.wait().unwrap().success()
         };
         for args in ["", "console=ttyS0,115200n8 a=*?[x]!;~%@+:/, ip=[2001:db8::1]:::64::eth0:off fi done"] {
-            assert!(check(&script(KernelArgs::parse(args).unwrap())), "{args}");
+            let args = KernelArgs::parse(args).unwrap();
+            assert!(check(&script(args.clone())) && check(&two(args.clone(), args.clone())), "{args:?}");
         }
         assert!(!check("if linux a; then\nboot\n"), "it looks");
     }

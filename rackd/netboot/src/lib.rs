@@ -33,6 +33,7 @@ mod malformed;
 mod metrics;
 mod neighbours;
 mod ra;
+mod ramdisk;
 mod san;
 mod script;
 mod scripts;
@@ -45,13 +46,14 @@ mod thread;
 mod unicast;
 
 pub use args::{KernelArgs, KernelArgsError};
-pub use cd::cd_script;
+pub use cd::{cd_file, cd_script};
 pub use config::{Config, LoadError};
 pub use decode::{PacketOf, dhcp_in_words, dhcp6_in_words};
 pub use dhcp::{BootFiles, Https, SignedChain};
 pub use event::{BootEvent, EventKind};
 pub use lease::{ClientKey, Lease, LeaseChange, LeaseKind, Leases};
 pub use mac::{MacAddr, ParseMacError};
+pub use ramdisk::{Ramdisk, Ramdisks};
 pub use san::{ChapWord, IscsiName, San, SanError};
 pub use server::{Netboot, SegmentStatus};
 pub use table::{

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, net::SocketAddr};
 
-use crate::{ArtifactName, Boot, KernelArgs, MacAddr, San};
+use crate::{Boot, MacAddr, Ramdisk, Ramdisks, San};
 
 /// Tries before the machine reboots and asks again. The waits between them grow by a second each, so this is
 /// about a minute: longer than a restart of rackd takes.
@@ -16,9 +16,7 @@ pub(crate) fn path(mac: MacAddr) -> String {
 /// Renders the script for `boot` of a port, with artifacts served at `server`. `None` when there is nothing to say.
 pub(crate) fn render(boot: &Boot, mac: MacAddr, server: SocketAddr) -> Option<String> {
     match boot {
-        Boot::Script { kernel, initrd, args } | Boot::Signed { kernel, initrd, args } => {
-            Some(kernel_script(kernel, initrd, args, server))
-        }
+        Boot::Script(ramdisks) | Boot::Signed(ramdisks) => Some(kernel_script(ramdisks, server)),
         Boot::San(san) => Some(san_script(san)),
         Boot::LocalDisk => Some(LOCAL_DISK.to_owned()),
         Boot::Wait => Some(wait_script(mac, server)),
@@ -35,30 +33,33 @@ sanboot --no-describe --drive 0x80 || exit 1
 exit 1
 ";
 
-fn kernel_script(
-    kernel: &ArtifactName,
-    initrd: &ArtifactName,
-    args: &KernelArgs,
-    server: SocketAddr,
-) -> String {
+fn kernel_script(ramdisks: &Ramdisks, server: SocketAddr) -> String {
+    let load = match ramdisks {
+        Ramdisks::One(ramdisk) => load(ramdisk, server),
+        // `buildarch` is what iPXE itself was built for: of x86 it is i386 or x86_64.
+        Ramdisks::Two { x86, arm64 } => format!(
+            "iseq ${{buildarch}} arm64 && goto arm64 ||\n{}goto loaded\n:arm64\n{}:loaded\n",
+            load(x86, server),
+            load(arm64, server)
+        ),
+    };
+    format!(
+        "#!ipxe\nset tries:int32 0\n:again\nimgfree\n{load}\
+         boot || goto failed\n:failed\ninc tries\niseq ${{tries}} {TRIES} && reboot ||\n\
+         echo boot failed, trying again\nsleep ${{tries}}\ngoto again\n"
+    )
+}
+
+fn load(Ramdisk { kernel, initrd, args }: &Ramdisk, server: SocketAddr) -> String {
     let mut line = String::new();
     for token in args.tokens() {
-        line.push(' ');
-        line.push_str(token);
+        let _ = write!(line, " {token}");
     }
-    let mut out = String::from("#!ipxe\nset tries:int32 0\n:again\nimgfree\n");
     // The EFI stub finds its initrd by the name in `initrd=`; BIOS ignores it.
-    let _ = writeln!(
-        out,
-        "kernel --name kernel http://{server}/artifacts/{kernel} initrd=initrd{line} || goto failed"
-    );
-    let _ = writeln!(out, "initrd --name initrd http://{server}/artifacts/{initrd} || goto failed");
-    let _ = write!(
-        out,
-        "boot || goto failed\n:failed\ninc tries\niseq ${{tries}} {TRIES} && reboot ||\n\
-         echo boot failed, trying again\nsleep ${{tries}}\ngoto again\n"
-    );
-    out
+    format!(
+        "kernel --name kernel http://{server}/artifacts/{kernel} initrd=initrd{line} || goto failed\n\
+         initrd --name initrd http://{server}/artifacts/{initrd} || goto failed\n"
+    )
 }
 
 /// The target may be away while rackd restarts: the script goes on trying, as for a kernel. `sanboot` comes back
@@ -87,16 +88,21 @@ fn wait_script(mac: MacAddr, server: SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::KernelArgs;
 
     const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 
+    fn ramdisk(name: &str, args: &str) -> Ramdisk {
+        Ramdisk {
+            kernel: format!("{name}.vmlinuz").parse().unwrap(),
+            initrd: format!("{name}.cpio").parse().unwrap(),
+            args: KernelArgs::parse(args).unwrap(),
+        }
+    }
+
     #[test]
     fn a_kernel_script_is_exactly_this() {
-        let boot = Boot::Script {
-            kernel: "ramdisk-1.vmlinuz".parse().unwrap(),
-            initrd: "ramdisk-1.cpio".parse().unwrap(),
-            args: KernelArgs::parse("console=ttyS0 farrier.token=abc").unwrap(),
-        };
+        let boot = Boot::Script(ramdisk("ramdisk-1", "console=ttyS0 farrier.token=abc").into());
         assert_eq!(
             render(&boot, MAC, "10.1.0.1:8080".parse().unwrap()).unwrap(),
             "#!ipxe\n\
@@ -105,6 +111,34 @@ mod tests {
              imgfree\n\
              kernel --name kernel http://10.1.0.1:8080/artifacts/ramdisk-1.vmlinuz initrd=initrd console=ttyS0 farrier.token=abc || goto failed\n\
              initrd --name initrd http://10.1.0.1:8080/artifacts/ramdisk-1.cpio || goto failed\n\
+             boot || goto failed\n\
+             :failed\n\
+             inc tries\n\
+             iseq ${tries} 10 && reboot ||\n\
+             echo boot failed, trying again\n\
+             sleep ${tries}\n\
+             goto again\n"
+        );
+    }
+
+    #[test]
+    fn a_kernel_script_of_two_architectures_is_exactly_this() {
+        let (x86, arm64) = (ramdisk("a", "console=ttyS0"), ramdisk("b", "console=ttyAMA0"));
+        assert_eq!(
+            render(&Boot::Script(Ramdisks::Two { x86, arm64 }), MAC, "10.1.0.1:8080".parse().unwrap())
+                .unwrap(),
+            "#!ipxe\n\
+             set tries:int32 0\n\
+             :again\n\
+             imgfree\n\
+             iseq ${buildarch} arm64 && goto arm64 ||\n\
+             kernel --name kernel http://10.1.0.1:8080/artifacts/a.vmlinuz initrd=initrd console=ttyS0 || goto failed\n\
+             initrd --name initrd http://10.1.0.1:8080/artifacts/a.cpio || goto failed\n\
+             goto loaded\n\
+             :arm64\n\
+             kernel --name kernel http://10.1.0.1:8080/artifacts/b.vmlinuz initrd=initrd console=ttyAMA0 || goto failed\n\
+             initrd --name initrd http://10.1.0.1:8080/artifacts/b.cpio || goto failed\n\
+             :loaded\n\
              boot || goto failed\n\
              :failed\n\
              inc tries\n\

@@ -184,6 +184,12 @@ impl Netboot {
         out
     }
 
+    /// Whether there is a program for firmware of an architecture (RFC 4578 §2.1) that runs everything, as iPXE is.
+    #[must_use]
+    pub fn has_boot_file(&self, architecture: u16) -> bool {
+        self.shared.config.boot_files.file(architecture).is_some()
+    }
+
     /// Serves these segments from now on; when it returns, every interface that exists is listened on, as after [`Self::start`].
     pub async fn open(&self, segments: Vec<Segment>) {
         self.update(|table| table.set_segments(segments));

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{KernelArgs, MacAddr, San};
+use crate::{MacAddr, Ramdisks, San};
 
 /// Everything that is served: segments, machines, files. Cloning is cheap enough for one clone an update.
 #[derive(Debug, Clone, Default)]
@@ -226,25 +226,11 @@ pub struct BootEntry {
 /// What a machine boots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Boot {
-    /// A kernel and an initrd through iPXE.
-    Script {
-        /// Served name of the kernel.
-        kernel: ArtifactName,
-        /// Served name of the initrd.
-        initrd: ArtifactName,
-        /// The kernel's command line.
-        args: KernelArgs,
-    },
-    /// The same through shim and GRUB, for firmware that runs signed programs only (UEFI Secure Boot). Where it is not UEFI,
-    /// as [`Boot::Script`].
-    Signed {
-        /// Served name of the kernel, which has its distribution's signature.
-        kernel: ArtifactName,
-        /// Served name of the initrd.
-        initrd: ArtifactName,
-        /// The kernel's command line.
-        args: KernelArgs,
-    },
+    /// A ramdisk through iPXE.
+    Script(Ramdisks),
+    /// One whose kernel has its distribution's signature, through shim and GRUB, for firmware that runs signed programs only (UEFI
+    /// Secure Boot). Where it is not UEFI, as [`Boot::Script`].
+    Signed(Ramdisks),
     /// An iSCSI disk through iPXE, whose iBFT tells the operating system where it is.
     San(San),
     /// An address, and for iPXE a script that goes on to the disk.

@@ -23,6 +23,16 @@ fn a_small_file_is_enough() {
 }
 
 #[test]
+fn there_may_be_a_ramdisk_for_arm64_beside_that_of_x86() {
+    let arm64 = "initrd = \"/boot/i\", args = \"console=ttyS0\", arm64 = { kernel = \"/boot/arm64/k\", initrd = \"/i\" }";
+    let ramdisk = Config::parse(&GOOD.replace("initrd = \"/boot/i\"", arm64)).unwrap().ramdisk;
+    assert_eq!((ramdisk.files.kernel, ramdisk.files.args), ("/boot/k".into(), "console=ttyS0".into()));
+    let arm64 = ramdisk.arm64.unwrap();
+    // Serial ports are called otherwise there.
+    assert_eq!((arm64.kernel, arm64.args), ("/boot/arm64/k".into(), String::new()));
+}
+
+#[test]
 fn the_files_in_deploy_are_good() {
     Config::parse(include_str!("../../../deploy/rackd.real.toml")).unwrap();
     Config::parse(include_str!("../../../deploy/rackd.toml")).unwrap();
@@ -264,6 +274,8 @@ fn each_mistake_names_its_key() {
             "https = { listen = \"0.0.0.0:443\", certificate = \"/c\", key = \"/k\", name = \"a/b\" }\nramdisk =",
             "https.name",
         ),
+        ("initrd = \"/boot/i\"", "initrd = \"/boot/i\", arm64 = { kernel = \"/boot/arm64/k\" }", "initrd"),
+        ("initrd = \"/boot/i\"", "initrd = \"/boot/i\", x86 = { kernel = \"/k\", initrd = \"/i\" }", "x86"),
         ("ramdisk =", "discovery = { secure_boot = true }\nramdisk =", "signed_boot"),
         ("ramdisk =", "signed_boot = { x86_64 = { shim = \"/s\" } }\nramdisk =", "grub"),
     ] {

@@ -19,7 +19,7 @@ use crate::config::{DhcpMode, HttpsConfig, Role, SegmentConfig};
 use anyhow::{Context as _, bail, ensure};
 use farrier_netboot::{
     Artifact, ArtifactName, Boot, BootEntry, BootTable, ChapWord, Dhcp, Dhcp6, KernelArgs, MacAddr, Pool,
-    San, Segment,
+    Ramdisk, Ramdisks, San, Segment,
 };
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +140,9 @@ pub(crate) enum BootText {
         /// Through shim and GRUB, for firmware with Secure Boot on.
         #[serde(default)]
         signed: bool,
+        /// What arm64 machines start, whose kernel is another; missing: the same as all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        arm64: Option<RamdiskText>,
     },
     /// An iSCSI disk, of whatever target there is: a machine without one of its own.
     Iscsi {
@@ -155,6 +158,15 @@ pub(crate) enum BootText {
         /// A file with the CHAP secret: a snapshot has none in it, and neither has the copy that is kept.
         secret_file: PathBuf,
     },
+}
+
+/// A kernel and an initrd of one architecture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RamdiskText {
+    kernel: String,
+    initrd: String,
+    #[serde(default)]
+    args: String,
 }
 
 /// A CHAP secret as `secret_file` has it, without the end of its line.
@@ -489,19 +501,27 @@ impl Snapshot {
                     }
                 }
             }
-            BootText::Linux { kernel, initrd, args, signed } => {
-                for name in [kernel, initrd] {
-                    ensure!(self.artifacts.contains_key(name), "boot: {name:?} is not among the artifacts");
-                }
-                let args = KernelArgs::parse(args).context("boot: args")?;
-                let (kernel, initrd) = (kernel.parse()?, initrd.parse()?);
-                if *signed {
-                    Boot::Signed { kernel, initrd, args }
-                } else {
-                    Boot::Script { kernel, initrd, args }
-                }
+            BootText::Linux { kernel, initrd, args, signed, arm64 } => {
+                let first = self.ramdisk("boot", (kernel, initrd, args))?;
+                let of_arm64 = |text: &RamdiskText| {
+                    self.ramdisk("boot: arm64", (&text.kernel, &text.initrd, &text.args))
+                };
+                let ramdisks = Ramdisks::new(first, arm64.as_ref().map(of_arm64).transpose()?);
+                if *signed { Boot::Signed(ramdisks) } else { Boot::Script(ramdisks) }
             }
         })
+    }
+
+    fn ramdisk(
+        &self,
+        key: &str,
+        (kernel, initrd, args): (&String, &String, &String),
+    ) -> anyhow::Result<Ramdisk> {
+        for name in [kernel, initrd] {
+            ensure!(self.artifacts.contains_key(name), "{key}: {name:?} is not among the artifacts");
+        }
+        let args = KernelArgs::parse(args).with_context(|| format!("{key}: args"))?;
+        Ok(Ramdisk { kernel: kernel.parse()?, initrd: initrd.parse()?, args })
     }
 }
 

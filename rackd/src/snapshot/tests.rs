@@ -85,6 +85,25 @@ fn a_machine_boots_its_disk_a_ramdisk_or_an_iscsi_disk_whose_secret_is_in_a_file
 }
 
 #[test]
+fn arm64_machines_may_start_another_ramdisk() {
+    use farrier_netboot::{Boot, Ramdisks};
+    let with = |arm64: &str| GOOD.replace("args: quiet", &format!("args: quiet, arm64: {{ {arm64} }}"));
+    let snapshot = Snapshot::parse(&with("kernel: i, initrd: k, args: console=ttyAMA0")).unwrap();
+    assert_eq!(Snapshot::parse(&serde_json::to_string(&snapshot).unwrap()).unwrap(), snapshot);
+    let table = snapshot.table().unwrap();
+    let boot = &table.entry("52:54:00:00:00:02".parse().unwrap(), "lab").unwrap().boot;
+    let Boot::Script(Ramdisks::Two { x86, arm64 }) = boot else { panic!("{boot:?}") };
+    assert_eq!((x86.kernel.to_string(), arm64.kernel.to_string()), ("k".into(), "i".into()));
+    assert_eq!(arm64.args, farrier_netboot::KernelArgs::parse("console=ttyAMA0").unwrap());
+    let error = |text: &str| format!("{:#}", Snapshot::parse(text).and_then(|s| s.table()).unwrap_err());
+    assert!(
+        error(&with("kernel: none, initrd: k")).contains("boot: arm64: \"none\" is not among the artifacts")
+    );
+    assert!(error(&with("kernel: i, initrd: k, arg: x")).contains("arm64.arg: expected a key of a snapshot"));
+    assert!(error(&with("kernel: i")).contains("initrd"));
+}
+
+#[test]
 fn a_subnet_behind_a_relay_is_not_ours() {
     let far = "- { name: far, address: 10.90.0.1/16, behind_relay: 10.91.0.0/24 }\nmachines:";
     let text = GOOD.replace("machines:", far);

@@ -154,6 +154,8 @@ impl From<PublishError> for StepError {
             | PublishError::Mac { .. }
             | PublishError::Args(_)
             | PublishError::Cd(_)
+            | PublishError::NoRamdisk { .. }
+            | PublishError::Arm64San { .. }
             | PublishError::NoSignedBoot { .. }
             | PublishError::MediaSan { .. }
             | PublishError::SignedSan { .. }

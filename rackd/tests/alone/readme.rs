@@ -30,8 +30,15 @@ fn the_example_of_a_rack_without_a_centre_serves_its_machine_by_ipv4_and_ipv6() 
     let (authority, _) = Authority::generate("boot").unwrap();
     let hosts = ["boot.rack.example".to_owned()];
     let issued = authority.issue(&Identity::Rack("r1".into()), &hosts, Duration::from_secs(3600)).unwrap();
-    let files = [("vmlinuz", "a kernel"), ("initrd.img", "a ramdisk")];
-    for (name, text) in [files[0], files[1], ("boot.pem", &issued.cert_pem), ("boot.key", &issued.key_pem)] {
+    std::fs::create_dir(cable.path("arm64")).unwrap();
+    for (name, text) in [
+        ("vmlinuz", "a kernel"),
+        ("initrd.img", "a ramdisk"),
+        ("arm64/vmlinuz", "a kernel of arm64"),
+        ("arm64/initrd.img", "a ramdisk of arm64"),
+        ("boot.pem", &issued.cert_pem),
+        ("boot.key", &issued.key_pem),
+    ] {
         std::fs::write(cable.path(name), text).unwrap();
     }
     let yaml = README.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
@@ -50,7 +57,7 @@ fn the_example_of_a_rack_without_a_centre_serves_its_machine_by_ipv4_and_ipv6() 
         })
         .collect();
     let mut rackd = cable.rackd_as(&args);
-    assert_eq!(rackd.says(), "serving generation 1: 3 segments, 1 machines");
+    assert_eq!(rackd.says(), "serving generation 1: 3 segments, 2 machines");
     assert_eq!(cable.udhcpc_as(&[]), ["10.90.0.10"]);
     cable.ip(&[
         format!("-n {client} addr add 10.90.0.10/24 dev c0"),

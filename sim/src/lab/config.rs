@@ -27,6 +27,8 @@ pub struct RackConfig {
     pub signed_boot: bool,
     /// Those of arm64.
     pub signed_boot_arm64: Option<Arm64>,
+    /// The ramdisk of arm64 machines, beside that of x86, with its own kernel arguments.
+    pub ramdisk_arm64: Option<(Ramdisk, String)>,
     /// Keys of `[timeouts]`, in seconds; what is not named keeps rackd's default.
     pub timeouts: BTreeMap<String, u64>,
     /// Seconds between two looks at each BMC, 0 for never; none: rackd's default.
@@ -91,6 +93,7 @@ impl RackConfig {
             boot_files: Some(PathBuf::from(IPXE)),
             signed_boot: true,
             signed_boot_arm64: None,
+            ramdisk_arm64: None,
             timeouts: BTreeMap::new(),
             watch_seconds: None,
             console_log: None,
@@ -124,6 +127,7 @@ impl RackConfig {
             boot_files: None,
             signed_boot: false,
             signed_boot_arm64: None,
+            ramdisk_arm64: None,
             timeouts: BTreeMap::new(),
             // A test that counts what a BMC is asked has it to itself.
             watch_seconds: Some(0),
@@ -168,7 +172,16 @@ impl RackConfig {
                     .as_ref()
                     .map(|files| SignedTable { shim: &files.shim, grub: &files.grub }),
             },
-            ramdisk: RamdiskTable { kernel: &self.kernel, initrd: &self.initrd, args: &self.kernel_args },
+            ramdisk: RamdiskTable {
+                kernel: &self.kernel,
+                initrd: &self.initrd,
+                args: &self.kernel_args,
+                arm64: self.ramdisk_arm64.as_ref().map(|(ramdisk, args)| RamdiskFilesTable {
+                    kernel: &ramdisk.kernel,
+                    initrd: &ramdisk.initrd,
+                    args,
+                }),
+            },
             timeouts: &self.timeouts,
             watch: self.watch_seconds.map(|every_seconds| WatchTable { every_seconds }),
             consoles: self.console_log.map(|log| ConsolesTable { log }),
@@ -230,6 +243,15 @@ struct SignedTable<'a> {
 
 #[derive(Serialize)]
 struct RamdiskTable<'a> {
+    kernel: &'a Path,
+    initrd: &'a Path,
+    args: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arm64: Option<RamdiskFilesTable<'a>>,
+}
+
+#[derive(Serialize)]
+struct RamdiskFilesTable<'a> {
     kernel: &'a Path,
     initrd: &'a Path,
     args: &'a str,

@@ -13,9 +13,9 @@ use crate::tool::install_missing;
 /// Options of `farrier-lab ramdisk`.
 #[derive(Debug, Args)]
 pub struct RamdiskArgs {
-    /// Directory for `vmlinuz` and `initrd`, which `[ramdisk]` of rackd.toml names, and for `cd-bios.img` and
-    /// `cd-efi.img`, which `[virtual_media]` does; of arm64 for `shimaa64.efi` and `grubaa64.efi` in their place, which
-    /// `[signed_boot.arm64]` names
+    /// Directory for `vmlinuz` and `initrd`, which `[ramdisk]` of rackd.toml names, or `[ramdisk.arm64]`, and for `cd-bios.img` and
+    /// `cd-efi.img`, which `[virtual_media]` does; of arm64 also for `shimaa64.efi` and `grubaa64.efi`, which `[signed_boot.arm64]`
+    /// names, and with a `cd-efi.img` for both architectures
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Debian's kernel for cloud machines instead of the one for hardware: virtio and NVMe only, smaller
@@ -50,24 +50,29 @@ pub fn ramdisk(args: &RamdiskArgs) -> ExitCode {
 fn make(args: &RamdiskArgs) -> Result<()> {
     install_missing(|text| eprintln!("{text}"))?;
     let store = MediaStore::of_workspace()?;
-    let (ramdisk, others) = match args.architecture {
+    let (ramdisk, cd, signed) = match args.architecture {
         Architecture::X86_64 => {
             let flavour = if args.virtual_machines { KernelFlavour::Cloud } else { KernelFlavour::Generic };
             let cd = store.cd_loaders()?;
-            let others = [(cd.bios, "cd-bios.img"), (cd.efi, "cd-efi.img")];
-            (store.ramdisk_with(Programs::build()?.agent(), flavour, &args.modules)?, others)
+            (store.ramdisk_with(Programs::build()?.agent(), flavour, &args.modules)?, cd, Vec::new())
         }
         Architecture::Arm64 => {
             let flavour =
                 if args.virtual_machines { KernelFlavour::CloudArm64 } else { KernelFlavour::GenericArm64 };
             let signed = store.arm64()?;
-            let others = [(signed.shim, "shimaa64.efi"), (signed.grub, "grubaa64.efi")];
-            (store.ramdisk_with(&Programs::arm64_agent(&store)?, flavour, &args.modules)?, others)
+            let cd = store.cd_loaders_with(&signed)?;
+            let signed = vec![(signed.shim, "shimaa64.efi"), (signed.grub, "grubaa64.efi")];
+            (store.ramdisk_with(&Programs::arm64_agent(&store)?, flavour, &args.modules)?, cd, signed)
         }
     };
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
-    let files = [(ramdisk.kernel, "vmlinuz"), (ramdisk.initrd, "initrd")];
-    for (from, name) in files.into_iter().chain(others) {
+    let files = [
+        (ramdisk.kernel, "vmlinuz"),
+        (ramdisk.initrd, "initrd"),
+        (cd.bios, "cd-bios.img"),
+        (cd.efi, "cd-efi.img"),
+    ];
+    for (from, name) in files.into_iter().chain(signed) {
         let to = args.out.join(name);
         let bytes = std::fs::copy(from, &to).with_context(|| format!("cannot write {}", to.display()))?;
         eprintln!("{}: {:.1} MiB", to.display(), bytes as f64 / f64::from(1 << 20));

@@ -99,7 +99,14 @@ pub(super) fn arguments(
     }
     if spec.cd_drive {
         // An empty drive; or one whose disc QEMU reads from its URL, sector by sector, as a BMC does.
-        let mut device = format!("ide-cd,id={CD},bus=ide.5{}", bootindex(&order, CD));
+        let bus = match spec.architecture {
+            Architecture::X86_64 => "ide-cd,bus=ide.5",
+            Architecture::Arm64 => {
+                args.push("-device", "virtio-scsi-pci,id=scsi");
+                "scsi-cd,bus=scsi.0"
+            }
+        };
+        let mut device = format!("{bus},id={CD}{}", bootindex(&order, CD));
         if let Some(url) = cd {
             args.push("-drive", &format!("if=none,id=disc,format=raw,readonly=on,media=cdrom,file={url}"));
             device.push_str(",drive=disc");

@@ -16,6 +16,8 @@ pub struct Arm64 {
     pub grub: PathBuf,
     /// The same for a disk.
     pub grub_disk: PathBuf,
+    /// The same for a CD.
+    pub(super) grub_cd: PathBuf,
     /// Signed by Debian.
     pub kernel: PathBuf,
     /// It prints [`Arm64::UP`] and the kernel's command line, and switches the machine off.
@@ -53,6 +55,7 @@ pub(super) fn fetch(store: &MediaStore) -> Result<Arm64, MediaError> {
         shim: root.join("usr/lib/shim/shimaa64.efi.signed"),
         grub: signed.join("grubnetaa64.efi.signed"),
         grub_disk: signed.join("grubaa64.efi.signed"),
+        grub_cd: signed.join("gcdaa64.efi.signed"),
         kernel: kernel.image,
         initrd: dir.join("initrd"),
         busybox: root.join(BUSYBOX),

@@ -110,9 +110,14 @@ impl MediaStore {
         debian::build(self)
     }
 
-    /// What boot CDs start with.
+    /// What boot CDs of x86 machines start with.
     pub fn cd_loaders(&self) -> Result<CdLoaders, MediaError> {
-        cd::build(self)
+        cd::build(self, None)
+    }
+
+    /// The same for arm64 machines too, by these.
+    pub fn cd_loaders_with(&self, arm64: &Arm64) -> Result<CdLoaders, MediaError> {
+        cd::build(self, Some(arm64))
     }
 
     /// What an arm64 machine boots with: Debian's shim, GRUB and kernel, and a ramdisk that says so.

@@ -79,7 +79,8 @@ impl BootFiles {
         u16::try_from(blocks).ok().and_then(NonZeroU16::new)
     }
 
-    fn file(&self, architecture: u16) -> Option<&str> {
+    /// What firmware of an architecture runs that runs everything.
+    pub(crate) fn file(&self, architecture: u16) -> Option<&str> {
         self.by_architecture.iter().find(|(a, _)| *a == architecture).map(|(_, f)| f.as_str())
     }
 

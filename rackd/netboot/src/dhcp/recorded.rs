@@ -5,13 +5,15 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::MessageType;
 
 use super::{BootFiles, Client, Request, SignedChain, decide};
-use crate::{Boot, BootEntry, BootTable, Dhcp, EventKind, KernelArgs, MacAddr, Segment};
+use crate::{Boot, BootEntry, BootTable, Dhcp, EventKind, KernelArgs, MacAddr, Ramdisk, Segment};
 
 #[test]
 fn recorded_firmware_is_read_as_it_is_and_answered_with_its_file() {
     let mac = MacAddr([0x52, 0x54, 0, 0x77, 0, 1]);
-    let boot =
-        Boot::Script { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() };
+    let boot = Boot::Script(
+        Ramdisk { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() }
+            .into(),
+    );
     let segment = Segment::new("lab", "br0", Ipv4Addr::new(10, 77, 0, 1), 24);
     let mut table = BootTable::new();
     let ip = Ipv4Addr::new(10, 77, 0, 50);
@@ -40,8 +42,10 @@ fn recorded_firmware_is_read_as_it_is_and_answered_with_its_file() {
 #[test]
 fn locked_firmware_is_sent_shim_by_pxe_and_told_why_not_by_http() {
     let mac = MacAddr([0x52, 0x54, 0, 0x77, 0, 1]);
-    let boot =
-        Boot::Signed { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() };
+    let boot = Boot::Signed(
+        Ramdisk { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() }
+            .into(),
+    );
     let segment = Segment::new("lab", "br0", Ipv4Addr::new(10, 77, 0, 1), 24);
     let mut table = BootTable::new();
     let ip = Ipv4Addr::new(10, 77, 0, 50);
@@ -94,7 +98,7 @@ fn firmware_without_an_ipxe_is_sent_shim() {
     };
     let ramdisk = || {
         let (kernel, initrd) = names();
-        Boot::Script { kernel, initrd, args: KernelArgs::new() }
+        Boot::Script(Ramdisk { kernel, initrd, args: KernelArgs::new() }.into())
     };
     assert_eq!(answer(&files, ramdisk(), OVMF_PXE), "", "there is neither");
     files.signed.push(SignedChain::X64);

@@ -9,14 +9,19 @@ use dhcproto::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Boot, BootEntry, BootTable, Dhcp, EventKind, KernelArgs, LeaseChange, MacAddr, Segment};
+use crate::{
+    Boot, BootEntry, BootTable, Dhcp, EventKind, KernelArgs, LeaseChange, MacAddr, Ramdisk, Segment,
+};
 
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 const IP: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 50);
 
 fn script() -> Boot {
-    Boot::Script { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() }
+    Boot::Script(
+        Ramdisk { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() }
+            .into(),
+    )
 }
 
 fn entry(network: &str, ip: Ipv4Addr, boot: Boot) -> BootEntry {

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Boot, BootEntry, BootFiles, BootTable, Dhcp6, EventKind, KernelArgs, MacAddr, Segment, SignedChain,
+    Boot, BootEntry, BootFiles, BootTable, Dhcp6, EventKind, KernelArgs, MacAddr, Ramdisk, Segment,
+    SignedChain,
 };
 
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
@@ -25,7 +26,10 @@ const DUID_LL: [u8; 10] = [0, 3, 0, 1, 0x52, 0x54, 0, 0, 0, 1];
 const DUID_UUID: [u8; 18] = [0, 4, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
 
 fn boot() -> Boot {
-    Boot::Script { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() }
+    Boot::Script(
+        Ramdisk { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() }
+            .into(),
+    )
 }
 
 fn segment() -> Segment {
@@ -244,8 +248,10 @@ fn each_firmware_gets_its_boot_file_as_a_url() {
             decision.reply.unwrap().windows(20).any(|w| w == b"\0\x10\0\x10\0\0\x01\x57\0\x0aHTTPClient");
         assert_eq!(echoed, file.is_some_and(|file| file.contains("firmware")));
     }
-    let signed =
-        Boot::Signed { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() };
+    let signed = Boot::Signed(
+        Ramdisk { kernel: "k".parse().unwrap(), initrd: "i".parse().unwrap(), args: KernelArgs::new() }
+            .into(),
+    );
     let decision = ask(signed, pxe());
     assert_eq!(url(&answer(&decision).unwrap()), None);
     assert!(decision.events.iter().any(|(_, why)| why.contains("PXEv4")), "{decision:?}");

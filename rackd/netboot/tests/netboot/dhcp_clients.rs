@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use farrier_netboot::{Boot, Config, EventKind, Pool};
+use farrier_netboot::{Boot, Config, EventKind, Pool, Ramdisk};
 
 use crate::lab::{CLIENT_IP, Cable, HTTP_PORT, MAC, Running, entry, segment, table, text};
 use crate::record::Recording;
@@ -96,11 +96,14 @@ fn udhcpc_is_named_the_boot_file_that_is_there_and_no_other() {
     config.load_files(&dir).unwrap();
     std::fs::write(dir.join("snponly.efi"), "uefi").unwrap();
     config.load_files(&dir).unwrap();
-    let boot = Boot::Script {
-        kernel: "k".parse().unwrap(),
-        initrd: "i".parse().unwrap(),
-        args: farrier_netboot::KernelArgs::new(),
-    };
+    let boot = Boot::Script(
+        Ramdisk {
+            kernel: "k".parse().unwrap(),
+            initrd: "i".parse().unwrap(),
+            args: farrier_netboot::KernelArgs::new(),
+        }
+        .into(),
+    );
     let server = Running::start(&cable.server, config, table(segment(), boot));
     let named = |class: &str, architecture: &str| {
         let _ = std::fs::remove_file(cable.path("told"));

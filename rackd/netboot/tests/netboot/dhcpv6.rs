@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
 use farrier_netboot::{
-    Boot, BootEntry, Config, Dhcp6, EventKind, KernelArgs, LeaseKind, Leases, Pool, Segment,
+    Boot, BootEntry, Config, Dhcp6, EventKind, KernelArgs, LeaseKind, Leases, Pool, Ramdisk, Segment,
 };
 
 use crate::foreign::dnsmasq_on;
@@ -40,7 +40,9 @@ pub(crate) fn has_settled(end: &Namespace, interface: &str) {
 
 fn boot() -> Boot {
     let args = KernelArgs::parse("farrier.token=abc").unwrap();
-    Boot::Script { kernel: "vmlinuz".parse().unwrap(), initrd: "initrd".parse().unwrap(), args }
+    Boot::Script(
+        Ramdisk { kernel: "vmlinuz".parse().unwrap(), initrd: "initrd".parse().unwrap(), args }.into(),
+    )
 }
 
 /// dhclient's script: it configures the address, as the package's own does, and writes down what it was told.

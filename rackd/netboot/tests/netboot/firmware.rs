@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use farrier_netboot::{Artifact, Boot, Config, Dhcp, EventKind, KernelArgs, Segment};
+use farrier_netboot::{Artifact, Boot, Config, Dhcp, EventKind, KernelArgs, Ramdisk, Ramdisks, Segment};
 
 use crate::foreign::{GIVES, dnsmasq_on};
 use crate::lab::{HTTP_PORT, Killed, MAC, Namespace, Running, SERVER_IP, entry, file, noise, table, tool};
@@ -121,11 +121,23 @@ impl Rack {
 }
 
 fn script() -> Boot {
-    Boot::Script {
-        kernel: "vmlinuz".parse().unwrap(),
-        initrd: "initrd".parse().unwrap(),
-        args: KernelArgs::parse("console=ttyS0 farrier.token=abc").unwrap(),
-    }
+    Boot::Script(
+        Ramdisk {
+            kernel: "vmlinuz".parse().unwrap(),
+            initrd: "initrd".parse().unwrap(),
+            args: KernelArgs::parse("console=ttyS0 farrier.token=abc").unwrap(),
+        }
+        .into(),
+    )
+}
+
+/// That of x86 is the one that is published.
+pub(crate) fn two(args: &str) -> Ramdisks {
+    let of = |kernel: &str, initrd: &str| {
+        let args = KernelArgs::parse(args).unwrap();
+        Ramdisk { kernel: kernel.parse().unwrap(), initrd: initrd.parse().unwrap(), args }
+    };
+    Ramdisks::Two { x86: of("vmlinuz", "initrd"), arm64: of("vmlinuz-arm64", "initrd-arm64") }
 }
 
 /// Under emulation on a busy machine; unloaded it is a tenth of this.
@@ -140,9 +152,9 @@ fn expect_boot(server: &mut Running, what: &str, started: Instant) {
 }
 
 #[test]
-fn a_bios_machine_with_ipxe_in_its_option_rom_fetches_its_kernel() {
+fn a_bios_machine_with_ipxe_in_its_option_rom_fetches_its_kernel_of_two() {
     let rack = Rack::new();
-    let mut server = rack.serve(script());
+    let mut server = rack.serve(Boot::Script(two("console=ttyS0")));
     let recording = Recording::begin("seabios-ipxe", &rack.namespace, "br0");
     let started = Instant::now();
     let _machine = rack.bios(&[]);
@@ -204,9 +216,9 @@ fn a_bios_machine_boots_where_dhcp_is_dnsmasqs_alone() {
 }
 
 #[test]
-fn a_uefi_machine_goes_from_pxe_to_ipxe_to_its_kernel() {
+fn a_uefi_machine_goes_from_pxe_to_ipxe_to_its_kernel_of_two() {
     let rack = Rack::new();
-    let mut server = rack.serve(script());
+    let mut server = rack.serve(Boot::Script(two("console=ttyS0")));
     let recording = Recording::begin("ovmf-pxe", &rack.namespace, "br0");
     let started = Instant::now();
     let _machine = rack.uefi(&[]);

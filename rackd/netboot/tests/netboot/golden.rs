@@ -15,8 +15,8 @@ use std::{
 };
 
 use farrier_netboot::{
-    Boot, BootEntry, BootFiles, BootTable, Dhcp as Whose, Dhcp6, Https, KernelArgs, MacAddr, Segment,
-    SignedChain,
+    Boot, BootEntry, BootFiles, BootTable, Dhcp as Whose, Dhcp6, Https, KernelArgs, MacAddr, Ramdisk,
+    Segment, SignedChain,
     dhcp::{Destination, Request, decide, decide_service},
     dhcp6::{Request6, decide6},
 };
@@ -242,8 +242,8 @@ fn parse(text: &str) -> (World, Said) {
                 // Nothing of them is in an answer.
                 let args = KernelArgs::new();
                 let boot = match boot {
-                    "boot=script" => Boot::Script { kernel, initrd, args },
-                    "boot=signed" => Boot::Signed { kernel, initrd, args },
+                    "boot=script" => Boot::Script(Ramdisk { kernel, initrd, args }.into()),
+                    "boot=signed" => Boot::Signed(Ramdisk { kernel, initrd, args }.into()),
                     "boot=disk" => Boot::LocalDisk,
                     _ => Boot::None,
                 };

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use farrier_netboot::{Artifact, Boot, Config, EventKind, KernelArgs};
+use farrier_netboot::{Artifact, Boot, Config, EventKind, KernelArgs, Ramdisk};
 
 use crate::lab::{Cable, HTTP_PORT, MAC, Running, SERVER_IP, entry, noise, segment, table, text};
 use crate::record::Recording;
 
 fn script() -> Boot {
-    Boot::Script {
-        kernel: "vmlinuz".parse().unwrap(),
-        initrd: "initrd".parse().unwrap(),
-        args: KernelArgs::parse("farrier.token=s3cret").unwrap(),
-    }
+    Boot::Script(
+        Ramdisk {
+            kernel: "vmlinuz".parse().unwrap(),
+            initrd: "initrd".parse().unwrap(),
+            args: KernelArgs::parse("farrier.token=s3cret").unwrap(),
+        }
+        .into(),
+    )
 }
 
 fn curl(cable: &Cable, args: &[&str], path: &str) -> (String, Vec<u8>) {

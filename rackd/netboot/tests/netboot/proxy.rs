@@ -10,7 +10,7 @@ use dhcproto::{
     v4::{Architecture, DhcpOption, Flags, Message, MessageType, OptionCode},
 };
 use farrier_netboot::{
-    Boot, BootEntry, BootEvent, BootTable, Config, Dhcp, EventKind, KernelArgs, MacAddr, Segment,
+    Boot, BootEntry, BootEvent, BootTable, Config, Dhcp, EventKind, KernelArgs, MacAddr, Ramdisk, Segment,
 };
 
 use crate::dhcp_clients::{script, told};
@@ -24,11 +24,14 @@ const MACHINE: MacAddr = MacAddr([0x52, 0x54, 0, 0x77, 0, 2]);
 const NAME: &str = "52-54-00-77-00-02";
 
 fn table() -> BootTable {
-    let boot = Boot::Script {
-        kernel: "vmlinuz".parse().unwrap(),
-        initrd: "initrd".parse().unwrap(),
-        args: KernelArgs::new(),
-    };
+    let boot = Boot::Script(
+        Ramdisk {
+            kernel: "vmlinuz".parse().unwrap(),
+            initrd: "initrd".parse().unwrap(),
+            args: KernelArgs::new(),
+        }
+        .into(),
+    );
     let mut table = BootTable::new();
     table.set_segments(vec![Segment { dhcp: Dhcp::Proxy, ..segment() }]);
     table.publish(BootEntry { mac: MACHINE, ..entry(boot) });

@@ -9,7 +9,7 @@ use std::{
 };
 
 use farrier_netboot::{
-    Boot, BootEntry, BootFiles, Dhcp as Whose, Https, KernelArgs, MacAddr, Segment, dhcp6::Request6,
+    Boot, BootEntry, BootFiles, Dhcp as Whose, Https, KernelArgs, MacAddr, Ramdisk, Segment, dhcp6::Request6,
 };
 
 use crate::golden::{Dhcp, Fetch, Said, Step, World, path, render, verify};
@@ -97,7 +97,7 @@ pub(crate) fn take_in() {
     files.by_architecture.retain(|(_, name)| Path::new("/usr/lib/ipxe").join(name).exists());
     let segment = Segment::new("lab", "br0", SERVER_IP.parse().unwrap(), 24);
     let (kernel, initrd) = ("k".parse().unwrap(), "k".parse().unwrap());
-    let boot = Boot::Script { kernel, initrd, args: KernelArgs::new() };
+    let boot = Boot::Script(Ramdisk { kernel, initrd, args: KernelArgs::new() }.into());
     let entry =
         BootEntry { node: "web-1".into(), hostname: "web-1".into(), network: "lab".into(), ..entry(boot) };
     write("ovmf-https", &World { segment, entry, files }, &std::fs::read(&pcap).unwrap());

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
-use farrier_netboot::{Boot, BootEntry, Config, Dhcp6, EventKind, KernelArgs, Segment};
+use farrier_netboot::{Boot, BootEntry, Config, Dhcp6, EventKind, KernelArgs, Ramdisk, Segment};
 
 use crate::dhcpv6::{SERVER6, has_settled, six};
 use crate::lab::{Cable, HTTP_PORT, Killed, MAC, Running, entry, noise, segment, table, text, tool};
@@ -54,7 +54,9 @@ fn firmware_behind_dhcrelay_has_its_subnets_address_and_its_boot_file_over_the_r
     let behind_relay = Some("2001:db8:79::".parse().unwrap());
     let its = Dhcp6 { behind_relay, ..six().dhcp6.unwrap() };
     let args = KernelArgs::parse("farrier.token=abc").unwrap();
-    let boot = Boot::Script { kernel: "vmlinuz".parse().unwrap(), initrd: "initrd".parse().unwrap(), args };
+    let boot = Boot::Script(
+        Ramdisk { kernel: "vmlinuz".parse().unwrap(), initrd: "initrd".parse().unwrap(), args }.into(),
+    );
     let mut table = table(segment(), Boot::None);
     table.unpublish_mac(MAC);
     table.set_segments(vec![six(), Segment { dhcp6: Some(its), ..far() }]);

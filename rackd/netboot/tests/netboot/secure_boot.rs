@@ -2,9 +2,9 @@
 
 use std::{path::Path, time::Instant};
 
-use farrier_netboot::{Artifact, Boot, Config, EventKind, KernelArgs, Segment, SignedChain};
+use farrier_netboot::{Artifact, Boot, Config, EventKind, Segment, SignedChain};
 
-use crate::firmware::{PATIENCE, Rack};
+use crate::firmware::{PATIENCE, Rack, two};
 use crate::lab::{HTTP_PORT, MAC, Running, SERVER_IP, entry, file, noise, table};
 use crate::record::Recording;
 
@@ -14,9 +14,8 @@ const GRUB: &str = "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed";
 const KERNEL: usize = 300_001;
 
 fn boot(signed: bool) -> Boot {
-    let (kernel, initrd) = ("vmlinuz".parse().unwrap(), "initrd".parse().unwrap());
-    let args = KernelArgs::parse("console=ttyS0 farrier.token=abc").unwrap();
-    if signed { Boot::Signed { kernel, initrd, args } } else { Boot::Script { kernel, initrd, args } }
+    let ramdisks = two("console=ttyS0 farrier.token=abc");
+    if signed { Boot::Signed(ramdisks) } else { Boot::Script(ramdisks) }
 }
 
 #[test]

@@ -19,7 +19,8 @@ use dhcproto::{
     v4::{DhcpOption, Flags, Message, MessageType},
 };
 use farrier_netboot::{
-    Boot, BootEntry, BootEvent, BootTable, Config, EventKind, KernelArgs, Leases, MacAddr, Pool, Segment,
+    Boot, BootEntry, BootEvent, BootTable, Config, EventKind, KernelArgs, Leases, MacAddr, Pool, Ramdisk,
+    Segment,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -87,10 +88,15 @@ fn storm(storm: Storm) -> String {
     let mut ip = ip.args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     ip.stdin.take().unwrap().write_all(addresses.as_bytes()).unwrap();
     assert!(ip.wait().unwrap().success());
-    let boot = |n| Boot::Script {
-        kernel: "vmlinuz".parse().unwrap(),
-        initrd: "initrd".parse().unwrap(),
-        args: KernelArgs::parse(&format!("farrier.token=of-{n}")).unwrap(),
+    let boot = |n| {
+        Boot::Script(
+            Ramdisk {
+                kernel: "vmlinuz".parse().unwrap(),
+                initrd: "initrd".parse().unwrap(),
+                args: KernelArgs::parse(&format!("farrier.token=of-{n}")).unwrap(),
+            }
+            .into(),
+        )
     };
     let mut table = BootTable::new();
     let pool = Pool { first: address(0), last: address(machines - 1), boot: boot("all".to_owned()) };

@@ -40,6 +40,7 @@ pub(crate) fn machine(dispatch: Dispatch) -> Machine {
         boot_mode: node.boot_mode,
         boot_interface: node.boot_interface,
         secure_boot: node.secure_boot,
+        architecture: node.architecture,
         ports: dispatch
             .ports
             .into_iter()
@@ -96,7 +97,8 @@ mod tests {
             system: "blade3".into(),
             ..Bmc::default()
         };
-        let node = Node { bmc: Some(bmc), secure_boot: true, ..Node::default() };
+        let node =
+            Node { bmc: Some(bmc), secure_boot: true, architecture: "aarch64".into(), ..Node::default() };
         let dispatch = Dispatch { node: Some(node), bmc_password: "tiger".into(), ..Dispatch::default() };
         let told = complete(TaskSpec::default(), dispatch).machine.unwrap();
         let expected = Machine {
@@ -110,6 +112,7 @@ mod tests {
             bmc_ca_pem: "pem".into(),
             bmc_system: "blade3".into(),
             secure_boot: true,
+            architecture: "aarch64".into(),
             ..Machine::default()
         };
         assert_eq!(told, expected);
