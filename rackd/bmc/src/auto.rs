@@ -2,6 +2,7 @@
 //! for a while, IPMI stands in for it, and what worked stays what it was.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use crate::redfish::RedfishAddress;
 use crate::{Bmc, BmcError, Deadline};
 
 /// A driver that learns from the BMC whose it is.
@@ -32,6 +34,9 @@ pub trait Present: Send + Sync {
 #[derive(Debug)]
 pub struct Auto {
     nodes: Mutex<HashMap<String, Node>>,
+    /// What each node said of its BMC last, as a number that tells whether it says something else.
+    said: Mutex<HashMap<String, u64>>,
+    by: RandomState,
     again: Duration,
 }
 
@@ -70,7 +75,8 @@ impl Auto {
     pub fn knowing(worked: impl IntoIterator<Item = (String, &'static str)>) -> Self {
         let redfish_at = Instant::now() + AGAIN;
         let node = |(name, driver)| (name, Node::by(driver, redfish_at));
-        Self { nodes: Mutex::new(worked.into_iter().map(node).collect()), again: AGAIN }
+        let nodes = Mutex::new(worked.into_iter().map(node).collect());
+        Self { nodes, said: Mutex::default(), by: RandomState::new(), again: AGAIN }
     }
 
     /// As it is, with another pause until what was not there is tried again.
@@ -196,6 +202,18 @@ impl Auto {
     pub fn is_due(&self, node: &str) -> bool {
         let by_ipmi = |node: &Node| node.driver == IPMI || node.stands_in;
         self.nodes().get(node).is_some_and(|node| by_ipmi(node) && node.redfish_at <= Instant::now())
+    }
+
+    /// What the node says of its BMC now. Where that is news, somebody has described what was wrong or missing, such as the
+    /// certificate: the next [`Auto::open`] tries Redfish again.
+    pub fn told(&self, node: &str, redfish: &RedfishAddress) {
+        let said = self.by.hash_one(redfish);
+        let mut all = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = all.insert(node.to_owned(), said);
+        drop(all);
+        if before.is_some_and(|before| before != said) {
+            self.reconsider(node);
+        }
     }
 
     /// Has the next [`Auto::open`] try Redfish again: somebody may have mended it.
@@ -343,6 +361,7 @@ fn is_final(error: &BmcError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redfish::Trust;
     use crate::{Power, PowerState};
     use std::net::SocketAddr;
     use std::sync::Arc;
@@ -428,6 +447,27 @@ mod tests {
             let lack = next.eject_media(Deadline::after(Duration::from_secs(1))).await.unwrap_err();
             assert!(lack.is_lack() && !lack.is_transient(), "{lack}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_that_is_named_at_last_is_believed_at_the_next_look() {
+        let unnamed =
+            BmcError::Certificate { addr: ADDR.into(), pinned: false, seen: "ab".into(), expected: String::new() };
+        let (auto, mut said) = (Auto::default(), address());
+        auto.told("n1", &said);
+        let (_, passed_over) = open(&auto, Err(unnamed.clone()), Ok(PowerState::On)).await.unwrap();
+        assert_eq!((passed_over, auto.worked("n1")), (Some(unnamed), Some("ipmi")));
+        auto.told("n1", &said);
+        assert!(!auto.is_due("n1"), "nothing is new");
+        said.trust = Trust::Pin([0xab; 32]);
+        auto.told("n1", &said);
+        assert!(auto.is_due("n1"));
+        let (bmc, passed_over) = open(&auto, Ok(PowerState::On), Ok(PowerState::On)).await.unwrap();
+        assert_eq!((bmc.driver(), passed_over), ("redfish", None));
+    }
+
+    fn address() -> RedfishAddress {
+        RedfishAddress::new(ADDR.into(), "u", farrier_ipmi::Secret::new("p"), Trust::Nothing)
     }
 
     #[tokio::test(start_paused = true)]

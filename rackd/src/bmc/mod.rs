@@ -159,9 +159,10 @@ impl Bmcs {
             DriverChoice::Manual => (self.unmanaged.manual(plain(node)), None),
             DriverChoice::Fake => (self.unmanaged.fake(plain(node)), None),
             DriverChoice::Auto => {
-                let (redfish, ipmi) = (self.redfish.bmc(access.redfish), self.ipmi.bmc(access.ipmi));
                 let node = plain(node);
                 let auto = &self.remembered.auto;
+                auto.told(node, &access.redfish);
+                let (redfish, ipmi) = (self.redfish.bmc(access.redfish), self.ipmi.bmc(access.ipmi));
                 let before = auto.worked(node);
                 let found = auto.open(node, redfish, ipmi, deadline).await?;
                 if auto.worked(node) != before {

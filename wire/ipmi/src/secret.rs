@@ -1,6 +1,7 @@
 //! Passwords and keys: wiped when dropped, blank when printed, compared in constant time.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use zeroize::Zeroizing;
 
@@ -37,6 +38,12 @@ impl PartialEq for Secret {
 }
 
 impl Eq for Secret {}
+
+impl Hash for Secret {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_slice().hash(state);
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use super::document::Path;
 use crate::BmcError;
 
 /// One BMC as it is configured. Two handles with equal addresses share one actor, connection and session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RedfishAddress {
     /// Address and TCP port.
     pub addr: SocketAddr,
@@ -73,7 +73,7 @@ impl RedfishAddress {
 }
 
 /// What makes a BMC the one that is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Trust {
     /// http: nothing does, and everything can be read on the way. Somebody has asked for it.
     Plain,
