@@ -93,7 +93,7 @@ impl Ramdisks {
         &self,
         complete: impl Fn(KernelArgs) -> Result<KernelArgs, KernelArgsError>,
     ) -> Result<farrier_netboot::Ramdisks, KernelArgsError> {
-        let boot = |files: &Files| {
+        let boot = |files: &Files| -> Result<Ramdisk, KernelArgsError> {
             let args = complete(KernelArgs::parse(&files.args)?)?;
             Ok(Ramdisk { kernel: files.kernel.0.clone(), initrd: files.initrd.0.clone(), args })
         };

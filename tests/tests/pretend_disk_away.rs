@@ -102,7 +102,7 @@ async fn comes_back(data: &Path, instance: &str) {
 
 /// The rack's own network, with DHCP for everybody.
 fn with_guests(config: &Config) -> Config {
-    let (data, identity, ramdisk) = (&config.data, &config.identity, &config.ramdisk);
+    let (data, identity, ramdisk) = (&config.data, &config.identity, &config.ramdisk.files);
     let text = format!(
         r#"
         rack = "r1"
