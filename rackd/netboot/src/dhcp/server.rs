@@ -60,7 +60,7 @@ pub(crate) struct Server {
 
 /// Who is told what, if anybody is.
 enum Guest {
-    Entry(BootEntry),
+    Entry(Box<BootEntry>),
     /// No pool, or nothing left in it, or no word of ours.
     Nothing,
     /// It is answered when its address was looked for.
@@ -242,7 +242,7 @@ impl Server {
             return;
         }
         let guest = match self.guest(&segment, &table, request) {
-            Guest::Entry(entry) => Some(entry),
+            Guest::Entry(entry) => Some(*entry),
             Guest::Nothing => None,
             Guest::Later => return,
         };
@@ -378,7 +378,7 @@ impl Server {
         };
         let Some(ip) = ip else { return Guest::Nothing };
         let (mac, network, boot) = (request.mac, segment.network.clone(), pool.boot.clone());
-        Guest::Entry(BootEntry { mac, node: String::new(), hostname: String::new(), ip, network, boot })
+        Guest::Entry(Box::new(BootEntry { mac, node: String::new(), hostname: String::new(), ip, network, boot }))
     }
 
     /// A machine that renews, or takes up again, an address that was reserved for it and is no more: silence leaves it the address

@@ -316,7 +316,7 @@ fn system(machine: &DiscoveredMachine) -> System {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use farrier_proto::inventory::CabledPosition;
+    use farrier_proto::inventory::{CabledPosition, DiscoveredBmc};
     use farrier_proto::types::{Hardware, Neighbour, Nic};
 
     fn with_bmc(mac_address: &str, ip_address: &str) -> DiscoveredMachine {
