@@ -149,7 +149,9 @@ impl Auto {
                 () = &mut late, if !is_late => is_late = true,
             }
             (failed, also_failed) = match (failed, also_failed) {
-                (Some(one), Some(error)) if is_final(&error) && !(is_known && one.is_transient()) => return Err(error),
+                (Some(one), Some(error)) if is_final(&error) && !(is_known && one.is_transient()) => {
+                    return Err(error);
+                }
                 (Some(one), Some(other)) => {
                     if is_known && other.is_wrong_password() {
                         self.note_refusal(node);
@@ -394,7 +396,7 @@ mod tests {
         redfish: Result<PowerState, BmcError>,
         ipmi: Result<PowerState, BmcError>,
     ) -> Result<(Bmc, Option<BmcError>), BmcError> {
-                let deadline = Deadline::after(Duration::from_secs(35));
+        let deadline = Deadline::after(Duration::from_secs(35));
         auto.open("n1", bmc("redfish", After(0, redfish)), bmc("ipmi", After(0, ipmi)), deadline).await
     }
 
