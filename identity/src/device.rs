@@ -199,7 +199,8 @@ fn verify_tls12_with_key(
     let key = key_of(certificate)?;
     let known = provider().signature_verification_algorithms.mapping;
     let known = known.iter().filter(|(scheme, _)| *scheme == signed.scheme).flat_map(|(_, all)| all.iter());
-    let mut verified = known.map(|one| one.verify_signature(&key.subject_public_key.data, message, signed.signature()));
+    let mut verified =
+        known.map(|one| one.verify_signature(&key.subject_public_key.data, message, signed.signature()));
     match verified.any(|tried| tried.is_ok()) {
         true => Ok(HandshakeSignatureValid::assertion()),
         false => Err(CertificateError::BadSignature.into()),
@@ -316,7 +317,18 @@ mod tests {
             let done = done.expect("openssl is missing: install the Debian package openssl");
             assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
         };
-        let made = ["req", "-new", "-nodes", "-subj", "/CN=bmc", "-keyout", "key.pem", "-out", "asked.pem", "-newkey"];
+        let made = [
+            "req",
+            "-new",
+            "-nodes",
+            "-subj",
+            "/CN=bmc",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "asked.pem",
+            "-newkey",
+        ];
         run(&[&made[..], key].concat());
         run(&["x509", "-req", "-in", "asked.pem", "-signkey", "key.pem", "-out", "cert.pem"]);
         let pem = std::fs::read(dir.path().join("cert.pem")).unwrap();

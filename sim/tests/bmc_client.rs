@@ -129,6 +129,34 @@ async fn a_password_is_changed_in_place() {
     lab.stop().await;
 }
 
+/// Who hears that a password was perhaps changed tries it, and each try may count against the account.
+#[tokio::test]
+async fn a_password_is_surely_not_changed_where_the_user_could_not_be_found() {
+    let lab = Lab::start(|_| {}).await;
+    let bmc = lab.client();
+    bmc.power_status(soon()).await.unwrap();
+    let (app, get_user_name, set_user_password) = (0x06, 0x46, 0x47);
+    let set = async || {
+        let deadline = Deadline::after(Duration::from_secs(5));
+        bmc.set_password(&Secret::new("another"), deadline).await
+    };
+    lab.bmc.set_faults(Faults { unanswered: vec![(app, get_user_name)], ..Faults::default() });
+    let unseen = set().await.unwrap_err();
+    assert!(unseen.was_not_begun() && unseen.is_transient(), "{unseen}");
+    assert!(unseen.to_string().contains("nothing was changed"), "{unseen}");
+    // One whose answer to the change itself is lost may have done it.
+    lab.bmc.set_faults(Faults { unanswered: vec![(app, set_user_password)], ..Faults::default() });
+    let perhaps = set().await.unwrap_err();
+    assert!(!perhaps.was_not_begun(), "{perhaps}");
+    lab.bmc.set_faults(Faults::default());
+    // Ours is the second of ten: the others are not asked for.
+    bmc.power_status(soon()).await.unwrap();
+    let before = lab.bmc.datagrams();
+    assert_eq!(bmc.has_account(USER, soon()).await, Ok(true));
+    assert!(lab.bmc.datagrams() - before <= 8, "{}", lab.bmc.datagrams() - before);
+    lab.stop().await;
+}
+
 /// Sixteen who ask for the same at a time cost the BMC about as much as one.
 async fn is_one_read(lab: &Lab, bmc: &Bmc, read: impl AsyncFn(&Bmc)) {
     let before = lab.bmc.datagrams();

@@ -153,9 +153,20 @@ async fn auto_takes_redfish_where_it_answers_and_ipmi_where_not() {
     let told = verify("new", &new).await;
     assert_done(&told);
     assert!(detail(&told).starts_with("driver redfish,"), "{}", detail(&told));
+    // Redfish is in trouble for a moment: IPMI stands in, and the next task has Redfish again.
+    let busy = RedfishFaults { status: Some(503), ..RedfishFaults::default() };
+    for (fence, id, faults, driver) in
+        [(2, "busy", busy, "ipmi"), (3, "over", RedfishFaults::default(), "redfish")]
+    {
+        new.set_redfish_faults(faults);
+        bench.start_task(id, fence, order(&new, Work::Verify(Verify::default()), auto)).await.unwrap();
+        let told = bench.ended(id).await;
+        assert_done(&told);
+        assert!(detail(&told).starts_with(&format!("driver {driver},")), "{}", detail(&told));
+    }
     // Redfish dies, IPMI does not: the next task finds its way.
     new.set_redfish_faults(RedfishFaults { status: Some(404), ..RedfishFaults::default() });
-    bench.start_task("again", 2, order(&new, Work::Verify(Verify::default()), auto)).await.unwrap();
+    bench.start_task("again", 4, order(&new, Work::Verify(Verify::default()), auto)).await.unwrap();
     let told = bench.ended("again").await;
     assert_done(&told);
     assert!(detail(&told).starts_with("driver ipmi,"), "{}", detail(&told));

@@ -4,9 +4,10 @@ use crate::bench::{Bench, spec};
 use crate::pretend_site::Site;
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::rack::{Machine, RotateBmcCredentials, Task, TaskState, Verify};
+use farrier_sim::bmc::redfish::Personality;
 use farrier_sim::bmc::{Secret, Takes};
 use farrier_sim::lab::Service;
-use farrier_sim::pretend::PretendNode;
+use farrier_sim::pretend::{BmcSockets, PretendNode};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -170,6 +171,50 @@ async fn a_second_account_is_made_over_redfish_and_the_first_deleted() {
     assert_eq!(asked("second:another-One-4now").await, b"200");
     assert_eq!(asked("admin:pretend").await, b"401");
     bench.stop(vec![node]).await;
+}
+
+/// Dell gives a new user its role, and nothing of IPMI, which has the serial console.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_account_has_ipmi_as_the_old_one_had_or_the_old_one_stays() {
+    let bench = Bench::start_with(|timeouts| timeouts.password = Duration::from_secs(1)).await;
+    let mut nodes = Vec::new();
+    for (index, (personality, keeps)) in (1..).zip([
+        (Personality::Idrac, false),
+        (Personality::Plain, false),
+        (Personality::Idrac, true),
+        (Personality::Plain, true),
+    ]) {
+        let sockets = BmcSockets::both([127, 0, 0, 1].into()).await.unwrap();
+        let node = bench
+            .node_with(index, |options| (options.sockets, options.personality) = (sockets, personality))
+            .await;
+        if keeps {
+            node.accounts().keep_ipmi();
+        }
+        let mut ordered = spec(&node, Work::RotateBmcCredentials(RotateBmcCredentials::default()));
+        let machine = ordered.machine.as_mut().unwrap();
+        (machine.bmc_driver, machine.bmc_scheme) = ("auto".into(), "http".into());
+        (machine.bmc_next_user, machine.bmc_next_password) = ("second".into(), "another-One-4now".into());
+        let id = format!("rotate-{index}");
+        bench.start_task(&id, 1, ordered).await.unwrap();
+        let ended = bench.ended(&id).await;
+        let accounts = node.accounts().clone();
+        if keeps {
+            assert_eq!(ended.state(), TaskState::Failed, "{personality:?}");
+            assert!(ended.error.contains("is not let in over IPMI"), "{personality:?}: {}", ended.error);
+            assert!(accounts.knows("admin", b"pretend") && accounts.password("second").is_none());
+            assert!(
+                ended.result.unwrap().bmc_password_refused,
+                "{personality:?}: the centre forgets the second"
+            );
+        } else {
+            assert_eq!(ended.state(), TaskState::Done, "{personality:?}: {}", ended.error);
+            assert!(accounts.administers_over_ipmi("second"), "{personality:?}");
+            assert!(accounts.password("admin").is_none(), "{personality:?}");
+        }
+        nodes.push(node);
+    }
+    bench.stop(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -155,7 +155,9 @@ impl Auto {
                 () = &mut late, if !is_late => is_late = true,
             }
             (failed, also_failed) = match (failed, also_failed) {
-                (Some(one), Some(error)) if is_final(&error) && !(is_known && one.is_transient()) => return Err(error),
+                (Some(one), Some(error)) if is_final(&error) && !(is_known && one.is_transient()) => {
+                    return Err(error);
+                }
                 (Some(one), Some(other)) => {
                     if is_known && other.is_wrong_password() {
                         self.note_refusal(node);
@@ -413,7 +415,7 @@ mod tests {
         redfish: Result<PowerState, BmcError>,
         ipmi: Result<PowerState, BmcError>,
     ) -> Result<(Bmc, Option<BmcError>), BmcError> {
-                let deadline = Deadline::after(Duration::from_secs(35));
+        let deadline = Deadline::after(Duration::from_secs(35));
         auto.open("n1", bmc("redfish", After(0, redfish)), bmc("ipmi", After(0, ipmi)), deadline).await
     }
 
@@ -451,8 +453,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_certificate_that_is_named_at_last_is_believed_at_the_next_look() {
-        let unnamed =
-            BmcError::Certificate { addr: ADDR.into(), pinned: false, seen: "ab".into(), expected: String::new() };
+        let unnamed = BmcError::Certificate {
+            addr: ADDR.into(),
+            pinned: false,
+            seen: "ab".into(),
+            expected: String::new(),
+        };
         let (auto, mut said) = (Auto::default(), address());
         auto.told("n1", &said);
         let (_, passed_over) = open(&auto, Err(unnamed.clone()), Ok(PowerState::On)).await.unwrap();

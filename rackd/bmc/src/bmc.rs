@@ -9,9 +9,9 @@ use crate::either::{Absent, Gave};
 use crate::{
     Accounts, Bios, BiosSettings, BmcError, BmcIdentity, BootDevice, BootModeSetting, BootOrder,
     BootOverride, Capability, Console, Deadline, EventLog, Events, Firmware, Identify, Identity, Interrupt,
-    Inventory, Led, Look, NotDone, Power, PowerDraw, PowerState, Present, Profile, ReadInventory, ReadNetwork,
-    ReadPowerDraw, ReadSensors, Recognise, ResetBmc, SecureBoot, Sensors, SetNetwork, VirtualMedia, Vlans,
-    Volumes, Watchdog,
+    Inventory, Led, Look, NotDone, Power, PowerDraw, PowerState, Present, Profile, ReadInventory,
+    ReadNetwork, ReadPowerDraw, ReadSensors, Recognise, ResetBmc, SecureBoot, Sensors, SetNetwork,
+    VirtualMedia, Vlans, Volumes, Watchdog,
 };
 
 /// One BMC. Cheap to clone. A capability that no driver gives answers [`BmcError::Unsupported`].

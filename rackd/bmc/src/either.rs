@@ -142,7 +142,10 @@ impl BmcError {
     pub(crate) fn is_lack(&self) -> bool {
         matches!(
             self,
-            Self::Unsupported { .. } | Self::NotOffered { .. } | Self::NotListed { .. } | Self::Licence { .. }
+            Self::Unsupported { .. }
+                | Self::NotOffered { .. }
+                | Self::NotListed { .. }
+                | Self::Licence { .. }
         )
     }
 

@@ -312,8 +312,12 @@ mod tests {
     async fn a_command_that_was_taken_is_heard_of_though_its_end_is_not_seen() {
         for (deaf, brought) in [(0, Some(true)), (3, Some(true)), (u32::MAX, None)] {
             let done: Arc<Mutex<Vec<&'static str>>> = Arc::default();
-            let machine =
-                Machine { done: Arc::clone(&done), on: Mutex::new(true), cycles: false, deaf: Mutex::new(deaf) };
+            let machine = Machine {
+                done: Arc::clone(&done),
+                on: Mutex::new(true),
+                cycles: false,
+                deaf: Mutex::new(deaf),
+            };
             let bmc = Bmc::new("first").with_power(Arc::new(machine));
             let mut taken = 0;
             let seen =

@@ -34,7 +34,9 @@ impl BmcError {
             // 408 and 429 ask for patience; a BMC that restarts or is busy answers 5xx.
             Self::Http { status, .. } => matches!(status, 408 | 429 | 500 | 502..=504),
             Self::NoDriver { redfish, ipmi } => redfish.is_transient() || ipmi.is_transient(),
-            Self::CircuitOpen { reason, .. } | Self::NotDone(NotDone::NotFound { reason }) => reason.is_transient(),
+            Self::CircuitOpen { reason, .. } | Self::NotDone(NotDone::NotFound { reason }) => {
+                reason.is_transient()
+            }
             Self::NotDone(NotDone::StandIn { .. }) => true,
             Self::Refused { code, .. } => code.is_transient(),
             _ => false,

@@ -361,7 +361,9 @@ async fn make_safe(cx: &Context<'_>) -> Option<String> {
 async fn switch_off(cx: &Context<'_>, deadline: Deadline) -> Result<(), String> {
     let bmc = loop {
         match cx.bmc().await {
-            Err(StepError::Again(_)) if deadline.remaining() > FIRST_PAUSE => tokio::time::sleep(FIRST_PAUSE).await,
+            Err(StepError::Again(_)) if deadline.remaining() > FIRST_PAUSE => {
+                tokio::time::sleep(FIRST_PAUSE).await
+            }
             opened => break opened.map_err(|error| error.message().to_owned())?,
         }
     };

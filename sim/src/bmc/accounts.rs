@@ -34,6 +34,8 @@ struct State {
     version: u64,
     /// Whether a policy refuses every password.
     refuses: bool,
+    /// Nobody is given rights over IPMI by Redfish.
+    keeps_ipmi: bool,
     /// The account that may do nothing but change its password.
     must_change: Option<usize>,
     /// Names with passwords that were not let in over Redfish.
@@ -69,6 +71,7 @@ impl Accounts {
             slots,
             version: 0,
             refuses: false,
+            keeps_ipmi: false,
             must_change: None,
             refused: 0,
             takes: Takes::AtOnce,
@@ -126,6 +129,15 @@ impl Accounts {
     /// Sets whether a policy refuses every new password.
     pub fn refuse_passwords(&self, refuse: bool) {
         self.state().refuses = refuse;
+    }
+
+    /// From now on Redfish gives nobody rights over IPMI, as a BMC whose administrator wants it so.
+    pub fn keep_ipmi(&self) {
+        self.state().keeps_ipmi = true;
+    }
+
+    pub(super) fn keeps_ipmi(&self) -> bool {
+        self.state().keeps_ipmi
     }
 
     /// Sets what becomes of new passwords.

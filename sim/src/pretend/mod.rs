@@ -72,6 +72,7 @@ impl PretendNode {
             tls,
             ssh_console,
             resets,
+            personality,
             mac,
             dir,
             disk_bytes,
@@ -131,7 +132,7 @@ impl PretendNode {
             tls,
             ssh_console,
             resets,
-            ..RedfishConfig::new(bmc.user.clone(), bmc.password.clone(), facts)
+            ..RedfishConfig::new(bmc.user.clone(), bmc.password.clone(), facts).of(personality)
         };
         // One BMC has one set of accounts, whatever it speaks.
         let accounts = bmc.accounts();

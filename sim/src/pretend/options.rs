@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::address;
 use super::lan::Lan;
+use crate::bmc::redfish::Personality;
 use crate::bmc::{BmcConfig, Secret};
 
 /// Start from [`PretendOptions::new`] and change what the test is about.
@@ -29,6 +30,8 @@ pub struct PretendOptions {
     pub ssh_console: Option<u16>,
     /// Reset types that Redfish offers instead of what everybody's does; see [`crate::bmc::redfish::ILO_4_RESETS`].
     pub resets: Option<&'static [&'static str]>,
+    /// Whose Redfish it is.
+    pub personality: Personality,
     pub mac: [u8; 6],
     /// The node's own directory, made when absent: its disk, and its firmware variables.
     pub dir: PathBuf,
@@ -117,6 +120,7 @@ impl PretendOptions {
             tls: None,
             ssh_console: None,
             resets: None,
+            personality: Personality::Plain,
             mac,
             dir: dir.into(),
             disk_bytes: 256 << 20,

@@ -48,9 +48,8 @@ impl Accounts for IpmiBmc {
         deadline: Deadline,
     ) -> Result<(), BmcError> {
         let (user, password, wanted) = (user.to_owned(), password.clone(), user.to_owned());
-        let users = self.call(deadline, move |link, call| {
-            Box::pin(async move { link.users(call, Some(&wanted)).await })
-        });
+        let users = self
+            .call(deadline, move |link, call| Box::pin(async move { link.users(call, Some(&wanted)).await }));
         let users = users.await.map_err(BmcError::not_found)?;
         self.call(deadline, move |link, call| Box::pin(link.create_account(call, users, user, password)))
             .await

@@ -33,7 +33,8 @@ impl Link {
         places: &[&str],
     ) -> Result<(), BmcError> {
         let level = LEVELS.iter().find(|(known, _)| *known == role).map(|(_, level)| *level);
-        let number = new.as_str().trim_end_matches('/').rsplit('/').next().and_then(|id| id.parse::<u8>().ok());
+        let number =
+            new.as_str().trim_end_matches('/').rsplit('/').next().and_then(|id| id.parse::<u8>().ok());
         let (Some(level), Some(number)) = (level, number) else { return Ok(()) };
         let (_, system) = self.system(call).await?;
         let Some((manager, _)) = self.manager(call, &system).await? else { return Ok(()) };
@@ -80,3 +81,48 @@ const TYPES: &str = "AccountTypes";
 /// Roles of Redfish (DSP0266, predefined roles), and Dell's words for the levels of IPMI that they are.
 const LEVELS: &[(&str, &str)] =
     &[("Administrator", "Administrator"), ("Operator", "Operator"), ("ReadOnly", "User")];
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use super::super::scripted;
+    use crate::{Deadline, Secret};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_account_gets_the_types_that_ours_has_and_it_lacks() {
+        for (ours, its, patched) in [
+            (r#"["Redfish", "IPMI"]"#, r#"["Redfish"]"#, true),
+            (r#"["Redfish", "IPMI"]"#, r#"["IPMI", "Redfish"]"#, false),
+            // Without IPMI ours can do what every account of Redfish can.
+            (r#"["Redfish"]"#, "null", false),
+            ("null", "null", false),
+        ] {
+            let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+            let told = Arc::clone(&asked);
+            let hub = scripted::hub(move |request| {
+                told.lock().unwrap().push(request.to_owned());
+                let account = |name, types| format!(r#"{{"UserName": "{name}", "AccountTypes": {types}}}"#);
+                Some(match request {
+                    "GET /redfish/v1/" => {
+                        let root = r#"{"RedfishVersion": "1.15.0", "Systems": {"@odata.id": "/S"}, "AccountService": {"@odata.id": "/AS"}}"#;
+                        (200, root.to_owned())
+                    }
+                    "GET /AS" => (200, r#"{"Accounts": {"@odata.id": "/A"}}"#.to_owned()),
+                    "GET /A" => (200, r#"{"Members": [{"@odata.id": "/A/1"}]}"#.to_owned()),
+                    "GET /A/1" => (200, account("u", ours)),
+                    // Where a scripted BMC says that it is.
+                    "POST /A" => (201, "{}".to_owned()),
+                    "GET /X/1" => (200, account("new", its)),
+                    "PATCH /X/1" => (200, "{}".to_owned()),
+                    _ => (404, "{}".to_owned()),
+                })
+            });
+            let soon = Deadline::after(Duration::from_secs(30));
+            hub.bmc(scripted::address()).create_account("new", &Secret::new("hunter3"), soon).await.unwrap();
+            assert_eq!(asked.lock().unwrap().iter().any(|one| one == "PATCH /X/1"), patched, "{ours} {its}");
+            hub.shutdown().await;
+        }
+    }
+}

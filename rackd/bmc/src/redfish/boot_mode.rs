@@ -72,7 +72,9 @@ impl Link {
         let settings = match self.bios_settings(call).await {
             Ok(read) => read.settings,
             // A link that leads nowhere, or for which nobody has paid, is as good as none.
-            Err(BmcError::Unsupported { .. } | BmcError::Licence { .. } | BmcError::Http { status: 404, .. }) => {
+            Err(
+                BmcError::Unsupported { .. } | BmcError::Licence { .. } | BmcError::Http { status: 404, .. },
+            ) => {
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -256,7 +258,10 @@ mod tests {
             });
             let (bmc, soon) = (hub.bmc(scripted::address()), Deadline::after(Duration::from_secs(30)));
             let refused = bmc.bios(soon).await.unwrap_err();
-            assert!(matches!(&refused, BmcError::Licence { licence: wants, .. } if *wants == licence), "{refused}");
+            assert!(
+                matches!(&refused, BmcError::Licence { licence: wants, .. } if *wants == licence),
+                "{refused}"
+            );
             assert_eq!(bmc.boot_mode(soon).await.unwrap().current, Some(BootMode::Uefi), "{id}");
             hub.shutdown().await;
         }

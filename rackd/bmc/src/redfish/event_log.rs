@@ -158,7 +158,10 @@ impl RedfishBmc {
                 }
                 Err(error) => cut(error, "Entries", deadline)?,
             };
-            foremost(warnings, format!("{unread}: of those entries that are told one by one only {} are read", read.len()));
+            foremost(
+                warnings,
+                format!("{unread}: of those entries that are told one by one only {} are read", read.len()),
+            );
             return Ok(read);
         }
         if between.is_empty() {

@@ -378,7 +378,14 @@ impl Server {
         };
         let Some(ip) = ip else { return Guest::Nothing };
         let (mac, network, boot) = (request.mac, segment.network.clone(), pool.boot.clone());
-        Guest::Entry(Box::new(BootEntry { mac, node: String::new(), hostname: String::new(), ip, network, boot }))
+        Guest::Entry(Box::new(BootEntry {
+            mac,
+            node: String::new(),
+            hostname: String::new(),
+            ip,
+            network,
+            boot,
+        }))
     }
 
     /// A machine that renews, or takes up again, an address that was reserved for it and is no more: silence leaves it the address

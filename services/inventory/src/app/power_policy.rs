@@ -26,11 +26,13 @@ fn to_keep(node: &Node, seen: &Observation) -> Option<PowerToKeep> {
     // A machine whose last work failed may be half written, or somebody's that was to be erased: nobody but a person switches it on.
     let has_failed = state::read(node.state()).is_failed();
     let safe = !has_failed || node.power_state() == PowerState::Off;
-    (at_rest && wanted && since && known && safe && node.power_state() != seen.power_state()).then(|| PowerToKeep {
-        node: node.name.clone(),
-        left: node.power_state,
-        seen: seen.power_state,
-        fence: node.fence,
+    (at_rest && wanted && since && known && safe && node.power_state() != seen.power_state()).then(|| {
+        PowerToKeep {
+            node: node.name.clone(),
+            left: node.power_state,
+            seen: seen.power_state,
+            fence: node.fence,
+        }
     })
 }
 
@@ -70,7 +72,9 @@ mod tests {
             assert_eq!(to_keep(&other, &seen), None, "{other:?}");
         }
         // Nobody but a person switches a machine on whose last work failed; off it may be put.
-        for state in [ProvisionState::DeployFailed, ProvisionState::CleanFailed, ProvisionState::ServiceFailed] {
+        for state in
+            [ProvisionState::DeployFailed, ProvisionState::CleanFailed, ProvisionState::ServiceFailed]
+        {
             let failed = Node { state: state.into(), ..node.clone() };
             assert_eq!(to_keep(&failed, &seen), None, "{state:?}");
             let off = Node { power_state: PowerState::Off.into(), ..failed };

@@ -15,8 +15,7 @@ pub(super) const ACCOUNTS: &str = "/redfish/v1/AccountService/Accounts";
 pub(super) const ATTRIBUTES: &str =
     "/redfish/v1/Managers/iDRAC.Embedded.1/Oem/Dell/DellAttributes/iDRAC.Embedded.1";
 /// Dell's words for levels.
-const LEVELS: &[(&str, u8)] =
-    &[("Administrator", 4), ("Operator", 3), ("User", 2), ("No Access", NO_ACCESS)];
+const LEVELS: &[(&str, u8)] = &[("Administrator", 4), ("Operator", 3), ("User", 2), ("No Access", NO_ACCESS)];
 /// Roles and the IPMI privileges that they are.
 const ROLES: &[(&str, u8)] = &[("Administrator", 4), ("Operator", 3), ("ReadOnly", 2)];
 /// Bytes of a password; IPMI takes no longer ones.
@@ -86,6 +85,9 @@ pub(super) fn attributes(accounts: &Accounts) -> Value {
 }
 
 fn change_attributes(accounts: &Accounts, body: &Value) -> Outcome {
+    if accounts.keeps_ipmi() {
+        return Err(bad("PropertyNotWritable", "rights over IPMI are not given away"));
+    }
     let wanted = body.get("Attributes").and_then(Value::as_object);
     for (name, value) in wanted.ok_or_else(|| bad("PropertyMissing", "Attributes is required"))? {
         let unknown = || bad("PropertyUnknown", &format!("there is no {name}"));
@@ -142,7 +144,7 @@ pub(super) fn create(
     if let Some(enabled) = body.get("Enabled") {
         set(&mut account, "Enabled", enabled)?;
     }
-    if of != Personality::Idrac {
+    if of != Personality::Idrac && !accounts.keeps_ipmi() {
         account.over_ipmi = account.privilege;
     }
     if accounts.taken().iter().any(|(_, one)| one.name == account.name) {
