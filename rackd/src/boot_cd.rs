@@ -67,8 +67,8 @@ impl BootCds {
         Self { config, files: ramdisks.files().cloned().collect(), served: Mutex::default() }
     }
 
-    /// Serves a CD that boots the ramdisk of its machine's architecture under `key`, in place of the one before. One that has other arguments
-    /// of about the same length has its files at the same places: whoever is reading goes on.
+    /// Serves a CD that boots the ramdisk of its machine's architecture under `key`, in place of the one before. One that has
+    /// other arguments has its files at the same places: whoever is reading goes on.
     pub(crate) async fn serve(&self, key: &str, boot: &farrier_netboot::Ramdisks) -> Result<(), BootCdError> {
         let config = self.config.as_ref().ok_or(BootCdError::NotConfigured)?;
         let read = async |path: &PathBuf| {
