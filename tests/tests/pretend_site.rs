@@ -33,7 +33,7 @@ pub(crate) struct Site {
     pub(crate) client: Client,
     pub(crate) nodes: Vec<PretendNode>,
     pub(crate) dir: PathBuf,
-    image: PathBuf,
+    pub(crate) image: PathBuf,
     rack: Channel,
     rack_config: RackConfig,
     host: Ipv4Addr,
