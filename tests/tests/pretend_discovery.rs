@@ -187,7 +187,7 @@ async fn a_nodes_machine_that_asks_by_another_interface_goes_on_to_its_disk() {
     let history = farrier(&["event", "list", "--resource", "n0", "-o", "json"]);
     assert!(history.contains("identifiers conflict") && history.contains(&mac), "{history}");
     // Once more it goes on at once.
-    farrier(&["node", "power", "off", "n0", "--wait"]);
+    farrier(&["node", "power", "off", "n0", "--wait", "--yes"]);
     farrier(&["node", "boot-device", "set", "n0", "pxe"]);
     farrier(&["node", "power", "on", "n0", "--wait"]);
     let twice = |all: &[Event]| all.iter().filter(|event| **event == Event::DiskBoot).count() == 2;
