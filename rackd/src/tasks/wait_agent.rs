@@ -11,7 +11,7 @@ use farrier_netboot::{BootEvent, EventKind, MacAddr};
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::types::{BootMode, Hardware};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -47,6 +47,12 @@ impl Step for WaitAgent {
         let quiet = whole.mul_f64(QUIET);
         let mut patience =
             Patience::new(whole, if media { quiet } else { quiet.max(STARTS) }, Instant::now());
+        if !media {
+            // Listened to first, so that nothing is missed.
+            for event in before(cx, &ports).await {
+                take(&mut patience, &happened(&event.kind), Instant::now());
+            }
+        }
         if cx.machine()?.bmc_driver == MANUAL {
             patience = patience.without_again();
         }
@@ -74,31 +80,23 @@ impl Step for WaitAgent {
                             return Err(given_up(cx, &patience).await);
                         }
                     }
-                    match tokio::time::timeout(whole, boot_again(cx, media)).await {
+                    match tokio::time::timeout(whole, boot_again(cx, media, &mut heard)).await {
                         Ok(begun) => begun?,
                         Err(_) => return Err(given_up(cx, &patience).await),
                     }
-                    // What it did before is no sign of the boot that begins now.
-                    heard.forget();
                     patience.begins_again(Instant::now());
                     seen = None;
                     let times = patience.times();
                     cx.note(format!("switched off and on again ({times} of {AGAIN}); {expected}")).await?;
                 }
-                happened = heard.next() => match happened {
-                    // A machine that reads is a machine that boots.
-                    Happened::Read(read) => {
-                        patience.got(read.at);
-                        if seen.replace(read.by) != Some(read.by) {
-                            cx.note(format!("the boot CD is read by {}; expecting the ramdisk's agent", read.by)).await?;
-                        }
+                happened = heard.next() => {
+                    take(&mut patience, &happened, Instant::now());
+                    if let Happened::Read(read) = happened
+                        && seen.replace(read.by) != Some(read.by)
+                    {
+                        cx.note(format!("the boot CD is read by {}; expecting the ramdisk's agent", read.by)).await?;
                     }
-                    Happened::Sent => {
-                        patience.got(Instant::now());
-                    }
-                    Happened::Script => patience.got_script(Instant::now()),
-                    Happened::Other => patience.heard(Instant::now()),
-                },
+                }
                 Ok(()) = refusals.changed() => {
                     let refusal = refusals.borrow_and_update().clone();
                     if let Some(why) = refusal {
@@ -150,11 +148,13 @@ async fn given_up(cx: &Context<'_>, patience: &Patience) -> StepError {
 
 /// Firmware that could not boot goes on to something else and does not come back to it. What passes is waited for, part by part:
 /// this is done a few times in all, and half of it leaves the machine off.
-async fn boot_again(cx: &Context<'_>, media: bool) -> Result<(), StepError> {
+async fn boot_again(cx: &Context<'_>, media: bool, heard: &mut Heard) -> Result<(), StepError> {
     let _ours = cx.task.acts();
     over_what_passes(cx, Part::Off).await?;
     // An agent that came at the last moment went with its machine.
     cx.task.agent.hang_up();
+    // What it did before is no sign of the boot that begins now.
+    heard.forget();
     let parts: &[Part] = match media {
         true => &[Part::Eject, Part::Insert, Part::On],
         false => &[Part::BootNetwork, Part::On],
@@ -255,6 +255,29 @@ impl Heard {
             Self::Cd(reader) => reader.iter_mut().for_each(watch::Receiver::mark_unchanged),
             Self::Network(events, _) => *events = events.resubscribe(),
         }
+    }
+}
+
+/// What the machine did since it was switched on, before anybody listened here.
+async fn before(cx: &Context<'_>, ports: &[MacAddr]) -> Vec<Arc<BootEvent>> {
+    let task = cx.task.task().await;
+    let power_on = cx.index.checked_sub(1).and_then(|before| task.steps.get(before)?.start_time);
+    let Some(on) = power_on.and_then(|time| SystemTime::try_from(time).ok()) else { return Vec::new() };
+    let all = ports.iter().flat_map(|port| cx.rack.netboot.trace(*port));
+    all.filter(|event| event.at >= on).collect()
+}
+
+fn take(patience: &mut Patience, happened: &Happened, now: Instant) {
+    match happened {
+        // A machine that reads is a machine that boots.
+        Happened::Read(read) => {
+            patience.got(read.at);
+        }
+        Happened::Sent => {
+            patience.got(now);
+        }
+        Happened::Script => patience.got_script(now),
+        Happened::Other => patience.heard(now),
     }
 }
 
