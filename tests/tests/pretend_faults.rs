@@ -38,7 +38,7 @@ fn assert_failed(task: &Task, step: &str, words: &[&str]) {
     }
     let failed = of(task, step);
     assert_eq!(failed.state(), StepState::Failed);
-    assert!(task.error.ends_with(&failed.error) && failed.end_time.is_some());
+    assert!(task.error.contains(&failed.error) && failed.end_time.is_some());
 }
 
 fn of<'a>(task: &'a Task, step: &str) -> &'a Step {
@@ -126,7 +126,9 @@ async fn a_bmc_that_is_silent_for_a_while_delays_a_deployment_and_one_that_stays
     node.set_faults(silent);
     node.set_mishaps(Mishaps::default());
     let task = bench.ended("long").await;
+    let still_on = "the machine could not be switched off: ";
     assert_failed(&task, "agent_off", &["BMC", &node.bmc_address().to_string()]);
+    assert!(task.error.contains(still_on), "{}", task.error);
     bench.stop(vec![node]).await;
 }
 
