@@ -3,7 +3,7 @@
 use super::node::Fields;
 use super::{Session, discovery_plan};
 use crate::args::{EtagArg, ListArgs, key_value, length_of_time};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::names::{full, full_or_empty};
 use crate::output::value::{duration, system_time};
 use crate::{call, list};
@@ -141,13 +141,22 @@ async fn forget_unseen(session: &Session, rack: Option<&str>, for_so_long: Durat
             machines.len()
         ))?;
     }
+    let mut forgotten = 0;
     for machine in &machines {
         let request =
             DeleteDiscoveredMachineRequest { name: machine.name.clone(), etag: machine.etag.clone() };
-        call!(link, DiscoveredServiceClient, delete_discovered_machine, request)?;
-        session.say(&format!("{} forgotten", machine.name));
+        match call!(link, DiscoveredServiceClient, delete_discovered_machine, request) {
+            Ok(_) => {
+                forgotten += 1;
+                session.say(&format!("{} forgotten", machine.name));
+            }
+            Err(failure) if matches!(failure.exit, Exit::Conflict | Exit::NotFound) => {
+                session.say(&format!("{} was seen meanwhile, or is gone: left as it is", machine.name));
+            }
+            Err(failure) => return Err(failure),
+        }
     }
-    session.say(&format!("{} machines forgotten", machines.len()));
+    session.say(&format!("{forgotten} machines forgotten"));
     Ok(())
 }
 

@@ -188,7 +188,7 @@ pub struct Fields {
     #[arg(long, value_name = "BOOL")]
     secure_boot: Option<bool>,
     /// What is done when somebody else switches it: `report` tells it, `keep` puts the power back as Farrier left it, at most
-    /// three times in a day.
+    /// three times in a day, but switches no node on whose last work failed.
     #[arg(long, value_enum)]
     power_policy: Option<PowerPolicyArg>,
     /// `x86_64` or `aarch64`; from the inspection when left out.

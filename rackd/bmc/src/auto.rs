@@ -206,6 +206,12 @@ impl Auto {
         self.nodes().get(node).is_some_and(|node| by_ipmi(node) && node.redfish_at <= Instant::now())
     }
 
+    /// Whether IPMI answers in the place of a Redfish that has worked.
+    #[must_use]
+    pub fn stands_in(&self, node: &str) -> bool {
+        self.nodes().get(node).is_some_and(|node| node.stands_in)
+    }
+
     /// What the node says of its BMC now. Where that is news, somebody has described what was wrong or missing, such as the
     /// certificate: the next [`Auto::open`] tries Redfish again.
     pub fn told(&self, node: &str, redfish: &RedfishAddress) {

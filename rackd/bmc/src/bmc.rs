@@ -260,10 +260,11 @@ impl Bmc {
         self.stands_in.is_some()
     }
 
-    /// The same BMC by the second of its two drivers alone, where there are two.
+    /// The same BMC by IPMI alone, where that is the driver, or beside it.
     #[must_use]
-    pub fn second(&self) -> Option<&Self> {
-        self.other.as_deref()
+    pub fn by_ipmi(&self) -> Option<&Self> {
+        let is_it = |bmc: &Self| bmc.driver == "ipmi";
+        if is_it(self) { Some(self) } else { self.other.as_deref().filter(|other| is_it(other)) }
     }
 
     /// Adds the question whether anybody is there.

@@ -221,8 +221,14 @@ impl Bmcs {
     }
 
     /// Whether `auto` should find its driver anew.
-    pub(crate) fn is_due(&self, node: &str) -> bool {
+    fn is_due(&self, node: &str) -> bool {
         self.remembered.auto.is_due(plain(node))
+    }
+
+    /// Whether a handle that `auto` gave is to be given up for that of another driver: it is time to look for one, or somebody else
+    /// has found it.
+    pub(crate) fn is_over(&self, node: &str, bmc: &Bmc) -> bool {
+        self.is_due(node) || bmc.stands_in() && !self.remembered.auto.stands_in(plain(node))
     }
 
     /// Somebody may have mended what `auto` did not find.

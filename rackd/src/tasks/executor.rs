@@ -24,9 +24,6 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) const LAST_PAUSE: Duration = Duration::from_secs(15);
 /// How long a failed task may take to leave its machine in a safe state: most BMCs that restart are back by then.
 const CLEAN_UP: Duration = Duration::from_secs(120);
-
-/// Of that, when rackd ends meanwhile.
-const LAST_WORDS: Duration = Duration::from_secs(20);
 /// For taking the boot CD of a failed task out.
 const EJECT: Duration = Duration::from_secs(30);
 
@@ -335,20 +332,18 @@ async fn make_safe(cx: &Context<'_>) -> Option<String> {
     cx.rack.unpublish(machine);
     cx.withdraw_cd().await;
     cx.rack.volumes.withdraw(&machine.name).await;
-    let rackd_ends = async {
-        cx.rack.shutdown.cancelled().await;
-        tokio::time::sleep(LAST_WORDS).await;
-    };
     let trouble = tokio::select! {
         off = switch_off(cx, Deadline::after(CLEAN_UP.min(cx.rack.timeouts.bmc))) => off.err(),
-        () = rackd_ends => Some("rackd was ended".to_owned()),
+        // Its BMCs are let go of then, too.
+        () = cx.rack.shutdown.cancelled() => Some("rackd was ended".to_owned()),
     };
     if let Some(error) = &trouble {
         tracing::warn!(node.id = %cx.task.node, error, "the machine of a failed task could not be switched off");
     }
     // Of all that a BMC does it is the slowest.
     let deadline = Deadline::after(EJECT.min(cx.rack.timeouts.bmc));
-    if cx.boots_from_media().unwrap_or_default()
+    if !cx.rack.shutdown.is_cancelled()
+        && cx.boots_from_media().unwrap_or_default()
         && let Ok(bmc) = cx.bmc().await
         && let Err(error) = bmc.eject_media(deadline).await
     {
@@ -360,18 +355,20 @@ async fn make_safe(cx: &Context<'_>) -> Option<String> {
 /// By the deadline, with as many tries as there is time for.
 async fn switch_off(cx: &Context<'_>, deadline: Deadline) -> Result<(), String> {
     let bmc = loop {
-        match cx.bmc().await {
-            Err(StepError::Again(_)) if deadline.remaining() > FIRST_PAUSE => {
-                tokio::time::sleep(FIRST_PAUSE).await
+        match tokio::time::timeout(deadline.remaining(), cx.bmc()).await {
+            Ok(Err(StepError::Again(_))) if deadline.remaining() > FIRST_PAUSE => {
+                tokio::time::sleep(FIRST_PAUSE).await;
             }
-            opened => break opened.map_err(|error| error.message().to_owned())?,
+            Ok(opened) => break opened.map_err(|error| error.message().to_owned())?,
+            Err(_) => return Err("its BMC was not opened in time".to_owned()),
         }
     };
     let mut commanded = false;
     let off = bmc.bring(PowerState::Off, deadline, || commanded = true).await;
     // What Farrier left is what the task's result says: otherwise it would seem to be somebody else's doing, also where the machine
     // goes off later.
-    if commanded && let Err(error) = super::power::observed(cx, PowerState::Off).await {
+    let left = if matches!(off, Ok(false)) { PowerState::On } else { PowerState::Off };
+    if commanded && let Err(error) = super::power::observed(cx, left).await {
         return Err(error.message().to_owned());
     }
     match off {

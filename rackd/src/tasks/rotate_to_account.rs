@@ -26,7 +26,7 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
         Ok((opened, _)) => {
             let bmc = opened.bmc;
             // What it can do now the new one shall: a BMC may give that one its role and nothing of IPMI, which has the console.
-            by_both = is_let_in_by_second(cx, &bmc).await.then(|| bmc.clone());
+            by_both = is_let_in_by_ipmi(cx, &bmc).await.then(|| bmc.clone());
             match make(cx, &bmc, &new_user, &next, &with_next).await? {
                 Made::Cannot(error) => return Ok(Rotated::Cannot(error)),
                 made => made,
@@ -78,7 +78,7 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
     };
     observed(cx, power).await?;
     if let Some(old) = by_both {
-        prove_by_second(cx, (&opened.bmc, &with_next), &old, &new_user).await?;
+        prove_by_ipmi(cx, (&opened.bmc, &with_next), &old, &new_user).await?;
     }
     // Inventory believes in another account by this word alone.
     let proven = new_user.clone();
@@ -97,31 +97,31 @@ pub(super) async fn rotate(cx: &Context<'_>, both: Access) -> Result<Rotated, St
     Ok(Rotated::Yes)
 }
 
-/// Whether the account is let in by the BMC's second driver too, IPMI beside Redfish.
-async fn is_let_in_by_second(cx: &Context<'_>, bmc: &Bmc) -> bool {
-    match bmc.second() {
-        Some(second) => second.power_status(cx.call()).await.is_ok(),
+/// Whether the account is let in over IPMI, beside Redfish.
+async fn is_let_in_by_ipmi(cx: &Context<'_>, bmc: &Bmc) -> bool {
+    match bmc.by_ipmi() {
+        Some(ipmi) => ipmi.power_status(cx.call()).await.is_ok(),
         None => false,
     }
 }
 
-/// The new account is let in by both drivers, as the old one is; one that is not is taken away again.
-async fn prove_by_second(
+/// The new account is let in over IPMI, as the old one is; one that is not is taken away again.
+async fn prove_by_ipmi(
     cx: &Context<'_>,
     (new, with_next): (&Bmc, &Access),
     old: &Bmc,
     new_user: &str,
 ) -> Result<(), StepError> {
-    let Some(second) = new.second() else {
+    let Some(ipmi) = new.by_ipmi() else {
         let gone = "the old account was let in over IPMI, which does not answer now: expected it to prove the new one";
         return Err(StepError::Again(gone.to_owned()));
     };
-    let mut proven = second.power_status(cx.call()).await;
+    let mut proven = ipmi.power_status(cx.call()).await;
     if proven.as_ref().is_err_and(|error| !error.is_transient()) {
         // It may need as long for this as for a password.
         tokio::time::sleep(cx.rack.timeouts.password).await;
         cx.rack.bmc.forgive(with_next);
-        proven = second.power_status(cx.call()).await;
+        proven = ipmi.power_status(cx.call()).await;
     }
     let refused = match proven {
         Ok(_) => return Ok(()),

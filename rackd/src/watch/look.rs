@@ -156,7 +156,7 @@ async fn power(
 ) -> Result<(Look, &'static str), Failure> {
     let id = watched.node.strip_prefix("nodes/").unwrap_or(&watched.node);
     // Held until another is found, so that its session is not opened anew for nothing.
-    let before = if bmcs.is_due(id) { watched.bmc.take() } else { None };
+    let before = watched.bmc.take_if(|known| bmcs.is_over(id, &known.bmc));
     if let Some(Known { bmc, settled, .. }) = &watched.bmc {
         match bmc.look(deadline).await {
             Ok(state) => return Ok((state, bmc.driver())),

@@ -5,7 +5,8 @@
 use serde_json::json;
 
 use super::document::{Document, Path};
-use super::link::Link;
+use super::http::Answer;
+use super::link::{Ask, Link};
 use crate::BmcError;
 use crate::actor::Call;
 
@@ -42,14 +43,21 @@ impl Link {
             (format!("Users.{number}.IpmiLanPrivilege"), format!("Users.{number}.SolEnable"));
         let body = json!({ "Attributes": { privilege: level, console: "Enabled" } });
         for place in places.iter().filter_map(|place| manager.member(place)) {
-            let (_, answer) = self.patch(call, &place, &body, None).await?;
+            let (ask, answer) = self.patch(call, &place, &body, None).await?;
             if answer.status.is_success() {
                 return Ok(());
             }
+            self.not_now(&ask, &answer)?;
             let status = answer.status.as_u16();
             tracing::info!(bmc.addr = %self.address.addr, status, place = place.as_str(), "no rights over IPMI set");
         }
         Ok(())
+    }
+
+    /// A BMC that is busy is asked again: without its rights the account would be taken for one that can have none.
+    fn not_now(&self, ask: &Ask, answer: &Answer) -> Result<(), BmcError> {
+        let refused = self.refused(ask, answer);
+        if refused.is_transient() { Err(refused) } else { Ok(()) }
     }
 
     async fn set_account_types(
@@ -67,8 +75,9 @@ impl Link {
         if ours.iter().all(|word| has.contains(word)) {
             return Ok(());
         }
-        let (_, answer) = self.patch(call, new, &json!({ TYPES: ours }), account.etag).await?;
+        let (ask, answer) = self.patch(call, new, &json!({ TYPES: ours }), account.etag).await?;
         if !answer.status.is_success() {
+            self.not_now(&ask, &answer)?;
             let status = answer.status.as_u16();
             tracing::info!(bmc.addr = %self.address.addr, status, "the account gets no other types");
         }

@@ -81,6 +81,7 @@ impl RedfishBmc {
         let log = service.text("Id").unwrap_or_default();
         let (mut events, mut linked, mut total) = (Vec::new(), Vec::new(), None);
         let (mut seen, mut warnings) = (HashSet::new(), Vec::new());
+        let mut begins_with_newest = None;
         let mut next = service.link("Entries");
         while let Some(path) = next.filter(|path| seen.insert(path.clone()) && seen.len() <= MOST_PAGES) {
             let place = path.as_str().to_owned();
@@ -104,17 +105,42 @@ impl RedfishBmc {
             total = total.or(page.total);
             next = page.next;
             // Logs of some are of tens of thousands, and begin with the newest.
-            if events.len() >= last && entry::falls(&events) || linked.len() > MOST {
+            if linked.len() >= last && next.is_some() && begins_with_newest.is_none() {
+                begins_with_newest = Some(self.falls(&linked, deadline).await);
+            }
+            if events.len() >= last && entry::falls(&events) || begins_with_newest == Some(true) {
+                break;
+            }
+            if linked.len() > MOST {
+                let why = "the log has more entries, told one by one, than are looked through";
+                foremost(&mut warnings, format!("{place}: {why}: the pages from there on are not read"));
                 break;
             }
         }
         let count = (events.len() + linked.len()) as u64;
-        events.extend(self.newest(linked, last, &mut warnings, deadline).await?);
+        match self.newest(linked, last, &mut warnings, deadline).await {
+            Ok(newest) => events.extend(newest),
+            Err(error) if events.is_empty() => return Err(error),
+            Err(error) => {
+                let why = cut(error, "Entries", deadline)?;
+                foremost(&mut warnings, format!("{why}: those that are told one by one are not read"));
+            }
+        }
         let total = total.unwrap_or(0).max(count);
         entry::sort(&mut events);
         events.drain(..events.len().saturating_sub(last));
         // No BMC says over Redfish that it lost some; a log that wraps does it all the time.
         Ok((joined, BmcEvents { events, total, overflow: false, log, logs, warnings }))
+    }
+
+    /// Whether the first of these entries is newer than the last: as far as they say so.
+    async fn falls(&self, linked: &[Path], deadline: Deadline) -> bool {
+        let ends = linked.first().into_iter().chain(linked.last()).cloned().collect();
+        let read = self.linked(ends, &mut Vec::new(), deadline).await;
+        read.is_ok_and(|read| match read.events.as_slice() {
+            [first, last] => entry::order(first, last) == Ordering::Greater,
+            _ => false,
+        })
     }
 
     /// Of entries that are only linked as many of the newest as are wanted: each is a request. The first and the last say at which

@@ -188,6 +188,9 @@ fn differs(node: &Node, left: &Left<'_>) -> String {
     }
     let back = format!("farrier node power {power} {name}");
     let then = match node.power_policy() {
+        PowerPolicy::Keep if left.power == PowerState::On && super::state::read(node.state()).is_failed() => {
+            format!("Farrier leaves it so, since its last work failed: `{back}` brings it back")
+        }
         PowerPolicy::Keep => "Farrier puts it back, at most three times in a day".to_owned(),
         PowerPolicy::Report | PowerPolicy::Unspecified => {
             format!("Farrier leaves it so: `{back}` brings it back")
