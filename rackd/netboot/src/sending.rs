@@ -7,6 +7,8 @@ use std::{
     time::Instant,
 };
 
+use crate::{MacAddr, Netboot};
+
 /// Files under way, by who takes them. As many as there are connections.
 #[derive(Debug, Default)]
 pub(crate) struct Sending(Mutex<HashMap<IpAddr, Vec<Part>>>);
@@ -53,6 +55,21 @@ impl Drop for File {
                 all.remove(&self.to);
             }
         }
+    }
+}
+
+impl Netboot {
+    /// When the machine of a port took a part of a file last, of those that are being sent to it now; `None`: none is. There is no
+    /// event of it before a file is over, which takes an hour on a slow line.
+    #[must_use]
+    pub fn last_sent(&self, mac: MacAddr) -> Option<Instant> {
+        let under_way = self.shared.tftp.last().into_iter().chain(self.shared.sending.last());
+        under_way.filter(|(to, _)| self.shared.who(*to).0 == Some(mac)).map(|(_, at)| at).max()
+    }
+
+    /// Bytes of something else that was served to a machine, counted as sent in `phase`.
+    pub fn count_sent(&self, phase: &'static str, bytes: u64) {
+        self.shared.events.counters.sent(phase, bytes);
     }
 }
 

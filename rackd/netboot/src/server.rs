@@ -94,7 +94,7 @@ impl Shared {
 /// The running server. Clones are handles to the same one.
 #[derive(Clone)]
 pub struct Netboot {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// One writer of the table at a time, so that no update is lost.
     writer: Arc<Mutex<()>>,
     generation: watch::Sender<u64>,
@@ -221,14 +221,6 @@ impl Netboot {
         self.shared.events.trace(mac)
     }
 
-    /// When the machine of a port took a part of a file last, of those that are being sent to it now; `None`: none is. There is no
-    /// event of it before a file is over, which takes an hour on a slow line.
-    #[must_use]
-    pub fn last_sent(&self, mac: MacAddr) -> Option<Instant> {
-        let under_way = self.shared.tftp.last().into_iter().chain(self.shared.sending.last());
-        under_way.filter(|(to, _)| self.shared.who(*to).0 == Some(mac)).map(|(_, at)| at).max()
-    }
-
     /// The last events of all ports and of none, oldest first. Whoever follows [`Self::events`] subscribes before, and
     /// passes over what has a sequence that was here.
     #[must_use]
@@ -258,11 +250,6 @@ impl Netboot {
     /// What a machine did next, at a service that is not ours: by its address, as far as that is known to be one's.
     pub fn tell(&self, from: IpAddr, kind: EventKind, detail: String) {
         self.shared.events.emit_from(from, self.shared.who(from), kind, detail);
-    }
-
-    /// Bytes of something else that was served to a machine, counted as sent in `phase`.
-    pub fn count_sent(&self, phase: &'static str, bytes: u64) {
-        self.shared.events.counters.sent(phase, bytes);
     }
 
     /// What somebody else knows of a port that asked.
