@@ -388,10 +388,19 @@ async fn inspect(rack: &Rack, mac: MacAddr) {
     }
 }
 
+/// Whose machine it is, as inventory says.
+enum Whose {
+    Nobodys,
+    /// The node's of this name; empty: it may be somebody's.
+    Node(String),
+    /// The centre was away for long, or could not read what the machine says: somebody's system may run on it.
+    NotSaid,
+}
+
 async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, mac: MacAddr) {
     inspect(rack, mac).await;
     crash::point("discovery", "inspected");
-    let (mut kept, mut owner) = (None, None);
+    let (mut kept, mut whose) = (None, Whose::NotSaid);
     for attempt in 1..=ATTEMPTS {
         let hardware = rack.discovery.found.said(mac);
         let request = report(rack, mac, hardware);
@@ -399,7 +408,7 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
             Ok(answer) => {
                 let answer = answer.into_inner();
                 tracing::info!(%mac, machine = answer.machine, node.id = answer.node, "machine discovered");
-                owner = answer.has_owner.then_some(answer.node);
+                whose = if answer.has_owner { Whose::Node(answer.node) } else { Whose::Nobodys };
                 unreported::blocking(&rack.discovery.unreported, move |all| all.forget(mac)).await;
                 break;
             }
@@ -420,6 +429,7 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
                 }
                 // There is no room for it before somebody makes some.
                 if status.code() == Code::ResourceExhausted {
+                    whose = Whose::Nobodys;
                     break;
                 }
                 // It does not wait here for ever: what is on disk is told when the centre is back.
@@ -429,9 +439,10 @@ async fn finish(rack: &Rack, mut inventory: DiscoveredServiceClient<Channel>, ma
             }
         }
     }
-    match owner {
-        Some(node) => go_on(rack, mac, &node).await,
-        None => {
+    match whose {
+        Whose::Node(node) => go_on(rack, mac, &node).await,
+        Whose::NotSaid => go_on(rack, mac, "").await,
+        Whose::Nobodys => {
             let order = last_order(rack, mac, "off", Command::PowerOff(PowerOff {}));
             match tokio::time::timeout(OFF, order).await {
                 Ok(Ok(())) => {}

@@ -108,7 +108,11 @@ impl Found {
     /// It was given its script.
     pub(super) fn fetched(&self, mac: MacAddr, now: Instant) {
         if let Some(one) = self.lock().get_mut(&mac) {
-            (one.fetched, one.since) = (true, now);
+            one.fetched = true;
+            // How long a machine goes on to its disk is counted from when it was told to: firmware may fetch that at each start.
+            if !one.goes_on {
+                one.since = now;
+            }
         }
     }
 

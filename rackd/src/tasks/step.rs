@@ -187,7 +187,7 @@ pub struct Timeouts {
     /// third of it, is switched off and on, twice at most.
     #[serde(with = "seconds", rename = "agent_seconds")]
     pub agent: Duration,
-    /// All of that, whatever it is sent: GRUB fetches a kernel and its ramdisk block by block, which is an hour where an answer
+    /// All of that, and no less than three times `agent_seconds`, whatever it is sent: GRUB fetches a kernel and its ramdisk block by block, which is an hour where an answer
     /// takes 50 ms.
     #[serde(with = "seconds", rename = "agent_most_seconds")]
     pub agent_most: Duration,

@@ -11,6 +11,7 @@ use farrier_netboot::{BootEvent, EventKind, MacAddr};
 use farrier_proto::rack::task_spec::Work;
 use farrier_proto::types::{BootMode, Hardware};
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::{Duration, SystemTime};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::watch;
@@ -29,7 +30,7 @@ impl Step for WaitAgent {
     }
     /// One that boots on has more time than one of which nothing is heard.
     fn deadline(&self, timeouts: &Timeouts) -> Duration {
-        timeouts.agent_most.max(timeouts.agent)
+        timeouts.agent_most.max(timeouts.agent * (AGAIN + 1))
     }
     /// Whoever presses its button is seen before the agent's time is over.
     fn only_waits(&self) -> bool {
@@ -62,8 +63,7 @@ impl Step for WaitAgent {
                 session = cx.task.agent.connected() => break session,
                 () = tokio::time::sleep_until(patience.next().at()) => {
                     // What is sent by the piece is looked at when it matters.
-                    let sent = ports.iter().filter_map(|port| cx.rack.netboot.last_sent(*port)).max();
-                    if sent.is_some_and(|at| patience.got(at.into())) {
+                    if last_sent(cx, &ports).is_some_and(|at| patience.got(at.into())) {
                         continue;
                     }
                     if let Next::GiveUp(_) = patience.next() {
@@ -79,6 +79,17 @@ impl Step for WaitAgent {
                         () = tokio::time::sleep_until(patience.give_up()) => {
                             return Err(given_up(cx, &patience).await);
                         }
+                    }
+                    // Its BMC may have been away as long as its network: who boots by now is left alone.
+                    while let Some(happened) = heard.now() {
+                        take(&mut patience, &happened, Instant::now());
+                    }
+                    if let Some(at) = last_sent(cx, &ports) {
+                        patience.got(at.into());
+                    }
+                    if patience.next().at() > Instant::now() {
+                        cx.note(&*expected).await?;
+                        continue;
                     }
                     match tokio::time::timeout(whole, boot_again(cx, media, &mut heard)).await {
                         Ok(begun) => begun?,
@@ -239,14 +250,22 @@ impl Heard {
                         return happened(&event.kind);
                     }
                     Ok(_) => {}
-                    // Some of them may have been its own.
-                    Err(RecvError::Lagged(_)) => return Happened::Other,
+                    // In a storm of others nothing is known of this one by that; what it is sent is looked at when it matters.
+                    Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => break,
                 }
             },
             Self::Cd(None) => {}
         }
         std::future::pending().await
+    }
+
+    /// What is heard already.
+    fn now(&mut self) -> Option<Happened> {
+        match std::pin::pin!(self.next()).poll(&mut std::task::Context::from_waker(Waker::noop())) {
+            Poll::Ready(happened) => Some(happened),
+            Poll::Pending => None,
+        }
     }
 
     /// What has happened and was not asked for yet.
@@ -256,6 +275,11 @@ impl Heard {
             Self::Network(events, _) => *events = events.resubscribe(),
         }
     }
+}
+
+/// When one of its ports was last sent a part of a file.
+fn last_sent(cx: &Context<'_>, ports: &[MacAddr]) -> Option<std::time::Instant> {
+    ports.iter().filter_map(|port| cx.rack.netboot.last_sent(*port)).max()
 }
 
 /// What the machine did since it was switched on, before anybody listened here.

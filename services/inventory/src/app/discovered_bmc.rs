@@ -46,7 +46,9 @@ impl App {
                 Err(StoreError::Conflict { .. } | StoreError::Taken { .. } | StoreError::NotFound { .. }) => {
                 }
                 Err(other) => return Err(error::store(other)),
-                Ok(Some(machine)) => {
+                // As it was: what waits for a person, or for the next boot, waits on.
+                Ok(Some((machine, false))) => return Ok(ReportBmcResponse { machine, ..Default::default() }),
+                Ok(Some((machine, true))) => {
                     let node = self.accept_whole(caller, &plan, &machine, &seen.rack).await?;
                     let machine = if node.is_empty() { machine } else { String::new() };
                     return Ok(ReportBmcResponse { machine, node });
@@ -82,13 +84,14 @@ impl App {
         }
     }
 
-    /// Into the row of the machine that says it is its own, or one by itself. Its name, or none where there is no room.
+    /// Into the row of the machine that says it is its own, or one by itself. Its name, and whether that is news; none where there is
+    /// no room.
     async fn write_bmc(
         &self,
         caller: &Caller,
         plan: &DiscoveryPlan,
         seen: DiscoveredMachine,
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<(String, bool)>, StoreError> {
         let its = Identifiers::of(&seen);
         let alike = self.store.machines_like(&seen.name, &its.keys(), ALIKE).await?;
         let here =
@@ -100,7 +103,7 @@ impl App {
         if known.is_none()
             && let Some(machine) = alike.iter().find(|known| known.name == seen.name)
         {
-            return Ok(Some(machine.name.clone()));
+            return Ok(Some((machine.name.clone(), false)));
         }
         let (now, mut makes_room) = (time::now(), None);
         let (revision, verb, machine) = match known {
@@ -132,16 +135,17 @@ impl App {
         let name = machine.name.clone();
         let driver = machine.bmc.as_ref().map(|bmc| bmc.driver.as_str()).unwrap_or_default();
         let detail = format!("its BMC answers {driver} at {}", machine.bmc_address);
-        let mut events = match known {
-            Some(known) if is_as_before(known, &machine) => Vec::new(),
-            _ => vec![Event { detail, ..event(caller, &name, verb) }],
+        let is_news = known.is_none_or(|known| !is_as_before(known, &machine));
+        let mut events = match is_news {
+            false => Vec::new(),
+            true => vec![Event { detail, ..event(caller, &name, verb) }],
         };
         let keys = Identifiers::of(&machine).keys();
         let (goes, told) = makes_room.unzip();
         events.extend(told);
         let gone = goes.into_iter().collect();
         self.store.write_found(Found { machine, keys, revision, gone, events }).await?;
-        Ok(Some(name))
+        Ok(Some((name, is_news)))
     }
 
     /// The node of the rack whose BMC this is: by the MAC address that its machine or a rack has seen, else by the address that the

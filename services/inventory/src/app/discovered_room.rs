@@ -2,8 +2,10 @@
 //! rack keeps no other rack from finding machines.
 
 use super::App;
+use super::pattern::serial;
 use super::proposal::Matcher;
 use super::resource::event;
+use super::same_machine::is_said;
 use farrier_inventory_store::StoreError;
 use farrier_proto::inventory::{DiscoveredMachine, DiscoveryPlan, Event};
 use farrier_runtime::authz::Caller;
@@ -14,9 +16,9 @@ use tonic::{Code, Status};
 pub(super) enum Room {
     /// Nothing.
     Free,
-    /// The row of another, which nobody has seen for longest and no plan expects.
+    /// The row of another, which nobody has seen for longest, no plan expects, and has neither a serial number nor a UUID.
     InPlaceOf(Box<DiscoveredMachine>),
-    /// Those that are there are all expected.
+    /// Those that are there are all expected, or machines that somebody may wait for.
     None,
 }
 
@@ -25,8 +27,8 @@ impl Room {
     pub(super) fn goes(self, caller: &Caller) -> Option<((String, i64), Event)> {
         let Self::InPlaceOf(other) = self else { return None };
         let detail = format!(
-            "{} has as many as are kept ({IN_RACK} a rack, {MOST} in all), and another one came: this one has not been seen for \
-             longest, and no plan expects it",
+            "{} has as many as are kept ({IN_RACK} a rack, {MOST} in all), and another one came: of those that say neither serial \
+             number nor UUID this one has not been seen for longest, and no plan expects it",
             other.rack
         );
         let gone = Event { detail, ..event(caller, &other.name, "delete") };
@@ -40,12 +42,8 @@ impl App {
         if !has_its_share && self.store.count_machines(None).await? < MOST {
             return Ok(Room::Free);
         }
-        let matcher = Matcher::new(plan);
-        if let Some(other) = self.longest_unseen(&matcher, Some(rack)).await? {
-            return Ok(Room::InPlaceOf(other));
-        }
-        // One that has less than its share takes from those that have more.
-        let other = if has_its_share { None } else { self.longest_unseen(&matcher, None).await? };
+        // One that has less than its share takes from any.
+        let other = self.longest_unseen(&Matcher::new(plan), has_its_share.then_some(rack)).await?;
         Ok(other.map_or(Room::None, Room::InPlaceOf))
     }
 
@@ -61,25 +59,34 @@ impl App {
                 return Ok(None);
             }
             passed += page.len() as u64;
-            if let Some(other) = page.into_iter().find(|machine| !matcher.is_expected(machine)) {
+            if let Some(other) =
+                page.into_iter().find(|machine| !says_who(machine) && !matcher.is_expected(machine))
+            {
                 return Ok(Some(Box::new(other)));
             }
         }
     }
 }
 
+/// Whether it is a machine that has booted and said which it is: it is off now and tells nobody again, and a person may be about to
+/// accept it.
+fn says_who(machine: &DiscoveredMachine) -> bool {
+    let system = machine.hardware.as_ref().and_then(|hardware| hardware.system.as_ref());
+    system.is_some_and(|system| is_said(&serial(&system.serial_number)) || !system.uuid.is_empty())
+}
+
 /// What a rack is told of a machine for which there is no room.
 pub(super) fn full(rack: &str) -> Status {
     let short = rack.trim_start_matches("racks/");
     let text = format!(
-        "{IN_RACK} discovered machines of a rack are kept, {MOST} in all, and the plan expects each: accept or forget some, \
-         `farrier discovered list --rack {short}` has them"
+        "{IN_RACK} discovered machines of a rack are kept, {MOST} in all, and each is expected by the plan or says which machine it is: accept or forget \
+         some, `farrier discovered list --rack {short}` has them"
     );
     refuse(Code::ResourceExhausted, Reason::Unavailable, text)
 }
 
 /// Of one rack: more than stand in a row of racks.
-const IN_RACK: u64 = 512;
+const IN_RACK: u64 = 1024;
 /// Of all: rows of five kilobytes, and of 64 at most.
 const MOST: u64 = 8192;
 /// Rows that are read at a time.

@@ -321,12 +321,12 @@ async fn a_noisy_rack_pushes_out_its_own_machines_and_none_that_is_expected_or_o
         }
     };
     let mut names = Vec::new();
-    for n in 0..511 {
+    for n in 0..1023 {
         names.push(ok(r1.discovered.report_machine(stranger(n)).await).machine);
     }
     // Seen again, the oldest of them is not the one that was not seen for longest.
     ok(r1.discovered.report_machine(stranger(0)).await);
-    let last = ok(r1.discovered.report_machine(stranger(511)).await).machine;
+    let last = ok(r1.discovered.report_machine(stranger(1023)).await).machine;
     let bmc = ReportBmcRequest {
         mac_address: "52:54:00:00:02:09".into(),
         ip_address: "10.90.0.230".into(),
