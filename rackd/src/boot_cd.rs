@@ -171,7 +171,11 @@ async fn media(
 ) -> Response {
     let pieces = file.strip_suffix(".iso").and_then(|key| rack.boot_cds.find(key, peer.ip().to_canonical()));
     let Some(pieces) = pieces else { return StatusCode::NOT_FOUND.into_response() };
-    http::respond(Artifact::Joined(pieces), &method, &headers, |_| ()).await
+    let netboot = rack.netboot.clone();
+    http::respond(Artifact::Joined(pieces), &method, &headers, move |bytes| {
+        netboot.count_sent("media", bytes)
+    })
+    .await
 }
 
 const SECOND: Duration = Duration::from_secs(1);
