@@ -36,19 +36,17 @@ pub(super) async fn boot(source: Ipv4Addr, url: &str) -> Result<Started> {
     Ok(Started { args })
 }
 
-/// Kernel, its arguments and initrd of `linux KERNEL 'ARG' …; … initrd INITRD;`.
+/// Kernel, its arguments and initrd: of `linux 'KERNEL' 'ARG' …; …` and `initrd 'INITRD'; …`, of two architectures an x86 machine's.
 fn parse(script: &str) -> Option<(String, String, String)> {
-    let line = script.lines().find_map(|line| line.split_once("linux "))?.1;
+    let others = script.split_once("= 'arm64' ]; then\n");
+    let script = others.and_then(|(_, rest)| rest.split_once("\nelse\n")).map_or(script, |(_, own)| own);
+    let after = |command: &str| script.lines().find_map(|line| Some(line.split_once(command)?.1.split(' ')));
+    let word = |word: &str| word.trim_end_matches(';').trim_matches('\'').to_owned();
+    let mut words = after("linux ")?;
+    let kernel = word(words.next()?);
     // Quoted arguments may hold what ends a command.
-    let mut words = line.split(' ');
-    let kernel = words.next()?.to_owned();
-    let args: Vec<&str> = words
-        .by_ref()
-        .map_while(|word| word.strip_prefix('\''))
-        .map(|word| word.trim_end_matches(';').trim_end_matches('\''))
-        .collect();
-    let initrd = line.split_once("initrd ")?.1.split(';').next()?.to_owned();
-    Some((kernel, args.join(" "), initrd))
+    let args: Vec<String> = words.map_while(|one| one.starts_with('\'').then(|| word(one))).collect();
+    Some((kernel, args.join(" "), word(after("initrd ")?.next()?)))
 }
 
 async fn find(source: Ipv4Addr, url: &str, directory: Range<u64>, name: &str) -> Result<Range<u64>> {
@@ -91,10 +89,17 @@ mod tests {
 
     #[test]
     fn a_configuration_gives_kernel_arguments_and_initrd() {
-        let script = "search --set=root --file /farrier/a\n\
-            if linux /kernel.img 'console=ttyS0' 'a=b;c'; then if initrd /initrd.img; then boot; fi; fi\nreboot\n";
+        let one = |suffix: &str| {
+            format!(
+                "if linux '/kernel{suffix}.img' 'console=ttyS0' 'a=b;c'; then\nif initrd '/initrd{suffix}.img'; then\nboot\nfi\nfi\n"
+            )
+        };
+        let begin = "search --set=root --file /farrier/a\n";
         let parsed = ("/kernel.img".to_owned(), "console=ttyS0 a=b;c".to_owned(), "/initrd.img".to_owned());
-        assert_eq!(parse(script), Some(parsed));
+        assert_eq!(parse(&format!("{begin}{}reboot\n", one(""))), Some(parsed.clone()));
+        let (other, own) = (one("-arm64"), one(""));
+        let two = format!("{begin}if [ \"$grub_cpu\" = 'arm64' ]; then\n{other}else\n{own}fi\nreboot\n");
+        assert_eq!(parse(&two), Some(parsed));
         assert_eq!(parse("reboot\n"), None);
     }
 }

@@ -350,7 +350,8 @@ async fn a_noisy_rack_pushes_out_its_own_machines_and_none_that_is_expected_or_o
     ] {
         assert_eq!(is_there(name).await, expected, "{name}");
     }
-    let events = op.all_events().await.into_iter().filter(|event| event.action == "delete");
+    let request = ListEventsRequest { filter: "action=delete".into(), ..ListEventsRequest::default() };
+    let events = ok(op.events.list_events(request).await).events.into_iter();
     let gone: Vec<_> = events.map(|event| (event.resource, event.detail)).collect();
     assert_eq!(gone.iter().map(|(name, _)| name).collect::<Vec<_>>(), [&names[1], &names[2]], "{gone:?}");
     assert!(gone[0].1.contains("racks/r1") && gone[0].1.contains("no plan expects it"), "{gone:?}");
