@@ -109,7 +109,7 @@ impl Auto {
                 Ok(bmc) => return Ok((bmc, None)),
                 // The same words again and again would lock the account, IPMI's too.
                 Err(error) if is_final(&error) => {
-                    tracing::warn!(node.id = node, %error, "Redfish is not tried again before the node's BMC is verified");
+                    tracing::warn!(node.id = node, %error, "Redfish is not tried again before the node's BMC is verified, or described anew");
                     self.put_off(node, A_DAY, &error);
                 }
                 Err(error) => self.put_off(node, self.again, &error),

@@ -62,7 +62,7 @@ impl fmt::Display for Stranger {
         let mac = &self.0;
         write!(
             f,
-            "{mac} asked to boot from the network: expected a port of a node of this rack, saw none with this address; `farrier port create {mac} --node NODE` makes it one, unless `farrier port get {mac}` finds it in another rack"
+            "{mac} asked to boot from the network: expected a port of a node of this rack, saw none with this address; `farrier port create {mac} --node NODE` makes it one, unless `farrier port get {mac}` finds it in another rack; where unknown machines are discovered, `farrier discovered list` has it once its ramdisk has run"
         )
     }
 }

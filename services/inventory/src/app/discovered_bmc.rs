@@ -2,6 +2,8 @@
 
 use super::discovered::{ALIKE, TRIES, is_bmc_alone, mac, macs};
 use super::discovered_room::{Room, full};
+use super::pattern::same_mac;
+use super::proposal::Matcher;
 use super::resource::event;
 use super::same_machine::Identifiers;
 use super::whose::Whose;
@@ -10,7 +12,8 @@ use farrier_identity::Identity;
 use farrier_inventory_store::{Found, Query, StoreError};
 use farrier_model::{Collection, MacAddress};
 use farrier_proto::inventory::{
-    DiscoveredBmc, DiscoveredMachine, DiscoveryPlan, Event, Node, ReportBmcRequest, ReportBmcResponse,
+    DiscoveredBmc, DiscoveredMachine, DiscoveryPlan, Event, ExpectedMachine, Node, ReportBmcRequest,
+    ReportBmcResponse,
 };
 use farrier_proto::types::{Hardware, OwnBmc};
 use farrier_runtime::authz::Caller;
@@ -84,7 +87,39 @@ impl App {
         }
     }
 
-    /// Into the row of the machine that says it is its own, or one by itself. Its name, and whether that is news; none where there is
+    /// The machine of this rack that is expected with this BMC, and does not itself say which is its own.
+    async fn planned(
+        &self,
+        plan: &DiscoveryPlan,
+        seen: &DiscoveredMachine,
+    ) -> Result<Option<DiscoveredMachine>, StoreError> {
+        let own = |machine: &DiscoveredMachine| {
+            let own = machine.hardware.as_ref().and_then(|hardware| hardware.own_bmc.as_ref());
+            own.map(|own| own.mac_address.clone()).unwrap_or_default()
+        };
+        let mac = own(seen);
+        let is_its = |one: &&ExpectedMachine| !mac.is_empty() && same_mac(&one.bmc_mac_address, &mac);
+        let Some(planned) = plan.machines.iter().find(is_its) else {
+            return Ok(None);
+        };
+        let matcher = Matcher::new(plan);
+        let its = |row: &DiscoveredMachine| {
+            let expected = matcher.expected(row).is_some_and(|expected| std::ptr::eq(expected, planned));
+            expected && !is_bmc_alone(row) && own(row).is_empty()
+        };
+        let mut passed = 0;
+        loop {
+            let page = self.store.longest_unseen(Some(&seen.rack), passed, ROWS).await?;
+            let read = page.len() as u64;
+            passed += read;
+            match page.into_iter().find(its) {
+                None if read == ROWS => {}
+                found => return Ok(found),
+            }
+        }
+    }
+
+    /// Into the row of the machine that says it is its own, or is expected with it, or one by itself. Its name, and whether that is news; none where there is
     /// no room.
     async fn write_bmc(
         &self,
@@ -99,6 +134,12 @@ impl App {
         // It was carried to another rack.
         let moved = || alike.iter().find(|known| is_bmc_alone(known) && known.name == seen.name);
         let known = here().find(|known| !is_bmc_alone(known)).or_else(|| here().next()).or_else(moved);
+        let planned = match known {
+            Some(known) if !is_bmc_alone(known) => None,
+            _ => self.planned(plan, &seen).await?,
+        };
+        let alone = known.filter(|_| planned.is_some());
+        let known = planned.as_ref().or(known);
         // A machine that boots by this port has its row already, and is more than a BMC.
         if known.is_none()
             && let Some(machine) = alike.iter().find(|known| known.name == seen.name)
@@ -143,7 +184,8 @@ impl App {
         let keys = Identifiers::of(&machine).keys();
         let (goes, told) = makes_room.unzip();
         events.extend(told);
-        let gone = goes.into_iter().collect();
+        let alone = alone.map(|row| (row.name.clone(), row.etag.parse().unwrap_or(0)));
+        let gone = goes.into_iter().chain(alone).collect();
         self.store.write_found(Found { machine, keys, revision, gone, events }).await?;
         Ok(Some((name, is_news)))
     }
@@ -240,6 +282,8 @@ fn host(address: &str) -> &str {
     address.split_once(':').map_or(address, |(host, _)| host)
 }
 
+/// Rows that are read at a time.
+const ROWS: u64 = 64;
 /// What racks find out.
 const DRIVERS: &[&str] = &["redfish", "ilo", "idrac", "ipmi"];
 /// Nodes of one rack.

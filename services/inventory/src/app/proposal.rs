@@ -54,7 +54,7 @@ impl<'a> Matcher<'a> {
     }
 
     /// By serial number first, then by any of its interfaces, then by its BMC.
-    fn expected(&self, machine: &DiscoveredMachine) -> Option<&'a ExpectedMachine> {
+    pub(super) fn expected(&self, machine: &DiscoveredMachine) -> Option<&'a ExpectedMachine> {
         let number = Some(serial(&system(machine).serial_number)).filter(|number| is_said(number));
         let by_serial = number.and_then(|number| self.by_serial.get(&number));
         let nics = machine.hardware.iter().flat_map(|hardware| &hardware.nics);

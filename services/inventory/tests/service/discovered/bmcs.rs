@@ -115,6 +115,25 @@ async fn a_machine_that_lacked_its_bmc_alone_is_accepted_when_that_is_found() {
     assert_eq!((told.machine, told.node.as_str()), (name(5), ""));
 }
 
+/// A machine that cannot say which BMC is its own; the plan says it.
+#[tokio::test]
+async fn a_bmc_that_the_plan_gives_to_a_machine_is_its_own_also_where_it_comes_later() {
+    let f = Fixture::start().await;
+    let mut op = f.with_nodes(&[]).await;
+    let mut r1 = f.rack("r1");
+    // Before anybody has planned anything both are there, each by itself.
+    ok(r1.discovered.report_machine(machine("S-2001", &[1])).await);
+    ok(r1.discovered.report_machine(machine("S-2002", &[2])).await);
+    let alone = ok(r1.discovered.report_bmc(bmc("10.90.0.230")).await).machine;
+    assert_eq!(listed(&mut op).await.len(), 3);
+    ok(op.discovered.replace_discovery_plan(ReplaceDiscoveryPlanRequest { plan: Some(plan()) }).await);
+    let told = ok(r1.discovered.report_bmc(bmc("10.90.0.230")).await);
+    assert_eq!((told.machine.as_str(), told.node.as_str()), ("", "nodes/r1-s-2001"), "{alone}");
+    let node = ok(op.nodes.get_node(GetNodeRequest { name: told.node }).await);
+    assert_eq!(node.bmc.unwrap().address, "10.90.0.230");
+    assert_eq!(listed(&mut op).await, [(name(2), 1)]);
+}
+
 /// One who asked for an address with a machine's MAC, as a BMC, keeps the machine from nothing.
 #[tokio::test]
 async fn a_machine_takes_the_place_of_a_bmc_with_its_interface() {
