@@ -63,9 +63,14 @@ async fn the_command_line_changes_how_a_dell_starts_and_moves_its_settings() {
     let no_log = farrier(&["node", "sel", "dell", "--log", "Audit"]).unwrap_err();
     assert!(no_log.contains("Lclog"), "{no_log}");
     let history = farrier(&["event", "list", "--resource", "dell", "-o", "json"]).unwrap();
-    for words in
-        ["set boot order", "reset secure boot keys", "delete all", "export profile", "import profile"]
-    {
+    for words in [
+        "set boot order",
+        "set boot order failed",
+        "reset secure boot keys",
+        "delete all",
+        "export profile",
+        "import profile",
+    ] {
         assert!(history.contains(words), "expected {words:?} in {history}");
     }
     service.shutdown().await;

@@ -83,6 +83,7 @@ async fn the_command_line_changes_what_a_dell_is_set_to_and_its_firmware() {
     let history = farrier(&["event", "list", "--resource", "dell", "-o", "json"]).unwrap();
     for words in [
         "set bios",
+        "set bios failed",
         "ProcVirtualization, NumLock",
         "update firmware from http://192.0.2.1/NIC-1.3.bin",
         "insert virtual media",
