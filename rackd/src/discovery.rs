@@ -339,8 +339,8 @@ async fn serve(rack: &Rack, mac: MacAddr) {
     }
 }
 
-/// Its ramdisk is there: inventory is told, and it is switched off, unless it turns out to be a node's. One that was here before is told of where nobody is at it,
-/// because this rackd has started since.
+/// Its ramdisk is there: inventory is told, and it is switched off, unless it turns out to be a node's. One that was here before is
+/// told of where nobody is at it, because this rackd has started since.
 pub(crate) fn registered(rack: &Arc<Rack>, mac: MacAddr, used: TokenUse, hardware: Option<Hardware>) {
     let Some(inventory) = rack.discovery.inventory.clone() else { return };
     if used != TokenUse::First && rack.discovery.found.said(mac).is_some() {

@@ -3,6 +3,7 @@
 use super::node::Fields;
 use super::{Session, discovery_plan};
 use crate::args::{EtagArg, ListArgs, key_value, length_of_time};
+use crate::client::Link;
 use crate::failure::{Exit, Failure};
 use crate::names::{full, full_or_empty};
 use crate::output::value::{duration, system_time};
@@ -74,16 +75,7 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             let link = session.services.inventory()?;
             let rack = rack.map(|rack| full(Racks, &rack)).transpose()?;
             let filter = args.filter_with(rack.map(|rack| format!("rack={rack}")));
-            let machines = list!(
-                link,
-                DiscoveredServiceClient,
-                list_discovered_machines,
-                ListDiscoveredMachinesRequest {},
-                machines,
-                args.limit,
-                filter
-            )?;
-            session.printer.list(&machines)
+            session.printer.list(&listed(&link, args.limit, filter).await?)
         }
         Verb::Show { name } => {
             let link = session.services.inventory()?;
@@ -120,20 +112,27 @@ pub async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     }
 }
 
-/// One that is seen meanwhile stays.
-async fn forget_unseen(session: &Session, rack: Option<&str>, for_so_long: Duration) -> Result<(), Failure> {
-    let link = session.services.inventory()?;
-    let filter = rack.map(|rack| format!("rack={rack}")).unwrap_or_default();
-    let machines = list!(
+async fn listed(
+    link: &Link,
+    limit: Option<usize>,
+    filter: String,
+) -> Result<Vec<DiscoveredMachine>, Failure> {
+    list!(
         link,
         DiscoveredServiceClient,
         list_discovered_machines,
         ListDiscoveredMachinesRequest {},
         machines,
-        None,
-        filter.clone()
-    )?;
-    let machines = unseen(machines, SystemTime::now(), for_so_long);
+        limit,
+        filter
+    )
+}
+
+/// One that is seen meanwhile stays.
+async fn forget_unseen(session: &Session, rack: Option<&str>, for_so_long: Duration) -> Result<(), Failure> {
+    let link = session.services.inventory()?;
+    let filter = rack.map(|rack| format!("rack={rack}")).unwrap_or_default();
+    let machines = unseen(listed(&link, None, filter).await?, SystemTime::now(), for_so_long);
     if !machines.is_empty() {
         let long = duration(for_so_long);
         session.confirm(&format!(
